@@ -1,0 +1,87 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Benchmark(_message.Message):
+    __slots__ = ("name", "title", "synthetic", "image_count", "patient_count", "list_sha256", "labels_sha256", "findings", "metrics", "scorer_version", "digest", "create_time", "list_file", "labels_file")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    SYNTHETIC_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PATIENT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LIST_SHA256_FIELD_NUMBER: _ClassVar[int]
+    LABELS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    SCORER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    LIST_FILE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FILE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    title: str
+    synthetic: bool
+    image_count: int
+    patient_count: int
+    list_sha256: str
+    labels_sha256: str
+    findings: _containers.RepeatedScalarFieldContainer[str]
+    metrics: _containers.RepeatedCompositeFieldContainer[Metric]
+    scorer_version: str
+    digest: str
+    create_time: _timestamp_pb2.Timestamp
+    list_file: str
+    labels_file: str
+    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., synthetic: _Optional[bool] = ..., image_count: _Optional[int] = ..., patient_count: _Optional[int] = ..., list_sha256: _Optional[str] = ..., labels_sha256: _Optional[str] = ..., findings: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., scorer_version: _Optional[str] = ..., digest: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., list_file: _Optional[str] = ..., labels_file: _Optional[str] = ...) -> None: ...
+
+class Metric(_message.Message):
+    __slots__ = ("id", "direction")
+    class Direction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        DIRECTION_UNSPECIFIED: _ClassVar[Metric.Direction]
+        DIRECTION_HIGHER_IS_BETTER: _ClassVar[Metric.Direction]
+        DIRECTION_LOWER_IS_BETTER: _ClassVar[Metric.Direction]
+    DIRECTION_UNSPECIFIED: Metric.Direction
+    DIRECTION_HIGHER_IS_BETTER: Metric.Direction
+    DIRECTION_LOWER_IS_BETTER: Metric.Direction
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    direction: Metric.Direction
+    def __init__(self, id: _Optional[str] = ..., direction: _Optional[_Union[Metric.Direction, str]] = ...) -> None: ...
+
+class CreateBenchmarkRequest(_message.Message):
+    __slots__ = ("benchmark",)
+    BENCHMARK_FIELD_NUMBER: _ClassVar[int]
+    benchmark: Benchmark
+    def __init__(self, benchmark: _Optional[_Union[Benchmark, _Mapping]] = ...) -> None: ...
+
+class GetBenchmarkRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ListBenchmarksRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListBenchmarksResponse(_message.Message):
+    __slots__ = ("benchmarks", "next_page_token")
+    BENCHMARKS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    benchmarks: _containers.RepeatedCompositeFieldContainer[Benchmark]
+    next_page_token: str
+    def __init__(self, benchmarks: _Optional[_Iterable[_Union[Benchmark, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

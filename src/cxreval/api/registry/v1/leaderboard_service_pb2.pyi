@@ -1,0 +1,93 @@
+from cxreval.api.registry.v1 import submission_pb2 as _submission_pb2
+from cxreval.api.scoring.v1 import report_pb2 as _report_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class LeaderboardEntry(_message.Message):
+    __slots__ = ("submission", "model", "organisation", "open_source", "source_kind", "source_url", "submitted_date", "tier", "rank", "score", "metrics", "sota", "note", "profile_digest")
+    SUBMISSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    ORGANISATION_FIELD_NUMBER: _ClassVar[int]
+    OPEN_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_KIND_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_URL_FIELD_NUMBER: _ClassVar[int]
+    SUBMITTED_DATE_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    SOTA_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    submission: str
+    model: str
+    organisation: str
+    open_source: bool
+    source_kind: _submission_pb2.SourceKind
+    source_url: str
+    submitted_date: str
+    tier: _submission_pb2.Tier
+    rank: int
+    score: float
+    metrics: _containers.RepeatedCompositeFieldContainer[_report_pb2.MetricValue]
+    sota: bool
+    note: str
+    profile_digest: str
+    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[_submission_pb2.SourceKind, str]] = ..., source_url: _Optional[str] = ..., submitted_date: _Optional[str] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., metrics: _Optional[_Iterable[_Union[_report_pb2.MetricValue, _Mapping]]] = ..., sota: _Optional[bool] = ..., note: _Optional[str] = ..., profile_digest: _Optional[str] = ...) -> None: ...
+
+class ListLeaderboardEntriesRequest(_message.Message):
+    __slots__ = ("parent", "page_size", "page_token")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    page_size: int
+    page_token: str
+    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListLeaderboardEntriesResponse(_message.Message):
+    __slots__ = ("entries", "next_page_token")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[LeaderboardEntry]
+    next_page_token: str
+    def __init__(self, entries: _Optional[_Iterable[_Union[LeaderboardEntry, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class SotaStep(_message.Message):
+    __slots__ = ("submission", "model", "organisation", "submitted_date", "score", "tier")
+    SUBMISSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    ORGANISATION_FIELD_NUMBER: _ClassVar[int]
+    SUBMITTED_DATE_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    submission: str
+    model: str
+    organisation: str
+    submitted_date: str
+    score: float
+    tier: _submission_pb2.Tier
+    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., submitted_date: _Optional[str] = ..., score: _Optional[float] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ...) -> None: ...
+
+class ListSotaStepsRequest(_message.Message):
+    __slots__ = ("parent", "page_size", "page_token")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    page_size: int
+    page_token: str
+    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListSotaStepsResponse(_message.Message):
+    __slots__ = ("steps", "next_page_token")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedCompositeFieldContainer[SotaStep]
+    next_page_token: str
+    def __init__(self, steps: _Optional[_Iterable[_Union[SotaStep, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

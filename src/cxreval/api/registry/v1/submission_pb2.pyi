@@ -1,0 +1,167 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SourceKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SOURCE_KIND_UNSPECIFIED: _ClassVar[SourceKind]
+    SOURCE_KIND_GITHUB_README: _ClassVar[SourceKind]
+    SOURCE_KIND_RESEARCH_PAPER: _ClassVar[SourceKind]
+    SOURCE_KIND_MODEL_CARD: _ClassVar[SourceKind]
+    SOURCE_KIND_CHECKPOINT: _ClassVar[SourceKind]
+
+class Tier(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TIER_UNSPECIFIED: _ClassVar[Tier]
+    TIER_CLAIMED: _ClassVar[Tier]
+    TIER_SCORED: _ClassVar[Tier]
+    TIER_EXECUTED: _ClassVar[Tier]
+    TIER_REPLAYED: _ClassVar[Tier]
+    TIER_REPRODUCED: _ClassVar[Tier]
+SOURCE_KIND_UNSPECIFIED: SourceKind
+SOURCE_KIND_GITHUB_README: SourceKind
+SOURCE_KIND_RESEARCH_PAPER: SourceKind
+SOURCE_KIND_MODEL_CARD: SourceKind
+SOURCE_KIND_CHECKPOINT: SourceKind
+TIER_UNSPECIFIED: Tier
+TIER_CLAIMED: Tier
+TIER_SCORED: Tier
+TIER_EXECUTED: Tier
+TIER_REPLAYED: Tier
+TIER_REPRODUCED: Tier
+
+class Manifest(_message.Message):
+    __slots__ = ("model", "organisation", "open_source", "source_kind", "source_url", "contact", "reproduction", "environment", "preprocessing_profile", "output_names", "claimed_metrics", "artifact_sha256", "submitted_date")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    ORGANISATION_FIELD_NUMBER: _ClassVar[int]
+    OPEN_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_KIND_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_URL_FIELD_NUMBER: _ClassVar[int]
+    CONTACT_FIELD_NUMBER: _ClassVar[int]
+    REPRODUCTION_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    PREPROCESSING_PROFILE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_NAMES_FIELD_NUMBER: _ClassVar[int]
+    CLAIMED_METRICS_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_SHA256_FIELD_NUMBER: _ClassVar[int]
+    SUBMITTED_DATE_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    organisation: str
+    open_source: bool
+    source_kind: SourceKind
+    source_url: str
+    contact: str
+    reproduction: Reproduction
+    environment: Environment
+    preprocessing_profile: str
+    output_names: _containers.RepeatedScalarFieldContainer[str]
+    claimed_metrics: _containers.RepeatedCompositeFieldContainer[ClaimedMetric]
+    artifact_sha256: str
+    submitted_date: str
+    def __init__(self, model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[SourceKind, str]] = ..., source_url: _Optional[str] = ..., contact: _Optional[str] = ..., reproduction: _Optional[_Union[Reproduction, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., preprocessing_profile: _Optional[str] = ..., output_names: _Optional[_Iterable[str]] = ..., claimed_metrics: _Optional[_Iterable[_Union[ClaimedMetric, _Mapping]]] = ..., artifact_sha256: _Optional[str] = ..., submitted_date: _Optional[str] = ...) -> None: ...
+
+class Reproduction(_message.Message):
+    __slots__ = ("repository", "commit", "seed", "script")
+    REPOSITORY_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    SCRIPT_FIELD_NUMBER: _ClassVar[int]
+    repository: str
+    commit: str
+    seed: int
+    script: str
+    def __init__(self, repository: _Optional[str] = ..., commit: _Optional[str] = ..., seed: _Optional[int] = ..., script: _Optional[str] = ...) -> None: ...
+
+class Environment(_message.Message):
+    __slots__ = ("python_version", "dependencies")
+    PYTHON_VERSION_FIELD_NUMBER: _ClassVar[int]
+    DEPENDENCIES_FIELD_NUMBER: _ClassVar[int]
+    python_version: str
+    dependencies: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, python_version: _Optional[str] = ..., dependencies: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ClaimedMetric(_message.Message):
+    __slots__ = ("metric", "finding", "value")
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    FINDING_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    metric: str
+    finding: str
+    value: float
+    def __init__(self, metric: _Optional[str] = ..., finding: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+
+class Submission(_message.Message):
+    __slots__ = ("name", "kind", "manifest", "state", "tier", "create_time", "update_time", "evaluation", "images_done", "images_total", "failure", "note")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Submission.Kind]
+        KIND_CHECKPOINT: _ClassVar[Submission.Kind]
+        KIND_CLAIM: _ClassVar[Submission.Kind]
+    KIND_UNSPECIFIED: Submission.Kind
+    KIND_CHECKPOINT: Submission.Kind
+    KIND_CLAIM: Submission.Kind
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[Submission.State]
+        STATE_AWAITING_ARTIFACT: _ClassVar[Submission.State]
+        STATE_QUEUED: _ClassVar[Submission.State]
+        STATE_RUNNING: _ClassVar[Submission.State]
+        STATE_PUBLISHED: _ClassVar[Submission.State]
+        STATE_FAILED: _ClassVar[Submission.State]
+    STATE_UNSPECIFIED: Submission.State
+    STATE_AWAITING_ARTIFACT: Submission.State
+    STATE_QUEUED: Submission.State
+    STATE_RUNNING: Submission.State
+    STATE_PUBLISHED: Submission.State
+    STATE_FAILED: Submission.State
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_DONE_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: Submission.Kind
+    manifest: Manifest
+    state: Submission.State
+    tier: Tier
+    create_time: _timestamp_pb2.Timestamp
+    update_time: _timestamp_pb2.Timestamp
+    evaluation: str
+    images_done: int
+    images_total: int
+    failure: Failure
+    note: str
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[Submission.Kind, str]] = ..., manifest: _Optional[_Union[Manifest, _Mapping]] = ..., state: _Optional[_Union[Submission.State, str]] = ..., tier: _Optional[_Union[Tier, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., evaluation: _Optional[str] = ..., images_done: _Optional[int] = ..., images_total: _Optional[int] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., note: _Optional[str] = ...) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("reason", "message", "fault")
+    class Fault(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        FAULT_UNSPECIFIED: _ClassVar[Failure.Fault]
+        FAULT_SUBMISSION: _ClassVar[Failure.Fault]
+        FAULT_SYSTEM: _ClassVar[Failure.Fault]
+    FAULT_UNSPECIFIED: Failure.Fault
+    FAULT_SUBMISSION: Failure.Fault
+    FAULT_SYSTEM: Failure.Fault
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    message: str
+    fault: Failure.Fault
+    def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., fault: _Optional[_Union[Failure.Fault, str]] = ...) -> None: ...

@@ -1,0 +1,187 @@
+"""What a benchmark is: a data set, a list of its images, a label version, findings, metrics and a scorer version.
+
+A benchmark is named by a digest over all of these; change one and it is another benchmark. A data set is a directory in
+the layout NIH distributes: `images/*.png`, the label table, `test_list.txt`, `train_val_list.txt`. The specification of
+NIH ChestX-ray14 comes with this library; any other data-set directory holds its own as `benchmark.toml`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from cxreval.errors import DatasetInvalid
+from cxreval.resource_names import BENCHMARK_ID, SHA256
+
+FINDINGS = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Fibrosis",
+    "Pleural_Thickening",
+    "Hernia",
+)
+"""The 14 findings of NIH ChestX-ray14, in the order of the CheXNet paper, spelled as in NIH's table."""
+
+METRICS = {"auroc": "higher"}
+"""Metrics of the report and the direction in which each is better; the first is the one the board ranks by."""
+
+SCORER_VERSION = "1"
+"""Version of the scoring rules; it changes when the same predictions would give another report."""
+
+SPEC_FILE = "benchmark.toml"
+IMAGES_DIRECTORY = "images"
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkSpec:
+    """The specification of a benchmark.
+
+    `list_sha256` is over the sorted image names, each followed by LF; `labels_sha256` over the bytes of the label table.
+    """
+
+    name: str
+    title: str
+    synthetic: bool
+    list_file: str
+    list_sha256: str
+    labels_file: str
+    labels_sha256: str
+    image_count: int
+    patient_count: int
+    findings: tuple[str, ...] = FINDINGS
+    metrics: tuple[str, ...] = tuple(METRICS)
+    scorer_version: str = SCORER_VERSION
+
+    @property
+    def digest(self) -> str:
+        """sha256 over everything that decides a score: all fields but the title and the two file names."""
+        parts = {
+            "name": self.name,
+            "synthetic": self.synthetic,
+            "list_sha256": self.list_sha256,
+            "labels_sha256": self.labels_sha256,
+            "image_count": self.image_count,
+            "patient_count": self.patient_count,
+            "findings": list(self.findings),
+            "metrics": [[metric, METRICS[metric]] for metric in self.metrics],
+            "scorer_version": self.scorer_version,
+        }
+        canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def to_toml(self) -> str:
+        """The form `benchmark.toml` has; `load_spec` reads it back to an equal specification."""
+        # A JSON string, number, boolean or array of strings is also TOML.
+        fields = {field: getattr(self, field) for field in self.__slots__}
+        return "".join(f"{field} = {json.dumps(value)}\n" for field, value in fields.items())
+
+
+def load_spec(name: str, directory: Path | None = None) -> BenchmarkSpec:
+    """The specification in `directory/benchmark.toml` if there is one, else the one of that name in this library.
+
+    Raises:
+        DatasetInvalid: there is none, it has missing, unknown or malformed fields, or it bears another name.
+    """
+    file = directory / SPEC_FILE if directory else None
+    packaged = resources.files("cxreval.datasets") / "specs" / f"{name}.toml"
+    if file and file.is_file():
+        spec = parse_spec(file.read_text(encoding="utf-8"), str(file))
+    elif BENCHMARK_ID.fullmatch(name) and packaged.is_file():
+        spec = parse_spec(packaged.read_text(encoding="utf-8"), f"the packaged specification {name}")
+    else:
+        where = f"{file} does not exist and " if file else ""
+        raise DatasetInvalid(f"{where}no specification named {name!r} comes with cxreval", file=file or name)
+    if spec.name != name:
+        raise DatasetInvalid(f"{file} specifies {spec.name!r}; expected {name!r}", file=file, expected=name)
+    return spec
+
+
+def parse_spec(text: str, source: str) -> BenchmarkSpec:
+    """Reads `BenchmarkSpec.to_toml`. Raises `DatasetInvalid` naming `source` and the field."""
+    try:
+        fields = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DatasetInvalid(f"{source} is not TOML: {error}", file=source) from None
+    try:
+        spec = BenchmarkSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+    except TypeError as error:
+        raise DatasetInvalid(f"{source}: {error}", file=source, expected=", ".join(BenchmarkSpec.__slots__)) from None
+    problem = spec_problem(spec)
+    if problem:
+        field, expected = problem
+        message = f"{source}: {field} is {getattr(spec, field)!r}; expected {expected}"
+        raise DatasetInvalid(message, file=source, field=field, expected=expected)
+    return spec
+
+
+def spec_problem(spec: BenchmarkSpec) -> tuple[str, str] | None:
+    """The first field that is wrong and what was expected of it; None when the specification is well-formed."""
+    plain_file = "a plain file name"
+    checks: list[tuple[str, bool, str]] = [
+        ("name", isinstance(spec.name, str) and bool(BENCHMARK_ID.fullmatch(spec.name)), BENCHMARK_ID.pattern),
+        ("title", isinstance(spec.title, str) and 0 < len(spec.title) <= 200, "1 to 200 characters"),
+        ("synthetic", isinstance(spec.synthetic, bool), "true or false"),
+        ("list_file", _is_plain_file(spec.list_file), plain_file),
+        ("list_sha256", _is_sha256(spec.list_sha256), "64 lower-case hex characters"),
+        ("labels_file", _is_plain_file(spec.labels_file), plain_file),
+        ("labels_sha256", _is_sha256(spec.labels_sha256), "64 lower-case hex characters"),
+        ("image_count", type(spec.image_count) is int and spec.image_count > 0, "a positive number"),
+        ("patient_count", type(spec.patient_count) is int and spec.patient_count > 0, "a positive number"),
+        (
+            "findings",
+            len(set(spec.findings)) == len(spec.findings) > 0 and set(spec.findings) <= set(FINDINGS),
+            f"distinct findings among {', '.join(FINDINGS)}",
+        ),
+        ("metrics", bool(spec.metrics) and set(spec.metrics) <= set(METRICS), f"metrics among {', '.join(METRICS)}"),
+        ("scorer_version", spec.scorer_version == SCORER_VERSION, f"{SCORER_VERSION!r}, the rules this cxreval has"),
+    ]
+    return next(((field, expected) for field, good, expected in checks if not good), None)
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, str) and bool(SHA256.fullmatch(value))
+
+
+def _is_plain_file(value: object) -> bool:
+    return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value and "\\" not in value
+
+
+def list_sha256(images: list[str]) -> str:
+    """Digest of a list of images: sha256 over the sorted names, each followed by LF."""
+    return hashlib.sha256("".join(f"{image}\n" for image in sorted(images)).encode()).hexdigest()
+
+
+def read_list(file: Path) -> list[str]:
+    """The image names in a list file, in the file's order. Raises `DatasetInvalid` when it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetInvalid(f"cannot read the image list {file}: {error}", file=file) from None
+
+
+def image_list(spec: BenchmarkSpec, directory: Path) -> list[str]:
+    """The benchmark's images, sorted, after the digest was checked.
+
+    Raises:
+        DatasetInvalid: the list cannot be read or is not the benchmark's.
+    """
+    file = directory / spec.list_file
+    images = sorted(read_list(file))
+    found = list_sha256(images)
+    if found != spec.list_sha256:
+        message = f"{file} lists {len(images)} images with digest {found}; expected {spec.image_count}, {spec.list_sha256}"
+        raise DatasetInvalid(message, file=file, found=found, expected=spec.list_sha256)
+    return images

@@ -1,0 +1,315 @@
+"""Every error cxreval names: one family, one class a reason.
+
+A reason is what programs match on; the message is what people read. `wire/status.py` maps reasons to gRPC codes and
+back, so the same class is raised in the service and at the caller. Nothing here knows about gRPC.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CxrevalError(Exception):
+    """Base of the family. `metadata` repeats every dynamic word of the message, so that programs need not parse it."""
+
+    reason: ClassVar[str] = "INTERNAL"
+    by_reason: ClassVar[dict[str, type[CxrevalError]]] = {}
+
+    def __init__(self, message: str, *, field: str = "", expected: str = "", **metadata: object) -> None:
+        super().__init__(message)
+        self.message = message
+        named = {"field": field, "expected": expected} | metadata
+        self.metadata: dict[str, str] = {key: str(value) for key, value in named.items() if value != ""}
+
+    def __init_subclass__(cls) -> None:
+        if "reason" not in cls.__dict__:
+            return  # a group of errors, such as SubmissionFault
+        if cls.reason in CxrevalError.by_reason:
+            raise TypeError(f"reason {cls.reason} is taken")
+        CxrevalError.by_reason[cls.reason] = cls
+
+
+class InternalError(CxrevalError):
+    """A defect of the service; the cause is in its log."""
+
+    reason = "INTERNAL"
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+class MalformedField(CxrevalError):
+    """A field has the wrong form."""
+
+    reason = "MALFORMED_FIELD"
+
+
+class MissingField(CxrevalError):
+    """A required field is empty."""
+
+    reason = "MISSING_FIELD"
+
+
+class InvalidPageToken(CxrevalError):
+    """A page token was not given out by this service, or for another list."""
+
+    reason = "INVALID_PAGE_TOKEN"
+
+
+class MalformedStream(CxrevalError):
+    """Messages of a stream came in the wrong order."""
+
+    reason = "MALFORMED_STREAM"
+
+
+class EmptyStream(CxrevalError):
+    """A stream ended before it said anything."""
+
+    reason = "EMPTY_STREAM"
+
+
+class RequestIdReused(CxrevalError):
+    """A request id was used before with other content."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
+class ServiceOverloaded(CxrevalError):
+    """A queue is full; try again later."""
+
+    reason = "SERVICE_OVERLOADED"
+
+
+class ServiceUnavailable(CxrevalError):
+    """The service cannot be reached or drains; try again."""
+
+    reason = "SERVICE_UNAVAILABLE"
+
+
+class DeadlineExceeded(CxrevalError):
+    """The call's deadline passed."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+# --- benchmarks and data sets -----------------------------------------------------------------------------------------
+
+
+class BenchmarkNotFound(CxrevalError):
+    """No benchmark has this name."""
+
+    reason = "BENCHMARK_NOT_FOUND"
+
+
+class BenchmarkExists(CxrevalError):
+    """The name belongs to a benchmark with another specification."""
+
+    reason = "BENCHMARK_EXISTS"
+
+
+class BenchmarkDigestMismatch(CxrevalError):
+    """Two parties hold different specifications under one benchmark name."""
+
+    reason = "BENCHMARK_DIGEST_MISMATCH"
+
+
+class TruthNotFound(CxrevalError):
+    """This scoring service does not hold the labels of the benchmark."""
+
+    reason = "TRUTH_NOT_FOUND"
+
+
+class DatasetInvalid(CxrevalError):
+    """Files of a data set are missing or differ from the benchmark's specification."""
+
+    reason = "DATASET_INVALID"
+
+
+# --- submissions and evaluations --------------------------------------------------------------------------------------
+
+
+class CommitNotFrozen(CxrevalError):
+    """A reproduction names a branch or tag where a commit belongs."""
+
+    reason = "COMMIT_NOT_FROZEN"
+
+
+class UnknownProfile(CxrevalError):
+    """No preprocessing profile has this name."""
+
+    reason = "UNKNOWN_PROFILE"
+
+
+class UnknownFinding(CxrevalError):
+    """The benchmark has no finding of this name."""
+
+    reason = "UNKNOWN_FINDING"
+
+
+class OutputsIncomplete(CxrevalError):
+    """The output names do not hold every finding of the benchmark exactly once."""
+
+    reason = "OUTPUTS_INCOMPLETE"
+
+
+class UnknownMetric(CxrevalError):
+    """The benchmark has no metric of this name."""
+
+    reason = "UNKNOWN_METRIC"
+
+
+class SubmissionNotFound(CxrevalError):
+    """No submission has this name."""
+
+    reason = "SUBMISSION_NOT_FOUND"
+
+
+class SubmissionState(CxrevalError):
+    """The submission's state does not allow the call."""
+
+    reason = "SUBMISSION_STATE"
+
+
+class EvaluationNotFound(CxrevalError):
+    """No evaluation has this name."""
+
+    reason = "EVALUATION_NOT_FOUND"
+
+
+class LeaseLost(CxrevalError):
+    """The lease ran out or belongs to another worker."""
+
+    reason = "LEASE_LOST"
+
+
+class ReportMismatch(CxrevalError):
+    """A report belongs to another benchmark, or differs from the one already recorded."""
+
+    reason = "REPORT_MISMATCH"
+
+
+# --- artifacts --------------------------------------------------------------------------------------------------------
+
+
+class ArtifactNotFound(CxrevalError):
+    """No artifact has this digest."""
+
+    reason = "ARTIFACT_NOT_FOUND"
+
+
+class ArtifactCorrupt(CxrevalError):
+    """Stored bytes no longer have their digest."""
+
+    reason = "ARTIFACT_CORRUPT"
+
+
+class DigestMismatch(CxrevalError):
+    """Uploaded bytes do not have the declared digest."""
+
+    reason = "DIGEST_MISMATCH"
+
+
+class ArtifactIncomplete(CxrevalError):
+    """An upload ended before its declared size."""
+
+    reason = "ARTIFACT_INCOMPLETE"
+
+
+class ArtifactTooLarge(CxrevalError):
+    """An artifact is larger than the limit, or than it declared."""
+
+    reason = "ARTIFACT_TOO_LARGE"
+
+
+# --- predictions ------------------------------------------------------------------------------------------------------
+
+
+class MalformedBatch(CxrevalError):
+    """A batch of predictions has the wrong number of values, or too many images."""
+
+    reason = "MALFORMED_BATCH"
+
+
+class UnknownImage(CxrevalError):
+    """A prediction names an image outside the benchmark."""
+
+    reason = "UNKNOWN_IMAGE"
+
+
+class DuplicateImage(CxrevalError):
+    """An image is predicted twice with different values."""
+
+    reason = "DUPLICATE_IMAGE"
+
+
+class MissingImages(CxrevalError):
+    """Images of the benchmark have no prediction."""
+
+    reason = "MISSING_IMAGES"
+
+
+# --- images and tensors -----------------------------------------------------------------------------------------------
+
+
+class ImageUnreadable(CxrevalError):
+    """Bytes are not a complete PNG or JPEG image."""
+
+    reason = "IMAGE_UNREADABLE"
+
+
+class ImageTooLarge(CxrevalError):
+    """An image has more bytes or pixels than the limit."""
+
+    reason = "IMAGE_TOO_LARGE"
+
+
+class InvalidTensor(CxrevalError):
+    """An input tensor has the wrong name, type, shape or length."""
+
+    reason = "INVALID_TENSOR"
+
+
+class ModelNotFound(CxrevalError):
+    """The model is not loaded here."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
+class SubmissionFault(CxrevalError):
+    """What a submission is to blame for: running it again would fail again."""
+
+
+class InvalidProbability(SubmissionFault):
+    """A probability is NaN, infinite or outside [0, 1]."""
+
+    reason = "INVALID_PROBABILITY"
+
+
+class ModelNotOnnx(SubmissionFault):
+    """A checkpoint is not a valid ONNX file."""
+
+    reason = "MODEL_NOT_ONNX"
+
+
+class ModelExternalData(SubmissionFault):
+    """An ONNX file keeps weights in other files."""
+
+    reason = "MODEL_EXTERNAL_DATA"
+
+
+class ModelUnsupported(SubmissionFault):
+    """An ONNX file needs operators that the runtime does not have, or fails when it runs."""
+
+    reason = "MODEL_UNSUPPORTED"
+
+
+class ModelInputMismatch(SubmissionFault):
+    """A model does not take what its preprocessing profile gives."""
+
+    reason = "MODEL_INPUT_MISMATCH"
+
+
+class ModelOutputMismatch(SubmissionFault):
+    """A model does not give one row of the declared columns per image."""
+
+    reason = "MODEL_OUTPUT_MISMATCH"

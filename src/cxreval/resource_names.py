@@ -1,0 +1,90 @@
+"""Resource names: `benchmarks/{b}`, `benchmarks/{b}/submissions/{s}`, `.../evaluations/{e}`, `artifacts/{sha256}`.
+
+Parsing is strict, so that an identifier that reaches a database or a path holds only the characters named here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from cxreval.errors import MalformedField
+
+BENCHMARK_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_OPAQUE_ID = re.compile(r"[0-9a-f]{32}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkName:
+    """`benchmarks/{benchmark}`."""
+
+    benchmark: str
+
+    def __str__(self) -> str:
+        return f"benchmarks/{self.benchmark}"
+
+    @classmethod
+    def parse(cls, name: str, field: str = "name") -> BenchmarkName:
+        """Raises `MalformedField` naming `field`."""
+        return cls(*_parse(name, field, "benchmarks/{benchmark}", BENCHMARK_ID))
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionName:
+    """`benchmarks/{benchmark}/submissions/{submission}`."""
+
+    benchmark: str
+    submission: str
+
+    def __str__(self) -> str:
+        return f"benchmarks/{self.benchmark}/submissions/{self.submission}"
+
+    @classmethod
+    def parse(cls, name: str, field: str = "name") -> SubmissionName:
+        """Raises `MalformedField` naming `field`."""
+        return cls(*_parse(name, field, "benchmarks/{benchmark}/submissions/{submission}", BENCHMARK_ID, _OPAQUE_ID))
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationName:
+    """`benchmarks/{benchmark}/submissions/{submission}/evaluations/{evaluation}`."""
+
+    benchmark: str
+    submission: str
+    evaluation: str
+
+    def __str__(self) -> str:
+        return f"benchmarks/{self.benchmark}/submissions/{self.submission}/evaluations/{self.evaluation}"
+
+    @classmethod
+    def parse(cls, name: str, field: str = "name") -> EvaluationName:
+        """Raises `MalformedField` naming `field`."""
+        pattern = "benchmarks/{benchmark}/submissions/{submission}/evaluations/{evaluation}"
+        return cls(*_parse(name, field, pattern, BENCHMARK_ID, _OPAQUE_ID, _OPAQUE_ID))
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactName:
+    """`artifacts/{sha256}`."""
+
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"artifacts/{self.sha256}"
+
+    @classmethod
+    def parse(cls, name: str, field: str = "name") -> ArtifactName:
+        """Raises `MalformedField` naming `field`."""
+        return cls(*_parse(name, field, "artifacts/{sha256}", SHA256))
+
+
+def _parse(name: str, field: str, pattern: str, *identifiers: re.Pattern[str]) -> list[str]:
+    parts, wanted = name.split("/"), pattern.split("/")
+    if len(parts) != len(wanted) or parts[::2] != wanted[::2]:
+        raise MalformedField(f"{field} is {name!r}; expected {pattern}", field=field, value=name, expected=pattern)
+    for part, identifier in zip(parts[1::2], identifiers, strict=True):
+        if not identifier.fullmatch(part):
+            expected = f"{pattern} with identifiers matching {identifier.pattern}"
+            raise MalformedField(f"{field} is {name!r}; expected {expected}", field=field, value=name, expected=expected)
+    return parts[1::2]
