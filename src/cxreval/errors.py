@@ -14,6 +14,7 @@ class CxrevalError(Exception):
 
     reason: ClassVar[str] = "INTERNAL"
     by_reason: ClassVar[dict[str, type[CxrevalError]]] = {}
+    """Every class of the family by its reason."""
 
     def __init__(self, message: str, *, field: str = "", expected: str = "", **metadata: object) -> None:
         super().__init__(message)

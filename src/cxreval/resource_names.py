@@ -86,5 +86,7 @@ def _parse(name: str, field: str, pattern: str, *identifiers: re.Pattern[str]) -
     for part, identifier in zip(parts[1::2], identifiers, strict=True):
         if not identifier.fullmatch(part):
             expected = f"{pattern} with identifiers matching {identifier.pattern}"
-            raise MalformedField(f"{field} is {name!r}; expected {expected}", field=field, value=name, expected=expected)
+            raise MalformedField(
+                f"{field} is {name!r}; expected {expected}", field=field, value=name, expected=expected
+            )
     return parts[1::2]

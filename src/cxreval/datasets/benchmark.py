@@ -49,7 +49,7 @@ IMAGES_DIRECTORY = "images"
 class BenchmarkSpec:
     """The specification of a benchmark.
 
-    `list_sha256` is over the sorted image names, each followed by LF; `labels_sha256` over the bytes of the label table.
+    `list_sha256` is over the sorted image names, each followed by LF; `labels_sha256` over the label table's bytes.
     """
 
     name: str
@@ -116,7 +116,9 @@ def parse_spec(text: str, source: str) -> BenchmarkSpec:
     except tomllib.TOMLDecodeError as error:
         raise DatasetInvalid(f"{source} is not TOML: {error}", file=source) from None
     try:
-        spec = BenchmarkSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        spec = BenchmarkSpec(
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+        )
     except TypeError as error:
         raise DatasetInvalid(f"{source}: {error}", file=source, expected=", ".join(BenchmarkSpec.__slots__)) from None
     problem = spec_problem(spec)
@@ -182,6 +184,8 @@ def image_list(spec: BenchmarkSpec, directory: Path) -> list[str]:
     images = sorted(read_list(file))
     found = list_sha256(images)
     if found != spec.list_sha256:
-        message = f"{file} lists {len(images)} images with digest {found}; expected {spec.image_count}, {spec.list_sha256}"
+        message = (
+            f"{file} lists {len(images)} images with digest {found}; expected {spec.image_count}, {spec.list_sha256}"
+        )
         raise DatasetInvalid(message, file=file, found=found, expected=spec.list_sha256)
     return images

@@ -1,0 +1,121 @@
+"""One frozen dataclass a process, loaded once: file < environment < flag.
+
+A field `lease_seconds` of the program `registry` is `lease_seconds` in the TOML file that `--config` names,
+`CXREVAL_REGISTRY_LEASE_SECONDS` in the environment and `--lease-seconds` on the command line. An unknown key in the
+file or an unknown `CXREVAL_REGISTRY_...` variable is an error. `--check-config` loads, prints and exits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+
+class ConfigError(Exception):
+    """The configuration is wrong; the message names the key, the source and what was expected."""
+
+
+def setting(default: Any, description: str) -> Any:
+    """A field of a configuration dataclass with the sentence that `--help` shows."""
+    return field(default=default, metadata={"description": description})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """What every server can be told."""
+
+    listen: str = setting("127.0.0.1:50051", "address of the gRPC port; port 0 takes a free one")
+    metrics_listen: str = setting("", "address of the Prometheus /metrics port; empty for none")
+    tls_certificate: str = setting("", "PEM file of the server's certificate chain; empty for plain text")
+    tls_key: str = setting("", "PEM file of the server's key")
+    tls_client_ca: str = setting("", "PEM file of the authority that signs clients; empty: clients need no certificate")
+    drain_seconds: float = setting(30.0, "how long SIGTERM lets running calls finish")
+    deadline_seconds: float = setting(300.0, "longest a call may take, whatever deadline its caller set")
+    stream_deadline_seconds: float = setting(3600.0, "longest a streaming call may take")
+    log_level: str = setting("info", "debug, info, warning or error")
+
+
+C = TypeVar("C", bound=ServerConfig)
+
+
+def load(kind: type[C], program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> C:
+    """Loads the configuration. Exits after `--help` and `--check-config`.
+
+    Raises:
+        ConfigError: a key is unknown or a value does not fit.
+    """
+    types = typing.get_type_hints(kind)
+    parser = _parser(kind, program, types)
+    flags = vars(parser.parse_args(arguments))
+    values: dict[str, Any] = {}
+    if flags["config"]:
+        values |= _from_file(Path(flags["config"]), types)
+    values |= _from_environment(program, environment, types)
+    values |= {
+        name: _convert(value, types[name], f"flag --{name.replace('_', '-')}")
+        for name, value in flags.items()
+        if name in types and value is not None
+    }
+    config = kind(**values)
+    if flags["check_config"]:
+        json.dump(dataclasses.asdict(config), sys.stdout, indent=2)
+        sys.stdout.write("\n")
+        sys.exit(0)
+    return config
+
+
+def _parser(kind: type[ServerConfig], program: str, types: Mapping[str, Any]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"python -m services.{program}", allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE", help="TOML file of settings")
+    parser.add_argument("--check-config", action="store_true", help="load the configuration, print it and exit")
+    for item in dataclasses.fields(kind):
+        description = f"{item.metadata['description']} (default: {item.default!r})".replace("%", "%%")
+        action = "append" if types[item.name] == tuple[str, ...] else "store"
+        parser.add_argument(f"--{item.name.replace('_', '-')}", metavar="VALUE", action=action, help=description)
+    return parser
+
+
+def _from_file(file: Path, types: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {file}: {error}") from None
+    unknown = sorted(content.keys() - types.keys())
+    if unknown:
+        raise ConfigError(f"{file}: unknown key {unknown[0]!r}; expected one of {', '.join(sorted(types))}")
+    return {key: _convert(value, types[key], f"{file}: {key}") for key, value in content.items()}
+
+
+def _from_environment(program: str, environment: Mapping[str, str], types: Mapping[str, Any]) -> dict[str, Any]:
+    prefix = f"CXREVAL_{program.upper()}_"
+    values = {}
+    for variable, text in environment.items():
+        # Kubernetes adds CXREVAL_REGISTRY_SERVICE_HOST and the like for a Service; those are not ours to judge.
+        if not variable.startswith(prefix) or variable.startswith((f"{prefix}SERVICE_", f"{prefix}PORT")):
+            continue
+        name = variable.removeprefix(prefix).lower()
+        if name not in types:
+            raise ConfigError(f"unknown variable {variable}; expected one of {', '.join(sorted(types))}")
+        value = [part for part in text.split(",") if part] if types[name] == tuple[str, ...] else text
+        values[name] = _convert(value, types[name], f"variable {variable}")
+    return values
+
+
+def _convert(value: Any, kind: Any, source: str) -> Any:
+    try:
+        if kind == tuple[str, ...]:
+            return tuple(str(item) for item in value)
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
+        return kind(value)
+    except (TypeError, ValueError, KeyError):
+        expected = "true or false" if kind is bool else getattr(kind, "__name__", str(kind))
+        raise ConfigError(f"{source} is {value!r}; expected {expected}") from None

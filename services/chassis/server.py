@@ -1,0 +1,141 @@
+"""A gRPC server as every cxreval process runs one.
+
+Health is NOT_SERVING until the process says it is healthy, and follows what it says from then on. SIGTERM and SIGINT:
+not serving, no new calls, running calls finish within the drain time, exit 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry, start_http_server
+
+from cxreval.wire.limits import MAX_MESSAGE_BYTES
+from services.chassis.config import ConfigError, ServerConfig
+from services.chassis.interceptors import AroundEveryCall
+from services.chassis.interceptors.access_log import logged
+from services.chassis.interceptors.deadline import limited_time
+from services.chassis.interceptors.errors import mapped_errors
+from services.chassis.interceptors.metrics import RpcMetrics
+
+_log = logging.getLogger(__name__)
+_HEALTH_PERIOD_SECONDS = 2.0
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # A second server on the same port must fail, not share it silently.
+    ("grpc.so_reuseport", 0),
+    # Clients ping idle connections every 30 s (wire.channel); gRPC's default answers that with GOAWAY too_many_pings.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # New replicas get traffic from long-lived clients.
+    ("grpc.max_connection_age_ms", 3_600_000),
+    ("grpc.max_connection_age_grace_ms", 3_600_000),
+)
+
+
+class Server:
+    """Collects services, then serves them until a signal."""
+
+    def __init__(self, config: ServerConfig, metrics: CollectorRegistry) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._names: list[str] = []
+        self._health = HealthServicer()
+        arounds = (
+            RpcMetrics(metrics).measured,
+            logged,
+            mapped_errors,
+            limited_time(config.deadline_seconds, config.stream_deadline_seconds),
+        )
+        self._server = grpc.aio.server(interceptors=[AroundEveryCall(arounds)], options=_OPTIONS)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+
+    def add(self, register: Callable[[Any, Any], None], servicer: object, service: ServiceDescriptor) -> None:
+        """Adds a service: the generated `add_..._to_server`, the servicer, the service's descriptor."""
+        if service.full_name in self._names:
+            raise ValueError(f"{service.full_name} is already registered")
+        register(servicer, self._server)
+        self._names.append(service.full_name)
+
+    async def serve(
+        self, healthy: Callable[[], Awaitable[bool]], drain: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Serves until SIGTERM or SIGINT.
+
+        Args:
+            healthy: polled every two seconds; what it says is what health reports. An exception is a no.
+            drain: awaited when the signal comes, before new calls are refused.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        names = (*self._names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        await self._report(False)
+        port = self._bind()
+        await self._server.start()
+        if self._config.metrics_listen:
+            host, metrics_port = split_address(self._config.metrics_listen)
+            start_http_server(metrics_port, addr=host, registry=self._metrics)
+        _log.info("listening", extra={"address": f"{split_address(self._config.listen)[0]}:{port}"})
+        watcher = asyncio.create_task(self._watch(healthy))
+        await stop.wait()
+        _log.info("draining", extra={"drain_seconds": self._config.drain_seconds})
+        watcher.cancel()
+        await self._health.enter_graceful_shutdown()
+        if drain:
+            await drain()
+        await self._server.stop(self._config.drain_seconds)
+        _log.info("stopped")
+
+    def _bind(self) -> int:
+        config = self._config
+        try:
+            if not config.tls_certificate:
+                return self._server.add_insecure_port(config.listen)
+            return self._server.add_secure_port(config.listen, _credentials(config))
+        except (RuntimeError, OSError) as error:
+            raise ConfigError(f"cannot listen on {config.listen}: {error}") from None
+
+    async def _watch(self, healthy: Callable[[], Awaitable[bool]]) -> None:
+        while True:
+            try:
+                await self._report(await healthy())
+            except Exception:  # noqa: BLE001 - whatever keeps the probe from answering makes the process unhealthy
+                _log.warning("health probe failed", exc_info=True)
+                await self._report(False)
+            await asyncio.sleep(_HEALTH_PERIOD_SECONDS)
+
+    async def _report(self, serving: bool) -> None:
+        response = health_pb2.HealthCheckResponse
+        status = response.SERVING if serving else response.NOT_SERVING
+        for name in ("", *self._names):
+            await self._health.set(name, status)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`host:port` as a pair. Raises `ConfigError`."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"address is {address!r}; expected host:port")
+    return host.strip("[]"), int(port)
+
+
+def _credentials(config: ServerConfig) -> grpc.ServerCredentials:
+    client_ca = Path(config.tls_client_ca).read_bytes() if config.tls_client_ca else None
+    pair = (Path(config.tls_key).read_bytes(), Path(config.tls_certificate).read_bytes())
+    return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)

@@ -1,0 +1,104 @@
+"""Errors of `cxreval.errors` as gRPC statuses and back: one table, read in both directions.
+
+A status carries `google.rpc.ErrorInfo` with the reason, the domain and the error's metadata.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+from cxreval import errors
+
+DOMAIN = "cxreval"
+DETAILS_KEY = "grpc-status-details-bin"
+
+_INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
+_NOT_FOUND = grpc.StatusCode.NOT_FOUND
+_ALREADY_EXISTS = grpc.StatusCode.ALREADY_EXISTS
+_FAILED_PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
+
+CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
+    errors.InternalError: grpc.StatusCode.INTERNAL,
+    errors.MalformedField: _INVALID_ARGUMENT,
+    errors.MissingField: _INVALID_ARGUMENT,
+    errors.InvalidPageToken: _INVALID_ARGUMENT,
+    errors.MalformedStream: _INVALID_ARGUMENT,
+    errors.EmptyStream: _INVALID_ARGUMENT,
+    errors.RequestIdReused: _ALREADY_EXISTS,
+    errors.ServiceOverloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.ServiceUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.BenchmarkNotFound: _NOT_FOUND,
+    errors.BenchmarkExists: _ALREADY_EXISTS,
+    errors.BenchmarkDigestMismatch: _FAILED_PRECONDITION,
+    errors.TruthNotFound: _NOT_FOUND,
+    errors.DatasetInvalid: _FAILED_PRECONDITION,
+    errors.CommitNotFrozen: _INVALID_ARGUMENT,
+    errors.UnknownProfile: _INVALID_ARGUMENT,
+    errors.UnknownFinding: _INVALID_ARGUMENT,
+    errors.OutputsIncomplete: _INVALID_ARGUMENT,
+    errors.UnknownMetric: _INVALID_ARGUMENT,
+    errors.SubmissionNotFound: _NOT_FOUND,
+    errors.SubmissionState: _FAILED_PRECONDITION,
+    errors.EvaluationNotFound: _NOT_FOUND,
+    errors.LeaseLost: _FAILED_PRECONDITION,
+    errors.ReportMismatch: _INVALID_ARGUMENT,
+    errors.ArtifactNotFound: _NOT_FOUND,
+    errors.ArtifactCorrupt: grpc.StatusCode.DATA_LOSS,
+    errors.DigestMismatch: _INVALID_ARGUMENT,
+    errors.ArtifactIncomplete: _INVALID_ARGUMENT,
+    errors.ArtifactTooLarge: _INVALID_ARGUMENT,
+    errors.MalformedBatch: _INVALID_ARGUMENT,
+    errors.UnknownImage: _INVALID_ARGUMENT,
+    errors.DuplicateImage: _INVALID_ARGUMENT,
+    errors.MissingImages: _INVALID_ARGUMENT,
+    errors.ImageUnreadable: _INVALID_ARGUMENT,
+    errors.ImageTooLarge: _INVALID_ARGUMENT,
+    errors.InvalidTensor: _INVALID_ARGUMENT,
+    errors.ModelNotFound: _NOT_FOUND,
+    errors.InvalidProbability: _INVALID_ARGUMENT,
+    errors.ModelNotOnnx: _FAILED_PRECONDITION,
+    errors.ModelExternalData: _FAILED_PRECONDITION,
+    errors.ModelUnsupported: _FAILED_PRECONDITION,
+    errors.ModelInputMismatch: _FAILED_PRECONDITION,
+    errors.ModelOutputMismatch: _FAILED_PRECONDITION,
+}
+
+_TRANSPORT_ERRORS: dict[grpc.StatusCode, type[errors.CxrevalError]] = {
+    grpc.StatusCode.UNAVAILABLE: errors.ServiceUnavailable,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.ServiceOverloaded,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
+    grpc.StatusCode.CANCELLED: errors.ServiceUnavailable,
+}
+
+
+def to_status(error: errors.CxrevalError) -> tuple[grpc.StatusCode, str, bytes]:
+    """The gRPC code, the message, and the serialised `google.rpc.Status` for the trailing metadata."""
+    code = CODES[type(error)]
+    status = status_pb2.Status(code=code.value[0], message=error.message)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))
+    return code, error.message, status.SerializeToString()
+
+
+def from_rpc_error(error: grpc.RpcError) -> errors.CxrevalError:
+    """The error that the service raised, or, when it never got the call, the transport's trouble under our name."""
+    metadata: Any = error.trailing_metadata() or ()
+    details = dict(metadata).get(DETAILS_KEY)
+    named = _from_details(details) if isinstance(details, bytes) else None
+    if named:
+        return named
+    kind = _TRANSPORT_ERRORS.get(error.code(), errors.InternalError)
+    return kind(f"{error.code().name}: {error.details()}")
+
+
+def _from_details(details: bytes) -> errors.CxrevalError | None:
+    status = status_pb2.Status.FromString(details)
+    for detail in status.details:
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info) and info.domain == DOMAIN:
+            kind = errors.CxrevalError.by_reason.get(info.reason, errors.InternalError)
+            return kind(status.message, **dict(info.metadata))
+    return None

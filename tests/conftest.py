@@ -1,0 +1,37 @@
+"""Fixtures every test may use. `REQUIRE_PARTS=1` (CI) turns a missing real part from a skip into a failure."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def missing(what: str) -> NoReturn:
+    """Skips the test with a sentence, or fails it where every part is required."""
+    if os.environ.get("REQUIRE_PARTS") == "1":
+        pytest.fail(f"REQUIRE_PARTS=1, but {what}")
+    pytest.skip(what)
+
+
+def require_module(name: str) -> ModuleType:
+    """Imports a module of an optional extra."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        missing(f"{name} is not installed (an optional extra)")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The directory with real radiographs, NIH's tables and real predictions."""
+    directory = Path(os.environ.get("CXREVAL_SHARED", REPOSITORY.parent / "shared"))
+    if not (directory / "nih-chestxray14").is_dir():
+        missing("there is no shared data: set CXREVAL_SHARED to a directory with nih-chestxray14/ and predictions/")
+    return directory
