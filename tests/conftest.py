@@ -9,6 +9,11 @@ from types import ModuleType
 from typing import NoReturn
 
 import pytest
+from hypothesis import settings
+
+# Shared machines are slow at times; a slow example is not a wrong one.
+settings.register_profile("cxreval", deadline=None)
+settings.load_profile("cxreval")
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -11,7 +11,7 @@ from services.chassis.interceptors import Call
 
 
 def limited_time(seconds: float, stream_seconds: float) -> Callable[[Call], AbstractAsyncContextManager[None]]:
-    """Ends a handler at its caller's deadline, or after `seconds` (`stream_seconds` for streams): `DeadlineExceeded`."""
+    """Ends a handler at its caller's deadline or after `seconds` (streams: `stream_seconds`): `DeadlineExceeded`."""
 
     @asynccontextmanager
     async def around(call: Call) -> AsyncIterator[None]:

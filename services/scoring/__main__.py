@@ -1,0 +1,46 @@
+"""Starts the scoring service: `python -m services.scoring --data NAME=DIRECTORY`."""
+
+import asyncio
+import os
+import sys
+
+from prometheus_client import CollectorRegistry
+
+from cxreval.api.scoring.v1 import scoring_service_pb2, scoring_service_pb2_grpc
+from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.truth import load_truth
+from cxreval.errors import CxrevalError
+from services.chassis import logs
+from services.chassis.config import ConfigError, load
+from services.chassis.server import Server
+from services.scoring.config import ScoringConfig
+from services.scoring.servicer import ScoringServicer
+
+
+async def main(config: ScoringConfig) -> None:
+    """Loads the truths, then serves."""
+    metrics = CollectorRegistry()
+    truths = {
+        name: await asyncio.to_thread(lambda: load_truth(load_spec(name, directory), directory))  # noqa: B023
+        for name, directory in config.directories().items()
+    }
+    server = Server(config, metrics)
+    server.add(
+        scoring_service_pb2_grpc.add_ScoringServiceServicer_to_server,
+        ScoringServicer(truths, config.max_concurrent, metrics),
+        scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"],
+    )
+
+    async def healthy() -> bool:
+        return bool(truths)
+
+    await server.serve(healthy)
+
+
+if __name__ == "__main__":
+    try:
+        configuration = load(ScoringConfig, "scoring", sys.argv[1:], os.environ)
+        logs.configure(configuration.log_level)
+        asyncio.run(main(configuration))
+    except (ConfigError, CxrevalError) as problem:
+        sys.exit(f"scoring: {problem}")

@@ -1,0 +1,165 @@
+"""Preprocessing profiles: named, versioned ways from a decoded image to the tensor that a model takes.
+
+A profile is data with a digest that stands on every result: change what decides a pixel and the digest changes. Each
+profile agrees with the pipeline of the library it is named after within its `tolerance`, on the same decoded image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cxreval.errors import InvalidTensor
+from cxreval.imaging.resample import (
+    GAUSSIAN_TRUNCATE,
+    PILLOW_PRECISION_BITS,
+    Resampling,
+    from_fixed_point,
+    gaussian_bilinear,
+    pillow_bilinear,
+)
+
+Image = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+"""A decoded image: (H, W), or (H, W, C) with 1 to 4 channels: gray, gray and alpha, RGB, RGB and alpha."""
+
+Tensor = npt.NDArray[np.float32]
+
+XRV_RANGE = 1024.0
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A versioned way from a decoded image to a float32 tensor of `shape` (C, H, W).
+
+    `steps` names every operation and parameter that decides the result, `revision` rises when the code gives other
+    values for the same steps, and `tolerance` bounds the absolute difference to the original library's pipeline.
+    """
+
+    name: str
+    description: str
+    shape: tuple[int, int, int]
+    revision: int
+    steps: tuple[str, ...]
+    tolerance: float
+    transform: Callable[[Image], Tensor]
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the canonical JSON of name, shape, revision and steps; 64 hex characters."""
+        definition = {"name": self.name, "shape": self.shape, "revision": self.revision, "steps": self.steps}
+        canonical = json.dumps(definition, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def apply(self, image: Image) -> Tensor:
+        """The tensor of an image as `decode` gives it; (C, H, W) float32, contiguous.
+
+        Raises:
+            InvalidTensor: the image is not uint8 or uint16, is empty, or is neither (H, W) nor (H, W, 1 to 4).
+        """
+        well_formed = image.ndim == 2 or (image.ndim == 3 and image.shape[2] <= 4)
+        if image.dtype not in (np.uint8, np.uint16) or not well_formed or image.size == 0:
+            expected = "uint8 or uint16 of shape (H, W) or (H, W, 1 to 4)"
+            message = f"image is {image.dtype} of shape {image.shape}; expected {expected}"
+            raise InvalidTensor(message, field="image", expected=expected)
+        return self.transform(image)
+
+
+def _xrv(size: int) -> Profile:
+    """TorchXRayVision's `normalize`, `XRayCenterCrop` and `XRayResizer(size)`."""
+    return Profile(
+        name=f"xrv-{size}",
+        description=f"TorchXRayVision: one channel in [-1024, 1024], center crop, {size}x{size}",
+        shape=(1, size, size),
+        revision=1,
+        steps=(
+            "channel: first",
+            f"scale: [0, 255] for 8 bits, [0, 65535] for 16 bits, to [-{XRV_RANGE:g}, {XRV_RANGE:g}]",
+            "crop: center square of the short side, offset side // 2 - short // 2",
+            f"blur when shrinking: Gaussian, sigma (side / {size} - 1) / 2, truncated at {GAUSSIAN_TRUNCATE:g} sigma, zero outside",
+            f"resize: bilinear at pixel centers to {size}x{size}, zero outside",
+            "clip: to the range of the cropped image, widened to 0 if the result spans 0",
+        ),
+        tolerance=1e-3,
+        transform=lambda image: _xrv_tensor(image, size),
+    )
+
+
+def _xrv_tensor(image: Image, size: int) -> Tensor:
+    gray = image if image.ndim == 2 else image[:, :, 0]
+    height, width = gray.shape
+    side = min(height, width)
+    top, left = height // 2 - side // 2, width // 2 - side // 2
+    square = _xrv_scale(gray[top : top + side, left : left + side])
+    resampling = gaussian_bilinear(side, size)
+    out = resampling.across(resampling.down(square))
+    low, high = square.min(), square.max()
+    # Zero padding darkens or brightens the border; scikit-image clips that away unless 0 is itself a legitimate value.
+    if not low <= 0 <= high and out.min() <= 0 <= out.max():
+        low, high = min(low, np.float32(0)), max(high, np.float32(0))
+    return np.clip(out, low, high, dtype=np.float32)[np.newaxis]
+
+
+def _xrv_scale(gray: Image) -> Tensor:
+    """[0, 255] or [0, 65535] to [-1024, 1024], in the operations and precision of TorchXRayVision."""
+    scaled = gray.astype(np.float32)
+    scaled /= np.iinfo(gray.dtype).max
+    scaled *= 2
+    scaled -= 1
+    scaled *= XRV_RANGE
+    return scaled
+
+
+def _imagenet(size: int) -> Profile:
+    """torchvision's `Resize(size)`, `CenterCrop(size)`, `ToTensor` and `Normalize` on a Pillow RGB image."""
+    return Profile(
+        name=f"imagenet-{size}",
+        description=f"torchvision: RGB, short side to {size}, center crop, ImageNet mean and standard deviation",
+        shape=(3, size, size),
+        revision=1,
+        steps=(
+            "channels: RGB, gray repeated, alpha dropped",
+            "depth: 16 bits to 8 by round(x / 257)",
+            f"resize: short side to {size}, long side floor({size} * long / short), triangle filter widened when shrinking,"
+            f" across then down, weights of {PILLOW_PRECISION_BITS} fractional bits, rounded to 8 bits after each pass",
+            f"crop: center {size}x{size}, offset round half even of (side - {size}) / 2",
+            f"scale: [0, 255] to [0, 1], minus {IMAGENET_MEAN}, divided by {IMAGENET_STD}",
+        ),
+        tolerance=1e-6,
+        transform=lambda image: _imagenet_tensor(image, size),
+    )
+
+
+def _imagenet_tensor(image: Image, size: int) -> Tensor:
+    height, width = image.shape[:2]
+    across, down = _crop_resampling(width, height, size), _crop_resampling(height, width, size)
+    channels = [image] if image.ndim == 2 else [image[:, :, c] for c in range(3 if image.shape[2] >= 3 else 1)]
+    planes = [from_fixed_point(down.down(from_fixed_point(across.across(_to_8_bits(c))))) for c in channels]
+    rgb = np.stack(planes * (3 // len(planes))).astype(np.float32)
+    rgb /= 255
+    rgb -= np.array(IMAGENET_MEAN, np.float32)[:, np.newaxis, np.newaxis]
+    rgb /= np.array(IMAGENET_STD, np.float32)[:, np.newaxis, np.newaxis]
+    return rgb
+
+
+def _crop_resampling(side: int, other: int, size: int) -> Resampling:
+    """Resizes so that the shorter of `side` and `other` has `size` samples; makes only the center `size` of `side`."""
+    resized = size if side <= other else size * side // other
+    start = round((resized - size) / 2)
+    return pillow_bilinear(side, resized, start, start + size)
+
+
+def _to_8_bits(channel: Image) -> npt.NDArray[np.uint8]:
+    if channel.dtype == np.uint8:
+        return channel
+    return ((channel.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+PROFILES = {profile.name: profile for profile in (_imagenet(224), _xrv(224))}
+"""The profiles by name; the names are `cxreval.datasets.profiles.PROFILE_NAMES`."""
