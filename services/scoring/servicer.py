@@ -25,6 +25,7 @@ from cxreval.metrics.predictions import PredictionTable
 from cxreval.metrics.ranking import rank
 from cxreval.metrics.report import Report, auroc_values
 from cxreval.resource_names import BenchmarkName
+from cxreval.wire import reports
 from cxreval.wire.limits import MAX_BATCH_IMAGES
 from services.scoring import convert
 
@@ -75,7 +76,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
             table.check_complete()
             with self._seconds.time():
                 report = await asyncio.to_thread(_report, truth, table)
-            return pb.ScorePredictionsResponse(report=convert.report_message(report))
+            return pb.ScorePredictionsResponse(report=reports.report_message(report))
 
     async def RankEntries(self, request: pb.RankEntriesRequest, context: Any) -> pb.RankEntriesResponse:
         """Ranks what the caller brings."""
@@ -108,7 +109,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         if len(images) > MAX_BATCH_IMAGES:
             text = f"batch has {len(images)} images; expected at most {MAX_BATCH_IMAGES}"
             raise MalformedBatch(text, field="batch.images", expected=f"at most {MAX_BATCH_IMAGES}")
-        table.add(images, convert.probabilities(message.batch))
+        table.add(images, reports.probabilities(message.batch))
         self._rows.inc(len(images))
 
 

@@ -49,13 +49,16 @@ class PredictionTable:
             self.probabilities[row] = probabilities
             self._seen[row] = True
 
+    def missing(self) -> list[str]:
+        """The images that have no prediction yet, in order."""
+        return [self._images[row] for row in np.flatnonzero(~self._seen)]
+
     def check_complete(self) -> None:
         """Raises `MissingImages` with the count and the first missing image."""
-        missing = np.flatnonzero(~self._seen)
-        if missing.size:
-            first = self._images[int(missing[0])]
-            message = f"{missing.size} of {len(self._images)} images have no prediction, the first is {first!r}"
-            raise MissingImages(message, field="images", count=missing.size, image=first)
+        missing = self.missing()
+        if missing:
+            message = f"{len(missing)} of {len(self._images)} images have no prediction, the first is {missing[0]!r}"
+            raise MissingImages(message, field="images", count=len(missing), image=missing[0])
 
     def sha256(self) -> str:
         """Digest over the image names in order, each followed by LF, then the little-endian float32 rows."""

@@ -1,0 +1,232 @@
+"""The client's dataclasses to protobuf messages and back. Protobuf stops here."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from cxreval.api.registry.v1 import (
+    benchmark_service_pb2,
+    evaluation_service_pb2,
+    leaderboard_service_pb2,
+    submission_pb2,
+)
+from cxreval.client import models
+from cxreval.datasets.benchmark import METRICS, BenchmarkSpec
+from cxreval.errors import BenchmarkDigestMismatch
+from cxreval.resource_names import BenchmarkName
+from cxreval.wire import reports
+
+_E = TypeVar("_E", bound=StrEnum)
+_Direction = benchmark_service_pb2.Metric.Direction
+
+
+def _to_enum(kind: type[_E], wrapper: Any, number: int, prefix: str) -> _E:
+    return kind(wrapper.Name(number).removeprefix(prefix).lower().replace("_", "-"))
+
+
+def _from_enum(value: StrEnum, wrapper: Any, prefix: str) -> Any:
+    return wrapper.Value(prefix + value.replace("-", "_").upper())
+
+
+def time(stamp: Any) -> datetime:
+    """A timestamp in UTC."""
+    return stamp.ToDatetime(tzinfo=UTC)  # type: ignore[no-any-return]
+
+
+def benchmark_message(spec: BenchmarkSpec) -> benchmark_service_pb2.Benchmark:
+    """The specification as it travels."""
+    directions = {
+        "higher": _Direction.DIRECTION_HIGHER_IS_BETTER,
+        "lower": _Direction.DIRECTION_LOWER_IS_BETTER,
+    }
+    return benchmark_service_pb2.Benchmark(
+        name=str(BenchmarkName(spec.name)),
+        title=spec.title,
+        synthetic=spec.synthetic,
+        image_count=spec.image_count,
+        patient_count=spec.patient_count,
+        list_file=spec.list_file,
+        list_sha256=spec.list_sha256,
+        labels_file=spec.labels_file,
+        labels_sha256=spec.labels_sha256,
+        findings=spec.findings,
+        metrics=[
+            benchmark_service_pb2.Metric(id=metric, direction=directions[METRICS[metric]]) for metric in spec.metrics
+        ],
+        scorer_version=spec.scorer_version,
+    )
+
+
+def benchmark(message: benchmark_service_pb2.Benchmark) -> BenchmarkSpec:
+    """The specification. Raises `BenchmarkDigestMismatch` when this cxreval's rules give it another digest."""
+    spec = BenchmarkSpec(
+        name=BenchmarkName.parse(message.name).benchmark,
+        title=message.title,
+        synthetic=message.synthetic,
+        image_count=message.image_count,
+        patient_count=message.patient_count,
+        list_file=message.list_file,
+        list_sha256=message.list_sha256,
+        labels_file=message.labels_file,
+        labels_sha256=message.labels_sha256,
+        findings=tuple(message.findings),
+        metrics=tuple(metric.id for metric in message.metrics),
+        scorer_version=message.scorer_version,
+    )
+    if not set(spec.metrics) <= METRICS.keys() or spec.digest != message.digest:
+        text = f"{message.name} has digest {message.digest}, but not by this cxreval's rules; use matching versions"
+        raise BenchmarkDigestMismatch(text, field="digest", found=message.digest)
+    return spec
+
+
+def manifest_message(manifest: models.Manifest) -> submission_pb2.Manifest:
+    """The manifest as it travels."""
+    return submission_pb2.Manifest(
+        model=manifest.model,
+        organisation=manifest.organisation,
+        open_source=manifest.open_source,
+        source_kind=_from_enum(manifest.source_kind, submission_pb2.SourceKind, "SOURCE_KIND_"),
+        source_url=manifest.source_url,
+        contact=manifest.contact,
+        reproduction=submission_pb2.Reproduction(
+            repository=manifest.reproduction.repository,
+            commit=manifest.reproduction.commit,
+            seed=manifest.reproduction.seed,
+            script=manifest.reproduction.script,
+        ),
+        environment=submission_pb2.Environment(
+            python_version=manifest.environment.python_version, dependencies=manifest.environment.dependencies
+        ),
+        preprocessing_profile=manifest.preprocessing_profile,
+        output_names=manifest.output_names,
+        claimed_metrics=[
+            submission_pb2.ClaimedMetric(metric=claim.metric, finding=claim.finding, value=claim.value)
+            for claim in manifest.claimed_metrics
+        ],
+        artifact_sha256=manifest.artifact_sha256,
+        submitted_date=manifest.submitted_date,
+    )
+
+
+def _manifest(message: submission_pb2.Manifest) -> models.Manifest:
+    return models.Manifest(
+        model=message.model,
+        organisation=message.organisation,
+        open_source=message.open_source,
+        source_kind=_to_enum(models.SourceKind, submission_pb2.SourceKind, message.source_kind, "SOURCE_KIND_"),
+        source_url=message.source_url,
+        contact=message.contact,
+        reproduction=models.Reproduction(
+            message.reproduction.repository,
+            message.reproduction.commit,
+            message.reproduction.seed,
+            message.reproduction.script,
+        ),
+        environment=models.Environment(message.environment.python_version, tuple(message.environment.dependencies)),
+        preprocessing_profile=message.preprocessing_profile,
+        output_names=tuple(message.output_names),
+        claimed_metrics=tuple(
+            models.ClaimedMetric(claim.metric, claim.value, claim.finding) for claim in message.claimed_metrics
+        ),
+        artifact_sha256=message.artifact_sha256,
+        submitted_date=message.submitted_date,
+    )
+
+
+def submission(message: submission_pb2.Submission) -> models.Submission:
+    """A submission."""
+    kinds = submission_pb2.Submission
+    return models.Submission(
+        name=message.name,
+        kind=_to_enum(models.SubmissionKind, kinds.Kind, message.kind, "KIND_"),
+        manifest=_manifest(message.manifest),
+        status=_to_enum(models.SubmissionStatus, kinds.State, message.state, "STATE_"),
+        tier=_to_enum(models.Tier, submission_pb2.Tier, message.tier, "TIER_"),
+        create_time=time(message.create_time),
+        update_time=time(message.update_time),
+        evaluation=message.evaluation,
+        images_done=message.images_done,
+        images_total=message.images_total,
+        failure=_failure(message),
+        note=message.note,
+    )
+
+
+def _failure(
+    message: submission_pb2.Submission | evaluation_service_pb2.Evaluation,
+) -> models.Failure | None:
+    if not message.HasField("failure"):
+        return None
+    failure = message.failure
+    fault = _to_enum(models.Fault, submission_pb2.Failure.Fault, failure.fault, "FAULT_")
+    return models.Failure(failure.reason, failure.message, fault)
+
+
+def failure_message(failure: models.Failure) -> submission_pb2.Failure:
+    """A failure as it travels."""
+    fault = _from_enum(failure.fault, submission_pb2.Failure.Fault, "FAULT_")
+    return submission_pb2.Failure(reason=failure.reason, message=failure.message, fault=fault)
+
+
+def evaluation(message: evaluation_service_pb2.Evaluation) -> models.Evaluation:
+    """An evaluation."""
+    states = evaluation_service_pb2.Evaluation.State
+    return models.Evaluation(
+        name=message.name,
+        status=_to_enum(models.EvaluationStatus, states, message.state, "STATE_"),
+        attempt=message.attempt,
+        worker=message.worker,
+        images_done=message.images_done,
+        create_time=time(message.create_time),
+        update_time=time(message.update_time),
+        report=reports.report(message.report) if message.HasField("report") else None,
+        provenance=dict(message.provenance),
+        failure=_failure(message),
+    )
+
+
+def lease(message: evaluation_service_pb2.Lease) -> models.Lease:
+    """A lease."""
+    return models.Lease(
+        evaluation=message.evaluation.name,
+        token=message.token,
+        attempt=message.evaluation.attempt,
+        images_done=message.evaluation.images_done,
+        duration_seconds=message.duration.ToTimedelta().total_seconds(),
+        submission=submission(message.submission),
+        benchmark=benchmark(message.benchmark),
+    )
+
+
+def leaderboard_entry(message: leaderboard_service_pb2.LeaderboardEntry) -> models.LeaderboardEntry:
+    """A row of the board."""
+    return models.LeaderboardEntry(
+        submission=message.submission,
+        model=message.model,
+        organisation=message.organisation,
+        open_source=message.open_source,
+        source_kind=_to_enum(models.SourceKind, submission_pb2.SourceKind, message.source_kind, "SOURCE_KIND_"),
+        source_url=message.source_url,
+        submitted_date=message.submitted_date,
+        tier=_to_enum(models.Tier, submission_pb2.Tier, message.tier, "TIER_"),
+        rank=message.rank if message.HasField("rank") else None,
+        score=message.score if message.HasField("score") else None,
+        sota=message.sota,
+        note=message.note,
+        profile_digest=message.profile_digest,
+        metrics=tuple(reports.metric_value(value) for value in message.metrics),
+    )
+
+
+def sota_step(message: leaderboard_service_pb2.SotaStep) -> models.SotaStep:
+    """A record that was broken."""
+    return models.SotaStep(
+        submission=message.submission,
+        model=message.model,
+        organisation=message.organisation,
+        submitted_date=message.submitted_date,
+        score=message.score,
+        tier=_to_enum(models.Tier, submission_pb2.Tier, message.tier, "TIER_"),
+    )

@@ -1,0 +1,108 @@
+"""Client of an inference service: encoded images in, probabilities out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxreval.api.inference.v1 import capabilities_service_pb2, capabilities_service_pb2_grpc
+from cxreval.api.oip import grpc_predict_v2_pb2 as oip
+from cxreval.api.oip import grpc_predict_v2_pb2_grpc as oip_grpc
+from cxreval.client._calls import UNARY_SECONDS, ServiceClient, call, translated
+from cxreval.client.models import Capabilities, ProfileInfo
+from cxreval.errors import ModelOutputMismatch
+from cxreval.wire import request_id
+from cxreval.wire.channel import TlsFiles
+
+K = TypeVar("K")
+LOAD_SECONDS = 300.0
+
+
+class InferenceClient(ServiceClient):
+    """Speaks the Open Inference Protocol. Models are named by the sha256 of their file."""
+
+    def __init__(self, target: str, tls: TlsFiles | None = None) -> None:
+        super().__init__(target, tls)
+        self._stub: Any = oip_grpc.GRPCInferenceServiceStub(self._channel)
+        self._capabilities: Any = capabilities_service_pb2_grpc.CapabilitiesServiceStub(self._channel)
+
+    def capabilities(self) -> Capabilities:
+        """Profiles, limits, runtime."""
+        answer = call(self._capabilities.GetCapabilities, capabilities_service_pb2.GetCapabilitiesRequest())
+        return Capabilities(
+            profiles=tuple(
+                ProfileInfo(profile.name, profile.digest, tuple(profile.shape), profile.description)
+                for profile in answer.profiles
+            ),
+            max_message_bytes=answer.max_message_bytes,
+            max_image_bytes=answer.max_image_bytes,
+            max_image_pixels=answer.max_image_pixels,
+            max_model_bytes=answer.max_model_bytes,
+            runtime=answer.runtime,
+        )
+
+    def ready(self, model: str) -> bool:
+        """Whether the model is loaded."""
+        return bool(call(self._stub.ModelReady, oip.ModelReadyRequest(name=model)).ready)
+
+    def load(self, model: str, profile: str, output_columns: int) -> None:
+        """Loads a model for a preprocessing profile; it must give `output_columns` values an image."""
+        parameters = {
+            "profile": oip.ModelRepositoryParameter(string_param=profile),
+            "output_columns": oip.ModelRepositoryParameter(int64_param=output_columns),
+        }
+        request = oip.RepositoryModelLoadRequest(model_name=model, parameters=parameters)
+        call(self._stub.RepositoryModelLoad, request, LOAD_SECONDS)
+
+    def unload(self, model: str) -> None:
+        """Unloads a model after its running requests."""
+        call(self._stub.RepositoryModelUnload, oip.RepositoryModelUnloadRequest(model_name=model), LOAD_SECONDS)
+
+    def predict(self, model: str, image: bytes) -> NDArray[np.float32]:
+        """The model's output for one encoded image, shape (columns,)."""
+        return _row(call(self._stub.ModelInfer, _request(model, image)))
+
+    def predict_many(
+        self, model: str, images: Iterable[tuple[K, bytes]], in_flight: int = 32
+    ) -> Iterator[tuple[K, NDArray[np.float32]]]:
+        """The model's output for each encoded image, in order, with up to `in_flight` requests on their way.
+
+        The key stays here; the service sees only the bytes.
+        """
+        waiting: deque[tuple[K, Any]] = deque()
+        try:
+            for key, image in images:
+                waiting.append((key, self._send(model, image)))
+                if len(waiting) >= in_flight:
+                    yield _receive(*waiting.popleft())
+            while waiting:
+                yield _receive(*waiting.popleft())
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+    def _send(self, model: str, image: bytes) -> Any:
+        request = _request(model, image)
+        return self._stub.ModelInfer.future(request, timeout=UNARY_SECONDS, metadata=request_id.outgoing())
+
+
+def _request(model: str, image: bytes) -> oip.ModelInferRequest:
+    tensor = oip.ModelInferRequest.InferInputTensor(name="image", datatype="BYTES", shape=[1])
+    raw = len(image).to_bytes(4, "little") + image
+    return oip.ModelInferRequest(model_name=model, inputs=[tensor], raw_input_contents=[raw])
+
+
+def _receive(key: K, future: Any) -> tuple[K, NDArray[np.float32]]:
+    with translated():
+        return key, _row(future.result())
+
+
+def _row(answer: oip.ModelInferResponse) -> NDArray[np.float32]:
+    if len(answer.outputs) != 1 or answer.outputs[0].datatype != "FP32" or len(answer.raw_output_contents) != 1:
+        found = [(output.name, output.datatype) for output in answer.outputs]
+        raise ModelOutputMismatch(f"model gave {found}; expected one FP32 output", field="outputs", expected="one FP32")
+    return np.frombuffer(answer.raw_output_contents[0], dtype="<f4").astype(np.float32, copy=False)

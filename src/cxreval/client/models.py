@@ -1,0 +1,241 @@
+"""What the client gives and takes: plain dataclasses and enumerations, no protobuf."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.metrics.report import MetricValue, Report
+
+
+class SourceKind(StrEnum):
+    """Where a figure or a model comes from."""
+
+    GITHUB_README = "github-readme"
+    RESEARCH_PAPER = "research-paper"
+    MODEL_CARD = "model-card"
+    CHECKPOINT = "checkpoint"
+
+
+class Tier(StrEnum):
+    """How much stands behind a row; unspecified before there are figures."""
+
+    UNSPECIFIED = "unspecified"
+    CLAIMED = "claimed"
+    SCORED = "scored"
+    EXECUTED = "executed"
+    REPLAYED = "replayed"
+    REPRODUCED = "reproduced"
+
+
+class SubmissionKind(StrEnum):
+    """What is handed in."""
+
+    CHECKPOINT = "checkpoint"
+    CLAIM = "claim"
+
+
+class SubmissionStatus(StrEnum):
+    """Where a submission stands."""
+
+    AWAITING_ARTIFACT = "awaiting-artifact"
+    QUEUED = "queued"
+    RUNNING = "running"
+    PUBLISHED = "published"
+    FAILED = "failed"
+
+
+class EvaluationStatus(StrEnum):
+    """Where an evaluation stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class Fault(StrEnum):
+    """Whose fault a failure is: the submission's ends it, the platform's is tried again."""
+
+    SUBMISSION = "submission"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """A script frozen at a commit of 40 lower-case hex characters."""
+
+    repository: str
+    commit: str
+    seed: int
+    script: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Python version and requirements with exact versions."""
+
+    python_version: str
+    dependencies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedMetric:
+    """A figure the submitter claims, in the metric's own unit; `finding` is empty for the macro mean."""
+
+    metric: str
+    value: float
+    finding: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a submitter declares. `output_names`: the finding in each output column, empty for a column to ignore."""
+
+    model: str
+    organisation: str
+    open_source: bool
+    source_kind: SourceKind
+    contact: str
+    reproduction: Reproduction
+    environment: Environment
+    preprocessing_profile: str
+    output_names: tuple[str, ...]
+    claimed_metrics: tuple[ClaimedMetric, ...] = ()
+    source_url: str = ""
+    submitted_date: str = ""
+    artifact_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something ended badly: a reason for programs, a sentence for people."""
+
+    reason: str
+    message: str
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Something handed in, with its state."""
+
+    name: str
+    kind: SubmissionKind
+    manifest: Manifest
+    status: SubmissionStatus
+    tier: Tier
+    create_time: datetime
+    update_time: datetime
+    evaluation: str
+    images_done: int
+    images_total: int
+    failure: Failure | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One run of a submission."""
+
+    name: str
+    status: EvaluationStatus
+    attempt: int
+    worker: str
+    images_done: int
+    create_time: datetime
+    update_time: datetime
+    report: Report | None
+    provenance: Mapping[str, str]
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to run an evaluation, for `duration_seconds` at a time."""
+
+    evaluation: str
+    token: str = field(repr=False)
+    attempt: int
+    images_done: int
+    duration_seconds: float
+    submission: Submission
+    benchmark: BenchmarkSpec
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """Probabilities of some images: shape (images, findings), float32, columns in the benchmark's order of findings."""
+
+    images: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderboardEntry:
+    """A row of the board. `score` is the macro of the primary metric in its own unit (AUROC: 0 to 1)."""
+
+    submission: str
+    model: str
+    organisation: str
+    open_source: bool
+    source_kind: SourceKind
+    source_url: str
+    submitted_date: str
+    tier: Tier
+    rank: int | None
+    score: float | None
+    sota: bool
+    note: str
+    profile_digest: str
+    metrics: tuple[MetricValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SotaStep:
+    """A record that was broken."""
+
+    submission: str
+    model: str
+    organisation: str
+    submitted_date: str
+    score: float
+    tier: Tier
+
+
+@dataclass(frozen=True, slots=True)
+class TruthInfo:
+    """A benchmark that a scoring service can score."""
+
+    benchmark: str
+    benchmark_digest: str
+    image_count: int
+    patient_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileInfo:
+    """A preprocessing profile of an inference service; `shape` is channels, height, width."""
+
+    name: str
+    digest: str
+    shape: tuple[int, ...]
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an inference service can do."""
+
+    profiles: tuple[ProfileInfo, ...]
+    max_message_bytes: int
+    max_image_bytes: int
+    max_image_pixels: int
+    max_model_bytes: int
+    runtime: str

@@ -1,0 +1,200 @@
+"""Client of the registry: submissions, checkpoints, evaluations, the board."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cxreval.api.registry.v1 import (
+    benchmark_service_pb2,
+    benchmark_service_pb2_grpc,
+    evaluation_service_pb2,
+    evaluation_service_pb2_grpc,
+    leaderboard_service_pb2,
+    leaderboard_service_pb2_grpc,
+    submission_service_pb2,
+    submission_service_pb2_grpc,
+)
+from cxreval.client import _messages
+from cxreval.client._calls import STREAM_SECONDS, ServiceClient, call, pages, stream
+from cxreval.client.manifest import file_sha256
+from cxreval.client.models import (
+    Evaluation,
+    Failure,
+    LeaderboardEntry,
+    Lease,
+    Manifest,
+    Predictions,
+    SotaStep,
+    Submission,
+)
+from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.metrics.report import Report
+from cxreval.resource_names import ArtifactName, BenchmarkName
+from cxreval.wire import reports
+from cxreval.wire.channel import TlsFiles
+from cxreval.wire.limits import CHUNK_BYTES
+
+
+class RegistryClient(ServiceClient):
+    """Speaks to one registry. Every method raises the `CxrevalError` that the registry names.
+
+    Benchmarks are given by their identifier (`nih-chestxray14`), submissions and evaluations by resource name.
+    """
+
+    def __init__(self, target: str, tls: TlsFiles | None = None) -> None:
+        super().__init__(target, tls)
+        # Stubs of mypy-protobuf choose between sync and aio by overload; the channel here is always sync.
+        self._benchmarks: Any = benchmark_service_pb2_grpc.BenchmarkServiceStub(self._channel)
+        self._submissions: Any = submission_service_pb2_grpc.SubmissionServiceStub(self._channel)
+        self._evaluations: Any = evaluation_service_pb2_grpc.EvaluationServiceStub(self._channel)
+        self._leaderboard: Any = leaderboard_service_pb2_grpc.LeaderboardServiceStub(self._channel)
+
+    # --- benchmarks ---------------------------------------------------------------------------------------------------
+
+    def create_benchmark(self, spec: BenchmarkSpec) -> BenchmarkSpec:
+        """Creates a benchmark; the same specification again is harmless."""
+        request = benchmark_service_pb2.CreateBenchmarkRequest(benchmark=_messages.benchmark_message(spec))
+        return _messages.benchmark(call(self._benchmarks.CreateBenchmark, request))
+
+    def get_benchmark(self, benchmark: str) -> BenchmarkSpec:
+        """One benchmark."""
+        request = benchmark_service_pb2.GetBenchmarkRequest(name=str(BenchmarkName(benchmark)))
+        return _messages.benchmark(call(self._benchmarks.GetBenchmark, request))
+
+    def list_benchmarks(self) -> Iterator[BenchmarkSpec]:
+        """All benchmarks, oldest first."""
+        request = benchmark_service_pb2.ListBenchmarksRequest()
+        return map(_messages.benchmark, pages(self._benchmarks.ListBenchmarks, request, "benchmarks"))
+
+    # --- submissions --------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        benchmark: str,
+        manifest: Manifest,
+        checkpoint: Path,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Submission:
+        """Creates a submission and uploads its checkpoint; `progress` hears the bytes sent and their total."""
+        manifest = dataclasses.replace(manifest, artifact_sha256=file_sha256(checkpoint))
+        submission = self.create_submission(benchmark, manifest)
+        return self.upload_artifact(submission.name, checkpoint, progress)
+
+    def create_submission(self, benchmark: str, manifest: Manifest, request_id: str = "") -> Submission:
+        """Creates a submission that awaits its checkpoint. Calls with the same `request_id` create one submission."""
+        request = submission_service_pb2.CreateSubmissionRequest(
+            parent=str(BenchmarkName(benchmark)),
+            manifest=_messages.manifest_message(manifest),
+            request_id=request_id or str(uuid.uuid4()),
+        )
+        return _messages.submission(call(self._submissions.CreateSubmission, request))
+
+    def upload_artifact(
+        self, submission: str, checkpoint: Path, progress: Callable[[int, int], None] | None = None
+    ) -> Submission:
+        """Uploads the checkpoint that the manifest names by its digest; the submission is queued."""
+        answer = call(self._submissions.UploadArtifact, _upload(submission, checkpoint, progress), STREAM_SECONDS)
+        return _messages.submission(answer)
+
+    def get_submission(self, name: str) -> Submission:
+        """One submission."""
+        request = submission_service_pb2.GetSubmissionRequest(name=name)
+        return _messages.submission(call(self._submissions.GetSubmission, request))
+
+    def list_submissions(self, benchmark: str) -> Iterator[Submission]:
+        """All submissions of a benchmark, oldest first."""
+        request = submission_service_pb2.ListSubmissionsRequest(parent=str(BenchmarkName(benchmark)))
+        return map(_messages.submission, pages(self._submissions.ListSubmissions, request, "submissions"))
+
+    def download_artifact(self, sha256: str) -> Iterator[bytes]:
+        """The bytes of a checkpoint, piece by piece."""
+        request = submission_service_pb2.DownloadArtifactRequest(name=str(ArtifactName(sha256)))
+        return (answer.chunk for answer in stream(self._submissions.DownloadArtifact, request))
+
+    # --- evaluations, for workers -------------------------------------------------------------------------------------
+
+    def lease_evaluation(self, worker: str, benchmarks: list[str]) -> Lease | None:
+        """The oldest evaluation that waits or was abandoned; None when there is none."""
+        names = [str(BenchmarkName(benchmark)) for benchmark in benchmarks]
+        request = evaluation_service_pb2.LeaseEvaluationRequest(worker=worker, benchmarks=names)
+        answer = call(self._evaluations.LeaseEvaluation, request)
+        return _messages.lease(answer.lease) if answer.HasField("lease") else None
+
+    def renew_lease(self, lease: Lease) -> datetime:
+        """Keeps a lease; returns when it runs out unless renewed again."""
+        request = evaluation_service_pb2.RenewLeaseRequest(evaluation=lease.evaluation, token=lease.token)
+        return _messages.time(call(self._evaluations.RenewLease, request).expire_time)
+
+    def append_predictions(self, lease: Lease, predictions: Predictions) -> int:
+        """Records predictions durably; returns how many images are recorded."""
+        request = evaluation_service_pb2.AppendPredictionsRequest(
+            evaluation=lease.evaluation,
+            token=lease.token,
+            batch=reports.batch_message(predictions.images, predictions.probabilities),
+        )
+        return int(call(self._evaluations.AppendPredictions, request).images_done)
+
+    def read_predictions(self, lease: Lease) -> Iterator[Predictions]:
+        """The predictions recorded so far."""
+        request = evaluation_service_pb2.ReadPredictionsRequest(evaluation=lease.evaluation, token=lease.token)
+        for answer in stream(self._evaluations.ReadPredictions, request):
+            images = tuple(answer.batch.images)
+            yield Predictions(images, reports.probabilities(answer.batch).reshape(len(images), -1))
+
+    def complete_evaluation(self, lease: Lease, report: Report, provenance: Mapping[str, str]) -> Evaluation:
+        """Records the report; the submission is published."""
+        request = evaluation_service_pb2.CompleteEvaluationRequest(
+            evaluation=lease.evaluation,
+            token=lease.token,
+            report=reports.report_message(report),
+            provenance=provenance,
+        )
+        return _messages.evaluation(call(self._evaluations.CompleteEvaluation, request))
+
+    def fail_evaluation(self, lease: Lease, failure: Failure) -> Evaluation:
+        """Ends the evaluation with a failure."""
+        request = evaluation_service_pb2.FailEvaluationRequest(
+            evaluation=lease.evaluation, token=lease.token, failure=_messages.failure_message(failure)
+        )
+        return _messages.evaluation(call(self._evaluations.FailEvaluation, request))
+
+    def get_evaluation(self, name: str) -> Evaluation:
+        """One evaluation with its report."""
+        request = evaluation_service_pb2.GetEvaluationRequest(name=name)
+        return _messages.evaluation(call(self._evaluations.GetEvaluation, request))
+
+    def list_evaluations(self, submission: str) -> Iterator[Evaluation]:
+        """All evaluations of a submission, oldest first."""
+        request = evaluation_service_pb2.ListEvaluationsRequest(parent=submission)
+        return map(_messages.evaluation, pages(self._evaluations.ListEvaluations, request, "evaluations"))
+
+    # --- the board ----------------------------------------------------------------------------------------------------
+
+    def leaderboard(self, benchmark: str) -> Iterator[LeaderboardEntry]:
+        """The rows with evidence by rank, then the claims by rank."""
+        request = leaderboard_service_pb2.ListLeaderboardEntriesRequest(parent=str(BenchmarkName(benchmark)))
+        return map(_messages.leaderboard_entry, pages(self._leaderboard.ListLeaderboardEntries, request, "entries"))
+
+    def sota_steps(self, benchmark: str) -> Iterator[SotaStep]:
+        """The records that were broken, oldest first: evidence, then claims."""
+        request = leaderboard_service_pb2.ListSotaStepsRequest(parent=str(BenchmarkName(benchmark)))
+        return map(_messages.sota_step, pages(self._leaderboard.ListSotaSteps, request, "steps"))
+
+
+def _upload(
+    submission: str, checkpoint: Path, progress: Callable[[int, int], None] | None
+) -> Iterator[submission_service_pb2.UploadArtifactRequest]:
+    total, done = checkpoint.stat().st_size, 0
+    header = submission_service_pb2.UploadArtifactHeader(submission=submission, size_bytes=total)
+    yield submission_service_pb2.UploadArtifactRequest(header=header)
+    with checkpoint.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield submission_service_pb2.UploadArtifactRequest(chunk=chunk)
+            done += len(chunk)
+            if progress:
+                progress(done, total)

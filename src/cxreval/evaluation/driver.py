@@ -1,0 +1,167 @@
+"""The evaluation driver: walks a leased submission from its checkpoint to its published report.
+
+It holds the only copy of nothing. Predictions are recorded in the registry as they come, so a worker that dies loses at
+most the batch in its hands, and the next one asks inference only for what is not recorded yet.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from cxreval.client import (
+    Evaluation,
+    Failure,
+    Fault,
+    InferenceClient,
+    Lease,
+    Predictions,
+    RegistryClient,
+    ScoringClient,
+)
+from cxreval.datasets.benchmark import IMAGES_DIRECTORY, BenchmarkSpec, image_list, load_spec
+from cxreval.errors import (
+    BenchmarkDigestMismatch,
+    CxrevalError,
+    DatasetInvalid,
+    LeaseLost,
+    SubmissionFault,
+)
+from cxreval.evaluation.provenance import provenance
+from cxreval.evaluation.resume import LeaseKeeper, Patience
+from cxreval.metrics.predictions import PredictionTable
+from cxreval.metrics.report import Report
+from cxreval.wire import request_id
+
+_log = logging.getLogger(__name__)
+
+RECORD_IMAGES = 64
+"""Images predicted between two records: what a crash costs at most."""
+
+SCORE_IMAGES = 1024
+"""Images in one message to scoring."""
+
+Progress = Callable[[Lease, int, int], None]
+
+
+class EvaluationDriver:
+    """Runs evaluations on the data sets in `data`: benchmark to directory with its list and images, without labels.
+
+    `patience_seconds`: how long a service may be away before the evaluation is given back to the queue.
+    """
+
+    def __init__(
+        self,
+        registry: RegistryClient,
+        inference: InferenceClient,
+        scoring: ScoringClient,
+        data: Mapping[str, Path],
+        worker: str,
+        patience_seconds: float = 300.0,
+    ) -> None:
+        self._registry = registry
+        self._inference = inference
+        self._scoring = scoring
+        self._data = data
+        self._worker = worker
+        self._patience_seconds = patience_seconds
+
+    def run_next(self, progress: Progress) -> Evaluation | None:
+        """Runs the next evaluation to its end; `progress` hears images done and total. None when nothing waits.
+
+        A failed evaluation is a result like any other: it is recorded with its reason and returned. An evaluation whose
+        lease went to another worker is returned as the registry has it.
+        """
+        lease = self._registry.lease_evaluation(self._worker, list(self._data))
+        if lease is None:
+            return None
+        token = request_id.current.set(lease.evaluation.rpartition("/")[2])
+        try:
+            with LeaseKeeper(self._registry, lease) as keeper:
+                return self._settle(lease, keeper, progress)
+        finally:
+            request_id.current.reset(token)
+
+    def _settle(self, lease: Lease, keeper: LeaseKeeper, progress: Progress) -> Evaluation:
+        patience = Patience(self._patience_seconds, keeper)
+        try:
+            return self._evaluate(lease, patience, progress)
+        except LeaseLost as error:
+            _log.warning("gave up %s: %s", lease.evaluation, error)
+            return self._registry.get_evaluation(lease.evaluation)
+        except CxrevalError as error:
+            fault = Fault.SUBMISSION if isinstance(error, SubmissionFault) else Fault.SYSTEM
+            failure = Failure(error.reason, error.message, fault)
+            return patience.call(lambda: self._registry.fail_evaluation(lease, failure))
+
+    def _evaluate(self, lease: Lease, patience: Patience, progress: Progress) -> Evaluation:
+        started = datetime.now(UTC)
+        benchmark = lease.benchmark
+        images = image_list(benchmark, self._data[benchmark.name])
+        table = patience.call(lambda: self._predict(lease, images, patience, progress))
+        report = patience.call(lambda: self._scoring.score(benchmark, _batches(images, table)))
+        _check_report(report, benchmark, table)
+        evidence = patience.call(lambda: provenance(lease, self._inference, started))
+        return patience.call(lambda: self._registry.complete_evaluation(lease, report, evidence))
+
+    def _predict(self, lease: Lease, images: list[str], patience: Patience, progress: Progress) -> PredictionTable:
+        """Predicts what the registry has no record of. Starts from the record each time, so repeating it is safe."""
+        benchmark, manifest = lease.benchmark, lease.submission.manifest
+        columns = [manifest.output_names.index(finding) for finding in benchmark.findings]
+        table = PredictionTable(images, benchmark.findings)
+        for recorded in self._registry.read_predictions(lease):
+            table.add(recorded.images, recorded.probabilities)
+        missing = table.missing()
+        done = len(images) - len(missing)
+        progress(lease, done, len(images))
+        if not missing:
+            return table
+        self._inference.load(manifest.artifact_sha256, manifest.preprocessing_profile, len(manifest.output_names))
+        encoded = _encoded(self._data[benchmark.name] / IMAGES_DIRECTORY, missing)
+        outputs = self._inference.predict_many(manifest.artifact_sha256, encoded)
+        while batch := list(islice(outputs, RECORD_IMAGES)):
+            names = tuple(name for name, _ in batch)
+            probabilities = np.stack([output[columns] for _, output in batch])
+            self._registry.append_predictions(lease, Predictions(names, probabilities))
+            table.add(names, probabilities)
+            patience.progressed()
+            done += len(batch)
+            progress(lease, done, len(images))
+        return table
+
+
+def local_benchmarks(data: Mapping[str, Path]) -> dict[str, BenchmarkSpec]:
+    """The specifications of a worker's data sets, each list checked against its digest. Raises `DatasetInvalid`."""
+    specs = {name: load_spec(name, directory) for name, directory in data.items()}
+    for name, spec in specs.items():
+        image_list(spec, data[name])
+    return specs
+
+
+def _encoded(directory: Path, images: list[str]) -> Iterator[tuple[str, bytes]]:
+    for image in images:
+        try:
+            yield image, (directory / image).read_bytes()
+        except OSError as error:
+            message = f"cannot read {directory / image}: {error.strerror}"
+            raise DatasetInvalid(message, file=directory / image) from None
+
+
+def _batches(images: list[str], table: PredictionTable) -> Iterator[Predictions]:
+    for start in range(0, len(images), SCORE_IMAGES):
+        rows = slice(start, start + SCORE_IMAGES)
+        yield Predictions(tuple(images[rows]), table.probabilities[rows])
+
+
+def _check_report(report: Report, benchmark: BenchmarkSpec, table: PredictionTable) -> None:
+    """What was scored must be what was predicted."""
+    if (report.benchmark_digest, report.predictions_sha256) != (benchmark.digest, table.sha256()):
+        found = f"{report.benchmark_digest}, predictions {report.predictions_sha256}"
+        expected = f"{benchmark.digest}, predictions {table.sha256()}"
+        message = f"scoring reported on benchmark {found}; expected {expected}"
+        raise BenchmarkDigestMismatch(message, field="benchmark_digest", found=found, expected=expected)
