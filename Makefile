@@ -1,0 +1,47 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both make their own environment in .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# What CI requires, a newcomer may lack: PyTorch and torchxrayvision, for the parity tests against the originals.
+comma := ,
+EXTRAS := $(if $(filter 1,$(REQUIRE_PARTS)),test$(comma)export,test)
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo demo-stop test lint protos checkpoints clean
+
+demo: .venv/.installed
+	$(BIN)/python -m demo.run start
+
+demo-stop:
+	$(BIN)/python -m demo.run stop
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed-$(EXTRAS)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+
+protos: .venv/.installed-$(EXTRAS)
+	PYTHON=$(abspath $(BIN))/python protos/generate.sh $(abspath src)
+
+# Trains the demo's checkpoints anew.
+checkpoints: .venv/.installed-$(EXTRAS)
+	$(BIN)/python demo/train_checkpoints.py
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) -e .
+	touch $@
+
+.venv/.installed-$(EXTRAS): .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[$(EXTRAS)]'
+	touch $@ .venv/.installed
+
+clean: demo-stop
+	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,44 @@
+"""The command `cxreval`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from cxreval.cli import board, dataset, options, output, predict, submission, worker
+from cxreval.errors import CxrevalError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def common(
+    context: typer.Context,
+    tls_ca: options.TlsCa = None,
+    tls_certificate: options.TlsCertificate = None,
+    tls_key: options.TlsKey = None,
+) -> None:
+    """Run chest X-ray classifiers on a fixed benchmark and read the ranked board."""
+    context.obj = options.tls_files(tls_ca, tls_certificate, tls_key)
+
+
+app.command("submit")(submission.submit)
+app.command("status")(submission.status)
+app.command("leaderboard")(board.leaderboard)
+app.command("predict")(predict.predict)
+app.command("worker")(worker.worker)
+app.add_typer(dataset.app, name="dataset")
+
+
+def main() -> None:
+    """Runs the command; an error of cxreval's is one line on standard error and exit status 1."""
+    try:
+        app()
+    except CxrevalError as error:
+        output.errors.print(f"error: {error.reason}: {error.message}", style="red", markup=False, highlight=False)
+        sys.exit(1)

@@ -1,0 +1,88 @@
+"""`cxreval dataset`: make, describe, check and register data sets."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cxreval.cli import options, output
+from cxreval.client import RegistryClient
+from cxreval.datasets.benchmark import SPEC_FILE, BenchmarkSpec, list_sha256, load_spec, read_list
+from cxreval.datasets.verify import verify as verify_dataset
+from cxreval.errors import DatasetInvalid
+
+app = typer.Typer(no_args_is_help=True, help="Make, describe, check and register data sets.")
+
+Directory = Annotated[Path, typer.Argument(help="data set in NIH's layout", exists=True, file_okay=False)]
+
+
+@app.command("verify")
+def verify(directory: Directory, benchmark: options.Benchmark = options.BENCHMARK, json: options.Json = False) -> None:
+    """Check a data set's counts, lists and digests, and name what is missing. Exit status 1 if anything is."""
+    spec = load_spec(benchmark, directory)
+    with output.progress_bars() as bars:
+        task = bars.add_task("images", total=spec.image_count)
+        checks = verify_dataset(spec, directory, lambda done, total: bars.update(task, completed=done, total=total))
+    if json:
+        output.print_json({"benchmark": spec.name, "digest": spec.digest, "checks": checks})
+    else:
+        for check in checks:
+            verdict = "FAILED" if check.problems else "ok"
+            output.console.print(f"{verdict:6} {check.name:6} {check.summary}", markup=False, highlight=False)
+            for problem in check.problems:
+                output.console.print(f"       {problem}", markup=False, highlight=False, soft_wrap=True)
+    if any(check.problems for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command("describe")
+def describe(
+    directory: Directory,
+    name: Annotated[str, typer.Option(help="identifier of the new benchmark, [a-z0-9-]")],
+    title: Annotated[str, typer.Option(help="title on the board")],
+    list_file: Annotated[str, typer.Option("--list", help="file in the directory that lists the images")],
+    labels_file: Annotated[str, typer.Option("--labels", help="label table in the directory")],
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="the images are not of patients")] = False,
+) -> None:
+    """Write benchmark.toml: the specification of a benchmark made of a named list in a data set."""
+    images = read_list(directory / list_file)
+    if not images:
+        raise DatasetInvalid(f"{directory / list_file} lists no image", file=list_file)
+    labels = directory / labels_file
+    if not labels.is_file():
+        raise DatasetInvalid(f"there is no label table {labels}", file=labels)
+    spec = BenchmarkSpec(
+        name=name,
+        title=title,
+        synthetic=synthetic,
+        list_file=list_file,
+        list_sha256=list_sha256(images),
+        labels_file=labels_file,
+        labels_sha256=hashlib.sha256(labels.read_bytes()).hexdigest(),
+        image_count=len(images),
+        patient_count=len({image.partition("_")[0] for image in images}),
+    )
+    (directory / SPEC_FILE).write_text(spec.to_toml(), encoding="utf-8")
+    load_spec(name, directory)  # refuses what would not be read back
+    output.console.print(f"wrote {directory / SPEC_FILE}, digest {spec.digest}", markup=False, soft_wrap=True)
+
+
+@app.command("register")
+def register(
+    context: typer.Context,
+    directory: Directory,
+    benchmark: options.Benchmark = options.BENCHMARK,
+    registry: options.Registry = options.REGISTRY,
+    json: options.Json = False,
+) -> None:
+    """Create the benchmark of a data set in the registry; repeating it is harmless."""
+    spec = load_spec(benchmark, directory)
+    with RegistryClient(registry, context.obj) as client:
+        created = client.create_benchmark(spec)
+    if json:
+        output.print_json({"benchmark": created, "digest": created.digest})
+    else:
+        output.console.print(f"benchmarks/{created.name}, digest {created.digest}", markup=False, soft_wrap=True)

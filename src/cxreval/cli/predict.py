@@ -1,0 +1,40 @@
+"""`cxreval predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from cxreval.cli import options, output
+from cxreval.client import InferenceClient, RegistryClient
+
+
+def predict(
+    context: typer.Context,
+    submission: Annotated[str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")],
+    image: Annotated[Path, typer.Argument(help="radiograph, a PNG or JPEG file", exists=True, dir_okay=False)],
+    registry: options.Registry = options.REGISTRY,
+    inference: options.Inference = options.INFERENCE,
+    json: options.Json = False,
+) -> None:
+    """Run one submitted model on one image."""
+    with RegistryClient(registry, context.obj) as client:
+        manifest = client.get_submission(submission).manifest
+    with InferenceClient(inference, context.obj) as model:
+        model.load(manifest.artifact_sha256, manifest.preprocessing_profile, len(manifest.output_names))
+        output_row = model.predict(manifest.artifact_sha256, image.read_bytes())
+    probabilities = {
+        finding: float(value) for finding, value in zip(manifest.output_names, output_row, strict=True) if finding
+    }
+    if json:
+        output.print_json({"submission": submission, "image": str(image), "probabilities": probabilities})
+        return
+    table = Table(title=f"{manifest.model} on {image.name}", title_justify="left")
+    table.add_column("finding")
+    table.add_column("probability", justify="right")
+    for finding, value in sorted(probabilities.items(), key=lambda item: -item[1]):
+        table.add_row(finding, f"{value:.4f}")
+    output.console.print(table)

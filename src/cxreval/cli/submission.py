@@ -1,0 +1,72 @@
+"""`cxreval submit` and `cxreval status`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cxreval.cli import options, output
+from cxreval.client import RegistryClient, Submission, SubmissionStatus, read_manifest
+
+_WATCH_SECONDS = 1.0
+_ENDED = (SubmissionStatus.PUBLISHED, SubmissionStatus.FAILED)
+
+Watch = Annotated[
+    bool, typer.Option("--watch", help="show the progress until it has ended; exit status 2 if it failed")
+]
+
+
+def submit(
+    context: typer.Context,
+    manifest: Annotated[Path, typer.Argument(help="manifest, a TOML file")],
+    checkpoint: Annotated[Path, typer.Argument(help="model, an ONNX file", exists=True, dir_okay=False)],
+    registry: options.Registry = options.REGISTRY,
+    benchmark: options.Benchmark = options.BENCHMARK,
+    watch: Watch = False,
+    json: options.Json = False,
+) -> None:
+    """Submit a checkpoint with its manifest to a benchmark."""
+    declared = read_manifest(manifest)
+    with RegistryClient(registry, context.obj) as client:
+        with output.progress_bars() as bars:
+            task = bars.add_task(f"uploading {checkpoint.name}", total=checkpoint.stat().st_size)
+            submitted = client.submit(
+                benchmark, declared, checkpoint, lambda done, total: bars.update(task, completed=done, total=total)
+            )
+        _finish(client, submitted, watch, json)
+
+
+def status(
+    context: typer.Context,
+    submission: Annotated[str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")],
+    registry: options.Registry = options.REGISTRY,
+    watch: Watch = False,
+    json: options.Json = False,
+) -> None:
+    """Show where a submission stands."""
+    with RegistryClient(registry, context.obj) as client:
+        _finish(client, client.get_submission(submission), watch, json)
+
+
+def _finish(client: RegistryClient, submission: Submission, watch: bool, json: bool) -> None:
+    if watch:
+        submission = _watch(client, submission)
+    if json:
+        output.print_json(submission)
+    else:
+        output.print_submission(submission)
+    if watch and submission.status is SubmissionStatus.FAILED:
+        raise typer.Exit(2)
+
+
+def _watch(client: RegistryClient, submission: Submission) -> Submission:
+    with output.progress_bars() as bars:
+        task = bars.add_task(submission.status, total=submission.images_total)
+        while submission.status not in _ENDED:
+            time.sleep(_WATCH_SECONDS)
+            submission = client.get_submission(submission.name)
+            bars.update(task, description=submission.status, completed=submission.images_done)
+    return submission

@@ -1,0 +1,97 @@
+"""`cxreval worker`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import time
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+from rich.logging import RichHandler
+
+from cxreval.cli import options, output
+from cxreval.client import (
+    Evaluation,
+    EvaluationStatus,
+    InferenceClient,
+    Lease,
+    RegistryClient,
+    ScoringClient,
+)
+from cxreval.errors import ServiceUnavailable
+from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
+
+_log = logging.getLogger(__name__)
+
+
+def worker(
+    context: typer.Context,
+    data: Annotated[list[str], typer.Option(help="a benchmark and its directory of list and images, NAME=DIRECTORY")],
+    registry: options.Registry = options.REGISTRY,
+    inference: options.Inference = options.INFERENCE,
+    scoring: options.Scoring = options.SCORING,
+    name: Annotated[str, typer.Option(help="name of this worker; default: host and process")] = "",
+    once: Annotated[bool, typer.Option("--once", help="end when nothing waits any more")] = False,
+    poll_seconds: Annotated[float, typer.Option(help="pause between looks at an empty queue")] = 2.0,
+    patience_seconds: Annotated[float, typer.Option(help="how long a service may be away")] = 300.0,
+    json: options.Json = False,
+) -> None:
+    """Run queued evaluations, one after the other."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=output.errors)])
+    signal.signal(signal.SIGTERM, _stop)
+    directories = options.directories(data)
+    local_benchmarks(directories)
+    with (
+        RegistryClient(registry, context.obj) as registry_client,
+        InferenceClient(inference, context.obj) as inference_client,
+        ScoringClient(scoring, context.obj) as scoring_client,
+        output.progress_bars() as bars,
+    ):
+        identity = name or f"{socket.gethostname()}-{os.getpid()}"
+        driver = EvaluationDriver(
+            registry_client, inference_client, scoring_client, directories, identity, patience_seconds
+        )
+        tasks: dict[str, int] = {}
+
+        def show(lease: Lease, done: int, total: int) -> None:
+            if lease.evaluation not in tasks:
+                tasks[lease.evaluation] = bars.add_task(lease.submission.manifest.model, total=total)
+            bars.update(tasks[lease.evaluation], completed=done)  # type: ignore[arg-type]
+
+        while True:
+            try:
+                evaluation = driver.run_next(show)
+            except ServiceUnavailable as error:
+                _log.warning("the registry is away: %s", error)
+                evaluation = None
+                if once:
+                    raise
+            if evaluation:
+                _print(evaluation, json)
+            elif once:
+                return
+            else:
+                time.sleep(poll_seconds)
+
+
+def _print(evaluation: Evaluation, json: bool) -> None:
+    if json:
+        output.print_json(evaluation)
+        return
+    if evaluation.status is EvaluationStatus.SUCCEEDED and evaluation.report:
+        macro = next(value for value in evaluation.report.metrics if not value.finding)
+        outcome = f"auroc {output.percent(macro.value)}"
+    else:
+        outcome = f"{evaluation.failure.reason}: {evaluation.failure.message}" if evaluation.failure else ""
+    output.console.print(
+        f"{evaluation.name} {evaluation.status} {outcome}", markup=False, highlight=False, soft_wrap=True
+    )
+
+
+def _stop(number: int, _: FrameType | None) -> NoReturn:
+    """SIGTERM ends the worker at once: everything recorded stays, the lease runs out, the next worker goes on."""
+    raise SystemExit(128 + number)

@@ -1,0 +1,120 @@
+"""Whether a data-set directory is what a benchmark's specification says, and exactly what is missing."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxreval.datasets.benchmark import IMAGES_DIRECTORY, BenchmarkSpec, list_sha256, read_list
+from cxreval.errors import DatasetInvalid
+
+TRAIN_LIST_FILE = "train_val_list.txt"
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"IEND\xaeB`\x82"
+_NAMED = 10  # missing or broken files named one by one; the rest are counted
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at: `problems` is empty when it is as specified."""
+
+    name: str
+    summary: str
+    problems: tuple[str, ...] = ()
+
+
+def verify(
+    spec: BenchmarkSpec, directory: Path, progress: Callable[[int, int], None] | None = None
+) -> tuple[Check, ...]:
+    """Checks list, label table, split and image files; `progress` hears images looked at and their total.
+
+    A directory without the label table is complete for a worker, which must not have it: the check says so.
+    """
+    images, listed = _check_list(spec, directory)
+    checks = [listed, _check_labels(spec, directory, images), _check_split(directory, images)]
+    return (*checks, _check_images(directory / IMAGES_DIRECTORY, images, progress))
+
+
+def _check_list(spec: BenchmarkSpec, directory: Path) -> tuple[list[str], Check]:
+    try:
+        images = read_list(directory / spec.list_file)
+    except DatasetInvalid as error:
+        return [], Check("list", f"{spec.list_file}: unreadable", (error.message,))
+    problems = []
+    if len(images) != spec.image_count:
+        problems.append(f"{spec.list_file} lists {len(images)} images; expected {spec.image_count}")
+    if (found := list_sha256(images)) != spec.list_sha256:
+        problems.append(f"{spec.list_file} has digest {found}; expected {spec.list_sha256}")
+    if len(set(images)) != len(images):
+        problems.append(f"{spec.list_file} lists {len(images) - len(set(images))} images twice")
+    return images, Check("list", f"{spec.list_file}: {len(images)} images", tuple(problems))
+
+
+def _check_labels(spec: BenchmarkSpec, directory: Path, images: list[str]) -> Check:
+    file = directory / spec.labels_file
+    if not file.is_file():
+        return Check("labels", f"{spec.labels_file}: absent, as it must be for a worker; scoring needs it")
+    content = file.read_bytes()
+    problems = []
+    if (found := hashlib.sha256(content).hexdigest()) != spec.labels_sha256:
+        problems.append(f"{spec.labels_file} has digest {found}; expected {spec.labels_sha256}")
+    rows = list(csv.reader(content.decode("utf-8-sig", errors="replace").splitlines()))[1:]
+    names = {row[0] for row in rows if row}
+    if absent := [image for image in images if image not in names]:
+        problems.append(f"{spec.labels_file} has no row for {len(absent)} images: {_some(absent)}")
+    return Check("labels", f"{spec.labels_file}: {len(rows)} rows", tuple(problems))
+
+
+def _check_split(directory: Path, images: list[str]) -> Check:
+    """No patient may be in both halves; NIH's file names begin with the patient's number."""
+    file = directory / TRAIN_LIST_FILE
+    if not file.is_file():
+        return Check("split", f"{TRAIN_LIST_FILE}: absent, so the split by patient is not checked")
+    train = read_list(file)
+    shared = sorted({_patient(image) for image in images} & {_patient(image) for image in train} - {""})
+    summary = f"{TRAIN_LIST_FILE}: {len(train)} images"
+    if set(images) <= set(train):
+        return Check("split", f"{summary}; the list is part of them")
+    problem = f"{len(shared)} patients are in both halves: {_some(shared)}"
+    return Check("split", summary, (problem,) if shared else ())
+
+
+def _check_images(directory: Path, images: list[str], progress: Callable[[int, int], None] | None) -> Check:
+    missing, broken = [], []
+    for number, image in enumerate(images, start=1):
+        file = directory / image
+        if not file.is_file():
+            missing.append(image)
+        elif not _is_whole_png(file):
+            broken.append(image)
+        if progress:
+            progress(number, len(images))
+    problems = []
+    if missing:
+        problems.append(f"{len(missing)} of {len(images)} images are missing: {_some(missing)}")
+    if broken:
+        problems.append(f"{len(broken)} images are not complete PNG files: {_some(broken)}")
+    present = len(images) - len(missing)
+    return Check("images", f"{IMAGES_DIRECTORY}/: {present} of {len(images)} images", tuple(problems))
+
+
+def _is_whole_png(file: Path) -> bool:
+    """Begins and ends as a PNG does: a download that stopped half-way does not."""
+    with file.open("rb") as stream:
+        if stream.read(len(_PNG_SIGNATURE)) != _PNG_SIGNATURE:
+            return False
+        stream.seek(0, 2)
+        stream.seek(max(0, stream.tell() - len(_PNG_END)))
+        return stream.read() == _PNG_END
+
+
+def _patient(image: str) -> str:
+    return image.partition("_")[0]
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

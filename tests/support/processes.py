@@ -1,0 +1,77 @@
+"""Real services as real processes: started on free ports, waited for, stopped, killed, started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class Service:
+    """A `python -m services.NAME` process. Restarting keeps address and arguments."""
+
+    def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
+        self.address = f"127.0.0.1:{free_port()}"
+        self.metrics_address = f"127.0.0.1:{free_port()}"
+        self.log = log
+        self._command = [
+            sys.executable, "-m", f"services.{name}", "--listen", self.address,
+            "--metrics-listen", self.metrics_address, *arguments,
+        ]  # fmt: skip
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, wait_seconds: float = 30.0) -> Service:
+        """Starts the process and waits until health says SERVING."""
+        with self.log.open("ab") as log:
+            environment = {key: value for key, value in os.environ.items() if not key.startswith("CXREVAL_")}
+            self.process = subprocess.Popen(self._command, cwd=REPOSITORY, stderr=log, stdout=log, env=environment)
+        deadline = time.monotonic() + wait_seconds
+        with grpc.insecure_channel(self.address, options=[("grpc.max_reconnect_backoff_ms", 100)]) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            while time.monotonic() < deadline:
+                if self.process.poll() is not None:
+                    raise RuntimeError(f"{self._command} ended: {self.log.read_text()[-4000:]}")
+                try:
+                    answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
+                except grpc.RpcError:
+                    continue
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return self
+                time.sleep(0.05)
+        raise TimeoutError(f"{self._command} is not serving: {self.log.read_text()[-4000:]}")
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit status."""
+        assert self.process
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self.process
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self) -> Service:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self.process and self.process.poll() is None:
+            self.kill()

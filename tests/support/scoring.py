@@ -1,0 +1,48 @@
+"""A data set described in a directory, and a scoring service over it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from cxreval.datasets.benchmark import SPEC_FILE, BenchmarkSpec, list_sha256
+from tests.support.processes import Service
+
+HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
+
+
+def describe(directory: Path, name: str, images: Sequence[str], labels: Path) -> BenchmarkSpec:
+    """Makes `directory` the home of a benchmark over `images`, with a link to the label table."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "list.txt").write_text("".join(f"{image}\n" for image in images))
+    if labels.parent != directory:
+        (directory / labels.name).symlink_to(labels.resolve())
+    spec = BenchmarkSpec(
+        name=name,
+        title=name,
+        synthetic=False,
+        list_file="list.txt",
+        list_sha256=list_sha256(list(images)),
+        labels_file=labels.name,
+        labels_sha256=hashlib.sha256(labels.read_bytes()).hexdigest(),
+        image_count=len(images),
+        patient_count=len({image.partition("_")[0] for image in images}),
+    )
+    (directory / SPEC_FILE).write_text(spec.to_toml())
+    return spec
+
+
+def small_table(directory: Path, rows: Sequence[tuple[str, str]]) -> Path:
+    """A label table of (image, findings) rows in NIH's form."""
+    directory.mkdir(parents=True, exist_ok=True)
+    lines = [f"{image},{findings},0,{int(image[:8])},50,F,PA" for image, findings in rows]
+    file = directory / "labels.csv"
+    file.write_text("\n".join([HEADER, *lines, ""]))
+    return file
+
+
+def scoring_service(log: Path, **data: Path) -> Service:
+    """A scoring service that holds the truths of the given benchmarks (`_` in a keyword stands for `-`)."""
+    pairs = [f"{name.replace('_', '-')}={directory}" for name, directory in data.items()]
+    return Service("scoring", [argument for pair in pairs for argument in ("--data", pair)], log)
