@@ -10,10 +10,10 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 .PHONY: demo demo-stop test lint protos checkpoints clean
 
 demo: .venv/.installed
-	$(BIN)/python -m demo.run start
+	$(BIN)/python demo/run.py start
 
-demo-stop:
-	$(BIN)/python -m demo.run stop
+demo-stop: .venv/.installed
+	$(BIN)/python demo/run.py stop
 
 test: lint
 	$(BIN)/python -m pytest

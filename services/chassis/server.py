@@ -7,6 +7,7 @@ not serving, no new calls, running calls finish within the drain time, exit 0.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable
@@ -77,7 +78,7 @@ class Server:
 
         Args:
             healthy: polled every two seconds; what it says is what health reports. An exception is a no.
-            drain: awaited when the signal comes, before new calls are refused.
+            drain: awaited when the signal comes, before new calls are refused; cut off after the drain time.
         """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -97,9 +98,11 @@ class Server:
         _log.info("draining", extra={"drain_seconds": self._config.drain_seconds})
         watcher.cancel()
         await self._health.enter_graceful_shutdown()
+        deadline = loop.time() + self._config.drain_seconds
         if drain:
-            await drain()
-        await self._server.stop(self._config.drain_seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(drain(), self._config.drain_seconds)
+        await self._server.stop(max(0.0, deadline - loop.time()))
         _log.info("stopped")
 
     def _bind(self) -> int:

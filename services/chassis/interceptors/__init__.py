@@ -7,8 +7,8 @@ kinds of handlers.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,13 +66,16 @@ class AroundEveryCall(grpc.aio.ServerInterceptor):
                     await stack.enter_async_context(around(call))
                 return await behaviour(request, context)
 
-        async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            # Written, not yielded: gRPC leaves the generator of a cancelled call to the garbage collector, which would
+            # end these contexts after the call's own memory is gone.
             async with AsyncExitStack() as stack:
                 call = Call(service, name, context, streaming)
                 for around in self._arounds:
                     await stack.enter_async_context(around(call))
-                async for message in behaviour(request, context):
-                    yield message
+                messages = await stack.enter_async_context(aclosing(behaviour(request, context)))
+                async for message in messages:
+                    await context.write(message)
 
         # Health's Watch writes to its context instead of yielding.
         yields = inspect.isasyncgenfunction(behaviour)

@@ -20,6 +20,7 @@ async def logged(call: Call) -> AsyncIterator[None]:
     received = dict(call.context.invocation_metadata() or ()).get(request_id.METADATA_KEY)
     call.request_id = request_id.accept(received if isinstance(received, str) else None)
     token = request_id.current.set(call.request_id)
+    peer = call.context.peer()
     start = time.perf_counter()
     try:
         yield
@@ -33,7 +34,7 @@ async def logged(call: Call) -> AsyncIterator[None]:
             call.code.name,
             extra={
                 "code": call.code.name,
-                "peer": call.context.peer(),
+                "peer": peer,
                 "seconds": round(time.perf_counter() - start, 6),
             },
         )

@@ -42,3 +42,7 @@ def main() -> None:
     except CxrevalError as error:
         output.errors.print(f"error: {error.reason}: {error.message}", style="red", markup=False, highlight=False)
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -90,14 +90,21 @@ class EvaluationDriver:
     def _settle(self, lease: Lease, keeper: LeaseKeeper, progress: Progress) -> Evaluation:
         patience = Patience(self._patience_seconds, keeper)
         try:
-            return self._evaluate(lease, patience, progress)
+            try:
+                return self._evaluate(lease, patience, progress)
+            except SubmissionFault as error:
+                return self._fail(lease, patience, error, Fault.SUBMISSION)
+            except LeaseLost:
+                raise
+            except CxrevalError as error:
+                return self._fail(lease, patience, error, Fault.SYSTEM)
         except LeaseLost as error:
             _log.warning("gave up %s: %s", lease.evaluation, error)
             return self._registry.get_evaluation(lease.evaluation)
-        except CxrevalError as error:
-            fault = Fault.SUBMISSION if isinstance(error, SubmissionFault) else Fault.SYSTEM
-            failure = Failure(error.reason, error.message, fault)
-            return patience.call(lambda: self._registry.fail_evaluation(lease, failure))
+
+    def _fail(self, lease: Lease, patience: Patience, error: CxrevalError, fault: Fault) -> Evaluation:
+        failure = Failure(error.reason, error.message, fault)
+        return patience.call(lambda: self._registry.fail_evaluation(lease, failure))
 
     def _evaluate(self, lease: Lease, patience: Patience, progress: Progress) -> Evaluation:
         started = datetime.now(UTC)

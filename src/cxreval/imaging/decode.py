@@ -11,7 +11,6 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NoReturn
 
 import imagecodecs
 import numpy as np
@@ -26,12 +25,14 @@ MAX_IMAGE_PIXELS = 64_000_000
 """Default limit for width times height; decoded, an image takes at most eight bytes a pixel."""
 
 Image = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+"""A decoded image: (H, W), or (H, W, C) with 1 to 4 channels: gray, gray and alpha, RGB, RGB and alpha."""
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
 
 _MAX_PNG_CHUNKS = 65_536
 _MAX_JPEG_SCANS = 100
+_MAX_JPEG_SEGMENTS = 10_000
 
 
 def decode(data: bytes, *, max_bytes: int = MAX_IMAGE_BYTES, max_pixels: int = MAX_IMAGE_PIXELS) -> Image:
@@ -44,7 +45,7 @@ def decode(data: bytes, *, max_bytes: int = MAX_IMAGE_BYTES, max_pixels: int = M
     Raises:
         ImageTooLarge: more than `max_bytes` encoded or, by its header, more than `max_pixels`.
         ImageUnreadable: empty, neither PNG nor JPEG, animated, truncated, corrupt, or with pixel data that do not fill
-            the size in the header. JPEG has no checksum: bits flipped inside its data cannot be noticed.
+            the size in the header. JPEG has no checksum: flipped bits or a missing last block go unnoticed.
     """
     if len(data) > max_bytes:
         message = f"image has {len(data)} bytes; expected at most {max_bytes}"
@@ -53,17 +54,17 @@ def decode(data: bytes, *, max_bytes: int = MAX_IMAGE_BYTES, max_pixels: int = M
         return _decode_png(data, max_pixels)
     if data.startswith(_JPEG_SIGNATURE):
         return _decode_jpeg(data, max_pixels)
-    _refuse("neither PNG nor JPEG" if data else "zero bytes")
+    raise _unreadable("neither PNG nor JPEG" if data else "zero bytes")
 
 
-def _refuse(problem: str) -> NoReturn:
+def _unreadable(problem: str) -> ImageUnreadable:
     expected = "a complete PNG or JPEG image"
-    raise ImageUnreadable(f"image is unreadable: {problem}; expected {expected}", field="image", expected=expected)
+    return ImageUnreadable(f"image is unreadable: {problem}; expected {expected}", field="image", expected=expected)
 
 
 def _check_pixels(width: int, height: int, max_pixels: int) -> None:
     if width == 0 or height == 0:
-        _refuse(f"its header says {width}x{height} pixels")
+        raise _unreadable(f"its header says {width}x{height} pixels")
     if width * height > max_pixels:
         message = f"image is {width}x{height}, {width * height} pixels; expected at most {max_pixels}"
         expected = f"at most {max_pixels} pixels"
@@ -100,18 +101,18 @@ def _decode_png(data: bytes, max_pixels: int) -> Image:
     try:
         image: Image = imagecodecs.png_decode(data)
     except Exception as error:  # noqa: BLE001 -- whatever the codec raises means that it cannot read the image
-        _refuse(f"PNG decoder: {error}")
+        raise _unreadable(f"PNG decoder: {error}") from None
     return image
 
 
 def _png_header(data: bytes, max_pixels: int) -> _PngHeader:
     if len(data) < 33 or data[8:16] != b"\0\0\0\x0dIHDR":
-        _refuse("PNG without a header")
+        raise _unreadable("PNG without a header")
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
     depth, color, compression, filtering, interlacing = data[24:29]
     _check_pixels(width, height, max_pixels)
     if depth not in _PNG_DEPTHS.get(color, ()) or compression or filtering or interlacing > 1:
-        _refuse(f"PNG header with bit depth {depth} and color type {color}")
+        raise _unreadable(f"PNG header with bit depth {depth} and color type {color}")
     return _PngHeader(width, height, depth * _PNG_CHANNELS[color], bool(interlacing))
 
 
@@ -122,16 +123,16 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     for _ in range(_MAX_PNG_CHUNKS):
         kind, end = data[start + 4 : start + 8], start + 12 + int.from_bytes(data[start : start + 4])
         if len(kind) < 4 or end > len(data):
-            _refuse("PNG is truncated")
+            raise _unreadable("PNG is truncated")
         if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
-            _refuse(f"PNG chunk {kind.decode('latin-1')!r} at byte {start} does not match its checksum")
+            raise _unreadable(f"PNG chunk {kind.decode('latin-1')!r} at byte {start} does not match its checksum")
         if kind == b"acTL":
-            _refuse("PNG is animated")
+            raise _unreadable("PNG is animated")
         if kind == b"IEND":
             return
         yield kind, view[start + 8 : end - 4]
         start = end
-    _refuse(f"PNG has more than {_MAX_PNG_CHUNKS} chunks")
+    raise _unreadable(f"PNG has more than {_MAX_PNG_CHUNKS} chunks")
 
 
 def _check_inflated_size(compressed: bytes, expected: int) -> None:
@@ -141,7 +142,7 @@ def _check_inflated_size(compressed: bytes, expected: int) -> None:
     except Exception:  # noqa: BLE001 -- the codec tells "too much" and "corrupt" apart only by number
         found = -1
     if found != expected:
-        _refuse("PNG pixel data are corrupt or do not fill the size in the header")
+        raise _unreadable("PNG pixel data are corrupt or do not fill the size in the header")
 
 
 # --- JPEG -------------------------------------------------------------------------------------------------------------
@@ -149,23 +150,23 @@ def _check_inflated_size(compressed: bytes, expected: int) -> None:
 _SOF_SUPPORTED = (0xC0, 0xC1, 0xC2)  # baseline, extended sequential, progressive; all Huffman coded
 _SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SOS, _EOI = 0xDA, 0xD9
-_STANDALONE = {0x01, *range(0xD0, 0xD8)}
-_MARKER_AFTER_SCAN = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xff]", re.DOTALL)
+_JPEG_MARKER_AFTER_SCAN = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
 # Entropy-coded noise; then, for files with restart markers, every one of them with noise of its own.
 _NOISE = bytes((167 * i + 31) % 251 for i in range(64))
-_TAIL = _NOISE + b"".join(bytes((0xFF, 0xD0 + i)) + _NOISE[i:] for i in range(8))
+_TAIL = _NOISE + b"".join(bytes((0xFF, 0xD0 + i % 8)) + _NOISE[i:] for i in range(32))
 
 
 def _decode_jpeg(data: bytes, max_pixels: int) -> Image:
     scan_ends = _jpeg_scan_ends(data, max_pixels)
     image = _decode_complete_jpeg(data)
-    # The decoder paints what a scan lacks with gray and says nothing. Noise appended to each scan changes such an image;
-    # after a complete scan it is skipped.
+    # The decoder paints what a scan lacks with gray and says nothing. Noise appended to each scan changes such an
+    # image; after a complete scan it is skipped.
     begins, ends = [0, *scan_ends], [*scan_ends, len(data)]
     probe = _TAIL.join(data[begin:end] for begin, end in zip(begins, ends, strict=True))
     if not np.array_equal(image, _decode_complete_jpeg(probe)):
-        _refuse("JPEG pixel data do not fill the size in the header")
+        raise _unreadable("JPEG pixel data do not fill the size in the header")
     return image
 
 
@@ -173,53 +174,51 @@ def _decode_complete_jpeg(data: bytes) -> Image:
     try:
         image: Image = imagecodecs.jpeg8_decode(data)
     except Exception as error:  # noqa: BLE001 -- whatever the codec raises means that it cannot read the image
-        _refuse(f"JPEG decoder: {error}")
+        raise _unreadable(f"JPEG decoder: {error}") from None
     return image
 
 
 def _jpeg_scan_ends(data: bytes, max_pixels: int) -> list[int]:
     """Checks the frame header and that every segment is whole; returns where each scan's data end."""
     scan_ends: list[int] = []
-    position, frames = 2, 0
-    while True:
-        marker, position = _jpeg_marker(data, position)
-        if marker == _EOI:
-            break
-        if marker in _STANDALONE:
-            continue
-        segment = data[position : position + int.from_bytes(data[position : position + 2])]
-        if len(segment) < 2 or len(segment) < int.from_bytes(segment[:2]):
-            _refuse("JPEG is truncated")
+    frames = 0
+    for marker, segment, end in _jpeg_segments(data):
         if marker in _SOF:
             frames += 1
             _check_jpeg_frame(marker, segment, max_pixels)
-        position += len(segment)
         if marker == _SOS:
-            end = _MARKER_AFTER_SCAN.search(data, position)
-            if end is None:
-                _refuse("JPEG is truncated")
-            position = end.start()
-            scan_ends.append(position)
+            scan_ends.append(end)
     if frames != 1 or not 0 < len(scan_ends) <= _MAX_JPEG_SCANS:
-        _refuse(f"JPEG with {frames} frames and {len(scan_ends)} scans")
+        raise _unreadable(f"JPEG with {frames} frames and {len(scan_ends)} scans")
     return scan_ends
 
 
-def _jpeg_marker(data: bytes, position: int) -> tuple[int, int]:
-    """The marker at `position`, past its fill bytes, and where it ends."""
-    if data[position : position + 1] not in (b"\xff", b""):
-        _refuse(f"JPEG has no marker at byte {position}")
-    while data[position : position + 1] == b"\xff":
-        position += 1
-    if position >= len(data):
-        _refuse("JPEG is truncated")
-    return data[position], position + 1
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Marker and content of every segment up to EOI, and where it ends; a scan ends with its entropy-coded data."""
+    position = 2
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        found = _JPEG_MARKER.match(data, position)
+        if not found:
+            raise _unreadable("JPEG is truncated or has no marker where one belongs")
+        marker, position = data[found.end() - 1], found.end()
+        if marker == _EOI:
+            return
+        size = int.from_bytes(data[position : position + 2])
+        segment = data[position + 2 : position + size]
+        position += size
+        if size < 2 or position > len(data):
+            raise _unreadable("JPEG is truncated")
+        if marker == _SOS:
+            following = _JPEG_MARKER_AFTER_SCAN.search(data, position)
+            position = following.start() if following else len(data)
+        yield marker, segment, position
+    raise _unreadable(f"JPEG has more than {_MAX_JPEG_SEGMENTS} segments")
 
 
 def _check_jpeg_frame(marker: int, segment: bytes, max_pixels: int) -> None:
-    if len(segment) < 8:
-        _refuse("JPEG frame header is truncated")
-    precision, components = segment[2], segment[7]
-    _check_pixels(int.from_bytes(segment[5:7]), int.from_bytes(segment[3:5]), max_pixels)
+    if len(segment) < 6:
+        raise _unreadable("JPEG frame header is truncated")
+    precision, components = segment[0], segment[5]
+    _check_pixels(int.from_bytes(segment[3:5]), int.from_bytes(segment[1:3]), max_pixels)
     if marker not in _SOF_SUPPORTED or precision != 8 or components not in (1, 3):
-        _refuse(f"JPEG of process SOF{marker - 0xC0} with {components} channels of {precision} bits")
+        raise _unreadable(f"JPEG of process SOF{marker - 0xC0} with {components} channels of {precision} bits")

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxreval.errors import InvalidTensor
+from cxreval.imaging.decode import Image
 from cxreval.imaging.resample import (
     GAUSSIAN_TRUNCATE,
     PILLOW_PRECISION_BITS,
@@ -23,9 +24,6 @@ from cxreval.imaging.resample import (
     gaussian_bilinear,
     pillow_bilinear,
 )
-
-Image = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-"""A decoded image: (H, W), or (H, W, C) with 1 to 4 channels: gray, gray and alpha, RGB, RGB and alpha."""
 
 Tensor = npt.NDArray[np.float32]
 
@@ -82,8 +80,9 @@ def _xrv(size: int) -> Profile:
             "channel: first",
             f"scale: [0, 255] for 8 bits, [0, 65535] for 16 bits, to [-{XRV_RANGE:g}, {XRV_RANGE:g}]",
             "crop: center square of the short side, offset side // 2 - short // 2",
-            f"blur when shrinking: Gaussian, sigma (side / {size} - 1) / 2, truncated at {GAUSSIAN_TRUNCATE:g} sigma, zero outside",
-            f"resize: bilinear at pixel centers to {size}x{size}, zero outside",
+            f"blur when shrinking: Gaussian, sigma (side / {size} - 1) / 2, cut off at {GAUSSIAN_TRUNCATE:g} sigma",
+            "outside: zero, for the blur and for the interpolation",
+            f"resize: bilinear at pixel centers to {size}x{size}",
             "clip: to the range of the cropped image, widened to 0 if the result spans 0",
         ),
         tolerance=1e-3,
@@ -103,7 +102,7 @@ def _xrv_tensor(image: Image, size: int) -> Tensor:
     # Zero padding darkens or brightens the border; scikit-image clips that away unless 0 is itself a legitimate value.
     if not low <= 0 <= high and out.min() <= 0 <= out.max():
         low, high = min(low, np.float32(0)), max(high, np.float32(0))
-    return np.clip(out, low, high, dtype=np.float32)[np.newaxis]
+    return np.asarray(np.clip(out, low, high)[np.newaxis])
 
 
 def _xrv_scale(gray: Image) -> Tensor:
@@ -117,7 +116,11 @@ def _xrv_scale(gray: Image) -> Tensor:
 
 
 def _imagenet(size: int) -> Profile:
-    """torchvision's `Resize(size)`, `CenterCrop(size)`, `ToTensor` and `Normalize` on a Pillow RGB image."""
+    """torchvision's `Resize(size)`, `CenterCrop(size)`, `ToTensor` and `Normalize` on a Pillow RGB image.
+
+    Pillow resizes across, then down. Since version 13 it starts with down where an image is more than about twice as
+    tall as wide; such an image may then differ by one 8-bit level, and its score must not depend on a Pillow version.
+    """
     return Profile(
         name=f"imagenet-{size}",
         description=f"torchvision: RGB, short side to {size}, center crop, ImageNet mean and standard deviation",
@@ -126,8 +129,9 @@ def _imagenet(size: int) -> Profile:
         steps=(
             "channels: RGB, gray repeated, alpha dropped",
             "depth: 16 bits to 8 by round(x / 257)",
-            f"resize: short side to {size}, long side floor({size} * long / short), triangle filter widened when shrinking,"
-            f" across then down, weights of {PILLOW_PRECISION_BITS} fractional bits, rounded to 8 bits after each pass",
+            f"size: short side to {size}, long side to floor({size} * long / short)",
+            "resize: across then down, triangle filter, widened when shrinking",
+            f"rounding: weights to {PILLOW_PRECISION_BITS} fractional bits, samples to 8 bits after each pass",
             f"crop: center {size}x{size}, offset round half even of (side - {size}) / 2",
             f"scale: [0, 255] to [0, 1], minus {IMAGENET_MEAN}, divided by {IMAGENET_STD}",
         ),
@@ -157,7 +161,7 @@ def _crop_resampling(side: int, other: int, size: int) -> Resampling:
 
 def _to_8_bits(channel: Image) -> npt.NDArray[np.uint8]:
     if channel.dtype == np.uint8:
-        return channel
+        return channel.astype(np.uint8, copy=False)
     return ((channel.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 

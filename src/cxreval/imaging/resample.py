@@ -104,7 +104,8 @@ def pillow_bilinear(size_in: int, size_out: int, start: int, stop: int) -> Resam
 
 def from_fixed_point(values: Array) -> npt.NDArray[np.uint8]:
     """Pillow's rounding after each pass: fixed point to 8 bits."""
-    return np.minimum((values + 2 ** (PILLOW_PRECISION_BITS - 1)) * 2.0**-PILLOW_PRECISION_BITS, 255).astype(np.uint8)
+    rounded: Array = (values + 2 ** (PILLOW_PRECISION_BITS - 1)) * 2.0**-PILLOW_PRECISION_BITS
+    return np.minimum(rounded, 255).astype(np.uint8)
 
 
 def _banded(size_in: int, first: npt.NDArray[np.int64], taps: Array) -> Resampling:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,24 @@ class TlsFiles:
     key: Path | None = None
 
 
+_SERVICE_CONFIG = {
+    # A headless Service resolves to every replica; use them all.
+    "loadBalancingConfig": [{"round_robin": {}}],
+    # A service that restarts is away for a second. Every rpc of cxreval may be repeated.
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.2s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
+
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -28,8 +47,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     # Idle streams behind NAT die silently without pings.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # A headless Service resolves to every replica; use them all.
-    ("grpc.lb_policy_name", "round_robin"),
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
 )
 
 

@@ -75,12 +75,24 @@ _TRANSPORT_ERRORS: dict[grpc.StatusCode, type[errors.CxrevalError]] = {
 }
 
 
+# A client refuses trailing metadata above 8 KiB with an error of its own, and a message travels in it twice: once
+# percent-encoded, once inside the base64 of the details.
+_MESSAGE_BYTES = 1000
+_VALUE_BYTES = 250
+
+
 def to_status(error: errors.CxrevalError) -> tuple[grpc.StatusCode, str, bytes]:
     """The gRPC code, the message, and the serialised `google.rpc.Status` for the trailing metadata."""
-    code = CODES[type(error)]
-    status = status_pb2.Status(code=code.value[0], message=error.message)
-    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))
-    return code, error.message, status.SerializeToString()
+    code, message = CODES[type(error)], _cut(error.message, _MESSAGE_BYTES)
+    metadata = {key: _cut(value, _VALUE_BYTES) for key, value in error.metadata.items()}
+    status = status_pb2.Status(code=code.value[0], message=message)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))
+    return code, message, status.SerializeToString()
+
+
+def _cut(text: str, most: int) -> str:
+    encoded = text.encode(errors="replace")
+    return text if len(encoded) <= most else f"{encoded[: most - 3].decode(errors='ignore')}..."
 
 
 def from_rpc_error(error: grpc.RpcError) -> errors.CxrevalError:

@@ -26,8 +26,9 @@ if _version_not_supported:
 
 
 class EvaluationServiceStub:
-    """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with all
-    predictions recorded so far.
+    """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with
+    all predictions recorded so far. One whose leases ran out as often as the registry allows fails with
+    `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     def __init__(self, channel):
@@ -79,14 +80,15 @@ class EvaluationServiceStub:
 
 
 class EvaluationServiceServicer:
-    """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with all
-    predictions recorded so far.
+    """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with
+    all predictions recorded so far. One whose leases ran out as often as the registry allows fails with
+    `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     def LeaseEvaluation(self, request, context):
         """Leases the oldest evaluation that waits or whose lease has run out. The answer has no lease when there is none.
 
-        Errors: INVALID_ARGUMENT `MISSING_FIELD`.
+        Errors: INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,14 +106,14 @@ class EvaluationServiceServicer:
     def AppendPredictions(self, request, context):
         """Records predictions durably. Rows that are already recorded are left as they are.
 
-        Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`.
+        Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, `INVALID_PROBABILITY`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadPredictions(self, request, context):
-        """Sends the recorded predictions.
+        """Sends the recorded predictions in the order in which they were recorded.
 
         Errors: as RenewLease.
         """
@@ -122,7 +124,8 @@ class EvaluationServiceServicer:
     def CompleteEvaluation(self, request, context):
         """Records the report and publishes the submission. Repeating it with the same lease and the same report is harmless.
 
-        Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another benchmark.
+        Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another benchmark or another
+        report than the one already recorded, `MALFORMED_FIELD` for the provenance.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,7 +134,7 @@ class EvaluationServiceServicer:
     def FailEvaluation(self, request, context):
         """Ends the evaluation with a failure. A fault of the platform queues it again until its attempts are used up.
 
-        Errors: as RenewLease.
+        Errors: as RenewLease, and INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -207,8 +210,9 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EvaluationService:
-    """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with all
-    predictions recorded so far.
+    """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with
+    all predictions recorded so far. One whose leases ran out as often as the registry allows fails with
+    `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     @staticmethod

@@ -27,8 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EvaluationServiceStub:
-    """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with all
-    predictions recorded so far.
+    """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with
+    all predictions recorded so far. One whose leases ran out as often as the registry allows fails with
+    `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     @_typing.overload
@@ -38,7 +39,7 @@ class EvaluationServiceStub:
     LeaseEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.LeaseEvaluationRequest, _evaluation_service_pb2.LeaseEvaluationResponse]
     """Leases the oldest evaluation that waits or whose lease has run out. The answer has no lease when there is none.
 
-    Errors: INVALID_ARGUMENT `MISSING_FIELD`.
+    Errors: INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
     """
     RenewLease: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.RenewLeaseRequest, _evaluation_service_pb2.RenewLeaseResponse]
     """Extends a lease to its full length from now.
@@ -48,22 +49,23 @@ class EvaluationServiceStub:
     AppendPredictions: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.AppendPredictionsRequest, _evaluation_service_pb2.AppendPredictionsResponse]
     """Records predictions durably. Rows that are already recorded are left as they are.
 
-    Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`.
+    Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, `INVALID_PROBABILITY`.
     """
     ReadPredictions: _grpc.UnaryStreamMultiCallable[_evaluation_service_pb2.ReadPredictionsRequest, _evaluation_service_pb2.ReadPredictionsResponse]
-    """Sends the recorded predictions.
+    """Sends the recorded predictions in the order in which they were recorded.
 
     Errors: as RenewLease.
     """
     CompleteEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompleteEvaluationRequest, _evaluation_service_pb2.Evaluation]
     """Records the report and publishes the submission. Repeating it with the same lease and the same report is harmless.
 
-    Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another benchmark.
+    Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another benchmark or another
+    report than the one already recorded, `MALFORMED_FIELD` for the provenance.
     """
     FailEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.FailEvaluationRequest, _evaluation_service_pb2.Evaluation]
     """Ends the evaluation with a failure. A fault of the platform queues it again until its attempts are used up.
 
-    Errors: as RenewLease.
+    Errors: as RenewLease, and INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
     """
     GetEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetEvaluationRequest, _evaluation_service_pb2.Evaluation]
     """Returns one evaluation with its report.
@@ -78,15 +80,16 @@ class EvaluationServiceStub:
 
 @_typing.type_check_only
 class EvaluationServiceAsyncStub(EvaluationServiceStub):
-    """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with all
-    predictions recorded so far.
+    """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with
+    all predictions recorded so far. One whose leases ran out as often as the registry allows fails with
+    `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     LeaseEvaluation: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.LeaseEvaluationRequest, _evaluation_service_pb2.LeaseEvaluationResponse]  # type: ignore[assignment]
     """Leases the oldest evaluation that waits or whose lease has run out. The answer has no lease when there is none.
 
-    Errors: INVALID_ARGUMENT `MISSING_FIELD`.
+    Errors: INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
     """
     RenewLease: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.RenewLeaseRequest, _evaluation_service_pb2.RenewLeaseResponse]  # type: ignore[assignment]
     """Extends a lease to its full length from now.
@@ -96,22 +99,23 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     AppendPredictions: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.AppendPredictionsRequest, _evaluation_service_pb2.AppendPredictionsResponse]  # type: ignore[assignment]
     """Records predictions durably. Rows that are already recorded are left as they are.
 
-    Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`.
+    Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, `INVALID_PROBABILITY`.
     """
     ReadPredictions: _aio.UnaryStreamMultiCallable[_evaluation_service_pb2.ReadPredictionsRequest, _evaluation_service_pb2.ReadPredictionsResponse]  # type: ignore[assignment]
-    """Sends the recorded predictions.
+    """Sends the recorded predictions in the order in which they were recorded.
 
     Errors: as RenewLease.
     """
     CompleteEvaluation: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompleteEvaluationRequest, _evaluation_service_pb2.Evaluation]  # type: ignore[assignment]
     """Records the report and publishes the submission. Repeating it with the same lease and the same report is harmless.
 
-    Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another benchmark.
+    Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another benchmark or another
+    report than the one already recorded, `MALFORMED_FIELD` for the provenance.
     """
     FailEvaluation: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.FailEvaluationRequest, _evaluation_service_pb2.Evaluation]  # type: ignore[assignment]
     """Ends the evaluation with a failure. A fault of the platform queues it again until its attempts are used up.
 
-    Errors: as RenewLease.
+    Errors: as RenewLease, and INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
     """
     GetEvaluation: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetEvaluationRequest, _evaluation_service_pb2.Evaluation]  # type: ignore[assignment]
     """Returns one evaluation with its report.
@@ -125,8 +129,9 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     """
 
 class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with all
-    predictions recorded so far.
+    """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with
+    all predictions recorded so far. One whose leases ran out as often as the registry allows fails with
+    `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     @_abc_1.abstractmethod
@@ -137,7 +142,7 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_evaluation_service_pb2.LeaseEvaluationResponse, _abc.Awaitable[_evaluation_service_pb2.LeaseEvaluationResponse]]:
         """Leases the oldest evaluation that waits or whose lease has run out. The answer has no lease when there is none.
 
-        Errors: INVALID_ARGUMENT `MISSING_FIELD`.
+        Errors: INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
         """
 
     @_abc_1.abstractmethod
@@ -159,7 +164,7 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_evaluation_service_pb2.AppendPredictionsResponse, _abc.Awaitable[_evaluation_service_pb2.AppendPredictionsResponse]]:
         """Records predictions durably. Rows that are already recorded are left as they are.
 
-        Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`.
+        Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, `INVALID_PROBABILITY`.
         """
 
     @_abc_1.abstractmethod
@@ -168,7 +173,7 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_service_pb2.ReadPredictionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_evaluation_service_pb2.ReadPredictionsResponse], _abc.AsyncIterator[_evaluation_service_pb2.ReadPredictionsResponse]]:
-        """Sends the recorded predictions.
+        """Sends the recorded predictions in the order in which they were recorded.
 
         Errors: as RenewLease.
         """
@@ -181,7 +186,8 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_evaluation_service_pb2.Evaluation, _abc.Awaitable[_evaluation_service_pb2.Evaluation]]:
         """Records the report and publishes the submission. Repeating it with the same lease and the same report is harmless.
 
-        Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another benchmark.
+        Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another benchmark or another
+        report than the one already recorded, `MALFORMED_FIELD` for the provenance.
         """
 
     @_abc_1.abstractmethod
@@ -192,7 +198,7 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_evaluation_service_pb2.Evaluation, _abc.Awaitable[_evaluation_service_pb2.Evaluation]]:
         """Ends the evaluation with a failure. A fault of the platform queues it again until its attempts are used up.
 
-        Errors: as RenewLease.
+        Errors: as RenewLease, and INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
         """
 
     @_abc_1.abstractmethod

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class SubmissionServiceStub:
-    """Takes submissions.
+    """Takes submissions. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     def __init__(self, channel):
@@ -64,7 +64,7 @@ class SubmissionServiceStub:
 
 
 class SubmissionServiceServicer:
-    """Takes submissions.
+    """Takes submissions. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     def CreateSubmission(self, request, context):
@@ -82,7 +82,7 @@ class SubmissionServiceServicer:
         manifest's, the submission is queued; otherwise nothing is kept and the upload can be repeated.
 
         Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`; INVALID_ARGUMENT
-        `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`.
+        `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`, `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,7 +152,7 @@ def add_SubmissionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SubmissionService:
-    """Takes submissions.
+    """Takes submissions. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     @staticmethod

@@ -28,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SubmissionServiceStub:
-    """Takes submissions."""
+    """Takes submissions. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -45,7 +45,7 @@ class SubmissionServiceStub:
     manifest's, the submission is queued; otherwise nothing is kept and the upload can be repeated.
 
     Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`; INVALID_ARGUMENT
-    `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`.
+    `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`, `MALFORMED_FIELD`.
     """
     GetSubmission: _grpc.UnaryUnaryMultiCallable[_submission_service_pb2.GetSubmissionRequest, _submission_pb2.Submission]
     """Returns one submission.
@@ -65,7 +65,7 @@ class SubmissionServiceStub:
 
 @_typing.type_check_only
 class SubmissionServiceAsyncStub(SubmissionServiceStub):
-    """Takes submissions."""
+    """Takes submissions. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSubmission: _aio.UnaryUnaryMultiCallable[_submission_service_pb2.CreateSubmissionRequest, _submission_pb2.Submission]  # type: ignore[assignment]
@@ -79,7 +79,7 @@ class SubmissionServiceAsyncStub(SubmissionServiceStub):
     manifest's, the submission is queued; otherwise nothing is kept and the upload can be repeated.
 
     Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`; INVALID_ARGUMENT
-    `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`.
+    `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`, `MALFORMED_FIELD`.
     """
     GetSubmission: _aio.UnaryUnaryMultiCallable[_submission_service_pb2.GetSubmissionRequest, _submission_pb2.Submission]  # type: ignore[assignment]
     """Returns one submission.
@@ -98,7 +98,7 @@ class SubmissionServiceAsyncStub(SubmissionServiceStub):
     """
 
 class SubmissionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Takes submissions."""
+    """Takes submissions. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call."""
 
     @_abc_1.abstractmethod
     def CreateSubmission(
@@ -122,7 +122,7 @@ class SubmissionServiceServicer(metaclass=_abc_1.ABCMeta):
         manifest's, the submission is queued; otherwise nothing is kept and the upload can be repeated.
 
         Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`; INVALID_ARGUMENT
-        `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`.
+        `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`, `MALFORMED_FIELD`.
         """
 
     @_abc_1.abstractmethod

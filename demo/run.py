@@ -1,0 +1,180 @@
+"""The whole of cxreval on one machine: `make demo` starts it and runs three checkpoints, `make demo-stop` ends it.
+
+Registry, inference, scoring and a worker run as processes of their own on embedded defaults: SQLite, a local folder for
+artifacts, the CPU. The benchmark is synthetic: phantoms drawn here, not radiographs of patients. Everything lies in
+`.demo/`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from cxreval.cli import output
+from cxreval.client import RegistryClient, Submission, SubmissionStatus, read_manifest
+from cxreval.datasets import phantom
+from cxreval.datasets.benchmark import SPEC_FILE, load_spec
+
+REPOSITORY = Path(__file__).parents[1]
+HOME = REPOSITORY / ".demo"
+DATA, STATE, PROCESSES = HOME / "phantom-cxr", HOME / "state", HOME / "processes.json"
+CHECKPOINTS = REPOSITORY / "demo" / "checkpoints"
+BENCHMARK = "phantom-cxr"
+PATIENTS, SEED = 420, 2017
+PORTS = {"registry": 50051, "inference": 50052, "scoring": 50053}
+START_SECONDS = 30.0
+ENDED = (SubmissionStatus.PUBLISHED, SubmissionStatus.FAILED)
+
+
+def start() -> int:
+    """Draws the phantoms, starts the processes, submits every checkpoint, waits, prints the board."""
+    stop()
+    began = time.monotonic()
+    make_data()
+    if STATE.exists():
+        shutil.rmtree(STATE)
+    STATE.mkdir(parents=True)
+    address = {name: f"localhost:{free_port(port)}" for name, port in PORTS.items()}
+    launch(address)
+    for name in PORTS:
+        wait_until_serving(name, address[name])
+    with RegistryClient(address["registry"]) as registry:
+        registry.create_benchmark(load_spec(BENCHMARK, DATA))
+        submissions = [
+            registry.submit(BENCHMARK, read_manifest(manifest), manifest.with_suffix(".onnx"))
+            for manifest in sorted(CHECKPOINTS.glob("*.toml"))
+        ]
+        submissions = watch(registry, submissions)
+        entries, steps = list(registry.leaderboard(BENCHMARK)), list(registry.sota_steps(BENCHMARK))
+        output.print_board(registry.get_benchmark(BENCHMARK), entries, steps)
+    for submission in submissions:
+        if submission.failure:
+            output.print_submission(submission)
+    option = "" if address["registry"].endswith(f":{PORTS['registry']}") else f" --registry {address['registry']}"
+    output.console.print(
+        f"{time.monotonic() - began:.0f} s. The registry answers gRPC at {address['registry']}: try "
+        f"`.venv/bin/cxreval leaderboard{option}` for the claims it came with. Logs: .demo/state/*.log. "
+        "Stop it with `make demo-stop`.",
+        markup=False,
+        highlight=False,
+    )
+    return 0 if all(submission.status is SubmissionStatus.PUBLISHED for submission in submissions) else 1
+
+
+def stop() -> int:
+    """Ends the processes that an earlier start left running."""
+    if not PROCESSES.exists():
+        return 0
+    for pid, started in json.loads(PROCESSES.read_text()).items():
+        # A number may have passed to a stranger since; the start time tells.
+        if process_start(int(pid)) == started:
+            os.kill(int(pid), signal.SIGTERM)
+    PROCESSES.unlink()
+    return 0
+
+
+def make_data() -> None:
+    """Draws the test images once; later starts find them."""
+    if (DATA / SPEC_FILE).exists():
+        return
+    with output.progress_bars() as bars:
+        task = bars.add_task("drawing phantoms", total=None)
+        phantom.generate(
+            DATA,
+            patients=PATIENTS,
+            seed=SEED,
+            only_test_images=True,
+            progress=lambda done, total: bars.update(task, completed=done, total=total),
+        )
+
+
+def launch(address: dict[str, str]) -> None:
+    """Starts the three services and the worker in the background."""
+    service = {
+        "registry": [
+            "--database-url", f"sqlite:///{STATE}/registry.db", "--artifact-dir", f"{STATE}/artifacts",
+        ],
+        "inference": ["--registry", address["registry"], "--model-cache-dir", f"{STATE}/models"],
+        "scoring": ["--data", f"{BENCHMARK}={DATA}"],
+    }  # fmt: skip
+    commands = {
+        name: [sys.executable, "-m", f"services.{name}", "--listen", address[name], *arguments]
+        for name, arguments in service.items()
+    }
+    targets = [argument for name in PORTS for argument in (f"--{name}", address[name])]
+    worker = ["worker", *targets, "--data", f"{BENCHMARK}={DATA}", "--poll-seconds", "0.5"]
+    commands["worker"] = [sys.executable, "-m", "cxreval.cli.app", *worker]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("CXREVAL_")}
+    running = {}
+    for name, command in commands.items():
+        with (STATE / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(  # noqa: S603 - the commands are the ones above
+                command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+                start_new_session=True,
+            )  # fmt: skip
+        running[str(process.pid)] = process_start(process.pid)
+        PROCESSES.write_text(json.dumps(running))
+
+
+def wait_until_serving(name: str, address: str) -> None:
+    """Waits for the service's health; on failure shows the end of its log."""
+    deadline = time.monotonic() + START_SECONDS
+    with grpc.insecure_channel(address, options=[("grpc.max_reconnect_backoff_ms", 100)]) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        while time.monotonic() < deadline:
+            try:
+                answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
+            except grpc.RpcError:
+                continue
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                return
+            time.sleep(0.05)
+    stop()
+    log = STATE / f"{name}.log"
+    sys.exit(f"{name} did not start within {START_SECONDS:.0f} s; the end of {log}:\n{log.read_text()[-2000:]}")
+
+
+def watch(registry: RegistryClient, submissions: list[Submission]) -> list[Submission]:
+    """Shows each submission's progress until all have ended."""
+    with output.progress_bars() as bars:
+        tasks = [bars.add_task(each.manifest.model, total=each.images_total) for each in submissions]
+        while any(submission.status not in ENDED for submission in submissions):
+            time.sleep(0.2)
+            submissions = [registry.get_submission(submission.name) for submission in submissions]
+            for task, submission in zip(tasks, submissions, strict=True):
+                bars.update(task, completed=submission.images_done)
+    return submissions
+
+
+def free_port(wanted: int) -> int:
+    """The wanted port, or a free one when something listens there."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("localhost", wanted))
+        except OSError:
+            listener.bind(("localhost", 0))
+        return int(listener.getsockname()[1])
+
+
+def process_start(pid: int) -> str:
+    """When a process started, as `ps` tells; empty when there is none."""
+    told = subprocess.run(  # noqa: S603
+        ["ps", "-o", "lstart=", "-p", str(pid)],  # noqa: S607
+        capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"},
+    )  # fmt: skip
+    return told.stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit({"start": start, "stop": stop}[sys.argv[1]]())

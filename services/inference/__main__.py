@@ -1,0 +1,84 @@
+"""Starts the inference service: `python -m services.inference --registry HOST:PORT`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from cxreval.api.inference.v1 import capabilities_service_pb2, capabilities_service_pb2_grpc
+from cxreval.api.oip import grpc_predict_v2_pb2, grpc_predict_v2_pb2_grpc
+from cxreval.client import RegistryClient
+from cxreval.errors import ArtifactNotFound, CxrevalError
+from cxreval.wire.limits import MIB
+from services.chassis import logs
+from services.chassis.config import ConfigError, load
+from services.chassis.server import Server
+from services.inference.batching import Limits
+from services.inference.config import InferenceConfig, cores
+from services.inference.model_cache import Fetch, ModelCache
+from services.inference.model_pool import ModelPool
+from services.inference.preprocessing import Preprocessor
+from services.inference.servicer import CapabilitiesServicer, InferenceServicer
+
+
+async def main(config: InferenceConfig) -> None:
+    """Builds the service and runs it."""
+    metrics = CollectorRegistry()
+    limits = Limits(config.max_queued_images, config.max_queued_mib * MIB)
+    cache = ModelCache(Path(config.model_cache_dir), config.model_cache_mib * MIB, _fetch(config))
+    pool = ModelPool(
+        cache,
+        limits,
+        metrics,
+        max_loaded=config.max_loaded_models,
+        max_batch=config.max_batch_size,
+        threads=config.threads or cores(),
+    )
+    preprocessor = Preprocessor(config.decode_threads or cores(), metrics)
+    servicer = InferenceServicer(pool, preprocessor, limits)
+    server = Server(config, metrics)
+    server.add(
+        grpc_predict_v2_pb2_grpc.add_GRPCInferenceServiceServicer_to_server,
+        servicer,
+        grpc_predict_v2_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"],
+    )
+    server.add(
+        capabilities_service_pb2_grpc.add_CapabilitiesServiceServicer_to_server,
+        CapabilitiesServicer(),
+        capabilities_service_pb2.DESCRIPTOR.services_by_name["CapabilitiesService"],
+    )
+
+    async def healthy() -> bool:
+        return True  # models come and go while it serves; it can take one from the moment it listens
+
+    await server.serve(healthy, servicer.drain)
+    preprocessor.close()
+
+
+def _fetch(config: InferenceConfig) -> Fetch:
+    if config.registry:
+        return RegistryClient(config.registry, config.registry_tls()).download_artifact
+
+    def nowhere(digest: str) -> Iterator[bytes]:
+        raise ArtifactNotFound(
+            f"model {digest} is not in the cache, and this server has no registry to fetch it from",
+            field="model_name",
+            expected="a cached model, or the setting registry",
+            model=digest,
+        )
+
+    return nowhere
+
+
+if __name__ == "__main__":
+    try:
+        configuration = load(InferenceConfig, "inference", sys.argv[1:], os.environ)
+        logs.configure(configuration.log_level)
+        asyncio.run(main(configuration))
+    except (ConfigError, CxrevalError) as problem:
+        sys.exit(f"inference: {problem}")

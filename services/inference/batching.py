@@ -1,0 +1,223 @@
+"""Dynamic batching without a timer, one batcher a model.
+
+An idle model runs a request at once; while it is busy, requests gather and form the next batch. So nobody waits for a
+batch to fill, and batches grow exactly when the model is the bottleneck. Admission is bounded from the moment a request
+arrives until it is answered: what does not fit is refused at once, never queued without limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from cxreval.errors import ServiceOverloaded
+
+Array = npt.NDArray[np.float32]
+
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_WAIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class BatchMetrics:
+    """The figures of all batchers of a process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.batch_images = Histogram(
+            "cxreval_inference_batch_images",
+            "Images per run of a model; the sum is the number of images that reached a model.",
+            buckets=_BATCH_BUCKETS,
+            registry=registry,
+        )
+        self.queue_seconds = Histogram(
+            "cxreval_inference_queue_seconds",
+            "Time a request waited for the model.",
+            buckets=_WAIT_BUCKETS,
+            registry=registry,
+        )
+        self.images = Counter(
+            "cxreval_inference_images_total",
+            "Images by outcome: answered, failed, refused (overload), cancelled (given up by the caller).",
+            ("outcome",),
+            registry=registry,
+        )
+        self.dropped = Counter(
+            "cxreval_inference_dropped_images_total",
+            "Images of cancelled requests that were dropped before they reached the model.",
+            registry=registry,
+        )
+        self.admitted = Gauge(
+            "cxreval_inference_admitted_images", "Images admitted and not answered.", registry=registry
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Most images, and most bytes of them, that may be admitted and unanswered at one time."""
+
+    images: int
+    nbytes: int
+
+
+@dataclass(slots=True, eq=False)
+class Admission:
+    """A request's place: how many images it has and how many of them reached the model."""
+
+    images: int
+    nbytes: int
+    taken: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    admission: Admission
+    images: Array
+    future: asyncio.Future[Array]
+    arrived: float = field(default_factory=time.perf_counter)
+    answers: list[Array] = field(default_factory=list)
+
+    def take(self, most: int) -> Array:
+        """The next images of the request, `most` at most."""
+        start = self.admission.taken
+        piece = self.images[start : start + most]
+        self.admission.taken += len(piece)
+        return piece
+
+    @property
+    def all_taken(self) -> bool:
+        return self.admission.taken == len(self.images)
+
+    def accept(self, rows: Array) -> None:
+        """Takes the answers to the oldest unanswered images."""
+        self.answers.append(rows)
+        if sum(map(len, self.answers)) == len(self.images) and not self.future.done():
+            self.future.set_result(self.answers[0] if len(self.answers) == 1 else np.concatenate(self.answers))
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Batcher:
+    """Feeds one model from many requests. All methods run in the event loop; the model runs in a thread of its own."""
+
+    def __init__(
+        self, run: Callable[[Sequence[Array]], Array], max_batch: int, limits: Limits, metrics: BatchMetrics
+    ) -> None:
+        """`run` takes pieces of images that form one batch, and returns a row per image in their order."""
+        self._run = run
+        self._max_batch = max_batch
+        self._limits = limits
+        self._metrics = metrics
+        self._queue: deque[_Request] = deque()
+        self._busy = False
+        self._admitted_images = 0
+        self._admitted_bytes = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+
+    @contextlib.contextmanager
+    def admit(self, images: int, nbytes: int) -> Iterator[Admission]:
+        """Holds a place for a request of `images` images and `nbytes` bytes until it is answered.
+
+        Raises:
+            ServiceOverloaded: the limits are reached.
+        """
+        self._check_room(images, nbytes)
+        admission = Admission(images, nbytes)
+        self._admitted_images += images
+        self._admitted_bytes += nbytes
+        self._metrics.admitted.inc(images)
+        outcome = "failed"
+        try:
+            yield admission
+            outcome = "answered"
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            self._metrics.dropped.inc(images - admission.taken)
+            raise
+        finally:
+            self._admitted_images -= images
+            self._admitted_bytes -= nbytes
+            self._metrics.admitted.dec(images)
+            self._metrics.images.labels(outcome).inc(images)
+
+    def _check_room(self, images: int, nbytes: int) -> None:
+        for unit, admitted, asked, limit in (
+            ("images", self._admitted_images, images, self._limits.images),
+            ("bytes", self._admitted_bytes, nbytes, self._limits.nbytes),
+        ):
+            if admitted + asked > limit:
+                self._metrics.images.labels("refused").inc(images)
+                raise ServiceOverloaded(
+                    f"{admitted} {unit} wait for the model and {asked} more do not fit; the limit is {limit}: "
+                    "send less at a time or try again later",
+                    limit=limit,
+                    waiting=admitted,
+                    asked=asked,
+                    unit=unit,
+                )
+
+    async def infer(self, admission: Admission, images: Array) -> Array:
+        """Runs images (N, C, H, W) float32, N as admitted; (N, columns), row i for image i.
+
+        Cancelled, the images that have not reached the model never will.
+        """
+        request = _Request(admission, images, asyncio.get_running_loop().create_future())
+        self._queue.append(request)
+        if not self._busy:
+            self._run_next()
+        try:
+            return await request.future
+        finally:
+            if not request.all_taken:  # cancelled or failed on the way
+                with contextlib.suppress(ValueError):
+                    self._queue.remove(request)
+
+    def close(self) -> None:
+        """Ends the model's thread after what it runs. To be called when nothing is admitted any more."""
+        self._thread.shutdown(wait=False)
+
+    def _run_next(self) -> None:
+        batch = self._next_batch()
+        self._busy = bool(batch)
+        if not batch:
+            return
+        self._metrics.batch_images.observe(sum(len(piece) for _, piece in batch))
+        loop = asyncio.get_running_loop()
+        job = loop.run_in_executor(self._thread, self._run, [piece for _, piece in batch])
+        job.add_done_callback(lambda done: self._hand_out(batch, done))
+
+    def _next_batch(self) -> list[tuple[_Request, Array]]:
+        """Pieces of the oldest requests, at most `max_batch` images together. Cancelled requests are left out."""
+        batch: list[tuple[_Request, Array]] = []
+        room = self._max_batch
+        while self._queue and room:
+            request = self._queue[0]
+            if not request.future.done():
+                if request.admission.taken == 0:
+                    self._metrics.queue_seconds.observe(time.perf_counter() - request.arrived)
+                piece = request.take(room)
+                room -= len(piece)
+                batch.append((request, piece))
+            if request.future.done() or request.all_taken:
+                self._queue.popleft()
+        return batch
+
+    def _hand_out(self, batch: list[tuple[_Request, Array]], job: asyncio.Future[Array]) -> None:
+        if error := job.exception():
+            for request, _ in batch:
+                request.fail(error)
+        else:
+            start = 0
+            for request, piece in batch:
+                request.accept(job.result()[start : start + len(piece)])
+                start += len(piece)
+        self._run_next()

@@ -1,0 +1,105 @@
+"""Model files on the local disk, named by their sha256, fetched when missing and verified whenever they are opened."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cxreval.errors import ArtifactCorrupt, ArtifactTooLarge
+from services.inference.backends.onnx import MAX_MODEL_BYTES
+
+_log = logging.getLogger(__name__)
+
+Fetch = Callable[[str], Iterator[bytes]]
+"""Gives the bytes of the artifact with this sha256, in pieces; blocks. Raises `CxrevalError`."""
+
+
+class ModelCache:
+    """A directory of `<sha256>.onnx` files. Blocking; safe to share between threads and processes."""
+
+    def __init__(self, directory: Path, max_bytes: int, fetch: Fetch) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._max_bytes = max_bytes
+        self._fetch = fetch
+
+    def file(self, digest: str) -> Path:
+        """The model's file, with the bytes that its digest says.
+
+        Raises:
+            ArtifactCorrupt: the bytes that were fetched have another digest.
+            ArtifactTooLarge: they are more than a model may have.
+            CxrevalError: whatever `fetch` raises.
+        """
+        file = self._directory / f"{digest}.onnx"
+        if file.exists():
+            if _sha256(file) == digest:
+                os.utime(file)  # what was used last is removed last
+                return file
+            _log.warning("cached model is corrupt, fetching it again", extra={"model": digest})
+        self._download(digest, file)
+        self._remove_oldest(keep=file)
+        return file
+
+    def _download(self, digest: str, file: Path) -> None:
+        handle, name = tempfile.mkstemp(dir=self._directory, prefix=digest[:12], suffix=".part")
+        part = Path(name)
+        try:
+            with open(handle, "wb") as out:  # noqa: PTH123 - a descriptor, not a path
+                found = self._copy(digest, out.write)
+                out.flush()
+                os.fsync(out.fileno())
+            if found != digest:
+                raise ArtifactCorrupt(
+                    f"fetched model has sha256 {found}; expected {digest}",
+                    field="model_name",
+                    expected=digest,
+                    found=found,
+                )
+            part.replace(file)
+            _sync_directory(self._directory)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _copy(self, digest: str, write: Callable[[bytes], object]) -> str:
+        """Writes the artifact; returns the sha256 of what came."""
+        sha256, size = hashlib.sha256(), 0
+        for piece in self._fetch(digest):
+            size += len(piece)
+            if size > MAX_MODEL_BYTES:
+                expected = f"at most {MAX_MODEL_BYTES} bytes"
+                raise ArtifactTooLarge(f"model is larger than a model may be; expected {expected}", expected=expected)
+            sha256.update(piece)
+            write(piece)
+        return sha256.hexdigest()
+
+    def _remove_oldest(self, keep: Path) -> None:
+        """Removes files until the rest fit the limit. An open session keeps its file's contents all the same."""
+        used = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in self._directory.glob("*.onnx"))
+        total = sum(size for _, size, _ in used)
+        for _, size, path in used:
+            if total <= self._max_bytes:
+                return
+            if path != keep:
+                with contextlib.suppress(FileNotFoundError):
+                    path.unlink()
+                total -= size
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _sync_directory(directory: Path) -> None:
+    """Makes a rename survive a power failure."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

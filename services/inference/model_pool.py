@@ -1,0 +1,258 @@
+"""The models that are loaded now: loading by digest, unloading after running requests, eviction of the least used.
+
+Loading happens in a thread, so that the event loop goes on answering. Everything else runs in the event loop, which is
+why nothing here needs a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+
+from cxreval.errors import CxrevalError, ModelNotFound, ModelOutputMismatch, ServiceOverloaded
+from cxreval.imaging.preprocess import Profile
+from services.inference.backends import onnx
+from services.inference.batching import Batcher, BatchMetrics, Limits
+from services.inference.model_cache import ModelCache
+
+_log = logging.getLogger(__name__)
+
+_CONCURRENT_LOADS = 2  # a model being loaded takes several times its size in memory
+_WAITING_LOADS = 32
+_REMEMBERED_FAILURES = 100
+_SHA256_LENGTH = 64
+_LOAD_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class PoolMetrics:
+    """The figures of the pool."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.load_seconds = Histogram(
+            "cxreval_inference_model_load_seconds",
+            "Time to load a model: fetch, verify, inspect, open, warm up; by outcome loaded or failed.",
+            ("outcome",),
+            buckets=_LOAD_BUCKETS,
+            registry=registry,
+        )
+        self.loaded = Gauge("cxreval_inference_models_loaded", "Models that are loaded.", registry=registry)
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What the caller of a load wants of the model; None demands nothing."""
+
+    profile: Profile | None = None
+    columns: int | None = None
+
+    def met_by(self, model: Model) -> bool:
+        """Whether a model as it is loaded gives what is demanded."""
+        return self.profile in (None, model.profile) and self.columns in (None, model.columns)
+
+
+class State(Enum):
+    """State of a model, in the words of the Open Inference Protocol's repository index."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A line of the index."""
+
+    digest: str
+    state: State
+    reason: str = ""
+
+
+class Model:
+    """A loaded model with its batcher. `profile` is how encoded images become its input; None: it takes none."""
+
+    def __init__(self, digest: str, runtime: onnx.OnnxModel, profile: Profile | None, batcher: Batcher) -> None:
+        self.digest = digest
+        self.signature = runtime.signature
+        self.columns = runtime.columns
+        self.profile = profile
+        self.batcher = batcher
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[Model]:
+        """Keeps the model from being closed."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield self
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def close(self) -> None:
+        """Waits for running requests, then ends the model's thread."""
+        await self._unused.wait()
+        self.batcher.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    demand: Demand
+    task: asyncio.Task[None]
+
+
+class ModelPool:
+    """At most `max_loaded` models, each known by the sha256 of its file."""
+
+    def __init__(
+        self,
+        cache: ModelCache,
+        limits: Limits,
+        metrics: CollectorRegistry,
+        *,
+        max_loaded: int,
+        max_batch: int,
+        threads: int,
+    ) -> None:
+        self._cache = cache
+        self._limits = limits
+        self._max_loaded = max_loaded
+        self._max_batch = max_batch
+        self._threads = threads
+        self._metrics = PoolMetrics(metrics)
+        self._batch_metrics = BatchMetrics(metrics)
+        self._ready: OrderedDict[str, Model] = OrderedDict()  # least recently used first
+        self._loads: dict[str, _Load] = {}
+        self._failures: OrderedDict[str, str] = OrderedDict()
+        self._load_slots = asyncio.Semaphore(_CONCURRENT_LOADS)
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def load(self, digest: str, demand: Demand) -> None:
+        """Loads a model unless it is loaded as demanded; callers who demand the same at one time share one load.
+
+        A load that fails leaves a model that was ready before as it was. It goes on when its caller gives up.
+
+        Raises:
+            SubmissionFault: the file is at fault; see `backends.onnx`.
+            ServiceOverloaded: too many loads wait.
+            CxrevalError: the file cannot be had; see `model_cache`.
+        """
+        while load := self._loads.get(digest):
+            if load.demand == demand:
+                return await asyncio.shield(load.task)
+            await asyncio.wait([load.task])
+        model = self._ready.get(digest)
+        if model and demand.met_by(model):
+            return self._ready.move_to_end(digest)
+        if len(self._loads) >= _WAITING_LOADS:
+            raise ServiceOverloaded(f"{_WAITING_LOADS} models are being loaded; try again later", limit=_WAITING_LOADS)
+        task = asyncio.create_task(self._load(digest, demand))
+        self._loads[digest] = _Load(demand, task)
+        return await asyncio.shield(task)
+
+    def use(self, digest: str) -> contextlib.AbstractContextManager[Model]:
+        """The model, kept loaded while the context lasts. Raises `ModelNotFound`."""
+        self._check_ready(digest)
+        self._ready.move_to_end(digest)
+        return self._ready[digest].in_use()
+
+    def is_ready(self, digest: str) -> bool:
+        """Whether the model takes requests."""
+        return digest in self._ready
+
+    async def unload(self, digest: str) -> None:
+        """Takes the model out of use at once, then waits for its running requests. Raises `ModelNotFound`."""
+        while load := self._loads.get(digest):
+            await asyncio.wait([load.task])
+        if self._failures.pop(digest, None) is not None and digest not in self._ready:
+            return
+        self._check_ready(digest)
+        await asyncio.shield(self._retire(digest))
+
+    def index(self) -> list[Listing]:
+        """Every model that is ready, loading, or could not be loaded; by digest."""
+        listings = {digest: Listing(digest, State.UNAVAILABLE, reason) for digest, reason in self._failures.items()}
+        listings |= {digest: Listing(digest, State.LOADING) for digest in self._loads}
+        listings |= {digest: Listing(digest, State.READY) for digest in self._ready}
+        return [listings[digest] for digest in sorted(listings)]
+
+    def _check_ready(self, digest: str) -> None:
+        if digest not in self._ready:
+            shown = digest[:_SHA256_LENGTH]
+            raise ModelNotFound(
+                f"model {shown!r} is not loaded here; load it by RepositoryModelLoad first",
+                field="model_name",
+                expected="sha256 of a loaded model",
+                model=shown,
+            )
+
+    async def _load(self, digest: str, demand: Demand) -> None:
+        start = time.perf_counter()
+        outcome = "failed"
+        try:
+            async with self._load_slots:
+                runtime = await asyncio.to_thread(self._open, digest, demand)
+            self._admit(digest, runtime, demand.profile)
+            outcome = "loaded"
+        except CxrevalError as error:
+            self._remember_failure(digest, error)
+            raise
+        finally:
+            del self._loads[digest]
+            self._metrics.load_seconds.labels(outcome).observe(time.perf_counter() - start)
+
+    def _open(self, digest: str, demand: Demand) -> onnx.OnnxModel:
+        """Blocking, for a thread."""
+        file = self._cache.file(digest)
+        signature = onnx.inspect(file, demand.profile.shape if demand.profile else None)
+        runtime = onnx.OnnxModel(file, signature, threads=self._threads, max_batch=self._max_batch)
+        if demand.columns not in (None, runtime.columns):
+            raise ModelOutputMismatch(
+                f"model gives {runtime.columns} columns; expected {demand.columns}",
+                field="model.outputs",
+                expected=f"{demand.columns} columns",
+                found=f"{runtime.columns} columns",
+            )
+        return runtime
+
+    def _admit(self, digest: str, runtime: onnx.OnnxModel, profile: Profile | None) -> None:
+        """Puts a model into use. Only now another one has to go: a file that fails must not push out one that works."""
+        if digest in self._ready:
+            self._retire(digest)
+        batcher = Batcher(runtime.run, runtime.max_batch, self._limits, self._batch_metrics)
+        self._ready[digest] = Model(digest, runtime, profile, batcher)
+        self._failures.pop(digest, None)
+        _log.info(
+            "model loaded",
+            extra={"model": digest, "provider": runtime.provider, "max_batch": runtime.max_batch},
+        )
+        while len(self._ready) > self._max_loaded:
+            self._retire(next(iter(self._ready)))
+        self._metrics.loaded.set(len(self._ready))
+
+    def _retire(self, digest: str) -> asyncio.Task[None]:
+        """Takes a model out of use; the task ends when its running requests have."""
+        model = self._ready.pop(digest)
+        self._metrics.loaded.set(len(self._ready))
+        _log.info("model unloaded", extra={"model": digest})
+        task = asyncio.create_task(model.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
+
+    def _remember_failure(self, digest: str, error: CxrevalError) -> None:
+        self._failures[digest] = f"{error.reason}: {error.message}"
+        self._failures.move_to_end(digest)
+        while len(self._failures) > _REMEMBERED_FAILURES:
+            self._failures.popitem(last=False)

@@ -1,0 +1,229 @@
+"""The Open Inference Protocol v2, and what it lacks, on top of the model pool."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterator
+from importlib.metadata import version
+from typing import Any
+
+import grpc.aio
+import numpy as np
+
+from cxreval.api.inference.v1 import capabilities_service_pb2 as capabilities_pb
+from cxreval.api.inference.v1 import capabilities_service_pb2_grpc as capabilities_grpc
+from cxreval.api.oip import grpc_predict_v2_pb2 as pb
+from cxreval.api.oip import grpc_predict_v2_pb2_grpc as oip_grpc
+from cxreval.errors import CxrevalError, InternalError, InvalidTensor, ServiceUnavailable
+from cxreval.imaging.decode import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
+from cxreval.imaging.preprocess import PROFILES
+from cxreval.wire.limits import MAX_MESSAGE_BYTES
+from services.inference import convert
+from services.inference.backends.onnx import MAX_MODEL_BYTES, RUNTIME
+from services.inference.batching import Limits
+from services.inference.model_pool import Model, ModelPool
+from services.inference.preprocessing import Preprocessor
+
+_log = logging.getLogger(__name__)
+
+STREAM_WINDOW = 16
+"""Requests of one stream that run at the same time; the next is read when one of them is answered."""
+
+_EXTENSIONS = ("model_repository",)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+_Answer = asyncio.Task[pb.ModelStreamInferResponse]
+_Started = asyncio.Queue[_Answer | None]
+
+
+class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
+    """`inference.GRPCInferenceService`."""
+
+    def __init__(self, pool: ModelPool, preprocessor: Preprocessor, limits: Limits) -> None:
+        self._pool = pool
+        self._preprocessor = preprocessor
+        self._limits = limits
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = asyncio.Event()
+
+    async def drain(self) -> None:
+        """Refuses new requests from now on; returns when those that run are answered."""
+        self._draining.set()
+        await self._idle.wait()
+
+    async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
+        """True."""
+        return pb.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:
+        """False while the server drains."""
+        return pb.ServerReadyResponse(ready=not self._draining.is_set())
+
+    async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
+        """Name, version and extensions."""
+        return pb.ServerMetadataResponse(name="cxreval", version=version("cxreval"), extensions=_EXTENSIONS)
+
+    async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
+        """Whether a request for the model would be taken now."""
+        known_version = request.version in ("", convert.VERSION)
+        ready = known_version and self._pool.is_ready(request.name) and not self._draining.is_set()
+        return pb.ModelReadyResponse(ready=ready)
+
+    async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:
+        """Inputs and outputs of a loaded model."""
+        convert.check_version(request.name, request.version)
+        with self._pool.use(request.name) as model:
+            return convert.to_metadata(model)
+
+    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+        """Runs one request."""
+        with self._accepted():
+            return await self._infer(request)
+
+    async def ModelStreamInfer(
+        self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
+    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        """Runs the requests of a stream, up to `STREAM_WINDOW` of them at once; answers in their order.
+
+        Draining, the stream reads no further, answers what it has read, and ends with `ServiceUnavailable`.
+        """
+        started = _Started()
+        window = asyncio.Semaphore(STREAM_WINDOW)
+        reader = asyncio.create_task(self._read_stream(requests, started, window))
+        task: _Answer | None = None
+        try:
+            with self._accepted():
+                while task := await started.get():
+                    yield await task
+                    window.release()
+            await reader
+        finally:
+            reader.cancel()
+            while task or not started.empty():
+                if task:
+                    task.cancel()
+                task = None if started.empty() else started.get_nowait()
+
+    async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
+        """Models that are loaded, loading, or could not be loaded."""
+        convert.check_repository(request.repository_name)
+        return convert.to_index(self._pool.index(), only_ready=request.ready)
+
+    async def RepositoryModelLoad(
+        self, request: pb.RepositoryModelLoadRequest, context: Context
+    ) -> pb.RepositoryModelLoadResponse:
+        """Loads a model; returns when it is ready."""
+        digest, demand = convert.to_load(request)
+        with self._accepted():
+            await self._pool.load(digest, demand)
+        return pb.RepositoryModelLoadResponse()
+
+    async def RepositoryModelUnload(
+        self, request: pb.RepositoryModelUnloadRequest, context: Context
+    ) -> pb.RepositoryModelUnloadResponse:
+        """Unloads a model; returns when its running requests are answered."""
+        await self._pool.unload(convert.to_unload(request))
+        return pb.RepositoryModelUnloadResponse()
+
+    async def _infer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
+        with self._pool.use(request.model_name) as model:
+            content = convert.to_input(request, model)
+            rows = await self._run(model, content)
+            return convert.to_response(request, model, rows)
+
+    async def _run(self, model: Model, content: convert.Array | convert.Encoded) -> convert.Array:
+        """(N, columns) for the N images of a request."""
+        images, nbytes = len(content), content.nbytes
+        if isinstance(content, convert.Encoded):
+            nbytes += images * 4 * int(np.prod(model.signature.image_shape))
+        self._check_size(images)
+        with model.batcher.admit(images, nbytes) as admission:
+            if isinstance(content, convert.Encoded):
+                content = await self._preprocessor.apply(content.profile, content.images)
+            return await model.batcher.infer(admission, content)
+
+    def _check_size(self, images: int) -> None:
+        """A request that never fits is the caller's mistake, not overload."""
+        if images > self._limits.images:
+            expected = f"at most {self._limits.images} images"
+            message = f"the request has {images} images; expected {expected}"
+            raise InvalidTensor(message, field="inputs[0].shape", expected=expected, found=images)
+
+    async def _read_stream(
+        self, requests: AsyncIterator[pb.ModelInferRequest], started: _Started, window: asyncio.Semaphore
+    ) -> None:
+        """Starts a task for each request; a None after the last. Raises `ServiceUnavailable` when stopped to drain."""
+        draining = asyncio.create_task(self._draining.wait())
+        incoming = aiter(requests)
+        try:
+            while True:
+                await window.acquire()
+                message = asyncio.ensure_future(anext(incoming, None))
+                await asyncio.wait((message, draining), return_when=asyncio.FIRST_COMPLETED)
+                if not message.done():
+                    message.cancel()
+                    break
+                if (request := message.result()) is None:
+                    return
+                started.put_nowait(asyncio.create_task(self._answer(request)))
+        finally:
+            draining.cancel()
+            started.put_nowait(None)
+        raise _draining()
+
+    async def _answer(self, request: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
+        """The answer to one request of a stream. An error is text, with its reason first."""
+        try:
+            return pb.ModelStreamInferResponse(infer_response=await self._infer(request))
+        except CxrevalError as raised:
+            error = raised
+        except Exception:  # noqa: BLE001 - logged in full; the caller gets a fixed text
+            _log.exception("unexpected error in a stream")
+            error = InternalError("internal error; the service's log has the cause under this request id")
+        return pb.ModelStreamInferResponse(
+            error_message=f"{error.reason}: {error.message}", infer_response=pb.ModelInferResponse(id=request.id)
+        )
+
+    @contextlib.contextmanager
+    def _accepted(self) -> Iterator[None]:
+        """Counts a call as running. Raises `ServiceUnavailable` while draining."""
+        if self._draining.is_set():
+            raise _draining()
+        self._running += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+
+def _draining() -> ServiceUnavailable:
+    return ServiceUnavailable("this server drains and takes no new requests; try another one")
+
+
+class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
+    """`cxreval.api.inference.v1.CapabilitiesService`."""
+
+    async def GetCapabilities(
+        self, request: capabilities_pb.GetCapabilitiesRequest, context: Context
+    ) -> capabilities_pb.GetCapabilitiesResponse:
+        """Profiles, limits, runtime."""
+        return capabilities_pb.GetCapabilitiesResponse(
+            profiles=[
+                capabilities_pb.PreprocessingProfile(
+                    name=name, digest=profile.digest, shape=profile.shape, description=profile.description
+                )
+                for name, profile in sorted(PROFILES.items())
+            ],
+            max_message_bytes=MAX_MESSAGE_BYTES,
+            max_image_bytes=MAX_IMAGE_BYTES,
+            max_image_pixels=MAX_IMAGE_PIXELS,
+            max_model_bytes=MAX_MODEL_BYTES,
+            runtime=RUNTIME,
+        )

@@ -1,0 +1,32 @@
+"""Settings of the registry."""
+
+import re
+from dataclasses import dataclass
+
+from services.chassis.config import ConfigError, ServerConfig, setting
+
+_DATABASE = re.compile(r"(sqlite:///(?!:memory:)|postgresql\+psycopg://).+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryConfig(ServerConfig):
+    """What the registry can be told. Raises `ConfigError` when a value does not fit."""
+
+    database_url: str = setting(
+        "sqlite:///cxreval-data/registry.db", "database: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+    )
+    artifact_dir: str = setting("cxreval-data/artifacts", "directory that keeps the uploaded checkpoints")
+    lease_seconds: float = setting(60.0, "how long a worker's lease lasts unless it is renewed")
+    max_attempts: int = setting(3, "how often an evaluation is leased before it fails for good")
+
+    def __post_init__(self) -> None:
+        checks = [
+            # The value is not shown: it may hold a password.
+            ("database_url", _DATABASE.fullmatch(self.database_url), "sqlite:///FILE or postgresql+psycopg://..."),
+            ("artifact_dir", self.artifact_dir, "a directory"),
+            ("lease_seconds", 0 < self.lease_seconds <= 86_400, "more than 0, at most 86400"),
+            ("max_attempts", 0 < self.max_attempts <= 100, "1 to 100"),
+        ]
+        for name, good, expected in checks:
+            if not good:
+                raise ConfigError(f"{name} does not fit; expected {expected}")

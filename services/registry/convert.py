@@ -1,0 +1,415 @@
+"""Protobuf messages of the registry to the domain's records and back.
+
+Reading a message checks its form; what it may say is the domain's to judge.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TypeVar
+
+import numpy as np
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from cxreval.api.registry.v1 import benchmark_service_pb2 as benchmark_pb
+from cxreval.api.registry.v1 import evaluation_service_pb2 as evaluation_pb
+from cxreval.api.registry.v1 import leaderboard_service_pb2 as leaderboard_pb
+from cxreval.api.registry.v1 import submission_pb2 as submission_pb
+from cxreval.api.scoring.v1 import report_pb2 as report_pb
+from cxreval.datasets.benchmark import METRICS, BenchmarkSpec, spec_problem
+from cxreval.errors import InvalidProbability, MalformedBatch
+from cxreval.metrics.report import MetricValue, Report
+from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
+from cxreval.wire.limits import DEFAULT_PAGE_SIZE, MAX_BATCH_IMAGES, MAX_PAGE_SIZE
+from services.registry.domain.board import Row
+from services.registry.domain.fields import check_pattern, check_text, refused, require
+from services.registry.domain.pages import Cursor, page_size
+from services.registry.domain.records import (
+    Benchmark,
+    ClaimedMetric,
+    Environment,
+    Evaluation,
+    Failure,
+    Fault,
+    Lease,
+    Manifest,
+    PredictionBatch,
+    Reproduction,
+    SourceKind,
+    Submission,
+)
+
+MAX_WORKER_CHARACTERS = 200
+MAX_LEASE_BENCHMARKS = 100
+MAX_IMAGE_CHARACTERS = 255
+MAX_PROVENANCE_ENTRIES = 100
+MAX_PROVENANCE_CHARACTERS = 4000
+MAX_FAILURE_CHARACTERS = 4000
+
+_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,62}")
+_PROVENANCE_KEY = re.compile(r"(?=.{1,64}\Z)[a-z0-9]+(_[a-z0-9]+)*")
+_DIRECTIONS = {
+    "higher": benchmark_pb.Metric.DIRECTION_HIGHER_IS_BETTER,
+    "lower": benchmark_pb.Metric.DIRECTION_LOWER_IS_BETTER,
+}
+
+E = TypeVar("E", bound=StrEnum)
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+def cursor(kind: str, parent: str, size: int, token: str) -> Cursor:
+    """Where a page begins and how long it is. Raises `MalformedField`, `InvalidPageToken`."""
+    return Cursor.parse(kind, parent, page_size(size, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE), token)
+
+
+def request_id(text: str) -> str:
+    """A UUID as 32 hex characters, or empty. Raises `MalformedField`."""
+    if not text:
+        return ""
+    expected = "empty, or a UUID such as 123e4567-e89b-12d3-a456-426614174000"
+    try:
+        parsed = uuid.UUID(text)
+    except ValueError:
+        raise refused("request_id", text, expected) from None
+    return parsed.hex
+
+
+def spec(message: benchmark_pb.Benchmark) -> BenchmarkSpec:
+    """The specification of a benchmark to create. Raises `MalformedField`."""
+    for index, metric in enumerate(message.metrics):
+        if metric.id in METRICS and metric.direction != _DIRECTIONS[METRICS[metric.id]]:
+            expected = f"the direction of {metric.id}: {METRICS[metric.id]} is better"
+            raise refused(f"benchmark.metrics[{index}].direction", metric.direction, expected)
+    found = BenchmarkSpec(
+        name=BenchmarkName.parse(message.name, "benchmark.name").benchmark,
+        title=message.title,
+        synthetic=message.synthetic,
+        list_file=message.list_file,
+        list_sha256=message.list_sha256,
+        labels_file=message.labels_file,
+        labels_sha256=message.labels_sha256,
+        image_count=message.image_count,
+        patient_count=message.patient_count,
+        findings=tuple(message.findings),
+        metrics=tuple(metric.id for metric in message.metrics),
+        scorer_version=message.scorer_version,
+    )
+    if len(set(found.metrics)) != len(found.metrics):
+        raise refused("benchmark.metrics", ", ".join(found.metrics), "each metric once")
+    problem = spec_problem(found)
+    if problem:
+        field, expected = problem
+        raise refused(f"benchmark.{field}", getattr(found, field), expected)
+    return found
+
+
+def manifest(message: submission_pb.Manifest) -> Manifest:
+    """A manifest, unchecked but for its source kind. Raises `MissingField`, `MalformedField`."""
+    source_kind = _to_enum(
+        SourceKind, submission_pb.SourceKind, "SOURCE_KIND_", "manifest.source_kind", message.source_kind
+    )
+    return Manifest(
+        model=message.model,
+        organisation=message.organisation,
+        open_source=message.open_source,
+        source_kind=source_kind,
+        source_url=message.source_url,
+        contact=message.contact,
+        reproduction=Reproduction(
+            repository=message.reproduction.repository,
+            commit=message.reproduction.commit,
+            seed=message.reproduction.seed,
+            script=message.reproduction.script,
+        ),
+        environment=Environment(message.environment.python_version, tuple(message.environment.dependencies)),
+        preprocessing_profile=message.preprocessing_profile,
+        output_names=tuple(message.output_names),
+        claimed_metrics=tuple(
+            ClaimedMetric(claim.metric, claim.finding, claim.value) for claim in message.claimed_metrics
+        ),
+        artifact_sha256=message.artifact_sha256,
+        submitted_date=message.submitted_date,
+    )
+
+
+def worker(request: evaluation_pb.LeaseEvaluationRequest) -> tuple[str, list[BenchmarkName]]:
+    """Who asks for work, and for which benchmarks. Raises `MissingField`, `MalformedField`."""
+    check_text("worker", request.worker, MAX_WORKER_CHARACTERS)
+    require("benchmarks", request.benchmarks, "at least one benchmarks/{benchmark}")
+    if len(request.benchmarks) > MAX_LEASE_BENCHMARKS:
+        raise refused("benchmarks", f"a list of {len(request.benchmarks)}", f"at most {MAX_LEASE_BENCHMARKS}")
+    return request.worker, [
+        BenchmarkName.parse(name, f"benchmarks[{index}]") for index, name in enumerate(request.benchmarks)
+    ]
+
+
+def batch(message: report_pb.PredictionBatch) -> PredictionBatch:
+    """Predictions to record. Raises `MalformedBatch`, `InvalidProbability`."""
+    images = tuple(message.images)
+    if not 0 < len(images) <= MAX_BATCH_IMAGES:
+        raise refused("batch.images", f"a list of {len(images)}", f"1 to {MAX_BATCH_IMAGES} images", MalformedBatch)
+    for index, image in enumerate(images):
+        if not (0 < len(image) <= MAX_IMAGE_CHARACTERS and image.isprintable()):
+            expected = f"a file name of 1 to {MAX_IMAGE_CHARACTERS} printable characters"
+            raise refused(f"batch.images[{index}]", image, expected, MalformedBatch)
+    if len(set(images)) != len(images):
+        raise refused("batch.images", "a list with repetitions", "each image once", MalformedBatch)
+    values = np.fromiter(message.probabilities, dtype="<f4", count=len(message.probabilities))
+    if values.size % len(images):
+        expected = f"as many for each of the {len(images)} images"
+        raise refused("batch.probabilities", f"a list of {values.size}", expected, MalformedBatch)
+    wrong = np.flatnonzero(~((values >= 0) & (values <= 1)))
+    if wrong.size:
+        first = int(wrong[0])
+        image = images[first // (values.size // len(images))]
+        expected = "a finite number from 0 to 1"
+        raise refused(f"batch.probabilities[{first}]", values[first], expected, InvalidProbability, image=image)
+    return PredictionBatch(images, tuple(row.tobytes() for row in values.reshape(len(images), -1)))
+
+
+def report(message: report_pb.Report) -> Report:
+    """A report, unchecked."""
+    return Report(
+        benchmark=message.benchmark,
+        benchmark_digest=message.benchmark_digest,
+        scorer_version=message.scorer_version,
+        image_count=message.image_count,
+        patient_count=message.patient_count,
+        metrics=tuple(
+            MetricValue(
+                metric=value.metric,
+                finding=value.finding,
+                value=value.value if value.HasField("value") else None,
+                undefined_reason=value.undefined_reason,
+                positive_images=value.positive_images,
+                negative_images=value.negative_images,
+                positive_patients=value.positive_patients,
+            )
+            for value in message.metrics
+        ),
+        predictions_sha256=message.predictions_sha256,
+    )
+
+
+def provenance(found: Mapping[str, str]) -> dict[str, str]:
+    """The evidence of a run. Raises `MalformedField`."""
+    if len(found) > MAX_PROVENANCE_ENTRIES:
+        raise refused("provenance", f"a map of {len(found)}", f"at most {MAX_PROVENANCE_ENTRIES} entries")
+    for key, value in found.items():
+        if not _PROVENANCE_KEY.fullmatch(key):
+            raise refused("provenance", key, "keys of lower-case words joined by underscores, at most 64 characters")
+        if len(value) > MAX_PROVENANCE_CHARACTERS or "\0" in value:
+            raise refused(f"provenance.{key}", value, f"at most {MAX_PROVENANCE_CHARACTERS} characters")
+    return dict(found)
+
+
+def failure(message: submission_pb.Failure) -> Failure:
+    """Why an evaluation failed; a longer message is cut. Raises `MissingField`, `MalformedField`."""
+    check_pattern("failure.reason", message.reason, _REASON, "a name such as MODEL_OUTPUT_MISMATCH")
+    fault = _to_enum(Fault, submission_pb.Failure.Fault, "FAULT_", "failure.fault", message.fault)
+    # PostgreSQL's text cannot hold NUL.
+    return Failure(message.reason, message.message[:MAX_FAILURE_CHARACTERS].replace("\0", " "), fault)
+
+
+def _to_enum(kind: type[E], wrapper: EnumTypeWrapper, prefix: str, field: str, number: int) -> E:
+    expected = f"one of {', '.join(prefix + member.name for member in kind)}"
+    require(field, number, expected)
+    try:
+        return kind[wrapper.Name(number).removeprefix(prefix)]
+    except (KeyError, ValueError):
+        raise refused(field, number, expected) from None
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def benchmark_message(benchmark: Benchmark) -> benchmark_pb.Benchmark:
+    """A benchmark as it travels."""
+    found = benchmark.spec
+    return benchmark_pb.Benchmark(
+        name=str(BenchmarkName(found.name)),
+        title=found.title,
+        synthetic=found.synthetic,
+        image_count=found.image_count,
+        patient_count=found.patient_count,
+        list_sha256=found.list_sha256,
+        labels_sha256=found.labels_sha256,
+        findings=found.findings,
+        metrics=[benchmark_pb.Metric(id=metric, direction=_DIRECTIONS[METRICS[metric]]) for metric in found.metrics],
+        scorer_version=found.scorer_version,
+        digest=found.digest,
+        create_time=timestamp(benchmark.create_time),
+        list_file=found.list_file,
+        labels_file=found.labels_file,
+    )
+
+
+def submission_message(submission: Submission) -> submission_pb.Submission:
+    """A submission as it travels."""
+    name = SubmissionName(submission.benchmark, submission.id)
+    evaluation = submission.evaluation
+    return submission_pb.Submission(
+        name=str(name),
+        kind=f"KIND_{submission.kind.name}",
+        manifest=_manifest_message(submission.manifest),
+        state=f"STATE_{submission.state.name}",
+        tier=_tier(submission),
+        create_time=timestamp(submission.create_time),
+        update_time=timestamp(submission.update_time),
+        evaluation=str(EvaluationName(name.benchmark, name.submission, evaluation)) if evaluation else "",
+        images_done=submission.images_done,
+        images_total=submission.images_total,
+        failure=_failure_message(submission.failure),
+        note=submission.note,
+    )
+
+
+def evaluation_message(evaluation: Evaluation) -> evaluation_pb.Evaluation:
+    """An evaluation as it travels."""
+    return evaluation_pb.Evaluation(
+        name=str(EvaluationName(evaluation.benchmark, evaluation.submission, evaluation.id)),
+        state=f"STATE_{evaluation.state.name}",
+        attempt=evaluation.attempt,
+        worker=evaluation.worker,
+        images_done=evaluation.images_done,
+        create_time=timestamp(evaluation.create_time),
+        update_time=timestamp(evaluation.update_time),
+        report=_report_message(evaluation.report),
+        provenance=evaluation.provenance,
+        failure=_failure_message(evaluation.failure),
+    )
+
+
+def lease_message(lease: Lease) -> evaluation_pb.Lease:
+    """A lease as it travels."""
+    duration = Duration()
+    duration.FromTimedelta(timedelta(seconds=lease.seconds))
+    return evaluation_pb.Lease(
+        evaluation=evaluation_message(lease.evaluation),
+        token=lease.token,
+        duration=duration,
+        submission=submission_message(lease.submission),
+        benchmark=benchmark_message(lease.benchmark),
+    )
+
+
+def batch_message(found: PredictionBatch) -> report_pb.PredictionBatch:
+    """Recorded predictions as they travel."""
+    values = np.frombuffer(b"".join(found.rows), dtype="<f4")
+    return report_pb.PredictionBatch(images=found.images, probabilities=values.tolist())
+
+
+def entry_message(row: Row) -> leaderboard_pb.LeaderboardEntry:
+    """A row of the board as it travels."""
+    declared = row.submission.manifest
+    return leaderboard_pb.LeaderboardEntry(
+        submission=str(SubmissionName(row.submission.benchmark, row.submission.id)),
+        model=declared.model,
+        organisation=declared.organisation,
+        open_source=declared.open_source,
+        source_kind=_source_kind(declared),
+        source_url=declared.source_url,
+        submitted_date=row.submission.submitted_date,
+        tier=_tier(row.submission),
+        rank=row.rank,
+        score=row.score,
+        metrics=[_metric_message(value) for value in row.metrics],
+        sota=row.sota,
+        note=row.submission.note,
+        profile_digest=row.profile_digest,
+    )
+
+
+def step_message(row: Row) -> leaderboard_pb.SotaStep:
+    """A state-of-the-art step as it travels."""
+    return leaderboard_pb.SotaStep(
+        submission=str(SubmissionName(row.submission.benchmark, row.submission.id)),
+        model=row.submission.manifest.model,
+        organisation=row.submission.manifest.organisation,
+        submitted_date=row.submission.submitted_date,
+        score=row.score,
+        tier=_tier(row.submission),
+    )
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """A moment as it travels."""
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message
+
+
+def _manifest_message(found: Manifest) -> submission_pb.Manifest:
+    return submission_pb.Manifest(
+        model=found.model,
+        organisation=found.organisation,
+        open_source=found.open_source,
+        source_kind=_source_kind(found),
+        source_url=found.source_url,
+        contact=found.contact,
+        reproduction=submission_pb.Reproduction(
+            repository=found.reproduction.repository,
+            commit=found.reproduction.commit,
+            seed=found.reproduction.seed,
+            script=found.reproduction.script,
+        ),
+        environment=submission_pb.Environment(
+            python_version=found.environment.python_version, dependencies=found.environment.dependencies
+        ),
+        preprocessing_profile=found.preprocessing_profile,
+        output_names=found.output_names,
+        claimed_metrics=[
+            submission_pb.ClaimedMetric(metric=claim.metric, finding=claim.finding, value=claim.value)
+            for claim in found.claimed_metrics
+        ],
+        artifact_sha256=found.artifact_sha256,
+        submitted_date=found.submitted_date,
+    )
+
+
+def _report_message(found: Report | None) -> report_pb.Report | None:
+    if found is None:
+        return None
+    return report_pb.Report(
+        benchmark=found.benchmark,
+        benchmark_digest=found.benchmark_digest,
+        scorer_version=found.scorer_version,
+        image_count=found.image_count,
+        patient_count=found.patient_count,
+        metrics=[_metric_message(value) for value in found.metrics],
+        predictions_sha256=found.predictions_sha256,
+    )
+
+
+def _metric_message(found: MetricValue) -> report_pb.MetricValue:
+    return report_pb.MetricValue(
+        metric=found.metric,
+        finding=found.finding,
+        value=found.value,
+        undefined_reason=found.undefined_reason,
+        positive_images=found.positive_images,
+        negative_images=found.negative_images,
+        positive_patients=found.positive_patients,
+    )
+
+
+def _failure_message(found: Failure | None) -> submission_pb.Failure | None:
+    if found is None:
+        return None
+    return submission_pb.Failure(reason=found.reason, message=found.message, fault=f"FAULT_{found.fault.name}")
+
+
+def _source_kind(found: Manifest) -> str:
+    return f"SOURCE_KIND_{found.source_kind.name}"
+
+
+def _tier(found: Submission) -> str:
+    return f"TIER_{found.tier.name if found.tier else 'UNSPECIFIED'}"

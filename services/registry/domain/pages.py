@@ -1,0 +1,78 @@
+"""Page tokens: opaque to callers, bound to one list, refused when malformed or of another list."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from cxreval.errors import InvalidPageToken
+from services.registry.domain.fields import refused, shown
+
+MAX_TOKEN_CHARACTERS = 500
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Items of a list; `next_token` is empty on the last page."""
+
+    items: list[T]
+    next_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where to read on in the list `kind` of `parent`: after the item with the key `after`; empty at the beginning."""
+
+    kind: str
+    parent: str
+    size: int
+    after: str = ""
+
+    @classmethod
+    def parse(cls, kind: str, parent: str, size: int, token: str) -> Cursor:
+        """Raises `InvalidPageToken` for a token that this list did not give out."""
+        if not token:
+            return cls(kind, parent, size)
+        try:
+            found_kind, found_parent, after = json.loads(
+                base64.b64decode(token[:MAX_TOKEN_CHARACTERS], b"-_", validate=True)
+            )
+        except (ValueError, TypeError, RecursionError):
+            raise _invalid(token) from None
+        if (found_kind, found_parent) != (kind, parent) or not isinstance(after, str) or not after:
+            raise _invalid(token)
+        return cls(kind, parent, size, after)
+
+    def page(self, items: Sequence[T], key: Callable[[T], str]) -> Page[T]:
+        """The page out of up to `size + 1` items, where one too many shows that another page follows."""
+        kept = list(items[: self.size])
+        if len(items) <= self.size:
+            return Page(kept, "")
+        content = json.dumps([self.kind, self.parent, key(kept[-1])], separators=(",", ":"))
+        return Page(kept, base64.urlsafe_b64encode(content.encode()).decode())
+
+    def invalid(self) -> InvalidPageToken:
+        """The error for a token whose item is no longer in the list."""
+        return _invalid(self.after)
+
+
+def page_size(requested: int, default: int, largest: int) -> int:
+    """0 means `default`, more than `largest` means `largest`. Raises `MalformedField` when negative."""
+    if requested < 0:
+        raise refused("page_size", requested, f"0 to {largest}")
+    return min(requested or default, largest)
+
+
+def _invalid(token: str) -> InvalidPageToken:
+    expected = "the next_page_token of an earlier page of the same list"
+    return InvalidPageToken(
+        f"page_token is {shown(token)!r}; expected {expected}",
+        field="page_token",
+        value=shown(token),
+        expected=expected,
+    )

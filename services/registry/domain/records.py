@@ -1,0 +1,187 @@
+"""What the registry keeps, as plain values. Times are UTC; identifiers are the last segments of resource names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.metrics.report import Report
+
+
+class SourceKind(StrEnum):
+    """Where a figure or a model comes from."""
+
+    GITHUB_README = "github_readme"
+    RESEARCH_PAPER = "research_paper"
+    MODEL_CARD = "model_card"
+    CHECKPOINT = "checkpoint"
+
+
+class Kind(StrEnum):
+    """What is handed in."""
+
+    CHECKPOINT = "checkpoint"
+    CLAIM = "claim"
+
+
+class Tier(StrEnum):
+    """How much stands behind a row."""
+
+    CLAIMED = "claimed"
+    SCORED = "scored"
+    EXECUTED = "executed"
+    REPLAYED = "replayed"
+    REPRODUCED = "reproduced"
+
+
+class SubmissionState(StrEnum):
+    """Where a submission stands."""
+
+    AWAITING_ARTIFACT = "awaiting_artifact"
+    QUEUED = "queued"
+    RUNNING = "running"
+    PUBLISHED = "published"
+    FAILED = "failed"
+
+
+class EvaluationState(StrEnum):
+    """Where an evaluation stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class Fault(StrEnum):
+    """Whose fault a failure is."""
+
+    SUBMISSION = "submission"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something ended badly."""
+
+    reason: str
+    message: str
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A benchmark and when it was created."""
+
+    spec: BenchmarkSpec
+    create_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """A script frozen at a commit."""
+
+    repository: str = ""
+    commit: str = ""
+    seed: int = 0
+    script: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A declared software environment."""
+
+    python_version: str = ""
+    dependencies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedMetric:
+    """A figure somebody claims; an empty `finding` is the macro mean."""
+
+    metric: str
+    finding: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What the submitter declares, field by field as in the contract."""
+
+    model: str
+    organisation: str
+    open_source: bool
+    source_kind: SourceKind
+    source_url: str = ""
+    contact: str = ""
+    reproduction: Reproduction = field(default_factory=Reproduction)
+    environment: Environment = field(default_factory=Environment)
+    preprocessing_profile: str = ""
+    output_names: tuple[str, ...] = ()
+    claimed_metrics: tuple[ClaimedMetric, ...] = ()
+    artifact_sha256: str = ""
+    submitted_date: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Something handed in. `evaluation` is its latest one; `images_done` counts that one's predictions."""
+
+    benchmark: str
+    id: str
+    kind: Kind
+    manifest: Manifest
+    state: SubmissionState
+    tier: Tier | None
+    create_time: datetime
+    update_time: datetime
+    images_total: int
+    evaluation: str | None = None
+    images_done: int = 0
+    failure: Failure | None = None
+    note: str = ""
+
+    @property
+    def submitted_date(self) -> str:
+        """ISO 8601, to the day or the month: the declared date, or the day it was handed in."""
+        return self.manifest.submitted_date or self.create_time.date().isoformat()
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One run of a submission."""
+
+    benchmark: str
+    submission: str
+    id: str
+    state: EvaluationState
+    attempt: int
+    worker: str
+    images_done: int
+    create_time: datetime
+    update_time: datetime
+    report: Report | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to run an evaluation for `seconds` without renewal."""
+
+    evaluation: Evaluation
+    token: str
+    seconds: float
+    submission: Submission
+    benchmark: Benchmark
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionBatch:
+    """Predictions: for each image a row of probabilities, float32 little-endian, one per finding of the benchmark."""
+
+    images: tuple[str, ...]
+    rows: tuple[bytes, ...]

@@ -1,0 +1,81 @@
+"""What a new installation shows before anything has run: NIH ChestX-ray14 with its four published rows, as claims.
+
+None of the four states its split, so they stay claims and are never ranked together with rows that were run.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from cxreval.datasets.benchmark import FINDINGS
+from services.registry.domain.records import ClaimedMetric, Manifest, SourceKind
+
+BENCHMARK = "nih-chestxray14"
+
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/cxreval/cxreval/registry/seed")
+
+# The CheXNet paper's table, in the order of FINDINGS.
+_CHEXNET = (
+    0.8094, 0.9248, 0.8638, 0.7345, 0.8676, 0.7802, 0.7680, 0.8887, 0.7901, 0.8878, 0.9371, 0.8047, 0.8062, 0.9164,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A published figure and what is known about it. The same claim has the same id in every installation."""
+
+    manifest: Manifest
+    note: str
+
+    @property
+    def id(self) -> str:
+        """32 hex characters."""
+        return uuid.uuid5(_NAMESPACE, f"{BENCHMARK}/{self.manifest.model}").hex
+
+
+def _claim(
+    model: str,
+    organisation: str,
+    date: str,
+    source: SourceKind,
+    score: float,
+    note: str,
+    per_finding: tuple[float, ...] = (),
+) -> Claim:
+    values = zip((*FINDINGS[: len(per_finding)], ""), (*per_finding, score), strict=True)
+    manifest = Manifest(
+        model=model,
+        organisation=organisation,
+        open_source=True,
+        source_kind=source,
+        submitted_date=date,
+        claimed_metrics=tuple(ClaimedMetric("auroc", finding, value) for finding, value in values),
+    )
+    return Claim(manifest, note)
+
+
+CLAIMS = (
+    _claim(
+        "TorchXRayVision",
+        "Cohen Lab",
+        "2025-12-19",
+        SourceKind.GITHUB_README,
+        0.8580,
+        "Split not stated. 85.80 is in no version of the README, whose own table averages 81.07 (ResNet-50, 512 px) "
+        "and 77.43 (DenseNet-121, 224 px) on a random 20 % of patients.",
+    ),
+    _claim(
+        "CheXNet",
+        "Stanford ML Group",
+        "2025-12",
+        SourceKind.RESEARCH_PAPER,
+        0.8410,
+        "Split not stated. The paper's 84.14 and its values per finding are on a random 70/10/20 split that was never "
+        "released.",
+        _CHEXNET,
+    ),
+    _claim("DenseNet-121 (Chest X-ray)", "Research", "2025-12", SourceKind.RESEARCH_PAPER, 0.8260, "Split not stated."),
+    _claim("ResNet-50 (Chest X-ray)", "Research", "2025-12", SourceKind.RESEARCH_PAPER, 0.8040, "Split not stated."),
+)
+"""The four rows, best first."""

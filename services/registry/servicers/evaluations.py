@@ -1,0 +1,91 @@
+"""EvaluationService: what workers call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from cxreval.api.registry.v1 import evaluation_service_pb2 as pb
+from cxreval.api.registry.v1 import evaluation_service_pb2_grpc
+from cxreval.resource_names import EvaluationName, SubmissionName
+from cxreval.wire.limits import MAX_BATCH_IMAGES
+from services.registry import convert
+from services.registry.store.evaluations import Evaluations
+
+_log = logging.getLogger(__name__)
+
+
+class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
+    """Hands evaluations to workers and takes what they find."""
+
+    def __init__(self, evaluations: Evaluations) -> None:
+        self._evaluations = evaluations
+
+    async def LeaseEvaluation(self, request: pb.LeaseEvaluationRequest, context: Any) -> pb.LeaseEvaluationResponse:
+        """Work, or none."""
+        worker, benchmarks = convert.worker(request)
+        lease = await asyncio.to_thread(self._evaluations.lease, worker, benchmarks)
+        if lease is None:
+            return pb.LeaseEvaluationResponse()
+        extra = {"evaluation": lease.evaluation.id, "worker": worker, "attempt": lease.evaluation.attempt}
+        _log.info("evaluation leased", extra=extra)
+        return pb.LeaseEvaluationResponse(lease=convert.lease_message(lease))
+
+    async def RenewLease(self, request: pb.RenewLeaseRequest, context: Any) -> pb.RenewLeaseResponse:
+        """Extends a lease."""
+        expires = await asyncio.to_thread(self._evaluations.renew, _name(request.evaluation), request.token)
+        return pb.RenewLeaseResponse(expire_time=convert.timestamp(expires))
+
+    async def AppendPredictions(
+        self, request: pb.AppendPredictionsRequest, context: Any
+    ) -> pb.AppendPredictionsResponse:
+        """Records predictions durably."""
+        name, batch = _name(request.evaluation), convert.batch(request.batch)
+        done = await asyncio.to_thread(self._evaluations.append, name, request.token, batch)
+        return pb.AppendPredictionsResponse(images_done=done)
+
+    async def ReadPredictions(
+        self, request: pb.ReadPredictionsRequest, context: Any
+    ) -> AsyncIterator[pb.ReadPredictionsResponse]:
+        """Sends the recorded predictions."""
+        batches = self._evaluations.predictions(_name(request.evaluation), request.token, MAX_BATCH_IMAGES)
+        while batch := await asyncio.to_thread(next, batches, None):
+            yield pb.ReadPredictionsResponse(batch=convert.batch_message(batch))
+
+    async def CompleteEvaluation(self, request: pb.CompleteEvaluationRequest, context: Any) -> pb.Evaluation:
+        """Records the report and publishes the submission."""
+        name, report, provenance = (
+            _name(request.evaluation),
+            convert.report(request.report),
+            convert.provenance(request.provenance),
+        )
+        evaluation = await asyncio.to_thread(self._evaluations.complete, name, request.token, report, provenance)
+        _log.info("evaluation succeeded", extra={"evaluation": evaluation.id, "attempt": evaluation.attempt})
+        return convert.evaluation_message(evaluation)
+
+    async def FailEvaluation(self, request: pb.FailEvaluationRequest, context: Any) -> pb.Evaluation:
+        """Ends the evaluation, or queues it again."""
+        name, failure = _name(request.evaluation), convert.failure(request.failure)
+        evaluation = await asyncio.to_thread(self._evaluations.fail, name, request.token, failure)
+        extra = {"evaluation": evaluation.id, "reason": failure.reason, "state": evaluation.state}
+        _log.warning("evaluation failed", extra=extra)
+        return convert.evaluation_message(evaluation)
+
+    async def GetEvaluation(self, request: pb.GetEvaluationRequest, context: Any) -> pb.Evaluation:
+        """Returns one."""
+        return convert.evaluation_message(await asyncio.to_thread(self._evaluations.get, _name(request.name, "name")))
+
+    async def ListEvaluations(self, request: pb.ListEvaluationsRequest, context: Any) -> pb.ListEvaluationsResponse:
+        """A page of a submission's, oldest first."""
+        parent = SubmissionName.parse(request.parent, "parent")
+        cursor = convert.cursor("evaluations", str(parent), request.page_size, request.page_token)
+        page = await asyncio.to_thread(self._evaluations.page, parent, cursor)
+        return pb.ListEvaluationsResponse(
+            evaluations=[convert.evaluation_message(item) for item in page.items], next_page_token=page.next_token
+        )
+
+
+def _name(text: str, field: str = "evaluation") -> EvaluationName:
+    return EvaluationName.parse(text, field)

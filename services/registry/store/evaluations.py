@@ -1,0 +1,252 @@
+"""The stored evaluations: leases, predictions, reports.
+
+Every call on behalf of a lease checks its token and its time in the transaction of its effect, with the evaluation's
+row locked, so that a worker whose lease has passed to another one can change nothing.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Row, Select, and_, or_, select
+from sqlalchemy.orm import Session
+
+from cxreval.errors import EvaluationNotFound, LeaseLost, MalformedBatch, ReportMismatch
+from cxreval.metrics.report import Report
+from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
+from services.registry.domain.pages import Cursor, Page
+from services.registry.domain.records import (
+    Evaluation,
+    EvaluationState,
+    Failure,
+    Lease,
+    PredictionBatch,
+    Tier,
+)
+from services.registry.domain.report import check_report
+from services.registry.domain.states import SUBMISSION_STATE, after_failure, exhausted, moved
+from services.registry.store import records
+from services.registry.store.database import Database, insert_missing
+from services.registry.store.models import BenchmarkRow, EvaluationRow, PredictionRow, ReportRow, SubmissionRow
+from services.registry.store.pages import after
+from services.registry.store.submissions import submission_rows
+
+# Both change together. Locking only one would read the other as it was before the wait for the lock.
+_LOCKED = (EvaluationRow, SubmissionRow)
+
+_Found = Row[EvaluationRow, SubmissionRow, BenchmarkRow]
+
+
+def _evaluations() -> Select[EvaluationRow, SubmissionRow, BenchmarkRow]:
+    return (
+        select(EvaluationRow, SubmissionRow, BenchmarkRow)
+        .join(SubmissionRow, SubmissionRow.number == EvaluationRow.submission_number)
+        .join(BenchmarkRow, BenchmarkRow.number == SubmissionRow.benchmark_number)
+    )
+
+
+class Evaluations:
+    """Hands evaluations to workers and records what they find."""
+
+    def __init__(
+        self, database: Database, clock: Callable[[], datetime], lease_seconds: float, max_attempts: int
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._lease_seconds = lease_seconds
+        self._max_attempts = max_attempts
+
+    def lease(self, worker: str, benchmarks: Sequence[BenchmarkName]) -> Lease | None:
+        """The oldest evaluation of these benchmarks that waits or whose lease has run out; None when there is none.
+
+        One that has been leased as often as is allowed fails instead, and the next one is taken.
+        """
+        with self._database.writing() as session:
+            while (found := self._next(session, benchmarks)) is not None:
+                row, submission, benchmark = found
+                if row.attempt < self._max_attempts:
+                    return self._leased_to(session, worker, row, submission, benchmark)
+                self._move(row, submission, EvaluationState.FAILED, exhausted(row.attempt, row.worker))
+                session.flush()
+        return None
+
+    def renew(self, name: EvaluationName, token: str) -> datetime:
+        """Extends a lease to its full length from now; when it runs out. Raises `EvaluationNotFound`, `LeaseLost`."""
+        with self._database.writing() as session:
+            row, _, _ = self._held(session, name, token)
+            row.lease_expires = self._expiry()
+            return row.lease_expires
+
+    def append(self, name: EvaluationName, token: str, batch: PredictionBatch) -> int:
+        """Records predictions; images already recorded are left as they are. How many are recorded in all.
+
+        Raises:
+            EvaluationNotFound, LeaseLost: the lease does not hold.
+            MalformedBatch: not one probability per finding, or more images than the benchmark has.
+        """
+        with self._database.writing() as session:
+            row, _, benchmark = self._held(session, name, token)
+            spec = records.benchmark(benchmark).spec
+            _check_width(batch, len(spec.findings))
+            rows = [
+                {"evaluation_number": row.number, "image": image, "probabilities": probabilities}
+                for image, probabilities in zip(batch.images, batch.rows, strict=True)
+            ]
+            row.images_done += insert_missing(session, PredictionRow, rows)
+            if row.images_done > spec.image_count:
+                expected = f"at most the benchmark's {spec.image_count} images"
+                message = f"batch.images brings the evaluation to {row.images_done} images; expected {expected}"
+                raise MalformedBatch(message, field="batch.images", found=row.images_done, expected=expected)
+            return row.images_done
+
+    def predictions(self, name: EvaluationName, token: str, batch_images: int) -> Iterator[PredictionBatch]:
+        """The recorded predictions in the order they came, at most `batch_images` at a time.
+
+        Raises:
+            EvaluationNotFound, LeaseLost: the lease does not hold, or no longer.
+        """
+        last = 0
+        while True:
+            # No lock: reading changes nothing, so it is enough that the lease held when each batch was read.
+            with self._database.reading() as session:
+                row, _, _ = self._held(session, name, token, lock=False)
+                query = (
+                    select(PredictionRow)
+                    .where(PredictionRow.evaluation_number == row.number, PredictionRow.number > last)
+                    .order_by(PredictionRow.number)
+                    .limit(batch_images)
+                )
+                found = session.scalars(query).all()
+            if not found:
+                return
+            last = found[-1].number
+            yield PredictionBatch(tuple(item.image for item in found), tuple(item.probabilities for item in found))
+
+    def complete(self, name: EvaluationName, token: str, report: Report, provenance: Mapping[str, str]) -> Evaluation:
+        """Records the report and publishes the submission. With the same lease and report it may be repeated.
+
+        Raises:
+            EvaluationNotFound, LeaseLost: the lease does not hold.
+            ReportMismatch: the report is not the benchmark's, or another one than was recorded with this lease.
+        """
+        with self._database.writing() as session:
+            row, submission, benchmark = _find(session, name, lock=True)
+            if row.state == EvaluationState.SUCCEEDED and row.lease_token == token:
+                recorded = _evaluation(session, row, submission, benchmark)
+                if recorded.report != report:
+                    raise ReportMismatch(
+                        f"{name} has another report already; a report is never changed", field="report"
+                    )
+                return recorded
+            self._check_held(row, name, token)
+            check_report(report, records.benchmark(benchmark).spec)
+            now = self._clock()
+            session.add(ReportRow(evaluation_number=row.number, report=records.to_json(report), create_time=now))
+            row.provenance = dict(provenance)
+            self._move(row, submission, EvaluationState.SUCCEEDED)
+            submission.tier = Tier.EXECUTED
+            session.flush()
+            return _evaluation(session, row, submission, benchmark)
+
+    def fail(self, name: EvaluationName, token: str, failure: Failure) -> Evaluation:
+        """Ends the evaluation, or queues it again. Raises `EvaluationNotFound`, `LeaseLost`."""
+        with self._database.writing() as session:
+            row, submission, benchmark = self._held(session, name, token)
+            following = after_failure(failure.fault, row.attempt, self._max_attempts)
+            self._move(row, submission, following, failure if following is EvaluationState.FAILED else None)
+            return _evaluation(session, row, submission, benchmark)
+
+    def get(self, name: EvaluationName) -> Evaluation:
+        """Raises `EvaluationNotFound`."""
+        with self._database.reading() as session:
+            return _evaluation(session, *_find(session, name, lock=False))
+
+    def page(self, parent: SubmissionName, cursor: Cursor) -> Page[Evaluation]:
+        """Oldest first. Raises `SubmissionNotFound`, `InvalidPageToken`."""
+        with self._database.reading() as session:
+            submission, _, _ = submission_rows(session, parent)
+            query = _evaluations().where(EvaluationRow.submission_number == submission.number)
+            found = session.execute(after(session, query, EvaluationRow, cursor)).all()
+            return cursor.page([_evaluation(session, *rows) for rows in found], lambda item: item.id)
+
+    def _next(self, session: Session, benchmarks: Sequence[BenchmarkName]) -> _Found | None:
+        ran_out = and_(EvaluationRow.state == EvaluationState.RUNNING, EvaluationRow.lease_expires <= self._clock())
+        query = (
+            _evaluations()
+            .where(BenchmarkRow.id.in_([name.benchmark for name in benchmarks]))
+            .where(or_(EvaluationRow.state == EvaluationState.QUEUED, ran_out))
+            .order_by(EvaluationRow.number)
+            .limit(1)
+            .with_for_update(of=_LOCKED, skip_locked=True)
+        )
+        return session.execute(query).one_or_none()
+
+    def _leased_to(
+        self, session: Session, worker: str, row: EvaluationRow, submission: SubmissionRow, benchmark: BenchmarkRow
+    ) -> Lease:
+        self._move(row, submission, EvaluationState.RUNNING)
+        row.attempt += 1
+        row.worker = worker
+        token = row.lease_token = secrets.token_hex(16)
+        row.lease_expires = self._expiry()
+        return Lease(
+            evaluation=_evaluation(session, row, submission, benchmark),
+            token=token,
+            seconds=self._lease_seconds,
+            submission=records.submission(submission, benchmark, row),
+            benchmark=records.benchmark(benchmark),
+        )
+
+    def _move(
+        self, row: EvaluationRow, submission: SubmissionRow, to: EvaluationState, failure: Failure | None = None
+    ) -> None:
+        row.state = moved(EvaluationState(row.state), to)
+        submission.state = SUBMISSION_STATE[to]
+        row.failure = submission.failure = records.to_json(failure) if failure else None
+        row.update_time = submission.update_time = self._clock()
+        if to is EvaluationState.QUEUED:
+            row.lease_token = row.lease_expires = None
+
+    def _held(self, session: Session, name: EvaluationName, token: str, *, lock: bool = True) -> _Found:
+        found = _find(session, name, lock=lock)
+        self._check_held(found[0], name, token)
+        return found
+
+    def _check_held(self, row: EvaluationRow, name: EvaluationName, token: str) -> None:
+        if row.state != EvaluationState.RUNNING:
+            problem = f"it is {row.state}"
+        elif row.lease_token is None or not secrets.compare_digest(row.lease_token.encode(), token.encode()):
+            problem = f"it is leased to {row.worker!r} with another token"
+        elif row.lease_expires is None or row.lease_expires <= self._clock():
+            problem = "the lease has run out"
+        else:
+            return
+        raise LeaseLost(f"the lease of {name} is lost: {problem}", field="token", name=name, state=row.state)
+
+    def _expiry(self) -> datetime:
+        return self._clock() + timedelta(seconds=self._lease_seconds)
+
+
+def _find(session: Session, name: EvaluationName, *, lock: bool) -> _Found:
+    query = _evaluations().where(
+        EvaluationRow.id == name.evaluation, SubmissionRow.id == name.submission, BenchmarkRow.id == name.benchmark
+    )
+    found = session.execute(query.with_for_update(of=_LOCKED) if lock else query).one_or_none()
+    if found is None:
+        raise EvaluationNotFound(f"{name} does not exist here", name=name)
+    return found
+
+
+def _evaluation(session: Session, row: EvaluationRow, submission: SubmissionRow, benchmark: BenchmarkRow) -> Evaluation:
+    report = session.get(ReportRow, row.number) if row.state == EvaluationState.SUCCEEDED else None
+    return records.evaluation(row, submission, benchmark, report.report if report else None)
+
+
+def _check_width(batch: PredictionBatch, findings: int) -> None:
+    for image, probabilities in zip(batch.images, batch.rows, strict=True):
+        if len(probabilities) != 4 * findings:
+            expected = f"{findings} probabilities per image, one per finding"
+            message = f"batch.probabilities holds {len(probabilities) // 4} values for {image!r}; expected {expected}"
+            raise MalformedBatch(message, field="batch.probabilities", image=image, expected=expected)

@@ -1,0 +1,32 @@
+"""Reading one page of a stored list, oldest first."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from services.registry.domain.pages import Cursor
+from services.registry.store.models import BenchmarkRow, EvaluationRow, SubmissionRow
+
+S = TypeVar("S", bound=Select[*tuple[Any, ...]])
+
+
+def after(
+    session: Session,
+    query: S,
+    table: type[BenchmarkRow | SubmissionRow | EvaluationRow],
+    cursor: Cursor,
+) -> S:
+    """`query` from behind the cursor's row, and one row more than the page holds.
+
+    Raises:
+        InvalidPageToken: there is no such row.
+    """
+    if cursor.after:
+        number = session.scalar(select(table.number).where(table.id == cursor.after))
+        if number is None:
+            raise cursor.invalid()
+        query = query.where(table.number > number)
+    return query.order_by(table.number).limit(cursor.size + 1)

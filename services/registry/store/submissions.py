@@ -1,0 +1,224 @@
+"""The stored submissions, the artifacts they refer to, and what of them is published."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from sqlalchemy import Row, Select, func, select
+from sqlalchemy.orm import Session, aliased
+
+from cxreval.errors import ArtifactNotFound, RequestIdReused, SubmissionNotFound
+from cxreval.errors import SubmissionState as WrongState
+from cxreval.resource_names import ArtifactName, BenchmarkName, SubmissionName
+from services.registry.domain.board import Published
+from services.registry.domain.pages import Cursor, Page
+from services.registry.domain.records import (
+    Benchmark,
+    EvaluationState,
+    Kind,
+    Manifest,
+    Submission,
+    SubmissionState,
+    Tier,
+)
+from services.registry.domain.seed import Claim
+from services.registry.domain.states import SUBMISSION_STATE
+from services.registry.store import records
+from services.registry.store.benchmarks import benchmark_row
+from services.registry.store.database import Database, insert_missing
+from services.registry.store.models import ArtifactRow, BenchmarkRow, EvaluationRow, ReportRow, SubmissionRow
+from services.registry.store.pages import after
+
+_Rows = Row[SubmissionRow, BenchmarkRow, EvaluationRow | None]
+
+
+def _with_latest() -> Select[SubmissionRow, BenchmarkRow, EvaluationRow | None]:
+    """Submissions with their benchmark and their latest evaluation, if any."""
+    other = aliased(EvaluationRow)
+    latest = (
+        select(func.max(other.number))
+        .where(other.submission_number == SubmissionRow.number)
+        .correlate(SubmissionRow)
+        .scalar_subquery()
+    )
+    return (
+        select(SubmissionRow, BenchmarkRow, EvaluationRow)
+        .join(BenchmarkRow, BenchmarkRow.number == SubmissionRow.benchmark_number)
+        .outerjoin(EvaluationRow, EvaluationRow.number == latest)
+    )
+
+
+def submission_rows(session: Session, name: SubmissionName) -> _Rows:
+    """The rows of one submission. Raises `SubmissionNotFound`."""
+    query = _with_latest().where(SubmissionRow.id == name.submission, BenchmarkRow.id == name.benchmark)
+    found = session.execute(query).one_or_none()
+    if found is None:
+        raise SubmissionNotFound(f"{name} does not exist here", name=name)
+    return found
+
+
+class Submissions:
+    """Creates, queues and finds submissions."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def create(self, parent: BenchmarkName, manifest: Manifest, request_id: str) -> Submission:
+        """Creates a submission that awaits its artifact.
+
+        Args:
+            parent: the benchmark.
+            manifest: checked.
+            request_id: 32 hex characters, or empty. The same one with the same manifest gives the same submission.
+
+        Raises:
+            BenchmarkNotFound: there is no such benchmark.
+            RequestIdReused: the request id came before with another manifest.
+        """
+        with self._database.writing() as session:
+            benchmark = benchmark_row(session, parent, lock=True)
+            earlier = _by_request_id(session, benchmark, request_id)
+            if earlier is not None:
+                if records.manifest(earlier.manifest) != manifest:
+                    message = f"request_id {request_id} was used for another manifest; expected a new one"
+                    raise RequestIdReused(message, field="request_id", value=request_id, expected="a new UUID")
+                return records.submission(*submission_rows(session, SubmissionName(parent.benchmark, earlier.id)))
+            row = self._row(benchmark, uuid.uuid4().hex, Kind.CHECKPOINT, manifest)
+            row.request_id = request_id or None
+            session.add(row)
+            return records.submission(row, benchmark, None)
+
+    def publish_claims(self, parent: BenchmarkName, claims: Iterable[Claim]) -> None:
+        """Puts claims on the board, those that are not there yet. Raises `BenchmarkNotFound`."""
+        with self._database.writing() as session:
+            benchmark = benchmark_row(session, parent, lock=True)
+            for claim in claims:
+                if session.scalar(select(SubmissionRow.number).where(SubmissionRow.id == claim.id)) is None:
+                    row = self._row(benchmark, claim.id, Kind.CLAIM, claim.manifest)
+                    row.state, row.tier, row.note = SubmissionState.PUBLISHED, Tier.CLAIMED, claim.note
+                    session.add(row)
+
+    def expecting_artifact(self, name: SubmissionName) -> Submission:
+        """A submission that awaits its artifact. Raises `SubmissionNotFound`, `SubmissionState`."""
+        with self._database.reading() as session:
+            row, benchmark, latest = submission_rows(session, name)
+            _check_awaits(row, name)
+            return records.submission(row, benchmark, latest)
+
+    def queue(self, name: SubmissionName, size_bytes: int, keep: Callable[[], None]) -> Submission:
+        """Records the artifact and queues the submission, in one transaction.
+
+        Args:
+            name: a submission that awaits its artifact.
+            size_bytes: the artifact's size.
+            keep: puts the artifact's bytes in their place; called last, so that nothing is kept when a check fails.
+
+        Raises:
+            SubmissionNotFound: there is no such submission.
+            SubmissionState: it does not await an artifact, for example because another upload was faster.
+        """
+        now = self._clock()
+        with self._database.writing() as session:
+            row, benchmark, _ = submission_rows(session, name)
+            session.refresh(row, with_for_update=True)
+            _check_awaits(row, name)
+            sha256 = row.manifest["artifact_sha256"]
+            insert_missing(session, ArtifactRow, [{"sha256": sha256, "size_bytes": size_bytes, "create_time": now}])
+            row.artifact_sha256 = sha256
+            row.state, row.update_time = SUBMISSION_STATE[EvaluationState.QUEUED], now
+            evaluation = _queued(row, now)
+            session.add(evaluation)
+            session.flush()
+            keep()
+            return records.submission(row, benchmark, evaluation)
+
+    def get(self, name: SubmissionName) -> Submission:
+        """Raises `SubmissionNotFound`."""
+        with self._database.reading() as session:
+            return records.submission(*submission_rows(session, name))
+
+    def page(self, parent: BenchmarkName, cursor: Cursor) -> Page[Submission]:
+        """Oldest first. Raises `BenchmarkNotFound`, `InvalidPageToken`."""
+        with self._database.reading() as session:
+            benchmark = benchmark_row(session, parent)
+            query = _with_latest().where(SubmissionRow.benchmark_number == benchmark.number)
+            found = session.execute(after(session, query, SubmissionRow, cursor)).all()
+            return cursor.page([records.submission(*rows) for rows in found], lambda item: item.id)
+
+    def artifact_size(self, name: ArtifactName) -> int:
+        """Size in bytes of a stored artifact. Raises `ArtifactNotFound`."""
+        with self._database.reading() as session:
+            row = session.get(ArtifactRow, name.sha256)
+            if row is None:
+                raise ArtifactNotFound(f"{name} is not stored here", name=name)
+            return row.size_bytes
+
+    def published(self, parent: BenchmarkName) -> tuple[Benchmark, list[Published]]:
+        """A benchmark and all its published submissions, oldest first. Raises `BenchmarkNotFound`."""
+        with self._database.reading() as session:
+            benchmark = benchmark_row(session, parent)
+            query = (
+                select(SubmissionRow, EvaluationRow, ReportRow.report)
+                .outerjoin(
+                    EvaluationRow,
+                    (EvaluationRow.submission_number == SubmissionRow.number)
+                    & (EvaluationRow.state == EvaluationState.SUCCEEDED),
+                )
+                .outerjoin(ReportRow, ReportRow.evaluation_number == EvaluationRow.number)
+                .where(SubmissionRow.benchmark_number == benchmark.number)
+                .where(SubmissionRow.state == SubmissionState.PUBLISHED)
+                .order_by(SubmissionRow.number)
+            )
+            return records.benchmark(benchmark), [
+                Published(
+                    records.submission(row, benchmark, evaluation),
+                    records.evaluation(evaluation, row, benchmark, report) if evaluation else None,
+                )
+                for row, evaluation, report in session.execute(query)
+            ]
+
+    def _row(self, benchmark: BenchmarkRow, identifier: str, kind: Kind, manifest: Manifest) -> SubmissionRow:
+        now = self._clock()
+        return SubmissionRow(
+            id=identifier,
+            benchmark_number=benchmark.number,
+            kind=kind,
+            manifest=records.to_json(manifest),
+            note="",
+            state=SubmissionState.AWAITING_ARTIFACT,
+            create_time=now,
+            update_time=now,
+        )
+
+
+def _by_request_id(session: Session, benchmark: BenchmarkRow, request_id: str) -> SubmissionRow | None:
+    if not request_id:
+        return None
+    query = select(SubmissionRow).where(
+        SubmissionRow.benchmark_number == benchmark.number, SubmissionRow.request_id == request_id
+    )
+    return session.scalar(query)
+
+
+def _check_awaits(row: SubmissionRow, name: SubmissionName) -> None:
+    expected = SubmissionState.AWAITING_ARTIFACT
+    if row.state != expected:
+        message = f"{name} is {row.state}; an artifact is taken only while it is {expected}"
+        raise WrongState(message, field="header.submission", state=row.state, expected=expected)
+
+
+def _queued(row: SubmissionRow, now: datetime) -> EvaluationRow:
+    return EvaluationRow(
+        id=uuid.uuid4().hex,
+        submission_number=row.number,
+        state=EvaluationState.QUEUED,
+        attempt=0,
+        worker="",
+        images_done=0,
+        provenance={},
+        create_time=now,
+        update_time=now,
+    )

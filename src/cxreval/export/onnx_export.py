@@ -1,0 +1,84 @@
+"""A PyTorch module to one ONNX file, and the proof that both answer alike."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+INPUT_NAME = "pixels"
+OUTPUT_NAME = "probabilities"
+
+
+def export_onnx(module: nn.Module, shape: tuple[int, int, int], path: Path) -> None:
+    """Writes `module` to `path`: input `pixels` (batch, *shape) float32, output `probabilities`, any batch size.
+
+    The file holds its weights itself and none of the exporter's notes on source files; it appears only when whole.
+
+    Args:
+        module: maps (N, *shape) to (N, columns) probabilities; exported as it answers in eval mode.
+        shape: channels, height and width of one image.
+        path: the file to write or replace.
+    """
+    example = torch.zeros(2, *shape)  # two, because the exporter takes a batch of one for a constant
+    with _quiet_exporter():
+        program: Any = torch.onnx.export(
+            module.eval(),
+            (example,),
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    model = program.model_proto
+    _drop_notes(model)
+    onnx.checker.check_model(model)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(model.SerializeToString(deterministic=True))
+    partial.replace(path)
+
+
+def parity(module: nn.Module, path: Path, batch: npt.NDArray[np.float32]) -> float:
+    """Largest absolute difference between the probabilities of `module` and of the file for a (N, C, H, W) batch."""
+    with torch.inference_mode():
+        expected = module.eval()(torch.from_numpy(batch)).numpy()
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (answer,) = session.run([OUTPUT_NAME], {INPUT_NAME: batch})
+    return float(np.abs(answer - expected).max())
+
+
+def _drop_notes(model: onnx.ModelProto) -> None:
+    """Removes stack traces: they name files of the exporting machine and make equal models differ."""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    graph = model.graph
+    parts: list[Any] = [*graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output]
+    for part in parts:
+        part.doc_string = ""
+        del part.metadata_props[:]
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """The exporter prints progress, logs about operators of torchvision, and warns about PyTorch's own internals."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)

@@ -1,0 +1,126 @@
+"""kill -9 of the worker, of any service, in the middle of an evaluation changes nothing in the report."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from cxreval.client import EvaluationStatus, SubmissionStatus
+from cxreval.datasets.benchmark import FINDINGS
+from tests.support import onnx_models
+from tests.support.inference import png
+from tests.support.scoring import describe, small_table
+from tests.support.system import System, manifest
+
+PATIENTS, PER_PATIENT, PICTURES = 150, 4, 24
+IMAGES = PATIENTS * PER_PATIENT
+# Between two looks of a test some images pass; this early there are enough left to be killed in the middle of.
+EARLY = IMAGES // 6
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """600 images, so that there is a middle to be killed in; few different pictures, so that they are made quickly."""
+    directory = tmp_path_factory.mktemp("crashes")
+    pictures = directory / "pictures"
+    pictures.mkdir()
+    for number in range(PICTURES):
+        (pictures / f"{number}.png").write_bytes(png(1024, 1024, seed=number))
+    (directory / "images").mkdir()
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(IMAGES):
+        image = f"{number // PER_PATIENT + 1:08d}_{number % PER_PATIENT:03d}.png"
+        (directory / "images" / image).hardlink_to(pictures / f"{number % PICTURES}.png")
+        present = [finding for finding in FINDINGS if rng.random() < 0.3]
+        rows.append((image, "|".join(present) or "No Finding"))
+    labels = small_table(directory, rows)
+    return directory, describe(directory, "crashes", [image for image, _ in rows], labels)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("checkpoint")
+    return directory / f"{onnx_models.classifier(directory)}.onnx"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, checkpoint, tmp_path_factory):
+    """The report of an evaluation in which nothing happened."""
+    directory, spec = data
+    with System(tmp_path_factory.mktemp("undisturbed"), {"crashes": directory}) as system:
+        system.registry.create_benchmark(spec)
+        submitted = system.registry.submit("crashes", manifest(), checkpoint)
+        system.start_worker()
+        ended = system.wait(submitted.name)
+        assert ended.status is SubmissionStatus.PUBLISHED
+        assert inferred(system) == IMAGES
+        return system.registry.get_evaluation(ended.evaluation).report
+
+
+@pytest.fixture
+def running(data, checkpoint, tmp_path):
+    """A system with an evaluation that has begun."""
+    directory, spec = data
+    with System(tmp_path, {"crashes": directory}) as system:
+        system.registry.create_benchmark(spec)
+        submitted = system.registry.submit("crashes", manifest(), checkpoint)
+        worker = system.start_worker()
+        begun = system.wait(submitted.name, images=EARLY)
+        assert begun.status is SubmissionStatus.RUNNING
+        yield system, worker, submitted.name
+
+
+def inferred(system):
+    return system.inference_service.metrics().get('cxreval_inference_images_total{outcome="answered"}', 0)
+
+
+def finished(system, name):
+    ended = system.wait(name)
+    assert (ended.status, ended.failure) == (SubmissionStatus.PUBLISHED, None)
+    return system.registry.get_evaluation(ended.evaluation)
+
+
+def test_a_killed_worker_is_followed_by_one_that_asks_only_for_what_is_missing(running, undisturbed):
+    system, worker, name = running
+    worker.kill()
+    worker.wait()
+    recorded = system.registry.get_submission(name).images_done
+    before = inferred(system)
+    assert recorded < IMAGES
+    system.start_worker("second")
+    evaluation = finished(system, name)
+    assert evaluation.report == undisturbed
+    assert (evaluation.attempt, evaluation.worker) == (2, "second")
+    assert inferred(system) - before == IMAGES - recorded
+    assert evaluation.provenance["resumed_images"] == str(recorded)
+
+
+def test_a_killed_inference_service_is_waited_for_and_loads_the_model_again(running, undisturbed):
+    system, _, name = running
+    system.inference_service.kill()
+    shutil.rmtree(system.inference_service.models)  # a new pod has no cache: the model comes from the registry again
+    system.inference_service.start()
+    evaluation = finished(system, name)
+    assert evaluation.report == undisturbed
+    assert (evaluation.status, evaluation.attempt) == (EvaluationStatus.SUCCEEDED, 1)
+
+
+def test_a_killed_registry_has_lost_nothing_when_it_is_back(running, undisturbed):
+    system, _, name = running
+    before = system.registry.get_submission(name).images_done
+    system.registry_service.kill()
+    system.registry_service.start()
+    assert system.registry.get_submission(name).images_done >= before
+    evaluation = finished(system, name)
+    assert evaluation.report == undisturbed
+    assert [entry.submission for entry in system.registry.leaderboard("crashes")] == [name]
+
+
+def test_a_killed_scoring_service_is_waited_for(running, undisturbed):
+    system, _, name = running
+    system.scoring_service.kill()
+    system.wait(name, images=IMAGES)
+    assert system.registry.get_submission(name).status is SubmissionStatus.RUNNING
+    system.scoring_service.start()
+    assert finished(system, name).report == undisturbed

@@ -1,0 +1,92 @@
+"""A real inference service in a process of its own, and the few messages that its tests send."""
+
+from __future__ import annotations
+
+import io
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+
+from cxreval.api.oip import grpc_predict_v2_pb2 as pb
+from cxreval.api.oip import grpc_predict_v2_pb2_grpc
+from cxreval.wire.channel import connect
+from tests.support.processes import Service
+
+Array = npt.NDArray[np.float32]
+
+
+class InferenceService(Service):
+    """`python -m services.inference`. `models` is its cache: a file put there under its digest can be loaded."""
+
+    def __init__(self, directory: Path, *flags: str) -> None:
+        self.models = directory / "models"
+        super().__init__("inference", ["--model-cache-dir", str(self.models), *flags], directory / "inference.log")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def connect(self) -> grpc.Channel:
+        """A channel to it; to be closed."""
+        return connect(self.address)
+
+    def metrics(self) -> dict[str, float]:
+        """The figures of /metrics by name with labels, as Prometheus writes them."""
+        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=5) as answer:
+            lines = io.TextIOWrapper(answer).read().splitlines()
+        pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, value in pairs}
+
+
+def stub(channel: grpc.Channel) -> Any:
+    """The Open Inference Protocol on a channel."""
+    return grpc_predict_v2_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+
+def load_request(digest: str, profile: str = "", columns: int = 0) -> pb.RepositoryModelLoadRequest:
+    """Asks to load a model, for a profile and a width if given."""
+    request = pb.RepositoryModelLoadRequest(model_name=digest)
+    if profile:
+        request.parameters["profile"].string_param = profile
+    if columns:
+        request.parameters["output_columns"].int64_param = columns
+    return request
+
+
+def tensor_request(digest: str, images: Array, name: str = "image_tensor") -> pb.ModelInferRequest:
+    """Asks about images (N, C, H, W) as the model's own tensor."""
+    tensor = pb.ModelInferRequest.InferInputTensor(name=name, datatype="FP32", shape=images.shape)
+    return pb.ModelInferRequest(model_name=digest, inputs=[tensor], raw_input_contents=[images.tobytes()])
+
+
+def image_request(digest: str, images: Sequence[bytes]) -> pb.ModelInferRequest:
+    """Asks about encoded images."""
+    tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype="BYTES", shape=[len(images)])
+    raw = b"".join(len(image).to_bytes(4, "little") + image for image in images)
+    return pb.ModelInferRequest(model_name=digest, inputs=[tensor], raw_input_contents=[raw])
+
+
+def rows(answer: pb.ModelInferResponse) -> Array:
+    """The answer's one output."""
+    (output,) = answer.outputs
+    return np.frombuffer(answer.raw_output_contents[0], "<f4").reshape(tuple(output.shape))
+
+
+def random_images(count: int, seed: int = 0) -> Array:
+    """(count, 1, 224, 224) in the range of the xrv profile, each image of another brightness."""
+    rng = np.random.default_rng(seed)
+    noise = rng.uniform(-300, 300, (count, 1, 224, 224))
+    return (noise + rng.uniform(-700, 700, (count, 1, 1, 1))).astype(np.float32)
+
+
+def png(height: int = 64, width: int = 64, channels: int = 1, seed: int = 0) -> bytes:
+    """An 8-bit PNG of smooth noise."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, channels), np.uint8)
+    pixels = coarse.repeat(8, axis=0).repeat(8, axis=1)
+    return bytes(imagecodecs.png_encode(pixels[:, :, 0] if channels == 1 else pixels))

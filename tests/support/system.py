@@ -1,0 +1,116 @@
+"""All of cxreval at once: the three services as processes, workers to be started and killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from cxreval.client import (
+    Environment,
+    InferenceClient,
+    Manifest,
+    RegistryClient,
+    Reproduction,
+    ScoringClient,
+    SourceKind,
+    Submission,
+    SubmissionStatus,
+)
+from cxreval.datasets.benchmark import FINDINGS
+from tests.support.inference import InferenceService
+from tests.support.processes import REPOSITORY
+from tests.support.registry import registry_service
+from tests.support.scoring import scoring_service
+
+
+class System(ExitStack):
+    """Registry, inference and scoring over the given data sets; a context manager that ends them all."""
+
+    def __init__(self, directory: Path, data: Mapping[str, Path], lease_seconds: float = 2.0) -> None:
+        super().__init__()
+        self.directory = directory
+        self.data = data
+        # More attempts than any test kills workers: what is tested is that nothing is lost, not when to give up.
+        self.registry_service = registry_service(directory, f"--lease-seconds={lease_seconds}", "--max-attempts=10")
+        self.inference_service = InferenceService(directory, "--registry", self.registry_service.address)
+        self.scoring_service = scoring_service(directory / "scoring.log", **data)
+
+    def __enter__(self) -> System:
+        super().__enter__()
+        for service in (self.registry_service, self.inference_service, self.scoring_service):
+            self.enter_context(service)
+        self.registry = self.enter_context(RegistryClient(self.registry_service.address))
+        self.inference = self.enter_context(InferenceClient(self.inference_service.address))
+        self.scoring = self.enter_context(ScoringClient(self.scoring_service.address))
+        return self
+
+    def addresses(self) -> list[str]:
+        """The services as options of the command line."""
+        named = {
+            "registry": self.registry_service,
+            "inference": self.inference_service,
+            "scoring": self.scoring_service,
+        }
+        return [option for name, service in named.items() for option in (f"--{name}", service.address)]
+
+    def start_worker(self, name: str = "worker") -> subprocess.Popen[bytes]:
+        """Starts `cxreval worker`; it is killed when the system ends."""
+        data = [option for pair in self.data.items() for option in ("--data", "=".join(map(str, pair)))]
+        command = ["worker", *self.addresses(), *data, "--name", name, "--poll-seconds", "0.1"]
+        with (self.directory / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cxreval.cli.app", *command], cwd=REPOSITORY, stdout=log, stderr=log
+            )
+        self.callback(process.wait)
+        self.callback(process.kill)
+        return process
+
+    def wait(self, submission: str, seconds: float = 60.0, images: int | None = None) -> Submission:
+        """Waits until the submission has ended, or until that many of its images are done."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = self.registry.get_submission(submission)
+            if found.status in (SubmissionStatus.PUBLISHED, SubmissionStatus.FAILED):
+                return found
+            if images is not None and found.images_done >= images:
+                return found
+            time.sleep(0.01)
+        logs = {log.name: log.read_text()[-2000:] for log in self.directory.glob("*.log")}
+        raise TimeoutError(f"{found}: {logs}")
+
+
+def manifest(model: str = "Model", profile: str = "xrv-224", outputs: tuple[str, ...] = FINDINGS) -> Manifest:
+    """A manifest without fault."""
+    return Manifest(
+        model=model,
+        organisation="Tests",
+        open_source=True,
+        source_kind=SourceKind.CHECKPOINT,
+        contact="tests@example.org",
+        reproduction=Reproduction("https://example.org/repository", "0123456789abcdef0123456789abcdef01234567", 7),
+        environment=Environment("3.11.7", ("torch==2.13.0",)),
+        preprocessing_profile=profile,
+        output_names=outputs,
+    )
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs `cxreval` to its end."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("CXREVAL_CLIENT_")}
+    return subprocess.run(
+        [sys.executable, "-m", "cxreval.cli.app", *arguments],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60, env=environment | {"COLUMNS": "150"},
+    )  # fmt: skip
+
+
+def json_of(*arguments: str) -> dict[str, object]:
+    """What `cxreval ... --json` prints."""
+    ended = command(*arguments, "--json")
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
