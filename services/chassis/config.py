@@ -23,9 +23,9 @@ class ConfigError(Exception):
     """The configuration is wrong; the message names the key, the source and what was expected."""
 
 
-def setting(default: Any, description: str) -> Any:
-    """A field of a configuration dataclass with the sentence that `--help` shows."""
-    return field(default=default, metadata={"description": description})
+def setting(default: Any, description: str, *, secret: bool = False) -> Any:
+    """A field of a configuration dataclass with the sentence that `--help` shows; a secret is never printed."""
+    return field(default=default, metadata={"description": description, "secret": secret})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,9 @@ def load(kind: type[C], program: str, arguments: Sequence[str], environment: Map
     }
     config = kind(**values)
     if flags["check_config"]:
-        json.dump(dataclasses.asdict(config), sys.stdout, indent=2)
+        secrets = {item.name for item in dataclasses.fields(kind) if item.metadata["secret"]}
+        shown = {name: "(set)" if name in secrets else value for name, value in dataclasses.asdict(config).items()}
+        json.dump(shown, sys.stdout, indent=2)
         sys.stdout.write("\n")
         sys.exit(0)
     return config

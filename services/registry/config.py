@@ -13,7 +13,9 @@ class RegistryConfig(ServerConfig):
     """What the registry can be told. Raises `ConfigError` when a value does not fit."""
 
     database_url: str = setting(
-        "sqlite:///cxreval-data/registry.db", "database: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+        "sqlite:///cxreval-data/registry.db",
+        "database: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME",
+        secret=True,
     )
     artifact_dir: str = setting("cxreval-data/artifacts", "directory that keeps the uploaded checkpoints")
     lease_seconds: float = setting(60.0, "how long a worker's lease lasts unless it is renewed")

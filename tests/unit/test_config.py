@@ -12,6 +12,7 @@ class SampleConfig(ServerConfig):
     lease_seconds: float = setting(60.0, "length of a lease")
     data: tuple[str, ...] = setting((), "data sets")
     verbose: bool = setting(False, "say more")
+    password: str = setting("", "a password", secret=True)
 
 
 def loaded(tmp_path, file="", environment=None, flags=()):
@@ -60,3 +61,11 @@ def test_check_config_prints_and_exits_well(tmp_path, capsys):
         loaded(tmp_path, flags=["--check-config", "--verbose", "true"])
     assert caught.value.code == 0
     assert '"verbose": true' in capsys.readouterr().out
+
+
+def test_check_config_never_prints_a_secret(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        loaded(tmp_path, flags=["--check-config", "--password", "hunter2"])
+    printed = capsys.readouterr().out
+    assert "hunter2" not in printed
+    assert '"password": "(set)"' in printed

@@ -13,6 +13,7 @@ import tomllib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from cxreval.errors import DatasetInvalid
 from cxreval.resource_names import BENCHMARK_ID, SHA256
@@ -112,13 +113,12 @@ def load_spec(name: str, directory: Path | None = None) -> BenchmarkSpec:
 def parse_spec(text: str, source: str) -> BenchmarkSpec:
     """Reads `BenchmarkSpec.to_toml`. Raises `DatasetInvalid` naming `source` and the field."""
     try:
-        fields = tomllib.loads(text)
+        fields: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DatasetInvalid(f"{source} is not TOML: {error}", file=source) from None
     try:
-        spec = BenchmarkSpec(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
-        )
+        fields |= {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
+        spec = BenchmarkSpec(**fields)
     except TypeError as error:
         raise DatasetInvalid(f"{source}: {error}", file=source, expected=", ".join(BenchmarkSpec.__slots__)) from None
     problem = spec_problem(spec)

@@ -51,7 +51,7 @@ class PredictionTable:
 
     def missing(self) -> list[str]:
         """The images that have no prediction yet, in order."""
-        return [self._images[row] for row in np.flatnonzero(~self._seen)]
+        return [image for image, seen in zip(self._images, self._seen, strict=True) if not seen]
 
     def check_complete(self) -> None:
         """Raises `MissingImages` with the count and the first missing image."""

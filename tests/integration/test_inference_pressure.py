@@ -1,0 +1,194 @@
+"""The inference service when callers leave, when there are too many of them, and when it is told to stop."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from cxreval.api.oip import grpc_predict_v2_pb2 as pb
+from cxreval.wire.status import from_rpc_error
+from tests.support import onnx_models
+from tests.support.inference import InferenceService, load_request, random_images, rows, stub, tensor_request
+
+IMAGES = random_images(24, seed=4)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[InferenceService]:
+    """A service of one model thread, runs of at most 4 images, and room for 40."""
+    flags = ("--threads", "1", "--max-batch-size", "4", "--max-queued-images", "40")
+    with InferenceService(tmp_path, *flags) as running:
+        yield running
+
+
+@pytest.fixture
+def oip(service: InferenceService) -> Iterator[Any]:
+    with service.connect() as channel:
+        yield stub(channel)
+
+
+@pytest.fixture
+def slow(service: InferenceService, oip: Any) -> str:
+    """A loaded model that takes some 40 ms an image."""
+    digest = onnx_models.slow_classifier(service.models, layers=30)
+    oip.RepositoryModelLoad(load_request(digest))
+    return digest
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.005)
+
+
+def admitted(service: InferenceService) -> float:
+    return service.metrics()["cxreval_inference_admitted_images"]
+
+
+def occupy(service: InferenceService, oip: Any, model: str) -> Any:
+    """Keeps the model busy with 16 images in four runs; returns the call once it is admitted."""
+    call = oip.ModelInfer.future(tensor_request(model, IMAGES[:16]))
+    wait_for(lambda: admitted(service) == 16)
+    return call
+
+
+def test_calls_given_up_while_they_wait_never_reach_the_model(service: InferenceService, oip: Any, slow: str) -> None:
+    busy = occupy(service, oip, slow)
+    given_up = [oip.ModelInfer.future(tensor_request(slow, IMAGES[i : i + 1])) for i in range(20)]
+    wait_for(lambda: admitted(service) == 36)
+    for call in given_up:
+        call.cancel()
+    last = oip.ModelInfer.future(tensor_request(slow, IMAGES[:1]))
+
+    assert rows(last.result()).shape == (1, 8)
+    assert rows(busy.result()).shape == (16, 8)
+    figures = service.metrics()
+    assert figures["cxreval_inference_dropped_images_total"] == 20
+    assert figures['cxreval_inference_images_total{outcome="cancelled"}'] == 20
+    assert figures["cxreval_inference_batch_images_sum"] == 17
+
+
+def test_calls_past_their_deadline_are_dropped_from_the_queue(service: InferenceService, oip: Any, slow: str) -> None:
+    busy = occupy(service, oip, slow)
+    hasty = [oip.ModelInfer.future(tensor_request(slow, IMAGES[:1]), timeout=0.05) for _ in range(5)]
+
+    assert [call.exception().code() for call in hasty] == [grpc.StatusCode.DEADLINE_EXCEEDED] * 5
+    assert rows(busy.result()).shape == (16, 8)
+    wait_for(lambda: admitted(service) == 0)
+    figures = service.metrics()
+    assert figures["cxreval_inference_dropped_images_total"] == 5
+    assert figures["cxreval_inference_batch_images_sum"] == 16
+
+
+def test_overload_is_refused_at_once_by_its_name_and_the_rest_is_answered(
+    service: InferenceService, oip: Any, slow: str
+) -> None:
+    busy = occupy(service, oip, slow)
+    waiting = oip.ModelInfer.future(tensor_request(slow, IMAGES))
+    wait_for(lambda: admitted(service) == 40)
+    start = time.perf_counter()
+    with pytest.raises(grpc.RpcError) as refusal:
+        oip.ModelInfer(tensor_request(slow, IMAGES[:1]))
+    seconds = time.perf_counter() - start
+
+    assert refusal.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    error = from_rpc_error(refusal.value)
+    assert (error.reason, error.metadata["limit"], error.metadata["unit"]) == ("SERVICE_OVERLOADED", "40", "images")
+    assert not busy.done(), f"refused after {seconds:.3f} s, while the model was busy"
+    assert rows(busy.result()).shape == (16, 8)
+    assert rows(waiting.result()).shape == (24, 8)
+    assert rows(oip.ModelInfer(tensor_request(slow, IMAGES[:1]))).shape == (1, 8)
+
+
+def test_sigterm_answers_every_call_in_flight_says_so_and_exits_0(
+    service: InferenceService, oip: Any, slow: str
+) -> None:
+    alone = np.concatenate([rows(oip.ModelInfer(tensor_request(slow, IMAGES[i : i + 1]))) for i in range(24)])
+    busy = occupy(service, oip, slow)
+    calls = [oip.ModelInfer.future(tensor_request(slow, IMAGES[i : i + 1])) for i in range(24)]
+    wait_for(lambda: admitted(service) == 40)
+    assert service.process is not None
+    service.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: not oip.ServerReady(pb.ServerReadyRequest()).ready)
+    assert not oip.ModelReady(pb.ModelReadyRequest(name=slow)).ready
+    with pytest.raises(grpc.RpcError) as refusal:
+        oip.ModelInfer(tensor_request(slow, IMAGES[:1]))
+
+    assert refusal.value.code() == grpc.StatusCode.UNAVAILABLE
+    np.testing.assert_allclose(np.concatenate([rows(call.result()) for call in calls]), alone, atol=1e-5)
+    np.testing.assert_allclose(rows(busy.result()), alone[:16], atol=1e-5)
+    assert service.process.wait(timeout=30) == 0
+
+
+def test_sigterm_ends_a_stream_after_what_it_has_read(service: InferenceService, oip: Any, slow: str) -> None:
+    requests: queue.SimpleQueue[pb.ModelInferRequest | None] = queue.SimpleQueue()
+    for index in range(10):
+        requests.put(tensor_request(slow, IMAGES[index : index + 1]))
+    answers = oip.ModelStreamInfer(iter(requests.get, None))
+    wait_for(lambda: admitted(service) >= 8)
+    assert service.process is not None
+    service.process.send_signal(signal.SIGTERM)
+
+    received = [next(answers) for _ in range(10)]
+    with pytest.raises(grpc.RpcError) as ended:
+        next(answers)
+    requests.put(None)
+
+    assert [rows(answer.infer_response).shape for answer in received] == [(1, 8)] * 10
+    assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert service.process.wait(timeout=30) == 0
+
+
+def test_stream_reads_ahead_only_as_far_as_its_window(service: InferenceService, oip: Any, slow: str) -> None:
+    """A fast sender on a stream is slowed down; it is neither refused nor queued without limit."""
+    answers = oip.ModelStreamInfer(tensor_request(slow, IMAGES[i % 24 : i % 24 + 1]) for i in range(60))
+
+    assert all(not answer.error_message for answer in answers)
+    assert service.metrics()['cxreval_inference_images_total{outcome="answered"}'] == 60
+
+
+def test_streams_given_up_half_way_are_dropped_and_leave_no_trace(
+    service: InferenceService, oip: Any, slow: str
+) -> None:
+    """Some are given up while an answer is being written, where gRPC itself is not tidy."""
+    for round_ in range(8):
+        stop = threading.Event()
+        answers = oip.ModelStreamInfer(_endless(slow, stop))
+        for _ in range(round_ % 3):
+            next(answers)
+        answers.cancel()
+        stop.set()
+    wait_for(lambda: admitted(service) == 0)
+
+    assert service.metrics()["cxreval_inference_dropped_images_total"] > 0
+    assert rows(oip.ModelInfer(tensor_request(slow, IMAGES[:1]))).shape == (1, 8)
+    assert '"exception"' not in service.log.read_text()
+
+
+def _endless(model: str, stop: threading.Event) -> Iterator[pb.ModelInferRequest]:
+    """Sixteen requests, and then silence."""
+    for index in range(16):
+        yield tensor_request(model, IMAGES[index : index + 1])
+    stop.wait(20)
+
+
+def test_killed_service_serves_the_same_models_after_a_restart(service: InferenceService, oip: Any, slow: str) -> None:
+    before = rows(oip.ModelInfer(tensor_request(slow, IMAGES[:2])))
+    lost = oip.ModelInfer.future(tensor_request(slow, IMAGES))
+    service.kill()
+    assert lost.exception().code() == grpc.StatusCode.UNAVAILABLE
+    service.start()
+
+    assert not oip.ModelReady(pb.ModelReadyRequest(name=slow), wait_for_ready=True).ready
+    oip.RepositoryModelLoad(load_request(slow))
+    np.testing.assert_allclose(rows(oip.ModelInfer(tensor_request(slow, IMAGES[:2]))), before, atol=1e-5)

@@ -1,0 +1,629 @@
+"""The registry as a process, called over gRPC with the raw stubs."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import sqlalchemy
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from cxreval.api.registry.v1 import benchmark_service_pb2 as benchmark_pb
+from cxreval.api.registry.v1 import evaluation_service_pb2 as evaluation_pb
+from cxreval.api.registry.v1 import leaderboard_service_pb2 as leaderboard_pb
+from cxreval.api.registry.v1 import submission_pb2 as pb
+from cxreval.api.registry.v1 import submission_service_pb2 as submission_pb
+from cxreval.api.scoring.v1 import report_pb2
+from cxreval.datasets.benchmark import FINDINGS, load_spec
+from cxreval.wire.limits import CHUNK_BYTES, MAX_ARTIFACT_BYTES
+from cxreval.wire.status import from_rpc_error
+from services.registry import migrations
+from services.registry.__main__ import migrate
+from services.registry.store.database import Database
+from tests.support.processes import Service
+from tests.support.registry import (
+    COMMIT,
+    DATABASES,
+    Registry,
+    benchmark_message,
+    fresh_database,
+    manifest_message,
+    registry_service,
+    report_message,
+    small_spec,
+    sqlite_url,
+    upload_messages,
+)
+
+ARTIFACT = bytes(range(256)) * 8192  # 2 MiB: two chunks
+MISSING = "benchmarks/missing"
+NIH = "benchmarks/nih-chestxray14"
+
+
+class Running:
+    """A running registry, what it keeps, and stubs to call it."""
+
+    def __init__(self, directory: Path, *flags: str, database_url: str = "") -> None:
+        self.directory = directory
+        self.service: Service = registry_service(directory, *flags, database_url=database_url).start()
+        self.database = sqlalchemy.create_engine(database_url or sqlite_url(directory))
+        self.call = Registry(self.service.address)
+
+    def close(self) -> int:
+        self.call.channel.close()
+        self.database.dispose()
+        return self.service.stop()
+
+    def restart(self, *, kill: bool) -> None:
+        self.call.channel.close()
+        if kill:
+            self.service.kill()
+        else:
+            assert self.service.stop() == 0
+        self.service.start()
+        self.call = Registry(self.service.address)
+
+    def count(self, table: str) -> int:
+        with self.database.connect() as connection:
+            return int(connection.scalar(sqlalchemy.text(f"SELECT count(*) FROM {table}")) or 0)
+
+    def kept(self) -> tuple[int, int, int, list[str]]:
+        """Rows of submissions, artifacts and evaluations, and the names of all files on disk."""
+        directory = self.directory / "artifacts"
+        files = sorted(file.name for file in directory.rglob("*") if file.is_file())
+        return self.count("submissions"), self.count("artifacts"), self.count("evaluations"), files
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    found = Running(tmp_path_factory.mktemp("registry"))
+    yield found
+    assert found.close() == 0
+
+
+@pytest.fixture
+def benchmark(running: Running, request: pytest.FixtureRequest) -> str:
+    """Id of a benchmark that only this test uses."""
+    name = f"t-{hashlib.sha256(request.node.name.encode()).hexdigest()[:16]}"
+    running.call.create_benchmark(small_spec(name))
+    return name
+
+
+def refused(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str, str]:
+    """Code, reason and field of the error that a call ends with."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    error = from_rpc_error(caught.value)
+    return caught.value.code(), error.reason, error.metadata.get("field", "")
+
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+NOT_FOUND = grpc.StatusCode.NOT_FOUND
+PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
+
+
+# --- the board of a new installation ----------------------------------------------------------------------------------
+
+
+def test_new_installation_shows_the_published_board_and_its_one_step(running: Running) -> None:
+    board = running.call.leaderboard.ListLeaderboardEntries(
+        leaderboard_pb.ListLeaderboardEntriesRequest(parent=NIH)
+    ).entries
+    rows = [(row.rank, row.model, row.organisation, row.submitted_date, round(100 * row.score, 2)) for row in board]
+    assert rows == [
+        (1, "TorchXRayVision", "Cohen Lab", "2025-12-19", 85.80),
+        (2, "CheXNet", "Stanford ML Group", "2025-12", 84.10),
+        (3, "DenseNet-121 (Chest X-ray)", "Research", "2025-12", 82.60),
+        (4, "ResNet-50 (Chest X-ray)", "Research", "2025-12", 80.40),
+    ]
+    assert {row.tier for row in board} == {pb.TIER_CLAIMED}
+    assert [row.sota for row in board] == [True, False, False, False]
+    assert [row.source_kind for row in board] == [pb.SOURCE_KIND_GITHUB_README, *[pb.SOURCE_KIND_RESEARCH_PAPER] * 3]
+    assert all(row.open_source and row.note and not row.profile_digest for row in board)
+    steps = running.call.leaderboard.ListSotaSteps(leaderboard_pb.ListSotaStepsRequest(parent=NIH)).steps
+    assert [(step.model, step.submitted_date) for step in steps] == [("TorchXRayVision", "2025-12-19")]
+    seeded = running.call.benchmarks.GetBenchmark(benchmark_pb.GetBenchmarkRequest(name=NIH))
+    assert seeded.digest == load_spec("nih-chestxray14").digest
+
+
+# --- a whole life -----------------------------------------------------------------------------------------------------
+
+
+def predictions(*images: str, value: float = 0.25) -> report_pb2.PredictionBatch:
+    return report_pb2.PredictionBatch(images=images, probabilities=[value] * len(FINDINGS) * len(images))
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_submission_goes_from_manifest_to_board_and_survives_a_restart(kind: str, tmp_path: Path) -> None:
+    url = fresh_database(kind, tmp_path)
+    if kind == "postgresql":
+        database = Database(url)
+        migrate(database)
+        database.close()
+    running = Running(tmp_path, database_url=url)
+    call, spec = running.call, small_spec("life")
+    call.create_benchmark(spec)
+
+    created = call.create_submission("life", ARTIFACT)
+    assert (created.kind, created.state) == (pb.Submission.KIND_CHECKPOINT, pb.Submission.STATE_AWAITING_ARTIFACT)
+    assert created.manifest == manifest_message(ARTIFACT)
+    assert (created.tier, created.evaluation, created.images_total) == (pb.TIER_UNSPECIFIED, "", 4)
+
+    queued = call.submissions.UploadArtifact(upload_messages(created.name, ARTIFACT))
+    assert queued.state == pb.Submission.STATE_QUEUED
+    artifact = f"artifacts/{created.manifest.artifact_sha256}"
+    chunks = call.submissions.DownloadArtifact(submission_pb.DownloadArtifactRequest(name=artifact))
+    assert b"".join(message.chunk for message in chunks) == ARTIFACT
+
+    lease = call.lease("life", "worker-1")
+    name, token = lease.evaluation.name, lease.token
+    assert (lease.submission.state, lease.duration.seconds) == (pb.Submission.STATE_RUNNING, 60)
+    assert (lease.submission.name, lease.benchmark.digest) == (created.name, spec.digest)
+    for batch, done in ((predictions("a", "b"), 2), (predictions("b", "c", value=0.75), 3), (predictions("d"), 4)):
+        request = evaluation_pb.AppendPredictionsRequest(evaluation=name, token=token, batch=batch)
+        assert call.evaluations.AppendPredictions(request).images_done == done
+    renewed = call.evaluations.RenewLease(evaluation_pb.RenewLeaseRequest(evaluation=name, token=token))
+    assert 55 < renewed.expire_time.seconds - time.time() < 65
+
+    answers = call.evaluations.ReadPredictions(evaluation_pb.ReadPredictionsRequest(evaluation=name, token=token))
+    recorded = [answer.batch for answer in answers]
+    assert [image for batch in recorded for image in batch.images] == ["a", "b", "c", "d"]
+    assert [value for batch in recorded for value in batch.probabilities] == [0.25] * 28 + [0.75] * 14 + [0.25] * 14
+
+    report = report_message(spec, 0.8)
+    completion = evaluation_pb.CompleteEvaluationRequest(
+        evaluation=name, token=token, report=report, provenance={"profile_digest": "p" * 64, "device": "cpu"}
+    )
+    done = call.evaluations.CompleteEvaluation(completion)
+    assert (done.state, done.report, done.images_done) == (evaluation_pb.Evaluation.STATE_SUCCEEDED, report, 4)
+    assert call.evaluations.CompleteEvaluation(completion) == done
+
+    running.restart(kill=False)
+    call = running.call
+    assert call.evaluations.GetEvaluation(evaluation_pb.GetEvaluationRequest(name=name)) == done
+    published = call.submissions.GetSubmission(submission_pb.GetSubmissionRequest(name=created.name))
+    assert (published.state, published.tier) == (pb.Submission.STATE_PUBLISHED, pb.TIER_EXECUTED)
+    board = call.leaderboard.ListLeaderboardEntries(
+        leaderboard_pb.ListLeaderboardEntriesRequest(parent="benchmarks/life")
+    ).entries
+    assert [(row.rank, row.score, row.sota, row.tier, row.profile_digest, len(row.metrics)) for row in board] == [
+        (1, 0.8, True, pb.TIER_EXECUTED, "p" * 64, 15)
+    ]
+    assert running.close() == 0
+
+
+# --- manifests that are refused ---------------------------------------------------------------------------------------
+
+HOW = {"repository": "https://example.org/repository", "seed": 7}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "field"),
+    [
+        (
+            {"reproduction": pb.Reproduction(commit="main", **HOW)},
+            "COMMIT_NOT_FROZEN",
+            "manifest.reproduction.commit",
+        ),
+        ({"contact": ""}, "MISSING_FIELD", "manifest.contact"),
+        ({"contact": "nobody"}, "MALFORMED_FIELD", "manifest.contact"),
+        ({"preprocessing_profile": "xrv-999"}, "UNKNOWN_PROFILE", "manifest.preprocessing_profile"),
+        ({"output_names": [*FINDINGS[:-1], "Fracture"]}, "UNKNOWN_FINDING", "manifest.output_names[13]"),
+        ({"output_names": FINDINGS[:-1]}, "OUTPUTS_INCOMPLETE", "manifest.output_names"),
+        ({"claimed_metrics": [pb.ClaimedMetric(metric="f1")]}, "UNKNOWN_METRIC", "manifest.claimed_metrics[0].metric"),
+        ({"source_kind": pb.SOURCE_KIND_UNSPECIFIED}, "MISSING_FIELD", "manifest.source_kind"),
+        ({"source_kind": 99}, "MALFORMED_FIELD", "manifest.source_kind"),
+        ({"artifact_sha256": "not a digest"}, "MALFORMED_FIELD", "manifest.artifact_sha256"),
+        ({"submitted_date": "2999-01-01"}, "MALFORMED_FIELD", "manifest.submitted_date"),
+        ({"environment": pb.Environment()}, "MISSING_FIELD", "manifest.environment.python_version"),
+        ({"reproduction": pb.Reproduction(commit=COMMIT)}, "MISSING_FIELD", "manifest.reproduction.repository"),
+        ({"model": "\U0001fa7b" * 100_000}, "MALFORMED_FIELD", "manifest.model"),
+    ],
+)
+def test_refused_manifest_is_named_and_leaves_nothing(
+    running: Running, benchmark: str, changes: dict[str, Any], reason: str, field: str
+) -> None:
+    before = running.kept()
+    found = refused(lambda: running.call.create_submission(benchmark, ARTIFACT, **changes))
+    assert found == (INVALID, reason, field)
+    assert running.kept() == before
+
+
+def create(running: Running, parent: str, request_id: str = "", **changes: Any) -> pb.Submission:
+    request = submission_pb.CreateSubmissionRequest(
+        parent=parent, manifest=manifest_message(ARTIFACT, **changes), request_id=request_id
+    )
+    return running.call.submissions.CreateSubmission(request)
+
+
+def test_submission_to_an_unknown_benchmark_is_refused(running: Running) -> None:
+    assert refused(lambda: create(running, MISSING))[:2] == (NOT_FOUND, "BENCHMARK_NOT_FOUND")
+    assert refused(lambda: create(running, "missing")) == (INVALID, "MALFORMED_FIELD", "parent")
+
+
+def test_creation_can_be_repeated_with_its_request_id(running: Running, benchmark: str) -> None:
+    parent, request_id = f"benchmarks/{benchmark}", "123e4567-e89b-12d3-a456-426614174000"
+    first = create(running, parent, request_id)
+    assert create(running, parent, request_id) == first
+    other = refused(lambda: create(running, parent, request_id, model="Other"))
+    assert other == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED", "request_id")
+    assert refused(lambda: create(running, parent, "7")) == (INVALID, "MALFORMED_FIELD", "request_id")
+    listed = running.call.submissions.ListSubmissions(submission_pb.ListSubmissionsRequest(parent=parent))
+    assert list(listed.submissions) == [first]
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, "\U0001fa7b" * 100_000])
+def test_error_about_a_huge_name_still_reaches_the_caller(running: Running, text: str) -> None:
+    request = submission_pb.GetSubmissionRequest(name=f"benchmarks/{text}")
+    found = refused(lambda: running.call.submissions.GetSubmission(request))
+    assert found == (INVALID, "MALFORMED_FIELD", "name")
+
+
+# --- uploads ----------------------------------------------------------------------------------------------------------
+
+
+def header(submission: str, size: int) -> submission_pb.UploadArtifactRequest:
+    content = submission_pb.UploadArtifactHeader(submission=submission, size_bytes=size)
+    return submission_pb.UploadArtifactRequest(header=content)
+
+
+def chunk(content: bytes) -> submission_pb.UploadArtifactRequest:
+    return submission_pb.UploadArtifactRequest(chunk=content)
+
+
+OTHER = bytes(len(ARTIFACT))
+SIZE = len(ARTIFACT)
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason", "field"),
+    [
+        (lambda name: upload_messages(name, OTHER), "DIGEST_MISMATCH", "manifest.artifact_sha256"),
+        (
+            lambda name: upload_messages(name, ARTIFACT[:-1], size_bytes=SIZE),
+            "ARTIFACT_INCOMPLETE",
+            "header.size_bytes",
+        ),
+        (lambda name: upload_messages(name, ARTIFACT, size_bytes=SIZE - 1), "ARTIFACT_TOO_LARGE", "header.size_bytes"),
+        (lambda name: [header(name, MAX_ARTIFACT_BYTES + 1)], "ARTIFACT_TOO_LARGE", "header.size_bytes"),
+        (lambda name: [header(name, 0)], "MALFORMED_FIELD", "header.size_bytes"),
+        (lambda name: [header(name, -1)], "MALFORMED_FIELD", "header.size_bytes"),
+        (lambda _: [header("benchmarks/b", 1)], "MALFORMED_FIELD", "header.submission"),
+        (lambda _: [], "MALFORMED_STREAM", "header"),
+        (lambda _: [chunk(b"bytes")], "MALFORMED_STREAM", "header"),
+        (lambda name: [header(name, SIZE), header(name, SIZE)], "MALFORMED_STREAM", "chunk"),
+        (lambda name: [header(name, SIZE), chunk(ARTIFACT[: CHUNK_BYTES + 1])], "MALFORMED_STREAM", "chunk"),
+        (lambda name: [header(name, SIZE), chunk(b"")], "MALFORMED_STREAM", "chunk"),
+        (lambda name: [header(name, SIZE)], "ARTIFACT_INCOMPLETE", "header.size_bytes"),
+    ],
+)
+def test_refused_upload_is_named_leaves_nothing_and_can_be_repeated(
+    running: Running, benchmark: str, messages: Callable[[str], Any], reason: str, field: str
+) -> None:
+    created = running.call.create_submission(benchmark, ARTIFACT)
+    before = running.kept()
+    assert refused(lambda: running.call.submissions.UploadArtifact(iter(messages(created.name)))) == (
+        INVALID, reason, field,
+    )  # fmt: skip
+    assert running.kept() == before
+    again = running.call.submissions.GetSubmission(submission_pb.GetSubmissionRequest(name=created.name))
+    assert again == created
+    good = running.call.submissions.UploadArtifact(upload_messages(created.name, ARTIFACT))
+    assert good.state == pb.Submission.STATE_QUEUED
+
+
+def test_upload_to_a_queued_or_unknown_submission_is_refused(running: Running, benchmark: str) -> None:
+    queued = running.call.submit(benchmark, ARTIFACT)
+    before = running.kept()
+    again = refused(lambda: running.call.submissions.UploadArtifact(upload_messages(queued.name, ARTIFACT)))
+    assert again == (PRECONDITION, "SUBMISSION_STATE", "header.submission")
+    unknown = f"benchmarks/{benchmark}/submissions/{'0' * 32}"
+    missing = refused(lambda: running.call.submissions.UploadArtifact(upload_messages(unknown, ARTIFACT)))
+    assert missing[:2] == (NOT_FOUND, "SUBMISSION_NOT_FOUND")
+    assert running.kept() == before
+
+
+def half_an_upload(
+    submission: str, artifact: bytes, half_sent: threading.Event, go_on: threading.Event
+) -> Iterator[Any]:
+    messages = upload_messages(submission, artifact)
+    yield next(messages)
+    yield next(messages)
+    half_sent.set()
+    go_on.wait(30)
+
+
+def unfinished(running: Running) -> list[Path]:
+    return list((running.directory / "artifacts").glob("*/.upload-*"))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def test_upload_whose_client_goes_away_half_way_leaves_nothing(running: Running, benchmark: str) -> None:
+    artifact = ARTIFACT + b"half"
+    created = running.call.create_submission(benchmark, artifact)
+    before = running.kept()
+    half_sent, go_on = threading.Event(), threading.Event()
+    upload = running.call.submissions.UploadArtifact.future(half_an_upload(created.name, artifact, half_sent, go_on))
+    half_sent.wait(10)
+    wait_for(lambda: len(unfinished(running)) == 1)
+    upload.cancel()
+    go_on.set()
+    wait_for(lambda: not unfinished(running))
+    assert running.kept() == before
+    done = running.call.submissions.UploadArtifact(upload_messages(created.name, artifact))
+    assert done.state == pb.Submission.STATE_QUEUED
+
+
+# --- artifacts --------------------------------------------------------------------------------------------------------
+
+
+def download(running: Running, sha256: str) -> list[int]:
+    request = submission_pb.DownloadArtifactRequest(name=f"artifacts/{sha256}")
+    return [len(message.chunk) for message in running.call.submissions.DownloadArtifact(request)]
+
+
+def test_artifact_comes_in_chunks_and_corruption_is_data_loss(running: Running, benchmark: str) -> None:
+    artifact = ARTIFACT + b"corrupt"
+    sha256 = running.call.submit(benchmark, artifact).manifest.artifact_sha256
+    assert download(running, sha256) == [CHUNK_BYTES, CHUNK_BYTES, 7]
+    file = running.directory / "artifacts" / sha256[:2] / sha256
+    file.write_bytes(artifact[:-1] + b"T")
+    assert refused(lambda: download(running, sha256))[:2] == (grpc.StatusCode.DATA_LOSS, "ARTIFACT_CORRUPT")
+    file.write_bytes(artifact)
+
+
+def test_unknown_artifact_is_not_found(running: Running) -> None:
+    assert refused(lambda: download(running, "0" * 64))[:2] == (NOT_FOUND, "ARTIFACT_NOT_FOUND")
+    assert refused(lambda: download(running, "../../registry.db")) == (INVALID, "MALFORMED_FIELD", "name")
+
+
+# --- workers ----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_to_do_is_an_answer_without_lease(running: Running, benchmark: str) -> None:
+    request = evaluation_pb.LeaseEvaluationRequest(worker="w", benchmarks=[f"benchmarks/{benchmark}"])
+    assert not running.call.evaluations.LeaseEvaluation(request).HasField("lease")
+    nobody = evaluation_pb.LeaseEvaluationRequest(benchmarks=[f"benchmarks/{benchmark}"])
+    assert refused(lambda: running.call.evaluations.LeaseEvaluation(nobody)) == (INVALID, "MISSING_FIELD", "worker")
+    nowhere = evaluation_pb.LeaseEvaluationRequest(worker="w")
+    found = refused(lambda: running.call.evaluations.LeaseEvaluation(nowhere))
+    assert found == (INVALID, "MISSING_FIELD", "benchmarks")
+
+
+def test_refused_predictions_and_reports_change_nothing(running: Running, benchmark: str) -> None:
+    running.call.submit(benchmark, ARTIFACT)
+    lease = running.call.lease(benchmark)
+    name, token, spec = lease.evaluation.name, lease.token, small_spec(benchmark)
+
+    def append(batch: report_pb2.PredictionBatch) -> Any:
+        return running.call.evaluations.AppendPredictions(
+            evaluation_pb.AppendPredictionsRequest(evaluation=name, token=token, batch=batch)
+        )
+
+    def complete(report: report_pb2.Report) -> Any:
+        return running.call.evaluations.CompleteEvaluation(
+            evaluation_pb.CompleteEvaluationRequest(evaluation=name, token=token, report=report)
+        )
+
+    narrow = report_pb2.PredictionBatch(images=["a"], probabilities=[0.5] * 13)
+    assert refused(lambda: append(narrow)) == (INVALID, "MALFORMED_BATCH", "batch.probabilities")
+    not_a_number = predictions("a", value=float("nan"))
+    assert refused(lambda: append(not_a_number)) == (INVALID, "INVALID_PROBABILITY", "batch.probabilities[0]")
+    too_many = predictions(*[str(number) for number in range(5)])
+    assert refused(lambda: append(too_many)) == (INVALID, "MALFORMED_BATCH", "batch.images")
+    other = report_message(spec, benchmark_digest="0" * 64)
+    assert refused(lambda: complete(other)) == (INVALID, "REPORT_MISMATCH", "report.benchmark_digest")
+    still = running.call.evaluations.GetEvaluation(evaluation_pb.GetEvaluationRequest(name=name))
+    assert still == lease.evaluation
+
+
+def test_failure_of_the_submission_is_shown_to_its_submitter(running: Running, benchmark: str) -> None:
+    queued = running.call.submit(benchmark, ARTIFACT)
+    lease = running.call.lease(benchmark)
+    failure = pb.Failure(reason="MODEL_NOT_ONNX", message="not an ONNX file", fault=pb.Failure.FAULT_SUBMISSION)
+    request = evaluation_pb.FailEvaluationRequest(evaluation=lease.evaluation.name, token=lease.token, failure=failure)
+    assert running.call.evaluations.FailEvaluation(request).state == evaluation_pb.Evaluation.STATE_FAILED
+    failed = running.call.submissions.GetSubmission(submission_pb.GetSubmissionRequest(name=queued.name))
+    assert (failed.state, failed.failure) == (pb.Submission.STATE_FAILED, failure)
+    assert refused(lambda: running.call.evaluations.FailEvaluation(request))[:2] == (PRECONDITION, "LEASE_LOST")
+    board = leaderboard_pb.ListLeaderboardEntriesRequest(parent=f"benchmarks/{benchmark}")
+    assert not running.call.leaderboard.ListLeaderboardEntries(board).entries
+
+
+# --- kill -9 and takeover ---------------------------------------------------------------------------------------------
+
+
+def test_kill_loses_nothing_that_was_answered_and_keeps_nothing_half_written(tmp_path: Path) -> None:
+    running = Running(tmp_path, "--lease-seconds=2")
+    running.call.create_benchmark(small_spec("killed"))
+    first = running.call.submit("killed", ARTIFACT)
+    lease = running.call.lease("killed", "old")
+    append = evaluation_pb.AppendPredictionsRequest(
+        evaluation=lease.evaluation.name, token=lease.token, batch=predictions("a", "b", "c")
+    )
+    assert running.call.evaluations.AppendPredictions(append).images_done == 3
+
+    artifact = ARTIFACT + b"killed"
+    second = running.call.create_submission("killed", artifact)
+    half_sent, go_on = threading.Event(), threading.Event()
+    upload = running.call.submissions.UploadArtifact.future(half_an_upload(second.name, artifact, half_sent, go_on))
+    half_sent.wait(10)
+    wait_for(lambda: len(unfinished(running)) == 1)
+    before = running.kept()[:3]
+    running.restart(kill=True)
+    go_on.set()
+    with pytest.raises((grpc.RpcError, grpc.FutureCancelledError)):
+        upload.result(timeout=10)
+    assert running.kept() == (*before, [first.manifest.artifact_sha256])
+    assert running.call.submissions.UploadArtifact(upload_messages(second.name, artifact)).state == (
+        pb.Submission.STATE_QUEUED
+    )
+
+    # Nobody renewed the old lease while the registry was gone: the next worker goes on where the old one stopped.
+    time.sleep(2)
+    renew = evaluation_pb.RenewLeaseRequest(evaluation=lease.evaluation.name, token=lease.token)
+    assert refused(lambda: running.call.evaluations.RenewLease(renew)) == (PRECONDITION, "LEASE_LOST", "token")
+    taken = running.call.lease("killed", "new")
+    assert (taken.evaluation.name, taken.evaluation.attempt) == (lease.evaluation.name, 2)
+    assert (taken.evaluation.worker, taken.evaluation.images_done) == ("new", 3)
+    read = evaluation_pb.ReadPredictionsRequest(evaluation=taken.evaluation.name, token=taken.token)
+    recorded = [answer.batch for answer in running.call.evaluations.ReadPredictions(read)]
+    assert recorded == [predictions("a", "b", "c")]
+    assert running.close() == 0
+
+
+def test_lease_outlives_a_killed_registry(tmp_path: Path) -> None:
+    running = Running(tmp_path)
+    running.call.create_benchmark(small_spec("killed"))
+    running.call.submit("killed", ARTIFACT)
+    lease = running.call.lease("killed")
+    running.restart(kill=True)
+    done = running.call.evaluations.CompleteEvaluation(
+        evaluation_pb.CompleteEvaluationRequest(
+            evaluation=lease.evaluation.name, token=lease.token, report=report_message(small_spec("killed"))
+        )
+    )
+    assert done.state == evaluation_pb.Evaluation.STATE_SUCCEEDED
+    assert running.close() == 0
+
+
+# --- lists ------------------------------------------------------------------------------------------------------------
+
+
+def read_pages(call: Callable[..., Any], request: Callable[..., Any], field: str, **fields: str) -> list[Any]:
+    """All items of a list, read two at a time."""
+    found, token = [], ""
+    while True:
+        page = call(request(page_size=2, page_token=token, **fields))
+        items = getattr(page, field)
+        assert len(items) <= 2
+        found += items
+        token = page.next_page_token
+        if not token:
+            return found
+
+
+def test_every_list_is_read_in_pages_and_refuses_foreign_tokens(running: Running, benchmark: str) -> None:
+    parent, spec = f"benchmarks/{benchmark}", small_spec(benchmark)
+    names = []
+    for number, score in enumerate((0.6, 0.9, 0.7, 0.8, 0.95)):
+        date = f"2025-01-0{number + 1}"
+        names.append(running.call.submit(benchmark, ARTIFACT, model=f"Model {number}", submitted_date=date).name)
+        lease = running.call.lease(benchmark)
+        report = report_message(spec, score)
+        running.call.evaluations.CompleteEvaluation(
+            evaluation_pb.CompleteEvaluationRequest(evaluation=lease.evaluation.name, token=lease.token, report=report)
+        )
+    call = running.call
+    benchmarks = (call.benchmarks.ListBenchmarks, benchmark_pb.ListBenchmarksRequest, "benchmarks")
+    submissions = (call.submissions.ListSubmissions, submission_pb.ListSubmissionsRequest, "submissions")
+    evaluations = (call.evaluations.ListEvaluations, evaluation_pb.ListEvaluationsRequest, "evaluations")
+    entries = (call.leaderboard.ListLeaderboardEntries, leaderboard_pb.ListLeaderboardEntriesRequest, "entries")
+    steps = (call.leaderboard.ListSotaSteps, leaderboard_pb.ListSotaStepsRequest, "steps")
+
+    found = [item.name for item in read_pages(*benchmarks)]
+    assert found[0] == NIH
+    assert len(found) == len(set(found)) == running.count("benchmarks")
+    assert [item.name for item in read_pages(*submissions, parent=parent)] == names
+    assert len(read_pages(*evaluations, parent=names[0])) == 1
+    ranks = [(item.rank, item.score, item.sota) for item in read_pages(*entries, parent=parent)]
+    assert ranks == [(1, 0.95, True), (2, 0.9, False), (3, 0.8, False), (4, 0.7, False), (5, 0.6, False)]
+    assert [item.score for item in read_pages(*steps, parent=parent)] == [0.6, 0.9, 0.95]
+
+    foreign = submissions[0](submissions[1](parent=parent, page_size=1)).next_page_token
+    _refuses_foreign_lists(entries[0], entries[1], parent, foreign)
+    _refuses_foreign_lists(steps[0], steps[1], parent, foreign)
+    assert refused(lambda: benchmarks[0](benchmarks[1](page_token=foreign)))[1] == "INVALID_PAGE_TOKEN"
+    assert refused(lambda: submissions[0](submissions[1](parent=NIH, page_token=foreign)))[1] == "INVALID_PAGE_TOKEN"
+    assert refused(lambda: submissions[0](submissions[1](parent=MISSING)))[1] == "BENCHMARK_NOT_FOUND"
+    unknown = f"{parent}/submissions/{'0' * 32}"
+    assert refused(lambda: evaluations[0](evaluations[1](parent=unknown)))[1] == "SUBMISSION_NOT_FOUND"
+
+
+def _refuses_foreign_lists(call: Callable[..., Any], request: Callable[..., Any], parent: str, token: str) -> None:
+    found = refused(lambda: call(request(parent=parent, page_token=token)))
+    assert found == (INVALID, "INVALID_PAGE_TOKEN", "page_token")
+    assert refused(lambda: call(request(parent=MISSING)))[:2] == (NOT_FOUND, "BENCHMARK_NOT_FOUND")
+    assert refused(lambda: call(request(parent=parent, page_size=-1))) == (INVALID, "MALFORMED_FIELD", "page_size")
+
+
+# --- benchmarks -------------------------------------------------------------------------------------------------------
+
+
+def test_benchmark_can_be_created_again_but_never_changed(running: Running, benchmark: str) -> None:
+    spec = small_spec(benchmark)
+    first = running.call.create_benchmark(spec)
+    assert (first.digest, first.title, list(first.findings)) == (spec.digest, spec.title, list(FINDINGS))
+    assert running.call.create_benchmark(spec) == first
+    changed = refused(lambda: running.call.create_benchmark(small_spec(benchmark, images=9)))
+    assert changed == (grpc.StatusCode.ALREADY_EXISTS, "BENCHMARK_EXISTS", "benchmark.name")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"name": "benchmarks/Bad_Name"}, "benchmark.name"),
+        ({"title": ""}, "benchmark.title"),
+        ({"image_count": 0}, "benchmark.image_count"),
+        ({"list_sha256": "0"}, "benchmark.list_sha256"),
+        ({"labels_file": "../labels.csv"}, "benchmark.labels_file"),
+        ({"findings": ["Fracture"]}, "benchmark.findings"),
+        ({"metrics": []}, "benchmark.metrics"),
+        ({"metrics": [benchmark_pb.Metric(id="auroc", direction=1)] * 2}, "benchmark.metrics"),
+        ({"metrics": [benchmark_pb.Metric(id="auroc", direction=2)]}, "benchmark.metrics[0].direction"),
+    ],
+)
+def test_malformed_benchmark_is_refused(running: Running, changes: dict[str, Any], field: str) -> None:
+    message = benchmark_message(small_spec("malformed"))
+    for name, value in changes.items():
+        message.ClearField(name)
+        message.MergeFrom(benchmark_pb.Benchmark(**{name: value}))
+    request = benchmark_pb.CreateBenchmarkRequest(benchmark=message)
+    assert refused(lambda: running.call.benchmarks.CreateBenchmark(request)) == (INVALID, "MALFORMED_FIELD", field)
+
+
+# --- operation --------------------------------------------------------------------------------------------------------
+
+
+def test_metrics_count_states_and_bytes(running: Running, benchmark: str) -> None:
+    running.call.submit(benchmark, ARTIFACT)
+    with urllib.request.urlopen(f"http://{running.service.metrics_address}/metrics") as answer:
+        text = answer.read().decode()
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    queued = running.count("evaluations WHERE state = 'queued'")
+    assert queued >= 1
+    assert float(lines['cxreval_registry_evaluations{state="queued"}']) == queued
+    assert float(lines['cxreval_registry_submissions{state="published"}']) >= 4
+    assert float(lines['cxreval_registry_artifact_bytes_total{direction="received"}']) >= len(ARTIFACT)
+
+
+def test_registry_on_an_unmigrated_postgresql_is_not_healthy_until_the_job_has_run(tmp_path: Path) -> None:
+    url = fresh_database("postgresql", tmp_path)
+    service = registry_service(tmp_path, database_url=url)
+    with pytest.raises(TimeoutError):
+        service.start(wait_seconds=2)
+    with Registry(service.address) as call:
+        board = leaderboard_pb.ListLeaderboardEntriesRequest(parent=NIH)
+        health = health_pb2_grpc.HealthStub(call.channel)
+        assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        database = Database(url)
+        migrate(database)
+        assert migrations.at_head(database.engine)
+        database.close()
+        serving = health_pb2.HealthCheckResponse.SERVING
+        wait_for(lambda: health.Check(health_pb2.HealthCheckRequest()).status == serving)
+        assert len(call.leaderboard.ListLeaderboardEntries(board).entries) == 4
+    assert service.stop() == 0

@@ -1,0 +1,488 @@
+"""The registry's store on both databases, with a clock that the test sets."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import func, select, text
+
+from cxreval.errors import (
+    BenchmarkExists,
+    BenchmarkNotFound,
+    CxrevalError,
+    EvaluationNotFound,
+    InvalidPageToken,
+    LeaseLost,
+    MalformedBatch,
+    ReportMismatch,
+    RequestIdReused,
+    ServiceUnavailable,
+    SubmissionNotFound,
+    SubmissionState,
+)
+from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
+from services.registry import convert, migrations
+from services.registry.__main__ import migrate
+from services.registry.domain import records
+from services.registry.domain.pages import Cursor
+from services.registry.domain.records import EvaluationState, Failure, Fault, Lease, PredictionBatch, Submission, Tier
+from services.registry.store.benchmarks import Benchmarks
+from services.registry.store.database import Database
+from services.registry.store.evaluations import Evaluations
+from services.registry.store.models import ArtifactRow, Base, EvaluationRow, PredictionRow, ReportRow, SubmissionRow
+from services.registry.store.submissions import Submissions
+from tests.support.registry import DATABASES, fresh_database, manifest_message, report_message, small_spec
+
+SPEC = small_spec("small")
+PARENT = BenchmarkName(SPEC.name)
+MANIFEST = convert.manifest(manifest_message(b"artifact"))
+REPORT = convert.report(report_message(SPEC))
+LEASE_SECONDS = 60.0
+MAX_ATTEMPTS = 3
+
+
+class Store:
+    """All stores of a registry over one database, and its clock."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.time = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+        self.benchmarks = Benchmarks(database, self.now)
+        self.submissions = Submissions(database, self.now)
+        self.evaluations = Evaluations(database, self.now, LEASE_SECONDS, MAX_ATTEMPTS)
+
+    def now(self) -> datetime:
+        return self.time
+
+    def wait(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+    def queued(self) -> Submission:
+        """A new submission that waits for a worker."""
+        created = self.submissions.create(PARENT, MANIFEST, "")
+        return self.submissions.queue(SubmissionName(SPEC.name, created.id), 8, lambda: None)
+
+    def lease(self, worker: str = "worker") -> tuple[Lease, EvaluationName]:
+        found = self.evaluations.lease(worker, [PARENT])
+        assert found
+        return found, EvaluationName(SPEC.name, found.submission.id, found.evaluation.id)
+
+    def submission(self, lease: Lease) -> Submission:
+        return self.submissions.get(SubmissionName(SPEC.name, lease.submission.id))
+
+    def count(self, table: type[Base]) -> int:
+        with self.database.reading() as session:
+            return session.scalar(select(func.count()).select_from(table)) or 0
+
+
+@pytest.fixture(params=DATABASES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    database = Database(fresh_database(request.param, tmp_path))
+    migrations.upgrade(database.engine)
+    found = Store(database)
+    found.benchmarks.create(SPEC)
+    yield found
+    database.close()
+
+
+def batch(*images: str, value: bytes = b"\0\0\0\x3f") -> PredictionBatch:
+    return PredictionBatch(images, tuple(value * len(SPEC.findings) for _ in images))
+
+
+# --- schema -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_migrations_give_exactly_the_models_and_can_be_repeated(kind: str, tmp_path: Path) -> None:
+    database = Database(fresh_database(kind, tmp_path))
+    assert not migrations.at_head(database.engine)
+    migrations.upgrade(database.engine)
+    migrations.upgrade(database.engine)
+    assert migrations.at_head(database.engine)
+    with database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    database.close()
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_seeding_twice_gives_one_board(kind: str, tmp_path: Path) -> None:
+    database = Database(fresh_database(kind, tmp_path))
+    migrate(database)
+    migrate(database)
+    assert database.submissions_by_state()["published"] == 4
+    database.close()
+
+
+def test_sqlite_is_in_wal_mode_and_checks_foreign_keys(tmp_path: Path) -> None:
+    database = Database(fresh_database("sqlite", tmp_path))
+    with database.reading() as session:
+        assert session.scalar(text("PRAGMA journal_mode")) == "wal"
+        assert session.scalar(text("PRAGMA foreign_keys")) == 1
+        assert session.scalar(text("PRAGMA synchronous")) == 2  # FULL: a commit survives a power cut
+    database.close()
+
+
+def test_database_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    database = Database(f"postgresql+psycopg://nobody@/none?host={tmp_path}")
+    with pytest.raises(ServiceUnavailable):
+        database.ping()
+
+
+# --- benchmarks and submissions ---------------------------------------------------------------------------------------
+
+
+def test_same_benchmark_twice_is_one_and_another_of_its_name_is_refused(store: Store) -> None:
+    first = store.benchmarks.create(SPEC)
+    assert store.benchmarks.create(SPEC) == first == store.benchmarks.get(PARENT)
+    with pytest.raises(BenchmarkExists):
+        store.benchmarks.create(small_spec(SPEC.name, images=5))
+
+
+def test_submission_reads_back_as_it_was_created(store: Store) -> None:
+    created = store.submissions.create(PARENT, MANIFEST, "")
+    name = SubmissionName(SPEC.name, created.id)
+    assert store.submissions.get(name) == created
+    assert created.manifest == MANIFEST
+    assert created.create_time == store.time
+    assert (created.state, created.tier) == (records.SubmissionState.AWAITING_ARTIFACT, None)
+    queued = store.submissions.queue(name, 8, lambda: None)
+    assert store.submissions.get(name) == queued
+    assert queued.evaluation
+
+
+def test_unknown_names_are_not_found(store: Store) -> None:
+    other = BenchmarkName("other")
+    with pytest.raises(BenchmarkNotFound):
+        store.submissions.create(other, MANIFEST, "")
+    created = store.submissions.create(PARENT, MANIFEST, "")
+    with pytest.raises(SubmissionNotFound):
+        store.submissions.get(SubmissionName("other", created.id))
+    with pytest.raises(EvaluationNotFound):
+        store.evaluations.get(EvaluationName(SPEC.name, created.id, "0" * 32))
+
+
+def test_same_request_id_and_manifest_give_the_same_submission(store: Store) -> None:
+    first = store.submissions.create(PARENT, MANIFEST, "a" * 32)
+    assert store.submissions.create(PARENT, MANIFEST, "a" * 32) == first
+    assert store.submissions.create(PARENT, MANIFEST, "b" * 32).id != first.id
+    other = convert.manifest(manifest_message(b"artifact", model="Other"))
+    with pytest.raises(RequestIdReused):
+        store.submissions.create(PARENT, other, "a" * 32)
+    assert store.count(SubmissionRow) == 2
+
+
+def test_same_request_id_from_many_threads_gives_one_submission(store: Store) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(store.submissions.create, PARENT, MANIFEST, "a" * 32) for _ in range(16)]
+        found = {job.result().id for job in jobs}
+    assert len(found) == store.count(SubmissionRow) == 1
+
+
+def test_failed_keep_of_the_bytes_leaves_nothing_in_the_database(store: Store) -> None:
+    created = store.submissions.create(PARENT, MANIFEST, "")
+
+    def full() -> None:
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        store.submissions.queue(SubmissionName(SPEC.name, created.id), 8, full)
+    assert store.submissions.get(SubmissionName(SPEC.name, created.id)) == created
+    assert store.count(ArtifactRow) == store.count(EvaluationRow) == 0
+
+
+def test_of_two_uploads_at_once_one_queues_and_the_other_is_told(store: Store) -> None:
+    created = store.submissions.create(PARENT, MANIFEST, "")
+
+    def upload() -> str:
+        try:
+            store.submissions.queue(SubmissionName(SPEC.name, created.id), 8, lambda: None)
+        except SubmissionState:
+            return "told"
+        return "queued"
+
+    with ThreadPoolExecutor(4) as pool:
+        found = Counter(job.result() for job in [pool.submit(upload) for _ in range(4)])
+    assert found == {"queued": 1, "told": 3}
+    assert store.count(EvaluationRow) == store.count(ArtifactRow) == 1
+
+
+def test_same_artifact_in_two_submissions_is_one_artifact(store: Store) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        assert len({job.result().id for job in [pool.submit(store.queued) for _ in range(8)]}) == 8
+    assert store.count(ArtifactRow) == 1
+
+
+def test_pages_together_are_the_list_oldest_first(store: Store) -> None:
+    created = [store.submissions.create(PARENT, MANIFEST, "").id for _ in range(5)]
+    found, token = [], ""
+    while True:
+        page = store.submissions.page(PARENT, Cursor.parse("submissions", str(PARENT), 2, token))
+        found += [item.id for item in page.items]
+        token = page.next_token
+        if not token:
+            break
+    assert found == created
+    with pytest.raises(InvalidPageToken):
+        store.submissions.page(PARENT, Cursor("submissions", str(PARENT), 2, after="0" * 32))
+
+
+# --- leases -----------------------------------------------------------------------------------------------------------
+
+
+def test_oldest_evaluation_is_leased_first_and_each_only_once(store: Store) -> None:
+    queued = [store.queued().id for _ in range(3)]
+    assert [store.lease()[0].submission.id for _ in queued] == queued
+    assert store.evaluations.lease("worker", [PARENT]) is None
+
+
+def test_worker_gets_only_benchmarks_that_it_has(store: Store) -> None:
+    store.queued()
+    assert store.evaluations.lease("worker", [BenchmarkName("other")]) is None
+    assert store.evaluations.lease("worker", [BenchmarkName("other"), PARENT]) is not None
+
+
+def test_lease_carries_what_the_worker_needs(store: Store) -> None:
+    queued = store.queued()
+    lease, name = store.lease("w1")
+    assert (lease.seconds, lease.benchmark.spec, lease.submission.manifest) == (LEASE_SECONDS, SPEC, MANIFEST)
+    assert (lease.evaluation.state, lease.evaluation.attempt, lease.evaluation.worker) == ("running", 1, "w1")
+    assert lease.evaluation == store.evaluations.get(name)
+    assert lease.submission == store.submission(lease)
+    assert (lease.submission.id, lease.submission.state) == (queued.id, "running")
+
+
+@pytest.mark.parametrize("workers", [8])
+def test_racing_workers_never_get_the_same_evaluation(store: Store, workers: int) -> None:
+    queued = {store.queued().id for _ in range(20)}
+    barrier = threading.Barrier(workers)
+
+    def work(worker: int) -> list[str]:
+        barrier.wait()
+        found = []
+        while lease := store.evaluations.lease(f"worker-{worker}", [PARENT]):
+            found.append(lease.submission.id)
+        return found
+
+    with ThreadPoolExecutor(workers) as pool:
+        leased = [item for job in [pool.submit(work, number) for number in range(workers)] for item in job.result()]
+    # A worker may find nothing while another one holds the lock of the last ones; nothing is given out twice.
+    leased += [lease.submission.id for lease in iter(lambda: store.evaluations.lease("late", [PARENT]), None)]
+    assert len(leased) == len(queued)
+    assert set(leased) == queued
+
+
+def test_lease_that_ran_out_goes_to_the_next_worker_with_all_predictions(store: Store) -> None:
+    store.queued()
+    old, name = store.lease("old")
+    store.evaluations.append(name, old.token, batch("a.png", "b.png"))
+    store.wait(LEASE_SECONDS - 0.001)
+    assert store.evaluations.lease("new", [PARENT]) is None
+    store.wait(0.001)
+    new, _ = store.lease("new")
+    assert (new.evaluation.attempt, new.evaluation.worker, new.evaluation.images_done) == (2, "new", 2)
+    assert new.token != old.token
+    recorded = list(store.evaluations.predictions(name, new.token, 100))
+    assert recorded == [batch("a.png", "b.png")]
+
+
+def calls_with_a_lease(store: Store, name: EvaluationName, token: str) -> list[Callable[[], object]]:
+    return [
+        lambda: store.evaluations.renew(name, token),
+        lambda: store.evaluations.append(name, token, batch("late.png")),
+        lambda: list(store.evaluations.predictions(name, token, 10)),
+        lambda: store.evaluations.complete(name, token, REPORT, {}),
+        lambda: store.evaluations.fail(name, token, Failure("BROKEN", "", Fault.SUBMISSION)),
+    ]
+
+
+def test_lost_lease_changes_nothing(store: Store) -> None:
+    store.queued()
+    old, name = store.lease("old")
+    store.wait(LEASE_SECONDS)
+    for call in calls_with_a_lease(store, name, old.token):
+        with pytest.raises(LeaseLost, match="has run out"):
+            call()
+    store.lease("new")
+    before = store.evaluations.get(name)
+    for token in (old.token, "", "é"):
+        for call in calls_with_a_lease(store, name, token):
+            with pytest.raises(LeaseLost, match="another token"):
+                call()
+    assert store.evaluations.get(name) == before
+    assert store.count(PredictionRow) == store.count(ReportRow) == 0
+
+
+def test_renewed_lease_lasts_its_full_length_from_then(store: Store) -> None:
+    store.queued()
+    lease, name = store.lease()
+    store.wait(50)
+    assert store.evaluations.renew(name, lease.token) == store.time + timedelta(seconds=LEASE_SECONDS)
+    store.wait(50)
+    assert store.evaluations.lease("other", [PARENT]) is None
+    store.evaluations.renew(name, lease.token)
+
+
+def test_evaluation_whose_every_lease_ran_out_fails_and_names_the_last_worker(store: Store) -> None:
+    store.queued()
+    second = store.queued()
+    for attempt in range(MAX_ATTEMPTS):
+        lease, name = store.lease(f"worker-{attempt}")
+        store.evaluations.append(name, lease.token, batch("a.png"))
+        store.wait(LEASE_SECONDS)
+    other, _ = store.lease("next")
+    assert other.submission.id == second.id
+    failed = store.evaluations.get(name)
+    assert (failed.state, failed.attempt) == (EvaluationState.FAILED, MAX_ATTEMPTS)
+    assert failed.failure
+    assert (failed.failure.reason, failed.failure.fault) == ("ATTEMPTS_EXHAUSTED", Fault.SYSTEM)
+    assert "'worker-2'" in failed.failure.message
+    assert (store.submission(lease).state, store.submission(lease).failure) == ("failed", failed.failure)
+    assert store.count(PredictionRow) == 1  # kept as evidence
+
+
+# --- predictions ------------------------------------------------------------------------------------------------------
+
+
+def test_repeated_rows_are_left_as_they_are(store: Store) -> None:
+    store.queued()
+    lease, name = store.lease()
+    first = batch("a.png", "b.png")
+    assert store.evaluations.append(name, lease.token, first) == 2
+    assert store.evaluations.append(name, lease.token, first) == 2
+    assert store.evaluations.append(name, lease.token, batch("b.png", "c.png", value=b"\0\0\x80\x3f")) == 3
+    recorded = list(store.evaluations.predictions(name, lease.token, 2))
+    assert recorded == [first, batch("c.png", value=b"\0\0\x80\x3f")]
+    assert store.submission(lease).images_done == 3
+
+
+def test_rows_of_another_width_are_refused(store: Store) -> None:
+    store.queued()
+    lease, name = store.lease()
+    with pytest.raises(MalformedBatch, match="14 probabilities"):
+        store.evaluations.append(name, lease.token, PredictionBatch(("a.png",), (b"\0" * 4 * 13,)))
+    assert store.count(PredictionRow) == 0
+
+
+def test_more_images_than_the_benchmark_has_are_refused_and_leave_nothing(store: Store) -> None:
+    store.queued()
+    lease, name = store.lease()
+    assert store.evaluations.append(name, lease.token, batch("a", "b", "c")) == 3
+    with pytest.raises(MalformedBatch, match="4 images"):
+        store.evaluations.append(name, lease.token, batch("d", "e"))
+    assert store.count(PredictionRow) == store.evaluations.get(name).images_done == 3
+
+
+def test_whole_batch_of_4096_is_recorded_in_order(store: Store) -> None:
+    large = small_spec("large", images=5000)
+    store.benchmarks.create(large)
+    created = store.submissions.create(BenchmarkName("large"), MANIFEST, "")
+    store.submissions.queue(SubmissionName("large", created.id), 8, lambda: None)
+    lease = store.evaluations.lease("worker", [BenchmarkName("large")])
+    assert lease
+    name = EvaluationName("large", created.id, lease.evaluation.id)
+    images = [f"{number:08}_000.png" for number in range(5000)]
+    assert store.evaluations.append(name, lease.token, batch(*images[:4096])) == 4096
+    assert store.evaluations.append(name, lease.token, batch(*images[4000:])) == 5000
+    found = [image for part in store.evaluations.predictions(name, lease.token, 999) for image in part.images]
+    assert found == images
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+def test_completion_publishes_the_report_at_once(store: Store) -> None:
+    store.queued()
+    lease, name = store.lease()
+    done = store.evaluations.complete(name, lease.token, REPORT, {"device": "cpu"})
+    assert (done.state, done.report, done.provenance) == (EvaluationState.SUCCEEDED, REPORT, {"device": "cpu"})
+    assert store.evaluations.get(name) == done
+    submission = store.submission(lease)
+    assert (submission.state, submission.tier) == (records.SubmissionState.PUBLISHED, Tier.EXECUTED)
+    _, published = store.submissions.published(PARENT)
+    assert [(item.submission, item.evaluation) for item in published] == [(submission, done)]
+    assert store.evaluations.lease("worker", [PARENT]) is None
+
+
+def test_repeated_completion_is_harmless_and_a_different_report_is_refused(store: Store) -> None:
+    store.queued()
+    lease, name = store.lease()
+    done = store.evaluations.complete(name, lease.token, REPORT, {"device": "cpu"})
+    store.wait(10 * LEASE_SECONDS)
+    assert store.evaluations.complete(name, lease.token, REPORT, {"device": "cpu"}) == done
+    with pytest.raises(ReportMismatch):
+        store.evaluations.complete(name, lease.token, convert.report(report_message(SPEC, 0.9)), {})
+    with pytest.raises(LeaseLost):
+        store.evaluations.complete(name, "0" * 32, REPORT, {})
+    assert store.evaluations.get(name) == done
+
+
+def test_refused_report_leaves_the_evaluation_running(store: Store) -> None:
+    store.queued()
+    lease, name = store.lease()
+    with pytest.raises(ReportMismatch):
+        store.evaluations.complete(name, lease.token, convert.report(report_message(SPEC, image_count=3)), {})
+    assert store.evaluations.get(name) == lease.evaluation
+    store.evaluations.complete(name, lease.token, REPORT, {})
+
+
+def test_fault_of_the_submission_is_final(store: Store) -> None:
+    store.queued()
+    lease, name = store.lease()
+    failure = Failure("MODEL_OUTPUT_MISMATCH", "13 columns; expected 14", Fault.SUBMISSION)
+    failed = store.evaluations.fail(name, lease.token, failure)
+    assert (failed.state, failed.failure) == (EvaluationState.FAILED, failure)
+    assert (store.submission(lease).state, store.submission(lease).failure) == ("failed", failure)
+    assert store.evaluations.lease("worker", [PARENT]) is None
+
+
+def test_fault_of_the_platform_is_tried_again_until_the_attempts_are_used_up(store: Store) -> None:
+    store.queued()
+    failure = Failure("SERVICE_UNAVAILABLE", "inference is gone", Fault.SYSTEM)
+    states = []
+    for _ in range(MAX_ATTEMPTS):
+        lease, name = store.lease()
+        states.append((store.evaluations.fail(name, lease.token, failure).state, store.submission(lease).state))
+    assert states == [("queued", "queued"), ("queued", "queued"), ("failed", "failed")]
+    assert store.evaluations.get(name).failure == failure
+    assert store.evaluations.lease("worker", [PARENT]) is None
+
+
+def test_states_are_counted_including_those_without_any(store: Store) -> None:
+    store.queued()
+    store.lease()
+    store.submissions.create(PARENT, MANIFEST, "")
+    assert store.database.submissions_by_state() == {
+        "awaiting_artifact": 1, "queued": 0, "running": 1, "published": 0, "failed": 0,
+    }  # fmt: skip
+    assert store.database.evaluations_by_state() == {"queued": 0, "running": 1, "succeeded": 0, "failed": 0}
+
+
+def test_completion_and_takeover_at_once_have_one_winner(store: Store) -> None:
+    """While the old worker completes, the lease runs out and a new worker asks: never both succeed."""
+    for _ in range(5):
+        store.queued()
+        lease, name = store.lease("old")
+        store.wait(LEASE_SECONDS)
+        old_clock = Evaluations(store.database, lambda: store.time - timedelta(seconds=1), LEASE_SECONDS, MAX_ATTEMPTS)
+        with ThreadPoolExecutor(2) as pool:
+            completing = pool.submit(_outcome, old_clock, name, lease.token)
+            taken = pool.submit(store.evaluations.lease, "new", [PARENT]).result()
+        assert completing.result() == (taken is None)
+        if taken:
+            store.evaluations.complete(name, taken.token, REPORT, {})
+
+
+def _outcome(evaluations: Evaluations, name: EvaluationName, token: str) -> bool:
+    try:
+        evaluations.complete(name, token, REPORT, {})
+    except CxrevalError:
+        return False
+    return True

@@ -1,0 +1,114 @@
+"""What an ONNX file must be, and how it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxreval.errors import (
+    CxrevalError,
+    ModelExternalData,
+    ModelInputMismatch,
+    ModelNotOnnx,
+    ModelOutputMismatch,
+    ModelUnsupported,
+)
+from services.inference.backends.onnx import OnnxModel, Signature, inspect
+from tests.support import onnx_models
+
+XRV = (1, 224, 224)
+IMAGES = np.random.default_rng(7).uniform(-1024, 1024, (5, *XRV)).astype(np.float32)
+
+
+def load(directory: Path, digest: str, *, shape: tuple[int, int, int] | None = XRV, max_batch: int = 8) -> OnnxModel:
+    file = directory / f"{digest}.onnx"
+    return OnnxModel(file, inspect(file, shape), threads=1, max_batch=max_batch)
+
+
+def test_signature_names_the_one_input_and_output(tmp_path: Path) -> None:
+    file = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
+
+    assert inspect(file, XRV) == Signature("image_tensor", XRV, None, "probabilities")
+
+
+def test_answers_equal_an_independent_computation(tmp_path: Path) -> None:
+    model = load(tmp_path, onnx_models.classifier(tmp_path))
+
+    rows = model.run([IMAGES])
+
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows, onnx_models.expected(IMAGES), atol=onnx_models.TOLERANCE)
+
+
+def test_pieces_run_as_one_batch_in_their_order(tmp_path: Path) -> None:
+    model = load(tmp_path, onnx_models.classifier(tmp_path))
+
+    rows = model.run([IMAGES[3:], IMAGES[:3]])
+
+    np.testing.assert_allclose(rows, onnx_models.expected(np.roll(IMAGES, 2, axis=0)), atol=onnx_models.TOLERANCE)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_fixed_batch_size_is_the_largest_batch_and_smaller_ones_are_padded(tmp_path: Path, batch: int) -> None:
+    model = load(tmp_path, onnx_models.classifier(tmp_path, batch=batch))
+
+    assert model.max_batch == batch
+    np.testing.assert_allclose(model.run([IMAGES[:1]]), onnx_models.expected(IMAGES[:1]), atol=onnx_models.TOLERANCE)
+
+
+def test_model_that_mixes_the_images_of_a_batch_runs_them_one_by_one(tmp_path: Path) -> None:
+    assert load(tmp_path, onnx_models.batch_dependent(tmp_path)).max_batch == 1
+
+
+def test_nan_outputs_do_not_fail_the_load_and_are_reported_as_they_are(tmp_path: Path) -> None:
+    model = load(tmp_path, onnx_models.nan_output(tmp_path))
+
+    assert model.max_batch == 8
+    assert np.isnan(model.run([IMAGES])).all()
+
+
+def test_shape_comes_from_the_file_without_a_profile(tmp_path: Path) -> None:
+    digest = onnx_models.classifier(tmp_path, channels=3, size=112, columns=2)
+
+    model = load(tmp_path, digest, shape=None)
+
+    assert (model.signature.image_shape, model.columns) == ((3, 112, 112), 2)
+
+
+REFUSALS: list[tuple[Callable[[Path], str], type[CxrevalError], str]] = [
+    (onnx_models.not_onnx, ModelNotOnnx, "not a valid ONNX model"),
+    (onnx_models.empty, ModelNotOnnx, "holds no graph"),
+    (onnx_models.invalid_graph, ModelNotOnnx, "nowhere"),
+    (onnx_models.external_data, ModelExternalData, "'secrets'"),
+    (lambda directory: onnx_models.external_data(directory, in_subgraph=True), ModelExternalData, "'secrets'"),
+    (onnx_models.custom_operator, ModelUnsupported, "com.example.medical"),
+    (onnx_models.fails_at_run, ModelUnsupported, "failed on 1 images"),
+    (onnx_models.two_inputs, ModelInputMismatch, "'age' float"),
+    (onnx_models.double_input, ModelInputMismatch, "double"),
+    (lambda directory: onnx_models.classifier(directory, size=112), ModelInputMismatch, "(N, 1, 112, 112)"),
+    (lambda directory: onnx_models.classifier(directory, channels=3), ModelInputMismatch, "(N, 3, 224, 224)"),
+    (onnx_models.two_outputs, ModelOutputMismatch, "'flat' float"),
+    (onnx_models.image_output, ModelOutputMismatch, "(N, 1, 224, 224)"),
+]
+
+
+@pytest.mark.parametrize(("build", "error", "names"), REFUSALS)
+def test_unfit_file_is_refused_with_what_was_found(
+    tmp_path: Path, build: Callable[[Path], str], error: type[CxrevalError], names: str
+) -> None:
+    with pytest.raises(error) as refusal:
+        load(tmp_path, build(tmp_path))
+
+    assert names in refusal.value.message
+    assert refusal.value.metadata["expected"]
+    assert refusal.value.metadata["field"].startswith("model")
+
+
+def test_truncated_file_is_not_onnx(tmp_path: Path) -> None:
+    whole = (tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx").read_bytes()
+
+    with pytest.raises(ModelNotOnnx):
+        load(tmp_path, onnx_models.store(tmp_path, whole[:-100]))

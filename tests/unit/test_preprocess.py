@@ -1,0 +1,178 @@
+"""Profiles: their names, digests and shapes, and agreement with the original libraries on real radiographs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cxreval.datasets.profiles import PROFILE_NAMES
+from cxreval.errors import InvalidTensor
+from cxreval.imaging.decode import decode
+from cxreval.imaging.preprocess import PROFILES
+from tests.conftest import require_module
+from tests.unit.test_resampling import scipy_resize
+
+XRV = PROFILES["xrv-224"]
+IMAGENET = PROFILES["imagenet-224"]
+Pipeline = Callable[[np.ndarray], np.ndarray]
+
+SHAPES = [(1, 1), (3, 500), (223, 224), (224, 224), (226, 228), (100, 150), (449, 701), (301, 1000), (301, 200, 3)]
+
+
+@pytest.fixture(scope="module")
+def torchxrayvision_pipeline() -> Pipeline:
+    require_module("torch")
+    require_module("cxreval.export.torch_libraries")
+    xrv = require_module("torchxrayvision")
+    crop, resize = xrv.datasets.XRayCenterCrop(), xrv.datasets.XRayResizer(224)
+
+    def run(image: np.ndarray) -> np.ndarray:
+        scaled = xrv.datasets.normalize(image, np.iinfo(image.dtype).max)
+        return np.asarray(resize(crop((scaled if scaled.ndim == 2 else scaled[:, :, 0])[np.newaxis])))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def torchvision_pipeline() -> Pipeline:
+    require_module("torch")
+    require_module("cxreval.export.torch_libraries")
+    transforms = require_module("torchvision.transforms")
+    pillow = require_module("PIL.Image")
+    normalize = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    steps = [transforms.Resize(224), transforms.CenterCrop(224), transforms.ToTensor(), normalize]
+    pipeline = transforms.Compose(steps)
+    return lambda image: np.asarray(pipeline(pillow.fromarray(image).convert("RGB")))
+
+
+def test_profiles_are_exactly_the_names_the_registry_accepts() -> None:
+    assert tuple(sorted(PROFILES)) == PROFILE_NAMES
+    assert all(name == profile.name for name, profile in PROFILES.items())
+
+
+def test_digest_changes_with_each_part_of_the_definition_and_only_with_it() -> None:
+    changes = [{"name": "x"}, {"shape": (1, 512, 512)}, {"revision": 99}, {"steps": ("none",)}]
+    digests = {dataclasses.replace(XRV, **change).digest for change in changes} | {XRV.digest, IMAGENET.digest}
+    assert len(digests) == 6
+    assert dataclasses.replace(XRV, description="other words").digest == XRV.digest
+
+
+def test_digests_are_those_published_with_revision_1() -> None:
+    """A changed digest changes every evaluation's provenance: raise the revision and say so in the changelog."""
+    assert XRV.digest == "73e7f26805a9011e327e0c4b2d7ae9d9e935943ae05578d6bcdb5f4d5697a352"
+    assert IMAGENET.digest == "6cd42fb05223c3948bcfedb455a5eedf606c442eef2ed5900d17e07a22a1a55d"
+
+
+@given(
+    height=st.integers(1, 300),
+    width=st.integers(1, 300),
+    channels=st.sampled_from([None, 1, 2, 3, 4]),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+    name=st.sampled_from(PROFILE_NAMES),
+)
+def test_every_image_gives_a_finite_float32_tensor_of_the_profiles_shape(
+    height: int, width: int, channels: int | None, dtype: type[np.uint8 | np.uint16], name: str
+) -> None:
+    shape = (height, width) if channels is None else (height, width, channels)
+    image = np.random.default_rng(height).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+    tensor = PROFILES[name].apply(image)
+    assert tensor.shape == PROFILES[name].shape
+    assert tensor.dtype == np.float32
+    assert tensor.flags.c_contiguous
+    assert np.isfinite(tensor).all()
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((4, 4)), np.zeros((4, 4), np.int32), np.zeros((0, 4), np.uint8), np.zeros((4, 4, 5), np.uint8)],
+)
+def test_what_decode_never_gives_is_refused(image: np.ndarray) -> None:
+    with pytest.raises(InvalidTensor, match="expected uint8 or uint16"):
+        XRV.apply(image)
+
+
+@given(side=st.integers(2, 400), dtype=st.sampled_from([np.uint8, np.uint16]), seed=st.integers(0, 2**32 - 1))
+def test_xrv_equals_scipys_blur_and_zoom_where_nothing_is_clipped(
+    side: int, dtype: type[np.uint8 | np.uint16], seed: int
+) -> None:
+    image = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, (side, side), dtype=dtype, endpoint=True)
+    image[0, 0], image[-1, -1] = 0, np.iinfo(dtype).max
+    scaled = (2.0 * image / np.iinfo(dtype).max - 1) * 1024
+    expected = np.clip(scipy_resize(scaled, 224), scaled.min(), scaled.max())
+    np.testing.assert_allclose(XRV.apply(image)[0], expected, atol=XRV.tolerance)
+
+
+def test_xrv_of_a_flat_bright_image_is_flat_despite_zero_padding() -> None:
+    np.testing.assert_array_equal(XRV.apply(np.full((1024, 1024), 255, np.uint8)), np.full((1, 224, 224), 1024))
+
+
+def test_xrv_crops_the_center_of_the_long_side() -> None:
+    image = np.zeros((300, 500), np.uint8)
+    image[:, 100:400] = np.random.default_rng(0).integers(0, 256, (300, 300))
+    np.testing.assert_array_equal(XRV.apply(image), XRV.apply(image[:, 100:400]))
+
+
+@pytest.mark.parametrize("name", PROFILE_NAMES)
+def test_alpha_and_repeated_channels_change_nothing(name: str) -> None:
+    gray = np.random.default_rng(0).integers(0, 256, (300, 260), dtype=np.uint8)
+    alpha = np.random.default_rng(1).integers(0, 256, (300, 260), dtype=np.uint8)
+    expected = PROFILES[name].apply(gray)
+    for channels in ([gray, alpha], [gray, gray, gray], [gray, gray, gray, alpha]):
+        np.testing.assert_array_equal(PROFILES[name].apply(np.dstack(channels)), expected)
+
+
+def test_imagenet_16_bits_equal_the_8_bits_they_repeat() -> None:
+    gray = np.random.default_rng(0).integers(0, 256, (300, 260), dtype=np.uint8)
+    np.testing.assert_array_equal(IMAGENET.apply(gray.astype(np.uint16) * 257), IMAGENET.apply(gray))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (200, 255), (0, 90), (127, 129)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_odd_shapes_agree_with_the_original_libraries(
+    shape: tuple[int, ...],
+    low: int,
+    high: int,
+    torchxrayvision_pipeline: Pipeline,
+    torchvision_pipeline: Pipeline,
+) -> None:
+    image = np.random.default_rng(0).integers(low, high + 1, shape, dtype=np.uint8)
+    np.testing.assert_allclose(XRV.apply(image), torchxrayvision_pipeline(image), rtol=0, atol=XRV.tolerance)
+    np.testing.assert_allclose(IMAGENET.apply(image), torchvision_pipeline(image), rtol=0, atol=IMAGENET.tolerance)
+
+
+def test_tall_images_agree_with_every_pillow_within_one_8_bit_level(torchvision_pipeline: Pipeline) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1000, 301), dtype=np.uint8)
+    one_level = 1 / 255 / 0.224
+    np.testing.assert_allclose(IMAGENET.apply(image), torchvision_pipeline(image), rtol=0, atol=one_level + 1e-6)
+
+
+def test_xrv_16_bits_agree_with_torchxrayvision(torchxrayvision_pipeline: Pipeline) -> None:
+    image = np.random.default_rng(0).integers(0, 65536, (500, 401), dtype=np.uint16)
+    np.testing.assert_allclose(XRV.apply(image), torchxrayvision_pipeline(image), rtol=0, atol=XRV.tolerance)
+
+
+def test_xrv_agrees_with_torchxrayvision_on_every_real_radiograph(
+    shared: Path, torchxrayvision_pipeline: Pipeline
+) -> None:
+    imread = require_module("skimage.io").imread
+    for file in sorted((shared / "nih-chestxray14/images").glob("*.png")):
+        tensor, original = XRV.apply(decode(file.read_bytes())), torchxrayvision_pipeline(imread(file))
+        np.testing.assert_allclose(tensor, original, rtol=0, atol=XRV.tolerance, err_msg=file.name)
+
+
+def test_imagenet_agrees_with_torchvision_on_every_real_radiograph(
+    shared: Path, torchvision_pipeline: Pipeline
+) -> None:
+    pillow = require_module("PIL.Image")
+    for file in sorted((shared / "nih-chestxray14/images").glob("*.png")):
+        tensor, original = (
+            IMAGENET.apply(decode(file.read_bytes())),
+            torchvision_pipeline(np.asarray(pillow.open(file))),
+        )
+        np.testing.assert_allclose(tensor, original, rtol=0, atol=IMAGENET.tolerance, err_msg=file.name)
