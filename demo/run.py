@@ -30,7 +30,7 @@ HOME = REPOSITORY / ".demo"
 DATA, STATE, PROCESSES = HOME / "phantom-cxr", HOME / "state", HOME / "processes.json"
 CHECKPOINTS = REPOSITORY / "demo" / "checkpoints"
 BENCHMARK = "phantom-cxr"
-PATIENTS, SEED = 420, 2017
+PATIENTS, SEED = 1600, 2017
 PORTS = {"registry": 50051, "inference": 50052, "scoring": 50053}
 START_SECONDS = 30.0
 ENDED = (SubmissionStatus.PUBLISHED, SubmissionStatus.FAILED)
@@ -93,7 +93,7 @@ def make_data() -> None:
             DATA,
             patients=PATIENTS,
             seed=SEED,
-            only_test_images=True,
+            only="test",
             progress=lambda done, total: bars.update(task, completed=done, total=total),
         )
 

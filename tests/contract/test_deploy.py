@@ -515,13 +515,14 @@ def test_operators_overlay_renames_every_image(manifests):
         assert all(image.startswith("registry.example.org/cxreval/") for image in renamed), renamed
 
 
-def test_images_run_as_a_number_and_stop_by_sigterm():
+def test_images_run_as_a_number_stop_by_sigterm_and_send_nothing_home():
     for target in ("registry", "inference", "inference-gpu", "scoring", "worker"):
         last = dict(instructions(target))
         assert last["USER"] == "10001:10001"
         assert last["STOPSIGNAL"] == "SIGTERM"
         assert last["VOLUME"] == "/data"
-        assert "PYTHONDONTWRITEBYTECODE=1" in " ".join(rest for word, rest in instructions(target) if word == "ENV")
+        variables = " ".join(rest for word, rest in instructions(target) if word == "ENV").split()
+        assert {"PYTHONDONTWRITEBYTECODE=1", "ORT_DISABLE_TELEMETRY=1", "HOME=/tmp"} <= set(variables)
 
 
 def test_gpu_image_holds_one_onnxruntime_and_the_interpreter_of_its_library_path():

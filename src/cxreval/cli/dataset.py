@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from cxreval.cli import options, output
 from cxreval.client import RegistryClient
+from cxreval.datasets import phantom
 from cxreval.datasets.benchmark import SPEC_FILE, BenchmarkSpec, list_sha256, load_spec, read_list
 from cxreval.datasets.verify import verify as verify_dataset
 from cxreval.errors import DatasetInvalid
@@ -17,6 +18,26 @@ from cxreval.errors import DatasetInvalid
 app = typer.Typer(no_args_is_help=True, help="Make, describe, check and register data sets.")
 
 Directory = Annotated[Path, typer.Argument(help="data set in NIH's layout", exists=True, file_okay=False)]
+
+
+@app.command("phantom")
+def draw_phantoms(
+    directory: Annotated[Path, typer.Argument(help="directory to write", file_okay=False)],
+    patients: Annotated[int, typer.Option(help="patients; about three images each")] = 1600,
+    seed: Annotated[int, typer.Option(help="the same seed draws the same pixels")] = 2017,
+    only: Annotated[Literal["all", "test", "train_val"], typer.Option(help="the split whose images are drawn")] = "all",
+) -> None:
+    """Draw the synthetic benchmark: phantoms in NIH's layout, not radiographs of patients."""
+    with output.progress_bars() as bars:
+        task = bars.add_task("drawing phantoms", total=None)
+        spec = phantom.generate(
+            directory,
+            patients=patients,
+            seed=seed,
+            only=only,
+            progress=lambda done, total: bars.update(task, completed=done, total=total),
+        )
+    output.console.print(f"{directory}: {spec.title}, digest {spec.digest}", markup=False, soft_wrap=True)
 
 
 @app.command("verify")

@@ -86,9 +86,7 @@ def _rows(text: str, file: Path, wanted: set[str]) -> dict[str, tuple[int, list[
         findings = [finding.strip() for finding in row[_LABELS].split("|")]
         unknown = next((finding for finding in findings if finding not in FINDINGS and finding != NO_FINDING), None)
         if unknown is not None or image in rows or not row[_PATIENT].isdigit():
-            problem = (
-                f"unknown finding {unknown!r}" if unknown is not None else "a repeated image or a malformed patient"
-            )
+            problem = f"unknown finding {unknown!r}" if unknown is not None else "repeated image or malformed patient"
             raise DatasetInvalid(f"{file} line {line}: {problem}", file=file, line=line, image=image)
         rows[image] = (int(row[_PATIENT]), [finding for finding in findings if finding != NO_FINDING])
     return rows

@@ -1,0 +1,177 @@
+"""What a person does with `cxreval`, on real services: submit, watch, read the board, predict, check data."""
+
+import json
+
+import pytest
+from onnx import helper
+
+from cxreval.datasets.benchmark import FINDINGS
+from tests.support import onnx_models
+from tests.support.inference import png
+from tests.support.scoring import describe, small_table
+from tests.support.system import System, command, json_of
+
+NAN = (helper.make_node("Log", ["logits"], ["shifted"]),)  # of negative logits
+IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 9)]
+
+MANIFEST = f"""
+model = "Pooled [bold]"
+organisation = "Tests"
+open_source = true
+source_kind = "checkpoint"
+contact = "tests@example.org"
+preprocessing_profile = "xrv-224"
+output_names = {list(FINDINGS)}
+[reproduction]
+repository = "https://example.org/repository"
+commit = "0123456789abcdef0123456789abcdef01234567"
+seed = 7
+[environment]
+python_version = "3.11.7"
+"""
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("command")
+    data = directory / "data"
+    labels = small_table(
+        data, [(image, "|".join(FINDINGS) if i % 2 else "No Finding") for i, image in enumerate(IMAGES)]
+    )
+    describe(data, "small", IMAGES, labels)
+    (data / "images").mkdir()
+    for number, image in enumerate(IMAGES):
+        (data / "images" / image).write_bytes(png(256, 256, seed=number))
+    (directory / "manifest.toml").write_text(MANIFEST)
+    with System(directory, {"small": data}) as running:
+        yield running
+
+
+def at(system, *services):
+    options = system.addresses()
+    return [option for name in services for option in options[options.index(f"--{name}") :][:2]]
+
+
+def test_from_a_data_set_to_a_row_on_the_board(system, tmp_path):
+    registry = at(system, "registry")
+    data = system.data["small"]
+    assert command("dataset", "verify", str(data), "--benchmark", "small").returncode == 0
+    registered = json_of("dataset", "register", str(data), "--benchmark", "small", *registry)
+    digest = onnx_models.classifier(tmp_path)
+    manifest = str(system.directory / "manifest.toml")
+    submitted = json_of("submit", manifest, str(tmp_path / f"{digest}.onnx"), "--benchmark", "small", *registry)
+    assert (submitted["status"], submitted["manifest"]["artifact_sha256"]) == ("queued", digest)
+
+    worked = command("worker", *system.addresses(), "--data", f"small={data}", "--once", "--json")
+    assert worked.returncode == 0, worked.stderr
+    assert json.loads(worked.stdout)["provenance"]["benchmark_digest"] == registered["digest"]
+
+    watched = command("status", submitted["name"], "--watch", *registry)
+    assert watched.returncode == 0
+    assert "published" in watched.stdout
+    board = json_of("leaderboard", "--benchmark", "small", *registry)
+    (row,) = board["entries"]
+    assert (row["model"], row["tier"], row["rank"]) == ("Pooled [bold]", "executed", 1)
+    assert board["sota_steps"][0]["score"] == row["score"]
+    printed = command("leaderboard", "--benchmark", "small", *registry).stdout
+    assert "Pooled [bold]" in printed  # a name is text, not markup
+    assert f"{100 * row['score']:.2f}" in printed
+
+    predicted = json_of(
+        "predict", submitted["name"], str(data / "images" / IMAGES[0]), *at(system, "registry", "inference")
+    )
+    assert set(predicted["probabilities"]) == set(FINDINGS)
+
+
+def test_a_new_registry_shows_the_published_claims_and_their_one_step(system):
+    board = json_of("leaderboard", *at(system, "registry"))
+    assert [
+        (row["model"], f"{100 * row['score']:.2f}", row["submitted_date"], row["tier"]) for row in board["entries"]
+    ] == [
+        ("TorchXRayVision", "85.80", "2025-12-19"),
+        ("CheXNet", "84.10", "2025-12"),
+        ("DenseNet-121 (Chest X-ray)", "82.60", "2025-12"),
+        ("ResNet-50 (Chest X-ray)", "80.40", "2025-12"),
+    ]
+    assert [step["model"] for step in board["sota_steps"]] == ["TorchXRayVision"]
+    printed = command("leaderboard", *at(system, "registry")).stdout
+    assert "Nothing has been run here yet" in printed
+    assert "never ranked with" in printed
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (onnx_models.not_onnx, "MODEL_NOT_ONNX"),
+        (onnx_models.external_data, "MODEL_EXTERNAL_DATA"),
+        (lambda directory: onnx_models.classifier(directory, channels=3), "MODEL_INPUT_MISMATCH"),
+        (lambda directory: onnx_models.classifier(directory, columns=5), "MODEL_OUTPUT_MISMATCH"),
+        (lambda directory: onnx_models.classifier(directory, extra_nodes=NAN), "INVALID_PROBABILITY"),
+    ],
+)
+def test_a_bad_checkpoint_fails_with_its_reason_and_leaves_no_row(system, tmp_path, make, reason):
+    registry, data = at(system, "registry"), system.data["small"]
+    json_of("dataset", "register", str(data), "--benchmark", "small", *registry)
+    before = json_of("leaderboard", "--benchmark", "small", *registry)["entries"]
+    checkpoint = tmp_path / f"{make(tmp_path)}.onnx"
+    manifest = str(system.directory / "manifest.toml")
+    submitted = json_of("submit", manifest, str(checkpoint), "--benchmark", "small", *registry)
+    assert command("worker", *system.addresses(), "--data", f"small={data}", "--once").returncode == 0
+    ended = command("status", submitted["name"], "--watch", *registry)
+    assert ended.returncode == 2
+    assert reason in ended.stdout
+    failure = json_of("status", submitted["name"], *registry)["failure"]
+    assert (failure["reason"], failure["fault"]) == (reason, "submission")
+    assert json_of("leaderboard", "--benchmark", "small", *registry)["entries"] == before
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (('"0123456789abcdef0123456789abcdef01234567"', '"main"'), "COMMIT_NOT_FROZEN"),
+        (('contact = "tests@example.org"\n', ""), "MISSING_FIELD"),
+        (('"xrv-224"', '"xrv-225"'), "UNKNOWN_PROFILE"),
+        (("'Mass'", "'Masses'"), "UNKNOWN_FINDING"),
+    ],
+)
+def test_a_bad_manifest_is_one_line_with_its_reason(system, tmp_path, change, reason):
+    assert change[0] in MANIFEST
+    (tmp_path / "manifest.toml").write_text(MANIFEST.replace(*change))
+    (tmp_path / "model.onnx").write_bytes(b"model")
+    ended = command("submit", str(tmp_path / "manifest.toml"), str(tmp_path / "model.onnx"), *at(system, "registry"))
+    assert ended.returncode == 1
+    assert f"error: {reason}: manifest." in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_registry_that_is_away_is_named_too():
+    ended = command("leaderboard", "--registry", "127.0.0.1:1")
+    assert ended.returncode == 1
+    assert "SERVICE_UNAVAILABLE" in ended.stderr
+
+
+def test_one_request_id_follows_an_evaluation_through_all_services(system, tmp_path):
+    registry, data = at(system, "registry"), system.data["small"]
+    json_of("dataset", "register", str(data), "--benchmark", "small", *registry)
+    digest = onnx_models.classifier(tmp_path, seed=3)
+    submitted = json_of(
+        "submit",
+        str(system.directory / "manifest.toml"),
+        str(tmp_path / f"{digest}.onnx"),
+        "--benchmark",
+        "small",
+        *registry,
+    )
+    worked = command("worker", *system.addresses(), "--data", f"small={data}", "--once", "--json")
+    evaluation = json.loads(worked.stdout)["name"]
+    assert evaluation.startswith(submitted["name"])
+    identifier = evaluation.rpartition("/")[2]
+    methods = {}
+    for service in ("registry", "inference", "scoring"):
+        lines = map(json.loads, (system.directory / f"{service}.log").read_text().splitlines())
+        methods[service] = {line["message"].split()[0] for line in lines if line.get("request_id") == identifier}
+    assert "inference.GRPCInferenceService/ModelInfer" in methods["inference"]
+    assert "cxreval.api.scoring.v1.ScoringService/ScorePredictions" in methods["scoring"]
+    # Inference fetches the model on behalf of the same request.
+    assert "cxreval.api.registry.v1.SubmissionService/DownloadArtifact" in methods["registry"]
+    assert "cxreval.api.registry.v1.EvaluationService/CompleteEvaluation" in methods["registry"]

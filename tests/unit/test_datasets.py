@@ -1,0 +1,157 @@
+"""Benchmarks are named by what they are made of; a data set that differs is refused with what differs."""
+
+import dataclasses
+
+import pytest
+
+from cxreval.datasets.benchmark import FINDINGS, SPEC_FILE, load_spec, parse_spec
+from cxreval.datasets.truth import load_truth
+from cxreval.datasets.verify import verify
+from cxreval.errors import DatasetInvalid
+from tests.support.inference import png
+from tests.support.scoring import describe, small_table
+
+IMAGES = [f"{patient:08d}_{number:03d}.png" for patient in (1, 2) for number in (0, 1)]
+
+
+@pytest.fixture
+def data(tmp_path):
+    labels = small_table(tmp_path, [(IMAGES[0], "Mass|Hernia"), *((image, "No Finding") for image in IMAGES[1:])])
+    (tmp_path / "images").mkdir()
+    for number, image in enumerate(IMAGES):
+        (tmp_path / "images" / image).write_bytes(png(seed=number))
+    return tmp_path, describe(tmp_path, "small", IMAGES, labels)
+
+
+def problems(spec, directory):
+    return {check.name: check.problems for check in verify(spec, directory) if check.problems}
+
+
+def test_a_complete_data_set_has_no_problem(data):
+    directory, spec = data
+    assert problems(spec, directory) == {}
+    (directory / spec.labels_file).unlink()
+    checks = {check.name: check for check in verify(spec, directory)}
+    assert checks["labels"].problems == ()
+    assert "absent, as it must be for a worker" in checks["labels"].summary
+
+
+def test_verify_names_each_file_that_is_missing_or_cut_short(data):
+    directory, spec = data
+    (directory / "images" / IMAGES[1]).unlink()
+    whole = (directory / "images" / IMAGES[2]).read_bytes()
+    (directory / "images" / IMAGES[2]).write_bytes(whole[:-20])
+    (directory / "images" / IMAGES[3]).write_bytes(b"")
+    assert problems(spec, directory)["images"] == (
+        f"1 of 4 images are missing: {IMAGES[1]}",
+        f"2 images are not complete PNG files: {IMAGES[2]}, {IMAGES[3]}",
+    )
+
+
+def test_verify_names_a_list_and_a_table_that_differ(data):
+    directory, spec = data
+    (directory / spec.list_file).write_text("\n".join([*IMAGES[:3], IMAGES[0]]))
+    (directory / spec.labels_file).write_text("Image Index,Finding Labels,Follow-up #,Patient ID\n")
+    found = problems(spec, directory)
+    assert found["list"][0].endswith(f"expected {spec.list_sha256}")
+    assert "lists 1 images twice" in found["list"][1]
+    assert f"expected {spec.labels_sha256}" in found["labels"][0]
+    assert f"has no row for 4 images: {IMAGES[0]}, {IMAGES[1]}, {IMAGES[2]}, {IMAGES[0]}" in found["labels"][1]
+
+
+def test_verify_finds_patients_in_both_halves(data):
+    directory, spec = data
+    (directory / "train_val_list.txt").write_text("00000002_007.png\n00000009_000.png\n")
+    assert problems(spec, directory)["split"] == ("1 patients are in both halves: 00000002",)
+
+
+def test_real_sample_lacks_exactly_the_images_it_says(shared):
+    directory = shared / "nih-chestxray14"
+    found = problems(load_spec("nih-chestxray14"), directory)
+    # 50 of the sample's 198 images are in the official test split of 25,596.
+    assert list(found) == ["images"]
+    assert found["images"][0].startswith("25546 of 25596 images are missing: 00000003_000.png, ")
+
+
+def test_the_official_list_and_table_have_the_packaged_digests(shared):
+    truth = load_truth(load_spec("nih-chestxray14"), shared / "nih-chestxray14")
+    assert truth.labels.shape == (25596, len(FINDINGS))
+
+
+def test_truth_is_labels_and_patients_in_the_lists_order(data):
+    directory, spec = data
+    truth = load_truth(spec, directory)
+    assert truth.images == tuple(sorted(IMAGES))
+    assert truth.patients.tolist() == [1, 1, 2, 2]
+    assert [FINDINGS[column] for column in truth.labels[0].nonzero()[0]] == ["Mass", "Hernia"]
+    assert not truth.labels[1:].any()
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ("00000001_000.png,Cold,0,1", "line 2: unknown finding 'Cold'"),
+        ("00000001_000.png,Mass,0,one", "line 2: repeated image or malformed patient"),
+        ("00000007_000.png,Mass,0,7", "has no row for image '00000001_000.png'"),
+    ],
+)
+def test_a_malformed_label_table_is_refused_with_its_line(tmp_path, row, named):
+    labels = tmp_path / "labels.csv"
+    labels.write_text(f"Image Index,Finding Labels,Follow-up #,Patient ID\n{row}\n")
+    spec = describe(tmp_path, "small", ["00000001_000.png"], labels)
+    with pytest.raises(DatasetInvalid, match=named):
+        load_truth(spec, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "other"},
+        {"synthetic": True},
+        {"list_sha256": "0" * 64},
+        {"labels_sha256": "0" * 64},
+        {"findings": FINDINGS[:13]},
+        {"findings": FINDINGS[::-1]},
+        {"image_count": 5},
+    ],
+)
+def test_change_one_part_and_it_is_another_benchmark(data, change):
+    assert dataclasses.replace(data[1], **change).digest != data[1].digest
+
+
+def test_the_title_is_not_part_of_the_digest(data):
+    assert dataclasses.replace(data[1], title="Another title").digest == data[1].digest
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ('name = "Small"', "name"),
+        ('list_file = "../list.txt"', "list_file"),
+        ('list_sha256 = "ABC"', "list_sha256"),
+        ("image_count = 0", "image_count"),
+        ('findings = ["Cold"]', "findings"),
+        ('metrics = ["accuracy"]', "metrics"),
+        ('scorer_version = "0"', "scorer_version"),
+        ('synthetic = "no"', "synthetic"),
+    ],
+)
+def test_a_malformed_specification_is_refused_with_its_field(data, line, field):
+    text = data[1].to_toml().splitlines()
+    changed = "\n".join(line if old.startswith(f"{field} =") else old for old in text)
+    with pytest.raises(DatasetInvalid) as caught:
+        parse_spec(changed, SPEC_FILE)
+    assert caught.value.metadata["field"] == field
+
+
+def test_unknown_and_missing_fields_of_a_specification_are_refused(data):
+    text = data[1].to_toml()
+    for wrong in (text + "colour = 1\n", text.replace('title = "small"\n', ""), "= 1"):
+        with pytest.raises(DatasetInvalid, match=SPEC_FILE):
+            parse_spec(wrong, SPEC_FILE)
+    assert parse_spec(text, SPEC_FILE) == data[1]
+
+
+def test_no_directory_and_no_package_is_said_plainly(tmp_path):
+    with pytest.raises(DatasetInvalid, match="no specification named 'nobody' comes with cxreval"):
+        load_spec("nobody", tmp_path)
