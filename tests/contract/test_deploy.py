@@ -392,7 +392,10 @@ def test_each_program_starts_from_its_image_and_takes_every_variable(service, ma
     (container,) = pods(manifests["base"])[name]["spec"]["containers"]
     for variable, value in environment(manifests["base"], container).items():
         field = variable.removeprefix(f"CXREVAL_{name.upper()}_").lower()
-        expected = value.split(",") if isinstance(settings[field], list) else type(settings[field])(value)
+        if value == DATABASE_URL:
+            expected = "(set)"  # --check-config keeps secrets to itself
+        else:
+            expected = value.split(",") if isinstance(settings[field], list) else type(settings[field])(value)
         assert settings[field] == expected, variable
     assert settings["listen"] == f"0.0.0.0:{SERVICES[name]}"
     assert settings["metrics_listen"] == f"0.0.0.0:{METRICS_PORT}"
