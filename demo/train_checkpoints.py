@@ -1,0 +1,175 @@
+"""Trains the demo's three checkpoints on phantoms, without PyTorch, and writes them with their manifests.
+
+    .venv/bin/python demo/train_checkpoints.py
+
+Each checkpoint is a fixed feature graph (pooling, oriented filters, local contrast) with a logistic regression on top. The
+features that the regression learns from come out of the very ONNX graph that is shipped. Training images are the
+phantom data set's train_val split, scores those of its test split. A few minutes on two cores; same seed, same weights
+up to the rounding of the linear algebra library. Needs the `test` extra (scikit-learn) beside the library itself.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+from rich.progress import track
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.phantom import Study, render, studies_of_split
+from cxreval.imaging.preprocess import PROFILES
+
+SEED = 2017
+PATIENTS = 1500
+"""As many as the demo's data set has, so that its test split is the demo's."""
+
+OPSET, IR_VERSION = 17, 10
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+REPOSITORY = "https://github.com/cxreval/cxreval"
+COMMIT = "0" * 40
+DEPENDENCIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "scipy")
+
+Array = npt.NDArray[np.float32]
+
+
+class Graph:
+    """An ONNX graph under construction; methods return names of tensors."""
+
+    def __init__(self, input_shape: tuple[int, ...]) -> None:
+        self.input_shape = input_shape
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+
+    def add(self, operator: str, *inputs: str, **attributes: object) -> str:
+        """The output of one operator."""
+        output = f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        return output
+
+    def weight(self, values: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
+        """A constant."""
+        name = f"weight_{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.asarray(values, dtype), name))
+        return name
+
+    def pool(self, tensor: str, size: int) -> str:
+        """Means of `size` x `size` tiles."""
+        return self.add("AveragePool", tensor, kernel_shape=[size, size], strides=[size, size])
+
+    def smooth(self, tensor: str, size: int) -> str:
+        """Means of the `size` x `size` neighbours of every pixel."""
+        pads = [size // 2] * 4
+        return self.add("AveragePool", tensor, kernel_shape=[size, size], pads=pads, count_include_pad=0)
+
+    def flat(self, tensor: str) -> str:
+        """(N, ...) as (N, features)."""
+        return self.add("Flatten", tensor)
+
+    def finish(self, output: str, columns: int) -> bytes:
+        """The serialized model: `image` in, `output` out, any batch size."""
+        graph = helper.make_graph(
+            [*self.nodes, helper.make_node("Identity", [output], ["findings"])],
+            "classifier",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", *self.input_shape])],
+            [helper.make_tensor_value_info("findings", TensorProto.FLOAT, ["N", columns])],
+            self.weights,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        model.producer_name = "cxreval demo/train_checkpoints.py"
+        onnx.checker.check_model(model, full_check=True)
+        return bytes(model.SerializeToString())
+
+
+def thumbnail(graph: Graph) -> str:
+    """The image in 16 x 16 pixels, its first channel only."""
+    channel = graph.add("Gather", "image", graph.weight([0], np.int64), axis=1)
+    return graph.flat(graph.pool(channel, 14))
+
+
+def oriented(graph: Graph) -> str:
+    """Exposure-corrected thumbnail, and the strength of edges in eight directions on an 8 x 8 grid."""
+    image = standardized(graph, "image")
+    edges = edge_strength(graph, graph.pool(image, 2), wavelengths=(5.0,))
+    return graph.add("Concat", graph.flat(graph.pool(image, 14)), graph.flat(graph.pool(edges, 14)), axis=1)
+
+
+def contrast(graph: Graph) -> str:
+    """Two scales of the image less its surroundings, their edges, and how all of it differs between the sides."""
+    image = standardized(graph, "image")
+    half = graph.pool(image, 2)
+    detail = graph.add("Sub", half, graph.smooth(half, 21))
+    edges = edge_strength(graph, half, wavelengths=(4.0, 8.0))
+    spots = graph.add("Relu", graph.add("Sub", graph.smooth(half, 5), graph.smooth(half, 13)))
+    parts = [graph.pool(image, 8), graph.pool(detail, 4), graph.pool(spots, 4)]
+    grids = [mirrored(graph, part, 28) for part in parts] + [mirrored(graph, graph.pool(edges, 14), 8)]
+    return graph.add("Concat", *grids, axis=1)
+
+
+def standardized(graph: Graph, tensor: str) -> str:
+    """Every channel with mean 0 and standard deviation 1."""
+    return graph.add("InstanceNormalization", tensor, graph.weight([1.0]), graph.weight([0.0]), epsilon=1e-3)
+
+
+def edge_strength(graph: Graph, tensor: str, wavelengths: tuple[float, ...]) -> str:
+    """|response| of Gabor filters in eight directions."""
+    filters = np.array([gabor(length, np.pi * turn / 8) for length in wavelengths for turn in range(8)])
+    response = graph.add("Conv", tensor, graph.weight(filters[:, np.newaxis]), pads=[5, 5, 5, 5])
+    return graph.add("Abs", response)
+
+
+def gabor(wavelength: float, angle: float) -> npt.NDArray[np.float64]:
+    """An odd 11 x 11 Gabor filter: an edge of the given width, perpendicular to `angle`."""
+    y, x = np.mgrid[-5:6, -5:6]
+    along = x * np.cos(angle) + y * np.sin(angle)
+    envelope = np.exp(-(x * x + y * y) / (0.3 * wavelength * wavelength))
+    wave: npt.NDArray[np.float64] = np.sin(2 * np.pi * along / wavelength) * envelope
+    return wave / np.abs(wave).sum()
+
+
+def mirrored(graph: Graph, tensor: str, side: int) -> str:
+    """The grid itself, and for its left half how far each cell differs from the mirrored one."""
+    flip = graph.weight(np.arange(side)[::-1][: side // 2], np.int64)
+    left = graph.weight(np.arange(side // 2), np.int64)
+    difference = graph.add("Sub", graph.add("Gather", tensor, left, axis=3), graph.add("Gather", tensor, flip, axis=3))
+    return graph.add("Concat", graph.flat(tensor), graph.flat(graph.add("Abs", difference)), axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one checkpoint is made."""
+
+    name: str
+    model: str
+    profile: str
+    features: Callable[[Graph], str]
+    components: int
+    """Principal components of the features that the regression sees."""
+    strength: float
+    """Inverse of the regression's regularization."""
+
+
+RECIPES = (
+    Recipe("thumbnail-linear", "Thumbnail + logistic regression", "imagenet-224", thumbnail, 24, 0.01),
+    Recipe("oriented-linear", "Oriented edges + logistic regression", "xrv-224", oriented, 120, 0.01),
+    Recipe("contrast-linear", "Two-scale contrast + logistic regression", "xrv-224", contrast, 400, 0.01),
+)
+
+
+def feature_model(recipe: Recipe) -> bytes:
+    """The recipe's features as a model of their own."""
+    graph = Graph(PROFILES[recipe.profile].shape)
+    return graph.finish(recipe.features(graph), columns=0)
