@@ -30,7 +30,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from cxreval.datasets.benchmark import FINDINGS
-from cxreval.datasets.phantom import Study, render, studies_of_split
+from cxreval.datasets.phantom import TEST_FRACTION, Study, render, split_studies
 from cxreval.imaging.preprocess import PROFILES
 
 SEED = 2017
@@ -79,7 +79,7 @@ class Graph:
         """(N, ...) as (N, features)."""
         return self.add("Flatten", tensor)
 
-    def finish(self, output: str, columns: int) -> bytes:
+    def finish(self, output: str, columns: int | str) -> bytes:
         """The serialized model: `image` in, `output` out, any batch size."""
         graph = helper.make_graph(
             [*self.nodes, helper.make_node("Identity", [output], ["findings"])],
@@ -172,4 +172,53 @@ RECIPES = (
 def feature_model(recipe: Recipe) -> bytes:
     """The recipe's features as a model of their own."""
     graph = Graph(PROFILES[recipe.profile].shape)
-    return graph.finish(recipe.features(graph), columns=0)
+    return graph.finish(recipe.features(graph), "features")
+
+
+@cache
+def feature_sessions() -> tuple[ort.InferenceSession, ...]:
+    """One single-threaded session a recipe; made once in every worker process."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return tuple(ort.InferenceSession(feature_model(recipe), options, ["CPUExecutionProvider"]) for recipe in RECIPES)
+
+
+def extract(study: Study) -> list[Array]:
+    """The features of one study for every recipe."""
+    picture = render(study, SEED)
+    tensors = {name: profile.apply(picture)[np.newaxis] for name, profile in PROFILES.items()}
+    return [
+        session.run(None, {"image": tensors[recipe.profile]})[0][0]
+        for recipe, session in zip(RECIPES, feature_sessions(), strict=True)
+    ]
+
+
+def extract_all(studies: list[Study]) -> list[Array]:
+    """For every recipe the features of all studies, (studies, features)."""
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        rows = list(track(pool.map(extract, studies, chunksize=8), "drawing and measuring", total=len(studies)))
+    return [np.stack(columns) for columns in zip(*rows, strict=True)]
+
+
+def truth(studies: list[Study]) -> npt.NDArray[np.bool_]:
+    """(studies, 14): which findings each study has."""
+    return np.array([[finding in study.findings for finding in FINDINGS] for study in studies])
+
+
+def fit(recipe: Recipe, features: Array, labels: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Weights (features, 14) and biases (14,) of the logistic regressions, acting on raw features."""
+    mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-3 * features.std()
+    reduce = PCA(recipe.components, random_state=SEED, svd_solver="randomized")
+    scores = reduce.fit_transform((features - mean) / scale)
+    models = [LogisticRegression(C=recipe.strength, max_iter=2000).fit(scores, labels[:, k]) for k in range(14)]
+    coefficients = np.concatenate([model.coef_ for model in models])
+    weights = (coefficients @ reduce.components_ / scale).T
+    biases = np.array([model.intercept_[0] for model in models]) - (mean + reduce.mean_ * scale) @ weights
+    return weights.astype(np.float32), biases.astype(np.float32)
+
+
+def classifier(recipe: Recipe, weights: Array, biases: Array) -> bytes:
+    """The recipe's features and their regressions in one model: probabilities in the order of `FINDINGS`."""
+    graph = Graph(PROFILES[recipe.profile].shape)
+    logits = graph.add("Gemm", recipe.features(graph), graph.weight(weights), graph.weight(biases))
+    return graph.finish(graph.add("Sigmoid", logits), len(FINDINGS))

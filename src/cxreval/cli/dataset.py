@@ -23,7 +23,7 @@ Directory = Annotated[Path, typer.Argument(help="data set in NIH's layout", exis
 @app.command("phantom")
 def draw_phantoms(
     directory: Annotated[Path, typer.Argument(help="directory to write", file_okay=False)],
-    patients: Annotated[int, typer.Option(help="patients; about three images each")] = 1600,
+    patients: Annotated[int, typer.Option(help="patients; about three images each")] = 1500,
     seed: Annotated[int, typer.Option(help="the same seed draws the same pixels")] = 2017,
     only: Annotated[Literal["all", "test", "train_val"], typer.Option(help="the split whose images are drawn")] = "all",
 ) -> None:
