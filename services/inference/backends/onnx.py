@@ -259,6 +259,8 @@ def _session(file: Path, threads: int) -> ort.InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    # Threads that spin while they wait take the cores that decode the next images.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     cpu = ["CPUExecutionProvider"]
     # A GPU build lists CUDA as available on machines without one; the session then falls back to the CPU and says so.
     gpu = ["CUDAExecutionProvider"] if "CUDAExecutionProvider" in ort.get_available_providers() else []
