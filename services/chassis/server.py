@@ -34,7 +34,6 @@ _log = logging.getLogger(__name__)
 _HEALTH_PERIOD_SECONDS = 2.0
 
 _OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # A second server on the same port must fail, not share it silently.
     ("grpc.so_reuseport", 0),
@@ -50,7 +49,10 @@ _OPTIONS = (
 class Server:
     """Collects services, then serves them until a signal."""
 
-    def __init__(self, config: ServerConfig, metrics: CollectorRegistry) -> None:
+    def __init__(
+        self, config: ServerConfig, metrics: CollectorRegistry, max_request_bytes: int = MAX_MESSAGE_BYTES
+    ) -> None:
+        """`max_request_bytes`: a larger message of a request is refused before it is parsed."""
         self._config = config
         self._metrics = metrics
         self._names: list[str] = []
@@ -61,7 +63,8 @@ class Server:
             mapped_errors,
             limited_time(config.deadline_seconds, config.stream_deadline_seconds),
         )
-        self._server = grpc.aio.server(interceptors=[AroundEveryCall(arounds)], options=_OPTIONS)
+        options = (*_OPTIONS, ("grpc.max_receive_message_length", max_request_bytes))
+        self._server = grpc.aio.server(interceptors=[AroundEveryCall(arounds)], options=options)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
     def add(self, register: Callable[[Any, Any], None], servicer: object, service: ServiceDescriptor) -> None:

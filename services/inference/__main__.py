@@ -38,6 +38,7 @@ async def main(config: InferenceConfig) -> None:
         max_loaded=config.max_loaded_models,
         max_batch=config.max_batch_size,
         threads=config.threads or cores(),
+        run_seconds=config.run_seconds,
     )
     preprocessor = Preprocessor(config.decode_threads or cores(), metrics)
     servicer = InferenceServicer(pool, preprocessor, limits)

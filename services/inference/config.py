@@ -29,6 +29,7 @@ class InferenceConfig(ServerConfig):
     max_batch_size: int = setting(16, "most images in one run of a model")
     max_queued_images: int = setting(512, "images a model may have admitted and not answered; more are refused")
     max_queued_mib: int = setting(512, "their size, encoded and as tensors")
+    run_seconds: float = setting(60.0, "longest that one run of a model may take; a run that takes longer is ended")
     threads: int = setting(0, "threads of one run of a model; 0: one for each core of this process")
     decode_threads: int = setting(0, "threads that decode images; 0: one for each core of this process")
 
@@ -37,6 +38,8 @@ class InferenceConfig(ServerConfig):
         for name in ("model_cache_mib", "max_loaded_models", "max_batch_size", "max_queued_images", "max_queued_mib"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if not 0 < self.run_seconds <= 3600:
+            raise ConfigError(f"run_seconds is {self.run_seconds}; expected more than 0, at most 3600")
         if self.threads < 0 or self.decode_threads < 0:
             raise ConfigError("threads and decode_threads: expected at least 0")
         if not self.registry_ca and (self.registry_certificate or self.registry_key):

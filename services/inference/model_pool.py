@@ -124,12 +124,14 @@ class ModelPool:
         max_loaded: int,
         max_batch: int,
         threads: int,
+        run_seconds: float,
     ) -> None:
         self._cache = cache
         self._limits = limits
         self._max_loaded = max_loaded
         self._max_batch = max_batch
         self._threads = threads
+        self._run_seconds = run_seconds
         self._metrics = PoolMetrics(metrics)
         self._batch_metrics = BatchMetrics(metrics)
         self._ready: OrderedDict[str, Model] = OrderedDict()  # least recently used first
@@ -216,7 +218,9 @@ class ModelPool:
         """Blocking, for a thread."""
         file = self._cache.file(digest)
         signature = onnx.inspect(file, demand.profile.shape if demand.profile else None)
-        runtime = onnx.OnnxModel(file, signature, threads=self._threads, max_batch=self._max_batch)
+        runtime = onnx.OnnxModel(
+            file, signature, threads=self._threads, max_batch=self._max_batch, run_seconds=self._run_seconds
+        )
         if demand.columns not in (None, runtime.columns):
             raise ModelOutputMismatch(
                 f"model gives {runtime.columns} columns; expected {demand.columns}",

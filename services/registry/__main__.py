@@ -26,6 +26,7 @@ from cxreval.api.registry.v1 import (
 from cxreval.datasets.benchmark import load_spec
 from cxreval.errors import CxrevalError
 from cxreval.resource_names import BenchmarkName
+from cxreval.wire.limits import MAX_RECORD_BYTES
 from services.chassis import logs
 from services.chassis.config import ConfigError, load
 from services.chassis.server import Server
@@ -78,7 +79,7 @@ async def serve(config: RegistryConfig, database: Database) -> None:
     evaluations = Evaluations(database, now, config.lease_seconds, config.max_attempts)
     artifacts = LocalArtifacts(Path(config.artifact_dir))
 
-    server = Server(config, metrics)
+    server = Server(config, metrics, MAX_RECORD_BYTES)
     server.add(
         benchmark_service_pb2_grpc.add_BenchmarkServiceServicer_to_server,
         BenchmarkServicer(benchmarks),

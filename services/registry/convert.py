@@ -24,9 +24,9 @@ from cxreval.api.registry.v1 import submission_pb2 as submission_pb
 from cxreval.api.scoring.v1 import report_pb2 as report_pb
 from cxreval.datasets.benchmark import METRICS, BenchmarkSpec, spec_problem
 from cxreval.errors import InvalidProbability, MalformedBatch
-from cxreval.metrics.report import MetricValue, Report
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
-from cxreval.wire.limits import DEFAULT_PAGE_SIZE, MAX_BATCH_IMAGES, MAX_PAGE_SIZE
+from cxreval.wire import reports
+from cxreval.wire.limits import DEFAULT_PAGE_SIZE, MAX_BATCH_IMAGES, MAX_PAGE_SIZE, MAX_REPORT_METRICS
 from services.registry.domain.board import Row
 from services.registry.domain.fields import check_pattern, check_text, refused, require
 from services.registry.domain.pages import Cursor, page_size
@@ -112,7 +112,10 @@ def spec(message: benchmark_pb.Benchmark) -> BenchmarkSpec:
 
 
 def manifest(message: submission_pb.Manifest) -> Manifest:
-    """A manifest, unchecked but for its source kind. Raises `MissingField`, `MalformedField`."""
+    """A manifest, unchecked but for source kind and number of claims. Raises `MissingField`, `MalformedField`."""
+    if len(message.claimed_metrics) > MAX_REPORT_METRICS:
+        found, expected = f"a list of {len(message.claimed_metrics)}", f"at most {MAX_REPORT_METRICS}"
+        raise refused("manifest.claimed_metrics", found, expected)
     source_kind = _to_enum(
         SourceKind, submission_pb.SourceKind, "SOURCE_KIND_", "manifest.source_kind", message.source_kind
     )
@@ -162,7 +165,7 @@ def batch(message: report_pb.PredictionBatch) -> PredictionBatch:
             raise refused(f"batch.images[{index}]", image, expected, MalformedBatch)
     if len(set(images)) != len(images):
         raise refused("batch.images", "a list with repetitions", "each image once", MalformedBatch)
-    values = np.fromiter(message.probabilities, dtype="<f4", count=len(message.probabilities))
+    values = reports.probabilities(message)
     if values.size % len(images):
         expected = f"as many for each of the {len(images)} images"
         raise refused("batch.probabilities", f"a list of {values.size}", expected, MalformedBatch)
@@ -172,31 +175,7 @@ def batch(message: report_pb.PredictionBatch) -> PredictionBatch:
         image = images[first // (values.size // len(images))]
         expected = "a finite number from 0 to 1"
         raise refused(f"batch.probabilities[{first}]", values[first], expected, InvalidProbability, image=image)
-    return PredictionBatch(images, tuple(row.tobytes() for row in values.reshape(len(images), -1)))
-
-
-def report(message: report_pb.Report) -> Report:
-    """A report, unchecked."""
-    return Report(
-        benchmark=message.benchmark,
-        benchmark_digest=message.benchmark_digest,
-        scorer_version=message.scorer_version,
-        image_count=message.image_count,
-        patient_count=message.patient_count,
-        metrics=tuple(
-            MetricValue(
-                metric=value.metric,
-                finding=value.finding,
-                value=value.value if value.HasField("value") else None,
-                undefined_reason=value.undefined_reason,
-                positive_images=value.positive_images,
-                negative_images=value.negative_images,
-                positive_patients=value.positive_patients,
-            )
-            for value in message.metrics
-        ),
-        predictions_sha256=message.predictions_sha256,
-    )
+    return PredictionBatch(images, tuple(row.astype("<f4").tobytes() for row in values.reshape(len(images), -1)))
 
 
 def provenance(found: Mapping[str, str]) -> dict[str, str]:
@@ -282,7 +261,7 @@ def evaluation_message(evaluation: Evaluation) -> evaluation_pb.Evaluation:
         images_done=evaluation.images_done,
         create_time=timestamp(evaluation.create_time),
         update_time=timestamp(evaluation.update_time),
-        report=_report_message(evaluation.report),
+        report=reports.report_message(evaluation.report) if evaluation.report else None,
         provenance=evaluation.provenance,
         failure=_failure_message(evaluation.failure),
     )
@@ -321,7 +300,7 @@ def entry_message(row: Row) -> leaderboard_pb.LeaderboardEntry:
         tier=_tier(row.submission),
         rank=row.rank,
         score=row.score,
-        metrics=[_metric_message(value) for value in row.metrics],
+        metrics=[reports.metric_value_message(value) for value in row.metrics],
         sota=row.sota,
         note=row.submission.note,
         profile_digest=row.profile_digest,
@@ -372,32 +351,6 @@ def _manifest_message(found: Manifest) -> submission_pb.Manifest:
         ],
         artifact_sha256=found.artifact_sha256,
         submitted_date=found.submitted_date,
-    )
-
-
-def _report_message(found: Report | None) -> report_pb.Report | None:
-    if found is None:
-        return None
-    return report_pb.Report(
-        benchmark=found.benchmark,
-        benchmark_digest=found.benchmark_digest,
-        scorer_version=found.scorer_version,
-        image_count=found.image_count,
-        patient_count=found.patient_count,
-        metrics=[_metric_message(value) for value in found.metrics],
-        predictions_sha256=found.predictions_sha256,
-    )
-
-
-def _metric_message(found: MetricValue) -> report_pb.MetricValue:
-    return report_pb.MetricValue(
-        metric=found.metric,
-        finding=found.finding,
-        value=found.value,
-        undefined_reason=found.undefined_reason,
-        positive_images=found.positive_images,
-        negative_images=found.negative_images,
-        positive_patients=found.positive_patients,
     )
 
 

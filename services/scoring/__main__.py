@@ -10,6 +10,7 @@ from cxreval.api.scoring.v1 import scoring_service_pb2, scoring_service_pb2_grpc
 from cxreval.datasets.benchmark import load_spec
 from cxreval.datasets.truth import load_truth
 from cxreval.errors import CxrevalError
+from cxreval.wire.limits import MAX_RECORD_BYTES
 from services.chassis import logs
 from services.chassis.config import ConfigError, load
 from services.chassis.server import Server
@@ -24,7 +25,7 @@ async def main(config: ScoringConfig) -> None:
         name: await asyncio.to_thread(lambda: load_truth(load_spec(name, directory), directory))  # noqa: B023
         for name, directory in config.directories().items()
     }
-    server = Server(config, metrics)
+    server = Server(config, metrics, MAX_RECORD_BYTES)
     server.add(
         scoring_service_pb2_grpc.add_ScoringServiceServicer_to_server,
         ScoringServicer(truths, config.max_concurrent, metrics),

@@ -12,7 +12,7 @@ class ScoringConfig(ServerConfig):
 
     listen: str = setting("127.0.0.1:50053", "address of the gRPC port; port 0 takes a free one")
     data: tuple[str, ...] = setting((), "a benchmark and the directory of its list and label table, NAME=DIRECTORY")
-    max_concurrent: int = setting(4, "streams scored at once; more wait in line")
+    max_concurrent: int = setting(4, "reports computed at once; more wait in line")
 
     def directories(self) -> dict[str, Path]:
         """The data-set directory of each benchmark. Raises `ConfigError`."""

@@ -59,31 +59,32 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         self, request_iterator: AsyncIterator[pb.ScorePredictionsRequest], context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ScorePredictionsResponse:
         """One complete set of predictions in, its report out."""
+        truth, table = None, None
+        async for message in request_iterator:
+            if message.HasField("header"):
+                if truth is not None:
+                    raise MalformedStream("a second header came; expected batches", field="header")
+                truth = self._truth(message.header)
+                table = PredictionTable(truth.images, truth.spec.findings)
+            elif table is None:
+                raise MalformedStream("a batch came before the header", field="header", expected="a header first")
+            else:
+                self._add(table, message)
+        if truth is None or table is None:
+            raise EmptyStream("the stream ended before its header", field="header")
+        table.check_complete()
+        # Only now: a caller that stops sending half-way must not keep the others from being scored.
         async with self._slots:
-            truth, table = None, None
-            async for message in request_iterator:
-                if message.HasField("header"):
-                    if truth is not None:
-                        raise MalformedStream("a second header came; expected batches", field="header")
-                    truth = self._truth(message.header)
-                    table = PredictionTable(truth.images, truth.spec.findings)
-                elif table is None:
-                    raise MalformedStream("a batch came before the header", field="header", expected="a header first")
-                else:
-                    self._add(table, message)
-            if truth is None or table is None:
-                raise EmptyStream("the stream ended before its header", field="header")
-            table.check_complete()
             with self._seconds.time():
                 report = await asyncio.to_thread(_report, truth, table)
-            return pb.ScorePredictionsResponse(report=reports.report_message(report))
+        return pb.ScorePredictionsResponse(report=reports.report_message(report))
 
     async def RankEntries(self, request: pb.RankEntriesRequest, context: Any) -> pb.RankEntriesResponse:
         """Ranks what the caller brings."""
-        entries = convert.entries(request.entries)
-        if len(entries) > MAX_RANKED_ENTRIES:
-            message = f"{len(entries)} entries; at most {MAX_RANKED_ENTRIES} are ranked at once"
+        if len(request.entries) > MAX_RANKED_ENTRIES:
+            message = f"{len(request.entries)} entries; at most {MAX_RANKED_ENTRIES} are ranked at once"
             raise MalformedField(message, field="entries", expected=f"at most {MAX_RANKED_ENTRIES}")
+        entries = convert.entries(request.entries)
         if len({entry.id for entry in entries}) != len(entries):
             raise MalformedField("two entries have the same id", field="entries.id", expected="unique ids")
         if not all(entry.score is None or math.isfinite(entry.score) for entry in entries):
@@ -105,6 +106,8 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         return truth
 
     def _add(self, table: PredictionTable, message: pb.ScorePredictionsRequest) -> None:
+        if not message.HasField("batch"):
+            raise MalformedStream("a message has no batch; expected only batches after the header", field="batch")
         images = message.batch.images
         if len(images) > MAX_BATCH_IMAGES:
             text = f"batch has {len(images)} images; expected at most {MAX_BATCH_IMAGES}"

@@ -80,7 +80,8 @@ class ArtifactName:
 
 
 def _parse(name: str, field: str, pattern: str, *identifiers: re.Pattern[str]) -> list[str]:
-    parts, wanted = name.split("/"), pattern.split("/")
+    wanted = pattern.split("/")
+    parts = name.split("/", len(wanted))  # a hostile name may have millions of them
     if len(parts) != len(wanted) or parts[::2] != wanted[::2]:
         raise MalformedField(f"{field} is {name!r}; expected {pattern}", field=field, value=name, expected=pattern)
     for part, identifier in zip(parts[1::2], identifiers, strict=True):

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from cxreval import errors
 from cxreval.wire import status
@@ -24,6 +25,10 @@ async def mapped_errors(call: Call) -> AsyncIterator[None]:
         yield
     except errors.CxrevalError as error:
         await _abort(call, error)
+    except DecodeError:
+        expected = f"a message as {call.service}/{call.method} takes it"
+        message = f"the request is not valid protobuf, or has text that is not UTF-8; expected {expected}"
+        await _abort(call, errors.MalformedField(message, field="request", expected=expected))
     except grpc.aio.AbortError:
         call.code = call.context.code() or grpc.StatusCode.UNKNOWN
         raise

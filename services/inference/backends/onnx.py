@@ -7,6 +7,8 @@ two made-up images show what really comes out.
 from __future__ import annotations
 
 import contextlib
+import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from cxreval.errors import (
     ModelOutputMismatch,
     ModelUnsupported,
 )
+from cxreval.wire.limits import MIB
 
 Array = npt.NDArray[np.float32]
 
@@ -35,6 +38,12 @@ PLATFORM = "onnxruntime_onnx"
 
 MAX_MODEL_BYTES = (1 << 31) - 1
 """Largest file: protobuf, and so ONNX without external data, ends at 2 GiB."""
+
+MAX_COLUMNS = 10_000
+"""Most values a model may give for an image."""
+
+MAX_RUN_BYTES = 256 * MIB
+"""Largest input of one run that a file may fix: its batch of images of float32."""
 
 _MAX_TEXT = 300  # characters of a foreign error message that are passed on
 
@@ -101,7 +110,7 @@ def _not_onnx(problem: str) -> ModelNotOnnx:
     return ModelNotOnnx(f"file is not a valid ONNX model: {problem}", field="model", expected="a valid ONNX model")
 
 
-def _short(error: Exception) -> str:
+def _short(error: Exception | str) -> str:
     return str(error).strip().partition("\n")[0][:_MAX_TEXT]
 
 
@@ -156,6 +165,11 @@ def _input(
     if (image_shape and shape != image_shape) or None in shape:
         raise mismatch
     channels, height, width = (size for size in shape if size)
+    nbytes = 4 * math.prod((batch or 1, channels, height, width))
+    if nbytes > MAX_RUN_BYTES:
+        expected = f"an input of at most {MAX_RUN_BYTES} bytes"
+        message = f"model takes {found}: {nbytes} bytes; expected {expected}"
+        raise ModelInputMismatch(message, field="model.inputs", expected=expected, found=found)
     return inputs[0].name, batch, (channels, height, width)
 
 
@@ -177,12 +191,15 @@ def _dimensions(value: onnx.ValueInfoProto) -> list[int | None] | None:
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return None
-    return [size.dim_value if size.HasField("dim_value") else None for size in tensor.shape.dim]
+    # The runtime, too, takes a negative size for a free one.
+    return [size.dim_value if size.HasField("dim_value") and size.dim_value >= 0 else None for size in tensor.shape.dim]
 
 
 def _described(value: onnx.ValueInfoProto) -> str:
     dimensions = _dimensions(value)
-    kind = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
+    number = value.type.tensor_type.elem_type
+    known = number in onnx.TensorProto.DataType.values()
+    kind = onnx.TensorProto.DataType.Name(number).lower() if known else f"of unknown type {number}"
     return f"{value.name!r} {kind} {_text(*dimensions) if dimensions is not None else 'of unstated shape'}"
 
 
@@ -197,8 +214,10 @@ class OnnxModel:
     number that the file fixes, or one, for a model whose answer to an image depends on the others in its batch.
     """
 
-    def __init__(self, file: Path, signature: Signature, *, threads: int, max_batch: int) -> None:
-        """Opens the session (seconds) and runs the warm-up.
+    def __init__(
+        self, file: Path, signature: Signature, *, threads: int, max_batch: int, run_seconds: float = 60.0
+    ) -> None:
+        """Opens the session (seconds) and runs the warm-up. A run is ended after `run_seconds`.
 
         Raises:
             ModelUnsupported: the runtime refuses the file, or it fails when it runs.
@@ -208,6 +227,7 @@ class OnnxModel:
         self._session = _session(file, threads)
         self.provider: str = self._session.get_providers()[0]
         self.columns = 0
+        self._run_seconds = run_seconds
         self.max_batch = min(max_batch, signature.batch or max_batch)
         self._warm_up()
 
@@ -215,27 +235,46 @@ class OnnxModel:
         """Runs pieces of images (n, C, H, W) as one batch; (sum of n, columns), rows in the order of the images.
 
         Raises:
-            ModelUnsupported: the runtime fails on these images.
+            ModelUnsupported: the runtime fails on these images, or does not finish them in time.
+            ModelOutputMismatch: not one row of 1 to `MAX_COLUMNS` columns came for each image.
         """
         images = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         count = len(images)
         if self.signature.batch is not None and count < self.signature.batch:
             padding = np.zeros((self.signature.batch - count, *images.shape[1:]), np.float32)
             images = np.concatenate((images, padding))
-        try:
-            (output,) = self._session.run([self.signature.output_name], {self.signature.input_name: images})
-        except Exception as error:  # noqa: BLE001 - onnxruntime raises bare RuntimeErrors of its own for each status
-            raise ModelUnsupported(
-                f"the runtime failed on {count} images: {_short(error)}", field="model", expected="a model that runs"
-            ) from None
-        if output.ndim != 2 or output.shape[0] != len(images) or self.columns not in (0, output.shape[1]):
+        output = self._run_in_time(images, count)
+        if (
+            output.ndim != 2
+            or output.shape[0] != len(images)
+            or not 0 < output.shape[1] <= MAX_COLUMNS
+            or self.columns not in (0, output.shape[1])
+        ):
+            expected = f"one row of 1 to {MAX_COLUMNS} columns per image"
             raise ModelOutputMismatch(
-                f"output for {len(images)} images has shape {output.shape}; expected one row of columns per image",
+                f"output for {len(images)} images has shape {output.shape}; expected {expected}",
                 field="model.outputs",
-                expected="shape (N, columns)",
+                expected=expected,
                 found=str(output.shape),
             )
         return np.asarray(output[:count], np.float32)
+
+    def _run_in_time(self, images: Array, count: int) -> npt.NDArray[np.generic]:
+        options = ort.RunOptions()
+        # A graph may loop for ever; the runtime looks at this between two nodes.
+        timer = threading.Timer(self._run_seconds, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            (output,) = self._session.run([self.signature.output_name], {self.signature.input_name: images}, options)
+        except Exception as error:  # noqa: BLE001 - onnxruntime raises bare RuntimeErrors of its own for each status
+            late = f"it was ended after {self._run_seconds:g} s" if options.terminate else _short(error)
+            raise ModelUnsupported(
+                f"the runtime failed on {count} images: {late}", field="model", expected="a model that runs"
+            ) from None
+        finally:
+            timer.cancel()
+        return np.asarray(output)
 
     def _warm_up(self) -> None:
         """Learns the output's width, and whether images may share a batch."""
@@ -268,7 +307,8 @@ def _session(file: Path, threads: int) -> ort.InferenceSession:
         return ort.InferenceSession(str(file), options, providers=gpu + cpu)
     except Exception as error:  # noqa: BLE001 - onnxruntime raises bare RuntimeErrors of its own for each status
         raise ModelUnsupported(
-            f"the runtime refuses the model: {_short(error)}",
+            # The runtime names the file by its path; where this server keeps its files is nobody's business.
+            f"the runtime refuses the model: {_short(str(error).replace(str(file), 'the file'))}",
             field="model",
             expected=f"operators of {RUNTIME}",
         ) from None

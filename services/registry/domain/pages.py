@@ -46,6 +46,9 @@ class Cursor:
             raise _invalid(token) from None
         if (found_kind, found_parent) != (kind, parent) or not isinstance(after, str) or not after:
             raise _invalid(token)
+        # Keys are identifiers. Anything else was made up, and NUL or half a surrogate pair is no text to a database.
+        if not (after.isascii() and after.isprintable()):
+            raise _invalid(token)
         return cls(kind, parent, size, after)
 
     def page(self, items: Sequence[T], key: Callable[[T], str]) -> Page[T]:

@@ -46,5 +46,7 @@ def _check_metrics(values: tuple[MetricValue, ...], spec: BenchmarkSpec) -> None
         if bool(value.undefined_reason) != (value.value is None) or len(value.undefined_reason) > MAX_REASON_CHARACTERS:
             expected = f"a reason of at most {MAX_REASON_CHARACTERS} characters exactly when the value is absent"
             raise refused(f"{field}.undefined_reason", value.undefined_reason, expected, ReportMismatch)
+        if min(value.positive_images, value.negative_images, value.positive_patients) < 0:
+            raise refused(field, "a negative count", "counts of 0 or more", ReportMismatch)
         if value.value is not None and not (math.isfinite(value.value) and 0 <= value.value <= 1):
             raise refused(f"{field}.value", value.value, "a finite number from 0 to 1", ReportMismatch)

@@ -10,6 +10,7 @@ from typing import Any
 from cxreval.api.registry.v1 import evaluation_service_pb2 as pb
 from cxreval.api.registry.v1 import evaluation_service_pb2_grpc
 from cxreval.resource_names import EvaluationName, SubmissionName
+from cxreval.wire import reports
 from cxreval.wire.limits import MAX_BATCH_IMAGES
 from services.registry import convert
 from services.registry.store.evaluations import Evaluations
@@ -58,7 +59,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         """Records the report and publishes the submission."""
         name, report, provenance = (
             _name(request.evaluation),
-            convert.report(request.report),
+            reports.report(request.report),
             convert.provenance(request.provenance),
         )
         evaluation = await asyncio.to_thread(self._evaluations.complete, name, request.token, report, provenance)

@@ -8,7 +8,8 @@ import sys
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console
+from rich import box
+from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -35,7 +36,7 @@ def _plain(value: Any) -> Any:
 
 
 def progress_bars() -> Progress:
-    """Progress bars on standard error; silent where that is not a terminal and in JSON's way nowhere."""
+    """Progress bars on standard error, so that standard output stays clean for JSON."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -65,17 +66,19 @@ def print_board(benchmark: BenchmarkSpec, entries: list[LeaderboardEntry], steps
     if evidence:
         console.print(_rows("Run here", evidence))
     else:
-        console.print("Nothing has been run here yet.")
+        console.print("Nothing has been run here yet.\n")
     if claims:
-        console.print(_rows("Claimed elsewhere: not run here, never ranked with the rows above", claims))
+        console.print(_rows("Not run here, never ranked with rows that were", claims))
     if steps:
         console.print(_steps(steps))
 
 
 def _rows(title: str, entries: list[LeaderboardEntry]) -> Table:
-    table = Table(title=title, title_justify="left", caption=_notes(entries), caption_justify="left")
-    for column in ("#", "model", "open source", "organisation", "submitted", "source", "tier", "auroc"):
-        table.add_column(column, justify="right" if column in ("#", "auroc") else "left")
+    tiers = sorted({entry.tier for entry in entries})
+    table = _table(
+        f"{title} ({', '.join(tiers)})", "#", "model", "open", "organisation", "submitted", "source", "auroc"
+    )
+    table.caption, table.caption_justify = _notes(entries), "left"
     for entry in entries:
         table.add_row(
             "-" if entry.rank is None else str(entry.rank),
@@ -84,10 +87,18 @@ def _rows(title: str, entries: list[LeaderboardEntry]) -> Table:
             Text(entry.organisation),
             entry.submitted_date,
             entry.source_kind,
-            entry.tier,
             percent(entry.score),
             style="bold reverse" if entry.sota else None,
         )
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    """A table that fits 80 columns: only names of models and organisations may wrap."""
+    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        justify: JustifyMethod = "right" if column in ("#", "auroc") else "left"
+        table.add_column(column, justify=justify, no_wrap=column not in ("model", "organisation"))
     return table
 
 
@@ -97,9 +108,7 @@ def _notes(entries: list[LeaderboardEntry]) -> Text | None:
 
 
 def _steps(steps: list[SotaStep]) -> Table:
-    table = Table(title="Steps of the state of the art", title_justify="left")
-    for column in ("date", "model", "organisation", "tier", "auroc"):
-        table.add_column(column, justify="right" if column == "auroc" else "left")
+    table = _table("Steps of the state of the art", "submitted", "model", "organisation", "tier", "auroc")
     for step in steps:
         table.add_row(step.submitted_date, Text(step.model), Text(step.organisation), step.tier, percent(step.score))
     return table

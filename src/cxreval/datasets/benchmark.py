@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from cxreval.errors import DatasetInvalid
 from cxreval.resource_names import BENCHMARK_ID, SHA256
@@ -99,7 +100,7 @@ def load_spec(name: str, directory: Path | None = None) -> BenchmarkSpec:
     file = directory / SPEC_FILE if directory else None
     packaged = resources.files("cxreval.datasets") / "specs" / f"{name}.toml"
     if file and file.is_file():
-        spec = parse_spec(file.read_text(encoding="utf-8"), str(file))
+        spec = parse_spec(_text(file), str(file))
     elif BENCHMARK_ID.fullmatch(name) and packaged.is_file():
         spec = parse_spec(packaged.read_text(encoding="utf-8"), f"the packaged specification {name}")
     else:
@@ -108,6 +109,13 @@ def load_spec(name: str, directory: Path | None = None) -> BenchmarkSpec:
     if spec.name != name:
         raise DatasetInvalid(f"{file} specifies {spec.name!r}; expected {name!r}", file=file, expected=name)
     return spec
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetInvalid(f"cannot read the specification {file}: {error}", file=file) from None
 
 
 def parse_spec(text: str, source: str) -> BenchmarkSpec:
@@ -131,10 +139,10 @@ def parse_spec(text: str, source: str) -> BenchmarkSpec:
 
 def spec_problem(spec: BenchmarkSpec) -> tuple[str, str] | None:
     """The first field that is wrong and what was expected of it; None when the specification is well-formed."""
-    plain_file = "a plain file name"
+    plain_file = "a plain file name of 1 to 255 printable characters"
     checks: list[tuple[str, bool, str]] = [
         ("name", isinstance(spec.name, str) and bool(BENCHMARK_ID.fullmatch(spec.name)), BENCHMARK_ID.pattern),
-        ("title", isinstance(spec.title, str) and 0 < len(spec.title) <= 200, "1 to 200 characters"),
+        ("title", _is_text(spec.title, 200), "1 to 200 printable characters"),
         ("synthetic", isinstance(spec.synthetic, bool), "true or false"),
         ("list_file", _is_plain_file(spec.list_file), plain_file),
         ("list_sha256", _is_sha256(spec.list_sha256), "64 lower-case hex characters"),
@@ -144,10 +152,10 @@ def spec_problem(spec: BenchmarkSpec) -> tuple[str, str] | None:
         ("patient_count", type(spec.patient_count) is int and spec.patient_count > 0, "a positive number"),
         (
             "findings",
-            len(set(spec.findings)) == len(spec.findings) > 0 and set(spec.findings) <= set(FINDINGS),
+            _are_among(spec.findings, FINDINGS) and len(set(spec.findings)) == len(spec.findings),
             f"distinct findings among {', '.join(FINDINGS)}",
         ),
-        ("metrics", bool(spec.metrics) and set(spec.metrics) <= set(METRICS), f"metrics among {', '.join(METRICS)}"),
+        ("metrics", _are_among(spec.metrics, METRICS), f"metrics among {', '.join(METRICS)}"),
         ("scorer_version", spec.scorer_version == SCORER_VERSION, f"{SCORER_VERSION!r}, the rules this cxreval has"),
     ]
     return next(((field, expected) for field, good, expected in checks if not good), None)
@@ -158,7 +166,15 @@ def _is_sha256(value: object) -> bool:
 
 
 def _is_plain_file(value: object) -> bool:
-    return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value and "\\" not in value
+    return _is_text(value, 255) and value not in (".", "..") and "/" not in value and "\\" not in value
+
+
+def _is_text(value: object, longest: int) -> TypeGuard[str]:
+    return isinstance(value, str) and 0 < len(value) <= longest and value.isprintable()
+
+
+def _are_among(values: object, known: Collection[str]) -> bool:
+    return isinstance(values, tuple) and bool(values) and all(isinstance(v, str) and v in known for v in values)
 
 
 def list_sha256(images: list[str]) -> str:

@@ -31,7 +31,7 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
 
 _MAX_PNG_CHUNKS = 65_536
-_MAX_JPEG_SCANS = 100
+_MAX_JPEG_SCANS = 32  # encoders write about ten; each costs a pass over all pixels
 _MAX_JPEG_SEGMENTS = 10_000
 
 

@@ -144,12 +144,19 @@ def _imagenet_tensor(image: Image, size: int) -> Tensor:
     height, width = image.shape[:2]
     across, down = _crop_resampling(width, height, size), _crop_resampling(height, width, size)
     channels = [image] if image.ndim == 2 else [image[:, :, c] for c in range(3 if image.shape[2] >= 3 else 1)]
-    planes = [from_fixed_point(down.down(from_fixed_point(across.across(_to_8_bits(c))))) for c in channels]
+    planes = [_resized(_to_8_bits(channel), across, down) for channel in channels]
     rgb = np.stack(planes * (3 // len(planes))).astype(np.float32)
     rgb /= 255
     rgb -= np.array(IMAGENET_MEAN, np.float32)[:, np.newaxis, np.newaxis]
     rgb /= np.array(IMAGENET_STD, np.float32)[:, np.newaxis, np.newaxis]
     return rgb
+
+
+def _resized(channel: npt.NDArray[np.uint8], across: Resampling, down: Resampling) -> npt.NDArray[np.uint8]:
+    rows = np.zeros((channel.shape[0], across.size_out), np.uint8)
+    # Only the rows that the crop needs: a million rows would take gigabytes.
+    rows[down.needed] = from_fixed_point(across.across(channel[down.needed]))
+    return from_fixed_point(down.down(rows))
 
 
 def _crop_resampling(side: int, other: int, size: int) -> Resampling:

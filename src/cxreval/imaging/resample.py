@@ -41,6 +41,11 @@ class Resampling:
     size_out: int
     blocks: tuple[_Block, ...]
 
+    @property
+    def needed(self) -> slice:
+        """The input samples that the outputs depend on."""
+        return slice(min(block.inputs.start for block in self.blocks), max(block.inputs.stop for block in self.blocks))
+
     def down(self, image: npt.NDArray[np.generic]) -> Array:
         """Resamples the rows of an image: (size_in, W) to (size_out, W), in the dtype of the weights."""
         out = np.empty((self.size_out, image.shape[1]), self.blocks[0].weights.dtype)

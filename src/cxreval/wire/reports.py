@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.api.scoring.v1 import report_pb2
+from cxreval.errors import ReportMismatch
 from cxreval.metrics.report import MetricValue, Report
+from cxreval.wire.limits import MAX_REPORT_METRICS
 
 
 def report_message(report: Report) -> report_pb2.Report:
@@ -25,7 +27,11 @@ def report_message(report: Report) -> report_pb2.Report:
 
 
 def report(message: report_pb2.Report) -> Report:
-    """A message as a report."""
+    """A message as a report. Raises `ReportMismatch` when it has more values than any report."""
+    if len(message.metrics) > MAX_REPORT_METRICS:
+        expected = f"at most {MAX_REPORT_METRICS} values"
+        text = f"report.metrics is a list of {len(message.metrics)}; expected {expected}"
+        raise ReportMismatch(text, field="report.metrics", expected=expected)
     return Report(
         benchmark=message.benchmark,
         benchmark_digest=message.benchmark_digest,

@@ -91,8 +91,8 @@ def to_status(error: errors.CxrevalError) -> tuple[grpc.StatusCode, str, bytes]:
 
 
 def _cut(text: str, most: int) -> str:
-    encoded = text.encode(errors="replace")
-    return text if len(encoded) <= most else f"{encoded[: most - 3].decode(errors='ignore')}..."
+    encoded = text.encode(errors="replace")  # half a surrogate pair has no place in a protobuf string
+    return encoded.decode() if len(encoded) <= most else f"{encoded[: most - 3].decode(errors='ignore')}..."
 
 
 def from_rpc_error(error: grpc.RpcError) -> errors.CxrevalError:

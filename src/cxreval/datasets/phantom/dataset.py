@@ -1,0 +1,208 @@
+"""Pictures of studies, and a directory of them in the layout NIH distributes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cxreval.datasets.benchmark import FINDINGS, IMAGES_DIRECTORY, SPEC_FILE, BenchmarkSpec, list_sha256
+from cxreval.datasets.phantom.anatomy import FIELD_MM, Chest, Exposure, expose, measure
+from cxreval.datasets.phantom.canvas import SIDE, Field, develop, enlarge, smoothstep
+from cxreval.datasets.phantom.cohort import Study, split_studies
+from cxreval.datasets.phantom.findings import DENSITY_OF, SHAPES_OF, look
+from cxreval.errors import MalformedField
+
+BENCHMARK = "phantom-cxr"
+TITLE = "Synthetic chest phantoms: generated pictures, not patients"
+LABELS_FILE = "Data_Entry.csv"
+TEST_LIST, TRAIN_VAL_LIST = "test_list.txt", "train_val_list.txt"
+
+HEADER = (
+    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
+    "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
+)
+"""NIH's header as it stands in `Data_Entry_2017_v2020.csv`, commas inside brackets included."""
+
+TEST_FRACTION = 0.075
+"""Share of the patients in the test split."""
+
+MAX_PATIENTS = 30_805
+"""As many as NIH ChestX-ray14 has."""
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_CHUNK = 8
+"""Images a worker draws at a time."""
+
+
+def render(study: Study, seed: int) -> npt.NDArray[np.uint8]:
+    """The radiograph of a study, (1024, 1024). The same on every machine; depends on nothing but its arguments."""
+    looks = {finding: look(seed, study, finding) for finding in FINDINGS if finding in study.findings}
+    thorax = measure(seed, study)
+    for finding, drawn in looks.items():
+        if finding in SHAPES_OF:
+            thorax = SHAPES_OF[finding](thorax, drawn)
+    exposure = expose(seed, study)
+    chest = Chest(thorax, exposure)
+    soft = chest.soft_tissue()
+    for finding, drawn in looks.items():
+        if finding in DENSITY_OF:
+            soft += DENSITY_OF[finding](chest, drawn)
+    body = enlarge(chest.body)
+    density = enlarge(soft) + (chest.bones() + chest.markings(seed, study.patient) + chest.lines) * body
+    return develop(_tone(density, exposure), exposure.noise, *exposure.grain)
+
+
+def _tone(density: Field, exposure: Exposure) -> Field:
+    """Gray levels, 0 to 1: dense tissue is bright, and the more alike the denser it is."""
+    dense: Field = np.clip(density * exposure.penetration, 0, 1)
+    curved = dense * (1.0 + exposure.gamma * (1.0 - dense))
+    gray: Field = curved * exposure.contrast + exposure.brightness * smoothstep(0.02, 0.2, dense)
+    _mark_left(gray)
+    return gray
+
+
+def _mark_left(gray: Field) -> None:
+    """The letter L in lead, beside the patient's left shoulder."""
+    gray[24:56, 474:480] = 0.97
+    gray[50:56, 474:494] = 0.97
+
+
+def encode_png(picture: npt.NDArray[np.uint8]) -> bytes:
+    """An 8-bit grayscale PNG of a (height, width) picture.
+
+    Rows are stored as differences from the row above. The pixels are the same everywhere; the compressed bytes are the
+    same wherever Python is linked with the same zlib.
+    """
+    height, width = picture.shape
+    rows = np.empty((height, 1 + width), np.uint8)
+    rows[:, 0] = 2  # filter "Up"
+    rows[0, 1:] = picture[0]
+    rows[1:, 1:] = picture[1:] - picture[:-1]
+    # Grain leaves nothing to match, so Huffman coding alone is as small as a search and faster.
+    packer = zlib.compressobj(level=1, strategy=zlib.Z_HUFFMAN_ONLY)
+    data = packer.compress(rows.tobytes()) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return _PNG_SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def generate(
+    directory: Path,
+    *,
+    patients: int,
+    seed: int = 2017,
+    test_fraction: float = TEST_FRACTION,
+    only: Literal["all", "test", "train_val"] = "all",
+    processes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> BenchmarkSpec:
+    """Writes a phantom data set: `images/`, `Data_Entry.csv`, `test_list.txt`, `train_val_list.txt`, `benchmark.toml`.
+
+    The table and both lists are always complete. `benchmark.toml` is written last, and removed first, so a directory
+    that has one has everything else.
+
+    Args:
+        directory: made if missing; files of an earlier run are overwritten.
+        patients: 2 to `MAX_PATIENTS`; about 2.9 images each. Patient n is the same, and in the same
+            split, however many there are.
+        seed: not negative.
+        test_fraction: share of the patients in the test split, between 0 and 1.
+        only: the split whose images are drawn.
+        processes: workers that draw; by default one a core that this process may use.
+        progress: called with the number of images drawn and their total.
+
+    Returns:
+        The specification of the benchmark made of the test split.
+
+    Raises:
+        MalformedField: an argument is out of its range.
+    """
+    _check(patients, seed, test_fraction, processes)
+    test, train_val = split_studies(seed, patients, test_fraction)
+    studies = sorted(test + train_val, key=lambda study: study.image)
+
+    (directory / IMAGES_DIRECTORY).mkdir(parents=True, exist_ok=True)
+    (directory / SPEC_FILE).unlink(missing_ok=True)
+    labels = label_table(studies)
+    (directory / LABELS_FILE).write_bytes(labels)
+    for name, split in ((TEST_LIST, test), (TRAIN_VAL_LIST, train_val)):
+        (directory / name).write_text("".join(f"{study.image}\n" for study in split), encoding="utf-8", newline="\n")
+    wanted = {"all": studies, "test": test, "train_val": train_val}[only]
+    for done, _ in enumerate(_draw_all(wanted, directory / IMAGES_DIRECTORY, seed, processes or _cores()), start=1):
+        if progress:
+            progress(done, len(wanted))
+
+    spec = BenchmarkSpec(
+        name=BENCHMARK,
+        title=TITLE,
+        synthetic=True,
+        list_file=TEST_LIST,
+        list_sha256=list_sha256([study.image for study in test]),
+        labels_file=LABELS_FILE,
+        labels_sha256=hashlib.sha256(labels).hexdigest(),
+        image_count=len(test),
+        patient_count=len({study.patient for study in test}),
+    )
+    unfinished = directory / f"{SPEC_FILE}.unfinished"
+    unfinished.write_text(spec.to_toml(), encoding="utf-8", newline="\n")
+    unfinished.replace(directory / SPEC_FILE)
+    return spec
+
+
+def _check(patients: int, seed: int, test_fraction: float, processes: int | None) -> None:
+    checks = (
+        ("patients", patients, 2 <= patients <= MAX_PATIENTS, f"2 to {MAX_PATIENTS}"),
+        ("seed", seed, seed >= 0, "0 or more"),
+        ("test_fraction", test_fraction, 0 < test_fraction < 1, "between 0 and 1"),
+        ("processes", processes, processes is None or 1 <= processes <= 256, "1 to 256"),
+    )
+    for field, value, good, expected in checks:
+        if not good:
+            raise MalformedField(f"{field} is {value}; expected {expected}", field=field, expected=expected)
+
+
+def label_table(studies: Iterable[Study]) -> bytes:
+    """The label table in NIH's columns."""
+    lines = [HEADER]
+    for study in studies:
+        labels = "|".join(finding for finding in FINDINGS if finding in study.findings) or "No Finding"
+        lines.append(
+            f"{study.image},{labels},{study.follow_up},{study.patient},{study.age},{study.gender},{study.view},"
+            f"{SIDE},{SIDE},{FIELD_MM / SIDE},{FIELD_MM / SIDE}"
+        )
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _draw_all(studies: list[Study], images: Path, seed: int, processes: int) -> Iterator[None]:
+    """Draws every study, and yields once for each as it is written."""
+    draw = partial(_draw, images=images, seed=seed)
+    if processes == 1 or len(studies) <= _CHUNK:
+        yield from map(draw, studies)
+        return
+    # Spawned, not forked: the caller may run threads (gRPC does), and a fork would copy their locks.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(draw, studies, chunksize=_CHUNK)
+
+
+def _draw(study: Study, images: Path, seed: int) -> None:
+    (images / study.image).write_bytes(encode_png(render(study, seed)))
