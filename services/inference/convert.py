@@ -6,8 +6,9 @@ A request carries one input: the model's own tensor as FP32, or `image` as BYTES
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NoReturn
 
 import numpy as np
@@ -20,6 +21,8 @@ from services.inference.backends.onnx import PLATFORM
 from services.inference.model_pool import Demand, Listing, Model
 
 VERSION = "1"
+MAX_IMAGES = 10_000
+"""Most encoded images that a request may name; how many the queue takes is a setting."""
 IMAGE_INPUT = "image"
 
 Array = npt.NDArray[np.float32]
@@ -48,11 +51,12 @@ def to_input(request: pb.ModelInferRequest, model: Model) -> Array | Encoded:
     """What the model is to see: float32 (N, C, H, W), read-only where it shares the request's memory; or images.
 
     Raises:
-        ModelNotFound: the version is not `1`.
+        ModelNotFound: the version is not `1`, or the model is loaded for another profile than the request's.
         InvalidTensor, MalformedField: the request does not fit the model.
     """
     check_version(request.model_name, request.model_version)
-    _no_parameters("parameters", request.parameters)
+    _no_parameters("parameters", request.parameters, ("profile",))
+    _check_profile(request, model)
     _check_outputs(request, model)
     if len(request.inputs) != 1:
         _refuse("inputs", f"{len(request.inputs)} inputs", "exactly one input")
@@ -74,6 +78,17 @@ def check_version(name: str, version: str) -> None:
         expected = f"{VERSION!r} or empty"
         message = f"model {name!r} has no version {version[:40]!r}; expected {expected}"
         raise ModelNotFound(message, field="model_version", expected=expected, model=name)
+
+
+def _check_profile(request: pb.ModelInferRequest, model: Model) -> None:
+    """Between a caller's load and its request another one may have loaded the same file for another profile."""
+    if "profile" not in request.parameters:
+        return
+    _check_kind(request.parameters, "profile", "string_param")
+    wanted, found = request.parameters["profile"].string_param[:80], model.profile.name if model.profile else "none"
+    if wanted != found:
+        message = f"model {model.digest!r} is loaded for profile {found}; expected {wanted!r}: load it for that first"
+        raise ModelNotFound(message, field="parameters[profile]", expected=wanted, found=found, model=model.digest)
 
 
 def _floats(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, model: Model) -> Array:
@@ -102,12 +117,18 @@ def _encoded(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, m
         _refuse("inputs[0].name", repr(IMAGE_INPUT), f"{model.signature.input_name!r}: it was loaded without a profile")
     if len(tensor.shape) != 1 or tensor.shape[0] < 1:
         _refuse("inputs[0].shape", str(list(tensor.shape[:8])), "[N], N > 0: one element an image")
+    count = tensor.shape[0]
+    if count > MAX_IMAGES:
+        _refuse("inputs[0].shape", f"{count} images", f"at most {MAX_IMAGES} images")
+    elements: Iterable[bytes]
     if raw is None:
-        field, images = "inputs[0].contents.bytes_contents", list(tensor.contents.bytes_contents)
+        field, elements = "inputs[0].contents.bytes_contents", tensor.contents.bytes_contents
     else:
-        field, images = "raw_input_contents[0]", list(_elements(raw))
-    if len(images) != tensor.shape[0]:
-        _refuse(field, f"{len(images)} elements", f"{tensor.shape[0]} elements, as the shape says")
+        field, elements = "raw_input_contents[0]", _elements(raw)
+    images = list(islice(elements, count + 1))  # not all: a message has room for millions of empty ones
+    if len(images) != count:
+        found = f"more than {count}" if len(images) > count else f"{len(images)}"
+        _refuse(field, f"{found} elements", f"{count} elements, as the shape says")
     return Encoded(images, model.profile)
 
 
@@ -244,7 +265,7 @@ def to_unload(request: pb.RepositoryModelUnloadRequest) -> str:
     return request.model_name
 
 
-def _check_kind(parameters: Mapping[str, pb.ModelRepositoryParameter], key: str, kind: str) -> None:
+def _check_kind(parameters: Mapping[str, pb.ModelRepositoryParameter | pb.InferParameter], key: str, kind: str) -> None:
     if parameters[key].WhichOneof("parameter_choice") != kind:
         message = f"parameter {key!r} is not a {kind}; expected {kind}"
         raise MalformedField(message, field=f"parameters[{key}]", expected=kind)

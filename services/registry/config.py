@@ -19,7 +19,7 @@ class RegistryConfig(ServerConfig):
     )
     artifact_dir: str = setting("cxreval-data/artifacts", "directory that keeps the uploaded checkpoints")
     lease_seconds: float = setting(60.0, "how long a worker's lease lasts unless it is renewed")
-    max_attempts: int = setting(3, "how often an evaluation is leased before it fails for good")
+    max_attempts: int = setting(3, "leases in a row without a new prediction after which an evaluation fails")
 
     def __post_init__(self) -> None:
         checks = [

@@ -65,6 +65,7 @@ def test_the_report_equals_an_independent_computation(shared, originals, tmp_pat
                 row
                 for _, row in system.inference.predict_many(
                     ended.manifest.artifact_sha256,
+                    ended.manifest.preprocessing_profile,
                     ((image, (source / "images" / image).read_bytes()) for image in images),
                 )
             ]

@@ -164,3 +164,19 @@ def test_tls_lets_in_whom_the_authority_signed_and_nobody_else(data, certificate
                     client.list_truths()
         finally:
             process.terminate()
+
+
+@pytest.mark.parametrize("method", ["RankEntries", "ScorePredictions"])
+@pytest.mark.parametrize("wrong", [b"\xff\xff\xff", b"\x0a\x03\x0a\x01\xff"], ids=["no protobuf", "no UTF-8"])
+def test_bytes_that_are_no_request_are_refused_by_name(service, method, wrong):
+    with grpc.insecure_channel(service.address) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.stream_unary(f"/{SERVICE}/{method}")(iter([wrong]), timeout=20)
+    error = from_rpc_error(caught.value)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (error.reason, error.metadata["field"]) == ("MALFORMED_FIELD", "request")
+
+
+def test_a_message_far_above_what_scoring_needs_is_refused_unread(service):
+    with grpc.insecure_channel(service.address) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(f"/{SERVICE}/RankEntries")(b"\x0a\x00" * (5 << 20), timeout=20)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

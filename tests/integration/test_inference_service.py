@@ -485,3 +485,43 @@ def test_metrics_hold_every_figure_of_the_service(service: InferenceService, oip
         assert figures[f"cxreval_inference_{name}"] > 0, name
     assert figures["cxreval_inference_dropped_images_total"] == 0
     assert figures["cxreval_inference_admitted_images"] == 0
+
+
+def test_endless_models_block_neither_other_loads_nor_the_end_of_the_process(tmp_path: Path) -> None:
+    with InferenceService(tmp_path, "--run-seconds", "0.5") as service, service.connect() as channel:
+        oip = stub(channel)
+        endless = [onnx_models.endless(service.models, seed=seed) for seed in range(3)]
+        loads = [oip.RepositoryModelLoad.future(load_request(digest, "xrv-224")) for digest in endless]
+        oip.RepositoryModelLoad(load_request(onnx_models.classifier(service.models)), timeout=20)
+
+        assert {error_of(load.result).reason for load in loads} == {"MODEL_UNSUPPORTED"}
+        assert service.stop() == 0
+
+
+def test_request_for_another_profile_than_the_model_is_loaded_for_is_refused(
+    service: InferenceService, oip: Any
+) -> None:
+    digest = onnx_models.any_channels(service.models)
+    oip.RepositoryModelLoad(load_request(digest, "xrv-224"))
+    request = image_request(digest, [png()])
+    request.parameters["profile"].string_param = "xrv-224"
+    before = rows(oip.ModelInfer(request))
+
+    oip.RepositoryModelLoad(load_request(digest, "imagenet-224"))  # by somebody else
+    error = error_of(lambda: oip.ModelInfer(request))
+
+    assert (error.reason, error.metadata["field"]) == ("MODEL_NOT_FOUND", "parameters[profile]")
+    oip.RepositoryModelLoad(load_request(digest, "xrv-224"))
+    np.testing.assert_array_equal(rows(oip.ModelInfer(request)), before)
+
+
+def test_millions_of_empty_images_are_refused_unread(oip: Any, model: str) -> None:
+    request = image_request(model, [png()])
+    request.raw_input_contents[0] = bytes(40 << 20)
+
+    few = error_of(lambda: oip.ModelInfer(request))
+    request.inputs[0].shape[:] = [10 << 20]
+    many = error_of(lambda: oip.ModelInfer(request))
+
+    assert (few.metadata["field"], few.metadata["found"]) == ("raw_input_contents[0]", "more than 1 elements")
+    assert (many.metadata["field"], many.metadata["found"]) == ("inputs[0].shape", "10485760 images")

@@ -474,9 +474,9 @@ def test_kill_loses_nothing_that_was_answered_and_keeps_nothing_half_written(tmp
 
     # Nobody renewed the old lease while the registry was gone: the next worker goes on where the old one stopped.
     time.sleep(2)
+    taken = running.call.lease("killed", "new")
     renew = evaluation_pb.RenewLeaseRequest(evaluation=lease.evaluation.name, token=lease.token)
     assert refused(lambda: running.call.evaluations.RenewLease(renew)) == (PRECONDITION, "LEASE_LOST", "token")
-    taken = running.call.lease("killed", "new")
     assert (taken.evaluation.name, taken.evaluation.attempt) == (lease.evaluation.name, 2)
     assert (taken.evaluation.worker, taken.evaluation.images_done) == ("new", 3)
     read = evaluation_pb.ReadPredictionsRequest(evaluation=taken.evaluation.name, token=taken.token)

@@ -1,6 +1,9 @@
 """The scoring service refuses what cannot be scored, with reason and field, and the next stream works."""
 
+import concurrent.futures
 import json
+import threading
+import time
 import urllib.request
 
 import grpc
@@ -151,3 +154,31 @@ def test_wrong_data_sets_stop_the_service_before_it_serves(tmp_path):
     labels.write_text(labels.read_text().replace("Mass", "Hernia", 1))
     with pytest.raises(RuntimeError, match=r"label table .* has digest"):
         scoring_service(tmp_path / "scoring.log", small=tmp_path).start()
+
+
+def test_streams_that_stop_half_way_keep_nobody_from_being_scored(service):
+    spec, running = service
+    release = threading.Event()
+
+    def stalled():
+        header = scoring_service_pb2.ScorePredictionsHeader(benchmark="benchmarks/small")
+        yield scoring_service_pb2.ScorePredictionsRequest(header=header)
+        release.wait(30)
+
+    with grpc.insecure_channel(running.address) as channel, ScoringClient(running.address) as client:
+        stub = scoring_service_pb2_grpc.ScoringServiceStub(channel)
+        calls = [stub.ScorePredictions.future(stalled(), timeout=30) for _ in range(8)]
+        time.sleep(0.3)
+        with concurrent.futures.ThreadPoolExecutor(1) as threads:
+            report = threads.submit(client.score, spec, [whole()]).result(timeout=10)
+        release.set()
+        assert report.image_count == len(IMAGES)
+        assert {call.code() for call in calls} == {grpc.StatusCode.INVALID_ARGUMENT}
+
+
+def test_a_message_without_a_batch_is_refused(service):
+    spec, running = service
+    header = scoring_service_pb2.ScorePredictionsHeader(benchmark=f"benchmarks/{spec.name}")
+    request = scoring_service_pb2.ScorePredictionsRequest
+    code, error = raw(running, [request(header=header), request()])
+    assert (code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_STREAM")

@@ -215,6 +215,76 @@ def fails_at_run(directory: Path) -> str:
     return store(directory, model.SerializeToString())
 
 
+def unknown_type(directory: Path) -> str:
+    """A model whose input has an element type that ONNX does not know."""
+    model = _small(_pooled())
+    model.graph.input[0].type.tensor_type.elem_type = 99
+    return store(directory, model.SerializeToString())
+
+
+def sized(directory: Path, shape: Shape) -> str:
+    """A model that gives the mean of an image and states `shape` for its input."""
+    return store(directory, _image_model(_pooled(), shape).SerializeToString())
+
+
+def any_channels(directory: Path) -> str:
+    """A model that takes images of any number of channels, and so of any profile."""
+    nodes = [
+        helper.make_node("ReduceMean", ["image_tensor"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Reshape", ["mean", "column"], ["probabilities"]),
+    ]
+    model = _image_model(nodes, ("N", "C", 224, 224))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([-1, 1], np.int64), "column"))
+    return store(directory, model.SerializeToString())
+
+
+def columns(directory: Path, count: int) -> str:
+    """A model that repeats one value in `count` columns and does not say so."""
+    model = _small([*_pooled("flat"), helper.make_node("Expand", ["flat", "sizes"], ["probabilities"])])
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "K"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, count], np.int64), "sizes"))
+    return store(directory, model.SerializeToString())
+
+
+def endless(directory: Path, *, seed: int = 0) -> str:
+    """A model with a loop whose condition stays true."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["condition"], ["condition_out"]),
+            helper.make_node("Add", ["sum", "step"], ["sum_out"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("iteration", TensorProto.INT64, []),
+            helper.make_tensor_value_info("condition", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("condition_out", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum_out", TensorProto.FLOAT, None),
+        ],
+    )
+    model = _small([*_pooled("flat"), helper.make_node("Loop", ["", "true", "flat"], ["probabilities"], body=body)])
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "true"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([seed], np.float32), "step"))
+    return store(directory, model.SerializeToString())
+
+
+def wrong_opset(directory: Path) -> str:
+    """A model of an operator set from the future."""
+    model = _small(_pooled())
+    model.opset_import[0].version = 999
+    return store(directory, model.SerializeToString())
+
+
+def _image_model(nodes: Sequence[onnx.NodeProto], shape: Shape) -> onnx.ModelProto:
+    return _model(
+        nodes,
+        inputs=[("image_tensor", TensorProto.FLOAT, shape)],
+        outputs=[("probabilities", TensorProto.FLOAT, (shape[0], 1))],
+    )
+
+
 def _pooled(out: str = "probabilities") -> list[onnx.NodeProto]:
     return [
         helper.make_node("GlobalAveragePool", ["image_tensor"], ["means"]),

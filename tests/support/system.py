@@ -36,8 +36,7 @@ class System(ExitStack):
         super().__init__()
         self.directory = directory
         self.data = data
-        # More attempts than any test kills workers: what is tested is that nothing is lost, not when to give up.
-        self.registry_service = registry_service(directory, f"--lease-seconds={lease_seconds}", "--max-attempts=10")
+        self.registry_service = registry_service(directory, f"--lease-seconds={lease_seconds}")
         self.inference_service = InferenceService(directory, "--registry", self.registry_service.address)
         self.scoring_service = scoring_service(directory / "scoring.log", **data)
 

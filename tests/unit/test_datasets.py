@@ -127,10 +127,17 @@ def test_the_title_is_not_part_of_the_digest(data):
     ("line", "field"),
     [
         ('name = "Small"', "name"),
+        ('title = "\\u001b[31m"', "title"),
         ('list_file = "../list.txt"', "list_file"),
+        ('list_file = "a\\u0000b"', "list_file"),
+        (f'labels_file = "{"x" * 256}"', "labels_file"),
         ('list_sha256 = "ABC"', "list_sha256"),
         ("image_count = 0", "image_count"),
         ('findings = ["Cold"]', "findings"),
+        ("findings = 5", "findings"),
+        ("findings = [[1]]", "findings"),
+        ('findings = "Mass"', "findings"),
+        ("metrics = 5", "metrics"),
         ('metrics = ["accuracy"]', "metrics"),
         ('scorer_version = "0"', "scorer_version"),
         ('synthetic = "no"', "synthetic"),
@@ -155,3 +162,9 @@ def test_unknown_and_missing_fields_of_a_specification_are_refused(data):
 def test_no_directory_and_no_package_is_said_plainly(tmp_path):
     with pytest.raises(DatasetInvalid, match="no specification named 'nobody' comes with cxreval"):
         load_spec("nobody", tmp_path)
+
+
+def test_a_specification_that_is_not_text_is_refused_by_name(tmp_path):
+    (tmp_path / SPEC_FILE).write_bytes(b"\xff\xfe")
+    with pytest.raises(DatasetInvalid, match="cannot read the specification"):
+        load_spec("small", tmp_path)

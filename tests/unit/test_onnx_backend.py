@@ -90,6 +90,14 @@ REFUSALS: list[tuple[Callable[[Path], str], type[CxrevalError], str]] = [
     (onnx_models.double_input, ModelInputMismatch, "double"),
     (lambda directory: onnx_models.classifier(directory, size=112), ModelInputMismatch, "(N, 1, 112, 112)"),
     (lambda directory: onnx_models.classifier(directory, channels=3), ModelInputMismatch, "(N, 3, 224, 224)"),
+    (onnx_models.unknown_type, ModelInputMismatch, "unknown type 99"),
+    (
+        lambda directory: onnx_models.sized(directory, (100_000, *XRV)),
+        ModelInputMismatch,
+        "expected an input of at most",
+    ),
+    (lambda directory: onnx_models.columns(directory, 0), ModelOutputMismatch, "(1, 0)"),
+    (lambda directory: onnx_models.columns(directory, 10_001), ModelOutputMismatch, "(1, 10001)"),
     (onnx_models.two_outputs, ModelOutputMismatch, "'flat' float"),
     (onnx_models.image_output, ModelOutputMismatch, "(N, 1, 224, 224)"),
 ]
@@ -112,3 +120,32 @@ def test_truncated_file_is_not_onnx(tmp_path: Path) -> None:
 
     with pytest.raises(ModelNotOnnx):
         load(tmp_path, onnx_models.store(tmp_path, whole[:-100]))
+
+
+@pytest.mark.parametrize("shape", [("N", -1, -224, 224), ("N", 1, 50_000, 50_000), ("N", 2**62, 2**62, 4)])
+def test_impossible_image_is_refused_without_a_profile(tmp_path: Path, shape: onnx_models.Shape) -> None:
+    digest = onnx_models.sized(tmp_path, shape)
+
+    with pytest.raises(ModelInputMismatch):
+        load(tmp_path, digest, shape=None)
+
+
+def test_negative_batch_is_a_free_one_as_for_the_runtime(tmp_path: Path) -> None:
+    model = load(tmp_path, onnx_models.sized(tmp_path, (-1, *XRV)), max_batch=8)
+
+    assert (model.signature.batch, model.max_batch) == (None, 8)
+    np.testing.assert_allclose(model.run([IMAGES]), IMAGES.mean(axis=(1, 2, 3))[:, np.newaxis], atol=1e-2)
+
+
+def test_refusal_by_the_runtime_does_not_show_where_files_are_kept(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnsupported, match="the file") as refusal:
+        load(tmp_path, onnx_models.wrong_opset(tmp_path))
+
+    assert str(tmp_path) not in refusal.value.message
+
+
+def test_run_that_never_ends_is_ended(tmp_path: Path) -> None:
+    file = tmp_path / f"{onnx_models.endless(tmp_path)}.onnx"
+
+    with pytest.raises(ModelUnsupported, match=r"ended after 0\.2 s"):
+        OnnxModel(file, inspect(file, XRV), threads=1, max_batch=1, run_seconds=0.2)

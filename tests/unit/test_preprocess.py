@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -176,3 +177,16 @@ def test_imagenet_agrees_with_torchvision_on_every_real_radiograph(
             torchvision_pipeline(np.asarray(pillow.open(file))),
         )
         np.testing.assert_allclose(tensor, original, rtol=0, atol=IMAGENET.tolerance, err_msg=file.name)
+
+
+def test_memory_for_a_very_tall_image_is_that_of_its_crop() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (400_000, 64), dtype=np.uint8)
+    middle = image[200_000 - 64 : 200_000 + 64]  # with the center where it was
+
+    tracemalloc.start()
+    tensor = IMAGENET.apply(image)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    np.testing.assert_allclose(tensor, IMAGENET.apply(middle), atol=0.02)  # an 8-bit level
+    assert peak < 150_000_000  # resizing every row would take 400,000 x 224 float64 several times

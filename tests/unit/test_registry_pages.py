@@ -26,7 +26,10 @@ def read_all(items: list[str], size: int) -> list[list[str]]:
             return pages
 
 
-@given(st.lists(st.text(min_size=1), unique=True, max_size=20), st.integers(1, 7))
+KEYS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1)
+
+
+@given(st.lists(KEYS, unique=True, max_size=20), st.integers(1, 7))
 def test_pages_together_are_the_list_and_none_but_the_last_is_short(items: list[str], size: int) -> None:
     pages = read_all(items, size)
     assert [item for page in pages for item in page] == items
@@ -51,6 +54,9 @@ def token_of(*content: object) -> str:
         token_of("things", "parents/p", 7),
         token_of("things", "parents/other", "id"),
         token_of("others", "parents/p", "id"),
+        token_of("things", "parents/p", "\0"),
+        token_of("things", "parents/p", "\ud800"),
+        token_of("things", "parents/p", "é"),
         base64.urlsafe_b64encode(b"7").decode(),
     ],
 )

@@ -20,6 +20,7 @@ from cxreval.errors import (
     ReportMismatch,
 )
 from cxreval.metrics.report import MetricValue
+from cxreval.wire import reports
 from services.registry import convert
 from services.registry.domain import seed
 from services.registry.domain.board import PROFILE_DIGEST, Published, ranked_rows, sota_steps
@@ -66,7 +67,7 @@ def test_only_faults_of_the_platform_are_tried_again(fault: Fault, attempt: int,
 
 
 def test_report_survives_the_wire_and_is_accepted() -> None:
-    report = convert.report(report_message(SPEC, 0.75))
+    report = reports.report(report_message(SPEC, 0.75))
     check_report(report, SPEC)
     assert macro(report, "auroc") == 0.75
 
@@ -92,11 +93,21 @@ def metrics(*values: tuple[str, float | None, str]) -> list[report_pb2.MetricVal
         ({"metrics": metrics(*[(f, None, "") for f in (*FINDINGS, "")])}, "report.metrics[0].undefined_reason"),
         ({"metrics": metrics(*[(f, float("nan"), "") for f in (*FINDINGS, "")])}, "report.metrics[0].value"),
         ({"metrics": metrics(*[(f, 1.5, "") for f in (*FINDINGS, "")])}, "report.metrics[0].value"),
+        ({"metrics": [report_pb2.MetricValue()] * 1001}, "report.metrics"),
+        (
+            {
+                "metrics": [
+                    report_pb2.MetricValue(metric="auroc", finding=f, value=0.5, positive_images=-1)
+                    for f in (*FINDINGS, "")
+                ]
+            },
+            "report.metrics[0]",
+        ),
     ],
 )
 def test_report_of_another_benchmark_or_with_impossible_values_is_refused(changes: dict[str, Any], field: str) -> None:
     with pytest.raises(ReportMismatch) as caught:
-        check_report(convert.report(report_message(SPEC, **changes)), SPEC)
+        check_report(reports.report(report_message(SPEC, **changes)), SPEC)
     assert caught.value.metadata["field"] == field
 
 
@@ -109,7 +120,7 @@ def published(identifier: str, score: float | None, date: str, kind: Kind = Kind
     )
     if kind is Kind.CLAIM:
         return Published(submission)
-    report = convert.report(report_message(SPEC, score))
+    report = reports.report(report_message(SPEC, score))
     state = EvaluationState.SUCCEEDED
     evaluation = Evaluation(
         SPEC.name, identifier, "e", state, 1, "w", SPEC.image_count, NOW, NOW, report, {PROFILE_DIGEST: "digest"}
@@ -256,6 +267,14 @@ def test_provenance_has_limits(provenance: dict[str, str]) -> None:
 
 
 def test_undefined_metric_travels_as_absent() -> None:
-    report = convert.report(report_message(SPEC, None))
+    report = reports.report(report_message(SPEC, None))
     assert report.metrics[0] == MetricValue("auroc", FINDINGS[0], None, "ONE_CLASS_ONLY")
     check_report(report, SPEC)
+
+
+def test_manifest_with_more_claims_than_there_are_metrics_is_refused_unread() -> None:
+    message = submission_pb2.Manifest(source_kind=submission_pb2.SOURCE_KIND_CHECKPOINT)
+    message.claimed_metrics.extend([submission_pb2.ClaimedMetric()] * 1001)
+    with pytest.raises(MalformedField) as caught:
+        convert.manifest(message)
+    assert caught.value.metadata["field"] == "manifest.claimed_metrics"

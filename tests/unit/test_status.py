@@ -44,3 +44,9 @@ def test_every_reason_has_a_code_and_comes_back_as_its_own_class(reason, kind):
 )
 def test_trouble_of_the_transport_gets_a_name_too(code, kind):
     assert type(status.from_rpc_error(Failed(code, "connection refused", None))) is kind
+
+
+def test_error_about_text_that_is_no_unicode_still_travels():
+    _, message, details = status.to_status(errors.MalformedField("bad \ud800", field="name", value="\ud800"))
+    back = status.from_rpc_error(Failed(grpc.StatusCode.INVALID_ARGUMENT, message, ((status.DETAILS_KEY, details),)))
+    assert (type(back), back.metadata) == (errors.MalformedField, {"field": "name", "value": "?"})

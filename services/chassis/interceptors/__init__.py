@@ -58,7 +58,7 @@ class AroundEveryCall(grpc.aio.ServerInterceptor):
         streaming = bool(handler.request_streaming or handler.response_streaming)
         kind = ("stream" if handler.request_streaming else "unary", "stream" if handler.response_streaming else "unary")
         behaviour = getattr(handler, "_".join(kind))
-        # A lone request is parsed inside the contexts: gRPC would answer UNKNOWN, with its own exception, for bad bytes.
+        # A lone request is parsed inside the contexts: to bad bytes gRPC would answer UNKNOWN with its own exception.
         parse = _as_it_is if handler.request_streaming else handler.request_deserializer
 
         async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:

@@ -30,16 +30,14 @@ def moved(current: EvaluationState, following: EvaluationState) -> EvaluationSta
     return following
 
 
-def after_failure(fault: Fault, attempt: int, max_attempts: int) -> EvaluationState:
+def after_failure(fault: Fault, stalled_attempts: int, max_attempts: int) -> EvaluationState:
     """A fault of the platform is tried again until the attempts are used up; the submission's own fault is final."""
-    if fault is Fault.SYSTEM and attempt < max_attempts:
+    if fault is Fault.SYSTEM and stalled_attempts < max_attempts:
         return EvaluationState.QUEUED
     return EvaluationState.FAILED
 
 
-def exhausted(attempt: int, worker: str) -> Failure:
-    """The failure of an evaluation whose every lease ran out."""
-    message = (
-        f"{attempt} workers took this evaluation and none finished it; the last was {worker!r}, whose lease ran out"
-    )
+def exhausted(stalled_attempts: int, worker: str) -> Failure:
+    """The failure of an evaluation whose leases ran out without progress."""
+    message = f"{stalled_attempts} leases in a row ran out without a new prediction; the last worker was {worker!r}"
     return Failure(ATTEMPTS_EXHAUSTED, message, Fault.SYSTEM)

@@ -1,7 +1,8 @@
 """The stored evaluations: leases, predictions, reports.
 
-Every call on behalf of a lease checks its token and its time in the transaction of its effect, with the evaluation's
-row locked, so that a worker whose lease has passed to another one can change nothing.
+Every call on behalf of a lease checks its token in the transaction of its effect, with the evaluation's row locked, so
+that a worker whose lease has passed to another one can change nothing. A lease that has run out holds until another
+worker takes it: who comes back late to an evaluation that nobody wanted goes on.
 """
 
 from __future__ import annotations
@@ -61,14 +62,14 @@ class Evaluations:
     def lease(self, worker: str, benchmarks: Sequence[BenchmarkName]) -> Lease | None:
         """The oldest evaluation of these benchmarks that waits or whose lease has run out; None when there is none.
 
-        One that has been leased as often as is allowed fails instead, and the next one is taken.
+        One that was leased too often in a row without a new prediction fails instead, and the next one is taken.
         """
         with self._database.writing() as session:
             while (found := self._next(session, benchmarks)) is not None:
                 row, submission, benchmark = found
-                if row.attempt < self._max_attempts:
+                if row.stalled_attempts < self._max_attempts:
                     return self._leased_to(session, worker, row, submission, benchmark)
-                self._move(row, submission, EvaluationState.FAILED, exhausted(row.attempt, row.worker))
+                self._move(row, submission, EvaluationState.FAILED, exhausted(row.stalled_attempts, row.worker))
                 session.flush()
         return None
 
@@ -94,7 +95,10 @@ class Evaluations:
                 {"evaluation_number": row.number, "image": image, "probabilities": probabilities}
                 for image, probabilities in zip(batch.images, batch.rows, strict=True)
             ]
-            row.images_done += insert_missing(session, PredictionRow, rows)
+            added = insert_missing(session, PredictionRow, rows)
+            row.images_done += added
+            if added:
+                row.stalled_attempts = 0
             if row.images_done > spec.image_count:
                 expected = f"at most the benchmark's {spec.image_count} images"
                 message = f"batch.images brings the evaluation to {row.images_done} images; expected {expected}"
@@ -154,8 +158,11 @@ class Evaluations:
         """Ends the evaluation, or queues it again. Raises `EvaluationNotFound`, `LeaseLost`."""
         with self._database.writing() as session:
             row, submission, benchmark = self._held(session, name, token)
-            following = after_failure(failure.fault, row.attempt, self._max_attempts)
+            following = after_failure(failure.fault, row.stalled_attempts, self._max_attempts)
             self._move(row, submission, following, failure if following is EvaluationState.FAILED else None)
+            if following is EvaluationState.QUEUED:
+                # What broke needs time to mend, and a worker with a broken mount must not use up the attempts at once.
+                row.waits_until = self._expiry()
             return _evaluation(session, row, submission, benchmark)
 
     def get(self, name: EvaluationName) -> Evaluation:
@@ -172,11 +179,14 @@ class Evaluations:
             return cursor.page([_evaluation(session, *rows) for rows in found], lambda item: item.id)
 
     def _next(self, session: Session, benchmarks: Sequence[BenchmarkName]) -> _Found | None:
-        ran_out = and_(EvaluationRow.state == EvaluationState.RUNNING, EvaluationRow.lease_expires <= self._clock())
+        now = self._clock()
+        ran_out = and_(EvaluationRow.state == EvaluationState.RUNNING, EvaluationRow.lease_expires <= now)
+        waited = or_(EvaluationRow.waits_until.is_(None), EvaluationRow.waits_until <= now)
+        waits = and_(EvaluationRow.state == EvaluationState.QUEUED, waited)
         query = (
             _evaluations()
             .where(BenchmarkRow.id.in_([name.benchmark for name in benchmarks]))
-            .where(or_(EvaluationRow.state == EvaluationState.QUEUED, ran_out))
+            .where(or_(waits, ran_out))
             .order_by(EvaluationRow.number)
             .limit(1)
             .with_for_update(of=_LOCKED, skip_locked=True)
@@ -188,6 +198,7 @@ class Evaluations:
     ) -> Lease:
         self._move(row, submission, EvaluationState.RUNNING)
         row.attempt += 1
+        row.stalled_attempts += 1
         row.worker = worker
         token = row.lease_token = secrets.token_hex(16)
         row.lease_expires = self._expiry()
@@ -219,8 +230,6 @@ class Evaluations:
             problem = f"it is {row.state}"
         elif row.lease_token is None or not secrets.compare_digest(row.lease_token.encode(), token.encode()):
             problem = f"it is leased to {row.worker!r} with another token"
-        elif row.lease_expires is None or row.lease_expires <= self._clock():
-            problem = "the lease has run out"
         else:
             return
         raise LeaseLost(f"the lease of {name} is lost: {problem}", field="token", name=name, state=row.state)

@@ -109,7 +109,11 @@ class SubmissionRow(Base):
 
 
 class EvaluationRow(Base):
-    """A run of a submission. The lease columns stay after its end, so that a repeated completion can be recognised."""
+    """A run of a submission. The lease columns stay after its end, so that a repeated completion can be recognised.
+
+    `stalled_attempts` counts leases in a row that recorded no prediction; `waits_until` keeps an evaluation that failed
+    through the platform's fault from being leased again at once.
+    """
 
     __tablename__ = "evaluations"
     __table_args__ = (Index(None, "state", "number"),)
@@ -119,6 +123,8 @@ class EvaluationRow(Base):
     submission_number: Mapped[int] = mapped_column(ForeignKey("submissions.number"), index=True)
     state: Mapped[str] = mapped_column(String(32))
     attempt: Mapped[int] = mapped_column(Integer)
+    stalled_attempts: Mapped[int] = mapped_column(Integer)
+    waits_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     worker: Mapped[str] = mapped_column(Text)
     lease_token: Mapped[str | None] = mapped_column(String(32))
     lease_expires: Mapped[datetime | None] = mapped_column(UtcDateTime)

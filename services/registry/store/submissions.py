@@ -216,6 +216,7 @@ def _queued(row: SubmissionRow, now: datetime) -> EvaluationRow:
         submission_number=row.number,
         state=EvaluationState.QUEUED,
         attempt=0,
+        stalled_attempts=0,
         worker="",
         images_done=0,
         provenance={},

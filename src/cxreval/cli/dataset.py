@@ -11,7 +11,7 @@ import typer
 from cxreval.cli import options, output
 from cxreval.client import RegistryClient
 from cxreval.datasets import phantom
-from cxreval.datasets.benchmark import SPEC_FILE, BenchmarkSpec, list_sha256, load_spec, read_list
+from cxreval.datasets.benchmark import SPEC_FILE, BenchmarkSpec, list_sha256, load_spec, parse_spec, read_list
 from cxreval.datasets.verify import verify as verify_dataset
 from cxreval.errors import DatasetInvalid
 
@@ -86,8 +86,8 @@ def describe(
         image_count=len(images),
         patient_count=len({image.partition("_")[0] for image in images}),
     )
+    parse_spec(spec.to_toml(), "the new specification")  # before a good file is overwritten with what cannot be read
     (directory / SPEC_FILE).write_text(spec.to_toml(), encoding="utf-8")
-    load_spec(name, directory)  # refuses what would not be read back
     output.console.print(f"wrote {directory / SPEC_FILE}, digest {spec.digest}", markup=False, soft_wrap=True)
 
 

@@ -25,7 +25,7 @@ def predict(
         manifest = client.get_submission(submission).manifest
     with InferenceClient(inference, context.obj) as model:
         model.load(manifest.artifact_sha256, manifest.preprocessing_profile, len(manifest.output_names))
-        output_row = model.predict(manifest.artifact_sha256, image.read_bytes())
+        output_row = model.predict(manifest.artifact_sha256, manifest.preprocessing_profile, image.read_bytes())
     probabilities = {
         finding: float(value) for finding, value in zip(manifest.output_names, output_row, strict=True) if finding
     }

@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.logging import RichHandler
+from rich.progress import TaskID
 
 from cxreval.cli import options, output
 from cxreval.client import (
@@ -22,7 +23,7 @@ from cxreval.client import (
     RegistryClient,
     ScoringClient,
 )
-from cxreval.errors import ServiceUnavailable
+from cxreval.errors import CxrevalError, DatasetInvalid
 from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
 
 _log = logging.getLogger(__name__)
@@ -55,21 +56,27 @@ def worker(
         driver = EvaluationDriver(
             registry_client, inference_client, scoring_client, directories, identity, patience_seconds
         )
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
 
         def show(lease: Lease, done: int, total: int) -> None:
             if lease.evaluation not in tasks:
                 tasks[lease.evaluation] = bars.add_task(lease.submission.manifest.model, total=total)
-            bars.update(tasks[lease.evaluation], completed=done)  # type: ignore[arg-type]
+            bars.update(tasks[lease.evaluation], completed=done)
 
         while True:
             try:
                 evaluation = driver.run_next(show)
-            except ServiceUnavailable as error:
-                _log.warning("the registry is away: %s", error)
-                evaluation = None
+            except DatasetInvalid:
+                raise
+            except CxrevalError as error:
+                # Whatever the registry's trouble is, the evaluation is not lost: its lease runs out.
                 if once:
                     raise
+                _log.warning("%s: %s", error.reason, error)
+                evaluation = None
+            for task in tasks.values():
+                bars.remove_task(task)
+            tasks.clear()
             if evaluation:
                 _print(evaluation, json)
             elif once:

@@ -62,21 +62,24 @@ class InferenceClient(ServiceClient):
         """Unloads a model after its running requests."""
         call(self._stub.RepositoryModelUnload, oip.RepositoryModelUnloadRequest(model_name=model), LOAD_SECONDS)
 
-    def predict(self, model: str, image: bytes) -> NDArray[np.float32]:
-        """The model's output for one encoded image, shape (columns,)."""
-        return _row(call(self._stub.ModelInfer, _request(model, image)))
+    def predict(self, model: str, profile: str, image: bytes) -> NDArray[np.float32]:
+        """The output of a model loaded for `profile` for one encoded image, shape (columns,)."""
+        return _row(call(self._stub.ModelInfer, _request(model, profile, image)))
 
     def predict_many(
-        self, model: str, images: Iterable[tuple[K, bytes]], in_flight: int = 32
+        self, model: str, profile: str, images: Iterable[tuple[K, bytes]], in_flight: int = 32
     ) -> Iterator[tuple[K, NDArray[np.float32]]]:
         """The model's output for each encoded image, in order, with up to `in_flight` requests on their way.
 
         The key stays here; the service sees only the bytes.
+
+        Raises:
+            ModelNotFound: the model is not loaded, or no longer for `profile`; load it again.
         """
         waiting: deque[tuple[K, Any]] = deque()
         try:
             for key, image in images:
-                waiting.append((key, self._send(model, image)))
+                waiting.append((key, self._send(model, profile, image)))
                 if len(waiting) >= in_flight:
                     yield _receive(*waiting.popleft())
             while waiting:
@@ -85,15 +88,16 @@ class InferenceClient(ServiceClient):
             for _, future in waiting:
                 future.cancel()
 
-    def _send(self, model: str, image: bytes) -> Any:
-        request = _request(model, image)
+    def _send(self, model: str, profile: str, image: bytes) -> Any:
+        request = _request(model, profile, image)
         return self._stub.ModelInfer.future(request, timeout=UNARY_SECONDS, metadata=request_id.outgoing())
 
 
-def _request(model: str, image: bytes) -> oip.ModelInferRequest:
+def _request(model: str, profile: str, image: bytes) -> oip.ModelInferRequest:
     tensor = oip.ModelInferRequest.InferInputTensor(name="image", datatype="BYTES", shape=[1])
     raw = len(image).to_bytes(4, "little") + image
-    return oip.ModelInferRequest(model_name=model, inputs=[tensor], raw_input_contents=[raw])
+    parameters = {"profile": oip.InferParameter(string_param=profile)}
+    return oip.ModelInferRequest(model_name=model, parameters=parameters, inputs=[tensor], raw_input_contents=[raw])
 
 
 def _receive(key: K, future: Any) -> tuple[K, NDArray[np.float32]]:

@@ -88,7 +88,7 @@ class BenchmarkSpec:
         """The form `benchmark.toml` has; `load_spec` reads it back to an equal specification."""
         # A JSON string, number, boolean or array of strings is also TOML.
         fields = {field: getattr(self, field) for field in self.__slots__}
-        return "".join(f"{field} = {json.dumps(value)}\n" for field, value in fields.items())
+        return "".join(f"{field} = {json.dumps(value, ensure_ascii=False)}\n" for field, value in fields.items())
 
 
 def load_spec(name: str, directory: Path | None = None) -> BenchmarkSpec:
@@ -204,4 +204,7 @@ def image_list(spec: BenchmarkSpec, directory: Path) -> list[str]:
             f"{file} lists {len(images)} images with digest {found}; expected {spec.image_count}, {spec.list_sha256}"
         )
         raise DatasetInvalid(message, file=file, found=found, expected=spec.list_sha256)
+    if len(set(images)) != spec.image_count:
+        message = f"{file} lists {len(set(images))} different images; expected {spec.image_count}"
+        raise DatasetInvalid(message, file=file, expected=str(spec.image_count))
     return images

@@ -1,11 +1,12 @@
 """The evaluation driver: walks a leased submission from its checkpoint to its published report.
 
 It holds the only copy of nothing. Predictions are recorded in the registry as they come, so a worker that dies loses at
-most the batch in its hands, and the next one asks inference only for what is not recorded yet.
+most the batch in its hands and the images on their way, and the next one asks only for what is not recorded yet.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -41,7 +42,10 @@ from cxreval.wire import request_id
 _log = logging.getLogger(__name__)
 
 RECORD_IMAGES = 64
-"""Images predicted between two records: what a crash costs at most."""
+"""Images predicted between two records."""
+
+STALL_SECONDS = 300.0
+"""Longest wait for the next thing to happen beyond the patience with services; then the lease is let go."""
 
 SCORE_IMAGES = 1024
 """Images in one message to scoring."""
@@ -76,13 +80,17 @@ class EvaluationDriver:
 
         A failed evaluation is a result like any other: it is recorded with its reason and returned. An evaluation whose
         lease went to another worker is returned as the registry has it.
+
+        Raises:
+            DatasetInvalid: this worker's data set is damaged; the evaluation is queued again, for a better one.
+            CxrevalError: the registry cannot be asked for work.
         """
         lease = self._registry.lease_evaluation(self._worker, list(self._data))
         if lease is None:
             return None
         token = request_id.current.set(lease.evaluation.rpartition("/")[2])
         try:
-            with LeaseKeeper(self._registry, lease) as keeper:
+            with LeaseKeeper(self._registry, lease, self._patience_seconds + STALL_SECONDS) as keeper:
                 return self._settle(lease, keeper, progress)
         finally:
             request_id.current.reset(token)
@@ -90,21 +98,19 @@ class EvaluationDriver:
     def _settle(self, lease: Lease, keeper: LeaseKeeper, progress: Progress) -> Evaluation:
         patience = Patience(self._patience_seconds, keeper)
         try:
-            try:
-                return self._evaluate(lease, patience, progress)
-            except SubmissionFault as error:
-                return self._fail(lease, patience, error, Fault.SUBMISSION)
-            except LeaseLost:
-                raise
-            except CxrevalError as error:
-                return self._fail(lease, patience, error, Fault.SYSTEM)
-        except LeaseLost as error:
-            _log.warning("gave up %s: %s", lease.evaluation, error)
-            return self._registry.get_evaluation(lease.evaluation)
-
-    def _fail(self, lease: Lease, patience: Patience, error: CxrevalError, fault: Fault) -> Evaluation:
-        failure = Failure(error.reason, error.message, fault)
-        return patience.call(lambda: self._registry.fail_evaluation(lease, failure))
+            return self._evaluate(lease, patience, progress)
+        except LeaseLost:
+            pass
+        except CxrevalError as error:
+            fault = Fault.SUBMISSION if isinstance(error, SubmissionFault) else Fault.SYSTEM
+            failure = Failure(error.reason, error.message, fault)
+            with contextlib.suppress(LeaseLost):
+                failed = patience.call(lambda: self._registry.fail_evaluation(lease, failure))
+                if isinstance(error, DatasetInvalid):
+                    raise  # every other evaluation would fail here too
+                return failed
+        _log.warning("%s went to another worker", lease.evaluation)
+        return self._registry.get_evaluation(lease.evaluation)
 
     def _evaluate(self, lease: Lease, patience: Patience, progress: Progress) -> Evaluation:
         started = datetime.now(UTC)
@@ -130,7 +136,7 @@ class EvaluationDriver:
             return table
         self._inference.load(manifest.artifact_sha256, manifest.preprocessing_profile, len(manifest.output_names))
         encoded = _encoded(self._data[benchmark.name] / IMAGES_DIRECTORY, missing)
-        outputs = self._inference.predict_many(manifest.artifact_sha256, encoded)
+        outputs = self._inference.predict_many(manifest.artifact_sha256, manifest.preprocessing_profile, encoded)
         while batch := list(islice(outputs, RECORD_IMAGES)):
             names = tuple(name for name, _ in batch)
             probabilities = np.stack([output[columns] for _, output in batch])
@@ -143,10 +149,14 @@ class EvaluationDriver:
 
 
 def local_benchmarks(data: Mapping[str, Path]) -> dict[str, BenchmarkSpec]:
-    """The specifications of a worker's data sets, each list checked against its digest. Raises `DatasetInvalid`."""
+    """The specifications of a worker's data sets. Raises `DatasetInvalid` for another list or a missing image."""
     specs = {name: load_spec(name, directory) for name, directory in data.items()}
     for name, spec in specs.items():
-        image_list(spec, data[name])
+        images, directory = image_list(spec, data[name]), data[name] / IMAGES_DIRECTORY
+        missing = [image for image in images if not (directory / image).is_file()]
+        if missing:
+            message = f"{directory} lacks {len(missing)} of {len(images)} images, the first is {missing[0]}"
+            raise DatasetInvalid(message, file=directory, count=len(missing), image=missing[0])
     return specs
 
 

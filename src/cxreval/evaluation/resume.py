@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 import time
@@ -30,14 +31,25 @@ _LONGEST_PAUSE_SECONDS = 5.0
 
 
 class LeaseKeeper:
-    """Renews a lease in the background, three times as often as it must. Use as a context manager."""
+    """Renews a lease in the background, three times as often as it must. Use as a context manager.
 
-    def __init__(self, registry: RegistryClient, lease: Lease) -> None:
+    It stops when nothing has got on for `stall_seconds`: a worker that hangs must not keep what another could finish.
+    """
+
+    def __init__(self, registry: RegistryClient, lease: Lease, stall_seconds: float) -> None:
         self._registry = registry
         self._lease = lease
+        self._stall_seconds = stall_seconds
         self._stop = threading.Event()
         self._lost: LeaseLost | None = None
-        self._thread = threading.Thread(target=self._renew, name="lease-keeper", daemon=True)
+        self.progressed()
+        # The renewals belong to the same request as the rest of the evaluation.
+        run = contextvars.copy_context().run
+        self._thread = threading.Thread(target=run, args=(self._renew,), name="lease-keeper", daemon=True)
+
+    def progressed(self) -> None:
+        """Something got on."""
+        self._last_progress = time.monotonic()
 
     def check(self) -> None:
         """Raises `LeaseLost` once another worker has the evaluation."""
@@ -56,6 +68,8 @@ class LeaseKeeper:
 
     def _renew(self) -> None:
         while not self._stop.wait(self._lease.duration_seconds / 3):
+            if time.monotonic() - self._last_progress > self._stall_seconds:
+                continue
             try:
                 self._registry.renew_lease(self._lease)
             except LeaseLost as error:
@@ -75,6 +89,7 @@ class Patience:
 
     def progressed(self) -> None:
         """Something got on: the patience is whole again."""
+        self._keeper.progressed()
         self._give_up = time.monotonic() + self._seconds
         self._pause = _FIRST_PAUSE_SECONDS
 

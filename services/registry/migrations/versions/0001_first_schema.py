@@ -59,6 +59,8 @@ def upgrade() -> None:
         sa.Column("submission_number", _NUMBER, nullable=False),
         sa.Column("state", sa.String(32), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("stalled_attempts", sa.Integer(), nullable=False),
+        sa.Column("waits_until", _TIME, nullable=True),
         sa.Column("worker", sa.Text(), nullable=False),
         sa.Column("lease_token", sa.String(32), nullable=True),
         sa.Column("lease_expires", _TIME, nullable=True),

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class EvaluationServiceStub:
     """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with
-    all predictions recorded so far. One whose leases ran out as often as the registry allows fails with
-    `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    all predictions recorded so far. Until then it holds, run out or not. One that too many leases in a row brought no new
+    prediction fails with `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     def __init__(self, channel):
@@ -81,8 +81,8 @@ class EvaluationServiceStub:
 
 class EvaluationServiceServicer:
     """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with
-    all predictions recorded so far. One whose leases ran out as often as the registry allows fails with
-    `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    all predictions recorded so far. Until then it holds, run out or not. One that too many leases in a row brought no new
+    prediction fails with `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     def LeaseEvaluation(self, request, context):
@@ -132,7 +132,8 @@ class EvaluationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FailEvaluation(self, request, context):
-        """Ends the evaluation with a failure. A fault of the platform queues it again until its attempts are used up.
+        """Ends the evaluation with a failure. A fault of the platform queues it again, to be leased after the length of a lease,
+        unless too many leases in a row brought no new prediction.
 
         Errors: as RenewLease, and INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
         """
@@ -211,8 +212,8 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class EvaluationService:
     """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with
-    all predictions recorded so far. One whose leases ran out as often as the registry allows fails with
-    `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    all predictions recorded so far. Until then it holds, run out or not. One that too many leases in a row brought no new
+    prediction fails with `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     @staticmethod

@@ -28,8 +28,8 @@ GRPC_VERSION: str
 
 class EvaluationServiceStub:
     """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with
-    all predictions recorded so far. One whose leases ran out as often as the registry allows fails with
-    `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    all predictions recorded so far. Until then it holds, run out or not. One that too many leases in a row brought no new
+    prediction fails with `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     @_typing.overload
@@ -63,7 +63,8 @@ class EvaluationServiceStub:
     report than the one already recorded, `MALFORMED_FIELD` for the provenance.
     """
     FailEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.FailEvaluationRequest, _evaluation_service_pb2.Evaluation]
-    """Ends the evaluation with a failure. A fault of the platform queues it again until its attempts are used up.
+    """Ends the evaluation with a failure. A fault of the platform queues it again, to be leased after the length of a lease,
+    unless too many leases in a row brought no new prediction.
 
     Errors: as RenewLease, and INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
     """
@@ -81,8 +82,8 @@ class EvaluationServiceStub:
 @_typing.type_check_only
 class EvaluationServiceAsyncStub(EvaluationServiceStub):
     """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with
-    all predictions recorded so far. One whose leases ran out as often as the registry allows fails with
-    `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    all predictions recorded so far. Until then it holds, run out or not. One that too many leases in a row brought no new
+    prediction fails with `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -113,7 +114,8 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     report than the one already recorded, `MALFORMED_FIELD` for the provenance.
     """
     FailEvaluation: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.FailEvaluationRequest, _evaluation_service_pb2.Evaluation]  # type: ignore[assignment]
-    """Ends the evaluation with a failure. A fault of the platform queues it again until its attempts are used up.
+    """Ends the evaluation with a failure. A fault of the platform queues it again, to be leased after the length of a lease,
+    unless too many leases in a row brought no new prediction.
 
     Errors: as RenewLease, and INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
     """
@@ -130,8 +132,8 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
 
 class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with
-    all predictions recorded so far. One whose leases ran out as often as the registry allows fails with
-    `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    all predictions recorded so far. Until then it holds, run out or not. One that too many leases in a row brought no new
+    prediction fails with `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     @_abc_1.abstractmethod
@@ -196,7 +198,8 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_service_pb2.FailEvaluationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_service_pb2.Evaluation, _abc.Awaitable[_evaluation_service_pb2.Evaluation]]:
-        """Ends the evaluation with a failure. A fault of the platform queues it again until its attempts are used up.
+        """Ends the evaluation with a failure. A fault of the platform queues it again, to be leased after the length of a lease,
+        unless too many leases in a row brought no new prediction.
 
         Errors: as RenewLease, and INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
         """

@@ -1,0 +1,97 @@
+"""A worker in trouble: its data damaged, a service away for good, its lease taken by another."""
+
+import time
+
+import pytest
+
+from cxreval.client import EvaluationStatus, SubmissionStatus
+from cxreval.errors import DatasetInvalid, LeaseLost
+from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
+from cxreval.evaluation.resume import LeaseKeeper
+from tests.support import onnx_models
+from tests.support.inference import png
+from tests.support.scoring import describe, small_table
+from tests.support.system import System, manifest
+
+IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 5)]
+LEASE_SECONDS = 0.6
+
+
+@pytest.fixture
+def system(tmp_path):
+    data = tmp_path / "data"
+    describe(data, "small", IMAGES, small_table(data, [(image, "Mass") for image in IMAGES]))
+    (data / "images").mkdir()
+    for number, image in enumerate(IMAGES):
+        (data / "images" / image).write_bytes(png(seed=number))
+    with System(tmp_path, {"small": data}, LEASE_SECONDS) as running:
+        running.registry.create_benchmark(local_benchmarks(running.data)["small"])
+        checkpoint = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
+        running.submitted = running.registry.submit("small", manifest(), checkpoint).name
+        yield running
+
+
+def driver(system, patience_seconds=30.0):
+    clients = (system.registry, system.inference, system.scoring)
+    return EvaluationDriver(*clients, system.data, "test", patience_seconds)
+
+
+def ignore(*_):
+    pass
+
+
+def test_a_worker_with_damaged_data_gives_the_evaluation_back_and_stops(system):
+    image = system.data["small"] / "images" / IMAGES[2]
+    whole = image.read_bytes()
+    image.unlink()
+    with pytest.raises(DatasetInvalid, match=r"lacks 1 of 4 images, the first is 00000003_000.png"):
+        local_benchmarks(system.data)  # what `cxreval worker` does before it leases anything
+    with pytest.raises(DatasetInvalid, match=r"cannot read .*00000003_000.png"):
+        driver(system).run_next(ignore)
+    assert system.registry.get_submission(system.submitted).status is SubmissionStatus.QUEUED
+    assert driver(system).run_next(ignore) is None  # not at once: what broke needs time to mend
+    image.write_bytes(whole)
+    time.sleep(LEASE_SECONDS)
+    assert driver(system).run_next(ignore).status is EvaluationStatus.SUCCEEDED
+
+
+def test_a_service_that_stays_away_costs_no_prediction(system):
+    system.scoring_service.kill()
+    given_back = driver(system, patience_seconds=0.2).run_next(ignore)
+    assert (given_back.status, given_back.images_done) == (EvaluationStatus.QUEUED, len(IMAGES))
+    system.scoring_service.start()
+    time.sleep(LEASE_SECONDS)
+    evaluation = driver(system).run_next(ignore)
+    assert evaluation.status is EvaluationStatus.SUCCEEDED
+    assert evaluation.provenance["resumed_images"] == str(len(IMAGES))
+
+
+def test_a_worker_whose_evaluation_went_to_another_lets_go(system, monkeypatch):
+    monkeypatch.setattr("cxreval.evaluation.driver.STALL_SECONDS", -30.0)  # with the patience of 30 s: renews nothing
+    taken = []
+
+    def take_over(lease, done, total):
+        if not taken:
+            time.sleep(2 * LEASE_SECONDS)  # as if this worker had hung
+            taken.append(system.registry.lease_evaluation("other", ["small"]))
+
+    evaluation = driver(system).run_next(take_over)
+    assert taken[0] is not None
+    assert (evaluation.status, evaluation.worker) == (EvaluationStatus.RUNNING, "other")
+
+
+def test_a_lease_is_kept_only_while_something_gets_on(system):
+    lease = system.registry.lease_evaluation("hangs", ["small"])
+    with LeaseKeeper(system.registry, lease, stall_seconds=0.0) as keeper:
+        time.sleep(2 * LEASE_SECONDS)
+        assert system.registry.lease_evaluation("other", ["small"]) is not None
+        keeper.check()  # it does not know yet, and its next call will tell
+    with pytest.raises(LeaseLost, match="another token"):
+        system.registry.renew_lease(lease)
+
+
+def test_a_kept_lease_outlives_its_length(system):
+    lease = system.registry.lease_evaluation("keeps", ["small"])
+    with LeaseKeeper(system.registry, lease, stall_seconds=60.0):
+        time.sleep(3 * LEASE_SECONDS)
+        assert system.registry.lease_evaluation("other", ["small"]) is None
