@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
+import re
 import sys
 import tomllib
 import typing
@@ -17,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+_ADDRESS = re.compile(r".+:(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])")
 
 
 class ConfigError(Exception):
@@ -65,6 +69,7 @@ def load(kind: type[C], program: str, arguments: Sequence[str], environment: Map
         if name in types and value is not None
     }
     config = kind(**values)
+    _check(config)
     if flags["check_config"]:
         secrets = {item.name for item in dataclasses.fields(kind) if item.metadata["secret"]}
         shown = {name: "(set)" if name in secrets else value for name, value in dataclasses.asdict(config).items()}
@@ -72,6 +77,28 @@ def load(kind: type[C], program: str, arguments: Sequence[str], environment: Map
         sys.stdout.write("\n")
         sys.exit(0)
     return config
+
+
+def _check(config: ServerConfig) -> None:
+    """What every server's settings must fulfil; a service checks its own in `__post_init__`."""
+    positive = ("drain_seconds", "deadline_seconds", "stream_deadline_seconds")
+    checks = [(name, 0 < getattr(config, name) < math.inf, "a finite number above 0") for name in positive]
+    checks += [
+        (name, not getattr(config, name) or _ADDRESS.fullmatch(getattr(config, name)), "host:port, port 0 to 65535")
+        for name in ("listen", "metrics_listen")
+    ]
+    levels = ("debug", "info", "warning", "error")
+    files = bool(config.tls_certificate), bool(config.tls_key)
+    checks += [
+        ("listen", config.listen, "host:port"),
+        ("log_level", config.log_level in levels, ", ".join(levels)),
+        # Half of a TLS setting must not end in plain text.
+        ("tls_key", files[0] == files[1], "tls_certificate and tls_key together"),
+        ("tls_client_ca", not config.tls_client_ca or files[0], "tls_certificate and tls_key with it"),
+    ]
+    for name, good, expected in checks:
+        if not good:
+            raise ConfigError(f"{name} is {getattr(config, name)!r}; expected {expected}")
 
 
 def _parser(kind: type[ServerConfig], program: str, types: Mapping[str, Any]) -> argparse.ArgumentParser:

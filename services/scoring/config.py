@@ -14,6 +14,12 @@ class ScoringConfig(ServerConfig):
     data: tuple[str, ...] = setting((), "a benchmark and the directory of its list and label table, NAME=DIRECTORY")
     max_concurrent: int = setting(4, "reports computed at once; more wait in line")
 
+    def __post_init__(self) -> None:
+        """Raises `ConfigError`."""
+        if self.max_concurrent < 1:
+            raise ConfigError(f"max_concurrent is {self.max_concurrent}; expected at least 1")
+        self.directories()
+
     def directories(self) -> dict[str, Path]:
         """The data-set directory of each benchmark. Raises `ConfigError`."""
         pairs = [item.partition("=") for item in self.data]

@@ -83,6 +83,27 @@ def test_from_a_data_set_to_a_row_on_the_board(system, tmp_path):
     assert set(predicted["probabilities"]) == set(FINDINGS)
 
 
+def test_a_named_list_of_a_data_set_is_described_as_a_benchmark_of_its_own(system, tmp_path):
+    labels = small_table(tmp_path, [(image, "Mass") for image in IMAGES])
+    (tmp_path / "mine.txt").write_text("\n".join(IMAGES[:3]))
+    names = ("--list", "mine.txt", "--labels", labels.name)
+    described = json_of("dataset", "describe", str(tmp_path), "--name", "mine", "--title", "Mine", *names)
+    assert described["benchmark"]["image_count"] == 3
+    before = (tmp_path / "benchmark.toml").read_text()
+    refused = command("dataset", "describe", str(tmp_path), "--name", "Not A Name", "--title", "Mine", *names)
+    assert (refused.returncode, (tmp_path / "benchmark.toml").read_text()) == (1, before)
+    assert "DATASET_INVALID: the new specification: name is 'Not A Name'" in refused.stderr
+    registered = json_of("dataset", "register", str(tmp_path), "--benchmark", "mine", *at(system, "registry"))
+    assert registered["digest"] == described["digest"]
+
+
+def test_phantoms_are_drawn_and_are_a_benchmark(tmp_path):
+    drawn = json_of("dataset", "phantom", str(tmp_path), "--patients", "20", "--only", "test")
+    assert drawn["benchmark"]["synthetic"] is True
+    verified = command("dataset", "verify", str(tmp_path), "--benchmark", drawn["benchmark"]["name"])
+    assert verified.returncode == 0, verified.stdout
+
+
 def test_a_new_registry_shows_the_published_claims_and_their_one_step(system):
     board = json_of("leaderboard", *at(system, "registry"))
     assert all(row["tier"] == "claimed" for row in board["entries"])

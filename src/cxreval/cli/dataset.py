@@ -26,6 +26,7 @@ def draw_phantoms(
     patients: Annotated[int, typer.Option(help="patients; about three images each")] = 1500,
     seed: Annotated[int, typer.Option(help="the same seed draws the same pixels")] = 2017,
     only: Annotated[Literal["all", "test", "train_val"], typer.Option(help="the split whose images are drawn")] = "all",
+    json: options.Json = False,
 ) -> None:
     """Draw the synthetic benchmark: phantoms in NIH's layout, not radiographs of patients."""
     with output.progress_bars() as bars:
@@ -37,7 +38,7 @@ def draw_phantoms(
             only=only,
             progress=lambda done, total: bars.update(task, completed=done, total=total),
         )
-    output.console.print(f"{directory}: {spec.title}, digest {spec.digest}", markup=False, soft_wrap=True)
+    _show(spec, f"wrote {directory}: {spec.title}", json)
 
 
 @app.command("verify")
@@ -67,6 +68,7 @@ def describe(
     list_file: Annotated[str, typer.Option("--list", help="file in the directory that lists the images")],
     labels_file: Annotated[str, typer.Option("--labels", help="label table in the directory")],
     synthetic: Annotated[bool, typer.Option("--synthetic", help="the images are not of patients")] = False,
+    json: options.Json = False,
 ) -> None:
     """Write benchmark.toml: the specification of a benchmark made of a named list in a data set."""
     images = read_list(directory / list_file)
@@ -88,7 +90,7 @@ def describe(
     )
     parse_spec(spec.to_toml(), "the new specification")  # before a good file is overwritten with what cannot be read
     (directory / SPEC_FILE).write_text(spec.to_toml(), encoding="utf-8")
-    output.console.print(f"wrote {directory / SPEC_FILE}, digest {spec.digest}", markup=False, soft_wrap=True)
+    _show(spec, f"wrote {directory / SPEC_FILE}", json)
 
 
 @app.command("register")
@@ -103,7 +105,11 @@ def register(
     spec = load_spec(benchmark, directory)
     with RegistryClient(registry, context.obj) as client:
         created = client.create_benchmark(spec)
+    _show(created, f"benchmarks/{created.name}", json)
+
+
+def _show(spec: BenchmarkSpec, done: str, json: bool) -> None:
     if json:
-        output.print_json({"benchmark": created, "digest": created.digest})
+        output.print_json({"benchmark": spec, "digest": spec.digest})
     else:
-        output.console.print(f"benchmarks/{created.name}, digest {created.digest}", markup=False, soft_wrap=True)
+        output.console.print(f"{done}, digest {spec.digest}", markup=False, soft_wrap=True)

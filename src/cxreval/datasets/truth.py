@@ -1,6 +1,6 @@
 """The ground truth: which image shows which findings, and which patient it is of.
 
-Only the scoring service and the local `cxreval score` may import this module.
+Only the scoring service may import this module.
 """
 
 from __future__ import annotations

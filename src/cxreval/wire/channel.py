@@ -23,7 +23,8 @@ class TlsFiles:
 _SERVICE_CONFIG = {
     # A headless Service resolves to every replica; use them all.
     "loadBalancingConfig": [{"round_robin": {}}],
-    # A service that restarts is away for a second. Every rpc of cxreval may be repeated.
+    # A service that restarts is away for a second. A repeated call does no harm: at worst a lease nobody heard of runs
+    # out, or a failure that was recorded the first time is answered with LEASE_LOST.
     "methodConfig": [
         {
             "name": [{}],
