@@ -1,6 +1,6 @@
 """How much of the machine an evaluation uses: images a second through all services, beside one process.
 
-    .venv/bin/python bench/walk.py [CHECKPOINT.onnx]
+    .venv/bin/python -m bench.walk [CHECKPOINT.onnx]
 
 The ceiling decodes and preprocesses in a thread pool and runs onnxruntime with the same batch size and threads,
 without gRPC, a database or recorded predictions. Both see the same images in the same run, in turn, three times; the
