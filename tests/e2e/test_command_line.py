@@ -195,3 +195,18 @@ def test_one_request_id_follows_an_evaluation_through_all_services(system, tmp_p
     # Inference fetches the model on behalf of the same request.
     assert "cxreval.api.registry.v1.SubmissionService/DownloadArtifact" in methods["registry"]
     assert "cxreval.api.registry.v1.EvaluationService/CompleteEvaluation" in methods["registry"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--tls-ca", "/absent.pem"], "tls_ca is '/absent.pem'"),
+        (["--tls-ca", __file__, "--tls-certificate", __file__], "tls_certificate and tls_key need each other"),
+        (["--tls-certificate", __file__, "--tls-key", __file__], "needs --tls-ca"),
+    ],
+)
+def test_tls_files_that_do_not_fit_are_named(flags, named):
+    ended = command(*flags, "leaderboard", "--registry", "127.0.0.1:1")
+    assert (ended.returncode, "Traceback" in ended.stderr) == (1, False)
+    assert "MALFORMED_FIELD" in ended.stderr
+    assert named in ended.stderr

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from cxreval.datasets.benchmark import FINDINGS, SPEC_FILE, load_spec, parse_spec
+from cxreval.datasets.benchmark import FINDINGS, SPEC_FILE, load_spec, parse_spec, read_list
 from cxreval.datasets.truth import load_truth
 from cxreval.datasets.verify import verify
 from cxreval.errors import DatasetInvalid
@@ -91,6 +91,10 @@ def test_truth_is_labels_and_patients_in_the_lists_order(data):
     ("row", "named"),
     [
         ("00000001_000.png,Cold,0,1", "line 2: unknown finding 'Cold'"),
+        ("00000001_000.png", "line 2: unknown finding ''"),
+        ("00000001_000.png,Mass,0,²", "line 2: repeated image or malformed patient"),
+        (f"00000001_000.png,Mass,0,{10**30}", "line 2: repeated image or malformed patient"),
+        (f"{'x' * 200_000},Mass,0,1", "cannot read the label table"),
         ("00000001_000.png,Mass,0,one", "line 2: repeated image or malformed patient"),
         ("00000007_000.png,Mass,0,7", "has no row for image '00000001_000.png'"),
     ],
@@ -168,3 +172,20 @@ def test_a_specification_that_is_not_text_is_refused_by_name(tmp_path):
     (tmp_path / SPEC_FILE).write_bytes(b"\xff\xfe")
     with pytest.raises(DatasetInvalid, match="cannot read the specification"):
         load_spec("small", tmp_path)
+
+
+@pytest.mark.parametrize("image", ["../../secret.png", "/etc/passwd", "a\0b.png", "x" * 256, ".."])
+def test_a_list_that_leaves_the_directory_of_images_is_refused(tmp_path, image):
+    file = tmp_path / "list.txt"
+    file.write_text(f"00000001_000.png\n{image}\n")
+    with pytest.raises(DatasetInvalid, match="expected a plain file name") as caught:
+        read_list(file)
+    assert caught.value.metadata["image"] == image[:80]
+
+
+def test_verify_names_a_label_table_that_cannot_be_read(tmp_path):
+    labels = small_table(tmp_path, [("00000001_000.png", "Mass")])
+    spec = describe(tmp_path, "small", ["00000001_000.png"], labels)
+    labels.write_text("x" * 200_000)
+    checks = {check.name: check for check in verify(spec, tmp_path)}
+    assert "field larger than field limit" in checks["labels"].problems[-1]

@@ -51,6 +51,7 @@ def test_every_field_is_read(tmp_path):
     [
         ('contact = "somebody@example.org"\n', "", "MISSING_FIELD", "manifest.contact"),
         ("seed = 7\n", "", "MISSING_FIELD", "manifest.reproduction.seed"),
+        ("seed = 7", f"seed = {2**63}", "MALFORMED_FIELD", "manifest.reproduction.seed"),
         ("seed = 7", 'seed = "7"', "MALFORMED_FIELD", "manifest.reproduction.seed"),
         ("open_source = true", "open_source = 1", "MALFORMED_FIELD", "manifest.open_source"),
         ('"research-paper"', '"hearsay"', "MALFORMED_FIELD", "manifest.source_kind"),

@@ -39,7 +39,12 @@ BENCHMARK = "nih-chestxray14"
 
 
 def tls_files(ca: Path | None, certificate: Path | None, key: Path | None) -> TlsFiles | None:
-    """The TLS files to use, None for plain text. Raises `MalformedField` when one is given without what it needs."""
+    """The TLS files to use, None for plain text. Raises `MalformedField` when one is absent or lacks what it needs."""
+    for name, file in {"tls_ca": ca, "tls_certificate": certificate, "tls_key": key}.items():
+        if file and not file.is_file():
+            raise MalformedField(f"{name} is {str(file)!r}; expected a PEM file", field=name, expected="a PEM file")
+    if (certificate is None) != (key is None):
+        raise MalformedField("tls_certificate and tls_key need each other", field="tls_key", expected="both or neither")
     if ca is None:
         if certificate or key:
             raise MalformedField("a client certificate needs --tls-ca too", field="tls_ca", expected="a PEM file")

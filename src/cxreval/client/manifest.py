@@ -52,6 +52,8 @@ def _build(kind: Any, value: Any, path: str) -> Any:
         return float(value)
     if type(value) is not kind:
         raise _malformed(path, value, f"a value of type {kind.__name__}")
+    if kind is int and not -(2**63) <= value < 2**63:
+        raise _malformed(path, value, "a whole number of at most 64 bits")
     return value
 
 

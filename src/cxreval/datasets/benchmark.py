@@ -45,6 +45,7 @@ SCORER_VERSION = "1"
 
 SPEC_FILE = "benchmark.toml"
 IMAGES_DIRECTORY = "images"
+_PLAIN_FILE = "a plain file name of 1 to 255 printable characters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +140,13 @@ def parse_spec(text: str, source: str) -> BenchmarkSpec:
 
 def spec_problem(spec: BenchmarkSpec) -> tuple[str, str] | None:
     """The first field that is wrong and what was expected of it; None when the specification is well-formed."""
-    plain_file = "a plain file name of 1 to 255 printable characters"
     checks: list[tuple[str, bool, str]] = [
         ("name", isinstance(spec.name, str) and bool(BENCHMARK_ID.fullmatch(spec.name)), BENCHMARK_ID.pattern),
         ("title", _is_text(spec.title, 200), "1 to 200 printable characters"),
         ("synthetic", isinstance(spec.synthetic, bool), "true or false"),
-        ("list_file", _is_plain_file(spec.list_file), plain_file),
+        ("list_file", _is_plain_file(spec.list_file), _PLAIN_FILE),
         ("list_sha256", _is_sha256(spec.list_sha256), "64 lower-case hex characters"),
-        ("labels_file", _is_plain_file(spec.labels_file), plain_file),
+        ("labels_file", _is_plain_file(spec.labels_file), _PLAIN_FILE),
         ("labels_sha256", _is_sha256(spec.labels_sha256), "64 lower-case hex characters"),
         ("image_count", type(spec.image_count) is int and spec.image_count > 0, "a positive number"),
         ("patient_count", type(spec.patient_count) is int and spec.patient_count > 0, "a positive number"),
@@ -183,11 +183,20 @@ def list_sha256(images: list[str]) -> str:
 
 
 def read_list(file: Path) -> list[str]:
-    """The image names in a list file, in the file's order. Raises `DatasetInvalid` when it cannot be read."""
+    """The image names in a list file, in the file's order.
+
+    Raises:
+        DatasetInvalid: it cannot be read, or names something that is not in the directory of images.
+    """
     try:
-        return file.read_text(encoding="utf-8").split()
+        images = file.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetInvalid(f"cannot read the image list {file}: {error}", file=file) from None
+    wrong = next((image for image in images if not _is_plain_file(image)), None)
+    if wrong is not None:
+        message = f"the image list {file} names {wrong[:80]!r}; expected {_PLAIN_FILE} for each image"
+        raise DatasetInvalid(message, file=file, image=wrong[:80], expected=_PLAIN_FILE)
+    return images
 
 
 def image_list(spec: BenchmarkSpec, directory: Path) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cxreval.datasets.benchmark import FINDINGS, BenchmarkSpec, image_list
 from cxreval.errors import DatasetInvalid
 
 NO_FINDING = "No Finding"
+_PATIENT_NUMBER = re.compile(r"[0-9]{1,18}")
 _IMAGE, _LABELS, _PATIENT = "Image Index", "Finding Labels", "Patient ID"
 
 
@@ -51,7 +53,10 @@ def load_truth(spec: BenchmarkSpec, directory: Path) -> Truth:
     if digest != spec.labels_sha256:
         message = f"the label table {file} has digest {digest}; expected {spec.labels_sha256}"
         raise DatasetInvalid(message, file=file, found=digest, expected=spec.labels_sha256)
-    rows = _rows(content.decode("utf-8-sig"), file, set(images))
+    try:
+        rows = _rows(content.decode("utf-8-sig"), file, set(images))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetInvalid(f"cannot read the label table {file}: {error}", file=file) from None
     absent = next((image for image in images if image not in rows), None)
     if absent is not None:
         raise DatasetInvalid(f"{file} has no row for image {absent!r}", file=file, image=absent)
@@ -83,9 +88,9 @@ def _rows(text: str, file: Path, wanted: set[str]) -> dict[str, tuple[int, list[
         image = row[_IMAGE]
         if image not in wanted:
             continue
-        findings = [finding.strip() for finding in row[_LABELS].split("|")]
+        findings = [finding.strip() for finding in (row[_LABELS] or "").split("|")]
         unknown = next((finding for finding in findings if finding not in FINDINGS and finding != NO_FINDING), None)
-        if unknown is not None or image in rows or not row[_PATIENT].isdigit():
+        if unknown is not None or image in rows or not _PATIENT_NUMBER.fullmatch(row[_PATIENT] or ""):
             problem = f"unknown finding {unknown!r}" if unknown is not None else "repeated image or malformed patient"
             raise DatasetInvalid(f"{file} line {line}: {problem}", file=file, line=line, image=image)
         rows[image] = (int(row[_PATIENT]), [finding for finding in findings if finding != NO_FINDING])

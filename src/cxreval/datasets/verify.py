@@ -61,7 +61,10 @@ def _check_labels(spec: BenchmarkSpec, directory: Path, images: list[str]) -> Ch
     problems = []
     if (found := hashlib.sha256(content).hexdigest()) != spec.labels_sha256:
         problems.append(f"{spec.labels_file} has digest {found}; expected {spec.labels_sha256}")
-    rows = list(csv.reader(content.decode("utf-8-sig", errors="replace").splitlines()))[1:]
+    try:
+        rows = list(csv.reader(content.decode("utf-8-sig", errors="replace").splitlines()))[1:]
+    except csv.Error as error:
+        return Check("labels", f"{spec.labels_file}: unreadable", (*problems, f"{spec.labels_file}: {error}"))
     names = {row[0] for row in rows if row}
     if absent := [image for image in images if image not in names]:
         problems.append(f"{spec.labels_file} has no row for {len(absent)} images: {_some(absent)}")
