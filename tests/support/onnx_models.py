@@ -189,6 +189,22 @@ def custom_operator(directory: Path) -> str:
     return store(directory, model.SerializeToString())
 
 
+def memory_hungry(directory: Path) -> str:
+    """A classifier that needs 4 KiB times the eighth power of its batch: nothing for 4 images, 68 TB for 8."""
+    node = helper.make_node
+    nodes = [
+        node("Shape", ["image_tensor"], ["count"], start=0, end=1),
+        node("Constant", [], ["eight"], value_int=8),
+        node("Constant", [], ["floats"], value_int=1024),
+        node("Pow", ["count", "eight"], ["power"]),
+        node("Mul", ["power", "floats"], ["size"]),
+        node("ConstantOfShape", ["size"], ["zeros"]),
+        node("ReduceSum", ["zeros"], ["nothing"], keepdims=0),
+        node("Add", ["logits", "nothing"], ["shifted"]),
+    ]
+    return classifier(directory, extra_nodes=nodes)
+
+
 def nan_output(directory: Path) -> str:
     """A model that answers NaN to everything."""
     nodes = [*_pooled("flat"), helper.make_node("Mul", ["flat", "nan"], ["probabilities"])]

@@ -15,6 +15,7 @@ from cxreval.errors import (
     ModelNotOnnx,
     ModelOutputMismatch,
     ModelUnsupported,
+    ServiceOverloaded,
 )
 from services.inference.backends.onnx import OnnxModel, Signature, inspect
 from tests.support import onnx_models
@@ -149,3 +150,11 @@ def test_run_that_never_ends_is_ended(tmp_path: Path) -> None:
 
     with pytest.raises(ModelUnsupported, match=r"ended after 0\.2 s"):
         OnnxModel(file, inspect(file, XRV), threads=1, max_batch=1, run_seconds=0.2)
+
+
+def test_a_batch_that_memory_does_not_hold_is_run_in_halves(tmp_path: Path) -> None:
+    model = load(tmp_path, onnx_models.memory_hungry(tmp_path))
+    images = np.resize(IMAGES, (8, *XRV))
+    with pytest.raises(ServiceOverloaded, match="no memory to run 8 images"):
+        model._run_in_time(images, 8)
+    np.testing.assert_allclose(model.run([images]), onnx_models.expected(images), atol=onnx_models.TOLERANCE)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from cxreval.errors import (
     ModelNotOnnx,
     ModelOutputMismatch,
     ModelUnsupported,
+    ServiceOverloaded,
 )
 from cxreval.wire.limits import MIB
 
@@ -207,6 +209,10 @@ def _text(*dimensions: int | str | None) -> str:
     return f"({', '.join('N' if size is None else str(size) for size in dimensions)})"
 
 
+# onnxruntime has no status of its own for this; the words are those of its CPU and CUDA allocators.
+_MEMORY = re.compile(r"bad_alloc|failed to allocate memory|out of memory|CUDA_ERROR_OUT_OF_MEMORY", re.IGNORECASE)
+
+
 class OnnxModel:
     """A model in an onnxruntime session, warmed up.
 
@@ -236,6 +242,7 @@ class OnnxModel:
 
         Raises:
             ModelUnsupported: the runtime fails on these images, or does not finish them in time.
+            ServiceOverloaded: there is no memory even for one image; nothing says that it is the model's fault.
             ModelOutputMismatch: not one row of 1 to `MAX_COLUMNS` columns came for each image.
         """
         images = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
@@ -243,7 +250,13 @@ class OnnxModel:
         if self.signature.batch is not None and count < self.signature.batch:
             padding = np.zeros((self.signature.batch - count, *images.shape[1:]), np.float32)
             images = np.concatenate((images, padding))
-        output = self._run_in_time(images, count)
+        try:
+            output = self._run_in_time(images, count)
+        except ServiceOverloaded:
+            if count == 1 or self.signature.batch is not None:
+                raise
+            half = count // 2
+            return np.concatenate([self.run([images[:half]]), self.run([images[half:]])])
         if (
             output.ndim != 2
             or output.shape[0] != len(images)
@@ -268,6 +281,8 @@ class OnnxModel:
         try:
             (output,) = self._session.run([self.signature.output_name], {self.signature.input_name: images}, options)
         except Exception as error:  # noqa: BLE001 - onnxruntime raises bare RuntimeErrors of its own for each status
+            if _MEMORY.search(str(error)):
+                raise ServiceOverloaded(f"no memory to run {count} images", unit="memory") from None
             late = f"it was ended after {self._run_seconds:g} s" if options.terminate else _short(error)
             raise ModelUnsupported(
                 f"the runtime failed on {count} images: {late}", field="model", expected="a model that runs"
