@@ -32,6 +32,7 @@ from services.chassis.interceptors.metrics import RpcMetrics
 
 _log = logging.getLogger(__name__)
 _HEALTH_PERIOD_SECONDS = 2.0
+_HEALTH_TIMEOUT_SECONDS = 10.0
 
 _OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -120,7 +121,8 @@ class Server:
     async def _watch(self, healthy: Callable[[], Awaitable[bool]]) -> None:
         while True:
             try:
-                await self._report(await healthy())
+                # A probe that hangs is a no, too.
+                await self._report(await asyncio.wait_for(healthy(), _HEALTH_TIMEOUT_SECONDS))
             except Exception:  # noqa: BLE001 - whatever keeps the probe from answering makes the process unhealthy
                 _log.warning("health probe failed", exc_info=True)
                 await self._report(False)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,13 +20,16 @@ Fetch = Callable[[str], Iterator[bytes]]
 
 
 class ModelCache:
-    """A directory of `<sha256>.onnx` files. Blocking; safe to share between threads and processes."""
+    """A directory of `<sha256>.onnx` files, of one process. Blocking; its threads may share it."""
 
     def __init__(self, directory: Path, max_bytes: int, fetch: Fetch) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        for part in directory.glob("*.part"):
+            part.unlink()  # of a download that a killed process left behind
         self._directory = directory
         self._max_bytes = max_bytes
         self._fetch = fetch
+        self._removing = threading.Lock()
 
     def file(self, digest: str) -> Path:
         """The model's file, with the bytes that its digest says.
@@ -43,7 +46,8 @@ class ModelCache:
                 return file
             _log.warning("cached model is corrupt, fetching it again", extra={"model": digest})
         self._download(digest, file)
-        self._remove_oldest(keep=file)
+        with self._removing:
+            self._remove_oldest(keep=file)
         return file
 
     def _download(self, digest: str, file: Path) -> None:
@@ -86,8 +90,7 @@ class ModelCache:
             if total <= self._max_bytes:
                 return
             if path != keep:
-                with contextlib.suppress(FileNotFoundError):
-                    path.unlink()
+                path.unlink()
                 total -= size
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
+from sqlalchemy.exc import SQLAlchemyError
 
 from cxreval.api.registry.v1 import (
     benchmark_service_pb2,
@@ -114,5 +115,5 @@ async def serve(config: RegistryConfig, database: Database) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (ConfigError, CxrevalError) as problem:
+    except (ConfigError, CxrevalError, SQLAlchemyError) as problem:
         sys.exit(f"registry: {problem}")

@@ -20,10 +20,13 @@ def limited_time(seconds: float, stream_seconds: float) -> Callable[[Call], Abst
             return
         limit = stream_seconds if call.streaming else seconds
         left = call.context.time_remaining()
+        timeout = asyncio.timeout(limit if left is None else min(left, limit))
         try:
-            async with asyncio.timeout(limit if left is None else min(left, limit)):
+            async with timeout:
                 yield
         except TimeoutError:
+            if not timeout.expired():
+                raise  # the handler's own
             raise DeadlineExceeded(f"{call.method} did not finish before its deadline", limit_seconds=limit) from None
 
     return around
