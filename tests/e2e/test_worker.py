@@ -9,9 +9,10 @@ from cxreval.errors import DatasetInvalid, LeaseLost
 from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
 from cxreval.evaluation.resume import LeaseKeeper
 from tests.support import onnx_models
+from tests.support.certificates import make_certificates
 from tests.support.inference import png
 from tests.support.scoring import describe, small_table
-from tests.support.system import System, manifest
+from tests.support.system import System, command, manifest
 
 IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 5)]
 LEASE_SECONDS = 0.6
@@ -88,6 +89,22 @@ def test_a_lease_is_kept_only_while_something_gets_on(system):
         keeper.check()  # it does not know yet, and its next call will tell
     with pytest.raises(LeaseLost, match="another token"):
         system.registry.renew_lease(lease)
+
+
+def test_everything_walks_over_mutual_tls(tmp_path):
+    data = tmp_path / "data"
+    spec = describe(data, "small", IMAGES, small_table(data, [(image, "Mass") for image in IMAGES]))
+    (data / "images").mkdir()
+    for number, image in enumerate(IMAGES):
+        (data / "images" / image).write_bytes(png(seed=number))
+    with System(tmp_path, {"small": data}, tls=make_certificates(tmp_path)) as system:
+        system.registry.create_benchmark(spec)
+        submitted = system.registry.submit("small", manifest(), tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx")
+        system.start_worker()
+        assert system.wait(submitted.name).status is SubmissionStatus.PUBLISHED
+        refused = command("leaderboard", *system.addresses()[:2])  # without a certificate
+        assert refused.returncode == 1
+        assert "SERVICE_UNAVAILABLE" in refused.stderr
 
 
 def test_a_kept_lease_outlives_its_length(system):

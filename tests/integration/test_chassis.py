@@ -1,6 +1,5 @@
 """What every service does, shown on the scoring service: health, reflection, TLS, drain, deadlines, errors."""
 
-import shutil
 import subprocess
 import sys
 import threading
@@ -16,8 +15,8 @@ from cxreval.api.scoring.v1 import report_pb2, scoring_service_pb2, scoring_serv
 from cxreval.client import Predictions, ScoringClient, TlsFiles
 from cxreval.errors import ServiceUnavailable
 from cxreval.wire.status import from_rpc_error
-from tests.conftest import missing
-from tests.support.processes import Service, free_port
+from tests.support.certificates import make_certificates, server_flags
+from tests.support.processes import Service
 from tests.support.scoring import describe, small_table
 
 IMAGES = [f"0000000{patient}_000.png" for patient in range(1, 5)]
@@ -127,43 +126,15 @@ def test_an_unknown_setting_is_refused_with_its_name():
     assert "unknown variable CXREVAL_SCORING_DATE" in ended.stderr
 
 
-def openssl(*arguments, cwd):
-    if shutil.which("openssl") is None:
-        missing("there is no openssl to make certificates with")
-    subprocess.run(["openssl", *arguments], cwd=cwd, check=True, capture_output=True)
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("tls")
-    newkey = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    openssl("req", "-x509", *newkey, "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem", cwd=directory)
-    for name in ("server", "client"):
-        files = ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
-        names = ["-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-        openssl("req", "-x509", *newkey, *names, "-CA", "ca.pem", "-CAkey", "ca.key", *files, cwd=directory)
-    return directory
-
-
-def test_tls_lets_in_whom_the_authority_signed_and_nobody_else(data, certificates, tmp_path):
-    address = f"localhost:{free_port()}"
-    arguments = [
-        sys.executable, "-m", "services.scoring", "--listen", address, "--data", f"small={data[0]}",
-        "--tls-certificate", str(certificates / "server.pem"), "--tls-key", str(certificates / "server.key"),
-        "--tls-client-ca", str(certificates / "ca.pem"),
-    ]  # fmt: skip
-    ca = certificates / "ca.pem"
-    with (tmp_path / "log").open("wb") as log, subprocess.Popen(arguments, stderr=log) as process:
-        try:
-            known = TlsFiles(ca, certificates / "client.pem", certificates / "client.key")
-            with ScoringClient(address, known) as client:
-                grpc.channel_ready_future(client._channel).result(timeout=20)
-                assert [truth.benchmark for truth in client.list_truths()] == ["small"]
-            for stranger in (TlsFiles(ca), None):
-                with ScoringClient(address, stranger) as client, pytest.raises(ServiceUnavailable):
-                    client.list_truths()
-        finally:
-            process.terminate()
+def test_tls_lets_in_whom_the_authority_signed_and_nobody_else(data, tmp_path):
+    known = make_certificates(tmp_path)
+    flags = ["--data", f"small={data[0]}", *server_flags(tmp_path)]
+    with Service("scoring", flags, tmp_path / "scoring.log", tls=known) as running:
+        with ScoringClient(running.address, known) as client:
+            assert [truth.benchmark for truth in client.list_truths()] == ["small"]
+        for stranger in (TlsFiles(known.ca), None):
+            with ScoringClient(running.address, stranger) as client, pytest.raises(ServiceUnavailable):
+                client.list_truths()
 
 
 @pytest.mark.parametrize("method", ["RankEntries", "ScorePredictions"])

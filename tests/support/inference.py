@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.api.oip import grpc_predict_v2_pb2_grpc
-from cxreval.wire.channel import connect
+from cxreval.wire.channel import TlsFiles, connect
 from tests.support.processes import Service
 
 Array = npt.NDArray[np.float32]
@@ -24,9 +24,10 @@ Array = npt.NDArray[np.float32]
 class InferenceService(Service):
     """`python -m services.inference`. `models` is its cache: a file put there under its digest can be loaded."""
 
-    def __init__(self, directory: Path, *flags: str) -> None:
+    def __init__(self, directory: Path, *flags: str, tls: TlsFiles | None = None) -> None:
         self.models = directory / "models"
-        super().__init__("inference", ["--model-cache-dir", str(self.models), *flags], directory / "inference.log")
+        arguments = ["--model-cache-dir", str(self.models), *flags]
+        super().__init__("inference", arguments, directory / "inference.log", tls)
 
     def __enter__(self) -> Self:
         self.start()

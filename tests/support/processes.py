@@ -14,6 +14,8 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from cxreval.wire.channel import TlsFiles, connect
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -27,7 +29,8 @@ def free_port() -> int:
 class Service:
     """A `python -m services.NAME` process. Restarting keeps address and arguments."""
 
-    def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
+    def __init__(self, name: str, arguments: Sequence[str], log: Path, tls: TlsFiles | None = None) -> None:
+        self._tls = tls
         self.address = f"127.0.0.1:{free_port()}"
         self.metrics_address = f"127.0.0.1:{free_port()}"
         self.log = log
@@ -43,7 +46,7 @@ class Service:
             environment = {key: value for key, value in os.environ.items() if not key.startswith("CXREVAL_")}
             self.process = subprocess.Popen(self._command, cwd=REPOSITORY, stderr=log, stdout=log, env=environment)
         deadline = time.monotonic() + wait_seconds
-        with grpc.insecure_channel(self.address, options=[("grpc.max_reconnect_backoff_ms", 100)]) as channel:
+        with connect(self.address, self._tls) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             while time.monotonic() < deadline:
                 if self.process.poll() is not None:

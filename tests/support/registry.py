@@ -25,7 +25,7 @@ from cxreval.api.registry.v1 import (
 )
 from cxreval.api.scoring.v1 import report_pb2
 from cxreval.datasets.benchmark import FINDINGS, BenchmarkSpec
-from cxreval.wire.channel import connect
+from cxreval.wire.channel import TlsFiles, connect
 from tests.conftest import require_module
 from tests.support.processes import Service
 
@@ -33,14 +33,14 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DATABASES = ("sqlite", "postgresql")
 
 
-def registry_service(directory: Path, *flags: str, database_url: str = "") -> Service:
+def registry_service(directory: Path, *flags: str, database_url: str = "", tls: TlsFiles | None = None) -> Service:
     """A registry that keeps everything in `directory`: `registry.db`, `artifacts/`, `registry.log`.
 
     Restarting it keeps its address and its data. PostgreSQL must be migrated first: see `migrate`.
     """
     url = database_url or sqlite_url(directory)
     stores = (f"--database-url={url}", f"--artifact-dir={directory / 'artifacts'}")
-    return Service("registry", [*stores, *flags], directory / "registry.log")
+    return Service("registry", [*stores, *flags], directory / "registry.log", tls)
 
 
 def sqlite_url(directory: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cxreval.datasets.benchmark import SPEC_FILE, BenchmarkSpec, list_sha256
+from cxreval.wire.channel import TlsFiles
 from tests.support.processes import Service
 
 HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
@@ -42,7 +43,7 @@ def small_table(directory: Path, rows: Sequence[tuple[str, str]]) -> Path:
     return file
 
 
-def scoring_service(log: Path, **data: Path) -> Service:
-    """A scoring service that holds the truths of the given benchmarks (`_` in a keyword stands for `-`)."""
-    pairs = [f"{name.replace('_', '-')}={directory}" for name, directory in data.items()]
-    return Service("scoring", [argument for pair in pairs for argument in ("--data", pair)], log)
+def scoring_service(log: Path, *flags: str, tls: TlsFiles | None = None, **data: Path) -> Service:
+    """A scoring service that holds the truths of the given benchmarks."""
+    pairs = [f"--data={name}={directory}" for name, directory in data.items()]
+    return Service("scoring", [*pairs, *flags], log, tls)

@@ -21,8 +21,10 @@ from cxreval.client import (
     SourceKind,
     Submission,
     SubmissionStatus,
+    TlsFiles,
 )
 from cxreval.datasets.benchmark import FINDINGS
+from tests.support.certificates import server_flags
 from tests.support.inference import InferenceService
 from tests.support.processes import REPOSITORY
 from tests.support.registry import registry_service
@@ -32,21 +34,27 @@ from tests.support.scoring import scoring_service
 class System(ExitStack):
     """Registry, inference and scoring over the given data sets; a context manager that ends them all."""
 
-    def __init__(self, directory: Path, data: Mapping[str, Path], lease_seconds: float = 2.0) -> None:
+    def __init__(
+        self, directory: Path, data: Mapping[str, Path], lease_seconds: float = 2.0, tls: TlsFiles | None = None
+    ) -> None:
         super().__init__()
+        self.tls = tls
+        secure = server_flags(tls.ca.parent) if tls else []
+        fetch = [f"--registry-{kind}={file}" for kind, file in _files(tls)]
         self.directory = directory
         self.data = data
-        self.registry_service = registry_service(directory, f"--lease-seconds={lease_seconds}")
-        self.inference_service = InferenceService(directory, "--registry", self.registry_service.address)
-        self.scoring_service = scoring_service(directory / "scoring.log", **data)
+        self.registry_service = registry_service(directory, f"--lease-seconds={lease_seconds}", *secure, tls=tls)
+        registry = f"--registry={self.registry_service.address}"
+        self.inference_service = InferenceService(directory, registry, *fetch, *secure, tls=tls)
+        self.scoring_service = scoring_service(directory / "scoring.log", *secure, tls=tls, **data)
 
     def __enter__(self) -> System:
         super().__enter__()
         for service in (self.registry_service, self.inference_service, self.scoring_service):
             self.enter_context(service)
-        self.registry = self.enter_context(RegistryClient(self.registry_service.address))
-        self.inference = self.enter_context(InferenceClient(self.inference_service.address))
-        self.scoring = self.enter_context(ScoringClient(self.scoring_service.address))
+        self.registry = self.enter_context(RegistryClient(self.registry_service.address, self.tls))
+        self.inference = self.enter_context(InferenceClient(self.inference_service.address, self.tls))
+        self.scoring = self.enter_context(ScoringClient(self.scoring_service.address, self.tls))
         return self
 
     def addresses(self) -> list[str]:
@@ -61,7 +69,8 @@ class System(ExitStack):
     def start_worker(self, name: str = "worker") -> subprocess.Popen[bytes]:
         """Starts `cxreval worker`; it is killed when the system ends."""
         data = [option for pair in self.data.items() for option in ("--data", "=".join(map(str, pair)))]
-        command = ["worker", *self.addresses(), *data, "--name", name, "--poll-seconds", "0.1"]
+        tls = [f"--tls-{kind}={file}" for kind, file in _files(self.tls)]
+        command = [*tls, "worker", *self.addresses(), *data, "--name", name, "--poll-seconds", "0.1"]
         with (self.directory / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "cxreval.cli.app", *command], cwd=REPOSITORY, stdout=log, stderr=log
@@ -82,6 +91,11 @@ class System(ExitStack):
             time.sleep(0.01)
         logs = {log.name: log.read_text()[-2000:] for log in self.directory.glob("*.log")}
         raise TimeoutError(f"{found}: {logs}")
+
+
+def _files(tls: TlsFiles | None) -> list[tuple[str, Path]]:
+    found = {"ca": tls.ca, "certificate": tls.certificate, "key": tls.key} if tls else {}
+    return [(kind, file) for kind, file in found.items() if file]
 
 
 def manifest(model: str = "Model", profile: str = "xrv-224", outputs: tuple[str, ...] = FINDINGS) -> Manifest:
