@@ -112,3 +112,16 @@ def test_a_kept_lease_outlives_its_length(system):
     with LeaseKeeper(system.registry, lease, stall_seconds=60.0):
         time.sleep(3 * LEASE_SECONDS)
         assert system.registry.lease_evaluation("other", ["small"]) is None
+
+
+def test_the_client_lists_everything_page_by_page_and_unloads_a_model(system):
+    assert driver(system).run_next(ignore).status is EvaluationStatus.SUCCEEDED
+    assert [spec.name for spec in system.registry.list_benchmarks()] == ["nih-chestxray14", "small"]
+    (submission,) = system.registry.list_submissions("small")
+    assert (submission.name, submission.images_done) == (system.submitted, len(IMAGES))
+    (evaluation,) = system.registry.list_evaluations(submission.name)
+    assert evaluation == system.registry.get_evaluation(submission.evaluation)
+    model = submission.manifest.artifact_sha256
+    assert system.inference.ready(model)
+    system.inference.unload(model)
+    assert not system.inference.ready(model)
