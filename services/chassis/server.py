@@ -39,7 +39,7 @@ _OPTIONS = (
     # A second server on the same port must fail, not share it silently.
     ("grpc.so_reuseport", 0),
     # Clients ping idle connections every 30 s (wire.channel); gRPC's default answers that with GOAWAY too_many_pings.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # New replicas get traffic from long-lived clients.
     ("grpc.max_connection_age_ms", 3_600_000),

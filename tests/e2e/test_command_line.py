@@ -93,6 +93,9 @@ def test_a_named_list_of_a_data_set_is_described_as_a_benchmark_of_its_own(syste
     refused = command("dataset", "describe", str(tmp_path), "--name", "Not A Name", "--title", "Mine", *names)
     assert (refused.returncode, (tmp_path / "benchmark.toml").read_text()) == (1, before)
     assert "DATASET_INVALID: the new specification: name is 'Not A Name'" in refused.stderr
+    second = command("dataset", "describe", str(tmp_path), "--name", "second", "--title", "Second", *names)
+    assert (second.returncode, (tmp_path / "benchmark.toml").read_text()) == (1, before)
+    assert "describes 'mine'" in second.stderr
     registered = json_of("dataset", "register", str(tmp_path), "--benchmark", "mine", *at(system, "registry"))
     assert registered["digest"] == described["digest"]
 

@@ -89,7 +89,11 @@ def describe(
         patient_count=len({image.partition("_")[0] for image in images}),
     )
     parse_spec(spec.to_toml(), "the new specification")  # before a good file is overwritten with what cannot be read
-    (directory / SPEC_FILE).write_text(spec.to_toml(), encoding="utf-8")
+    file = directory / SPEC_FILE
+    if file.is_file() and (other := parse_spec(file.read_text(encoding="utf-8"), str(file)).name) != name:
+        message = f"{file} describes {other!r}; expected a directory of its own for {name!r}, with links to the images"
+        raise DatasetInvalid(message, file=file, found=other)
+    file.write_text(spec.to_toml(), encoding="utf-8")
     _show(spec, f"wrote {directory / SPEC_FILE}", json)
 
 
