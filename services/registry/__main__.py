@@ -41,6 +41,7 @@ from services.registry.servicers.metrics import StateCollector
 from services.registry.servicers.submissions import SubmissionServicer
 from services.registry.store.artifacts import LocalArtifacts
 from services.registry.store.benchmarks import Benchmarks
+from services.registry.store.boards import Boards
 from services.registry.store.database import Database
 from services.registry.store.evaluations import Evaluations
 from services.registry.store.submissions import Submissions
@@ -98,7 +99,7 @@ async def serve(config: RegistryConfig, database: Database) -> None:
     )
     server.add(
         leaderboard_service_pb2_grpc.add_LeaderboardServiceServicer_to_server,
-        LeaderboardServicer(submissions),
+        LeaderboardServicer(Boards(database)),
         leaderboard_service_pb2.DESCRIPTOR.services_by_name["LeaderboardService"],
     )
 

@@ -22,12 +22,14 @@ from cxreval.api.registry.v1 import evaluation_service_pb2 as evaluation_pb
 from cxreval.api.registry.v1 import leaderboard_service_pb2 as leaderboard_pb
 from cxreval.api.registry.v1 import submission_pb2 as submission_pb
 from cxreval.api.scoring.v1 import report_pb2 as report_pb
+from cxreval.api.scoring.v1 import scoring_service_pb2 as scoring_pb
 from cxreval.datasets.benchmark import METRICS, BenchmarkSpec, spec_problem
 from cxreval.errors import InvalidProbability, MalformedBatch
+from cxreval.metrics.ranking import Ranked
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import reports
 from cxreval.wire.limits import DEFAULT_PAGE_SIZE, MAX_BATCH_IMAGES, MAX_PAGE_SIZE, MAX_REPORT_METRICS
-from services.registry.domain.board import Row
+from services.registry.domain.board import MOST_COMPARED, Compared, Row
 from services.registry.domain.fields import check_pattern, check_text, refused, require
 from services.registry.domain.pages import Cursor, page_size
 from services.registry.domain.records import (
@@ -37,6 +39,7 @@ from services.registry.domain.records import (
     Evaluation,
     Failure,
     Fault,
+    Kind,
     Lease,
     Manifest,
     PredictionBatch,
@@ -101,6 +104,7 @@ def spec(message: benchmark_pb.Benchmark) -> BenchmarkSpec:
         findings=tuple(message.findings),
         metrics=tuple(metric.id for metric in message.metrics),
         scorer_version=message.scorer_version,
+        replicates=message.replicates,
     )
     if len(set(found.metrics)) != len(found.metrics):
         raise refused("benchmark.metrics", ", ".join(found.metrics), "each metric once")
@@ -190,6 +194,12 @@ def provenance(found: Mapping[str, str]) -> dict[str, str]:
     return dict(found)
 
 
+def compared_names(request: leaderboard_pb.CompareEntriesRequest) -> list[SubmissionName]:
+    """The rows to compare. Raises `MalformedField`."""
+    names = request.submissions[: MOST_COMPARED + 1]  # one too many is refused by the domain, millions are not read
+    return [SubmissionName.parse(name, f"submissions[{index}]") for index, name in enumerate(names)]
+
+
 def failure(message: submission_pb.Failure) -> Failure:
     """Why an evaluation failed; a longer message is cut. Raises `MissingField`, `MalformedField`."""
     check_pattern("failure.reason", message.reason, _REASON, "a name such as MODEL_OUTPUT_MISMATCH")
@@ -228,22 +238,22 @@ def benchmark_message(benchmark: Benchmark) -> benchmark_pb.Benchmark:
         create_time=timestamp(benchmark.create_time),
         list_file=found.list_file,
         labels_file=found.labels_file,
+        replicates=found.replicates,
     )
 
 
 def submission_message(submission: Submission) -> submission_pb.Submission:
     """A submission as it travels."""
-    name = SubmissionName(submission.benchmark, submission.id)
     evaluation = submission.evaluation
     return submission_pb.Submission(
-        name=str(name),
+        name=_submission_name(submission),
         kind=f"KIND_{submission.kind.name}",
         manifest=_manifest_message(submission.manifest),
         state=f"STATE_{submission.state.name}",
         tier=_tier(submission),
         create_time=timestamp(submission.create_time),
         update_time=timestamp(submission.update_time),
-        evaluation=str(EvaluationName(name.benchmark, name.submission, evaluation)) if evaluation else "",
+        evaluation=str(EvaluationName(submission.benchmark, submission.id, evaluation)) if evaluation else "",
         images_done=submission.images_done,
         images_total=submission.images_total,
         failure=_failure_message(submission.failure),
@@ -282,15 +292,14 @@ def lease_message(lease: Lease) -> evaluation_pb.Lease:
 
 def batch_message(found: PredictionBatch) -> report_pb.PredictionBatch:
     """Recorded predictions as they travel."""
-    values = np.frombuffer(b"".join(found.rows), dtype="<f4")
-    return report_pb.PredictionBatch(images=found.images, probabilities=values.tolist())
+    return report_pb.PredictionBatch(images=found.images, probabilities=b"".join(found.rows))
 
 
 def entry_message(row: Row) -> leaderboard_pb.LeaderboardEntry:
     """A row of the board as it travels."""
     declared = row.submission.manifest
     return leaderboard_pb.LeaderboardEntry(
-        submission=str(SubmissionName(row.submission.benchmark, row.submission.id)),
+        submission=_submission_name(row.submission),
         model=declared.model,
         organisation=declared.organisation,
         open_source=declared.open_source,
@@ -298,25 +307,73 @@ def entry_message(row: Row) -> leaderboard_pb.LeaderboardEntry:
         source_url=declared.source_url,
         submitted_date=row.submission.submitted_date,
         tier=_tier(row.submission),
-        rank=row.rank,
-        score=row.score,
+        rank=row.standing.place.rank,
+        score=row.standing.score,
         metrics=[reports.metric_value_message(value) for value in row.metrics],
-        sota=row.sota,
+        sota=row.standing.sota,
         note=row.submission.note,
         profile_digest=row.profile_digest,
+        interval=reports.interval_message(row.score.interval) if row.score else None,
+        spread=None if row.standing.kind is Kind.CLAIM else _spread_message(row.standing.place),
     )
 
 
 def step_message(row: Row) -> leaderboard_pb.SotaStep:
     """A state-of-the-art step as it travels."""
     return leaderboard_pb.SotaStep(
-        submission=str(SubmissionName(row.submission.benchmark, row.submission.id)),
+        submission=_submission_name(row.submission),
         model=row.submission.manifest.model,
         organisation=row.submission.manifest.organisation,
         submitted_date=row.submission.submitted_date,
-        score=row.score,
+        score=row.standing.score,
         tier=_tier(row.submission),
+        significance=_significance(row.standing.place),
     )
+
+
+def compared_message(parent: BenchmarkName, found: Compared) -> leaderboard_pb.CompareEntriesResponse:
+    """A comparison of rows as it travels."""
+
+    def name(submission: str) -> str:
+        return str(SubmissionName(parent.benchmark, submission))
+
+    return leaderboard_pb.CompareEntriesResponse(
+        comparisons=[
+            scoring_pb.PairwiseComparison(
+                first=name(pair.first),
+                second=name(pair.second),
+                difference=pair.difference,
+                low=pair.low,
+                high=pair.high,
+                p_value=pair.p_value,
+                adjusted_p_value=pair.adjusted_p_value,
+            )
+            for pair in found.pairs
+        ],
+        rank_frequencies=[
+            leaderboard_pb.RankFrequencies(submission=name(submission), shares=shares)
+            for submission, shares in found.frequencies.items()
+        ],
+    )
+
+
+def _submission_name(found: Submission) -> str:
+    return str(SubmissionName(found.benchmark, found.id))
+
+
+def _spread_message(place: Ranked) -> scoring_pb.RankSpread:
+    return scoring_pb.RankSpread(
+        rank_low=place.rank_low,
+        rank_high=place.rank_high,
+        first_share=place.first_share,
+        mean_finding_rank=place.mean_finding_rank,
+        finding_place=place.finding_place,
+        places_disagree=place.places_disagree,
+    )
+
+
+def _significance(place: Ranked) -> str:
+    return f"SIGNIFICANCE_{place.significance.name if place.significance else 'UNSPECIFIED'}"
 
 
 def timestamp(moment: datetime) -> Timestamp:

@@ -28,7 +28,7 @@ async def main(config: ScoringConfig) -> None:
     server = Server(config, metrics, MAX_RECORD_BYTES)
     server.add(
         scoring_service_pb2_grpc.add_ScoringServiceServicer_to_server,
-        ScoringServicer(truths, config.max_concurrent, metrics),
+        ScoringServicer(truths, config.max_concurrent, config.max_streams, metrics),
         scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"],
     )
 

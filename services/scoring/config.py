@@ -13,11 +13,15 @@ class ScoringConfig(ServerConfig):
     listen: str = setting("127.0.0.1:50053", "address of the gRPC port; port 0 takes a free one")
     data: tuple[str, ...] = setting((), "a benchmark and the directory of its list and label table, NAME=DIRECTORY")
     max_concurrent: int = setting(4, "reports computed at once; more wait in line")
+    max_streams: int = setting(
+        32, "tables of predictions in memory, of open streams and of broken ones that can be resumed; 57 bytes an image"
+    )
 
     def __post_init__(self) -> None:
         """Raises `ConfigError`."""
-        if self.max_concurrent < 1:
-            raise ConfigError(f"max_concurrent is {self.max_concurrent}; expected at least 1")
+        for name in ("max_concurrent", "max_streams"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
         self.directories()
 
     def directories(self) -> dict[str, Path]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import re
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc.aio
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from cxreval.api.scoring.v1 import report_pb2, scoring_service_pb2_grpc
 from cxreval.api.scoring.v1 import scoring_service_pb2 as pb
-from cxreval.api.scoring.v1 import scoring_service_pb2_grpc
 from cxreval.datasets.truth import Truth
 from cxreval.errors import (
     BenchmarkDigestMismatch,
@@ -23,23 +24,38 @@ from cxreval.errors import (
 )
 from cxreval.metrics.predictions import PredictionTable
 from cxreval.metrics.ranking import rank
-from cxreval.metrics.report import Report, auroc_values
 from cxreval.resource_names import BenchmarkName
 from cxreval.wire import reports
 from cxreval.wire.limits import MAX_BATCH_IMAGES
 from services.scoring import convert
+from services.scoring.streams import Streams
 
 MAX_RANKED_ENTRIES = 10_000
 
+MAX_TESTED_ENTRIES = 500
+"""Most entries with replicates in one ranking: every pair of them is tested."""
+
+PROGRESS_IMAGES = 4096
+"""Images between two answers that say how far a stream has come."""
+
+_SESSION = re.compile(r"[0-9a-f]{32}")
+
 
 class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
-    """Scores streams of predictions against the truths it was given, by benchmark."""
+    """Scores streams of predictions against the truths it was given, by benchmark.
 
-    def __init__(self, truths: Mapping[str, Truth], max_concurrent: int, metrics: CollectorRegistry) -> None:
+    `max_concurrent`: reports computed at once; `max_streams`: tables in memory, open or waiting to be resumed.
+    """
+
+    def __init__(
+        self, truths: Mapping[str, Truth], max_concurrent: int, max_streams: int, metrics: CollectorRegistry
+    ) -> None:
         self._truths = truths
-        self._slots = asyncio.Semaphore(max_concurrent)
+        self._streams = Streams(max_streams, metrics)
+        # Its own threads, not a semaphore: a report whose caller has gone keeps its thread until it is computed.
+        self._threads = ThreadPoolExecutor(max_concurrent, "report")
         self._rows = Counter("cxreval_scoring_predictions_total", "Images whose predictions came in.", registry=metrics)
-        self._seconds = Histogram("cxreval_scoring_report_seconds", "Time from last row to report.", registry=metrics)
+        self._seconds = Histogram("cxreval_scoring_report_seconds", "Time to compute a report.", registry=metrics)
 
     async def ListTruths(self, request: pb.ListTruthsRequest, context: Any) -> pb.ListTruthsResponse:
         """The benchmarks that can be scored here."""
@@ -57,73 +73,105 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
 
     async def ScorePredictions(
         self, request_iterator: AsyncIterator[pb.ScorePredictionsRequest], context: grpc.aio.ServicerContext[Any, Any]
-    ) -> pb.ScorePredictionsResponse:
-        """One complete set of predictions in, its report out."""
-        truth, table = None, None
-        async for message in request_iterator:
-            if message.HasField("header"):
-                if truth is not None:
-                    raise MalformedStream("a second header came; expected batches", field="header")
-                truth = self._truth(message.header)
-                table = PredictionTable(truth.images, truth.spec.findings)
-            elif table is None:
-                raise MalformedStream("a batch came before the header", field="header", expected="a header first")
+    ) -> AsyncIterator[pb.ScorePredictionsResponse]:
+        """Predictions in; progress, then the report or the partial state out.
+
+        A message is taken whole or, when it is refused, not at all. Whatever ends the stream before its last answer,
+        an error included, leaves what was taken for another stream of the session.
+        """
+        header = await _header(request_iterator)
+        truth = self._truth(header)
+        with self._streams.open(truth, header.session) as stream:
+            yield convert.progress_answer(stream)
+            told = stream.table.image_count
+            async for message in request_iterator:
+                self._take(truth, stream.table, message)
+                stream.message_count += 1
+                if stream.table.image_count >= told + PROGRESS_IMAGES:
+                    yield convert.progress_answer(stream)
+                    told = stream.table.image_count
+            yield convert.progress_answer(stream)
+            if header.export_partial_state:
+                for answer in convert.partial_state_answers(stream, truth.spec.digest):
+                    yield answer
             else:
-                self._add(table, message)
-        if truth is None or table is None:
-            raise EmptyStream("the stream ended before its header", field="header")
-        table.check_complete()
-        # Only now: a caller that stops sending half-way must not keep the others from being scored.
-        async with self._slots:
-            with self._seconds.time():
-                report = await asyncio.to_thread(_report, truth, table)
-        return pb.ScorePredictionsResponse(report=reports.report_message(report))
+                stream.table.check_complete()
+                report = await asyncio.get_running_loop().run_in_executor(
+                    self._threads, self._report, truth, stream.table
+                )
+                yield pb.ScorePredictionsResponse(report=report)
+            stream.finished = True
 
     async def RankEntries(self, request: pb.RankEntriesRequest, context: Any) -> pb.RankEntriesResponse:
         """Ranks what the caller brings."""
-        if len(request.entries) > MAX_RANKED_ENTRIES:
-            message = f"{len(request.entries)} entries; at most {MAX_RANKED_ENTRIES} are ranked at once"
-            raise MalformedField(message, field="entries", expected=f"at most {MAX_RANKED_ENTRIES}")
-        entries = convert.entries(request.entries)
-        if len({entry.id for entry in entries}) != len(entries):
-            raise MalformedField("two entries have the same id", field="entries.id", expected="unique ids")
-        if not all(entry.score is None or math.isfinite(entry.score) for entry in entries):
-            raise MalformedField("a score is not finite", field="entries.score", expected="a finite number or none")
-        return pb.RankEntriesResponse(ranks=[convert.rank_message(ranked) for ranked in rank(entries)])
+        _check_count(len(request.entries), MAX_RANKED_ENTRIES, "entries")
+        _check_count(
+            sum(bool(entry.replicates) for entry in request.entries), MAX_TESTED_ENTRIES, "entries with replicates"
+        )
+        ranks = await asyncio.to_thread(rank, convert.entries(request.entries))
+        return pb.RankEntriesResponse(ranks=[convert.rank_message(ranked) for ranked in ranks])
 
     def _truth(self, header: pb.ScorePredictionsHeader) -> Truth:
         name = BenchmarkName.parse(header.benchmark, "header.benchmark").benchmark
+        if header.session and not _SESSION.fullmatch(header.session):
+            expected = "32 lower-case hex characters, or nothing"
+            message = f"header.session is {header.session[:80]!r}; expected {expected}"
+            raise MalformedField(message, field="header.session", expected=expected)
         truth = self._truths.get(name)
         if truth is None:
             raise TruthNotFound(f"no truth for {header.benchmark} here", field="header.benchmark", value=name)
-        if header.benchmark_digest not in ("", truth.spec.digest):
-            raise BenchmarkDigestMismatch(
-                f"{header.benchmark} has digest {truth.spec.digest} here; the caller means {header.benchmark_digest}",
-                field="header.benchmark_digest",
-                found=header.benchmark_digest,
-                expected=truth.spec.digest,
-            )
+        if header.benchmark_digest:
+            _check_digest(header.benchmark_digest, truth, "header.benchmark_digest")
         return truth
 
-    def _add(self, table: PredictionTable, message: pb.ScorePredictionsRequest) -> None:
-        if not message.HasField("batch"):
-            raise MalformedStream("a message has no batch; expected only batches after the header", field="batch")
-        images = message.batch.images
-        if len(images) > MAX_BATCH_IMAGES:
-            text = f"batch has {len(images)} images; expected at most {MAX_BATCH_IMAGES}"
-            raise MalformedBatch(text, field="batch.images", expected=f"at most {MAX_BATCH_IMAGES}")
-        table.add(images, reports.probabilities(message.batch))
-        self._rows.inc(len(images))
+    def _take(self, truth: Truth, table: PredictionTable, message: pb.ScorePredictionsRequest) -> None:
+        match message.WhichOneof("content"):
+            case "batch":
+                images = message.batch.images
+                _check_size(len(images), "batch.images")
+                table.add(images, reports.probabilities(message.batch))
+                self._rows.inc(len(images))
+            case "partial_state":
+                state = message.partial_state
+                _check_digest(state.benchmark_digest, truth, "partial_state.benchmark_digest")
+                _check_size(len(state.rows) // 4, "partial_state.rows")
+                rows = reports.partial_state_rows(state)
+                table.add_rows(rows, reports.probabilities(state))
+                self._rows.inc(rows.size)
+            case "header":
+                raise MalformedStream("a second header came; expected batches or partial states", field="header")
+            case _:
+                expected = "a batch or a partial state"
+                raise MalformedStream(f"a message is empty; expected {expected}", field="content", expected=expected)
+
+    def _report(self, truth: Truth, table: PredictionTable) -> report_pb2.Report:
+        with self._seconds.time():
+            return reports.report_message(truth.report(table))
 
 
-def _report(truth: Truth, table: PredictionTable) -> Report:
-    spec = truth.spec
-    return Report(
-        benchmark=str(BenchmarkName(spec.name)),
-        benchmark_digest=spec.digest,
-        scorer_version=spec.scorer_version,
-        image_count=spec.image_count,
-        patient_count=spec.patient_count,
-        metrics=auroc_values(table.probabilities, truth.labels, truth.patients, spec.findings),
-        predictions_sha256=table.sha256(),
-    )
+async def _header(messages: AsyncIterator[pb.ScorePredictionsRequest]) -> pb.ScorePredictionsHeader:
+    """The first message. Raises `EmptyStream`, `MalformedStream`."""
+    async for message in messages:
+        if not message.HasField("header"):
+            raise MalformedStream("predictions came before the header", field="header", expected="a header first")
+        return message.header
+    raise EmptyStream("the stream ended before its header", field="header")
+
+
+def _check_digest(found: str, truth: Truth, field: str) -> None:
+    expected = truth.spec.digest
+    if found != expected:
+        message = f"{field} is {found[:80]!r}; expected {expected}, that of {truth.spec.name} here"
+        raise BenchmarkDigestMismatch(message, field=field, found=found[:80], expected=expected)
+
+
+def _check_size(images: int, field: str) -> None:
+    if images > MAX_BATCH_IMAGES:
+        expected = f"at most {MAX_BATCH_IMAGES}"
+        raise MalformedBatch(f"{field} has {images} images; expected {expected}", field=field, expected=expected)
+
+
+def _check_count(found: int, most: int, what: str) -> None:
+    if found > most:
+        expected = f"at most {most}"
+        raise MalformedField(f"{found} {what}; expected {expected}", field="entries", expected=expected)

@@ -189,6 +189,18 @@ class ReportMismatch(CxrevalError):
     reason = "REPORT_MISMATCH"
 
 
+class ReportNotFound(CxrevalError):
+    """The evaluation has no report."""
+
+    reason = "REPORT_NOT_FOUND"
+
+
+class NotComparable(CxrevalError):
+    """An entry has no score that was computed here, so there is nothing to compare."""
+
+    reason = "NOT_COMPARABLE"
+
+
 # --- artifacts --------------------------------------------------------------------------------------------------------
 
 
@@ -231,6 +243,12 @@ class MalformedBatch(CxrevalError):
     reason = "MALFORMED_BATCH"
 
 
+class TableInvalid(CxrevalError):
+    """A file of predictions cannot be read as a table with one row an image and one column a finding."""
+
+    reason = "TABLE_INVALID"
+
+
 class UnknownImage(CxrevalError):
     """A prediction names an image outside the benchmark."""
 
@@ -253,7 +271,7 @@ class MissingImages(CxrevalError):
 
 
 class ImageUnreadable(CxrevalError):
-    """Bytes are not a complete PNG or JPEG image."""
+    """Bytes are not a complete PNG, JPEG or gray DICOM image."""
 
     reason = "IMAGE_UNREADABLE"
 
@@ -262,6 +280,12 @@ class ImageTooLarge(CxrevalError):
     """An image has more bytes or pixels than the limit."""
 
     reason = "IMAGE_TOO_LARGE"
+
+
+class ImageNotCached(CxrevalError):
+    """An image was named by its digest only, and this server has not seen it for this profile; send its bytes."""
+
+    reason = "IMAGE_NOT_CACHED"
 
 
 class InvalidTensor(CxrevalError):
@@ -314,3 +338,36 @@ class ModelOutputMismatch(SubmissionFault):
     """A model does not give one row of the declared columns per image."""
 
     reason = "MODEL_OUTPUT_MISMATCH"
+
+
+# --- exports of published checkpoints ---------------------------------------------------------------------------------
+
+
+class CheckpointUnreadable(CxrevalError):
+    """A file is no PyTorch checkpoint, is damaged, or did something forbidden while it was opened."""
+
+    reason = "CHECKPOINT_UNREADABLE"
+
+
+class CheckpointMismatch(CxrevalError):
+    """A checkpoint's weights do not belong to the architecture it was given for."""
+
+    reason = "CHECKPOINT_MISMATCH"
+
+
+class SandboxUnavailable(CxrevalError):
+    """This machine cannot open a pickle apart from the network and the file system, so it is not opened."""
+
+    reason = "SANDBOX_UNAVAILABLE"
+
+
+class DownloadFailed(CxrevalError):
+    """A file could not be fetched whole."""
+
+    reason = "DOWNLOAD_FAILED"
+
+
+class ParityFailed(CxrevalError):
+    """An exported model does not answer like its original."""
+
+    reason = "PARITY_FAILED"

@@ -72,6 +72,9 @@ def test_from_a_data_set_to_a_row_on_the_board(system, tmp_path):
     board = json_of("leaderboard", "--benchmark", "small", *registry)
     (row,) = board["entries"]
     assert (row["model"], row["tier"], row["rank"]) == ("Pooled [bold]", "executed", 1)
+    status = json_of("status", submitted["name"], *registry)
+    assert (status["score"]["value"], status["score"]["interval"]) == (row["score"], row["interval"])
+    assert f"auroc     {100 * row['score']:.2f}" in watched.stdout
     assert board["sota_steps"][0]["score"] == row["score"]
     printed = command("leaderboard", "--benchmark", "small", *registry).stdout
     assert "Pooled [bold]" in printed  # a name is text, not markup

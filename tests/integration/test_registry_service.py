@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 import sqlalchemy
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -21,8 +22,14 @@ from cxreval.api.registry.v1 import leaderboard_service_pb2 as leaderboard_pb
 from cxreval.api.registry.v1 import submission_pb2 as pb
 from cxreval.api.registry.v1 import submission_service_pb2 as submission_pb
 from cxreval.api.scoring.v1 import report_pb2
-from cxreval.datasets.benchmark import FINDINGS, load_spec
-from cxreval.wire.limits import CHUNK_BYTES, MAX_ARTIFACT_BYTES
+from cxreval.api.scoring.v1 import scoring_service_pb2 as scoring_pb
+from cxreval.client import RegistryClient
+from cxreval.datasets.benchmark import FINDINGS, MOST_REPLICATES, BenchmarkSpec, load_spec
+from cxreval.metrics.ranking import Significance
+from cxreval.metrics.registry import METRICS
+from cxreval.metrics.report import Interval
+from cxreval.wire import reports
+from cxreval.wire.limits import CHUNK_BYTES, MAX_ARTIFACT_BYTES, MAX_RECORD_BYTES
 from cxreval.wire.status import from_rpc_error
 from services.registry import migrations
 from services.registry.__main__ import migrate
@@ -136,8 +143,15 @@ def test_new_installation_shows_the_published_board_and_its_one_step(running: Ru
 # --- a whole life -----------------------------------------------------------------------------------------------------
 
 
+def without_evidence(report: report_pb2.Report) -> report_pb2.Report:
+    found = report_pb2.Report()
+    found.CopyFrom(report)
+    found.ClearField("evidence")
+    return found
+
+
 def predictions(*images: str, value: float = 0.25) -> report_pb2.PredictionBatch:
-    return report_pb2.PredictionBatch(images=images, probabilities=[value] * len(FINDINGS) * len(images))
+    return reports.batch_message(images, np.full((len(images), len(FINDINGS)), value, np.float32))
 
 
 @pytest.mark.parametrize("kind", DATABASES)
@@ -175,26 +189,30 @@ def test_submission_goes_from_manifest_to_board_and_survives_a_restart(kind: str
     answers = call.evaluations.ReadPredictions(evaluation_pb.ReadPredictionsRequest(evaluation=name, token=token))
     recorded = [answer.batch for answer in answers]
     assert [image for batch in recorded for image in batch.images] == ["a", "b", "c", "d"]
-    assert [value for batch in recorded for value in batch.probabilities] == [0.25] * 28 + [0.75] * 14 + [0.25] * 14
+    values = np.concatenate([reports.probabilities(batch) for batch in recorded])
+    assert values.tolist() == [0.25] * 28 + [0.75] * 14 + [0.25] * 14
 
     report = report_message(spec, 0.8)
     completion = evaluation_pb.CompleteEvaluationRequest(
         evaluation=name, token=token, report=report, provenance={"profile_digest": "p" * 64, "device": "cpu"}
     )
     done = call.evaluations.CompleteEvaluation(completion)
-    assert (done.state, done.report, done.images_done) == (evaluation_pb.Evaluation.STATE_SUCCEEDED, report, 4)
+    assert (done.state, done.images_done) == (evaluation_pb.Evaluation.STATE_SUCCEEDED, 4)
+    assert done.report == without_evidence(report)
     assert call.evaluations.CompleteEvaluation(completion) == done
 
     running.restart(kill=False)
     call = running.call
     assert call.evaluations.GetEvaluation(evaluation_pb.GetEvaluationRequest(name=name)) == done
+    kept = call.evaluations.GetEvidence(evaluation_pb.GetEvidenceRequest(evaluation=name)).evidence
+    assert kept == report.evidence
     published = call.submissions.GetSubmission(submission_pb.GetSubmissionRequest(name=created.name))
     assert (published.state, published.tier) == (pb.Submission.STATE_PUBLISHED, pb.TIER_EXECUTED)
     board = call.leaderboard.ListLeaderboardEntries(
         leaderboard_pb.ListLeaderboardEntriesRequest(parent="benchmarks/life")
     ).entries
     assert [(row.rank, row.score, row.sota, row.tier, row.profile_digest, len(row.metrics)) for row in board] == [
-        (1, 0.8, True, pb.TIER_EXECUTED, "p" * 64, 15)
+        (1, 0.8, True, pb.TIER_EXECUTED, "p" * 64, 15 * len(METRICS))
     ]
     assert running.close() == 0
 
@@ -418,7 +436,7 @@ def test_refused_predictions_and_reports_change_nothing(running: Running, benchm
             evaluation_pb.CompleteEvaluationRequest(evaluation=name, token=token, report=report)
         )
 
-    narrow = report_pb2.PredictionBatch(images=["a"], probabilities=[0.5] * 13)
+    narrow = reports.batch_message(["a"], np.full((1, 13), 0.5, np.float32))
     assert refused(lambda: append(narrow)) == (INVALID, "MALFORMED_BATCH", "batch.probabilities")
     not_a_number = predictions("a", value=float("nan"))
     assert refused(lambda: append(not_a_number)) == (INVALID, "INVALID_PROBABILITY", "batch.probabilities[0]")
@@ -426,6 +444,11 @@ def test_refused_predictions_and_reports_change_nothing(running: Running, benchm
     assert refused(lambda: append(too_many)) == (INVALID, "MALFORMED_BATCH", "batch.images")
     other = report_message(spec, benchmark_digest="0" * 64)
     assert refused(lambda: complete(other)) == (INVALID, "REPORT_MISMATCH", "report.benchmark_digest")
+    torn = report_message(spec)
+    torn.evidence.replicates[0].values += b"x"
+    assert refused(lambda: complete(torn)) == (INVALID, "REPORT_MISMATCH", "report.evidence.replicates")
+    bare = report_message(spec, evidence=None)
+    assert refused(lambda: complete(bare)) == (INVALID, "REPORT_MISMATCH", "report.evidence")
     still = running.call.evaluations.GetEvaluation(evaluation_pb.GetEvaluationRequest(name=name))
     assert still == lease.evaluation
 
@@ -560,6 +583,134 @@ def _refuses_foreign_lists(call: Callable[..., Any], request: Callable[..., Any]
     assert refused(lambda: call(request(parent=parent, page_size=-1))) == (INVALID, "MALFORMED_FIELD", "page_size")
 
 
+# --- ranks, comparisons, evidence -------------------------------------------------------------------------------------
+
+
+def publish(running: Running, spec: BenchmarkSpec, report: report_pb2.Report, **manifest: Any) -> tuple[str, str]:
+    """A new row of the board: the names of its submission and its evaluation."""
+    submission = running.call.submit(spec.name, ARTIFACT, **manifest).name
+    lease = running.call.lease(spec.name)
+    request = evaluation_pb.CompleteEvaluationRequest(
+        evaluation=lease.evaluation.name, token=lease.token, report=report
+    )
+    running.call.evaluations.CompleteEvaluation(request)
+    return submission, lease.evaluation.name
+
+
+NOISY_SCORES = (0.800, 0.700, 0.801, 0.802, 0.600)
+
+
+@pytest.fixture
+def noisy(running: Running, benchmark: str) -> list[tuple[str, str]]:
+    """Five rows, handed in a day apart: three that cannot be told apart, and two that are clearly worse."""
+    spec = small_spec(benchmark)
+    return [
+        publish(running, spec, report_message(spec, score, own_noise=day), submitted_date=f"2025-01-{day:02}")
+        for day, score in enumerate(NOISY_SCORES, 1)
+    ]
+
+
+def test_rows_that_cannot_be_told_apart_share_a_rank_across_pages(
+    running: Running, benchmark: str, noisy: list[tuple[str, str]]
+) -> None:
+    parent = f"benchmarks/{benchmark}"
+    request = leaderboard_pb.ListLeaderboardEntriesRequest
+    rows = read_pages(running.call.leaderboard.ListLeaderboardEntries, request, "entries", parent=parent)
+    assert [(row.score, row.rank, row.sota) for row in rows] == [
+        (0.802, 1, True), (0.801, 1, False), (0.800, 1, False), (0.700, 4, False), (0.600, 5, False),
+    ]  # fmt: skip
+    assert [(row.spread.rank_low, row.spread.rank_high) for row in rows] == [(1, 3)] * 3 + [(4, 4), (5, 5)]
+    assert sum(row.spread.first_share for row in rows) == pytest.approx(1)
+    assert [(row.spread.mean_finding_rank, row.spread.finding_place) for row in rows] == [(n, n) for n in range(1, 6)]
+    assert not any(row.spread.places_disagree or any(value.slice for value in row.metrics) for row in rows)
+    assert [row.interval.low for row in rows] == pytest.approx([row.score - 0.02 for row in rows])
+    steps = running.call.leaderboard.ListSotaSteps(leaderboard_pb.ListSotaStepsRequest(parent=parent)).steps
+    assert [(step.score, step.significance) for step in steps] == [
+        (0.800, scoring_pb.SIGNIFICANCE_FIRST),
+        (0.801, scoring_pb.SIGNIFICANCE_WITHIN_NOISE),
+        (0.802, scoring_pb.SIGNIFICANCE_WITHIN_NOISE),
+    ]
+
+
+def test_claims_have_neither_interval_nor_spread_and_their_steps_are_not_tested(running: Running) -> None:
+    request = leaderboard_pb.ListLeaderboardEntriesRequest(parent=NIH)
+    claims = running.call.leaderboard.ListLeaderboardEntries(request).entries
+    assert not any(row.HasField("interval") or row.HasField("spread") for row in claims)
+    (step,) = running.call.leaderboard.ListSotaSteps(leaderboard_pb.ListSotaStepsRequest(parent=NIH)).steps
+    assert step.significance == scoring_pb.SIGNIFICANCE_FIRST
+
+
+def test_client_compares_rows_and_reads_their_evidence(
+    running: Running, benchmark: str, noisy: list[tuple[str, str]]
+) -> None:
+    best, near, worse = noisy[3][0], noisy[0][0], noisy[4][0]
+    with RegistryClient(running.service.address) as client:
+        found = client.compare(benchmark, [near, best, worse])
+        kept = client.get_evidence(noisy[3][1])
+        rows = list(client.leaderboard(benchmark))
+        steps = list(client.sota_steps(benchmark))
+    assert [(pair.first, pair.second, pair.separable) for pair in found.pairs] == [
+        (near, best, False), (near, worse, True), (best, worse, True),
+    ]  # fmt: skip
+    assert [pair.difference for pair in found.pairs] == pytest.approx([-0.002, 0.2, 0.202])
+    assert list(found.rank_frequencies) == [near, best, worse]
+    assert found.rank_frequencies[worse] == (0, 0, 1)
+    sent = reports.report(report_message(small_spec(benchmark), 0.802, own_noise=4)).evidence
+    assert sent
+    assert reports.evidence_message(kept) == reports.evidence_message(sent)
+    assert [(row.rank, row.spread and row.spread.rank_high) for row in rows[2:4]] == [(1, 3), (4, 4)]
+    assert rows[0].interval == Interval(pytest.approx(0.782), pytest.approx(0.822), 0.01)
+    assert [step.significance for step in steps] == [Significance.FIRST] + [Significance.WITHIN_NOISE] * 2
+
+
+def test_rows_without_replicates_are_not_compared(
+    running: Running, benchmark: str, noisy: list[tuple[str, str]]
+) -> None:
+    parent, spec, first = f"benchmarks/{benchmark}", small_spec(benchmark), noisy[0][0]
+    undefined, _ = publish(running, spec, report_message(spec, None))
+    queued = running.call.submit(benchmark, ARTIFACT).name
+
+    def compare(*submissions: str, parent: str = parent) -> tuple[grpc.StatusCode, str, str]:
+        request = leaderboard_pb.CompareEntriesRequest(parent=parent, submissions=submissions)
+        return refused(lambda: running.call.leaderboard.CompareEntries(request))
+
+    claims = running.call.leaderboard.ListLeaderboardEntries(leaderboard_pb.ListLeaderboardEntriesRequest(parent=NIH))
+    two_claims = [row.submission for row in claims.entries[:2]]
+    not_comparable = (PRECONDITION, "NOT_COMPARABLE", "submissions")
+    assert compare(first, undefined) == compare(first, queued) == not_comparable
+    assert compare(*two_claims, parent=NIH) == not_comparable
+    unknown = f"{parent}/submissions/{'0' * 32}"
+    assert compare(first, unknown)[:2] == (NOT_FOUND, "SUBMISSION_NOT_FOUND")
+    nowhere = [f"{MISSING}/submissions/{digit * 32}" for digit in "01"]
+    assert compare(*nowhere, parent=MISSING)[:2] == (NOT_FOUND, "BENCHMARK_NOT_FOUND")
+    for wrong in ((), (first,), (first, first), [f"{parent}/submissions/{number:032x}" for number in range(51)]):
+        assert compare(*wrong) == (INVALID, "MALFORMED_FIELD", "submissions")
+    assert compare(first, two_claims[0]) == compare(first, "row") == (INVALID, "MALFORMED_FIELD", "submissions[1]")
+    assert compare(first, unknown, parent="board") == (INVALID, "MALFORMED_FIELD", "parent")
+
+
+def test_evidence_of_an_evaluation_without_report_is_not_found(running: Running, benchmark: str) -> None:
+    def evidence(name: str) -> tuple[grpc.StatusCode, str, str]:
+        request = evaluation_pb.GetEvidenceRequest(evaluation=name)
+        return refused(lambda: running.call.evaluations.GetEvidence(request))
+
+    running.call.submit(benchmark, ARTIFACT)
+    name = running.call.lease(benchmark).evaluation.name
+    assert evidence(name)[:2] == (NOT_FOUND, "REPORT_NOT_FOUND")
+    assert evidence(f"{name.rpartition('/')[0]}/{'0' * 32}")[:2] == (NOT_FOUND, "EVALUATION_NOT_FOUND")
+    assert evidence("evidence") == (INVALID, "MALFORMED_FIELD", "evaluation")
+
+
+def test_report_with_10000_replicates_fits_into_a_record(running: Running) -> None:
+    spec = small_spec("most-replicates", replicates=MOST_REPLICATES)
+    assert running.call.create_benchmark(spec).replicates == MOST_REPLICATES
+    report = report_message(spec, own_noise=1)
+    assert 15 * 8 * MOST_REPLICATES < report.ByteSize() < MAX_RECORD_BYTES / 2
+    _, evaluation = publish(running, spec, report)
+    request = evaluation_pb.GetEvidenceRequest(evaluation=evaluation)
+    assert running.call.evaluations.GetEvidence(request).evidence == report.evidence
+
+
 # --- benchmarks -------------------------------------------------------------------------------------------------------
 
 
@@ -567,6 +718,7 @@ def test_benchmark_can_be_created_again_but_never_changed(running: Running, benc
     spec = small_spec(benchmark)
     first = running.call.create_benchmark(spec)
     assert (first.digest, first.title, list(first.findings)) == (spec.digest, spec.title, list(FINDINGS))
+    assert first.replicates == spec.replicates
     assert running.call.create_benchmark(spec) == first
     changed = refused(lambda: running.call.create_benchmark(small_spec(benchmark, images=9)))
     assert changed == (grpc.StatusCode.ALREADY_EXISTS, "BENCHMARK_EXISTS", "benchmark.name")
@@ -580,6 +732,8 @@ def test_benchmark_can_be_created_again_but_never_changed(running: Running, benc
         ({"image_count": 0}, "benchmark.image_count"),
         ({"list_sha256": "0"}, "benchmark.list_sha256"),
         ({"labels_file": "../labels.csv"}, "benchmark.labels_file"),
+        ({"replicates": 0}, "benchmark.replicates"),
+        ({"replicates": MOST_REPLICATES + 1}, "benchmark.replicates"),
         ({"findings": ["Fracture"]}, "benchmark.findings"),
         ({"metrics": []}, "benchmark.metrics"),
         ({"metrics": [benchmark_pb.Metric(id="auroc", direction=1)] * 2}, "benchmark.metrics"),

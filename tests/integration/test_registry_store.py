@@ -6,14 +6,18 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import func, select, text
+from sqlalchemy import func, inspect, select, text
 
+from cxreval.api.scoring.v1 import report_pb2
+from cxreval.datasets.benchmark import FINDINGS
 from cxreval.errors import (
     BenchmarkExists,
     BenchmarkNotFound,
@@ -23,11 +27,13 @@ from cxreval.errors import (
     LeaseLost,
     MalformedBatch,
     ReportMismatch,
+    ReportNotFound,
     RequestIdReused,
     ServiceUnavailable,
     SubmissionNotFound,
     SubmissionState,
 )
+from cxreval.metrics.report import Report
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import reports
 from services.registry import convert, migrations
@@ -36,9 +42,19 @@ from services.registry.domain import records
 from services.registry.domain.pages import Cursor
 from services.registry.domain.records import EvaluationState, Failure, Fault, Lease, PredictionBatch, Submission, Tier
 from services.registry.store.benchmarks import Benchmarks
+from services.registry.store.boards import KEPT_BOARDS, Boards
 from services.registry.store.database import Database
 from services.registry.store.evaluations import Evaluations
-from services.registry.store.models import ArtifactRow, Base, EvaluationRow, PredictionRow, ReportRow, SubmissionRow
+from services.registry.store.models import (
+    ArtifactRow,
+    Base,
+    CurveRow,
+    EvaluationRow,
+    PredictionRow,
+    ReplicateRow,
+    ReportRow,
+    SubmissionRow,
+)
 from services.registry.store.submissions import Submissions
 from tests.support.registry import DATABASES, fresh_database, manifest_message, report_message, small_spec
 
@@ -50,6 +66,10 @@ LEASE_SECONDS = 60.0
 MAX_ATTEMPTS = 3
 
 
+def report(score: float | None, own_noise: int | None = None) -> Report:
+    return reports.report(report_message(SPEC, score, own_noise=own_noise))
+
+
 class Store:
     """All stores of a registry over one database, and its clock."""
 
@@ -59,6 +79,7 @@ class Store:
         self.benchmarks = Benchmarks(database, self.now)
         self.submissions = Submissions(database, self.now)
         self.evaluations = Evaluations(database, self.now, LEASE_SECONDS, MAX_ATTEMPTS)
+        self.boards = Boards(database)
 
     def now(self) -> datetime:
         return self.time
@@ -75,6 +96,13 @@ class Store:
         found = self.evaluations.lease(worker, [PARENT])
         assert found
         return found, EvaluationName(SPEC.name, found.submission.id, found.evaluation.id)
+
+    def published(self, score: float | None, own_noise: int | None = None) -> tuple[str, EvaluationName]:
+        """A new row of the board: its submission's id, its evaluation."""
+        self.queued()
+        lease, name = self.lease()
+        self.evaluations.complete(name, lease.token, report(score, own_noise), {})
+        return name.submission, name
 
     def submission(self, lease: Lease) -> Submission:
         return self.submissions.get(SubmissionName(SPEC.name, lease.submission.id))
@@ -111,6 +139,50 @@ def test_migrations_give_exactly_the_models_and_can_be_repeated(kind: str, tmp_p
     with database.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
     database.close()
+
+
+def go_to(database: Database, revision: str) -> None:
+    """Brings the schema forward or back."""
+    config = migrations._config()
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        (command.downgrade if revision == "0001" else command.upgrade)(config, revision)
+
+
+def test_migration_of_evidence_loses_nothing_on_the_way_back_and_forth(store: Store) -> None:
+    names = [store.published(score)[1] for score in (0.8, 0.9, None)]
+    evaluations = [store.evaluations.get(name) for name in names]
+    evidence = [reports.evidence_message(store.evaluations.evidence(name)) for name in names]
+    board = store.boards.standings(PARENT)
+    go_to(store.database, "0001")
+    assert not migrations.at_head(store.database.engine)
+    with store.database.engine.connect() as connection:
+        assert not {"replicates", "curves"} & set(inspect(connection).get_table_names())
+    go_to(store.database, "head")
+    assert [store.evaluations.get(name) for name in names] == evaluations
+    assert [reports.evidence_message(store.evaluations.evidence(name)) for name in names] == evidence
+    assert Boards(store.database).standings(PARENT) == board
+
+
+def test_reports_from_before_the_evidence_are_ranked_by_score_alone_after_the_migration(store: Store) -> None:
+    """A report of the first schema had nothing but the AUROC's values and counts."""
+    names = [store.published(score)[1] for score in (0.8, 0.9)]
+    go_to(store.database, "0001")
+    kept = ("metric", "finding", "value", "undefined_reason", "positive_images", "negative_images", "positive_patients")
+    with store.database.writing() as session:
+        for row in session.scalars(select(ReportRow)):
+            auroc = row.report["metrics"][: len(FINDINGS) + 1]
+            first = {key: row.report[key] for key in ("benchmark", "benchmark_digest", "scorer_version", "image_count")}
+            first |= {key: row.report[key] for key in ("patient_count", "predictions_sha256")}
+            row.report = first | {"metrics": [{key: value[key] for key in kept} for value in auroc]}
+    go_to(store.database, "head")
+    board = store.boards.standings(PARENT)
+    assert [(row.score, row.place.rank, row.place.rank_low) for row in board] == [(0.9, 1, None), (0.8, 2, None)]
+    assert [row.score and row.score.interval for row in store.boards.rows(PARENT, board)] == [None, None]
+    report = store.evaluations.get(names[0]).report
+    assert report
+    assert (report.replicate_count, report.metrics[0].value, report.metrics[0].slice) == (0, 0.8, "")
+    assert store.evaluations.evidence(names[0]).replicates == ()
 
 
 @pytest.mark.parametrize("kind", DATABASES)
@@ -423,8 +495,10 @@ def test_completion_publishes_the_report_at_once(store: Store) -> None:
     assert store.evaluations.get(name) == done
     submission = store.submission(lease)
     assert (submission.state, submission.tier) == (records.SubmissionState.PUBLISHED, Tier.EXECUTED)
-    _, published = store.submissions.published(PARENT)
-    assert [(item.submission, item.evaluation) for item in published] == [(submission, done)]
+    (row,) = store.boards.rows(PARENT, store.boards.standings(PARENT))
+    assert (row.submission, row.standing.place.rank, row.standing.sota) == (submission, 1, True)
+    assert row.metrics == tuple(value for value in REPORT.metrics if not value.slice)
+    assert (row.score, row.profile_digest) == (REPORT.metrics[len(FINDINGS)], "")
     assert store.evaluations.lease("worker", [PARENT]) is None
 
 
@@ -441,13 +515,101 @@ def test_repeated_completion_is_harmless_and_a_different_report_is_refused(store
     assert store.evaluations.get(name) == done
 
 
-def test_refused_report_leaves_the_evaluation_running(store: Store) -> None:
+def test_repeated_completion_with_another_evidence_is_refused(store: Store) -> None:
+    store.queued()
+    lease, name = store.lease()
+    store.evaluations.complete(name, lease.token, report(0.8, own_noise=1), {})
+    with pytest.raises(ReportMismatch, match="another report"):
+        store.evaluations.complete(name, lease.token, report(0.8, own_noise=2), {})
+    with pytest.raises(ReportMismatch, match="another report"):
+        store.evaluations.complete(name, lease.token, replace(report(0.8), evidence=None), {})
+    assert kept_evidence(store, name) == report_message(SPEC, 0.8, own_noise=1).evidence
+
+
+@pytest.mark.parametrize("change", [{"image_count": 3}, {"evidence": None}])
+def test_refused_report_leaves_the_evaluation_running_and_nothing_half_written(
+    store: Store, change: dict[str, int | None]
+) -> None:
     store.queued()
     lease, name = store.lease()
     with pytest.raises(ReportMismatch):
-        store.evaluations.complete(name, lease.token, reports.report(report_message(SPEC, image_count=3)), {})
+        store.evaluations.complete(name, lease.token, reports.report(report_message(SPEC, **change)), {})
     assert store.evaluations.get(name) == lease.evaluation
+    assert [store.count(table) for table in (ReportRow, ReplicateRow, CurveRow)] == [0, 0, 0]
+    with pytest.raises(ReportNotFound):
+        store.evaluations.evidence(name)
     store.evaluations.complete(name, lease.token, REPORT, {})
+    assert [store.count(table) for table in (ReportRow, ReplicateRow, CurveRow)] == [1, len(FINDINGS) + 1, 1]
+
+
+def kept_evidence(store: Store, name: EvaluationName) -> report_pb2.Evidence:
+    return reports.evidence_message(store.evaluations.evidence(name))
+
+
+@pytest.mark.parametrize("score", [0.8, None])
+def test_evidence_reads_back_to_the_last_bit(store: Store, score: float | None) -> None:
+    _, name = store.published(score)
+    assert kept_evidence(store, name) == report_message(SPEC, score).evidence
+    with pytest.raises(EvaluationNotFound):
+        store.evaluations.evidence(replace(name, evaluation="0" * 32))
+
+
+# --- the board --------------------------------------------------------------------------------------------------------
+
+
+def test_order_is_computed_once_for_each_set_of_published_rows(store: Store) -> None:
+    store.published(0.8)
+    first = store.boards.standings(PARENT)
+    store.queued()
+    assert store.boards.standings(PARENT) is first
+    better, _ = store.published(0.9)
+    second = store.boards.standings(PARENT)
+    assert [row.submission for row in second] == [better, first[0].submission]
+    assert Boards(store.database).standings(PARENT) == second
+
+
+def test_no_more_than_some_boards_are_kept(store: Store) -> None:
+    first = store.boards.standings(PARENT)
+    assert store.boards.standings(PARENT) is first
+    for number in range(KEPT_BOARDS):
+        store.benchmarks.create(small_spec(f"other-{number}"))
+        store.boards.standings(BenchmarkName(f"other-{number}"))
+    assert store.boards.standings(PARENT) is not first
+
+
+def test_board_that_is_read_while_rows_are_published_is_always_whole(store: Store) -> None:
+    done = threading.Event()
+
+    def read() -> list[list[float | None]]:
+        found = []
+        while not done.is_set():
+            found.append([row.score for row in store.boards.standings(PARENT)])
+        return found
+
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(read) for _ in range(3)]
+        for number in range(8):
+            store.published(0.5 + number / 100)
+        done.set()
+        boards = [reader.result() for reader in readers]
+    assert len(store.boards.standings(PARENT)) == 8
+    for found in boards:
+        assert all(None not in scores and scores == sorted(scores, reverse=True) for scores in found)
+        assert [len(scores) for scores in found] == sorted(len(scores) for scores in found)
+
+
+def test_entries_to_compare_come_in_the_order_asked_for(store: Store) -> None:
+    low, high = store.published(0.7)[0], store.published(0.9)[0]
+    queued = store.queued().id
+    names = [SubmissionName(SPEC.name, item) for item in (high, queued, low)]
+    found = store.boards.entries(PARENT, names)
+    assert [(entry.id, entry.score) for entry in found] == [(high, 0.9), (queued, None), (low, 0.7)]
+    assert [None if entry.replicates is None else entry.replicates.size for entry in found] == [100, None, 100]
+    assert found[0].finding_scores == (0.9,) * len(FINDINGS)
+    with pytest.raises(SubmissionNotFound):
+        store.boards.entries(PARENT, [*names, SubmissionName(SPEC.name, "0" * 32)])
+    with pytest.raises(BenchmarkNotFound):
+        store.boards.entries(BenchmarkName("other"), names)
 
 
 def test_fault_of_the_submission_is_final(store: Store) -> None:

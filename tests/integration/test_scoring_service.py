@@ -1,9 +1,7 @@
 """The scoring service refuses what cannot be scored, with reason and field, and the next stream works."""
 
-import concurrent.futures
 import json
 import threading
-import time
 import urllib.request
 
 import grpc
@@ -45,8 +43,9 @@ def changed(row, column, value):
 @pytest.mark.parametrize(
     ("batches", "reason", "metadata"),
     [
-        ([changed(2, 1, np.nan)], "INVALID_PROBABILITY", {"image": IMAGES[2], "finding": "Cardiomegaly"}),
+        ([changed(2, 1, np.nan)], "INVALID_PROBABILITY", {"image": IMAGES[2], "finding": "Cardiomegaly", "count": "1"}),
         ([changed(0, 0, np.inf)], "INVALID_PROBABILITY", {"image": IMAGES[0]}),
+        ([changed(slice(1, 5), 3, np.nan)], "INVALID_PROBABILITY", {"image": IMAGES[1], "count": "4"}),
         (
             [changed(1, 13, 1.0000001)],
             "INVALID_PROBABILITY",
@@ -54,7 +53,21 @@ def changed(row, column, value):
         ),
         ([changed(5, 0, -0.001)], "INVALID_PROBABILITY", {"image": IMAGES[5]}),
         ([Predictions(("99999999_000.png",), np.zeros((1, 14), "f4"))], "UNKNOWN_IMAGE", {"image": "99999999_000.png"}),
-        ([whole(), Predictions((IMAGES[3],), np.zeros((1, 14), "f4"))], "DUPLICATE_IMAGE", {"image": IMAGES[3]}),
+        (
+            [Predictions((IMAGES[0], "a.png", "b.png"), np.zeros((3, 14), "f4"))],
+            "UNKNOWN_IMAGE",
+            {"image": "a.png", "count": "2"},
+        ),
+        (
+            [whole(), Predictions((IMAGES[3],), np.zeros((1, 14), "f4"))],
+            "DUPLICATE_IMAGE",
+            {"image": IMAGES[3], "count": "1"},
+        ),
+        (
+            [Predictions((IMAGES[3], IMAGES[3]), np.array([[0] * 14, [1] * 14], "f4"))],
+            "DUPLICATE_IMAGE",
+            {"image": IMAGES[3], "count": "1"},
+        ),
         ([Predictions((IMAGES[0],), np.zeros((1, 13), "f4"))], "MALFORMED_BATCH", {"found": "13", "expected": "14"}),
         (
             [Predictions(tuple(IMAGES[:4]), np.zeros((4, 14), "f4"))],
@@ -84,50 +97,147 @@ def test_the_same_row_twice_with_the_same_values_is_harmless(service):
 def test_an_undefined_metric_is_absent_with_its_reason(service):
     spec, running = service
     with ScoringClient(running.address) as client:
-        *_, hernia, macro = client.score(spec, [whole()]).metrics
+        report = client.score(spec, [whole()])
+        *_, hernia, macro = [value for value in report.metrics if value.metric == "auroc" and not value.slice]
     assert (hernia.value, hernia.undefined_reason) == (None, "ONE_CLASS_ONLY")
     assert (hernia.positive_images, hernia.negative_images, hernia.positive_patients) == (0, 6, 0)
     assert (macro.value, macro.undefined_reason) == (None, "FINDING_UNDEFINED")
+    assert (macro.defined_findings, macro.defined_mean) == (13, 0.5)
 
 
 def raw(running, messages):
     with grpc.insecure_channel(running.address) as channel:
         stub = scoring_service_pb2_grpc.ScoringServiceStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
-            stub.ScorePredictions(iter(messages), timeout=10)
+            list(stub.ScorePredictions(iter(messages), timeout=10))
     return caught.value.code(), from_rpc_error(caught.value)
 
 
-def test_streams_out_of_order_and_strangers_are_refused(service):
-    _, running = service
-    request = scoring_service_pb2.ScorePredictionsRequest
-    header = request(header=scoring_service_pb2.ScorePredictionsHeader(benchmark="benchmarks/small"))
-    batch = request(batch=report_pb2.PredictionBatch())
-    invalid = grpc.StatusCode.INVALID_ARGUMENT
-    other = request(header=scoring_service_pb2.ScorePredictionsHeader(benchmark="benchmarks/other"))
-    stale = scoring_service_pb2.ScorePredictionsHeader(benchmark="benchmarks/small", benchmark_digest="0" * 64)
-    malformed = request(header=scoring_service_pb2.ScorePredictionsHeader(benchmark="small"))
-    for messages, code, reason in [
-        ([], invalid, "EMPTY_STREAM"),
-        ([batch], invalid, "MALFORMED_STREAM"),
-        ([header, header], invalid, "MALFORMED_STREAM"),
-        ([other], grpc.StatusCode.NOT_FOUND, "TRUTH_NOT_FOUND"),
-        ([request(header=stale)], grpc.StatusCode.FAILED_PRECONDITION, "BENCHMARK_DIGEST_MISMATCH"),
-        ([malformed], invalid, "MALFORMED_FIELD"),
-    ]:
-        found, error = raw(running, messages)
-        assert (found, error.reason) == (code, reason)
-        assert error.metadata["field"]
+REQUEST = scoring_service_pb2.ScorePredictionsRequest
 
 
-def test_ranks_are_those_of_the_library_and_bad_entries_are_named(service):
+def header(**fields):
+    """A header for the service's benchmark."""
+    fields = {"benchmark": "benchmarks/small"} | fields
+    return REQUEST(header=scoring_service_pb2.ScorePredictionsHeader(**fields))
+
+
+def batch(images=(), probabilities=b""):
+    return REQUEST(batch=report_pb2.PredictionBatch(images=images, probabilities=probabilities))
+
+
+def partial(spec, rows, probabilities, digest=None):
+    state = report_pb2.PartialState(
+        benchmark_digest=spec.digest if digest is None else digest, rows=rows, probabilities=probabilities
+    )
+    return REQUEST(partial_state=state)
+
+
+@pytest.mark.parametrize(
+    ("messages", "code", "reason"),
+    [
+        ([], "INVALID_ARGUMENT", "EMPTY_STREAM"),
+        ([batch()], "INVALID_ARGUMENT", "MALFORMED_STREAM"),
+        ([REQUEST()], "INVALID_ARGUMENT", "MALFORMED_STREAM"),
+        ([header(), header()], "INVALID_ARGUMENT", "MALFORMED_STREAM"),
+        ([header(), REQUEST()], "INVALID_ARGUMENT", "MALFORMED_STREAM"),
+        ([header()], "INVALID_ARGUMENT", "MISSING_IMAGES"),
+        ([header(), batch()], "INVALID_ARGUMENT", "MISSING_IMAGES"),
+        ([header(benchmark="benchmarks/other")], "NOT_FOUND", "TRUTH_NOT_FOUND"),
+        ([header(benchmark="small")], "INVALID_ARGUMENT", "MALFORMED_FIELD"),
+        ([header(benchmark_digest="0" * 64)], "FAILED_PRECONDITION", "BENCHMARK_DIGEST_MISMATCH"),
+        ([header(session="g" * 32)], "INVALID_ARGUMENT", "MALFORMED_FIELD"),
+        ([header(session="0" * 31)], "INVALID_ARGUMENT", "MALFORMED_FIELD"),
+        ([header(), batch([IMAGES[0]], bytes(57))], "INVALID_ARGUMENT", "MALFORMED_BATCH"),
+        ([header(), batch([IMAGES[0]] * 4097, bytes(4097 * 56))], "INVALID_ARGUMENT", "MALFORMED_BATCH"),
+    ],
+)
+def test_streams_of_the_wrong_form_are_refused_with_their_field(service, messages, code, reason):
     _, running = service
-    entries = [Entry("a", 0.8, "2025-12"), Entry("b", None, "2025-12-01"), Entry("c", 0.9, "2026-01-02")]
+    found, error = raw(running, messages)
+    assert (found.name, error.reason) == (code, reason)
+    assert error.metadata["field"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "probabilities", "digest", "reason", "metadata"),
+    [
+        ([0], bytes(56), "0" * 64, "BENCHMARK_DIGEST_MISMATCH", {"found": "0" * 64}),
+        ([0], bytes(56), "", "BENCHMARK_DIGEST_MISMATCH", {}),
+        ([5, 6], bytes(112), None, "UNKNOWN_IMAGE", {"row": "6", "count": "1"}),
+        ([2, 1, 3, 3], bytes(224), None, "MALFORMED_BATCH", {"row": "1", "count": "2"}),
+        (b"12345", bytes(56), None, "MALFORMED_BATCH", {"field": "rows"}),
+        ([0], bytes(55), None, "MALFORMED_BATCH", {"field": "probabilities"}),
+        ([0], bytes(52), None, "MALFORMED_BATCH", {"found": "13", "expected": "14"}),
+        ([1], b"\0\0\xc0\x7f" * 14, None, "INVALID_PROBABILITY", {"image": IMAGES[1], "count": "1"}),
+        (range(4097), bytes(4097 * 56), None, "MALFORMED_BATCH", {"expected": "at most 4096"}),
+    ],
+)
+def test_partial_states_of_the_wrong_form_are_refused(service, rows, probabilities, digest, reason, metadata):
+    spec, running = service
+    packed = rows if isinstance(rows, bytes) else np.array(rows, "<u4").tobytes()
+    _, error = raw(running, [header(), partial(spec, packed, probabilities, digest)])
+    assert error.reason == reason
+    assert metadata.items() <= error.metadata.items()
     with ScoringClient(running.address) as client:
-        assert client.rank(entries) == rank(entries)
-        for wrong in ([Entry("a", 0.8, "yesterday")], [entries[0], entries[0]], [Entry("a", float("nan"), "2025-12")]):
-            with pytest.raises(MalformedField):
-                client.rank(wrong)
+        assert client.score(spec, [whole()]).image_count == len(IMAGES)
+
+
+def test_ranks_are_those_of_the_library(service):
+    _, running = service
+    plain = [Entry("a", 0.8, "2025-12"), Entry("b", None, "2025-12-01"), Entry("c", 0.9, "2026-01-02")]
+    draws = np.random.default_rng(0).normal(0, 0.01, (3, 200))
+    draws[1] = draws[0] + np.random.default_rng(1).normal(0, 0.001, 200)
+    draws[2, 7] = np.nan
+    tested = [
+        Entry("a", 0.80, "2025-12", 0.80 + draws[0], (0.7, 0.9)),
+        Entry("b", 0.85, "2026-01", 0.85 + draws[1], (0.8, 0.85)),
+        Entry("c", 0.81, "2026-02", 0.81 + draws[2], (0.9, None)),
+    ]
+    with ScoringClient(running.address) as client:
+        assert client.rank([]) == []
+        for entries in (plain, tested):
+            assert client.rank(entries) == rank(entries)
+
+
+@pytest.mark.parametrize(
+    ("entries", "field"),
+    [
+        ([Entry("a", 0.8, "yesterday")], "submitted_date"),
+        ([Entry("a", 0.8, "2025-12"), Entry("a", 0.9, "2025-12")], "entries.id"),
+        ([Entry("a", float("nan"), "2025-12")], "entries.score"),
+        ([Entry("a", 0.8, "2025-12", finding_scores=(float("inf"),))], "entries.finding_scores"),
+        (
+            [
+                Entry("a", 0.8, "2025-12", finding_scores=(0.5, 0.5)),
+                Entry("b", 0.8, "2025-12", finding_scores=(0.5,)),
+            ],
+            "entries.finding_scores",
+        ),
+        ([Entry("a", 0.8, "2025-12", np.array([0.5, np.inf]))], "entries.replicates"),
+        ([Entry("a", 0.8, "2025-12", np.zeros(2)), Entry("b", 0.8, "2025-12", np.zeros(3))], "entries.replicates"),
+        ([Entry("a", 0.8, "2025-12", np.zeros(2)), Entry("b", 0.8, "2025-12")], "entries.replicates"),
+        ([Entry(str(i), 0.8, "2025-12", np.zeros(2)) for i in range(501)], "entries"),
+        ([Entry(str(i), 0.8, "2025-12") for i in range(10_001)], "entries"),
+    ],
+)
+def test_entries_that_cannot_be_ranked_are_refused_with_their_field(service, entries, field):
+    _, running = service
+    with ScoringClient(running.address) as client, pytest.raises(MalformedField) as caught:
+        client.rank(entries)
+    assert caught.value.metadata["field"] == field
+
+
+def test_replicates_that_are_torn_are_refused(service):
+    _, running = service
+    entry = scoring_service_pb2.RankedEntry(id="a", score=0.8, submitted_date="2025-12", replicates=bytes(15))
+    request = scoring_service_pb2.RankEntriesRequest(entries=[entry])
+    with grpc.insecure_channel(running.address) as channel:
+        stub = scoring_service_pb2_grpc.ScoringServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.RankEntries(request, timeout=10)
+    error = from_rpc_error(caught.value)
+    assert (error.reason, error.metadata["field"]) == ("MALFORMED_FIELD", "entries.replicates")
 
 
 def test_every_rpc_is_counted_timed_and_logged_with_its_request_id(service):
@@ -161,24 +271,18 @@ def test_streams_that_stop_half_way_keep_nobody_from_being_scored(service):
     release = threading.Event()
 
     def stalled():
-        header = scoring_service_pb2.ScorePredictionsHeader(benchmark="benchmarks/small")
-        yield scoring_service_pb2.ScorePredictionsRequest(header=header)
+        yield header()
         release.wait(30)
 
     with grpc.insecure_channel(running.address) as channel, ScoringClient(running.address) as client:
         stub = scoring_service_pb2_grpc.ScoringServiceStub(channel)
-        calls = [stub.ScorePredictions.future(stalled(), timeout=30) for _ in range(8)]
-        time.sleep(0.3)
-        with concurrent.futures.ThreadPoolExecutor(1) as threads:
-            report = threads.submit(client.score, spec, [whole()]).result(timeout=10)
+        calls = [stub.ScorePredictions(stalled(), timeout=30) for _ in range(8)]
+        for call in calls:
+            assert next(call).progress.image_count == 0
+        report = client.score(spec, [whole()])
         release.set()
         assert report.image_count == len(IMAGES)
+        for call in calls:
+            with pytest.raises(grpc.RpcError):
+                list(call)
         assert {call.code() for call in calls} == {grpc.StatusCode.INVALID_ARGUMENT}
-
-
-def test_a_message_without_a_batch_is_refused(service):
-    spec, running = service
-    header = scoring_service_pb2.ScorePredictionsHeader(benchmark=f"benchmarks/{spec.name}")
-    request = scoring_service_pb2.ScorePredictionsRequest
-    code, error = raw(running, [request(header=header), request()])
-    assert (code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_STREAM")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import sqlalchemy
 
 from cxreval.api.registry.v1 import (
@@ -25,12 +26,14 @@ from cxreval.api.registry.v1 import (
 )
 from cxreval.api.scoring.v1 import report_pb2
 from cxreval.datasets.benchmark import FINDINGS, BenchmarkSpec
+from cxreval.metrics.registry import METRICS
 from cxreval.wire.channel import TlsFiles, connect
 from tests.conftest import require_module
 from tests.support.processes import Service
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DATABASES = ("sqlite", "postgresql")
+_CURVE = {"false_positive_rates": [0.0, 0.25, 1.0], "sensitivities": [0.0, 0.75, 1.0]}
 
 
 def registry_service(directory: Path, *flags: str, database_url: str = "", tls: TlsFiles | None = None) -> Service:
@@ -113,10 +116,13 @@ class Registry:
         return answer.lease
 
 
-def small_spec(name: str, images: int = 4) -> BenchmarkSpec:
+def small_spec(name: str, images: int = 4, replicates: int = 100) -> BenchmarkSpec:
     """A benchmark of a few images; its digests are those of its name."""
     digest = hashlib.sha256(name.encode()).hexdigest()
-    return BenchmarkSpec(name, f"Title of {name}", True, "test_list.txt", digest, "labels.csv", digest, images, images)
+    return BenchmarkSpec(
+        name, f"Title of {name}", True, "test_list.txt", digest, "labels.csv", digest, images, images,
+        replicates=replicates,
+    )  # fmt: skip
 
 
 def benchmark_message(spec: BenchmarkSpec) -> benchmark_service_pb2.Benchmark:
@@ -135,6 +141,7 @@ def benchmark_message(spec: BenchmarkSpec) -> benchmark_service_pb2.Benchmark:
         findings=spec.findings,
         metrics=[benchmark_service_pb2.Metric(id=metric, direction=higher) for metric in spec.metrics],
         scorer_version=spec.scorer_version,
+        replicates=spec.replicates,
     )
 
 
@@ -172,20 +179,65 @@ def upload_messages(
         yield submission_service_pb2.UploadArtifactRequest(chunk=artifact[start : start + chunk_bytes])
 
 
-def report_message(spec: BenchmarkSpec, score: float | None = 0.8, **changes: Any) -> report_pb2.Report:
-    """A report of the benchmark in which every value is `score`, with the given fields changed."""
-    reason = "ONE_CLASS_ONLY" if score is None else ""
+def report_message(
+    spec: BenchmarkSpec, score: float | None = 0.8, *, own_noise: int | None = None, **changes: Any
+) -> report_pb2.Report:
+    """A report of the benchmark in which every AUROC is `score`, with one slice and its evidence.
+
+    Under the resamples the scores of all reports move together, so that the paired test separates any two that differ.
+    `own_noise`: seed of noise that this report has for itself; it makes scores within 0.005 hard to separate.
+
+    Other keywords are fields to change.
+    """
+    values = [*_metric_values(spec, score, list(METRICS)), *_metric_values(spec, score, ["auroc"], "sex=F")]
     fields: dict[str, Any] = {
         "benchmark": f"benchmarks/{spec.name}",
         "benchmark_digest": spec.digest,
         "scorer_version": spec.scorer_version,
         "image_count": spec.image_count,
         "patient_count": spec.patient_count,
-        "metrics": [
-            report_pb2.MetricValue(metric=metric, finding=finding, value=score, undefined_reason=reason)
-            for metric in spec.metrics
-            for finding in (*spec.findings, "")
-        ],
+        "metrics": values,
         "predictions_sha256": "a" * 64,
+        "replicate_count": spec.replicates,
+        "seed": spec.seed,
+        "evidence": _evidence(spec, score, own_noise),
     }
     return report_pb2.Report(**{**fields, **changes})
+
+
+def _metric_values(
+    spec: BenchmarkSpec, score: float | None, metrics: list[str], slice_: str = ""
+) -> Iterator[report_pb2.MetricValue]:
+    interval = None
+    if score is not None:
+        interval = report_pb2.Interval(low=max(score - 0.02, 0), high=min(score + 0.02, 1), standard_error=0.01)
+    for metric in metrics:
+        for finding in (*spec.findings, ""):
+            defined = 0 if finding or score is None else len(spec.findings)
+            yield report_pb2.MetricValue(
+                metric=metric,
+                finding=finding,
+                slice=slice_,
+                value=score,
+                undefined_reason="ONE_CLASS_ONLY" if score is None else "",
+                interval=interval,
+                defined_findings=defined,
+                defined_mean=score if defined else None,
+            )
+
+
+def _evidence(spec: BenchmarkSpec, score: float | None, own_noise: int | None) -> report_pb2.Evidence:
+    noise = np.random.default_rng(spec.seed).normal(0, 0.01, spec.replicates)
+    if own_noise is not None:
+        noise += np.random.default_rng(own_noise).normal(0, 0.005, spec.replicates)
+    values = np.full(spec.replicates, np.nan) if score is None else np.clip(score + noise, 0, 1)
+    vector = values.astype("<f8").tobytes()
+    curves = [] if score is None else [report_pb2.RocCurve(finding=finding, **_CURVE) for finding in spec.findings]
+    bins = {"images": [spec.image_count] + [0] * 14, "mean_probabilities": [0.5] * 15, "positives": [0] * 15}
+    return report_pb2.Evidence(
+        replicates=[
+            report_pb2.Replicates(metric="auroc", finding=finding, values=vector) for finding in (*spec.findings, "")
+        ],
+        roc_curves=curves,
+        reliabilities=[report_pb2.Reliability(finding=finding, **bins) for finding in spec.findings],
+    )

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cxreval.datasets.benchmark import SPEC_FILE, BenchmarkSpec, list_sha256
+from cxreval.metrics.report import Report
+from cxreval.wire import reports
 from cxreval.wire.channel import TlsFiles
 from tests.support.processes import Service
 
 HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
 
 
-def describe(directory: Path, name: str, images: Sequence[str], labels: Path) -> BenchmarkSpec:
+def describe(directory: Path, name: str, images: Sequence[str], labels: Path, replicates: int = 100) -> BenchmarkSpec:
     """Makes `directory` the home of a benchmark over `images`, with a link to the label table."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "list.txt").write_text("".join(f"{image}\n" for image in images))
@@ -29,6 +31,7 @@ def describe(directory: Path, name: str, images: Sequence[str], labels: Path) ->
         labels_sha256=hashlib.sha256(labels.read_bytes()).hexdigest(),
         image_count=len(images),
         patient_count=len({image.partition("_")[0] for image in images}),
+        replicates=replicates,
     )
     (directory / SPEC_FILE).write_text(spec.to_toml())
     return spec
@@ -47,3 +50,8 @@ def scoring_service(log: Path, *flags: str, tls: TlsFiles | None = None, **data:
     """A scoring service that holds the truths of the given benchmarks."""
     pairs = [f"--data={name}={directory}" for name, directory in data.items()]
     return Service("scoring", [*pairs, *flags], log, tls)
+
+
+def serialised(report: Report) -> bytes:
+    """Every bit of a report, its evidence included."""
+    return reports.report_message(report).SerializeToString(deterministic=True)

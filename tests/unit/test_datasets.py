@@ -74,37 +74,116 @@ def test_real_sample_lacks_exactly_the_images_it_says(shared):
 
 
 def test_the_official_list_and_table_have_the_packaged_digests(shared):
-    truth = load_truth(load_spec("nih-chestxray14"), shared / "nih-chestxray14")
-    assert truth.labels.shape == (25596, len(FINDINGS))
+    cohort = load_truth(load_spec("nih-chestxray14"), shared / "nih-chestxray14").cohort
+    assert cohort.labels.shape == (25596, len(FINDINGS))
+    assert cohort.known.all()
+    assert cohort.patient_count == 2797
+    counts = {part.name: int(part.rows.sum()) for part in cohort.slices}
+    assert list(counts) == [
+        "sex=F", "sex=M", "age=0-19", "age=20-39", "age=40-59", "age=60-79", "age=80-", "view=AP", "view=PA",
+    ]  # fmt: skip
+    for dimension in ("sex", "age", "view"):
+        assert sum(count for name, count in counts.items() if name.startswith(dimension)) == 25596
 
 
 def test_truth_is_labels_and_patients_in_the_lists_order(data):
     directory, spec = data
     truth = load_truth(spec, directory)
-    assert truth.images == tuple(sorted(IMAGES))
-    assert truth.patients.tolist() == [1, 1, 2, 2]
-    assert [FINDINGS[column] for column in truth.labels[0].nonzero()[0]] == ["Mass", "Hernia"]
-    assert not truth.labels[1:].any()
+    assert list(truth.rows.items()) == [(image, row) for row, image in enumerate(sorted(IMAGES))]
+    assert truth.cohort.patients.tolist() == [0, 0, 1, 1]
+    assert [FINDINGS[column] for column in truth.cohort.labels[0].nonzero()[0]] == ["Mass", "Hernia"]
+    assert not truth.cohort.labels[1:].any()
+    assert truth.cohort.known.all()
+
+
+def cohort_of(directory, text, images):
+    """The cohort of a label table given as text."""
+    labels = directory / "labels.csv"
+    labels.write_text(text)
+    return load_truth(describe(directory, "small", images, labels), directory).cohort
+
+
+def test_a_table_with_a_column_a_finding_says_what_nobody_knows(tmp_path):
+    rows = [f"{IMAGES[0]},1,1,0", f"{IMAGES[1]},1,,", f"{IMAGES[2]},2,0,1", f"{IMAGES[3]},2,,0"]
+    cohort = cohort_of(tmp_path, "\n".join(["Image Index,Patient ID,Hernia,Mass", *rows]), IMAGES)
+    hernia, mass, nodule = (FINDINGS.index(finding) for finding in ("Hernia", "Mass", "Nodule"))
+    assert cohort.labels[:, hernia].tolist() == [True, False, False, False]
+    assert cohort.known[:, hernia].tolist() == [True, False, True, False]
+    assert cohort.labels[:, mass].tolist() == [False, False, True, False]
+    assert cohort.known[:, mass].tolist() == [True, False, True, True]
+    # A finding without a column is known of no image.
+    assert not cohort.known[:, nodule].any()
+    assert cohort.slices == ()
+
+
+def test_slices_are_the_values_of_sex_age_band_and_view(tmp_path):
+    columns = "Image Index,Finding Labels,Patient ID,Patient Age,Patient Gender,View Position"
+    about = ["19,M,PA", "20,F,", "80,F,AP", "411,,PA"]
+    rows = [f"{image},Mass,{int(image[:8])},{what}" for image, what in zip(IMAGES, about, strict=True)]
+    cohort = cohort_of(tmp_path, "\n".join([columns, *rows]), IMAGES)
+    assert {part.name: part.rows.tolist() for part in cohort.slices} == {
+        "sex=F": [False, True, True, False],
+        "sex=M": [True, False, False, False],
+        "age=0-19": [True, False, False, False],
+        "age=20-39": [False, True, False, False],
+        "age=80-": [False, False, True, False],
+        "view=AP": [False, False, True, False],
+        "view=PA": [True, False, False, True],
+    }
+
+
+NIH = "Image Index,Finding Labels,Follow-up #,Patient ID"
+WIDE = "Image Index,Patient ID,Mass,Hernia"
 
 
 @pytest.mark.parametrize(
-    ("row", "named"),
+    ("columns", "rows", "named"),
     [
-        ("00000001_000.png,Cold,0,1", "line 2: unknown finding 'Cold'"),
-        ("00000001_000.png", "line 2: unknown finding ''"),
-        ("00000001_000.png,Mass,0,²", "line 2: repeated image or malformed patient"),
-        (f"00000001_000.png,Mass,0,{10**30}", "line 2: repeated image or malformed patient"),
-        (f"{'x' * 200_000},Mass,0,1", "cannot read the label table"),
-        ("00000001_000.png,Mass,0,one", "line 2: repeated image or malformed patient"),
-        ("00000007_000.png,Mass,0,7", "has no row for image '00000001_000.png'"),
+        (NIH, ["00000001_000.png,Cold,0,1"], r"line 2: unknown finding 'Cold'"),
+        (NIH, ["00000001_000.png,Mass|Cold|Chill,0,1"], r"line 2: unknown finding 'Chill'"),
+        (NIH, ["00000001_000.png"], r"line 2: patient is None; expected a number"),
+        (NIH, ["00000001_000.png,Mass,0"], r"line 2: patient is None; expected a number"),
+        (NIH, ["00000001_000.png,Mass,0,"], r"line 2: patient is ''; expected a number"),
+        (NIH, ["00000001_000.png,,0,1"], r"line 2: unknown finding ''"),
+        (NIH, ["00000001_000.png,Mass,0,²"], r"line 2: patient is '²'; expected a number"),
+        (NIH, [f"00000001_000.png,Mass,0,{10**30}"], r"line 2: patient is '10+'; expected a number"),
+        (NIH, ["00000001_000.png,Mass,0,one"], r"line 2: patient is 'one'; expected a number"),
+        (NIH, [f"{'x' * 200_000},Mass,0,1"], r"cannot read the label table"),
+        (NIH, ["00000007_000.png,Mass,0,7"], r"has no row for 1 images, the first is '00000001_000.png'"),
+        (NIH, ["00000001_000.png,Mass,0,1"] * 2, r"line 3: image '00000001_000.png' comes twice"),
+        (WIDE, ["00000001_000.png,1,1,2"], r"line 2: Hernia is '2'; expected 0, 1 or nothing"),
+        (WIDE, ["00000001_000.png,1,-1,0"], r"line 2: Mass is '-1'; expected 0, 1 or nothing"),
+        (WIDE, ["00000001_000.png,1,0.5,0"], r"line 2: Mass is '0.5'; expected 0, 1 or nothing"),
+        (WIDE, ["00000001_000.png,1,nan,0"], r"line 2: Mass is 'nan'; expected 0, 1 or nothing"),
+        (WIDE, ["00000001_000.png,1,1"], r"line 2: Hernia is None; expected 0, 1 or nothing"),
+        (WIDE, ["00000001_000.png,,1,1"], r"line 2: patient is ''; expected a number"),
+        (WIDE, ["00000001_000.png,1,1,1"] * 2, r"line 3: image '00000001_000.png' comes twice"),
+        (WIDE + ",Cold,Chill", ["00000001_000.png,1,1,1,1,1"], r"2 unknown columns, the first is 'Cold'"),
+        (NIH + ",Colour", ["00000001_000.png,Mass,0,1,red"], r"1 unknown columns, the first is 'Colour'"),
+        (NIH + ",Mass", ["00000001_000.png,Mass,0,1,1"], r"1 unknown columns, the first is 'Finding Labels'"),
+        (WIDE + ",Mass", ["00000001_000.png,1,1,1,1"], r"a column twice"),
+        ("Image Index,Finding Labels", ["00000001_000.png,Mass"], r"has no column 'Patient ID'"),
+        ("Patient ID,Mass", ["1,1"], r"has no column 'Image Index'"),
+        ("Image Index,Patient ID", ["00000001_000.png,1"], r"has no column 'Finding Labels'"),
+        ("", [], r"has no column 'Image Index'"),
     ],
 )
-def test_a_malformed_label_table_is_refused_with_its_line(tmp_path, row, named):
-    labels = tmp_path / "labels.csv"
-    labels.write_text(f"Image Index,Finding Labels,Follow-up #,Patient ID\n{row}\n")
-    spec = describe(tmp_path, "small", ["00000001_000.png"], labels)
+def test_a_malformed_label_table_is_refused_with_its_line_or_column(tmp_path, columns, rows, named):
     with pytest.raises(DatasetInvalid, match=named):
-        load_truth(spec, tmp_path)
+        cohort_of(tmp_path, "\n".join([columns, *rows, ""]), ["00000001_000.png"])
+
+
+def test_a_table_with_other_patients_than_the_specification_is_refused(data):
+    directory, spec = data
+    with pytest.raises(DatasetInvalid, match="has 4 images of 2 patients; expected 4 of 3"):
+        load_truth(dataclasses.replace(spec, patient_count=3), directory)
+
+
+def test_images_that_lack_a_row_are_counted(tmp_path):
+    text = f"{NIH}\n{IMAGES[0]},Mass,0,1\n"
+    with pytest.raises(DatasetInvalid, match="has no row for 3 images") as caught:
+        cohort_of(tmp_path, text, IMAGES)
+    assert (caught.value.metadata["image"], caught.value.metadata["count"]) == (IMAGES[1], "3")
 
 
 @pytest.mark.parametrize(
@@ -117,6 +196,7 @@ def test_a_malformed_label_table_is_refused_with_its_line(tmp_path, row, named):
         {"findings": FINDINGS[:13]},
         {"findings": FINDINGS[::-1]},
         {"image_count": 5},
+        {"replicates": 101},
     ],
 )
 def test_change_one_part_and_it_is_another_benchmark(data, change):
@@ -145,6 +225,10 @@ def test_the_title_is_not_part_of_the_digest(data):
         ('metrics = ["accuracy"]', "metrics"),
         ('scorer_version = "0"', "scorer_version"),
         ('synthetic = "no"', "synthetic"),
+        ("replicates = 99", "replicates"),
+        ("replicates = 10001", "replicates"),
+        ("replicates = 2e3", "replicates"),
+        ("replicates = true", "replicates"),
     ],
 )
 def test_a_malformed_specification_is_refused_with_its_field(data, line, field):

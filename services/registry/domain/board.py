@@ -1,89 +1,137 @@
 """The board: published submissions, ranked whenever they are read, so that it can never be stale.
 
-Rows with evidence and rows that are only claimed are ranked apart, never together.
+Rows with evidence and rows that are only claimed are ranked apart, never together: claims have no replicates to test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cxreval.metrics.ranking import Entry, Ranked, rank
+import numpy as np
+
+from cxreval.errors import NotComparable
+from cxreval.metrics.ranking import Comparison, Entry, Ranked, compare, rank, rank_frequencies
 from cxreval.metrics.report import MetricValue
-from services.registry.domain.records import Evaluation, Kind, Submission
-from services.registry.domain.report import macro
+from cxreval.resource_names import SubmissionName
+from services.registry.domain.fields import refused
+from services.registry.domain.records import Kind, Submission
 
 PROFILE_DIGEST = "profile_digest"
 """Key of an evaluation's provenance: the digest of the preprocessing profile that was used."""
 
+FEWEST_COMPARED, MOST_COMPARED = 2, 50
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a published submission stands among its kind of rows. `score` is None when it is undefined.
+
+    `sota`: it holds the record. Of rows that share the first rank only the one with the highest score does.
+    """
+
+    submission: str
+    kind: Kind
+    score: float | None
+    place: Ranked
+    sota: bool
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row. `rank` and `score` are None when the score is undefined; `sota_step`: it broke the record."""
+    """One row of the board.
 
+    `metrics`: what the report says over all images, or what is claimed. `score`: the one of them that is ranked by;
+    None for a claim that does not state it. `profile_digest`: of the preprocessing profile that was used; empty for a
+    claim.
+    """
+
+    standing: Standing
     submission: Submission
     metrics: tuple[MetricValue, ...]
-    score: float | None
-    profile_digest: str
-    rank: int | None
-    sota_step: bool
-
-    @property
-    def sota(self) -> bool:
-        """True for the current state of the art among its kind of rows."""
-        return self.rank == 1
+    score: MetricValue | None
+    profile_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """A published submission with the evaluation that stands behind it; a claim has none."""
+class Compared:
+    """Every two of some rows, and how often each row has which rank: `frequencies` by submission, rank 1 first."""
 
-    submission: Submission
-    evaluation: Evaluation | None = None
-
-
-def ranked_rows(published: Sequence[Published], metric: str) -> list[Row]:
-    """The board: rows with evidence by rank, then claims by rank. `metric` is the one that is ranked by."""
-    evidence = [item for item in published if item.submission.kind is Kind.CHECKPOINT]
-    claims = [item for item in published if item.submission.kind is Kind.CLAIM]
-    return [*_ranked(evidence, metric), *_ranked(claims, metric)]
+    pairs: list[Comparison]
+    frequencies: Mapping[str, tuple[float, ...]]
 
 
-def sota_steps(board: Sequence[Row]) -> list[Row]:
-    """The rows that broke the record, oldest first: evidence, then claims."""
-    steps = [row for row in board if row.sota_step]
+def standings(evidence: Sequence[Entry], claims: Sequence[Entry]) -> list[Standing]:
+    """The order of the board: rows with evidence by rank, then claims by rank. Entries are named by submission."""
+    return [*_standings(Kind.CHECKPOINT, evidence), *_standings(Kind.CLAIM, claims)]
+
+
+def sota_steps(board: Sequence[Standing]) -> list[Standing]:
+    """Those that broke the record, oldest first: evidence, then claims."""
+    steps = [standing for standing in board if standing.place.sota_step]
     # Every step has a higher score than the one before it, so the order by score is the order in time.
-    return sorted(steps, key=lambda row: (row.submission.kind is Kind.CLAIM, row.score))
+    return sorted(steps, key=lambda standing: (standing.kind is Kind.CLAIM, standing.score))
 
 
-def _ranked(published: Sequence[Published], metric: str) -> list[Row]:
-    by_id = {item.submission.id: item for item in published}
-    scores = {item.submission.id: _score(item, metric) for item in published}
-    entries = [
-        Entry(item.submission.id, scores[item.submission.id], item.submission.submitted_date) for item in published
+def board_row(
+    standing: Standing, submission: Submission, reported: tuple[MetricValue, ...], metric: str, profile_digest: str
+) -> Row:
+    """A row of a board ranked by `metric`. `reported`: the report's values over all images; none for a claim."""
+    metrics = reported or claimed_metrics(submission)
+    return Row(standing, submission, metrics, macro(metrics, metric), profile_digest)
+
+
+def claimed_metrics(submission: Submission) -> tuple[MetricValue, ...]:
+    """What a submission claims, as values without interval."""
+    claims = submission.manifest.claimed_metrics
+    return tuple(MetricValue(claim.metric, claim.finding, claim.value) for claim in claims)
+
+
+def macro(values: Sequence[MetricValue], metric: str) -> MetricValue | None:
+    """The macro mean of `metric` over all images; None when it is not among the values."""
+    return next((value for value in values if (value.metric, value.finding, value.slice) == (metric, "", "")), None)
+
+
+def check_compared(names: Sequence[SubmissionName], benchmark: str) -> None:
+    """Raises `MalformedField` unless they are 2 to 50 different submissions of the benchmark."""
+    if not FEWEST_COMPARED <= len(names) <= MOST_COMPARED or len(set(names)) < len(names):
+        expected = f"{FEWEST_COMPARED} to {MOST_COMPARED} different submissions"
+        raise refused("submissions", f"a list of {len(names)}", expected)
+    for index, name in enumerate(names):
+        if name.benchmark != benchmark:
+            raise refused(f"submissions[{index}]", name, f"a submission of benchmarks/{benchmark}")
+
+
+def compared(entries: Sequence[Entry]) -> Compared:
+    """Compares rows from their replicates, in the order given.
+
+    Raises:
+        NotComparable: an entry is a claim or has no score, or its score is undefined in some resamples.
+    """
+    for entry in entries:
+        problem = _not_comparable(entry)
+        if problem:
+            raise NotComparable(
+                f"submission {entry.id} cannot be compared: {problem}", field="submissions", value=entry.id
+            )
+    frequencies = rank_frequencies(entries)
+    shares = {entry.id: tuple(row.tolist()) for entry, row in zip(entries, frequencies, strict=True)}
+    return Compared(compare(entries), shares)
+
+
+def _not_comparable(entry: Entry) -> str:
+    if entry.score is None:
+        return "it has no score"
+    if entry.replicates is None:
+        return "its score was not computed here"
+    undefined = int(np.isnan(entry.replicates).sum())
+    return f"its score is undefined in {undefined} of {entry.replicates.size} resamples" if undefined else ""
+
+
+def _standings(kind: Kind, entries: Sequence[Entry]) -> list[Standing]:
+    scores = {entry.id: entry.score for entry in entries}
+    # Best first: the first row is the one that broke the record last, if it has a score at all.
+    return [
+        Standing(place.id, kind, scores[place.id], place, sota=index == 0 and place.sota_step)
+        for index, place in enumerate(rank(entries))
     ]
-    return [_row(by_id[place.id], scores[place.id], place) for place in rank(entries)]
-
-
-def _row(item: Published, score: float | None, place: Ranked) -> Row:
-    digest = item.evaluation.provenance.get(PROFILE_DIGEST, "") if item.evaluation else ""
-    return Row(item.submission, _metrics(item), score, digest, place.rank, place.sota_step)
-
-
-def _metrics(item: Published) -> tuple[MetricValue, ...]:
-    if item.evaluation and item.evaluation.report:
-        return item.evaluation.report.metrics
-    return tuple(
-        MetricValue(claim.metric, claim.finding, claim.value) for claim in item.submission.manifest.claimed_metrics
-    )
-
-
-def _score(item: Published, metric: str) -> float | None:
-    if item.evaluation and item.evaluation.report:
-        return macro(item.evaluation.report, metric)
-    values = (
-        claim.value
-        for claim in item.submission.manifest.claimed_metrics
-        if (claim.metric, claim.finding) == (metric, "")
-    )
-    return next(values, None)

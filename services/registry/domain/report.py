@@ -1,21 +1,32 @@
-"""When a report may be recorded: it must be of the evaluation's own benchmark, complete, and hold only real numbers."""
+"""When a report may be recorded: it must be of the evaluation's own benchmark, complete, and hold only real numbers.
+
+Its evidence must be complete too: boards are ranked by the replicates for good, long after the worker is gone.
+"""
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from cxreval.datasets.benchmark import BenchmarkSpec
-from cxreval.errors import ReportMismatch
-from cxreval.metrics.report import MetricValue, Report
+from cxreval.errors import CxrevalError, ReportMismatch
+from cxreval.metrics.calibration import BINS
+from cxreval.metrics.curves import Reliability, RocCurve
+from cxreval.metrics.registry import METRICS
+from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
+from cxreval.metrics.score import SLICED_METRIC
 from cxreval.resource_names import SHA256, BenchmarkName
 from services.registry.domain.fields import refused
 
 MAX_REASON_CHARACTERS = 100
+MAX_SLICE_CHARACTERS = 100
+MAX_CURVE_POINTS = 20_000
+"""Most points of one finding's ROC curve."""
 
-
-def macro(report: Report, metric: str) -> float | None:
-    """The macro mean of `metric` over the findings; None when it is undefined."""
-    return next((value.value for value in report.metrics if (value.metric, value.finding) == (metric, "")), None)
+_SLICE = re.compile(r"[a-z]+=.+")
 
 
 def check_report(report: Report, spec: BenchmarkSpec) -> None:
@@ -26,27 +37,139 @@ def check_report(report: Report, spec: BenchmarkSpec) -> None:
         ("scorer_version", report.scorer_version, spec.scorer_version),
         ("image_count", report.image_count, spec.image_count),
         ("patient_count", report.patient_count, spec.patient_count),
+        ("replicate_count", report.replicate_count, spec.replicates),
+        ("seed", report.seed, spec.seed),
     ]
     for field, found, expected in same:
         if found != expected:
-            raise refused(f"report.{field}", found, str(expected), ReportMismatch)
+            raise _mismatch(field, found, str(expected))
     if not SHA256.fullmatch(report.predictions_sha256):
-        expected = "64 lower-case hex characters"
-        raise refused("report.predictions_sha256", report.predictions_sha256, expected, ReportMismatch)
+        raise _mismatch("predictions_sha256", report.predictions_sha256, "64 lower-case hex characters")
     _check_metrics(report.metrics, spec)
+    if report.evidence is None:
+        raise _mismatch("evidence", "absent", "replicates and curves")
+    _check_evidence(report.evidence, report, spec)
 
 
-def _check_metrics(values: tuple[MetricValue, ...], spec: BenchmarkSpec) -> None:
-    pairs = [(metric, finding) for metric in spec.metrics for finding in (*spec.findings, "")]
-    if [(value.metric, value.finding) for value in values] != pairs:
-        order = "each metric of the benchmark for each finding in order, the macro mean last"
-        raise refused("report.metrics", f"a list of {len(values)}", order, ReportMismatch)
+def _mismatch(field: str, found: object, expected: str) -> CxrevalError:
+    return refused(f"report.{field}", found, expected, ReportMismatch)
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def _check_metrics(values: Sequence[MetricValue], spec: BenchmarkSpec) -> None:
+    findings = (*spec.findings, "")
+    overall = [(metric, finding, "") for metric in METRICS for finding in findings]
+    slices = [value.slice for value in values[len(overall) :: len(findings)]]
+    sliced = [(SLICED_METRIC, finding, name) for name in slices for finding in findings]
+    if [(value.metric, value.finding, value.slice) for value in values] != overall + sliced:
+        order = (
+            f"{', '.join(METRICS)} over all images, then {SLICED_METRIC} slice by slice; findings in order, macro last"
+        )
+        raise _mismatch("metrics", f"a list of {len(values)}", order)
+    _check_slices(slices)
     for index, value in enumerate(values):
-        field = f"report.metrics[{index}]"
-        if bool(value.undefined_reason) != (value.value is None) or len(value.undefined_reason) > MAX_REASON_CHARACTERS:
-            expected = f"a reason of at most {MAX_REASON_CHARACTERS} characters exactly when the value is absent"
-            raise refused(f"{field}.undefined_reason", value.undefined_reason, expected, ReportMismatch)
-        if min(value.positive_images, value.negative_images, value.positive_patients) < 0:
-            raise refused(field, "a negative count", "counts of 0 or more", ReportMismatch)
-        if value.value is not None and not (math.isfinite(value.value) and 0 <= value.value <= 1):
-            raise refused(f"{field}.value", value.value, "a finite number from 0 to 1", ReportMismatch)
+        _check_value(f"metrics[{index}]", value, len(spec.findings))
+
+
+def _check_slices(names: Sequence[str]) -> None:
+    for name in names:
+        if len(name) > MAX_SLICE_CHARACTERS or not name.isprintable() or not _SLICE.fullmatch(name):
+            raise _mismatch("metrics.slice", name, f"dimension=value of at most {MAX_SLICE_CHARACTERS} characters")
+    if len(set(names)) < len(names):
+        raise _mismatch("metrics.slice", "a name that comes twice", "each slice once")
+
+
+def _check_value(field: str, value: MetricValue, findings: int) -> None:
+    if bool(value.undefined_reason) != (value.value is None) or len(value.undefined_reason) > MAX_REASON_CHARACTERS:
+        expected = f"a reason of at most {MAX_REASON_CHARACTERS} characters exactly when the value is absent"
+        raise _mismatch(f"{field}.undefined_reason", value.undefined_reason, expected)
+    if min(value.positive_images, value.negative_images, value.positive_patients) < 0:
+        raise _mismatch(field, "a negative count", "counts of 0 or more")
+    if value.value is not None and not 0 <= value.value <= 1:
+        raise _mismatch(f"{field}.value", value.value, "a finite number from 0 to 1")
+    _check_interval(field, value)
+    error = value.analytic_standard_error
+    if error is not None and not 0 <= error < math.inf:
+        raise _mismatch(f"{field}.analytic_standard_error", error, "absent, or a finite number of 0 or more")
+    if not 0 <= value.defined_findings <= findings:
+        raise _mismatch(f"{field}.defined_findings", value.defined_findings, f"0 to {findings}")
+    mean = value.defined_mean
+    if (mean is None) != (value.defined_findings == 0) or not (mean is None or 0 <= mean <= 1):
+        raise _mismatch(f"{field}.defined_mean", mean, "a number from 0 to 1 exactly when findings are defined")
+
+
+def _check_interval(field: str, value: MetricValue) -> None:
+    reason = value.interval_undefined_reason
+    wanted = value.value is not None and value.interval is None
+    if bool(reason) != wanted or len(reason) > MAX_REASON_CHARACTERS:
+        expected = f"a reason of at most {MAX_REASON_CHARACTERS} characters exactly when a value has no interval"
+        raise _mismatch(f"{field}.interval_undefined_reason", reason, expected)
+    if value.interval is None:
+        return
+    if value.value is None or not _is_interval(value.interval):
+        expected = "0 <= low <= high <= 1 and a finite standard error of 0 or more, beside a value"
+        raise _mismatch(f"{field}.interval", value.interval, expected)
+
+
+def _is_interval(found: Interval) -> bool:
+    return 0 <= found.low <= found.high <= 1 and 0 <= found.standard_error < math.inf
+
+
+# --- evidence ---------------------------------------------------------------------------------------------------------
+
+
+def _check_evidence(evidence: Evidence, report: Report, spec: BenchmarkSpec) -> None:
+    metric = spec.metrics[0]
+    found = [(item.metric, item.finding) for item in evidence.replicates]
+    if found != [(metric, finding) for finding in (*spec.findings, "")]:
+        expected = f"{metric} of each finding in order, the macro mean last"
+        raise _mismatch("evidence.replicates", f"a list of {len(found)}", expected)
+    for index, replicates in enumerate(evidence.replicates):
+        _check_replicates(f"evidence.replicates[{index}].values", replicates, spec.replicates)
+    defined = [
+        value.finding for value in report.metrics[: len(spec.findings)] if value.value is not None
+    ]  # the first metric is the AUROC, and a curve exists exactly when it does
+    _check_findings("evidence.roc_curves", evidence.roc_curves, defined)
+    for index, curve in enumerate(evidence.roc_curves):
+        _check_curve(f"evidence.roc_curves[{index}]", curve)
+    _check_findings("evidence.reliabilities", evidence.reliabilities, spec.findings)
+    for index, reliability in enumerate(evidence.reliabilities):
+        _check_reliability(f"evidence.reliabilities[{index}]", reliability)
+
+
+def _check_findings(field: str, found: Sequence[RocCurve | Reliability], expected: Sequence[str]) -> None:
+    if [item.finding for item in found] != list(expected):
+        text = f"one for each of {', '.join(expected)}, in this order" if expected else "none"
+        raise _mismatch(field, ", ".join(item.finding for item in found), text)
+
+
+def _check_replicates(field: str, replicates: Replicates, count: int) -> None:
+    if replicates.values.size != count:
+        raise _mismatch(field, f"{replicates.values.size} values", f"{count} values")
+    defined = replicates.values[~np.isnan(replicates.values)]
+    if not np.all((defined >= 0) & (defined <= 1)):
+        raise _mismatch(field, "a vector with another number", "values from 0 to 1, NaN where undefined")
+
+
+def _check_curve(field: str, curve: RocCurve) -> None:
+    axes = curve.false_positive_rates, curve.sensitivities
+    sizes = {len(axis) for axis in axes}
+    if len(sizes) != 1 or not 2 <= min(sizes) <= MAX_CURVE_POINTS:
+        raise _mismatch(field, f"{[len(axis) for axis in axes]} points", f"2 to {MAX_CURVE_POINTS} of both axes")
+    if not all(_rises(axis) for axis in axes):
+        raise _mismatch(field, "a curve that falls or ends elsewhere", "points that rise from (0, 0) to (1, 1)")
+
+
+def _rises(axis: Sequence[float]) -> bool:
+    return (axis[0], axis[-1]) == (0, 1) and bool(np.all(np.diff(axis) >= 0))
+
+
+def _check_reliability(field: str, found: Reliability) -> None:
+    columns: Iterable[Sequence[float]] = (found.images, found.mean_probabilities, found.positives)
+    if any(len(column) != BINS for column in columns):
+        raise _mismatch(field, "another number of bins", f"{BINS} bins")
+    bins = zip(found.images, found.mean_probabilities, found.positives, strict=True)
+    if not all(0 <= positives <= images and 0 <= mean <= 1 for images, mean, positives in bins):
+        raise _mismatch(field, "an impossible bin", "0 to all of a bin's images positive, means from 0 to 1")

@@ -78,6 +78,11 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         """Returns one."""
         return convert.evaluation_message(await asyncio.to_thread(self._evaluations.get, _name(request.name, "name")))
 
+    async def GetEvidence(self, request: pb.GetEvidenceRequest, context: Any) -> pb.GetEvidenceResponse:
+        """What stands behind a report."""
+        evidence = await asyncio.to_thread(self._evaluations.evidence, _name(request.evaluation))
+        return pb.GetEvidenceResponse(evidence=reports.evidence_message(evidence))
+
     async def ListEvaluations(self, request: pb.ListEvaluationsRequest, context: Any) -> pb.ListEvaluationsResponse:
         """A page of a submission's, oldest first."""
         parent = SubmissionName.parse(request.parent, "parent")

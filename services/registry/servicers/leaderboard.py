@@ -7,18 +7,18 @@ from typing import Any
 
 from cxreval.api.registry.v1 import leaderboard_service_pb2 as pb
 from cxreval.api.registry.v1 import leaderboard_service_pb2_grpc
-from cxreval.resource_names import BenchmarkName
+from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.registry import convert
-from services.registry.domain.board import Row, ranked_rows, sota_steps
+from services.registry.domain.board import Compared, Row, Standing, check_compared, compared, sota_steps
 from services.registry.domain.pages import Cursor, Page
-from services.registry.store.submissions import Submissions
+from services.registry.store.boards import Boards
 
 
 class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceServicer):
     """Reads the board."""
 
-    def __init__(self, submissions: Submissions) -> None:
-        self._submissions = submissions
+    def __init__(self, boards: Boards) -> None:
+        self._boards = boards
 
     async def ListLeaderboardEntries(
         self, request: pb.ListLeaderboardEntriesRequest, context: Any
@@ -26,7 +26,7 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         """A page of rows: evidence by rank, then claims by rank."""
         parent = BenchmarkName.parse(request.parent, "parent")
         cursor = convert.cursor("leaderboard", str(parent), request.page_size, request.page_token)
-        page = _page(await asyncio.to_thread(self._board, parent), cursor)
+        page = await asyncio.to_thread(self._entries, parent, cursor)
         return pb.ListLeaderboardEntriesResponse(
             entries=[convert.entry_message(row) for row in page.items], next_page_token=page.next_token
         )
@@ -35,25 +35,36 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         """A page of steps, oldest first: evidence, then claims."""
         parent = BenchmarkName.parse(request.parent, "parent")
         cursor = convert.cursor("sotaSteps", str(parent), request.page_size, request.page_token)
-        page = _page(sota_steps(await asyncio.to_thread(self._board, parent)), cursor)
+        page = await asyncio.to_thread(self._steps, parent, cursor)
         return pb.ListSotaStepsResponse(
             steps=[convert.step_message(row) for row in page.items], next_page_token=page.next_token
         )
 
-    def _board(self, parent: BenchmarkName) -> list[Row]:
-        benchmark, published = self._submissions.published(parent)
-        return ranked_rows(published, benchmark.spec.metrics[0])
+    async def CompareEntries(self, request: pb.CompareEntriesRequest, context: Any) -> pb.CompareEntriesResponse:
+        """Every two of some rows."""
+        parent, names = BenchmarkName.parse(request.parent, "parent"), convert.compared_names(request)
+        check_compared(names, parent.benchmark)
+        return convert.compared_message(parent, await asyncio.to_thread(self._compared, parent, names))
+
+    def _entries(self, parent: BenchmarkName, cursor: Cursor) -> Page[Row]:
+        return self._page(parent, self._boards.standings(parent), cursor)
+
+    def _steps(self, parent: BenchmarkName, cursor: Cursor) -> Page[Row]:
+        return self._page(parent, sota_steps(self._boards.standings(parent)), cursor)
+
+    def _compared(self, parent: BenchmarkName, names: list[SubmissionName]) -> Compared:
+        return compared(self._boards.entries(parent, names))
+
+    def _page(self, parent: BenchmarkName, order: list[Standing], cursor: Cursor) -> Page[Row]:
+        """The rows behind the cursor's one, wherever that one stands by now."""
+        page = cursor.page(_behind(order, cursor), lambda standing: standing.submission)
+        return Page(self._boards.rows(parent, page.items), page.next_token)
 
 
-def _page(rows: list[Row], cursor: Cursor) -> Page[Row]:
-    """The rows behind the cursor's one, wherever that one stands by now."""
+def _behind(order: list[Standing], cursor: Cursor) -> list[Standing]:
     if not cursor.after:
-        return cursor.page(rows, _key)
-    places = [place for place, row in enumerate(rows) if _key(row) == cursor.after]
-    if not places:
-        raise cursor.invalid()
-    return cursor.page(rows[places[0] + 1 :], _key)
-
-
-def _key(row: Row) -> str:
-    return row.submission.id
+        return order
+    for index, standing in enumerate(order):
+        if standing.submission == cursor.after:
+            return order[index + 1 :]
+    raise cursor.invalid()

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Row, Select, and_, or_, select
 from sqlalchemy.orm import Session
 
-from cxreval.errors import EvaluationNotFound, LeaseLost, MalformedBatch, ReportMismatch
-from cxreval.metrics.report import Report
+from cxreval.errors import EvaluationNotFound, LeaseLost, MalformedBatch, ReportMismatch, ReportNotFound
+from cxreval.metrics.report import Evidence, Report
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from services.registry.domain.pages import Cursor, Page
 from services.registry.domain.records import (
@@ -30,7 +30,15 @@ from services.registry.domain.report import check_report
 from services.registry.domain.states import SUBMISSION_STATE, after_failure, exhausted, moved
 from services.registry.store import records
 from services.registry.store.database import Database, insert_missing
-from services.registry.store.models import BenchmarkRow, EvaluationRow, PredictionRow, ReportRow, SubmissionRow
+from services.registry.store.models import (
+    BenchmarkRow,
+    CurveRow,
+    EvaluationRow,
+    PredictionRow,
+    ReplicateRow,
+    ReportRow,
+    SubmissionRow,
+)
 from services.registry.store.pages import after
 from services.registry.store.submissions import submission_rows
 
@@ -129,7 +137,9 @@ class Evaluations:
             yield PredictionBatch(tuple(item.image for item in found), tuple(item.probabilities for item in found))
 
     def complete(self, name: EvaluationName, token: str, report: Report, provenance: Mapping[str, str]) -> Evaluation:
-        """Records the report and publishes the submission. With the same lease and report it may be repeated.
+        """Records the report with its evidence and publishes the submission.
+
+        With the same lease and report it may be repeated. The evaluation comes back with its report's figures alone.
 
         Raises:
             EvaluationNotFound, LeaseLost: the lease does not hold.
@@ -139,7 +149,7 @@ class Evaluations:
             row, submission, benchmark = _find(session, name, lock=True)
             if row.state == EvaluationState.SUCCEEDED and row.lease_token == token:
                 recorded = _evaluation(session, row, submission, benchmark)
-                if recorded.report != report:
+                if recorded.report != report or not _same_evidence(session, row.number, report):
                     raise ReportMismatch(
                         f"{name} has another report already; a report is never changed", field="report"
                     )
@@ -147,7 +157,8 @@ class Evaluations:
             self._check_held(row, name, token)
             check_report(report, records.benchmark(benchmark).spec)
             now = self._clock()
-            session.add(ReportRow(evaluation_number=row.number, report=records.to_json(report), create_time=now))
+            session.add(ReportRow(evaluation_number=row.number, report=records.report_json(report), create_time=now))
+            session.add_all(records.evidence_rows(row.number, report))
             row.provenance = dict(provenance)
             self._move(row, submission, EvaluationState.SUCCEEDED)
             submission.tier = Tier.EXECUTED
@@ -169,6 +180,14 @@ class Evaluations:
         """Raises `EvaluationNotFound`."""
         with self._database.reading() as session:
             return _evaluation(session, *_find(session, name, lock=False))
+
+    def evidence(self, name: EvaluationName) -> Evidence:
+        """What stands behind the report. Raises `EvaluationNotFound`, `ReportNotFound`."""
+        with self._database.reading() as session:
+            row, _, _ = _find(session, name, lock=False)
+            if session.get(ReportRow, row.number) is None:
+                raise ReportNotFound(f"{name} has no report: it is {row.state}", name=name, state=row.state)
+            return _evidence(session, row.number)
 
     def page(self, parent: SubmissionName, cursor: Cursor) -> Page[Evaluation]:
         """Oldest first. Raises `SubmissionNotFound`, `InvalidPageToken`."""
@@ -251,6 +270,24 @@ def _find(session: Session, name: EvaluationName, *, lock: bool) -> _Found:
 def _evaluation(session: Session, row: EvaluationRow, submission: SubmissionRow, benchmark: BenchmarkRow) -> Evaluation:
     report = session.get(ReportRow, row.number) if row.state == EvaluationState.SUCCEEDED else None
     return records.evaluation(row, submission, benchmark, report.report if report else None)
+
+
+def _evidence(session: Session, number: int) -> Evidence:
+    query = select(ReplicateRow).where(ReplicateRow.evaluation_number == number).order_by(ReplicateRow.place)
+    return records.evidence(session.scalars(query).all(), session.get(CurveRow, number))
+
+
+def _same_evidence(session: Session, number: int, report: Report) -> bool:
+    """Compares it bit by bit; NaN equals NaN."""
+    if report.evidence is None:
+        return False
+    recorded, found = _evidence(session, number), report.evidence
+    vectors = zip(recorded.replicates, found.replicates, strict=False)
+    return (
+        len(recorded.replicates) == len(found.replicates)
+        and all(mine.values.tobytes() == other.values.tobytes() for mine, other in vectors)
+        and (recorded.roc_curves, recorded.reliabilities) == (found.roc_curves, found.reliabilities)
+    )
 
 
 def _check_width(batch: PredictionBatch, findings: int) -> None:

@@ -1,6 +1,6 @@
 """The tables. `number` columns order rows by creation; `id` columns are the public identifiers.
 
-Enums are stored as their text, structured declarations and reports as JSON, probabilities as bytes.
+Enums are stored as their text, structured declarations and reports as JSON, probabilities and replicates as bytes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -148,7 +149,7 @@ class PredictionRow(Base):
 
 
 class ReportRow(Base):
-    """What an evaluation found. Append-only: at most one an evaluation, never changed."""
+    """What an evaluation found, without its evidence. Append-only: at most one an evaluation, never changed."""
 
     __tablename__ = "reports"
 
@@ -157,3 +158,34 @@ class ReportRow(Base):
     )
     report: Mapped[dict[str, Any]] = mapped_column(JSON)
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ReplicateRow(Base):
+    """The primary metric of one finding, in the report's order, the macro mean last. Append-only.
+
+    `score` is the report's value, so that a board is ranked without reading whole reports. `vector` is the value under
+    each resample, float64 little-endian; absent for reports made before there were resamples. It stands last, so that
+    reading the score leaves it alone.
+    """
+
+    __tablename__ = "replicates"
+
+    evaluation_number: Mapped[int] = mapped_column(
+        ForeignKey("evaluations.number"), primary_key=True, autoincrement=False
+    )
+    place: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    metric: Mapped[str] = mapped_column(String(64))
+    finding: Mapped[str] = mapped_column(String(64))
+    score: Mapped[float | None] = mapped_column(Float(53))
+    vector: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class CurveRow(Base):
+    """ROC curves and reliabilities behind a report. Append-only."""
+
+    __tablename__ = "curves"
+
+    evaluation_number: Mapped[int] = mapped_column(
+        ForeignKey("evaluations.number"), primary_key=True, autoincrement=False
+    )
+    curves: Mapped[dict[str, Any]] = mapped_column(JSON)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cxreval.datasets.benchmark import BenchmarkSpec
-from cxreval.metrics.report import MetricValue, Report
+from cxreval.metrics.curves import Reliability, RocCurve
+from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
 from services.registry.domain.records import (
     Benchmark,
     ClaimedMetric,
@@ -24,20 +28,24 @@ from services.registry.domain.records import (
     SubmissionState,
     Tier,
 )
-from services.registry.store.models import BenchmarkRow, EvaluationRow, SubmissionRow
+from services.registry.store.models import BenchmarkRow, CurveRow, EvaluationRow, ReplicateRow, SubmissionRow
 
 
-def to_json(record: BenchmarkSpec | Manifest | Report | Failure) -> dict[str, Any]:
+def to_json(record: BenchmarkSpec | Manifest | Failure) -> dict[str, Any]:
     """A record as a JSON column holds it."""
     return asdict(record)
 
 
+def report_json(found: Report) -> dict[str, Any]:
+    """A report as a JSON column holds it: without its evidence."""
+    fields = asdict(replace(found, evidence=None))
+    del fields["evidence"]
+    return fields
+
+
 def benchmark(row: BenchmarkRow) -> Benchmark:
     """A benchmark."""
-    fields: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in row.spec.items()
-    }
-    return Benchmark(BenchmarkSpec(**fields), row.create_time)
+    return Benchmark(BenchmarkSpec(**_tuples(row.spec)), row.create_time)
 
 
 def manifest(stored: Mapping[str, Any]) -> Manifest:
@@ -94,7 +102,61 @@ def evaluation(row: EvaluationRow, of: SubmissionRow, on: BenchmarkRow, found: M
 
 def report(stored: Mapping[str, Any]) -> Report:
     """A report out of its JSON."""
-    return Report(**{**stored, "metrics": tuple(MetricValue(**value) for value in stored["metrics"])})
+    return Report(**{**stored, "metrics": tuple(_metric_value(value) for value in stored["metrics"])})
+
+
+def metrics_over_all_images(stored: Mapping[str, Any]) -> tuple[MetricValue, ...]:
+    """The values of a report that are of no slice, out of the report's JSON; much faster than the whole report."""
+    return tuple(_metric_value(value) for value in stored["metrics"] if not value.get("slice"))
+
+
+def _metric_value(stored: Mapping[str, Any]) -> MetricValue:
+    interval = stored.get("interval")
+    return MetricValue(**{**stored, "interval": Interval(**interval) if interval else None})
+
+
+def evidence_rows(number: int, found: Report) -> list[ReplicateRow | CurveRow]:
+    """The evidence of an evaluation's report as rows. `number` is the evaluation's."""
+    if found.evidence is None:
+        return []
+    # The primary metric is the report's first, and its replicates stand in the same order.
+    replicates = [
+        ReplicateRow(
+            evaluation_number=number,
+            place=place,
+            metric=item.metric,
+            finding=item.finding,
+            score=value.value,
+            vector=item.values.astype("<f8", copy=False).tobytes(),
+        )
+        for place, (item, value) in enumerate(zip(found.evidence.replicates, found.metrics, strict=False))
+    ]
+    curves = {
+        "roc_curves": [asdict(curve) for curve in found.evidence.roc_curves],
+        "reliabilities": [asdict(item) for item in found.evidence.reliabilities],
+    }
+    return [*replicates, CurveRow(evaluation_number=number, curves=curves)]
+
+
+def evidence(replicates: Sequence[ReplicateRow], curves: CurveRow | None) -> Evidence:
+    """The evidence out of its rows, the replicates' in order."""
+    stored = curves.curves if curves else {"roc_curves": [], "reliabilities": []}
+    return Evidence(
+        replicates=tuple(
+            Replicates(row.metric, row.finding, vector(row.vector)) for row in replicates if row.vector is not None
+        ),
+        roc_curves=tuple(RocCurve(**_tuples(curve)) for curve in stored["roc_curves"]),
+        reliabilities=tuple(Reliability(**_tuples(item)) for item in stored["reliabilities"]),
+    )
+
+
+def vector(stored: bytes) -> NDArray[np.float64]:
+    """Replicates out of their bytes."""
+    return np.frombuffer(stored, "<f8").astype(np.float64, copy=False)
+
+
+def _tuples(stored: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
 
 
 def failure(stored: Mapping[str, Any] | None) -> Failure | None:

@@ -1,4 +1,4 @@
-"""The stored submissions, the artifacts they refer to, and what of them is published."""
+"""The stored submissions and the artifacts they refer to."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from sqlalchemy.orm import Session, aliased
 from cxreval.errors import ArtifactNotFound, RequestIdReused, SubmissionNotFound
 from cxreval.errors import SubmissionState as WrongState
 from cxreval.resource_names import ArtifactName, BenchmarkName, SubmissionName
-from services.registry.domain.board import Published
 from services.registry.domain.pages import Cursor, Page
 from services.registry.domain.records import (
-    Benchmark,
     EvaluationState,
     Kind,
     Manifest,
@@ -28,7 +26,7 @@ from services.registry.domain.states import SUBMISSION_STATE
 from services.registry.store import records
 from services.registry.store.benchmarks import benchmark_row
 from services.registry.store.database import Database, insert_missing
-from services.registry.store.models import ArtifactRow, BenchmarkRow, EvaluationRow, ReportRow, SubmissionRow
+from services.registry.store.models import ArtifactRow, BenchmarkRow, EvaluationRow, SubmissionRow
 from services.registry.store.pages import after
 
 _Rows = Row[SubmissionRow, BenchmarkRow, EvaluationRow | None]
@@ -155,30 +153,6 @@ class Submissions:
             if row is None:
                 raise ArtifactNotFound(f"{name} is not stored here", name=name)
             return row.size_bytes
-
-    def published(self, parent: BenchmarkName) -> tuple[Benchmark, list[Published]]:
-        """A benchmark and all its published submissions, oldest first. Raises `BenchmarkNotFound`."""
-        with self._database.reading() as session:
-            benchmark = benchmark_row(session, parent)
-            query = (
-                select(SubmissionRow, EvaluationRow, ReportRow.report)
-                .outerjoin(
-                    EvaluationRow,
-                    (EvaluationRow.submission_number == SubmissionRow.number)
-                    & (EvaluationRow.state == EvaluationState.SUCCEEDED),
-                )
-                .outerjoin(ReportRow, ReportRow.evaluation_number == EvaluationRow.number)
-                .where(SubmissionRow.benchmark_number == benchmark.number)
-                .where(SubmissionRow.state == SubmissionState.PUBLISHED)
-                .order_by(SubmissionRow.number)
-            )
-            return records.benchmark(benchmark), [
-                Published(
-                    records.submission(row, benchmark, evaluation),
-                    records.evaluation(evaluation, row, benchmark, report) if evaluation else None,
-                )
-                for row, evaluation, report in session.execute(query)
-            ]
 
     def _row(self, benchmark: BenchmarkRow, identifier: str, kind: Kind, manifest: Manifest) -> SubmissionRow:
         now = self._clock()

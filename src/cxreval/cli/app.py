@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cxreval.cli import board, dataset, options, output, predict, submission, worker
+from cxreval.cli import board, dataset, options, output, predict, score, submission, worker
 from cxreval.errors import CxrevalError
 
 app = typer.Typer(
@@ -30,8 +30,10 @@ def common(
 app.command("submit")(submission.submit)
 app.command("status")(submission.status)
 app.command("leaderboard")(board.leaderboard)
+app.command("compare")(board.compare)
 app.command("predict")(predict.predict)
 app.command("worker")(worker.worker)
+app.command("score")(score.score)
 app.add_typer(dataset.app, name="dataset")
 
 
@@ -40,7 +42,8 @@ def main() -> None:
     try:
         app()
     except CxrevalError as error:
-        output.errors.print(f"error: {error.reason}: {error.message}", style="red", markup=False, highlight=False)
+        message = f"error: {error.reason}: {error.message}"
+        output.errors.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
 
 

@@ -1,11 +1,14 @@
-"""`cxreval leaderboard`."""
+"""`cxreval leaderboard` and `cxreval compare`."""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import typer
 
 from cxreval.cli import options, output
 from cxreval.client import RegistryClient
+from cxreval.resource_names import SubmissionName
 
 
 def leaderboard(
@@ -22,3 +25,22 @@ def leaderboard(
         output.print_json({"benchmark": spec, "digest": spec.digest, "entries": entries, "sota_steps": steps})
     else:
         output.print_board(spec, entries, steps)
+
+
+def compare(
+    context: typer.Context,
+    submissions: Annotated[
+        list[str], typer.Argument(help="2 to 50 of benchmarks/{benchmark}/submissions/{submission}, of one benchmark")
+    ],
+    registry: options.Registry = options.REGISTRY,
+    json: options.Json = False,
+) -> None:
+    """Compare rows of a board with each other: is one really better, and how often does each lead?"""
+    benchmark = SubmissionName.parse(submissions[0], "submissions[0]").benchmark
+    with RegistryClient(registry, context.obj) as client:
+        comparison = client.compare(benchmark, submissions)
+        models = {name: client.get_submission(name).manifest.model for name in submissions}
+    if json:
+        output.print_json({"models": models} | output.fields(comparison))
+    else:
+        output.print_comparison(models, comparison)

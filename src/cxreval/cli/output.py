@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -14,8 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from cxreval.client import LeaderboardEntry, SotaStep, Submission, Tier
+from cxreval.client import EntryComparison, LeaderboardEntry, SotaStep, Submission, Tier
 from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.metrics.report import Interval, MetricValue
+
+_NUMBERS = ("#", "auroc", "difference", "95 % interval", "p")
+_NAMES = ("model", "organisation", "first", "second", "rank: share")
 
 console = Console()
 errors = Console(stderr=True)
@@ -27,9 +33,14 @@ def print_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
+def fields(record: Any) -> dict[str, Any]:
+    """A dataclass as `print_json` prints it."""
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return fields(value)
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(type(value).__name__)
@@ -51,6 +62,11 @@ def percent(score: float | None) -> str:
     return "undefined" if score is None else f"{100 * score:.2f}"
 
 
+def percent_interval(interval: Interval) -> str:
+    """The bounds of an AUROC's interval, as the board shows them."""
+    return f"{percent(interval.low)}-{percent(interval.high)}"
+
+
 def print_board(benchmark: BenchmarkSpec, entries: list[LeaderboardEntry], steps: list[SotaStep]) -> None:
     """The board: rows that were run, claims apart from them, and the steps of the state of the art."""
     console.print(Text(benchmark.title, style="bold"))
@@ -64,6 +80,10 @@ def print_board(benchmark: BenchmarkSpec, entries: list[LeaderboardEntry], steps
     claims = [entry for entry in entries if entry.tier is Tier.CLAIMED]
     console.print()
     if evidence:
+        console.print(
+            f"Intervals and ranges of ranks are 95 %, from {benchmark.replicates} resamples of the patients; "
+            "rows that they cannot tell apart share a rank (=).\n"
+        )
         console.print(_rows("Run here", evidence))
     else:
         console.print("Nothing has been run here yet.\n")
@@ -75,47 +95,99 @@ def print_board(benchmark: BenchmarkSpec, entries: list[LeaderboardEntry], steps
 
 def _rows(title: str, entries: list[LeaderboardEntry]) -> Table:
     tiers = sorted({entry.tier for entry in entries})
-    table = _table(
-        f"{title} ({', '.join(tiers)})", "#", "model", "open", "organisation", "submitted", "source", "auroc"
-    )
+    run = any(entry.spread for entry in entries)
+    columns = ["#", "model", "organisation", "open", "submitted", *(["auroc", "ranks"] if run else ["source", "auroc"])]
+    table = _table(f"{title} ({', '.join(tiers)})", *columns)
     table.caption, table.caption_justify = _notes(entries), "left"
+    held = Counter(entry.rank for entry in entries)
     for entry in entries:
         table.add_row(
-            "-" if entry.rank is None else str(entry.rank),
+            "-" if entry.rank is None else f"{'=' if held[entry.rank] > 1 else ''}{entry.rank}",
             Text(entry.model),
-            "yes" if entry.open_source else "no",
             Text(entry.organisation),
+            "yes" if entry.open_source else "no",
             entry.submitted_date,
-            entry.source_kind,
-            percent(entry.score),
+            *([_score(entry), _rank_range(entry)] if run else [entry.source_kind, percent(entry.score)]),
             style="bold reverse" if entry.sota else None,
         )
     return table
 
 
+def _score(entry: LeaderboardEntry) -> str:
+    """The score, with its interval on a second line."""
+    return percent(entry.score) + (f"\n{percent_interval(entry.interval)}" if entry.interval else "")
+
+
+def _rank_range(entry: LeaderboardEntry) -> str:
+    spread = entry.spread
+    if spread is None or spread.rank_low is None:
+        return "-"
+    return str(spread.rank_low) if spread.rank_low == spread.rank_high else f"{spread.rank_low}-{spread.rank_high}"
+
+
 def _table(title: str, *columns: str) -> Table:
-    """A table that fits 80 columns: only names of models and organisations may wrap."""
-    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    """A table that fits 80 columns: only names may wrap."""
+    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in columns:
-        justify: JustifyMethod = "right" if column in ("#", "auroc") else "left"
-        table.add_column(column, justify=justify, no_wrap=column not in ("model", "organisation"))
+        justify: JustifyMethod = "right" if column in _NUMBERS else "left"
+        table.add_column(column, justify=justify, no_wrap=column not in _NAMES, overflow="fold")
     return table
 
 
 def _notes(entries: list[LeaderboardEntry]) -> Text | None:
-    notes = [f"{entry.model}: {entry.note}" for entry in entries if entry.note]
+    notes = [f"{entry.model}: {note}" for entry in entries for note in (entry.note, _disagreement(entry)) if note]
     return Text("\n".join(notes)) if notes else None
 
 
+def _disagreement(entry: LeaderboardEntry) -> str:
+    spread = entry.spread
+    if spread is None or not spread.places_disagree:
+        return ""
+    mean = f"{spread.mean_finding_rank:.2f}"
+    return f"by its mean rank over the findings, {mean}, it would be in place {spread.finding_place}"
+
+
 def _steps(steps: list[SotaStep]) -> Table:
-    table = _table("Steps of the state of the art", "submitted", "model", "organisation", "tier", "auroc")
+    columns = ("submitted", "model", "organisation", "tier", "auroc", "improvement")
+    table = _table("Steps of the state of the art", *columns)
     for step in steps:
-        table.add_row(step.submitted_date, Text(step.model), Text(step.organisation), step.tier, percent(step.score))
+        names = Text(step.model), Text(step.organisation)
+        improvement = step.significance.replace("-", " ")
+        table.add_row(step.submitted_date, *names, step.tier, percent(step.score), improvement)
     return table
 
 
-def print_submission(submission: Submission) -> None:
-    """One submission's state."""
+def print_comparison(models: Mapping[str, str], comparison: EntryComparison) -> None:
+    """Rows compared with each other. `models`: the name of each submission's model, in the order of the comparison."""
+    label = {submission: f"{number} {models[submission]}" for number, submission in enumerate(models, 1)}
+    for submission, text in label.items():
+        console.print(Text(f"{text}: {submission}"), soft_wrap=True)
+    console.print()
+    title = "First minus second, auroc 0-100; p after Holm's correction over all pairs"
+    table = _table(title, "first", "second", "difference", "95 % interval", "p", "told apart")
+    for pair in comparison.pairs:
+        table.add_row(
+            Text(label[pair.first]),
+            Text(label[pair.second]),
+            f"{100 * pair.difference:+.2f}",
+            f"{100 * pair.low:+.2f} to {100 * pair.high:+.2f}",
+            _p_value(pair.adjusted_p_value),
+            "yes" if pair.separable else "no",
+        )
+    console.print(table)
+    table = _table("Share of the resamples in which each has which rank", "model", "rank: share")
+    for submission, shares in comparison.rank_frequencies.items():
+        reached = [f"{rank}: {share:.1%}" for rank, share in enumerate(shares, 1) if share > 0]
+        table.add_row(Text(label[submission]), "  ".join(reached))
+    console.print(table)
+
+
+def _p_value(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def print_submission(submission: Submission, score: MetricValue | None = None) -> None:
+    """One submission's state, and its macro AUROC once it is published."""
     lines = [
         submission.name,
         f"  model     {submission.manifest.model} ({submission.manifest.organisation})",
@@ -123,6 +195,9 @@ def print_submission(submission: Submission) -> None:
         f"  tier      {submission.tier}",
         f"  images    {submission.images_done} of {submission.images_total}",
     ]
+    if score:
+        interval = f" (95 %: {percent_interval(score.interval)})" if score.interval else ""
+        lines.append(f"  auroc     {percent(score.value)}{interval}")
     if submission.failure:
         lines.append(f"  failure   {submission.failure.reason}: {submission.failure.message}")
     console.print(Text("\n".join(lines)))

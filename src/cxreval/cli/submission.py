@@ -10,6 +10,7 @@ import typer
 
 from cxreval.cli import options, output
 from cxreval.client import RegistryClient, Submission, SubmissionStatus, read_manifest
+from cxreval.metrics.report import MetricValue
 
 _WATCH_SECONDS = 1.0
 _ENDED = (SubmissionStatus.PUBLISHED, SubmissionStatus.FAILED)
@@ -54,12 +55,22 @@ def status(
 def _finish(client: RegistryClient, submission: Submission, watch: bool, json: bool) -> None:
     if watch:
         submission = _watch(client, submission)
+    score = _score(client, submission)
     if json:
-        output.print_json(submission)
+        output.print_json(output.fields(submission) | {"score": score})
     else:
-        output.print_submission(submission)
+        output.print_submission(submission, score)
     if watch and submission.status is SubmissionStatus.FAILED:
         raise typer.Exit(2)
+
+
+def _score(client: RegistryClient, submission: Submission) -> MetricValue | None:
+    """The macro AUROC over all images; None before it is published, and for a claim."""
+    if submission.status is not SubmissionStatus.PUBLISHED or not submission.evaluation:
+        return None
+    report = client.get_evaluation(submission.evaluation).report
+    values = report.metrics if report else ()
+    return next((value for value in values if (value.metric, value.finding, value.slice) == ("auroc", "", "")), None)
 
 
 def _watch(client: RegistryClient, submission: Submission) -> Submission:

@@ -10,6 +10,7 @@ from cxreval.client.manifest import file_sha256, read_manifest
 from cxreval.client.models import (
     Capabilities,
     ClaimedMetric,
+    EntryComparison,
     Environment,
     Evaluation,
     EvaluationStatus,
@@ -20,6 +21,7 @@ from cxreval.client.models import (
     Manifest,
     Predictions,
     ProfileInfo,
+    RankSpread,
     Reproduction,
     SotaStep,
     SourceKind,
@@ -31,11 +33,13 @@ from cxreval.client.models import (
 )
 from cxreval.client.registry import RegistryClient
 from cxreval.client.scoring import ScoringClient
+from cxreval.metrics.predictions import PartialState
 from cxreval.wire.channel import TlsFiles
 
 __all__ = [
     "Capabilities",
     "ClaimedMetric",
+    "EntryComparison",
     "Environment",
     "Evaluation",
     "EvaluationStatus",
@@ -45,8 +49,10 @@ __all__ = [
     "LeaderboardEntry",
     "Lease",
     "Manifest",
+    "PartialState",
     "Predictions",
     "ProfileInfo",
+    "RankSpread",
     "RegistryClient",
     "Reproduction",
     "ScoringClient",

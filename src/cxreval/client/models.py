@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.datasets.benchmark import BenchmarkSpec
-from cxreval.metrics.report import MetricValue, Report
+from cxreval.metrics.ranking import Comparison, Significance
+from cxreval.metrics.report import Interval, MetricValue, Report
 
 
 class SourceKind(StrEnum):
@@ -178,8 +179,29 @@ class Predictions:
 
 
 @dataclass(frozen=True, slots=True)
+class RankSpread:
+    """How firmly a row stands in its place.
+
+    `rank_low`, `rank_high`: the range of its rank in 95 % of the resamples; `first_share`: how many of them it leads.
+    `mean_finding_rank`: mean over the findings of its rank there, None when one has no score; `finding_place`: its
+    place by that figure. `places_disagree`: that place is another one than its place by score.
+    """
+
+    rank_low: int | None
+    rank_high: int | None
+    first_share: float | None
+    mean_finding_rank: float | None
+    finding_place: int | None
+    places_disagree: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LeaderboardEntry:
-    """A row of the board. `score` is the macro of the primary metric in its own unit (AUROC: 0 to 1)."""
+    """A row of the board. `score` is the macro of the primary metric in its own unit (AUROC: 0 to 1).
+
+    Rows with evidence that the paired test cannot separate share a `rank`. `metrics` are those over all images. A claim
+    has neither `interval` nor `spread`.
+    """
 
     submission: str
     model: str
@@ -195,11 +217,13 @@ class LeaderboardEntry:
     note: str
     profile_digest: str
     metrics: tuple[MetricValue, ...]
+    interval: Interval | None = None
+    spread: RankSpread | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SotaStep:
-    """A record that was broken."""
+    """A record that was broken; `significance` says whether by more than chance."""
 
     submission: str
     model: str
@@ -207,6 +231,18 @@ class SotaStep:
     submitted_date: str
     score: float
     tier: Tier
+    significance: Significance
+
+
+@dataclass(frozen=True, slots=True)
+class EntryComparison:
+    """Some rows of a board compared, every two of them, named by submission.
+
+    `rank_frequencies`: for each row the share of the resamples in which it has rank 1, 2, ... among them.
+    """
+
+    pairs: tuple[Comparison, ...]
+    rank_frequencies: Mapping[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from cxreval.client import _messages
 from cxreval.client._calls import STREAM_SECONDS, ServiceClient, call, pages, stream
 from cxreval.client.manifest import file_sha256
 from cxreval.client.models import (
+    EntryComparison,
     Evaluation,
     Failure,
     LeaderboardEntry,
@@ -33,7 +34,7 @@ from cxreval.client.models import (
     Submission,
 )
 from cxreval.datasets.benchmark import BenchmarkSpec
-from cxreval.metrics.report import Report
+from cxreval.metrics.report import Evidence, Report
 from cxreval.resource_names import ArtifactName, BenchmarkName
 from cxreval.wire import reports
 from cxreval.wire.channel import TlsFiles
@@ -147,7 +148,7 @@ class RegistryClient(ServiceClient):
             yield Predictions(images, reports.probabilities(answer.batch).reshape(len(images), -1))
 
     def complete_evaluation(self, lease: Lease, report: Report, provenance: Mapping[str, str]) -> Evaluation:
-        """Records the report; the submission is published."""
+        """Records the report with its evidence; the submission is published."""
         request = evaluation_service_pb2.CompleteEvaluationRequest(
             evaluation=lease.evaluation,
             token=lease.token,
@@ -164,9 +165,14 @@ class RegistryClient(ServiceClient):
         return _messages.evaluation(call(self._evaluations.FailEvaluation, request))
 
     def get_evaluation(self, name: str) -> Evaluation:
-        """One evaluation with its report."""
+        """One evaluation with its report; what stands behind the report comes from `get_evidence`."""
         request = evaluation_service_pb2.GetEvaluationRequest(name=name)
         return _messages.evaluation(call(self._evaluations.GetEvaluation, request))
+
+    def get_evidence(self, evaluation: str) -> Evidence:
+        """What stands behind the report of an evaluation: replicates and curves."""
+        request = evaluation_service_pb2.GetEvidenceRequest(evaluation=evaluation)
+        return reports.evidence(call(self._evaluations.GetEvidence, request).evidence)
 
     def list_evaluations(self, submission: str) -> Iterator[Evaluation]:
         """All evaluations of a submission, oldest first."""
@@ -184,6 +190,13 @@ class RegistryClient(ServiceClient):
         """The records that were broken, oldest first: evidence, then claims."""
         request = leaderboard_service_pb2.ListSotaStepsRequest(parent=str(BenchmarkName(benchmark)))
         return map(_messages.sota_step, pages(self._leaderboard.ListSotaSteps, request, "steps"))
+
+    def compare(self, benchmark: str, submissions: Sequence[str]) -> EntryComparison:
+        """Compares 2 to 50 rows that were run or scored, every two of them, in the order given."""
+        request = leaderboard_service_pb2.CompareEntriesRequest(
+            parent=str(BenchmarkName(benchmark)), submissions=submissions
+        )
+        return _messages.entry_comparison(call(self._leaderboard.CompareEntries, request))
 
 
 def _upload(

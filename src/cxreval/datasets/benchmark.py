@@ -38,13 +38,14 @@ FINDINGS = (
 """The 14 findings of NIH ChestX-ray14, in the order of the CheXNet paper, spelled as in NIH's table."""
 
 METRICS = {"auroc": "higher"}
-"""Metrics of the report and the direction in which each is better; the first is the one the board ranks by."""
+"""Metrics a board can rank by and the direction in which each is better; `cxreval.metrics.registry` has all metrics."""
 
-SCORER_VERSION = "1"
+SCORER_VERSION = "2"
 """Version of the scoring rules; it changes when the same predictions would give another report."""
 
 SPEC_FILE = "benchmark.toml"
 IMAGES_DIRECTORY = "images"
+FEWEST_REPLICATES, MOST_REPLICATES = 100, 10_000
 _PLAIN_FILE = "a plain file name of 1 to 255 printable characters"
 
 
@@ -52,7 +53,8 @@ _PLAIN_FILE = "a plain file name of 1 to 255 printable characters"
 class BenchmarkSpec:
     """The specification of a benchmark.
 
-    `list_sha256` is over the sorted image names, each followed by LF; `labels_sha256` over the label table's bytes.
+    `list_sha256` is over the sorted image names, each followed by LF; `labels_sha256` over the label table's bytes;
+    `replicates` is the number of bootstrap resamples behind each interval.
     """
 
     name: str
@@ -67,6 +69,12 @@ class BenchmarkSpec:
     findings: tuple[str, ...] = FINDINGS
     metrics: tuple[str, ...] = tuple(METRICS)
     scorer_version: str = SCORER_VERSION
+    replicates: int = 2000
+
+    @property
+    def seed(self) -> int:
+        """Seed of the bootstrap, published with the digest it is taken from: its first 64 bits."""
+        return int(self.digest[:16], 16)
 
     @property
     def digest(self) -> str:
@@ -81,6 +89,7 @@ class BenchmarkSpec:
             "findings": list(self.findings),
             "metrics": [[metric, METRICS[metric]] for metric in self.metrics],
             "scorer_version": self.scorer_version,
+            "replicates": self.replicates,
         }
         canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
@@ -157,6 +166,11 @@ def spec_problem(spec: BenchmarkSpec) -> tuple[str, str] | None:
         ),
         ("metrics", _are_among(spec.metrics, METRICS), f"metrics among {', '.join(METRICS)}"),
         ("scorer_version", spec.scorer_version == SCORER_VERSION, f"{SCORER_VERSION!r}, the rules this cxreval has"),
+        (
+            "replicates",
+            type(spec.replicates) is int and FEWEST_REPLICATES <= spec.replicates <= MOST_REPLICATES,
+            f"{FEWEST_REPLICATES} to {MOST_REPLICATES}",
+        ),
     ]
     return next(((field, expected) for field, good, expected in checks if not good), None)
 

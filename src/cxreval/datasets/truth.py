@@ -1,6 +1,10 @@
 """The ground truth: which image shows which findings, and which patient it is of.
 
-Only the scoring service may import this module.
+Only the scoring service and `cxreval score` may import this module.
+
+A label table has one row an image, with its name, its patient and, if it likes, the patient's sex and age and the
+view. Findings stand in one of two forms: NIH's, a column `Finding Labels` of names joined by `|`; or a column for each
+finding with 0, 1 or nothing, where nothing means that nobody knows.
 """
 
 from __future__ import annotations
@@ -8,6 +12,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,24 +21,52 @@ from numpy.typing import NDArray
 
 from cxreval.datasets.benchmark import FINDINGS, BenchmarkSpec, image_list
 from cxreval.errors import DatasetInvalid
+from cxreval.metrics.cohort import Cohort, Slice
+from cxreval.metrics.predictions import PredictionTable, image_rows
+from cxreval.metrics.report import Report
+from cxreval.metrics.score import score
+from cxreval.resource_names import BenchmarkName
 
 NO_FINDING = "No Finding"
+AGE_BANDS = {"0-19": (0, 20), "20-39": (20, 40), "40-59": (40, 60), "60-79": (60, 80), "80-": (80, 121)}
+"""Years of age, the second not included; ages beyond 120 are typing errors in NIH's table and belong to no band."""
+
 _PATIENT_NUMBER = re.compile(r"[0-9]{1,18}")
+_AGE = re.compile(r"[0-9]{1,3}")
 _IMAGE, _LABELS, _PATIENT = "Image Index", "Finding Labels", "Patient ID"
+_AGE_COLUMN, _SEX, _VIEW = "Patient Age", "Patient Gender", "View Position"
+_OTHER_COLUMNS = ("Follow-up #", "OriginalImage[Width", "Height]", "OriginalImagePixelSpacing[x", "y]", "")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """Labels of a benchmark's images.
-
-    `images`: n names, sorted. `labels`: shape (n, findings), bool, columns in the benchmark's order of findings.
-    `patients`: shape (n,), int64.
-    """
+    """Labels of a benchmark's images. `rows`: the row of each image by name, sorted; `cohort`: arrays in that order."""
 
     spec: BenchmarkSpec
-    images: tuple[str, ...]
-    labels: NDArray[np.bool_]
-    patients: NDArray[np.int64]
+    rows: Mapping[str, int]
+    cohort: Cohort
+
+    def table(self) -> PredictionTable:
+        """An empty table of predictions for these images."""
+        return PredictionTable(self.rows, self.spec.findings)
+
+    def report(self, table: PredictionTable) -> Report:
+        """Scores a complete table, evidence included. Raises `MissingImages`."""
+        table.check_complete()
+        spec = self.spec
+        metrics, evidence = score(self.cohort, table.probabilities, spec.seed, spec.replicates)
+        return Report(
+            benchmark=str(BenchmarkName(spec.name)),
+            benchmark_digest=spec.digest,
+            scorer_version=spec.scorer_version,
+            image_count=spec.image_count,
+            patient_count=spec.patient_count,
+            metrics=metrics,
+            predictions_sha256=table.sha256(),
+            replicate_count=spec.replicates,
+            seed=spec.seed,
+            evidence=evidence,
+        )
 
 
 def load_truth(spec: BenchmarkSpec, directory: Path) -> Truth:
@@ -57,41 +90,113 @@ def load_truth(spec: BenchmarkSpec, directory: Path) -> Truth:
         rows = _rows(content.decode("utf-8-sig"), file, set(images))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DatasetInvalid(f"cannot read the label table {file}: {error}", file=file) from None
-    absent = next((image for image in images if image not in rows), None)
-    if absent is not None:
-        raise DatasetInvalid(f"{file} has no row for image {absent!r}", file=file, image=absent)
-    columns = {finding: column for column, finding in enumerate(spec.findings)}
-    labels = np.zeros((len(images), len(columns)), dtype=np.bool_)
-    patients = np.zeros(len(images), dtype=np.int64)
-    for row, image in enumerate(images):
-        patients[row], findings = rows[image]
-        for finding in findings:
-            if finding in columns:
-                labels[row, columns[finding]] = True
-    found = (len(images), int(np.unique(patients).size))
-    if found != (spec.image_count, spec.patient_count):
+    absent = [image for image in images if image not in rows]
+    if absent:
+        message = f"{file} has no row for {len(absent)} images, the first is {absent[0]!r}"
+        raise DatasetInvalid(message, file=file, image=absent[0], count=len(absent))
+    cohort = _cohort(spec.findings, [rows[image] for image in images])
+    if (len(images), cohort.patient_count) != (spec.image_count, spec.patient_count):
         expected = f"{spec.image_count} of {spec.patient_count}"
-        raise DatasetInvalid(
-            f"{file} has {found[0]} images of {found[1]} patients; expected {expected}", expected=expected
-        )
-    return Truth(spec, tuple(images), labels, patients)
+        message = f"{file} has {len(images)} images of {cohort.patient_count} patients; expected {expected}"
+        raise DatasetInvalid(message, file=file, expected=expected)
+    return Truth(spec, image_rows(images), cohort)
 
 
-def _rows(text: str, file: Path, wanted: set[str]) -> dict[str, tuple[int, list[str]]]:
-    """Patient and findings of each wanted image."""
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One image of the table: the label of each finding in the table's own order, None where nobody knows."""
+
+    patient: int
+    labels: Mapping[str, bool | None]
+    sex: str
+    view: str
+    age: int | None
+
+
+def _rows(text: str, file: Path, wanted: set[str]) -> dict[str, _Row]:
+    """The wanted images."""
     reader = csv.DictReader(text.splitlines())
-    missing = [column for column in (_IMAGE, _LABELS, _PATIENT) if column not in (reader.fieldnames or ())]
-    if missing:
-        raise DatasetInvalid(f"{file} has no column {missing[0]!r}", file=file, field=missing[0])
-    rows: dict[str, tuple[int, list[str]]] = {}
+    columns = _checked_columns(reader.fieldnames or (), file)
+    rows: dict[str, _Row] = {}
     for line, row in enumerate(reader, start=2):
         image = row[_IMAGE]
         if image not in wanted:
             continue
-        findings = [finding.strip() for finding in (row[_LABELS] or "").split("|")]
-        unknown = next((finding for finding in findings if finding not in FINDINGS and finding != NO_FINDING), None)
-        if unknown is not None or image in rows or not _PATIENT_NUMBER.fullmatch(row[_PATIENT] or ""):
-            problem = f"unknown finding {unknown!r}" if unknown is not None else "repeated image or malformed patient"
-            raise DatasetInvalid(f"{file} line {line}: {problem}", file=file, line=line, image=image)
-        rows[image] = (int(row[_PATIENT]), [finding for finding in findings if finding != NO_FINDING])
+        if image in rows:
+            raise DatasetInvalid(f"{file} line {line}: image {image!r} comes twice", file=file, line=line, image=image)
+        try:
+            rows[image] = _row(row, columns)
+        except ValueError as problem:
+            raise DatasetInvalid(f"{file} line {line}: {problem}", file=file, line=line, image=image) from None
     return rows
+
+
+def _checked_columns(names: Sequence[str], file: Path) -> Sequence[str]:
+    """The findings that have a column of their own; none in NIH's form. Raises `DatasetInvalid`."""
+    findings = [name for name in names if name in FINDINGS]
+    missing = [name for name in (_IMAGE, _PATIENT, *(() if findings else (_LABELS,))) if name not in names]
+    if missing:
+        raise DatasetInvalid(f"{file} has no column {missing[0]!r}", file=file, field=missing[0])
+    known = {_IMAGE, _PATIENT, _AGE_COLUMN, _SEX, _VIEW, *_OTHER_COLUMNS, *(findings or (_LABELS,))}
+    unknown = [name for name in names if name not in known]
+    if unknown or len(set(names)) < len(names):
+        what = f"{len(unknown)} unknown columns, the first is {unknown[0]!r}" if unknown else "a column twice"
+        raise DatasetInvalid(f"{file} has {what}", file=file, field=unknown[0] if unknown else "", count=len(unknown))
+    return findings
+
+
+def _row(row: Mapping[str, str], columns: Sequence[str]) -> _Row:
+    """Raises `ValueError` with what is wrong."""
+    if not _PATIENT_NUMBER.fullmatch(row[_PATIENT] or ""):
+        raise ValueError(f"patient is {row[_PATIENT]!r}; expected a number")
+    age = row.get(_AGE_COLUMN) or ""
+    return _Row(
+        patient=int(row[_PATIENT]),
+        labels={name: _label(name, row[name]) for name in columns} if columns else _named(row[_LABELS] or ""),
+        sex=row.get(_SEX) or "",
+        view=row.get(_VIEW) or "",
+        age=int(age) if _AGE.fullmatch(age) else None,
+    )
+
+
+def _named(names: str) -> dict[str, bool | None]:
+    """NIH's form: the findings that are named are present and all others absent."""
+    present = {name.strip() for name in names.split("|")} - {NO_FINDING}
+    unknown = sorted(present - set(FINDINGS))
+    if unknown:
+        raise ValueError(f"unknown finding {unknown[0]!r}")
+    return {finding: finding in present for finding in FINDINGS}
+
+
+def _label(finding: str, value: str | None) -> bool | None:
+    if value not in ("0", "1", ""):
+        raise ValueError(f"{finding} is {value!r}; expected 0, 1 or nothing")
+    return None if value == "" else value == "1"
+
+
+def _cohort(findings: Sequence[str], rows: Sequence[_Row]) -> Cohort:
+    labels = [[row.labels.get(finding) for finding in findings] for row in rows]
+    _, patients = np.unique(np.array([row.patient for row in rows], np.int64), return_inverse=True)
+    slices = [
+        *_slices("sex", [row.sex for row in rows]),
+        *_slices("age", [_age_band(row.age) for row in rows]),
+        *_slices("view", [row.view for row in rows]),
+    ]
+    return Cohort(
+        findings=tuple(findings),
+        labels=np.array([[label is True for label in row] for row in labels], np.bool_),
+        known=np.array([[label is not None for label in row] for row in labels], np.bool_),
+        patients=patients.astype(np.int64),
+        patient_count=int(patients.max()) + 1,
+        slices=tuple(slices),
+    )
+
+
+def _age_band(age: int | None) -> str:
+    return next((band for band, (low, high) in AGE_BANDS.items() if age is not None and low <= age < high), "")
+
+
+def _slices(dimension: str, values: Sequence[str]) -> list[Slice]:
+    """One slice a value, in the order of the values; images without one are in none."""
+    column: NDArray[np.str_] = np.array(values)
+    return [Slice(dimension, value, column == value) for value in sorted(set(values)) if value]

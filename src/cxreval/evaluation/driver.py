@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -35,7 +35,7 @@ from cxreval.errors import (
 )
 from cxreval.evaluation.provenance import provenance
 from cxreval.evaluation.resume import LeaseKeeper, Patience
-from cxreval.metrics.predictions import PredictionTable
+from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.report import Report
 from cxreval.wire import request_id
 
@@ -126,7 +126,7 @@ class EvaluationDriver:
         """Predicts what the registry has no record of. Starts from the record each time, so repeating it is safe."""
         benchmark, manifest = lease.benchmark, lease.submission.manifest
         columns = [manifest.output_names.index(finding) for finding in benchmark.findings]
-        table = PredictionTable(images, benchmark.findings)
+        table = PredictionTable(image_rows(images), benchmark.findings)
         for recorded in self._registry.read_predictions(lease):
             table.add(recorded.images, recorded.probabilities)
         missing = table.missing()
@@ -169,10 +169,10 @@ def _encoded(directory: Path, images: list[str]) -> Iterator[tuple[str, bytes]]:
             raise DatasetInvalid(message, file=directory / image) from None
 
 
-def _batches(images: list[str], table: PredictionTable) -> Iterator[Predictions]:
-    for start in range(0, len(images), SCORE_IMAGES):
-        rows = slice(start, start + SCORE_IMAGES)
-        yield Predictions(tuple(images[rows]), table.probabilities[rows])
+def _batches(images: Sequence[str], table: PredictionTable) -> list[Predictions]:
+    """The whole table; the arrays are views of it."""
+    parts = [slice(start, start + SCORE_IMAGES) for start in range(0, len(images), SCORE_IMAGES)]
+    return [Predictions(tuple(images[rows]), table.probabilities[rows]) for rows in parts]
 
 
 def _check_report(report: Report, benchmark: BenchmarkSpec, table: PredictionTable) -> None:

@@ -1,35 +1,101 @@
-"""Ranks and state-of-the-art steps: a pure function of entries, so that a board can never be stale."""
+"""Ranks and state-of-the-art steps: a pure function of entries, so that a board can never be stale.
+
+Entries that were scored here bring their bootstrap replicates. All of them met the same resamples, so the difference of
+two replicate vectors is the paired difference of two submissions, and two that it cannot separate share a rank.
+"""
 
 from __future__ import annotations
 
 import calendar
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from enum import StrEnum
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+from scipy.stats import rankdata
 
 from cxreval.errors import MalformedField
 
+ALPHA = 0.05
+"""Level of every test: two-sided, over all pairs that are looked at together."""
+
+_ROUNDING = 1e-12
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _MONTH = re.compile(r"\d{4}-\d{2}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+class Significance(StrEnum):
+    """Whether a step of the state of the art is more than chance; `FIRST` had no record to beat."""
+
+    FIRST = "first"
+    SIGNIFICANT = "significant"
+    WITHIN_NOISE = "within-noise"
+    NOT_TESTED = "not-tested"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """Something to rank: higher scores are better, None is undefined; the date is `YYYY-MM-DD` or `YYYY-MM`."""
+    """Something to rank: higher scores are better, None is undefined; the date is `YYYY-MM-DD` or `YYYY-MM`.
+
+    `replicates`: shape (replicates,), the score under each resample; None for a figure that nobody here computed.
+    `finding_scores`: the score of each finding, for the rank by mean rank; empty when they are not known.
+    """
 
     id: str
     score: float | None
     submitted_date: str
+    replicates: NDArray[np.float64] | None = None
+    finding_scores: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """Where an entry stands: `rank` is 1 for the best and None without a score; `sota_step`: it broke the record."""
+    """Where an entry stands.
+
+    `rank`: 1 for the best, None without a score; shared by entries that the paired test cannot separate. `sota_step`:
+    it broke the record, and `significance` says whether by more than chance.
+    `rank_low`, `rank_high`: the range of its rank in 95 % of the replicates; `first_share`: how many of them it leads.
+    `mean_finding_rank`: mean over the findings of its rank there; `finding_place`: its place by that figure.
+    `places_disagree`: that place is another one than its place by score, so the order depends on a small choice.
+    """
 
     id: str
     rank: int | None
-    sota_step: bool
+    sota_step: bool = False
+    significance: Significance | None = None
+    rank_low: int | None = None
+    rank_high: int | None = None
+    first_share: float | None = None
+    mean_finding_rank: float | None = None
+    finding_place: int | None = None
+    places_disagree: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The paired difference of two entries, `first` minus `second`, with its 95 % interval.
+
+    `p_value`: two-sided; `adjusted_p_value`: after Holm's correction over all pairs compared together. `separable`: the
+    adjusted value is below 5 %.
+    """
+
+    first: str
+    second: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    adjusted_p_value: float
+
+    @property
+    def separable(self) -> bool:
+        """Whether the two are told apart."""
+        return self.adjusted_p_value < ALPHA
 
 
 def latest_day(submitted_date: str) -> date:
@@ -52,21 +118,161 @@ def latest_day(submitted_date: str) -> date:
 
 
 def rank(entries: Sequence[Entry]) -> list[Ranked]:
-    """Ranks entries best first, ties by submission date and then by the order given; those without a score come last.
+    """Ranks entries best first, equal scores by submission date and then by the order given; those without one last.
 
-    An entry is a state-of-the-art step when its score is above every score submitted before it. Of the entries of one
-    day only the best can be one.
+    With replicates, the rank of an entry is one more than the number of entries that the paired test finds better, and
+    never better than that of an entry with a higher score. Without replicates it is the place by score: a figure that
+    nobody computed here has no interval. An entry is a state-of-the-art step when its score is above every score
+    submitted before it. Of the entries of one day only the best can be one.
 
     Raises:
-        MalformedField: a date is malformed.
+        MalformedField: a date is malformed, some entries have replicates and others not, or their lengths differ.
     """
     days = {entry.id: latest_day(entry.submitted_date) for entry in entries}
-    scored = [(entry, entry.score) for entry in entries if entry.score is not None]
-    best_first = sorted(scored, key=lambda pair: (-pair[1], days[pair[0].id]))
-    steps, record = set(), float("-inf")
-    for entry, score in sorted(best_first, key=lambda pair: days[pair[0].id]):
-        if score > record:
-            steps.add(entry.id)
-            record = score
-    ranked = [Ranked(entry.id, place, entry.id in steps) for place, (entry, _) in enumerate(best_first, start=1)]
-    return ranked + [Ranked(entry.id, None, False) for entry in entries if entry.score is None]
+    scored = sorted((one for one in entries if one.score is not None), key=lambda one: (-_score(one), days[one.id]))
+    unscored = [Ranked(entry.id, None) for entry in entries if entry.score is None]
+    pairs = _Pairs(scored) if scored and any(entry.replicates is not None for entry in scored) else None
+    places = np.arange(1, len(scored) + 1)
+    ranks = places if pairs is None else np.maximum.accumulate(1 + np.tril(pairs.separable()).sum(axis=1))
+    ranked = [Ranked(entry.id, int(place)) for entry, place in zip(scored, ranks, strict=True)]
+    if pairs is not None:
+        ranked = _with_spread(ranked, rank_frequencies(scored))
+    ranked = _with_finding_ranks(ranked, scored)
+    return _with_steps(ranked, scored, [days[entry.id] for entry in scored], pairs) + unscored
+
+
+def compare(entries: Sequence[Entry]) -> list[Comparison]:
+    """The paired difference of every two entries, in the order given, corrected over all of these pairs.
+
+    The difference of two scores is taken as normal, with the standard deviation of the paired replicates' difference.
+
+    Raises:
+        MalformedField: an entry has no score or no replicates, or their lengths differ.
+    """
+    pairs = _Pairs(entries)
+    adjusted, reach = pairs.adjusted_p_values(), ndtri(1 - ALPHA / 2) * pairs.errors
+    return [
+        Comparison(
+            first=entries[i].id,
+            second=entries[j].id,
+            difference=float(pairs.differences[i, j]),
+            low=float(pairs.differences[i, j] - reach[i, j]),
+            high=float(pairs.differences[i, j] + reach[i, j]),
+            p_value=float(pairs.p_values[i, j]),
+            adjusted_p_value=float(adjusted[i, j]),
+        )
+        for i, j in combinations(range(len(entries)), 2)
+    ]
+
+
+def rank_frequencies(entries: Sequence[Entry]) -> NDArray[np.float64]:
+    """Share of the replicates in which each entry has each rank: shape (entries, entries), rows sum to 1.
+
+    Entries that are equal in a replicate share the better rank; one that is undefined there comes last. Raises
+    `MalformedField` as `compare`.
+    """
+    vectors = np.nan_to_num(_vectors(entries), nan=-np.inf)
+    ranks = rankdata(-vectors, method="min", axis=0).astype(np.intp)
+    # Row by row, a histogram of the ranks: one more dimension would take entries x entries x replicates.
+    counts = np.stack([np.bincount(row - 1, minlength=len(entries)) for row in ranks])
+    shares: NDArray[np.float64] = counts / vectors.shape[1]
+    return shares
+
+
+class _Pairs:
+    """Every pair of entries as square matrices: differences of score, their standard errors, p-values.
+
+    A p-value is two-sided, and 1 where a replicate is undefined.
+    """
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        scores = np.array([_score(entry) for entry in entries])
+        covariance = np.atleast_2d(np.cov(_vectors(entries)))
+        variance = np.diag(covariance)
+        self.differences = scores[:, np.newaxis] - scores
+        # Rounding must not make the variance of the difference from a copy negative.
+        self.errors = np.sqrt(np.maximum(variance[:, np.newaxis] + variance - 2 * covariance, 0))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            self.p_values = np.nan_to_num(2 * ndtr(-np.abs(self.differences) / self.errors), nan=1.0)
+
+    def adjusted_p_values(self) -> NDArray[np.float64]:
+        """After Holm's correction (Scandinavian Journal of Statistics 6, 1979) over all pairs."""
+        rows, columns = np.triu_indices(len(self.p_values), 1)
+        p_values = self.p_values[rows, columns]
+        order = np.argsort(p_values)
+        stepped = np.maximum.accumulate(p_values[order] * np.arange(order.size, 0, -1))
+        adjusted = np.ones(self.p_values.shape)
+        adjusted[rows[order], columns[order]] = adjusted[columns[order], rows[order]] = np.minimum(stepped, 1)
+        return adjusted
+
+    def separable(self) -> NDArray[np.bool_]:
+        """Which pairs the corrected test tells apart."""
+        return self.adjusted_p_values() < ALPHA
+
+
+def _vectors(entries: Sequence[Entry]) -> NDArray[np.float64]:
+    vectors = [entry.replicates for entry in entries if entry.score is not None and entry.replicates is not None]
+    if len(vectors) < len(entries) or len({vector.size for vector in vectors}) > 1:
+        expected = "a score and equally many replicates for each entry"
+        raise MalformedField(
+            f"entries differ in their replicates; expected {expected}", field="entries.replicates", expected=expected
+        )
+    return np.stack(vectors)
+
+
+def _score(entry: Entry) -> float:
+    return float("nan") if entry.score is None else entry.score
+
+
+def _with_spread(ranked: Sequence[Ranked], frequencies: NDArray[np.float64]) -> list[Ranked]:
+    """Adds where each entry comes out over the replicates."""
+    reached = np.cumsum(frequencies, axis=1)
+    low = 1 + np.argmax(reached >= ALPHA / 2 - _ROUNDING, axis=1)
+    high = 1 + np.argmax(reached >= 1 - ALPHA / 2 - _ROUNDING, axis=1)
+    return [
+        replace(entry, rank_low=int(low[i]), rank_high=int(high[i]), first_share=float(frequencies[i, 0]))
+        for i, entry in enumerate(ranked)
+    ]
+
+
+def _with_finding_ranks(ranked: Sequence[Ranked], entries: Sequence[Entry]) -> list[Ranked]:
+    """Adds the rank by mean rank over the findings, among the entries that have a score for each of them."""
+    known = [i for i, entry in enumerate(entries) if entry.finding_scores and None not in entry.finding_scores]
+    if not known or len({len(entries[i].finding_scores) for i in known}) > 1:
+        return list(ranked)
+    scores = np.array([entries[i].finding_scores for i in known], dtype=np.float64)
+    means = rankdata(-scores, axis=0).mean(axis=1)
+    places = rankdata(means, method="min").astype(int)
+    # Places are compared among the same entries: those before it here are those with a better score.
+    by_score = rankdata([-_score(entries[i]) for i in known], method="min").astype(int)
+    result = list(ranked)
+    for row, i in enumerate(known):
+        result[i] = replace(
+            result[i],
+            mean_finding_rank=float(means[row]),
+            finding_place=int(places[row]),
+            places_disagree=bool(places[row] != by_score[row]),
+        )
+    return result
+
+
+def _with_steps(
+    ranked: Sequence[Ranked], entries: Sequence[Entry], days: Sequence[date], pairs: _Pairs | None
+) -> list[Ranked]:
+    """Marks the entries that broke the record of their day, and tests each against the record it broke."""
+    result = list(ranked)
+    holder: int | None = None
+    # Entries come best first, so the first of a day is that day's best.
+    for i in sorted(range(len(entries)), key=lambda i: days[i]):
+        if holder is not None and _score(entries[i]) <= _score(entries[holder]):
+            continue
+        if holder is None:
+            significance = Significance.FIRST
+        elif pairs is None:
+            significance = Significance.NOT_TESTED
+        else:
+            significant = pairs.p_values[i, holder] < ALPHA
+            significance = Significance.SIGNIFICANT if significant else Significance.WITHIN_NOISE
+        result[i] = replace(result[i], sota_step=True, significance=significance)
+        holder = i
+    return result

@@ -1,22 +1,37 @@
-"""The report: every metric of one complete set of predictions against the truth."""
+"""What a report holds: every metric of one complete set of predictions, its intervals and the evidence behind them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxreval.metrics.auroc import auroc
+from cxreval.metrics.curves import Reliability, RocCurve
 
 ONE_CLASS_ONLY = "ONE_CLASS_ONLY"
+NO_LABELS = "NO_LABELS"
 FINDING_UNDEFINED = "FINDING_UNDEFINED"
+REPLICATES_UNDEFINED = "REPLICATES_UNDEFINED"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """What the bootstrap over patients says: the bounds of the 95 % interval and the standard error."""
+
+    low: float
+    high: float
+    standard_error: float
 
 
 @dataclass(frozen=True, slots=True)
 class MetricValue:
-    """One metric of one finding; `finding` is empty for the macro mean. A `value` of None has its reason beside it."""
+    """One metric of one finding; `finding` is empty for the macro mean, `slice` for all images.
+
+    A `value` of None has its reason beside it, and so has an `interval` of None beside a value. The macro mean says
+    over how many findings it could be taken and what it would be over those alone. `analytic_standard_error` comes
+    from the clustered DeLong method; it is there for the AUROC over all images.
+    """
 
     metric: str
     finding: str
@@ -25,11 +40,38 @@ class MetricValue:
     positive_images: int = 0
     negative_images: int = 0
     positive_patients: int = 0
+    slice: str = ""
+    interval: Interval | None = None
+    interval_undefined_reason: str = ""
+    analytic_standard_error: float | None = None
+    defined_findings: int = 0
+    defined_mean: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replicates:
+    """One metric of one finding, or of the macro mean, under every resample: shape (replicates,), NaN if undefined."""
+
+    metric: str
+    finding: str
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What stands behind a report: the AUROC's replicates, finding by finding and the macro last, and the curves."""
+
+    replicates: tuple[Replicates, ...] = ()
+    roc_curves: tuple[RocCurve, ...] = ()
+    reliabilities: tuple[Reliability, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found. Digests are 64 lower-case hex characters of a sha256."""
+    """What was found. Digests are 64 lower-case hex characters of a sha256.
+
+    `evidence` is None where only the figures were asked for; two reports of the same figures are equal without it.
+    """
 
     benchmark: str
     benchmark_digest: str
@@ -38,50 +80,6 @@ class Report:
     patient_count: int
     metrics: tuple[MetricValue, ...]
     predictions_sha256: str
-
-
-def auroc_values(
-    probabilities: NDArray[np.float32],
-    labels: NDArray[np.bool_],
-    patients: NDArray[np.int64],
-    findings: Sequence[str],
-) -> tuple[MetricValue, ...]:
-    """AUROC of each finding in order, then their macro mean: the plain mean, undefined if one of them is.
-
-    Args:
-        probabilities: shape (images, findings), finite.
-        labels: shape (images, findings), True where the finding is present.
-        patients: shape (images,), an identifier of each image's patient.
-        findings: names of the columns.
-    """
-    values = tuple(
-        _measured(finding, auroc(probabilities[:, column], labels[:, column]), labels[:, column], patients)
-        for column, finding in enumerate(findings)
-    )
-    return (*values, _macro(values, np.any(labels, axis=1), patients))
-
-
-def _macro(values: Sequence[MetricValue], any_finding: NDArray[np.bool_], patients: NDArray[np.int64]) -> MetricValue:
-    defined = [value.value for value in values if value.value is not None]
-    # np.mean, as scikit-learn's macro average: pairwise summation gives the same last bit.
-    mean = float(np.mean(defined)) if len(defined) == len(values) else None
-    return _measured("", mean, any_finding, patients, FINDING_UNDEFINED)
-
-
-def _measured(
-    finding: str,
-    value: float | None,
-    positive: NDArray[np.bool_],
-    patients: NDArray[np.int64],
-    reason: str = ONE_CLASS_ONLY,
-) -> MetricValue:
-    count = int(positive.sum())
-    return MetricValue(
-        metric="auroc",
-        finding=finding,
-        value=value,
-        undefined_reason=reason if value is None else "",
-        positive_images=count,
-        negative_images=positive.size - count,
-        positive_patients=int(np.unique(patients[positive]).size),
-    )
+    replicate_count: int
+    seed: int
+    evidence: Evidence | None = field(default=None, compare=False, repr=False)

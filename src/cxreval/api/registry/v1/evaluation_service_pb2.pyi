@@ -164,6 +164,18 @@ class GetEvaluationRequest(_message.Message):
     name: str
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
+class GetEvidenceRequest(_message.Message):
+    __slots__ = ("evaluation",)
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    evaluation: str
+    def __init__(self, evaluation: _Optional[str] = ...) -> None: ...
+
+class GetEvidenceResponse(_message.Message):
+    __slots__ = ("evidence",)
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    evidence: _report_pb2.Evidence
+    def __init__(self, evidence: _Optional[_Union[_report_pb2.Evidence, _Mapping]] = ...) -> None: ...
+
 class ListEvaluationsRequest(_message.Message):
     __slots__ = ("parent", "page_size", "page_token")
     PARENT_FIELD_NUMBER: _ClassVar[int]

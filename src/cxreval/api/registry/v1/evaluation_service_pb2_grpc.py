@@ -72,6 +72,11 @@ class EvaluationServiceStub:
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetEvaluationRequest.SerializeToString,
                 response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.Evaluation.FromString,
                 _registered_method=True)
+        self.GetEvidence = channel.unary_unary(
+                '/cxreval.api.registry.v1.EvaluationService/GetEvidence',
+                request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetEvidenceRequest.SerializeToString,
+                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetEvidenceResponse.FromString,
+                _registered_method=True)
         self.ListEvaluations = channel.unary_unary(
                 '/cxreval.api.registry.v1.EvaluationService/ListEvaluations',
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ListEvaluationsRequest.SerializeToString,
@@ -150,6 +155,15 @@ class EvaluationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetEvidence(self, request, context):
+        """Returns what stands behind the report of an evaluation: replicates and curves.
+
+        Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListEvaluations(self, request, context):
         """Lists the evaluations of a submission, oldest first.
 
@@ -196,6 +210,11 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
                     servicer.GetEvaluation,
                     request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetEvaluationRequest.FromString,
                     response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.Evaluation.SerializeToString,
+            ),
+            'GetEvidence': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEvidence,
+                    request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetEvidenceRequest.FromString,
+                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetEvidenceResponse.SerializeToString,
             ),
             'ListEvaluations': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEvaluations,
@@ -395,6 +414,33 @@ class EvaluationService:
             '/cxreval.api.registry.v1.EvaluationService/GetEvaluation',
             cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetEvaluationRequest.SerializeToString,
             cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.Evaluation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEvidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cxreval.api.registry.v1.EvaluationService/GetEvidence',
+            cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetEvidenceRequest.SerializeToString,
+            cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetEvidenceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -73,6 +73,11 @@ class EvaluationServiceStub:
 
     Errors: NOT_FOUND `EVALUATION_NOT_FOUND`.
     """
+    GetEvidence: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetEvidenceRequest, _evaluation_service_pb2.GetEvidenceResponse]
+    """Returns what stands behind the report of an evaluation: replicates and curves.
+
+    Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`.
+    """
     ListEvaluations: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.ListEvaluationsRequest, _evaluation_service_pb2.ListEvaluationsResponse]
     """Lists the evaluations of a submission, oldest first.
 
@@ -123,6 +128,11 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     """Returns one evaluation with its report.
 
     Errors: NOT_FOUND `EVALUATION_NOT_FOUND`.
+    """
+    GetEvidence: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetEvidenceRequest, _evaluation_service_pb2.GetEvidenceResponse]  # type: ignore[assignment]
+    """Returns what stands behind the report of an evaluation: replicates and curves.
+
+    Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`.
     """
     ListEvaluations: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.ListEvaluationsRequest, _evaluation_service_pb2.ListEvaluationsResponse]  # type: ignore[assignment]
     """Lists the evaluations of a submission, oldest first.
@@ -213,6 +223,17 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns one evaluation with its report.
 
         Errors: NOT_FOUND `EVALUATION_NOT_FOUND`.
+        """
+
+    @_abc_1.abstractmethod
+    def GetEvidence(
+        self,
+        request: _evaluation_service_pb2.GetEvidenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_service_pb2.GetEvidenceResponse, _abc.Awaitable[_evaluation_service_pb2.GetEvidenceResponse]]:
+        """Returns what stands behind the report of an evaluation: replicates and curves.
+
+        Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`.
         """
 
     @_abc_1.abstractmethod

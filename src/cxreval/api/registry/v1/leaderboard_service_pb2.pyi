@@ -1,5 +1,6 @@
 from cxreval.api.registry.v1 import submission_pb2 as _submission_pb2
 from cxreval.api.scoring.v1 import report_pb2 as _report_pb2
+from cxreval.api.scoring.v1 import scoring_service_pb2 as _scoring_service_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -9,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LeaderboardEntry(_message.Message):
-    __slots__ = ("submission", "model", "organisation", "open_source", "source_kind", "source_url", "submitted_date", "tier", "rank", "score", "metrics", "sota", "note", "profile_digest")
+    __slots__ = ("submission", "model", "organisation", "open_source", "source_kind", "source_url", "submitted_date", "tier", "rank", "score", "metrics", "sota", "note", "profile_digest", "interval", "spread")
     SUBMISSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ORGANISATION_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +25,8 @@ class LeaderboardEntry(_message.Message):
     SOTA_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
     PROFILE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    SPREAD_FIELD_NUMBER: _ClassVar[int]
     submission: str
     model: str
     organisation: str
@@ -38,7 +41,9 @@ class LeaderboardEntry(_message.Message):
     sota: bool
     note: str
     profile_digest: str
-    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[_submission_pb2.SourceKind, str]] = ..., source_url: _Optional[str] = ..., submitted_date: _Optional[str] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., metrics: _Optional[_Iterable[_Union[_report_pb2.MetricValue, _Mapping]]] = ..., sota: _Optional[bool] = ..., note: _Optional[str] = ..., profile_digest: _Optional[str] = ...) -> None: ...
+    interval: _report_pb2.Interval
+    spread: _scoring_service_pb2.RankSpread
+    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[_submission_pb2.SourceKind, str]] = ..., source_url: _Optional[str] = ..., submitted_date: _Optional[str] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., metrics: _Optional[_Iterable[_Union[_report_pb2.MetricValue, _Mapping]]] = ..., sota: _Optional[bool] = ..., note: _Optional[str] = ..., profile_digest: _Optional[str] = ..., interval: _Optional[_Union[_report_pb2.Interval, _Mapping]] = ..., spread: _Optional[_Union[_scoring_service_pb2.RankSpread, _Mapping]] = ...) -> None: ...
 
 class ListLeaderboardEntriesRequest(_message.Message):
     __slots__ = ("parent", "page_size", "page_token")
@@ -59,20 +64,22 @@ class ListLeaderboardEntriesResponse(_message.Message):
     def __init__(self, entries: _Optional[_Iterable[_Union[LeaderboardEntry, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class SotaStep(_message.Message):
-    __slots__ = ("submission", "model", "organisation", "submitted_date", "score", "tier")
+    __slots__ = ("submission", "model", "organisation", "submitted_date", "score", "tier", "significance")
     SUBMISSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ORGANISATION_FIELD_NUMBER: _ClassVar[int]
     SUBMITTED_DATE_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
+    SIGNIFICANCE_FIELD_NUMBER: _ClassVar[int]
     submission: str
     model: str
     organisation: str
     submitted_date: str
     score: float
     tier: _submission_pb2.Tier
-    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., submitted_date: _Optional[str] = ..., score: _Optional[float] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ...) -> None: ...
+    significance: _scoring_service_pb2.Significance
+    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., submitted_date: _Optional[str] = ..., score: _Optional[float] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., significance: _Optional[_Union[_scoring_service_pb2.Significance, str]] = ...) -> None: ...
 
 class ListSotaStepsRequest(_message.Message):
     __slots__ = ("parent", "page_size", "page_token")
@@ -91,3 +98,27 @@ class ListSotaStepsResponse(_message.Message):
     steps: _containers.RepeatedCompositeFieldContainer[SotaStep]
     next_page_token: str
     def __init__(self, steps: _Optional[_Iterable[_Union[SotaStep, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class CompareEntriesRequest(_message.Message):
+    __slots__ = ("parent", "submissions")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    SUBMISSIONS_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    submissions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, parent: _Optional[str] = ..., submissions: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CompareEntriesResponse(_message.Message):
+    __slots__ = ("comparisons", "rank_frequencies")
+    COMPARISONS_FIELD_NUMBER: _ClassVar[int]
+    RANK_FREQUENCIES_FIELD_NUMBER: _ClassVar[int]
+    comparisons: _containers.RepeatedCompositeFieldContainer[_scoring_service_pb2.PairwiseComparison]
+    rank_frequencies: _containers.RepeatedCompositeFieldContainer[RankFrequencies]
+    def __init__(self, comparisons: _Optional[_Iterable[_Union[_scoring_service_pb2.PairwiseComparison, _Mapping]]] = ..., rank_frequencies: _Optional[_Iterable[_Union[RankFrequencies, _Mapping]]] = ...) -> None: ...
+
+class RankFrequencies(_message.Message):
+    __slots__ = ("submission", "shares")
+    SUBMISSION_FIELD_NUMBER: _ClassVar[int]
+    SHARES_FIELD_NUMBER: _ClassVar[int]
+    submission: str
+    shares: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, submission: _Optional[str] = ..., shares: _Optional[_Iterable[float]] = ...) -> None: ...

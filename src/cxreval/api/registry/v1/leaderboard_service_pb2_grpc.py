@@ -45,6 +45,11 @@ class LeaderboardServiceStub:
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.ListSotaStepsRequest.SerializeToString,
                 response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.ListSotaStepsResponse.FromString,
                 _registered_method=True)
+        self.CompareEntries = channel.unary_unary(
+                '/cxreval.api.registry.v1.LeaderboardService/CompareEntries',
+                request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.CompareEntriesRequest.SerializeToString,
+                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.CompareEntriesResponse.FromString,
+                _registered_method=True)
 
 
 class LeaderboardServiceServicer:
@@ -69,6 +74,16 @@ class LeaderboardServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CompareEntries(self, request, context):
+        """Compares rows that were run or scored with each other, every two of them, from their stored replicates.
+
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `NOT_COMPARABLE` for a claim, a
+        submission without a report or one with an undefined score; INVALID_ARGUMENT `MALFORMED_FIELD`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LeaderboardServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -81,6 +96,11 @@ def add_LeaderboardServiceServicer_to_server(servicer, server):
                     servicer.ListSotaSteps,
                     request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.ListSotaStepsRequest.FromString,
                     response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.ListSotaStepsResponse.SerializeToString,
+            ),
+            'CompareEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareEntries,
+                    request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.CompareEntriesRequest.FromString,
+                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.CompareEntriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -138,6 +158,33 @@ class LeaderboardService:
             '/cxreval.api.registry.v1.LeaderboardService/ListSotaSteps',
             cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.ListSotaStepsRequest.SerializeToString,
             cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.ListSotaStepsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cxreval.api.registry.v1.LeaderboardService/CompareEntries',
+            cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.CompareEntriesRequest.SerializeToString,
+            cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.CompareEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

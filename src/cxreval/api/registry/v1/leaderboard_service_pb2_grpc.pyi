@@ -43,6 +43,12 @@ class LeaderboardServiceStub:
 
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
     """
+    CompareEntries: _grpc.UnaryUnaryMultiCallable[_leaderboard_service_pb2.CompareEntriesRequest, _leaderboard_service_pb2.CompareEntriesResponse]
+    """Compares rows that were run or scored with each other, every two of them, from their stored replicates.
+
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `NOT_COMPARABLE` for a claim, a
+    submission without a report or one with an undefined score; INVALID_ARGUMENT `MALFORMED_FIELD`.
+    """
 
 @_typing.type_check_only
 class LeaderboardServiceAsyncStub(LeaderboardServiceStub):
@@ -58,6 +64,12 @@ class LeaderboardServiceAsyncStub(LeaderboardServiceStub):
     """Lists the state-of-the-art steps of a benchmark, oldest first: evidence, then claims.
 
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+    """
+    CompareEntries: _aio.UnaryUnaryMultiCallable[_leaderboard_service_pb2.CompareEntriesRequest, _leaderboard_service_pb2.CompareEntriesResponse]  # type: ignore[assignment]
+    """Compares rows that were run or scored with each other, every two of them, from their stored replicates.
+
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `NOT_COMPARABLE` for a claim, a
+    submission without a report or one with an undefined score; INVALID_ARGUMENT `MALFORMED_FIELD`.
     """
 
 class LeaderboardServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -83,6 +95,18 @@ class LeaderboardServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the state-of-the-art steps of a benchmark, oldest first: evidence, then claims.
 
         Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+        """
+
+    @_abc_1.abstractmethod
+    def CompareEntries(
+        self,
+        request: _leaderboard_service_pb2.CompareEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_leaderboard_service_pb2.CompareEntriesResponse, _abc.Awaitable[_leaderboard_service_pb2.CompareEntriesResponse]]:
+        """Compares rows that were run or scored with each other, every two of them, from their stored replicates.
+
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `NOT_COMPARABLE` for a claim, a
+        submission without a report or one with an undefined score; INVALID_ARGUMENT `MALFORMED_FIELD`.
         """
 
 def add_LeaderboardServiceServicer_to_server(servicer: LeaderboardServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class MetricValue(_message.Message):
-    __slots__ = ("metric", "finding", "value", "undefined_reason", "positive_images", "negative_images", "positive_patients")
+    __slots__ = ("metric", "finding", "value", "undefined_reason", "positive_images", "negative_images", "positive_patients", "slice", "interval", "interval_undefined_reason", "analytic_standard_error", "defined_findings", "defined_mean")
     METRIC_FIELD_NUMBER: _ClassVar[int]
     FINDING_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -15,6 +15,12 @@ class MetricValue(_message.Message):
     POSITIVE_IMAGES_FIELD_NUMBER: _ClassVar[int]
     NEGATIVE_IMAGES_FIELD_NUMBER: _ClassVar[int]
     POSITIVE_PATIENTS_FIELD_NUMBER: _ClassVar[int]
+    SLICE_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_UNDEFINED_REASON_FIELD_NUMBER: _ClassVar[int]
+    ANALYTIC_STANDARD_ERROR_FIELD_NUMBER: _ClassVar[int]
+    DEFINED_FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    DEFINED_MEAN_FIELD_NUMBER: _ClassVar[int]
     metric: str
     finding: str
     value: float
@@ -22,10 +28,68 @@ class MetricValue(_message.Message):
     positive_images: int
     negative_images: int
     positive_patients: int
-    def __init__(self, metric: _Optional[str] = ..., finding: _Optional[str] = ..., value: _Optional[float] = ..., undefined_reason: _Optional[str] = ..., positive_images: _Optional[int] = ..., negative_images: _Optional[int] = ..., positive_patients: _Optional[int] = ...) -> None: ...
+    slice: str
+    interval: Interval
+    interval_undefined_reason: str
+    analytic_standard_error: float
+    defined_findings: int
+    defined_mean: float
+    def __init__(self, metric: _Optional[str] = ..., finding: _Optional[str] = ..., value: _Optional[float] = ..., undefined_reason: _Optional[str] = ..., positive_images: _Optional[int] = ..., negative_images: _Optional[int] = ..., positive_patients: _Optional[int] = ..., slice: _Optional[str] = ..., interval: _Optional[_Union[Interval, _Mapping]] = ..., interval_undefined_reason: _Optional[str] = ..., analytic_standard_error: _Optional[float] = ..., defined_findings: _Optional[int] = ..., defined_mean: _Optional[float] = ...) -> None: ...
+
+class Interval(_message.Message):
+    __slots__ = ("low", "high", "standard_error")
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    STANDARD_ERROR_FIELD_NUMBER: _ClassVar[int]
+    low: float
+    high: float
+    standard_error: float
+    def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ..., standard_error: _Optional[float] = ...) -> None: ...
+
+class Replicates(_message.Message):
+    __slots__ = ("metric", "finding", "values")
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    FINDING_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    metric: str
+    finding: str
+    values: bytes
+    def __init__(self, metric: _Optional[str] = ..., finding: _Optional[str] = ..., values: _Optional[bytes] = ...) -> None: ...
+
+class RocCurve(_message.Message):
+    __slots__ = ("finding", "false_positive_rates", "sensitivities")
+    FINDING_FIELD_NUMBER: _ClassVar[int]
+    FALSE_POSITIVE_RATES_FIELD_NUMBER: _ClassVar[int]
+    SENSITIVITIES_FIELD_NUMBER: _ClassVar[int]
+    finding: str
+    false_positive_rates: _containers.RepeatedScalarFieldContainer[float]
+    sensitivities: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, finding: _Optional[str] = ..., false_positive_rates: _Optional[_Iterable[float]] = ..., sensitivities: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class Reliability(_message.Message):
+    __slots__ = ("finding", "images", "mean_probabilities", "positives")
+    FINDING_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    MEAN_PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    POSITIVES_FIELD_NUMBER: _ClassVar[int]
+    finding: str
+    images: _containers.RepeatedScalarFieldContainer[int]
+    mean_probabilities: _containers.RepeatedScalarFieldContainer[float]
+    positives: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, finding: _Optional[str] = ..., images: _Optional[_Iterable[int]] = ..., mean_probabilities: _Optional[_Iterable[float]] = ..., positives: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Evidence(_message.Message):
+    __slots__ = ("replicates", "roc_curves", "reliabilities")
+    REPLICATES_FIELD_NUMBER: _ClassVar[int]
+    ROC_CURVES_FIELD_NUMBER: _ClassVar[int]
+    RELIABILITIES_FIELD_NUMBER: _ClassVar[int]
+    replicates: _containers.RepeatedCompositeFieldContainer[Replicates]
+    roc_curves: _containers.RepeatedCompositeFieldContainer[RocCurve]
+    reliabilities: _containers.RepeatedCompositeFieldContainer[Reliability]
+    def __init__(self, replicates: _Optional[_Iterable[_Union[Replicates, _Mapping]]] = ..., roc_curves: _Optional[_Iterable[_Union[RocCurve, _Mapping]]] = ..., reliabilities: _Optional[_Iterable[_Union[Reliability, _Mapping]]] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("benchmark", "benchmark_digest", "scorer_version", "image_count", "patient_count", "metrics", "predictions_sha256")
+    __slots__ = ("benchmark", "benchmark_digest", "scorer_version", "image_count", "patient_count", "metrics", "predictions_sha256", "replicate_count", "seed", "evidence")
     BENCHMARK_FIELD_NUMBER: _ClassVar[int]
     BENCHMARK_DIGEST_FIELD_NUMBER: _ClassVar[int]
     SCORER_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +97,9 @@ class Report(_message.Message):
     PATIENT_COUNT_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     PREDICTIONS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    REPLICATE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     benchmark: str
     benchmark_digest: str
     scorer_version: str
@@ -40,12 +107,25 @@ class Report(_message.Message):
     patient_count: int
     metrics: _containers.RepeatedCompositeFieldContainer[MetricValue]
     predictions_sha256: str
-    def __init__(self, benchmark: _Optional[str] = ..., benchmark_digest: _Optional[str] = ..., scorer_version: _Optional[str] = ..., image_count: _Optional[int] = ..., patient_count: _Optional[int] = ..., metrics: _Optional[_Iterable[_Union[MetricValue, _Mapping]]] = ..., predictions_sha256: _Optional[str] = ...) -> None: ...
+    replicate_count: int
+    seed: int
+    evidence: Evidence
+    def __init__(self, benchmark: _Optional[str] = ..., benchmark_digest: _Optional[str] = ..., scorer_version: _Optional[str] = ..., image_count: _Optional[int] = ..., patient_count: _Optional[int] = ..., metrics: _Optional[_Iterable[_Union[MetricValue, _Mapping]]] = ..., predictions_sha256: _Optional[str] = ..., replicate_count: _Optional[int] = ..., seed: _Optional[int] = ..., evidence: _Optional[_Union[Evidence, _Mapping]] = ...) -> None: ...
 
 class PredictionBatch(_message.Message):
     __slots__ = ("images", "probabilities")
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
     images: _containers.RepeatedScalarFieldContainer[str]
-    probabilities: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, images: _Optional[_Iterable[str]] = ..., probabilities: _Optional[_Iterable[float]] = ...) -> None: ...
+    probabilities: bytes
+    def __init__(self, images: _Optional[_Iterable[str]] = ..., probabilities: _Optional[bytes] = ...) -> None: ...
+
+class PartialState(_message.Message):
+    __slots__ = ("benchmark_digest", "rows", "probabilities")
+    BENCHMARK_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    benchmark_digest: str
+    rows: bytes
+    probabilities: bytes
+    def __init__(self, benchmark_digest: _Optional[str] = ..., rows: _Optional[bytes] = ..., probabilities: _Optional[bytes] = ...) -> None: ...

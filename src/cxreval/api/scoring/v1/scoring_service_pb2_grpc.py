@@ -40,7 +40,7 @@ class ScoringServiceStub:
                 request_serializer=cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.ListTruthsRequest.SerializeToString,
                 response_deserializer=cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.ListTruthsResponse.FromString,
                 _registered_method=True)
-        self.ScorePredictions = channel.stream_unary(
+        self.ScorePredictions = channel.stream_stream(
                 '/cxreval.api.scoring.v1.ScoringService/ScorePredictions',
                 request_serializer=cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.ScorePredictionsRequest.SerializeToString,
                 response_deserializer=cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.ScorePredictionsResponse.FromString,
@@ -64,17 +64,24 @@ class ScoringServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ScorePredictions(self, request_iterator, context):
-        """Scores one complete set of predictions: a header first, then batches in any order.
+        """Scores predictions: a header first, then batches and partial states in any order, in as many messages as you like.
+        The first answer says what is held already, further ones how far the service has come, the last one or ones bring the
+        report or the partial state. The service reads no faster than it takes in, so a sender that outruns it waits.
 
-        Errors: NOT_FOUND `TRUTH_NOT_FOUND`; FAILED_PRECONDITION `BENCHMARK_DIGEST_MISMATCH`; INVALID_ARGUMENT
-        `UNKNOWN_IMAGE`, `DUPLICATE_IMAGE`, `MISSING_IMAGES`, `INVALID_PROBABILITY`, `MALFORMED_BATCH`, `EMPTY_STREAM`.
+        A stream that breaks is resumed by another one with the same `session`: the first answer says how many messages were
+        taken, and the caller goes on behind them. What a restart of the service or a long wait has lost is 0 again.
+
+        Errors: NOT_FOUND `TRUTH_NOT_FOUND`; FAILED_PRECONDITION `BENCHMARK_DIGEST_MISMATCH`; RESOURCE_EXHAUSTED
+        `SERVICE_OVERLOADED`; INVALID_ARGUMENT `UNKNOWN_IMAGE`, `DUPLICATE_IMAGE`, `MISSING_IMAGES`, `INVALID_PROBABILITY`,
+        `MALFORMED_BATCH`, `MALFORMED_STREAM`, `EMPTY_STREAM`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RankEntries(self, request, context):
-        """Ranks entries by score, higher first, ties by submission date, and finds the state-of-the-art steps.
+        """Ranks entries by score, higher first; those that the paired test cannot separate share a rank. Finds the
+        state-of-the-art steps and tests each against the record it broke.
 
         Errors: INVALID_ARGUMENT `MALFORMED_FIELD`.
         """
@@ -90,7 +97,7 @@ def add_ScoringServiceServicer_to_server(servicer, server):
                     request_deserializer=cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.ListTruthsRequest.FromString,
                     response_serializer=cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.ListTruthsResponse.SerializeToString,
             ),
-            'ScorePredictions': grpc.stream_unary_rpc_method_handler(
+            'ScorePredictions': grpc.stream_stream_rpc_method_handler(
                     servicer.ScorePredictions,
                     request_deserializer=cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.ScorePredictionsRequest.FromString,
                     response_serializer=cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.ScorePredictionsResponse.SerializeToString,
@@ -150,7 +157,7 @@ class ScoringService:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_unary(
+        return grpc.experimental.stream_stream(
             request_iterator,
             target,
             '/cxreval.api.scoring.v1.ScoringService/ScorePredictions',

@@ -35,14 +35,21 @@ class ScoringServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ScoringServiceAsyncStub: ...
     ListTruths: _grpc.UnaryUnaryMultiCallable[_scoring_service_pb2.ListTruthsRequest, _scoring_service_pb2.ListTruthsResponse]
     """Lists the benchmarks whose truth this instance holds."""
-    ScorePredictions: _grpc.StreamUnaryMultiCallable[_scoring_service_pb2.ScorePredictionsRequest, _scoring_service_pb2.ScorePredictionsResponse]
-    """Scores one complete set of predictions: a header first, then batches in any order.
+    ScorePredictions: _grpc.StreamStreamMultiCallable[_scoring_service_pb2.ScorePredictionsRequest, _scoring_service_pb2.ScorePredictionsResponse]
+    """Scores predictions: a header first, then batches and partial states in any order, in as many messages as you like.
+    The first answer says what is held already, further ones how far the service has come, the last one or ones bring the
+    report or the partial state. The service reads no faster than it takes in, so a sender that outruns it waits.
 
-    Errors: NOT_FOUND `TRUTH_NOT_FOUND`; FAILED_PRECONDITION `BENCHMARK_DIGEST_MISMATCH`; INVALID_ARGUMENT
-    `UNKNOWN_IMAGE`, `DUPLICATE_IMAGE`, `MISSING_IMAGES`, `INVALID_PROBABILITY`, `MALFORMED_BATCH`, `EMPTY_STREAM`.
+    A stream that breaks is resumed by another one with the same `session`: the first answer says how many messages were
+    taken, and the caller goes on behind them. What a restart of the service or a long wait has lost is 0 again.
+
+    Errors: NOT_FOUND `TRUTH_NOT_FOUND`; FAILED_PRECONDITION `BENCHMARK_DIGEST_MISMATCH`; RESOURCE_EXHAUSTED
+    `SERVICE_OVERLOADED`; INVALID_ARGUMENT `UNKNOWN_IMAGE`, `DUPLICATE_IMAGE`, `MISSING_IMAGES`, `INVALID_PROBABILITY`,
+    `MALFORMED_BATCH`, `MALFORMED_STREAM`, `EMPTY_STREAM`.
     """
     RankEntries: _grpc.UnaryUnaryMultiCallable[_scoring_service_pb2.RankEntriesRequest, _scoring_service_pb2.RankEntriesResponse]
-    """Ranks entries by score, higher first, ties by submission date, and finds the state-of-the-art steps.
+    """Ranks entries by score, higher first; those that the paired test cannot separate share a rank. Finds the
+    state-of-the-art steps and tests each against the record it broke.
 
     Errors: INVALID_ARGUMENT `MALFORMED_FIELD`.
     """
@@ -54,14 +61,21 @@ class ScoringServiceAsyncStub(ScoringServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListTruths: _aio.UnaryUnaryMultiCallable[_scoring_service_pb2.ListTruthsRequest, _scoring_service_pb2.ListTruthsResponse]  # type: ignore[assignment]
     """Lists the benchmarks whose truth this instance holds."""
-    ScorePredictions: _aio.StreamUnaryMultiCallable[_scoring_service_pb2.ScorePredictionsRequest, _scoring_service_pb2.ScorePredictionsResponse]  # type: ignore[assignment]
-    """Scores one complete set of predictions: a header first, then batches in any order.
+    ScorePredictions: _aio.StreamStreamMultiCallable[_scoring_service_pb2.ScorePredictionsRequest, _scoring_service_pb2.ScorePredictionsResponse]  # type: ignore[assignment]
+    """Scores predictions: a header first, then batches and partial states in any order, in as many messages as you like.
+    The first answer says what is held already, further ones how far the service has come, the last one or ones bring the
+    report or the partial state. The service reads no faster than it takes in, so a sender that outruns it waits.
 
-    Errors: NOT_FOUND `TRUTH_NOT_FOUND`; FAILED_PRECONDITION `BENCHMARK_DIGEST_MISMATCH`; INVALID_ARGUMENT
-    `UNKNOWN_IMAGE`, `DUPLICATE_IMAGE`, `MISSING_IMAGES`, `INVALID_PROBABILITY`, `MALFORMED_BATCH`, `EMPTY_STREAM`.
+    A stream that breaks is resumed by another one with the same `session`: the first answer says how many messages were
+    taken, and the caller goes on behind them. What a restart of the service or a long wait has lost is 0 again.
+
+    Errors: NOT_FOUND `TRUTH_NOT_FOUND`; FAILED_PRECONDITION `BENCHMARK_DIGEST_MISMATCH`; RESOURCE_EXHAUSTED
+    `SERVICE_OVERLOADED`; INVALID_ARGUMENT `UNKNOWN_IMAGE`, `DUPLICATE_IMAGE`, `MISSING_IMAGES`, `INVALID_PROBABILITY`,
+    `MALFORMED_BATCH`, `MALFORMED_STREAM`, `EMPTY_STREAM`.
     """
     RankEntries: _aio.UnaryUnaryMultiCallable[_scoring_service_pb2.RankEntriesRequest, _scoring_service_pb2.RankEntriesResponse]  # type: ignore[assignment]
-    """Ranks entries by score, higher first, ties by submission date, and finds the state-of-the-art steps.
+    """Ranks entries by score, higher first; those that the paired test cannot separate share a rank. Finds the
+    state-of-the-art steps and tests each against the record it broke.
 
     Errors: INVALID_ARGUMENT `MALFORMED_FIELD`.
     """
@@ -82,11 +96,17 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request_iterator: _MaybeAsyncIterator[_scoring_service_pb2.ScorePredictionsRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_scoring_service_pb2.ScorePredictionsResponse, _abc.Awaitable[_scoring_service_pb2.ScorePredictionsResponse]]:
-        """Scores one complete set of predictions: a header first, then batches in any order.
+    ) -> _typing.Union[_abc.Iterator[_scoring_service_pb2.ScorePredictionsResponse], _abc.AsyncIterator[_scoring_service_pb2.ScorePredictionsResponse]]:
+        """Scores predictions: a header first, then batches and partial states in any order, in as many messages as you like.
+        The first answer says what is held already, further ones how far the service has come, the last one or ones bring the
+        report or the partial state. The service reads no faster than it takes in, so a sender that outruns it waits.
 
-        Errors: NOT_FOUND `TRUTH_NOT_FOUND`; FAILED_PRECONDITION `BENCHMARK_DIGEST_MISMATCH`; INVALID_ARGUMENT
-        `UNKNOWN_IMAGE`, `DUPLICATE_IMAGE`, `MISSING_IMAGES`, `INVALID_PROBABILITY`, `MALFORMED_BATCH`, `EMPTY_STREAM`.
+        A stream that breaks is resumed by another one with the same `session`: the first answer says how many messages were
+        taken, and the caller goes on behind them. What a restart of the service or a long wait has lost is 0 again.
+
+        Errors: NOT_FOUND `TRUTH_NOT_FOUND`; FAILED_PRECONDITION `BENCHMARK_DIGEST_MISMATCH`; RESOURCE_EXHAUSTED
+        `SERVICE_OVERLOADED`; INVALID_ARGUMENT `UNKNOWN_IMAGE`, `DUPLICATE_IMAGE`, `MISSING_IMAGES`, `INVALID_PROBABILITY`,
+        `MALFORMED_BATCH`, `MALFORMED_STREAM`, `EMPTY_STREAM`.
         """
 
     @_abc_1.abstractmethod
@@ -95,7 +115,8 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scoring_service_pb2.RankEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scoring_service_pb2.RankEntriesResponse, _abc.Awaitable[_scoring_service_pb2.RankEntriesResponse]]:
-        """Ranks entries by score, higher first, ties by submission date, and finds the state-of-the-art steps.
+        """Ranks entries by score, higher first; those that the paired test cannot separate share a rank. Finds the
+        state-of-the-art steps and tests each against the record it broke.
 
         Errors: INVALID_ARGUMENT `MALFORMED_FIELD`.
         """

@@ -1,0 +1,89 @@
+"""`cxreval score`: scores a table of predictions on this machine, as the scoring service would."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cxreval.cli import options, output, score_output
+from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.truth import Truth, load_truth
+from cxreval.errors import CxrevalError
+from cxreval.metrics.comparison import compare_reports
+from cxreval.metrics.report import Report
+
+
+def score(
+    table: Annotated[Path, typer.Argument(help="predictions: CSV, plain or gzipped, or Parquet", dir_okay=False)],
+    benchmark: options.Benchmark = options.BENCHMARK,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="label table, beside the list of images; without it, the benchmark's in the current directory",
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="another table to compare with, image by image")
+    ] = None,
+    json: options.Json = False,
+    plot: Annotated[Path | None, typer.Option(file_okay=False, help="directory to write pictures to")] = None,
+) -> None:
+    """Score a table of predictions without a server: the report that the service would give.
+
+    TABLE has the column `Image Index` or `image` and one column a finding, `Mass` or `prob_Mass`, in any order.
+    """
+    _require_extra()
+    truth = _truth(benchmark, labels)
+    files = [table] if against is None else [table, against]
+    reports = [_report(truth, file) for file in files]
+    differences = compare_reports(*reports) if len(reports) == 2 else ()
+    names = score_output.short_names(files)
+    if plot is not None:
+        _draw(plot, dict(zip(names, reports, strict=True)))
+    if json:
+        score_output.print_json(reports, differences)
+        return
+    for name, report in zip(names, reports, strict=True):
+        score_output.print_report(name, truth.spec, report)
+    if differences:
+        score_output.print_comparison(names, differences)
+
+
+def _require_extra() -> None:
+    """Ends the command with one sentence where the extra is not installed; `cxreval` itself does not need it."""
+    absent = [name for name in ("matplotlib", "pyarrow") if find_spec(name) is None]
+    if absent:
+        message = f"cxreval score needs {absent[0]}, which comes with the extra: pip install 'cxreval[score]'"
+        output.errors.print(message, style="red", markup=False, highlight=False)
+        raise typer.Exit(1)
+
+
+def _truth(benchmark: str, labels: Path | None) -> Truth:
+    """The labels are the benchmark's by their digest, whatever the file is called."""
+    directory = labels.parent if labels else Path()
+    spec = load_spec(benchmark, directory)
+    return load_truth(replace(spec, labels_file=labels.name) if labels else spec, directory)
+
+
+def _report(truth: Truth, file: Path) -> Report:
+    from cxreval.datasets.prediction_file import read_predictions  # noqa: PLC0415 -- needs the extra
+
+    images, probabilities = read_predictions(file, truth.spec.findings)
+    table = truth.table()
+    try:
+        table.add(images, probabilities)
+        return truth.report(table)
+    except CxrevalError as error:  # which of the two tables it is about
+        raise type(error)(f"{file}: {error.message}", **(error.metadata | {"file": str(file)})) from None
+
+
+def _draw(directory: Path, reports: dict[str, Report]) -> None:
+    from cxreval.cli import plots  # noqa: PLC0415 -- needs the extra
+
+    for file in plots.draw(directory, reports):
+        output.errors.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)

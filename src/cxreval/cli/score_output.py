@@ -1,0 +1,230 @@
+"""How `cxreval score` shows reports and their comparison: tables of at most 100 columns, and JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cxreval.cli import output
+from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.metrics.comparison import PairedDifference
+from cxreval.metrics.report import (
+    FINDING_UNDEFINED,
+    NO_LABELS,
+    ONE_CLASS_ONLY,
+    REPLICATES_UNDEFINED,
+    Interval,
+    MetricValue,
+    Report,
+)
+
+WIDTH = 100
+
+_MACRO = "macro"
+_COLUMNS = {
+    "average_precision": "AP",
+    "brier": "Brier",
+    "calibration_error": "ECE",
+    "sensitivity_at_90_specificity": "sens.\nat 90%",
+    "sensitivity_at_95_specificity": "sens.\nat 95%",
+}
+_REASONS = {
+    ONE_CLASS_ONLY: "only one class is there",
+    NO_LABELS: "no label is known",
+    FINDING_UNDEFINED: "because a finding is",
+    REPLICATES_UNDEFINED: "more than 1 % of the resamples have no value",
+}
+_console = Console(width=WIDTH)
+
+
+def short_names(files: Sequence[Path]) -> list[str]:
+    """The last parts of each path, as many as tell the files apart; numbered when a file is named twice."""
+    if len(set(files)) < len(files):
+        return [f"{file.name} ({number})" for number, file in enumerate(files, start=1)]
+    depth = 1
+    while len({file.parts[-depth:] for file in files}) < len(files):
+        depth += 1
+    return [Path(*file.parts[-depth:]).as_posix() for file in files]
+
+
+def print_json(reports: Sequence[Report], differences: Sequence[PairedDifference]) -> None:
+    """One object on standard output. Undefined replicates are null; nothing in it tells how the files are called."""
+    report, against = (*reports, None)[:2]
+    output.print_json(
+        _plain({"report": report, "against": against, "comparison": differences if len(reports) == 2 else None})
+    )
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return [None if math.isnan(item) else item for item in value.tolist()]
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def print_report(name: str, spec: BenchmarkSpec, report: Report) -> None:
+    """One table's figures: all images, then the slices."""
+    _console.print(Text(f"{name} on {spec.title}", style="bold"))
+    if spec.synthetic:
+        _console.print("Synthetic: generated phantoms, not radiographs of patients.")
+    _console.print(
+        f"{report.benchmark}, digest {report.benchmark_digest}\n"
+        f"{report.image_count} images of {report.patient_count} patients; intervals: 95 %, "
+        f"{report.replicate_count} resamples of patients\n"
+        f"seed {report.seed}, predictions {report.predictions_sha256}\n",
+        highlight=False,
+    )
+    _print_findings(report)
+    slices = [value for value in report.metrics if value.slice and not value.finding]
+    if slices:
+        _print_slices(slices)
+
+
+def _print_findings(report: Report) -> None:
+    table = _table("", "finding", "AUROC", "95 %\ninterval", "images\nwith it", "patients\nwith it", *_COLUMNS.values())
+    of: dict[str, dict[str, MetricValue]] = {}
+    for value in report.metrics:
+        if not value.slice:
+            of.setdefault(value.finding, {})[value.metric] = value
+    for finding, values in of.items():
+        auroc = values["auroc"]
+        if not finding:
+            table.add_section()
+        table.add_row(
+            finding or _MACRO,
+            _figure(auroc.value),
+            _bounds(auroc.interval),
+            str(auroc.positive_images),
+            str(auroc.positive_patients),
+            *(_figure(values[metric].value) for metric in _COLUMNS),
+        )
+    notes = [note for values in of.values() for note in _notes(values["auroc"])]
+    _print(table, "Brier and ECE: lower is better; all others: higher.", *notes)
+
+
+def _notes(auroc: MetricValue) -> list[str]:
+    """Why a figure or its interval is not there."""
+    name = auroc.slice or auroc.finding or _MACRO
+    if auroc.value is None and auroc.defined_mean is not None:
+        rest = f"; over the {auroc.defined_findings} that have one the mean AUROC is {auroc.defined_mean:.4f}"
+    else:
+        rest = ""
+    if auroc.value is None:
+        return [f"{name}: undefined, {_REASONS[auroc.undefined_reason]}{rest}."]
+    if auroc.interval is None:
+        return [f"{name}: no interval, {_REASONS[auroc.interval_undefined_reason]}."]
+    return []
+
+
+def _print_slices(macros: Sequence[MetricValue]) -> None:
+    table = _table("Macro AUROC by slice", "slice", "AUROC", "95 %\ninterval", "images", "with a\nfinding", "patients")
+    for macro in macros:
+        table.add_row(
+            Text(macro.slice),
+            _figure(macro.value),
+            _bounds(macro.interval),
+            str(macro.positive_images + macro.negative_images),
+            str(macro.positive_images),
+            str(macro.positive_patients),
+        )
+    notes = [note for macro in macros for note in _notes(macro)]
+    _print(table, "Patients: those with a finding.", *notes)
+
+
+def print_comparison(names: Sequence[str], differences: Sequence[PairedDifference]) -> None:
+    """The paired differences and, in a sentence, what they say."""
+    first, second = names
+    table = _table(
+        f"AUROC of {first} less that of {second}, on the same resamples",
+        "finding",
+        "first",
+        "second",
+        "difference",
+        "95 %\ninterval",
+        "p",
+        "p, Holm",
+        "told\napart",
+    )
+    for pair in differences:
+        if not pair.finding:
+            table.add_section()
+        known = pair.low is not None and pair.high is not None
+        table.add_row(
+            pair.finding or _MACRO,
+            _figure(pair.first),
+            _figure(pair.second),
+            f"{pair.difference:+.4f}",
+            f"{pair.low:+.4f} to {pair.high:+.4f}" if known else "-",
+            _p(pair.p_value),
+            _p(pair.adjusted_p_value) if pair.finding else "",
+            "yes" if pair.separable else "no",
+        )
+    count = sum(bool(pair.finding) for pair in differences)
+    _print(
+        table,
+        f"Each interval is for its row alone. Holm's correction is over the {count} findings, one family; the macro is "
+        "one question asked beforehand, a family of its own, and its p is not corrected. Told apart: p, corrected "
+        "where it is, below 0.05.",
+    )
+    _console.print(Text(_verdict(first, second, differences), style="bold"))
+
+
+def _verdict(first: str, second: str, differences: Sequence[PairedDifference]) -> str:
+    """The macro decides; what the findings add is said beside it."""
+    findings = [pair for pair in differences if pair.finding]
+    ahead, behind = (sum(pair.separable and sign * pair.difference > 0 for pair in findings) for sign in (1, -1))
+    rest = f"Of the {len(findings)} findings, {ahead} are better in {first} and {behind} in {second}."
+    macro = next((pair for pair in differences if not pair.finding), None)
+    if macro is None or macro.low is None or macro.high is None:
+        return f"The macro AUROC is undefined, at least in some resamples, so neither is called better. {rest}"
+    better, worse, sign = (first, second, 1) if macro.difference >= 0 else (second, first, -1)
+    low, high = sorted((sign * macro.low, sign * macro.high))
+    evidence = f"95 % interval {low:+.4f} to {high:+.4f}, p {_p(macro.p_value, '= ')}"
+    difference = f"macro AUROC {sign * macro.difference:+.4f}, {evidence}"
+    verdict = f"is better than {worse}" if macro.separable else f"cannot be told apart from {worse}"
+    return f"{better} {verdict}: {difference}. {rest}"
+
+
+def _print(table: Table, *notes: str) -> None:
+    _console.print(table)
+    _console.print(Text("\n" + "\n".join(notes) + "\n"))
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(
+        title=Text(title, style="bold") if title else None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    return table
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _bounds(interval: Interval | None) -> str:
+    return "-" if interval is None else f"{interval.low:.4f}-{interval.high:.4f}"
+
+
+def _p(value: float, equals: str = "") -> str:
+    return f"{equals}{value:.4f}" if value >= 0.0001 else "< 0.0001"

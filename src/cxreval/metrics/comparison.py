@@ -1,0 +1,93 @@
+"""Two reports of one benchmark side by side: which of the two is better, finding by finding and on the whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxreval.errors import NotComparable
+from cxreval.metrics.ranking import ALPHA, Entry, compare
+from cxreval.metrics.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """The AUROC of one finding in two reports, `first` minus `second`; `finding` is empty for the macro mean.
+
+    `low`, `high`: the 95 % interval of the difference; None where a replicate is undefined, and `p_value` is 1 there.
+    `adjusted_p_value`: after Holm's correction over the findings; for the macro, a question of its own, the `p_value`.
+    """
+
+    finding: str
+    first: float
+    second: float
+    difference: float
+    low: float | None
+    high: float | None
+    p_value: float
+    adjusted_p_value: float
+
+    @property
+    def separable(self) -> bool:
+        """Whether the two are told apart."""
+        return self.adjusted_p_value < ALPHA
+
+
+def compare_reports(first: Report, second: Report) -> tuple[PairedDifference, ...]:
+    """The findings that have an AUROC, in order, then the macro if it has one.
+
+    Raises:
+        NotComparable: the reports are of different benchmarks, or a report came without its replicates.
+    """
+    if first.benchmark_digest != second.benchmark_digest:
+        digests = f"{first.benchmark_digest} and {second.benchmark_digest}"
+        message = f"reports of the benchmarks {digests} have no resamples in common"
+        raise NotComparable(message, field="benchmark_digest", expected=first.benchmark_digest)
+    scores, others = _scores(first), _scores(second)
+    pairs = [_difference(finding, scores[finding], others[finding]) for finding in scores]
+    findings = [pair for pair in pairs if pair.finding]
+    adjusted = holm([pair.p_value for pair in findings])
+    corrected = [replace(pair, adjusted_p_value=value) for pair, value in zip(findings, adjusted, strict=True)]
+    return (*corrected, *(pair for pair in pairs if not pair.finding))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's correction (Scandinavian Journal of Statistics 6, 1979) over all of these p-values, in their order."""
+    order = np.argsort(p_values)
+    stepped = np.maximum.accumulate(np.asarray(p_values)[order] * np.arange(order.size, 0, -1))
+    adjusted = np.ones(order.size)
+    adjusted[order] = np.minimum(stepped, 1)
+    return [float(value) for value in adjusted]
+
+
+def _scores(report: Report) -> dict[str, tuple[float, NDArray[np.float64]]]:
+    """Each AUROC there is with its replicates, by finding; the macro last, under the empty name."""
+    if report.evidence is None:
+        raise NotComparable("a report came without its replicates", field="evidence")
+    vectors = {item.finding: item.values for item in report.evidence.replicates if item.metric == "auroc"}
+    return {
+        value.finding: (value.value, vectors[value.finding])
+        for value in report.metrics
+        if value.metric == "auroc" and not value.slice and value.value is not None
+    }
+
+
+def _difference(
+    finding: str, first: tuple[float, NDArray[np.float64]], second: tuple[float, NDArray[np.float64]]
+) -> PairedDifference:
+    entries = [Entry(finding, score, "", replicates) for score, replicates in (first, second)]
+    (pair,) = compare(entries)
+    return PairedDifference(
+        finding=finding,
+        first=first[0],
+        second=second[0],
+        difference=pair.difference,
+        low=None if math.isnan(pair.low) else pair.low,
+        high=None if math.isnan(pair.high) else pair.high,
+        p_value=pair.p_value,
+        adjusted_p_value=pair.p_value,
+    )

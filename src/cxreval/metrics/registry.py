@@ -1,0 +1,93 @@
+"""Every metric of a report: name, direction, definition, reference and the function that computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxreval.metrics.auroc import auroc
+from cxreval.metrics.calibration import brier, calibration_error
+from cxreval.metrics.thresholds import average_precision, sensitivity_at
+
+SPECIFICITIES = {
+    "sensitivity_at_90_specificity": Fraction(9, 10),
+    "sensitivity_at_95_specificity": Fraction(19, 20),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric. `compute` takes the scores, shape (n,), float32, and the labels, shape (n,), bool.
+
+    `ranks_only`: it depends on the order of the scores alone, so that no increasing map of them changes it.
+    """
+
+    name: str
+    direction: Literal["higher", "lower"]
+    definition: str
+    reference: str
+    ranks_only: bool
+    compute: Callable[[NDArray[np.float32], NDArray[np.bool_]], float | None]
+
+
+_SENSITIVITY = (
+    "Highest sensitivity of a threshold whose specificity is at least {:.0%}; scores of at least it are positive."
+)
+_SENSITIVITY_REFERENCE = "Pepe, The Statistical Evaluation of Medical Tests for Classification and Prediction, 2003"
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "auroc",
+            "higher",
+            "Share of pairs of a positive and a negative image in which the positive scores higher; ties count half.",
+            "Hanley and McNeil, Radiology 143, 1982",
+            True,
+            auroc,
+        ),
+        Metric(
+            "average_precision",
+            "higher",
+            "Precision at each threshold, weighted by the step in recall, without interpolation.",
+            "scikit-learn, average_precision_score",
+            True,
+            average_precision,
+        ),
+        Metric(
+            "brier",
+            "lower",
+            "Mean squared difference of probability and outcome.",
+            "Brier, Monthly Weather Review 78, 1950",
+            False,
+            brier,
+        ),
+        Metric(
+            "calibration_error",
+            "lower",
+            "Mean over images of the distance between mean probability and share of positives in the image's bin, "
+            "of 15 equal bins (lo, hi], the first one with 0.",
+            "Guo et al., On Calibration of Modern Neural Networks, ICML 2017",
+            False,
+            calibration_error,
+        ),
+        *(
+            Metric(
+                name,
+                "higher",
+                _SENSITIVITY.format(float(specificity)),
+                _SENSITIVITY_REFERENCE,
+                True,
+                partial(sensitivity_at, specificity),
+            )
+            for name, specificity in SPECIFICITIES.items()
+        ),
+    )
+}
+"""Every metric by its name, in the order of a report; the macro of each is the plain mean over the findings."""

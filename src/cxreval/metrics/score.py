@@ -1,0 +1,196 @@
+"""From predictions to a report's figures: every metric, its interval, its slices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxreval.metrics.cohort import Cohort, Slice
+from cxreval.metrics.curves import reliability, roc_curve
+from cxreval.metrics.delong import covariance, macro_variance, placement_sums
+from cxreval.metrics.registry import METRICS
+from cxreval.metrics.report import (
+    FINDING_UNDEFINED,
+    NO_LABELS,
+    ONE_CLASS_ONLY,
+    REPLICATES_UNDEFINED,
+    Evidence,
+    Interval,
+    MetricValue,
+    Replicates,
+)
+from cxreval.metrics.resampling import CalibrationResampler, FindingResampler, patient_weights
+
+INTERVAL_PERCENTILES = (2.5, 97.5)
+"""Bounds of every interval among its replicates."""
+
+UNDEFINED_SHARE = 0.01
+"""An interval is left out when more than this share of its replicates is undefined: too few patients carry it."""
+
+SLICED_METRIC = "auroc"
+"""The metric that is also given slice by slice."""
+
+
+def score(
+    cohort: Cohort, probabilities: NDArray[np.float32], seed: int, replicate_count: int
+) -> tuple[tuple[MetricValue, ...], Evidence]:
+    """Every metric of every finding and its macro, metric by metric over all images; then the AUROC slice by slice.
+
+    Args:
+        cohort: the labelled images.
+        probabilities: shape (images, findings), within [0, 1], rows and columns in the cohort's order.
+        seed: of the bootstrap, 0 to 2**64 - 1; the same for every submission that is to be compared.
+        replicate_count: of the bootstrap, at least 1.
+    """
+    everybody = _Group(cohort, probabilities)
+    groups = [everybody, *(_Group(cohort, probabilities, part) for part in cohort.slices)]
+    for weights in patient_weights(seed, cohort.patient_count, replicate_count):
+        for group in groups:
+            group.resample(weights)
+    return tuple(value for group in groups for value in group.values()), everybody.evidence()
+
+
+class _Column:
+    """One finding of a group: its images whose label is known."""
+
+    def __init__(
+        self, finding: str, scores: NDArray[np.float32], positive: NDArray[np.bool_], patients: NDArray[np.int64]
+    ) -> None:
+        self.finding = finding
+        self.scores = scores
+        self.positive = positive
+        self.patients = patients
+        self.replicates: dict[str, list[NDArray[np.float64]]] = {}
+
+    def measured(self, metric: str) -> MetricValue:
+        """The metric's value without its interval."""
+        value = METRICS[metric].compute(self.scores, self.positive)
+        reason = "" if value is not None else ONE_CLASS_ONLY if self.positive.size else NO_LABELS
+        return _value(metric, self.finding, value, reason, self.positive, self.patients)
+
+
+class _Group:
+    """All images of a cohort with every metric, or those of one slice with the AUROC."""
+
+    def __init__(self, cohort: Cohort, probabilities: NDArray[np.float32], part: Slice | None = None) -> None:
+        self._cohort = cohort
+        self._slice = part.name if part else ""
+        self._metrics = (SLICED_METRIC,) if part else tuple(METRICS)
+        rows = part.rows if part else np.ones(cohort.patients.size, np.bool_)
+        self._any = np.any((cohort.labels & cohort.known)[rows], axis=1)
+        self._patients = cohort.patients[rows]
+        self._columns = []
+        for column, finding in enumerate(cohort.findings):
+            known = rows & cohort.known[:, column]
+            at = probabilities[known, column], cohort.labels[known, column], cohort.patients[known]
+            self._columns.append(_Column(finding, *at))
+        size = cohort.patient_count
+        self._resamplers = [
+            (column, FindingResampler(column.scores, column.positive, column.patients, size))
+            for column in self._columns
+        ]
+        self._calibrations = [
+            (column, CalibrationResampler(column.scores, column.positive, column.patients, size))
+            for column in self._columns
+            if part is None
+        ]
+
+    def resample(self, weights: NDArray[np.float32]) -> None:
+        """Computes some more replicates; `weights` has shape (patients, replicates)."""
+        for column, resampler in self._resamplers:
+            _extend(column, resampler.replicates(weights, auroc_only=bool(self._slice)))
+        for column, calibration in self._calibrations:
+            _extend(column, calibration.replicates(weights))
+
+    def values(self) -> Iterator[MetricValue]:
+        """Metric by metric, each finding in order and then the macro mean."""
+        errors = self._analytic_errors() if not self._slice else {}
+        for metric in self._metrics:
+            measured = [column.measured(metric) for column in self._columns]
+            for value, replicates in zip(
+                [*measured, self._macro(metric, measured)], self._vectors(metric), strict=True
+            ):
+                interval, reason = _interval(value, replicates)
+                error = errors.get(value.finding) if metric == "auroc" else None
+                yield replace(
+                    value,
+                    slice=self._slice,
+                    interval=interval,
+                    interval_undefined_reason=reason,
+                    analytic_standard_error=error,
+                )
+
+    def evidence(self) -> Evidence:
+        """The AUROC's replicates and the curves of each finding."""
+        names = [column.finding for column in self._columns] + [""]
+        columns = self._columns
+        curves = [roc_curve(column.finding, column.scores, column.positive) for column in columns]
+        return Evidence(
+            replicates=tuple(Replicates("auroc", *pair) for pair in zip(names, self._vectors("auroc"), strict=True)),
+            roc_curves=tuple(curve for curve in curves if curve is not None),
+            reliabilities=tuple(reliability(column.finding, column.scores, column.positive) for column in columns),
+        )
+
+    def _vectors(self, metric: str) -> list[NDArray[np.float64]]:
+        """The metric's replicates: each finding's, then those of the macro mean, NaN where one finding is."""
+        findings = [np.concatenate(column.replicates[metric]) for column in self._columns]
+        return [*findings, np.mean(findings, axis=0)]
+
+    def _macro(self, metric: str, findings: Sequence[MetricValue]) -> MetricValue:
+        defined = [finding.value for finding in findings if finding.value is not None]
+        # np.mean, as scikit-learn's macro average: pairwise summation gives the same last bit.
+        mean = float(np.mean(defined)) if defined else None
+        value, reason = (mean, "") if len(defined) == len(findings) else (None, FINDING_UNDEFINED)
+        macro = _value(metric, "", value, reason, self._any, self._patients)
+        return replace(macro, defined_findings=len(defined), defined_mean=mean)
+
+    def _analytic_errors(self) -> dict[str, float | None]:
+        """Standard error of each finding's AUROC and, under the empty name, of their mean."""
+        sums = {
+            column.finding: placement_sums(column.scores, column.positive, column.patients, self._cohort.patient_count)
+            for column in self._columns
+        }
+        defined = [found for found in sums.values() if found]
+        variances = {finding: covariance(found, found) if found else None for finding, found in sums.items()}
+        variances[""] = macro_variance(defined) if len(defined) == len(sums) else None
+        return {finding: None if found is None else math.sqrt(max(found, 0)) for finding, found in variances.items()}
+
+
+def _extend(column: _Column, found: dict[str, NDArray[np.float64]]) -> None:
+    for metric, values in found.items():
+        column.replicates.setdefault(metric, []).append(values)
+
+
+def _interval(value: MetricValue, replicates: NDArray[np.float64]) -> tuple[Interval | None, str]:
+    """The interval, or None and the reason beside a value."""
+    if value.value is None:
+        return None, ""
+    defined = replicates[~np.isnan(replicates)]
+    if defined.size < max(2, (1 - UNDEFINED_SHARE) * replicates.size):
+        return None, REPLICATES_UNDEFINED
+    low, high = np.percentile(defined, INTERVAL_PERCENTILES)
+    return Interval(float(low), float(high), float(np.std(defined, ddof=1))), ""
+
+
+def _value(
+    metric: str,
+    finding: str,
+    value: float | None,
+    reason: str,
+    positive: NDArray[np.bool_],
+    patients: NDArray[np.int64],
+) -> MetricValue:
+    count = int(positive.sum())
+    return MetricValue(
+        metric=metric,
+        finding=finding,
+        value=value,
+        undefined_reason=reason,
+        positive_images=count,
+        negative_images=positive.size - count,
+        positive_patients=int(np.unique(patients[positive]).size),
+    )

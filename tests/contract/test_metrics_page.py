@@ -1,0 +1,53 @@
+"""docs/metrics.md defines the metrics that there are, in the code's own words, and no others."""
+
+import re
+
+import pytest
+
+from cxreval.datasets.prediction_file import MAX_ROWS
+from cxreval.datasets.truth import AGE_BANDS
+from cxreval.metrics import report
+from cxreval.metrics.registry import METRICS
+from tests.conftest import REPOSITORY
+
+PAGE = (REPOSITORY / "docs" / "metrics.md").read_text(encoding="utf-8")
+SECTION = re.compile(r"^### `(?P<name>[^`]+)`\n(?P<text>.*?)(?=^##)", re.MULTILINE | re.DOTALL)
+FIELD = re.compile(r"^- (?P<key>direction|definition|reference): (?P<text>.*?)(?=^- |\n\n)", re.MULTILINE | re.DOTALL)
+
+
+def sections():
+    return {section["name"]: section["text"] for section in SECTION.finditer(PAGE)}
+
+
+def test_page_has_every_metric_and_no_other_in_the_order_of_a_report():
+    assert list(sections()) == list(METRICS)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_page_says_of_a_metric_what_the_code_says(name):
+    fields = {field["key"]: " ".join(field["text"].split()) for field in FIELD.finditer(sections()[name])}
+    metric = METRICS[name]
+    assert fields == {
+        "direction": metric.direction,
+        "definition": metric.definition,
+        "reference": metric.reference,
+    }
+
+
+def test_page_has_every_reason_for_an_absent_figure():
+    named = set(re.findall(r"^\| `([A-Z_]+)` \|", PAGE, re.MULTILINE))
+    assert named == {
+        report.ONE_CLASS_ONLY,
+        report.NO_LABELS,
+        report.FINDING_UNDEFINED,
+        report.REPLICATES_UNDEFINED,
+    }
+
+
+def test_page_has_the_bands_of_age():
+    rows = re.findall(r"^\| `([0-9]*-[0-9]*)` \| (\d+) to (\d+) \|", PAGE, re.MULTILINE)
+    assert {band: (int(low), int(high) + 1) for band, low, high in rows} == AGE_BANDS
+
+
+def test_page_has_the_bound_on_rows():
+    assert f"At most {MAX_ROWS // 1_000_000} million rows" in PAGE

@@ -1,0 +1,129 @@
+"""The order of the board, its steps, and what may be compared: without a database."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cxreval.errors import MalformedField, NotComparable
+from cxreval.metrics.ranking import Entry, rank
+from cxreval.resource_names import SubmissionName
+from services.registry.domain.board import Standing, check_compared, compared, sota_steps, standings
+from services.registry.domain.records import Kind
+
+MOST_ROWS = 8
+COMMON, *OWN = np.random.default_rng(0).normal(0, 1, (1 + MOST_ROWS, 100))
+
+
+def entry(number: int, score: float | None, day: str, noise: float, *, run: bool) -> Entry:
+    """A row whose resampled scores move with all others, and by `noise` on their own."""
+    replicates = (np.nan if score is None else score) + 0.01 * COMMON + noise * OWN[number]
+    return Entry(f"{'run' if run else 'claim'}-{number}", score, day, replicates if run else None)
+
+
+def entries(*, run: bool) -> st.SearchStrategy[list[Entry]]:
+    score = st.one_of(st.none(), st.integers(0, 20).map(lambda k: 0.5 + k / 100))
+    row = st.tuples(score, st.dates().filter(lambda day: day.year >= 1000).map(str), st.sampled_from([0.0, 0.02]))
+    return st.lists(row, max_size=MOST_ROWS).map(
+        lambda rows: [entry(number, *fields, run=run) for number, fields in enumerate(rows)]
+    )
+
+
+def places(board: list[Standing], kind: Kind) -> list[object]:
+    return [standing.place for standing in board if standing.kind is kind]
+
+
+@given(entries(run=True), entries(run=False))
+def test_claims_are_never_ranked_together_with_rows_that_were_run(run: list[Entry], claims: list[Entry]) -> None:
+    board = standings(run, claims)
+    assert places(board, Kind.CHECKPOINT) == rank(run)
+    assert places(board, Kind.CLAIM) == rank(claims)
+    assert [standing.kind for standing in board] == [Kind.CHECKPOINT] * len(run) + [Kind.CLAIM] * len(claims)
+    assert all(standing.place.rank_low is None for standing in board if standing.kind is Kind.CLAIM)
+
+
+@given(entries(run=True), entries(run=False))
+def test_each_kind_has_one_record_holder_and_it_has_the_highest_score(run: list[Entry], claims: list[Entry]) -> None:
+    board = standings(run, claims)
+    for kind, rows in ((Kind.CHECKPOINT, run), (Kind.CLAIM, claims)):
+        best = max((row.score for row in rows if row.score is not None), default=None)
+        assert [row.score for row in board if row.sota and row.kind is kind] == ([] if best is None else [best])
+
+
+@given(entries(run=True), entries(run=False))
+def test_steps_rise_and_end_with_the_record_holder(run: list[Entry], claims: list[Entry]) -> None:
+    board = standings(run, claims)
+    steps = sota_steps(board)
+    for kind in (Kind.CHECKPOINT, Kind.CLAIM):
+        scores = [step.score for step in steps if step.kind is kind]
+        assert scores == sorted(set(scores))
+        assert [step for step in steps if step.kind is kind][-1:] == [
+            row for row in board if row.sota and row.kind is kind
+        ]
+    assert [step.kind for step in steps] == sorted((step.kind for step in steps), key=lambda kind: kind is Kind.CLAIM)
+
+
+def test_rows_that_cannot_be_told_apart_share_a_rank_and_only_the_higher_score_holds_the_record() -> None:
+    near = [entry(n, score, "2026-01-01", 0.02, run=True) for n, score in enumerate((0.80, 0.801, 0.60))]
+    assert [(row.submission, row.place.rank, row.sota) for row in standings(near, [])] == [
+        ("run-1", 1, True),
+        ("run-0", 1, False),
+        ("run-2", 3, False),
+    ]
+
+
+def names(count: int, benchmark: str = "b") -> list[SubmissionName]:
+    return [SubmissionName(benchmark, f"{number:032x}") for number in range(count)]
+
+
+def test_2_to_50_different_submissions_of_one_benchmark_are_compared() -> None:
+    check_compared(names(2), "b")
+    check_compared(names(50), "b")
+
+
+@pytest.mark.parametrize(
+    ("submissions", "field"),
+    [
+        ([], "submissions"),
+        (names(1), "submissions"),
+        (names(51), "submissions"),
+        ([*names(3), *names(1)], "submissions"),
+        ([*names(1), *names(2, "c")[1:]], "submissions[1]"),
+    ],
+)
+def test_other_lists_are_not_compared(submissions: list[SubmissionName], field: str) -> None:
+    with pytest.raises(MalformedField) as caught:
+        check_compared(submissions, "b")
+    assert caught.value.metadata["field"] == field
+
+
+def test_comparison_has_every_pair_and_frequencies_in_the_order_given() -> None:
+    rows = [entry(n, score, "2026-01-01", 0.005, run=True) for n, score in enumerate((0.7, 0.9, 0.8))]
+    found = compared(rows)
+    assert [(pair.first, pair.second) for pair in found.pairs] == [
+        ("run-0", "run-1"),
+        ("run-0", "run-2"),
+        ("run-1", "run-2"),
+    ]
+    assert [pair.difference for pair in found.pairs] == pytest.approx([-0.2, -0.1, 0.1])
+    assert all(pair.low < pair.difference < pair.high and pair.separable for pair in found.pairs)
+    assert dict(found.frequencies) == {"run-0": (0, 0, 1), "run-1": (1, 0, 0), "run-2": (0, 1, 0)}
+
+
+@pytest.mark.parametrize(
+    ("other", "problem"),
+    [
+        (Entry("claim", 0.9, "2026-01-01"), "was not computed here"),
+        (Entry("unscored", None, ""), "has no score"),
+        (
+            Entry("torn", 0.9, "2026-01-01", np.where(np.arange(100) < 3, np.nan, 0.9)),
+            "undefined in 3 of 100 resamples",
+        ),
+    ],
+)
+def test_what_has_no_replicates_to_test_is_not_comparable(other: Entry, problem: str) -> None:
+    with pytest.raises(NotComparable, match=problem) as caught:
+        compared([entry(0, 0.8, "2026-01-01", 0.0, run=True), other])
+    assert caught.value.metadata["value"] == other.id
