@@ -41,7 +41,7 @@ def slow_stream(started, release):
     yield request(header=scoring_service_pb2.ScorePredictionsHeader(benchmark="benchmarks/small"))
     started.set()
     release.wait(20)
-    yield request(batch=report_pb2.PredictionBatch(images=IMAGES, probabilities=np.full(4 * 14, 0.5)))
+    yield request(batch=report_pb2.PredictionBatch(images=IMAGES, probabilities=np.full(4 * 14, 0.5, "<f4").tobytes()))
 
 
 def test_health_answers_for_the_process_and_for_each_service(service):
@@ -69,13 +69,14 @@ def test_sigterm_turns_health_first_finishes_running_calls_and_exits_0(service):
         stub = scoring_service_pb2_grpc.ScoringServiceStub(channel)
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=20)
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
-        running = stub.ScorePredictions.future(slow_stream(started, release), timeout=20)
+        running = stub.ScorePredictions(slow_stream(started, release), timeout=20)
         assert started.wait(10)
         time.sleep(0.2)  # the header must have arrived: a call that the server has not seen is not running
         service.process.terminate()
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
         release.set()
-        assert running.result().report.image_count == len(IMAGES)
+        *_, last = running
+        assert last.report.image_count == len(IMAGES)
     assert service.process.wait(timeout=20) == 0
 
 
@@ -84,7 +85,7 @@ def test_a_call_that_outlives_its_deadline_ends_and_the_next_works(data, service
     with grpc.insecure_channel(service.address) as channel:
         stub = scoring_service_pb2_grpc.ScoringServiceStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
-            stub.ScorePredictions(slow_stream(started, release), timeout=0.5)
+            list(stub.ScorePredictions(slow_stream(started, release), timeout=0.5))
         release.set()
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     with ScoringClient(service.address) as client:
@@ -101,7 +102,7 @@ def test_the_servers_own_limit_ends_a_call_without_a_deadline(data, tmp_path):
         started, release = threading.Event(), threading.Event()
         stub = scoring_service_pb2_grpc.ScoringServiceStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
-            stub.ScorePredictions(slow_stream(started, release))
+            list(stub.ScorePredictions(slow_stream(started, release)))
         release.set()
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert from_rpc_error(caught.value).metadata == {"limit_seconds": "0.3"}

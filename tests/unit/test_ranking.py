@@ -258,10 +258,19 @@ def test_order_of_input_does_not_matter(seed, random):
         assert (one.mean_finding_rank, one.places_disagree) == (other.mean_finding_rank, other.places_disagree)
 
 
-def test_undefined_replicates_separate_nobody():
+def test_a_resample_that_is_undefined_for_everyone_does_not_stop_the_test():
     generator = np.random.default_rng(5)
     entries = [Entry(str(k), k / 10, "2025-12-01", k / 10 + generator.normal(0, 1e-3, 200)) for k in (1, 5, 9)]
-    entries[1].replicates[7] = np.nan
+    for entry in entries:
+        entry.replicates[7] = np.nan
+    assert all(pair.separable and np.isfinite(pair.low) for pair in compare(entries))
+    assert [item.rank for item in rank(entries)] == [1, 2, 3]
+
+
+def test_too_many_undefined_replicates_separate_nobody():
+    generator = np.random.default_rng(5)
+    entries = [Entry(str(k), k / 10, "2025-12-01", k / 10 + generator.normal(0, 1e-3, 200)) for k in (1, 5, 9)]
+    entries[1].replicates[7:12] = np.nan
     found = {(one.first, one.second): one for one in compare(entries)}
     assert [one.p_value for pair, one in found.items() if "5" in pair] == [1.0, 1.0]
     assert found["1", "9"].separable

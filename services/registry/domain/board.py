@@ -12,7 +12,7 @@ import numpy as np
 
 from cxreval.errors import NotComparable
 from cxreval.metrics.ranking import Comparison, Entry, Ranked, compare, rank, rank_frequencies
-from cxreval.metrics.report import MetricValue
+from cxreval.metrics.report import UNDEFINED_SHARE, MetricValue
 from cxreval.resource_names import SubmissionName
 from services.registry.domain.fields import refused
 from services.registry.domain.records import Kind, Submission
@@ -125,7 +125,9 @@ def _not_comparable(entry: Entry) -> str:
     if entry.replicates is None:
         return "its score was not computed here"
     undefined = int(np.isnan(entry.replicates).sum())
-    return f"its score is undefined in {undefined} of {entry.replicates.size} resamples" if undefined else ""
+    if undefined <= UNDEFINED_SHARE * entry.replicates.size:
+        return ""
+    return f"its score is undefined in {undefined} of {entry.replicates.size} resamples"
 
 
 def _standings(kind: Kind, entries: Sequence[Entry]) -> list[Standing]:

@@ -83,9 +83,9 @@ def print_report(name: str, spec: BenchmarkSpec, report: Report) -> None:
         _console.print("Synthetic: generated phantoms, not radiographs of patients.")
     _console.print(
         f"{report.benchmark}, digest {report.benchmark_digest}\n"
-        f"{report.image_count} images of {report.patient_count} patients; intervals: 95 %, "
-        f"{report.replicate_count} resamples of patients\n"
-        f"seed {report.seed}, predictions {report.predictions_sha256}\n",
+        f"{report.image_count} images of {report.patient_count} patients\n"
+        f"intervals: 95 %, {report.replicate_count} resamples of patients, seed {report.seed}\n"
+        f"predictions {report.predictions_sha256}\n",
         highlight=False,
     )
     _print_findings(report)

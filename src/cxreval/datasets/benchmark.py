@@ -227,7 +227,9 @@ def image_list(spec: BenchmarkSpec, directory: Path) -> list[str]:
             f"{file} lists {len(images)} images with digest {found}; expected {spec.image_count}, {spec.list_sha256}"
         )
         raise DatasetInvalid(message, file=file, found=found, expected=spec.list_sha256)
-    if len(set(images)) != spec.image_count:
-        message = f"{file} lists {len(set(images))} different images; expected {spec.image_count}"
+    if not len(images) == len(set(images)) == spec.image_count:
+        message = (
+            f"{file} lists {len(images)} images, {len(set(images))} of them different; expected {spec.image_count}"
+        )
         raise DatasetInvalid(message, file=file, expected=str(spec.image_count))
     return images

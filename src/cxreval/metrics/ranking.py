@@ -20,6 +20,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
 from cxreval.errors import MalformedField
+from cxreval.metrics.report import UNDEFINED_SHARE
 
 ALPHA = 0.05
 """Level of every test: two-sided, over all pairs that are looked at together."""
@@ -182,12 +183,12 @@ def rank_frequencies(entries: Sequence[Entry]) -> NDArray[np.float64]:
 class _Pairs:
     """Every pair of entries as square matrices: differences of score, their standard errors, p-values.
 
-    A p-value is two-sided, and 1 where a replicate is undefined.
+    A p-value is two-sided, and 1 where too many replicates are undefined.
     """
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         scores = np.array([_score(entry) for entry in entries])
-        covariance = np.atleast_2d(np.cov(_vectors(entries)))
+        covariance = np.atleast_2d(np.cov(_defined(_vectors(entries))))
         variance = np.diag(covariance)
         self.differences = scores[:, np.newaxis] - scores
         # Rounding must not make the variance of the difference from a copy negative.
@@ -208,6 +209,17 @@ class _Pairs:
     def separable(self) -> NDArray[np.bool_]:
         """Which pairs the corrected test tells apart."""
         return self.adjusted_p_values() < ALPHA
+
+
+def _defined(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The resamples in which all entries are defined, NaN for an entry that is undefined in too many of them.
+
+    A resample that draws no positive of a rare finding undoes the macro of every entry alike.
+    """
+    undefined = np.isnan(vectors)
+    torn = undefined.mean(axis=1) > UNDEFINED_SHARE
+    kept = ~undefined[~torn].any(axis=0)
+    return np.where(torn[:, np.newaxis], np.nan, vectors)[:, kept]
 
 
 def _vectors(entries: Sequence[Entry]) -> NDArray[np.float64]:

@@ -14,6 +14,9 @@ NO_LABELS = "NO_LABELS"
 FINDING_UNDEFINED = "FINDING_UNDEFINED"
 REPLICATES_UNDEFINED = "REPLICATES_UNDEFINED"
 
+UNDEFINED_SHARE = 0.01
+"""Replicates count for nothing when more than this share of them is undefined: too few patients carry the figure."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:

@@ -18,6 +18,7 @@ from cxreval.metrics.report import (
     NO_LABELS,
     ONE_CLASS_ONLY,
     REPLICATES_UNDEFINED,
+    UNDEFINED_SHARE,
     Evidence,
     Interval,
     MetricValue,
@@ -27,9 +28,6 @@ from cxreval.metrics.resampling import CalibrationResampler, FindingResampler, p
 
 INTERVAL_PERCENTILES = (2.5, 97.5)
 """Bounds of every interval among its replicates."""
-
-UNDEFINED_SHARE = 0.01
-"""An interval is left out when more than this share of its replicates is undefined: too few patients carry it."""
 
 SLICED_METRIC = "auroc"
 """The metric that is also given slice by slice."""
