@@ -1,6 +1,6 @@
 """14 AUROCs beside scikit-learn, torchmetrics and SciPy's ranks: time on one thread, and memory.
 
-    .venv/bin/python bench/auroc.py [--rows 22433 1000000] [--rounds 5]
+    .venv/bin/python -m bench.auroc [--rows 22433 1000000] [--rounds 5]
 
 22,433 rows are NIH's labels and a real model's predictions where CXREVAL_SHARED (or ../shared) has them; other numbers
 are drawn, with NIH's prevalences. Each size runs in fresh processes: with the vector sort that NumPy takes by itself,
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
+import importlib
 import multiprocessing
 import os
 import statistics
@@ -111,6 +112,7 @@ def _status(field: str) -> int:
 
 
 def ours(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) -> Callable[[], Any]:
+    """The library's."""
     return lambda: aurocs(probabilities, labels)
 
 
@@ -122,6 +124,7 @@ def scikit_learn(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) 
 
 def torchmetrics(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) -> Callable[[], Any]:
     """The exact mode, without its checks of the input."""
+    importlib.import_module("cxreval.export.torch_libraries")  # without it torchvision, which follows, may not load
     import torch  # noqa: PLC0415
     from torchmetrics.functional.classification import multilabel_auroc  # noqa: PLC0415
 

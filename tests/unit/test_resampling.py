@@ -18,7 +18,7 @@ def scipy_resize(image: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(ndimage.zoom(blurred, size / len(image), order=1, mode="grid-constant", grid_mode=True))
 
 
-@given(side=st.integers(1, 500), size=st.sampled_from([1, 16, 224]), seed=st.integers(0, 2**32 - 1))
+@given(side=st.integers(1, 500), size=st.sampled_from([1, 16, 224, 512]), seed=st.integers(0, 2**32 - 1))
 def test_gaussian_bilinear_equals_scipy(side: int, size: int, seed: int) -> None:
     image = np.random.default_rng(seed).uniform(-1, 1, (side, side))
     resampling = gaussian_bilinear(side, size)
