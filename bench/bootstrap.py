@@ -2,8 +2,8 @@
 
     .venv/bin/python -m bench.bootstrap [--replicates 2000] [--naive 20] [--rounds 3]
 
-The rows are those of `bench.auroc`: 22,433 of 6,187 patients. The loop takes `--naive` resamples, the first of ours, and
-its time is scaled; its values must equal ours. Both run on one thread, in turn; medians are printed.
+The rows are those of `bench.auroc`: 22,433 of 6,187 patients. The loop takes `--naive` resamples, the first of ours,
+and its time is scaled; its values must equal ours. Both run on one thread, in turn; medians are printed.
 """
 
 from __future__ import annotations

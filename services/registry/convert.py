@@ -22,12 +22,10 @@ from cxreval.api.registry.v1 import evaluation_service_pb2 as evaluation_pb
 from cxreval.api.registry.v1 import leaderboard_service_pb2 as leaderboard_pb
 from cxreval.api.registry.v1 import submission_pb2 as submission_pb
 from cxreval.api.scoring.v1 import report_pb2 as report_pb
-from cxreval.api.scoring.v1 import scoring_service_pb2 as scoring_pb
 from cxreval.datasets.benchmark import METRICS, BenchmarkSpec, spec_problem
 from cxreval.errors import InvalidProbability, MalformedBatch
-from cxreval.metrics.ranking import Ranked
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
-from cxreval.wire import reports
+from cxreval.wire import rankings, reports
 from cxreval.wire.limits import DEFAULT_PAGE_SIZE, MAX_BATCH_IMAGES, MAX_PAGE_SIZE, MAX_REPORT_METRICS
 from services.registry.domain.board import MOST_COMPARED, Compared, Row
 from services.registry.domain.fields import check_pattern, check_text, refused, require
@@ -314,7 +312,7 @@ def entry_message(row: Row) -> leaderboard_pb.LeaderboardEntry:
         note=row.submission.note,
         profile_digest=row.profile_digest,
         interval=reports.interval_message(row.score.interval) if row.score else None,
-        spread=None if row.standing.kind is Kind.CLAIM else _spread_message(row.standing.place),
+        spread=None if row.standing.kind is Kind.CLAIM else rankings.spread_message(row.standing.place),
     )
 
 
@@ -327,7 +325,7 @@ def step_message(row: Row) -> leaderboard_pb.SotaStep:
         submitted_date=row.submission.submitted_date,
         score=row.standing.score,
         tier=_tier(row.submission),
-        significance=_significance(row.standing.place),
+        significance=rankings.significance_value(row.standing.place.significance),
     )
 
 
@@ -338,18 +336,7 @@ def compared_message(parent: BenchmarkName, found: Compared) -> leaderboard_pb.C
         return str(SubmissionName(parent.benchmark, submission))
 
     return leaderboard_pb.CompareEntriesResponse(
-        comparisons=[
-            scoring_pb.PairwiseComparison(
-                first=name(pair.first),
-                second=name(pair.second),
-                difference=pair.difference,
-                low=pair.low,
-                high=pair.high,
-                p_value=pair.p_value,
-                adjusted_p_value=pair.adjusted_p_value,
-            )
-            for pair in found.pairs
-        ],
+        comparisons=[rankings.comparison_message(pair, name(pair.first), name(pair.second)) for pair in found.pairs],
         rank_frequencies=[
             leaderboard_pb.RankFrequencies(submission=name(submission), shares=shares)
             for submission, shares in found.frequencies.items()
@@ -359,21 +346,6 @@ def compared_message(parent: BenchmarkName, found: Compared) -> leaderboard_pb.C
 
 def _submission_name(found: Submission) -> str:
     return str(SubmissionName(found.benchmark, found.id))
-
-
-def _spread_message(place: Ranked) -> scoring_pb.RankSpread:
-    return scoring_pb.RankSpread(
-        rank_low=place.rank_low,
-        rank_high=place.rank_high,
-        first_share=place.first_share,
-        mean_finding_rank=place.mean_finding_rank,
-        finding_place=place.finding_place,
-        places_disagree=place.places_disagree,
-    )
-
-
-def _significance(place: Ranked) -> str:
-    return f"SIGNIFICANCE_{place.significance.name if place.significance else 'UNSPECIFIED'}"
 
 
 def timestamp(moment: datetime) -> Timestamp:

@@ -12,18 +12,10 @@ from numpy.typing import NDArray
 from cxreval.api.scoring.v1 import scoring_service_pb2 as pb
 from cxreval.errors import MalformedField
 from cxreval.metrics.predictions import PartialState
-from cxreval.metrics.ranking import Entry, Ranked, Significance
-from cxreval.wire import reports
+from cxreval.metrics.ranking import Entry, Ranked
+from cxreval.wire import rankings, reports
 from cxreval.wire.limits import MAX_BATCH_IMAGES
 from services.scoring.streams import Stream
-
-_SIGNIFICANCE = {
-    None: pb.SIGNIFICANCE_UNSPECIFIED,
-    Significance.FIRST: pb.SIGNIFICANCE_FIRST,
-    Significance.SIGNIFICANT: pb.SIGNIFICANCE_SIGNIFICANT,
-    Significance.WITHIN_NOISE: pb.SIGNIFICANCE_WITHIN_NOISE,
-    Significance.NOT_TESTED: pb.SIGNIFICANCE_NOT_TESTED,
-}
 
 
 def progress_answer(stream: Stream) -> pb.ScorePredictionsResponse:
@@ -75,15 +67,8 @@ def rank_message(ranked: Ranked) -> pb.Rank:
         id=ranked.id,
         rank=ranked.rank,
         sota_step=ranked.sota_step,
-        significance=_SIGNIFICANCE[ranked.significance],
-        spread=pb.RankSpread(
-            rank_low=ranked.rank_low,
-            rank_high=ranked.rank_high,
-            first_share=ranked.first_share,
-            mean_finding_rank=ranked.mean_finding_rank,
-            finding_place=ranked.finding_place,
-            places_disagree=ranked.places_disagree,
-        ),
+        significance=rankings.significance_value(ranked.significance),
+        spread=rankings.spread_message(ranked),
     )
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cxreval.errors import NotComparable
-from cxreval.metrics.comparison import compare_reports, holm
+from cxreval.metrics.comparison import compare_reports
+from cxreval.metrics.ranking import holm
 from cxreval.metrics.report import ONE_CLASS_ONLY, Evidence, MetricValue, Replicates, Report
 
 
@@ -20,9 +21,9 @@ def report(values, vectors):
 
 
 def test_holm_equals_the_example_worked_by_hand():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.7]) == [1.0, 1.0]
-    assert holm([]) == []
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([0.6, 0.7])).tolist() == [1.0, 1.0]
+    assert holm(np.array([])).size == 0
 
 
 def test_findings_are_corrected_together_and_the_macro_is_not():

@@ -152,7 +152,7 @@ def _steps(steps: list[SotaStep]) -> Table:
     table = _table("Steps of the state of the art", *columns)
     for step in steps:
         names = Text(step.model), Text(step.organisation)
-        improvement = step.significance.replace("-", " ")
+        improvement = (step.significance or "not tested").replace("-", " ")
         table.add_row(step.submitted_date, *names, step.tier, percent(step.score), improvement)
     return table
 

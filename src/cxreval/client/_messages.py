@@ -12,13 +12,11 @@ from cxreval.api.registry.v1 import (
     leaderboard_service_pb2,
     submission_pb2,
 )
-from cxreval.api.scoring.v1 import scoring_service_pb2
 from cxreval.client import models
 from cxreval.datasets.benchmark import METRICS, BenchmarkSpec
 from cxreval.errors import BenchmarkDigestMismatch
-from cxreval.metrics.ranking import Comparison, Significance
 from cxreval.resource_names import BenchmarkName
-from cxreval.wire import reports
+from cxreval.wire import rankings, reports
 
 _E = TypeVar("_E", bound=StrEnum)
 _Direction = benchmark_service_pb2.Metric.Direction
@@ -222,18 +220,7 @@ def leaderboard_entry(message: leaderboard_service_pb2.LeaderboardEntry) -> mode
         profile_digest=message.profile_digest,
         metrics=tuple(reports.metric_value(value) for value in message.metrics),
         interval=reports.interval(message.interval) if message.HasField("interval") else None,
-        spread=_spread(message.spread) if message.HasField("spread") else None,
-    )
-
-
-def _spread(message: scoring_service_pb2.RankSpread) -> models.RankSpread:
-    return models.RankSpread(
-        rank_low=message.rank_low if message.HasField("rank_low") else None,
-        rank_high=message.rank_high if message.HasField("rank_high") else None,
-        first_share=message.first_share if message.HasField("first_share") else None,
-        mean_finding_rank=message.mean_finding_rank if message.HasField("mean_finding_rank") else None,
-        finding_place=message.finding_place if message.HasField("finding_place") else None,
-        places_disagree=message.places_disagree,
+        spread=models.RankSpread(**rankings.spread_fields(message.spread)) if message.HasField("spread") else None,
     )
 
 
@@ -246,24 +233,13 @@ def sota_step(message: leaderboard_service_pb2.SotaStep) -> models.SotaStep:
         submitted_date=message.submitted_date,
         score=message.score,
         tier=_to_enum(models.Tier, submission_pb2.Tier, message.tier, "TIER_"),
-        significance=_to_enum(Significance, scoring_service_pb2.Significance, message.significance, "SIGNIFICANCE_"),
+        significance=rankings.significance(message.significance),
     )
 
 
 def entry_comparison(message: leaderboard_service_pb2.CompareEntriesResponse) -> models.EntryComparison:
     """Rows compared with each other."""
     return models.EntryComparison(
-        pairs=tuple(
-            Comparison(
-                first=pair.first,
-                second=pair.second,
-                difference=pair.difference,
-                low=pair.low,
-                high=pair.high,
-                p_value=pair.p_value,
-                adjusted_p_value=pair.adjusted_p_value,
-            )
-            for pair in message.comparisons
-        ),
+        pairs=tuple(rankings.comparison(pair) for pair in message.comparisons),
         rank_frequencies={row.submission: tuple(row.shares) for row in message.rank_frequencies},
     )

@@ -223,7 +223,7 @@ class LeaderboardEntry:
 
 @dataclass(frozen=True, slots=True)
 class SotaStep:
-    """A record that was broken; `significance` says whether by more than chance."""
+    """A record that was broken; `significance` says whether by more than chance, None where the service does not."""
 
     submission: str
     model: str
@@ -231,7 +231,7 @@ class SotaStep:
     submitted_date: str
     score: float
     tier: Tier
-    significance: Significance
+    significance: Significance | None
 
 
 @dataclass(frozen=True, slots=True)

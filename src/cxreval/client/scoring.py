@@ -16,10 +16,10 @@ from cxreval.client.models import Predictions, TruthInfo
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import InternalError, ServiceOverloaded, ServiceUnavailable
 from cxreval.metrics.predictions import PartialState
-from cxreval.metrics.ranking import Entry, Ranked, Significance
+from cxreval.metrics.ranking import Entry, Ranked
 from cxreval.metrics.report import Report
 from cxreval.resource_names import BenchmarkName
-from cxreval.wire import reports
+from cxreval.wire import rankings, reports
 from cxreval.wire.channel import TlsFiles
 
 RESUME_TRIES = 10
@@ -27,13 +27,6 @@ RESUME_TRIES = 10
 
 RESUME_SECONDS = 0.5
 """Wait before each of them, on top of the time the channel takes to find the service again."""
-
-_SIGNIFICANCE = {
-    pb.SIGNIFICANCE_FIRST: Significance.FIRST,
-    pb.SIGNIFICANCE_SIGNIFICANT: Significance.SIGNIFICANT,
-    pb.SIGNIFICANCE_WITHIN_NOISE: Significance.WITHIN_NOISE,
-    pb.SIGNIFICANCE_NOT_TESTED: Significance.NOT_TESTED,
-}
 
 
 class ScoringClient(ServiceClient):
@@ -188,16 +181,10 @@ def _entry(entry: Entry) -> pb.RankedEntry:
 
 
 def _ranked(message: pb.Rank) -> Ranked:
-    spread = message.spread
     return Ranked(
         id=message.id,
         rank=message.rank if message.HasField("rank") else None,
         sota_step=message.sota_step,
-        significance=_SIGNIFICANCE.get(message.significance),
-        rank_low=spread.rank_low if spread.HasField("rank_low") else None,
-        rank_high=spread.rank_high if spread.HasField("rank_high") else None,
-        first_share=spread.first_share if spread.HasField("first_share") else None,
-        mean_finding_rank=spread.mean_finding_rank if spread.HasField("mean_finding_rank") else None,
-        finding_place=spread.finding_place if spread.HasField("finding_place") else None,
-        places_disagree=spread.places_disagree,
+        significance=rankings.significance(message.significance),
+        **rankings.spread_fields(message.spread),
     )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.errors import NotComparable
-from cxreval.metrics.ranking import ALPHA, Entry, compare
+from cxreval.metrics.ranking import ALPHA, Entry, compare, holm
 from cxreval.metrics.report import Report
 
 
@@ -50,18 +49,9 @@ def compare_reports(first: Report, second: Report) -> tuple[PairedDifference, ..
     scores, others = _scores(first), _scores(second)
     pairs = [_difference(finding, scores[finding], others[finding]) for finding in scores]
     findings = [pair for pair in pairs if pair.finding]
-    adjusted = holm([pair.p_value for pair in findings])
-    corrected = [replace(pair, adjusted_p_value=value) for pair, value in zip(findings, adjusted, strict=True)]
+    adjusted = holm(np.array([pair.p_value for pair in findings]))
+    corrected = [replace(pair, adjusted_p_value=float(value)) for pair, value in zip(findings, adjusted, strict=True)]
     return (*corrected, *(pair for pair in pairs if not pair.finding))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction (Scandinavian Journal of Statistics 6, 1979) over all of these p-values, in their order."""
-    order = np.argsort(p_values)
-    stepped = np.maximum.accumulate(np.asarray(p_values)[order] * np.arange(order.size, 0, -1))
-    adjusted = np.ones(order.size)
-    adjusted[order] = np.minimum(stepped, 1)
-    return [float(value) for value in adjusted]
 
 
 def _scores(report: Report) -> dict[str, tuple[float, NDArray[np.float64]]]:

@@ -166,6 +166,14 @@ def compare(entries: Sequence[Entry]) -> list[Comparison]:
     ]
 
 
+def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Holm's correction (Scandinavian Journal of Statistics 6, 1979) over all of these p-values, in their order."""
+    order = np.argsort(p_values)
+    adjusted = np.empty(order.size)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * np.arange(order.size, 0, -1)), 1)
+    return adjusted
+
+
 def rank_frequencies(entries: Sequence[Entry]) -> NDArray[np.float64]:
     """Share of the replicates in which each entry has each rank: shape (entries, entries), rows sum to 1.
 
@@ -197,13 +205,10 @@ class _Pairs:
             self.p_values = np.nan_to_num(2 * ndtr(-np.abs(self.differences) / self.errors), nan=1.0)
 
     def adjusted_p_values(self) -> NDArray[np.float64]:
-        """After Holm's correction (Scandinavian Journal of Statistics 6, 1979) over all pairs."""
-        rows, columns = np.triu_indices(len(self.p_values), 1)
-        p_values = self.p_values[rows, columns]
-        order = np.argsort(p_values)
-        stepped = np.maximum.accumulate(p_values[order] * np.arange(order.size, 0, -1))
+        """After Holm's correction over all pairs."""
+        pairs = np.triu_indices(len(self.p_values), 1)
         adjusted = np.ones(self.p_values.shape)
-        adjusted[rows[order], columns[order]] = adjusted[columns[order], rows[order]] = np.minimum(stepped, 1)
+        adjusted[pairs] = adjusted.T[pairs] = holm(self.p_values[pairs])
         return adjusted
 
     def separable(self) -> NDArray[np.bool_]:
