@@ -24,10 +24,8 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
 from services.chassis.config import ConfigError, ServerConfig
-from services.chassis.interceptors import AroundEveryCall
-from services.chassis.interceptors.access_log import logged
-from services.chassis.interceptors.deadline import limited_time
-from services.chassis.interceptors.errors import mapped_errors
+from services.chassis.interceptors import WrappedServer
+from services.chassis.interceptors.deadline import TimeLimit
 from services.chassis.interceptors.metrics import RpcMetrics
 
 _log = logging.getLogger(__name__)
@@ -35,6 +33,8 @@ _HEALTH_PERIOD_SECONDS = 2.0
 _HEALTH_TIMEOUT_SECONDS = 10.0
 
 _OPTIONS = (
+    # A tensor travels in a few frames instead of dozens.
+    ("grpc.http2.max_frame_size", 1 << 20),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # A second server on the same port must fail, not share it silently.
     ("grpc.so_reuseport", 0),
@@ -58,22 +58,23 @@ class Server:
         self._metrics = metrics
         self._names: list[str] = []
         self._health = HealthServicer()
-        arounds = (
-            RpcMetrics(metrics).measured,
-            logged,
-            mapped_errors,
-            limited_time(config.deadline_seconds, config.stream_deadline_seconds),
-        )
         options = (*_OPTIONS, ("grpc.max_receive_message_length", max_request_bytes))
-        self._server = grpc.aio.server(interceptors=[AroundEveryCall(arounds)], options=options)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server = grpc.aio.server(options=options)
+        time_limit = TimeLimit(config.deadline_seconds, config.stream_deadline_seconds)
+        self._wrapped = WrappedServer(self._server, RpcMetrics(metrics), time_limit)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._wrapped)
 
     def add(self, register: Callable[[Any, Any], None], servicer: object, service: ServiceDescriptor) -> None:
         """Adds a service: the generated `add_..._to_server`, the servicer, the service's descriptor."""
         if service.full_name in self._names:
             raise ValueError(f"{service.full_name} is already registered")
-        register(servicer, self._server)
+        register(servicer, self._wrapped)
         self._names.append(service.full_name)
+
+    async def report(self, name: str, serving: bool) -> None:
+        """Health of something smaller than a service, under a name of its own."""
+        status = health_pb2.HealthCheckResponse
+        await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
 
     async def serve(
         self, healthy: Callable[[], Awaitable[bool]], drain: Callable[[], Awaitable[None]] | None = None
@@ -89,8 +90,8 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         names = (*self._names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
-        await self._report(False)
+        reflection.enable_server_reflection(names, self._wrapped)
+        await self._report_all(False)
         port = self._bind()
         await self._server.start()
         if self._config.metrics_listen:
@@ -122,17 +123,15 @@ class Server:
         while True:
             try:
                 # A probe that hangs is a no, too.
-                await self._report(await asyncio.wait_for(healthy(), _HEALTH_TIMEOUT_SECONDS))
+                await self._report_all(await asyncio.wait_for(healthy(), _HEALTH_TIMEOUT_SECONDS))
             except Exception:  # noqa: BLE001 - whatever keeps the probe from answering makes the process unhealthy
                 _log.warning("health probe failed", exc_info=True)
-                await self._report(False)
+                await self._report_all(False)
             await asyncio.sleep(_HEALTH_PERIOD_SECONDS)
 
-    async def _report(self, serving: bool) -> None:
-        response = health_pb2.HealthCheckResponse
-        status = response.SERVING if serving else response.NOT_SERVING
+    async def _report_all(self, serving: bool) -> None:
         for name in ("", *self._names):
-            await self._health.set(name, status)
+            await self.report(name, serving)
 
 
 def split_address(address: str) -> tuple[str, int]:

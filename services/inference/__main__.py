@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -14,10 +15,12 @@ from cxreval.api.inference.v1 import capabilities_service_pb2, capabilities_serv
 from cxreval.api.oip import grpc_predict_v2_pb2, grpc_predict_v2_pb2_grpc
 from cxreval.client import RegistryClient
 from cxreval.errors import ArtifactNotFound, CxrevalError
+from cxreval.imaging.cache import ImageCache
 from cxreval.wire.limits import MIB
 from services.chassis import logs
 from services.chassis.config import ConfigError, load
 from services.chassis.server import Server
+from services.inference.backends.onnx import RUNTIME, OnnxModel
 from services.inference.batching import Limits
 from services.inference.config import InferenceConfig, cores
 from services.inference.model_cache import Fetch, ModelCache
@@ -30,19 +33,29 @@ async def main(config: InferenceConfig) -> None:
     """Builds the service and runs it."""
     metrics = CollectorRegistry()
     limits = Limits(config.max_queued_images, config.max_queued_mib * MIB)
+    server = Server(config, metrics)
+
+    async def announce(model: str) -> None:
+        await server.report(model, pool.is_ready(model))
+
     cache = ModelCache(Path(config.model_cache_dir), config.model_cache_mib * MIB, _fetch(config))
     pool = ModelPool(
         cache,
         limits,
         metrics,
         max_loaded=config.max_loaded_models,
-        max_batch=config.max_batch_size,
-        threads=config.threads or cores(),
-        run_seconds=config.run_seconds,
+        max_bytes=config.max_models_mib * MIB,
+        open_model=partial(
+            OnnxModel,
+            threads=config.threads or cores(),
+            max_batch=config.max_batch_size,
+            run_seconds=config.run_seconds,
+            execution=config.execution(),
+        ),
+        announce=announce,
     )
-    preprocessor = Preprocessor(config.decode_threads or cores(), metrics)
+    preprocessor = Preprocessor(config.decode_threads or cores(), _image_cache(config), metrics)
     servicer = InferenceServicer(pool, preprocessor, limits)
-    server = Server(config, metrics)
     server.add(
         grpc_predict_v2_pb2_grpc.add_GRPCInferenceServiceServicer_to_server,
         servicer,
@@ -50,15 +63,34 @@ async def main(config: InferenceConfig) -> None:
     )
     server.add(
         capabilities_service_pb2_grpc.add_CapabilitiesServiceServicer_to_server,
-        CapabilitiesServicer(),
+        CapabilitiesServicer(f"{RUNTIME}, {config.execution()}"),
         capabilities_service_pb2.DESCRIPTOR.services_by_name["CapabilitiesService"],
     )
+
+    await _load(pool, config)
 
     async def healthy() -> bool:
         return True  # models come and go while it serves; it can take one from the moment it listens
 
     await server.serve(healthy, servicer.drain)
     preprocessor.close()
+
+
+async def _load(pool: ModelPool, config: InferenceConfig) -> None:
+    for name, file in config.models().items():
+        try:
+            await pool.load_file(name, file)
+        except OSError as error:
+            raise ConfigError(f"model {name}: cannot read {file}: {error.strerror}") from None
+
+
+def _image_cache(config: InferenceConfig) -> ImageCache | None:
+    if not config.image_cache_mib:
+        return None
+    try:
+        return ImageCache(Path(config.image_cache_dir), config.image_cache_mib * MIB)
+    except OSError as error:
+        raise ConfigError(f"image_cache_dir {config.image_cache_dir!r} cannot be written: {error.strerror}") from None
 
 
 def _fetch(config: InferenceConfig) -> Fetch:

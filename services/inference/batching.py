@@ -2,7 +2,8 @@
 
 An idle model runs a request at once; while it is busy, requests gather and form the next batch. So nobody waits for a
 batch to fill, and batches grow exactly when the model is the bottleneck. Admission is bounded from the moment a request
-arrives until it is answered: what does not fit is refused at once, never queued without limit.
+arrives until it is answered: what does not fit, or cannot be answered before its caller gives up, is refused at once,
+never queued without limit.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from cxreval.errors import ServiceOverloaded
+from cxreval.errors import DeadlineExceeded, ServiceOverloaded
+from services.inference.statistics import Statistics
 
 Array = npt.NDArray[np.float32]
+Images = npt.NDArray[Any]  # float32 or uint8
 
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _WAIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -45,7 +49,8 @@ class BatchMetrics:
         )
         self.images = Counter(
             "cxreval_inference_images_total",
-            "Images by outcome: answered, failed, refused (overload), cancelled (given up by the caller).",
+            "Images by outcome: answered, failed, cancelled (given up by the caller), refused (overload), too_late "
+            "(refused, as the deadline could not be met).",
             ("outcome",),
             registry=registry,
         )
@@ -69,22 +74,25 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class Admission:
-    """A request's place: how many images it has and how many of them reached the model."""
+    """A request's place: how many images it has, how many of them reached the model; when it came and was through."""
 
     images: int
     nbytes: int
     taken: int = 0
+    admitted_ns: int = field(default_factory=time.perf_counter_ns)
+    finished_ns: int = 0
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
     admission: Admission
-    images: Array
+    images: Images
     future: asyncio.Future[Array]
-    arrived: float = field(default_factory=time.perf_counter)
+    arrived_ns: int = field(default_factory=time.perf_counter_ns)
+    run_ns: int = 0
     answers: list[Array] = field(default_factory=list)
 
-    def take(self, most: int) -> Array:
+    def take(self, most: int) -> Images:
         """The next images of the request, `most` at most."""
         start = self.admission.taken
         piece = self.images[start : start + most]
@@ -95,10 +103,12 @@ class _Request:
     def all_taken(self) -> bool:
         return self.admission.taken == len(self.images)
 
-    def accept(self, rows: Array) -> None:
-        """Takes the answers to the oldest unanswered images."""
+    def accept(self, rows: Array, ns: int) -> None:
+        """Takes the answers to the oldest unanswered images, from a run of this many nanoseconds."""
         self.answers.append(rows)
+        self.run_ns += ns
         if sum(map(len, self.answers)) == len(self.images) and not self.future.done():
+            self.admission.finished_ns = time.perf_counter_ns()
             self.future.set_result(self.answers[0] if len(self.answers) == 1 else np.concatenate(self.answers))
 
     def fail(self, error: BaseException) -> None:
@@ -110,9 +120,17 @@ class Batcher:
     """Feeds one model from many requests. All methods run in the event loop; the model runs in a thread of its own."""
 
     def __init__(
-        self, run: Callable[[Sequence[Array]], Array], max_batch: int, limits: Limits, metrics: BatchMetrics
+        self,
+        run: Callable[[Sequence[Images]], Array],
+        max_batch: int,
+        limits: Limits,
+        metrics: BatchMetrics,
+        image_seconds: float = 0.0,
     ) -> None:
-        """`run` takes pieces of images that form one batch, and returns a row per image in their order."""
+        """`run` takes pieces of images that form one batch, and returns a row per image in their order.
+
+        `image_seconds` is what an image was seen to take; it follows what runs take from then on.
+        """
         self._run = run
         self._max_batch = max_batch
         self._limits = limits
@@ -122,23 +140,31 @@ class Batcher:
         self._admitted_images = 0
         self._admitted_bytes = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self.statistics = Statistics(image_seconds=image_seconds)
 
     @contextlib.contextmanager
-    def admit(self, images: int, nbytes: int) -> Iterator[Admission]:
+    def admit(self, images: int, nbytes: int, seconds_left: float | None = None) -> Iterator[Admission]:
         """Holds a place for a request of `images` images and `nbytes` bytes until it is answered.
+
+        Args:
+            images: how many it has.
+            nbytes: how much memory they take.
+            seconds_left: until its caller gives up; None if never.
 
         Raises:
             ServiceOverloaded: the limits are reached.
+            DeadlineExceeded: what was admitted before will keep the model busy for longer than is left.
         """
         self._check_room(images, nbytes)
+        self._check_time(images, seconds_left)
         admission = Admission(images, nbytes)
         self._admitted_images += images
         self._admitted_bytes += nbytes
         self._metrics.admitted.inc(images)
-        outcome = "failed"
+        outcome, spent = "failed", self.statistics.failure
         try:
             yield admission
-            outcome = "answered"
+            outcome, spent = "answered", self.statistics.success
         except asyncio.CancelledError:
             outcome = "cancelled"
             self._metrics.dropped.inc(images - admission.taken)
@@ -148,6 +174,10 @@ class Batcher:
             self._admitted_bytes -= nbytes
             self._metrics.admitted.dec(images)
             self._metrics.images.labels(outcome).inc(images)
+            now = time.perf_counter_ns()
+            spent.add(now - admission.admitted_ns)
+            if outcome == "answered":
+                self.statistics.output.add(now - admission.finished_ns)
 
     def _check_room(self, images: int, nbytes: int) -> None:
         for unit, admitted, asked, limit in (
@@ -159,23 +189,41 @@ class Batcher:
                 raise ServiceOverloaded(
                     f"{admitted} {unit} wait for the model and {asked} more do not fit; the limit is {limit}: "
                     "send less at a time or try again later",
+                    retry_seconds=self._seconds(images),
                     limit=limit,
                     waiting=admitted,
                     asked=asked,
                     unit=unit,
                 )
 
-    async def infer(self, admission: Admission, images: Array) -> Array:
-        """Runs images (N, C, H, W) float32, N as admitted; (N, columns), row i for image i.
+    def _check_time(self, images: int, seconds_left: float | None) -> None:
+        ahead = self._seconds(self._admitted_images)
+        if seconds_left is not None and ahead > seconds_left:
+            self._metrics.images.labels("too_late").inc(images)
+            raise DeadlineExceeded(
+                f"{self._admitted_images} images ahead take the model about {ahead:.3g} s; the deadline is in "
+                f"{seconds_left:.3g} s",
+                waiting=self._admitted_images,
+            )
+
+    def _seconds(self, images: int) -> float:
+        """What the model needs for so many images."""
+        return images * self.statistics.image_seconds
+
+    async def infer(self, admission: Admission, images: Images) -> Array:
+        """Runs images (N, C, H, W), N as admitted; (N, columns), row i for image i.
 
         Cancelled, the images that have not reached the model never will.
         """
         request = _Request(admission, images, asyncio.get_running_loop().create_future())
+        self.statistics.input.add(request.arrived_ns - admission.admitted_ns)
         self._queue.append(request)
         if not self._busy:
             self._run_next()
         try:
-            return await request.future
+            answer = await request.future
+            self.statistics.run.add(request.run_ns)
+            return answer
         finally:
             if not request.all_taken:  # cancelled or failed on the way
                 with contextlib.suppress(ValueError):
@@ -192,18 +240,25 @@ class Batcher:
             return
         self._metrics.batch_images.observe(sum(len(piece) for _, piece in batch))
         loop = asyncio.get_running_loop()
-        job = loop.run_in_executor(self._thread, self._run, [piece for _, piece in batch])
+        job = loop.run_in_executor(self._thread, self._timed_run, [piece for _, piece in batch])
         job.add_done_callback(lambda done: self._hand_out(batch, done))
 
-    def _next_batch(self) -> list[tuple[_Request, Array]]:
+    def _timed_run(self, pieces: Sequence[Images]) -> tuple[Array, int]:
+        """In the model's thread: rows, and the nanoseconds that they took."""
+        start = time.perf_counter_ns()
+        return self._run(pieces), time.perf_counter_ns() - start
+
+    def _next_batch(self) -> list[tuple[_Request, Images]]:
         """Pieces of the oldest requests, at most `max_batch` images together. Cancelled requests are left out."""
-        batch: list[tuple[_Request, Array]] = []
+        batch: list[tuple[_Request, Images]] = []
         room = self._max_batch
         while self._queue and room:
             request = self._queue[0]
             if not request.future.done():
                 if request.admission.taken == 0:
-                    self._metrics.queue_seconds.observe(time.perf_counter() - request.arrived)
+                    waited = time.perf_counter_ns() - request.arrived_ns
+                    self._metrics.queue_seconds.observe(waited / 1e9)
+                    self.statistics.queue.add(waited)
                 piece = request.take(room)
                 room -= len(piece)
                 batch.append((request, piece))
@@ -211,13 +266,15 @@ class Batcher:
                 self._queue.popleft()
         return batch
 
-    def _hand_out(self, batch: list[tuple[_Request, Array]], job: asyncio.Future[Array]) -> None:
+    def _hand_out(self, batch: list[tuple[_Request, Images]], job: asyncio.Future[tuple[Array, int]]) -> None:
         if error := job.exception():
             for request, _ in batch:
                 request.fail(error)
         else:
+            rows, ns = job.result()
+            self.statistics.count_run(len(rows), ns)
             start = 0
             for request, piece in batch:
-                request.accept(job.result()[start : start + len(piece)])
+                request.accept(rows[start : start + len(piece)], ns)
                 start += len(piece)
         self._run_next()

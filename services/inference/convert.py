@@ -1,6 +1,8 @@
 """Messages of the Open Inference Protocol to arrays and back. A malformed request is told its field and what to send.
 
-A request carries one input: the model's own tensor as FP32, or `image` as BYTES, one encoded image an element.
+A request carries one input: the model's own tensor, as FP32 or UINT8; or `image` as BYTES, one encoded image an
+element; or `image_sha256` as BYTES, one sha256 in hex an element, for images that this server has preprocessed before.
+The last two may go to several models at once, which the parameter `models` names.
 """
 
 from __future__ import annotations
@@ -9,55 +11,80 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.errors import InvalidTensor, MalformedField, ModelNotFound, UnknownProfile
-from cxreval.imaging.preprocess import PROFILES, Profile
+from cxreval.imaging.preprocess import PROFILES
 from services.inference.backends.onnx import PLATFORM
 from services.inference.model_pool import Demand, Listing, Model
+from services.inference.statistics import Duration, Statistics
 
 VERSION = "1"
 MAX_IMAGES = 10_000
 """Most encoded images that a request may name; how many the queue takes is a setting."""
+MAX_MODELS = 64
+"""Most models that a request may name."""
 IMAGE_INPUT = "image"
+DIGEST_INPUT = "image_sha256"
+MODELS = "models"
 
 Array = npt.NDArray[np.float32]
+Images = npt.NDArray[Any]  # float32 or uint8
+
+_DATATYPES = {np.dtype(np.float32): "FP32", np.dtype(np.uint8): "UINT8"}
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Encoded images of a request, as they came, and the profile of the model they are for."""
+    """Images of a request as they came: the bytes of a file each, or the sha256 of one in hex."""
 
-    images: Sequence[bytes]
-    profile: Profile
+    images: Sequence[bytes | str]
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the encoded images."""
+        """Bytes of what came."""
         return sum(map(len, self.images))
 
 
 # --- requests for inference -------------------------------------------------------------------------------------------
 
 
-def to_input(request: pb.ModelInferRequest, model: Model) -> Array | Encoded:
-    """What the model is to see: float32 (N, C, H, W), read-only where it shares the request's memory; or images.
+def to_model_names(request: pb.ModelInferRequest) -> list[str]:
+    """The models that are to see the images: `model_name`, then those of the parameter `models`, by commas.
 
     Raises:
-        ModelNotFound: the version is not `1`, or the model is loaded for another profile than the request's.
-        InvalidTensor, MalformedField: the request does not fit the model.
+        MalformedField: a model is named twice, or there are too many.
+    """
+    if MODELS not in request.parameters:
+        return [request.model_name]
+    _check_kind(request.parameters, MODELS, "string_param")
+    names = [request.model_name, *request.parameters[MODELS].string_param.split(",")]
+    if len(names) > MAX_MODELS or len(set(names)) < len(names):
+        expected = f"other models than model_name, each once, and {MAX_MODELS} with it at most"
+        message = f"parameter {MODELS!r} names {len(names) - 1} models; expected {expected}"
+        raise MalformedField(message, field=f"parameters[{MODELS}]", expected=expected)
+    return names
+
+
+def to_input(request: pb.ModelInferRequest, models: Sequence[Model]) -> Images | Encoded:
+    """What the models are to see: (N, C, H, W), read-only where it shares the request's memory; or encoded images.
+
+    Raises:
+        ModelNotFound: the version is not `1`, or a model is loaded for another profile than the request's.
+        InvalidTensor, MalformedField: the request does not fit the models.
     """
     check_version(request.model_name, request.model_version)
-    _no_parameters("parameters", request.parameters, ("profile",))
-    _check_profile(request, model)
-    _check_outputs(request, model)
+    _no_parameters("parameters", request.parameters, ("profile", MODELS))
+    for model in models:
+        _check_profile(request, model)
+    _check_outputs(request, models)
     if len(request.inputs) != 1:
         _refuse("inputs", f"{len(request.inputs)} inputs", "exactly one input")
     tensor = request.inputs[0]
@@ -67,9 +94,12 @@ def to_input(request: pb.ModelInferRequest, model: Model) -> Array | Encoded:
     if request.raw_input_contents and tensor.HasField("contents"):
         _refuse("inputs[0].contents", "contents beside raw_input_contents", "only one of the two")
     raw = request.raw_input_contents[0] if request.raw_input_contents else None
-    if (tensor.name, tensor.datatype) == (IMAGE_INPUT, "BYTES"):
-        return _encoded(tensor, raw, model)
-    return _floats(tensor, raw, model)
+    if tensor.datatype == "BYTES" and tensor.name in (IMAGE_INPUT, DIGEST_INPUT):
+        images = _encoded(tensor, raw, models)
+        return Encoded(images if tensor.name == IMAGE_INPUT else _digests(images))
+    if len(models) > 1:
+        _refuse("inputs[0].name", repr(tensor.name[:80]), f"{IMAGE_INPUT!r} of BYTES, for several models")
+    return _pixels(tensor, raw, models[0])
 
 
 def check_version(name: str, version: str) -> None:
@@ -91,30 +121,35 @@ def _check_profile(request: pb.ModelInferRequest, model: Model) -> None:
         raise ModelNotFound(message, field="parameters[profile]", expected=wanted, found=found, model=model.digest)
 
 
-def _floats(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, model: Model) -> Array:
+def _pixels(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, model: Model) -> Images:
     signature = model.signature
+    datatype = _DATATYPES[signature.dtype]
     if tensor.name != signature.input_name:
         takes = f"{signature.input_name!r}" + (f" or {IMAGE_INPUT!r} of BYTES" if model.profile else "")
         _refuse("inputs[0].name", repr(tensor.name[:80]), takes)
-    if tensor.datatype != "FP32":
-        _refuse("inputs[0].datatype", repr(tensor.datatype[:80]), "FP32")
+    if tensor.datatype != datatype:
+        _refuse("inputs[0].datatype", repr(tensor.datatype[:80]), datatype)
     shape = tuple(tensor.shape)
     if len(shape) != 4 or shape[0] < 1 or shape[1:] != signature.image_shape:
         _refuse("inputs[0].shape", str(list(shape[:8])), f"[N, {', '.join(map(str, signature.image_shape))}], N > 0")
     count = shape[0] * int(np.prod(signature.image_shape))
     if raw is None:
-        values = tensor.contents.fp32_contents
-        if len(values) != count:
-            _refuse("inputs[0].contents.fp32_contents", f"{len(values)} values", f"{count} values")
-        return np.array(values, np.float32).reshape(shape)
-    if len(raw) != 4 * count:
-        _refuse("raw_input_contents[0]", f"{len(raw)} bytes", f"{4 * count} bytes")
-    return np.frombuffer(raw, "<f4").reshape(shape)
+        field = "fp32_contents" if datatype == "FP32" else "uint_contents"
+        values = getattr(tensor.contents, field)
+        if len(values) != count or (datatype == "UINT8" and max(values) > 255):
+            _refuse(f"inputs[0].contents.{field}", f"{len(values)} values", f"{count} values of {datatype}")
+        return np.array(values, signature.dtype).reshape(shape)
+    nbytes = count * signature.dtype.itemsize
+    if len(raw) != nbytes:
+        _refuse("raw_input_contents[0]", f"{len(raw)} bytes", f"{nbytes} bytes")
+    return np.frombuffer(raw, signature.dtype.newbyteorder("<")).reshape(shape)
 
 
-def _encoded(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, model: Model) -> Encoded:
-    if model.profile is None:
-        _refuse("inputs[0].name", repr(IMAGE_INPUT), f"{model.signature.input_name!r}: it was loaded without a profile")
+def _encoded(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, models: Sequence[Model]) -> list[bytes]:
+    for model in models:
+        if model.profile is None:
+            found = f"{tensor.name!r} for model {model.digest}"
+            _refuse("inputs[0].name", found, f"{model.signature.input_name!r}: it was loaded without a profile")
     if len(tensor.shape) != 1 or tensor.shape[0] < 1:
         _refuse("inputs[0].shape", str(list(tensor.shape[:8])), "[N], N > 0: one element an image")
     count = tensor.shape[0]
@@ -129,7 +164,17 @@ def _encoded(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, m
     if len(images) != count:
         found = f"more than {count}" if len(images) > count else f"{len(images)}"
         _refuse(field, f"{found} elements", f"{count} elements, as the shape says")
-    return Encoded(images, model.profile)
+    return images
+
+
+def _digests(elements: Sequence[bytes]) -> list[str]:
+    digests = [element.decode("latin-1") for element in elements]
+    for index, digest in enumerate(digests):
+        if not _SHA256.fullmatch(digest):
+            _refuse(
+                f"inputs[0].contents[{index}]", repr(digest[:80]), "sha256 of an image: 64 lower-case hex characters"
+            )
+    return digests
 
 
 def _elements(raw: bytes) -> Iterator[bytes]:
@@ -143,8 +188,10 @@ def _elements(raw: bytes) -> Iterator[bytes]:
         start = end
 
 
-def _check_outputs(request: pb.ModelInferRequest, model: Model) -> None:
-    name = model.signature.output_name
+def _check_outputs(request: pb.ModelInferRequest, models: Sequence[Model]) -> None:
+    name = models[0].signature.output_name
+    if len(models) > 1 and request.outputs:
+        _refuse("outputs", f"{len(request.outputs)} outputs", "none, for several models: all of them come")
     if len(request.outputs) > 1:
         _refuse("outputs", f"{len(request.outputs)} outputs", f"none, or {name!r}")
     for output in request.outputs:
@@ -155,6 +202,8 @@ def _check_outputs(request: pb.ModelInferRequest, model: Model) -> None:
 
 def _no_parameters(field: str, parameters: Mapping[str, object], known: Sequence[str] = ()) -> None:
     """Refuses parameters that would otherwise be ignored in silence."""
+    if not parameters:
+        return
     for key in sorted(parameters.keys() - set(known)):
         expected = " or ".join(repr(name) for name in known) or "no parameters"
         message = f"{field} has {key[:80]!r}; expected {expected}"
@@ -168,32 +217,104 @@ def _refuse(field: str, found: str, expected: str) -> NoReturn:
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
-def to_response(request: pb.ModelInferRequest, model: Model, rows: Array) -> pb.ModelInferResponse:
-    """The answer with (N, columns) float32, always raw, as every client of the protocol reads it."""
+def to_response(request: pb.ModelInferRequest, models: Sequence[Model], rows: Sequence[Array]) -> pb.ModelInferResponse:
+    """The answer with (N, columns) float32 of each model, always raw, as every client of the protocol reads it.
+
+    The first output is that of `model_name`, under its own name; each of the parameter `models` follows in their order
+    as `<model>:<output>`.
+    """
+    first, *others = (model.signature.output_name for model in models)
+    names = [first, *(f"{model.digest}:{name}" for model, name in zip(models[1:], others, strict=True))]
     return pb.ModelInferResponse(
-        model_name=model.digest,
+        model_name=request.model_name,
         model_version=VERSION,
         id=request.id,
         outputs=[
-            pb.ModelInferResponse.InferOutputTensor(name=model.signature.output_name, datatype="FP32", shape=rows.shape)
+            pb.ModelInferResponse.InferOutputTensor(name=name, datatype="FP32", shape=of_model.shape)
+            for name, of_model in zip(names, rows, strict=True)
         ],
-        raw_output_contents=[rows.astype("<f4", copy=False).tobytes()],
+        raw_output_contents=[of_model.astype("<f4", copy=False).tobytes() for of_model in rows],
     )
 
 
-def to_metadata(model: Model) -> pb.ModelMetadataResponse:
+def to_metadata(name: str, model: Model) -> pb.ModelMetadataResponse:
     """What a model takes and gives."""
     tensor = pb.ModelMetadataResponse.TensorMetadata
     signature = model.signature
-    inputs = [tensor(name=signature.input_name, datatype="FP32", shape=(-1, *signature.image_shape))]
+    datatype = _DATATYPES[signature.dtype]
+    inputs = [tensor(name=signature.input_name, datatype=datatype, shape=(-1, *signature.image_shape))]
     if model.profile:
         inputs.append(tensor(name=IMAGE_INPUT, datatype="BYTES", shape=(-1,)))
     return pb.ModelMetadataResponse(
-        name=model.digest,
+        name=name,
         versions=[VERSION],
         platform=PLATFORM,
         inputs=inputs,
         outputs=[tensor(name=signature.output_name, datatype="FP32", shape=(-1, model.columns))],
+    )
+
+
+def to_config(name: str, model: Model) -> pb.ModelConfigResponse:
+    """How a model is run."""
+    signature, tensor = model.signature, pb.ModelInput
+    several = model.profile is not None
+    inputs = [
+        tensor(
+            name=signature.input_name,
+            data_type=f"TYPE_{_DATATYPES[signature.dtype]}",
+            dims=signature.image_shape,
+            optional=several,
+        )
+    ]
+    if several:
+        inputs += [
+            tensor(name=image, data_type=pb.TYPE_STRING, dims=(), optional=True)
+            for image in (IMAGE_INPUT, DIGEST_INPUT)
+        ]
+    device = pb.ModelInstanceGroup.KIND_GPU if model.on_gpu else pb.ModelInstanceGroup.KIND_CPU
+    return pb.ModelConfigResponse(
+        config=pb.ModelConfig(
+            name=name,
+            platform=PLATFORM,
+            backend="onnxruntime",
+            max_batch_size=model.max_batch,
+            input=inputs,
+            output=[pb.ModelOutput(name=signature.output_name, data_type=pb.TYPE_FP32, dims=[model.columns])],
+            instance_group=[pb.ModelInstanceGroup(kind=device, count=1)],
+            dynamic_batching=pb.ModelDynamicBatching(),
+        )
+    )
+
+
+def to_statistics(models: Iterable[tuple[str, Model]]) -> pb.ModelStatisticsResponse:
+    """What models have done, each under the name it was asked by."""
+    return pb.ModelStatisticsResponse(
+        model_stats=[_statistics(name, model.batcher.statistics) for name, model in models]
+    )
+
+
+def _statistics(name: str, found: Statistics) -> pb.ModelStatistics:
+    def duration(of: Duration) -> pb.StatisticDuration:
+        return pb.StatisticDuration(count=of.count, ns=of.ns)
+
+    return pb.ModelStatistics(
+        name=name,
+        version=VERSION,
+        last_inference=found.last_run_ms,
+        inference_count=found.images,
+        execution_count=sum(runs.count for runs in found.batches.values()),
+        inference_stats=pb.InferStatistics(
+            success=duration(found.success),
+            fail=duration(found.failure),
+            queue=duration(found.queue),
+            compute_input=duration(found.input),
+            compute_infer=duration(found.run),
+            compute_output=duration(found.output),
+        ),
+        batch_stats=[
+            pb.InferBatchStatistics(batch_size=size, compute_infer=duration(runs))
+            for size, runs in sorted(found.batches.items())
+        ],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -49,6 +50,16 @@ class ModelCache:
         with self._removing:
             self._remove_oldest(keep=file)
         return file
+
+    def add(self, file: Path) -> str:
+        """Copies a file into the directory; its digest. Raises `OSError`."""
+        digest = _sha256(file)
+        kept = self._directory / f"{digest}.onnx"
+        if not kept.exists():
+            part = kept.with_suffix(".part")
+            shutil.copyfile(file, part)
+            part.replace(kept)
+        return digest
 
     def _download(self, digest: str, file: Path) -> None:
         handle, name = tempfile.mkstemp(dir=self._directory, prefix=digest[:12], suffix=".part")

@@ -11,14 +11,15 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from cxreval.errors import CxrevalError, ModelNotFound, ModelOutputMismatch, ServiceOverloaded
-from cxreval.imaging.preprocess import Profile
+from cxreval.imaging.preprocess import PROFILES, Profile
 from services.inference.backends import onnx
 from services.inference.batching import Batcher, BatchMetrics, Limits
 from services.inference.model_cache import ModelCache
@@ -29,6 +30,10 @@ _CONCURRENT_LOADS = 2  # a model being loaded takes several times its size in me
 _WAITING_LOADS = 32
 _REMEMBERED_FAILURES = 100
 _SHA256_LENGTH = 64
+
+Announce = Callable[[str], Awaitable[None]]
+"""Hears the name of a model after it came into use or went out of it."""
+
 _LOAD_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
@@ -44,6 +49,10 @@ class PoolMetrics:
             registry=registry,
         )
         self.loaded = Gauge("cxreval_inference_models_loaded", "Models that are loaded.", registry=registry)
+
+
+OpenModel = Callable[[Path, onnx.Signature], onnx.OnnxModel]
+"""Opens a file for running; blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +85,20 @@ class Listing:
 
 
 class Model:
-    """A loaded model with its batcher. `profile` is how encoded images become its input; None: it takes none."""
+    """A loaded model with its batcher. `profile` is how encoded images become its input; None: it takes none.
 
-    def __init__(self, digest: str, runtime: onnx.OnnxModel, profile: Profile | None, batcher: Batcher) -> None:
+    `nbytes` is the size of its file.
+    """
+
+    def __init__(
+        self, digest: str, nbytes: int, runtime: onnx.OnnxModel, profile: Profile | None, batcher: Batcher
+    ) -> None:
         self.digest = digest
+        self.nbytes = nbytes
         self.signature = runtime.signature
         self.columns = runtime.columns
+        self.max_batch = runtime.max_batch
+        self.on_gpu = runtime.provider != onnx.PROVIDERS["cpu"]
         self.profile = profile
         self.batcher = batcher
         self._users = 0
@@ -113,7 +130,10 @@ class _Load:
 
 
 class ModelPool:
-    """At most `max_loaded` models, each known by the sha256 of its file."""
+    """At most `max_loaded` models of at most `max_bytes` together, each known by the sha256 of its file.
+
+    Those that a server has from its start are also known by a name.
+    """
 
     def __init__(
         self,
@@ -122,16 +142,17 @@ class ModelPool:
         metrics: CollectorRegistry,
         *,
         max_loaded: int,
-        max_batch: int,
-        threads: int,
-        run_seconds: float,
+        max_bytes: int,
+        open_model: OpenModel,
+        announce: Announce,
     ) -> None:
         self._cache = cache
         self._limits = limits
         self._max_loaded = max_loaded
-        self._max_batch = max_batch
-        self._threads = threads
-        self._run_seconds = run_seconds
+        self._max_bytes = max_bytes
+        self._open_model = open_model
+        self._announce = announce
+        self._names: dict[str, str] = {}
         self._metrics = PoolMetrics(metrics)
         self._batch_metrics = BatchMetrics(metrics)
         self._ready: OrderedDict[str, Model] = OrderedDict()  # least recently used first
@@ -163,18 +184,40 @@ class ModelPool:
         self._loads[digest] = _Load(demand, task)
         return await asyncio.shield(task)
 
-    def use(self, digest: str) -> contextlib.AbstractContextManager[Model]:
+    async def load_file(self, name: str, file: Path) -> None:
+        """Loads a file that is also known as `name`, for the profile that it says it is meant for.
+
+        Raises:
+            OSError: the file cannot be read.
+            CxrevalError: as `load`.
+        """
+        digest = await asyncio.to_thread(self._cache.add, file)
+        self._names[name] = digest
+        await self.load(digest, Demand(PROFILES.get(await asyncio.to_thread(onnx.profile_name, file))))
+
+    def use(self, name: str) -> contextlib.AbstractContextManager[Model]:
         """The model, kept loaded while the context lasts. Raises `ModelNotFound`."""
+        model = self.get(name)
+        self._ready.move_to_end(model.digest)
+        return model.in_use()
+
+    def get(self, name: str) -> Model:
+        """The model, to look at. Raises `ModelNotFound`."""
+        digest = self._digest(name)
         self._check_ready(digest)
-        self._ready.move_to_end(digest)
-        return self._ready[digest].in_use()
+        return self._ready[digest]
 
-    def is_ready(self, digest: str) -> bool:
+    def is_ready(self, name: str) -> bool:
         """Whether the model takes requests."""
-        return digest in self._ready
+        return self._digest(name) in self._ready
 
-    async def unload(self, digest: str) -> None:
+    def ready(self) -> list[str]:
+        """The digests of the models that take requests, sorted."""
+        return sorted(self._ready)
+
+    async def unload(self, name: str) -> None:
         """Takes the model out of use at once, then waits for its running requests. Raises `ModelNotFound`."""
+        digest = self._digest(name)
         while load := self._loads.get(digest):
             await asyncio.wait([load.task])
         if self._failures.pop(digest, None) is not None and digest not in self._ready:
@@ -188,6 +231,9 @@ class ModelPool:
         listings |= {digest: Listing(digest, State.LOADING) for digest in self._loads}
         listings |= {digest: Listing(digest, State.READY) for digest in self._ready}
         return [listings[digest] for digest in sorted(listings)]
+
+    def _digest(self, name: str) -> str:
+        return self._names.get(name, name)
 
     def _check_ready(self, digest: str) -> None:
         if digest not in self._ready:
@@ -204,9 +250,10 @@ class ModelPool:
         outcome = "failed"
         try:
             async with self._load_slots:
-                runtime = await asyncio.to_thread(self._open, digest, demand)
-            self._admit(digest, runtime, demand.profile)
+                runtime, nbytes = await asyncio.to_thread(self._open, digest, demand)
+            self._admit(digest, nbytes, runtime, demand.profile)
             outcome = "loaded"
+            await self._announce_all(digest)
         except CxrevalError as error:
             self._remember_failure(digest, error)
             raise
@@ -214,13 +261,11 @@ class ModelPool:
             del self._loads[digest]
             self._metrics.load_seconds.labels(outcome).observe(time.perf_counter() - start)
 
-    def _open(self, digest: str, demand: Demand) -> onnx.OnnxModel:
+    def _open(self, digest: str, demand: Demand) -> tuple[onnx.OnnxModel, int]:
         """Blocking, for a thread."""
         file = self._cache.file(digest)
         signature = onnx.inspect(file, demand.profile.shape if demand.profile else None)
-        runtime = onnx.OnnxModel(
-            file, signature, threads=self._threads, max_batch=self._max_batch, run_seconds=self._run_seconds
-        )
+        runtime = self._open_model(file, signature)
         if demand.columns not in (None, runtime.columns):
             raise ModelOutputMismatch(
                 f"model gives {runtime.columns} columns; expected {demand.columns}",
@@ -228,20 +273,25 @@ class ModelPool:
                 expected=f"{demand.columns} columns",
                 found=f"{runtime.columns} columns",
             )
-        return runtime
+        return runtime, file.stat().st_size
 
-    def _admit(self, digest: str, runtime: onnx.OnnxModel, profile: Profile | None) -> None:
+    def _admit(self, digest: str, nbytes: int, runtime: onnx.OnnxModel, profile: Profile | None) -> None:
         """Puts a model into use. Only now another one has to go: a file that fails must not push out one that works."""
         if digest in self._ready:
             self._retire(digest)
-        batcher = Batcher(runtime.run, runtime.max_batch, self._limits, self._batch_metrics)
-        self._ready[digest] = Model(digest, runtime, profile, batcher)
+        batcher = Batcher(runtime.run, runtime.max_batch, self._limits, self._batch_metrics, runtime.image_seconds)
+        self._ready[digest] = Model(digest, nbytes, runtime, profile, batcher)
         self._failures.pop(digest, None)
         _log.info(
             "model loaded",
-            extra={"model": digest, "provider": runtime.provider, "max_batch": runtime.max_batch},
+            extra={
+                "model": digest,
+                "provider": runtime.provider,
+                "max_batch": runtime.max_batch,
+                "image_seconds": round(runtime.image_seconds, 6),
+            },
         )
-        while len(self._ready) > self._max_loaded:
+        while len(self._ready) > self._max_loaded or (len(self._ready) > 1 and self._bytes() > self._max_bytes):
             self._retire(next(iter(self._ready)))
         self._metrics.loaded.set(len(self._ready))
 
@@ -250,10 +300,22 @@ class ModelPool:
         model = self._ready.pop(digest)
         self._metrics.loaded.set(len(self._ready))
         _log.info("model unloaded", extra={"model": digest})
-        task = asyncio.create_task(model.close())
+        task = asyncio.create_task(self._close(model))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         return task
+
+    async def _close(self, model: Model) -> None:
+        await self._announce_all(model.digest)
+        await model.close()
+
+    async def _announce_all(self, digest: str) -> None:
+        """By all its names."""
+        for name in (digest, *(name for name, known in self._names.items() if known == digest)):
+            await self._announce(name)
+
+    def _bytes(self) -> int:
+        return sum(model.nbytes for model in self._ready.values())
 
     def _remember_failure(self, digest: str, error: CxrevalError) -> None:
         self._failures[digest] = f"{error.reason}: {error.message}"

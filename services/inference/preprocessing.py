@@ -3,43 +3,65 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from cxreval.errors import CxrevalError
+from cxreval.errors import CxrevalError, ImageNotCached
+from cxreval.imaging.cache import ImageCache, image_digest
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import Profile
 
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_log = logging.getLogger(__name__)
+
+_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+Array = npt.NDArray[np.float32]
 
 
 class Preprocessor:
-    """A pool of decoding threads for all models."""
+    """A pool of decoding threads for all models, and the images that were decoded before."""
 
-    def __init__(self, threads: int, metrics: CollectorRegistry) -> None:
+    def __init__(self, threads: int, cache: ImageCache | None, metrics: CollectorRegistry) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._cache = cache
+        self._cache_works = True
         self._seconds = Histogram(
             "cxreval_inference_preprocess_seconds",
-            "Time to decode and preprocess an image.",
+            "Time to preprocess an image for the profiles of a request, decoding it unless it is cached for all.",
             buckets=_BUCKETS,
             registry=metrics,
         )
+        self._cached = Counter(
+            "cxreval_inference_cached_images_total",
+            "Images looked up among the preprocessed ones, once a profile, by outcome: hit, miss.",
+            ("outcome",),
+            registry=metrics,
+        )
 
-    async def apply(self, profile: Profile, images: Sequence[bytes]) -> npt.NDArray[np.float32]:
-        """Decodes PNG or JPEG files and applies the profile; (N, C, H, W). Cancelled, it drops what has not begun.
+    async def apply(self, profiles: Sequence[Profile], images: Sequence[bytes | str]) -> dict[str, Array]:
+        """Applies each profile to each image, which is decoded once. Cancelled, it drops what has not begun.
+
+        An image is a file's bytes, or the sha256 (64 lower-case hex characters) of one that was preprocessed before.
+
+        Returns:
+            By the profile's name (N * crops, C, H, W), the crops of an image one after the other.
 
         Raises:
-            ImageUnreadable, ImageTooLarge, InvalidTensor: the first image at fault; the field says which it is.
+            ImageUnreadable, ImageTooLarge, ImageNotCached, InvalidTensor: the first image at fault; the field says
+                which it is.
         """
-        tensors = np.empty((len(images), *profile.shape), np.float32)
+        tensors = {profile: np.empty((len(images), *profile.tensor_shape), np.float32) for profile in profiles}
         loop = asyncio.get_running_loop()
         jobs = [
-            loop.run_in_executor(self._threads, self._one, profile, image, tensors[index])
+            loop.run_in_executor(
+                self._threads, self._one, image, {profile: tensors[profile][index] for profile in profiles}
+            )
             for index, image in enumerate(images)
         ]
         try:
@@ -48,16 +70,56 @@ class Preprocessor:
         finally:
             for job in jobs:
                 job.cancel()
-        return tensors
+        return {profile.name: stacked.reshape(-1, *profile.shape) for profile, stacked in tensors.items()}
 
     def close(self) -> None:
         """Ends the threads after what they do now."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _one(self, profile: Profile, image: bytes, out: npt.NDArray[np.float32]) -> None:
+    def _one(self, image: bytes | str, outs: Mapping[Profile, Array]) -> None:
         start = time.perf_counter()
-        out[...] = profile.apply(decode(image))
+        if self._cache is None:
+            digest, missing = "", list(outs)
+        else:
+            digest = image if isinstance(image, str) else image_digest(image)
+            missing = [profile for profile, out in outs.items() if not self._read(self._cache, profile, digest, out)]
+        if missing and isinstance(image, str):
+            raise ImageNotCached(
+                f"{image} is not among the preprocessed images for profile {missing[0].name}: send its bytes",
+                expected="sha256 of an image that was sent before",
+                image=image,
+                profile=missing[0].name,
+            )
+        if missing and not isinstance(image, str):
+            decoded = decode(image)
+            for profile in missing:
+                outs[profile][...] = profile.apply(decoded)
+                if self._cache:
+                    self._write(self._cache, profile, digest, outs[profile])
         self._seconds.observe(time.perf_counter() - start)
+
+    def _read(self, cache: ImageCache, profile: Profile, digest: str, out: Array) -> bool:
+        try:
+            hit = cache.read(profile, digest, out)
+        except OSError as error:
+            self._report(error)
+            hit = False
+        self._cached.labels("hit" if hit else "miss").inc()
+        return hit
+
+    def _write(self, cache: ImageCache, profile: Profile, digest: str, tensor: Array) -> None:
+        """A disk that is full or gone makes nobody's request fail."""
+        try:
+            cache.write(profile, digest, tensor)
+            self._cache_works = True
+        except OSError as error:
+            self._report(error)
+
+    def _report(self, error: OSError) -> None:
+        """Says so once, not once an image."""
+        if self._cache_works:
+            self._cache_works = False
+            _log.warning("the cache of preprocessed images does not work", extra={"problem": error.strerror})
 
 
 async def _located(job: asyncio.Future[None], index: int) -> None:

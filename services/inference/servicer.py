@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -18,11 +18,11 @@ from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.api.oip import grpc_predict_v2_pb2_grpc as oip_grpc
 from cxreval.errors import CxrevalError, InternalError, InvalidTensor, ServiceUnavailable
 from cxreval.imaging.decode import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
-from cxreval.imaging.preprocess import PROFILES
+from cxreval.imaging.preprocess import PROFILES, Profile
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
 from services.inference import convert
-from services.inference.backends.onnx import MAX_MODEL_BYTES, RUNTIME
-from services.inference.batching import Limits
+from services.inference.backends.onnx import MAX_MODEL_BYTES
+from services.inference.batching import Admission, Limits
 from services.inference.model_pool import Model, ModelPool
 from services.inference.preprocessing import Preprocessor
 
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 STREAM_WINDOW = 16
 """Requests of one stream that run at the same time; the next is read when one of them is answered."""
 
-_EXTENSIONS = ("model_repository",)
+_EXTENSIONS = ("model_repository", "model_configuration", "statistics")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _Answer = asyncio.Task[pb.ModelStreamInferResponse]
@@ -77,12 +77,24 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         """Inputs and outputs of a loaded model."""
         convert.check_version(request.name, request.version)
         with self._pool.use(request.name) as model:
-            return convert.to_metadata(model)
+            return convert.to_metadata(request.name, model)
+
+    async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
+        """How a loaded model is run."""
+        convert.check_version(request.name, request.version)
+        with self._pool.use(request.name) as model:
+            return convert.to_config(request.name, model)
+
+    async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
+        """What one loaded model has done, or each of them."""
+        convert.check_version(request.name, request.version)
+        names = [request.name] if request.name else self._pool.ready()
+        return convert.to_statistics((name, self._pool.get(name)) for name in names)
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         """Runs one request."""
         with self._accepted():
-            return await self._infer(request)
+            return await self._infer(request, context.time_remaining())
 
     async def ModelStreamInfer(
         self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
@@ -129,22 +141,41 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         await self._pool.unload(convert.to_unload(request))
         return pb.RepositoryModelUnloadResponse()
 
-    async def _infer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
-        with self._pool.use(request.model_name) as model:
-            content = convert.to_input(request, model)
-            rows = await self._run(model, content)
-            return convert.to_response(request, model, rows)
+    async def _infer(self, request: pb.ModelInferRequest, seconds_left: float | None = None) -> pb.ModelInferResponse:
+        with contextlib.ExitStack() as stack:
+            models = [stack.enter_context(self._pool.use(name)) for name in convert.to_model_names(request)]
+            content = convert.to_input(request, models)
+            rows = await self._run(models, content, seconds_left)
+            return convert.to_response(request, models, rows)
 
-    async def _run(self, model: Model, content: convert.Array | convert.Encoded) -> convert.Array:
-        """(N, columns) for the N images of a request."""
+    async def _run(
+        self, models: Sequence[Model], content: convert.Images | convert.Encoded, seconds_left: float | None
+    ) -> list[convert.Array]:
+        """(N, columns) of each model for the N images of a request."""
+        if not isinstance(content, convert.Encoded):
+            (model,) = models
+            with self._admit(model, content, seconds_left) as admission:
+                return [await model.batcher.infer(admission, content)]
+        with contextlib.ExitStack() as stack:
+            admissions = [stack.enter_context(self._admit(model, content, seconds_left)) for model in models]
+            profiles = {model.profile.name: model.profile for model in models if model.profile}
+            tensors = await self._preprocessor.apply(list(profiles.values()), content.images)
+            return await _all(
+                _infer_crops(model, model.profile, admission, tensors[model.profile.name])
+                for model, admission in zip(models, admissions, strict=True)
+                if model.profile
+            )
+
+    def _admit(
+        self, model: Model, content: convert.Images | convert.Encoded, seconds_left: float | None
+    ) -> contextlib.AbstractContextManager[Admission]:
+        """A place for a request's images at a model. Of a profile with several crops, each crop counts as an image."""
         images, nbytes = len(content), content.nbytes
         if isinstance(content, convert.Encoded):
-            nbytes += images * 4 * int(np.prod(model.signature.image_shape))
+            images *= model.profile.crops if model.profile else 1
+            nbytes += images * model.signature.image_bytes
         self._check_size(images)
-        with model.batcher.admit(images, nbytes) as admission:
-            if isinstance(content, convert.Encoded):
-                content = await self._preprocessor.apply(content.profile, content.images)
-            return await model.batcher.infer(admission, content)
+        return model.batcher.admit(images, nbytes, seconds_left)
 
     def _check_size(self, images: int) -> None:
         """A request that never fits is the caller's mistake, not overload."""
@@ -203,12 +234,34 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
                 self._idle.set()
 
 
+async def _infer_crops(model: Model, profile: Profile, admission: Admission, tensors: convert.Array) -> convert.Array:
+    """The mean over the crops of each image; (N, columns) for (N * crops, C, H, W)."""
+    rows = await model.batcher.infer(admission, tensors)
+    if profile.crops == 1:
+        return rows
+    crops = rows.reshape(-1, profile.crops, rows.shape[1])
+    return np.asarray(crops.mean(axis=1, dtype=np.float64), np.float32)
+
+
+async def _all(answers: Iterable[Coroutine[Any, Any, convert.Array]]) -> list[convert.Array]:
+    """Waits for every answer. When one fails or the caller gives up, the others are given up."""
+    tasks = [asyncio.create_task(answer) for answer in answers]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
 def _draining() -> ServiceUnavailable:
     return ServiceUnavailable("this server drains and takes no new requests; try another one")
 
 
 class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
-    """`cxreval.api.inference.v1.CapabilitiesService`."""
+    """`cxreval.api.inference.v1.CapabilitiesService`. `runtime` is what runs models here, and how."""
+
+    def __init__(self, runtime: str) -> None:
+        self._runtime = runtime
 
     async def GetCapabilities(
         self, request: capabilities_pb.GetCapabilitiesRequest, context: Context
@@ -225,5 +278,5 @@ class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
             max_image_bytes=MAX_IMAGE_BYTES,
             max_image_pixels=MAX_IMAGE_PIXELS,
             max_model_bytes=MAX_MODEL_BYTES,
-            runtime=RUNTIME,
+            runtime=self._runtime,
         )

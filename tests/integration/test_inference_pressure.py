@@ -13,9 +13,10 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
-from cxreval.wire.status import from_rpc_error
+from cxreval.wire.status import DETAILS_KEY, from_rpc_error
 from tests.support import onnx_models
 from tests.support.inference import InferenceService, load_request, random_images, rows, stub, tensor_request
 
@@ -51,6 +52,14 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.005)
 
 
+def retry_seconds(error: Any) -> float:
+    """What the overloaded service asks for."""
+    (packed,) = (value for key, value in error.trailing_metadata() if key == DETAILS_KEY)
+    retry = error_details_pb2.RetryInfo()
+    assert any(detail.Unpack(retry) for detail in status_pb2.Status.FromString(packed).details)
+    return retry.retry_delay.ToTimedelta().total_seconds()
+
+
 def admitted(service: InferenceService) -> float:
     return service.metrics()["cxreval_inference_admitted_images"]
 
@@ -78,16 +87,19 @@ def test_calls_given_up_while_they_wait_never_reach_the_model(service: Inference
     assert figures["cxreval_inference_batch_images_sum"] == 17
 
 
-def test_calls_past_their_deadline_are_dropped_from_the_queue(service: InferenceService, oip: Any, slow: str) -> None:
+def test_deadlines_that_cannot_be_met_are_refused_at_once(service: InferenceService, oip: Any, slow: str) -> None:
     busy = occupy(service, oip, slow)
-    hasty = [oip.ModelInfer.future(tensor_request(slow, IMAGES[:1]), timeout=0.05) for _ in range(5)]
+    hasty = [oip.ModelInfer.future(tensor_request(slow, IMAGES[:1]), timeout=0.2) for _ in range(5)]
+    refusals = [call.exception() for call in hasty]
 
-    assert [call.exception().code() for call in hasty] == [grpc.StatusCode.DEADLINE_EXCEEDED] * 5
+    assert not busy.done()
+    assert {refusal.code() for refusal in refusals} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+    assert all("images ahead take the model about" in from_rpc_error(refusal).message for refusal in refusals)
     assert rows(busy.result()).shape == (16, 8)
-    wait_for(lambda: admitted(service) == 0)
     figures = service.metrics()
-    assert figures["cxreval_inference_dropped_images_total"] == 5
+    assert figures['cxreval_inference_images_total{outcome="too_late"}'] == 5
     assert figures["cxreval_inference_batch_images_sum"] == 16
+    assert rows(oip.ModelInfer(tensor_request(slow, IMAGES[:1]), timeout=20)).shape == (1, 8)
 
 
 def test_overload_is_refused_at_once_by_its_name_and_the_rest_is_answered(
@@ -103,6 +115,7 @@ def test_overload_is_refused_at_once_by_its_name_and_the_rest_is_answered(
 
     assert refusal.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     error = from_rpc_error(refusal.value)
+    assert 0 < retry_seconds(refusal.value) < 5
     assert (error.reason, error.metadata["limit"], error.metadata["unit"]) == ("SERVICE_OVERLOADED", "40", "images")
     assert not busy.done(), f"refused after {seconds:.3f} s, while the model was busy"
     assert rows(busy.result()).shape == (16, 8)

@@ -467,7 +467,121 @@ def test_health_and_server_metadata_answer(service: InferenceService, oip: Any) 
         check: Any = health_pb2_grpc.HealthStub(channel)
         for name in ("", "inference.GRPCInferenceService", "cxreval.api.inference.v1.CapabilitiesService"):
             assert check.Check(health_pb2.HealthCheckRequest(service=name)).status == 1
-    assert oip.ServerMetadata(pb.ServerMetadataRequest()).extensions == ["model_repository"]
+    extensions = oip.ServerMetadata(pb.ServerMetadataRequest()).extensions
+    assert extensions == ["model_repository", "model_configuration", "statistics"]
+
+
+def test_health_has_a_name_for_each_model_that_tells_the_truth(service: InferenceService, oip: Any) -> None:
+    digest = onnx_models.classifier(service.models, seed=41)
+    with service.connect() as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        with pytest.raises(grpc.RpcError) as unknown:
+            health.Check(health_pb2.HealthCheckRequest(service=digest))
+        assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
+        watch = health.Watch(health_pb2.HealthCheckRequest(service=digest), timeout=20)
+        seen = [next(watch).status]
+        oip.RepositoryModelLoad(load_request(digest))
+        assert health.Check(health_pb2.HealthCheckRequest(service=digest)).status == 1
+        seen.append(next(watch).status)
+        oip.RepositoryModelLoad(load_request(digest, "xrv-224"))  # anew, for a profile
+        assert health.Check(health_pb2.HealthCheckRequest(service=digest)).status == 1
+        oip.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=digest))
+        seen.append(next(watch).status)
+        watch.cancel()
+    response = health_pb2.HealthCheckResponse
+    assert seen == [response.SERVICE_UNKNOWN, response.SERVING, response.NOT_SERVING]
+
+
+def test_config_says_what_the_warm_up_found(service: InferenceService, oip: Any, model: str) -> None:
+    config = oip.ModelConfig(pb.ModelConfigRequest(name=model)).config
+    tensor, *images = config.input
+
+    assert (config.name, config.backend, config.platform) == (model, "onnxruntime", "onnxruntime_onnx")
+    assert (tensor.name, tensor.data_type, list(tensor.dims)) == ("image_tensor", pb.TYPE_FP32, [1, 224, 224])
+    assert [(one.name, one.data_type) for one in images] == [
+        ("image", pb.TYPE_STRING),
+        ("image_sha256", pb.TYPE_STRING),
+    ]
+    assert [list(one.dims) for one in config.output] == [[onnx_models.COLUMNS]]
+    # A model that takes no time shares runs; one that takes its time gains nothing by it on a CPU.
+    assert config.max_batch_size > 1
+    slow = onnx_models.slow_classifier(service.models, layers=30, seed=5)
+    oip.RepositoryModelLoad(load_request(slow))
+    assert oip.ModelConfig(pb.ModelConfigRequest(name=slow)).config.max_batch_size <= 2
+    oip.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=slow))
+    assert error_of(lambda: oip.ModelConfig(pb.ModelConfigRequest(name=slow))).reason == "MODEL_NOT_FOUND"
+
+
+def test_statistics_count_what_a_model_did(service: InferenceService, oip: Any) -> None:
+    digest = onnx_models.classifier(service.models, seed=42)
+    oip.RepositoryModelLoad(load_request(digest, "xrv-224"))
+    (before,) = oip.ModelStatistics(pb.ModelStatisticsRequest(name=digest, version="1")).model_stats
+    for request in (tensor_request(digest, IMAGES), image_request(digest, [png()]), tensor_request(digest, IMAGES[:1])):
+        oip.ModelInfer(request)
+    oip.ModelInfer.future(tensor_request(digest, IMAGES * np.float32(2)), timeout=20).result()
+    (after,) = oip.ModelStatistics(pb.ModelStatisticsRequest(name=digest)).model_stats
+    every = {one.name for one in oip.ModelStatistics(pb.ModelStatisticsRequest()).model_stats}
+
+    assert (before.inference_count, before.execution_count, before.last_inference) == (0, 0, 0)
+    assert (after.inference_count, after.execution_count) == (8, 4)
+    assert {runs.batch_size: runs.compute_infer.count for runs in after.batch_stats} == {1: 2, 3: 2}
+    assert time.time() - after.last_inference / 1000 < 60
+    spent = after.inference_stats
+    parts = [spent.queue, spent.compute_input, spent.compute_infer, spent.compute_output]
+    assert [part.count for part in (spent.success, *parts)] == [4] * 5
+    assert spent.fail.count == 0
+    assert 0 < sum(part.ns for part in parts) <= spent.success.ns
+    assert digest in every
+    missing = pb.ModelStatisticsRequest(name="f" * 64)
+    assert error_of(lambda: oip.ModelStatistics(missing)).reason == "MODEL_NOT_FOUND"
+
+
+def test_model_of_8_bit_pixels_takes_uint8(service: InferenceService, oip: Any) -> None:
+    digest = onnx_models.uint8_classifier(service.models)
+    oip.RepositoryModelLoad(load_request(digest))
+    images = np.random.default_rng(3).integers(0, 256, (2, 1, 224, 224), np.uint8)
+    request = tensor_request(digest, images)
+    request.inputs[0].datatype = "UINT8"
+
+    assert oip.ModelMetadata(pb.ModelMetadataRequest(name=digest)).inputs[0].datatype == "UINT8"
+    want = onnx_models.expected(images.astype(np.float32))
+    np.testing.assert_allclose(rows(oip.ModelInfer(request)), want, atol=onnx_models.TOLERANCE)
+    typed = pb.ModelInferRequest(model_name=digest, inputs=request.inputs)
+    typed.inputs[0].contents.uint_contents.extend(images.ravel().tolist())
+    np.testing.assert_allclose(rows(oip.ModelInfer(typed)), want, atol=onnx_models.TOLERANCE)
+    typed.inputs[0].contents.uint_contents[7] = 256
+    assert error_of(lambda: oip.ModelInfer(typed)).metadata["field"] == "inputs[0].contents.uint_contents"
+    request.inputs[0].datatype = "FP32"
+    assert error_of(lambda: oip.ModelInfer(request)).metadata["expected"] == "UINT8"
+    assert error_of(lambda: oip.RepositoryModelLoad(load_request(digest, "xrv-224"))).reason == "MODEL_INPUT_MISMATCH"
+
+
+def test_one_command_serves_a_file_under_its_name(tmp_path: Path) -> None:
+    digest = onnx_models.classifier(tmp_path, profile="xrv-224")
+    file = (tmp_path / f"{digest}.onnx").rename(tmp_path / "chexnet.onnx")
+    with InferenceService(tmp_path, "--model", str(file), "--model", f"again={file}") as service:
+        with service.connect() as channel:
+            oip, health = stub(channel), health_pb2_grpc.HealthStub(channel)
+            answers = [rows(oip.ModelInfer(image_request(name, [png()]))) for name in ("chexnet", "again", digest)]
+            assert oip.ModelInfer(image_request("chexnet", [png()])).model_name == "chexnet"
+            for name in ("chexnet", digest):
+                assert oip.ModelReady(pb.ModelReadyRequest(name=name)).ready
+                assert health.Check(health_pb2.HealthCheckRequest(service=name)).status == 1
+        assert service.stop() == 0
+    np.testing.assert_array_equal(answers[0], answers[1])
+    np.testing.assert_array_equal(answers[0], answers[2])
+
+
+def test_models_make_room_by_the_size_of_their_files(tmp_path: Path) -> None:
+    with InferenceService(tmp_path, "--max-models-mib", "1") as service, service.connect() as channel:
+        oip = stub(channel)
+        digests = [onnx_models.classifier(service.models, seed=seed, columns=3000) for seed in (1, 2, 3)]
+        for digest in digests:  # 188 KiB each
+            oip.RepositoryModelLoad(load_request(digest))
+        large = onnx_models.classifier(service.models, seed=4, columns=9999)  # 625 KiB
+        oip.RepositoryModelLoad(load_request(large))
+        ready = [one.name for one in oip.RepositoryIndex(pb.RepositoryIndexRequest(ready=True)).models]
+    assert sorted(ready) == sorted([*digests[1:], large])
 
 
 def test_metrics_hold_every_figure_of_the_service(service: InferenceService, oip: Any, model: str) -> None:

@@ -43,9 +43,10 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 
 def test_every_message_and_rpc_has_tritons_numbers_and_types() -> None:
     theirs = run_script("descriptors", "tritonclient.grpc.service_pb2")
+    theirs["fields"] |= run_script("descriptors", "tritonclient.grpc.model_config_pb2")["fields"]
     mine = run_script("descriptors", pb.__name__)
 
-    assert len(mine["rpcs"]) == 10
+    assert len(mine["rpcs"]) == 12
     for kind in ("rpcs", "fields"):
         assert mine[kind] == {name: theirs[kind].get(name) for name in mine[kind]}
 
@@ -53,7 +54,21 @@ def test_every_message_and_rpc_has_tritons_numbers_and_types() -> None:
 def test_server_says_what_it_is(seen: dict[str, Any]) -> None:
     assert (seen["live"], seen["ready"]) == (True, True)
     assert seen["server"]["name"] == "cxreval"
-    assert seen["server"]["extensions"] == ["model_repository"]
+    assert seen["server"]["extensions"] == ["model_repository", "model_configuration", "statistics"]
+
+
+def test_config_and_statistics_are_read(seen: dict[str, Any]) -> None:
+    config, statistics = seen["config"]["config"], seen["statistics"]["model_stats"][0]
+
+    assert config["name"] == statistics["name"] == seen["digest"]
+    assert config["max_batch_size"] > 1
+    assert config["input"][0] == {
+        "name": "image_tensor", "data_type": "TYPE_FP32", "dims": ["1", "224", "224"], "optional": True
+    }  # fmt: skip
+    assert config["output"] == [{"name": "probabilities", "data_type": "TYPE_FP32", "dims": ["14"]}]
+    assert statistics["version"] == "1"
+    assert statistics["inference_stats"]["success"]["count"] == "5"
+    assert statistics["inference_count"] == "11"
 
 
 def test_model_is_ready_exactly_while_it_is_loaded(seen: dict[str, Any]) -> None:

@@ -42,10 +42,12 @@ def classifier(
     seed: int = 0,
     scale: float = 1.0,
     extra_nodes: Sequence[onnx.NodeProto] = (),
+    profile: str = "",
 ) -> str:
     """Mean pooling, a linear layer and a sigmoid: `image_tensor` float32 (N, C, H, W) to `probabilities` (N, columns).
 
-    `extra_nodes` run on `logits` and must give `shifted`, which the sigmoid then takes.
+    `extra_nodes` run on `logits` and must give `shifted`, which the sigmoid then takes. `profile` stands in the
+    metadata, as an export writes it.
     """
     weights = _weights(channels, size, columns, seed) * np.float32(scale)
     nodes = [
@@ -55,15 +57,25 @@ def classifier(
         *extra_nodes,
         helper.make_node("Sigmoid", ["shifted" if extra_nodes else "logits"], ["probabilities"]),
     ]
-    return store(
-        directory,
-        _model(
-            nodes,
-            inputs=[("image_tensor", TensorProto.FLOAT, (batch, channels, size, size))],
-            outputs=[("probabilities", TensorProto.FLOAT, (batch, columns))],
-            weights=[numpy_helper.from_array(weights, "weights")],
-        ).SerializeToString(),
+    model = _model(
+        nodes,
+        inputs=[("image_tensor", TensorProto.FLOAT, (batch, channels, size, size))],
+        outputs=[("probabilities", TensorProto.FLOAT, (batch, columns))],
+        weights=[numpy_helper.from_array(weights, "weights")],
     )
+    if profile:
+        model.metadata_props.add(key="cxreval.preprocessing_profile", value=profile)
+    return store(directory, model.SerializeToString())
+
+
+def uint8_classifier(directory: Path) -> str:
+    """`classifier` of one channel, for pixels of 8 bits."""
+    file = directory / f"{classifier(directory)}.onnx"
+    model = onnx.load(file)
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    model.graph.node[0].input[0] = "floats"
+    model.graph.node.insert(0, helper.make_node("Cast", ["image_tensor"], ["floats"], to=TensorProto.FLOAT))
+    return store(directory, model.SerializeToString())
 
 
 def expected(images: npt.NDArray[np.float32], *, columns: int = COLUMNS, seed: int = 0) -> npt.NDArray[np.float64]:

@@ -76,6 +76,8 @@ def walk(target: str, digest: str, image_file: str) -> dict[str, Any]:
         client.infer("no-such-model", [tensor])
     except triton.InferenceServerException as error:
         seen["error"] = [error.status(), error.message()]
+    seen["config"] = client.get_model_config(digest, as_json=True)
+    seen["statistics"] = client.get_inference_statistics(digest, as_json=True)
     client.unload_model(digest)
     seen["ready_after_unload"] = client.is_model_ready(digest)
     client.close()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from prometheus_client import CollectorRegistry
 
-from cxreval.errors import ModelUnsupported, ServiceOverloaded
+from cxreval.errors import DeadlineExceeded, ModelUnsupported, ServiceOverloaded
 from services.inference.batching import Batcher, BatchMetrics, Limits
 
 Array = npt.NDArray[np.float32]
@@ -44,9 +44,9 @@ class Bench:
         self.model = Doubler()
         self.batcher = Batcher(self.model.run, 4, limits, BatchMetrics(self.registry))
 
-    async def ask(self, *values: float) -> list[float]:
+    async def ask(self, *values: float, seconds_left: float | None = None) -> list[float]:
         images = np.array(values, np.float32).reshape(-1, 1, 1, 1)
-        with self.batcher.admit(len(images), images.nbytes) as admission:
+        with self.batcher.admit(len(images), images.nbytes, seconds_left) as admission:
             return (await self.batcher.infer(admission, images)).ravel().tolist()
 
     async def occupy(self) -> asyncio.Task[list[float]]:
@@ -178,5 +178,59 @@ def test_failing_run_fails_its_requests_and_not_the_next() -> None:
             await made.ask(1, 2, 3, float("nan"), 5)
         assert await made.ask(4) == [8]
         assert made.figure("images_total", outcome="failed") == 5
+
+    in_loop(test)
+
+
+def test_deadline_that_the_queue_ahead_overruns_is_refused_and_a_later_one_is_not() -> None:
+    async def test(made: Bench) -> None:
+        made.batcher.statistics.image_seconds = 0.5
+        first = await made.occupy()
+        second = asyncio.create_task(made.ask(1, 2, seconds_left=0.6))
+        await asyncio.sleep(0)
+        with pytest.raises(
+            DeadlineExceeded, match=r"^3 images ahead take the model about 1.5 s; the deadline is in 1.4 s"
+        ):
+            await made.ask(3, seconds_left=1.4)
+        third = asyncio.create_task(made.ask(3, seconds_left=1.6))
+        await asyncio.sleep(0)
+        made.model.gate.set()
+        assert await asyncio.gather(first, second, third) == [[1], [2, 4], [6]]
+        assert made.figure("images_total", outcome="too_late") == 1
+
+    in_loop(test)
+
+
+def test_refusal_says_how_long_the_model_needs_to_make_room() -> None:
+    async def test(made: Bench) -> None:
+        made.batcher.statistics.image_seconds = 0.25
+        first = await made.occupy()
+        with pytest.raises(ServiceOverloaded) as refusal:
+            await made.ask(1, 2, 3)
+        made.model.gate.set()
+        await first
+        assert refusal.value.metadata["retry_seconds"] == "0.75"
+
+    in_loop(test, Limits(3, 1 << 20))
+
+
+def test_statistics_follow_every_request_and_run() -> None:
+    async def test(made: Bench) -> None:
+        first = await made.occupy()
+        doomed = asyncio.create_task(made.ask(7))
+        waiting = [asyncio.create_task(made.ask(*values)) for values in ((1, 2, 3), (4, 5))]
+        await asyncio.sleep(0)
+        doomed.cancel()
+        made.model.gate.set()
+        await asyncio.gather(first, *waiting)
+        with pytest.raises(ModelUnsupported):
+            await made.ask(float("nan"))
+        found = made.batcher.statistics
+        assert {size: runs.count for size, runs in found.batches.items()} == {1: 2, 4: 1}
+        assert found.images == 6
+        assert [part.count for part in (found.success, found.run, found.output, found.failure)] == [3, 3, 3, 2]
+        assert (found.input.count, found.queue.count) == (5, 4)
+        assert 0 < found.run.ns <= found.success.ns
+        assert found.image_seconds > 0
 
     in_loop(test)

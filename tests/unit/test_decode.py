@@ -102,8 +102,8 @@ def test_jpeg_cut_short_and_closed_with_an_end_marker_is_refused() -> None:
     ("data", "problem"),
     [
         (b"", "zero bytes"),
-        (b"GIF89a" + bytes(20), "neither PNG nor JPEG"),
-        (bytes(128) + b"DICM" + bytes(20), "neither PNG nor JPEG"),
+        (b"GIF89a" + bytes(20), "neither PNG, JPEG nor DICOM"),
+        (bytes(128) + b"DICM" + bytes(20), "DICOM of transfer syntax unknown"),
         (PNG[:8] + PNG[33:], "without a header"),
         (PNG[:33] + png_chunk(b"acTL", bytes(8)) + PNG[33:], "animated"),
         (PNG[:33] + PNG[-12:], "do not fill the size"),

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
+from onnx import helper, numpy_helper
 
 from cxreval.errors import (
     CxrevalError,
@@ -16,8 +18,9 @@ from cxreval.errors import (
     ModelOutputMismatch,
     ModelUnsupported,
     ServiceOverloaded,
+    ServiceUnavailable,
 )
-from services.inference.backends.onnx import OnnxModel, Signature, inspect
+from services.inference.backends.onnx import FP16_TOLERANCE, Execution, OnnxModel, Signature, inspect, profile_name
 from tests.support import onnx_models
 
 XRV = (1, 224, 224)
@@ -158,3 +161,50 @@ def test_a_batch_that_memory_does_not_hold_is_run_in_halves(tmp_path: Path) -> N
     with pytest.raises(ServiceOverloaded, match="no memory to run 8 images"):
         model._run_in_time(images, 8)
     np.testing.assert_allclose(model.run([images]), onnx_models.expected(images), atol=onnx_models.TOLERANCE)
+
+
+def test_half_precision_answers_within_its_tolerance(tmp_path: Path) -> None:
+    file = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
+    signature = inspect(file, XRV)
+    half = OnnxModel(file, signature, threads=1, max_batch=8, execution=Execution("cpu", fp16=True))
+    images = IMAGES + np.float32(500)
+
+    rows = half.run([images])
+
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows, onnx_models.expected(images), atol=FP16_TOLERANCE)
+    assert np.abs(rows - load(tmp_path, file.stem).run([images])).max() > 1e-6, "this is full precision"
+
+
+def test_model_that_half_precision_changes_is_refused(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node(
+            "Constant", [], ["up"], value=numpy_helper.from_array(np.array([3000.3], np.float32))
+        ),  # 3000 in half precision
+        helper.make_node("Constant", [], ["down"], value=numpy_helper.from_array(np.array([-3000], np.float32))),
+        helper.make_node("Add", ["logits", "up"], ["raised"]),
+        helper.make_node("Add", ["raised", "down"], ["shifted"]),
+    ]
+    file = tmp_path / f"{onnx_models.classifier(tmp_path, extra_nodes=nodes)}.onnx"
+
+    with pytest.raises(
+        ModelUnsupported, match=r"^in half precision the model's answers differ by \S+; expected at most"
+    ):
+        OnnxModel(file, inspect(file, XRV), threads=1, max_batch=8, execution=Execution("cpu", fp16=True))
+
+
+def test_provider_that_this_machine_lacks_is_the_servers_fault_not_the_models(tmp_path: Path) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    file = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
+
+    with pytest.raises(ServiceUnavailable, match="this server was told to use cuda"):
+        OnnxModel(file, inspect(file, XRV), threads=1, max_batch=8, execution=Execution("cuda"))
+
+
+def test_a_file_says_which_profile_it_is_meant_for(tmp_path: Path) -> None:
+    named, silent = onnx_models.classifier(tmp_path, profile="xrv-224"), onnx_models.classifier(tmp_path)
+
+    assert profile_name(tmp_path / f"{named}.onnx") == "xrv-224"
+    assert profile_name(tmp_path / f"{silent}.onnx") == ""
+    assert profile_name(tmp_path / f"{onnx_models.not_onnx(tmp_path)}.onnx") == ""

@@ -15,41 +15,67 @@ from hypothesis import strategies as st
 from cxreval.datasets.profiles import PROFILE_NAMES
 from cxreval.errors import InvalidTensor
 from cxreval.imaging.decode import decode
-from cxreval.imaging.preprocess import PROFILES
+from cxreval.imaging.preprocess import PROFILES, Profile
 from tests.conftest import require_module
 from tests.unit.test_resampling import scipy_resize
 
 XRV = PROFILES["xrv-224"]
+XRV_512 = PROFILES["xrv-512"]
 IMAGENET = PROFILES["imagenet-224"]
+TENCROP = PROFILES["imagenet-224-tencrop"]
 Pipeline = Callable[[np.ndarray], np.ndarray]
 
 SHAPES = [(1, 1), (3, 500), (223, 224), (224, 224), (226, 228), (100, 150), (449, 701), (301, 1000), (301, 200, 3)]
 
 
 @pytest.fixture(scope="module")
-def torchxrayvision_pipeline() -> Pipeline:
+def torchxrayvision_pipelines() -> dict[int, Pipeline]:
+    """By the size of the resized image."""
     require_module("torch")
     require_module("cxreval.export.torch_libraries")
     xrv = require_module("torchxrayvision")
-    crop, resize = xrv.datasets.XRayCenterCrop(), xrv.datasets.XRayResizer(224)
+    crop = xrv.datasets.XRayCenterCrop()
 
-    def run(image: np.ndarray) -> np.ndarray:
-        scaled = xrv.datasets.normalize(image, np.iinfo(image.dtype).max)
-        return np.asarray(resize(crop((scaled if scaled.ndim == 2 else scaled[:, :, 0])[np.newaxis])))
+    def pipeline(size: int) -> Pipeline:
+        resize = xrv.datasets.XRayResizer(size)
 
-    return run
+        def run(image: np.ndarray) -> np.ndarray:
+            scaled = xrv.datasets.normalize(image, np.iinfo(image.dtype).max)
+            return np.asarray(resize(crop((scaled if scaled.ndim == 2 else scaled[:, :, 0])[np.newaxis])))
+
+        return run
+
+    return {size: pipeline(size) for size in (224, 512)}
 
 
 @pytest.fixture(scope="module")
-def torchvision_pipeline() -> Pipeline:
-    require_module("torch")
+def torchxrayvision_pipeline(torchxrayvision_pipelines: dict[int, Pipeline]) -> Pipeline:
+    return torchxrayvision_pipelines[224]
+
+
+@pytest.fixture(scope="module")
+def torchvision_pipelines() -> dict[str, Pipeline]:
+    """By the profile's name; ten crops as CheXNet's own test makes them."""
+    torch = require_module("torch")
     require_module("cxreval.export.torch_libraries")
     transforms = require_module("torchvision.transforms")
     pillow = require_module("PIL.Image")
-    normalize = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    steps = [transforms.Resize(224), transforms.CenterCrop(224), transforms.ToTensor(), normalize]
-    pipeline = transforms.Compose(steps)
-    return lambda image: np.asarray(pipeline(pillow.fromarray(image).convert("RGB")))
+    finish = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
+    )
+    one = transforms.Compose([transforms.Resize(224), transforms.CenterCrop(224), finish])
+    stack = transforms.Lambda(lambda crops: torch.stack([finish(crop) for crop in crops]))
+    ten = transforms.Compose([transforms.Resize(256), transforms.TenCrop(224), stack])
+
+    def pipeline(steps: Pipeline) -> Pipeline:
+        return lambda image: np.asarray(steps(pillow.fromarray(image).convert("RGB")))
+
+    return {"imagenet-224": pipeline(one), "imagenet-224-tencrop": pipeline(ten)}
+
+
+@pytest.fixture(scope="module")
+def torchvision_pipeline(torchvision_pipelines: dict[str, Pipeline]) -> Pipeline:
+    return torchvision_pipelines["imagenet-224"]
 
 
 def test_profiles_are_exactly_the_names_the_registry_accepts() -> None:
@@ -60,7 +86,8 @@ def test_profiles_are_exactly_the_names_the_registry_accepts() -> None:
 def test_digest_changes_with_each_part_of_the_definition_and_only_with_it() -> None:
     changes = [{"name": "x"}, {"shape": (1, 512, 512)}, {"revision": 99}, {"steps": ("none",)}]
     digests = {dataclasses.replace(XRV, **change).digest for change in changes} | {XRV.digest, IMAGENET.digest}
-    assert len(digests) == 6
+    digests |= {XRV_512.digest, TENCROP.digest}
+    assert len(digests) == 8
     assert dataclasses.replace(XRV, description="other words").digest == XRV.digest
 
 
@@ -83,7 +110,8 @@ def test_every_image_gives_a_finite_float32_tensor_of_the_profiles_shape(
     shape = (height, width) if channels is None else (height, width, channels)
     image = np.random.default_rng(height).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
     tensor = PROFILES[name].apply(image)
-    assert tensor.shape == PROFILES[name].shape
+    assert tensor.shape in (PROFILES[name].shape, PROFILES[name].tensor_shape)
+    assert tensor.reshape(PROFILES[name].tensor_shape).shape[0] == (10 if name.endswith("tencrop") else 1)
     assert tensor.dtype == np.float32
     assert tensor.flags.c_contiguous
     assert np.isfinite(tensor).all()
@@ -147,6 +175,25 @@ def test_odd_shapes_agree_with_the_original_libraries(
     np.testing.assert_allclose(IMAGENET.apply(image), torchvision_pipeline(image), rtol=0, atol=IMAGENET.tolerance)
 
 
+@pytest.mark.parametrize("shape", [*SHAPES, (512, 600), (1025, 769), (257, 256), (255, 300)])
+def test_odd_shapes_agree_at_512_and_with_ten_crops(
+    shape: tuple[int, ...],
+    torchxrayvision_pipelines: dict[int, Pipeline],
+    torchvision_pipelines: dict[str, Pipeline],
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    original = torchxrayvision_pipelines[512](image)
+    np.testing.assert_allclose(XRV_512.apply(image), original, rtol=0, atol=XRV_512.tolerance)
+    crops = torchvision_pipelines[TENCROP.name](image)
+    np.testing.assert_allclose(TENCROP.apply(image), crops, rtol=0, atol=TENCROP.tolerance)
+
+
+def test_fifth_crop_is_the_center_and_the_last_five_are_the_first_mirrored() -> None:
+    crops = TENCROP.apply(np.random.default_rng(0).integers(0, 256, (256, 300), dtype=np.uint8))
+    for plain, mirrored in zip((0, 1, 2, 3, 4), (6, 5, 8, 7, 9), strict=True):
+        np.testing.assert_array_equal(crops[plain], crops[mirrored][:, :, ::-1])
+
+
 def test_tall_images_agree_with_every_pillow_within_one_8_bit_level(torchvision_pipeline: Pipeline) -> None:
     image = np.random.default_rng(0).integers(0, 256, (1000, 301), dtype=np.uint8)
     one_level = 1 / 255 / 0.224
@@ -158,25 +205,29 @@ def test_xrv_16_bits_agree_with_torchxrayvision(torchxrayvision_pipeline: Pipeli
     np.testing.assert_allclose(XRV.apply(image), torchxrayvision_pipeline(image), rtol=0, atol=XRV.tolerance)
 
 
+@pytest.mark.parametrize("size", [224, 512])
 def test_xrv_agrees_with_torchxrayvision_on_every_real_radiograph(
-    shared: Path, torchxrayvision_pipeline: Pipeline
+    shared: Path, torchxrayvision_pipelines: dict[int, Pipeline], size: int
 ) -> None:
-    imread = require_module("skimage.io").imread
-    for file in sorted((shared / "nih-chestxray14/images").glob("*.png")):
-        tensor, original = XRV.apply(decode(file.read_bytes())), torchxrayvision_pipeline(imread(file))
-        np.testing.assert_allclose(tensor, original, rtol=0, atol=XRV.tolerance, err_msg=file.name)
+    imread, profile = require_module("skimage.io").imread, PROFILES[f"xrv-{size}"]
+    for file in _radiographs(shared):
+        tensor, original = profile.apply(decode(file.read_bytes())), torchxrayvision_pipelines[size](imread(file))
+        np.testing.assert_allclose(tensor, original, rtol=0, atol=profile.tolerance, err_msg=file.name)
 
 
+@pytest.mark.parametrize("profile", [IMAGENET, TENCROP], ids=lambda profile: profile.name)
 def test_imagenet_agrees_with_torchvision_on_every_real_radiograph(
-    shared: Path, torchvision_pipeline: Pipeline
+    shared: Path, torchvision_pipelines: dict[str, Pipeline], profile: Profile
 ) -> None:
     pillow = require_module("PIL.Image")
-    for file in sorted((shared / "nih-chestxray14/images").glob("*.png")):
-        tensor, original = (
-            IMAGENET.apply(decode(file.read_bytes())),
-            torchvision_pipeline(np.asarray(pillow.open(file))),
-        )
-        np.testing.assert_allclose(tensor, original, rtol=0, atol=IMAGENET.tolerance, err_msg=file.name)
+    for file in _radiographs(shared):
+        original = torchvision_pipelines[profile.name](np.asarray(pillow.open(file)))
+        tensor = profile.apply(decode(file.read_bytes()))
+        np.testing.assert_allclose(tensor, original, rtol=0, atol=profile.tolerance, err_msg=file.name)
+
+
+def _radiographs(shared: Path) -> list[Path]:
+    return sorted((shared / "nih-chestxray14/images").glob("*.png"))
 
 
 def test_memory_for_a_very_tall_image_is_that_of_its_crop() -> None:

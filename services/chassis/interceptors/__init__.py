@@ -1,60 +1,45 @@
 """What happens around every rpc of every service, outermost first: metrics, access log, errors, deadline.
 
-Each concern is an async context manager around the handler's run; this module is the only place that knows gRPC's four
-kinds of handlers.
+Handlers are wrapped once, when their service is added. gRPC's own interceptors run for each call, and together with
+generators as contexts they took as long as all else that a small request needs. This module is the only place that
+knows gRPC's four kinds of handlers.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import grpc.aio
 
-
-@dataclass(slots=True)
-class Call:
-    """One running rpc. `code` is what it will end with; the errors interceptor sets it."""
-
-    service: str
-    method: str
-    context: grpc.aio.ServicerContext[Any, Any]
-    streaming: bool
-    request_id: str = ""
-    code: grpc.StatusCode = grpc.StatusCode.OK
+from services.chassis.interceptors.access_log import Logged
+from services.chassis.interceptors.call import Call
+from services.chassis.interceptors.deadline import TimeLimit
+from services.chassis.interceptors.errors import end_with
+from services.chassis.interceptors.metrics import RpcMetrics
 
 
-Around = Callable[[Call], AbstractAsyncContextManager[None]]
+@dataclass(frozen=True, slots=True)
+class WrappedServer:
+    """Stands in for a server while services are added to it."""
 
+    server: grpc.aio.Server
+    metrics: RpcMetrics
+    time_limit: TimeLimit
 
-class AroundEveryCall(grpc.aio.ServerInterceptor):
-    """Runs each handler inside the given context managers, the first outermost."""
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Nothing: generated code goes on with the next, which has the handlers by name."""
 
-    def __init__(self, arounds: Sequence[Around]) -> None:
-        self._arounds = arounds
-        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Adds a service."""
+        wrapped = {method: self._wrap(service, method, handler) for method, handler in handlers.items()}
+        self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wraps the handler once and remembers it; an unknown method stays unknown."""
-        method = handler_call_details.method
-        wrapped = self._wrapped.get(method)
-        if wrapped is None:
-            handler = await continuation(handler_call_details)
-            if handler is None:
-                return None
-            wrapped = self._wrapped[method] = self._wrap(method, handler)
-        return wrapped
-
-    def _wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
-        _, service, name = method.split("/")
+    def _wrap(self, service: str, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         streaming = bool(handler.request_streaming or handler.response_streaming)
         kind = ("stream" if handler.request_streaming else "unary", "stream" if handler.response_streaming else "unary")
         behaviour = getattr(handler, "_".join(kind))
@@ -62,22 +47,25 @@ class AroundEveryCall(grpc.aio.ServerInterceptor):
         parse = _as_it_is if handler.request_streaming else handler.request_deserializer
 
         async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            async with AsyncExitStack() as stack:
-                call = Call(service, name, context, streaming)
-                for around in self._arounds:
-                    await stack.enter_async_context(around(call))
-                return await behaviour(parse(request), context)
+            call = Call(service, method, context, streaming)
+            with self.metrics.measured(call), Logged(call):
+                try:
+                    async with self.time_limit.of(call):
+                        return await behaviour(parse(request), context)
+                except BaseException as error:  # noqa: BLE001 -- a cancelled call, too, is told apart there
+                    await end_with(call, error)
 
         async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             # Written, not yielded: gRPC leaves the generator of a cancelled call to the garbage collector, which would
             # end these contexts after the call's own memory is gone.
-            async with AsyncExitStack() as stack:
-                call = Call(service, name, context, streaming)
-                for around in self._arounds:
-                    await stack.enter_async_context(around(call))
-                messages = await stack.enter_async_context(aclosing(behaviour(parse(request), context)))
-                async for message in messages:
-                    await context.write(message)
+            call = Call(service, method, context, streaming)
+            with self.metrics.measured(call), Logged(call):
+                try:
+                    async with self.time_limit.of(call), aclosing(behaviour(parse(request), context)) as messages:
+                        async for message in messages:
+                            await context.write(message)
+                except BaseException as error:  # noqa: BLE001
+                    await end_with(call, error)
 
         # Health's Watch writes to its context instead of yielding.
         yields = inspect.isasyncgenfunction(behaviour)

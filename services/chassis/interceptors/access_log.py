@@ -4,38 +4,45 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+import grpc
 
 from cxreval.wire import request_id
-from services.chassis.interceptors import Call
+from services.chassis.interceptors.call import Call
 
 _log = logging.getLogger("access")
 _QUIET = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
+_QUIET_WHEN_OK = frozenset({"ModelInfer"})  # there may be thousands a second; metrics count them
 
 
-@asynccontextmanager
-async def logged(call: Call) -> AsyncIterator[None]:
+class Logged(AbstractContextManager[None]):
     """Takes the request id from the metadata, or makes one; logs method, code, peer and duration."""
-    received = dict(call.context.invocation_metadata() or ()).get(request_id.METADATA_KEY)
-    call.request_id = request_id.accept(received if isinstance(received, str) else None)
-    token = request_id.current.set(call.request_id)
-    peer = call.context.peer()
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        level = logging.DEBUG if call.service in _QUIET else logging.INFO
-        _log.log(
-            level,
-            "%s/%s %s",
-            call.service,
-            call.method,
-            call.code.name,
-            extra={
+
+    __slots__ = ("_call", "_start", "_token")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        call = self._call
+        received = dict(call.context.invocation_metadata() or ()).get(request_id.METADATA_KEY)
+        call.request_id = request_id.accept(received if isinstance(received, str) else None)
+        self._token = request_id.current.set(call.request_id)
+        self._start = time.perf_counter()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        call = self._call
+        quiet = call.service in _QUIET or (call.method in _QUIET_WHEN_OK and call.code is grpc.StatusCode.OK)
+        level = logging.DEBUG if quiet else logging.INFO
+        if _log.isEnabledFor(level):
+            extra = {
                 "code": call.code.name,
-                "peer": peer,
-                "seconds": round(time.perf_counter() - start, 6),
-            },
-        )
-        request_id.current.reset(token)
+                "peer": call.context.peer(),
+                "seconds": round(time.perf_counter() - self._start, 6),
+            }
+            _log.log(level, "%s/%s %s", call.service, call.method, call.code.name, extra=extra)
+        request_id.current.reset(self._token)

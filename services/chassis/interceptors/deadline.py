@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import contextlib
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from types import TracebackType
 
 from cxreval.errors import DeadlineExceeded
-from services.chassis.interceptors import Call
+from services.chassis.interceptors.call import Call
+
+_UNLIMITED: AbstractAsyncContextManager[None] = contextlib.nullcontext()
 
 
-def limited_time(seconds: float, stream_seconds: float) -> Callable[[Call], AbstractAsyncContextManager[None]]:
+@dataclass(frozen=True, slots=True)
+class TimeLimit:
     """Ends a handler at its caller's deadline or after `seconds` (streams: `stream_seconds`): `DeadlineExceeded`."""
 
-    @asynccontextmanager
-    async def around(call: Call) -> AsyncIterator[None]:
-        if call.service == "grpc.health.v1.Health":  # Watch lives as long as its watcher
-            yield
-            return
-        limit = stream_seconds if call.streaming else seconds
-        left = call.context.time_remaining()
-        timeout = asyncio.timeout(limit if left is None else min(left, limit))
-        try:
-            async with timeout:
-                yield
-        except TimeoutError:
-            if not timeout.expired():
-                raise  # the handler's own
-            raise DeadlineExceeded(f"{call.method} did not finish before its deadline", limit_seconds=limit) from None
+    seconds: float
+    stream_seconds: float
 
-    return around
+    def of(self, call: Call) -> AbstractAsyncContextManager[None]:
+        """The limit of one call."""
+        if call.service == "grpc.health.v1.Health":  # Watch lives as long as its watcher
+            return _UNLIMITED
+        limit = self.stream_seconds if call.streaming else self.seconds
+        left = call.context.time_remaining()
+        return _Limited(call.method, limit, limit if left is None else min(left, limit))
+
+
+class _Limited(AbstractAsyncContextManager[None]):
+    __slots__ = ("_limit", "_method", "_timeout")
+
+    def __init__(self, method: str, limit: float, seconds: float) -> None:
+        self._method = method
+        self._limit = limit
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError:
+            message = f"{self._method} did not finish before its deadline"
+            raise DeadlineExceeded(message, limit_seconds=self._limit) from None

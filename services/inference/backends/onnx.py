@@ -7,12 +7,15 @@ two made-up images show what really comes out.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import re
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +23,7 @@ import onnx
 import onnx.checker
 import onnxruntime as ort
 from google.protobuf.message import DecodeError
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from cxreval.errors import (
     CxrevalError,
@@ -29,12 +33,24 @@ from cxreval.errors import (
     ModelOutputMismatch,
     ModelUnsupported,
     ServiceOverloaded,
+    ServiceUnavailable,
 )
 from cxreval.wire.limits import MIB
 
 Array = npt.NDArray[np.float32]
+Images = npt.NDArray[Any]  # float32 or uint8
 
 RUNTIME = f"onnxruntime {ort.__version__}"
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+"""onnxruntime's names of what can run a model."""
+
+PROFILE_KEY = "cxreval.preprocessing_profile"
+"""Where a file's metadata names its profile; `cxreval export` writes it."""
+
 PLATFORM = "onnxruntime_onnx"
 """What the Open Inference Protocol calls this kind of model."""
 
@@ -45,11 +61,41 @@ MAX_COLUMNS = 10_000
 """Most values a model may give for an image."""
 
 MAX_RUN_BYTES = 256 * MIB
-"""Largest input of one run that a file may fix: its batch of images of float32."""
+"""Largest input of one run that a file may fix: its batch of images."""
+
+FP16_TOLERANCE = 2e-3
+"""Largest absolute difference of a half-precision model's answers to those of the file as it is."""
 
 _MAX_TEXT = 300  # characters of a foreign error message that are passed on
+_WORTH_IT = 0.9  # of the time an image takes: a larger batch has to save that much
+_WATCH_SECONDS = 0.1
+_HARMLESS_SECONDS = 0.005  # a run as short as this makes nobody wait
 
 ort.set_default_logger_severity(4)  # what goes wrong comes back as an exception; its log lines would repeat it
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How models are run: on one of `PROVIDERS`, empty for CUDA where there is one; in half precision or as saved."""
+
+    provider: str = ""
+    fp16: bool = False
+
+    def provider_names(self) -> list[str]:
+        """Best first; the CPU runs what the others lack."""
+        wanted = {"": ("cuda", "cpu"), "tensorrt": ("tensorrt", "cuda", "cpu")}.get(
+            self.provider, (self.provider, "cpu")
+        )
+        names = dict.fromkeys(PROVIDERS[name] for name in wanted)
+        return [name for name in names if name in ort.get_available_providers()]
+
+    def __str__(self) -> str:
+        """For whoever reads a result."""
+        return f"{self.provider or 'auto'}, {'fp16' if self.fp16 else 'as saved'}"
+
+
+_FLOAT32: np.dtype[Any] = np.dtype(np.float32)
+_DTYPES: dict[int, np.dtype[Any]] = {onnx.TensorProto.FLOAT: _FLOAT32, onnx.TensorProto.UINT8: np.dtype(np.uint8)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +103,19 @@ class Signature:
     """The one input and the one output of a model.
 
     `image_shape` is (channels, height, width). `batch` is the number of images that the file fixes, None if it is free.
+    `dtype` is float32 or uint8.
     """
 
     input_name: str
     image_shape: tuple[int, int, int]
     batch: int | None
     output_name: str
+    dtype: np.dtype[Any] = _FLOAT32
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of one image as the model takes it."""
+        return math.prod(self.image_shape) * self.dtype.itemsize
 
 
 def inspect(file: Path, image_shape: tuple[int, int, int] | None = None) -> Signature:
@@ -75,7 +128,8 @@ def inspect(file: Path, image_shape: tuple[int, int, int] | None = None) -> Sign
     Raises:
         ModelNotOnnx: the file is not a valid ONNX model.
         ModelExternalData: it keeps weights in other files.
-        ModelInputMismatch: it does not have exactly one input, float32, of shape (N, *image_shape).
+        ModelInputMismatch: it does not have exactly one input of shape (N, *image_shape): of float32, or, without a
+            profile, of uint8.
         ModelOutputMismatch: it does not have exactly one output, float32, of two dimensions.
     """
     model = _parse(file)
@@ -91,8 +145,17 @@ def inspect(file: Path, image_shape: tuple[int, int, int] | None = None) -> Sign
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise _not_onnx(_short(error)) from None
-    input_name, batch, shape = _input(model.graph, image_shape)
-    return Signature(input_name, shape, batch, _output(model.graph))
+    input_name, batch, shape, dtype = _input(model.graph, image_shape)
+    return Signature(input_name, shape, batch, _output(model.graph), dtype)
+
+
+def profile_name(file: Path) -> str:
+    """The preprocessing profile that a file says it is meant for; empty if it says none, or is no model."""
+    try:
+        model = _parse(file)
+    except ModelNotOnnx:
+        return ""
+    return next((entry.value for entry in model.metadata_props if entry.key == PROFILE_KEY), "")
 
 
 def _parse(file: Path) -> onnx.ModelProto:
@@ -147,17 +210,20 @@ def _attribute_tensors(attributes: Sequence[onnx.AttributeProto]) -> Iterator[on
 
 def _input(
     graph: onnx.GraphProto, image_shape: tuple[int, int, int] | None
-) -> tuple[str, int | None, tuple[int, int, int]]:
-    """Name, fixed batch size and image shape of the one input."""
-    expected = f"one float32 input of shape {_text(None, *(image_shape or ('C', 'H', 'W')))}"
+) -> tuple[str, int | None, tuple[int, int, int], Any]:
+    """Name, fixed batch size, image shape and data type of the one input."""
+    dtypes = {kind: dtype for kind, dtype in _DTYPES.items() if dtype == _FLOAT32 or not image_shape}
+    kinds = " or ".join(str(dtype) for dtype in dtypes.values())
+    expected = f"one {kinds} input of shape {_text(None, *(image_shape or ('C', 'H', 'W')))}"
     weights = {tensor.name for tensor in graph.initializer}  # files of IR version 3 list them as inputs, too
     inputs = [value for value in graph.input if value.name not in weights]
     found = ", ".join(_described(value) for value in inputs) or "no input"
     mismatch = ModelInputMismatch(
         f"model takes {found}; expected {expected}", field="model.inputs", expected=expected, found=found
     )
-    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type not in dtypes:
         raise mismatch
+    dtype = dtypes[inputs[0].type.tensor_type.elem_type]
     dimensions = _dimensions(inputs[0])
     if dimensions is None or len(dimensions) != 4 or dimensions[0] == 0:
         raise mismatch
@@ -167,12 +233,12 @@ def _input(
     if (image_shape and shape != image_shape) or None in shape:
         raise mismatch
     channels, height, width = (size for size in shape if size)
-    nbytes = 4 * math.prod((batch or 1, channels, height, width))
+    nbytes = dtype.itemsize * math.prod((batch or 1, channels, height, width))
     if nbytes > MAX_RUN_BYTES:
         expected = f"an input of at most {MAX_RUN_BYTES} bytes"
         message = f"model takes {found}: {nbytes} bytes; expected {expected}"
         raise ModelInputMismatch(message, field="model.inputs", expected=expected, found=found)
-    return inputs[0].name, batch, (channels, height, width)
+    return inputs[0].name, batch, (channels, height, width), dtype
 
 
 def _output(graph: onnx.GraphProto) -> str:
@@ -216,28 +282,46 @@ _MEMORY = re.compile(r"bad_alloc|failed to allocate memory|out of memory|CUDA_ER
 class OnnxModel:
     """A model in an onnxruntime session, warmed up.
 
-    `columns` is the width of its output, `max_batch` the most images that one run may hold: what was asked for, the
-    number that the file fixes, or one, for a model whose answer to an image depends on the others in its batch.
+    `columns` is the width of its output, `max_batch` the most images that one run may hold: the number that the file
+    fixes; one, for a model whose answer to an image depends on the others in its batch; or the largest batch that the
+    warm-up found to save time, or to cost nobody any, and no more than was asked for. `image_seconds` is what an image
+    took then.
     """
 
     def __init__(
-        self, file: Path, signature: Signature, *, threads: int, max_batch: int, run_seconds: float = 60.0
+        self,
+        file: Path,
+        signature: Signature,
+        *,
+        threads: int,
+        max_batch: int,
+        run_seconds: float = 60.0,
+        execution: Execution = Execution(),
     ) -> None:
         """Opens the session (seconds) and runs the warm-up. A run is ended after `run_seconds`.
 
         Raises:
-            ModelUnsupported: the runtime refuses the file, or it fails when it runs.
+            ModelUnsupported: the runtime refuses the file, it fails when it runs, or in half precision its answers
+                differ by more than `FP16_TOLERANCE`.
             ModelOutputMismatch: it does not give one row of floats per image.
+            ServiceUnavailable: the provider that was asked for does not work on this machine.
         """
         self.signature = signature
-        self._session = _session(file, threads)
+        self._session = _session(file, threads, execution)
         self.provider: str = self._session.get_providers()[0]
         self.columns = 0
         self._run_seconds = run_seconds
         self.max_batch = min(max_batch, signature.batch or max_batch)
-        self._warm_up()
+        answers = self.probe()
+        self.columns = answers.shape[1]
+        if execution.fp16:
+            full = OnnxModel(file, signature, threads=threads, max_batch=1, run_seconds=run_seconds)
+            _check_fp16(answers, full.probe())
+        self.image_seconds = self._seconds(self._made_up()[:1])
+        if self.max_batch > 1:
+            self.max_batch = self._useful_batch(answers)
 
-    def run(self, pieces: Sequence[Array]) -> Array:
+    def run(self, pieces: Sequence[Images]) -> Array:
         """Runs pieces of images (n, C, H, W) as one batch; (sum of n, columns), rows in the order of the images.
 
         Raises:
@@ -248,7 +332,7 @@ class OnnxModel:
         images = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         count = len(images)
         if self.signature.batch is not None and count < self.signature.batch:
-            padding = np.zeros((self.signature.batch - count, *images.shape[1:]), np.float32)
+            padding = np.zeros((self.signature.batch - count, *images.shape[1:]), images.dtype)
             images = np.concatenate((images, padding))
         try:
             output = self._run_in_time(images, count)
@@ -272,12 +356,9 @@ class OnnxModel:
             )
         return np.asarray(output[:count], np.float32)
 
-    def _run_in_time(self, images: Array, count: int) -> npt.NDArray[np.generic]:
+    def _run_in_time(self, images: Images, count: int) -> npt.NDArray[np.generic]:
         options = ort.RunOptions()
-        # A graph may loop for ever; the runtime looks at this between two nodes.
-        timer = threading.Timer(self._run_seconds, setattr, (options, "terminate", True))
-        timer.daemon = True
-        timer.start()
+        _watchdog.watch(options, self._run_seconds)
         try:
             (output,) = self._session.run([self.signature.output_name], {self.signature.input_name: images}, options)
         except Exception as error:  # noqa: BLE001 - onnxruntime raises bare RuntimeErrors of its own for each status
@@ -288,26 +369,101 @@ class OnnxModel:
                 f"the runtime failed on {count} images: {late}", field="model", expected="a model that runs"
             ) from None
         finally:
-            timer.cancel()
+            _watchdog.forget(options)
         return np.asarray(output)
 
-    def _warm_up(self) -> None:
-        """Learns the output's width, and whether images may share a batch."""
-        images = np.random.default_rng(0).standard_normal((2, *self.signature.image_shape), np.float32)
-        alone = [self.run([image[np.newaxis]]) for image in images]
-        self.columns = alone[0].shape[1]
-        if self.max_batch == 1:
-            return
+    def probe(self) -> Array:
+        """The answers to two made-up images, each alone; (2, columns)."""
+        return np.concatenate([self.run([image[np.newaxis]]) for image in self._made_up()])
+
+    def _made_up(self) -> Images:
+        generator, shape = np.random.default_rng(0), (2, *self.signature.image_shape)
+        if self.signature.dtype == np.uint8:
+            return generator.integers(0, 256, shape, np.uint8)
+        return generator.standard_normal(shape, np.float32)
+
+    def _useful_batch(self, answers: Array) -> int:
+        """The largest batch worth running, from what runs of twice the size each time take."""
+        images = self._made_up()
         # Not every exported graph keeps its word about a free batch dimension; an answer must not depend on who else
         # asked at the same time.
         together = None
         with contextlib.suppress(CxrevalError):
             together = self.run([images])
-        if together is None or not np.allclose(together, np.concatenate(alone), rtol=1e-3, atol=1e-4, equal_nan=True):
-            self.max_batch = 1
+        if together is None or not np.allclose(together, answers, rtol=1e-3, atol=1e-4, equal_nan=True):
+            return 1
+        if self.signature.batch:
+            return self.max_batch
+        useful = 1
+        for size in itertools.takewhile(
+            lambda size: size <= self.max_batch, (2**power for power in itertools.count(1))
+        ):
+            seconds = self._seconds(np.resize(images, (size, *images.shape[1:])))
+            if seconds > _HARMLESS_SECONDS and seconds / size > _WORTH_IT * self.image_seconds:
+                break
+            useful, self.image_seconds = size, min(self.image_seconds, seconds / size)
+        return useful
+
+    def _seconds(self, images: Images) -> float:
+        """What a run takes, the better of two."""
+        taken = []
+        for _ in range(2):
+            start = time.perf_counter()
+            self.run([images])
+            taken.append(time.perf_counter() - start)
+        return min(taken)
 
 
-def _session(file: Path, threads: int) -> ort.InferenceSession:
+class _Watchdog:
+    """Ends runs that take too long: a graph may loop for ever, and the runtime looks at `terminate` between two nodes.
+
+    One thread looks at all runs now and then; a timer for each run would cost more than a small model's run.
+    """
+
+    def __init__(self) -> None:
+        self._runs: dict[int, tuple[float, ort.RunOptions]] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, options: ort.RunOptions, seconds: float) -> None:
+        """Ends the run with these options after `seconds`."""
+        self._runs[id(options)] = (time.monotonic() + seconds, options)
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._look, name="watchdog", daemon=True)
+                    self._thread.start()
+
+    def forget(self, options: ort.RunOptions) -> None:
+        """The run has ended."""
+        del self._runs[id(options)]
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(_WATCH_SECONDS)
+            now = time.monotonic()
+            for end, options in list(self._runs.values()):
+                if now > end:
+                    options.terminate = True
+
+
+_watchdog = _Watchdog()
+
+
+def _check_fp16(answers: Array, expected: Array) -> None:
+    difference = float(np.abs(answers - expected).max())
+    if not difference <= FP16_TOLERANCE:
+        expected_text = f"at most {FP16_TOLERANCE:g}"
+        raise ModelUnsupported(
+            f"in half precision the model's answers differ by {difference:.3g}; expected {expected_text}: this server "
+            "runs models in half precision",
+            field="model",
+            expected=expected_text,
+            found=f"{difference:.3g}",
+        )
+
+
+def _session(file: Path, threads: int, execution: Execution) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads
@@ -315,11 +471,9 @@ def _session(file: Path, threads: int) -> ort.InferenceSession:
     options.log_severity_level = 4
     # Threads that spin while they wait take the cores that decode the next images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    cpu = ["CPUExecutionProvider"]
-    # A GPU build lists CUDA as available on machines without one; the session then falls back to the CPU and says so.
-    gpu = ["CUDAExecutionProvider"] if "CUDAExecutionProvider" in ort.get_available_providers() else []
     try:
-        return ort.InferenceSession(str(file), options, providers=gpu + cpu)
+        content = _half_precision(file) if execution.fp16 else str(file)
+        session = ort.InferenceSession(content, options, providers=execution.provider_names())
     except Exception as error:  # noqa: BLE001 - onnxruntime raises bare RuntimeErrors of its own for each status
         raise ModelUnsupported(
             # The runtime names the file by its path; where this server keeps its files is nobody's business.
@@ -327,3 +481,15 @@ def _session(file: Path, threads: int) -> ort.InferenceSession:
             field="model",
             expected=f"operators of {RUNTIME}",
         ) from None
+    # A GPU build lists CUDA as available on machines without one; the session then falls back to the CPU and says so.
+    if execution.provider and session.get_providers()[0] != PROVIDERS[execution.provider]:
+        found = session.get_providers()[0]
+        message = f"models run on {found} here; this server was told to use {execution.provider}"
+        raise ServiceUnavailable(message, expected=execution.provider, found=found)
+    return session
+
+
+def _half_precision(file: Path) -> bytes:
+    """The model with float16 weights and sums inside; what goes in and comes out stays as it is."""
+    converted = convert_float_to_float16(onnx.load_model(file), keep_io_types=True)
+    return bytes(converted.SerializeToString())

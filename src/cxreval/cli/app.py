@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cxreval.cli import board, dataset, options, output, predict, score, submission, worker
+from cxreval.cli import board, dataset, export, options, output, predict, score, submission, worker
 from cxreval.errors import CxrevalError
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ app.command("predict")(predict.predict)
 app.command("worker")(worker.worker)
 app.command("score")(score.score)
 app.add_typer(dataset.app, name="dataset")
+app.add_typer(export.app, name="export")
 
 
 def main() -> None:

@@ -4,5 +4,5 @@ The registry refuses a submission that names an unknown profile, but it may not 
 an image. So the names stand here, apart from the pixels; `cxreval.imaging.preprocess.PROFILES` has exactly these.
 """
 
-PROFILE_NAMES = ("imagenet-224", "xrv-224")
+PROFILE_NAMES = ("imagenet-224", "imagenet-224-tencrop", "xrv-224", "xrv-512")
 """Every preprocessing profile a submission can ask for, sorted."""

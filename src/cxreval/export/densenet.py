@@ -31,7 +31,7 @@ def build_torchxrayvision_densenet(seed: int, images: Images) -> nn.Module:
         seed: fixes the weights; the same seed and images give the same model on the same machine.
         images: (N, 1, 224, 224) as `xrv-224` gives them, to calibrate on: two dozen or more.
     """
-    return _calibrated(lambda: torchxrayvision.models.DenseNet(weights=None, apply_sigmoid=True), seed, images)
+    return calibrated(lambda: torchxrayvision.models.DenseNet(weights=None, apply_sigmoid=True), seed, images)
 
 
 def build_torchvision_densenet(seed: int, images: Images) -> nn.Module:
@@ -46,10 +46,10 @@ def build_torchvision_densenet(seed: int, images: Images) -> nn.Module:
         network = torchvision.models.densenet121(weights=None, num_classes=_CHEXNET_OUTPUTS)
         return nn.Sequential(network, nn.Sigmoid())
 
-    return _calibrated(build, seed, images)
+    return calibrated(build, seed, images)
 
 
-def _calibrated(build: Callable[[], nn.Module], seed: int, images: Images) -> nn.Module:
+def calibrated(build: Callable[[], nn.Module], seed: int, images: Images) -> nn.Module:
     """Draws weights, then takes batch statistics and spreads the logits over `images`."""
     batch = torch.from_numpy(images)
     with torch.random.fork_rng(devices=[]), torch.no_grad():

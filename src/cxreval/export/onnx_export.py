@@ -1,4 +1,4 @@
-"""A PyTorch module to one ONNX file, and the proof that both answer alike."""
+"""A PyTorch module to one ONNX file."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx
-import onnxruntime
 import torch
 from torch import nn
 
@@ -21,7 +19,9 @@ INPUT_NAME = "pixels"
 OUTPUT_NAME = "probabilities"
 
 
-def export_onnx(module: nn.Module, shape: tuple[int, int, int], path: Path) -> None:
+def export_onnx(
+    module: nn.Module, shape: tuple[int, int, int], path: Path, metadata: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Writes `module` to `path`: input `pixels` (batch, *shape) float32, output `probabilities`, any batch size.
 
     The file holds its weights itself and none of the exporter's notes on source files; it appears only when whole.
@@ -30,6 +30,7 @@ def export_onnx(module: nn.Module, shape: tuple[int, int, int], path: Path) -> N
         module: maps (N, *shape) to (N, columns) probabilities; exported as it answers in eval mode.
         shape: channels, height and width of one image.
         path: the file to write or replace.
+        metadata: what the file says about itself (`metadata_props`), and all it says.
     """
     example = torch.zeros(2, *shape)  # two, because the exporter takes a batch of one for a constant
     with _quiet_exporter():
@@ -45,19 +46,12 @@ def export_onnx(module: nn.Module, shape: tuple[int, int, int], path: Path) -> N
         )
     model = program.model_proto
     _drop_notes(model)
+    for key, value in sorted(metadata.items()):
+        model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model)
     partial = path.with_name(f"{path.name}.partial")
     partial.write_bytes(model.SerializeToString(deterministic=True))
     partial.replace(path)
-
-
-def parity(module: nn.Module, path: Path, batch: npt.NDArray[np.float32]) -> float:
-    """Largest absolute difference between the probabilities of `module` and of the file for a (N, C, H, W) batch."""
-    with torch.inference_mode():
-        expected = module.eval()(torch.from_numpy(batch)).numpy()
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (answer,) = session.run([OUTPUT_NAME], {INPUT_NAME: batch})
-    return float(np.abs(answer - expected).max())
 
 
 def _drop_notes(model: onnx.ModelProto) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from cxreval.errors import InvalidTensor
-from cxreval.imaging.decode import Image
+from cxreval.imaging.image import Image
 from cxreval.imaging.resample import (
     GAUSSIAN_TRUNCATE,
     PILLOW_PRECISION_BITS,
@@ -34,10 +34,11 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A versioned way from a decoded image to a float32 tensor of `shape` (C, H, W).
+    """A versioned way from a decoded image to a float32 tensor of `shape` (C, H, W), or to `crops` of them.
 
-    `steps` names every operation and parameter that decides the result, `revision` rises when the code gives other
-    values for the same steps, and `tolerance` bounds the absolute difference to the original library's pipeline.
+    With several crops the answer to an image is the mean of the answers to its crops. `steps` names every operation and
+    parameter that decides the result, `revision` rises when the code gives other values for the same steps, and
+    `tolerance` bounds the absolute difference to the original library's pipeline.
     """
 
     name: str
@@ -47,6 +48,12 @@ class Profile:
     steps: tuple[str, ...]
     tolerance: float
     transform: Callable[[Image], Tensor]
+    crops: int = 1
+
+    @property
+    def tensor_shape(self) -> tuple[int, int, int, int]:
+        """(crops, C, H, W): all that an image becomes."""
+        return self.crops, *self.shape
 
     @property
     def digest(self) -> str:
@@ -56,7 +63,10 @@ class Profile:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def apply(self, image: Image) -> Tensor:
-        """The tensor of an image as `decode` gives it; (C, H, W) float32, contiguous.
+        """What a model sees of an image as `decode` gives it; float32, contiguous.
+
+        Returns:
+            (C, H, W); (crops, C, H, W) where a profile has several.
 
         Raises:
             InvalidTensor: the image is not uint8 or uint16, is empty, or is neither (H, W) nor (H, W, 1 to 4).
@@ -142,10 +152,20 @@ def _imagenet(size: int) -> Profile:
 
 def _imagenet_tensor(image: Image, size: int) -> Tensor:
     height, width = image.shape[:2]
-    across, down = _crop_resampling(width, height, size), _crop_resampling(height, width, size)
-    channels = [image] if image.ndim == 2 else [image[:, :, c] for c in range(3 if image.shape[2] >= 3 else 1)]
-    planes = [_resized(_to_8_bits(channel), across, down) for channel in channels]
-    rgb = np.stack(planes * (3 // len(planes))).astype(np.float32)
+    across, down = (_positioned(*sides, size, size, _center) for sides in ((width, height), (height, width)))
+    return _imagenet_scale([_resized(channel, across, down) for channel in _channels(image)])
+
+
+def _channels(image: Image) -> list[npt.NDArray[np.uint8]]:
+    """Red, green and blue, or gray, in 8 bits; without alpha."""
+    if image.ndim == 2:
+        return [_to_8_bits(image)]
+    return [_to_8_bits(image[:, :, channel]) for channel in range(3 if image.shape[2] >= 3 else 1)]
+
+
+def _imagenet_scale(planes: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
+    """Three planes, or one three times, as torchvision's `ToTensor` and `Normalize` make them; (3, H, W)."""
+    rgb = np.stack([*planes] * (3 // len(planes))).astype(np.float32)
     rgb /= 255
     rgb -= np.array(IMAGENET_MEAN, np.float32)[:, np.newaxis, np.newaxis]
     rgb /= np.array(IMAGENET_STD, np.float32)[:, np.newaxis, np.newaxis]
@@ -159,18 +179,78 @@ def _resized(channel: npt.NDArray[np.uint8], across: Resampling, down: Resamplin
     return from_fixed_point(down.down(rows))
 
 
-def _crop_resampling(side: int, other: int, size: int) -> Resampling:
-    """Resizes so that the shorter of `side` and `other` has `size` samples; makes only the center `size` of `side`."""
-    resized = size if side <= other else size * side // other
-    start = round((resized - size) / 2)
-    return pillow_bilinear(side, resized, start, start + size)
-
-
 def _to_8_bits(channel: Image) -> npt.NDArray[np.uint8]:
     if channel.dtype == np.uint8:
         return channel.astype(np.uint8, copy=False)
     return ((channel.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-PROFILES = {profile.name: profile for profile in (_imagenet(224), _xrv(224))}
+def _imagenet_tencrop(size: int, crop: int) -> Profile:
+    """torchvision's `Resize(size)`, `TenCrop(crop)`, `ToTensor` and `Normalize`, as CheXNet is tested with.
+
+    As for `imagenet-224`, an image more than about twice as tall as wide may differ by one 8-bit level.
+    """
+    return Profile(
+        name=f"imagenet-{crop}-tencrop",
+        description=f"torchvision: RGB, short side to {size}, 4 corners and center {crop}x{crop}, also mirrored",
+        shape=(3, crop, crop),
+        revision=1,
+        steps=(
+            "channels: RGB, gray repeated, alpha dropped",
+            "depth: 16 bits to 8 by round(x / 257)",
+            f"size: short side to {size}, long side to floor({size} * long / short)",
+            "resize: across then down, triangle filter, widened when shrinking",
+            f"rounding: weights to {PILLOW_PRECISION_BITS} fractional bits, samples to 8 bits after each pass",
+            f"crops: {crop}x{crop} top left, top right, bottom left, bottom right, center; then of the mirrored image",
+            f"center: offset round half even of (side - {crop}) / 2",
+            f"scale: [0, 255] to [0, 1], minus {IMAGENET_MEAN}, divided by {IMAGENET_STD}",
+            "answer: mean over the ten crops",
+        ),
+        tolerance=1e-6,
+        transform=lambda image: _tencrop_tensor(image, size, crop),
+        crops=10,
+    )
+
+
+def _tencrop_tensor(image: Image, size: int, crop: int) -> Tensor:
+    """(10, 3, crop, crop). Only the corners and the center are resized, however long the image is."""
+    height, width = image.shape[:2]
+    top, middle, bottom = (_positioned(height, width, size, crop, at) for at in (_first, _center, _last))
+    left, center, right = (_positioned(width, height, size, crop, at) for at in (_first, _center, _last))
+    mirrored_center = _positioned(width, height, size, crop, lambda free: free - _center(free))
+    channels = _channels(image)
+
+    def crop_at(down: Resampling, across: Resampling) -> Tensor:
+        return _imagenet_scale([_resized(channel, across, down) for channel in channels])
+
+    upper, lower = [crop_at(top, left), crop_at(top, right)], [crop_at(bottom, left), crop_at(bottom, right)]
+    inner = crop_at(middle, center)
+    odd = mirrored_center is not center
+    mirrored = [*upper[::-1], *lower[::-1], crop_at(middle, mirrored_center) if odd else inner]
+    return np.stack([*upper, *lower, inner, *(tensor[:, :, ::-1] for tensor in mirrored)])
+
+
+def _first(_free: int) -> int:
+    return 0
+
+
+def _center(free: int) -> int:
+    return round(free / 2)
+
+
+def _last(free: int) -> int:
+    return free
+
+
+def _positioned(side: int, other: int, size: int, crop: int, at: Callable[[int], int]) -> Resampling:
+    """Resizes so that the shorter of `side` and `other` has `size` samples; makes `crop` of them.
+
+    `at` says where they begin, told how many samples are outside.
+    """
+    resized = size if side <= other else size * side // other
+    start = at(resized - crop)
+    return pillow_bilinear(side, resized, start, start + crop)
+
+
+PROFILES = {profile.name: profile for profile in (_imagenet(224), _imagenet_tencrop(256, 224), _xrv(224), _xrv(512))}
 """The profiles by name; the names are `cxreval.datasets.profiles.PROFILE_NAMES`."""

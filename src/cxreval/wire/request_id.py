@@ -3,8 +3,8 @@
 A server takes it from the call's metadata, or makes one; every client sends `outgoing()` with its calls.
 """
 
+import random
 import re
-import uuid
 from contextvars import ContextVar
 
 METADATA_KEY = "x-request-id"
@@ -18,7 +18,7 @@ def accept(received: str | None) -> str:
     """The received id if it is fit for a log line, else a new one."""
     if received and _PRINTABLE.fullmatch(received):
         return received
-    return uuid.uuid4().hex
+    return f"{random.getrandbits(128):032x}"  # unique, not secret: system randomness takes 20 microseconds
 
 
 def outgoing() -> tuple[tuple[str, str], ...]:

@@ -1,6 +1,7 @@
 """Errors of `cxreval.errors` as gRPC statuses and back: one table, read in both directions.
 
-A status carries `google.rpc.ErrorInfo` with the reason, the domain and the error's metadata.
+A status carries `google.rpc.ErrorInfo` with the reason, the domain and the error's metadata; of an overload, also
+`google.rpc.RetryInfo`, with the error's `retry_seconds` where it has them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from cxreval import errors
 
 DOMAIN = "cxreval"
 DETAILS_KEY = "grpc-status-details-bin"
+
+RETRY_SECONDS = (0.01, 60.0)
+"""Least and most that an overloaded service asks a caller to wait."""
 
 _INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
 _NOT_FOUND = grpc.StatusCode.NOT_FOUND
@@ -96,6 +100,11 @@ def to_status(error: errors.CxrevalError) -> tuple[grpc.StatusCode, str, bytes]:
     metadata = {key: _cut(value, _VALUE_BYTES) for key, value in error.metadata.items()}
     status = status_pb2.Status(code=code.value[0], message=message)
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))
+    if isinstance(error, errors.ServiceOverloaded):
+        delay = min(max(float(error.metadata.get("retry_seconds", 1)), RETRY_SECONDS[0]), RETRY_SECONDS[1])
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromNanoseconds(int(delay * 1e9))
+        status.details.add().Pack(retry)
     return code, message, status.SerializeToString()
 
 

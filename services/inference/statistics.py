@@ -1,0 +1,51 @@
+"""What one model has done since it was loaded, in the terms of the protocol's statistics extension."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+_SMOOTHING = 0.2
+
+
+@dataclass(slots=True)
+class Duration:
+    """How often something happened, and how many nanoseconds it took altogether."""
+
+    count: int = 0
+    ns: int = 0
+
+    def add(self, ns: int) -> None:
+        """One more time."""
+        self.count += 1
+        self.ns += ns
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Requests (`success` to `output`, in the order in which they pass) and runs of the model.
+
+    `failure` has requests that failed and those that were given up. `input` is decoding and preprocessing, `run` the
+    runs that a request had a part in. `last_run_ms` is milliseconds since 1970. `image_seconds` is what an image costs
+    the model, smoothed over the last runs; 0 before the first.
+    """
+
+    success: Duration = field(default_factory=Duration)
+    failure: Duration = field(default_factory=Duration)
+    input: Duration = field(default_factory=Duration)
+    queue: Duration = field(default_factory=Duration)
+    run: Duration = field(default_factory=Duration)
+    output: Duration = field(default_factory=Duration)
+    batches: defaultdict[int, Duration] = field(default_factory=lambda: defaultdict(Duration))
+    images: int = 0
+    last_run_ms: int = 0
+    image_seconds: float = 0.0
+
+    def count_run(self, images: int, ns: int) -> None:
+        """One run of the model over a batch."""
+        self.images += images
+        self.batches[images].add(ns)
+        self.last_run_ms = time.time_ns() // 1_000_000
+        seconds = ns / 1e9 / images
+        self.image_seconds += (seconds - self.image_seconds) * (_SMOOTHING if self.image_seconds else 1)

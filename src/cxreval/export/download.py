@@ -1,0 +1,193 @@
+"""Fetches a file over HTTP: resumed where it broke off, and taken only when it is whole and has its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cxreval.errors import ArtifactTooLarge, DigestMismatch, DownloadFailed, MalformedField
+
+MAX_DOWNLOAD_BYTES = 2 * 1024**3
+"""Most bytes of a download."""
+
+ATTEMPTS = 5
+"""How many attempts in a row may bring next to nothing before a download fails."""
+
+_TIMEOUT_SECONDS = 30.0
+_CHUNK_BYTES = 64 * 1024
+_WORTH_ANOTHER_ATTEMPT = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
+_PAUSE_SECONDS = 0.5  # times the failures so far
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes there are, and the bytes there will be where the server says so."""
+
+
+def _ignore(_done: int, _total: int | None) -> None:
+    pass
+
+
+def download(url: str, directory: Path, sha256: str = "", progress: Progress = _ignore) -> Path:
+    """The file at `url` in `directory`, fetched unless it is there, under the URL's digest and its last part.
+
+    What came before a break stays as `*.partial`. It is taken up again within a call where the server's ETag shows
+    that the file is the same, and by a later call where `sha256` will tell.
+
+    Args:
+        url: http or https; http only with a `sha256`.
+        sha256: 64 hex characters the file must have; without it, https alone vouches for the file.
+
+    Raises:
+        MalformedField: `url` is something else.
+        DigestMismatch: the file is whole and has another digest; nothing is kept.
+        ArtifactTooLarge: the server says or sends more than `MAX_DOWNLOAD_BYTES`; nothing is kept.
+        DownloadFailed: the server refuses, lies about the length, or breaks off again and again.
+    """
+    _check(url, sha256)
+    name = Path(urlsplit(url).path).name or "download"
+    path = directory / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
+    partial = path.with_name(f"{path.name}.partial")
+    if not path.is_file():
+        directory.mkdir(parents=True, exist_ok=True)
+        if not sha256:
+            partial.unlink(missing_ok=True)
+        _fetch(_Transfer(url, sha256, partial), progress)
+        _check_digest(url, partial, sha256)
+        partial.replace(path)
+    else:
+        _check_digest(url, path, sha256)
+    return path
+
+
+def _check(url: str, sha256: str) -> None:
+    parts = urlsplit(url)
+    allowed = ("https", "http") if sha256 else ("https",)
+    if parts.scheme not in allowed or not parts.hostname:
+        expected = "an https URL, or an http URL together with its sha256"
+        raise MalformedField(f"weights is {url!r}; expected {expected}", field="weights", value=url, expected=expected)
+
+
+def _check_digest(url: str, file: Path, sha256: str) -> None:
+    if not sha256:
+        return
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if found != sha256:
+        file.unlink()
+        message = f"{url} has sha256 {found}; expected {sha256}"
+        raise DigestMismatch(message, field="sha256", expected=sha256, found=found)
+
+
+@dataclass(slots=True)
+class _Transfer:
+    """A file on its way. `etag` is set where it proves two answers to be of the same bytes."""
+
+    url: str
+    sha256: str
+    partial: Path
+    etag: str = ""
+    total: int | None = None
+
+    @property
+    def done(self) -> int:
+        return self.partial.stat().st_size if self.partial.exists() else 0
+
+
+def _fetch(transfer: _Transfer, progress: Progress) -> None:
+    failures = 0
+    while True:
+        before = transfer.done
+        try:
+            _request(transfer, progress)
+        except (OSError, http.client.HTTPException) as error:
+            problem = _retryable(transfer, error)
+        else:
+            if transfer.total is None or transfer.done == transfer.total:
+                return
+            problem = f"it broke off after {transfer.done} of {transfer.total} bytes"
+        failures = 0 if transfer.done >= before + _CHUNK_BYTES else failures + 1
+        if failures == ATTEMPTS:
+            raise _failed(transfer.url, f"{problem}, the last of {ATTEMPTS} attempts in a row")
+        time.sleep(_PAUSE_SECONDS * failures)
+
+
+def _retryable(transfer: _Transfer, error: OSError | http.client.HTTPException) -> str:
+    """What went wrong, where another attempt may go right; otherwise raises."""
+    if isinstance(error, urllib.error.HTTPError):
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            transfer.partial.unlink(missing_ok=True)  # longer than the file that is there now
+        elif error.code < 500 and error.code not in _WORTH_ANOTHER_ATTEMPT:
+            raise _failed(transfer.url, f"the server answers {error.code} {error.reason}")
+        return f"the server answers {error.code} {error.reason}"
+    if transfer.partial.is_dir() or not transfer.partial.parent.is_dir():
+        raise _failed(transfer.url, f"{transfer.partial} cannot be written")
+    return str(error) or type(error).__name__
+
+
+def _request(transfer: _Transfer, progress: Progress) -> None:
+    """One request and its answer, up to its end or its break."""
+    start = transfer.done if transfer.sha256 or transfer.etag else 0
+    request = urllib.request.Request(transfer.url, headers={"Accept-Encoding": "identity"})  # noqa: S310 -- checked
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+        if transfer.etag:
+            request.add_header("If-Range", transfer.etag)
+    with _OPENER.open(request, timeout=_TIMEOUT_SECONDS) as response:
+        _check(response.url, transfer.sha256)  # a redirect must not lose what https vouched for
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+            start = 0
+        elif not (sent := response.headers["Content-Range"] or "").startswith(f"bytes {start}-"):
+            raise _failed(transfer.url, f"asked for bytes from {start}, the server sends {sent!r}")
+        etag = response.headers["ETag"] or ""
+        transfer.etag = "" if etag.startswith("W/") else etag
+        transfer.total = None if response.length is None else start + response.length
+        _check_size(transfer, transfer.total or 0)
+        _receive(transfer, response, start, progress)
+
+
+def _receive(transfer: _Transfer, response: http.client.HTTPResponse, start: int, progress: Progress) -> None:
+    done = start
+    with transfer.partial.open("ab" if start else "wb") as file:
+        progress(done, transfer.total)
+        while chunk := response.read(_CHUNK_BYTES):
+            done += len(chunk)
+            _check_size(transfer, done)
+            file.write(chunk)
+            progress(done, transfer.total)
+
+
+def _check_size(transfer: _Transfer, size: int) -> None:
+    if size > MAX_DOWNLOAD_BYTES:
+        transfer.partial.unlink(missing_ok=True)
+        expected = f"at most {MAX_DOWNLOAD_BYTES} bytes"
+        message = f"{transfer.url} has {size} bytes or more; expected {expected}"
+        raise ArtifactTooLarge(message, field="weights", expected=expected, found=size)
+
+
+def _failed(url: str, problem: str) -> DownloadFailed:
+    return DownloadFailed(f"{url} was not fetched: {problem}", field="weights", url=url, problem=problem)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Without urllib's handlers for ftp and file, which a redirect could reach."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+        urllib.request.UnknownHandler,
+    ):
+        opener.add_handler(handler())
+    return opener
+
+
+_OPENER = _opener()

@@ -1,0 +1,63 @@
+"""One seed system to one ONNX file that says what it is, with its parity report beside it; all or nothing."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from cxreval.datasets.benchmark import FINDINGS
+from cxreval.errors import MalformedField
+from cxreval.export.checkpoint import Checkpoint
+from cxreval.export.onnx_export import export_onnx
+from cxreval.export.parity import ParityReport, Progress, check_parity
+from cxreval.export.systems import SeedSystem
+
+
+def export_seed(
+    system: SeedSystem,
+    checkpoint: Checkpoint,
+    path: Path,
+    images: Sequence[Path] = (),
+    progress: Progress = lambda _done, _total: None,
+) -> ParityReport | None:
+    """Writes `path` and, where there are `images` to compare on, its parity report; both appear only when right.
+
+    Raises:
+        MalformedField: the directory of `path` does not exist.
+        ParityFailed: the file does not answer like the original.
+    """
+    if not path.parent.is_dir():
+        expected = "a file in a directory that exists"
+        raise MalformedField(f"output is {str(path)!r}; expected {expected}", field="output", expected=expected)
+    report = None
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as directory:
+        onnx_file, report_file = Path(directory) / path.name, Path(directory) / "parity.json"
+        export_onnx(system.exported, system.profile.shape, onnx_file, metadata(system, checkpoint))
+        if images:
+            report = check_parity(system, checkpoint, onnx_file, images, progress)
+            report_file.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+        parity_file(path).unlink(missing_ok=True)  # of an earlier file of this name
+        onnx_file.replace(path)
+        if report:
+            report_file.replace(parity_file(path))
+    return report
+
+
+def parity_file(path: Path) -> Path:
+    """Where the parity report of the ONNX file at `path` lies."""
+    return path.with_name(f"{path.stem}.parity.json")
+
+
+def metadata(system: SeedSystem, checkpoint: Checkpoint) -> dict[str, str]:
+    """What the ONNX file says about itself; `cxreval.output_names` is a JSON list, one name a column."""
+    return {
+        "cxreval.system": system.name,
+        "cxreval.version": system.version,
+        "cxreval.preprocessing_profile": system.profile.name,
+        "cxreval.profile_digest": system.profile.digest,
+        "cxreval.output_names": json.dumps(FINDINGS),
+        "cxreval.checkpoint_sha256": checkpoint.sha256,
+    }

@@ -1,0 +1,91 @@
+"""The program that opens a checkpoint, run by `cxreval.export.checkpoint` inside `cxreval.export.sandbox` only.
+
+`python -m cxreval.export.unpickle weights-only|whole FILE` writes the checkpoint's tensors to standard output as
+safetensors, a format that can hold nothing else. `whole` runs whatever code the pickle names.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import sys
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+NEEDS_WHOLE = 3
+"""Exit status of `weights-only` where the file holds more than plain containers of tensors."""
+
+MAX_TENSOR_BYTES = 1024**3
+"""Most bytes of tensors; the seed systems have 28 to 98 MB."""
+
+_MAX_ADDRESS_BYTES = 8 * 1024**3
+_MAX_CPU_SECONDS = 100
+_MAX_PROCESSES = 1024
+_STATE_KEYS = ("state_dict", "model")
+"""Where training scripts put the network, beside the epoch and the optimizer."""
+
+
+def main() -> None:
+    """Opens the file named on the command line and writes its tensors. Exits with one line on standard error."""
+    mode, file = sys.argv[1:]
+    _limit_resources()
+    answer = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no part of the answer
+    try:
+        _convert(file, answer, weights_only=mode == "weights-only")
+    except Exception as error:  # noqa: BLE001 -- a pickle can raise anything
+        sys.stderr.write(f"\n{type(error).__name__}: {' '.join(str(error).split())}\n")
+        needs_whole = mode == "weights-only" and isinstance(error, pickle.UnpicklingError)
+        sys.exit(NEEDS_WHOLE if needs_whole else 1)
+
+
+def _limit_resources() -> None:
+    """Hard limits: a process without privileges cannot raise them again."""
+    limits = {
+        resource.RLIMIT_AS: _MAX_ADDRESS_BYTES,
+        resource.RLIMIT_CPU: _MAX_CPU_SECONDS,
+        resource.RLIMIT_FSIZE: MAX_TENSOR_BYTES,
+        resource.RLIMIT_NPROC: _MAX_PROCESSES,
+        resource.RLIMIT_CORE: 0,
+    }
+    for limit, value in limits.items():
+        _, hard = resource.getrlimit(limit)
+        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (most, most))
+
+
+def _convert(file: str, answer: BinaryIO, *, weights_only: bool) -> None:
+    import torch  # noqa: PLC0415 -- after the limits are set
+    from safetensors.torch import save  # noqa: PLC0415
+
+    if not weights_only:
+        import cxreval.export.torch_libraries  # noqa: F401, PLC0415 -- torchvision cannot be imported beside some PyTorch without it
+
+    # Checkpoints written by Python 2 name their tensors with byte strings.
+    payload = torch.load(file, map_location="cpu", weights_only=weights_only, encoding="latin1")
+    tensors = {str(name): value for name, value in _state(payload).items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise ValueError("the file holds no tensors by name")
+    answer.write(save({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}))
+    answer.flush()
+
+
+def _state(payload: Any) -> Mapping[Any, Any]:
+    """The state dict in a checkpoint: a module's, a training script's, or the payload itself."""
+    import torch  # noqa: PLC0415
+
+    for _ in range(3):
+        if isinstance(payload, torch.nn.Module):
+            return payload.state_dict()
+        if not isinstance(payload, Mapping):
+            break
+        inner = [payload[key] for key in _STATE_KEYS if isinstance(payload.get(key), Mapping | torch.nn.Module)]
+        if not inner:
+            return payload
+        payload = inner[0]
+    raise TypeError(f"the file holds a {type(payload).__name__}, not a network or its state dict")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,351 @@
+"""DICOM: one gray frame, as it is meant to be seen, as an image like any other.
+
+pydicom reads the header; only the elements that decide a pixel are looked at, so neither an error nor a log line can
+name a patient. The pixel data are decoded by the codecs that this package uses anyway.
+
+A stored value goes through the modality LUT or rescale, then the first VOI LUT or window, and MONOCHROME1 is inverted.
+Where the file has neither VOI LUT nor window, the range of its stored bits is the range of the image: that is also how
+TorchXRayVision reads DICOM. All of it is one table, with an entry for each value that the stored bits can take.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_fragments, parse_basic_offsets
+from pydicom.filereader import read_dataset, read_preamble
+
+from cxreval.errors import CxrevalError, ImageTooLarge, ImageUnreadable
+from cxreval.imaging.image import Image, check_pixels, unreadable
+from cxreval.imaging.jpeg import LOSSLESS, PLAIN, decode_jpeg
+
+# Both quote what the file says.
+logging.getLogger("pydicom").disabled = True
+warnings.filterwarnings("ignore", module=r"pydicom\.")
+
+Values = npt.NDArray[np.float64]
+
+_MAX_HEADER_READS = 100_000  # a radiograph's header takes some hundreds; each may become an object
+_MODALITY_LUT, _VOI_LUT, _PIXEL_DATA = 0x00283000, 0x00283010, 0x7FE00010
+_TAGS = [
+    0x00280002,  # Samples per Pixel
+    0x00280004,  # Photometric Interpretation
+    0x00280008,  # Number of Frames
+    0x00280010,  # Rows
+    0x00280011,  # Columns
+    0x00280100,  # Bits Allocated
+    0x00280101,  # Bits Stored
+    0x00280102,  # High Bit
+    0x00280103,  # Pixel Representation
+    0x00281050,  # Window Center
+    0x00281051,  # Window Width
+    0x00281052,  # Rescale Intercept
+    0x00281053,  # Rescale Slope
+    0x00281056,  # VOI LUT Function
+    _MODALITY_LUT,
+    _VOI_LUT,
+    _PIXEL_DATA,
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What the header says about the pixel data."""
+
+    rows: int
+    columns: int
+    allocated: int
+    stored: int
+    high_bit: int
+    signed: bool
+    inverted: bool
+    little_endian: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pixel data, uncompressed."""
+        return self.rows * self.columns * self.allocated // 8
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether the bytes begin as a DICOM file does."""
+    return data[128:132] == b"DICM"
+
+
+def decode_dicom(data: bytes, max_pixels: int) -> Image:
+    """Decodes a DICOM file with one gray frame of 8 to 16 bits; black is 0.
+
+    Transfer syntaxes: uncompressed (implicit, explicit, big endian), RLE, JPEG baseline, extended and lossless,
+    JPEG-LS, JPEG 2000.
+
+    Returns:
+        (H, W); uint8 for 8 stored bits, else uint16 over its whole range.
+
+    Raises:
+        ImageTooLarge, ImageUnreadable: see `decode`.
+    """
+    try:
+        syntax, dataset = _read(data)
+        frame = _frame(dataset, little_endian=syntax != _BIG_ENDIAN)
+        check_pixels(frame.columns, frame.rows, max_pixels)
+        table = _table(dataset, frame)
+        codes = _codes(_SYNTAXES[syntax](_pixel_data(dataset), frame), frame)
+    except CxrevalError:
+        raise
+    except Exception as error:  # noqa: BLE001 -- pydicom raises whatever comes; its words may quote the file
+        raise _unreadable(f"not as the standard says ({type(error).__name__})") from None
+    image: Image = table[codes]
+    return image
+
+
+def _unreadable(problem: str) -> ImageUnreadable:
+    return unreadable(f"DICOM {problem}")
+
+
+# --- the header -------------------------------------------------------------------------------------------------------
+
+
+class _BoundedReader(io.BytesIO):
+    """A file that can be read from only so often: a header of many tiny elements costs an object each."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > _MAX_HEADER_READS:
+            raise _unreadable(f"header takes more than {_MAX_HEADER_READS} reads")
+        return super().read(size)
+
+
+def _read(data: bytes) -> tuple[str, Dataset]:
+    """Transfer syntax and the elements in `_TAGS`. pydicom's own `dcmread` would inflate a deflated file unbounded."""
+    file = _BoundedReader(data)
+    read_preamble(file, force=False)
+    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
+    syntax = str(meta.get("TransferSyntaxUID", ""))
+    if syntax not in _SYNTAXES:
+        found = syntax if syntax.startswith("1.2.840.10008.1.2") and len(syntax) < 30 else "unknown"
+        raise _unreadable(f"of transfer syntax {found}")
+    implicit, little_endian = syntax == _IMPLICIT, syntax != _BIG_ENDIAN
+    return syntax, read_dataset(file, implicit, little_endian, specific_tags=list(_TAGS))
+
+
+def _frame(dataset: Dataset, *, little_endian: bool) -> _Frame:
+    photometric = str(dataset.get("PhotometricInterpretation", "missing"))
+    samples, frames = int(dataset.get("SamplesPerPixel", 1)), int(dataset.get("NumberOfFrames") or 1)
+    if photometric not in ("MONOCHROME1", "MONOCHROME2") or samples != 1:
+        raise _unreadable("is not gray: its photometric interpretation is neither MONOCHROME1 nor MONOCHROME2")
+    if frames != 1:
+        raise _unreadable(f"with {frames} frames; only one can be scored")
+    for element in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"):
+        if element not in dataset:
+            raise _unreadable(f"without {element}")
+    allocated, stored, high_bit = int(dataset.BitsAllocated), int(dataset.BitsStored), int(dataset.HighBit)
+    if allocated not in (8, 16) or not 8 <= stored <= allocated or not stored - 1 <= high_bit < allocated:
+        raise _unreadable(f"with {stored} bits stored, {allocated} allocated, high bit {high_bit}")
+    return _Frame(
+        rows=int(dataset.Rows),
+        columns=int(dataset.Columns),
+        allocated=allocated,
+        stored=stored,
+        high_bit=high_bit,
+        signed=int(dataset.PixelRepresentation) == 1,
+        inverted=photometric == "MONOCHROME1",
+        little_endian=little_endian,
+    )
+
+
+def _pixel_data(dataset: Dataset) -> bytes:
+    if _PIXEL_DATA not in dataset:
+        raise _unreadable("without pixel data, or truncated")
+    return bytes(dataset.PixelData)
+
+
+# --- pixel data -------------------------------------------------------------------------------------------------------
+
+Samples = npt.NDArray[np.integer[Any]]
+
+
+def _lying(frame: _Frame) -> ImageUnreadable:
+    return _unreadable(f"pixel data are not the {frame.columns}x{frame.rows} of the header")
+
+
+def _codes(samples: Samples, frame: _Frame) -> npt.NDArray[np.uint16]:
+    """The stored bits of each sample as an unsigned number, without what else the allocated bits hold."""
+    if samples.shape != (frame.rows, frame.columns):
+        raise _lying(frame)
+    codes = samples.astype(np.uint16)
+    codes >>= frame.high_bit + 1 - frame.stored
+    codes &= (1 << frame.stored) - 1
+    return codes
+
+
+def _raw(data: bytes, frame: _Frame, order: str = "<") -> Samples:
+    if len(data) < frame.nbytes:
+        raise _unreadable(f"pixel data have {len(data)} bytes, and the header asks for {frame.nbytes}")
+    dtype = np.dtype(f"{order}u{frame.allocated // 8}")
+    return np.frombuffer(data, dtype, frame.rows * frame.columns).reshape(frame.rows, frame.columns)
+
+
+def _big_endian(data: bytes, frame: _Frame) -> Samples:
+    return _raw(data, frame, ">")
+
+
+def _rle(data: bytes, frame: _Frame) -> Samples:
+    code = _code_stream(data)
+    return _raw(bytes(imagecodecs.dicomrle_decode(code, f"<u{frame.allocated // 8}", out=frame.nbytes)), frame)
+
+
+def _jpeg(data: bytes, frame: _Frame) -> Samples:
+    code = _code_stream(data)
+    try:
+        return decode_jpeg(code, frame.rows * frame.columns, frames=(*PLAIN, LOSSLESS), precisions=range(8, 17))
+    except ImageTooLarge:
+        raise _lying(frame) from None
+
+
+def _jpeg_ls(data: bytes, frame: _Frame) -> Samples:
+    code = _code_stream(data).rstrip(b"\0")
+    if not code.endswith(b"\xff\xd9"):  # CharLS counts on for seconds where zeros follow the last bits
+        raise _unreadable("pixel data are truncated")
+    header = code.find(b"\xff\xf7")
+    sides = code[header + 5 : header + 9]
+    _check_code_stream(int.from_bytes(sides[:2]), int.from_bytes(sides[2:]), code[header + 9 : header + 10], frame)
+    return _decoded(imagecodecs.jpegls_decode, code)
+
+
+def _jpeg_2000(data: bytes, frame: _Frame) -> Samples:
+    code = _code_stream(data)
+    if not code.startswith(b"\xff\x4f\xff\x51"):
+        raise _unreadable("pixel data are no JPEG 2000 code stream")
+    right, bottom, left, top = (int.from_bytes(code[at : at + 4]) for at in (8, 12, 16, 20))
+    _check_code_stream(bottom - top, right - left, code[41:42], frame)
+    return _decoded(imagecodecs.jpeg2k_decode, code)
+
+
+def _code_stream(data: bytes) -> bytes:
+    """What the fragments of the one frame hold together."""
+    file = io.BytesIO(data)
+    parse_basic_offsets(file)
+    return b"".join(generate_fragments(file))
+
+
+def _check_code_stream(rows: int, columns: int, components: bytes, frame: _Frame) -> None:
+    """The two headers must agree before the codec takes memory for what its own says."""
+    if (rows, columns) != (frame.rows, frame.columns) or components != b"\x01":
+        raise _lying(frame)
+
+
+def _decoded(decoder: Callable[[bytes], Samples], code: bytes) -> Samples:
+    try:
+        return decoder(code)
+    except Exception as error:  # noqa: BLE001 -- whatever the codec raises means that it cannot read the image
+        raise _unreadable(f"pixel data: {error}") from None
+
+
+_IMPLICIT = "1.2.840.10008.1.2"
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_SYNTAXES: dict[str, Callable[[bytes, _Frame], Samples]] = {
+    _IMPLICIT: _raw,
+    "1.2.840.10008.1.2.1": _raw,
+    _BIG_ENDIAN: _big_endian,
+    "1.2.840.10008.1.2.4.50": _jpeg,  # baseline
+    "1.2.840.10008.1.2.4.51": _jpeg,  # extended, 12 bits
+    "1.2.840.10008.1.2.4.57": _jpeg,  # lossless
+    "1.2.840.10008.1.2.4.70": _jpeg,  # lossless, first-order prediction
+    "1.2.840.10008.1.2.4.80": _jpeg_ls,  # lossless
+    "1.2.840.10008.1.2.4.81": _jpeg_ls,  # near-lossless
+    "1.2.840.10008.1.2.4.90": _jpeg_2000,  # lossless
+    "1.2.840.10008.1.2.4.91": _jpeg_2000,
+    "1.2.840.10008.1.2.5": _rle,
+}
+
+
+# --- grayscale --------------------------------------------------------------------------------------------------------
+
+
+def _table(dataset: Dataset, frame: _Frame) -> Image:
+    """The gray of each code that the stored bits can take."""
+    values = np.arange(1 << frame.stored, dtype=np.float64)
+    if frame.signed:
+        values[1 << (frame.stored - 1) :] -= 1 << frame.stored
+    with np.errstate(all="ignore"):
+        fractions = _presented(*_modality(values, dataset, frame), dataset, frame)
+    if not np.isfinite(fractions).all():
+        raise _unreadable("with a rescale or window that gives no finite gray")
+    if frame.inverted:
+        fractions = 1 - fractions
+    if frame.stored == 8:
+        return np.rint(fractions * 255).astype(np.uint8)
+    return np.rint(fractions * 65535).astype(np.uint16)
+
+
+def _modality(values: Values, dataset: Dataset, frame: _Frame) -> tuple[Values, float, float]:
+    """Values after the modality LUT or rescale, and the smallest and largest that there can be (PS3.3 C.11.1)."""
+    if _MODALITY_LUT in dataset and dataset[_MODALITY_LUT].value:
+        values, top = _looked_up(values, dataset[_MODALITY_LUT].value[0], frame)
+        return values, 0, top
+    slope, intercept = _first(dataset, "RescaleSlope"), _first(dataset, "RescaleIntercept")
+    values = values * (1.0 if slope is None else slope) + (intercept or 0.0)
+    return values, values.min(), values.max()
+
+
+def _presented(values: Values, low: float, high: float, dataset: Dataset, frame: _Frame) -> Values:
+    """Values as fractions of white, by the first VOI LUT, else the first window, else their range (PS3.3 C.11.2)."""
+    if _VOI_LUT in dataset and dataset[_VOI_LUT].value:
+        values, top = _looked_up(values, dataset[_VOI_LUT].value[0], frame)
+        return values / top
+    if (center := _first(dataset, "WindowCenter")) is None or (width := _first(dataset, "WindowWidth")) is None:
+        return (values - low) / (high - low)
+    function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise _unreadable("with an unknown VOI LUT function")
+    if not (width >= 1 if function == "LINEAR" else width > 0):
+        raise _unreadable(f"with a window of width {width:g}")
+    if function == "SIGMOID":
+        return np.asarray(1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700))))
+    if function == "LINEAR":
+        center, width = center - 0.5, width - 1
+    if width == 0:
+        return (values > center).astype(np.float64)
+    return np.clip((values - center) / width + 0.5, 0, 1)
+
+
+def _looked_up(values: Values, item: Dataset, frame: _Frame) -> tuple[Values, float]:
+    """Entries of a look-up table for values, and the largest that an entry can be."""
+    entries, first, bits = (int(number) for number in item.LUTDescriptor)
+    entries = entries or 1 << 16
+    if frame.signed and first >= 1 << 15:
+        first -= 1 << 16
+    if not 8 <= bits <= 16:
+        raise _unreadable(f"with a look-up table of {bits} bits")
+    data = item.LUTData
+    if isinstance(data, bytes):
+        packed = bits == 8 and len(data) < 2 * entries
+        data = np.frombuffer(data, np.uint8 if packed else "<u2" if frame.little_endian else ">u2")
+    table = np.asarray(data, np.float64).reshape(-1)
+    if len(table) < entries:
+        raise _unreadable(f"with a look-up table of {len(table)} entries that says it has {entries}")
+    index = np.clip(np.rint(values) - first, 0, entries - 1).astype(np.int64)
+    return np.minimum(table[index], (1 << bits) - 1), float((1 << bits) - 1)
+
+
+def _first(dataset: Dataset, element: str) -> float | None:
+    """The first of the element's values."""
+    value = dataset.get(element)
+    if value is None or value == "":
+        return None
+    number = float(value if isinstance(value, (int, float, str)) else value[0])
+    if not math.isfinite(number):
+        raise _unreadable(f"with {element} {number}")
+    return number

@@ -1,0 +1,109 @@
+"""JPEG: every segment is checked, and that the entropy-coded data fill the size in the header."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import imagecodecs
+import numpy as np
+
+from cxreval.imaging.image import Image, check_pixels, unreadable
+
+JPEG_SIGNATURE = b"\xff\xd8\xff"
+
+_MAX_SCANS = 32  # encoders write about ten; each costs a pass over all pixels
+_MAX_SEGMENTS = 10_000
+
+PLAIN = (0xC0, 0xC1, 0xC2)
+"""Frame markers of the processes that image files use: baseline, extended sequential, progressive; Huffman coded."""
+
+LOSSLESS = 0xC3
+"""Frame marker of the lossless process, which only DICOM uses."""
+
+_SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_SOS, _EOI = 0xDA, 0xD9
+_MARKER = re.compile(rb"\xff+[^\x00\xff]", re.DOTALL)
+_MARKER_AFTER_SCAN = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL)
+
+# Entropy-coded noise; then, for files with restart markers, every one of them with noise of its own.
+_NOISE = bytes((167 * i + 31) % 251 for i in range(64))
+_TAIL = _NOISE + b"".join(bytes((0xFF, 0xD0 + i % 8)) + _NOISE[i:] for i in range(32))
+
+
+def decode_jpeg(
+    data: bytes, max_pixels: int, *, frames: Sequence[int] = PLAIN, precisions: Sequence[int] = (8,)
+) -> Image:
+    """Decodes a gray or color JPEG of one of the processes `frames` with one of `precisions` bits.
+
+    Returns:
+        uint8 for up to 8 bits, else uint16; (H, W) or (H, W, 3).
+
+    Raises:
+        ImageTooLarge, ImageUnreadable: see `decode`.
+    """
+    scan_ends = _scan_ends(data, max_pixels, frames, precisions)
+    image = _decode_complete(data)
+    # The decoder paints what a scan lacks with gray and says nothing. Noise appended to each scan changes such an
+    # image; after a complete scan it is skipped.
+    begins, ends = [0, *scan_ends], [*scan_ends, len(data)]
+    probe = _TAIL.join(data[begin:end] for begin, end in zip(begins, ends, strict=True))
+    if not np.array_equal(image, _decode_complete(probe)):
+        raise unreadable("JPEG pixel data do not fill the size in the header")
+    return image
+
+
+def _decode_complete(data: bytes) -> Image:
+    try:
+        image: Image = imagecodecs.jpeg8_decode(data)
+    except Exception as error:  # noqa: BLE001 -- whatever the codec raises means that it cannot read the image
+        raise unreadable(f"JPEG decoder: {error}") from None
+    return image
+
+
+def _scan_ends(data: bytes, max_pixels: int, frames: Sequence[int], precisions: Sequence[int]) -> list[int]:
+    """Checks the frame header and that every segment is whole; returns where each scan's data end."""
+    scan_ends: list[int] = []
+    headers = 0
+    for marker, segment, end in _segments(data):
+        if marker in _SOF:
+            headers += 1
+            _check_frame(marker, segment, max_pixels, frames, precisions)
+        if marker == _SOS:
+            scan_ends.append(end)
+    if headers != 1 or not 0 < len(scan_ends) <= _MAX_SCANS:
+        raise unreadable(f"JPEG with {headers} frames and {len(scan_ends)} scans")
+    return scan_ends
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Marker and content of every segment up to EOI, and where it ends; a scan ends with its entropy-coded data."""
+    position = 2
+    for _ in range(_MAX_SEGMENTS):
+        found = _MARKER.match(data, position)
+        if not found:
+            raise unreadable("JPEG is truncated or has no marker where one belongs")
+        marker, position = data[found.end() - 1], found.end()
+        if marker == _EOI:
+            return
+        size = int.from_bytes(data[position : position + 2])
+        segment = data[position + 2 : position + size]
+        position += size
+        if size < 2 or position > len(data):
+            raise unreadable("JPEG is truncated")
+        if marker == _SOS:
+            following = _MARKER_AFTER_SCAN.search(data, position)
+            position = following.start() if following else len(data)
+        yield marker, segment, position
+    raise unreadable(f"JPEG has more than {_MAX_SEGMENTS} segments")
+
+
+def _check_frame(
+    marker: int, segment: bytes, max_pixels: int, frames: Sequence[int], precisions: Sequence[int]
+) -> None:
+    if len(segment) < 6:
+        raise unreadable("JPEG frame header is truncated")
+    precision, components = segment[0], segment[5]
+    check_pixels(int.from_bytes(segment[3:5]), int.from_bytes(segment[1:3]), max_pixels)
+    if marker not in frames or precision not in precisions or components not in (1, 3):
+        raise unreadable(f"JPEG of process SOF{marker - 0xC0} with {components} channels of {precision} bits")

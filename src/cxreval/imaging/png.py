@@ -1,0 +1,91 @@
+"""PNG: header, chunks, checksums and the amount of pixel data are checked before libpng sees the file."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import imagecodecs
+
+from cxreval.imaging.image import Image, check_pixels, unreadable
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+_MAX_CHUNKS = 65_536
+
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_ADAM7_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""First column, first row, column step and row step of each pass of an interlaced PNG."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    width: int
+    height: int
+    bits_per_pixel: int
+    interlaced: bool
+
+    @property
+    def inflated_size(self) -> int:
+        """Bytes of the pixel data before compression: every row of every pass with its filter byte."""
+        passes = _ADAM7_PASSES if self.interlaced else ((0, 0, 1, 1),)
+        sizes = ((-(-(self.width - x) // dx), -(-(self.height - y) // dy)) for x, y, dx, dy in passes)
+        return sum(rows * (1 + -(-columns * self.bits_per_pixel // 8)) for columns, rows in sizes if columns > 0 < rows)
+
+
+def decode_png(data: bytes, max_pixels: int) -> Image:
+    """Decodes a PNG of any depth and color type; `data` begin with `PNG_SIGNATURE`.
+
+    Raises:
+        ImageTooLarge, ImageUnreadable: see `decode`.
+    """
+    header = _read_header(data, max_pixels)
+    pixel_data = b"".join(content for kind, content in _chunks(data) if kind == b"IDAT")
+    _check_inflated_size(pixel_data, header.inflated_size)
+    try:
+        image: Image = imagecodecs.png_decode(data)
+    except Exception as error:  # noqa: BLE001 -- whatever the codec raises means that it cannot read the image
+        raise unreadable(f"PNG decoder: {error}") from None
+    return image
+
+
+def _read_header(data: bytes, max_pixels: int) -> _Header:
+    if len(data) < 33 or data[8:16] != b"\0\0\0\x0dIHDR":
+        raise unreadable("PNG without a header")
+    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    depth, color, compression, filtering, interlacing = data[24:29]
+    check_pixels(width, height, max_pixels)
+    if depth not in _DEPTHS.get(color, ()) or compression or filtering or interlacing > 1:
+        raise unreadable(f"PNG header with bit depth {depth} and color type {color}")
+    return _Header(width, height, depth * _CHANNELS[color], bool(interlacing))
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Kind and content of every chunk up to IEND, each with its checksum verified."""
+    view = memoryview(data)
+    start = len(PNG_SIGNATURE)
+    for _ in range(_MAX_CHUNKS):
+        kind, end = data[start + 4 : start + 8], start + 12 + int.from_bytes(data[start : start + 4])
+        if len(kind) < 4 or end > len(data):
+            raise unreadable("PNG is truncated")
+        if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
+            raise unreadable(f"PNG chunk {kind.decode('latin-1')!r} at byte {start} does not match its checksum")
+        if kind == b"acTL":
+            raise unreadable("PNG is animated")
+        if kind == b"IEND":
+            return
+        yield kind, view[start + 8 : end - 4]
+        start = end
+    raise unreadable(f"PNG has more than {_MAX_CHUNKS} chunks")
+
+
+def _check_inflated_size(compressed: bytes, expected: int) -> None:
+    """libpng takes the rows that its header asks for and ignores what is left; a wrong header must not pass."""
+    try:
+        found = len(imagecodecs.deflate_decode(compressed, out=expected))
+    except Exception:  # noqa: BLE001 -- the codec tells "too much" and "corrupt" apart only by number
+        found = -1
+    if found != expected:
+        raise unreadable("PNG pixel data are corrupt or do not fill the size in the header")

@@ -1,0 +1,112 @@
+"""Checkpoints in exactly the formats that the seed systems' authors publish, with seeded random weights."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import types
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from cxreval.export.densenet import calibrated
+from cxreval.export.torch_libraries import torchvision, torchxrayvision
+
+# With 1, PyTorch's float32 answer of a random ResNet-50 is 2e-5 from its own float64 answer: rounding, not a model.
+_RESIDUAL_SCALE = 0.2
+_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))([12])\.")
+
+
+class CheXNet(nn.Module):
+    """The re-implementation's module: torchvision's DenseNet-121 with a sigmoid in its classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.densenet121 = torchvision.models.densenet121(weights=None)
+        self.densenet121.classifier = nn.Sequential(nn.Linear(1024, 14), nn.Sigmoid())
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.densenet121(pixels)
+
+
+def xrv_densenet(images: np.ndarray, seed: int = 7) -> nn.Module:
+    return calibrated(lambda: torchxrayvision.models.DenseNet(weights=None, num_classes=18), seed, images)
+
+
+def xrv_resnet(images: np.ndarray, seed: int = 7) -> nn.Module:
+    def build() -> nn.Module:
+        network = _with_small_residuals(torchvision.models.resnet50(weights=None, num_classes=18))
+        network.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        return network
+
+    return calibrated(build, seed, images)
+
+
+def chexnet(images: np.ndarray, seed: int = 7) -> nn.Module:
+    return calibrated(CheXNet, seed, images)
+
+
+def torchvision_network(architecture: str, images: np.ndarray, seed: int = 7, outputs: int = 14) -> nn.Module:
+    build = getattr(torchvision.models, architecture)
+    return calibrated(lambda: _with_small_residuals(build(weights=None, num_classes=outputs)), seed, images)
+
+
+def _with_small_residuals(network: nn.Module) -> nn.Module:
+    for module in network.modules():
+        if isinstance(module, torchvision.models.resnet.Bottleneck):
+            nn.init.constant_(module.bn3.weight, _RESIDUAL_SCALE)
+    return network
+
+
+def save_xrv_densenet(network: nn.Module, path: Path) -> Path:
+    """The library's file: the whole module pickled, in the format before the zip one, without newer attributes."""
+    for module in network.modules():
+        module.__dict__.pop("_non_persistent_buffers_set", None)
+    torch.save(network, path, _use_new_zipfile_serialization=False)
+    for module in network.modules():
+        module.__dict__["_non_persistent_buffers_set"] = set()
+    return path
+
+
+def save_state_dict(network: nn.Module, path: Path, *, data_parallel: bool = False, wrapped: bool = False) -> Path:
+    """A plain state dict, as DataParallel names it, and as a training script wraps it, on request."""
+    state = {f"module.{name}" if data_parallel else name: tensor for name, tensor in network.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": state} if wrapped else state, path)
+    return path
+
+
+def save_chexnet(network: nn.Module, path: Path) -> Path:
+    """`model.pth.tar`: no tar, but a training script's dict written by PyTorch 0.3 under Python 2."""
+    state = {
+        _DENSE_LAYER.sub(r"\1.\2.", f"module.{name}"): tensor
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    payload = {"epoch": 5, "arch": "DENSENET121", "state_dict": state, "best_loss": 0.15, "optimizer": {"state": {}}}
+    torch.save(payload, path, pickle_module=python2, pickle_protocol=2, _use_new_zipfile_serialization=False)
+    return path
+
+
+class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]
+    """Writes text as Python 2 wrote its byte strings."""
+
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+
+    def save_str(self, text: str) -> None:
+        data = text.encode("ascii")
+        short = pickle.SHORT_BINSTRING + bytes((len(data),))
+        self.write((short if len(data) < 256 else pickle.BINSTRING + len(data).to_bytes(4, "little")) + data)
+        self.memoize(text)
+
+    dispatch[str] = save_str
+
+
+def _dump(payload: Any, file: Any, protocol: int) -> None:
+    _Python2Pickler(file, protocol).dump(payload)
+
+
+python2 = types.ModuleType("python2")
+python2.__dict__.update(Pickler=_Python2Pickler, dump=_dump)
