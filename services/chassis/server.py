@@ -19,7 +19,8 @@ import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha._async import ReflectionServicer
 from prometheus_client import CollectorRegistry, start_http_server
 
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
@@ -89,8 +90,12 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        names = (*self._names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._wrapped)
+        names = (
+            *self._names,
+            health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+            reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name,
+        )
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(ReflectionServicer(names), self._wrapped)
         await self._report_all(False)
         port = self._bind()
         await self._server.start()

@@ -415,13 +415,14 @@ def test_each_directory_of_a_service_is_one_of_its_mounts(service, manifests):
     assert mounts == dict.fromkeys(written | {"/tmp"}, False) | dict.fromkeys(read, True)
 
 
-def test_model_cache_fits_its_volume_with_room_for_one_more_model(service, manifests):
+def test_each_cache_fits_its_volume_and_models_with_room_for_one_more(service, manifests):
     name, settings = service
     if name != "inference":
         return
     volumes = {volume["name"]: volume for volume in pods(manifests["base"])[name]["spec"]["volumes"]}
-    gibibytes = int(volumes["models"]["emptyDir"]["sizeLimit"].removesuffix("Gi"))
-    assert gibibytes * 1024 >= settings["model_cache_mib"] + 2 * 2048
+    mib = {name: 1024 * int(volumes[name]["emptyDir"]["sizeLimit"].removesuffix("Gi")) for name in ("models", "images")}
+    assert mib["models"] >= settings["model_cache_mib"] + 2 * 2048
+    assert mib["images"] > settings["image_cache_mib"] > 0
 
 
 def test_migration_job_runs_the_registry_with_the_registry_settings(manifests):
