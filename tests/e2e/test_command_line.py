@@ -196,7 +196,7 @@ def test_one_request_id_follows_an_evaluation_through_all_services(system, tmp_p
     for service in ("registry", "inference", "scoring"):
         lines = map(json.loads, (system.directory / f"{service}.log").read_text().splitlines())
         methods[service] = {line["message"].split()[0] for line in lines if line.get("request_id") == identifier}
-    assert "inference.GRPCInferenceService/ModelInfer" in methods["inference"]
+    assert "inference.GRPCInferenceService/RepositoryModelLoad" in methods["inference"]
     assert "cxreval.api.scoring.v1.ScoringService/ScorePredictions" in methods["scoring"]
     # Inference fetches the model on behalf of the same request.
     assert "cxreval.api.registry.v1.SubmissionService/DownloadArtifact" in methods["registry"]

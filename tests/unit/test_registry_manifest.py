@@ -148,8 +148,8 @@ def test_other_spelling_of_a_finding_gets_the_right_one_suggested(spelling: str)
 
 
 def test_unknown_profile_lists_the_known_ones() -> None:
-    with pytest.raises(UnknownProfile, match="imagenet-224, xrv-224"):
-        check_manifest(replace(GOOD, preprocessing_profile="xrv-512"), SPEC, TODAY)
+    with pytest.raises(UnknownProfile, match="imagenet-224, imagenet-224-tencrop, xrv-224, xrv-512"):
+        check_manifest(replace(GOOD, preprocessing_profile="xrv-1024"), SPEC, TODAY)
 
 
 @given(st.lists(st.sampled_from((*FINDINGS, "")), max_size=30))
