@@ -7,7 +7,7 @@ comma := ,
 EXTRAS := $(if $(filter 1,$(REQUIRE_PARTS)),test$(comma)export,test)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo demo-stop test lint protos checkpoints clean
+.PHONY: demo demo-stop test test-full lint protos checkpoints clean
 
 demo: .venv/.installed
 	$(BIN)/python demo/run.py start
@@ -17,6 +17,10 @@ demo-stop: .venv/.installed
 
 test: lint
 	$(BIN)/python -m pytest
+
+# Minutes more: thousands of broken inputs, half precision on every real radiograph, Triton's own load generator.
+test-full: test
+	$(BIN)/python -m pytest tests/extended
 
 lint: .venv/.installed-$(EXTRAS)
 	$(BIN)/ruff check .

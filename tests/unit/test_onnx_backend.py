@@ -163,6 +163,17 @@ def test_a_batch_that_memory_does_not_hold_is_run_in_halves(tmp_path: Path) -> N
     np.testing.assert_allclose(model.run([images]), onnx_models.expected(images), atol=onnx_models.TOLERANCE)
 
 
+def test_a_run_bound_to_the_device_answers_as_any_other(tmp_path: Path) -> None:
+    model = load(tmp_path, onnx_models.classifier(tmp_path))
+    plain = model.run([IMAGES])
+
+    model._bound = True
+
+    np.testing.assert_array_equal(model.run([IMAGES]), plain)
+    with pytest.raises(ModelUnsupported, match="the runtime failed on 2 images"):
+        model._run_in_time(IMAGES[:, :, :100], 2)
+
+
 def test_half_precision_answers_within_its_tolerance(tmp_path: Path) -> None:
     file = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
     signature = inspect(file, XRV)
