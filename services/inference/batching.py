@@ -74,12 +74,15 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class Admission:
-    """A request's place: how many images it has, how many of them reached the model; when it came and was through."""
+    """A request's place: how many images it has, how many of them reached the model; the clock at each of its steps."""
 
     images: int
     nbytes: int
     taken: int = 0
     admitted_ns: int = field(default_factory=time.perf_counter_ns)
+    queued_ns: int = 0
+    started_ns: int = 0
+    run_ns: int = 0
     finished_ns: int = 0
 
 
@@ -88,8 +91,6 @@ class _Request:
     admission: Admission
     images: Images
     future: asyncio.Future[Array]
-    arrived_ns: int = field(default_factory=time.perf_counter_ns)
-    run_ns: int = 0
     answers: list[Array] = field(default_factory=list)
 
     def take(self, most: int) -> Images:
@@ -106,7 +107,7 @@ class _Request:
     def accept(self, rows: Array, ns: int) -> None:
         """Takes the answers to the oldest unanswered images, from a run of this many nanoseconds."""
         self.answers.append(rows)
-        self.run_ns += ns
+        self.admission.run_ns += ns
         if sum(map(len, self.answers)) == len(self.images) and not self.future.done():
             self.admission.finished_ns = time.perf_counter_ns()
             self.future.set_result(self.answers[0] if len(self.answers) == 1 else np.concatenate(self.answers))
@@ -161,10 +162,10 @@ class Batcher:
         self._admitted_images += images
         self._admitted_bytes += nbytes
         self._metrics.admitted.inc(images)
-        outcome, spent = "failed", self.statistics.failure
+        outcome = "failed"
         try:
             yield admission
-            outcome, spent = "answered", self.statistics.success
+            outcome = "answered"
         except asyncio.CancelledError:
             outcome = "cancelled"
             self._metrics.dropped.inc(images - admission.taken)
@@ -174,10 +175,19 @@ class Batcher:
             self._admitted_bytes -= nbytes
             self._metrics.admitted.dec(images)
             self._metrics.images.labels(outcome).inc(images)
-            now = time.perf_counter_ns()
-            spent.add(now - admission.admitted_ns)
-            if outcome == "answered":
-                self.statistics.output.add(now - admission.finished_ns)
+            self._count(admission, answered=outcome == "answered")
+
+    def _count(self, admission: Admission, *, answered: bool) -> None:
+        """All durations of a request at once: tools that read them take a step counted without the next for a fault."""
+        found, now = self.statistics, time.perf_counter_ns()
+        if not answered:
+            found.failure.add(now - admission.admitted_ns)
+            return
+        found.success.add(now - admission.admitted_ns)
+        found.input.add(admission.queued_ns - admission.admitted_ns)
+        found.queue.add(admission.started_ns - admission.queued_ns)
+        found.run.add(admission.run_ns)
+        found.output.add(now - admission.finished_ns)
 
     def _check_room(self, images: int, nbytes: int) -> None:
         for unit, admitted, asked, limit in (
@@ -216,14 +226,12 @@ class Batcher:
         Cancelled, the images that have not reached the model never will.
         """
         request = _Request(admission, images, asyncio.get_running_loop().create_future())
-        self.statistics.input.add(request.arrived_ns - admission.admitted_ns)
+        admission.queued_ns = time.perf_counter_ns()
         self._queue.append(request)
         if not self._busy:
             self._run_next()
         try:
-            answer = await request.future
-            self.statistics.run.add(request.run_ns)
-            return answer
+            return await request.future
         finally:
             if not request.all_taken:  # cancelled or failed on the way
                 with contextlib.suppress(ValueError):
@@ -256,9 +264,9 @@ class Batcher:
             request = self._queue[0]
             if not request.future.done():
                 if request.admission.taken == 0:
-                    waited = time.perf_counter_ns() - request.arrived_ns
+                    request.admission.started_ns = time.perf_counter_ns()
+                    waited = request.admission.started_ns - request.admission.queued_ns
                     self._metrics.queue_seconds.observe(waited / 1e9)
-                    self.statistics.queue.add(waited)
                 piece = request.take(room)
                 room -= len(piece)
                 batch.append((request, piece))

@@ -31,6 +31,8 @@ MAX_MODELS = 64
 IMAGE_INPUT = "image"
 DIGEST_INPUT = "image_sha256"
 MODELS = "models"
+_OF_STREAMS = "triton_enable_empty_final_response"
+"""What Triton's load generator sets in every request; it speaks of streams that give several answers only."""
 
 Array = npt.NDArray[np.float32]
 Images = npt.NDArray[Any]  # float32 or uint8
@@ -204,7 +206,7 @@ def _no_parameters(field: str, parameters: Mapping[str, object], known: Sequence
     """Refuses parameters that would otherwise be ignored in silence."""
     if not parameters:
         return
-    for key in sorted(parameters.keys() - set(known)):
+    for key in sorted(parameters.keys() - {*known, _OF_STREAMS}):
         expected = " or ".join(repr(name) for name in known) or "no parameters"
         message = f"{field} has {key[:80]!r}; expected {expected}"
         raise MalformedField(message, field=f"{field}[{key[:80]}]", expected=expected)

@@ -51,7 +51,7 @@ class PoolMetrics:
         self.loaded = Gauge("cxreval_inference_models_loaded", "Models that are loaded.", registry=registry)
 
 
-OpenModel = Callable[[Path, onnx.Signature], onnx.OnnxModel]
+OpenModel = Callable[[Path, onnx.Signature, Profile | None], onnx.OnnxModel]
 """Opens a file for running; blocks."""
 
 
@@ -265,7 +265,7 @@ class ModelPool:
         """Blocking, for a thread."""
         file = self._cache.file(digest)
         signature = onnx.inspect(file, demand.profile.shape if demand.profile else None)
-        runtime = self._open_model(file, signature)
+        runtime = self._open_model(file, signature, demand.profile)
         if demand.columns not in (None, runtime.columns):
             raise ModelOutputMismatch(
                 f"model gives {runtime.columns} columns; expected {demand.columns}",

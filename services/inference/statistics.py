@@ -24,11 +24,12 @@ class Duration:
 
 @dataclass(slots=True)
 class Statistics:
-    """Requests (`success` to `output`, in the order in which they pass) and runs of the model.
+    """Requests and runs of the model.
 
-    `failure` has requests that failed and those that were given up. `input` is decoding and preprocessing, `run` the
-    runs that a request had a part in. `last_run_ms` is milliseconds since 1970. `image_seconds` is what an image costs
-    the model, smoothed over the last runs; 0 before the first.
+    `failure` has requests that failed and those that were given up; all others are in `success`, and their parts in
+    `input` (decoding and preprocessing), `queue`, `run` (the runs that a request had a part in) and `output`.
+    `last_run_ms` is milliseconds since 1970. `image_seconds` is what an image costs the model, smoothed over the last
+    runs; 0 before the first.
     """
 
     success: Duration = field(default_factory=Duration)

@@ -1,14 +1,17 @@
-"""On a machine with a GPU: a model really runs there, and answers what the CPU answers."""
+"""On a machine with a GPU: a model really runs there, in full and half precision, and answers as on a CPU."""
+
+from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 
-from services.inference.backends.onnx import OnnxModel, inspect
+from services.inference.backends.onnx import FP16_TOLERANCE, Execution, OnnxModel, inspect
 from tests.support import onnx_models
-from tests.support.inference import random_images
+from tests.support.inference import InferenceService, load_request, random_images, rows, stub, tensor_request
 
 # Not a part that CI must have: its machine has no GPU.
 pytestmark = pytest.mark.skipif(
@@ -16,10 +19,23 @@ pytestmark = pytest.mark.skipif(
     reason="no NVIDIA GPU here, or not onnxruntime-gpu",
 )
 
+IMAGES = random_images(8)
 
-def test_the_session_has_cuda_and_agrees_with_numpy(tmp_path):
+
+@pytest.mark.parametrize(("fp16", "tolerance"), [(False, 1e-4), (True, FP16_TOLERANCE)])
+def test_the_session_has_cuda_and_agrees_with_numpy(tmp_path: Path, fp16: bool, tolerance: float) -> None:
     file = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
-    model = OnnxModel(file, inspect(file), threads=1, max_batch=8)
+    model = OnnxModel(file, inspect(file), threads=1, max_batch=8, execution=Execution("cuda", fp16=fp16))
+
     assert model.provider == "CUDAExecutionProvider"
-    images = random_images(8)
-    np.testing.assert_allclose(model.run([images]), onnx_models.expected(images), atol=1e-4)
+    np.testing.assert_allclose(model.run([IMAGES]), onnx_models.expected(IMAGES), atol=tolerance)
+
+
+def test_the_service_answers_from_the_gpu(tmp_path: Path) -> None:
+    with InferenceService(tmp_path, "--provider", "cuda") as service, service.connect() as channel:
+        digest = onnx_models.classifier(service.models)
+        stub(channel).RepositoryModelLoad(load_request(digest))
+        answer = rows(stub(channel).ModelInfer(tensor_request(digest, IMAGES)))
+
+    np.testing.assert_allclose(answer, onnx_models.expected(IMAGES), atol=1e-4)
+    assert '"provider": "CUDAExecutionProvider"' in (tmp_path / "inference.log").read_text()
