@@ -5,9 +5,10 @@ runs once before the new version starts; until then the registry says that it is
 """
 
 import asyncio
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,15 +16,20 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy.exc import SQLAlchemyError
 
 from cxreval.api.registry.v1 import (
+    audit_service_pb2,
+    audit_service_pb2_grpc,
     benchmark_service_pb2,
     benchmark_service_pb2_grpc,
     evaluation_service_pb2,
     evaluation_service_pb2_grpc,
     leaderboard_service_pb2,
     leaderboard_service_pb2_grpc,
+    lifecycle_service_pb2,
+    lifecycle_service_pb2_grpc,
     submission_service_pb2,
     submission_service_pb2_grpc,
 )
+from cxreval.audit.receipts import Signer
 from cxreval.datasets.benchmark import load_spec
 from cxreval.errors import CxrevalError
 from cxreval.resource_names import BenchmarkName
@@ -34,17 +40,30 @@ from services.chassis.server import Server
 from services.registry import migrations
 from services.registry.config import RegistryConfig
 from services.registry.domain import seed
+from services.registry.servicers.audit import AuditServicer
 from services.registry.servicers.benchmarks import BenchmarkServicer
 from services.registry.servicers.evaluations import EvaluationServicer
 from services.registry.servicers.leaderboard import LeaderboardServicer
+from services.registry.servicers.lifecycle import LifecycleServicer
 from services.registry.servicers.metrics import StateCollector
 from services.registry.servicers.submissions import SubmissionServicer
+from services.registry.servicers.watching import Watching
 from services.registry.store.artifacts import LocalArtifacts
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.boards import Boards
 from services.registry.store.database import Database
 from services.registry.store.evaluations import Evaluations
+from services.registry.store.events import Events
+from services.registry.store.lifecycle import Lifecycle
 from services.registry.store.submissions import Submissions
+
+WATCH_SECONDS = 0.5
+"""How often the database is asked what watched submissions do."""
+
+SWEEP_SECONDS = 1.0
+"""How often leases and deadlines are looked at, and events join the audit chain."""
+
+_log = logging.getLogger("services.registry")
 
 
 def now() -> datetime:
@@ -58,27 +77,30 @@ def main(arguments: Sequence[str]) -> None:
     config = load(RegistryConfig, "registry", arguments[1:] if only_migrate else arguments, os.environ)
     logs.configure(config.log_level)
     database = Database(config.database_url)
+    signer = Signer.from_file(Path(config.signing_key))
     if only_migrate or database.embedded:
-        migrate(database)
+        migrate(database, signer)
     if not only_migrate:
-        asyncio.run(serve(config, database))
+        asyncio.run(serve(config, database, signer))
     database.close()
 
 
-def migrate(database: Database) -> None:
+def migrate(database: Database, signer: Signer) -> None:
     """Brings the schema to its newest revision and puts the published claims on the board."""
     migrations.upgrade(database.engine)
     Benchmarks(database, now).create(load_spec(seed.BENCHMARK))
-    Submissions(database, now).publish_claims(BenchmarkName(seed.BENCHMARK), seed.CLAIMS)
+    Submissions(database, now, signer).publish_claims(BenchmarkName(seed.BENCHMARK), seed.CLAIMS)
 
 
-async def serve(config: RegistryConfig, database: Database) -> None:
+async def serve(config: RegistryConfig, database: Database, signer: Signer) -> None:
     """Serves until a signal."""
     metrics = CollectorRegistry()
     metrics.register(StateCollector(database))
     benchmarks = Benchmarks(database, now)
-    submissions = Submissions(database, now)
-    evaluations = Evaluations(database, now, config.lease_seconds, config.max_attempts)
+    submissions = Submissions(database, now, signer)
+    evaluations = Evaluations(database, now, signer, config.lease_seconds, config.max_attempts)
+    lifecycle = Lifecycle(database, now, signer)
+    events = Events(database)
     artifacts = LocalArtifacts(Path(config.artifact_dir))
 
     server = Server(config, metrics, MAX_RECORD_BYTES)
@@ -99,8 +121,18 @@ async def serve(config: RegistryConfig, database: Database) -> None:
     )
     server.add(
         leaderboard_service_pb2_grpc.add_LeaderboardServiceServicer_to_server,
-        LeaderboardServicer(Boards(database)),
+        LeaderboardServicer(Boards(database), events),
         leaderboard_service_pb2.DESCRIPTOR.services_by_name["LeaderboardService"],
+    )
+    server.add(
+        lifecycle_service_pb2_grpc.add_LifecycleServiceServicer_to_server,
+        LifecycleServicer(lifecycle, submissions, events, Watching(lifecycle.versions, WATCH_SECONDS)),
+        lifecycle_service_pb2.DESCRIPTOR.services_by_name["LifecycleService"],
+    )
+    server.add(
+        audit_service_pb2_grpc.add_AuditServiceServicer_to_server,
+        AuditServicer(events, signer.public_key),
+        audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
     )
 
     def ready() -> bool:
@@ -110,7 +142,25 @@ async def serve(config: RegistryConfig, database: Database) -> None:
     async def healthy() -> bool:
         return await asyncio.to_thread(ready)
 
+    def sweep() -> None:
+        if ready():
+            evaluations.take_back()
+            lifecycle.expire()
+            events.chain()
+
+    sweeping = asyncio.create_task(keep_sweeping(sweep))
     await server.serve(healthy)
+    sweeping.cancel()
+
+
+async def keep_sweeping(sweep: Callable[[], None]) -> None:
+    """Ends what stays in a state for too long and chains what happened, over and over."""
+    while True:
+        try:
+            await asyncio.to_thread(sweep)
+        except (CxrevalError, SQLAlchemyError):
+            _log.warning("sweeping failed", exc_info=True)
+        await asyncio.sleep(SWEEP_SECONDS)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,9 @@ class RegistryConfig(ServerConfig):
         secret=True,
     )
     artifact_dir: str = setting("cxreval-data/artifacts", "directory that keeps the uploaded checkpoints")
+    signing_key: str = setting(
+        "cxreval-data/signing-key.pem", "Ed25519 key, a PEM file, that signs the receipts of the board; made if missing"
+    )
     lease_seconds: float = setting(60.0, "how long a worker's lease lasts unless it is renewed")
     max_attempts: int = setting(3, "leases in a row without a new prediction after which an evaluation fails")
 
@@ -26,6 +29,7 @@ class RegistryConfig(ServerConfig):
             # The value is not shown: it may hold a password.
             ("database_url", _DATABASE.fullmatch(self.database_url), "sqlite:///FILE or postgresql+psycopg://..."),
             ("artifact_dir", self.artifact_dir, "a directory"),
+            ("signing_key", self.signing_key, "a file"),
             ("lease_seconds", 0 < self.lease_seconds <= 86_400, "more than 0, at most 86400"),
             ("max_attempts", 0 < self.max_attempts <= 100, "1 to 100"),
         ]

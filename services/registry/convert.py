@@ -8,20 +8,22 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from cxreval.api.registry.v1 import audit_service_pb2 as audit_pb
 from cxreval.api.registry.v1 import benchmark_service_pb2 as benchmark_pb
 from cxreval.api.registry.v1 import evaluation_service_pb2 as evaluation_pb
 from cxreval.api.registry.v1 import leaderboard_service_pb2 as leaderboard_pb
 from cxreval.api.registry.v1 import submission_pb2 as submission_pb
 from cxreval.api.scoring.v1 import report_pb2 as report_pb
+from cxreval.audit.chain import AuditEvent, Head
 from cxreval.datasets.benchmark import METRICS, BenchmarkSpec, spec_problem
 from cxreval.errors import InvalidProbability, MalformedBatch
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
@@ -32,9 +34,12 @@ from services.registry.domain.fields import check_pattern, check_text, refused, 
 from services.registry.domain.pages import Cursor, page_size
 from services.registry.domain.records import (
     Benchmark,
+    Change,
+    ChangeRequest,
     ClaimedMetric,
     Environment,
     Evaluation,
+    Event,
     Failure,
     Fault,
     Kind,
@@ -44,6 +49,7 @@ from services.registry.domain.records import (
     Reproduction,
     SourceKind,
     Submission,
+    SubmissionState,
 )
 
 MAX_WORKER_CHARACTERS = 200
@@ -52,8 +58,10 @@ MAX_IMAGE_CHARACTERS = 255
 MAX_PROVENANCE_ENTRIES = 100
 MAX_PROVENANCE_CHARACTERS = 4000
 MAX_FAILURE_CHARACTERS = 4000
+MAX_REASON_CHARACTERS = 1000
 
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,62}")
+_ETAG = re.compile(r"[1-9][0-9]{0,8}")
 _PROVENANCE_KEY = re.compile(r"(?=.{1,64}\Z)[a-z0-9]+(_[a-z0-9]+)*")
 _DIRECTIONS = {
     "higher": benchmark_pb.Metric.DIRECTION_HIGHER_IS_BETTER,
@@ -215,6 +223,23 @@ def _to_enum(kind: type[E], wrapper: EnumTypeWrapper, prefix: str, field: str, n
         raise refused(field, number, expected) from None
 
 
+def change_request(request: Any, change: Change, actor: str, **more: Any) -> ChangeRequest:
+    """What a request of the lifecycle asks for. Raises `MissingField`, `MalformedField`."""
+    check_text("reason", request.reason, MAX_REASON_CHARACTERS)
+    if request.etag and not _ETAG.fullmatch(request.etag):
+        raise refused("etag", request.etag, "empty, or the etag of a submission")
+    etag = int(request.etag) if request.etag else None
+    return ChangeRequest(change, actor, request.reason, etag, request_id(request.request_id), **more)
+
+
+def moment(message: Timestamp) -> datetime:
+    """A moment of a request, `as_of`. Raises `MalformedField`."""
+    try:
+        return message.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        raise refused("as_of", message.seconds, "a time from year 1 to 9999") from None
+
+
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
@@ -256,7 +281,53 @@ def submission_message(submission: Submission) -> submission_pb.Submission:
         images_total=submission.images_total,
         failure=_failure_message(submission.failure),
         note=submission.note,
+        etag=str(submission.version),
+        time_left=None if submission.seconds_left is None else _duration(submission.seconds_left),
+        superseded_by=(
+            str(SubmissionName(submission.benchmark, submission.superseded_by)) if submission.superseded_by else ""
+        ),
     )
+
+
+def event_message(event: Event) -> submission_pb.SubmissionEvent:
+    """An event as it travels."""
+    return submission_pb.SubmissionEvent(
+        submission=event.submission,
+        version=event.version,
+        change=f"CHANGE_{event.change.name}",
+        state=f"STATE_{event.state.name}",
+        actor=event.actor,
+        reason=event.reason,
+        details=event.details,
+        time=timestamp(event.time),
+    )
+
+
+def link_message(link: AuditEvent) -> audit_pb.AuditLink:
+    """A link of the audit chain as it travels."""
+    event = submission_pb.SubmissionEvent(
+        submission=link.submission,
+        version=link.version,
+        change=f"CHANGE_{link.change.upper()}",
+        state=f"STATE_{link.state.upper()}",
+        actor=link.actor,
+        reason=link.reason,
+        details=link.details,
+        time=timestamp(datetime.fromisoformat(link.time)),
+    )
+    return audit_pb.AuditLink(
+        place=link.place,
+        event=event,
+        digest=link.digest,
+        number=link.number,
+        id=link.id,
+        request_id=link.request_id,
+    )
+
+
+def head_message(head: Head) -> audit_pb.AuditHead:
+    """The head of the audit chain as it travels."""
+    return audit_pb.AuditHead(place=head.place, digest=head.digest)
 
 
 def evaluation_message(evaluation: Evaluation) -> evaluation_pb.Evaluation:
@@ -277,12 +348,10 @@ def evaluation_message(evaluation: Evaluation) -> evaluation_pb.Evaluation:
 
 def lease_message(lease: Lease) -> evaluation_pb.Lease:
     """A lease as it travels."""
-    duration = Duration()
-    duration.FromTimedelta(timedelta(seconds=lease.seconds))
     return evaluation_pb.Lease(
         evaluation=evaluation_message(lease.evaluation),
         token=lease.token,
-        duration=duration,
+        duration=_duration(lease.seconds),
         submission=submission_message(lease.submission),
         benchmark=benchmark_message(lease.benchmark),
     )
@@ -313,6 +382,7 @@ def entry_message(row: Row) -> leaderboard_pb.LeaderboardEntry:
         profile_digest=row.profile_digest,
         interval=reports.interval_message(row.score.interval) if row.score else None,
         spread=None if row.standing.kind is Kind.CLAIM else rankings.spread_message(row.standing.place),
+        disputed=row.submission.state is SubmissionState.DISPUTED,
     )
 
 
@@ -352,6 +422,12 @@ def timestamp(moment: datetime) -> Timestamp:
     """A moment as it travels."""
     message = Timestamp()
     message.FromDatetime(moment)
+    return message
+
+
+def _duration(seconds: float) -> Duration:
+    message = Duration()
+    message.FromTimedelta(timedelta(seconds=seconds))
     return message
 
 

@@ -171,6 +171,12 @@ class SubmissionState(CxrevalError):
     reason = "SUBMISSION_STATE"
 
 
+class StaleEtag(CxrevalError):
+    """The submission has changed since it was read."""
+
+    reason = "STALE_ETAG"
+
+
 class EvaluationNotFound(CxrevalError):
     """No evaluation has this name."""
 
@@ -371,3 +377,30 @@ class ParityFailed(CxrevalError):
     """An exported model does not answer like its original."""
 
     reason = "PARITY_FAILED"
+
+
+# --- audit ------------------------------------------------------------------------------------------------------------
+
+
+class AuditMismatch(CxrevalError):
+    """The audit chain does not hold: an event was changed, is missing, or stands in another place."""
+
+    reason = "AUDIT_MISMATCH"
+
+
+class ReceiptNotFound(CxrevalError):
+    """The submission has no receipt: it was never published."""
+
+    reason = "RECEIPT_NOT_FOUND"
+
+
+class ReceiptInvalid(CxrevalError):
+    """A receipt is not what the key's owner signed."""
+
+    reason = "RECEIPT_INVALID"
+
+
+class KeyUnreadable(CxrevalError):
+    """A file does not hold the key that it should."""
+
+    reason = "KEY_UNREADABLE"

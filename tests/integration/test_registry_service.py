@@ -14,6 +14,7 @@ import grpc
 import numpy as np
 import pytest
 import sqlalchemy
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cxreval.api.registry.v1 import benchmark_service_pb2 as benchmark_pb
@@ -23,6 +24,7 @@ from cxreval.api.registry.v1 import submission_pb2 as pb
 from cxreval.api.registry.v1 import submission_service_pb2 as submission_pb
 from cxreval.api.scoring.v1 import report_pb2
 from cxreval.api.scoring.v1 import scoring_service_pb2 as scoring_pb
+from cxreval.audit.receipts import Signer
 from cxreval.client import RegistryClient
 from cxreval.datasets.benchmark import FINDINGS, MOST_REPLICATES, BenchmarkSpec, load_spec
 from cxreval.metrics.ranking import Significance
@@ -159,7 +161,7 @@ def test_submission_goes_from_manifest_to_board_and_survives_a_restart(kind: str
     url = fresh_database(kind, tmp_path)
     if kind == "postgresql":
         database = Database(url)
-        migrate(database)
+        migrate(database, Signer(Ed25519PrivateKey.generate()))
         database.close()
     running = Running(tmp_path, database_url=url)
     call, spec = running.call, small_spec("life")
@@ -774,7 +776,7 @@ def test_registry_on_an_unmigrated_postgresql_is_not_healthy_until_the_job_has_r
         health = health_pb2_grpc.HealthStub(call.channel)
         assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         database = Database(url)
-        migrate(database)
+        migrate(database, Signer(Ed25519PrivateKey.generate()))
         assert migrations.at_head(database.engine)
         database.close()
         serving = health_pb2.HealthCheckResponse.SERVING

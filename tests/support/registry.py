@@ -42,7 +42,11 @@ def registry_service(directory: Path, *flags: str, database_url: str = "", tls: 
     Restarting it keeps its address and its data. PostgreSQL must be migrated first: see `migrate`.
     """
     url = database_url or sqlite_url(directory)
-    stores = (f"--database-url={url}", f"--artifact-dir={directory / 'artifacts'}")
+    stores = (
+        f"--database-url={url}",
+        f"--artifact-dir={directory / 'artifacts'}",
+        f"--signing-key={directory / 'key.pem'}",
+    )
     return Service("registry", [*stores, *flags], directory / "registry.log", tls)
 
 

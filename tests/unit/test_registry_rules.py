@@ -19,41 +19,52 @@ from cxreval.errors import (
 )
 from services.registry import convert
 from services.registry.domain import seed
-from services.registry.domain.records import EvaluationState, Fault, Kind, Submission, SubmissionState
-from services.registry.domain.states import EVALUATION_MOVES, after_failure, moved
+from services.registry.domain.records import ENDED, Change, Fault, Kind, Submission, SubmissionState
+from services.registry.domain.states import DEADLINES, MOVES, after_failure, expired, following
 from tests.support.registry import manifest_message
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def test_ended_evaluation_never_moves_again() -> None:
-    for ended in (EvaluationState.SUCCEEDED, EvaluationState.FAILED):
-        assert not EVALUATION_MOVES[ended]
-        with pytest.raises(ValueError, match="cannot go"):
-            moved(ended, EvaluationState.RUNNING)
+def test_every_state_has_a_way_out_and_can_be_reached() -> None:
+    assert set(MOVES) == set(SubmissionState)
+    assert all(MOVES.values())
+    reached = {to for moves in MOVES.values() for to in moves.values()} | {SubmissionState.AWAITING_ARTIFACT}
+    assert reached == set(SubmissionState)
 
 
-def test_queued_evaluation_cannot_succeed_without_running() -> None:
-    with pytest.raises(ValueError, match="cannot go"):
-        moved(EvaluationState.QUEUED, EvaluationState.SUCCEEDED)
+def test_what_no_person_has_to_end_has_a_deadline() -> None:
+    assert set(DEADLINES) == set(SubmissionState) - ENDED
+    for state in DEADLINES:
+        assert following(state, Change.EXPIRED) is SubmissionState.FAILED
+        assert expired(state).reason
+
+
+def test_retry_without_a_stored_artifact_awaits_one() -> None:
+    for state in (SubmissionState.FAILED, SubmissionState.CANCELLED):
+        assert following(state, Change.RETRIED) is SubmissionState.QUEUED
+        assert following(state, Change.RETRIED, has_artifact=False) is SubmissionState.AWAITING_ARTIFACT
+    assert following(SubmissionState.PUBLISHED, Change.RETRIED, has_artifact=False) is None
 
 
 @pytest.mark.parametrize(
-    ("fault", "attempt", "following"),
+    ("fault", "attempt", "change"),
     [
-        (Fault.SYSTEM, 1, EvaluationState.QUEUED),
-        (Fault.SYSTEM, 2, EvaluationState.QUEUED),
-        (Fault.SYSTEM, 3, EvaluationState.FAILED),
-        (Fault.SUBMISSION, 1, EvaluationState.FAILED),
+        (Fault.SYSTEM, 1, Change.RETURNED),
+        (Fault.SYSTEM, 2, Change.RETURNED),
+        (Fault.SYSTEM, 3, Change.FAILED),
+        (Fault.SUBMISSION, 1, Change.FAILED),
     ],
 )
-def test_only_faults_of_the_platform_are_tried_again(fault: Fault, attempt: int, following: EvaluationState) -> None:
-    assert after_failure(fault, attempt, max_attempts=3) is following
+def test_only_faults_of_the_platform_are_tried_again(fault: Fault, attempt: int, change: Change) -> None:
+    assert after_failure(fault, attempt, max_attempts=3) is change
 
 
 def test_submission_without_date_stands_on_the_board_with_the_day_it_was_handed_in() -> None:
     manifest = convert.manifest(manifest_message(b"", submitted_date=""))
-    submission = Submission("small", "s", Kind.CHECKPOINT, manifest, SubmissionState.QUEUED, None, NOW, NOW, 4)
+    submission = Submission(
+        "small", "s", Kind.CHECKPOINT, manifest, SubmissionState.QUEUED, None, NOW, NOW, 4, manifest
+    )
     assert submission.submitted_date == "2026-01-02"
 
 

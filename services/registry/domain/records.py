@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.metrics.report import Report
+from cxreval.resource_names import SubmissionName
 
 
 class SourceKind(StrEnum):
@@ -44,7 +46,22 @@ class SubmissionState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
     PUBLISHED = "published"
+    DISPUTED = "disputed"
+    SUPERSEDED = "superseded"
+    WITHDRAWN = "withdrawn"
     FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ON_BOARD = (SubmissionState.PUBLISHED, SubmissionState.DISPUTED)
+"""States in which a submission has a row on the board."""
+
+ENDED = frozenset(SubmissionState) - {
+    SubmissionState.AWAITING_ARTIFACT,
+    SubmissionState.QUEUED,
+    SubmissionState.RUNNING,
+}
+"""States that last until somebody asks for something."""
 
 
 class EvaluationState(StrEnum):
@@ -54,6 +71,28 @@ class EvaluationState(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Change(StrEnum):
+    """What happens to a submission. Each is one event."""
+
+    CREATED = "created"
+    QUEUED = "queued"
+    LEASED = "leased"
+    RETURNED = "returned"
+    LEASE_EXPIRED = "lease_expired"
+    PUBLISHED = "published"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    RETRIED = "retried"
+    DISPUTED = "disputed"
+    RESOLVED = "resolved"
+    CORRECTED = "corrected"
+    SUPERSEDED = "superseded"
+    WITHDRAWN = "withdrawn"
+    REINSTATED = "reinstated"
 
 
 class Fault(StrEnum):
@@ -128,7 +167,13 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Something handed in. `evaluation` is its latest one; `images_done` counts that one's predictions."""
+    """Something handed in, as its events left it.
+
+    `version` counts them. `manifest` is shown; it has the corrections that `original`, as it was handed in, lacks.
+    `evaluation` is its latest one, `images_done` that one's predictions, and `seconds_left` an
+    estimate of what it still takes; None until there is progress to judge by. `superseded_by` is another submission's
+    id.
+    """
 
     benchmark: str
     id: str
@@ -139,10 +184,14 @@ class Submission:
     create_time: datetime
     update_time: datetime
     images_total: int
+    original: Manifest
+    version: int = 1
     evaluation: str | None = None
     images_done: int = 0
+    seconds_left: float | None = None
     failure: Failure | None = None
     note: str = ""
+    superseded_by: str = ""
 
     @property
     def submitted_date(self) -> str:
@@ -185,3 +234,35 @@ class PredictionBatch:
 
     images: tuple[str, ...]
     rows: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change of a submission. Never edited. `version` counts the submission's events from 1."""
+
+    id: str
+    submission: str
+    version: int
+    change: Change
+    state: SubmissionState
+    actor: str
+    reason: str
+    details: Mapping[str, str]
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRequest:
+    """A change of a submission that somebody asks for.
+
+    `etag`: the version that they saw, or None. `request_id`: 32 hex characters, or empty; the same one with the same
+    request is done once. `corrections`: fields of the manifest with their new values. `successor`: what supersedes it.
+    """
+
+    change: Change
+    actor: str
+    reason: str = ""
+    etag: int | None = None
+    request_id: str = ""
+    corrections: Mapping[str, Any] | None = None
+    successor: SubmissionName | None = None

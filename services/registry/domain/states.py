@@ -1,43 +1,102 @@
-"""Which state follows which. Only these moves exist; the store asks here before it writes one."""
+"""The life of a submission: which change leads from which state to which. The store asks here before it writes one."""
 
 from __future__ import annotations
 
-from services.registry.domain.records import EvaluationState, Failure, Fault, SubmissionState
+from collections.abc import Mapping
+from datetime import timedelta
 
-EVALUATION_MOVES: dict[EvaluationState, frozenset[EvaluationState]] = {
-    EvaluationState.QUEUED: frozenset({EvaluationState.RUNNING, EvaluationState.FAILED}),
-    # RUNNING to RUNNING: the lease ran out and the next worker takes over.
-    EvaluationState.RUNNING: frozenset(EvaluationState),
-    EvaluationState.SUCCEEDED: frozenset(),
-    EvaluationState.FAILED: frozenset(),
-}
+from services.registry.domain.records import Change, EvaluationState, Failure, Fault, SubmissionState
 
-SUBMISSION_STATE: dict[EvaluationState, SubmissionState] = {
-    EvaluationState.QUEUED: SubmissionState.QUEUED,
-    EvaluationState.RUNNING: SubmissionState.RUNNING,
-    EvaluationState.SUCCEEDED: SubmissionState.PUBLISHED,
-    EvaluationState.FAILED: SubmissionState.FAILED,
+_State = SubmissionState
+
+MOVES: Mapping[SubmissionState, Mapping[Change, SubmissionState]] = {
+    _State.AWAITING_ARTIFACT: {
+        Change.QUEUED: _State.QUEUED,
+        Change.PUBLISHED: _State.PUBLISHED,  # a claim needs no artifact
+        Change.EXPIRED: _State.FAILED,
+        Change.CANCELLED: _State.CANCELLED,
+    },
+    _State.QUEUED: {
+        Change.LEASED: _State.RUNNING,
+        Change.FAILED: _State.FAILED,
+        Change.EXPIRED: _State.FAILED,
+        Change.CANCELLED: _State.CANCELLED,
+    },
+    _State.RUNNING: {
+        Change.LEASED: _State.RUNNING,  # the lease ran out and the next worker takes over
+        Change.RETURNED: _State.QUEUED,
+        Change.LEASE_EXPIRED: _State.QUEUED,
+        Change.PUBLISHED: _State.PUBLISHED,
+        Change.FAILED: _State.FAILED,
+        Change.EXPIRED: _State.FAILED,
+        Change.CANCELLED: _State.CANCELLED,
+    },
+    _State.PUBLISHED: {
+        Change.DISPUTED: _State.DISPUTED,
+        Change.CORRECTED: _State.PUBLISHED,
+        Change.SUPERSEDED: _State.SUPERSEDED,
+        Change.WITHDRAWN: _State.WITHDRAWN,
+    },
+    _State.DISPUTED: {
+        Change.RESOLVED: _State.PUBLISHED,
+        Change.CORRECTED: _State.DISPUTED,
+        Change.SUPERSEDED: _State.SUPERSEDED,
+        Change.WITHDRAWN: _State.WITHDRAWN,
+    },
+    _State.SUPERSEDED: {Change.REINSTATED: _State.PUBLISHED, Change.WITHDRAWN: _State.WITHDRAWN},
+    _State.WITHDRAWN: {Change.REINSTATED: _State.PUBLISHED},
+    _State.FAILED: {Change.RETRIED: _State.QUEUED},
+    _State.CANCELLED: {Change.RETRIED: _State.QUEUED},
 }
-"""A submission with a checkpoint stands where its latest evaluation stands."""
+"""Where each change leads. A retry without a stored artifact leads to AWAITING_ARTIFACT instead."""
+
+EVALUATION_STATE: Mapping[Change, EvaluationState] = {
+    Change.LEASED: EvaluationState.RUNNING,
+    Change.RETURNED: EvaluationState.QUEUED,
+    Change.LEASE_EXPIRED: EvaluationState.QUEUED,
+    Change.PUBLISHED: EvaluationState.SUCCEEDED,
+    Change.FAILED: EvaluationState.FAILED,
+    Change.EXPIRED: EvaluationState.FAILED,
+    Change.CANCELLED: EvaluationState.CANCELLED,
+}
+"""What a change of a submission makes of its latest evaluation."""
+
+DEADLINES: Mapping[SubmissionState, timedelta] = {
+    _State.AWAITING_ARTIFACT: timedelta(days=1),
+    _State.QUEUED: timedelta(days=7),
+    _State.RUNNING: timedelta(days=1),
+}
+"""Longest stay in a state that something has to end; a submission that stays longer expires."""
+
+_EXPIRED: Mapping[SubmissionState, tuple[str, str, Fault]] = {
+    _State.AWAITING_ARTIFACT: ("UPLOAD_EXPIRED", "its artifact was not uploaded", Fault.SUBMISSION),
+    _State.QUEUED: ("NO_WORKER", "no worker took it", Fault.SYSTEM),
+    _State.RUNNING: ("EVALUATION_EXPIRED", "its evaluation did not end", Fault.SYSTEM),
+}
 
 ATTEMPTS_EXHAUSTED = "ATTEMPTS_EXHAUSTED"
 
 
-def moved(current: EvaluationState, following: EvaluationState) -> EvaluationState:
-    """`following`, when it may come after `current`. Raises `ValueError`: a defect of the caller."""
-    if following not in EVALUATION_MOVES[current]:
-        raise ValueError(f"an evaluation cannot go from {current} to {following}")
-    return following
+def following(state: SubmissionState, change: Change, *, has_artifact: bool = True) -> SubmissionState | None:
+    """Where a change leads; None when it cannot happen in this state."""
+    to = MOVES[state].get(change)
+    return SubmissionState.AWAITING_ARTIFACT if to and change is Change.RETRIED and not has_artifact else to
 
 
-def after_failure(fault: Fault, stalled_attempts: int, max_attempts: int) -> EvaluationState:
+def after_failure(fault: Fault, stalled_attempts: int, max_attempts: int) -> Change:
     """A fault of the platform is tried again until the attempts are used up; the submission's own fault is final."""
     if fault is Fault.SYSTEM and stalled_attempts < max_attempts:
-        return EvaluationState.QUEUED
-    return EvaluationState.FAILED
+        return Change.RETURNED
+    return Change.FAILED
 
 
 def exhausted(stalled_attempts: int, worker: str) -> Failure:
     """The failure of an evaluation whose leases ran out without progress."""
     message = f"{stalled_attempts} leases in a row ran out without a new prediction; the last worker was {worker!r}"
     return Failure(ATTEMPTS_EXHAUSTED, message, Fault.SYSTEM)
+
+
+def expired(state: SubmissionState) -> Failure:
+    """The failure of a submission that stayed in a state beyond its deadline."""
+    reason, what, fault = _EXPIRED[state]
+    return Failure(reason, f"{what} within {DEADLINES[state].days} days", fault)

@@ -3,39 +3,49 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import Any
 
 from cxreval.api.registry.v1 import leaderboard_service_pb2 as pb
 from cxreval.api.registry.v1 import leaderboard_service_pb2_grpc
+from cxreval.audit.chain import Head
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.registry import convert
 from services.registry.domain.board import Compared, Row, Standing, check_compared, compared, sota_steps
 from services.registry.domain.pages import Cursor, Page
 from services.registry.store.boards import Boards
+from services.registry.store.events import Events
 
 
 class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceServicer):
     """Reads the board."""
 
-    def __init__(self, boards: Boards) -> None:
+    def __init__(self, boards: Boards, events: Events) -> None:
         self._boards = boards
+        self._events = events
 
     async def ListLeaderboardEntries(
         self, request: pb.ListLeaderboardEntriesRequest, context: Any
     ) -> pb.ListLeaderboardEntriesResponse:
         """A page of rows: evidence by rank, then claims by rank."""
         parent = BenchmarkName.parse(request.parent, "parent")
-        cursor = convert.cursor("leaderboard", str(parent), request.page_size, request.page_token)
-        page = await asyncio.to_thread(self._entries, parent, cursor)
+        as_of = convert.moment(request.as_of) if request.HasField("as_of") else None
+        of = f"{parent} {as_of or 'now'}"
+        cursor = convert.cursor("leaderboard", of, request.page_size, request.page_token)
+        page, head = await asyncio.to_thread(self._entries, parent, cursor, as_of)
         return pb.ListLeaderboardEntriesResponse(
-            entries=[convert.entry_message(row) for row in page.items], next_page_token=page.next_token
+            entries=[convert.entry_message(row) for row in page.items],
+            next_page_token=page.next_token,
+            audit_head=convert.head_message(head),
         )
 
     async def ListSotaSteps(self, request: pb.ListSotaStepsRequest, context: Any) -> pb.ListSotaStepsResponse:
         """A page of steps, oldest first: evidence, then claims."""
         parent = BenchmarkName.parse(request.parent, "parent")
-        cursor = convert.cursor("sotaSteps", str(parent), request.page_size, request.page_token)
-        page = await asyncio.to_thread(self._steps, parent, cursor)
+        as_of = convert.moment(request.as_of) if request.HasField("as_of") else None
+        of = f"{parent} {as_of or 'now'}"
+        cursor = convert.cursor("sotaSteps", of, request.page_size, request.page_token)
+        page = await asyncio.to_thread(self._steps, parent, cursor, as_of)
         return pb.ListSotaStepsResponse(
             steps=[convert.step_message(row) for row in page.items], next_page_token=page.next_token
         )
@@ -46,19 +56,31 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         check_compared(names, parent.benchmark)
         return convert.compared_message(parent, await asyncio.to_thread(self._compared, parent, names))
 
-    def _entries(self, parent: BenchmarkName, cursor: Cursor) -> Page[Row]:
-        return self._page(parent, self._boards.standings(parent), cursor)
+    async def ListLeaderboardChanges(
+        self, request: pb.ListLeaderboardChangesRequest, context: Any
+    ) -> pb.ListLeaderboardChangesResponse:
+        """A page of what changed a board, oldest first."""
+        parent = BenchmarkName.parse(request.parent, "parent")
+        cursor = convert.cursor("leaderboardChanges", str(parent), request.page_size, request.page_token)
+        page = await asyncio.to_thread(self._events.board_changes, parent, cursor)
+        return pb.ListLeaderboardChangesResponse(
+            changes=[convert.event_message(event) for event in page.items], next_page_token=page.next_token
+        )
 
-    def _steps(self, parent: BenchmarkName, cursor: Cursor) -> Page[Row]:
-        return self._page(parent, sota_steps(self._boards.standings(parent)), cursor)
+    def _entries(self, parent: BenchmarkName, cursor: Cursor, as_of: datetime | None) -> tuple[Page[Row], Head]:
+        head = self._events.head()
+        return self._page(parent, self._boards.standings(parent, as_of), cursor, as_of), head
+
+    def _steps(self, parent: BenchmarkName, cursor: Cursor, as_of: datetime | None) -> Page[Row]:
+        return self._page(parent, sota_steps(self._boards.standings(parent, as_of)), cursor, as_of)
 
     def _compared(self, parent: BenchmarkName, names: list[SubmissionName]) -> Compared:
         return compared(self._boards.entries(parent, names))
 
-    def _page(self, parent: BenchmarkName, order: list[Standing], cursor: Cursor) -> Page[Row]:
+    def _page(self, parent: BenchmarkName, order: list[Standing], cursor: Cursor, as_of: datetime | None) -> Page[Row]:
         """The rows behind the cursor's one, wherever that one stands by now."""
         page = cursor.page(_behind(order, cursor), lambda standing: standing.submission)
-        return Page(self._boards.rows(parent, page.items), page.next_token)
+        return Page(self._boards.rows(parent, page.items, as_of), page.next_token)
 
 
 def _behind(order: list[Standing], cursor: Cursor) -> list[Standing]:

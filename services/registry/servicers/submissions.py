@@ -26,6 +26,9 @@ from services.registry.store.submissions import Submissions
 
 _log = logging.getLogger(__name__)
 
+SUBMITTER = "submitter"
+"""The actor of what is asked for by somebody whom nobody asked for a name."""
+
 _Messages = AsyncIterator[pb.UploadArtifactRequest]
 
 
@@ -55,7 +58,7 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
         benchmark = await asyncio.to_thread(self._benchmarks.get, parent)
         manifest = convert.manifest(request.manifest)
         check_manifest(manifest, benchmark.spec, self._clock().date())
-        submission = await asyncio.to_thread(self._submissions.create, parent, manifest, request_id)
+        submission = await asyncio.to_thread(self._submissions.create, parent, manifest, request_id, SUBMITTER)
         return convert.submission_message(submission)
 
     async def UploadArtifact(self, request_iterator: _Messages, context: Any) -> submission_pb2.Submission:
@@ -112,7 +115,9 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
             raise ArtifactIncomplete(text, field="header.size_bytes", found=received, expected=str(size_bytes))
 
     async def _queue(self, name: SubmissionName, size_bytes: int, incoming: Incoming) -> Submission:
-        submission = await asyncio.to_thread(partial(self._submissions.queue, name, size_bytes, incoming.keep))
+        submission = await asyncio.to_thread(
+            partial(self._submissions.queue, name, size_bytes, incoming.keep, SUBMITTER)
+        )
         _log.info("submission queued", extra={"submission": str(name), "size_bytes": size_bytes})
         return submission
 

@@ -1,31 +1,42 @@
 """The boards: what is published on each benchmark, ranked.
 
-The order of a board depends only on which submissions are published, since neither a manifest nor a report ever
-changes. So it is computed once for each set of them and kept in the process; every read still asks the database for the
-set, and a board is never stale.
+The order of a board depends only on which submissions are on it, since neither a report nor a figure or date of a
+manifest ever changes. So it is computed once for each set of them and kept in the process; every read still asks the
+database for the set, and a board is never stale.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from threading import Lock
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, Subquery, func, select
 from sqlalchemy.orm import Session
 
 from cxreval.errors import SubmissionNotFound
 from cxreval.metrics.ranking import Entry
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.registry.domain.board import PROFILE_DIGEST, Row, Standing, board_row, claimed_metrics, macro, standings
-from services.registry.domain.records import EvaluationState, Kind, Submission, SubmissionState
+from services.registry.domain.corrections import correction
+from services.registry.domain.records import (
+    ON_BOARD,
+    Change,
+    EvaluationState,
+    Kind,
+    Submission,
+    SubmissionState,
+)
 from services.registry.store import records
 from services.registry.store.benchmarks import benchmark_row
 from services.registry.store.database import Database
 from services.registry.store.models import (
     BenchmarkRow,
     EvaluationRow,
+    EventRow,
     ReplicateRow,
     ReportRow,
     SubmissionRow,
@@ -45,35 +56,42 @@ class Boards:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._kept: OrderedDict[str, tuple[_Published, list[Standing]]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, _Published], list[Standing]] = OrderedDict()
         self._lock = Lock()
 
-    def standings(self, parent: BenchmarkName) -> list[Standing]:
-        """The order of a whole board. Raises `BenchmarkNotFound`."""
+    def standings(self, parent: BenchmarkName, as_of: datetime | None = None) -> list[Standing]:
+        """The order of a whole board, now or as it was at a moment. Raises `BenchmarkNotFound`."""
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
-            query = _published(select(SubmissionRow.number, EvaluationRow.number), benchmark)
+            query = _published(select(SubmissionRow.number, EvaluationRow.number), benchmark, as_of=as_of)
             published = frozenset((number, evaluation) for number, evaluation in session.execute(query))
+        key = parent.benchmark, published
         # One thread ranks. Those that wait for it hold no connection, and find its result.
         with self._lock:
-            kept = self._kept.get(parent.benchmark)
-            if kept is None or kept[0] != published:
-                kept = published, self._ranked(parent)
-            self._keep(parent.benchmark, kept)
-        return kept[1]
+            if key not in self._kept:
+                self._kept[key] = self._ranked(parent, as_of)
+            self._kept.move_to_end(key)
+            if len(self._kept) > KEPT_BOARDS:
+                self._kept.popitem(last=False)
+            return self._kept[key]
 
-    def rows(self, parent: BenchmarkName, page: Sequence[Standing]) -> list[Row]:
+    def rows(self, parent: BenchmarkName, page: Sequence[Standing], as_of: datetime | None = None) -> list[Row]:
         """The rows of some standings, with their reports. Raises `BenchmarkNotFound`."""
+        wanted = [standing.submission for standing in page]
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             metric = records.benchmark(benchmark).spec.metrics[0]
-            query = _published(select(SubmissionRow, EvaluationRow, ReportRow.report), benchmark)
+            # Whatever their state is by now: a row that was withdrawn since the order was made still stands in it.
+            query = _with_run(select(SubmissionRow, EvaluationRow, ReportRow.report))
             query = query.outerjoin(ReportRow, ReportRow.evaluation_number == EvaluationRow.number)
-            query = query.where(SubmissionRow.id.in_([standing.submission for standing in page]))
+            query = query.where(SubmissionRow.benchmark_number == benchmark.number, SubmissionRow.id.in_(wanted))
             found = {
-                submission.id: (records.submission(submission, benchmark, evaluation), evaluation, report)
-                for submission, evaluation, report in session.execute(query)
+                row.id: (records.submission(row, benchmark, evaluation), evaluation, report)
+                for row, evaluation, report in session.execute(query)
             }
+            if as_of:
+                for submission, then in _as_they_were(session, wanted, as_of).items():
+                    found[submission] = (_as_it_was(found[submission][0], then), *found[submission][1:])
             return [_row(standing, metric, *found[standing.submission]) for standing in page]
 
     def entries(self, parent: BenchmarkName, submissions: Sequence[SubmissionName]) -> list[Entry]:
@@ -93,43 +111,77 @@ class Boards:
             found = {entry.id: entry for _, entry in _entries(session, benchmark, wanted)}
         return [found.get(item) or Entry(item, None, "") for item in wanted]
 
-    def _ranked(self, parent: BenchmarkName) -> list[Standing]:
+    def _ranked(self, parent: BenchmarkName, as_of: datetime | None) -> list[Standing]:
         with self._database.reading() as session:
-            entries = _entries(session, benchmark_row(session, parent))
+            entries = _entries(session, benchmark_row(session, parent), as_of=as_of)
         claims = [entry for kind, entry in entries if kind is Kind.CLAIM]
         return standings([entry for kind, entry in entries if kind is not Kind.CLAIM], claims)
 
-    def _keep(self, benchmark: str, kept: tuple[_Published, list[Standing]]) -> None:
-        self._kept[benchmark] = kept
-        self._kept.move_to_end(benchmark)
-        if len(self._kept) > KEPT_BOARDS:
-            self._kept.popitem(last=False)
 
-
-def _published(query: S, benchmark: BenchmarkRow, only: Sequence[str] | None = None) -> S:
-    """Published submissions with the evaluation behind each, oldest first. `only`: among those with these ids."""
+def _with_run(query: S) -> S:
+    """Submissions with the evaluation behind each row."""
     of_it = EvaluationRow.submission_number == SubmissionRow.number
-    query = (
-        query.select_from(SubmissionRow)
-        .outerjoin(EvaluationRow, of_it & (EvaluationRow.state == EvaluationState.SUCCEEDED))
-        .where(SubmissionRow.benchmark_number == benchmark.number)
-        .where(SubmissionRow.state == SubmissionState.PUBLISHED)
-        .order_by(SubmissionRow.number)
-    )
+    succeeded = EvaluationRow.state == EvaluationState.SUCCEEDED
+    return query.select_from(SubmissionRow).outerjoin(EvaluationRow, of_it & succeeded)
+
+
+def _published(
+    query: S, benchmark: BenchmarkRow, only: Sequence[str] | None = None, as_of: datetime | None = None
+) -> S:
+    """What is on the board, now or at a moment, with the evaluation behind each row, oldest first.
+
+    `only`: among those with these ids.
+    """
+    query = _with_run(query).where(SubmissionRow.benchmark_number == benchmark.number)
+    if as_of is None:
+        query = query.where(SubmissionRow.state.in_(ON_BOARD))
+    else:
+        last = _last_versions(as_of)
+        of_it = (EventRow.submission_number == last.c.submission_number) & (EventRow.version == last.c.version)
+        query = query.join(last, last.c.submission_number == SubmissionRow.number).join(EventRow, of_it)
+        query = query.where(EventRow.state.in_(ON_BOARD))
+    query = query.order_by(SubmissionRow.number)
     return query if only is None else query.where(SubmissionRow.id.in_(only))
 
 
-def _entries(session: Session, benchmark: BenchmarkRow, only: Sequence[str] | None = None) -> list[tuple[Kind, Entry]]:
+def _last_versions(as_of: datetime) -> Subquery:
+    """The version that each submission had at a moment."""
+    number, version = EventRow.submission_number, func.max(EventRow.version).label("version")
+    return select(number, version).where(EventRow.create_time <= as_of).group_by(number).subquery()
+
+
+def _as_they_were(session: Session, submissions: Sequence[str], as_of: datetime) -> dict[str, list[EventRow]]:
+    """The events of submissions until a moment, oldest first."""
+    query = select(SubmissionRow.id, EventRow).join(EventRow, EventRow.submission_number == SubmissionRow.number)
+    query = query.where(SubmissionRow.id.in_(submissions), EventRow.create_time <= as_of)
+    found: defaultdict[str, list[EventRow]] = defaultdict(list)
+    for submission, event in session.execute(query.order_by(EventRow.version)):
+        found[submission].append(event)
+    return found
+
+
+def _as_it_was(submission: Submission, events: Sequence[EventRow]) -> Submission:
+    """A submission with what its row showed after these events, its first ones."""
+    manifest = submission.original
+    for event in events:
+        if event.change == Change.CORRECTED:
+            manifest = replace(manifest, **correction(event.details))
+    return replace(submission, manifest=manifest, state=SubmissionState(events[-1].state))
+
+
+def _entries(
+    session: Session, benchmark: BenchmarkRow, only: Sequence[str] | None = None, as_of: datetime | None = None
+) -> list[tuple[Kind, Entry]]:
     """What is published as entries to rank, each with its kind. `only`: as for `_published`."""
     spec = records.benchmark(benchmark).spec
     metric = spec.metrics[0]
-    published = session.execute(_published(select(SubmissionRow, EvaluationRow.number), benchmark, only)).all()
+    published = session.execute(_published(select(SubmissionRow, EvaluationRow.number), benchmark, only, as_of)).all()
     # Read after the list above: a row that is published meanwhile is left to the next read.
-    query = _replicates(benchmark, metric, only, ReplicateRow.finding, ReplicateRow.score)
+    query = _replicates(benchmark, metric, only, as_of, ReplicateRow.finding, ReplicateRow.score)
     scores: defaultdict[int | None, dict[str, float | None]] = defaultdict(dict)
     for evaluation, finding, score in session.execute(query):
         scores[evaluation][finding] = score
-    query = _replicates(benchmark, metric, only, ReplicateRow.vector).where(ReplicateRow.finding == "")
+    query = _replicates(benchmark, metric, only, as_of, ReplicateRow.vector).where(ReplicateRow.finding == "")
     vectors = {row.number: row.vector for row in session.execute(query)}
     entries = []
     for row, evaluation in published:
@@ -149,9 +201,11 @@ def _entries(session: Session, benchmark: BenchmarkRow, only: Sequence[str] | No
     return entries
 
 
-def _replicates(benchmark: BenchmarkRow, metric: str, only: Sequence[str] | None, *columns: Any) -> Select[Any]:
+def _replicates(
+    benchmark: BenchmarkRow, metric: str, only: Sequence[str] | None, as_of: datetime | None, *columns: Any
+) -> Select[Any]:
     """`columns` of the metric's replicates behind what is published, each row with its evaluation's number."""
-    query = _published(select(EvaluationRow.number, *columns), benchmark, only)
+    query = _published(select(EvaluationRow.number, *columns), benchmark, only, as_of)
     of_it = ReplicateRow.evaluation_number == EvaluationRow.number
     return query.join(ReplicateRow, of_it).where(ReplicateRow.metric == metric)
 

@@ -14,11 +14,13 @@ from datetime import datetime, timedelta
 from sqlalchemy import Row, Select, and_, or_, select
 from sqlalchemy.orm import Session
 
+from cxreval.audit.receipts import Signer
 from cxreval.errors import EvaluationNotFound, LeaseLost, MalformedBatch, ReportMismatch, ReportNotFound
 from cxreval.metrics.report import Evidence, Report
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from services.registry.domain.pages import Cursor, Page
 from services.registry.domain.records import (
+    Change,
     Evaluation,
     EvaluationState,
     Failure,
@@ -27,9 +29,10 @@ from services.registry.domain.records import (
     Tier,
 )
 from services.registry.domain.report import check_report
-from services.registry.domain.states import SUBMISSION_STATE, after_failure, exhausted, moved
+from services.registry.domain.states import EVALUATION_STATE, after_failure, exhausted
 from services.registry.store import records
 from services.registry.store.database import Database, insert_missing
+from services.registry.store.events import append
 from services.registry.store.models import (
     BenchmarkRow,
     CurveRow,
@@ -40,10 +43,14 @@ from services.registry.store.models import (
     SubmissionRow,
 )
 from services.registry.store.pages import after
-from services.registry.store.submissions import submission_rows
+from services.registry.store.receipts import sign_row
+from services.registry.store.submissions import REGISTRY, submission_rows
 
-# Both change together. Locking only one would read the other as it was before the wait for the lock.
-_LOCKED = (EvaluationRow, SubmissionRow)
+_TAKEN_BACK = 100
+
+# Both change together. Locking only one would read the other as it was before the wait for the lock. Everybody locks
+# the submission first: in another order two of them would wait for each other.
+_LOCKED = (SubmissionRow, EvaluationRow)
 
 _Found = Row[EvaluationRow, SubmissionRow, BenchmarkRow]
 
@@ -60,10 +67,16 @@ class Evaluations:
     """Hands evaluations to workers and records what they find."""
 
     def __init__(
-        self, database: Database, clock: Callable[[], datetime], lease_seconds: float, max_attempts: int
+        self,
+        database: Database,
+        clock: Callable[[], datetime],
+        signer: Signer,
+        lease_seconds: float,
+        max_attempts: int,
     ) -> None:
         self._database = database
         self._clock = clock
+        self._signer = signer
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
 
@@ -77,9 +90,30 @@ class Evaluations:
                 row, submission, benchmark = found
                 if row.stalled_attempts < self._max_attempts:
                     return self._leased_to(session, worker, row, submission, benchmark)
-                self._move(row, submission, EvaluationState.FAILED, exhausted(row.stalled_attempts, row.worker))
+                self._move(
+                    session, row, submission, Change.FAILED, REGISTRY, exhausted(row.stalled_attempts, row.worker)
+                )
                 session.flush()
         return None
+
+    def take_back(self) -> int:
+        """Queues evaluations whose lease ran out more than a lease's length ago, of any benchmark; how many.
+
+        Without it one whose worker died would seem to run for as long as no worker asks for work. The time to spare is
+        for a worker that comes back.
+        """
+        with self._database.writing() as session:
+            late = self._clock() - timedelta(seconds=self._lease_seconds)
+            dead = and_(EvaluationRow.state == EvaluationState.RUNNING, EvaluationRow.lease_expires <= late)
+            query = _evaluations().where(dead).order_by(EvaluationRow.number).limit(_TAKEN_BACK)
+            rows = session.execute(query.with_for_update(of=_LOCKED, skip_locked=True)).all()
+            for row, submission, _ in rows:
+                if row.stalled_attempts < self._max_attempts:
+                    self._move(session, row, submission, Change.LEASE_EXPIRED, REGISTRY)
+                else:
+                    failure = exhausted(row.stalled_attempts, row.worker)
+                    self._move(session, row, submission, Change.FAILED, REGISTRY, failure)
+            return len(rows)
 
     def renew(self, name: EvaluationName, token: str) -> datetime:
         """Extends a lease to its full length from now; when it runs out. Raises `EvaluationNotFound`, `LeaseLost`."""
@@ -106,7 +140,7 @@ class Evaluations:
             added = insert_missing(session, PredictionRow, rows)
             row.images_done += added
             if added:
-                row.stalled_attempts = 0
+                row.stalled_attempts, row.progress_time = 0, self._clock()
             if row.images_done > spec.image_count:
                 expected = f"at most the benchmark's {spec.image_count} images"
                 message = f"batch.images brings the evaluation to {row.images_done} images; expected {expected}"
@@ -160,8 +194,12 @@ class Evaluations:
             session.add(ReportRow(evaluation_number=row.number, report=records.report_json(report), create_time=now))
             session.add_all(records.evidence_rows(row.number, report))
             row.provenance = dict(provenance)
-            self._move(row, submission, EvaluationState.SUCCEEDED)
-            submission.tier = Tier.EXECUTED
+            row.state, row.failure, row.update_time = EvaluationState.SUCCEEDED, None, now
+            submission.tier, submission.failure = Tier.EXECUTED, None
+            event = append(
+                session, submission, Change.PUBLISHED, _worker(row.worker), now, details={"evaluation": row.id}
+            )
+            sign_row(session, self._signer, submission, benchmark, event)
             session.flush()
             return _evaluation(session, row, submission, benchmark)
 
@@ -169,9 +207,9 @@ class Evaluations:
         """Ends the evaluation, or queues it again. Raises `EvaluationNotFound`, `LeaseLost`."""
         with self._database.writing() as session:
             row, submission, benchmark = self._held(session, name, token)
-            following = after_failure(failure.fault, row.stalled_attempts, self._max_attempts)
-            self._move(row, submission, following, failure if following is EvaluationState.FAILED else None)
-            if following is EvaluationState.QUEUED:
+            change = after_failure(failure.fault, row.stalled_attempts, self._max_attempts)
+            self._move(session, row, submission, change, _worker(row.worker), failure)
+            if change is Change.RETURNED:
                 # What broke needs time to mend, and a worker with a broken mount must not use up the attempts at once.
                 row.waits_until = self._expiry()
             return _evaluation(session, row, submission, benchmark)
@@ -215,10 +253,11 @@ class Evaluations:
     def _leased_to(
         self, session: Session, worker: str, row: EvaluationRow, submission: SubmissionRow, benchmark: BenchmarkRow
     ) -> Lease:
-        self._move(row, submission, EvaluationState.RUNNING)
         row.attempt += 1
         row.stalled_attempts += 1
         row.worker = worker
+        row.started, row.progress_time, row.images_before = self._clock(), None, row.images_done
+        self._move(session, row, submission, Change.LEASED, _worker(worker))
         token = row.lease_token = secrets.token_hex(16)
         row.lease_expires = self._expiry()
         return Lease(
@@ -230,13 +269,25 @@ class Evaluations:
         )
 
     def _move(
-        self, row: EvaluationRow, submission: SubmissionRow, to: EvaluationState, failure: Failure | None = None
+        self,
+        session: Session,
+        row: EvaluationRow,
+        submission: SubmissionRow,
+        change: Change,
+        actor: str,
+        failure: Failure | None = None,
     ) -> None:
-        row.state = moved(EvaluationState(row.state), to)
-        submission.state = SUBMISSION_STATE[to]
-        row.failure = submission.failure = records.to_json(failure) if failure else None
-        row.update_time = submission.update_time = self._clock()
-        if to is EvaluationState.QUEUED:
+        now, state = self._clock(), EVALUATION_STATE[change]
+        details = {"evaluation": row.id, "attempt": str(row.attempt)}
+        if failure:
+            details |= {"failure": failure.reason, "fault": failure.fault}
+        reason = failure.message if failure else ""
+        append(session, submission, change, actor, now, reason=reason, details=details)
+        row.state, row.update_time = state, now
+        # A failure after which it is tried again is only an event.
+        ended = failure if state is EvaluationState.FAILED else None
+        row.failure = submission.failure = records.to_json(ended) if ended else None
+        if state is EvaluationState.QUEUED:
             row.lease_token = row.lease_expires = None
 
     def _held(self, session: Session, name: EvaluationName, token: str, *, lock: bool = True) -> _Found:
@@ -255,6 +306,10 @@ class Evaluations:
 
     def _expiry(self) -> datetime:
         return self._clock() + timedelta(seconds=self._lease_seconds)
+
+
+def _worker(name: str) -> str:
+    return f"worker {name}"
 
 
 def _find(session: Session, name: EvaluationName, *, lock: bool) -> _Found:

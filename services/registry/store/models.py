@@ -5,6 +5,7 @@ Enums are stored as their text, structured declarations and reports as JSON, pro
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,8 +24,11 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from cxreval.audit.canonical import canonical_json
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -47,6 +51,27 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class CanonicalJson(TypeDecorator[dict[str, str]]):
+    """A mapping of text, stored as its canonical JSON. What was written in another way is not taken for the same."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: dict[str, str] | None, dialect: Dialect) -> str:  # noqa: ARG002
+        """Into the database."""
+        return canonical_json(value or {}).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> dict[str, str]:  # noqa: ARG002
+        """Out of the database."""
+        try:
+            found: Any = json.loads(value or "")
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or canonical_json(found).decode() != value:
+            return {"unreadable": str(value)}
+        return found
 
 
 # SQLite numbers rows by itself only for a column declared INTEGER.
@@ -89,7 +114,10 @@ class ArtifactRow(Base):
 
 
 class SubmissionRow(Base):
-    """Something handed in. `artifact_sha256` is empty until the checkpoint is completely stored."""
+    """Something handed in. `artifact_sha256` is empty until the checkpoint is completely stored.
+
+    `state`, `corrections` and `superseded_by` are what the events, `version` of them, left; the manifest never changes.
+    """
 
     __tablename__ = "submissions"
     __table_args__ = (UniqueConstraint("benchmark_number", "request_id"),)
@@ -101,7 +129,10 @@ class SubmissionRow(Base):
     kind: Mapped[str] = mapped_column(String(32))
     manifest: Mapped[dict[str, Any]] = mapped_column(JSON)
     note: Mapped[str] = mapped_column(Text)
-    state: Mapped[str] = mapped_column(String(32))
+    corrections: Mapped[dict[str, Any]] = mapped_column(JSON)
+    superseded_by: Mapped[str] = mapped_column(String(32))
+    version: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(String(32), index=True)
     tier: Mapped[str | None] = mapped_column(String(32))
     artifact_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))
     failure: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
@@ -109,8 +140,52 @@ class SubmissionRow(Base):
     update_time: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class EventRow(Base):
+    """One change of a submission. Only ever inserted; `place` and `digest` are filled in once, when it joins the chain.
+
+    `request_id` makes a call that changed something safe to repeat.
+    """
+
+    __tablename__ = "events"
+    __table_args__ = (
+        UniqueConstraint("submission_number", "version"),
+        UniqueConstraint("submission_number", "request_id"),
+        Index(
+            "ix_events_unchained", "number", sqlite_where=text("place IS NULL"), postgresql_where=text("place IS NULL")
+        ),
+    )
+
+    number: Mapped[int] = mapped_column(_Number, primary_key=True)
+    id: Mapped[str] = mapped_column(String(32), unique=True)
+    submission_number: Mapped[int] = mapped_column(ForeignKey("submissions.number"))
+    version: Mapped[int] = mapped_column(Integer)
+    change: Mapped[str] = mapped_column(String(32))
+    state: Mapped[str] = mapped_column(String(32))
+    actor: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    details: Mapped[dict[str, str]] = mapped_column(CanonicalJson)
+    request_id: Mapped[str | None] = mapped_column(String(32))
+    create_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    place: Mapped[int | None] = mapped_column(BigInteger, unique=True)
+    digest: Mapped[str | None] = mapped_column(String(64))
+
+
+class ReceiptRow(Base):
+    """What was signed about a submission when an event published or corrected it. Append-only."""
+
+    __tablename__ = "receipts"
+
+    event_number: Mapped[int] = mapped_column(ForeignKey("events.number"), primary_key=True, autoincrement=False)
+    submission_number: Mapped[int] = mapped_column(ForeignKey("submissions.number"), index=True)
+    payload: Mapped[bytes] = mapped_column(LargeBinary)
+    signature: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class EvaluationRow(Base):
     """A run of a submission. The lease columns stay after its end, so that a repeated completion can be recognised.
+
+    `started`, `images_before` and `progress_time` say when the lease began, how many images were done then, and when
+    the last ones were recorded: enough to estimate the time left.
 
     `stalled_attempts` counts leases in a row that recorded no prediction; `waits_until` keeps an evaluation that failed
     through the platform's fault from being leased again at once.
@@ -129,6 +204,9 @@ class EvaluationRow(Base):
     worker: Mapped[str] = mapped_column(Text)
     lease_token: Mapped[str | None] = mapped_column(String(32))
     lease_expires: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    started: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    progress_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    images_before: Mapped[int] = mapped_column(BigInteger)
     images_done: Mapped[int] = mapped_column(BigInteger)
     provenance: Mapped[dict[str, str]] = mapped_column(JSON)
     failure: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))

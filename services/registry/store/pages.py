@@ -8,7 +8,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from services.registry.domain.pages import Cursor
-from services.registry.store.models import BenchmarkRow, EvaluationRow, SubmissionRow
+from services.registry.store.models import BenchmarkRow, EvaluationRow, EventRow, SubmissionRow
 
 S = TypeVar("S", bound=Select[*tuple[Any, ...]])
 
@@ -16,7 +16,7 @@ S = TypeVar("S", bound=Select[*tuple[Any, ...]])
 def after(
     session: Session,
     query: S,
-    table: type[BenchmarkRow | SubmissionRow | EvaluationRow],
+    table: type[BenchmarkRow | SubmissionRow | EvaluationRow | EventRow],
     cursor: Cursor,
 ) -> S:
     """`query` from behind the cursor's row, and one row more than the page holds.

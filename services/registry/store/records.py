@@ -65,11 +65,14 @@ def manifest(stored: Mapping[str, Any]) -> Manifest:
 
 def submission(row: SubmissionRow, of: BenchmarkRow, latest: EvaluationRow | None) -> Submission:
     """A submission, with its benchmark's row and that of its latest evaluation."""
+    original = manifest(row.manifest)
     return Submission(
         benchmark=of.id,
         id=row.id,
         kind=Kind(row.kind),
-        manifest=manifest(row.manifest),
+        manifest=replace(original, **row.corrections),
+        original=original,
+        version=row.version,
         state=SubmissionState(row.state),
         tier=Tier(row.tier) if row.tier else None,
         create_time=row.create_time,
@@ -77,9 +80,19 @@ def submission(row: SubmissionRow, of: BenchmarkRow, latest: EvaluationRow | Non
         images_total=of.spec["image_count"],
         evaluation=latest.id if latest else None,
         images_done=latest.images_done if latest else 0,
+        seconds_left=_seconds_left(latest, of.spec["image_count"]) if latest else None,
         failure=failure(row.failure),
         note=row.note,
+        superseded_by=row.superseded_by,
     )
+
+
+def _seconds_left(row: EvaluationRow, images: int) -> float | None:
+    """At the pace of the present lease until its last record."""
+    done = row.images_done - row.images_before
+    if row.state != EvaluationState.RUNNING or done <= 0 or row.started is None or row.progress_time is None:
+        return None
+    return (row.progress_time - row.started).total_seconds() / done * max(0, images - row.images_done)
 
 
 def evaluation(row: EvaluationRow, of: SubmissionRow, on: BenchmarkRow, found: Mapping[str, Any] | None) -> Evaluation:

@@ -9,11 +9,13 @@ from datetime import datetime
 from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import Session, aliased
 
+from cxreval.audit.receipts import Signer
 from cxreval.errors import ArtifactNotFound, RequestIdReused, SubmissionNotFound
 from cxreval.errors import SubmissionState as WrongState
 from cxreval.resource_names import ArtifactName, BenchmarkName, SubmissionName
 from services.registry.domain.pages import Cursor, Page
 from services.registry.domain.records import (
+    Change,
     EvaluationState,
     Kind,
     Manifest,
@@ -22,12 +24,16 @@ from services.registry.domain.records import (
     Tier,
 )
 from services.registry.domain.seed import Claim
-from services.registry.domain.states import SUBMISSION_STATE
 from services.registry.store import records
 from services.registry.store.benchmarks import benchmark_row
 from services.registry.store.database import Database, insert_missing
+from services.registry.store.events import append
 from services.registry.store.models import ArtifactRow, BenchmarkRow, EvaluationRow, SubmissionRow
 from services.registry.store.pages import after
+from services.registry.store.receipts import sign_row
+
+REGISTRY = "registry"
+"""The actor of what the registry does by itself."""
 
 _Rows = Row[SubmissionRow, BenchmarkRow, EvaluationRow | None]
 
@@ -60,17 +66,19 @@ def submission_rows(session: Session, name: SubmissionName) -> _Rows:
 class Submissions:
     """Creates, queues and finds submissions."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], datetime], signer: Signer) -> None:
         self._database = database
         self._clock = clock
+        self._signer = signer
 
-    def create(self, parent: BenchmarkName, manifest: Manifest, request_id: str) -> Submission:
+    def create(self, parent: BenchmarkName, manifest: Manifest, request_id: str, actor: str) -> Submission:
         """Creates a submission that awaits its artifact.
 
         Args:
             parent: the benchmark.
             manifest: checked.
             request_id: 32 hex characters, or empty. The same one with the same manifest gives the same submission.
+            actor: who asks for it.
 
         Raises:
             BenchmarkNotFound: there is no such benchmark.
@@ -87,6 +95,7 @@ class Submissions:
             row = self._row(benchmark, uuid.uuid4().hex, Kind.CHECKPOINT, manifest)
             row.request_id = request_id or None
             session.add(row)
+            append(session, row, Change.CREATED, actor, row.create_time)
             return records.submission(row, benchmark, None)
 
     def publish_claims(self, parent: BenchmarkName, claims: Iterable[Claim]) -> None:
@@ -96,8 +105,11 @@ class Submissions:
             for claim in claims:
                 if session.scalar(select(SubmissionRow.number).where(SubmissionRow.id == claim.id)) is None:
                     row = self._row(benchmark, claim.id, Kind.CLAIM, claim.manifest)
-                    row.state, row.tier, row.note = SubmissionState.PUBLISHED, Tier.CLAIMED, claim.note
+                    row.tier, row.note = Tier.CLAIMED, claim.note
                     session.add(row)
+                    append(session, row, Change.CREATED, REGISTRY, row.create_time)
+                    event = append(session, row, Change.PUBLISHED, REGISTRY, row.create_time)
+                    sign_row(session, self._signer, row, benchmark, event)
 
     def expecting_artifact(self, name: SubmissionName) -> Submission:
         """A submission that awaits its artifact. Raises `SubmissionNotFound`, `SubmissionState`."""
@@ -106,13 +118,14 @@ class Submissions:
             _check_awaits(row, name)
             return records.submission(row, benchmark, latest)
 
-    def queue(self, name: SubmissionName, size_bytes: int, keep: Callable[[], None]) -> Submission:
+    def queue(self, name: SubmissionName, size_bytes: int, keep: Callable[[], None], actor: str) -> Submission:
         """Records the artifact and queues the submission, in one transaction.
 
         Args:
             name: a submission that awaits its artifact.
             size_bytes: the artifact's size.
             keep: puts the artifact's bytes in their place; called last, so that nothing is kept when a check fails.
+            actor: who uploaded it.
 
         Raises:
             SubmissionNotFound: there is no such submission.
@@ -126,8 +139,8 @@ class Submissions:
             sha256 = row.manifest["artifact_sha256"]
             insert_missing(session, ArtifactRow, [{"sha256": sha256, "size_bytes": size_bytes, "create_time": now}])
             row.artifact_sha256 = sha256
-            row.state, row.update_time = SUBMISSION_STATE[EvaluationState.QUEUED], now
-            evaluation = _queued(row, now)
+            append(session, row, Change.QUEUED, actor, now, details={"artifact_sha256": sha256})
+            evaluation = queued_evaluation(row, now)
             session.add(evaluation)
             session.flush()
             keep()
@@ -162,6 +175,9 @@ class Submissions:
             kind=kind,
             manifest=records.to_json(manifest),
             note="",
+            corrections={},
+            superseded_by="",
+            version=0,
             state=SubmissionState.AWAITING_ARTIFACT,
             create_time=now,
             update_time=now,
@@ -184,7 +200,8 @@ def _check_awaits(row: SubmissionRow, name: SubmissionName) -> None:
         raise WrongState(message, field="header.submission", state=row.state, expected=expected)
 
 
-def _queued(row: SubmissionRow, now: datetime) -> EvaluationRow:
+def queued_evaluation(row: SubmissionRow, now: datetime) -> EvaluationRow:
+    """A run of a submission that waits for a worker."""
     return EvaluationRow(
         id=uuid.uuid4().hex,
         submission_number=row.number,
@@ -192,6 +209,7 @@ def _queued(row: SubmissionRow, now: datetime) -> EvaluationRow:
         attempt=0,
         stalled_attempts=0,
         worker="",
+        images_before=0,
         images_done=0,
         provenance={},
         create_time=now,

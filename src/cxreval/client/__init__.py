@@ -9,11 +9,13 @@ from cxreval.client.inference import InferenceClient
 from cxreval.client.manifest import file_sha256, read_manifest
 from cxreval.client.models import (
     Capabilities,
+    Change,
     ClaimedMetric,
     EntryComparison,
     Environment,
     Evaluation,
     EvaluationStatus,
+    Event,
     Failure,
     Fault,
     LeaderboardEntry,
@@ -38,11 +40,13 @@ from cxreval.wire.channel import TlsFiles
 
 __all__ = [
     "Capabilities",
+    "Change",
     "ClaimedMetric",
     "EntryComparison",
     "Environment",
     "Evaluation",
     "EvaluationStatus",
+    "Event",
     "Failure",
     "Fault",
     "InferenceClient",

@@ -7,11 +7,13 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from cxreval.api.registry.v1 import (
+    audit_service_pb2,
     benchmark_service_pb2,
     evaluation_service_pb2,
     leaderboard_service_pb2,
     submission_pb2,
 )
+from cxreval.audit.chain import AuditEvent
 from cxreval.client import models
 from cxreval.datasets.benchmark import METRICS, BenchmarkSpec
 from cxreval.errors import BenchmarkDigestMismatch
@@ -153,6 +155,43 @@ def submission(message: submission_pb2.Submission) -> models.Submission:
         images_total=message.images_total,
         failure=_failure(message),
         note=message.note,
+        etag=message.etag,
+        seconds_left=message.time_left.ToTimedelta().total_seconds() if message.HasField("time_left") else None,
+        superseded_by=message.superseded_by,
+    )
+
+
+def event(message: submission_pb2.SubmissionEvent) -> models.Event:
+    """One change of a submission."""
+    return models.Event(
+        submission=message.submission,
+        version=message.version,
+        change=_to_enum(models.Change, submission_pb2.SubmissionEvent.Change, message.change, "CHANGE_"),
+        status=_to_enum(models.SubmissionStatus, submission_pb2.Submission.State, message.state, "STATE_"),
+        actor=message.actor,
+        reason=message.reason,
+        details=dict(message.details),
+        time=time(message.time),
+    )
+
+
+def audit_event(link: audit_service_pb2.AuditLink) -> AuditEvent:
+    """A link of the audit chain, in the very form that its digest is of."""
+    message = link.event
+    return AuditEvent(
+        place=link.place,
+        submission=message.submission,
+        version=message.version,
+        change=submission_pb2.SubmissionEvent.Change.Name(message.change).removeprefix("CHANGE_").lower(),
+        state=submission_pb2.Submission.State.Name(message.state).removeprefix("STATE_").lower(),
+        actor=message.actor,
+        reason=message.reason,
+        details=dict(message.details),
+        time=time(message.time).isoformat(timespec="microseconds"),
+        number=link.number,
+        id=link.id,
+        request_id=link.request_id,
+        digest=link.digest,
     )
 
 

@@ -49,7 +49,11 @@ class SubmissionStatus(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
     PUBLISHED = "published"
+    DISPUTED = "disputed"
+    SUPERSEDED = "superseded"
+    WITHDRAWN = "withdrawn"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class EvaluationStatus(StrEnum):
@@ -59,6 +63,28 @@ class EvaluationStatus(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Change(StrEnum):
+    """What happened to a submission."""
+
+    CREATED = "created"
+    QUEUED = "queued"
+    LEASED = "leased"
+    RETURNED = "returned"
+    LEASE_EXPIRED = "lease-expired"
+    PUBLISHED = "published"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    RETRIED = "retried"
+    DISPUTED = "disputed"
+    RESOLVED = "resolved"
+    CORRECTED = "corrected"
+    SUPERSEDED = "superseded"
+    WITHDRAWN = "withdrawn"
+    REINSTATED = "reinstated"
 
 
 class Fault(StrEnum):
@@ -125,7 +151,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Something handed in, with its state."""
+    """Something handed in, with its state.
+
+    `etag` changes with every event. `seconds_left` is an estimate of what the running evaluation still takes; None
+    until there is progress to judge by. `superseded_by` is another submission's name, or empty.
+    """
 
     name: str
     kind: SubmissionKind
@@ -139,6 +169,23 @@ class Submission:
     images_total: int
     failure: Failure | None
     note: str
+    etag: str
+    seconds_left: float | None
+    superseded_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change of a submission: what happened, the state afterwards, who did it and why."""
+
+    submission: str
+    version: int
+    change: Change
+    status: SubmissionStatus
+    actor: str
+    reason: str
+    details: Mapping[str, str]
+    time: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,21 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from cxreval.api.registry.v1 import (
+    audit_service_pb2,
+    audit_service_pb2_grpc,
     benchmark_service_pb2,
     benchmark_service_pb2_grpc,
     evaluation_service_pb2,
     evaluation_service_pb2_grpc,
     leaderboard_service_pb2,
     leaderboard_service_pb2_grpc,
+    lifecycle_service_pb2,
+    lifecycle_service_pb2_grpc,
     submission_service_pb2,
     submission_service_pb2_grpc,
 )
+from cxreval.audit.chain import AuditEvent, Head
+from cxreval.audit.receipts import Receipt
 from cxreval.client import _messages
 from cxreval.client._calls import STREAM_SECONDS, ServiceClient, call, pages, stream
 from cxreval.client.manifest import file_sha256
 from cxreval.client.models import (
     EntryComparison,
     Evaluation,
+    Event,
     Failure,
     LeaderboardEntry,
     Lease,
@@ -54,6 +61,8 @@ class RegistryClient(ServiceClient):
         self._submissions: Any = submission_service_pb2_grpc.SubmissionServiceStub(self._channel)
         self._evaluations: Any = evaluation_service_pb2_grpc.EvaluationServiceStub(self._channel)
         self._leaderboard: Any = leaderboard_service_pb2_grpc.LeaderboardServiceStub(self._channel)
+        self._lifecycle: Any = lifecycle_service_pb2_grpc.LifecycleServiceStub(self._channel)
+        self._audit: Any = audit_service_pb2_grpc.AuditServiceStub(self._channel)
 
     # --- benchmarks ---------------------------------------------------------------------------------------------------
 
@@ -116,6 +125,79 @@ class RegistryClient(ServiceClient):
         """The bytes of a checkpoint, piece by piece."""
         request = submission_service_pb2.DownloadArtifactRequest(name=str(ArtifactName(sha256)))
         return (answer.chunk for answer in stream(self._submissions.DownloadArtifact, request))
+
+    # --- the life of a submission -------------------------------------------------------------------------------------
+
+    def cancel(self, submission: str, reason: str, etag: str = "") -> Submission:
+        """Calls off a submission that is not on the board yet. With an `etag`, only if nothing happened since."""
+        return self._change("CancelSubmission", submission, reason, etag)
+
+    def retry(self, submission: str, reason: str, etag: str = "") -> Submission:
+        """Runs a submission again that failed or was cancelled."""
+        return self._change("RetrySubmission", submission, reason, etag)
+
+    def withdraw(self, submission: str, reason: str, etag: str = "") -> Submission:
+        """Takes a row off the board."""
+        return self._change("WithdrawSubmission", submission, reason, etag)
+
+    def reinstate(self, submission: str, reason: str, etag: str = "") -> Submission:
+        """Puts a withdrawn or superseded row back on the board."""
+        return self._change("ReinstateSubmission", submission, reason, etag)
+
+    def dispute(self, submission: str, reason: str, etag: str = "") -> Submission:
+        """Marks a row as doubted."""
+        return self._change("DisputeSubmission", submission, reason, etag)
+
+    def resolve(self, submission: str, reason: str, etag: str = "") -> Submission:
+        """Settles a dispute."""
+        return self._change("ResolveDispute", submission, reason, etag)
+
+    def supersede(self, submission: str, successor: str, reason: str, etag: str = "") -> Submission:
+        """Puts another submission in the place of a row."""
+        return self._change("SupersedeSubmission", submission, reason, etag, successor=successor)
+
+    def correct(self, submission: str, reason: str, etag: str = "", **values: str | bool) -> Submission:
+        """Corrects what a row shows: `model`, `organisation`, `open_source`, `source_url`."""
+        correction = lifecycle_service_pb2.Correction(**values)  # type: ignore[arg-type]
+        return self._change("CorrectSubmission", submission, reason, etag, correction=correction)
+
+    def watch(self, submission: str) -> Iterator[Submission]:
+        """The submission as it is, and again whenever it changes or gets on, until it has ended."""
+        request = lifecycle_service_pb2.WatchSubmissionRequest(name=submission)
+        return map(_messages.submission, stream(self._lifecycle.WatchSubmission, request))
+
+    def submission_events(self, submission: str) -> Iterator[Event]:
+        """What happened to a submission, oldest first."""
+        request = lifecycle_service_pb2.ListSubmissionEventsRequest(parent=submission)
+        return map(_messages.event, pages(self._lifecycle.ListSubmissionEvents, request, "events"))
+
+    def _change(self, method: str, submission: str, reason: str, etag: str, **more: Any) -> Submission:
+        request = getattr(lifecycle_service_pb2, f"{method}Request")(
+            name=submission, reason=reason, etag=etag, request_id=str(uuid.uuid4()), **more
+        )
+        return _messages.submission(call(getattr(self._lifecycle, method), request))
+
+    # --- audit --------------------------------------------------------------------------------------------------------
+
+    def audit_head(self) -> Head:
+        """The head of the audit chain, with all events so far."""
+        head = call(self._audit.GetAuditHead, audit_service_pb2.GetAuditHeadRequest())
+        return Head(head.place, head.digest)
+
+    def audit_chain(self, after_place: int = 0) -> Iterator[AuditEvent]:
+        """All events with their digests, oldest first; `cxreval.audit.chain.verify` follows them."""
+        request = audit_service_pb2.ReadAuditChainRequest(after_place=after_place)
+        for answer in stream(self._audit.ReadAuditChain, request):
+            yield from map(_messages.audit_event, answer.links)
+
+    def receipt(self, submission: str, version: int = 0) -> Receipt:
+        """What was signed about a row, by default the latest; `cxreval.audit.receipts.verify` checks it."""
+        answer = call(self._audit.GetReceipt, audit_service_pb2.GetReceiptRequest(name=submission, version=version))
+        return Receipt(answer.payload, answer.signature)
+
+    def public_key(self) -> str:
+        """The key, in PEM, that this registry signs with. Who does not trust it asks the operator for theirs."""
+        return str(call(self._audit.GetPublicKey, audit_service_pb2.GetPublicKeyRequest()).pem)
 
     # --- evaluations, for workers -------------------------------------------------------------------------------------
 
@@ -181,15 +263,24 @@ class RegistryClient(ServiceClient):
 
     # --- the board ----------------------------------------------------------------------------------------------------
 
-    def leaderboard(self, benchmark: str) -> Iterator[LeaderboardEntry]:
-        """The rows with evidence by rank, then the claims by rank."""
+    def leaderboard(self, benchmark: str, as_of: datetime | None = None) -> Iterator[LeaderboardEntry]:
+        """The rows with evidence by rank, then the claims by rank; now, or as the board was at a moment."""
         request = leaderboard_service_pb2.ListLeaderboardEntriesRequest(parent=str(BenchmarkName(benchmark)))
+        if as_of:
+            request.as_of.FromDatetime(as_of)
         return map(_messages.leaderboard_entry, pages(self._leaderboard.ListLeaderboardEntries, request, "entries"))
 
-    def sota_steps(self, benchmark: str) -> Iterator[SotaStep]:
+    def sota_steps(self, benchmark: str, as_of: datetime | None = None) -> Iterator[SotaStep]:
         """The records that were broken, oldest first: evidence, then claims."""
         request = leaderboard_service_pb2.ListSotaStepsRequest(parent=str(BenchmarkName(benchmark)))
+        if as_of:
+            request.as_of.FromDatetime(as_of)
         return map(_messages.sota_step, pages(self._leaderboard.ListSotaSteps, request, "steps"))
+
+    def leaderboard_changes(self, benchmark: str) -> Iterator[Event]:
+        """What changed a board, oldest first."""
+        request = leaderboard_service_pb2.ListLeaderboardChangesRequest(parent=str(BenchmarkName(benchmark)))
+        return map(_messages.event, pages(self._leaderboard.ListLeaderboardChanges, request, "changes"))
 
     def compare(self, benchmark: str, submissions: Sequence[str]) -> EntryComparison:
         """Compares 2 to 50 rows that were run or scored, every two of them, in the order given."""

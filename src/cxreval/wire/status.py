@@ -47,6 +47,7 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.UnknownMetric: _INVALID_ARGUMENT,
     errors.SubmissionNotFound: _NOT_FOUND,
     errors.SubmissionState: _FAILED_PRECONDITION,
+    errors.StaleEtag: grpc.StatusCode.ABORTED,
     errors.EvaluationNotFound: _NOT_FOUND,
     errors.LeaseLost: _FAILED_PRECONDITION,
     errors.ReportMismatch: _INVALID_ARGUMENT,
@@ -78,6 +79,10 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.SandboxUnavailable: _FAILED_PRECONDITION,
     errors.DownloadFailed: grpc.StatusCode.UNAVAILABLE,
     errors.ParityFailed: _FAILED_PRECONDITION,
+    errors.AuditMismatch: grpc.StatusCode.DATA_LOSS,
+    errors.ReceiptNotFound: _NOT_FOUND,
+    errors.ReceiptInvalid: _INVALID_ARGUMENT,
+    errors.KeyUnreadable: _FAILED_PRECONDITION,
 }
 
 _TRANSPORT_ERRORS: dict[grpc.StatusCode, type[errors.CxrevalError]] = {

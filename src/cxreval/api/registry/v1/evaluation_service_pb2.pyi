@@ -23,11 +23,13 @@ class Evaluation(_message.Message):
         STATE_RUNNING: _ClassVar[Evaluation.State]
         STATE_SUCCEEDED: _ClassVar[Evaluation.State]
         STATE_FAILED: _ClassVar[Evaluation.State]
+        STATE_CANCELLED: _ClassVar[Evaluation.State]
     STATE_UNSPECIFIED: Evaluation.State
     STATE_QUEUED: Evaluation.State
     STATE_RUNNING: Evaluation.State
     STATE_SUCCEEDED: Evaluation.State
     STATE_FAILED: Evaluation.State
+    STATE_CANCELLED: Evaluation.State
     class ProvenanceEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]

@@ -1,6 +1,10 @@
+import datetime
+
+from cxreval.api.registry.v1 import audit_service_pb2 as _audit_service_pb2
 from cxreval.api.registry.v1 import submission_pb2 as _submission_pb2
 from cxreval.api.scoring.v1 import report_pb2 as _report_pb2
 from cxreval.api.scoring.v1 import scoring_service_pb2 as _scoring_service_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -10,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LeaderboardEntry(_message.Message):
-    __slots__ = ("submission", "model", "organisation", "open_source", "source_kind", "source_url", "submitted_date", "tier", "rank", "score", "metrics", "sota", "note", "profile_digest", "interval", "spread")
+    __slots__ = ("submission", "model", "organisation", "open_source", "source_kind", "source_url", "submitted_date", "tier", "rank", "score", "metrics", "sota", "note", "profile_digest", "interval", "spread", "disputed")
     SUBMISSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ORGANISATION_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +31,7 @@ class LeaderboardEntry(_message.Message):
     PROFILE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_FIELD_NUMBER: _ClassVar[int]
     SPREAD_FIELD_NUMBER: _ClassVar[int]
+    DISPUTED_FIELD_NUMBER: _ClassVar[int]
     submission: str
     model: str
     organisation: str
@@ -43,25 +48,30 @@ class LeaderboardEntry(_message.Message):
     profile_digest: str
     interval: _report_pb2.Interval
     spread: _scoring_service_pb2.RankSpread
-    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[_submission_pb2.SourceKind, str]] = ..., source_url: _Optional[str] = ..., submitted_date: _Optional[str] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., metrics: _Optional[_Iterable[_Union[_report_pb2.MetricValue, _Mapping]]] = ..., sota: _Optional[bool] = ..., note: _Optional[str] = ..., profile_digest: _Optional[str] = ..., interval: _Optional[_Union[_report_pb2.Interval, _Mapping]] = ..., spread: _Optional[_Union[_scoring_service_pb2.RankSpread, _Mapping]] = ...) -> None: ...
+    disputed: bool
+    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[_submission_pb2.SourceKind, str]] = ..., source_url: _Optional[str] = ..., submitted_date: _Optional[str] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., metrics: _Optional[_Iterable[_Union[_report_pb2.MetricValue, _Mapping]]] = ..., sota: _Optional[bool] = ..., note: _Optional[str] = ..., profile_digest: _Optional[str] = ..., interval: _Optional[_Union[_report_pb2.Interval, _Mapping]] = ..., spread: _Optional[_Union[_scoring_service_pb2.RankSpread, _Mapping]] = ..., disputed: _Optional[bool] = ...) -> None: ...
 
 class ListLeaderboardEntriesRequest(_message.Message):
-    __slots__ = ("parent", "page_size", "page_token")
+    __slots__ = ("parent", "page_size", "page_token", "as_of")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
     parent: str
     page_size: int
     page_token: str
-    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    as_of: _timestamp_pb2.Timestamp
+    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ListLeaderboardEntriesResponse(_message.Message):
-    __slots__ = ("entries", "next_page_token")
+    __slots__ = ("entries", "next_page_token", "audit_head")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_HEAD_FIELD_NUMBER: _ClassVar[int]
     entries: _containers.RepeatedCompositeFieldContainer[LeaderboardEntry]
     next_page_token: str
-    def __init__(self, entries: _Optional[_Iterable[_Union[LeaderboardEntry, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    audit_head: _audit_service_pb2.AuditHead
+    def __init__(self, entries: _Optional[_Iterable[_Union[LeaderboardEntry, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., audit_head: _Optional[_Union[_audit_service_pb2.AuditHead, _Mapping]] = ...) -> None: ...
 
 class SotaStep(_message.Message):
     __slots__ = ("submission", "model", "organisation", "submitted_date", "score", "tier", "significance")
@@ -82,14 +92,16 @@ class SotaStep(_message.Message):
     def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., submitted_date: _Optional[str] = ..., score: _Optional[float] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., significance: _Optional[_Union[_scoring_service_pb2.Significance, str]] = ...) -> None: ...
 
 class ListSotaStepsRequest(_message.Message):
-    __slots__ = ("parent", "page_size", "page_token")
+    __slots__ = ("parent", "page_size", "page_token", "as_of")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
     parent: str
     page_size: int
     page_token: str
-    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    as_of: _timestamp_pb2.Timestamp
+    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ListSotaStepsResponse(_message.Message):
     __slots__ = ("steps", "next_page_token")
@@ -122,3 +134,21 @@ class RankFrequencies(_message.Message):
     submission: str
     shares: _containers.RepeatedScalarFieldContainer[float]
     def __init__(self, submission: _Optional[str] = ..., shares: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class ListLeaderboardChangesRequest(_message.Message):
+    __slots__ = ("parent", "page_size", "page_token")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    page_size: int
+    page_token: str
+    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListLeaderboardChangesResponse(_message.Message):
+    __slots__ = ("changes", "next_page_token")
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    changes: _containers.RepeatedCompositeFieldContainer[_submission_pb2.SubmissionEvent]
+    next_page_token: str
+    def __init__(self, changes: _Optional[_Iterable[_Union[_submission_pb2.SubmissionEvent, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

@@ -50,6 +50,11 @@ class LeaderboardServiceStub:
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.CompareEntriesRequest.SerializeToString,
                 response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.CompareEntriesResponse.FromString,
                 _registered_method=True)
+        self.ListLeaderboardChanges = channel.unary_unary(
+                '/cxreval.api.registry.v1.LeaderboardService/ListLeaderboardChanges',
+                request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.ListLeaderboardChangesRequest.SerializeToString,
+                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.ListLeaderboardChangesResponse.FromString,
+                _registered_method=True)
 
 
 class LeaderboardServiceServicer:
@@ -84,6 +89,15 @@ class LeaderboardServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListLeaderboardChanges(self, request, context):
+        """Lists what changed a board, oldest first: rows that came, went, were doubted or corrected.
+
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LeaderboardServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -101,6 +115,11 @@ def add_LeaderboardServiceServicer_to_server(servicer, server):
                     servicer.CompareEntries,
                     request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.CompareEntriesRequest.FromString,
                     response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.CompareEntriesResponse.SerializeToString,
+            ),
+            'ListLeaderboardChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLeaderboardChanges,
+                    request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.ListLeaderboardChangesRequest.FromString,
+                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.ListLeaderboardChangesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -185,6 +204,33 @@ class LeaderboardService:
             '/cxreval.api.registry.v1.LeaderboardService/CompareEntries',
             cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.CompareEntriesRequest.SerializeToString,
             cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.CompareEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLeaderboardChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cxreval.api.registry.v1.LeaderboardService/ListLeaderboardChanges',
+            cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.ListLeaderboardChangesRequest.SerializeToString,
+            cxreval_dot_api_dot_registry_dot_v1_dot_leaderboard__service__pb2.ListLeaderboardChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

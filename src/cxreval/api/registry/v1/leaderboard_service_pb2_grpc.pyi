@@ -49,6 +49,11 @@ class LeaderboardServiceStub:
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `NOT_COMPARABLE` for a claim, a
     submission without a report or one with an undefined score; INVALID_ARGUMENT `MALFORMED_FIELD`.
     """
+    ListLeaderboardChanges: _grpc.UnaryUnaryMultiCallable[_leaderboard_service_pb2.ListLeaderboardChangesRequest, _leaderboard_service_pb2.ListLeaderboardChangesResponse]
+    """Lists what changed a board, oldest first: rows that came, went, were doubted or corrected.
+
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+    """
 
 @_typing.type_check_only
 class LeaderboardServiceAsyncStub(LeaderboardServiceStub):
@@ -70,6 +75,11 @@ class LeaderboardServiceAsyncStub(LeaderboardServiceStub):
 
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `NOT_COMPARABLE` for a claim, a
     submission without a report or one with an undefined score; INVALID_ARGUMENT `MALFORMED_FIELD`.
+    """
+    ListLeaderboardChanges: _aio.UnaryUnaryMultiCallable[_leaderboard_service_pb2.ListLeaderboardChangesRequest, _leaderboard_service_pb2.ListLeaderboardChangesResponse]  # type: ignore[assignment]
+    """Lists what changed a board, oldest first: rows that came, went, were doubted or corrected.
+
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
     """
 
 class LeaderboardServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -107,6 +117,17 @@ class LeaderboardServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `NOT_COMPARABLE` for a claim, a
         submission without a report or one with an undefined score; INVALID_ARGUMENT `MALFORMED_FIELD`.
+        """
+
+    @_abc_1.abstractmethod
+    def ListLeaderboardChanges(
+        self,
+        request: _leaderboard_service_pb2.ListLeaderboardChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_leaderboard_service_pb2.ListLeaderboardChangesResponse, _abc.Awaitable[_leaderboard_service_pb2.ListLeaderboardChangesResponse]]:
+        """Lists what changed a board, oldest first: rows that came, went, were doubted or corrected.
+
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
         """
 
 def add_LeaderboardServiceServicer_to_server(servicer: LeaderboardServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

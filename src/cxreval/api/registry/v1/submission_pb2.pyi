@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -99,7 +100,7 @@ class ClaimedMetric(_message.Message):
     def __init__(self, metric: _Optional[str] = ..., finding: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
 
 class Submission(_message.Message):
-    __slots__ = ("name", "kind", "manifest", "state", "tier", "create_time", "update_time", "evaluation", "images_done", "images_total", "failure", "note")
+    __slots__ = ("name", "kind", "manifest", "state", "tier", "create_time", "update_time", "evaluation", "images_done", "images_total", "failure", "note", "etag", "time_left", "superseded_by")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Submission.Kind]
@@ -116,12 +117,20 @@ class Submission(_message.Message):
         STATE_RUNNING: _ClassVar[Submission.State]
         STATE_PUBLISHED: _ClassVar[Submission.State]
         STATE_FAILED: _ClassVar[Submission.State]
+        STATE_DISPUTED: _ClassVar[Submission.State]
+        STATE_SUPERSEDED: _ClassVar[Submission.State]
+        STATE_WITHDRAWN: _ClassVar[Submission.State]
+        STATE_CANCELLED: _ClassVar[Submission.State]
     STATE_UNSPECIFIED: Submission.State
     STATE_AWAITING_ARTIFACT: Submission.State
     STATE_QUEUED: Submission.State
     STATE_RUNNING: Submission.State
     STATE_PUBLISHED: Submission.State
     STATE_FAILED: Submission.State
+    STATE_DISPUTED: Submission.State
+    STATE_SUPERSEDED: Submission.State
+    STATE_WITHDRAWN: Submission.State
+    STATE_CANCELLED: Submission.State
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
@@ -134,6 +143,9 @@ class Submission(_message.Message):
     IMAGES_TOTAL_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    TIME_LEFT_FIELD_NUMBER: _ClassVar[int]
+    SUPERSEDED_BY_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: Submission.Kind
     manifest: Manifest
@@ -146,7 +158,73 @@ class Submission(_message.Message):
     images_total: int
     failure: Failure
     note: str
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[Submission.Kind, str]] = ..., manifest: _Optional[_Union[Manifest, _Mapping]] = ..., state: _Optional[_Union[Submission.State, str]] = ..., tier: _Optional[_Union[Tier, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., evaluation: _Optional[str] = ..., images_done: _Optional[int] = ..., images_total: _Optional[int] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., note: _Optional[str] = ...) -> None: ...
+    etag: str
+    time_left: _duration_pb2.Duration
+    superseded_by: str
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[Submission.Kind, str]] = ..., manifest: _Optional[_Union[Manifest, _Mapping]] = ..., state: _Optional[_Union[Submission.State, str]] = ..., tier: _Optional[_Union[Tier, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., evaluation: _Optional[str] = ..., images_done: _Optional[int] = ..., images_total: _Optional[int] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., note: _Optional[str] = ..., etag: _Optional[str] = ..., time_left: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., superseded_by: _Optional[str] = ...) -> None: ...
+
+class SubmissionEvent(_message.Message):
+    __slots__ = ("submission", "version", "change", "state", "actor", "reason", "details", "time")
+    class Change(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        CHANGE_UNSPECIFIED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_CREATED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_QUEUED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_LEASED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_RETURNED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_LEASE_EXPIRED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_PUBLISHED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_FAILED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_EXPIRED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_CANCELLED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_RETRIED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_DISPUTED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_RESOLVED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_CORRECTED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_SUPERSEDED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_WITHDRAWN: _ClassVar[SubmissionEvent.Change]
+        CHANGE_REINSTATED: _ClassVar[SubmissionEvent.Change]
+    CHANGE_UNSPECIFIED: SubmissionEvent.Change
+    CHANGE_CREATED: SubmissionEvent.Change
+    CHANGE_QUEUED: SubmissionEvent.Change
+    CHANGE_LEASED: SubmissionEvent.Change
+    CHANGE_RETURNED: SubmissionEvent.Change
+    CHANGE_LEASE_EXPIRED: SubmissionEvent.Change
+    CHANGE_PUBLISHED: SubmissionEvent.Change
+    CHANGE_FAILED: SubmissionEvent.Change
+    CHANGE_EXPIRED: SubmissionEvent.Change
+    CHANGE_CANCELLED: SubmissionEvent.Change
+    CHANGE_RETRIED: SubmissionEvent.Change
+    CHANGE_DISPUTED: SubmissionEvent.Change
+    CHANGE_RESOLVED: SubmissionEvent.Change
+    CHANGE_CORRECTED: SubmissionEvent.Change
+    CHANGE_SUPERSEDED: SubmissionEvent.Change
+    CHANGE_WITHDRAWN: SubmissionEvent.Change
+    CHANGE_REINSTATED: SubmissionEvent.Change
+    class DetailsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SUBMISSION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    submission: str
+    version: int
+    change: SubmissionEvent.Change
+    state: Submission.State
+    actor: str
+    reason: str
+    details: _containers.ScalarMap[str, str]
+    time: _timestamp_pb2.Timestamp
+    def __init__(self, submission: _Optional[str] = ..., version: _Optional[int] = ..., change: _Optional[_Union[SubmissionEvent.Change, str]] = ..., state: _Optional[_Union[Submission.State, str]] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., details: _Optional[_Mapping[str, str]] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("reason", "message", "fault")

@@ -1,0 +1,34 @@
+"""What of a row may be corrected after it was published: how it is shown, never what it found or when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from services.registry.domain.fields import check_https_url, check_text, require
+from services.registry.domain.manifest import MAX_NAME_CHARACTERS
+
+FIELDS = ("model", "organisation", "open_source", "source_url")
+_TEXT = {True: "true", False: "false"}
+
+
+def check_correction(values: Mapping[str, Any]) -> None:
+    """Checks new values of some of `FIELDS`. Raises `MissingField`, `MalformedField`."""
+    require("correction", values, f"at least one of {', '.join(FIELDS)}")
+    for field in ("model", "organisation"):
+        if field in values:
+            check_text(f"correction.{field}", values[field], MAX_NAME_CHARACTERS)
+    check_https_url("correction.source_url", values.get("source_url", ""), required=False)
+
+
+def details(values: Mapping[str, Any]) -> dict[str, str]:
+    """A correction as an event holds it."""
+    return {field: _TEXT[value] if isinstance(value, bool) else value for field, value in values.items()}
+
+
+def correction(stored: Mapping[str, str]) -> dict[str, Any]:
+    """The values out of an event's details; these hold other things, too."""
+    found: dict[str, Any] = {field: stored[field] for field in FIELDS if field in stored}
+    if "open_source" in found:
+        found["open_source"] = found["open_source"] == _TEXT[True]
+    return found

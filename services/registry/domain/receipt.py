@@ -1,0 +1,56 @@
+"""What a receipt says about a published row."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from cxreval.audit.canonical import canonical_json
+from cxreval.metrics.report import MetricValue
+from cxreval.resource_names import BenchmarkName, SubmissionName
+from services.registry.domain.board import claimed_metrics, macro
+from services.registry.domain.records import Benchmark, Evaluation, Submission
+
+KIND = "cxreval receipt, version 1"
+
+
+def receipt_content(
+    submission: Submission,
+    benchmark: Benchmark,
+    evaluation: Evaluation | None,
+    report: Mapping[str, Any] | None,
+    metrics: tuple[MetricValue, ...],
+) -> dict[str, Any]:
+    """The content of a receipt, as JSON.
+
+    Args:
+        submission: as it is published.
+        benchmark: the benchmark it is published on.
+        evaluation: the run behind it; None for a claim.
+        report: its report as JSON, of which the receipt has the sha256 in canonical form.
+        metrics: the report's values over all images.
+    """
+    spec = benchmark.spec
+    score = macro(metrics or claimed_metrics(submission), spec.metrics[0])
+    interval = score.interval if score else None
+    return {
+        "type": KIND,
+        "submission": str(SubmissionName(spec.name, submission.id)),
+        "version": submission.version,
+        "time": submission.update_time.isoformat(timespec="microseconds"),
+        "kind": submission.kind,
+        "tier": submission.tier or "",
+        "model": submission.manifest.model,
+        "organisation": submission.manifest.organisation,
+        "artifact_sha256": submission.manifest.artifact_sha256,
+        "benchmark": str(BenchmarkName(spec.name)),
+        "benchmark_digest": spec.digest,
+        "scorer_version": spec.scorer_version,
+        "evaluation": evaluation.id if evaluation else "",
+        "report_sha256": hashlib.sha256(canonical_json(report)).hexdigest() if report else "",
+        "predictions_sha256": report["predictions_sha256"] if report else "",
+        "metric": spec.metrics[0],
+        "score": score.value if score else None,
+        "interval": [interval.low, interval.high] if interval else None,
+    }

@@ -1,0 +1,48 @@
+"""AuditService: the chain of events, receipts, and the key to check them with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from cxreval.api.registry.v1 import audit_service_pb2 as pb
+from cxreval.api.registry.v1 import audit_service_pb2_grpc
+from cxreval.resource_names import SubmissionName
+from services.registry import convert
+from services.registry.domain.fields import refused
+from services.registry.store.events import CHAIN_EVENTS, Events
+
+
+class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
+    """Shows what makes the board checkable."""
+
+    def __init__(self, events: Events, public_key: str) -> None:
+        self._events = events
+        self._public_key = public_key
+
+    async def GetAuditHead(self, request: pb.GetAuditHeadRequest, context: Any) -> pb.AuditHead:
+        """The head, with all events so far."""
+        return convert.head_message(await asyncio.to_thread(self._events.chain))
+
+    async def ReadAuditChain(
+        self, request: pb.ReadAuditChainRequest, context: Any
+    ) -> AsyncIterator[pb.ReadAuditChainResponse]:
+        """The links, oldest first."""
+        if request.after_place < 0:
+            raise refused("after_place", request.after_place, "0 or more")
+        await asyncio.to_thread(self._events.chain)
+        batches = self._events.links(request.after_place, CHAIN_EVENTS)
+        while links := await asyncio.to_thread(next, batches, None):
+            yield pb.ReadAuditChainResponse(links=[convert.link_message(link) for link in links])
+
+    async def GetReceipt(self, request: pb.GetReceiptRequest, context: Any) -> pb.Receipt:
+        """One of a submission."""
+        if request.version < 0:
+            raise refused("version", request.version, "0 or more")
+        receipt = await asyncio.to_thread(self._events.receipt, SubmissionName.parse(request.name), request.version)
+        return pb.Receipt(payload=receipt.payload, signature=receipt.signature)
+
+    async def GetPublicKey(self, request: pb.GetPublicKeyRequest, context: Any) -> pb.PublicKey:
+        """The operator's key."""
+        return pb.PublicKey(pem=self._public_key)

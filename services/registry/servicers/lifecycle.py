@@ -1,0 +1,105 @@
+"""LifecycleService: what happens to submissions after they were handed in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from cxreval.api.registry.v1 import lifecycle_service_pb2 as pb
+from cxreval.api.registry.v1 import lifecycle_service_pb2_grpc, submission_pb2
+from cxreval.resource_names import SubmissionName
+from services.registry import convert
+from services.registry.domain.corrections import check_correction
+from services.registry.domain.records import ENDED, Change
+from services.registry.servicers.submissions import SUBMITTER
+from services.registry.servicers.watching import Watching
+from services.registry.store.events import Events
+from services.registry.store.lifecycle import Lifecycle
+from services.registry.store.submissions import Submissions
+
+_log = logging.getLogger(__name__)
+
+
+class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
+    """Changes submissions by events, and shows them."""
+
+    def __init__(self, lifecycle: Lifecycle, submissions: Submissions, events: Events, watching: Watching) -> None:
+        self._lifecycle = lifecycle
+        self._submissions = submissions
+        self._events = events
+        self._watching = watching
+
+    async def CancelSubmission(self, request: pb.CancelSubmissionRequest, context: Any) -> submission_pb2.Submission:
+        """Calls it off."""
+        return await self._change(request, Change.CANCELLED)
+
+    async def RetrySubmission(self, request: pb.RetrySubmissionRequest, context: Any) -> submission_pb2.Submission:
+        """Runs it again."""
+        return await self._change(request, Change.RETRIED)
+
+    async def WithdrawSubmission(
+        self, request: pb.WithdrawSubmissionRequest, context: Any
+    ) -> submission_pb2.Submission:
+        """Takes it off the board."""
+        return await self._change(request, Change.WITHDRAWN)
+
+    async def ReinstateSubmission(
+        self, request: pb.ReinstateSubmissionRequest, context: Any
+    ) -> submission_pb2.Submission:
+        """Puts it back on the board."""
+        return await self._change(request, Change.REINSTATED)
+
+    async def DisputeSubmission(self, request: pb.DisputeSubmissionRequest, context: Any) -> submission_pb2.Submission:
+        """Marks it as doubted."""
+        return await self._change(request, Change.DISPUTED)
+
+    async def ResolveDispute(self, request: pb.ResolveDisputeRequest, context: Any) -> submission_pb2.Submission:
+        """Settles a dispute."""
+        return await self._change(request, Change.RESOLVED)
+
+    async def SupersedeSubmission(
+        self, request: pb.SupersedeSubmissionRequest, context: Any
+    ) -> submission_pb2.Submission:
+        """Puts another one in its place."""
+        successor = SubmissionName.parse(request.successor, "successor")
+        return await self._change(request, Change.SUPERSEDED, successor=successor)
+
+    async def CorrectSubmission(self, request: pb.CorrectSubmissionRequest, context: Any) -> submission_pb2.Submission:
+        """Corrects what its row shows."""
+        values = {field.name: value for field, value in request.correction.ListFields()}
+        check_correction(values)
+        return await self._change(request, Change.CORRECTED, corrections=values)
+
+    async def WatchSubmission(
+        self, request: pb.WatchSubmissionRequest, context: Any
+    ) -> AsyncIterator[submission_pb2.Submission]:
+        """As it is, and whenever it changes, until it has ended."""
+        name = SubmissionName.parse(request.name)
+        submission = await asyncio.to_thread(self._submissions.get, name)
+        with self._watching.watch(name.submission):
+            while True:
+                yield convert.submission_message(submission)
+                if submission.state in ENDED:
+                    return
+                await self._watching.next_mark(name.submission, (submission.version, submission.images_done))
+                submission = await asyncio.to_thread(self._submissions.get, name)
+
+    async def ListSubmissionEvents(
+        self, request: pb.ListSubmissionEventsRequest, context: Any
+    ) -> pb.ListSubmissionEventsResponse:
+        """A page of its events, oldest first."""
+        parent = SubmissionName.parse(request.parent, "parent")
+        cursor = convert.cursor("submissionEvents", str(parent), request.page_size, request.page_token)
+        page = await asyncio.to_thread(self._events.page, parent, cursor)
+        return pb.ListSubmissionEventsResponse(
+            events=[convert.event_message(event) for event in page.items], next_page_token=page.next_token
+        )
+
+    async def _change(self, request: Any, change: Change, **more: Any) -> submission_pb2.Submission:
+        name = SubmissionName.parse(request.name)
+        asked = convert.change_request(request, change, SUBMITTER, **more)
+        submission = await asyncio.to_thread(self._lifecycle.change, name, asked)
+        _log.info("submission changed", extra={"submission": str(name), "change": change, "state": submission.state})
+        return convert.submission_message(submission)

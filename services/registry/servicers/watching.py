@@ -1,0 +1,67 @@
+"""Tells many watchers of submissions what changes, with one small query for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from cxreval.errors import CxrevalError, ServiceOverloaded
+
+MAX_WATCHERS = 5000
+"""Most watchers that one process serves."""
+
+Marks = Mapping[str, tuple[int, int]]
+"""Version and images done of submissions, by id."""
+
+_log = logging.getLogger(__name__)
+
+
+class Watching:
+    """Asks for the marks of all watched submissions every `period` seconds, while there is a watcher."""
+
+    def __init__(self, marks: Callable[[Sequence[str]], Marks], period: float) -> None:
+        self._ask = marks
+        self._period = period
+        self._watched: Counter[str] = Counter()
+        self._marks: dict[str, tuple[int, int]] = {}
+        self._changed = asyncio.Condition()
+        self._asking: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def watch(self, submission: str) -> Iterator[None]:
+        """While it lasts, `next_mark` can be awaited. Raises `ServiceOverloaded`."""
+        if self._watched.total() >= MAX_WATCHERS:
+            message = f"{MAX_WATCHERS} calls watch submissions here already; ask with GetSubmission, or try again later"
+            raise ServiceOverloaded(message, limit=MAX_WATCHERS)
+        self._watched[submission] += 1
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._keep_asking())
+        try:
+            yield
+        finally:
+            self._watched[submission] -= 1
+            if not self._watched[submission]:
+                del self._watched[submission]
+                self._marks.pop(submission, None)
+
+    async def next_mark(self, submission: str, seen: tuple[int, int] | None) -> tuple[int, int]:
+        """The submission's mark, as soon as it is another one than was seen."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._marks.get(submission) not in (None, seen))
+            return self._marks[submission]
+
+    async def _keep_asking(self) -> None:
+        try:
+            while self._watched:
+                with contextlib.suppress(CxrevalError):  # the database is away; the next time may find it
+                    found = dict(await asyncio.to_thread(self._ask, list(self._watched)))
+                    if found != self._marks:
+                        self._marks = found
+                        async with self._changed:
+                            self._changed.notify_all()
+                await asyncio.sleep(self._period)
+        finally:
+            self._asking = None

@@ -1,0 +1,75 @@
+"""The audit chain: every event of every submission, each with the sha256 of itself and of the one before it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cxreval.audit.canonical import canonical_json
+from cxreval.errors import AuditMismatch
+
+GENESIS = "0" * 64
+"""What the first event has in place of a digest before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One link. `place` counts all events from 1, `version` those of the submission.
+
+    `number`, `id` and `request_id` are the registry's own; they are here so that nothing of an event can be changed.
+    `time` is ISO 8601 in UTC with microseconds. `digest` is what the registry says; `link` says what it must be.
+    """
+
+    place: int
+    submission: str
+    version: int
+    change: str
+    state: str
+    actor: str
+    reason: str
+    details: Mapping[str, str]
+    time: str
+    number: int
+    id: str
+    request_id: str
+    digest: str = ""
+
+    def link(self, previous: str) -> str:
+        """sha256 of the event after one with the digest `previous`: 64 lower-case hex characters."""
+        content = dataclasses.asdict(self) | {"previous": previous}
+        del content["digest"]
+        return hashlib.sha256(canonical_json(content)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last link: how many events there are, and the digest of the last one."""
+
+    place: int = 0
+    digest: str = GENESIS
+
+
+def verify(events: Iterable[AuditEvent], since: Head = Head()) -> Head:
+    """Follows the chain from `since`, a head that was seen before, to its end.
+
+    Raises:
+        AuditMismatch: an event was changed, is missing, or stands in another place; it names the first one.
+    """
+    head, versions = since, dict[str, int]()
+    for event in events:
+        expected_version = versions.get(event.submission, event.version - 1 if since.place else 0) + 1
+        if event.place != head.place + 1:
+            raise _mismatch(head.place + 1, f"the next event says that it is number {event.place}")
+        if event.version != expected_version:
+            raise _mismatch(event.place, f"it is version {event.version} of {event.submission}, not {expected_version}")
+        if event.link(head.digest) != event.digest:
+            raise _mismatch(event.place, f"its digest is {event.digest or 'absent'}, not that of its content")
+        versions[event.submission] = event.version
+        head = Head(event.place, event.digest)
+    return head
+
+
+def _mismatch(place: int, what: str) -> AuditMismatch:
+    return AuditMismatch(f"the audit chain breaks at event {place}: {what}", place=place)
