@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cxreval.audit.canonical import canonical_json
@@ -51,14 +51,15 @@ class Head:
     digest: str = GENESIS
 
 
-def verify(events: Iterable[AuditEvent], since: Head = Head()) -> Head:
-    """Follows the chain from `since`, a head that was seen before, to its end.
+def follow(events: Iterable[AuditEvent], since: Head = Head()) -> Iterator[AuditEvent]:
+    """Gives every event of the chain after `since`, a head that was seen before, once it has been checked.
 
     Raises:
         AuditMismatch: an event was changed, is missing, or stands in another place; it names the first one.
     """
     head, versions = since, dict[str, int]()
     for event in events:
+        # Of a chain that is followed from its middle, the first event of a submission may have any version.
         expected_version = versions.get(event.submission, event.version - 1 if since.place else 0) + 1
         if event.place != head.place + 1:
             raise _mismatch(head.place + 1, f"the next event says that it is number {event.place}")
@@ -68,7 +69,15 @@ def verify(events: Iterable[AuditEvent], since: Head = Head()) -> Head:
             raise _mismatch(event.place, f"its digest is {event.digest or 'absent'}, not that of its content")
         versions[event.submission] = event.version
         head = Head(event.place, event.digest)
-    return head
+        yield event
+
+
+def verify(events: Iterable[AuditEvent], since: Head = Head()) -> Head:
+    """Follows the chain to its end. Raises `AuditMismatch`: see `follow`."""
+    last = since
+    for event in follow(events, since):
+        last = Head(event.place, event.digest)
+    return last
 
 
 def _mismatch(place: int, what: str) -> AuditMismatch:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cxreval.cli import board, dataset, export, options, output, predict, score, submission, worker
+from cxreval.cli import audit, board, dataset, export, lifecycle, options, output, predict, score, submission, worker
 from cxreval.errors import CxrevalError
 
 app = typer.Typer(
@@ -34,6 +34,8 @@ app.command("compare")(board.compare)
 app.command("predict")(predict.predict)
 app.command("worker")(worker.worker)
 app.command("score")(score.score)
+app.add_typer(lifecycle.app, name="submission")
+app.add_typer(audit.app, name="audit")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(export.app, name="export")
 

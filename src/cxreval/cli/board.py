@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -15,12 +16,16 @@ def leaderboard(
     context: typer.Context,
     registry: options.Registry = options.REGISTRY,
     benchmark: options.Benchmark = options.BENCHMARK,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(help="the board as it was then, in UTC", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Print the ranked board of a benchmark and its steps of the state of the art."""
     with RegistryClient(registry, context.obj) as client:
         spec = client.get_benchmark(benchmark)
-        entries, steps = list(client.leaderboard(benchmark)), list(client.sota_steps(benchmark))
+        entries, steps = list(client.leaderboard(benchmark, as_of)), list(client.sota_steps(benchmark, as_of))
     if json:
         output.print_json({"benchmark": spec, "digest": spec.digest, "entries": entries, "sota_steps": steps})
     else:

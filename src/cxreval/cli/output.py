@@ -16,11 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from cxreval.client import EntryComparison, LeaderboardEntry, SotaStep, Submission, Tier
+from cxreval.client import EntryComparison, Event, LeaderboardEntry, SotaStep, Submission, Tier
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.metrics.report import Interval, MetricValue
 
 _NUMBERS = ("#", "auroc", "difference", "95 % interval", "p")
+_DISPUTED = "disputed; `cxreval submission history` says why"
 _NAMES = ("model", "organisation", "first", "second", "rank: share")
 
 console = Console()
@@ -93,6 +94,16 @@ def print_board(benchmark: BenchmarkSpec, entries: list[LeaderboardEntry], steps
         console.print(_steps(steps))
 
 
+def print_events(events: list[Event]) -> None:
+    """What happened to a submission, oldest first."""
+    table = _table("", "time", "what", "state", "by", "why")
+    for event in events:
+        table.add_row(
+            event.time.strftime("%Y-%m-%d %H:%M:%S"), event.change, event.status, Text(event.actor), Text(event.reason)
+        )
+    console.print(table)
+
+
 def _rows(title: str, entries: list[LeaderboardEntry]) -> Table:
     tiers = sorted({entry.tier for entry in entries})
     run = any(entry.spread for entry in entries)
@@ -135,7 +146,12 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _notes(entries: list[LeaderboardEntry]) -> Text | None:
-    notes = [f"{entry.model}: {note}" for entry in entries for note in (entry.note, _disagreement(entry)) if note]
+    notes = [
+        f"{entry.model}: {note}"
+        for entry in entries
+        for note in (_DISPUTED * entry.disputed, entry.note, _disagreement(entry))
+        if note
+    ]
     return Text("\n".join(notes)) if notes else None
 
 
@@ -198,6 +214,10 @@ def print_submission(submission: Submission, score: MetricValue | None = None) -
     if score:
         interval = f" (95 %: {percent_interval(score.interval)})" if score.interval else ""
         lines.append(f"  auroc     {percent(score.value)}{interval}")
+    if submission.seconds_left is not None:
+        lines.append(f"  left      about {submission.seconds_left:.0f} s")
+    if submission.superseded_by:
+        lines.append(f"  follower  {submission.superseded_by}")
     if submission.failure:
         lines.append(f"  failure   {submission.failure.reason}: {submission.failure.message}")
     console.print(Text("\n".join(lines)))

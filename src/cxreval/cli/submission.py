@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +10,6 @@ import typer
 from cxreval.cli import options, output
 from cxreval.client import RegistryClient, Submission, SubmissionStatus, read_manifest
 from cxreval.metrics.report import MetricValue
-
-_WATCH_SECONDS = 1.0
-_ENDED = (SubmissionStatus.PUBLISHED, SubmissionStatus.FAILED)
 
 Watch = Annotated[
     bool, typer.Option("--watch", help="show the progress until it has ended; exit status 2 if it failed")
@@ -74,10 +70,10 @@ def _score(client: RegistryClient, submission: Submission) -> MetricValue | None
 
 
 def _watch(client: RegistryClient, submission: Submission) -> Submission:
+    """The submission as it ended."""
     with output.progress_bars() as bars:
         task = bars.add_task(submission.status, total=submission.images_total)
-        while submission.status not in _ENDED:
-            time.sleep(_WATCH_SECONDS)
-            submission = client.get_submission(submission.name)
-            bars.update(task, description=submission.status, completed=submission.images_done)
+        for latest in client.watch(submission.name):
+            submission = latest
+            bars.update(task, description=latest.status, completed=latest.images_done)
     return submission

@@ -260,6 +260,7 @@ def leaderboard_entry(message: leaderboard_service_pb2.LeaderboardEntry) -> mode
         metrics=tuple(reports.metric_value(value) for value in message.metrics),
         interval=reports.interval(message.interval) if message.HasField("interval") else None,
         spread=models.RankSpread(**rankings.spread_fields(message.spread)) if message.HasField("spread") else None,
+        disputed=message.disputed,
     )
 
 

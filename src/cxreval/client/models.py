@@ -266,6 +266,7 @@ class LeaderboardEntry:
     metrics: tuple[MetricValue, ...]
     interval: Interval | None = None
     spread: RankSpread | None = None
+    disputed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ from cxreval.client.models import (
     Submission,
 )
 from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.errors import DeadlineExceeded
 from cxreval.metrics.report import Evidence, Report
 from cxreval.resource_names import ArtifactName, BenchmarkName
 from cxreval.wire import reports
@@ -164,7 +166,12 @@ class RegistryClient(ServiceClient):
     def watch(self, submission: str) -> Iterator[Submission]:
         """The submission as it is, and again whenever it changes or gets on, until it has ended."""
         request = lifecycle_service_pb2.WatchSubmissionRequest(name=submission)
-        return map(_messages.submission, stream(self._lifecycle.WatchSubmission, request))
+        ended = False
+        while not ended:
+            # No call lasts forever; some evaluations take longer.
+            with contextlib.suppress(DeadlineExceeded):
+                yield from map(_messages.submission, stream(self._lifecycle.WatchSubmission, request))
+                ended = True
 
     def submission_events(self, submission: str) -> Iterator[Event]:
         """What happened to a submission, oldest first."""

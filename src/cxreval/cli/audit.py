@@ -1,0 +1,103 @@
+"""`cxreval audit`: is the board what the registry said all along?"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cxreval.audit import chain, receipts
+from cxreval.cli import options, output
+from cxreval.client import RegistryClient
+from cxreval.errors import AuditMismatch, MalformedField, ReceiptInvalid
+
+app = typer.Typer(help="Check the audit chain and the receipts of a registry.", no_args_is_help=True)
+
+PublicKey = Annotated[
+    Path | None,
+    typer.Option("--public-key", help="the operator's key, a PEM file", exists=True, dir_okay=False),
+]
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    public_key: PublicKey = None,
+    since: Annotated[
+        str, typer.Option(help="a head that was seen before, PLACE:DIGEST; the chain must still lead through it")
+    ] = "",
+    registry: options.Registry = options.REGISTRY,
+    json: options.Json = False,
+) -> None:
+    """Follow the whole chain of events, and check every receipt that it vouches for.
+
+    Without --public-key receipts are checked with the key that the registry gives out. Keep the head that is printed:
+    with --since a later run proves that nothing before it was changed, not even everything at once.
+    """
+    seen = _head(since)
+    with RegistryClient(registry, context.obj) as client:
+        key = public_key.read_text() if public_key else client.public_key()
+        vouched: list[chain.AuditEvent] = []
+        head = chain.Head()
+        for event in chain.follow(client.audit_chain()):
+            head = chain.Head(event.place, event.digest)
+            if event.place == seen.place and event.digest != seen.digest:
+                raise AuditMismatch(f"event {seen.place} is not the one that was seen before", place=seen.place)
+            if "receipt_sha256" in event.details:
+                vouched.append(event)
+        if head.place < seen.place:
+            raise AuditMismatch(f"the chain ends at event {head.place}, before {seen.place}", place=head.place)
+        for event in vouched:
+            _check_receipt(event, client.receipt(event.submission, event.version), key)
+    if json:
+        output.print_json({"events": head.place, "receipts": len(vouched), "head": head})
+    else:
+        output.console.print(f"{head.place} events and {len(vouched)} receipts hold. Head {head.place}:{head.digest}")
+
+
+@app.command()
+def receipt(
+    context: typer.Context,
+    submission: Annotated[str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")],
+    file: Annotated[Path, typer.Argument(help="file to write", dir_okay=False)],
+    registry: options.Registry = options.REGISTRY,
+) -> None:
+    """Save the signed receipt of a published row."""
+    with RegistryClient(registry, context.obj) as client:
+        file.write_bytes(client.receipt(submission).to_file())
+
+
+@app.command("public-key")
+def print_public_key(context: typer.Context, registry: options.Registry = options.REGISTRY) -> None:
+    """Print the key that the registry signs receipts with."""
+    with RegistryClient(registry, context.obj) as client:
+        typer.echo(client.public_key(), nl=False)
+
+
+@app.command("verify-receipt")
+def verify_receipt(
+    file: Annotated[Path, typer.Argument(help="receipt, a JSON file", exists=True, dir_okay=False)],
+    public_key: Annotated[
+        Path, typer.Option("--public-key", help="the operator's key, a PEM file", exists=True, dir_okay=False)
+    ],
+) -> None:
+    """Check a receipt without a network, and print what it says."""
+    output.print_json(receipts.verify(receipts.Receipt.from_file(file.read_bytes()), public_key.read_text()))
+
+
+def _head(text: str) -> chain.Head:
+    if not text:
+        return chain.Head()
+    place, _, digest = text.partition(":")
+    if not place.isdecimal() or len(digest) != len(chain.GENESIS):
+        expected = "PLACE:DIGEST as `cxreval audit verify` prints it"
+        raise MalformedField(f"--since is {text!r}; expected {expected}", field="since", expected=expected)
+    return chain.Head(int(place), digest)
+
+
+def _check_receipt(event: chain.AuditEvent, found: receipts.Receipt, key: str) -> None:
+    if hashlib.sha256(found.payload).hexdigest() != event.details["receipt_sha256"]:
+        raise ReceiptInvalid(f"the receipt of {event.submission} is not the one of event {event.place}")
+    receipts.verify(found, key)

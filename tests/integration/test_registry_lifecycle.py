@@ -1,0 +1,505 @@
+"""The life of a submission as a state machine on both databases, its audit chain, its receipts, boards of the past."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from sqlalchemy import select, text
+from sqlalchemy.exc import DataError, IntegrityError
+
+from cxreval.audit import chain, receipts
+from cxreval.audit.receipts import Signer
+from cxreval.errors import (
+    AuditMismatch,
+    CxrevalError,
+    LeaseLost,
+    ReceiptNotFound,
+    RequestIdReused,
+    StaleEtag,
+    SubmissionState,
+)
+from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
+from cxreval.wire import reports
+from services.registry import convert, migrations
+from services.registry.domain.pages import Cursor
+from services.registry.domain.records import ENDED, ON_BOARD, Change, ChangeRequest, Failure, Fault, Submission
+from services.registry.domain.records import SubmissionState as State
+from services.registry.domain.states import DEADLINES, MOVES
+from services.registry.store.benchmarks import Benchmarks
+from services.registry.store.boards import Boards
+from services.registry.store.database import Database
+from services.registry.store.evaluations import Evaluations
+from services.registry.store.events import Events
+from services.registry.store.lifecycle import Lifecycle
+from services.registry.store.models import EventRow
+from services.registry.store.submissions import Submissions
+from tests.support.registry import DATABASES, fresh_database, manifest_message, report_message, small_spec
+
+SPEC = small_spec("small")
+PARENT = BenchmarkName(SPEC.name)
+MANIFEST = convert.manifest(manifest_message(b"artifact"))
+SIGNER = Signer(Ed25519PrivateKey.generate())
+LEASE_SECONDS = 60.0
+ASKED = (Change.CANCELLED, Change.RETRIED, Change.WITHDRAWN, Change.REINSTATED, Change.DISPUTED, Change.RESOLVED)
+
+
+class Registry:
+    """All stores over one database, and their clock."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.time = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+        self.submissions = Submissions(database, self.now, SIGNER)
+        self.evaluations = Evaluations(database, self.now, SIGNER, LEASE_SECONDS, 3)
+        self.lifecycle = Lifecycle(database, self.now, SIGNER)
+        self.events = Events(database)
+        self.boards = Boards(database)
+        Benchmarks(database, self.now).create(SPEC)
+
+    def now(self) -> datetime:
+        self.time += timedelta(milliseconds=1)
+        return self.time
+
+    def create(self) -> SubmissionName:
+        created = self.submissions.create(PARENT, MANIFEST, "", "submitter")
+        return SubmissionName(SPEC.name, created.id)
+
+    def queue(self, name: SubmissionName) -> Submission:
+        return self.submissions.queue(name, 8, lambda: None, "submitter")
+
+    def complete(self, score: float = 0.8) -> None:
+        lease = self.evaluations.lease("worker", [PARENT])
+        assert lease
+        name = EvaluationName(SPEC.name, lease.submission.id, lease.evaluation.id)
+        self.evaluations.complete(name, lease.token, reports.report(report_message(SPEC, score)), {})
+
+    def published(self, score: float = 0.8) -> SubmissionName:
+        name = self.create()
+        self.queue(name)
+        self.complete(score)
+        return name
+
+    def change(self, name: SubmissionName, change: Change, **more: Any) -> Submission:
+        return self.lifecycle.change(name, ChangeRequest(change, "somebody", "because", **more))
+
+    def history(self, name: SubmissionName) -> list[Change]:
+        cursor = Cursor("submissionEvents", str(name), 500)
+        return [event.change for event in self.events.page(name, cursor).items]
+
+    def on_board(self, as_of: datetime | None = None) -> list[str]:
+        return [standing.submission for standing in self.boards.standings(PARENT, as_of)]
+
+    def links(self) -> list[chain.AuditEvent]:
+        return [link for links in self.events.links(0, 100) for link in links]
+
+
+@pytest.fixture(params=DATABASES)
+def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
+    database = Database(fresh_database(request.param, tmp_path))
+    migrations.upgrade(database.engine)
+    yield Registry(database)
+    database.close()
+
+
+# --- the state machine ------------------------------------------------------------------------------------------------
+
+
+class Life(RuleBasedStateMachine):
+    """Anybody may do anything at any time; a model of the table of moves says what must come of it."""
+
+    registry: Registry
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: dict[SubmissionName, State] = {}
+        self.stored: set[SubmissionName] = set()
+        self.versions: dict[SubmissionName, int] = {}
+        self.leases: list[tuple[EvaluationName, str]] = []
+
+    def names(self) -> list[SubmissionName]:
+        return list(self.states)
+
+    def moved(self, name: SubmissionName, change: Change) -> None:
+        to = MOVES[self.states[name]][change]
+        if change is Change.RETRIED and name not in self.stored:
+            to = State.AWAITING_ARTIFACT
+        self.states[name] = to
+        self.versions[name] += 1
+
+    @rule()
+    @precondition(lambda self: len(self.states) < 4)
+    def create(self) -> None:
+        name = self.registry.create()
+        self.states[name], self.versions[name] = State.AWAITING_ARTIFACT, 1
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.states)
+    def upload(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(self.names()))
+        if self.states[name] is State.AWAITING_ARTIFACT:
+            self.registry.queue(name)
+            self.stored.add(name)
+            self.moved(name, Change.QUEUED)
+        else:
+            with pytest.raises(SubmissionState):
+                self.registry.queue(name)
+
+    @rule(data=st.data(), change=st.sampled_from(ASKED))
+    @precondition(lambda self: self.states)
+    def ask(self, data: st.DataObject, change: Change) -> None:
+        name = data.draw(st.sampled_from(self.names()))
+        if change in MOVES[self.states[name]]:
+            self.registry.change(name, change)
+            self.moved(name, change)
+        else:
+            with pytest.raises(SubmissionState):
+                self.registry.change(name, change)
+
+    @rule(data=st.data())
+    @precondition(lambda self: len(self.states) > 1)
+    def supersede(self, data: st.DataObject) -> None:
+        name, successor = data.draw(st.permutations(self.names()))[:2]
+        if Change.SUPERSEDED in MOVES[self.states[name]] and self.states[successor] in ON_BOARD:
+            found = self.registry.change(name, Change.SUPERSEDED, successor=successor)
+            assert found.superseded_by == successor.submission
+            self.moved(name, Change.SUPERSEDED)
+        else:
+            with pytest.raises(SubmissionState):
+                self.registry.change(name, Change.SUPERSEDED, successor=successor)
+
+    @rule(data=st.data(), model=st.sampled_from(["One name", "Another name"]))
+    @precondition(lambda self: self.states)
+    def correct(self, data: st.DataObject, model: str) -> None:
+        name = data.draw(st.sampled_from(self.names()))
+        if Change.CORRECTED in MOVES[self.states[name]]:
+            assert self.registry.change(name, Change.CORRECTED, corrections={"model": model}).manifest.model == model
+            self.moved(name, Change.CORRECTED)
+        else:
+            with pytest.raises(SubmissionState):
+                self.registry.change(name, Change.CORRECTED, corrections={"model": model})
+
+    @rule()
+    def lease(self) -> None:
+        found = self.registry.evaluations.lease("worker", [PARENT])
+        if found is None:
+            assert State.QUEUED not in self.states.values()
+            return
+        name = SubmissionName(SPEC.name, found.submission.id)
+        self.moved(name, Change.LEASED)
+        self.leases.append((EvaluationName(SPEC.name, name.submission, found.evaluation.id), found.token))
+
+    @rule(data=st.data(), how=st.sampled_from(["complete", "fail"]))
+    @precondition(lambda self: self.leases)
+    def end(self, data: st.DataObject, how: str) -> None:
+        evaluation, token = data.draw(st.sampled_from(self.leases))
+        self.leases.remove((evaluation, token))
+        name = SubmissionName(evaluation.benchmark, evaluation.submission)
+        try:
+            if how == "complete":
+                report = reports.report(report_message(SPEC, 0.8))
+                self.registry.evaluations.complete(evaluation, token, report, {})
+            else:
+                failure = Failure("BROKEN", "it broke", Fault.SUBMISSION)
+                self.registry.evaluations.fail(evaluation, token, failure)
+        except LeaseLost:
+            assert self.registry.evaluations.get(evaluation).state != "running"
+            return
+        self.moved(name, Change.PUBLISHED if how == "complete" else Change.FAILED)
+
+    @rule()
+    def time_passes(self) -> None:
+        """Longer than any deadline: nothing stays where only somebody else could end it."""
+        self.registry.time += max(DEADLINES.values())
+        self.registry.evaluations.take_back()
+        self.registry.lifecycle.expire()
+        for name in self.states:
+            found = self.registry.submissions.get(name)
+            assert found.state in ENDED or found.state is State.QUEUED  # back from a worker that died
+            self.states[name], self.versions[name] = found.state, found.version
+
+    @invariant()
+    def what_is_stored_is_what_the_model_says(self) -> None:
+        for name, state in self.states.items():
+            found = self.registry.submissions.get(name)
+            assert (found.state, found.version) == (state, self.versions[name])
+            history = self.registry.history(name)
+            assert len(history) == found.version
+            assert history[0] is Change.CREATED
+        on_board = {name.submission for name, state in self.states.items() if state in ON_BOARD}
+        assert set(self.registry.on_board()) == on_board
+
+    def teardown(self) -> None:
+        head = self.registry.events.chain()
+        links = self.registry.links()
+        assert chain.verify(links) == head
+        assert head.place == sum(self.versions.values())
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_life_of_submissions_follows_the_table_of_moves(kind: str, tmp_path: Path) -> None:
+    counter = iter(range(10_000))
+
+    class Here(Life):
+        def __init__(self) -> None:
+            super().__init__()
+            directory = tmp_path / str(next(counter))
+            directory.mkdir()
+            self.registry = _empty(kind, directory)
+
+        def teardown(self) -> None:
+            super().teardown()
+            self.registry.database.close()
+
+    checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+    run_state_machine_as_test(
+        Here, settings=settings(max_examples=12, stateful_step_count=25, deadline=None, suppress_health_check=checks)
+    )
+
+
+def _empty(kind: str, directory: Path) -> Registry:
+    database = Database(fresh_database(kind, directory))
+    migrations.upgrade(database.engine)
+    return Registry(database)
+
+
+# --- what is asked for ------------------------------------------------------------------------------------------------
+
+
+def test_worker_of_a_cancelled_submission_has_lost_its_lease(registry: Registry) -> None:
+    name = registry.create()
+    registry.queue(name)
+    lease = registry.evaluations.lease("worker", [PARENT])
+    assert lease
+
+    registry.change(name, Change.CANCELLED)
+
+    with pytest.raises(LeaseLost, match="it is cancelled"):
+        registry.evaluations.renew(EvaluationName(SPEC.name, name.submission, lease.evaluation.id), lease.token)
+    again = registry.change(name, Change.RETRIED)
+    assert (again.state, again.evaluation != lease.evaluation.id) == (State.QUEUED, True)
+
+
+def test_stale_etag_and_reused_request_id_are_refused_and_change_nothing(registry: Registry) -> None:
+    name = registry.published()
+    seen = registry.submissions.get(name).version
+
+    registry.change(name, Change.DISPUTED, etag=seen, request_id="a" * 32)
+    with pytest.raises(StaleEtag):
+        registry.change(name, Change.WITHDRAWN, etag=seen)
+    again = registry.change(name, Change.DISPUTED, etag=seen, request_id="a" * 32)
+    with pytest.raises(RequestIdReused):
+        registry.change(name, Change.WITHDRAWN, request_id="a" * 32)
+
+    assert (again.version, again.state) == (seen + 1, State.DISPUTED)
+    assert registry.history(name)[-1] is Change.DISPUTED
+
+
+def test_lease_of_a_dead_worker_is_taken_back_after_twice_its_length(registry: Registry) -> None:
+    name = registry.create()
+    registry.queue(name)
+    registry.evaluations.lease("worker", [PARENT])
+
+    registry.time += timedelta(seconds=1.5 * LEASE_SECONDS)
+    assert registry.evaluations.take_back() == 0
+    registry.time += timedelta(seconds=LEASE_SECONDS)
+    assert registry.evaluations.take_back() == 1
+
+    assert registry.submissions.get(name).state is State.QUEUED
+    assert registry.history(name)[-1] is Change.LEASE_EXPIRED
+
+
+def test_upload_that_never_comes_ends_with_its_cause(registry: Registry) -> None:
+    name = registry.create()
+    registry.time += timedelta(days=1)
+
+    assert registry.lifecycle.expire() == 1
+
+    found = registry.submissions.get(name)
+    assert found.failure == Failure("UPLOAD_EXPIRED", "its artifact was not uploaded within 1 days", Fault.SUBMISSION)
+    assert registry.change(name, Change.RETRIED).state is State.AWAITING_ARTIFACT
+
+
+def test_time_left_is_estimated_from_the_pace_of_the_lease(registry: Registry) -> None:
+    from services.registry.domain.records import PredictionBatch
+
+    name = registry.create()
+    registry.queue(name)
+    lease = registry.evaluations.lease("worker", [PARENT])
+    assert lease
+    assert registry.submissions.get(name).seconds_left is None
+
+    registry.time += timedelta(seconds=30)
+    row = b"\0\0\0\x3f" * len(SPEC.findings)
+    evaluation = EvaluationName(SPEC.name, name.submission, lease.evaluation.id)
+    registry.evaluations.append(evaluation, lease.token, PredictionBatch(("a.png",), (row,)))
+
+    assert registry.submissions.get(name).seconds_left == pytest.approx(90, rel=0.01)
+
+
+# --- the board of the past --------------------------------------------------------------------------------------------
+
+
+def test_board_as_of_a_moment_is_the_board_of_then(registry: Registry) -> None:
+    first, second = registry.published(0.8), registry.published(0.9)
+    before = registry.now()
+    registry.change(second, Change.WITHDRAWN)
+    registry.change(first, Change.CORRECTED, corrections={"model": "Right name", "open_source": False})
+    registry.change(first, Change.DISPUTED)
+
+    assert registry.on_board() == [first.submission]
+    assert registry.on_board(before) == [second.submission, first.submission]
+    rows = registry.boards.rows(PARENT, registry.boards.standings(PARENT, before), before)
+    assert [row.submission.manifest.model for row in rows] == ["Model", "Model"]
+    assert {row.submission.state for row in rows} == {State.PUBLISHED}
+    (now,) = registry.boards.rows(PARENT, registry.boards.standings(PARENT))
+    assert (now.submission.manifest.model, now.submission.manifest.open_source) == ("Right name", False)
+    assert now.submission.state is State.DISPUTED
+    assert registry.on_board(datetime(2025, 1, 1, tzinfo=UTC)) == []
+
+
+def test_history_of_a_board_has_what_changed_it(registry: Registry) -> None:
+    name = registry.published()
+    registry.change(name, Change.DISPUTED)
+    registry.change(name, Change.RESOLVED)
+
+    page = registry.events.board_changes(PARENT, Cursor("leaderboardChanges", str(PARENT), 2))
+
+    assert [event.change for event in page.items] == [Change.PUBLISHED, Change.DISPUTED]
+    rest = registry.events.board_changes(PARENT, Cursor.parse("leaderboardChanges", str(PARENT), 2, page.next_token))
+    assert [event.change for event in rest.items] == [Change.RESOLVED]
+
+
+# --- audit ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_flipped_value_of_the_event_table_is_found(registry: Registry) -> None:
+    name = registry.published()
+    registry.change(name, Change.CORRECTED, corrections={"model": "Right name"}, request_id="b" * 32)
+    head = registry.events.chain()
+    assert chain.verify(registry.links()) == head
+    columns = [column.name for column in EventRow.__table__.columns]
+
+    for place in range(1, head.place + 1):
+        for column in columns:
+            for original, changed in _flips(registry.database, place, column):
+                try:
+                    _store(registry.database, place, column, changed)
+                except (DataError, IntegrityError):
+                    continue  # the database itself refuses what nothing refers to, or what is there already
+                assert _verdict(registry, head) != "good", (place, column, original, changed)
+                _store(registry.database, place, column, original)
+    assert _verdict(registry, head) == "good"
+
+
+def _verdict(registry: Registry, head: chain.Head) -> str:
+    try:
+        return "good" if chain.verify(registry.links()) == head else "another head"
+    except CxrevalError as error:
+        return error.reason
+
+
+def _flips(database: Database, place: int, column: str) -> list[tuple[Any, Any]]:
+    """A stored value with what it is after one bit of it changed, for some bits."""
+    with database.reading() as session:
+        value = session.scalar(text(f"SELECT {column} FROM events WHERE place = :place"), {"place": place})
+    match value:
+        case None | "":
+            changed: list[Any] = ["x"]
+        case int():
+            changed = [value ^ 1, value ^ (1 << 10)] if column != "place" else []
+        case datetime():
+            changed = [value + timedelta(microseconds=1)]
+        case _:
+            places = {0, len(value) // 2, len(value) - 1}
+            changed = [
+                value[:at] + chr(ord(value[at]) ^ bit) + value[at + 1 :] for at in sorted(places) for bit in (1, 32)
+            ]
+    return [(value, other) for other in changed]
+
+
+def _store(database: Database, place: int, column: str, value: Any) -> None:
+    with database.writing() as session:
+        statement = text(f"UPDATE events SET {column} = :value WHERE place = :place")
+        session.execute(statement, {"value": value, "place": place})
+
+
+@pytest.mark.parametrize("damage", ["DELETE FROM events WHERE place = 2", "reorder", "cut"])
+def test_missing_and_reordered_events_are_found(registry: Registry, damage: str) -> None:
+    registry.create()
+    registry.create()
+    registry.create()
+    head = registry.events.chain()
+    if damage == "cut":
+        damage = f"DELETE FROM events WHERE place = {head.place}"
+    with registry.database.writing() as session:
+        if damage == "reorder":
+            for old, new in ((1, -1), (2, 1), (-1, 2)):
+                session.execute(text(f"UPDATE events SET place = {new} WHERE place = {old}"))
+        else:
+            session.execute(text(damage))
+
+    if damage.endswith(str(head.place)):
+        assert chain.verify(registry.links()) != head, "only who kept the head can know of a cut end"
+    else:
+        with pytest.raises(AuditMismatch, match=r"the audit chain breaks at event [12]"):
+            chain.verify(registry.links())
+
+
+def test_chain_goes_on_from_a_head_that_was_kept(registry: Registry) -> None:
+    name = registry.published()
+    kept = registry.events.chain()
+    registry.change(name, Change.WITHDRAWN)
+    head = registry.events.chain()
+
+    later = [link for links in registry.events.links(kept.place, 100) for link in links]
+
+    assert chain.verify(later, kept) == head
+
+
+def test_receipt_of_a_row_verifies_offline_and_the_chain_vouches_for_it(registry: Registry) -> None:
+    import hashlib
+
+    draft = registry.create()
+    with pytest.raises(ReceiptNotFound):
+        registry.events.receipt(draft)
+    registry.change(draft, Change.CANCELLED)
+    name = registry.published(0.8)
+    first = registry.events.receipt(name)
+    registry.change(name, Change.CORRECTED, corrections={"model": "Right name"})
+    second = registry.events.receipt(name)
+
+    content = receipts.verify(first, SIGNER.public_key)
+    assert (content["submission"], content["score"], content["model"]) == (str(name), 0.8, "Model")
+    assert content["benchmark_digest"] == SPEC.digest
+    assert receipts.verify(second, SIGNER.public_key)["model"] == "Right name"
+    assert registry.events.receipt(name, content["version"]) == first
+    with registry.database.reading() as session:
+        vouched = [row.details.get("receipt_sha256") for row in session.scalars(select(EventRow))]
+    assert {hashlib.sha256(receipt.payload).hexdigest() for receipt in (first, second)} <= set(vouched)
+
+
+def test_every_flipped_bit_of_a_receipt_file_is_found(registry: Registry) -> None:
+    file = registry.events.receipt(registry.published()).to_file()
+    assert receipts.verify(receipts.Receipt.from_file(file), SIGNER.public_key)
+    for place in range(len(file)):
+        for bit in (1, 8, 32, 128):
+            changed = file[:place] + bytes((file[place] ^ bit,)) + file[place + 1 :]
+            with pytest.raises(CxrevalError):
+                receipts.verify(receipts.Receipt.from_file(changed), SIGNER.public_key)
+
+
+def test_receipt_of_another_key_is_refused(registry: Registry) -> None:
+    receipt = registry.events.receipt(registry.published())
+    other = Signer(Ed25519PrivateKey.generate())
+    with pytest.raises(CxrevalError, match="the signature is not that of this receipt"):
+        receipts.verify(receipt, other.public_key)
+    assert json.loads(receipt.payload)["kind"] == "checkpoint"
