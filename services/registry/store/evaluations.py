@@ -237,18 +237,14 @@ class Evaluations:
 
     def _next(self, session: Session, benchmarks: Sequence[BenchmarkName]) -> _Found | None:
         now = self._clock()
+        query = _evaluations().where(BenchmarkRow.id.in_([name.benchmark for name in benchmarks]))
+        query = query.order_by(EvaluationRow.number).limit(1).with_for_update(of=_LOCKED, skip_locked=True)
         ran_out = and_(EvaluationRow.state == EvaluationState.RUNNING, EvaluationRow.lease_expires <= now)
         waited = or_(EvaluationRow.waits_until.is_(None), EvaluationRow.waits_until <= now)
         waits = and_(EvaluationRow.state == EvaluationState.QUEUED, waited)
-        query = (
-            _evaluations()
-            .where(BenchmarkRow.id.in_([name.benchmark for name in benchmarks]))
-            .where(or_(waits, ran_out))
-            .order_by(EvaluationRow.number)
-            .limit(1)
-            .with_for_update(of=_LOCKED, skip_locked=True)
-        )
-        return session.execute(query).one_or_none()
+        # Two queries, each of which walks the index of its state and stops at the first row; one would sort the queue.
+        found = [session.execute(query.where(state)).one_or_none() for state in (ran_out, waits)]
+        return min((item for item in found if item), key=lambda item: item[0].number, default=None)
 
     def _leased_to(
         self, session: Session, worker: str, row: EvaluationRow, submission: SubmissionRow, benchmark: BenchmarkRow
