@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy.exc import SQLAlchemyError
 
 from cxreval.api.registry.v1 import (
+    artifact_service_pb2,
+    artifact_service_pb2_grpc,
     audit_service_pb2,
     audit_service_pb2_grpc,
     benchmark_service_pb2,
@@ -40,6 +42,7 @@ from services.chassis.server import Server
 from services.registry import migrations
 from services.registry.config import RegistryConfig
 from services.registry.domain import seed
+from services.registry.servicers.artifacts import ArtifactServicer
 from services.registry.servicers.audit import AuditServicer
 from services.registry.servicers.benchmarks import BenchmarkServicer
 from services.registry.servicers.evaluations import EvaluationServicer
@@ -111,8 +114,13 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     )
     server.add(
         submission_service_pb2_grpc.add_SubmissionServiceServicer_to_server,
-        SubmissionServicer(benchmarks, submissions, artifacts, now, metrics),
+        SubmissionServicer(benchmarks, submissions, now),
         submission_service_pb2.DESCRIPTOR.services_by_name["SubmissionService"],
+    )
+    server.add(
+        artifact_service_pb2_grpc.add_ArtifactServiceServicer_to_server,
+        ArtifactServicer(submissions, artifacts, metrics),
+        artifact_service_pb2.DESCRIPTOR.services_by_name["ArtifactService"],
     )
     server.add(
         evaluation_service_pb2_grpc.add_EvaluationServiceServicer_to_server,

@@ -199,7 +199,7 @@ def test_one_request_id_follows_an_evaluation_through_all_services(system, tmp_p
     assert "inference.GRPCInferenceService/RepositoryModelLoad" in methods["inference"]
     assert "cxreval.api.scoring.v1.ScoringService/ScorePredictions" in methods["scoring"]
     # Inference fetches the model on behalf of the same request.
-    assert "cxreval.api.registry.v1.SubmissionService/DownloadArtifact" in methods["registry"]
+    assert "cxreval.api.registry.v1.ArtifactService/DownloadArtifact" in methods["registry"]
     assert "cxreval.api.registry.v1.EvaluationService/CompleteEvaluation" in methods["registry"]
 
 

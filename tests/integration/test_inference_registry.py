@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 import pytest
 
+from cxreval.api.registry.v1 import artifact_service_pb2_grpc as artifact_grpc
 from cxreval.api.registry.v1 import benchmark_service_pb2 as benchmark_pb
 from cxreval.api.registry.v1 import benchmark_service_pb2_grpc as benchmark_grpc
 from cxreval.api.registry.v1 import submission_service_pb2 as submission_pb
@@ -39,7 +40,8 @@ def submit(registry: Service, artifact: bytes) -> None:
                 manifest=manifest_message(artifact),
             )
         )
-        submissions.UploadArtifact(upload_messages(created.name, artifact, chunk_bytes=300))
+        artifacts: Any = artifact_grpc.ArtifactServiceStub(channel)
+        artifacts.UploadArtifact(upload_messages(created.name, artifact, chunk_bytes=300))
 
 
 def error_of(call: Callable[[], Any]) -> CxrevalError:

@@ -99,7 +99,7 @@ def test_watcher_sees_the_whole_life_as_it_happens(running: Running) -> None:
                     ready.set()
 
     def upload() -> None:
-        running.call.submissions.UploadArtifact(upload_messages(name, b"watched"))
+        running.call.artifacts.UploadArtifact(upload_messages(name, b"watched"))
 
     thread = threading.Thread(target=watch)
     thread.start()

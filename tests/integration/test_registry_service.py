@@ -17,6 +17,7 @@ import sqlalchemy
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from cxreval.api.registry.v1 import artifact_service_pb2 as artifact_pb
 from cxreval.api.registry.v1 import benchmark_service_pb2 as benchmark_pb
 from cxreval.api.registry.v1 import evaluation_service_pb2 as evaluation_pb
 from cxreval.api.registry.v1 import leaderboard_service_pb2 as leaderboard_pb
@@ -172,10 +173,10 @@ def test_submission_goes_from_manifest_to_board_and_survives_a_restart(kind: str
     assert created.manifest == manifest_message(ARTIFACT)
     assert (created.tier, created.evaluation, created.images_total) == (pb.TIER_UNSPECIFIED, "", 4)
 
-    queued = call.submissions.UploadArtifact(upload_messages(created.name, ARTIFACT))
+    queued = call.artifacts.UploadArtifact(upload_messages(created.name, ARTIFACT))
     assert queued.state == pb.Submission.STATE_QUEUED
     artifact = f"artifacts/{created.manifest.artifact_sha256}"
-    chunks = call.submissions.DownloadArtifact(submission_pb.DownloadArtifactRequest(name=artifact))
+    chunks = call.artifacts.DownloadArtifact(artifact_pb.DownloadArtifactRequest(name=artifact))
     assert b"".join(message.chunk for message in chunks) == ARTIFACT
 
     lease = call.lease("life", "worker-1")
@@ -289,13 +290,13 @@ def test_error_about_a_huge_name_still_reaches_the_caller(running: Running, text
 # --- uploads ----------------------------------------------------------------------------------------------------------
 
 
-def header(submission: str, size: int) -> submission_pb.UploadArtifactRequest:
-    content = submission_pb.UploadArtifactHeader(submission=submission, size_bytes=size)
-    return submission_pb.UploadArtifactRequest(header=content)
+def header(submission: str, size: int) -> artifact_pb.UploadArtifactRequest:
+    content = artifact_pb.UploadArtifactHeader(submission=submission, size_bytes=size)
+    return artifact_pb.UploadArtifactRequest(header=content)
 
 
-def chunk(content: bytes) -> submission_pb.UploadArtifactRequest:
-    return submission_pb.UploadArtifactRequest(chunk=content)
+def chunk(content: bytes) -> artifact_pb.UploadArtifactRequest:
+    return artifact_pb.UploadArtifactRequest(chunk=content)
 
 
 OTHER = bytes(len(ARTIFACT))
@@ -329,23 +330,23 @@ def test_refused_upload_is_named_leaves_nothing_and_can_be_repeated(
 ) -> None:
     created = running.call.create_submission(benchmark, ARTIFACT)
     before = running.kept()
-    assert refused(lambda: running.call.submissions.UploadArtifact(iter(messages(created.name)))) == (
+    assert refused(lambda: running.call.artifacts.UploadArtifact(iter(messages(created.name)))) == (
         INVALID, reason, field,
     )  # fmt: skip
     assert running.kept() == before
     again = running.call.submissions.GetSubmission(submission_pb.GetSubmissionRequest(name=created.name))
     assert again == created
-    good = running.call.submissions.UploadArtifact(upload_messages(created.name, ARTIFACT))
+    good = running.call.artifacts.UploadArtifact(upload_messages(created.name, ARTIFACT))
     assert good.state == pb.Submission.STATE_QUEUED
 
 
 def test_upload_to_a_queued_or_unknown_submission_is_refused(running: Running, benchmark: str) -> None:
     queued = running.call.submit(benchmark, ARTIFACT)
     before = running.kept()
-    again = refused(lambda: running.call.submissions.UploadArtifact(upload_messages(queued.name, ARTIFACT)))
+    again = refused(lambda: running.call.artifacts.UploadArtifact(upload_messages(queued.name, ARTIFACT)))
     assert again == (PRECONDITION, "SUBMISSION_STATE", "header.submission")
     unknown = f"benchmarks/{benchmark}/submissions/{'0' * 32}"
-    missing = refused(lambda: running.call.submissions.UploadArtifact(upload_messages(unknown, ARTIFACT)))
+    missing = refused(lambda: running.call.artifacts.UploadArtifact(upload_messages(unknown, ARTIFACT)))
     assert missing[:2] == (NOT_FOUND, "SUBMISSION_NOT_FOUND")
     assert running.kept() == before
 
@@ -376,14 +377,14 @@ def test_upload_whose_client_goes_away_half_way_leaves_nothing(running: Running,
     created = running.call.create_submission(benchmark, artifact)
     before = running.kept()
     half_sent, go_on = threading.Event(), threading.Event()
-    upload = running.call.submissions.UploadArtifact.future(half_an_upload(created.name, artifact, half_sent, go_on))
+    upload = running.call.artifacts.UploadArtifact.future(half_an_upload(created.name, artifact, half_sent, go_on))
     half_sent.wait(10)
     wait_for(lambda: len(unfinished(running)) == 1)
     upload.cancel()
     go_on.set()
     wait_for(lambda: not unfinished(running))
     assert running.kept() == before
-    done = running.call.submissions.UploadArtifact(upload_messages(created.name, artifact))
+    done = running.call.artifacts.UploadArtifact(upload_messages(created.name, artifact))
     assert done.state == pb.Submission.STATE_QUEUED
 
 
@@ -391,8 +392,8 @@ def test_upload_whose_client_goes_away_half_way_leaves_nothing(running: Running,
 
 
 def download(running: Running, sha256: str) -> list[int]:
-    request = submission_pb.DownloadArtifactRequest(name=f"artifacts/{sha256}")
-    return [len(message.chunk) for message in running.call.submissions.DownloadArtifact(request)]
+    request = artifact_pb.DownloadArtifactRequest(name=f"artifacts/{sha256}")
+    return [len(message.chunk) for message in running.call.artifacts.DownloadArtifact(request)]
 
 
 def test_artifact_comes_in_chunks_and_corruption_is_data_loss(running: Running, benchmark: str) -> None:
@@ -484,7 +485,7 @@ def test_kill_loses_nothing_that_was_answered_and_keeps_nothing_half_written(tmp
     artifact = ARTIFACT + b"killed"
     second = running.call.create_submission("killed", artifact)
     half_sent, go_on = threading.Event(), threading.Event()
-    upload = running.call.submissions.UploadArtifact.future(half_an_upload(second.name, artifact, half_sent, go_on))
+    upload = running.call.artifacts.UploadArtifact.future(half_an_upload(second.name, artifact, half_sent, go_on))
     half_sent.wait(10)
     wait_for(lambda: len(unfinished(running)) == 1)
     before = running.kept()[:3]
@@ -493,7 +494,7 @@ def test_kill_loses_nothing_that_was_answered_and_keeps_nothing_half_written(tmp
     with pytest.raises((grpc.RpcError, grpc.FutureCancelledError)):
         upload.result(timeout=10)
     assert running.kept() == (*before, [first.manifest.artifact_sha256])
-    assert running.call.submissions.UploadArtifact(upload_messages(second.name, artifact)).state == (
+    assert running.call.artifacts.UploadArtifact(upload_messages(second.name, artifact)).state == (
         pb.Submission.STATE_QUEUED
     )
 

@@ -15,6 +15,8 @@ import numpy as np
 import sqlalchemy
 
 from cxreval.api.registry.v1 import (
+    artifact_service_pb2,
+    artifact_service_pb2_grpc,
     benchmark_service_pb2,
     benchmark_service_pb2_grpc,
     evaluation_service_pb2,
@@ -79,11 +81,12 @@ def _postgres_url() -> str:
 
 
 class Registry:
-    """The registry's four services on one channel."""
+    """Services of the registry on one channel."""
 
     def __init__(self, address: str) -> None:
         self.channel = connect(address)
         self.benchmarks = benchmark_service_pb2_grpc.BenchmarkServiceStub(self.channel)
+        self.artifacts = artifact_service_pb2_grpc.ArtifactServiceStub(self.channel)
         self.submissions = submission_service_pb2_grpc.SubmissionServiceStub(self.channel)
         self.evaluations = evaluation_service_pb2_grpc.EvaluationServiceStub(self.channel)
         self.leaderboard = leaderboard_service_pb2_grpc.LeaderboardServiceStub(self.channel)
@@ -103,7 +106,7 @@ class Registry:
     def submit(self, benchmark: str, artifact: bytes, **changes: Any) -> submission_pb2.Submission:
         """Creates a submission and uploads its artifact."""
         created = self.create_submission(benchmark, artifact, **changes)
-        return self.submissions.UploadArtifact(upload_messages(created.name, artifact))
+        return self.artifacts.UploadArtifact(upload_messages(created.name, artifact))
 
     def create_submission(self, benchmark: str, artifact: bytes, **changes: Any) -> submission_pb2.Submission:
         """Creates a submission that awaits its artifact."""
@@ -173,14 +176,14 @@ def manifest_message(artifact: bytes, **changes: Any) -> submission_pb2.Manifest
 
 def upload_messages(
     submission: str, artifact: bytes, *, size_bytes: int | None = None, chunk_bytes: int = 1 << 20
-) -> Iterator[submission_service_pb2.UploadArtifactRequest]:
+) -> Iterator[artifact_service_pb2.UploadArtifactRequest]:
     """The messages of an upload; `size_bytes` to declare another size than the artifact's."""
-    header = submission_service_pb2.UploadArtifactHeader(
+    header = artifact_service_pb2.UploadArtifactHeader(
         submission=submission, size_bytes=len(artifact) if size_bytes is None else size_bytes
     )
-    yield submission_service_pb2.UploadArtifactRequest(header=header)
+    yield artifact_service_pb2.UploadArtifactRequest(header=header)
     for start in range(0, len(artifact), chunk_bytes):
-        yield submission_service_pb2.UploadArtifactRequest(chunk=artifact[start : start + chunk_bytes])
+        yield artifact_service_pb2.UploadArtifactRequest(chunk=artifact[start : start + chunk_bytes])
 
 
 def report_message(

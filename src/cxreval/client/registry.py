@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cxreval.api.registry.v1 import (
+    artifact_service_pb2,
+    artifact_service_pb2_grpc,
     audit_service_pb2,
     audit_service_pb2_grpc,
     benchmark_service_pb2,
@@ -60,6 +62,7 @@ class RegistryClient(ServiceClient):
         super().__init__(target, tls)
         # Stubs of mypy-protobuf choose between sync and aio by overload; the channel here is always sync.
         self._benchmarks: Any = benchmark_service_pb2_grpc.BenchmarkServiceStub(self._channel)
+        self._artifacts: Any = artifact_service_pb2_grpc.ArtifactServiceStub(self._channel)
         self._submissions: Any = submission_service_pb2_grpc.SubmissionServiceStub(self._channel)
         self._evaluations: Any = evaluation_service_pb2_grpc.EvaluationServiceStub(self._channel)
         self._leaderboard: Any = leaderboard_service_pb2_grpc.LeaderboardServiceStub(self._channel)
@@ -110,7 +113,7 @@ class RegistryClient(ServiceClient):
         self, submission: str, checkpoint: Path, progress: Callable[[int, int], None] | None = None
     ) -> Submission:
         """Uploads the checkpoint that the manifest names by its digest; the submission is queued."""
-        answer = call(self._submissions.UploadArtifact, _upload(submission, checkpoint, progress), STREAM_SECONDS)
+        answer = call(self._artifacts.UploadArtifact, _upload(submission, checkpoint, progress), STREAM_SECONDS)
         return _messages.submission(answer)
 
     def get_submission(self, name: str) -> Submission:
@@ -125,8 +128,8 @@ class RegistryClient(ServiceClient):
 
     def download_artifact(self, sha256: str) -> Iterator[bytes]:
         """The bytes of a checkpoint, piece by piece."""
-        request = submission_service_pb2.DownloadArtifactRequest(name=str(ArtifactName(sha256)))
-        return (answer.chunk for answer in stream(self._submissions.DownloadArtifact, request))
+        request = artifact_service_pb2.DownloadArtifactRequest(name=str(ArtifactName(sha256)))
+        return (answer.chunk for answer in stream(self._artifacts.DownloadArtifact, request))
 
     # --- the life of a submission -------------------------------------------------------------------------------------
 
@@ -299,13 +302,13 @@ class RegistryClient(ServiceClient):
 
 def _upload(
     submission: str, checkpoint: Path, progress: Callable[[int, int], None] | None
-) -> Iterator[submission_service_pb2.UploadArtifactRequest]:
+) -> Iterator[artifact_service_pb2.UploadArtifactRequest]:
     total, done = checkpoint.stat().st_size, 0
-    header = submission_service_pb2.UploadArtifactHeader(submission=submission, size_bytes=total)
-    yield submission_service_pb2.UploadArtifactRequest(header=header)
+    header = artifact_service_pb2.UploadArtifactHeader(submission=submission, size_bytes=total)
+    yield artifact_service_pb2.UploadArtifactRequest(header=header)
     with checkpoint.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
-            yield submission_service_pb2.UploadArtifactRequest(chunk=chunk)
+            yield artifact_service_pb2.UploadArtifactRequest(chunk=chunk)
             done += len(chunk)
             if progress:
                 progress(done, total)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from cxreval.api.registry.v1 import submission_pb2 as cxreval_dot_api_dot_registry_dot_v1_dot_submission__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0cxreval/api/registry/v1/submission_service.proto\x12\x17\x63xreval.api.registry.v1\x1a(cxreval/api/registry/v1/submission.proto\"r\n\x17\x43reateSubmissionRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x33\n\x08manifest\x18\x02 \x01(\x0b\x32!.cxreval.api.registry.v1.Manifest\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"t\n\x15UploadArtifactRequest\x12?\n\x06header\x18\x01 \x01(\x0b\x32-.cxreval.api.registry.v1.UploadArtifactHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\">\n\x14UploadArtifactHeader\x12\x12\n\nsubmission\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"$\n\x14GetSubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"O\n\x16ListSubmissionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"l\n\x17ListSubmissionsResponse\x12\x38\n\x0bsubmissions\x18\x01 \x03(\x0b\x32#.cxreval.api.registry.v1.Submission\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x17\x44ownloadArtifactRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\")\n\x18\x44ownloadArtifactResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x32\xbd\x04\n\x11SubmissionService\x12i\n\x10\x43reateSubmission\x12\x30.cxreval.api.registry.v1.CreateSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\x12g\n\x0eUploadArtifact\x12..cxreval.api.registry.v1.UploadArtifactRequest\x1a#.cxreval.api.registry.v1.Submission(\x01\x12\x63\n\rGetSubmission\x12-.cxreval.api.registry.v1.GetSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\x12t\n\x0fListSubmissions\x12/.cxreval.api.registry.v1.ListSubmissionsRequest\x1a\x30.cxreval.api.registry.v1.ListSubmissionsResponse\x12y\n\x10\x44ownloadArtifact\x12\x30.cxreval.api.registry.v1.DownloadArtifactRequest\x1a\x31.cxreval.api.registry.v1.DownloadArtifactResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0cxreval/api/registry/v1/submission_service.proto\x12\x17\x63xreval.api.registry.v1\x1a(cxreval/api/registry/v1/submission.proto\"r\n\x17\x43reateSubmissionRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x33\n\x08manifest\x18\x02 \x01(\x0b\x32!.cxreval.api.registry.v1.Manifest\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"$\n\x14GetSubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"O\n\x16ListSubmissionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"l\n\x17ListSubmissionsResponse\x12\x38\n\x0bsubmissions\x18\x01 \x03(\x0b\x32#.cxreval.api.registry.v1.Submission\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xd9\x02\n\x11SubmissionService\x12i\n\x10\x43reateSubmission\x12\x30.cxreval.api.registry.v1.CreateSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\x12\x63\n\rGetSubmission\x12-.cxreval.api.registry.v1.GetSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\x12t\n\x0fListSubmissions\x12/.cxreval.api.registry.v1.ListSubmissionsRequest\x1a\x30.cxreval.api.registry.v1.ListSubmissionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,20 +34,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATESUBMISSIONREQUEST']._serialized_start=119
   _globals['_CREATESUBMISSIONREQUEST']._serialized_end=233
-  _globals['_UPLOADARTIFACTREQUEST']._serialized_start=235
-  _globals['_UPLOADARTIFACTREQUEST']._serialized_end=351
-  _globals['_UPLOADARTIFACTHEADER']._serialized_start=353
-  _globals['_UPLOADARTIFACTHEADER']._serialized_end=415
-  _globals['_GETSUBMISSIONREQUEST']._serialized_start=417
-  _globals['_GETSUBMISSIONREQUEST']._serialized_end=453
-  _globals['_LISTSUBMISSIONSREQUEST']._serialized_start=455
-  _globals['_LISTSUBMISSIONSREQUEST']._serialized_end=534
-  _globals['_LISTSUBMISSIONSRESPONSE']._serialized_start=536
-  _globals['_LISTSUBMISSIONSRESPONSE']._serialized_end=644
-  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_start=646
-  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_end=685
-  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_start=687
-  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_end=728
-  _globals['_SUBMISSIONSERVICE']._serialized_start=731
-  _globals['_SUBMISSIONSERVICE']._serialized_end=1304
+  _globals['_GETSUBMISSIONREQUEST']._serialized_start=235
+  _globals['_GETSUBMISSIONREQUEST']._serialized_end=271
+  _globals['_LISTSUBMISSIONSREQUEST']._serialized_start=273
+  _globals['_LISTSUBMISSIONSREQUEST']._serialized_end=352
+  _globals['_LISTSUBMISSIONSRESPONSE']._serialized_start=354
+  _globals['_LISTSUBMISSIONSRESPONSE']._serialized_end=462
+  _globals['_SUBMISSIONSERVICE']._serialized_start=465
+  _globals['_SUBMISSIONSERVICE']._serialized_end=810
 # @@protoc_insertion_point(module_scope)

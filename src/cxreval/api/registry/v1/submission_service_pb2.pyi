@@ -17,22 +17,6 @@ class CreateSubmissionRequest(_message.Message):
     request_id: str
     def __init__(self, parent: _Optional[str] = ..., manifest: _Optional[_Union[_submission_pb2.Manifest, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
-class UploadArtifactRequest(_message.Message):
-    __slots__ = ("header", "chunk")
-    HEADER_FIELD_NUMBER: _ClassVar[int]
-    CHUNK_FIELD_NUMBER: _ClassVar[int]
-    header: UploadArtifactHeader
-    chunk: bytes
-    def __init__(self, header: _Optional[_Union[UploadArtifactHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
-
-class UploadArtifactHeader(_message.Message):
-    __slots__ = ("submission", "size_bytes")
-    SUBMISSION_FIELD_NUMBER: _ClassVar[int]
-    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
-    submission: str
-    size_bytes: int
-    def __init__(self, submission: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
-
 class GetSubmissionRequest(_message.Message):
     __slots__ = ("name",)
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -56,15 +40,3 @@ class ListSubmissionsResponse(_message.Message):
     submissions: _containers.RepeatedCompositeFieldContainer[_submission_pb2.Submission]
     next_page_token: str
     def __init__(self, submissions: _Optional[_Iterable[_Union[_submission_pb2.Submission, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
-
-class DownloadArtifactRequest(_message.Message):
-    __slots__ = ("name",)
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
-
-class DownloadArtifactResponse(_message.Message):
-    __slots__ = ("chunk",)
-    CHUNK_FIELD_NUMBER: _ClassVar[int]
-    chunk: bytes
-    def __init__(self, chunk: _Optional[bytes] = ...) -> None: ...

@@ -41,11 +41,6 @@ class SubmissionServiceStub:
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.CreateSubmissionRequest.SerializeToString,
                 response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__pb2.Submission.FromString,
                 _registered_method=True)
-        self.UploadArtifact = channel.stream_unary(
-                '/cxreval.api.registry.v1.SubmissionService/UploadArtifact',
-                request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.UploadArtifactRequest.SerializeToString,
-                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__pb2.Submission.FromString,
-                _registered_method=True)
         self.GetSubmission = channel.unary_unary(
                 '/cxreval.api.registry.v1.SubmissionService/GetSubmission',
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.GetSubmissionRequest.SerializeToString,
@@ -55,11 +50,6 @@ class SubmissionServiceStub:
                 '/cxreval.api.registry.v1.SubmissionService/ListSubmissions',
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.ListSubmissionsRequest.SerializeToString,
                 response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.ListSubmissionsResponse.FromString,
-                _registered_method=True)
-        self.DownloadArtifact = channel.unary_stream(
-                '/cxreval.api.registry.v1.SubmissionService/DownloadArtifact',
-                request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.DownloadArtifactRequest.SerializeToString,
-                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.DownloadArtifactResponse.FromString,
                 _registered_method=True)
 
 
@@ -72,17 +62,6 @@ class SubmissionServiceServicer:
 
         Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`, `MISSING_FIELD`, `COMMIT_NOT_FROZEN`,
         `UNKNOWN_PROFILE`, `UNKNOWN_FINDING`, `OUTPUTS_INCOMPLETE`, `UNKNOWN_METRIC`; ALREADY_EXISTS `REQUEST_ID_REUSED`.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def UploadArtifact(self, request_iterator, context):
-        """Uploads the checkpoint: a header, then the bytes in order. When the last byte has arrived and the digest is the
-        manifest's, the submission is queued; otherwise nothing is kept and the upload can be repeated.
-
-        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`; INVALID_ARGUMENT
-        `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`, `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,26 +85,12 @@ class SubmissionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def DownloadArtifact(self, request, context):
-        """Sends the bytes of a stored checkpoint.
-
-        Errors: NOT_FOUND `ARTIFACT_NOT_FOUND`; DATA_LOSS `ARTIFACT_CORRUPT` when the stored bytes no longer match.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_SubmissionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'CreateSubmission': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateSubmission,
                     request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.CreateSubmissionRequest.FromString,
-                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__pb2.Submission.SerializeToString,
-            ),
-            'UploadArtifact': grpc.stream_unary_rpc_method_handler(
-                    servicer.UploadArtifact,
-                    request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.UploadArtifactRequest.FromString,
                     response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__pb2.Submission.SerializeToString,
             ),
             'GetSubmission': grpc.unary_unary_rpc_method_handler(
@@ -137,11 +102,6 @@ def add_SubmissionServiceServicer_to_server(servicer, server):
                     servicer.ListSubmissions,
                     request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.ListSubmissionsRequest.FromString,
                     response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.ListSubmissionsResponse.SerializeToString,
-            ),
-            'DownloadArtifact': grpc.unary_stream_rpc_method_handler(
-                    servicer.DownloadArtifact,
-                    request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.DownloadArtifactRequest.FromString,
-                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.DownloadArtifactResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -171,33 +131,6 @@ class SubmissionService:
             target,
             '/cxreval.api.registry.v1.SubmissionService/CreateSubmission',
             cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.CreateSubmissionRequest.SerializeToString,
-            cxreval_dot_api_dot_registry_dot_v1_dot_submission__pb2.Submission.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def UploadArtifact(request_iterator,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.stream_unary(
-            request_iterator,
-            target,
-            '/cxreval.api.registry.v1.SubmissionService/UploadArtifact',
-            cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.UploadArtifactRequest.SerializeToString,
             cxreval_dot_api_dot_registry_dot_v1_dot_submission__pb2.Submission.FromString,
             options,
             channel_credentials,
@@ -253,33 +186,6 @@ class SubmissionService:
             '/cxreval.api.registry.v1.SubmissionService/ListSubmissions',
             cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.ListSubmissionsRequest.SerializeToString,
             cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.ListSubmissionsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def DownloadArtifact(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/cxreval.api.registry.v1.SubmissionService/DownloadArtifact',
-            cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.DownloadArtifactRequest.SerializeToString,
-            cxreval_dot_api_dot_registry_dot_v1_dot_submission__service__pb2.DownloadArtifactResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,13 +40,6 @@ class SubmissionServiceStub:
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`, `MISSING_FIELD`, `COMMIT_NOT_FROZEN`,
     `UNKNOWN_PROFILE`, `UNKNOWN_FINDING`, `OUTPUTS_INCOMPLETE`, `UNKNOWN_METRIC`; ALREADY_EXISTS `REQUEST_ID_REUSED`.
     """
-    UploadArtifact: _grpc.StreamUnaryMultiCallable[_submission_service_pb2.UploadArtifactRequest, _submission_pb2.Submission]
-    """Uploads the checkpoint: a header, then the bytes in order. When the last byte has arrived and the digest is the
-    manifest's, the submission is queued; otherwise nothing is kept and the upload can be repeated.
-
-    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`; INVALID_ARGUMENT
-    `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`, `MALFORMED_FIELD`.
-    """
     GetSubmission: _grpc.UnaryUnaryMultiCallable[_submission_service_pb2.GetSubmissionRequest, _submission_pb2.Submission]
     """Returns one submission.
 
@@ -56,11 +49,6 @@ class SubmissionServiceStub:
     """Lists the submissions of a benchmark, oldest first.
 
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
-    """
-    DownloadArtifact: _grpc.UnaryStreamMultiCallable[_submission_service_pb2.DownloadArtifactRequest, _submission_service_pb2.DownloadArtifactResponse]
-    """Sends the bytes of a stored checkpoint.
-
-    Errors: NOT_FOUND `ARTIFACT_NOT_FOUND`; DATA_LOSS `ARTIFACT_CORRUPT` when the stored bytes no longer match.
     """
 
 @_typing.type_check_only
@@ -74,13 +62,6 @@ class SubmissionServiceAsyncStub(SubmissionServiceStub):
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`, `MISSING_FIELD`, `COMMIT_NOT_FROZEN`,
     `UNKNOWN_PROFILE`, `UNKNOWN_FINDING`, `OUTPUTS_INCOMPLETE`, `UNKNOWN_METRIC`; ALREADY_EXISTS `REQUEST_ID_REUSED`.
     """
-    UploadArtifact: _aio.StreamUnaryMultiCallable[_submission_service_pb2.UploadArtifactRequest, _submission_pb2.Submission]  # type: ignore[assignment]
-    """Uploads the checkpoint: a header, then the bytes in order. When the last byte has arrived and the digest is the
-    manifest's, the submission is queued; otherwise nothing is kept and the upload can be repeated.
-
-    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`; INVALID_ARGUMENT
-    `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`, `MALFORMED_FIELD`.
-    """
     GetSubmission: _aio.UnaryUnaryMultiCallable[_submission_service_pb2.GetSubmissionRequest, _submission_pb2.Submission]  # type: ignore[assignment]
     """Returns one submission.
 
@@ -90,11 +71,6 @@ class SubmissionServiceAsyncStub(SubmissionServiceStub):
     """Lists the submissions of a benchmark, oldest first.
 
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
-    """
-    DownloadArtifact: _aio.UnaryStreamMultiCallable[_submission_service_pb2.DownloadArtifactRequest, _submission_service_pb2.DownloadArtifactResponse]  # type: ignore[assignment]
-    """Sends the bytes of a stored checkpoint.
-
-    Errors: NOT_FOUND `ARTIFACT_NOT_FOUND`; DATA_LOSS `ARTIFACT_CORRUPT` when the stored bytes no longer match.
     """
 
 class SubmissionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -110,19 +86,6 @@ class SubmissionServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`, `MISSING_FIELD`, `COMMIT_NOT_FROZEN`,
         `UNKNOWN_PROFILE`, `UNKNOWN_FINDING`, `OUTPUTS_INCOMPLETE`, `UNKNOWN_METRIC`; ALREADY_EXISTS `REQUEST_ID_REUSED`.
-        """
-
-    @_abc_1.abstractmethod
-    def UploadArtifact(
-        self,
-        request_iterator: _MaybeAsyncIterator[_submission_service_pb2.UploadArtifactRequest],
-        context: _ServicerContext,
-    ) -> _typing.Union[_submission_pb2.Submission, _abc.Awaitable[_submission_pb2.Submission]]:
-        """Uploads the checkpoint: a header, then the bytes in order. When the last byte has arrived and the digest is the
-        manifest's, the submission is queued; otherwise nothing is kept and the upload can be repeated.
-
-        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`; INVALID_ARGUMENT
-        `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`, `MALFORMED_FIELD`.
         """
 
     @_abc_1.abstractmethod
@@ -145,17 +108,6 @@ class SubmissionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the submissions of a benchmark, oldest first.
 
         Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
-        """
-
-    @_abc_1.abstractmethod
-    def DownloadArtifact(
-        self,
-        request: _submission_service_pb2.DownloadArtifactRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_submission_service_pb2.DownloadArtifactResponse], _abc.AsyncIterator[_submission_service_pb2.DownloadArtifactResponse]]:
-        """Sends the bytes of a stored checkpoint.
-
-        Errors: NOT_FOUND `ARTIFACT_NOT_FOUND`; DATA_LOSS `ARTIFACT_CORRUPT` when the stored bytes no longer match.
         """
 
 def add_SubmissionServiceServicer_to_server(servicer: SubmissionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
