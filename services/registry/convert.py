@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,7 +30,7 @@ from cxreval.errors import InvalidProbability, MalformedBatch
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import rankings, reports
 from cxreval.wire.limits import DEFAULT_PAGE_SIZE, MAX_BATCH_IMAGES, MAX_PAGE_SIZE, MAX_REPORT_METRICS
-from services.registry.domain.board import MOST_COMPARED, Compared, Row
+from services.registry.domain.board import MOST_COMPARED, Compared, Figures, Row
 from services.registry.domain.fields import check_pattern, check_text, refused, require
 from services.registry.domain.pages import Cursor, page_size
 from services.registry.domain.records import (
@@ -51,6 +52,7 @@ from services.registry.domain.records import (
     Submission,
     SubmissionState,
 )
+from services.registry.store.boards import KEPT_REPORTS
 
 MAX_WORKER_CHARACTERS = 200
 MAX_LEASE_BENCHMARKS = 100
@@ -376,7 +378,7 @@ def entry_message(row: Row) -> leaderboard_pb.LeaderboardEntry:
         tier=_tier(row.submission),
         rank=row.standing.place.rank,
         score=row.standing.score,
-        metrics=[reports.metric_value_message(value) for value in row.metrics],
+        metrics=_figures_messages(row.figures),
         sota=row.standing.sota,
         note=row.submission.note,
         profile_digest=row.profile_digest,
@@ -384,6 +386,12 @@ def entry_message(row: Row) -> leaderboard_pb.LeaderboardEntry:
         spread=None if row.standing.kind is Kind.CLAIM else rankings.spread_message(row.standing.place),
         disputed=row.submission.state is SubmissionState.DISPUTED,
     )
+
+
+@lru_cache(KEPT_REPORTS)
+def _figures_messages(figures: Figures) -> list[report_pb.MetricValue]:
+    """Kept, since they are most of a page: what takes them copies them."""
+    return [reports.metric_value_message(value) for value in figures.values]
 
 
 def step_message(row: Row) -> leaderboard_pb.SotaStep:

@@ -15,7 +15,8 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import func, inspect, select, text
+from sqlalchemy import event, func, inspect, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from cxreval.api.scoring.v1 import report_pb2
 from cxreval.audit.receipts import Signer
@@ -505,7 +506,7 @@ def test_completion_publishes_the_report_at_once(store: Store) -> None:
     assert (submission.state, submission.tier) == (records.SubmissionState.PUBLISHED, Tier.EXECUTED)
     (row,) = store.boards.rows(PARENT, store.boards.standings(PARENT))
     assert (row.submission, row.standing.place.rank, row.standing.sota) == (submission, 1, True)
-    assert row.metrics == tuple(value for value in REPORT.metrics if not value.slice)
+    assert row.figures.values == tuple(value for value in REPORT.metrics if not value.slice)
     assert (row.score, row.profile_digest) == (REPORT.metrics[len(FINDINGS)], "")
     assert store.evaluations.lease("worker", [PARENT]) is None
 
@@ -574,6 +575,30 @@ def test_order_is_computed_once_for_each_set_of_published_rows(store: Store) -> 
     second = store.boards.standings(PARENT)
     assert [row.submission for row in second] == [better, first[0].submission]
     assert Boards(store.database).standings(PARENT) == second
+
+
+def test_page_that_was_read_before_reads_no_report_and_no_order_again(store: Store) -> None:
+    store.published(0.8)
+    page = store.boards.rows(PARENT, store.boards.standings(PARENT))
+    statements: list[str] = []
+    event.listen(store.database.engine, "before_cursor_execute", lambda *found: statements.append(found[2].lower()))
+    assert store.boards.rows(PARENT, store.boards.standings(PARENT)) == page
+    assert statements
+    assert not any("reports" in statement or "replicates" in statement for statement in statements)
+
+
+def test_reading_transaction_cannot_write_and_sees_one_moment(store: Store) -> None:
+    submission = store.queued()
+    change = update(SubmissionRow).values(note="changed")
+    with pytest.raises((ServiceUnavailable, DBAPIError)), store.database.reading() as session:
+        session.execute(change)
+    with store.database.reading() as session:
+        before = session.scalar(select(SubmissionRow.note).where(SubmissionRow.id == submission.id))
+        with store.database.writing() as other:
+            other.execute(change)
+        session.expire_all()
+        after = session.scalar(select(SubmissionRow.note).where(SubmissionRow.id == submission.id))
+    assert (before, after) == ("", "")
 
 
 def test_no_more_than_some_boards_are_kept(store: Store) -> None:

@@ -37,18 +37,26 @@ class Standing:
     sota: bool
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Figures:
+    """What a report says over all images. A report never changes, so its figures are the same object while it is read
+    often; two objects are never equal, which makes one the key of whatever is derived from it.
+    """
+
+    values: tuple[MetricValue, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row of the board.
 
-    `metrics`: what the report says over all images, or what is claimed. `score`: the one of them that is ranked by;
-    None for a claim that does not state it. `profile_digest`: of the preprocessing profile that was used; empty for a
-    claim.
+    `figures`: what the report says, or what is claimed. `score`: the one of them that is ranked by; None for a claim
+    that does not state it. `profile_digest`: of the preprocessing profile that was used; empty for a claim.
     """
 
     standing: Standing
     submission: Submission
-    metrics: tuple[MetricValue, ...]
+    figures: Figures
     score: MetricValue | None
     profile_digest: str = ""
 
@@ -74,11 +82,11 @@ def sota_steps(board: Sequence[Standing]) -> list[Standing]:
 
 
 def board_row(
-    standing: Standing, submission: Submission, reported: tuple[MetricValue, ...], metric: str, profile_digest: str
+    standing: Standing, submission: Submission, reported: Figures | None, metric: str, profile_digest: str
 ) -> Row:
-    """A row of a board ranked by `metric`. `reported`: the report's values over all images; none for a claim."""
-    metrics = reported or claimed_metrics(submission)
-    return Row(standing, submission, metrics, macro(metrics, metric), profile_digest)
+    """A row of a board ranked by `metric`. `reported`: None for a claim."""
+    figures = reported or Figures(claimed_metrics(submission))
+    return Row(standing, submission, figures, macro(figures.values, metric), profile_digest)
 
 
 def claimed_metrics(submission: Submission) -> tuple[MetricValue, ...]:

@@ -1,14 +1,15 @@
 """The boards: what is published on each benchmark, ranked.
 
 The order of a board depends only on which submissions are on it, since neither a report nor a figure or date of a
-manifest ever changes. So it is computed once for each set of them and kept in the process; every read still asks the
-database for the set, and a board is never stale.
+manifest ever changes. So it is computed once for each set of them and kept in the process. Every read still asks the
+database whether anything happened, and a board is never stale. The figures of the reports that were shown last are
+kept, too.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from threading import Lock
@@ -20,7 +21,16 @@ from sqlalchemy.orm import Session
 from cxreval.errors import SubmissionNotFound
 from cxreval.metrics.ranking import Entry
 from cxreval.resource_names import BenchmarkName, SubmissionName
-from services.registry.domain.board import PROFILE_DIGEST, Row, Standing, board_row, claimed_metrics, macro, standings
+from services.registry.domain.board import (
+    PROFILE_DIGEST,
+    Figures,
+    Row,
+    Standing,
+    board_row,
+    claimed_metrics,
+    macro,
+    standings,
+)
 from services.registry.domain.corrections import correction
 from services.registry.domain.records import (
     ON_BOARD,
@@ -45,7 +55,13 @@ from services.registry.store.models import (
 KEPT_BOARDS = 32
 """Most boards whose order is kept."""
 
+KEPT_REPORTS = 1000
+"""Most reports whose figures are kept: about 50 KB each, with their messages."""
+
 S = TypeVar("S", bound=Select[*tuple[Any, ...]])
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 _Published = frozenset[tuple[int, int | None]]
 """Numbers of the published submissions, each with the evaluation behind it."""
@@ -57,23 +73,26 @@ class Boards:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._kept: OrderedDict[tuple[str, _Published], list[Standing]] = OrderedDict()
+        self._newest: OrderedDict[str, tuple[int, list[Standing]]] = OrderedDict()
         self._lock = Lock()
+        self._figures = _KeptFigures()
 
     def standings(self, parent: BenchmarkName, as_of: datetime | None = None) -> list[Standing]:
         """The order of a whole board, now or as it was at a moment. Raises `BenchmarkNotFound`."""
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
-            query = _published(select(SubmissionRow.number, EvaluationRow.number), benchmark, as_of=as_of)
-            published = frozenset((number, evaluation) for number, evaluation in session.execute(query))
-        key = parent.benchmark, published
+            happened = None if as_of else _happened(session, benchmark)
+            seen, order = self._newest.get(parent.benchmark, (None, []))
+            if happened is not None and seen == happened:
+                return order
+            published = _published_set(session, benchmark, as_of)
         # One thread ranks. Those that wait for it hold no connection, and find its result.
         with self._lock:
-            if key not in self._kept:
-                self._kept[key] = self._ranked(parent, as_of)
-            self._kept.move_to_end(key)
-            if len(self._kept) > KEPT_BOARDS:
-                self._kept.popitem(last=False)
-            return self._kept[key]
+            kept = self._kept.get((parent.benchmark, published))
+            order = self._ranked(parent, as_of) if kept is None else kept
+            if happened is not None:
+                _keep(self._newest, parent.benchmark, (happened, order))
+        return order
 
     def rows(self, parent: BenchmarkName, page: Sequence[Standing], as_of: datetime | None = None) -> list[Row]:
         """The rows of some standings, with their reports. Raises `BenchmarkNotFound`."""
@@ -82,17 +101,17 @@ class Boards:
             benchmark = benchmark_row(session, parent)
             metric = records.benchmark(benchmark).spec.metrics[0]
             # Whatever their state is by now: a row that was withdrawn since the order was made still stands in it.
-            query = _with_run(select(SubmissionRow, EvaluationRow, ReportRow.report))
-            query = query.outerjoin(ReportRow, ReportRow.evaluation_number == EvaluationRow.number)
+            query = _with_run(select(SubmissionRow, EvaluationRow))
             query = query.where(SubmissionRow.benchmark_number == benchmark.number, SubmissionRow.id.in_(wanted))
             found = {
-                row.id: (records.submission(row, benchmark, evaluation), evaluation, report)
-                for row, evaluation, report in session.execute(query)
+                row.id: (records.submission(row, benchmark, evaluation), evaluation)
+                for row, evaluation in session.execute(query)
             }
             if as_of:
                 for submission, then in _as_they_were(session, wanted, as_of).items():
-                    found[submission] = (_as_it_was(found[submission][0], then), *found[submission][1:])
-            return [_row(standing, metric, *found[standing.submission]) for standing in page]
+                    found[submission] = _as_it_was(found[submission][0], then), found[submission][1]
+            figures = self._figures.read(session, (row.number for _, row in found.values() if row))
+        return [_row(standing, metric, *found[standing.submission], figures) for standing in page]
 
     def entries(self, parent: BenchmarkName, submissions: Sequence[SubmissionName]) -> list[Entry]:
         """Submissions as the ranking sees them, in the order given; without a score unless they are published.
@@ -113,9 +132,53 @@ class Boards:
 
     def _ranked(self, parent: BenchmarkName, as_of: datetime | None) -> list[Standing]:
         with self._database.reading() as session:
-            entries = _entries(session, benchmark_row(session, parent), as_of=as_of)
+            benchmark = benchmark_row(session, parent)
+            # Asked again: by now another set may be published, and this order is that one's.
+            published = _published_set(session, benchmark, as_of)
+            entries = _entries(session, benchmark, as_of=as_of)
         claims = [entry for kind, entry in entries if kind is Kind.CLAIM]
-        return standings([entry for kind, entry in entries if kind is not Kind.CLAIM], claims)
+        order = standings([entry for kind, entry in entries if kind is not Kind.CLAIM], claims)
+        _keep(self._kept, (parent.benchmark, published), order)
+        return order
+
+
+def _keep(kept: OrderedDict[K, V], key: K, value: V) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > KEPT_BOARDS:
+        kept.popitem(last=False)
+
+
+def _happened(session: Session, benchmark: BenchmarkRow) -> int:
+    """How many events there were on a benchmark. With each it grows, so while it is the same, so is the board."""
+    query = select(func.coalesce(func.sum(SubmissionRow.version), 0))
+    return int(session.scalar(query.where(SubmissionRow.benchmark_number == benchmark.number)) or 0)
+
+
+class _KeptFigures:
+    """The figures of the evaluations that were asked for last, by number."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[int, Figures] = OrderedDict()
+        self._lock = Lock()
+
+    def read(self, session: Session, evaluations: Iterable[int]) -> dict[int, Figures]:
+        """Those of some evaluations; only reports that are not kept are read."""
+        wanted = list(evaluations)
+        with self._lock:
+            found = {number: self._kept[number] for number in wanted if number in self._kept}
+        missing = [number for number in wanted if number not in found]
+        if missing:
+            query = select(ReportRow.evaluation_number, ReportRow.report)
+            for number, report in session.execute(query.where(ReportRow.evaluation_number.in_(missing))):
+                found[number] = Figures(records.metrics_over_all_images(report))
+        with self._lock:
+            for number, figures in found.items():
+                found[number] = self._kept.setdefault(number, figures)
+                self._kept.move_to_end(number)
+            while len(self._kept) > KEPT_REPORTS:
+                self._kept.popitem(last=False)
+        return found
 
 
 def _with_run(query: S) -> S:
@@ -142,6 +205,11 @@ def _published(
         query = query.where(EventRow.state.in_(ON_BOARD))
     query = query.order_by(SubmissionRow.number)
     return query if only is None else query.where(SubmissionRow.id.in_(only))
+
+
+def _published_set(session: Session, benchmark: BenchmarkRow, as_of: datetime | None) -> _Published:
+    query = _published(select(SubmissionRow.number, EvaluationRow.number), benchmark, as_of=as_of)
+    return frozenset((number, evaluation) for number, evaluation in session.execute(query))
 
 
 def _last_versions(as_of: datetime) -> Subquery:
@@ -176,7 +244,6 @@ def _entries(
     spec = records.benchmark(benchmark).spec
     metric = spec.metrics[0]
     published = session.execute(_published(select(SubmissionRow, EvaluationRow.number), benchmark, only, as_of)).all()
-    # Read after the list above: a row that is published meanwhile is left to the next read.
     query = _replicates(benchmark, metric, only, as_of, ReplicateRow.finding, ReplicateRow.score)
     scores: defaultdict[int | None, dict[str, float | None]] = defaultdict(dict)
     for evaluation, finding, score in session.execute(query):
@@ -215,8 +282,9 @@ def _row(
     metric: str,
     submission: Submission,
     evaluation: EvaluationRow | None,
-    report: Mapping[str, Any] | None,
+    figures: dict[int, Figures],
 ) -> Row:
-    reported = records.metrics_over_all_images(report) if report else ()
-    digest = evaluation.provenance.get(PROFILE_DIGEST, "") if evaluation else ""
-    return board_row(standing, submission, reported, metric, digest)
+    if evaluation is None:
+        return board_row(standing, submission, None, metric, "")
+    digest = evaluation.provenance.get(PROFILE_DIGEST, "")
+    return board_row(standing, submission, figures.get(evaluation.number), metric, digest)

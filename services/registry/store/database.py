@@ -29,7 +29,9 @@ class Database:
     def __init__(self, url: str) -> None:
         self.embedded = make_url(url).get_backend_name() == "sqlite"
         self.engine = _sqlite(url) if self.embedded else create_engine(url, pool_pre_ping=True)
-        reading = self.engine.execution_options(**{_READING: True})
+        # Everything in a reading transaction is of one moment, and the database itself refuses to write there.
+        options = {} if self.embedded else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        reading = self.engine.execution_options(**{_READING: True}, **options)
         self._write = sessionmaker(self.engine, expire_on_commit=False)
         self._read = sessionmaker(reading, expire_on_commit=False)
 
@@ -45,7 +47,11 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A transaction that only reads. Raises `ServiceUnavailable` when the database does not answer."""
+        """A transaction that only reads, and reads what was there at its beginning.
+
+        Raises:
+            ServiceUnavailable: the database does not answer.
+        """
         with _answering(), self._read.begin() as session:
             yield session
 
@@ -114,6 +120,7 @@ def _sqlite(url: str) -> Engine:
     def begin(connection: Connection) -> None:
         # A transaction that reads first and writes later would fail at once when another one wrote in between.
         reading = connection.get_execution_options().get(_READING, False)
+        connection.exec_driver_sql(f"PRAGMA query_only={int(reading)}")
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
