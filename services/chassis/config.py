@@ -41,6 +41,9 @@ class ServerConfig:
     tls_certificate: str = setting("", "PEM file of the server's certificate chain; empty for plain text")
     tls_key: str = setting("", "PEM file of the server's key")
     tls_client_ca: str = setting("", "PEM file of the authority that signs clients; empty: clients need no certificate")
+    allowed_certificates: tuple[str, ...] = setting(
+        (), "names in the certificates of the clients that may call; empty: all that tls_client_ca signed"
+    )
     drain_seconds: float = setting(30.0, "how long SIGTERM lets running calls finish")
     deadline_seconds: float = setting(300.0, "longest a call may take, whatever deadline its caller set")
     stream_deadline_seconds: float = setting(3600.0, "longest a streaming call may take")
@@ -95,6 +98,7 @@ def _check(config: ServerConfig) -> None:
         # Half of a TLS setting must not end in plain text.
         ("tls_key", files[0] == files[1], "tls_certificate and tls_key together"),
         ("tls_client_ca", not config.tls_client_ca or files[0], "tls_certificate and tls_key with it"),
+        ("allowed_certificates", not config.allowed_certificates or config.tls_client_ca, "tls_client_ca with it"),
     ]
     for name, good, expected in checks:
         if not good:

@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
 from services.chassis.config import ConfigError, ServerConfig
 from services.chassis.interceptors import WrappedServer
+from services.chassis.interceptors.access import Access, AsksNobody, Authenticator
 from services.chassis.interceptors.deadline import TimeLimit
 from services.chassis.interceptors.metrics import RpcMetrics
 
@@ -52,9 +53,20 @@ class Server:
     """Collects services, then serves them until a signal."""
 
     def __init__(
-        self, config: ServerConfig, metrics: CollectorRegistry, max_request_bytes: int = MAX_MESSAGE_BYTES
+        self,
+        config: ServerConfig,
+        metrics: CollectorRegistry,
+        max_request_bytes: int = MAX_MESSAGE_BYTES,
+        authenticator: Authenticator | None = None,
     ) -> None:
-        """`max_request_bytes`: a larger message of a request is refused before it is parsed."""
+        """Makes a server without services.
+
+        Args:
+            config: its settings.
+            metrics: where its figures go.
+            max_request_bytes: a larger message of a request is refused before it is parsed.
+            authenticator: says who calls; None: whoever has a certificate that may call does everything.
+        """
         self._config = config
         self._metrics = metrics
         self._names: list[str] = []
@@ -62,7 +74,8 @@ class Server:
         options = (*_OPTIONS, ("grpc.max_receive_message_length", max_request_bytes))
         self._server = grpc.aio.server(options=options)
         time_limit = TimeLimit(config.deadline_seconds, config.stream_deadline_seconds)
-        self._wrapped = WrappedServer(self._server, RpcMetrics(metrics), time_limit)
+        access = Access(authenticator or AsksNobody(), config.allowed_certificates)
+        self._wrapped = WrappedServer(self._server, RpcMetrics(metrics), time_limit, access)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._wrapped)
 
     def add(self, register: Callable[[Any, Any], None], servicer: object, service: ServiceDescriptor) -> None:

@@ -93,6 +93,45 @@ class DeadlineExceeded(CxrevalError):
     reason = "DEADLINE_EXCEEDED"
 
 
+# --- access -----------------------------------------------------------------------------------------------------------
+
+
+class KeyMissing(CxrevalError):
+    """The call needs an API key and brings none."""
+
+    reason = "KEY_MISSING"
+
+
+class KeyUnknown(CxrevalError):
+    """No API key has this identifier and this secret."""
+
+    reason = "KEY_UNKNOWN"
+
+
+class KeyExpired(CxrevalError):
+    """The API key was good until a moment that has passed."""
+
+    reason = "KEY_EXPIRED"
+
+
+class KeyRevoked(CxrevalError):
+    """The API key was taken back."""
+
+    reason = "KEY_REVOKED"
+
+
+class RoleRequired(CxrevalError):
+    """The caller's role does not include the call."""
+
+    reason = "ROLE_REQUIRED"
+
+
+class CertificateNotAllowed(CxrevalError):
+    """The client's certificate has none of the names that may call this service."""
+
+    reason = "CERTIFICATE_NOT_ALLOWED"
+
+
 # --- benchmarks and data sets -----------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from cxreval.api.scoring.v1 import report_pb2, scoring_service_pb2, scoring_service_pb2_grpc
 from cxreval.client import Predictions, ScoringClient, TlsFiles
-from cxreval.errors import ServiceUnavailable
+from cxreval.errors import CertificateNotAllowed, ServiceUnavailable
 from cxreval.wire.status import from_rpc_error
 from tests.support.certificates import make_certificates, server_flags
 from tests.support.processes import Service
@@ -135,6 +135,19 @@ def test_tls_lets_in_whom_the_authority_signed_and_nobody_else(data, tmp_path):
             assert [truth.benchmark for truth in client.list_truths()] == ["small"]
         for stranger in (TlsFiles(known.ca), None):
             with ScoringClient(running.address, stranger) as client, pytest.raises(ServiceUnavailable):
+                client.list_truths()
+
+
+def test_only_clients_with_an_allowed_name_may_call_and_health_answers_all(data, tmp_path):
+    known = make_certificates(tmp_path)
+    flags = ["--data", f"small={data[0]}", *server_flags(tmp_path)]
+    for name, allowed in (("client", True), ("localhost", True), ("somebody-else", False)):
+        service = Service("scoring", [*flags, "--allowed-certificates", name], tmp_path / "scoring.log", tls=known)
+        with service as running, ScoringClient(running.address, known) as client:
+            if allowed:
+                assert client.list_truths()
+                continue
+            with pytest.raises(CertificateNotAllowed, match=r"certificate is of 127\.0\.0\.1, client"):
                 client.list_truths()
 
 

@@ -62,6 +62,7 @@ def test_mistakes_are_named_with_their_source(tmp_path, file, environment, flags
         ("--log-level", "loud", "log_level is 'loud'; expected debug, info, warning, error"),
         ("--tls-key", "key.pem", "tls_key is 'key.pem'; expected tls_certificate and tls_key together"),
         ("--tls-certificate", "cert.pem", "tls_key is ''; expected tls_certificate and tls_key together"),
+        ("--allowed-certificates", "worker", "allowed_certificates is .*; expected tls_client_ca with it"),
         ("--tls-client-ca", "ca.pem", "tls_client_ca is 'ca.pem'; expected tls_certificate and tls_key with it"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What happens around every rpc of every service, outermost first: metrics, access log, errors, deadline.
+"""What happens around every rpc of every service, outermost first: metrics, access log, errors, deadline, access.
 
 Handlers are wrapped once, when their service is added. gRPC's own interceptors run for each call, and together with
 generators as contexts they took as long as all else that a small request needs. This module is the only place that
@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from services.chassis.interceptors.access import Access, allowed_roles
 from services.chassis.interceptors.access_log import Logged
 from services.chassis.interceptors.call import Call
 from services.chassis.interceptors.deadline import TimeLimit
@@ -30,12 +31,13 @@ class WrappedServer:
     server: grpc.aio.Server
     metrics: RpcMetrics
     time_limit: TimeLimit
+    access: Access
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Nothing: generated code goes on with the next, which has the handlers by name."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """Adds a service."""
+        """Adds a service. Raises `UndeclaredRpc` when one of its rpcs does not say who may call it."""
         wrapped = {method: self._wrap(service, method, handler) for method, handler in handlers.items()}
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
 
@@ -43,6 +45,7 @@ class WrappedServer:
         streaming = bool(handler.request_streaming or handler.response_streaming)
         kind = ("stream" if handler.request_streaming else "unary", "stream" if handler.response_streaming else "unary")
         behaviour = getattr(handler, "_".join(kind))
+        allowed = allowed_roles(service, method)
         # A lone request is parsed inside the contexts: to bad bytes gRPC would answer UNKNOWN with its own exception.
         parse = _as_it_is if handler.request_streaming else handler.request_deserializer
 
@@ -51,6 +54,7 @@ class WrappedServer:
             with self.metrics.measured(call), Logged(call):
                 try:
                     async with self.time_limit.of(call):
+                        await self.access.admit(call, allowed)
                         return await behaviour(parse(request), context)
                 except BaseException as error:  # noqa: BLE001 -- a cancelled call, too, is told apart there
                     await end_with(call, error)
@@ -61,9 +65,13 @@ class WrappedServer:
             call = Call(service, method, context, streaming)
             with self.metrics.measured(call), Logged(call):
                 try:
-                    async with self.time_limit.of(call), aclosing(behaviour(parse(request), context)) as messages:
-                        async for message in messages:
-                            await context.write(message)
+                    async with self.time_limit.of(call):
+                        await self.access.admit(call, allowed)
+                        async with aclosing(behaviour(parse(request), context)) as messages:
+                            async for message in messages:
+                                # Some streams last for hours; a key may be revoked meanwhile.
+                                await self.access.admit(call, allowed)
+                                await context.write(message)
                 except BaseException as error:  # noqa: BLE001
                     await end_with(call, error)
 

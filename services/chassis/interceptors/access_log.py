@@ -18,7 +18,7 @@ _QUIET_WHEN_OK = frozenset({"ModelInfer"})  # there may be thousands a second; m
 
 
 class Logged(AbstractContextManager[None]):
-    """Takes the request id from the metadata, or makes one; logs method, code, peer and duration."""
+    """Takes the request id from the metadata, or makes one; logs method, code, peer, caller and duration."""
 
     __slots__ = ("_call", "_start", "_token")
 
@@ -42,6 +42,7 @@ class Logged(AbstractContextManager[None]):
             extra = {
                 "code": call.code.name,
                 "peer": call.context.peer(),
+                "principal": call.principal.name if call.principal else "",
                 "seconds": round(time.perf_counter() - self._start, 6),
             }
             _log.log(level, "%s/%s %s", call.service, call.method, call.code.name, extra=extra)

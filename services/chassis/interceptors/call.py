@@ -8,10 +8,15 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from services.chassis.principal import Principal
+
 
 @dataclass(slots=True)
 class Call:
-    """One running rpc. `code` is what it will end with; the errors interceptor sets it."""
+    """One running rpc. `code` is what it will end with; the errors interceptor sets it.
+
+    `principal` is who makes it, once they were let in.
+    """
 
     service: str
     method: str
@@ -19,3 +24,4 @@ class Call:
     streaming: bool
     request_id: str = ""
     code: grpc.StatusCode = grpc.StatusCode.OK
+    principal: Principal | None = None

@@ -15,10 +15,10 @@ from cxreval.api.registry.v1 import artifact_service_pb2_grpc, submission_pb2
 from cxreval.errors import ArtifactIncomplete, ArtifactTooLarge, MalformedStream
 from cxreval.resource_names import ArtifactName, SubmissionName
 from cxreval.wire.limits import CHUNK_BYTES, MAX_ARTIFACT_BYTES
+from services.chassis.principal import caller
 from services.registry import convert
 from services.registry.domain.fields import refused
 from services.registry.domain.records import Submission
-from services.registry.servicers.submissions import SUBMITTER
 from services.registry.store.artifacts import Artifacts, Incoming
 from services.registry.store.submissions import Submissions
 
@@ -78,7 +78,7 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
 
     async def _queue(self, name: SubmissionName, size_bytes: int, incoming: Incoming) -> Submission:
         submission = await asyncio.to_thread(
-            partial(self._submissions.queue, name, size_bytes, incoming.keep, SUBMITTER)
+            partial(self._submissions.queue, name, size_bytes, incoming.keep, caller().name)
         )
         _log.info("submission queued", extra={"submission": str(name), "size_bytes": size_bytes})
         return submission

@@ -10,10 +10,10 @@ from typing import Any
 from cxreval.api.registry.v1 import lifecycle_service_pb2 as pb
 from cxreval.api.registry.v1 import lifecycle_service_pb2_grpc, submission_pb2
 from cxreval.resource_names import SubmissionName
+from services.chassis.principal import caller
 from services.registry import convert
 from services.registry.domain.corrections import check_correction
 from services.registry.domain.records import ENDED, Change
-from services.registry.servicers.submissions import SUBMITTER
 from services.registry.servicers.watching import Watching
 from services.registry.store.events import Events
 from services.registry.store.lifecycle import Lifecycle
@@ -99,7 +99,7 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
 
     async def _change(self, request: Any, change: Change, **more: Any) -> submission_pb2.Submission:
         name = SubmissionName.parse(request.name)
-        asked = convert.change_request(request, change, SUBMITTER, **more)
+        asked = convert.change_request(request, change, caller().name, **more)
         submission = await asyncio.to_thread(self._lifecycle.change, name, asked)
         _log.info("submission changed", extra={"submission": str(name), "change": change, "state": submission.state})
         return convert.submission_message(submission)

@@ -10,13 +10,11 @@ from typing import Any
 from cxreval.api.registry.v1 import submission_pb2, submission_service_pb2_grpc
 from cxreval.api.registry.v1 import submission_service_pb2 as pb
 from cxreval.resource_names import BenchmarkName, SubmissionName
+from services.chassis.principal import caller
 from services.registry import convert
 from services.registry.domain.manifest import check_manifest
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.submissions import Submissions
-
-SUBMITTER = "submitter"
-"""The actor of what is asked for by somebody whom nobody asked for a name."""
 
 
 class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
@@ -39,7 +37,7 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
         benchmark = await asyncio.to_thread(self._benchmarks.get, parent)
         manifest = convert.manifest(request.manifest)
         check_manifest(manifest, benchmark.spec, self._clock().date())
-        submission = await asyncio.to_thread(self._submissions.create, parent, manifest, request_id, SUBMITTER)
+        submission = await asyncio.to_thread(self._submissions.create, parent, manifest, request_id, caller().name)
         return convert.submission_message(submission)
 
     async def GetSubmission(self, request: pb.GetSubmissionRequest, context: Any) -> submission_pb2.Submission:

@@ -22,24 +22,29 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from cxreval.api.access.v1 import access_pb2 as cxreval_dot_api_dot_access_dot_v1_dot_access__pb2
 from cxreval.api.registry.v1 import submission_pb2 as cxreval_dot_api_dot_registry_dot_v1_dot_submission__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.cxreval/api/registry/v1/artifact_service.proto\x12\x17\x63xreval.api.registry.v1\x1a(cxreval/api/registry/v1/submission.proto\"t\n\x15UploadArtifactRequest\x12?\n\x06header\x18\x01 \x01(\x0b\x32-.cxreval.api.registry.v1.UploadArtifactHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\">\n\x14UploadArtifactHeader\x12\x12\n\nsubmission\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\'\n\x17\x44ownloadArtifactRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\")\n\x18\x44ownloadArtifactResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x32\xf5\x01\n\x0f\x41rtifactService\x12g\n\x0eUploadArtifact\x12..cxreval.api.registry.v1.UploadArtifactRequest\x1a#.cxreval.api.registry.v1.Submission(\x01\x12y\n\x10\x44ownloadArtifact\x12\x30.cxreval.api.registry.v1.DownloadArtifactRequest\x1a\x31.cxreval.api.registry.v1.DownloadArtifactResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.cxreval/api/registry/v1/artifact_service.proto\x12\x17\x63xreval.api.registry.v1\x1a\"cxreval/api/access/v1/access.proto\x1a(cxreval/api/registry/v1/submission.proto\"t\n\x15UploadArtifactRequest\x12?\n\x06header\x18\x01 \x01(\x0b\x32-.cxreval.api.registry.v1.UploadArtifactHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\">\n\x14UploadArtifactHeader\x12\x12\n\nsubmission\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\'\n\x17\x44ownloadArtifactRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\")\n\x18\x44ownloadArtifactResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x32\x8b\x02\n\x0f\x41rtifactService\x12q\n\x0eUploadArtifact\x12..cxreval.api.registry.v1.UploadArtifactRequest\x1a#.cxreval.api.registry.v1.Submission\"\x08\x8a\xb5\x18\x04\n\x02\x03\x05(\x01\x12\x84\x01\n\x10\x44ownloadArtifact\x12\x30.cxreval.api.registry.v1.DownloadArtifactRequest\x1a\x31.cxreval.api.registry.v1.DownloadArtifactResponse\"\t\x8a\xb5\x18\x05\n\x03\x03\x04\x05\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cxreval.api.registry.v1.artifact_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_UPLOADARTIFACTREQUEST']._serialized_start=117
-  _globals['_UPLOADARTIFACTREQUEST']._serialized_end=233
-  _globals['_UPLOADARTIFACTHEADER']._serialized_start=235
-  _globals['_UPLOADARTIFACTHEADER']._serialized_end=297
-  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_start=299
-  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_end=338
-  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_start=340
-  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_end=381
-  _globals['_ARTIFACTSERVICE']._serialized_start=384
-  _globals['_ARTIFACTSERVICE']._serialized_end=629
+  _globals['_ARTIFACTSERVICE'].methods_by_name['UploadArtifact']._loaded_options = None
+  _globals['_ARTIFACTSERVICE'].methods_by_name['UploadArtifact']._serialized_options = b'\212\265\030\004\n\002\003\005'
+  _globals['_ARTIFACTSERVICE'].methods_by_name['DownloadArtifact']._loaded_options = None
+  _globals['_ARTIFACTSERVICE'].methods_by_name['DownloadArtifact']._serialized_options = b'\212\265\030\005\n\003\003\004\005'
+  _globals['_UPLOADARTIFACTREQUEST']._serialized_start=153
+  _globals['_UPLOADARTIFACTREQUEST']._serialized_end=269
+  _globals['_UPLOADARTIFACTHEADER']._serialized_start=271
+  _globals['_UPLOADARTIFACTHEADER']._serialized_end=333
+  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_start=335
+  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_end=374
+  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_start=376
+  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_end=417
+  _globals['_ARTIFACTSERVICE']._serialized_start=420
+  _globals['_ARTIFACTSERVICE']._serialized_end=687
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from cxreval.api.access.v1 import access_pb2 as _access_pb2
 from cxreval.api.registry.v1 import submission_pb2 as _submission_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message

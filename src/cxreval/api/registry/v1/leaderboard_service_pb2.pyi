@@ -1,5 +1,6 @@
 import datetime
 
+from cxreval.api.access.v1 import access_pb2 as _access_pb2
 from cxreval.api.registry.v1 import audit_service_pb2 as _audit_service_pb2
 from cxreval.api.registry.v1 import submission_pb2 as _submission_pb2
 from cxreval.api.scoring.v1 import report_pb2 as _report_pb2

@@ -22,40 +22,61 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from cxreval.api.access.v1 import access_pb2 as cxreval_dot_api_dot_access_dot_v1_dot_access__pb2
 from cxreval.api.registry.v1 import submission_pb2 as cxreval_dot_api_dot_registry_dot_v1_dot_submission__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/cxreval/api/registry/v1/lifecycle_service.proto\x12\x17\x63xreval.api.registry.v1\x1a(cxreval/api/registry/v1/submission.proto\"Y\n\x17\x43\x61ncelSubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"X\n\x16RetrySubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"[\n\x19WithdrawSubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\\\n\x1aReinstateSubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"Z\n\x18\x44isputeSubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"W\n\x15ResolveDisputeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"o\n\x1aSupersedeSubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x11\n\tsuccessor\x18\x05 \x01(\t\"\x93\x01\n\x18\x43orrectSubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x37\n\ncorrection\x18\x05 \x01(\x0b\x32#.cxreval.api.registry.v1.Correction\"\xa8\x01\n\nCorrection\x12\x12\n\x05model\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x19\n\x0corganisation\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x18\n\x0bopen_source\x18\x03 \x01(\x08H\x02\x88\x01\x01\x12\x17\n\nsource_url\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\x08\n\x06_modelB\x0f\n\r_organisationB\x0e\n\x0c_open_sourceB\r\n\x0b_source_url\"&\n\x16WatchSubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"T\n\x1bListSubmissionEventsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"q\n\x1cListSubmissionEventsResponse\x12\x38\n\x06\x65vents\x18\x01 \x03(\x0b\x32(.cxreval.api.registry.v1.SubmissionEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xe9\x08\n\x10LifecycleService\x12i\n\x10\x43\x61ncelSubmission\x12\x30.cxreval.api.registry.v1.CancelSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\x12g\n\x0fRetrySubmission\x12/.cxreval.api.registry.v1.RetrySubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\x12m\n\x12WithdrawSubmission\x12\x32.cxreval.api.registry.v1.WithdrawSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\x12o\n\x13ReinstateSubmission\x12\x33.cxreval.api.registry.v1.ReinstateSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\x12k\n\x11\x44isputeSubmission\x12\x31.cxreval.api.registry.v1.DisputeSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\x12\x65\n\x0eResolveDispute\x12..cxreval.api.registry.v1.ResolveDisputeRequest\x1a#.cxreval.api.registry.v1.Submission\x12o\n\x13SupersedeSubmission\x12\x33.cxreval.api.registry.v1.SupersedeSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\x12k\n\x11\x43orrectSubmission\x12\x31.cxreval.api.registry.v1.CorrectSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\x12i\n\x0fWatchSubmission\x12/.cxreval.api.registry.v1.WatchSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission0\x01\x12\x83\x01\n\x14ListSubmissionEvents\x12\x34.cxreval.api.registry.v1.ListSubmissionEventsRequest\x1a\x35.cxreval.api.registry.v1.ListSubmissionEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/cxreval/api/registry/v1/lifecycle_service.proto\x12\x17\x63xreval.api.registry.v1\x1a\"cxreval/api/access/v1/access.proto\x1a(cxreval/api/registry/v1/submission.proto\"Y\n\x17\x43\x61ncelSubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"X\n\x16RetrySubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"[\n\x19WithdrawSubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\\\n\x1aReinstateSubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"Z\n\x18\x44isputeSubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"W\n\x15ResolveDisputeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"o\n\x1aSupersedeSubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x11\n\tsuccessor\x18\x05 \x01(\t\"\x93\x01\n\x18\x43orrectSubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x37\n\ncorrection\x18\x05 \x01(\x0b\x32#.cxreval.api.registry.v1.Correction\"\xa8\x01\n\nCorrection\x12\x12\n\x05model\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x19\n\x0corganisation\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x18\n\x0bopen_source\x18\x03 \x01(\x08H\x02\x88\x01\x01\x12\x17\n\nsource_url\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\x08\n\x06_modelB\x0f\n\r_organisationB\x0e\n\x0c_open_sourceB\r\n\x0b_source_url\"&\n\x16WatchSubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"T\n\x1bListSubmissionEventsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"q\n\x1cListSubmissionEventsResponse\x12\x38\n\x06\x65vents\x18\x01 \x03(\x0b\x32(.cxreval.api.registry.v1.SubmissionEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xc8\t\n\x10LifecycleService\x12s\n\x10\x43\x61ncelSubmission\x12\x30.cxreval.api.registry.v1.CancelSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\"\x08\x8a\xb5\x18\x04\n\x02\x03\x05\x12q\n\x0fRetrySubmission\x12/.cxreval.api.registry.v1.RetrySubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\"\x08\x8a\xb5\x18\x04\n\x02\x03\x05\x12w\n\x12WithdrawSubmission\x12\x32.cxreval.api.registry.v1.WithdrawSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\"\x08\x8a\xb5\x18\x04\n\x02\x03\x05\x12x\n\x13ReinstateSubmission\x12\x33.cxreval.api.registry.v1.ReinstateSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\"\x07\x8a\xb5\x18\x03\n\x01\x05\x12u\n\x11\x44isputeSubmission\x12\x31.cxreval.api.registry.v1.DisputeSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\"\x08\x8a\xb5\x18\x04\n\x02\x03\x05\x12n\n\x0eResolveDispute\x12..cxreval.api.registry.v1.ResolveDisputeRequest\x1a#.cxreval.api.registry.v1.Submission\"\x07\x8a\xb5\x18\x03\n\x01\x05\x12y\n\x13SupersedeSubmission\x12\x33.cxreval.api.registry.v1.SupersedeSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\"\x08\x8a\xb5\x18\x04\n\x02\x03\x05\x12t\n\x11\x43orrectSubmission\x12\x31.cxreval.api.registry.v1.CorrectSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\"\x07\x8a\xb5\x18\x03\n\x01\x05\x12r\n\x0fWatchSubmission\x12/.cxreval.api.registry.v1.WatchSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\"\x07\x8a\xb5\x18\x03\n\x01\x01\x30\x01\x12\x8c\x01\n\x14ListSubmissionEvents\x12\x34.cxreval.api.registry.v1.ListSubmissionEventsRequest\x1a\x35.cxreval.api.registry.v1.ListSubmissionEventsResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cxreval.api.registry.v1.lifecycle_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CANCELSUBMISSIONREQUEST']._serialized_start=118
-  _globals['_CANCELSUBMISSIONREQUEST']._serialized_end=207
-  _globals['_RETRYSUBMISSIONREQUEST']._serialized_start=209
-  _globals['_RETRYSUBMISSIONREQUEST']._serialized_end=297
-  _globals['_WITHDRAWSUBMISSIONREQUEST']._serialized_start=299
-  _globals['_WITHDRAWSUBMISSIONREQUEST']._serialized_end=390
-  _globals['_REINSTATESUBMISSIONREQUEST']._serialized_start=392
-  _globals['_REINSTATESUBMISSIONREQUEST']._serialized_end=484
-  _globals['_DISPUTESUBMISSIONREQUEST']._serialized_start=486
-  _globals['_DISPUTESUBMISSIONREQUEST']._serialized_end=576
-  _globals['_RESOLVEDISPUTEREQUEST']._serialized_start=578
-  _globals['_RESOLVEDISPUTEREQUEST']._serialized_end=665
-  _globals['_SUPERSEDESUBMISSIONREQUEST']._serialized_start=667
-  _globals['_SUPERSEDESUBMISSIONREQUEST']._serialized_end=778
-  _globals['_CORRECTSUBMISSIONREQUEST']._serialized_start=781
-  _globals['_CORRECTSUBMISSIONREQUEST']._serialized_end=928
-  _globals['_CORRECTION']._serialized_start=931
-  _globals['_CORRECTION']._serialized_end=1099
-  _globals['_WATCHSUBMISSIONREQUEST']._serialized_start=1101
-  _globals['_WATCHSUBMISSIONREQUEST']._serialized_end=1139
-  _globals['_LISTSUBMISSIONEVENTSREQUEST']._serialized_start=1141
-  _globals['_LISTSUBMISSIONEVENTSREQUEST']._serialized_end=1225
-  _globals['_LISTSUBMISSIONEVENTSRESPONSE']._serialized_start=1227
-  _globals['_LISTSUBMISSIONEVENTSRESPONSE']._serialized_end=1340
-  _globals['_LIFECYCLESERVICE']._serialized_start=1343
-  _globals['_LIFECYCLESERVICE']._serialized_end=2472
+  _globals['_LIFECYCLESERVICE'].methods_by_name['CancelSubmission']._loaded_options = None
+  _globals['_LIFECYCLESERVICE'].methods_by_name['CancelSubmission']._serialized_options = b'\212\265\030\004\n\002\003\005'
+  _globals['_LIFECYCLESERVICE'].methods_by_name['RetrySubmission']._loaded_options = None
+  _globals['_LIFECYCLESERVICE'].methods_by_name['RetrySubmission']._serialized_options = b'\212\265\030\004\n\002\003\005'
+  _globals['_LIFECYCLESERVICE'].methods_by_name['WithdrawSubmission']._loaded_options = None
+  _globals['_LIFECYCLESERVICE'].methods_by_name['WithdrawSubmission']._serialized_options = b'\212\265\030\004\n\002\003\005'
+  _globals['_LIFECYCLESERVICE'].methods_by_name['ReinstateSubmission']._loaded_options = None
+  _globals['_LIFECYCLESERVICE'].methods_by_name['ReinstateSubmission']._serialized_options = b'\212\265\030\003\n\001\005'
+  _globals['_LIFECYCLESERVICE'].methods_by_name['DisputeSubmission']._loaded_options = None
+  _globals['_LIFECYCLESERVICE'].methods_by_name['DisputeSubmission']._serialized_options = b'\212\265\030\004\n\002\003\005'
+  _globals['_LIFECYCLESERVICE'].methods_by_name['ResolveDispute']._loaded_options = None
+  _globals['_LIFECYCLESERVICE'].methods_by_name['ResolveDispute']._serialized_options = b'\212\265\030\003\n\001\005'
+  _globals['_LIFECYCLESERVICE'].methods_by_name['SupersedeSubmission']._loaded_options = None
+  _globals['_LIFECYCLESERVICE'].methods_by_name['SupersedeSubmission']._serialized_options = b'\212\265\030\004\n\002\003\005'
+  _globals['_LIFECYCLESERVICE'].methods_by_name['CorrectSubmission']._loaded_options = None
+  _globals['_LIFECYCLESERVICE'].methods_by_name['CorrectSubmission']._serialized_options = b'\212\265\030\003\n\001\005'
+  _globals['_LIFECYCLESERVICE'].methods_by_name['WatchSubmission']._loaded_options = None
+  _globals['_LIFECYCLESERVICE'].methods_by_name['WatchSubmission']._serialized_options = b'\212\265\030\003\n\001\001'
+  _globals['_LIFECYCLESERVICE'].methods_by_name['ListSubmissionEvents']._loaded_options = None
+  _globals['_LIFECYCLESERVICE'].methods_by_name['ListSubmissionEvents']._serialized_options = b'\212\265\030\003\n\001\001'
+  _globals['_CANCELSUBMISSIONREQUEST']._serialized_start=154
+  _globals['_CANCELSUBMISSIONREQUEST']._serialized_end=243
+  _globals['_RETRYSUBMISSIONREQUEST']._serialized_start=245
+  _globals['_RETRYSUBMISSIONREQUEST']._serialized_end=333
+  _globals['_WITHDRAWSUBMISSIONREQUEST']._serialized_start=335
+  _globals['_WITHDRAWSUBMISSIONREQUEST']._serialized_end=426
+  _globals['_REINSTATESUBMISSIONREQUEST']._serialized_start=428
+  _globals['_REINSTATESUBMISSIONREQUEST']._serialized_end=520
+  _globals['_DISPUTESUBMISSIONREQUEST']._serialized_start=522
+  _globals['_DISPUTESUBMISSIONREQUEST']._serialized_end=612
+  _globals['_RESOLVEDISPUTEREQUEST']._serialized_start=614
+  _globals['_RESOLVEDISPUTEREQUEST']._serialized_end=701
+  _globals['_SUPERSEDESUBMISSIONREQUEST']._serialized_start=703
+  _globals['_SUPERSEDESUBMISSIONREQUEST']._serialized_end=814
+  _globals['_CORRECTSUBMISSIONREQUEST']._serialized_start=817
+  _globals['_CORRECTSUBMISSIONREQUEST']._serialized_end=964
+  _globals['_CORRECTION']._serialized_start=967
+  _globals['_CORRECTION']._serialized_end=1135
+  _globals['_WATCHSUBMISSIONREQUEST']._serialized_start=1137
+  _globals['_WATCHSUBMISSIONREQUEST']._serialized_end=1175
+  _globals['_LISTSUBMISSIONEVENTSREQUEST']._serialized_start=1177
+  _globals['_LISTSUBMISSIONEVENTSREQUEST']._serialized_end=1261
+  _globals['_LISTSUBMISSIONEVENTSRESPONSE']._serialized_start=1263
+  _globals['_LISTSUBMISSIONEVENTSRESPONSE']._serialized_end=1376
+  _globals['_LIFECYCLESERVICE']._serialized_start=1379
+  _globals['_LIFECYCLESERVICE']._serialized_end=2603
 # @@protoc_insertion_point(module_scope)

@@ -22,44 +22,51 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from cxreval.api.access.v1 import access_pb2 as cxreval_dot_api_dot_access_dot_v1_dot_access__pb2
 from cxreval.api.scoring.v1 import report_pb2 as cxreval_dot_api_dot_scoring_dot_v1_dot_report__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,cxreval/api/scoring/v1/scoring_service.proto\x12\x16\x63xreval.api.scoring.v1\x1a#cxreval/api/scoring/v1/report.proto\"\x13\n\x11ListTruthsRequest\"C\n\x12ListTruthsResponse\x12-\n\x06truths\x18\x01 \x03(\x0b\x32\x1d.cxreval.api.scoring.v1.Truth\"`\n\x05Truth\x12\x11\n\tbenchmark\x18\x01 \x01(\t\x12\x18\n\x10\x62\x65nchmark_digest\x18\x02 \x01(\t\x12\x13\n\x0bimage_count\x18\x03 \x01(\x03\x12\x15\n\rpatient_count\x18\x04 \x01(\x03\"\xdf\x01\n\x17ScorePredictionsRequest\x12@\n\x06header\x18\x01 \x01(\x0b\x32..cxreval.api.scoring.v1.ScorePredictionsHeaderH\x00\x12\x38\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\'.cxreval.api.scoring.v1.PredictionBatchH\x00\x12=\n\rpartial_state\x18\x03 \x01(\x0b\x32$.cxreval.api.scoring.v1.PartialStateH\x00\x42\t\n\x07\x63ontent\"t\n\x16ScorePredictionsHeader\x12\x11\n\tbenchmark\x18\x01 \x01(\t\x12\x18\n\x10\x62\x65nchmark_digest\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x1c\n\x14\x65xport_partial_state\x18\x04 \x01(\x08\"\xd3\x01\n\x18ScorePredictionsResponse\x12;\n\x08progress\x18\x01 \x01(\x0b\x32\'.cxreval.api.scoring.v1.ScoringProgressH\x00\x12=\n\rpartial_state\x18\x02 \x01(\x0b\x32$.cxreval.api.scoring.v1.PartialStateH\x00\x12\x30\n\x06report\x18\x03 \x01(\x0b\x32\x1e.cxreval.api.scoring.v1.ReportH\x00\x42\t\n\x07\x63ontent\"=\n\x0fScoringProgress\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12\x13\n\x0bimage_count\x18\x02 \x01(\x03\"{\n\x0bRankedEntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\x05score\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\x0esubmitted_date\x18\x03 \x01(\t\x12\x12\n\nreplicates\x18\x04 \x01(\x0c\x12\x16\n\x0e\x66inding_scores\x18\x05 \x03(\x01\x42\x08\n\x06_score\"J\n\x12RankEntriesRequest\x12\x34\n\x07\x65ntries\x18\x01 \x03(\x0b\x32#.cxreval.api.scoring.v1.RankedEntry\"\xb1\x01\n\x04Rank\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\x04rank\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\tsota_step\x18\x03 \x01(\x08\x12:\n\x0csignificance\x18\x04 \x01(\x0e\x32$.cxreval.api.scoring.v1.Significance\x12\x32\n\x06spread\x18\x05 \x01(\x0b\x32\".cxreval.api.scoring.v1.RankSpreadB\x07\n\x05_rank\"\xfd\x01\n\nRankSpread\x12\x15\n\x08rank_low\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\trank_high\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x18\n\x0b\x66irst_share\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x1e\n\x11mean_finding_rank\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x1a\n\rfinding_place\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x17\n\x0fplaces_disagree\x18\x06 \x01(\x08\x42\x0b\n\t_rank_lowB\x0c\n\n_rank_highB\x0e\n\x0c_first_shareB\x14\n\x12_mean_finding_rankB\x10\n\x0e_finding_place\"\x8d\x01\n\x12PairwiseComparison\x12\r\n\x05\x66irst\x18\x01 \x01(\t\x12\x0e\n\x06second\x18\x02 \x01(\t\x12\x12\n\ndifference\x18\x03 \x01(\x01\x12\x0b\n\x03low\x18\x04 \x01(\x01\x12\x0c\n\x04high\x18\x05 \x01(\x01\x12\x0f\n\x07p_value\x18\x06 \x01(\x01\x12\x18\n\x10\x61\x64justed_p_value\x18\x07 \x01(\x01\"B\n\x13RankEntriesResponse\x12+\n\x05ranks\x18\x01 \x03(\x0b\x32\x1c.cxreval.api.scoring.v1.Rank*\x9e\x01\n\x0cSignificance\x12\x1c\n\x18SIGNIFICANCE_UNSPECIFIED\x10\x00\x12\x16\n\x12SIGNIFICANCE_FIRST\x10\x01\x12\x1c\n\x18SIGNIFICANCE_SIGNIFICANT\x10\x02\x12\x1d\n\x19SIGNIFICANCE_WITHIN_NOISE\x10\x03\x12\x1b\n\x17SIGNIFICANCE_NOT_TESTED\x10\x04\x32\xd8\x02\n\x0eScoringService\x12\x63\n\nListTruths\x12).cxreval.api.scoring.v1.ListTruthsRequest\x1a*.cxreval.api.scoring.v1.ListTruthsResponse\x12y\n\x10ScorePredictions\x12/.cxreval.api.scoring.v1.ScorePredictionsRequest\x1a\x30.cxreval.api.scoring.v1.ScorePredictionsResponse(\x01\x30\x01\x12\x66\n\x0bRankEntries\x12*.cxreval.api.scoring.v1.RankEntriesRequest\x1a+.cxreval.api.scoring.v1.RankEntriesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,cxreval/api/scoring/v1/scoring_service.proto\x12\x16\x63xreval.api.scoring.v1\x1a\"cxreval/api/access/v1/access.proto\x1a#cxreval/api/scoring/v1/report.proto\"\x13\n\x11ListTruthsRequest\"C\n\x12ListTruthsResponse\x12-\n\x06truths\x18\x01 \x03(\x0b\x32\x1d.cxreval.api.scoring.v1.Truth\"`\n\x05Truth\x12\x11\n\tbenchmark\x18\x01 \x01(\t\x12\x18\n\x10\x62\x65nchmark_digest\x18\x02 \x01(\t\x12\x13\n\x0bimage_count\x18\x03 \x01(\x03\x12\x15\n\rpatient_count\x18\x04 \x01(\x03\"\xdf\x01\n\x17ScorePredictionsRequest\x12@\n\x06header\x18\x01 \x01(\x0b\x32..cxreval.api.scoring.v1.ScorePredictionsHeaderH\x00\x12\x38\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\'.cxreval.api.scoring.v1.PredictionBatchH\x00\x12=\n\rpartial_state\x18\x03 \x01(\x0b\x32$.cxreval.api.scoring.v1.PartialStateH\x00\x42\t\n\x07\x63ontent\"t\n\x16ScorePredictionsHeader\x12\x11\n\tbenchmark\x18\x01 \x01(\t\x12\x18\n\x10\x62\x65nchmark_digest\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x1c\n\x14\x65xport_partial_state\x18\x04 \x01(\x08\"\xd3\x01\n\x18ScorePredictionsResponse\x12;\n\x08progress\x18\x01 \x01(\x0b\x32\'.cxreval.api.scoring.v1.ScoringProgressH\x00\x12=\n\rpartial_state\x18\x02 \x01(\x0b\x32$.cxreval.api.scoring.v1.PartialStateH\x00\x12\x30\n\x06report\x18\x03 \x01(\x0b\x32\x1e.cxreval.api.scoring.v1.ReportH\x00\x42\t\n\x07\x63ontent\"=\n\x0fScoringProgress\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12\x13\n\x0bimage_count\x18\x02 \x01(\x03\"{\n\x0bRankedEntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\x05score\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\x0esubmitted_date\x18\x03 \x01(\t\x12\x12\n\nreplicates\x18\x04 \x01(\x0c\x12\x16\n\x0e\x66inding_scores\x18\x05 \x03(\x01\x42\x08\n\x06_score\"J\n\x12RankEntriesRequest\x12\x34\n\x07\x65ntries\x18\x01 \x03(\x0b\x32#.cxreval.api.scoring.v1.RankedEntry\"\xb1\x01\n\x04Rank\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\x04rank\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\tsota_step\x18\x03 \x01(\x08\x12:\n\x0csignificance\x18\x04 \x01(\x0e\x32$.cxreval.api.scoring.v1.Significance\x12\x32\n\x06spread\x18\x05 \x01(\x0b\x32\".cxreval.api.scoring.v1.RankSpreadB\x07\n\x05_rank\"\xfd\x01\n\nRankSpread\x12\x15\n\x08rank_low\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\trank_high\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x18\n\x0b\x66irst_share\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x1e\n\x11mean_finding_rank\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x1a\n\rfinding_place\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x17\n\x0fplaces_disagree\x18\x06 \x01(\x08\x42\x0b\n\t_rank_lowB\x0c\n\n_rank_highB\x0e\n\x0c_first_shareB\x14\n\x12_mean_finding_rankB\x10\n\x0e_finding_place\"\x8d\x01\n\x12PairwiseComparison\x12\r\n\x05\x66irst\x18\x01 \x01(\t\x12\x0e\n\x06second\x18\x02 \x01(\t\x12\x12\n\ndifference\x18\x03 \x01(\x01\x12\x0b\n\x03low\x18\x04 \x01(\x01\x12\x0c\n\x04high\x18\x05 \x01(\x01\x12\x0f\n\x07p_value\x18\x06 \x01(\x01\x12\x18\n\x10\x61\x64justed_p_value\x18\x07 \x01(\x01\"B\n\x13RankEntriesResponse\x12+\n\x05ranks\x18\x01 \x03(\x0b\x32\x1c.cxreval.api.scoring.v1.Rank*\x9e\x01\n\x0cSignificance\x12\x1c\n\x18SIGNIFICANCE_UNSPECIFIED\x10\x00\x12\x16\n\x12SIGNIFICANCE_FIRST\x10\x01\x12\x1c\n\x18SIGNIFICANCE_SIGNIFICANT\x10\x02\x12\x1d\n\x19SIGNIFICANCE_WITHIN_NOISE\x10\x03\x12\x1b\n\x17SIGNIFICANCE_NOT_TESTED\x10\x04\x32\xf4\x02\n\x0eScoringService\x12l\n\nListTruths\x12).cxreval.api.scoring.v1.ListTruthsRequest\x1a*.cxreval.api.scoring.v1.ListTruthsResponse\"\x07\x8a\xb5\x18\x03\n\x01\x04\x12\x82\x01\n\x10ScorePredictions\x12/.cxreval.api.scoring.v1.ScorePredictionsRequest\x1a\x30.cxreval.api.scoring.v1.ScorePredictionsResponse\"\x07\x8a\xb5\x18\x03\n\x01\x04(\x01\x30\x01\x12o\n\x0bRankEntries\x12*.cxreval.api.scoring.v1.RankEntriesRequest\x1a+.cxreval.api.scoring.v1.RankEntriesResponse\"\x07\x8a\xb5\x18\x03\n\x01\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cxreval.api.scoring.v1.scoring_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SIGNIFICANCE']._serialized_start=1768
-  _globals['_SIGNIFICANCE']._serialized_end=1926
-  _globals['_LISTTRUTHSREQUEST']._serialized_start=109
-  _globals['_LISTTRUTHSREQUEST']._serialized_end=128
-  _globals['_LISTTRUTHSRESPONSE']._serialized_start=130
-  _globals['_LISTTRUTHSRESPONSE']._serialized_end=197
-  _globals['_TRUTH']._serialized_start=199
-  _globals['_TRUTH']._serialized_end=295
-  _globals['_SCOREPREDICTIONSREQUEST']._serialized_start=298
-  _globals['_SCOREPREDICTIONSREQUEST']._serialized_end=521
-  _globals['_SCOREPREDICTIONSHEADER']._serialized_start=523
-  _globals['_SCOREPREDICTIONSHEADER']._serialized_end=639
-  _globals['_SCOREPREDICTIONSRESPONSE']._serialized_start=642
-  _globals['_SCOREPREDICTIONSRESPONSE']._serialized_end=853
-  _globals['_SCORINGPROGRESS']._serialized_start=855
-  _globals['_SCORINGPROGRESS']._serialized_end=916
-  _globals['_RANKEDENTRY']._serialized_start=918
-  _globals['_RANKEDENTRY']._serialized_end=1041
-  _globals['_RANKENTRIESREQUEST']._serialized_start=1043
-  _globals['_RANKENTRIESREQUEST']._serialized_end=1117
-  _globals['_RANK']._serialized_start=1120
-  _globals['_RANK']._serialized_end=1297
-  _globals['_RANKSPREAD']._serialized_start=1300
-  _globals['_RANKSPREAD']._serialized_end=1553
-  _globals['_PAIRWISECOMPARISON']._serialized_start=1556
-  _globals['_PAIRWISECOMPARISON']._serialized_end=1697
-  _globals['_RANKENTRIESRESPONSE']._serialized_start=1699
-  _globals['_RANKENTRIESRESPONSE']._serialized_end=1765
-  _globals['_SCORINGSERVICE']._serialized_start=1929
-  _globals['_SCORINGSERVICE']._serialized_end=2273
+  _globals['_SCORINGSERVICE'].methods_by_name['ListTruths']._loaded_options = None
+  _globals['_SCORINGSERVICE'].methods_by_name['ListTruths']._serialized_options = b'\212\265\030\003\n\001\004'
+  _globals['_SCORINGSERVICE'].methods_by_name['ScorePredictions']._loaded_options = None
+  _globals['_SCORINGSERVICE'].methods_by_name['ScorePredictions']._serialized_options = b'\212\265\030\003\n\001\004'
+  _globals['_SCORINGSERVICE'].methods_by_name['RankEntries']._loaded_options = None
+  _globals['_SCORINGSERVICE'].methods_by_name['RankEntries']._serialized_options = b'\212\265\030\003\n\001\004'
+  _globals['_SIGNIFICANCE']._serialized_start=1804
+  _globals['_SIGNIFICANCE']._serialized_end=1962
+  _globals['_LISTTRUTHSREQUEST']._serialized_start=145
+  _globals['_LISTTRUTHSREQUEST']._serialized_end=164
+  _globals['_LISTTRUTHSRESPONSE']._serialized_start=166
+  _globals['_LISTTRUTHSRESPONSE']._serialized_end=233
+  _globals['_TRUTH']._serialized_start=235
+  _globals['_TRUTH']._serialized_end=331
+  _globals['_SCOREPREDICTIONSREQUEST']._serialized_start=334
+  _globals['_SCOREPREDICTIONSREQUEST']._serialized_end=557
+  _globals['_SCOREPREDICTIONSHEADER']._serialized_start=559
+  _globals['_SCOREPREDICTIONSHEADER']._serialized_end=675
+  _globals['_SCOREPREDICTIONSRESPONSE']._serialized_start=678
+  _globals['_SCOREPREDICTIONSRESPONSE']._serialized_end=889
+  _globals['_SCORINGPROGRESS']._serialized_start=891
+  _globals['_SCORINGPROGRESS']._serialized_end=952
+  _globals['_RANKEDENTRY']._serialized_start=954
+  _globals['_RANKEDENTRY']._serialized_end=1077
+  _globals['_RANKENTRIESREQUEST']._serialized_start=1079
+  _globals['_RANKENTRIESREQUEST']._serialized_end=1153
+  _globals['_RANK']._serialized_start=1156
+  _globals['_RANK']._serialized_end=1333
+  _globals['_RANKSPREAD']._serialized_start=1336
+  _globals['_RANKSPREAD']._serialized_end=1589
+  _globals['_PAIRWISECOMPARISON']._serialized_start=1592
+  _globals['_PAIRWISECOMPARISON']._serialized_end=1733
+  _globals['_RANKENTRIESRESPONSE']._serialized_start=1735
+  _globals['_RANKENTRIESRESPONSE']._serialized_end=1801
+  _globals['_SCORINGSERVICE']._serialized_start=1965
+  _globals['_SCORINGSERVICE']._serialized_end=2337
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,50 @@
+"""Who calls, and what they may do. Plain values: what judges by them needs no transport."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a caller is; the contract says which of them may call an rpc."""
+
+    PUBLIC = "public"
+    VIEWER = "viewer"
+    SUBMITTER = "submitter"
+    WORKER = "worker"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A caller. `name` stands in the events of what they do; `organisation` is an identifier, or empty.
+
+    Somebody who does not say who they are has no name. Whoever has any other role has the role PUBLIC, too.
+    """
+
+    name: str
+    roles: frozenset[Role]
+    organisation: str = ""
+
+    @property
+    def sees_everything(self) -> bool:
+        """Whether nothing is kept from them because it is somebody else's."""
+        return bool(self.roles & {Role.WORKER, Role.OPERATOR})
+
+
+EVERYBODY = Principal("anybody", frozenset(Role))
+"""The caller of a service that asks nobody for a name."""
+
+_current: ContextVar[Principal] = ContextVar("cxreval_principal")
+
+
+def caller() -> Principal:
+    """Who makes the running call. Raises `LookupError` outside one: there is no default that could be too much."""
+    return _current.get()
+
+
+def enter(principal: Principal) -> None:
+    """Makes somebody the caller until the running call, which is a task of its own, ends."""
+    _current.set(principal)

@@ -1,0 +1,78 @@
+"""Every rpc says who may call it, and a server with one that does not never starts."""
+
+import asyncio
+import importlib
+import pkgutil
+
+import grpc.aio
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+from prometheus_client import CollectorRegistry
+
+import cxreval.api
+from cxreval.api.oip import grpc_predict_v2_pb2
+from services.chassis.config import ServerConfig
+from services.chassis.interceptors import access
+from services.chassis.principal import Role
+from services.chassis.server import Server
+
+
+def services():
+    """Every service that a module of `cxreval.api` describes, and those that every server adds."""
+    found = (module.name for module in pkgutil.walk_packages(cxreval.api.__path__, "cxreval.api."))
+    modules = [importlib.import_module(name) for name in found if name.endswith("_pb2")]
+    files = [module.DESCRIPTOR for module in (health_pb2, reflection_pb2, *modules)]
+    return [service for file in files for service in file.services_by_name.values()]
+
+
+RULES = {
+    f"{service.full_name}/{method}": access.allowed_roles(service.full_name, method)
+    for service in services()
+    for method in service.methods_by_name
+}
+
+
+def test_every_rpc_of_every_service_has_a_rule():
+    assert len(RULES) > 50
+    assert {rpc.partition("/")[0] for rpc, roles in RULES.items() if roles is None} == access.OPEN_SERVICES
+    assert all(roles for roles in RULES.values() if roles is not None)
+
+
+def test_foreign_and_open_services_are_the_ones_that_exist():
+    names = {service.full_name for service in services()}
+    assert access.OPEN_SERVICES | access.FOREIGN_SERVICES.keys() <= names
+    assert grpc_predict_v2_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name in access.FOREIGN_SERVICES
+
+
+def test_only_reading_is_public():
+    public = {rpc.rpartition("/")[2] for rpc, roles in RULES.items() if roles and Role.PUBLIC in roles}
+    assert public
+    assert all(method.startswith(("Get", "List", "Read", "Watch", "Compare")) for method in public), public
+
+
+def test_what_a_worker_does_nobody_else_may():
+    methods = ("LeaseEvaluation", "RenewLease", "AppendPredictions", "ReadPredictions", "CompleteEvaluation")
+    for method in (*methods, "FailEvaluation"):
+        assert RULES[f"cxreval.api.registry.v1.EvaluationService/{method}"] == {Role.WORKER}
+
+
+def test_a_server_with_an_undeclared_rpc_never_starts():
+    pool = descriptor_pool.Default()
+    file = descriptor_pb2.FileDescriptorProto(name="tests/undeclared.proto", package="tests", syntax="proto3")
+    file.message_type.add(name="Empty")
+    service = file.service.add(name="Undeclared")
+    service.method.add(name="Forgotten", input_type=".tests.Empty", output_type=".tests.Empty")
+    pool.AddSerializedFile(file.SerializeToString())
+
+    def register(_: object, server: grpc.aio.Server) -> None:
+        handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+        server.add_registered_method_handlers("tests.Undeclared", {"Forgotten": handler})
+
+    async def start() -> None:
+        server = Server(ServerConfig(listen="127.0.0.1:0"), CollectorRegistry())
+        server.add(register, None, pool.FindServiceByName("tests.Undeclared"))
+
+    with pytest.raises(access.UndeclaredRpc, match=r"tests.Undeclared/Forgotten does not say who may call it"):
+        asyncio.run(start())
