@@ -51,13 +51,13 @@ from services.registry.servicers.lifecycle import LifecycleServicer
 from services.registry.servicers.metrics import StateCollector
 from services.registry.servicers.submissions import SubmissionServicer
 from services.registry.servicers.watching import Watching
-from services.registry.store.artifacts import LocalArtifacts
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.boards import Boards
 from services.registry.store.database import Database
 from services.registry.store.evaluations import Evaluations
 from services.registry.store.events import Events
 from services.registry.store.lifecycle import Lifecycle
+from services.registry.store.local_artifacts import LocalArtifacts
 from services.registry.store.submissions import Submissions
 
 WATCH_SECONDS = 0.5
@@ -119,7 +119,7 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     )
     server.add(
         artifact_service_pb2_grpc.add_ArtifactServiceServicer_to_server,
-        ArtifactServicer(submissions, artifacts, metrics),
+        ArtifactServicer(submissions, evaluations, artifacts, metrics),
         artifact_service_pb2.DESCRIPTOR.services_by_name["ArtifactService"],
     )
     server.add(

@@ -279,6 +279,24 @@ class ArtifactTooLarge(CxrevalError):
     reason = "ARTIFACT_TOO_LARGE"
 
 
+class UploadOffset(CxrevalError):
+    """An upload goes on at another byte than the first that is missing."""
+
+    reason = "UPLOAD_OFFSET"
+
+
+class UploadBusy(CxrevalError):
+    """Another call uploads the same artifact at this moment."""
+
+    reason = "UPLOAD_BUSY"
+
+
+class ArtifactStoreRefused(CxrevalError):
+    """The object store does not let the registry keep artifacts: wrong credentials, or no such bucket."""
+
+    reason = "ARTIFACT_STORE_REFUSED"
+
+
 # --- predictions ------------------------------------------------------------------------------------------------------
 
 

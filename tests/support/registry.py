@@ -106,7 +106,7 @@ class Registry:
     def submit(self, benchmark: str, artifact: bytes, **changes: Any) -> submission_pb2.Submission:
         """Creates a submission and uploads its artifact."""
         created = self.create_submission(benchmark, artifact, **changes)
-        return self.artifacts.UploadArtifact(upload_messages(created.name, artifact))
+        return self.artifacts.UploadArtifact(upload_messages(created.name, artifact)).submission
 
     def create_submission(self, benchmark: str, artifact: bytes, **changes: Any) -> submission_pb2.Submission:
         """Creates a submission that awaits its artifact."""
@@ -175,14 +175,14 @@ def manifest_message(artifact: bytes, **changes: Any) -> submission_pb2.Manifest
 
 
 def upload_messages(
-    submission: str, artifact: bytes, *, size_bytes: int | None = None, chunk_bytes: int = 1 << 20
+    submission: str, artifact: bytes, *, size_bytes: int | None = None, chunk_bytes: int = 1 << 20, offset: int = 0
 ) -> Iterator[artifact_service_pb2.UploadArtifactRequest]:
-    """The messages of an upload; `size_bytes` to declare another size than the artifact's."""
+    """The messages of an upload from `offset` on; `size_bytes` to declare another size than the artifact's."""
     header = artifact_service_pb2.UploadArtifactHeader(
-        submission=submission, size_bytes=len(artifact) if size_bytes is None else size_bytes
+        submission=submission, size_bytes=len(artifact) if size_bytes is None else size_bytes, write_offset=offset
     )
     yield artifact_service_pb2.UploadArtifactRequest(header=header)
-    for start in range(0, len(artifact), chunk_bytes):
+    for start in range(offset, len(artifact), chunk_bytes):
         yield artifact_service_pb2.UploadArtifactRequest(chunk=artifact[start : start + chunk_bytes])
 
 

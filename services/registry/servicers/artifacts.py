@@ -3,53 +3,103 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter
 
 from cxreval.api.registry.v1 import artifact_service_pb2 as pb
-from cxreval.api.registry.v1 import artifact_service_pb2_grpc, submission_pb2
-from cxreval.errors import ArtifactIncomplete, ArtifactTooLarge, MalformedStream
-from cxreval.resource_names import ArtifactName, SubmissionName
+from cxreval.api.registry.v1 import artifact_service_pb2_grpc
+from cxreval.errors import (
+    ArtifactIncomplete,
+    ArtifactTooLarge,
+    DeadlineExceeded,
+    DigestMismatch,
+    MalformedStream,
+    SubmissionState,
+)
+from cxreval.resource_names import SHA256, ArtifactName, EvaluationName, SubmissionName
 from cxreval.wire.limits import CHUNK_BYTES, MAX_ARTIFACT_BYTES
 from services.chassis.principal import caller
 from services.registry import convert
-from services.registry.domain.fields import refused
+from services.registry.domain.fields import check_pattern, refused
 from services.registry.domain.records import Submission
-from services.registry.store.artifacts import Artifacts, Incoming
+from services.registry.store.artifacts import Artifacts, Upload, UploadKey
+from services.registry.store.evaluations import Evaluations
 from services.registry.store.submissions import Submissions
+
+IDLE_SECONDS = 30.0
+"""A stream that brings nothing for so long ends: its connection may be dead, and it keeps others from going on."""
 
 _log = logging.getLogger(__name__)
 
 _Messages = AsyncIterator[pb.UploadArtifactRequest]
+_T = TypeVar("_T")
+
+# What the sender did wrong. ARTIFACT_INCOMPLETE is not among it: a stream that breaks off may look like one that ends.
+_REFUSED = (MalformedStream, ArtifactTooLarge, DigestMismatch, SubmissionState)
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """An artifact that somebody waits for."""
+
+    key: UploadKey
+    complete: bool
+    record: Callable[[int, Callable[[], None]], Submission | None]
+    """Given size and what puts the bytes in their place, records the artifact in one transaction."""
 
 
 class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
-    """Takes checkpoints and gives them out again."""
+    """Takes artifacts and gives them out again."""
 
-    def __init__(self, submissions: Submissions, artifacts: Artifacts, metrics: CollectorRegistry) -> None:
+    def __init__(
+        self, submissions: Submissions, evaluations: Evaluations, artifacts: Artifacts, metrics: CollectorRegistry
+    ) -> None:
         self._submissions = submissions
+        self._evaluations = evaluations
         self._artifacts = artifacts
         self._bytes = Counter(
             "cxreval_registry_artifact_bytes_total", "Bytes of artifacts moved.", ("direction",), registry=metrics
         )
 
-    async def UploadArtifact(self, request_iterator: _Messages, context: Any) -> submission_pb2.Submission:
-        """Receives the bytes beside their place; only when all of them are right, one transaction keeps them."""
+    async def GetUpload(self, request: pb.GetUploadRequest, context: Any) -> pb.GetUploadResponse:
+        """How far it is."""
+        expected = await asyncio.to_thread(self._expected, request, "")
+        if expected.complete:
+            return pb.GetUploadResponse(complete=True)
+        received = await asyncio.to_thread(self._artifacts.received, expected.key)
+        return pb.GetUploadResponse(received_bytes=received)
+
+    async def UploadArtifact(self, request_iterator: _Messages, context: Any) -> pb.UploadArtifactResponse:
+        """Receives the bytes beside their place; only when all of them are right, one transaction records them."""
         messages = aiter(request_iterator)
         header = await _header(messages)
-        name = SubmissionName.parse(header.submission, "header.submission")
-        expecting = await asyncio.to_thread(self._submissions.expecting_artifact, name)
-        _check_size(header.size_bytes)
-        # Opened and closed here, without a thread: a cancelled call must not leave the file to nobody.
-        with self._artifacts.receive(ArtifactName(expecting.manifest.artifact_sha256)) as incoming:
-            await self._receive(messages, header.size_bytes, incoming)
-            await asyncio.to_thread(incoming.verify)
-            submission = await self._queue(name, header.size_bytes, incoming)
-        return convert.submission_message(submission)
+        expected = await asyncio.to_thread(self._expected, header, "header.")
+        _check_size(header)
+        if expected.complete:
+            raise _not_awaited(header, expected.key)
+        # Opened and closed here, without a thread: a cancelled call must not leave the upload to nobody.
+        with self._artifacts.receive(expected.key) as upload:
+            await _to_its_end(upload.begin, header.write_offset)
+            try:
+                await self._receive(messages, header, upload)
+                submission = await _to_its_end(partial(_finish, upload, expected, header.size_bytes))
+            except _REFUSED:
+                await _to_its_end(upload.discard)
+                raise
+            except BaseException:
+                await _to_its_end(upload.suspend)
+                raise
+        _log.info("artifact stored", extra={"owner": expected.key.owner, "size_bytes": header.size_bytes})
+        return pb.UploadArtifactResponse(
+            artifact=str(ArtifactName(expected.key.sha256)),
+            submission=convert.submission_message(submission) if submission else None,
+        )
 
     async def DownloadArtifact(
         self, request: pb.DownloadArtifactRequest, context: Any
@@ -62,26 +112,89 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
             self._bytes.labels("sent").inc(len(chunk))
             yield pb.DownloadArtifactResponse(chunk=chunk)
 
-    async def _receive(self, messages: _Messages, size_bytes: int, incoming: Incoming) -> None:
-        received = 0
-        async for message in messages:
-            chunk = _chunk(message)
-            received += len(chunk)
-            if received > size_bytes:
-                text = f"more than the {size_bytes} bytes came that header.size_bytes declares"
-                raise ArtifactTooLarge(text, field="header.size_bytes", expected=str(size_bytes))
-            await asyncio.to_thread(incoming.write, chunk)
-            self._bytes.labels("received").inc(len(chunk))
-        if received < size_bytes:
-            text = f"{received} bytes came; header.size_bytes declares {size_bytes}"
-            raise ArtifactIncomplete(text, field="header.size_bytes", found=received, expected=str(size_bytes))
+    def _expected(self, request: pb.GetUploadRequest | pb.UploadArtifactHeader, path: str) -> _Expected:
+        """What a request is about; `path` leads to its fields."""
+        if request.WhichOneof("artifact") == "derived":
+            return self._derived(request.derived, f"{path}derived")
+        name = SubmissionName.parse(request.submission, f"{path}submission")
+        sha256, complete = self._submissions.artifact(name)
+        key = UploadKey(name.submission, sha256, "manifest.artifact_sha256")
+        return _Expected(key, complete, partial(self._queue, name))
 
-    async def _queue(self, name: SubmissionName, size_bytes: int, incoming: Incoming) -> Submission:
-        submission = await asyncio.to_thread(
-            partial(self._submissions.queue, name, size_bytes, incoming.keep, caller().name)
-        )
-        _log.info("submission queued", extra={"submission": str(name), "size_bytes": size_bytes})
-        return submission
+    def _derived(self, artifact: pb.DerivedArtifact, path: str) -> _Expected:
+        name = EvaluationName.parse(artifact.evaluation, f"{path}.evaluation")
+        check_pattern(f"{path}.sha256", artifact.sha256, SHA256, "64 lower-case hex characters")
+        complete = self._evaluations.has_artifact(name, artifact.token, artifact.sha256)
+        key = UploadKey(name.evaluation, artifact.sha256, f"{path}.sha256")
+        return _Expected(key, complete, partial(self._evaluations.add_artifact, name, artifact.token, artifact.sha256))
+
+    def _queue(self, name: SubmissionName, size_bytes: int, place: Callable[[], None]) -> Submission:
+        return self._submissions.queue(name, size_bytes, place, caller().name)
+
+    async def _receive(self, messages: _Messages, header: pb.UploadArtifactHeader, upload: Upload) -> None:
+        """Takes the next message while the one before is written."""
+        received = header.write_offset
+        writing: asyncio.Future[None] | None = None
+        try:
+            async for chunk in _chunks(messages):
+                received += len(chunk)
+                if received > header.size_bytes:
+                    text = f"more than the {header.size_bytes} bytes came that header.size_bytes declares"
+                    raise ArtifactTooLarge(text, field="header.size_bytes", expected=str(header.size_bytes))
+                if writing:
+                    await _ended(writing)
+                writing = _started(upload.write, chunk)
+                self._bytes.labels("received").inc(len(chunk))
+        finally:
+            if writing:
+                await _ended(writing)
+        if received < header.size_bytes:
+            text = f"{received} bytes came; header.size_bytes declares {header.size_bytes}"
+            raise ArtifactIncomplete(text, field="header.size_bytes", found=received, expected=str(header.size_bytes))
+
+
+def _finish(upload: Upload, expected: _Expected, size_bytes: int) -> Submission | None:
+    """In one thread to its end: who leaves now has sent everything."""
+    upload.store()
+    submission = expected.record(size_bytes, upload.place)
+    upload.discard()
+    return submission
+
+
+def _started(work: Callable[..., _T], *arguments: Any) -> asyncio.Future[_T]:
+    run = contextvars.copy_context().run
+    return asyncio.get_running_loop().run_in_executor(None, partial(run, work, *arguments))
+
+
+async def _ended(work: asyncio.Future[_T]) -> _T:
+    """Waits for a thread, even when the call is cancelled meanwhile: nobody may close what a thread still uses."""
+    cancelled = None
+    while not work.done():
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        work.exception()  # looked at, so that nobody warns that it was not
+        raise cancelled
+    return work.result()
+
+
+async def _to_its_end(work: Callable[..., _T], *arguments: Any) -> _T:
+    return await _ended(_started(work, *arguments))
+
+
+async def _chunks(messages: _Messages) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                message = await anext(messages, None)
+        except TimeoutError:
+            text = f"nothing came for {IDLE_SECONDS:.0f} seconds; ask GetUpload and go on from there"
+            raise DeadlineExceeded(text, limit_seconds=IDLE_SECONDS) from None
+        if message is None:
+            return
+        yield _chunk(message)
 
 
 async def _header(messages: _Messages) -> pb.UploadArtifactHeader:
@@ -92,12 +205,19 @@ async def _header(messages: _Messages) -> pb.UploadArtifactHeader:
     return first.header
 
 
-def _check_size(size_bytes: int) -> None:
+def _not_awaited(header: pb.UploadArtifactHeader, key: UploadKey) -> SubmissionState:
+    text = f"artifacts/{key.sha256} is complete already; GetUpload says so"
+    return SubmissionState(text, field=f"header.{header.WhichOneof('artifact')}", expected="one that is not complete")
+
+
+def _check_size(header: pb.UploadArtifactHeader) -> None:
     field = "header.size_bytes"
-    if size_bytes < 1:
-        raise refused(field, size_bytes, "1 or more")
-    if size_bytes > MAX_ARTIFACT_BYTES:
-        raise refused(field, size_bytes, f"at most {MAX_ARTIFACT_BYTES}", ArtifactTooLarge)
+    if header.size_bytes < 1:
+        raise refused(field, header.size_bytes, "1 or more")
+    if header.size_bytes > MAX_ARTIFACT_BYTES:
+        raise refused(field, header.size_bytes, f"at most {MAX_ARTIFACT_BYTES}", ArtifactTooLarge)
+    if not 0 <= header.write_offset <= header.size_bytes:
+        raise refused("header.write_offset", header.write_offset, "0 to header.size_bytes")
 
 
 def _chunk(message: pb.UploadArtifactRequest) -> bytes:

@@ -1,42 +1,80 @@
-"""Where checkpoints are kept: by the sha256 of their bytes, complete or not at all."""
+"""Where artifacts are kept: by the sha256 of their bytes, complete or not at all. What the stores have in common.
+
+An upload goes through four steps, so that a crash between any two of them loses nothing and doubles nothing:
+
+1. `write`: bytes gather beside their place. Whatever is there after a crash is where the upload goes on.
+2. `store`: all bytes are durable and have the declared digest.
+3. `place`, in the transaction that records the artifact: its name leads to them.
+4. `discard`, after the transaction: what was needed on the way is removed.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
-from typing import Protocol
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol, Self
 
-from cxreval.errors import ArtifactCorrupt, ArtifactNotFound, DigestMismatch
+from cxreval.errors import ArtifactCorrupt, DigestMismatch, UploadBusy, UploadOffset
 from cxreval.resource_names import ArtifactName
 
 _log = logging.getLogger(__name__)
-_UPLOAD_PREFIX = ".upload-"
+_KEY = re.compile(r"([0-9a-f]{32})-([0-9a-f]{64})")
 
 
-class Incoming(Protocol):
-    """An artifact that is being received."""
+@dataclass(frozen=True, slots=True)
+class UploadKey:
+    """What an upload is known by: who needs it (the id of a submission or evaluation), and the digest it must have."""
+
+    owner: str
+    sha256: str
+    declared_in: str = field(default="", compare=False)
+    """The field that declares the digest."""
+
+    def __str__(self) -> str:
+        return f"{self.owner}-{self.sha256}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """None for what is no key."""
+        found = _KEY.fullmatch(text)
+        return cls(*found.groups()) if found else None
+
+
+class Upload(Protocol):
+    """An artifact that is being received, by one call at a time. Every method may take a while."""
+
+    def begin(self, offset: int) -> None:
+        """Goes on from what is there. Raises `UploadOffset` when that is not `offset` bytes."""
 
     def write(self, chunk: bytes) -> None:
         """Takes the next bytes."""
 
-    def verify(self) -> None:
-        """Raises `DigestMismatch` unless the bytes so far have the artifact's digest."""
+    def suspend(self) -> None:
+        """Leaves what has arrived for the next call."""
 
-    def keep(self) -> None:
-        """Puts the bytes in their place, durably. Call after `verify`."""
+    def discard(self) -> None:
+        """Removes what has arrived."""
+
+    def store(self) -> None:
+        """Makes all bytes durable. Raises `DigestMismatch` unless they have the declared digest."""
+
+    def place(self) -> None:
+        """Puts the stored bytes where their digest finds them. Quick: a transaction waits for it."""
 
 
 class Artifacts(Protocol):
-    """A store of artifacts."""
+    """A store of artifacts. What does not answer is `ServiceUnavailable`."""
 
-    def receive(self, name: ArtifactName) -> AbstractContextManager[Incoming]:
-        """Begins to receive an artifact. Unless it was kept, nothing remains of it after the block."""
+    def receive(self, key: UploadKey) -> AbstractContextManager[Upload]:
+        """Receives an artifact within the block. Raises `UploadBusy` while another call does."""
+
+    def received(self, key: UploadKey) -> int:
+        """Bytes of an upload that are durable."""
 
     def read(self, name: ArtifactName, chunk_bytes: int) -> Iterator[bytes]:
         """The bytes, the last chunk only after the digest of all of them was verified.
@@ -46,100 +84,49 @@ class Artifacts(Protocol):
             ArtifactCorrupt: the stored bytes no longer have their digest.
         """
 
+    def stale_uploads(self, before: datetime) -> list[UploadKey]:
+        """Uploads that nothing was written to since."""
 
-class LocalArtifacts:
-    """Artifacts in a local directory, at `<first two hex characters>/<sha256>`."""
+    def stale_artifacts(self, before: datetime) -> list[ArtifactName]:
+        """Complete artifacts that were put in their place before."""
 
-    def __init__(self, directory: Path) -> None:
-        """Makes the directory and removes what uploads that were killed left in it."""
-        self._directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
-        for stale in directory.glob(f"*/{_UPLOAD_PREFIX}*"):
-            _remove_if_stale(stale)
+    def remove_upload(self, key: UploadKey) -> bool:
+        """Removes what has arrived; whether it was there and no call was at it."""
 
-    @contextmanager
-    def receive(self, name: ArtifactName) -> Iterator[_IncomingFile]:
-        """See `Artifacts.receive`."""
-        place = self._place(name)
-        place.parent.mkdir(exist_ok=True)
-        incoming = _IncomingFile(name, place)
-        try:
-            yield incoming
-        finally:
-            incoming.close()
-
-    def read(self, name: ArtifactName, chunk_bytes: int) -> Iterator[bytes]:
-        """See `Artifacts.read`."""
-        digest = hashlib.sha256()
-        try:
-            file = self._place(name).open("rb")
-        except FileNotFoundError:
-            raise ArtifactNotFound(f"the bytes of {name} are not stored here", name=name) from None
-        with file:
-            held_back = b""
-            while chunk := file.read(chunk_bytes):
-                digest.update(chunk)
-                if held_back:
-                    yield held_back
-                held_back = chunk
-        if digest.hexdigest() != name.sha256:
-            _log.error("artifact is corrupt", extra={"artifact": name.sha256, "found": digest.hexdigest()})
-            raise ArtifactCorrupt(f"the stored bytes of {name} have another digest now", name=name)
-        yield held_back
-
-    def _place(self, name: ArtifactName) -> Path:
-        return self._directory / name.sha256[:2] / name.sha256
+    def remove(self, name: ArtifactName) -> None:
+        """Removes an artifact."""
 
 
-class _IncomingFile:
-    """A temporary file beside its future place. It is locked while its process lives: see `_remove_if_stale`."""
-
-    def __init__(self, name: ArtifactName, place: Path) -> None:
-        self._name = name
-        self._place = place
-        self._digest = hashlib.sha256()
-        descriptor, path = tempfile.mkstemp(prefix=_UPLOAD_PREFIX, dir=place.parent)
-        self._path = Path(path)
-        self._file = os.fdopen(descriptor, "wb")
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def write(self, chunk: bytes) -> None:
-        self._file.write(chunk)
-        self._digest.update(chunk)
-
-    def verify(self) -> None:
-        found = self._digest.hexdigest()
-        if found != self._name.sha256:
-            message = f"the bytes have sha256 {found}; the manifest declares {self._name.sha256}"
-            field = "manifest.artifact_sha256"
-            raise DigestMismatch(message, field=field, found=found, expected=self._name.sha256)
-
-    def keep(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._path.replace(self._place)
-        _sync_directory(self._place.parent)
-        _sync_directory(self._place.parent.parent)
-
-    def close(self) -> None:
-        self._file.close()
-        self._path.unlink(missing_ok=True)
+def check_digest(found: str, key: UploadKey) -> None:
+    """Raises `DigestMismatch` unless the upload's bytes have the declared digest."""
+    if found != key.sha256:
+        message = f"the bytes have sha256 {found}; {key.declared_in} declares {key.sha256}"
+        raise DigestMismatch(message, field=key.declared_in, found=found, expected=key.sha256)
 
 
-def _remove_if_stale(file: Path) -> None:
-    # Another registry on the same directory may be receiving it: the kernel drops the lock only when that one is gone.
-    try:
-        with file.open("rb") as opened:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.unlink(missing_ok=True)
-    except (BlockingIOError, FileNotFoundError):
-        return
-    _log.info("removed an unfinished upload", extra={"file": file.name})
+def check_offset(offset: int, received: int) -> None:
+    """Raises `UploadOffset` unless an upload goes on where it stopped."""
+    if offset != received:
+        message = f"header.write_offset is {offset}; expected {received}, the first byte that is missing"
+        field = "header.write_offset"
+        raise UploadOffset(message, field=field, found=offset, expected=str(received), received_bytes=received)
 
 
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def busy(key: UploadKey) -> UploadBusy:
+    """The error for a second call that uploads the same artifact."""
+    return UploadBusy(f"another call uploads artifacts/{key.sha256} for {key.owner}; wait for its end", owner=key.owner)
+
+
+def verified(chunks: Iterable[bytes], name: ArtifactName) -> Iterator[bytes]:
+    """The chunks as they come, the last one only when all of them have the digest. Raises `ArtifactCorrupt`."""
+    digest = hashlib.sha256()
+    held_back = b""
+    for chunk in chunks:
+        digest.update(chunk)
+        if held_back:
+            yield held_back
+        held_back = chunk
+    if digest.hexdigest() != name.sha256:
+        _log.error("artifact is corrupt", extra={"artifact": name.sha256, "found": digest.hexdigest()})
+        raise ArtifactCorrupt(f"the stored bytes of {name} have another digest now", name=name)
+    yield held_back

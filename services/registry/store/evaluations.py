@@ -36,6 +36,7 @@ from services.registry.store.events import append
 from services.registry.store.models import (
     BenchmarkRow,
     CurveRow,
+    DerivedArtifactRow,
     EvaluationRow,
     PredictionRow,
     ReplicateRow,
@@ -44,7 +45,7 @@ from services.registry.store.models import (
 )
 from services.registry.store.pages import after
 from services.registry.store.receipts import sign_row
-from services.registry.store.submissions import REGISTRY, submission_rows
+from services.registry.store.submissions import REGISTRY, record_artifact, submission_rows
 
 _TAKEN_BACK = 100
 
@@ -146,6 +147,32 @@ class Evaluations:
                 message = f"batch.images brings the evaluation to {row.images_done} images; expected {expected}"
                 raise MalformedBatch(message, field="batch.images", found=row.images_done, expected=expected)
             return row.images_done
+
+    def has_artifact(self, name: EvaluationName, token: str, sha256: str) -> bool:
+        """Whether an artifact that a worker made for an evaluation is stored. Raises as `renew`."""
+        with self._database.reading() as session:
+            row, _, _ = self._held(session, name, token, lock=False)
+            return session.get(DerivedArtifactRow, (row.number, sha256)) is not None
+
+    def add_artifact(
+        self, name: EvaluationName, token: str, sha256: str, size_bytes: int, keep: Callable[[], None]
+    ) -> None:
+        """Records an artifact that a worker made for an evaluation. Raises as `renew`.
+
+        Args:
+            name: a leased evaluation.
+            token: its lease's.
+            sha256: the artifact's digest.
+            size_bytes: its size.
+            keep: as in `Submissions.queue`.
+        """
+        with self._database.writing() as session:
+            row, _, _ = self._held(session, name, token)
+            now = self._clock()
+            record_artifact(session, sha256, size_bytes, now)
+            made = {"evaluation_number": row.number, "artifact_sha256": sha256, "create_time": now}
+            insert_missing(session, DerivedArtifactRow, [made])
+            keep()
 
     def predictions(self, name: EvaluationName, token: str, batch_images: int) -> Iterator[PredictionBatch]:
         """The recorded predictions in the order they came, at most `batch_images` at a time.

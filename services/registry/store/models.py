@@ -104,7 +104,7 @@ class BenchmarkRow(Base):
 
 
 class ArtifactRow(Base):
-    """A checkpoint whose bytes are completely stored."""
+    """A file whose bytes are completely stored. A submission or an evaluation refers to it for good."""
 
     __tablename__ = "artifacts"
 
@@ -212,6 +212,18 @@ class EvaluationRow(Base):
     failure: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
     update_time: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class DerivedArtifactRow(Base):
+    """An artifact that a worker made for an evaluation, for example the ONNX form of a state dict."""
+
+    __tablename__ = "derived_artifacts"
+
+    evaluation_number: Mapped[int] = mapped_column(
+        ForeignKey("evaluations.number"), primary_key=True, autoincrement=False
+    )
+    artifact_sha256: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"), primary_key=True)
+    create_time: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class PredictionRow(Base):

@@ -111,12 +111,18 @@ class Submissions:
                     event = append(session, row, Change.PUBLISHED, REGISTRY, row.create_time)
                     sign_row(session, self._signer, row, benchmark, event)
 
-    def expecting_artifact(self, name: SubmissionName) -> Submission:
-        """A submission that awaits its artifact. Raises `SubmissionNotFound`, `SubmissionState`."""
+    def artifact(self, name: SubmissionName) -> tuple[str, bool]:
+        """Digest of the artifact of a submission, and whether it is completely stored.
+
+        Raises:
+            SubmissionNotFound: there is no such submission.
+            SubmissionState: it neither has an artifact nor awaits one.
+        """
         with self._database.reading() as session:
-            row, benchmark, latest = submission_rows(session, name)
-            _check_awaits(row, name)
-            return records.submission(row, benchmark, latest)
+            row, _, _ = submission_rows(session, name)
+            if row.artifact_sha256 is None:
+                _check_awaits(row, name)
+            return row.manifest["artifact_sha256"], row.artifact_sha256 is not None
 
     def queue(self, name: SubmissionName, size_bytes: int, keep: Callable[[], None], actor: str) -> Submission:
         """Records the artifact and queues the submission, in one transaction.
@@ -124,7 +130,8 @@ class Submissions:
         Args:
             name: a submission that awaits its artifact.
             size_bytes: the artifact's size.
-            keep: puts the artifact's bytes in their place; called last, so that nothing is kept when a check fails.
+            keep: puts the artifact's bytes in their place; called last, so that nothing is kept when a check fails,
+                and after its row was inserted: see `store.garbage`.
             actor: who uploaded it.
 
         Raises:
@@ -137,7 +144,7 @@ class Submissions:
             session.refresh(row, with_for_update=True)
             _check_awaits(row, name)
             sha256 = row.manifest["artifact_sha256"]
-            insert_missing(session, ArtifactRow, [{"sha256": sha256, "size_bytes": size_bytes, "create_time": now}])
+            record_artifact(session, sha256, size_bytes, now)
             row.artifact_sha256 = sha256
             append(session, row, Change.QUEUED, actor, now, details={"artifact_sha256": sha256})
             evaluation = queued_evaluation(row, now)
@@ -198,6 +205,11 @@ def _check_awaits(row: SubmissionRow, name: SubmissionName) -> None:
     if row.state != expected:
         message = f"{name} is {row.state}; an artifact is taken only while it is {expected}"
         raise WrongState(message, field="header.submission", state=row.state, expected=expected)
+
+
+def record_artifact(session: Session, sha256: str, size_bytes: int, now: datetime) -> None:
+    """Records an artifact, unless it is already."""
+    insert_missing(session, ArtifactRow, [{"sha256": sha256, "size_bytes": size_bytes, "create_time": now}])
 
 
 def queued_evaluation(row: SubmissionRow, now: datetime) -> EvaluationRow:

@@ -1,14 +1,16 @@
-"""`cxreval submit` and `cxreval status`."""
+"""`cxreval submit`, `cxreval submission upload` and `cxreval status`."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cxreval.cli import options, output
-from cxreval.client import RegistryClient, Submission, SubmissionStatus, read_manifest
+from cxreval.client import RegistryClient, Submission, SubmissionStatus, UploadProgress, file_sha256, read_manifest
+from cxreval.errors import CxrevalError
 from cxreval.metrics.report import MetricValue
 
 Watch = Annotated[
@@ -28,12 +30,23 @@ def submit(
     """Submit a checkpoint with its manifest to a benchmark."""
     declared = read_manifest(manifest)
     with RegistryClient(registry, context.obj) as client:
-        with output.progress_bars() as bars:
-            task = bars.add_task(f"uploading {checkpoint.name}", total=checkpoint.stat().st_size)
-            submitted = client.submit(
-                benchmark, declared, checkpoint, lambda done, total: bars.update(task, completed=done, total=total)
-            )
-        _finish(client, submitted, watch, json)
+        created = client.create_submission(
+            benchmark, dataclasses.replace(declared, artifact_sha256=file_sha256(checkpoint))
+        )
+        _finish(client, _upload(client, created.name, checkpoint), watch, json)
+
+
+def upload(
+    context: typer.Context,
+    submission: Annotated[str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")],
+    file: Annotated[Path, typer.Argument(help="the file that its manifest names", exists=True, dir_okay=False)],
+    registry: options.Registry = options.REGISTRY,
+    watch: Watch = False,
+    json: options.Json = False,
+) -> None:
+    """Upload what a submission awaits, from the byte where an earlier upload stopped."""
+    with RegistryClient(registry, context.obj) as client:
+        _finish(client, _upload(client, submission, file), watch, json)
 
 
 def status(
@@ -46,6 +59,24 @@ def status(
     """Show where a submission stands."""
     with RegistryClient(registry, context.obj) as client:
         _finish(client, client.get_submission(submission), watch, json)
+
+
+def _upload(client: RegistryClient, submission: str, file: Path) -> Submission:
+    with output.progress_bars() as bars:
+        task = bars.add_task(f"uploading {file.name}", total=file.stat().st_size)
+
+        def moved(sent: int, total: int) -> None:
+            bars.update(task, completed=sent, total=total)
+
+        def broken(error: CxrevalError) -> None:
+            bars.console.print(f"{error.reason}: going on from what has arrived", markup=False, soft_wrap=True)
+
+        try:
+            return client.upload_artifact(submission, file, UploadProgress(moved, broken))
+        except CxrevalError:
+            later = f"cxreval submission upload {submission} {file}"
+            bars.console.print(f"to go on later: {later}", markup=False, highlight=False, soft_wrap=True)
+            raise
 
 
 def _finish(client: RegistryClient, submission: Submission, watch: bool, json: bool) -> None:

@@ -5,6 +5,7 @@ with RegistryClient("localhost:50051") as registry:
     print(registry.get_submission(submission.name).status)
 """
 
+from cxreval.client._upload import UploadProgress
 from cxreval.client.inference import InferenceClient
 from cxreval.client.manifest import file_sha256, read_manifest
 from cxreval.client.models import (
@@ -68,6 +69,7 @@ __all__ = [
     "Tier",
     "TlsFiles",
     "TruthInfo",
+    "UploadProgress",
     "file_sha256",
     "read_manifest",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from cxreval.api.registry.v1 import (
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.receipts import Receipt
 from cxreval.client import _messages
-from cxreval.client._calls import STREAM_SECONDS, ServiceClient, call, pages, stream
+from cxreval.client._calls import ServiceClient, call, pages, stream
+from cxreval.client._upload import PATIENCE_SECONDS, UploadProgress, upload
 from cxreval.client.manifest import file_sha256
 from cxreval.client.models import (
     EntryComparison,
@@ -44,12 +45,11 @@ from cxreval.client.models import (
     Submission,
 )
 from cxreval.datasets.benchmark import BenchmarkSpec
-from cxreval.errors import DeadlineExceeded
+from cxreval.errors import DeadlineExceeded, DigestMismatch
 from cxreval.metrics.report import Evidence, Report
 from cxreval.resource_names import ArtifactName, BenchmarkName
 from cxreval.wire import reports
 from cxreval.wire.channel import TlsFiles
-from cxreval.wire.limits import CHUNK_BYTES
 
 
 class RegistryClient(ServiceClient):
@@ -93,9 +93,9 @@ class RegistryClient(ServiceClient):
         benchmark: str,
         manifest: Manifest,
         checkpoint: Path,
-        progress: Callable[[int, int], None] | None = None,
+        progress: UploadProgress | None = None,
     ) -> Submission:
-        """Creates a submission and uploads its checkpoint; `progress` hears the bytes sent and their total."""
+        """Creates a submission and uploads its checkpoint, as `upload_artifact` does."""
         manifest = dataclasses.replace(manifest, artifact_sha256=file_sha256(checkpoint))
         submission = self.create_submission(benchmark, manifest)
         return self.upload_artifact(submission.name, checkpoint, progress)
@@ -110,11 +110,31 @@ class RegistryClient(ServiceClient):
         return _messages.submission(call(self._submissions.CreateSubmission, request))
 
     def upload_artifact(
-        self, submission: str, checkpoint: Path, progress: Callable[[int, int], None] | None = None
+        self,
+        submission: str,
+        file: Path,
+        progress: UploadProgress | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> Submission:
-        """Uploads the checkpoint that the manifest names by its digest; the submission is queued."""
-        answer = call(self._artifacts.UploadArtifact, _upload(submission, checkpoint, progress), STREAM_SECONDS)
-        return _messages.submission(answer)
+        """Uploads the artifact that the manifest names by its digest; the submission is queued.
+
+        Goes on where an earlier upload stopped, and by itself after a broken connection, until nothing has got on for
+        `patience_seconds`. Raises `DigestMismatch` before anything is sent when the file is another one.
+        """
+        expected, found = self.get_submission(submission).manifest.artifact_sha256, file_sha256(file)
+        if found != expected:
+            message = f"{file} has sha256 {found}; the manifest of {submission} declares {expected}"
+            raise DigestMismatch(message, field="file", found=found, expected=expected)
+        artifact = {"submission": submission}
+        answer = upload(self._artifacts, artifact, file, progress or UploadProgress(), patience_seconds)
+        return _messages.submission(answer.submission) if answer else self.get_submission(submission)
+
+    def upload_derived_artifact(self, lease: Lease, file: Path, progress: UploadProgress | None = None) -> str:
+        """Uploads what a worker made for the evaluation that it has leased, as `upload_artifact` does; its sha256."""
+        sha256 = file_sha256(file)
+        derived = artifact_service_pb2.DerivedArtifact(evaluation=lease.evaluation, token=lease.token, sha256=sha256)
+        upload(self._artifacts, {"derived": derived}, file, progress or UploadProgress())
+        return sha256
 
     def get_submission(self, name: str) -> Submission:
         """One submission."""
@@ -298,17 +318,3 @@ class RegistryClient(ServiceClient):
             parent=str(BenchmarkName(benchmark)), submissions=submissions
         )
         return _messages.entry_comparison(call(self._leaderboard.CompareEntries, request))
-
-
-def _upload(
-    submission: str, checkpoint: Path, progress: Callable[[int, int], None] | None
-) -> Iterator[artifact_service_pb2.UploadArtifactRequest]:
-    total, done = checkpoint.stat().st_size, 0
-    header = artifact_service_pb2.UploadArtifactHeader(submission=submission, size_bytes=total)
-    yield artifact_service_pb2.UploadArtifactRequest(header=header)
-    with checkpoint.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            yield artifact_service_pb2.UploadArtifactRequest(chunk=chunk)
-            done += len(chunk)
-            if progress:
-                progress(done, total)

@@ -7,6 +7,32 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class DerivedArtifact(_message.Message):
+    __slots__ = ("evaluation", "token", "sha256")
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    evaluation: str
+    token: str
+    sha256: str
+    def __init__(self, evaluation: _Optional[str] = ..., token: _Optional[str] = ..., sha256: _Optional[str] = ...) -> None: ...
+
+class GetUploadRequest(_message.Message):
+    __slots__ = ("submission", "derived")
+    SUBMISSION_FIELD_NUMBER: _ClassVar[int]
+    DERIVED_FIELD_NUMBER: _ClassVar[int]
+    submission: str
+    derived: DerivedArtifact
+    def __init__(self, submission: _Optional[str] = ..., derived: _Optional[_Union[DerivedArtifact, _Mapping]] = ...) -> None: ...
+
+class GetUploadResponse(_message.Message):
+    __slots__ = ("received_bytes", "complete")
+    RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    received_bytes: int
+    complete: bool
+    def __init__(self, received_bytes: _Optional[int] = ..., complete: _Optional[bool] = ...) -> None: ...
+
 class UploadArtifactRequest(_message.Message):
     __slots__ = ("header", "chunk")
     HEADER_FIELD_NUMBER: _ClassVar[int]
@@ -16,12 +42,24 @@ class UploadArtifactRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[UploadArtifactHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class UploadArtifactHeader(_message.Message):
-    __slots__ = ("submission", "size_bytes")
+    __slots__ = ("submission", "derived", "size_bytes", "write_offset")
     SUBMISSION_FIELD_NUMBER: _ClassVar[int]
+    DERIVED_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WRITE_OFFSET_FIELD_NUMBER: _ClassVar[int]
     submission: str
+    derived: DerivedArtifact
     size_bytes: int
-    def __init__(self, submission: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    write_offset: int
+    def __init__(self, submission: _Optional[str] = ..., derived: _Optional[_Union[DerivedArtifact, _Mapping]] = ..., size_bytes: _Optional[int] = ..., write_offset: _Optional[int] = ...) -> None: ...
+
+class UploadArtifactResponse(_message.Message):
+    __slots__ = ("artifact", "submission")
+    ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+    SUBMISSION_FIELD_NUMBER: _ClassVar[int]
+    artifact: str
+    submission: _submission_pb2.Submission
+    def __init__(self, artifact: _Optional[str] = ..., submission: _Optional[_Union[_submission_pb2.Submission, _Mapping]] = ...) -> None: ...
 
 class DownloadArtifactRequest(_message.Message):
     __slots__ = ("name",)

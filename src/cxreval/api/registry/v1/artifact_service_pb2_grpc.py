@@ -4,7 +4,6 @@ import grpc
 import warnings
 
 from cxreval.api.registry.v1 import artifact_service_pb2 as cxreval_dot_api_dot_registry_dot_v1_dot_artifact__service__pb2
-from cxreval.api.registry.v1 import submission_pb2 as cxreval_dot_api_dot_registry_dot_v1_dot_submission__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -27,7 +26,9 @@ if _version_not_supported:
 
 
 class ArtifactServiceStub:
-    """Takes artifacts and gives them out. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """Takes artifacts and gives them out. An artifact is any file, named by the sha256 of its bytes: a checkpoint, a table of
+    predictions, a model that a worker made of one. The same bytes are stored once, whoever uploads them. A malformed
+    resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     def __init__(self, channel):
@@ -36,10 +37,15 @@ class ArtifactServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.GetUpload = channel.unary_unary(
+                '/cxreval.api.registry.v1.ArtifactService/GetUpload',
+                request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_artifact__service__pb2.GetUploadRequest.SerializeToString,
+                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_artifact__service__pb2.GetUploadResponse.FromString,
+                _registered_method=True)
         self.UploadArtifact = channel.stream_unary(
                 '/cxreval.api.registry.v1.ArtifactService/UploadArtifact',
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_artifact__service__pb2.UploadArtifactRequest.SerializeToString,
-                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__pb2.Submission.FromString,
+                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_artifact__service__pb2.UploadArtifactResponse.FromString,
                 _registered_method=True)
         self.DownloadArtifact = channel.unary_stream(
                 '/cxreval.api.registry.v1.ArtifactService/DownloadArtifact',
@@ -49,22 +55,38 @@ class ArtifactServiceStub:
 
 
 class ArtifactServiceServicer:
-    """Takes artifacts and gives them out. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """Takes artifacts and gives them out. An artifact is any file, named by the sha256 of its bytes: a checkpoint, a table of
+    predictions, a model that a worker made of one. The same bytes are stored once, whoever uploads them. A malformed
+    resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
-    def UploadArtifact(self, request_iterator, context):
-        """Uploads the checkpoint: a header, then the bytes in order. When the last byte has arrived and the digest is the
-        manifest's, the submission is queued; otherwise nothing is kept and the upload can be repeated.
+    def GetUpload(self, request, context):
+        """Says from which byte on an upload goes on. Every byte before it is stored durably.
 
-        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`; INVALID_ARGUMENT
-        `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`, `EVALUATION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`,
+        `LEASE_LOST`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadArtifact(self, request_iterator, context):
+        """Uploads an artifact: a header, then the bytes in order from `header.write_offset` on. When all have arrived with the
+        digest that was declared, the artifact is recorded, and a submission that awaited it is queued.
+
+        A call that breaks off or ends early leaves what has arrived: ask GetUpload and go on from there. A refused stream, or
+        bytes with another digest, leave nothing.
+
+        Errors: as GetUpload, and OUT_OF_RANGE `UPLOAD_OFFSET` with `received_bytes` in its metadata; ABORTED `UPLOAD_BUSY`
+        while another call uploads the same artifact; DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` when no bytes come for a while;
+        INVALID_ARGUMENT `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DownloadArtifact(self, request, context):
-        """Sends the bytes of a stored checkpoint.
+        """Sends the bytes of a stored artifact.
 
         Errors: NOT_FOUND `ARTIFACT_NOT_FOUND`; DATA_LOSS `ARTIFACT_CORRUPT` when the stored bytes no longer match.
         """
@@ -75,10 +97,15 @@ class ArtifactServiceServicer:
 
 def add_ArtifactServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'GetUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUpload,
+                    request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_artifact__service__pb2.GetUploadRequest.FromString,
+                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_artifact__service__pb2.GetUploadResponse.SerializeToString,
+            ),
             'UploadArtifact': grpc.stream_unary_rpc_method_handler(
                     servicer.UploadArtifact,
                     request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_artifact__service__pb2.UploadArtifactRequest.FromString,
-                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_submission__pb2.Submission.SerializeToString,
+                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_artifact__service__pb2.UploadArtifactResponse.SerializeToString,
             ),
             'DownloadArtifact': grpc.unary_stream_rpc_method_handler(
                     servicer.DownloadArtifact,
@@ -94,8 +121,37 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ArtifactService:
-    """Takes artifacts and gives them out. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """Takes artifacts and gives them out. An artifact is any file, named by the sha256 of its bytes: a checkpoint, a table of
+    predictions, a model that a worker made of one. The same bytes are stored once, whoever uploads them. A malformed
+    resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
+
+    @staticmethod
+    def GetUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cxreval.api.registry.v1.ArtifactService/GetUpload',
+            cxreval_dot_api_dot_registry_dot_v1_dot_artifact__service__pb2.GetUploadRequest.SerializeToString,
+            cxreval_dot_api_dot_registry_dot_v1_dot_artifact__service__pb2.GetUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def UploadArtifact(request_iterator,
@@ -113,7 +169,7 @@ class ArtifactService:
             target,
             '/cxreval.api.registry.v1.ArtifactService/UploadArtifact',
             cxreval_dot_api_dot_registry_dot_v1_dot_artifact__service__pb2.UploadArtifactRequest.SerializeToString,
-            cxreval_dot_api_dot_registry_dot_v1_dot_submission__pb2.Submission.FromString,
+            cxreval_dot_api_dot_registry_dot_v1_dot_artifact__service__pb2.UploadArtifactResponse.FromString,
             options,
             channel_credentials,
             insecure,

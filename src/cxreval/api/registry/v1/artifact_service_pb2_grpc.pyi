@@ -5,7 +5,6 @@ The bytes of what is handed in."""
 
 from collections import abc as _abc
 from cxreval.api.registry.v1 import artifact_service_pb2 as _artifact_service_pb2
-from cxreval.api.registry.v1 import submission_pb2 as _submission_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -28,57 +27,102 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ArtifactServiceStub:
-    """Takes artifacts and gives them out. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call."""
+    """Takes artifacts and gives them out. An artifact is any file, named by the sha256 of its bytes: a checkpoint, a table of
+    predictions, a model that a worker made of one. The same bytes are stored once, whoever uploads them. A malformed
+    resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ArtifactServiceAsyncStub: ...
-    UploadArtifact: _grpc.StreamUnaryMultiCallable[_artifact_service_pb2.UploadArtifactRequest, _submission_pb2.Submission]
-    """Uploads the checkpoint: a header, then the bytes in order. When the last byte has arrived and the digest is the
-    manifest's, the submission is queued; otherwise nothing is kept and the upload can be repeated.
+    GetUpload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.GetUploadRequest, _artifact_service_pb2.GetUploadResponse]
+    """Says from which byte on an upload goes on. Every byte before it is stored durably.
 
-    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`; INVALID_ARGUMENT
-    `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`, `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`, `EVALUATION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`,
+    `LEASE_LOST`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+    """
+    UploadArtifact: _grpc.StreamUnaryMultiCallable[_artifact_service_pb2.UploadArtifactRequest, _artifact_service_pb2.UploadArtifactResponse]
+    """Uploads an artifact: a header, then the bytes in order from `header.write_offset` on. When all have arrived with the
+    digest that was declared, the artifact is recorded, and a submission that awaited it is queued.
+
+    A call that breaks off or ends early leaves what has arrived: ask GetUpload and go on from there. A refused stream, or
+    bytes with another digest, leave nothing.
+
+    Errors: as GetUpload, and OUT_OF_RANGE `UPLOAD_OFFSET` with `received_bytes` in its metadata; ABORTED `UPLOAD_BUSY`
+    while another call uploads the same artifact; DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` when no bytes come for a while;
+    INVALID_ARGUMENT `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`.
     """
     DownloadArtifact: _grpc.UnaryStreamMultiCallable[_artifact_service_pb2.DownloadArtifactRequest, _artifact_service_pb2.DownloadArtifactResponse]
-    """Sends the bytes of a stored checkpoint.
+    """Sends the bytes of a stored artifact.
 
     Errors: NOT_FOUND `ARTIFACT_NOT_FOUND`; DATA_LOSS `ARTIFACT_CORRUPT` when the stored bytes no longer match.
     """
 
 @_typing.type_check_only
 class ArtifactServiceAsyncStub(ArtifactServiceStub):
-    """Takes artifacts and gives them out. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call."""
+    """Takes artifacts and gives them out. An artifact is any file, named by the sha256 of its bytes: a checkpoint, a table of
+    predictions, a model that a worker made of one. The same bytes are stored once, whoever uploads them. A malformed
+    resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    UploadArtifact: _aio.StreamUnaryMultiCallable[_artifact_service_pb2.UploadArtifactRequest, _submission_pb2.Submission]  # type: ignore[assignment]
-    """Uploads the checkpoint: a header, then the bytes in order. When the last byte has arrived and the digest is the
-    manifest's, the submission is queued; otherwise nothing is kept and the upload can be repeated.
+    GetUpload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.GetUploadRequest, _artifact_service_pb2.GetUploadResponse]  # type: ignore[assignment]
+    """Says from which byte on an upload goes on. Every byte before it is stored durably.
 
-    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`; INVALID_ARGUMENT
-    `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`, `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`, `EVALUATION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`,
+    `LEASE_LOST`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+    """
+    UploadArtifact: _aio.StreamUnaryMultiCallable[_artifact_service_pb2.UploadArtifactRequest, _artifact_service_pb2.UploadArtifactResponse]  # type: ignore[assignment]
+    """Uploads an artifact: a header, then the bytes in order from `header.write_offset` on. When all have arrived with the
+    digest that was declared, the artifact is recorded, and a submission that awaited it is queued.
+
+    A call that breaks off or ends early leaves what has arrived: ask GetUpload and go on from there. A refused stream, or
+    bytes with another digest, leave nothing.
+
+    Errors: as GetUpload, and OUT_OF_RANGE `UPLOAD_OFFSET` with `received_bytes` in its metadata; ABORTED `UPLOAD_BUSY`
+    while another call uploads the same artifact; DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` when no bytes come for a while;
+    INVALID_ARGUMENT `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`.
     """
     DownloadArtifact: _aio.UnaryStreamMultiCallable[_artifact_service_pb2.DownloadArtifactRequest, _artifact_service_pb2.DownloadArtifactResponse]  # type: ignore[assignment]
-    """Sends the bytes of a stored checkpoint.
+    """Sends the bytes of a stored artifact.
 
     Errors: NOT_FOUND `ARTIFACT_NOT_FOUND`; DATA_LOSS `ARTIFACT_CORRUPT` when the stored bytes no longer match.
     """
 
 class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Takes artifacts and gives them out. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call."""
+    """Takes artifacts and gives them out. An artifact is any file, named by the sha256 of its bytes: a checkpoint, a table of
+    predictions, a model that a worker made of one. The same bytes are stored once, whoever uploads them. A malformed
+    resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """
+
+    @_abc_1.abstractmethod
+    def GetUpload(
+        self,
+        request: _artifact_service_pb2.GetUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_artifact_service_pb2.GetUploadResponse, _abc.Awaitable[_artifact_service_pb2.GetUploadResponse]]:
+        """Says from which byte on an upload goes on. Every byte before it is stored durably.
+
+        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`, `EVALUATION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`,
+        `LEASE_LOST`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+        """
 
     @_abc_1.abstractmethod
     def UploadArtifact(
         self,
         request_iterator: _MaybeAsyncIterator[_artifact_service_pb2.UploadArtifactRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_submission_pb2.Submission, _abc.Awaitable[_submission_pb2.Submission]]:
-        """Uploads the checkpoint: a header, then the bytes in order. When the last byte has arrived and the digest is the
-        manifest's, the submission is queued; otherwise nothing is kept and the upload can be repeated.
+    ) -> _typing.Union[_artifact_service_pb2.UploadArtifactResponse, _abc.Awaitable[_artifact_service_pb2.UploadArtifactResponse]]:
+        """Uploads an artifact: a header, then the bytes in order from `header.write_offset` on. When all have arrived with the
+        digest that was declared, the artifact is recorded, and a submission that awaited it is queued.
 
-        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`; INVALID_ARGUMENT
-        `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`, `MALFORMED_FIELD`.
+        A call that breaks off or ends early leaves what has arrived: ask GetUpload and go on from there. A refused stream, or
+        bytes with another digest, leave nothing.
+
+        Errors: as GetUpload, and OUT_OF_RANGE `UPLOAD_OFFSET` with `received_bytes` in its metadata; ABORTED `UPLOAD_BUSY`
+        while another call uploads the same artifact; DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` when no bytes come for a while;
+        INVALID_ARGUMENT `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`.
         """
 
     @_abc_1.abstractmethod
@@ -87,7 +131,7 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _artifact_service_pb2.DownloadArtifactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_artifact_service_pb2.DownloadArtifactResponse], _abc.AsyncIterator[_artifact_service_pb2.DownloadArtifactResponse]]:
-        """Sends the bytes of a stored checkpoint.
+        """Sends the bytes of a stored artifact.
 
         Errors: NOT_FOUND `ARTIFACT_NOT_FOUND`; DATA_LOSS `ARTIFACT_CORRUPT` when the stored bytes no longer match.
         """

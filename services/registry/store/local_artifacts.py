@@ -1,0 +1,187 @@
+"""Artifacts in a local directory: at `<first two hex characters>/<sha256>`, uploads at `uploads/<owner>-<sha256>`."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from cxreval.errors import ArtifactNotFound, ServiceUnavailable, UploadBusy
+from cxreval.resource_names import SHA256, ArtifactName
+from services.registry.store.artifacts import UploadKey, busy, check_digest, check_offset, verified
+
+_log = logging.getLogger(__name__)
+_READ_BYTES = 1 << 20
+
+
+class LocalArtifacts:
+    """See `Artifacts`. Several registries may share the directory, if its file system has locks."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._uploads = directory / "uploads"
+        self._uploads.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def receive(self, key: UploadKey) -> Iterator[_LocalUpload]:
+        """See `Artifacts.receive`."""
+        with _locked(self._part(key), key) as file:
+            yield _LocalUpload(file, key, self._part(key), self._place(ArtifactName(key.sha256)))
+
+    def received(self, key: UploadKey) -> int:
+        """See `Artifacts.received`."""
+        try:
+            with self._part(key).open("rb") as file:
+                # Before the caller forgets these bytes, they must survive a loss of power too.
+                os.fsync(file.fileno())
+                _sync_directory(self._uploads)
+                return os.fstat(file.fileno()).st_size
+        except FileNotFoundError:
+            return 0
+
+    def read(self, name: ArtifactName, chunk_bytes: int) -> Iterator[bytes]:
+        """See `Artifacts.read`."""
+        try:
+            file = self._place(name).open("rb")
+        except FileNotFoundError:
+            raise ArtifactNotFound(f"the bytes of {name} are not stored here", name=name) from None
+        with file:
+            yield from verified(iter(lambda: file.read(chunk_bytes), b""), name)
+
+    def stale_uploads(self, before: datetime) -> list[UploadKey]:
+        """See `Artifacts.stale_uploads`."""
+        keys = (UploadKey.parse(file.name) for file in _older(self._uploads, before))
+        return [key for key in keys if key]
+
+    def stale_artifacts(self, before: datetime) -> list[ArtifactName]:
+        """See `Artifacts.stale_artifacts`."""
+        directories = [entry for entry in self._directory.iterdir() if len(entry.name) == 2 and entry.is_dir()]
+        files = (file for directory in directories for file in _older(directory, before))
+        return [ArtifactName(file.name) for file in files if SHA256.fullmatch(file.name)]
+
+    def remove_upload(self, key: UploadKey) -> bool:
+        """See `Artifacts.remove_upload`."""
+        if not self._part(key).exists():
+            return False
+        try:
+            with _locked(self._part(key), key):
+                self._part(key).unlink()
+        except UploadBusy:
+            return False
+        return True
+
+    def remove(self, name: ArtifactName) -> None:
+        """See `Artifacts.remove`."""
+        self._place(name).unlink(missing_ok=True)
+
+    def _part(self, key: UploadKey) -> Path:
+        return self._uploads / str(key)
+
+    def _place(self, name: ArtifactName) -> Path:
+        return self._directory / name.sha256[:2] / name.sha256
+
+
+class _LocalUpload:
+    """See `Upload`. Its file is locked, so that nobody else appends to it or removes it."""
+
+    def __init__(self, file: BinaryIO, key: UploadKey, part: Path, place: Path) -> None:
+        self._file = file
+        self._key = key
+        self._part = part
+        self._place = place
+        self._digest = hashlib.sha256()
+
+    def begin(self, offset: int) -> None:
+        check_offset(offset, os.fstat(self._file.fileno()).st_size)
+        self._file.seek(0)
+        while chunk := self._file.read(_READ_BYTES):
+            self._digest.update(chunk)
+
+    def write(self, chunk: bytes) -> None:
+        rest = memoryview(chunk)
+        with _writable():
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        self._digest.update(chunk)
+
+    def suspend(self) -> None:
+        """Nothing to do: the file stays."""
+
+    def discard(self) -> None:
+        if _is_at(self._part, self._file):  # not once it was placed
+            self._part.unlink()
+
+    def store(self) -> None:
+        check_digest(self._digest.hexdigest(), self._key)
+        with _writable():
+            os.fsync(self._file.fileno())
+            # The age of a file in its place is that of its placing: what looks for orphans leaves young ones alone.
+            os.utime(self._file.fileno())
+
+    def place(self) -> None:
+        with _writable():
+            self._place.parent.mkdir(exist_ok=True)
+            self._part.replace(self._place)
+            _sync_directory(self._place.parent)
+            _sync_directory(self._place.parent.parent)
+
+
+@contextmanager
+def _locked(part: Path, key: UploadKey) -> Iterator[BinaryIO]:
+    """The file of an upload, made if it is not there, with a lock that the kernel drops when its process ends."""
+    while True:
+        # Unbuffered: what was written is in the kernel, and survives the process.
+        with _writable():
+            descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        with os.fdopen(descriptor, "rb+", buffering=0) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise busy(key) from None
+            if not _is_at(part, file):
+                continue  # between opening and locking, another call finished with it
+            try:
+                yield file
+            finally:
+                if _is_at(part, file) and os.fstat(file.fileno()).st_size == 0:
+                    part.unlink()
+            return
+
+
+def _is_at(part: Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(part.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _older(directory: Path, before: datetime) -> Iterator[Path]:
+    for file in directory.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if datetime.fromtimestamp(file.stat().st_mtime, UTC) < before:
+                yield file
+
+
+@contextmanager
+def _writable() -> Iterator[None]:
+    """A full disk or a lost mount is no defect of ours, and passes."""
+    try:
+        yield
+    except OSError as error:
+        _log.error("the artifact store cannot be written", exc_info=error)
+        raise ServiceUnavailable("the registry cannot store artifacts at the moment; try again") from error
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

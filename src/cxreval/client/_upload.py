@@ -1,0 +1,89 @@
+"""Uploads that go on after any broken connection, from the byte where they stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cxreval.api.registry.v1 import artifact_service_pb2
+from cxreval.client._calls import STREAM_SECONDS, call
+from cxreval.errors import (
+    CxrevalError,
+    DeadlineExceeded,
+    ServiceOverloaded,
+    ServiceUnavailable,
+    UploadBusy,
+    UploadOffset,
+)
+from cxreval.wire.limits import CHUNK_BYTES
+
+PATIENCE_SECONDS = 120.0
+"""How long an upload may get nowhere before it is given up."""
+
+_PASSING = (ServiceUnavailable, ServiceOverloaded, DeadlineExceeded, UploadBusy, UploadOffset)
+_PAUSES = (0.2, 5.0)
+_LEAST_CHUNK_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class UploadProgress:
+    """What to show of an upload: `moved` hears the bytes sent and their total, `broken` why it stopped for a while."""
+
+    moved: Callable[[int, int], None] = lambda _sent, _total: None
+    broken: Callable[[CxrevalError], None] = lambda _error: None
+
+
+def upload(
+    stub: Any,
+    artifact: dict[str, Any],
+    file: Path,
+    progress: UploadProgress,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> artifact_service_pb2.UploadArtifactResponse | None:
+    """Uploads a file; the answer, or None when the registry had all of it already.
+
+    Args:
+        stub: of ArtifactService.
+        artifact: the `artifact` of the messages, `submission` or `derived`.
+        file: what is uploaded.
+        progress: hears how far it is.
+        patience_seconds: how long nothing may get on before the last error is raised.
+    """
+    total, furthest, pause, chunk_bytes = file.stat().st_size, -1, _PAUSES[0], CHUNK_BYTES
+    give_up = time.monotonic() + patience_seconds
+    while True:
+        try:
+            found = call(stub.GetUpload, artifact_service_pb2.GetUploadRequest(**artifact))
+            if found.complete:
+                return None
+            if found.received_bytes > furthest:
+                furthest, pause, give_up = found.received_bytes, _PAUSES[0], time.monotonic() + patience_seconds
+            messages = _messages(artifact, file, total, found.received_bytes, chunk_bytes, progress)
+            answer: artifact_service_pb2.UploadArtifactResponse = call(stub.UploadArtifact, messages, STREAM_SECONDS)
+        except _PASSING as error:
+            if time.monotonic() + pause > give_up:
+                raise
+            progress.broken(error)
+            time.sleep(pause)
+            pause = min(2 * pause, _PAUSES[1])
+            # On a line so slow that one chunk takes longer than the registry waits, smaller ones get on.
+            chunk_bytes = max(chunk_bytes // 2, _LEAST_CHUNK_BYTES)
+        else:
+            return answer
+
+
+def _messages(
+    artifact: dict[str, Any], file: Path, total: int, offset: int, chunk_bytes: int, progress: UploadProgress
+) -> Iterator[artifact_service_pb2.UploadArtifactRequest]:
+    header = artifact_service_pb2.UploadArtifactHeader(**artifact, size_bytes=total, write_offset=offset)
+    yield artifact_service_pb2.UploadArtifactRequest(header=header)
+    progress.moved(offset, total)
+    with file.open("rb") as opened:
+        opened.seek(offset)
+        while chunk := opened.read(chunk_bytes):
+            yield artifact_service_pb2.UploadArtifactRequest(chunk=chunk)
+            offset += len(chunk)
+            progress.moved(offset, total)

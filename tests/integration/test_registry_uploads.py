@@ -1,0 +1,229 @@
+"""Uploads that break and go on, uploads beside each other, artifacts that workers make."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from cxreval.api.registry.v1 import artifact_service_pb2 as pb
+from cxreval.client import Lease, RegistryClient, UploadProgress
+from cxreval.client._upload import upload as upload_file
+from cxreval.errors import CxrevalError, DigestMismatch
+from cxreval.wire.limits import CHUNK_BYTES
+from cxreval.wire.status import from_rpc_error
+from tests.support.processes import Service
+from tests.support.proxy import Proxy
+from tests.support.registry import Registry, registry_service, small_spec, upload_messages
+
+SPEC = small_spec("uploads")
+
+
+def content(mib: int, seed: int) -> bytes:
+    return np.random.default_rng(seed).bytes(mib * CHUNK_BYTES + seed)
+
+
+class Running:
+    """A registry in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.service: Service = registry_service(directory).start()
+        self.call = Registry(self.service.address)
+        self.call.create_benchmark(SPEC)
+
+    def files(self) -> list[str]:
+        return sorted(file.name for file in (self.directory / "artifacts").rglob("*") if file.is_file())
+
+    def received(self, submission: str) -> int:
+        return self.call.artifacts.GetUpload(pb.GetUploadRequest(submission=submission)).received_bytes
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    found = Running(tmp_path_factory.mktemp("registry"))
+    yield found
+    found.call.channel.close()
+    assert found.service.stop() == 0
+
+
+def error_of(call: Callable[[], Any]) -> CxrevalError:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return from_rpc_error(caught.value)
+
+
+class Held:
+    """An upload that has sent its first chunks and stays open; leaving the block breaks it off."""
+
+    def __init__(self, running: Running, submission: str, artifact: bytes, chunks: int = 1) -> None:
+        self._go_on = threading.Event()
+        before = running.received(submission)
+        self.call = running.call.artifacts.UploadArtifact.future(self._messages(submission, artifact, chunks, before))
+        deadline = time.monotonic() + 10
+        while running.received(submission) < before + chunks * CHUNK_BYTES:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def _messages(self, submission: str, artifact: bytes, chunks: int, offset: int) -> Iterator[Any]:
+        messages = upload_messages(submission, artifact, offset=offset)
+        for _ in range(chunks + 1):
+            yield next(messages)
+        self._go_on.wait(30)
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.call.cancel()
+        self._go_on.set()
+
+
+def test_broken_upload_keeps_what_arrived_and_goes_on_only_from_there(running: Running) -> None:
+    artifact = content(3, 1)
+    name = running.call.create_submission(SPEC.name, artifact).name
+    assert running.received(name) == 0
+    with Held(running, name, artifact, chunks=2):
+        pass
+    for offset in (0, CHUNK_BYTES, 3 * CHUNK_BYTES):
+        error = until_free(lambda offset=offset: upload_messages(name, artifact, offset=offset), running)
+        assert (error.reason, error.metadata["received_bytes"]) == ("UPLOAD_OFFSET", str(2 * CHUNK_BYTES))
+    done = running.call.artifacts.UploadArtifact(upload_messages(name, artifact, offset=2 * CHUNK_BYTES))
+    assert done.artifact == f"artifacts/{hashlib.sha256(artifact).hexdigest()}"
+    assert running.call.artifacts.GetUpload(pb.GetUploadRequest(submission=name)).complete
+    assert done.artifact.rpartition("/")[2] in running.files()
+
+
+def until_free(messages: Callable[[], Any], running: Running) -> CxrevalError:
+    """The error of an upload, once the server has noticed that the one before broke off."""
+    deadline = time.monotonic() + 10
+    while (error := error_of(lambda: running.call.artifacts.UploadArtifact(messages()))).reason == "UPLOAD_BUSY":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return error
+
+
+def test_second_upload_at_the_same_time_is_told_so(running: Running) -> None:
+    artifact = content(2, 2)
+    name = running.call.create_submission(SPEC.name, artifact).name
+    with Held(running, name, artifact):
+        error = error_of(
+            lambda: running.call.artifacts.UploadArtifact(upload_messages(name, artifact, offset=CHUNK_BYTES))
+        )
+        assert error.reason == "UPLOAD_BUSY"
+
+
+def test_other_bytes_at_the_end_of_a_resumed_upload_discard_all_of_it(running: Running) -> None:
+    artifact = content(2, 3)
+    name = running.call.create_submission(SPEC.name, artifact).name
+    before = running.files()
+    with Held(running, name, artifact):
+        pass
+    other = artifact[:-1] + bytes([artifact[-1] ^ 1])
+    error = until_free(lambda: upload_messages(name, other, offset=CHUNK_BYTES), running)
+    assert (error.reason, error.metadata["found"]) == ("DIGEST_MISMATCH", hashlib.sha256(other).hexdigest())
+    assert (running.received(name), running.files()) == (0, before)
+
+
+def test_upload_that_ends_early_can_go_on(running: Running) -> None:
+    artifact = content(2, 10)
+    name = running.call.create_submission(SPEC.name, artifact).name
+    early = upload_messages(name, artifact[:-1], size_bytes=len(artifact))
+    error = error_of(lambda: running.call.artifacts.UploadArtifact(early))
+    assert (error.reason, error.metadata["field"]) == ("ARTIFACT_INCOMPLETE", "header.size_bytes")
+    assert running.received(name) == len(artifact) - 1
+    running.call.artifacts.UploadArtifact(upload_messages(name, artifact, offset=len(artifact) - 1))
+
+
+def test_offset_beyond_the_size_is_refused(running: Running) -> None:
+    artifact = content(0, 4)
+    name = running.call.create_submission(SPEC.name, artifact).name
+    for offset in (-1, len(artifact) + 1):
+        error = error_of(
+            lambda offset=offset: running.call.artifacts.UploadArtifact(upload_messages(name, artifact, offset=offset))
+        )
+        assert (error.reason, error.metadata["field"]) == ("MALFORMED_FIELD", "header.write_offset")
+
+
+def test_client_goes_on_after_the_network_was_cut_in_the_middle(running: Running, tmp_path: Path) -> None:
+    artifact = content(8, 5)
+    (tmp_path / "model.onnx").write_bytes(artifact)
+    name = running.call.create_submission(SPEC.name, artifact).name
+    moved: list[int] = []
+    reasons: list[str] = []
+    progress = UploadProgress(lambda sent, _: moved.append(sent), lambda error: reasons.append(error.reason))
+    with Proxy(running.service.address) as proxy:
+        proxy.cut_after = [3 * CHUNK_BYTES, 2 * CHUNK_BYTES]
+        with RegistryClient(proxy.address) as client:
+            assert client.upload_artifact(name, tmp_path / "model.onnx", progress).status == "queued"
+        assert proxy.connections >= 3
+    assert "SERVICE_UNAVAILABLE" in reasons
+    assert moved[-1] == len(artifact)
+    resumed = [offset for before, offset in itertools.pairwise(moved) if offset < before]
+    assert resumed
+    assert min(resumed) > 0
+
+
+def test_client_gives_up_when_nothing_gets_on(running: Running, tmp_path: Path) -> None:
+    artifact = content(2, 6)
+    (tmp_path / "model.onnx").write_bytes(artifact)
+    name = running.call.create_submission(SPEC.name, artifact).name
+    with Held(running, name, artifact), pytest.raises(CxrevalError) as caught:
+        upload_file(
+            running.call.artifacts, {"submission": name}, tmp_path / "model.onnx", UploadProgress(), patience_seconds=1
+        )
+    assert caught.value.reason == "UPLOAD_BUSY"
+
+
+def test_client_sends_no_byte_of_another_file(running: Running, tmp_path: Path) -> None:
+    artifact = content(1, 7)
+    (tmp_path / "other.onnx").write_bytes(b"other")
+    name = running.call.create_submission(SPEC.name, artifact).name
+    with RegistryClient(running.service.address) as client, pytest.raises(DigestMismatch, match=name):
+        client.upload_artifact(name, tmp_path / "other.onnx")
+    assert running.received(name) == 0
+
+
+def leased(running: Running, artifact: bytes) -> Lease:
+    submitted = running.call.submit(SPEC.name, artifact)
+    with RegistryClient(running.service.address) as client:
+        while True:
+            lease = client.lease_evaluation("worker", [SPEC.name])
+            assert lease
+            if lease.submission.name == submitted.name:
+                return lease
+
+
+def test_worker_uploads_what_it_made_under_its_lease_alone(running: Running, tmp_path: Path) -> None:
+    lease, made = leased(running, content(0, 8)), content(1, 9)
+    (tmp_path / "made.onnx").write_bytes(made)
+    sha256 = hashlib.sha256(made).hexdigest()
+    with RegistryClient(running.service.address) as client:
+        for _ in range(2):  # the second time there is nothing to send
+            assert client.upload_derived_artifact(lease, tmp_path / "made.onnx") == sha256
+        assert b"".join(client.download_artifact(sha256)) == made
+
+    def refused(evaluation: str = lease.evaluation, token: str = lease.token, digest: str = sha256) -> str:
+        derived = pb.DerivedArtifact(evaluation=evaluation, token=token, sha256=digest)
+        header = pb.UploadArtifactHeader(derived=derived, size_bytes=1)
+        asked = error_of(lambda: running.call.artifacts.GetUpload(pb.GetUploadRequest(derived=derived)))
+        message = pb.UploadArtifactRequest(header=header)
+        sent = error_of(lambda: running.call.artifacts.UploadArtifact(iter([message])))
+        assert asked.reason == sent.reason
+        return sent.reason
+
+    before = running.files()
+    assert refused(token="0" * 32) == "LEASE_LOST"
+    assert refused(evaluation=lease.evaluation[:-1] + "_") == "MALFORMED_FIELD"
+    assert refused(evaluation=lease.evaluation[:-32] + "0" * 32) == "EVALUATION_NOT_FOUND"
+    assert refused(digest="../../registry.db") == "MALFORMED_FIELD"
+    assert refused(digest="") == "MISSING_FIELD"
+    assert running.files() == before
