@@ -103,7 +103,7 @@ def launch(address: dict[str, str]) -> None:
     service = {
         "registry": [
             "--database-url", f"sqlite:///{STATE}/registry.db", "--artifact-dir", f"{STATE}/artifacts",
-            "--signing-key", f"{STATE}/signing-key.pem",
+            "--signing-key", f"{STATE}/signing-key.pem", "--access", "open",
         ],
         "inference": ["--registry", address["registry"], "--model-cache-dir", f"{STATE}/models"],
         "scoring": ["--data", f"{BENCHMARK}={DATA}"],

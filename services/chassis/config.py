@@ -27,9 +27,12 @@ class ConfigError(Exception):
     """The configuration is wrong; the message names the key, the source and what was expected."""
 
 
-def setting(default: Any, description: str, *, secret: bool = False) -> Any:
-    """A field of a configuration dataclass with the sentence that `--help` shows; a secret is never printed."""
-    return field(default=default, metadata={"description": description, "secret": secret})
+def setting(default: Any, description: str, *, secret: bool = False, flag: bool = True) -> Any:
+    """A field of a configuration dataclass with the sentence that `--help` shows.
+
+    A secret is never printed. What is given as a flag, other users of the machine can see: some secrets have none.
+    """
+    return field(default=default, metadata={"description": description, "secret": secret, "flag": flag})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +113,8 @@ def _parser(kind: type[ServerConfig], program: str, types: Mapping[str, Any]) ->
     parser.add_argument("--config", metavar="FILE", help="TOML file of settings")
     parser.add_argument("--check-config", action="store_true", help="load the configuration, print it and exit")
     for item in dataclasses.fields(kind):
+        if not item.metadata["flag"]:
+            continue
         description = f"{item.metadata['description']} (default: {item.default!r})".replace("%", "%%")
         action = "append" if types[item.name] == tuple[str, ...] else "store"
         parser.add_argument(f"--{item.name.replace('_', '-')}", metavar="VALUE", action=action, help=description)

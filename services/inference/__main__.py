@@ -95,7 +95,7 @@ def _image_cache(config: InferenceConfig) -> ImageCache | None:
 
 def _fetch(config: InferenceConfig) -> Fetch:
     if config.registry:
-        return RegistryClient(config.registry, config.registry_tls()).download_artifact
+        return RegistryClient(config.registry, config.registry_tls(), config.api_key()).download_artifact
 
     def nowhere(digest: str) -> Iterator[bytes]:
         raise ArtifactNotFound(

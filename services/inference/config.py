@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxreval.wire.channel import TlsFiles
+from cxreval.errors import KeyUnreadable
+from cxreval.wire.channel import ApiKey, TlsFiles, read_key
 from services.chassis.config import ConfigError, ServerConfig, setting
 from services.inference.backends.onnx import PROVIDERS, Execution
 
@@ -24,6 +25,12 @@ class InferenceConfig(ServerConfig):
     registry_ca: str = setting("", "PEM file of the authority that signs the registry; empty for plain text")
     registry_certificate: str = setting("", "PEM file of this service's certificate for the registry")
     registry_key: str = setting("", "PEM file of that certificate's key")
+    registry_api_key: str = setting(
+        "", "API key of a worker for the registry; only in the environment or the file", secret=True, flag=False
+    )
+    trust_network: bool = setting(
+        False, "send the API key without TLS to other machines, too: something else encrypts the way"
+    )
     model: tuple[str, ...] = setting((), "an ONNX file to serve from the start, FILE or NAME=FILE")
     model_cache_dir: str = setting("cxreval-data/models", "directory of model files, named by their sha256")
     model_cache_mib: int = setting(16384, "disk space for model files; the least recently used go first")
@@ -62,6 +69,7 @@ class InferenceConfig(ServerConfig):
         if self.precision not in ("as-saved", "fp16"):
             raise ConfigError(f"precision is {self.precision!r}; expected as-saved or fp16")
         self.models()
+        self.api_key()
         if not self.registry_ca and (self.registry_certificate or self.registry_key):
             raise ConfigError("registry_certificate and registry_key need registry_ca")
 
@@ -82,6 +90,14 @@ class InferenceConfig(ServerConfig):
         if not self.registry_ca:
             return None
         return TlsFiles(Path(self.registry_ca), _path(self.registry_certificate), _path(self.registry_key))
+
+    def api_key(self) -> ApiKey | None:
+        """Who this service is to the registry; None: whoever has its certificate, or nobody. Raises `ConfigError`."""
+        try:
+            text = self.registry_api_key
+            return read_key(text, "registry_api_key", self.trust_network) if text else None
+        except KeyUnreadable as error:
+            raise ConfigError(error.message) from None
 
 
 def _path(text: str) -> Path | None:

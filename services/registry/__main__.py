@@ -1,5 +1,7 @@
 """Starts the registry: `python -m services.registry`; migrates its database: `python -m services.registry migrate`.
 
+`python -m services.registry create-operator-key`, where the database can be reached, prints a new operator's key.
+
 The embedded SQLite database is migrated at every start. PostgreSQL is migrated only by `migrate`, which a deployment
 runs once before the new version starts; until then the registry says that it is not healthy.
 """
@@ -16,6 +18,8 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy.exc import SQLAlchemyError
 
 from cxreval.api.registry.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
     artifact_service_pb2,
     artifact_service_pb2_grpc,
     audit_service_pb2,
@@ -38,12 +42,15 @@ from cxreval.resource_names import BenchmarkName
 from cxreval.wire.limits import MAX_RECORD_BYTES
 from services.chassis import logs
 from services.chassis.config import ConfigError, load
+from services.chassis.interceptors.access import AsksNobody, Authenticator
 from services.chassis.server import Server
 from services.registry import migrations
 from services.registry.config import RegistryConfig
 from services.registry.domain import seed
+from services.registry.servicers.admin import AdminServicer
 from services.registry.servicers.artifacts import ArtifactServicer
 from services.registry.servicers.audit import AuditServicer
+from services.registry.servicers.authentication import KeyAuthenticator
 from services.registry.servicers.benchmarks import BenchmarkServicer
 from services.registry.servicers.evaluations import EvaluationServicer
 from services.registry.servicers.leaderboard import LeaderboardServicer
@@ -58,6 +65,8 @@ from services.registry.store.evaluations import Evaluations
 from services.registry.store.events import Events
 from services.registry.store.lifecycle import Lifecycle
 from services.registry.store.local_artifacts import LocalArtifacts
+from services.registry.store.organisations import Organisations
+from services.registry.store.quotas import Quotas
 from services.registry.store.submissions import Submissions
 
 WATCH_SECONDS = 0.5
@@ -65,6 +74,9 @@ WATCH_SECONDS = 0.5
 
 SWEEP_SECONDS = 1.0
 """How often leases and deadlines are looked at, and events join the audit chain."""
+
+CREATE_OPERATOR_KEY = "create-operator-key"
+"""The command that makes an operator's key, and the actor of what it does."""
 
 _log = logging.getLogger("services.registry")
 
@@ -75,15 +87,17 @@ def now() -> datetime:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Migrates or serves."""
-    only_migrate = bool(arguments) and arguments[0] == "migrate"
-    config = load(RegistryConfig, "registry", arguments[1:] if only_migrate else arguments, os.environ)
+    """Migrates, makes an operator's key, or serves."""
+    command = arguments[0] if arguments and arguments[0] in ("migrate", CREATE_OPERATOR_KEY) else ""
+    config = load(RegistryConfig, "registry", arguments[1:] if command else arguments, os.environ)
     logs.configure(config.log_level)
     database = Database(config.database_url)
     signer = Signer.from_file(Path(config.signing_key))
-    if only_migrate or database.embedded:
+    if command == "migrate" or database.embedded:
         migrate(database, signer)
-    if not only_migrate:
+    if command == CREATE_OPERATOR_KEY:
+        sys.stdout.write(f"{Organisations(database, now).create_operator_key(CREATE_OPERATOR_KEY)}\n")
+    if not command:
         asyncio.run(serve(config, database, signer))
     database.close()
 
@@ -106,7 +120,14 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     events = Events(database)
     artifacts = LocalArtifacts(Path(config.artifact_dir))
 
-    server = Server(config, metrics, MAX_RECORD_BYTES)
+    organisations = Organisations(database, now)
+
+    server = Server(config, metrics, MAX_RECORD_BYTES, authenticator(config, organisations))
+    server.add(
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
+        AdminServicer(organisations, Quotas(database, now), now),
+        admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
+    )
     server.add(
         benchmark_service_pb2_grpc.add_BenchmarkServiceServicer_to_server,
         BenchmarkServicer(benchmarks),
@@ -159,6 +180,13 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     sweeping = asyncio.create_task(keep_sweeping(sweep))
     await server.serve(healthy)
     sweeping.cancel()
+
+
+def authenticator(config: RegistryConfig, organisations: Organisations) -> Authenticator:
+    """Says who calls, as the settings want it."""
+    if config.access == "open":
+        return AsksNobody()
+    return KeyAuthenticator(organisations, now, config.worker_certificates, public_board=config.public_board)
 
 
 async def keep_sweeping(sweep: Callable[[], None]) -> None:

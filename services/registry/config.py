@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from services.chassis.config import ConfigError, ServerConfig, setting
 
@@ -21,6 +22,13 @@ class RegistryConfig(ServerConfig):
     signing_key: str = setting(
         "cxreval-data/signing-key.pem", "Ed25519 key, a PEM file, that signs the receipts of the board; made if missing"
     )
+    access: str = setting(
+        "keys", "keys: callers need API keys; open: everybody may do everything, on the loopback interface only"
+    )
+    public_board: bool = setting(False, "whether boards and what is published can be read without a key")
+    worker_certificates: tuple[str, ...] = setting(
+        (), "names in certificates, signed by tls_client_ca, whose clients are workers without a key"
+    )
     lease_seconds: float = setting(60.0, "how long a worker's lease lasts unless it is renewed")
     max_attempts: int = setting(3, "leases in a row without a new prediction after which an evaluation fails")
 
@@ -30,9 +38,20 @@ class RegistryConfig(ServerConfig):
             ("database_url", _DATABASE.fullmatch(self.database_url), "sqlite:///FILE or postgresql+psycopg://..."),
             ("artifact_dir", self.artifact_dir, "a directory"),
             ("signing_key", self.signing_key, "a file"),
+            ("access", self.access in ("keys", "open"), "keys or open"),
+            ("access", self.access == "keys" or _is_loopback(self.listen), "keys, unless listen is a loopback address"),
+            ("worker_certificates", not self.worker_certificates or self.tls_client_ca, "tls_client_ca with it"),
             ("lease_seconds", 0 < self.lease_seconds <= 86_400, "more than 0, at most 86400"),
             ("max_attempts", 0 < self.max_attempts <= 100, "1 to 100"),
         ]
         for name, good, expected in checks:
             if not good:
                 raise ConfigError(f"{name} does not fit; expected {expected}")
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -126,6 +126,42 @@ class RoleRequired(CxrevalError):
     reason = "ROLE_REQUIRED"
 
 
+class OwnerRequired(CxrevalError):
+    """The submission is another organisation's: it can be read, not changed."""
+
+    reason = "OWNER_REQUIRED"
+
+
+class QuotaExceeded(CxrevalError):
+    """The organisation has used up what it may."""
+
+    reason = "QUOTA_EXCEEDED"
+
+
+class OrganisationNotFound(CxrevalError):
+    """No organisation has this name."""
+
+    reason = "ORGANISATION_NOT_FOUND"
+
+
+class OrganisationExists(CxrevalError):
+    """The name belongs to another organisation."""
+
+    reason = "ORGANISATION_EXISTS"
+
+
+class ApiKeyNotFound(CxrevalError):
+    """The organisation has no key of this name."""
+
+    reason = "API_KEY_NOT_FOUND"
+
+
+class KeyNeedsTls(CxrevalError):
+    """A key would travel in plain text over a network."""
+
+    reason = "KEY_NEEDS_TLS"
+
+
 class CertificateNotAllowed(CxrevalError):
     """The client's certificate has none of the names that may call this service."""
 

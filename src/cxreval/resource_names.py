@@ -1,4 +1,5 @@
-"""Resource names: `benchmarks/{b}`, `benchmarks/{b}/submissions/{s}`, `.../evaluations/{e}`, `artifacts/{sha256}`.
+"""Resource names: `benchmarks/{b}`, `benchmarks/{b}/submissions/{s}`, `.../evaluations/{e}`, `artifacts/{sha256}`,
+`organisations/{o}`, `organisations/{o}/keys/{k}`.
 
 Parsing is strict, so that an identifier that reaches a database or a path holds only the characters named here.
 """
@@ -12,6 +13,7 @@ from cxreval.errors import MalformedField
 
 BENCHMARK_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _OPAQUE_ID = re.compile(r"[0-9a-f]{32}")
+_KEY_ID = re.compile(r"[0-9a-f]{16}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -77,6 +79,37 @@ class ArtifactName:
     def parse(cls, name: str, field: str = "name") -> ArtifactName:
         """Raises `MalformedField` naming `field`."""
         return cls(*_parse(name, field, "artifacts/{sha256}", SHA256))
+
+
+@dataclass(frozen=True, slots=True)
+class OrganisationName:
+    """`organisations/{organisation}`."""
+
+    organisation: str
+
+    def __str__(self) -> str:
+        return f"organisations/{self.organisation}"
+
+    @classmethod
+    def parse(cls, name: str, field: str = "name") -> OrganisationName:
+        """Raises `MalformedField` naming `field`."""
+        return cls(*_parse(name, field, "organisations/{organisation}", BENCHMARK_ID))
+
+
+@dataclass(frozen=True, slots=True)
+class KeyName:
+    """`organisations/{organisation}/keys/{key}`."""
+
+    organisation: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"organisations/{self.organisation}/keys/{self.key}"
+
+    @classmethod
+    def parse(cls, name: str, field: str = "name") -> KeyName:
+        """Raises `MalformedField` naming `field`."""
+        return cls(*_parse(name, field, "organisations/{organisation}/keys/{key}", BENCHMARK_ID, _KEY_ID))
 
 
 def _parse(name: str, field: str, pattern: str, *identifiers: re.Pattern[str]) -> list[str]:

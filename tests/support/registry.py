@@ -29,7 +29,7 @@ from cxreval.api.registry.v1 import (
 from cxreval.api.scoring.v1 import report_pb2
 from cxreval.datasets.benchmark import FINDINGS, BenchmarkSpec
 from cxreval.metrics.registry import METRICS
-from cxreval.wire.channel import TlsFiles, connect
+from cxreval.wire.channel import ApiKey, TlsFiles, connect
 from tests.conftest import require_module
 from tests.support.processes import Service
 
@@ -41,13 +41,15 @@ _CURVE = {"false_positive_rates": [0.0, 0.25, 1.0], "sensitivities": [0.0, 0.75,
 def registry_service(directory: Path, *flags: str, database_url: str = "", tls: TlsFiles | None = None) -> Service:
     """A registry that keeps everything in `directory`: `registry.db`, `artifacts/`, `registry.log`.
 
-    Restarting it keeps its address and its data. PostgreSQL must be migrated first: see `migrate`.
+    Restarting it keeps its address and its data. PostgreSQL must be migrated first: see `migrate`. It asks nobody who
+    they are, unless a flag says `--access=keys`.
     """
     url = database_url or sqlite_url(directory)
     stores = (
         f"--database-url={url}",
         f"--artifact-dir={directory / 'artifacts'}",
         f"--signing-key={directory / 'key.pem'}",
+        "--access=open",
     )
     return Service("registry", [*stores, *flags], directory / "registry.log", tls)
 
@@ -83,8 +85,8 @@ def _postgres_url() -> str:
 class Registry:
     """Services of the registry on one channel."""
 
-    def __init__(self, address: str) -> None:
-        self.channel = connect(address)
+    def __init__(self, address: str, key: ApiKey | None = None) -> None:
+        self.channel = connect(address, key=key)
         self.benchmarks = benchmark_service_pb2_grpc.BenchmarkServiceStub(self.channel)
         self.artifacts = artifact_service_pb2_grpc.ArtifactServiceStub(self.channel)
         self.submissions = submission_service_pb2_grpc.SubmissionServiceStub(self.channel)

@@ -91,6 +91,47 @@ class Base(DeclarativeBase):
     )
 
 
+class OrganisationRow(Base):
+    """Whom submissions belong to. A limit that is absent is none."""
+
+    __tablename__ = "organisations"
+
+    number: Mapped[int] = mapped_column(_Number, primary_key=True)
+    id: Mapped[str] = mapped_column(String(63), unique=True)
+    display_name: Mapped[str] = mapped_column(Text)
+    submissions_per_day: Mapped[int | None] = mapped_column(BigInteger)
+    concurrent: Mapped[int | None] = mapped_column(BigInteger)
+    stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    create_time: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ApiKeyRow(Base):
+    """A key: the sha256 of its secret, never the secret. Never deleted; revoked once, for good."""
+
+    __tablename__ = "api_keys"
+
+    number: Mapped[int] = mapped_column(_Number, primary_key=True)
+    id: Mapped[str] = mapped_column(String(16), unique=True)
+    organisation: Mapped[str] = mapped_column(ForeignKey("organisations.id"), index=True)
+    role: Mapped[str] = mapped_column(String(32))
+    secret_sha256: Mapped[str] = mapped_column(String(64))
+    create_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    expire_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    revoke_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class AdminEventRow(Base):
+    """What an operator did to organisations and keys, written with its effect. Only ever inserted."""
+
+    __tablename__ = "admin_events"
+
+    number: Mapped[int] = mapped_column(_Number, primary_key=True)
+    create_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    actor: Mapped[str] = mapped_column(Text)
+    action: Mapped[str] = mapped_column(String(32))
+    target: Mapped[str] = mapped_column(Text)
+
+
 class BenchmarkRow(Base):
     """A benchmark; never changed. `spec` holds the fields of `BenchmarkSpec`."""
 
@@ -116,6 +157,8 @@ class ArtifactRow(Base):
 class SubmissionRow(Base):
     """Something handed in. `artifact_sha256` is empty until the checkpoint is completely stored.
 
+    `organisation` is whom it belongs to; absent for what came with the registry and from before there were keys.
+
     `state`, `corrections` and `superseded_by` are what the events, `version` of them, left; the manifest never changes.
     """
 
@@ -125,6 +168,7 @@ class SubmissionRow(Base):
     number: Mapped[int] = mapped_column(_Number, primary_key=True)
     id: Mapped[str] = mapped_column(String(32), unique=True)
     benchmark_number: Mapped[int] = mapped_column(ForeignKey("benchmarks.number"))
+    organisation: Mapped[str | None] = mapped_column(ForeignKey("organisations.id"), index=True)
     request_id: Mapped[str | None] = mapped_column(String(32))
     kind: Mapped[str] = mapped_column(String(32))
     manifest: Mapped[dict[str, Any]] = mapped_column(JSON)

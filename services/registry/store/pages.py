@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
 from services.registry.domain.pages import Cursor
-from services.registry.store.models import BenchmarkRow, EvaluationRow, EventRow, SubmissionRow
+from services.registry.store.models import (
+    ApiKeyRow,
+    BenchmarkRow,
+    EvaluationRow,
+    EventRow,
+    OrganisationRow,
+    SubmissionRow,
+)
 
 S = TypeVar("S", bound=Select[*tuple[Any, ...]])
 
@@ -16,16 +23,16 @@ S = TypeVar("S", bound=Select[*tuple[Any, ...]])
 def after(
     session: Session,
     query: S,
-    table: type[BenchmarkRow | SubmissionRow | EvaluationRow | EventRow],
+    table: type[BenchmarkRow | SubmissionRow | EvaluationRow | EventRow | OrganisationRow | ApiKeyRow],
     cursor: Cursor,
 ) -> S:
     """`query` from behind the cursor's row, and one row more than the page holds.
 
     Raises:
-        InvalidPageToken: there is no such row.
+        InvalidPageToken: the list has no such row, whatever other lists have.
     """
     if cursor.after:
-        number = session.scalar(select(table.number).where(table.id == cursor.after))
+        number = session.scalar(query.with_only_columns(table.number).where(table.id == cursor.after))
         if number is None:
             raise cursor.invalid()
         query = query.where(table.number > number)

@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from cxreval.cli import audit, board, dataset, export, lifecycle, options, output, predict, score, submission, worker
+from cxreval.cli import (
+    admin,
+    audit,
+    board,
+    dataset,
+    export,
+    lifecycle,
+    options,
+    output,
+    predict,
+    score,
+    submission,
+    worker,
+)
 from cxreval.errors import CxrevalError
 
 app = typer.Typer(
@@ -22,9 +35,13 @@ def common(
     tls_ca: options.TlsCa = None,
     tls_certificate: options.TlsCertificate = None,
     tls_key: options.TlsKey = None,
+    key_file: options.KeyFile = None,
+    trust_network: options.TrustNetwork = False,
 ) -> None:
     """Run chest X-ray classifiers on a fixed benchmark and read the ranked board."""
-    context.obj = options.tls_files(tls_ca, tls_certificate, tls_key)
+    context.obj = options.Connection(
+        options.tls_files(tls_ca, tls_certificate, tls_key), options.api_key(key_file, trust_network)
+    )
 
 
 app.command("submit")(submission.submit)
@@ -36,6 +53,8 @@ app.command("worker")(worker.worker)
 app.command("score")(score.score)
 lifecycle.app.command("upload")(submission.upload)
 app.add_typer(lifecycle.app, name="submission")
+app.command("quota")(admin.quota)
+app.add_typer(admin.app, name="admin")
 app.add_typer(audit.app, name="audit")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(export.app, name="export")

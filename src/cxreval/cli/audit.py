@@ -10,7 +10,6 @@ import typer
 
 from cxreval.audit import chain, receipts
 from cxreval.cli import options, output
-from cxreval.client import RegistryClient
 from cxreval.errors import AuditMismatch, MalformedField, ReceiptInvalid
 
 app = typer.Typer(help="Check the audit chain and the receipts of a registry.", no_args_is_help=True)
@@ -37,7 +36,7 @@ def verify(
     with --since a later run proves that nothing before it was changed, not even everything at once.
     """
     seen = _head(since)
-    with RegistryClient(registry, context.obj) as client:
+    with options.registry_client(context, registry) as client:
         key = public_key.read_text() if public_key else client.public_key()
         vouched: list[chain.AuditEvent] = []
         head = chain.Head()
@@ -65,14 +64,14 @@ def receipt(
     registry: options.Registry = options.REGISTRY,
 ) -> None:
     """Save the signed receipt of a published row."""
-    with RegistryClient(registry, context.obj) as client:
+    with options.registry_client(context, registry) as client:
         file.write_bytes(client.receipt(submission).to_file())
 
 
 @app.command("public-key")
 def print_public_key(context: typer.Context, registry: options.Registry = options.REGISTRY) -> None:
     """Print the key that the registry signs receipts with."""
-    with RegistryClient(registry, context.obj) as client:
+    with options.registry_client(context, registry) as client:
         typer.echo(client.public_key(), nl=False)
 
 

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from cxreval.cli import options, output
-from cxreval.client import RegistryClient
 from cxreval.resource_names import SubmissionName
 
 
@@ -23,7 +22,7 @@ def leaderboard(
     json: options.Json = False,
 ) -> None:
     """Print the ranked board of a benchmark and its steps of the state of the art."""
-    with RegistryClient(registry, context.obj) as client:
+    with options.registry_client(context, registry) as client:
         spec = client.get_benchmark(benchmark)
         entries, steps = list(client.leaderboard(benchmark, as_of)), list(client.sota_steps(benchmark, as_of))
     if json:
@@ -42,7 +41,7 @@ def compare(
 ) -> None:
     """Compare rows of a board with each other: is one really better, and how often does each lead?"""
     benchmark = SubmissionName.parse(submissions[0], "submissions[0]").benchmark
-    with RegistryClient(registry, context.obj) as client:
+    with options.registry_client(context, registry) as client:
         comparison = client.compare(benchmark, submissions)
         models = {name: client.get_submission(name).manifest.model for name in submissions}
     if json:

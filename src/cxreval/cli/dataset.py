@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 import typer
 
 from cxreval.cli import options, output
-from cxreval.client import RegistryClient
 from cxreval.datasets import phantom
 from cxreval.datasets.benchmark import SPEC_FILE, BenchmarkSpec, list_sha256, load_spec, parse_spec, read_list
 from cxreval.datasets.verify import verify as verify_dataset
@@ -107,7 +106,7 @@ def register(
 ) -> None:
     """Create the benchmark of a data set in the registry; repeating it is harmless."""
     spec = load_spec(benchmark, directory)
-    with RegistryClient(registry, context.obj) as client:
+    with options.registry_client(context, registry) as client:
         created = client.create_benchmark(spec)
     _show(created, f"benchmarks/{created.name}", json)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cxreval.cli import options, output
-from cxreval.client import RegistryClient, Submission
+from cxreval.client import Submission
 
 app = typer.Typer(help="Change a submission, and read what happened to it.", no_args_is_help=True)
 
@@ -34,7 +34,7 @@ def _command(name: str, sentence: str) -> None:
         registry: options.Registry = options.REGISTRY,
         json: options.Json = False,
     ) -> None:
-        with RegistryClient(registry, context.obj) as client:
+        with options.registry_client(context, registry) as client:
             _show(getattr(client, name)(submission, reason, etag), json)
 
     app.command(name, help=sentence)(run)
@@ -59,7 +59,7 @@ def supersede(
     json: options.Json = False,
 ) -> None:
     """Put another submission in the place of a row."""
-    with RegistryClient(registry, context.obj) as client:
+    with options.registry_client(context, registry) as client:
         _show(client.supersede(submission, successor, reason, etag), json)
 
 
@@ -79,7 +79,7 @@ def correct(
     """Correct what a row shows. Figures cannot be corrected: supersede the row instead."""
     given = {"model": model, "organisation": organisation, "open_source": open_source, "source_url": source_url}
     values = {field: value for field, value in given.items() if value is not None}
-    with RegistryClient(registry, context.obj) as client:
+    with options.registry_client(context, registry) as client:
         _show(client.correct(submission, reason, etag, **values), json)
 
 
@@ -91,7 +91,7 @@ def history(
     json: options.Json = False,
 ) -> None:
     """Show what happened to a submission, when, by whom and why."""
-    with RegistryClient(registry, context.obj) as client:
+    with options.registry_client(context, registry) as client:
         events = list(client.submission_events(submission))
     if json:
         output.print_json(events)

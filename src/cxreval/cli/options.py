@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cxreval.client import TlsFiles
-from cxreval.errors import MalformedField
+from cxreval.client import ApiKey, RegistryClient, TlsFiles
+from cxreval.errors import KeyUnreadable, MalformedField
+from cxreval.wire.channel import read_key
 
 Registry = Annotated[
     str, typer.Option("--registry", envvar="CXREVAL_CLIENT_REGISTRY", help="address of the registry, host:port")
@@ -30,12 +33,53 @@ TlsCertificate = Annotated[
     Path | None, typer.Option(envvar="CXREVAL_CLIENT_TLS_CERTIFICATE", help="PEM file of the client's certificate")
 ]
 TlsKey = Annotated[Path | None, typer.Option(envvar="CXREVAL_CLIENT_TLS_KEY", help="PEM file of the client's key")]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(envvar="CXREVAL_CLIENT_KEY_FILE", help="file with the API key; or put the key in CXREVAL_CLIENT_KEY"),
+]
+TrustNetwork = Annotated[
+    bool,
+    typer.Option(
+        "--trust-network",
+        envvar="CXREVAL_CLIENT_TRUST_NETWORK",
+        help="send the API key without TLS to other machines, too: something else encrypts the way",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
 
 REGISTRY = "localhost:50051"
 INFERENCE = "localhost:50052"
 SCORING = "localhost:50053"
 BENCHMARK = "nih-chestxray14"
+
+
+KEY_VARIABLE = "CXREVAL_CLIENT_KEY"
+"""The variable that may hold an API key. There is no such option: other users of a machine see the options."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How services are reached."""
+
+    tls: TlsFiles | None
+    key: ApiKey | None
+
+
+def registry_client(context: typer.Context, registry: str) -> RegistryClient:
+    """A client of the registry as the common options want it."""
+    connection: Connection = context.obj
+    return RegistryClient(registry, connection.tls, connection.key)
+
+
+def api_key(file: Path | None, trust_network: bool) -> ApiKey | None:
+    """The API key in a file, else the one in the environment, else None. Raises `KeyUnreadable`."""
+    text = os.environ.get(KEY_VARIABLE, "")
+    if file:
+        try:
+            text = file.read_text(encoding="ascii")
+        except (OSError, ValueError) as error:
+            raise KeyUnreadable(f"cannot read an API key from {file}: {error}", field="key_file") from None
+    return read_key(text, str(file or KEY_VARIABLE), trust_network) if text or file else None
 
 
 def tls_files(ca: Path | None, certificate: Path | None, key: Path | None) -> TlsFiles | None:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from cxreval.cli import options, output
-from cxreval.client import InferenceClient, RegistryClient
+from cxreval.client import InferenceClient
 
 
 def predict(
@@ -21,9 +21,9 @@ def predict(
     json: options.Json = False,
 ) -> None:
     """Run one submitted model on one image."""
-    with RegistryClient(registry, context.obj) as client:
+    with options.registry_client(context, registry) as client:
         manifest = client.get_submission(submission).manifest
-    with InferenceClient(inference, context.obj) as model:
+    with InferenceClient(inference, context.obj.tls) as model:
         model.load(manifest.artifact_sha256, manifest.preprocessing_profile, len(manifest.output_names))
         output_row = model.predict(manifest.artifact_sha256, manifest.preprocessing_profile, image.read_bytes())
     probabilities = {

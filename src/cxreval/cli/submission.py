@@ -29,7 +29,7 @@ def submit(
 ) -> None:
     """Submit a checkpoint with its manifest to a benchmark."""
     declared = read_manifest(manifest)
-    with RegistryClient(registry, context.obj) as client:
+    with options.registry_client(context, registry) as client:
         created = client.create_submission(
             benchmark, dataclasses.replace(declared, artifact_sha256=file_sha256(checkpoint))
         )
@@ -45,7 +45,7 @@ def upload(
     json: options.Json = False,
 ) -> None:
     """Upload what a submission awaits, from the byte where an earlier upload stopped."""
-    with RegistryClient(registry, context.obj) as client:
+    with options.registry_client(context, registry) as client:
         _finish(client, _upload(client, submission, file), watch, json)
 
 
@@ -57,7 +57,7 @@ def status(
     json: options.Json = False,
 ) -> None:
     """Show where a submission stands."""
-    with RegistryClient(registry, context.obj) as client:
+    with options.registry_client(context, registry) as client:
         _finish(client, client.get_submission(submission), watch, json)
 
 

@@ -20,7 +20,6 @@ from cxreval.client import (
     EvaluationStatus,
     InferenceClient,
     Lease,
-    RegistryClient,
     ScoringClient,
 )
 from cxreval.errors import CxrevalError, DatasetInvalid
@@ -47,9 +46,9 @@ def worker(
     directories = options.directories(data)
     local_benchmarks(directories)
     with (
-        RegistryClient(registry, context.obj) as registry_client,
-        InferenceClient(inference, context.obj) as inference_client,
-        ScoringClient(scoring, context.obj) as scoring_client,
+        options.registry_client(context, registry) as registry_client,
+        InferenceClient(inference, context.obj.tls) as inference_client,
+        ScoringClient(scoring, context.obj.tls) as scoring_client,
         output.progress_bars() as bars,
     ):
         identity = name or f"{socket.gethostname()}-{os.getpid()}"

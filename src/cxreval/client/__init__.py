@@ -9,6 +9,7 @@ from cxreval.client._upload import UploadProgress
 from cxreval.client.inference import InferenceClient
 from cxreval.client.manifest import file_sha256, read_manifest
 from cxreval.client.models import (
+    AdminEvent,
     Capabilities,
     Change,
     ClaimedMetric,
@@ -19,13 +20,18 @@ from cxreval.client.models import (
     Event,
     Failure,
     Fault,
+    KeyInfo,
     LeaderboardEntry,
     Lease,
     Manifest,
+    Organisation,
     Predictions,
     ProfileInfo,
+    Quota,
+    QuotaUsage,
     RankSpread,
     Reproduction,
+    Role,
     SotaStep,
     SourceKind,
     Submission,
@@ -37,9 +43,11 @@ from cxreval.client.models import (
 from cxreval.client.registry import RegistryClient
 from cxreval.client.scoring import ScoringClient
 from cxreval.metrics.predictions import PartialState
-from cxreval.wire.channel import TlsFiles
+from cxreval.wire.channel import ApiKey, TlsFiles
 
 __all__ = [
+    "AdminEvent",
+    "ApiKey",
     "Capabilities",
     "Change",
     "ClaimedMetric",
@@ -51,15 +59,20 @@ __all__ = [
     "Failure",
     "Fault",
     "InferenceClient",
+    "KeyInfo",
     "LeaderboardEntry",
     "Lease",
     "Manifest",
+    "Organisation",
     "PartialState",
     "Predictions",
     "ProfileInfo",
+    "Quota",
+    "QuotaUsage",
     "RankSpread",
     "RegistryClient",
     "Reproduction",
+    "Role",
     "ScoringClient",
     "SotaStep",
     "SourceKind",

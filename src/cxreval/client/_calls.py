@@ -10,7 +10,7 @@ from typing import Any, Self
 import grpc
 
 from cxreval.wire import request_id
-from cxreval.wire.channel import TlsFiles, connect
+from cxreval.wire.channel import ApiKey, TlsFiles, connect
 from cxreval.wire.status import from_rpc_error
 
 UNARY_SECONDS = 60.0
@@ -55,8 +55,8 @@ def pages(method: Callable[..., Any], request: Any, items: str) -> Iterator[Any]
 class ServiceClient:
     """A channel to one service. Use as a context manager, or `close()` it."""
 
-    def __init__(self, target: str, tls: TlsFiles | None = None) -> None:
-        self._channel = connect(target, tls)
+    def __init__(self, target: str, tls: TlsFiles | None = None, key: ApiKey | None = None) -> None:
+        self._channel = connect(target, tls, key)
 
     def close(self) -> None:
         """Closes the channel; running calls end."""

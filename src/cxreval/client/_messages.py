@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from cxreval.api.access.v1 import access_pb2
 from cxreval.api.registry.v1 import (
+    admin_service_pb2,
     audit_service_pb2,
     benchmark_service_pb2,
     evaluation_service_pb2,
@@ -17,7 +19,7 @@ from cxreval.audit.chain import AuditEvent
 from cxreval.client import models
 from cxreval.datasets.benchmark import METRICS, BenchmarkSpec
 from cxreval.errors import BenchmarkDigestMismatch
-from cxreval.resource_names import BenchmarkName
+from cxreval.resource_names import BenchmarkName, OrganisationName
 from cxreval.wire import rankings, reports
 
 _E = TypeVar("_E", bound=StrEnum)
@@ -283,3 +285,54 @@ def entry_comparison(message: leaderboard_service_pb2.CompareEntriesResponse) ->
         pairs=tuple(rankings.comparison(pair) for pair in message.comparisons),
         rank_frequencies={row.submission: tuple(row.shares) for row in message.rank_frequencies},
     )
+
+
+def organisation_message(identifier: str, display_name: str, quota: models.Quota) -> admin_service_pb2.Organisation:
+    """An organisation as it should be."""
+    return admin_service_pb2.Organisation(
+        name=str(OrganisationName(identifier)),
+        display_name=display_name,
+        quota=admin_service_pb2.Quota(
+            submissions_per_day=quota.submissions_per_day,
+            concurrent=quota.concurrent,
+            stored_bytes=quota.stored_bytes,
+        ),
+    )
+
+
+def organisation(message: admin_service_pb2.Organisation) -> models.Organisation:
+    """An organisation."""
+    return models.Organisation(
+        organisation=OrganisationName.parse(message.name).organisation,
+        display_name=message.display_name,
+        quota=_quota(message.quota),
+        create_time=time(message.create_time),
+    )
+
+
+def quota_usage(message: admin_service_pb2.QuotaUsage) -> models.QuotaUsage:
+    """A quota and its use."""
+    return models.QuotaUsage(
+        organisation=OrganisationName.parse(message.name).organisation,
+        limits=_quota(message.limits),
+        submissions_today=message.submissions_today,
+        concurrent=message.concurrent,
+        stored_bytes=message.stored_bytes,
+        reset_time=time(message.reset_time),
+    )
+
+
+def key_info(message: admin_service_pb2.ApiKey) -> models.KeyInfo:
+    """A key."""
+    return models.KeyInfo(
+        name=message.name,
+        role=_to_enum(models.Role, access_pb2.Role, message.role, "ROLE_"),
+        create_time=time(message.create_time),
+        expire_time=time(message.expire_time) if message.HasField("expire_time") else None,
+        revoke_time=time(message.revoke_time) if message.HasField("revoke_time") else None,
+    )
+
+
+def _quota(message: admin_service_pb2.Quota) -> models.Quota:
+    fields = ("submissions_per_day", "concurrent", "stored_bytes")
+    return models.Quota(**{field: getattr(message, field) for field in fields if message.HasField(field)})

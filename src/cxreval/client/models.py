@@ -323,3 +323,64 @@ class Capabilities:
     max_image_pixels: int
     max_model_bytes: int
     runtime: str
+
+
+class Role(StrEnum):
+    """What the holder of a key may do."""
+
+    VIEWER = "viewer"
+    SUBMITTER = "submitter"
+    WORKER = "worker"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The most that an organisation may use up; None: no limit. Days are in UTC."""
+
+    submissions_per_day: int | None = None
+    concurrent: int | None = None
+    stored_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Organisation:
+    """Whom submissions belong to, by its identifier."""
+
+    organisation: str
+    display_name: str
+    quota: Quota
+    create_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaUsage:
+    """A quota and its use; `submissions_today` is 0 again at `reset_time`."""
+
+    organisation: str
+    limits: Quota
+    submissions_today: int
+    concurrent: int
+    stored_bytes: int
+    reset_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """An API key without its text."""
+
+    name: str
+    role: Role
+    create_time: datetime
+    expire_time: datetime | None
+    revoke_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AdminEvent:
+    """Something that an operator did to organisations or keys."""
+
+    time: datetime
+    actor: str
+    action: str
+    target: str

@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from cxreval.api.registry.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
     artifact_service_pb2,
     artifact_service_pb2_grpc,
     audit_service_pb2,
@@ -33,23 +35,29 @@ from cxreval.client._calls import ServiceClient, call, pages, stream
 from cxreval.client._upload import PATIENCE_SECONDS, UploadProgress, upload
 from cxreval.client.manifest import file_sha256
 from cxreval.client.models import (
+    AdminEvent,
     EntryComparison,
     Evaluation,
     Event,
     Failure,
+    KeyInfo,
     LeaderboardEntry,
     Lease,
     Manifest,
+    Organisation,
     Predictions,
+    Quota,
+    QuotaUsage,
+    Role,
     SotaStep,
     Submission,
 )
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import DeadlineExceeded, DigestMismatch
 from cxreval.metrics.report import Evidence, Report
-from cxreval.resource_names import ArtifactName, BenchmarkName
+from cxreval.resource_names import ArtifactName, BenchmarkName, OrganisationName
 from cxreval.wire import reports
-from cxreval.wire.channel import TlsFiles
+from cxreval.wire.channel import ApiKey, TlsFiles
 
 
 class RegistryClient(ServiceClient):
@@ -58,8 +66,9 @@ class RegistryClient(ServiceClient):
     Benchmarks are given by their identifier (`nih-chestxray14`), submissions and evaluations by resource name.
     """
 
-    def __init__(self, target: str, tls: TlsFiles | None = None) -> None:
-        super().__init__(target, tls)
+    def __init__(self, target: str, tls: TlsFiles | None = None, key: ApiKey | None = None) -> None:
+        """Raises `KeyNeedsTls` when the key would travel in plain text to another machine."""
+        super().__init__(target, tls, key)
         # Stubs of mypy-protobuf choose between sync and aio by overload; the channel here is always sync.
         self._benchmarks: Any = benchmark_service_pb2_grpc.BenchmarkServiceStub(self._channel)
         self._artifacts: Any = artifact_service_pb2_grpc.ArtifactServiceStub(self._channel)
@@ -67,6 +76,7 @@ class RegistryClient(ServiceClient):
         self._evaluations: Any = evaluation_service_pb2_grpc.EvaluationServiceStub(self._channel)
         self._leaderboard: Any = leaderboard_service_pb2_grpc.LeaderboardServiceStub(self._channel)
         self._lifecycle: Any = lifecycle_service_pb2_grpc.LifecycleServiceStub(self._channel)
+        self._admin: Any = admin_service_pb2_grpc.AdminServiceStub(self._channel)
         self._audit: Any = audit_service_pb2_grpc.AuditServiceStub(self._channel)
 
     # --- benchmarks ---------------------------------------------------------------------------------------------------
@@ -228,6 +238,58 @@ class RegistryClient(ServiceClient):
     def public_key(self) -> str:
         """The key, in PEM, that this registry signs with. Who does not trust it asks the operator for theirs."""
         return str(call(self._audit.GetPublicKey, audit_service_pb2.GetPublicKeyRequest()).pem)
+
+    # --- organisations, keys, quotas ----------------------------------------------------------------------------------
+
+    def quota(self, organisation: str = "") -> QuotaUsage:
+        """What an organisation may use up and has; by default the caller's own."""
+        name = str(OrganisationName(organisation)) if organisation else ""
+        return _messages.quota_usage(call(self._admin.GetQuota, admin_service_pb2.GetQuotaRequest(name=name)))
+
+    def create_organisation(self, organisation: str, display_name: str, quota: Quota) -> Organisation:
+        """Creates an organisation."""
+        request = admin_service_pb2.CreateOrganisationRequest(
+            organisation=_messages.organisation_message(organisation, display_name, quota)
+        )
+        return _messages.organisation(call(self._admin.CreateOrganisation, request))
+
+    def update_organisation(self, organisation: str, display_name: str, quota: Quota) -> Organisation:
+        """Replaces display name and quota."""
+        request = admin_service_pb2.UpdateOrganisationRequest(
+            organisation=_messages.organisation_message(organisation, display_name, quota)
+        )
+        return _messages.organisation(call(self._admin.UpdateOrganisation, request))
+
+    def list_organisations(self) -> Iterator[Organisation]:
+        """All organisations, oldest first."""
+        request = admin_service_pb2.ListOrganisationsRequest()
+        return map(_messages.organisation, pages(self._admin.ListOrganisations, request, "organisations"))
+
+    def create_key(self, organisation: str, role: Role, lifetime: timedelta | None = None) -> tuple[KeyInfo, str]:
+        """Creates an API key. Its text, the second value, is never shown again."""
+        request = admin_service_pb2.CreateApiKeyRequest(
+            parent=str(OrganisationName(organisation)), role=f"ROLE_{role.name}"
+        )
+        if lifetime is not None:
+            request.lifetime.FromTimedelta(lifetime)
+        answer = call(self._admin.CreateApiKey, request)
+        return _messages.key_info(answer.key), str(answer.text)
+
+    def list_keys(self, organisation: str) -> Iterator[KeyInfo]:
+        """All keys of an organisation, oldest first."""
+        request = admin_service_pb2.ListApiKeysRequest(parent=str(OrganisationName(organisation)))
+        return map(_messages.key_info, pages(self._admin.ListApiKeys, request, "keys"))
+
+    def revoke_key(self, name: str) -> KeyInfo:
+        """Takes a key back for good; within five seconds it opens nothing any more."""
+        return _messages.key_info(call(self._admin.RevokeApiKey, admin_service_pb2.RevokeApiKeyRequest(name=name)))
+
+    def admin_events(self) -> list[AdminEvent]:
+        """What operators did last to organisations and keys, the newest first."""
+        answer = call(self._admin.ListAdminEvents, admin_service_pb2.ListAdminEventsRequest())
+        return [
+            AdminEvent(_messages.time(event.time), event.actor, event.action, event.target) for event in answer.events
+        ]
 
     # --- evaluations, for workers -------------------------------------------------------------------------------------
 

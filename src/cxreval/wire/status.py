@@ -1,7 +1,7 @@
 """Errors of `cxreval.errors` as gRPC statuses and back: one table, read in both directions.
 
-A status carries `google.rpc.ErrorInfo` with the reason, the domain and the error's metadata; of an overload, also
-`google.rpc.RetryInfo`, with the error's `retry_seconds` where it has them.
+A status carries `google.rpc.ErrorInfo` with the reason, the domain and the error's metadata; of an overload
+and of a quota, also `google.rpc.RetryInfo`, with the error's `retry_seconds` where it has them.
 """
 
 from __future__ import annotations
@@ -40,6 +40,12 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.KeyExpired: grpc.StatusCode.UNAUTHENTICATED,
     errors.KeyRevoked: grpc.StatusCode.UNAUTHENTICATED,
     errors.RoleRequired: grpc.StatusCode.PERMISSION_DENIED,
+    errors.OwnerRequired: grpc.StatusCode.PERMISSION_DENIED,
+    errors.QuotaExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.OrganisationNotFound: _NOT_FOUND,
+    errors.OrganisationExists: _ALREADY_EXISTS,
+    errors.ApiKeyNotFound: _NOT_FOUND,
+    errors.KeyNeedsTls: _FAILED_PRECONDITION,
     errors.CertificateNotAllowed: grpc.StatusCode.PERMISSION_DENIED,
     errors.BenchmarkNotFound: _NOT_FOUND,
     errors.BenchmarkExists: _ALREADY_EXISTS,
@@ -114,12 +120,21 @@ def to_status(error: errors.CxrevalError) -> tuple[grpc.StatusCode, str, bytes]:
     metadata = {key: _cut(value, _VALUE_BYTES) for key, value in error.metadata.items()}
     status = status_pb2.Status(code=code.value[0], message=message)
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))
-    if isinstance(error, errors.ServiceOverloaded):
-        delay = min(max(float(error.metadata.get("retry_seconds", 1)), RETRY_SECONDS[0]), RETRY_SECONDS[1])
+    delay = _retry_seconds(error)
+    if delay is not None:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromNanoseconds(int(delay * 1e9))
         status.details.add().Pack(retry)
     return code, message, status.SerializeToString()
+
+
+def _retry_seconds(error: errors.CxrevalError) -> float | None:
+    """How long a caller should wait before the same call can succeed; None when nobody knows."""
+    if isinstance(error, errors.ServiceOverloaded):
+        return min(max(float(error.metadata.get("retry_seconds", 1)), RETRY_SECONDS[0]), RETRY_SECONDS[1])
+    if isinstance(error, errors.QuotaExceeded) and "retry_seconds" in error.metadata:
+        return float(error.metadata["retry_seconds"])
+    return None
 
 
 def _cut(text: str, most: int) -> str:

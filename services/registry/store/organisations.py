@@ -1,0 +1,170 @@
+"""Organisations and their API keys. Whatever an operator does to them is recorded in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cxreval.errors import ApiKeyNotFound, OrganisationExists, OrganisationNotFound
+from cxreval.resource_names import KeyName, OrganisationName
+from services.chassis.principal import Role
+from services.registry.domain.access import (
+    OPERATORS,
+    AdminEvent,
+    ApiKey,
+    Organisation,
+    Quota,
+    matches,
+    new_key,
+    parts,
+    unknown_key,
+)
+from services.registry.domain.pages import Cursor, Page
+from services.registry.store.database import Database
+from services.registry.store.models import AdminEventRow, ApiKeyRow, OrganisationRow
+from services.registry.store.pages import after
+
+ADMIN_EVENTS = 500
+"""Most events of operators that one answer has."""
+
+
+def organisation_row(session: Session, name: OrganisationName, *, lock: bool = False) -> OrganisationRow:
+    """Raises `OrganisationNotFound`. `lock`: let no other transaction change it, or use it up, until this one ends."""
+    query = select(OrganisationRow).where(OrganisationRow.id == name.organisation)
+    row = session.scalar(query.with_for_update(key_share=True) if lock else query)
+    if row is None:
+        raise OrganisationNotFound(f"{name} does not exist here", name=name)
+    return row
+
+
+def organisation(row: OrganisationRow) -> Organisation:
+    """An organisation out of its row."""
+    quota = Quota(row.submissions_per_day, row.concurrent, row.stored_bytes)
+    return Organisation(row.id, row.display_name, quota, row.create_time)
+
+
+class Organisations:
+    """Creates and changes organisations and keys, and finds them."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def create(self, name: OrganisationName, display_name: str, quota: Quota, actor: str) -> Organisation:
+        """Raises `OrganisationExists`."""
+        with self._database.writing() as session:
+            if session.scalar(select(OrganisationRow.number).where(OrganisationRow.id == name.organisation)):
+                message = f"{name} exists already; expected another identifier"
+                raise OrganisationExists(message, field="organisation.name", name=name, expected="a new name")
+            row = self._add(session, name, display_name, quota, actor)
+            return organisation(row)
+
+    def update(self, name: OrganisationName, display_name: str, quota: Quota, actor: str) -> Organisation:
+        """Replaces display name and quota. Raises `OrganisationNotFound`."""
+        with self._database.writing() as session:
+            row = organisation_row(session, name, lock=True)
+            row.display_name = display_name
+            row.submissions_per_day, row.concurrent = quota.submissions_per_day, quota.concurrent
+            row.stored_bytes = quota.stored_bytes
+            self._record(session, actor, "organisation_updated", str(name))
+            return organisation(row)
+
+    def page(self, cursor: Cursor) -> Page[Organisation]:
+        """Oldest first. Raises `InvalidPageToken`."""
+        with self._database.reading() as session:
+            rows = session.scalars(after(session, select(OrganisationRow), OrganisationRow, cursor)).all()
+            return cursor.page([organisation(row) for row in rows], lambda item: item.id)
+
+    def create_key(
+        self, parent: OrganisationName, role: Role, expire_time: datetime | None, actor: str
+    ) -> tuple[ApiKey, str]:
+        """A new key and its text, which is not kept. Raises `OrganisationNotFound`."""
+        with self._database.writing() as session:
+            organisation_row(session, parent)
+            return self._add_key(session, parent, role, expire_time, actor)
+
+    def create_operator_key(self, actor: str) -> str:
+        """The text of a new key of an operator, in the organisation `operators`, which is made if it is missing."""
+        name = OrganisationName(OPERATORS)
+        with self._database.writing() as session:
+            if session.scalar(select(OrganisationRow.number).where(OrganisationRow.id == OPERATORS)) is None:
+                self._add(session, name, "Operators", Quota(), actor)
+            return self._add_key(session, name, Role.OPERATOR, None, actor)[1]
+
+    def keys(self, parent: OrganisationName, cursor: Cursor) -> Page[ApiKey]:
+        """An organisation's keys, oldest first. Raises `OrganisationNotFound`, `InvalidPageToken`."""
+        with self._database.reading() as session:
+            organisation_row(session, parent)
+            query = select(ApiKeyRow).where(ApiKeyRow.organisation == parent.organisation)
+            rows = session.scalars(after(session, query, ApiKeyRow, cursor)).all()
+            return cursor.page([_key(row) for row in rows], lambda item: item.id)
+
+    def revoke_key(self, name: KeyName, actor: str) -> ApiKey:
+        """Takes a key back for good; again is harmless. Raises `ApiKeyNotFound`."""
+        with self._database.writing() as session:
+            query = select(ApiKeyRow).where(ApiKeyRow.id == name.key, ApiKeyRow.organisation == name.organisation)
+            row = session.scalar(query.with_for_update())
+            if row is None:
+                raise ApiKeyNotFound(f"{name} does not exist here", name=name)
+            if row.revoke_time is None:
+                row.revoke_time = self._clock()
+                self._record(session, actor, "key_revoked", str(name))
+            return _key(row)
+
+    def key_of(self, text: str) -> ApiKey:
+        """The key with this text. Raises `KeyUnknown`; a wrong identifier takes the same work as a wrong secret."""
+        identifier, secret = parts(text)
+        with self._database.reading() as session:
+            row = session.scalar(select(ApiKeyRow).where(ApiKeyRow.id == identifier))
+        if not matches(row.secret_sha256 if row else None, secret) or row is None:
+            raise unknown_key()
+        return _key(row)
+
+    def admin_events(self) -> list[AdminEvent]:
+        """What operators did last, the newest first."""
+        with self._database.reading() as session:
+            query = select(AdminEventRow).order_by(AdminEventRow.number.desc()).limit(ADMIN_EVENTS)
+            rows = session.scalars(query).all()
+            return [AdminEvent(row.create_time, row.actor, row.action, row.target) for row in rows]
+
+    def _add(
+        self, session: Session, name: OrganisationName, display_name: str, quota: Quota, actor: str
+    ) -> OrganisationRow:
+        row = OrganisationRow(
+            id=name.organisation,
+            display_name=display_name,
+            submissions_per_day=quota.submissions_per_day,
+            concurrent=quota.concurrent,
+            stored_bytes=quota.stored_bytes,
+            create_time=self._clock(),
+        )
+        session.add(row)
+        self._record(session, actor, "organisation_created", str(name))
+        session.flush()
+        return row
+
+    def _add_key(
+        self, session: Session, parent: OrganisationName, role: Role, expire_time: datetime | None, actor: str
+    ) -> tuple[ApiKey, str]:
+        identifier, secret_sha256, text = new_key()
+        row = ApiKeyRow(
+            id=identifier,
+            organisation=parent.organisation,
+            role=role,
+            secret_sha256=secret_sha256,
+            create_time=self._clock(),
+            expire_time=expire_time,
+        )
+        session.add(row)
+        self._record(session, actor, "key_created", f"{KeyName(parent.organisation, identifier)} ({role})")
+        return _key(row), text
+
+    def _record(self, session: Session, actor: str, action: str, target: str) -> None:
+        session.add(AdminEventRow(create_time=self._clock(), actor=actor, action=action, target=target))
+
+
+def _key(row: ApiKeyRow) -> ApiKey:
+    return ApiKey(row.id, row.organisation, Role(row.role), row.create_time, row.expire_time, row.revoke_time)

@@ -1,0 +1,219 @@
+"""`cxreval admin` and `cxreval quota`: who may use a registry, and how much."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from cxreval.cli import options, output
+from cxreval.client import Organisation, Quota, Role
+from cxreval.errors import MalformedField, OrganisationNotFound
+
+app = typer.Typer(help="Manage organisations and API keys; for operators.", no_args_is_help=True)
+organisations = typer.Typer(help="Whom submissions belong to.", no_args_is_help=True)
+keys = typer.Typer(help="API keys.", no_args_is_help=True)
+app.add_typer(organisations, name="organisation")
+app.add_typer(keys, name="key")
+
+Name = Annotated[str, typer.Argument(help="identifier of the organisation: lower-case letters, digits, hyphens")]
+Limit = Annotated[str | None, typer.Option(help="at most this many, or `none`; default: as it is, at first none")]
+
+_LIFETIME = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+@organisations.command("create")
+def create_organisation(
+    context: typer.Context,
+    organisation: Name,
+    display_name: Annotated[str, typer.Option(help="name for people; default: the identifier")] = "",
+    submissions_per_day: Limit = None,
+    concurrent: Limit = None,
+    stored_bytes: Limit = None,
+    registry: options.Registry = options.REGISTRY,
+    json: options.Json = False,
+) -> None:
+    """Create an organisation."""
+    quota = _changed(Quota(), submissions_per_day, concurrent, stored_bytes)
+    with options.registry_client(context, registry) as client:
+        _show([client.create_organisation(organisation, display_name or organisation, quota)], json)
+
+
+@organisations.command("update")
+def update_organisation(
+    context: typer.Context,
+    organisation: Name,
+    display_name: Annotated[str, typer.Option(help="name for people; default: as it is")] = "",
+    submissions_per_day: Limit = None,
+    concurrent: Limit = None,
+    stored_bytes: Limit = None,
+    registry: options.Registry = options.REGISTRY,
+    json: options.Json = False,
+) -> None:
+    """Change the name or the quota of an organisation."""
+    with options.registry_client(context, registry) as client:
+        found = next((item for item in client.list_organisations() if item.organisation == organisation), None)
+        if found is None:
+            raise OrganisationNotFound(f"organisations/{organisation} does not exist here", name=organisation)
+        quota = _changed(found.quota, submissions_per_day, concurrent, stored_bytes)
+        _show([client.update_organisation(organisation, display_name or found.display_name, quota)], json)
+
+
+@organisations.command("list")
+def list_organisations(
+    context: typer.Context, registry: options.Registry = options.REGISTRY, json: options.Json = False
+) -> None:
+    """List organisations with their quotas."""
+    with options.registry_client(context, registry) as client:
+        _show(list(client.list_organisations()), json)
+
+
+@keys.command("create")
+def create_key(
+    context: typer.Context,
+    organisation: Name,
+    role: Annotated[Role, typer.Option(help="what its holder may do")] = Role.SUBMITTER,
+    lifetime: Annotated[str, typer.Option(help="how long it is good, such as 90d or 12h; default: for good")] = "",
+    registry: options.Registry = options.REGISTRY,
+    json: options.Json = False,
+) -> None:
+    """Create an API key and print it: the only time that it can be seen."""
+    with options.registry_client(context, registry) as client:
+        key, text = client.create_key(organisation, role, _lifetime(lifetime))
+    if json:
+        output.print_json({"key": key, "text": text})
+    else:
+        output.errors.print(f"{key.name} ({key.role}). Keep what follows; it is not shown again.", highlight=False)
+        typer.echo(text)
+
+
+@keys.command("list")
+def list_keys(
+    context: typer.Context,
+    organisation: Name,
+    registry: options.Registry = options.REGISTRY,
+    json: options.Json = False,
+) -> None:
+    """List the keys of an organisation, without their secrets."""
+    with options.registry_client(context, registry) as client:
+        found = list(client.list_keys(organisation))
+    if json:
+        output.print_json(found)
+        return
+    rows = [
+        (key.name, key.role, str(key.create_time), str(key.expire_time or "-"), str(key.revoke_time or "-"))
+        for key in found
+    ]
+    _print(("key", "role", "created", "expires", "revoked"), rows)
+
+
+@keys.command("revoke")
+def revoke_key(
+    context: typer.Context,
+    key: Annotated[str, typer.Argument(help="organisations/{organisation}/keys/{key}")],
+    registry: options.Registry = options.REGISTRY,
+    json: options.Json = False,
+) -> None:
+    """Take a key back for good."""
+    with options.registry_client(context, registry) as client:
+        found = client.revoke_key(key)
+    if json:
+        output.print_json(found)
+    else:
+        output.console.print(f"{found.name} is revoked.", markup=False, highlight=False)
+
+
+@app.command()
+def events(context: typer.Context, registry: options.Registry = options.REGISTRY, json: options.Json = False) -> None:
+    """Show what operators did last to organisations and keys."""
+    with options.registry_client(context, registry) as client:
+        found = client.admin_events()
+    if json:
+        output.print_json(found)
+    else:
+        _print(
+            ("time", "by", "what", "to"),
+            [(str(event.time), event.actor, event.action, event.target) for event in found],
+        )
+
+
+def quota(
+    context: typer.Context,
+    organisation: Annotated[str, typer.Argument(help="identifier of the organisation; default: your own")] = "",
+    registry: options.Registry = options.REGISTRY,
+    json: options.Json = False,
+) -> None:
+    """Show what your organisation may use up, what it has, and when it may again."""
+    with options.registry_client(context, registry) as client:
+        found = client.quota(organisation)
+    if json:
+        output.print_json(found)
+        return
+    limits = found.limits
+    rows = [
+        ("submissions today", str(found.submissions_today), _limit(limits.submissions_per_day)),
+        ("under way", str(found.concurrent), _limit(limits.concurrent)),
+        ("bytes stored", str(found.stored_bytes), _limit(limits.stored_bytes)),
+    ]
+    _print((f"{found.organisation}", "used", "of"), rows)
+    output.console.print(f"The day ends at {found.reset_time.isoformat()}.", highlight=False)
+
+
+def _changed(quota: Quota, *values: str | None) -> Quota:
+    names = ("submissions_per_day", "concurrent", "stored_bytes")
+    given = {name: _number(name, value) for name, value in zip(names, values, strict=True) if value is not None}
+    return replace(quota, **given)
+
+
+def _number(name: str, text: str) -> int | None:
+    if text == "none":
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        expected = "a whole number, or none"
+        raise MalformedField(f"{name} is {text!r}; expected {expected}", field=name, expected=expected)
+    return int(text)
+
+
+def _lifetime(text: str) -> timedelta | None:
+    if not text:
+        return None
+    found = _LIFETIME.fullmatch(text)
+    if found is None:
+        expected = "a number and its unit, s, m, h or d: 90d"
+        raise MalformedField(f"lifetime is {text!r}; expected {expected}", field="lifetime", expected=expected)
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def _show(found: Sequence[Organisation], json: bool) -> None:
+    if json:
+        output.print_json(found)
+        return
+    rows = [
+        (
+            item.organisation,
+            item.display_name,
+            _limit(item.quota.submissions_per_day),
+            _limit(item.quota.concurrent),
+            _limit(item.quota.stored_bytes),
+        )
+        for item in found
+    ]
+    _print(("organisation", "name", "a day", "under way", "bytes"), rows)
+
+
+def _limit(value: int | None) -> str:
+    return "no limit" if value is None else str(value)
+
+
+def _print(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(*columns, box=None, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*map(Text, row))
+    output.console.print(table)

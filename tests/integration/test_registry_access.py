@@ -1,0 +1,304 @@
+"""Keys, roles and certificates: who gets in, who does not, and what they are told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from cxreval.api.registry.v1 import benchmark_service_pb2, benchmark_service_pb2_grpc
+from cxreval.cli.app import app
+from cxreval.client import ApiKey, Quota, RegistryClient, Role
+from cxreval.errors import (
+    CxrevalError,
+    KeyMissing,
+    KeyNeedsTls,
+    KeyRevoked,
+    KeyUnknown,
+    KeyUnreadable,
+    MalformedField,
+    RoleRequired,
+)
+from cxreval.wire.channel import is_loopback
+from cxreval.wire.status import from_rpc_error
+from services.chassis.config import ConfigError
+from services.registry.__main__ import now
+from services.registry.config import RegistryConfig
+from services.registry.domain import access
+from services.registry.store.database import Database
+from services.registry.store.organisations import Organisations
+from tests.support.access import ClosedRegistry
+from tests.support.certificates import make_certificates, server_flags
+from tests.support.processes import REPOSITORY
+from tests.support.registry import DATABASES, registry_service, small_spec, sqlite_url
+
+SPEC = small_spec("small")
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def closed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClosedRegistry]:
+    with ClosedRegistry(tmp_path_factory.mktemp("access"), request.param) as running:
+        running.operator.create_benchmark(SPEC)
+        yield running
+
+
+def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, CxrevalError]:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    assert "Traceback" not in str(caught.value.details())
+    return caught.value.code(), from_rpc_error(caught.value)
+
+
+def ask(channel: grpc.Channel, *metadata: tuple[str, str]) -> object:
+    stub = benchmark_service_pb2_grpc.BenchmarkServiceStub(channel)
+    return stub.ListBenchmarks(benchmark_service_pb2.ListBenchmarksRequest(), metadata=metadata, timeout=20)
+
+
+def test_keys_that_are_none_are_refused_by_one_and_the_same_answer(closed: ClosedRegistry) -> None:
+    good = closed.keys["acme/submitter"]
+    identifier, secret = good.split("_")[1:]
+    other = "0" if secret[0] != "0" else "1"
+    wrong = {
+        "unknown identifier": f"cxr_{'0' * 16}_{secret}",
+        "wrong secret": f"cxr_{identifier}_{other}{secret[1:]}",
+        "no secret": f"cxr_{identifier}_",
+        "cut": good[:-1],
+        "longer": f"{good}0",
+        "of another's identifier": f"cxr_{closed.keys['rival/submitter'].split('_')[1]}_{secret}",
+        "injection": "cxr_' OR 1=1 --",
+        "huge": "cxr_" + "a" * 5000,
+    }
+    answers = {}
+    for name, text in wrong.items():
+        code, error = refused(lambda text=text: ask(closed.channel(), ("authorization", f"Bearer {text}")))
+        answers[name] = (code, error.reason, error.message, tuple(error.metadata.items()))
+        assert secret not in str(answers[name])
+    assert len(set(answers.values())) == 1, answers
+    assert answers["cut"][:2] == (grpc.StatusCode.UNAUTHENTICATED, "KEY_UNKNOWN")
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ((), "KEY_MISSING"),
+        ((("authorization", ""),), "KEY_UNKNOWN"),
+        ((("authorization", "Basic Zm9vOmJhcg=="),), "KEY_UNKNOWN"),
+        ((("authorization", "bearer x"),), "KEY_UNKNOWN"),
+        ((("authorization", "Bearer x"), ("authorization", "Bearer y")), "KEY_UNKNOWN"),
+    ],
+)
+def test_calls_without_a_key_are_refused_by_name(
+    closed: ClosedRegistry, headers: tuple[tuple[str, str], ...], reason: str
+) -> None:
+    code, error = refused(lambda: ask(closed.channel(), *headers))
+    assert (code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, reason)
+
+
+def test_a_role_too_little_is_named_with_those_that_would_do(closed: ClosedRegistry) -> None:
+    for who in ("acme/viewer", "acme/submitter", "worker"):
+        with pytest.raises(RoleRequired, match="expected one of the roles operator") as caught:
+            closed.client(who).create_organisation("more", "More", Quota())
+        assert caught.value.metadata["expected"] == "operator"
+    with pytest.raises(RoleRequired, match="expected one of the roles worker"):
+        closed.client("acme/submitter").lease_evaluation("me", [SPEC.name])
+    with pytest.raises(RoleRequired):
+        closed.client("operator").lease_evaluation("me", [SPEC.name])
+    assert [item.organisation for item in closed.operator.list_organisations()] == ["operators", "acme", "rival"]
+
+
+def test_an_expired_key_says_so_to_its_holder_only(closed: ClosedRegistry) -> None:
+    key, text = closed.operator.create_key("acme", Role.VIEWER, timedelta(seconds=1))
+    time.sleep(1.1)
+    code, error = refused(lambda: ask(closed.channel(text)))
+    assert (code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, "KEY_EXPIRED")
+    assert error.metadata["name"] == key.name
+    guessed = text[:-1] + ("0" if text[-1] != "0" else "1")
+    assert refused(lambda: ask(closed.channel(guessed)))[1].reason == "KEY_UNKNOWN"
+
+
+def test_a_revoked_key_opens_nothing_within_five_seconds_and_is_recorded(closed: ClosedRegistry) -> None:
+    key, text = closed.operator.create_key("acme", Role.VIEWER)
+    with RegistryClient(closed.service.address, key=ApiKey(text)) as client:
+        assert list(client.list_benchmarks())
+        closed.operator.revoke_key(key.name)
+        revoked = time.monotonic()
+        with pytest.raises(KeyRevoked):
+            while_good(lambda: list(client.list_benchmarks()), revoked + 5)
+    closed.operator.revoke_key(key.name)  # again is harmless
+    shown = {item.name: item for item in closed.operator.list_keys("acme")}
+    assert shown[key.name].revoke_time is not None
+    assert [(event.action, event.target) for event in closed.operator.admin_events()][:2] == [
+        ("key_revoked", key.name),
+        ("key_created", f"{key.name} (viewer)"),
+    ]
+    assert closed.operator.admin_events()[0].actor.startswith("organisations/operators/keys/")
+
+
+def while_good(call: Callable[[], object], until: float) -> None:
+    while time.monotonic() < until:
+        call()
+        time.sleep(0.05)
+
+
+def test_no_secret_is_stored_or_logged(closed: ClosedRegistry) -> None:
+    stored = b"".join(file.read_bytes() for file in closed.directory.iterdir() if file.is_file())
+    for text in closed.keys.values():
+        assert text.split("_")[2].encode() not in stored
+
+
+def test_who_calls_stands_in_the_access_log(closed: ClosedRegistry) -> None:
+    list(closed.client("acme/viewer").list_benchmarks())
+    identifier = closed.keys["acme/viewer"].split("_")[1]
+    assert f'"principal": "organisations/acme/keys/{identifier}"' in closed.service.log.read_text()
+
+
+def test_secrets_are_compared_in_constant_time_and_unknown_keys_cost_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, digest, text = access.new_key()
+    secret = access.parts(text)[1]
+    compared: list[tuple[str, str]] = []
+    real = access.hmac.compare_digest
+    monkeypatch.setattr(access.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or real(a, b))
+    assert access.matches(digest, secret)
+    assert not access.matches(digest, "0" * 64)
+    assert not access.matches(None, secret)
+    # One comparison of two digests of one length each time, whatever is known.
+    assert [(len(stored), len(found)) for stored, found in compared] == [(64, 64)] * 3
+
+    def seconds(stored: str | None, guess: str) -> float:
+        return min(_timed(lambda: access.matches(stored, guess)) for _ in range(30))
+
+    near, far, unknown = seconds(digest, secret[:-1] + "x"), seconds(digest, "x" * 64), seconds(None, secret)
+    # Coarse, so that it never fails by chance: each takes well under a millisecond for 200 of them.
+    assert max(near, far, unknown) < 5 * min(near, far, unknown)
+
+
+def _timed(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    for _ in range(200):
+        call()
+    return time.perf_counter() - began
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:1", "[::]:1", "registry:1", "192.0.2.1:1", "localhost.example.org:1"])
+def test_a_registry_that_asks_nobody_listens_on_loopback_only(listen: str) -> None:
+    with pytest.raises(ConfigError, match="access"):
+        RegistryConfig(access="open", listen=listen)
+    RegistryConfig(listen=listen)
+    for loopback in ("127.0.0.1:1", "localhost:1", "[::1]:1", "127.8.9.1:1"):
+        RegistryConfig(access="open", listen=loopback)
+
+
+@pytest.mark.parametrize(
+    ("target", "here"),
+    [
+        ("localhost:1", True), ("127.0.0.1:1", True), ("[::1]:1", True), ("dns:///localhost:1", True),
+        ("unix:/run/registry", True), ("registry:1", False), ("dns:///registry:1", False), ("10.0.0.1:1", False),
+        ("localhost.example.org:1", False), ("dns://8.8.8.8/localhost:1", False),
+        ("ipv4:127.0.0.1:1,10.0.0.1:1", False),
+    ],
+)  # fmt: skip
+def test_a_key_is_not_sent_in_plain_text_to_another_machine(target: str, here: bool) -> None:
+    assert is_loopback(target) is here
+    key = ApiKey("cxr_0_0")
+    assert "cxr_" not in repr(key)
+    if here:
+        RegistryClient(target, key=key).close()
+    else:
+        with pytest.raises(KeyNeedsTls):
+            RegistryClient(target, key=key)
+        RegistryClient(target, key=ApiKey("cxr_0_0", trust_network=True)).close()
+
+
+def test_a_listed_certificate_is_a_worker_and_another_is_nobody(tmp_path: Path) -> None:
+    known = make_certificates(tmp_path)
+    for name, reason in (("client", None), ("somebody-else", KeyMissing)):
+        flags = [*server_flags(tmp_path), "--access=keys", f"--worker-certificates={name}"]
+        service = registry_service(tmp_path, *flags, tls=known)
+        with service, RegistryClient(service.address, known) as client:
+            if reason is None:
+                assert client.lease_evaluation("me", ["nih-chestxray14"]) is None
+                with pytest.raises(RoleRequired, match="certificates/client may not call CreateBenchmark"):
+                    client.create_benchmark(SPEC)
+            else:
+                with pytest.raises(reason):
+                    client.lease_evaluation("me", ["nih-chestxray14"])
+
+
+def test_a_public_board_is_read_without_a_key_and_nothing_else_is(tmp_path: Path) -> None:
+    with ClosedRegistry(tmp_path, "sqlite", "--public-board=true") as running:
+        nobody = running.client()
+        assert len(list(nobody.leaderboard("nih-chestxray14"))) == 4
+        with pytest.raises(KeyMissing):
+            nobody.create_benchmark(SPEC)
+        with pytest.raises(KeyMissing):
+            nobody.quota()
+        with pytest.raises(KeyMissing):
+            list(nobody.download_artifact("0" * 64))
+        # A key that is none is not nobody's.
+        with pytest.raises(KeyUnknown), RegistryClient(running.service.address, key=ApiKey("cxr_0_0")) as client:
+            list(client.leaderboard("nih-chestxray14"))
+
+
+def test_the_first_operators_key_is_made_where_the_database_is(tmp_path: Path) -> None:
+    flags = [f"--database-url={sqlite_url(tmp_path)}", f"--signing-key={tmp_path / 'key.pem'}"]
+    command = [sys.executable, "-m", "services.registry", "create-operator-key", *flags]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60)
+    database = Database(sqlite_url(tmp_path))
+    key = Organisations(database, now).key_of(ended.stdout.strip())
+    database.close()
+    assert (key.organisation, key.role) == ("operators", "operator")
+
+
+def test_an_operator_manages_organisations_and_keys_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ClosedRegistry(tmp_path) as closed:
+        file = tmp_path / "operator-key"
+        file.write_text(f"{closed.keys['operator']}\n")
+        monkeypatch.setenv("CXREVAL_CLIENT_REGISTRY", closed.service.address)
+        monkeypatch.setenv("CXREVAL_CLIENT_KEY_FILE", str(file))
+        monkeypatch.setenv("COLUMNS", "100")
+
+        made = run("admin", "organisation", "create", "lab", "--display-name", "[red]Lab", "--concurrent", "2")
+        assert "[red]Lab" in made.output
+        run("admin", "organisation", "update", "lab", "--stored-bytes", "1000")
+        assert [found["quota"] for found in json.loads(run("admin", "organisation", "list", "--json").stdout)][-1] == {
+            "submissions_per_day": None, "concurrent": 2, "stored_bytes": 1000,
+        }  # fmt: skip
+        text = run("admin", "key", "create", "lab", "--role", "viewer", "--lifetime", "90d").stdout.strip()
+        assert json.loads(run("admin", "key", "create", "lab", "--json").stdout)["text"].startswith("cxr_")
+        name = f"organisations/lab/keys/{text.split('_')[1]}"
+        listed = run("admin", "key", "list", "lab", "--json").stdout
+        assert (name in listed, text in listed, text.split("_")[2] in listed) == (True, False, False)
+        assert "key_created" in run("admin", "events").stdout
+        for wrong in ("soon", "0d", "1y"):
+            with pytest.raises(MalformedField, match="lifetime"):
+                run("admin", "key", "create", "lab", "--lifetime", wrong)
+
+        monkeypatch.delenv("CXREVAL_CLIENT_KEY_FILE")
+        monkeypatch.setenv("CXREVAL_CLIENT_KEY", text)
+        assert "1000" in run("quota").stdout
+        with pytest.raises(RoleRequired):
+            run("admin", "key", "revoke", name)
+        monkeypatch.setenv("CXREVAL_CLIENT_KEY", "hunter2")
+        with pytest.raises(KeyUnreadable, match="CXREVAL_CLIENT_KEY holds no API key") as caught:
+            run("quota")
+        assert "hunter2" not in str(caught.value)
+
+
+def run(*arguments: str) -> Result:
+    """`cxreval` in this process: starting one for each of a dozen commands takes longer than all else here."""
+    result = CliRunner().invoke(app, arguments)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result

@@ -1,0 +1,65 @@
+"""A registry that asks for keys, with keys of every role for two organisations."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import grpc
+
+from cxreval.audit.receipts import Signer
+from cxreval.client import ApiKey, Quota, RegistryClient, Role
+from cxreval.wire.channel import connect
+from services.registry.__main__ import CREATE_OPERATOR_KEY, migrate, now
+from services.registry.store.database import Database
+from services.registry.store.organisations import Organisations
+from tests.support.registry import Registry, fresh_database, registry_service
+
+ORGANISATIONS = ("acme", "rival")
+
+
+def operator_key(directory: Path, database_url: str) -> str:
+    """The text of a first operator's key, as the registry's command makes it; the database is migrated before."""
+    database = Database(database_url)
+    migrate(database, Signer.from_file(directory / "key.pem"))
+    text = Organisations(database, now).create_operator_key(CREATE_OPERATOR_KEY)
+    database.close()
+    return text
+
+
+class ClosedRegistry(ExitStack):
+    """A registry with `--access=keys`, a context manager. `keys`: texts by organisation and role, `acme/submitter`."""
+
+    def __init__(self, directory: Path, kind: str = "sqlite", *flags: str) -> None:
+        super().__init__()
+        self.directory = directory
+        self.database_url = fresh_database(kind, directory)
+        self.service = registry_service(directory, "--access=keys", *flags, database_url=self.database_url)
+        self.keys: dict[str, str] = {}
+
+    def __enter__(self) -> ClosedRegistry:
+        super().__enter__()
+        self.keys["operator"] = operator_key(self.directory, self.database_url)
+        self.enter_context(self.service)
+        self.operator = self.client("operator")
+        for organisation in ORGANISATIONS:
+            self.operator.create_organisation(organisation, organisation.title(), Quota())
+            for role in (Role.SUBMITTER, Role.VIEWER):
+                self.keys[f"{organisation}/{role}"] = self.operator.create_key(organisation, role)[1]
+        self.keys["worker"] = self.operator.create_key("operators", Role.WORKER)[1]
+        return self
+
+    def client(self, who: str = "") -> RegistryClient:
+        """A client with one of the keys; with none for nobody."""
+        return self.enter_context(RegistryClient(self.service.address, key=self._key(who)))
+
+    def stubs(self, who: str = "") -> Registry:
+        """Stubs with one of the keys."""
+        return self.enter_context(Registry(self.service.address, self._key(who)))
+
+    def channel(self, key: str = "") -> grpc.Channel:
+        """A channel with a key of this text, or with none."""
+        return self.enter_context(connect(self.service.address, key=ApiKey(key) if key else None))
+
+    def _key(self, who: str) -> ApiKey | None:
+        return ApiKey(self.keys[who]) if who else None
