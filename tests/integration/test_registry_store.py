@@ -56,6 +56,7 @@ from services.registry.store.models import (
     Base,
     CurveRow,
     EvaluationRow,
+    EventRow,
     PredictionRow,
     ReplicateRow,
     ReportRow,
@@ -599,6 +600,35 @@ def test_reading_transaction_cannot_write_and_sees_one_moment(store: Store) -> N
         session.expire_all()
         after = session.scalar(select(SubmissionRow.note).where(SubmissionRow.id == submission.id))
     assert (before, after) == ("", "")
+
+
+def test_lease_in_one_statement_leaves_what_the_steps_leave(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On SQLite both are the steps."""
+    for _ in range(2):
+        store.queued()
+    leases = [store.lease()[0]]
+    monkeypatch.setattr(store.database, "embedded", True)
+    leases.append(store.lease()[0])
+    own = {"id", "number", "submission_number", "lease_token", "place", "digest", "details", "artifact_sha256"}
+
+    def left(lease: Lease) -> list[dict[str, object]]:
+        with store.database.reading() as session:
+            submission = session.scalars(select(SubmissionRow).where(SubmissionRow.id == lease.submission.id)).one()
+            number = submission.number
+            runs = session.scalars(select(EvaluationRow).where(EvaluationRow.submission_number == number)).all()
+            events = session.scalars(
+                select(EventRow).where(EventRow.submission_number == number).order_by(EventRow.version)
+            ).all()
+            assert events[-1].details == {"evaluation": lease.evaluation.id, "attempt": "1"}
+            return [
+                {item.name: getattr(row, item.name) for item in row.__table__.columns if item.name not in own}
+                for row in (submission, *runs, *events)
+            ]
+
+    assert left(leases[0]) == left(leases[1])
+    assert [lease.evaluation.state for lease in leases] == [EvaluationState.RUNNING] * 2
+    assert leases[0].submission.state == leases[1].submission.state == SubmissionStates.RUNNING
+    assert len({lease.token for lease in leases}) == 2
 
 
 def test_no_more_than_some_boards_are_kept(store: Store) -> None:

@@ -32,6 +32,7 @@ class Database:
         # Everything in a reading transaction is of one moment, and the database itself refuses to write there.
         options = {} if self.embedded else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         reading = self.engine.execution_options(**{_READING: True}, **options)
+        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._write = sessionmaker(self.engine, expire_on_commit=False)
         self._read = sessionmaker(reading, expire_on_commit=False)
 
@@ -54,6 +55,16 @@ class Database:
         """
         with _answering(), self._read.begin() as session:
             yield session
+
+    @contextmanager
+    def at_once(self) -> Iterator[Connection]:
+        """A connection on which each statement is a transaction of its own: no journey to begin and to commit it.
+
+        Raises:
+            ServiceUnavailable: the database does not answer.
+        """
+        with _answering(), self._autocommit.connect() as connection:
+            yield connection
 
     def ping(self) -> None:
         """Raises `ServiceUnavailable` when the database does not answer."""

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Row, Select, and_, or_, select
+from sqlalchemy import Row, Select, literal_column, or_, select
 from sqlalchemy.orm import Session
 
 from cxreval.audit.receipts import Signer
@@ -33,6 +33,7 @@ from services.registry.domain.states import EVALUATION_STATE, after_failure, exh
 from services.registry.store import records
 from services.registry.store.database import Database, insert_missing
 from services.registry.store.events import append
+from services.registry.store.leasing import lease_queued
 from services.registry.store.models import (
     BenchmarkRow,
     CurveRow,
@@ -52,6 +53,10 @@ _TAKEN_BACK = 100
 # Both change together. Locking only one would read the other as it was before the wait for the lock. Everybody locks
 # the submission first: in another order two of them would wait for each other.
 _LOCKED = (SubmissionRow, EvaluationRow)
+
+# Spelt out, not as parameters: only so can the indexes of these states be used.
+_QUEUED = EvaluationRow.state == literal_column(f"'{EvaluationState.QUEUED}'")
+_RUNNING = EvaluationRow.state == literal_column(f"'{EvaluationState.RUNNING}'")
 
 _Found = Row[EvaluationRow, SubmissionRow, BenchmarkRow]
 
@@ -80,12 +85,15 @@ class Evaluations:
         self._signer = signer
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
+        self._benchmarks: dict[str, BenchmarkRow] = {}
 
     def lease(self, worker: str, benchmarks: Sequence[BenchmarkName]) -> Lease | None:
         """The oldest evaluation of these benchmarks that waits or whose lease has run out; None when there is none.
 
         One that was leased too often in a row without a new prediction fails instead, and the next one is taken.
         """
+        if not self._database.embedded and (lease := self._lease_queued(worker, benchmarks)):
+            return lease
         with self._database.writing() as session:
             while (found := self._next(session, benchmarks)) is not None:
                 row, submission, benchmark = found
@@ -97,6 +105,22 @@ class Evaluations:
                 session.flush()
         return None
 
+    def _lease_queued(self, worker: str, benchmarks: Sequence[BenchmarkName]) -> Lease | None:
+        known = {row.number: row for name in benchmarks if (row := self._benchmark(name))}
+        with self._database.at_once() as connection:
+            found = lease_queued(connection, list(known), worker, _worker(worker), self._clock(), self._expiry())
+        return self._lease(*found, known[found[1].benchmark_number]) if found else None
+
+    def _benchmark(self, name: BenchmarkName) -> BenchmarkRow | None:
+        """Read once: a benchmark never changes."""
+        if name.benchmark not in self._benchmarks:
+            with self._database.reading() as session:
+                row = session.scalar(select(BenchmarkRow).where(BenchmarkRow.id == name.benchmark))
+            if row is None:
+                return None
+            self._benchmarks[name.benchmark] = row
+        return self._benchmarks[name.benchmark]
+
     def take_back(self) -> int:
         """Queues evaluations whose lease ran out more than a lease's length ago, of any benchmark; how many.
 
@@ -105,8 +129,8 @@ class Evaluations:
         """
         with self._database.writing() as session:
             late = self._clock() - timedelta(seconds=self._lease_seconds)
-            dead = and_(EvaluationRow.state == EvaluationState.RUNNING, EvaluationRow.lease_expires <= late)
-            query = _evaluations().where(dead).order_by(EvaluationRow.number).limit(_TAKEN_BACK)
+            query = _evaluations().where(_RUNNING, EvaluationRow.lease_expires <= late).limit(_TAKEN_BACK)
+            query = query.order_by(EvaluationRow.lease_expires)
             rows = session.execute(query.with_for_update(of=_LOCKED, skip_locked=True)).all()
             for row, submission, _ in rows:
                 if row.stalled_attempts < self._max_attempts:
@@ -265,12 +289,14 @@ class Evaluations:
     def _next(self, session: Session, benchmarks: Sequence[BenchmarkName]) -> _Found | None:
         now = self._clock()
         query = _evaluations().where(BenchmarkRow.id.in_([name.benchmark for name in benchmarks]))
-        query = query.order_by(EvaluationRow.number).limit(1).with_for_update(of=_LOCKED, skip_locked=True)
-        ran_out = and_(EvaluationRow.state == EvaluationState.RUNNING, EvaluationRow.lease_expires <= now)
+        query = query.limit(1).with_for_update(of=_LOCKED, skip_locked=True)
         waited = or_(EvaluationRow.waits_until.is_(None), EvaluationRow.waits_until <= now)
-        waits = and_(EvaluationRow.state == EvaluationState.QUEUED, waited)
-        # Two queries, each of which walks the index of its state and stops at the first row; one would sort the queue.
-        found = [session.execute(query.where(state)).one_or_none() for state in (ran_out, waits)]
+        # Two queries, each of which walks an index and stops at the first row; one would sort the queue.
+        queries = (
+            query.where(_RUNNING, EvaluationRow.lease_expires <= now).order_by(EvaluationRow.lease_expires),
+            query.where(_QUEUED, waited).order_by(EvaluationRow.create_time, EvaluationRow.number),
+        )
+        found = [session.execute(query).one_or_none() for query in queries]
         return min((item for item in found if item), key=lambda item: item[0].number, default=None)
 
     def _leased_to(
@@ -281,11 +307,13 @@ class Evaluations:
         row.worker = worker
         row.started, row.progress_time, row.images_before = self._clock(), None, row.images_done
         self._move(session, row, submission, Change.LEASED, _worker(worker))
-        token = row.lease_token = secrets.token_hex(16)
-        row.lease_expires = self._expiry()
+        row.lease_token, row.lease_expires = secrets.token_hex(16), self._expiry()
+        return self._lease(row, submission, benchmark)
+
+    def _lease(self, row: EvaluationRow, submission: SubmissionRow, benchmark: BenchmarkRow) -> Lease:
         return Lease(
-            evaluation=_evaluation(session, row, submission, benchmark),
-            token=token,
+            evaluation=records.evaluation(row, submission, benchmark, None),
+            token=row.lease_token or "",
             seconds=self._lease_seconds,
             submission=records.submission(submission, benchmark, row),
             benchmark=records.benchmark(benchmark),

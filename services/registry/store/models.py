@@ -78,6 +78,11 @@ class CanonicalJson(TypeDecorator[dict[str, str]]):
 _Number = BigInteger().with_variant(Integer(), "sqlite")
 
 
+def _where(condition: str) -> dict[str, Any]:
+    """Makes an index partial. A query uses it only if it has the condition literally, not as a parameter."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
 class Base(DeclarativeBase):
     """All tables, with names for every constraint so that migrations can refer to them."""
 
@@ -194,9 +199,7 @@ class EventRow(Base):
     __table_args__ = (
         UniqueConstraint("submission_number", "version"),
         UniqueConstraint("submission_number", "request_id"),
-        Index(
-            "ix_events_unchained", "number", sqlite_where=text("place IS NULL"), postgresql_where=text("place IS NULL")
-        ),
+        Index("ix_events_unchained", "number", **_where("place IS NULL")),
     )
 
     number: Mapped[int] = mapped_column(_Number, primary_key=True)
@@ -236,7 +239,12 @@ class EvaluationRow(Base):
     """
 
     __tablename__ = "evaluations"
-    __table_args__ = (Index(None, "state", "number"),)
+    # Of what waits and of what goes on only, so that they do not grow with what has ended. No other index has the
+    # order of the first: PostgreSQL could choose it and walk through all that was ever leased.
+    __table_args__ = (
+        Index("ix_evaluations_queued", "create_time", "number", **_where("state = 'queued'")),
+        Index("ix_evaluations_running", "lease_expires", **_where("state = 'running'")),
+    )
 
     number: Mapped[int] = mapped_column(_Number, primary_key=True)
     id: Mapped[str] = mapped_column(String(32), unique=True)
