@@ -102,7 +102,7 @@ def launch(address: dict[str, str]) -> None:
     """Starts the three services and the worker in the background."""
     service = {
         "registry": [
-            "--database-url", f"sqlite:///{STATE}/registry.db", "--artifact-dir", f"{STATE}/artifacts",
+            "--database-url", f"sqlite:///{STATE}/registry.db", "--artifact-store", f"{STATE}/artifacts",
             "--signing-key", f"{STATE}/signing-key.pem", "--access", "open",
         ],
         "inference": ["--registry", address["registry"], "--model-cache-dir", f"{STATE}/models"],

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy.exc import SQLAlchemyError
 
 from cxreval.api.registry.v1 import (
@@ -58,15 +58,18 @@ from services.registry.servicers.lifecycle import LifecycleServicer
 from services.registry.servicers.metrics import StateCollector
 from services.registry.servicers.submissions import SubmissionServicer
 from services.registry.servicers.watching import Watching
+from services.registry.store.artifacts import Artifacts
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.boards import Boards
 from services.registry.store.database import Database
 from services.registry.store.evaluations import Evaluations
 from services.registry.store.events import Events
+from services.registry.store.garbage import Garbage
 from services.registry.store.lifecycle import Lifecycle
 from services.registry.store.local_artifacts import LocalArtifacts
 from services.registry.store.organisations import Organisations
 from services.registry.store.quotas import Quotas
+from services.registry.store.s3_artifacts import S3Artifacts
 from services.registry.store.submissions import Submissions
 
 WATCH_SECONDS = 0.5
@@ -77,6 +80,9 @@ SWEEP_SECONDS = 1.0
 
 CREATE_OPERATOR_KEY = "create-operator-key"
 """The command that makes an operator's key, and the actor of what it does."""
+
+COLLECT_SECONDS = 300.0
+"""How often orphans are looked for in the store of artifacts."""
 
 _log = logging.getLogger("services.registry")
 
@@ -118,7 +124,9 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     evaluations = Evaluations(database, now, signer, config.lease_seconds, config.max_attempts)
     lifecycle = Lifecycle(database, now, signer)
     events = Events(database)
-    artifacts = LocalArtifacts(Path(config.artifact_dir))
+    artifacts = open_artifacts(config.artifact_store)
+    garbage = Garbage(database, artifacts, now)
+    removed = Counter("cxreval_registry_orphans_removed_total", "Orphans removed.", ("kind",), registry=metrics)
 
     organisations = Organisations(database, now)
 
@@ -177,9 +185,18 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
             lifecycle.expire()
             events.chain()
 
-    sweeping = asyncio.create_task(keep_sweeping(sweep))
+    def collect() -> None:
+        if ready():
+            for kind, count in zip(("upload", "artifact"), garbage.collect(), strict=True):
+                removed.labels(kind).inc(count)
+
+    sweeping = [
+        asyncio.create_task(keep_doing(work, seconds))
+        for work, seconds in ((sweep, SWEEP_SECONDS), (collect, COLLECT_SECONDS))
+    ]
     await server.serve(healthy)
-    sweeping.cancel()
+    for task in sweeping:
+        task.cancel()
 
 
 def authenticator(config: RegistryConfig, organisations: Organisations) -> Authenticator:
@@ -189,14 +206,19 @@ def authenticator(config: RegistryConfig, organisations: Organisations) -> Authe
     return KeyAuthenticator(organisations, now, config.worker_certificates, public_board=config.public_board)
 
 
-async def keep_sweeping(sweep: Callable[[], None]) -> None:
-    """Ends what stays in a state for too long and chains what happened, over and over."""
+def open_artifacts(place: str) -> Artifacts:
+    """The store of artifacts in a directory or bucket."""
+    return S3Artifacts(place) if place.startswith("s3://") else LocalArtifacts(Path(place))
+
+
+async def keep_doing(work: Callable[[], None], seconds: float) -> None:
+    """What the registry does by itself, over and over."""
     while True:
         try:
-            await asyncio.to_thread(sweep)
-        except (CxrevalError, SQLAlchemyError):
-            _log.warning("sweeping failed", exc_info=True)
-        await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.to_thread(work)
+        except (CxrevalError, SQLAlchemyError, OSError):
+            _log.warning("%s failed", work.__name__, exc_info=True)
+        await asyncio.sleep(seconds)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 
 from services.chassis.config import ConfigError, ServerConfig, setting
 
+_ARTIFACTS = re.compile(r"s3://[a-z0-9.-]{3,63}(/[\w./-]*)?|(?!\w+://).+")
 _DATABASE = re.compile(r"(sqlite:///(?!:memory:)|postgresql\+psycopg://).+")
 
 
@@ -18,7 +19,10 @@ class RegistryConfig(ServerConfig):
         "database: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME",
         secret=True,
     )
-    artifact_dir: str = setting("cxreval-data/artifacts", "directory that keeps the uploaded checkpoints")
+    artifact_store: str = setting(
+        "cxreval-data/artifacts",
+        "where uploaded files are kept: a directory, or s3://BUCKET/PREFIX with AWS_... in the environment",
+    )
     signing_key: str = setting(
         "cxreval-data/signing-key.pem", "Ed25519 key, a PEM file, that signs the receipts of the board; made if missing"
     )
@@ -36,7 +40,7 @@ class RegistryConfig(ServerConfig):
         checks = [
             # The value is not shown: it may hold a password.
             ("database_url", _DATABASE.fullmatch(self.database_url), "sqlite:///FILE or postgresql+psycopg://..."),
-            ("artifact_dir", self.artifact_dir, "a directory"),
+            ("artifact_store", _ARTIFACTS.fullmatch(self.artifact_store), "a directory or s3://BUCKET/PREFIX"),
             ("signing_key", self.signing_key, "a file"),
             ("access", self.access in ("keys", "open"), "keys or open"),
             ("access", self.access == "keys" or _is_loopback(self.listen), "keys, unless listen is a loopback address"),

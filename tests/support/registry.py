@@ -38,7 +38,9 @@ DATABASES = ("sqlite", "postgresql")
 _CURVE = {"false_positive_rates": [0.0, 0.25, 1.0], "sensitivities": [0.0, 0.75, 1.0]}
 
 
-def registry_service(directory: Path, *flags: str, database_url: str = "", tls: TlsFiles | None = None) -> Service:
+def registry_service(
+    directory: Path, *flags: str, database_url: str = "", artifact_store: str = "", tls: TlsFiles | None = None
+) -> Service:
     """A registry that keeps everything in `directory`: `registry.db`, `artifacts/`, `registry.log`.
 
     Restarting it keeps its address and its data. PostgreSQL must be migrated first: see `migrate`. It asks nobody who
@@ -47,7 +49,7 @@ def registry_service(directory: Path, *flags: str, database_url: str = "", tls: 
     url = database_url or sqlite_url(directory)
     stores = (
         f"--database-url={url}",
-        f"--artifact-dir={directory / 'artifacts'}",
+        f"--artifact-store={artifact_store or directory / 'artifacts'}",
         f"--signing-key={directory / 'key.pem'}",
         "--access=open",
     )
