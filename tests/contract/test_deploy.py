@@ -410,7 +410,7 @@ def test_each_directory_of_a_service_is_one_of_its_mounts(service, manifests):
     name, settings = service
     (container,) = pods(manifests["base"])[name]["spec"]["containers"]
     mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in container["volumeMounts"]}
-    written = {value for field, value in settings.items() if field.endswith("_dir")}
+    written = {value for field, value in settings.items() if field.endswith(("_dir", "_store"))}
     read = {item.partition("=")[2] for item in settings.get("data", ())}
     assert mounts == dict.fromkeys(written | {"/tmp"}, False) | dict.fromkeys(read, True)
 
