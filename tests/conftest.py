@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import settings
@@ -40,3 +41,12 @@ def shared() -> Path:
     if not (directory / "nih-chestxray14").is_dir():
         missing("there is no shared data: set CXREVAL_SHARED to a directory with nih-chestxray14/ and predictions/")
     return directory
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real S3-compatible server."""
+    from tests.support.seaweedfs import SeaweedFs
+
+    with SeaweedFs(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server

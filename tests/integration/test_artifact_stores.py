@@ -85,18 +85,18 @@ class Kept:
             self._bucket.put(self.place(), content)
 
 
-@pytest.fixture(scope="module")
-def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFs]:
-    with SeaweedFs(tmp_path_factory.mktemp("weed")) as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in server.keys.environment(server.endpoint).items():
-            patch.setenv(name, value)
-        yield server
+@pytest.fixture
+def s3(seaweedfs: SeaweedFs, monkeypatch: pytest.MonkeyPatch) -> SeaweedFs:
+    """The server, with its keys in the environment."""
+    for name, value in seaweedfs.keys.environment(seaweedfs.endpoint).items():
+        monkeypatch.setenv(name, value)
+    return seaweedfs
 
 
 @pytest.fixture(params=["local", "s3"])
 def kept(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
     monkeypatch.setattr(s3_artifacts, "PIECE_BYTES", 1000)
-    server = request.getfixturevalue("seaweedfs") if request.param == "s3" else None
+    server = request.getfixturevalue("s3") if request.param == "s3" else None
     return Kept(request.param, tmp_path / "artifacts", server)
 
 
@@ -211,9 +211,9 @@ def write_both(first: Any, other: Artifacts, key: UploadKey, sent: list[int]) ->
     [(Keys(secret="wrong"), "SignatureDoesNotMatch"), (Keys(access="nobody"), "InvalidAccessKeyId")],
 )
 def test_wrong_credentials_are_named_at_the_start(
-    seaweedfs: SeaweedFs, monkeypatch: pytest.MonkeyPatch, keys: Keys, problem: str
+    s3: SeaweedFs, monkeypatch: pytest.MonkeyPatch, keys: Keys, problem: str
 ) -> None:
-    for name, value in keys.environment(seaweedfs.endpoint).items():
+    for name, value in keys.environment(s3.endpoint).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(
         ArtifactStoreRefused, match=f"artifact_store s3://{BUCKET}/p cannot be written: {problem}"
@@ -222,13 +222,13 @@ def test_wrong_credentials_are_named_at_the_start(
     assert keys.secret not in str(caught.value)
 
 
-def test_plain_http_is_used_only_when_said_so(seaweedfs: SeaweedFs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_http_is_used_only_when_said_so(s3: SeaweedFs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ALLOW_HTTP")
     with pytest.raises(ArtifactStoreRefused):
         S3Artifacts(f"s3://{BUCKET}/p")
 
 
-def test_store_that_is_away_is_named_at_the_start(seaweedfs: SeaweedFs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_that_is_away_is_named_at_the_start(s3: SeaweedFs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(ArtifactStoreRefused):
         S3Artifacts(f"s3://{BUCKET}/p")

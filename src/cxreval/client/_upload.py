@@ -15,6 +15,7 @@ from cxreval.errors import (
     DeadlineExceeded,
     ServiceOverloaded,
     ServiceUnavailable,
+    SubmissionState,
     UploadBusy,
     UploadOffset,
 )
@@ -63,6 +64,11 @@ def upload(
                 furthest, pause, give_up = found.received_bytes, _PAUSES[0], time.monotonic() + patience_seconds
             messages = _messages(artifact, file, total, found.received_bytes, chunk_bytes, progress)
             answer: artifact_service_pb2.UploadArtifactResponse = call(stub.UploadArtifact, messages, STREAM_SECONDS)
+        except SubmissionState:
+            # gRPC itself repeats a short call whose answer was lost: the first one had done it.
+            if call(stub.GetUpload, artifact_service_pb2.GetUploadRequest(**artifact)).complete:
+                return None
+            raise
         except _PASSING as error:
             if time.monotonic() + pause > give_up:
                 raise
