@@ -52,7 +52,7 @@ def start() -> int:
         registry.create_benchmark(load_spec(BENCHMARK, DATA))
         submissions = [
             registry.submit(BENCHMARK, read_manifest(manifest), manifest.with_suffix(".onnx"))
-            for manifest in sorted(CHECKPOINTS.glob("*.toml"))
+            for manifest in sorted(CHECKPOINTS.glob("*.yaml"))
         ]
         submissions = watch(registry, submissions)
         entries, steps = list(registry.leaderboard(BENCHMARK)), list(registry.sota_steps(BENCHMARK))

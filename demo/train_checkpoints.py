@@ -255,35 +255,34 @@ def checkpoint_file(recipe: Recipe) -> Path:
 
 
 def manifest(recipe: Recipe, auroc: float) -> str:
-    """The submission's manifest as TOML."""
-    names = "".join(f'    "{finding}",\n' for finding in FINDINGS)
-    dependencies = "".join(f'    "{package}=={version(package)}",\n' for package in DEPENDENCIES)
+    """The submission's manifest as YAML."""
+    names = "".join(f"  - {finding}\n" for finding in FINDINGS)
+    dependencies = "".join(f"    - {package}=={version(package)}\n" for package in DEPENDENCIES)
     return f"""# Written by demo/train_checkpoints.py.
-model = "{recipe.model}"
-organisation = "cxreval demo"
-open_source = true
-source_kind = "checkpoint"
-source_url = ""
-contact = "demo@example.org"
-preprocessing_profile = "{recipe.profile}"
-output_names = [
-{names}]
+kind: checkpoint
+format: onnx
+model: {recipe.model}
+organisation: cxreval demo
+open_source: true
+source_kind: checkpoint
+contact: demo@example.org
+preprocessing_profile: {recipe.profile}
+output_names:
+{names}
+reproduction:
+  repository: {REPOSITORY}
+  commit: "{COMMIT}"
+  seed: {SEED}
+  script: demo/train_checkpoints.py
 
-[reproduction]
-repository = "{REPOSITORY}"
-commit = "{COMMIT}"
-seed = {SEED}
-script = "demo/train_checkpoints.py"
-
-[environment]
-python_version = "{platform.python_version()}"
-dependencies = [
-{dependencies}]
-
+environment:
+  python_version: {platform.python_version()}
+  dependencies:
+{dependencies}
 # Measured by the script on the {PATIENTS}-patient phantom data set's test split.
-[[claimed_metrics]]
-metric = "auroc"
-value = {auroc:.6f}
+claimed_metrics:
+  - metric: auroc
+    value: {auroc:.6f}
 """
 
 
@@ -297,7 +296,7 @@ def main() -> None:
     for recipe, probabilities in zip(RECIPES, predictions, strict=True):
         scores = aurocs(np.stack(probabilities), truth(test))
         macro = float(np.mean(scores))
-        checkpoint_file(recipe).with_suffix(".toml").write_text(manifest(recipe, macro), encoding="utf-8")
+        checkpoint_file(recipe).with_suffix(".yaml").write_text(manifest(recipe, macro), encoding="utf-8")
         table = ", ".join(f"{finding} {score:.3f}" for finding, score in zip(FINDINGS, scores, strict=True))
         print(f"{recipe.name}: macro AUROC {macro:.4f} on {len(test)} images ({table})")  # noqa: T201
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -26,10 +27,22 @@ from cxreval.api.registry.v1 import submission_pb2 as submission_pb
 from cxreval.api.scoring.v1 import report_pb2 as report_pb
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.datasets.benchmark import METRICS, BenchmarkSpec, spec_problem
-from cxreval.errors import InvalidProbability, MalformedBatch
+from cxreval.errors import CxrevalError, InvalidProbability, MalformedBatch
+from cxreval.manifest.model import (
+    MAX_CLAIMS,
+    CheckpointFormat,
+    ClaimedMetric,
+    Endpoint,
+    Environment,
+    Kind,
+    Manifest,
+    Reproduction,
+    SourceKind,
+)
+from cxreval.manifest.rules import problems, refusal
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import rankings, reports
-from cxreval.wire.limits import DEFAULT_PAGE_SIZE, MAX_BATCH_IMAGES, MAX_PAGE_SIZE, MAX_REPORT_METRICS
+from cxreval.wire.limits import DEFAULT_PAGE_SIZE, MAX_BATCH_IMAGES, MAX_PAGE_SIZE
 from services.registry.domain.board import MOST_COMPARED, Compared, Figures, Row
 from services.registry.domain.fields import check_pattern, check_text, refused, require
 from services.registry.domain.pages import Cursor, page_size
@@ -37,18 +50,12 @@ from services.registry.domain.records import (
     Benchmark,
     Change,
     ChangeRequest,
-    ClaimedMetric,
-    Environment,
     Evaluation,
     Event,
     Failure,
     Fault,
-    Kind,
     Lease,
-    Manifest,
     PredictionBatch,
-    Reproduction,
-    SourceKind,
     Submission,
     SubmissionState,
 )
@@ -124,31 +131,66 @@ def spec(message: benchmark_pb.Benchmark) -> BenchmarkSpec:
 
 
 def manifest(message: submission_pb.Manifest) -> Manifest:
-    """A manifest, unchecked but for source kind and number of claims. Raises `MissingField`, `MalformedField`."""
-    if len(message.claimed_metrics) > MAX_REPORT_METRICS:
-        found, expected = f"a list of {len(message.claimed_metrics)}", f"at most {MAX_REPORT_METRICS}"
-        raise refused("manifest.claimed_metrics", found, expected)
-    source_kind = _to_enum(
-        SourceKind, submission_pb.SourceKind, "SOURCE_KIND_", "manifest.source_kind", message.source_kind
-    )
+    """A manifest, unchecked but for its enumerators. Raises `MalformedField`."""
+    unknown: list[CxrevalError] = []
+    found = _declared(message, unknown)
+    if unknown:
+        raise refusal(unknown)
+    return found
+
+
+def checked_manifest(message: submission_pb.Manifest, of: BenchmarkSpec, today: date) -> Manifest:
+    """A manifest without fault for a submission to the benchmark `of`; `today` is the day in UTC.
+
+    Raises:
+        CxrevalError: the first thing that is wrong, with all others in its `also`.
+    """
+    unknown: list[CxrevalError] = []
+    found = _declared(message, unknown)
+    named = {error.metadata["field"] for error in unknown}
+    rest = problems(found, today, findings=of.findings, metrics=of.metrics)
+    unknown += [error for error in rest if error.metadata["field"] not in named]
+    if unknown:
+        raise refusal(unknown)
+    return found
+
+
+def _declared(message: submission_pb.Manifest, unknown: list[CxrevalError]) -> Manifest:
+    """The manifest as it was sent; enumerators that are unknown here are noted and left out."""
+
+    def word(kind: type[E], wrapper: EnumTypeWrapper, prefix: str, field: str) -> Any:
+        number = getattr(message, field)
+        try:
+            return _to_enum(kind, wrapper, prefix, f"manifest.{field}", number) if number else None
+        except CxrevalError as error:
+            unknown.append(error)
+            return None
+
+    how, where, endpoint = message.reproduction, message.environment, message.endpoint
     return Manifest(
+        kind=word(Kind, submission_pb.Submission.Kind, "KIND_", "kind"),
         model=message.model,
         organisation=message.organisation,
         open_source=message.open_source,
-        source_kind=source_kind,
+        source_kind=word(SourceKind, submission_pb.SourceKind, "SOURCE_KIND_", "source_kind"),
         source_url=message.source_url,
         contact=message.contact,
-        reproduction=Reproduction(
-            repository=message.reproduction.repository,
-            commit=message.reproduction.commit,
-            seed=message.reproduction.seed,
-            script=message.reproduction.script,
-        ),
-        environment=Environment(message.environment.python_version, tuple(message.environment.dependencies)),
+        format=word(CheckpointFormat, submission_pb.CheckpointFormat, "CHECKPOINT_FORMAT_", "format"),
+        architecture=message.architecture,
+        endpoint=Endpoint(endpoint.address, endpoint.tls, endpoint.model_name, endpoint.requests_per_second)
+        if message.HasField("endpoint")
+        else None,
+        reproduction=Reproduction(how.repository, how.commit, how.seed, how.script)
+        if message.HasField("reproduction")
+        else None,
+        environment=Environment(where.python_version, tuple(where.dependencies))
+        if message.HasField("environment")
+        else None,
         preprocessing_profile=message.preprocessing_profile,
         output_names=tuple(message.output_names),
         claimed_metrics=tuple(
-            ClaimedMetric(claim.metric, claim.finding, claim.value) for claim in message.claimed_metrics
+            ClaimedMetric(claim.metric, claim.value, claim.finding)
+            for claim in message.claimed_metrics[: MAX_CLAIMS + 1]
         ),
         artifact_sha256=message.artifact_sha256,
         submitted_date=message.submitted_date,
@@ -440,22 +482,20 @@ def _duration(seconds: float) -> Duration:
 
 
 def _manifest_message(found: Manifest) -> submission_pb.Manifest:
+    how, where, endpoint = found.reproduction, found.environment, found.endpoint
     return submission_pb.Manifest(
+        kind=f"KIND_{found.kind.name}",
         model=found.model,
         organisation=found.organisation,
         open_source=found.open_source,
         source_kind=_source_kind(found),
         source_url=found.source_url,
         contact=found.contact,
-        reproduction=submission_pb.Reproduction(
-            repository=found.reproduction.repository,
-            commit=found.reproduction.commit,
-            seed=found.reproduction.seed,
-            script=found.reproduction.script,
-        ),
-        environment=submission_pb.Environment(
-            python_version=found.environment.python_version, dependencies=found.environment.dependencies
-        ),
+        format=f"CHECKPOINT_FORMAT_{found.format.name}" if found.format else None,
+        architecture=found.architecture,
+        endpoint=submission_pb.Endpoint(**asdict(endpoint)) if endpoint else None,
+        reproduction=submission_pb.Reproduction(**asdict(how)) if how else None,
+        environment=submission_pb.Environment(**asdict(where)) if where else None,
         preprocessing_profile=found.preprocessing_profile,
         output_names=found.output_names,
         claimed_metrics=[

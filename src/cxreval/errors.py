@@ -10,7 +10,10 @@ from typing import ClassVar
 
 
 class CxrevalError(Exception):
-    """Base of the family. `metadata` repeats every dynamic word of the message, so that programs need not parse it."""
+    """Base of the family. `metadata` repeats every dynamic word of the message, so that programs need not parse it.
+
+    `also`: what else is wrong, where several things were looked at together.
+    """
 
     reason: ClassVar[str] = "INTERNAL"
     by_reason: ClassVar[dict[str, type[CxrevalError]]] = {}
@@ -19,6 +22,7 @@ class CxrevalError(Exception):
     def __init__(self, message: str, *, field: str = "", expected: str = "", **metadata: object) -> None:
         super().__init__(message)
         self.message = message
+        self.also: tuple[CxrevalError, ...] = ()
         named = {"field": field, "expected": expected} | metadata
         self.metadata: dict[str, str] = {key: str(value) for key, value in named.items() if value != ""}
 

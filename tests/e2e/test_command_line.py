@@ -14,21 +14,28 @@ from tests.support.system import System, command, json_of
 NAN = (helper.make_node("Log", ["logits"], ["shifted"]),)  # of negative logits
 IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 9)]
 
-MANIFEST = f"""
-model = "Pooled [bold]"
-organisation = "Tests"
-open_source = true
-source_kind = "checkpoint"
-contact = "tests@example.org"
-preprocessing_profile = "xrv-224"
-output_names = {list(FINDINGS)}
-[reproduction]
-repository = "https://example.org/repository"
-commit = "0123456789abcdef0123456789abcdef01234567"
-seed = 7
-[environment]
-python_version = "3.11.7"
+MANIFEST = (
+    """
+kind: checkpoint
+format: onnx
+model: Pooled [bold]
+organisation: Tests
+open_source: true
+source_kind: checkpoint
+contact: tests@example.org
+preprocessing_profile: xrv-224
+output_names:
 """
+    + "".join(f"  - {finding}\n" for finding in FINDINGS)
+    + """
+reproduction:
+  repository: https://example.org/repository
+  commit: 0123456789abcdef0123456789abcdef01234567
+  seed: 7
+environment:
+  python_version: 3.11.7
+"""
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +49,7 @@ def system(tmp_path_factory):
     (data / "images").mkdir()
     for number, image in enumerate(IMAGES):
         (data / "images" / image).write_bytes(png(256, 256, seed=number))
-    (directory / "manifest.toml").write_text(MANIFEST)
+    (directory / "manifest.yaml").write_text(MANIFEST)
     with System(directory, {"small": data}) as running:
         yield running
 
@@ -58,7 +65,7 @@ def test_from_a_data_set_to_a_row_on_the_board(system, tmp_path):
     assert command("dataset", "verify", str(data), "--benchmark", "small").returncode == 0
     registered = json_of("dataset", "register", str(data), "--benchmark", "small", *registry)
     digest = onnx_models.classifier(tmp_path)
-    manifest = str(system.directory / "manifest.toml")
+    manifest = str(system.directory / "manifest.yaml")
     submitted = json_of("submit", manifest, str(tmp_path / f"{digest}.onnx"), "--benchmark", "small", *registry)
     assert (submitted["status"], submitted["manifest"]["artifact_sha256"]) == ("queued", digest)
 
@@ -140,7 +147,7 @@ def test_a_bad_checkpoint_fails_with_its_reason_and_leaves_no_row(system, tmp_pa
     json_of("dataset", "register", str(data), "--benchmark", "small", *registry)
     before = json_of("leaderboard", "--benchmark", "small", *registry)["entries"]
     checkpoint = tmp_path / f"{make(tmp_path)}.onnx"
-    manifest = str(system.directory / "manifest.toml")
+    manifest = str(system.directory / "manifest.yaml")
     submitted = json_of("submit", manifest, str(checkpoint), "--benchmark", "small", *registry)
     assert command("worker", *system.addresses(), "--data", f"small={data}", "--once").returncode == 0
     ended = command("status", submitted["name"], "--watch", *registry)
@@ -154,17 +161,17 @@ def test_a_bad_checkpoint_fails_with_its_reason_and_leaves_no_row(system, tmp_pa
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (('"0123456789abcdef0123456789abcdef01234567"', '"main"'), "COMMIT_NOT_FROZEN"),
-        (('contact = "tests@example.org"\n', ""), "MISSING_FIELD"),
-        (('"xrv-224"', '"xrv-225"'), "UNKNOWN_PROFILE"),
-        (("'Mass'", "'Masses'"), "UNKNOWN_FINDING"),
+        (("0123456789abcdef0123456789abcdef01234567", "main"), "COMMIT_NOT_FROZEN"),
+        (("contact: tests@example.org\n", ""), "MISSING_FIELD"),
+        (("xrv-224", "xrv-225"), "UNKNOWN_PROFILE"),
+        (("- Mass", "- Masses"), "UNKNOWN_FINDING"),
     ],
 )
 def test_a_bad_manifest_is_one_line_with_its_reason(system, tmp_path, change, reason):
     assert change[0] in MANIFEST
-    (tmp_path / "manifest.toml").write_text(MANIFEST.replace(*change))
+    (tmp_path / "manifest.yaml").write_text(MANIFEST.replace(*change))
     (tmp_path / "model.onnx").write_bytes(b"model")
-    ended = command("submit", str(tmp_path / "manifest.toml"), str(tmp_path / "model.onnx"), *at(system, "registry"))
+    ended = command("submit", str(tmp_path / "manifest.yaml"), str(tmp_path / "model.onnx"), *at(system, "registry"))
     assert ended.returncode == 1
     assert f"error: {reason}: manifest." in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -182,7 +189,7 @@ def test_one_request_id_follows_an_evaluation_through_all_services(system, tmp_p
     digest = onnx_models.classifier(tmp_path, seed=3)
     submitted = json_of(
         "submit",
-        str(system.directory / "manifest.toml"),
+        str(system.directory / "manifest.yaml"),
         str(tmp_path / f"{digest}.onnx"),
         "--benchmark",
         "small",

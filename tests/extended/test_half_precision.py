@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cxreval.client import read_manifest
 from cxreval.datasets import phantom
 from cxreval.datasets.benchmark import FINDINGS
 from cxreval.errors import ModelUnsupported
@@ -49,7 +49,7 @@ def test_the_demos_trained_models_rank_phantoms_as_before() -> None:
     studies = [study for patient in range(PHANTOM_PATIENTS) for study in phantom.draw_studies(3, patient)]
     pictures, accepted = [phantom.render(study, 3) for study in studies], 0
     for file in sorted((REPOSITORY / "demo" / "checkpoints").glob("*.onnx")):
-        profile = tomllib.loads(file.with_suffix(".toml").read_text())["preprocessing_profile"]
+        profile = read_manifest(file.with_suffix(".yaml")).preprocessing_profile
         images = np.stack([PROFILES[profile].apply(picture) for picture in pictures])
         try:
             full, half = (model.each(images) for model in pair(file, profile))

@@ -156,7 +156,7 @@ def go_to(database: Database, revision: str) -> None:
     config = migrations._config()
     with database.engine.begin() as connection:
         config.attributes["connection"] = connection
-        (command.downgrade if revision == "0001" else command.upgrade)(config, revision)
+        (command.upgrade if revision == "head" else command.downgrade)(config, revision)
 
 
 def test_migration_of_evidence_loses_nothing_on_the_way_back_and_forth(store: Store) -> None:
@@ -193,6 +193,35 @@ def test_reports_from_before_the_evidence_are_ranked_by_score_alone_after_the_mi
     assert report
     assert (report.replicate_count, report.metrics[0].value, report.metrics[0].slice) == (0, 0.8, "")
     assert store.evaluations.evidence(names[0]).replicates == ()
+
+
+def test_manifests_from_before_the_kinds_are_read_as_they_are_now(store: Store) -> None:
+    """The fields that were added are those of kinds that did not exist."""
+    names = [SubmissionName(SPEC.name, store.queued().id) for _ in range(3)]
+    before = [store.submissions.get(name) for name in names]
+    go_to(store.database, "0005")
+    with store.database.reading() as session:
+        old = set().union(*session.scalars(select(SubmissionRow.manifest)))
+    assert not {"kind", "format", "architecture", "endpoint"} & old
+    go_to(store.database, "head")
+    assert [store.submissions.get(name) for name in names] == before
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_claims_from_before_the_kinds_are_on_the_board_after_the_migration(kind: str, tmp_path: Path) -> None:
+    database = Database(fresh_database(kind, tmp_path))
+    migrate(database, SIGNER)
+    claims = Submissions(database, datetime.now, SIGNER)
+    cursor = Cursor.parse("submissions", "benchmarks/nih-chestxray14", 50, "")
+    before = claims.page(BenchmarkName("nih-chestxray14"), cursor).items
+    go_to(database, "0005")
+    with database.reading() as session:
+        stored = session.scalars(select(SubmissionRow.manifest)).all()
+    assert {row["source_kind"] for row in stored} == {"github_readme", "research_paper"}
+    assert all(row["environment"] == {"python_version": "", "dependencies": []} for row in stored)
+    go_to(database, "head")
+    assert claims.page(BenchmarkName("nih-chestxray14"), cursor).items == before
+    database.close()
 
 
 @pytest.mark.parametrize("kind", DATABASES)

@@ -159,6 +159,8 @@ def benchmark_message(spec: BenchmarkSpec) -> benchmark_service_pb2.Benchmark:
 def manifest_message(artifact: bytes, **changes: Any) -> submission_pb2.Manifest:
     """A manifest without fault, with the given fields changed."""
     fields: dict[str, Any] = {
+        "kind": submission_pb2.Submission.KIND_CHECKPOINT,
+        "format": submission_pb2.CHECKPOINT_FORMAT_ONNX,
         "model": "Model",
         "organisation": "Organisation",
         "open_source": True,

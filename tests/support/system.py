@@ -12,8 +12,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from cxreval.client import (
+    CheckpointFormat,
     Environment,
     InferenceClient,
+    Kind,
     Manifest,
     RegistryClient,
     Reproduction,
@@ -101,6 +103,8 @@ def _files(tls: TlsFiles | None) -> list[tuple[str, Path]]:
 def manifest(model: str = "Model", profile: str = "xrv-224", outputs: tuple[str, ...] = FINDINGS) -> Manifest:
     """A manifest without fault."""
     return Manifest(
+        kind=Kind.CHECKPOINT,
+        format=CheckpointFormat.ONNX,
         model=model,
         organisation="Tests",
         open_source=True,

@@ -21,7 +21,7 @@ from services.registry import convert
 from services.registry.domain import seed
 from services.registry.domain.records import ENDED, Change, Fault, Kind, Submission, SubmissionState
 from services.registry.domain.states import DEADLINES, MOVES, after_failure, expired, following
-from tests.support.registry import manifest_message
+from tests.support.registry import manifest_message, small_spec
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -172,9 +172,9 @@ def test_provenance_has_limits(provenance: dict[str, str]) -> None:
         convert.provenance(provenance)
 
 
-def test_manifest_with_more_claims_than_there_are_metrics_is_refused_unread() -> None:
-    message = submission_pb2.Manifest(source_kind=submission_pb2.SOURCE_KIND_CHECKPOINT)
+def test_manifest_with_more_claims_than_any_has_is_refused_unread() -> None:
+    message = manifest_message(b"")
     message.claimed_metrics.extend([submission_pb2.ClaimedMetric()] * 1001)
     with pytest.raises(MalformedField) as caught:
-        convert.manifest(message)
-    assert caught.value.metadata["field"] == "manifest.claimed_metrics"
+        convert.checked_manifest(message, small_spec("small"), NOW.date())
+    assert (caught.value.metadata["field"], caught.value.also) == ("manifest.claimed_metrics", ())

@@ -9,24 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.report import Report
 from cxreval.resource_names import SubmissionName
-
-
-class SourceKind(StrEnum):
-    """Where a figure or a model comes from."""
-
-    GITHUB_README = "github_readme"
-    RESEARCH_PAPER = "research_paper"
-    MODEL_CARD = "model_card"
-    CHECKPOINT = "checkpoint"
-
-
-class Kind(StrEnum):
-    """What is handed in."""
-
-    CHECKPOINT = "checkpoint"
-    CLAIM = "claim"
 
 
 class Tier(StrEnum):
@@ -117,52 +102,6 @@ class Benchmark:
 
     spec: BenchmarkSpec
     create_time: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Reproduction:
-    """A script frozen at a commit."""
-
-    repository: str = ""
-    commit: str = ""
-    seed: int = 0
-    script: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """A declared software environment."""
-
-    python_version: str = ""
-    dependencies: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedMetric:
-    """A figure somebody claims; an empty `finding` is the macro mean."""
-
-    metric: str
-    finding: str
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What the submitter declares, field by field as in the contract."""
-
-    model: str
-    organisation: str
-    open_source: bool
-    source_kind: SourceKind
-    source_url: str = ""
-    contact: str = ""
-    reproduction: Reproduction = field(default_factory=Reproduction)
-    environment: Environment = field(default_factory=Environment)
-    preprocessing_profile: str = ""
-    output_names: tuple[str, ...] = ()
-    claimed_metrics: tuple[ClaimedMetric, ...] = ()
-    artifact_sha256: str = ""
-    submitted_date: str = ""
 
 
 @dataclass(frozen=True, slots=True)

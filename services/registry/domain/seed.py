@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass
 
 from cxreval.datasets.benchmark import FINDINGS
-from services.registry.domain.records import ClaimedMetric, Manifest, SourceKind
+from cxreval.manifest.model import ClaimedMetric, Kind, Manifest, SourceKind
 
 BENCHMARK = "nih-chestxray14"
 
@@ -45,12 +45,14 @@ def _claim(
 ) -> Claim:
     values = zip((*FINDINGS[: len(per_finding)], ""), (*per_finding, score), strict=True)
     manifest = Manifest(
+        kind=Kind.CLAIM,
+        contact="",
         model=model,
         organisation=organisation,
         open_source=True,
         source_kind=source,
         submitted_date=date,
-        claimed_metrics=tuple(ClaimedMetric("auroc", finding, value) for finding, value in values),
+        claimed_metrics=tuple(ClaimedMetric("auroc", value, finding) for finding, value in values),
     )
     return Claim(manifest, note)
 

@@ -12,7 +12,6 @@ from cxreval.api.registry.v1 import submission_service_pb2 as pb
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.chassis.principal import caller
 from services.registry import convert
-from services.registry.domain.manifest import check_manifest
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.submissions import Submissions
 
@@ -35,8 +34,7 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
         parent = BenchmarkName.parse(request.parent, "parent")
         request_id = convert.request_id(request.request_id)
         benchmark = await asyncio.to_thread(self._benchmarks.get, parent)
-        manifest = convert.manifest(request.manifest)
-        check_manifest(manifest, benchmark.spec, self._clock().date())
+        manifest = convert.checked_manifest(request.manifest, benchmark.spec, self._clock().date())
         submission = await asyncio.to_thread(self._submissions.create, parent, manifest, request_id, caller().name)
         return convert.submission_message(submission)
 

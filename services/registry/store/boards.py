@@ -19,6 +19,7 @@ from sqlalchemy import Select, Subquery, func, select
 from sqlalchemy.orm import Session
 
 from cxreval.errors import SubmissionNotFound
+from cxreval.manifest.model import Kind
 from cxreval.metrics.ranking import Entry
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.registry.domain.board import (
@@ -36,7 +37,6 @@ from services.registry.domain.records import (
     ON_BOARD,
     Change,
     EvaluationState,
-    Kind,
     Submission,
     SubmissionState,
 )

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from cxreval.audit.receipts import Signer
 from cxreval.errors import CxrevalError, RequestIdReused, StaleEtag
 from cxreval.errors import SubmissionState as WrongState
+from cxreval.manifest.model import Kind
 from cxreval.resource_names import SubmissionName
 from services.registry.domain import corrections
 from services.registry.domain.fields import refused
@@ -20,7 +21,6 @@ from services.registry.domain.records import (
     ChangeRequest,
     EvaluationState,
     Failure,
-    Kind,
     Submission,
     SubmissionState,
 )

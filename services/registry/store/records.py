@@ -10,20 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.datasets.benchmark import BenchmarkSpec
-from cxreval.metrics.curves import Reliability, RocCurve
-from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
-from services.registry.domain.records import (
-    Benchmark,
+from cxreval.manifest.model import (
+    CheckpointFormat,
     ClaimedMetric,
+    Endpoint,
     Environment,
-    Evaluation,
-    EvaluationState,
-    Failure,
-    Fault,
     Kind,
     Manifest,
     Reproduction,
     SourceKind,
+)
+from cxreval.metrics.curves import Reliability, RocCurve
+from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
+from services.registry.domain.records import (
+    Benchmark,
+    Evaluation,
+    EvaluationState,
+    Failure,
+    Fault,
     Submission,
     SubmissionState,
     Tier,
@@ -50,13 +54,16 @@ def benchmark(row: BenchmarkRow) -> Benchmark:
 
 def manifest(stored: Mapping[str, Any]) -> Manifest:
     """A manifest out of its JSON."""
-    environment = stored["environment"]
+    how, where, endpoint = stored["reproduction"], stored["environment"], stored["endpoint"]
     return Manifest(
         **{
             **stored,
+            "kind": Kind(stored["kind"]),
             "source_kind": SourceKind(stored["source_kind"]),
-            "reproduction": Reproduction(**stored["reproduction"]),
-            "environment": Environment(environment["python_version"], tuple(environment["dependencies"])),
+            "format": CheckpointFormat(stored["format"]) if stored["format"] else None,
+            "endpoint": endpoint and Endpoint(**endpoint),
+            "reproduction": how and Reproduction(**how),
+            "environment": where and Environment(where["python_version"], tuple(where["dependencies"])),
             "output_names": tuple(stored["output_names"]),
             "claimed_metrics": tuple(ClaimedMetric(**claim) for claim in stored["claimed_metrics"]),
         }

@@ -12,13 +12,12 @@ from sqlalchemy.orm import Session, aliased
 from cxreval.audit.receipts import Signer
 from cxreval.errors import ArtifactNotFound, RequestIdReused, SubmissionNotFound
 from cxreval.errors import SubmissionState as WrongState
+from cxreval.manifest.model import Kind, Manifest
 from cxreval.resource_names import ArtifactName, BenchmarkName, SubmissionName
 from services.registry.domain.pages import Cursor, Page
 from services.registry.domain.records import (
     Change,
     EvaluationState,
-    Kind,
-    Manifest,
     Submission,
     SubmissionState,
     Tier,

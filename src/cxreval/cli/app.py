@@ -65,8 +65,9 @@ def main() -> None:
     try:
         app()
     except CxrevalError as error:
-        message = f"error: {error.reason}: {error.message}"
-        output.errors.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+        for each in (error, *error.also):
+            message = f"error: {each.reason}: {each.message}"
+            output.errors.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""`cxreval submission`: what can be done to a submission after it was handed in."""
+"""`cxreval submission`: what can be done to a submission before and after it is handed in."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from typing import Annotated
 
 import typer
 
-from cxreval.cli import options, output
+from cxreval.cli import manifest, options, output
 from cxreval.client import Submission
 
-app = typer.Typer(help="Change a submission, and read what happened to it.", no_args_is_help=True)
+app = typer.Typer(
+    help="Write and check a manifest; change a submission, and read what happened to it.", no_args_is_help=True
+)
+app.command("init")(manifest.init)
+app.command("check")(manifest.check)
+app.command("schema")(manifest.schema)
 
 Name = Annotated[str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")]
 Reason = Annotated[str, typer.Option("--reason", help="why; everybody can read it")]

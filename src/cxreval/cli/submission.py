@@ -20,7 +20,7 @@ Watch = Annotated[
 
 def submit(
     context: typer.Context,
-    manifest: Annotated[Path, typer.Argument(help="manifest, a TOML file")],
+    manifest: Annotated[Path, typer.Argument(help="manifest, a YAML file")],
     checkpoint: Annotated[Path, typer.Argument(help="model, an ONNX file", exists=True, dir_okay=False)],
     registry: options.Registry = options.REGISTRY,
     benchmark: options.Benchmark = options.BENCHMARK,

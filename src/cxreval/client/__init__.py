@@ -1,20 +1,17 @@
 """The typed client: dataclasses in and out, errors of `cxreval.errors`, no protobuf in any signature.
 
 with RegistryClient("localhost:50051") as registry:
-    submission = registry.submit("phantom-cxr", read_manifest(Path("model.toml")), Path("model.onnx"))
+    submission = registry.submit("phantom-cxr", read_manifest(Path("model.yaml")), Path("model.onnx"))
     print(registry.get_submission(submission.name).status)
 """
 
 from cxreval.client._upload import UploadProgress
 from cxreval.client.inference import InferenceClient
-from cxreval.client.manifest import file_sha256, read_manifest
 from cxreval.client.models import (
     AdminEvent,
     Capabilities,
     Change,
-    ClaimedMetric,
     EntryComparison,
-    Environment,
     Evaluation,
     EvaluationStatus,
     Event,
@@ -23,25 +20,32 @@ from cxreval.client.models import (
     KeyInfo,
     LeaderboardEntry,
     Lease,
-    Manifest,
     Organisation,
     Predictions,
     ProfileInfo,
     Quota,
     QuotaUsage,
     RankSpread,
-    Reproduction,
     Role,
     SotaStep,
-    SourceKind,
     Submission,
-    SubmissionKind,
     SubmissionStatus,
     Tier,
     TruthInfo,
 )
-from cxreval.client.registry import RegistryClient
+from cxreval.client.registry import RegistryClient, file_sha256
 from cxreval.client.scoring import ScoringClient
+from cxreval.manifest.document import read_manifest
+from cxreval.manifest.model import (
+    CheckpointFormat,
+    ClaimedMetric,
+    Endpoint,
+    Environment,
+    Kind,
+    Manifest,
+    Reproduction,
+    SourceKind,
+)
 from cxreval.metrics.predictions import PartialState
 from cxreval.wire.channel import ApiKey, TlsFiles
 
@@ -50,7 +54,9 @@ __all__ = [
     "ApiKey",
     "Capabilities",
     "Change",
+    "CheckpointFormat",
     "ClaimedMetric",
+    "Endpoint",
     "EntryComparison",
     "Environment",
     "Evaluation",
@@ -60,6 +66,7 @@ __all__ = [
     "Fault",
     "InferenceClient",
     "KeyInfo",
+    "Kind",
     "LeaderboardEntry",
     "Lease",
     "Manifest",
@@ -77,7 +84,6 @@ __all__ = [
     "SotaStep",
     "SourceKind",
     "Submission",
-    "SubmissionKind",
     "SubmissionStatus",
     "Tier",
     "TlsFiles",

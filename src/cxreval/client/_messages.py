@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -19,6 +20,16 @@ from cxreval.audit.chain import AuditEvent
 from cxreval.client import models
 from cxreval.datasets.benchmark import METRICS, BenchmarkSpec
 from cxreval.errors import BenchmarkDigestMismatch
+from cxreval.manifest.model import (
+    CheckpointFormat,
+    ClaimedMetric,
+    Endpoint,
+    Environment,
+    Kind,
+    Manifest,
+    Reproduction,
+    SourceKind,
+)
 from cxreval.resource_names import BenchmarkName, OrganisationName
 from cxreval.wire import rankings, reports
 
@@ -30,8 +41,8 @@ def _to_enum(kind: type[_E], wrapper: Any, number: int, prefix: str) -> _E:
     return kind(wrapper.Name(number).removeprefix(prefix).lower().replace("_", "-"))
 
 
-def _from_enum(value: StrEnum, wrapper: Any, prefix: str) -> Any:
-    return wrapper.Value(prefix + value.replace("-", "_").upper())
+def _from_enum(value: StrEnum | None, wrapper: Any, prefix: str) -> Any:
+    return wrapper.Value(prefix + value.replace("-", "_").upper()) if value else 0
 
 
 def time(stamp: Any) -> datetime:
@@ -87,24 +98,22 @@ def benchmark(message: benchmark_service_pb2.Benchmark) -> BenchmarkSpec:
     return spec
 
 
-def manifest_message(manifest: models.Manifest) -> submission_pb2.Manifest:
+def manifest_message(manifest: Manifest) -> submission_pb2.Manifest:
     """The manifest as it travels."""
+    how, where, endpoint = manifest.reproduction, manifest.environment, manifest.endpoint
     return submission_pb2.Manifest(
+        kind=_from_enum(manifest.kind, submission_pb2.Submission.Kind, "KIND_"),
         model=manifest.model,
         organisation=manifest.organisation,
         open_source=manifest.open_source,
         source_kind=_from_enum(manifest.source_kind, submission_pb2.SourceKind, "SOURCE_KIND_"),
+        format=_from_enum(manifest.format, submission_pb2.CheckpointFormat, "CHECKPOINT_FORMAT_"),
+        architecture=manifest.architecture,
+        endpoint=submission_pb2.Endpoint(**dataclasses.asdict(endpoint)) if endpoint else None,
         source_url=manifest.source_url,
         contact=manifest.contact,
-        reproduction=submission_pb2.Reproduction(
-            repository=manifest.reproduction.repository,
-            commit=manifest.reproduction.commit,
-            seed=manifest.reproduction.seed,
-            script=manifest.reproduction.script,
-        ),
-        environment=submission_pb2.Environment(
-            python_version=manifest.environment.python_version, dependencies=manifest.environment.dependencies
-        ),
+        reproduction=submission_pb2.Reproduction(**dataclasses.asdict(how)) if how else None,
+        environment=submission_pb2.Environment(**dataclasses.asdict(where)) if where else None,
         preprocessing_profile=manifest.preprocessing_profile,
         output_names=manifest.output_names,
         claimed_metrics=[
@@ -116,25 +125,33 @@ def manifest_message(manifest: models.Manifest) -> submission_pb2.Manifest:
     )
 
 
-def _manifest(message: submission_pb2.Manifest) -> models.Manifest:
-    return models.Manifest(
+def _manifest(message: submission_pb2.Manifest) -> Manifest:
+    how, where, endpoint = message.reproduction, message.environment, message.endpoint
+    return Manifest(
+        kind=_to_enum(Kind, submission_pb2.Submission.Kind, message.kind, "KIND_"),
         model=message.model,
         organisation=message.organisation,
         open_source=message.open_source,
-        source_kind=_to_enum(models.SourceKind, submission_pb2.SourceKind, message.source_kind, "SOURCE_KIND_"),
+        source_kind=_to_enum(SourceKind, submission_pb2.SourceKind, message.source_kind, "SOURCE_KIND_"),
         source_url=message.source_url,
         contact=message.contact,
-        reproduction=models.Reproduction(
-            message.reproduction.repository,
-            message.reproduction.commit,
-            message.reproduction.seed,
-            message.reproduction.script,
-        ),
-        environment=models.Environment(message.environment.python_version, tuple(message.environment.dependencies)),
+        format=_to_enum(CheckpointFormat, submission_pb2.CheckpointFormat, message.format, "CHECKPOINT_FORMAT_")
+        if message.format
+        else None,
+        architecture=message.architecture,
+        endpoint=Endpoint(endpoint.address, endpoint.tls, endpoint.model_name, endpoint.requests_per_second)
+        if message.HasField("endpoint")
+        else None,
+        reproduction=Reproduction(how.repository, how.commit, how.seed, how.script)
+        if message.HasField("reproduction")
+        else None,
+        environment=Environment(where.python_version, tuple(where.dependencies))
+        if message.HasField("environment")
+        else None,
         preprocessing_profile=message.preprocessing_profile,
         output_names=tuple(message.output_names),
         claimed_metrics=tuple(
-            models.ClaimedMetric(claim.metric, claim.value, claim.finding) for claim in message.claimed_metrics
+            ClaimedMetric(claim.metric, claim.value, claim.finding) for claim in message.claimed_metrics
         ),
         artifact_sha256=message.artifact_sha256,
         submitted_date=message.submitted_date,
@@ -146,7 +163,7 @@ def submission(message: submission_pb2.Submission) -> models.Submission:
     kinds = submission_pb2.Submission
     return models.Submission(
         name=message.name,
-        kind=_to_enum(models.SubmissionKind, kinds.Kind, message.kind, "KIND_"),
+        kind=_to_enum(Kind, kinds.Kind, message.kind, "KIND_"),
         manifest=_manifest(message.manifest),
         status=_to_enum(models.SubmissionStatus, kinds.State, message.state, "STATE_"),
         tier=_to_enum(models.Tier, submission_pb2.Tier, message.tier, "TIER_"),
@@ -250,7 +267,7 @@ def leaderboard_entry(message: leaderboard_service_pb2.LeaderboardEntry) -> mode
         model=message.model,
         organisation=message.organisation,
         open_source=message.open_source,
-        source_kind=_to_enum(models.SourceKind, submission_pb2.SourceKind, message.source_kind, "SOURCE_KIND_"),
+        source_kind=_to_enum(SourceKind, submission_pb2.SourceKind, message.source_kind, "SOURCE_KIND_"),
         source_url=message.source_url,
         submitted_date=message.submitted_date,
         tier=_to_enum(models.Tier, submission_pb2.Tier, message.tier, "TIER_"),

@@ -11,17 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.manifest.model import Kind, Manifest, SourceKind
 from cxreval.metrics.ranking import Comparison, Significance
 from cxreval.metrics.report import Interval, MetricValue, Report
-
-
-class SourceKind(StrEnum):
-    """Where a figure or a model comes from."""
-
-    GITHUB_README = "github-readme"
-    RESEARCH_PAPER = "research-paper"
-    MODEL_CARD = "model-card"
-    CHECKPOINT = "checkpoint"
 
 
 class Tier(StrEnum):
@@ -33,13 +25,6 @@ class Tier(StrEnum):
     EXECUTED = "executed"
     REPLAYED = "replayed"
     REPRODUCED = "reproduced"
-
-
-class SubmissionKind(StrEnum):
-    """What is handed in."""
-
-    CHECKPOINT = "checkpoint"
-    CLAIM = "claim"
 
 
 class SubmissionStatus(StrEnum):
@@ -95,52 +80,6 @@ class Fault(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Reproduction:
-    """A script frozen at a commit of 40 lower-case hex characters."""
-
-    repository: str
-    commit: str
-    seed: int
-    script: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """Python version and requirements with exact versions."""
-
-    python_version: str
-    dependencies: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedMetric:
-    """A figure the submitter claims, in the metric's own unit; `finding` is empty for the macro mean."""
-
-    metric: str
-    value: float
-    finding: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a submitter declares. `output_names`: the finding in each output column, empty for a column to ignore."""
-
-    model: str
-    organisation: str
-    open_source: bool
-    source_kind: SourceKind
-    contact: str
-    reproduction: Reproduction
-    environment: Environment
-    preprocessing_profile: str
-    output_names: tuple[str, ...]
-    claimed_metrics: tuple[ClaimedMetric, ...] = ()
-    source_url: str = ""
-    submitted_date: str = ""
-    artifact_sha256: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Failure:
     """Why something ended badly: a reason for programs, a sentence for people."""
 
@@ -158,7 +97,7 @@ class Submission:
     """
 
     name: str
-    kind: SubmissionKind
+    kind: Kind
     manifest: Manifest
     status: SubmissionStatus
     tier: Tier

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -33,7 +34,6 @@ from cxreval.audit.receipts import Receipt
 from cxreval.client import _messages
 from cxreval.client._calls import ServiceClient, call, pages, stream
 from cxreval.client._upload import PATIENCE_SECONDS, UploadProgress, upload
-from cxreval.client.manifest import file_sha256
 from cxreval.client.models import (
     AdminEvent,
     EntryComparison,
@@ -43,7 +43,6 @@ from cxreval.client.models import (
     KeyInfo,
     LeaderboardEntry,
     Lease,
-    Manifest,
     Organisation,
     Predictions,
     Quota,
@@ -54,6 +53,7 @@ from cxreval.client.models import (
 )
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import DeadlineExceeded, DigestMismatch
+from cxreval.manifest.model import Manifest
 from cxreval.metrics.report import Evidence, Report
 from cxreval.resource_names import ArtifactName, BenchmarkName, OrganisationName
 from cxreval.wire import reports
@@ -380,3 +380,9 @@ class RegistryClient(ServiceClient):
             parent=str(BenchmarkName(benchmark)), submissions=submissions
         )
         return _messages.entry_comparison(call(self._leaderboard.CompareEntries, request))
+
+
+def file_sha256(file: Path) -> str:
+    """sha256 of a file as 64 lower-case hex characters."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -19,7 +19,7 @@ MAX_BATCH_IMAGES = 4096
 """Most images in one batch of predictions."""
 
 MAX_REPORT_METRICS = 1000
-"""Most values in one report, or claimed in one manifest."""
+"""Most values in one report."""
 
 MAX_PAGE_SIZE = 500
 DEFAULT_PAGE_SIZE = 50

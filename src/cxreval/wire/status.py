@@ -1,11 +1,13 @@
 """Errors of `cxreval.errors` as gRPC statuses and back: one table, read in both directions.
 
 A status carries `google.rpc.ErrorInfo` with the reason, the domain and the error's metadata; of an overload
-and of a quota, also `google.rpc.RetryInfo`, with the error's `retry_seconds` where it has them.
+and of a quota, also `google.rpc.RetryInfo`, with the error's `retry_seconds` where it has them; where several things
+are wrong, `google.rpc.BadRequest` with the first and as many of the others as fit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -112,6 +114,8 @@ _TRANSPORT_ERRORS: dict[grpc.StatusCode, type[errors.CxrevalError]] = {
 # percent-encoded, once inside the base64 of the details.
 _MESSAGE_BYTES = 1000
 _VALUE_BYTES = 250
+_VIOLATION_BYTES = 300
+_DETAILS_BYTES = 3600
 
 
 def to_status(error: errors.CxrevalError) -> tuple[grpc.StatusCode, str, bytes]:
@@ -125,6 +129,8 @@ def to_status(error: errors.CxrevalError) -> tuple[grpc.StatusCode, str, bytes]:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromNanoseconds(int(delay * 1e9))
         status.details.add().Pack(retry)
+    if error.also:
+        status.details.add().Pack(_violations([error, *error.also], _DETAILS_BYTES - status.ByteSize()))
     return code, message, status.SerializeToString()
 
 
@@ -137,6 +143,23 @@ def _retry_seconds(error: errors.CxrevalError) -> float | None:
     return None
 
 
+def _violations(found: Sequence[errors.CxrevalError], most_bytes: int) -> error_details_pb2.BadRequest:
+    """As many of the errors as fit; what is left out is counted in the last one."""
+    bad = error_details_pb2.BadRequest()
+    for number, error in enumerate(found):
+        bad.field_violations.add(
+            field=_cut(error.metadata.get("field", ""), _VALUE_BYTES),
+            description=_cut(error.message, _VIOLATION_BYTES),
+            reason=error.reason,
+        )
+        if bad.ByteSize() > most_bytes:
+            bad.field_violations[number].Clear()
+            bad.field_violations[number].description = f"and {len(found) - number} more"
+            bad.field_violations[number].reason = errors.MalformedField.reason
+            break
+    return bad
+
+
 def _cut(text: str, most: int) -> str:
     encoded = text.encode(errors="replace")  # half a surrogate pair has no place in a protobuf string
     return encoded.decode() if len(encoded) <= most else f"{encoded[: most - 3].decode(errors='ignore')}..."
@@ -146,18 +169,27 @@ def from_rpc_error(error: grpc.RpcError) -> errors.CxrevalError:
     """The error that the service raised, or, when it never got the call, the transport's trouble under our name."""
     metadata: Any = error.trailing_metadata() or ()
     details = dict(metadata).get(DETAILS_KEY)
-    named = _from_details(details) if isinstance(details, bytes) else None
+    named = from_details(details) if isinstance(details, bytes) else None
     if named:
         return named
     kind = _TRANSPORT_ERRORS.get(error.code(), errors.InternalError)
     return kind(f"{error.code().name}: {error.details()}")
 
 
-def _from_details(details: bytes) -> errors.CxrevalError | None:
+def from_details(details: bytes) -> errors.CxrevalError | None:
+    """The error in a serialised `google.rpc.Status`; None when it is not one of cxreval's."""
     status = status_pb2.Status.FromString(details)
+    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    found = None
     for detail in status.details:
-        info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.domain == DOMAIN:
             kind = errors.CxrevalError.by_reason.get(info.reason, errors.InternalError)
-            return kind(status.message, **dict(info.metadata))
-    return None
+            found = kind(status.message, **dict(info.metadata))
+        elif found and detail.Unpack(bad):
+            found.also = tuple(_violation(violation) for violation in bad.field_violations[1:])
+    return found
+
+
+def _violation(message: error_details_pb2.BadRequest.FieldViolation) -> errors.CxrevalError:
+    kind = errors.CxrevalError.by_reason.get(message.reason, errors.InternalError)
+    return kind(message.description, field=message.field)

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(cxreval/api/registry/v1/submission.proto\x12\x17\x63xreval.api.registry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x03\n\x08Manifest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0corganisation\x18\x02 \x01(\t\x12\x13\n\x0bopen_source\x18\x03 \x01(\x08\x12\x38\n\x0bsource_kind\x18\x04 \x01(\x0e\x32#.cxreval.api.registry.v1.SourceKind\x12\x12\n\nsource_url\x18\x05 \x01(\t\x12\x0f\n\x07\x63ontact\x18\x06 \x01(\t\x12;\n\x0creproduction\x18\x07 \x01(\x0b\x32%.cxreval.api.registry.v1.Reproduction\x12\x39\n\x0b\x65nvironment\x18\x08 \x01(\x0b\x32$.cxreval.api.registry.v1.Environment\x12\x1d\n\x15preprocessing_profile\x18\t \x01(\t\x12\x14\n\x0coutput_names\x18\n \x03(\t\x12?\n\x0f\x63laimed_metrics\x18\x0b \x03(\x0b\x32&.cxreval.api.registry.v1.ClaimedMetric\x12\x17\n\x0f\x61rtifact_sha256\x18\x0c \x01(\t\x12\x16\n\x0esubmitted_date\x18\r \x01(\t\"P\n\x0cReproduction\x12\x12\n\nrepository\x18\x01 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\x0e\n\x06script\x18\x04 \x01(\t\";\n\x0b\x45nvironment\x12\x16\n\x0epython_version\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65pendencies\x18\x02 \x03(\t\"?\n\rClaimedMetric\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0f\n\x07\x66inding\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\"\xc4\x06\n\nSubmission\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x36\n\x04kind\x18\x02 \x01(\x0e\x32(.cxreval.api.registry.v1.Submission.Kind\x12\x33\n\x08manifest\x18\x03 \x01(\x0b\x32!.cxreval.api.registry.v1.Manifest\x12\x38\n\x05state\x18\x04 \x01(\x0e\x32).cxreval.api.registry.v1.Submission.State\x12+\n\x04tier\x18\x05 \x01(\x0e\x32\x1d.cxreval.api.registry.v1.Tier\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nevaluation\x18\x08 \x01(\t\x12\x13\n\x0bimages_done\x18\t \x01(\x03\x12\x14\n\x0cimages_total\x18\n \x01(\x03\x12\x31\n\x07\x66\x61ilure\x18\x0b \x01(\x0b\x32 .cxreval.api.registry.v1.Failure\x12\x0c\n\x04note\x18\x0c \x01(\t\x12\x0c\n\x04\x65tag\x18\r \x01(\t\x12,\n\ttime_left\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rsuperseded_by\x18\x0f \x01(\t\"A\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fKIND_CHECKPOINT\x10\x01\x12\x0e\n\nKIND_CLAIM\x10\x02\"\xdb\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17STATE_AWAITING_ARTIFACT\x10\x01\x12\x10\n\x0cSTATE_QUEUED\x10\x02\x12\x11\n\rSTATE_RUNNING\x10\x03\x12\x13\n\x0fSTATE_PUBLISHED\x10\x04\x12\x10\n\x0cSTATE_FAILED\x10\x05\x12\x12\n\x0eSTATE_DISPUTED\x10\x06\x12\x14\n\x10STATE_SUPERSEDED\x10\x07\x12\x13\n\x0fSTATE_WITHDRAWN\x10\x08\x12\x13\n\x0fSTATE_CANCELLED\x10\t\"\xe9\x05\n\x0fSubmissionEvent\x12\x12\n\nsubmission\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12?\n\x06\x63hange\x18\x03 \x01(\x0e\x32/.cxreval.api.registry.v1.SubmissionEvent.Change\x12\x38\n\x05state\x18\x04 \x01(\x0e\x32).cxreval.api.registry.v1.Submission.State\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x46\n\x07\x64\x65tails\x18\x07 \x03(\x0b\x32\x35.cxreval.api.registry.v1.SubmissionEvent.DetailsEntry\x12(\n\x04time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0c\x44\x65tailsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf4\x02\n\x06\x43hange\x12\x16\n\x12\x43HANGE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43HANGE_CREATED\x10\x01\x12\x11\n\rCHANGE_QUEUED\x10\x02\x12\x11\n\rCHANGE_LEASED\x10\x03\x12\x13\n\x0f\x43HANGE_RETURNED\x10\x04\x12\x18\n\x14\x43HANGE_LEASE_EXPIRED\x10\x05\x12\x14\n\x10\x43HANGE_PUBLISHED\x10\x06\x12\x11\n\rCHANGE_FAILED\x10\x07\x12\x12\n\x0e\x43HANGE_EXPIRED\x10\x08\x12\x14\n\x10\x43HANGE_CANCELLED\x10\t\x12\x12\n\x0e\x43HANGE_RETRIED\x10\n\x12\x13\n\x0f\x43HANGE_DISPUTED\x10\x0b\x12\x13\n\x0f\x43HANGE_RESOLVED\x10\x0c\x12\x14\n\x10\x43HANGE_CORRECTED\x10\r\x12\x15\n\x11\x43HANGE_SUPERSEDED\x10\x0e\x12\x14\n\x10\x43HANGE_WITHDRAWN\x10\x0f\x12\x15\n\x11\x43HANGE_REINSTATED\x10\x10\"\xa9\x01\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x35\n\x05\x66\x61ult\x18\x03 \x01(\x0e\x32&.cxreval.api.registry.v1.Failure.Fault\"F\n\x05\x46\x61ult\x12\x15\n\x11\x46\x41ULT_UNSPECIFIED\x10\x00\x12\x14\n\x10\x46\x41ULT_SUBMISSION\x10\x01\x12\x10\n\x0c\x46\x41ULT_SYSTEM\x10\x02*\xa0\x01\n\nSourceKind\x12\x1b\n\x17SOURCE_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19SOURCE_KIND_GITHUB_README\x10\x01\x12\x1e\n\x1aSOURCE_KIND_RESEARCH_PAPER\x10\x02\x12\x1a\n\x16SOURCE_KIND_MODEL_CARD\x10\x03\x12\x1a\n\x16SOURCE_KIND_CHECKPOINT\x10\x04*z\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x10\n\x0cTIER_CLAIMED\x10\x01\x12\x0f\n\x0bTIER_SCORED\x10\x02\x12\x11\n\rTIER_EXECUTED\x10\x03\x12\x11\n\rTIER_REPLAYED\x10\x04\x12\x13\n\x0fTIER_REPRODUCED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(cxreval/api/registry/v1/submission.proto\x12\x17\x63xreval.api.registry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x05\n\x08Manifest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0corganisation\x18\x02 \x01(\t\x12\x13\n\x0bopen_source\x18\x03 \x01(\x08\x12\x38\n\x0bsource_kind\x18\x04 \x01(\x0e\x32#.cxreval.api.registry.v1.SourceKind\x12\x12\n\nsource_url\x18\x05 \x01(\t\x12\x0f\n\x07\x63ontact\x18\x06 \x01(\t\x12;\n\x0creproduction\x18\x07 \x01(\x0b\x32%.cxreval.api.registry.v1.Reproduction\x12\x39\n\x0b\x65nvironment\x18\x08 \x01(\x0b\x32$.cxreval.api.registry.v1.Environment\x12\x1d\n\x15preprocessing_profile\x18\t \x01(\t\x12\x14\n\x0coutput_names\x18\n \x03(\t\x12?\n\x0f\x63laimed_metrics\x18\x0b \x03(\x0b\x32&.cxreval.api.registry.v1.ClaimedMetric\x12\x17\n\x0f\x61rtifact_sha256\x18\x0c \x01(\t\x12\x16\n\x0esubmitted_date\x18\r \x01(\t\x12\x36\n\x04kind\x18\x0e \x01(\x0e\x32(.cxreval.api.registry.v1.Submission.Kind\x12\x39\n\x06\x66ormat\x18\x0f \x01(\x0e\x32).cxreval.api.registry.v1.CheckpointFormat\x12\x14\n\x0c\x61rchitecture\x18\x10 \x01(\t\x12\x33\n\x08\x65ndpoint\x18\x11 \x01(\x0b\x32!.cxreval.api.registry.v1.Endpoint\"Y\n\x08\x45ndpoint\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0b\n\x03tls\x18\x02 \x01(\x08\x12\x12\n\nmodel_name\x18\x03 \x01(\t\x12\x1b\n\x13requests_per_second\x18\x04 \x01(\x01\"P\n\x0cReproduction\x12\x12\n\nrepository\x18\x01 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\x0e\n\x06script\x18\x04 \x01(\t\";\n\x0b\x45nvironment\x12\x16\n\x0epython_version\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65pendencies\x18\x02 \x03(\t\"?\n\rClaimedMetric\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0f\n\x07\x66inding\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\"\xed\x06\n\nSubmission\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x36\n\x04kind\x18\x02 \x01(\x0e\x32(.cxreval.api.registry.v1.Submission.Kind\x12\x33\n\x08manifest\x18\x03 \x01(\x0b\x32!.cxreval.api.registry.v1.Manifest\x12\x38\n\x05state\x18\x04 \x01(\x0e\x32).cxreval.api.registry.v1.Submission.State\x12+\n\x04tier\x18\x05 \x01(\x0e\x32\x1d.cxreval.api.registry.v1.Tier\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nevaluation\x18\x08 \x01(\t\x12\x13\n\x0bimages_done\x18\t \x01(\x03\x12\x14\n\x0cimages_total\x18\n \x01(\x03\x12\x31\n\x07\x66\x61ilure\x18\x0b \x01(\x0b\x32 .cxreval.api.registry.v1.Failure\x12\x0c\n\x04note\x18\x0c \x01(\t\x12\x0c\n\x04\x65tag\x18\r \x01(\t\x12,\n\ttime_left\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rsuperseded_by\x18\x0f \x01(\t\"j\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fKIND_CHECKPOINT\x10\x01\x12\x0e\n\nKIND_CLAIM\x10\x02\x12\x11\n\rKIND_ENDPOINT\x10\x03\x12\x14\n\x10KIND_PREDICTIONS\x10\x04\"\xdb\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17STATE_AWAITING_ARTIFACT\x10\x01\x12\x10\n\x0cSTATE_QUEUED\x10\x02\x12\x11\n\rSTATE_RUNNING\x10\x03\x12\x13\n\x0fSTATE_PUBLISHED\x10\x04\x12\x10\n\x0cSTATE_FAILED\x10\x05\x12\x12\n\x0eSTATE_DISPUTED\x10\x06\x12\x14\n\x10STATE_SUPERSEDED\x10\x07\x12\x13\n\x0fSTATE_WITHDRAWN\x10\x08\x12\x13\n\x0fSTATE_CANCELLED\x10\t\"\xe9\x05\n\x0fSubmissionEvent\x12\x12\n\nsubmission\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12?\n\x06\x63hange\x18\x03 \x01(\x0e\x32/.cxreval.api.registry.v1.SubmissionEvent.Change\x12\x38\n\x05state\x18\x04 \x01(\x0e\x32).cxreval.api.registry.v1.Submission.State\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x46\n\x07\x64\x65tails\x18\x07 \x03(\x0b\x32\x35.cxreval.api.registry.v1.SubmissionEvent.DetailsEntry\x12(\n\x04time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0c\x44\x65tailsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf4\x02\n\x06\x43hange\x12\x16\n\x12\x43HANGE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43HANGE_CREATED\x10\x01\x12\x11\n\rCHANGE_QUEUED\x10\x02\x12\x11\n\rCHANGE_LEASED\x10\x03\x12\x13\n\x0f\x43HANGE_RETURNED\x10\x04\x12\x18\n\x14\x43HANGE_LEASE_EXPIRED\x10\x05\x12\x14\n\x10\x43HANGE_PUBLISHED\x10\x06\x12\x11\n\rCHANGE_FAILED\x10\x07\x12\x12\n\x0e\x43HANGE_EXPIRED\x10\x08\x12\x14\n\x10\x43HANGE_CANCELLED\x10\t\x12\x12\n\x0e\x43HANGE_RETRIED\x10\n\x12\x13\n\x0f\x43HANGE_DISPUTED\x10\x0b\x12\x13\n\x0f\x43HANGE_RESOLVED\x10\x0c\x12\x14\n\x10\x43HANGE_CORRECTED\x10\r\x12\x15\n\x11\x43HANGE_SUPERSEDED\x10\x0e\x12\x14\n\x10\x43HANGE_WITHDRAWN\x10\x0f\x12\x15\n\x11\x43HANGE_REINSTATED\x10\x10\"\xa9\x01\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x35\n\x05\x66\x61ult\x18\x03 \x01(\x0e\x32&.cxreval.api.registry.v1.Failure.Fault\"F\n\x05\x46\x61ult\x12\x15\n\x11\x46\x41ULT_UNSPECIFIED\x10\x00\x12\x14\n\x10\x46\x41ULT_SUBMISSION\x10\x01\x12\x10\n\x0c\x46\x41ULT_SYSTEM\x10\x02*\xd7\x01\n\nSourceKind\x12\x1b\n\x17SOURCE_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19SOURCE_KIND_GITHUB_README\x10\x01\x12\x1e\n\x1aSOURCE_KIND_RESEARCH_PAPER\x10\x02\x12\x1a\n\x16SOURCE_KIND_MODEL_CARD\x10\x03\x12\x1a\n\x16SOURCE_KIND_CHECKPOINT\x10\x04\x12\x18\n\x14SOURCE_KIND_ENDPOINT\x10\x05\x12\x1b\n\x17SOURCE_KIND_PREDICTIONS\x10\x06*{\n\x10\x43heckpointFormat\x12!\n\x1d\x43HECKPOINT_FORMAT_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43HECKPOINT_FORMAT_ONNX\x10\x01\x12(\n$CHECKPOINT_FORMAT_PYTORCH_STATE_DICT\x10\x02*z\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x10\n\x0cTIER_CLAIMED\x10\x01\x12\x0f\n\x0bTIER_SCORED\x10\x02\x12\x11\n\rTIER_EXECUTED\x10\x03\x12\x11\n\rTIER_REPLAYED\x10\x04\x12\x13\n\x0fTIER_REPRODUCED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,32 +35,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SUBMISSIONEVENT_DETAILSENTRY']._loaded_options = None
   _globals['_SUBMISSIONEVENT_DETAILSENTRY']._serialized_options = b'8\001'
-  _globals['_SOURCEKIND']._serialized_start=2555
-  _globals['_SOURCEKIND']._serialized_end=2715
-  _globals['_TIER']._serialized_start=2717
-  _globals['_TIER']._serialized_end=2839
+  _globals['_SOURCEKIND']._serialized_start=2877
+  _globals['_SOURCEKIND']._serialized_end=3092
+  _globals['_CHECKPOINTFORMAT']._serialized_start=3094
+  _globals['_CHECKPOINTFORMAT']._serialized_end=3217
+  _globals['_TIER']._serialized_start=3219
+  _globals['_TIER']._serialized_end=3341
   _globals['_MANIFEST']._serialized_start=135
-  _globals['_MANIFEST']._serialized_end=585
-  _globals['_REPRODUCTION']._serialized_start=587
-  _globals['_REPRODUCTION']._serialized_end=667
-  _globals['_ENVIRONMENT']._serialized_start=669
-  _globals['_ENVIRONMENT']._serialized_end=728
-  _globals['_CLAIMEDMETRIC']._serialized_start=730
-  _globals['_CLAIMEDMETRIC']._serialized_end=793
-  _globals['_SUBMISSION']._serialized_start=796
-  _globals['_SUBMISSION']._serialized_end=1632
-  _globals['_SUBMISSION_KIND']._serialized_start=1345
-  _globals['_SUBMISSION_KIND']._serialized_end=1410
-  _globals['_SUBMISSION_STATE']._serialized_start=1413
-  _globals['_SUBMISSION_STATE']._serialized_end=1632
-  _globals['_SUBMISSIONEVENT']._serialized_start=1635
-  _globals['_SUBMISSIONEVENT']._serialized_end=2380
-  _globals['_SUBMISSIONEVENT_DETAILSENTRY']._serialized_start=1959
-  _globals['_SUBMISSIONEVENT_DETAILSENTRY']._serialized_end=2005
-  _globals['_SUBMISSIONEVENT_CHANGE']._serialized_start=2008
-  _globals['_SUBMISSIONEVENT_CHANGE']._serialized_end=2380
-  _globals['_FAILURE']._serialized_start=2383
-  _globals['_FAILURE']._serialized_end=2552
-  _globals['_FAILURE_FAULT']._serialized_start=2482
-  _globals['_FAILURE_FAULT']._serialized_end=2552
+  _globals['_MANIFEST']._serialized_end=775
+  _globals['_ENDPOINT']._serialized_start=777
+  _globals['_ENDPOINT']._serialized_end=866
+  _globals['_REPRODUCTION']._serialized_start=868
+  _globals['_REPRODUCTION']._serialized_end=948
+  _globals['_ENVIRONMENT']._serialized_start=950
+  _globals['_ENVIRONMENT']._serialized_end=1009
+  _globals['_CLAIMEDMETRIC']._serialized_start=1011
+  _globals['_CLAIMEDMETRIC']._serialized_end=1074
+  _globals['_SUBMISSION']._serialized_start=1077
+  _globals['_SUBMISSION']._serialized_end=1954
+  _globals['_SUBMISSION_KIND']._serialized_start=1626
+  _globals['_SUBMISSION_KIND']._serialized_end=1732
+  _globals['_SUBMISSION_STATE']._serialized_start=1735
+  _globals['_SUBMISSION_STATE']._serialized_end=1954
+  _globals['_SUBMISSIONEVENT']._serialized_start=1957
+  _globals['_SUBMISSIONEVENT']._serialized_end=2702
+  _globals['_SUBMISSIONEVENT_DETAILSENTRY']._serialized_start=2281
+  _globals['_SUBMISSIONEVENT_DETAILSENTRY']._serialized_end=2327
+  _globals['_SUBMISSIONEVENT_CHANGE']._serialized_start=2330
+  _globals['_SUBMISSIONEVENT_CHANGE']._serialized_end=2702
+  _globals['_FAILURE']._serialized_start=2705
+  _globals['_FAILURE']._serialized_end=2874
+  _globals['_FAILURE_FAULT']._serialized_start=2804
+  _globals['_FAILURE_FAULT']._serialized_end=2874
 # @@protoc_insertion_point(module_scope)

@@ -18,6 +18,14 @@ class SourceKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SOURCE_KIND_RESEARCH_PAPER: _ClassVar[SourceKind]
     SOURCE_KIND_MODEL_CARD: _ClassVar[SourceKind]
     SOURCE_KIND_CHECKPOINT: _ClassVar[SourceKind]
+    SOURCE_KIND_ENDPOINT: _ClassVar[SourceKind]
+    SOURCE_KIND_PREDICTIONS: _ClassVar[SourceKind]
+
+class CheckpointFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CHECKPOINT_FORMAT_UNSPECIFIED: _ClassVar[CheckpointFormat]
+    CHECKPOINT_FORMAT_ONNX: _ClassVar[CheckpointFormat]
+    CHECKPOINT_FORMAT_PYTORCH_STATE_DICT: _ClassVar[CheckpointFormat]
 
 class Tier(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -32,6 +40,11 @@ SOURCE_KIND_GITHUB_README: SourceKind
 SOURCE_KIND_RESEARCH_PAPER: SourceKind
 SOURCE_KIND_MODEL_CARD: SourceKind
 SOURCE_KIND_CHECKPOINT: SourceKind
+SOURCE_KIND_ENDPOINT: SourceKind
+SOURCE_KIND_PREDICTIONS: SourceKind
+CHECKPOINT_FORMAT_UNSPECIFIED: CheckpointFormat
+CHECKPOINT_FORMAT_ONNX: CheckpointFormat
+CHECKPOINT_FORMAT_PYTORCH_STATE_DICT: CheckpointFormat
 TIER_UNSPECIFIED: Tier
 TIER_CLAIMED: Tier
 TIER_SCORED: Tier
@@ -40,7 +53,7 @@ TIER_REPLAYED: Tier
 TIER_REPRODUCED: Tier
 
 class Manifest(_message.Message):
-    __slots__ = ("model", "organisation", "open_source", "source_kind", "source_url", "contact", "reproduction", "environment", "preprocessing_profile", "output_names", "claimed_metrics", "artifact_sha256", "submitted_date")
+    __slots__ = ("model", "organisation", "open_source", "source_kind", "source_url", "contact", "reproduction", "environment", "preprocessing_profile", "output_names", "claimed_metrics", "artifact_sha256", "submitted_date", "kind", "format", "architecture", "endpoint")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ORGANISATION_FIELD_NUMBER: _ClassVar[int]
     OPEN_SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +67,10 @@ class Manifest(_message.Message):
     CLAIMED_METRICS_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_SHA256_FIELD_NUMBER: _ClassVar[int]
     SUBMITTED_DATE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     model: str
     organisation: str
     open_source: bool
@@ -67,7 +84,23 @@ class Manifest(_message.Message):
     claimed_metrics: _containers.RepeatedCompositeFieldContainer[ClaimedMetric]
     artifact_sha256: str
     submitted_date: str
-    def __init__(self, model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[SourceKind, str]] = ..., source_url: _Optional[str] = ..., contact: _Optional[str] = ..., reproduction: _Optional[_Union[Reproduction, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., preprocessing_profile: _Optional[str] = ..., output_names: _Optional[_Iterable[str]] = ..., claimed_metrics: _Optional[_Iterable[_Union[ClaimedMetric, _Mapping]]] = ..., artifact_sha256: _Optional[str] = ..., submitted_date: _Optional[str] = ...) -> None: ...
+    kind: Submission.Kind
+    format: CheckpointFormat
+    architecture: str
+    endpoint: Endpoint
+    def __init__(self, model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[SourceKind, str]] = ..., source_url: _Optional[str] = ..., contact: _Optional[str] = ..., reproduction: _Optional[_Union[Reproduction, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., preprocessing_profile: _Optional[str] = ..., output_names: _Optional[_Iterable[str]] = ..., claimed_metrics: _Optional[_Iterable[_Union[ClaimedMetric, _Mapping]]] = ..., artifact_sha256: _Optional[str] = ..., submitted_date: _Optional[str] = ..., kind: _Optional[_Union[Submission.Kind, str]] = ..., format: _Optional[_Union[CheckpointFormat, str]] = ..., architecture: _Optional[str] = ..., endpoint: _Optional[_Union[Endpoint, _Mapping]] = ...) -> None: ...
+
+class Endpoint(_message.Message):
+    __slots__ = ("address", "tls", "model_name", "requests_per_second")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    TLS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    tls: bool
+    model_name: str
+    requests_per_second: float
+    def __init__(self, address: _Optional[str] = ..., tls: _Optional[bool] = ..., model_name: _Optional[str] = ..., requests_per_second: _Optional[float] = ...) -> None: ...
 
 class Reproduction(_message.Message):
     __slots__ = ("repository", "commit", "seed", "script")
@@ -106,9 +139,13 @@ class Submission(_message.Message):
         KIND_UNSPECIFIED: _ClassVar[Submission.Kind]
         KIND_CHECKPOINT: _ClassVar[Submission.Kind]
         KIND_CLAIM: _ClassVar[Submission.Kind]
+        KIND_ENDPOINT: _ClassVar[Submission.Kind]
+        KIND_PREDICTIONS: _ClassVar[Submission.Kind]
     KIND_UNSPECIFIED: Submission.Kind
     KIND_CHECKPOINT: Submission.Kind
     KIND_CLAIM: Submission.Kind
+    KIND_ENDPOINT: Submission.Kind
+    KIND_PREDICTIONS: Submission.Kind
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Submission.State]

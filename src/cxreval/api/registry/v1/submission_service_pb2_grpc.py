@@ -58,7 +58,8 @@ class SubmissionServiceServicer:
     """
 
     def CreateSubmission(self, request, context):
-        """Creates a submission that awaits its checkpoint. Nothing is stored when the manifest is refused.
+        """Creates a submission that awaits its file. Nothing is stored when the manifest is refused: the status names the first
+        mistake, and its `google.rpc.BadRequest` as many of all mistakes as fit.
 
         Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`, `MISSING_FIELD`, `COMMIT_NOT_FROZEN`,
         `UNKNOWN_PROFILE`, `UNKNOWN_FINDING`, `OUTPUTS_INCOMPLETE`, `UNKNOWN_METRIC`; ALREADY_EXISTS `REQUEST_ID_REUSED`.

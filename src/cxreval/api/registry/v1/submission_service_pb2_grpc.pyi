@@ -35,7 +35,8 @@ class SubmissionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SubmissionServiceAsyncStub: ...
     CreateSubmission: _grpc.UnaryUnaryMultiCallable[_submission_service_pb2.CreateSubmissionRequest, _submission_pb2.Submission]
-    """Creates a submission that awaits its checkpoint. Nothing is stored when the manifest is refused.
+    """Creates a submission that awaits its file. Nothing is stored when the manifest is refused: the status names the first
+    mistake, and its `google.rpc.BadRequest` as many of all mistakes as fit.
 
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`, `MISSING_FIELD`, `COMMIT_NOT_FROZEN`,
     `UNKNOWN_PROFILE`, `UNKNOWN_FINDING`, `OUTPUTS_INCOMPLETE`, `UNKNOWN_METRIC`; ALREADY_EXISTS `REQUEST_ID_REUSED`.
@@ -57,7 +58,8 @@ class SubmissionServiceAsyncStub(SubmissionServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSubmission: _aio.UnaryUnaryMultiCallable[_submission_service_pb2.CreateSubmissionRequest, _submission_pb2.Submission]  # type: ignore[assignment]
-    """Creates a submission that awaits its checkpoint. Nothing is stored when the manifest is refused.
+    """Creates a submission that awaits its file. Nothing is stored when the manifest is refused: the status names the first
+    mistake, and its `google.rpc.BadRequest` as many of all mistakes as fit.
 
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`, `MISSING_FIELD`, `COMMIT_NOT_FROZEN`,
     `UNKNOWN_PROFILE`, `UNKNOWN_FINDING`, `OUTPUTS_INCOMPLETE`, `UNKNOWN_METRIC`; ALREADY_EXISTS `REQUEST_ID_REUSED`.
@@ -82,7 +84,8 @@ class SubmissionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _submission_service_pb2.CreateSubmissionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_submission_pb2.Submission, _abc.Awaitable[_submission_pb2.Submission]]:
-        """Creates a submission that awaits its checkpoint. Nothing is stored when the manifest is refused.
+        """Creates a submission that awaits its file. Nothing is stored when the manifest is refused: the status names the first
+        mistake, and its `google.rpc.BadRequest` as many of all mistakes as fit.
 
         Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`, `MISSING_FIELD`, `COMMIT_NOT_FROZEN`,
         `UNKNOWN_PROFILE`, `UNKNOWN_FINDING`, `OUTPUTS_INCOMPLETE`, `UNKNOWN_METRIC`; ALREADY_EXISTS `REQUEST_ID_REUSED`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import pytest
 from hypothesis import given
@@ -20,20 +20,72 @@ from cxreval.errors import (
     UnknownMetric,
     UnknownProfile,
 )
-from cxreval.wire.status import to_status
+from cxreval.manifest.model import (
+    MAX_CLAIMS,
+    MAX_DEPENDENCIES,
+    MAX_OUTPUTS,
+    CheckpointFormat,
+    ClaimedMetric,
+    Endpoint,
+    Environment,
+    Kind,
+    Manifest,
+    Reproduction,
+    SourceKind,
+)
+from cxreval.manifest.rules import problems, refusal
+from cxreval.wire.status import from_details, to_status
 from services.registry import convert
-from services.registry.domain.manifest import MAX_DEPENDENCIES, MAX_OUTPUTS, check_manifest
-from services.registry.domain.records import ClaimedMetric, Environment, Manifest, Reproduction, SourceKind
-from tests.support.registry import COMMIT, manifest_message, small_spec
+from tests.support.registry import COMMIT, manifest_message
 
 TODAY = date(2026, 3, 15)
-SPEC = small_spec("small")
 GOOD = convert.manifest(manifest_message(b"artifact"))
 HOW = Reproduction("https://example.org/repository", COMMIT, 7)
 
 
+PREDICTIONS = replace(
+    GOOD,
+    kind=Kind.PREDICTIONS,
+    source_kind=SourceKind.PREDICTIONS,
+    format=None,
+    preprocessing_profile="",
+    output_names=(),
+)
+SERVER = Endpoint("models.example.org:443", tls=True, model_name="model", requests_per_second=20.0)
+ENDPOINT = replace(
+    GOOD, kind=Kind.ENDPOINT, source_kind=SourceKind.ENDPOINT, format=None, endpoint=SERVER, artifact_sha256=""
+)
+CLAIM = replace(
+    PREDICTIONS,
+    kind=Kind.CLAIM,
+    source_kind=SourceKind.RESEARCH_PAPER,
+    artifact_sha256="",
+    reproduction=None,
+    environment=None,
+)
+STATE_DICT = replace(
+    GOOD,
+    format=CheckpointFormat.PYTORCH_STATE_DICT,
+    architecture="densenet121",
+    preprocessing_profile="imagenet-224",
+)
+XRV = replace(STATE_DICT, architecture="resnet50-res512-all", preprocessing_profile="xrv-512", output_names=())
+
+
+def check_manifest(manifest: Manifest) -> None:
+    found = problems(manifest, TODAY)
+    if found:
+        raise refusal(found)
+
+
+def server(**changes: object) -> Manifest:
+    return replace(ENDPOINT, endpoint=replace(SERVER, **changes))
+
+
 def claim(*values: tuple[str, str, float]) -> Manifest:
-    return replace(GOOD, claimed_metrics=tuple(ClaimedMetric(*value) for value in values))
+    return replace(
+        GOOD, claimed_metrics=tuple(ClaimedMetric(metric, value, finding) for metric, finding, value in values)
+    )
 
 
 def outputs(*names: str) -> Manifest:
@@ -57,7 +109,8 @@ BROKEN: list[tuple[Manifest, type[CxrevalError], str]] = [
     (replace(GOOD, contact="somebody"), MalformedField, "manifest.contact"),
     (replace(GOOD, contact="some body@example.org"), MalformedField, "manifest.contact"),
     (replace(GOOD, contact="somebody@localhost"), MalformedField, "manifest.contact"),
-    (replace(GOOD, reproduction=Reproduction()), MissingField, "manifest.reproduction.repository"),
+    (replace(GOOD, reproduction=None), MissingField, "manifest.reproduction"),
+    (replace(GOOD, reproduction=Reproduction("", COMMIT, 7)), MissingField, "manifest.reproduction.repository"),
     (
         replace(GOOD, reproduction=replace(HOW, repository="git@example.org:repository")),
         MalformedField,
@@ -91,7 +144,7 @@ BROKEN: list[tuple[Manifest, type[CxrevalError], str]] = [
     (outputs(*FINDINGS, "Fracture"), UnknownFinding, "manifest.output_names[14]"),
     (outputs(*FINDINGS[:-1]), OutputsIncomplete, "manifest.output_names"),
     (outputs(*FINDINGS, "Mass"), OutputsIncomplete, "manifest.output_names"),
-    (outputs(), OutputsIncomplete, "manifest.output_names"),
+    (outputs(), MissingField, "manifest.output_names"),
     (outputs(*FINDINGS, *[""] * MAX_OUTPUTS), MalformedField, "manifest.output_names"),
     (claim(("accuracy", "", 0.5)), UnknownMetric, "manifest.claimed_metrics[0].metric"),
     (claim(("auroc", "", 0.5), ("auroc", "Fracture", 0.5)), UnknownFinding, "manifest.claimed_metrics[1].finding"),
@@ -105,13 +158,47 @@ BROKEN: list[tuple[Manifest, type[CxrevalError], str]] = [
     (replace(GOOD, submitted_date="2025-02-30"), MalformedField, "manifest.submitted_date"),
     (replace(GOOD, submitted_date="2026-03-16"), MalformedField, "manifest.submitted_date"),
     (replace(GOOD, submitted_date="2026-04"), MalformedField, "manifest.submitted_date"),
-]
+    (replace(GOOD, kind=None), MissingField, "manifest.kind"),
+    (replace(GOOD, format=None), MissingField, "manifest.format"),
+    (replace(GOOD, architecture="densenet121"), MalformedField, "manifest.architecture"),
+    (replace(GOOD, endpoint=SERVER), MalformedField, "manifest.endpoint"),
+    (replace(GOOD, source_kind=SourceKind.ENDPOINT), MalformedField, "manifest.source_kind"),
+    (replace(GOOD, environment=None), MissingField, "manifest.environment"),
+    (claim(*[("auroc", "", 0.5)] * (MAX_CLAIMS + 1)), MalformedField, "manifest.claimed_metrics"),
+    (replace(STATE_DICT, architecture=""), MissingField, "manifest.architecture"),
+    (replace(STATE_DICT, architecture="vgg16"), MalformedField, "manifest.architecture"),
+    (replace(STATE_DICT, preprocessing_profile="xrv-224"), MalformedField, "manifest.preprocessing_profile"),
+    (replace(STATE_DICT, output_names=()), MissingField, "manifest.output_names"),
+    (replace(XRV, output_names=FINDINGS), MalformedField, "manifest.output_names"),
+    (replace(ENDPOINT, endpoint=None), MissingField, "manifest.endpoint"),
+    (replace(ENDPOINT, artifact_sha256="a" * 64), MalformedField, "manifest.artifact_sha256"),
+    (replace(ENDPOINT, output_names=()), MissingField, "manifest.output_names"),
+    *(
+        (server(address=address), MalformedField if address else MissingField, "manifest.endpoint.address")
+        for address in (
+            "", "host", "host:", "host:0", "host:65536", "host:0443", "host:80:90", "https://host:443", "host:443/path",
+            "user@host:443", "ho st:443", "host:443\n", "-host:443", "[::1]", "unix:/run/socket", "h" * 64 + ":1",
+        )
+    ),
+    (server(model_name=""), MissingField, "manifest.endpoint.model_name"),
+    (server(requests_per_second=0.0), MalformedField, "manifest.endpoint.requests_per_second"),
+    (server(requests_per_second=float("nan")), MalformedField, "manifest.endpoint.requests_per_second"),
+    (replace(PREDICTIONS, output_names=FINDINGS), MalformedField, "manifest.output_names"),
+    (replace(PREDICTIONS, preprocessing_profile="xrv-224"), MalformedField, "manifest.preprocessing_profile"),
+    (replace(PREDICTIONS, artifact_sha256=""), MissingField, "manifest.artifact_sha256"),
+    (replace(PREDICTIONS, reproduction=None), MissingField, "manifest.reproduction"),
+    (replace(CLAIM, source_url=""), MissingField, "manifest.source_url"),
+    (replace(CLAIM, claimed_metrics=()), MissingField, "manifest.claimed_metrics"),
+    (replace(CLAIM, claimed_metrics=(ClaimedMetric("auroc", 0.5, "Mass"),)), MissingField, "manifest.claimed_metrics"),
+    (replace(CLAIM, source_kind=SourceKind.CHECKPOINT), MalformedField, "manifest.source_kind"),
+    (replace(CLAIM, artifact_sha256="a" * 64), MalformedField, "manifest.artifact_sha256"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("manifest", "kind", "field"), BROKEN)
 def test_broken_rule_is_named_with_its_field(manifest: Manifest, kind: type[CxrevalError], field: str) -> None:
     with pytest.raises(kind) as caught:
-        check_manifest(manifest, SPEC, TODAY)
+        check_manifest(manifest)
     assert type(caught.value) is kind
     assert caught.value.metadata["field"] == field
     assert field in caught.value.message
@@ -122,6 +209,15 @@ def test_broken_rule_is_named_with_its_field(manifest: Manifest, kind: type[Cxre
     "manifest",
     [
         GOOD,
+        STATE_DICT,
+        XRV,
+        ENDPOINT,
+        server(address="[2001:db8::1]:8001", tls=False),
+        server(address="localhost:1", requests_per_second=0.1),
+        replace(ENDPOINT, preprocessing_profile=""),
+        PREDICTIONS,
+        CLAIM,
+        replace(CLAIM, reproduction=HOW, environment=Environment("3.11")),
         replace(GOOD, model="Modèle 胸部 X線", source_url="", claimed_metrics=(), submitted_date=""),
         replace(GOOD, submitted_date="2026-03"),
         replace(GOOD, submitted_date=TODAY.isoformat()),
@@ -132,31 +228,31 @@ def test_broken_rule_is_named_with_its_field(manifest: Manifest, kind: type[Cxre
     ],
 )
 def test_manifest_without_fault_is_accepted(manifest: Manifest) -> None:
-    check_manifest(manifest, SPEC, TODAY)
+    check_manifest(manifest)
 
 
 def test_commit_refusal_says_that_branches_move() -> None:
     with pytest.raises(CommitNotFrozen, match="a branch or tag can move"):
-        check_manifest(replace(GOOD, reproduction=replace(HOW, commit="main")), SPEC, TODAY)
+        check_manifest(replace(GOOD, reproduction=replace(HOW, commit="main")))
 
 
 @pytest.mark.parametrize("spelling", ["Pleural Thickening", "pleural_thickening", "PLEURAL THICKENING"])
 def test_other_spelling_of_a_finding_gets_the_right_one_suggested(spelling: str) -> None:
     with pytest.raises(UnknownFinding) as caught:
-        check_manifest(outputs(*FINDINGS, spelling), SPEC, TODAY)
+        check_manifest(outputs(*FINDINGS, spelling))
     assert caught.value.metadata["expected"] == "'Pleural_Thickening'"
 
 
 def test_unknown_profile_lists_the_known_ones() -> None:
     with pytest.raises(UnknownProfile, match="imagenet-224, imagenet-224-tencrop, xrv-224, xrv-512"):
-        check_manifest(replace(GOOD, preprocessing_profile="xrv-1024"), SPEC, TODAY)
+        check_manifest(replace(GOOD, preprocessing_profile="xrv-1024"))
 
 
-@given(st.lists(st.sampled_from((*FINDINGS, "")), max_size=30))
+@given(st.lists(st.sampled_from((*FINDINGS, "")), min_size=1, max_size=30))
 def test_outputs_are_accepted_exactly_when_each_finding_is_there_once(names: list[str]) -> None:
     complete = all(names.count(finding) == 1 for finding in FINDINGS)
     try:
-        check_manifest(outputs(*names), SPEC, TODAY)
+        check_manifest(outputs(*names))
     except OutputsIncomplete as error:
         assert not complete
         named = {name for key in ("missing", "repeated") for name in error.metadata.get(key, "").split(", ") if name}
@@ -167,7 +263,7 @@ def test_outputs_are_accepted_exactly_when_each_finding_is_there_once(names: lis
 
 @given(st.permutations(FINDINGS), st.integers(0, 14), st.integers(0, 5))
 def test_any_order_of_the_findings_with_ignored_columns_is_accepted(names: list[str], at: int, ignored: int) -> None:
-    check_manifest(outputs(*names[:at], *[""] * ignored, *names[at:]), SPEC, TODAY)
+    check_manifest(outputs(*names[:at], *[""] * ignored, *names[at:]))
 
 
 @given(st.text(max_size=60))
@@ -175,29 +271,29 @@ def test_commit_is_accepted_exactly_when_it_is_40_lower_case_hex(commit: str) ->
     frozen = len(commit) == 40 and set(commit) <= set("0123456789abcdef")
     manifest = replace(GOOD, reproduction=replace(HOW, commit=commit))
     if frozen:
-        check_manifest(manifest, SPEC, TODAY)
+        check_manifest(manifest)
     else:
         with pytest.raises((CommitNotFrozen, MissingField)):
-            check_manifest(manifest, SPEC, TODAY)
+            check_manifest(manifest)
 
 
 @given(st.dates(date(1990, 1, 1), TODAY + timedelta(days=4000)))
 def test_date_is_accepted_exactly_when_it_is_not_in_the_future(submitted: date) -> None:
     manifest = replace(GOOD, submitted_date=submitted.isoformat())
     if submitted <= TODAY:
-        check_manifest(manifest, SPEC, TODAY)
+        check_manifest(manifest)
     else:
         with pytest.raises(MalformedField):
-            check_manifest(manifest, SPEC, TODAY)
+            check_manifest(manifest)
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True))
 def test_claim_is_accepted_exactly_when_it_is_a_share(value: float) -> None:
     if 0 <= value <= 1:
-        check_manifest(claim(("auroc", "", value)), SPEC, TODAY)
+        check_manifest(claim(("auroc", "", value)))
     else:
         with pytest.raises(MalformedField):
-            check_manifest(claim(("auroc", "", value)), SPEC, TODAY)
+            check_manifest(claim(("auroc", "", value)))
 
 
 TEXT = st.text(max_size=300) | st.text("abc@./:=-1", max_size=300)
@@ -212,14 +308,48 @@ def test_any_text_is_accepted_or_refused_by_name_with_details_that_fit_into_meta
         model=model,
         source_url=url,
         contact=contact,
-        reproduction=Reproduction(url, commit),
+        reproduction=Reproduction(url, commit, 7),
         environment=Environment("3.11", (dependency,)),
         submitted_date=submitted,
     )
-    try:
-        check_manifest(manifest, SPEC, datetime.now(UTC).date())
-    except CxrevalError as error:
-        details = to_status(error)[2]
-    else:
-        details = b""
+    found = problems(manifest, TODAY)
+    details = to_status(refusal(found))[2] if found else b""
     assert len(details) < 4000
+
+
+def broken_everywhere() -> Manifest:
+    return replace(
+        GOOD,
+        model="",
+        contact="nobody",
+        reproduction=Reproduction("ftp://example.org", "main", 7),
+        environment=Environment("latest", ("numpy", "torch==2.13.0", "scipy>1")),
+        preprocessing_profile="xrv-999",
+        output_names=(*FINDINGS[1:], "Fracture"),
+        claimed_metrics=(ClaimedMetric("f1", 2.0, "Masses"),),
+        submitted_date="2999-01-01",
+    )
+
+
+def test_every_mistake_is_found_at_once_in_the_order_of_the_fields() -> None:
+    assert [error.metadata["field"].removeprefix("manifest.") for error in problems(broken_everywhere(), TODAY)] == [
+        "model", "contact", "preprocessing_profile", "output_names[13]", "output_names", "reproduction.repository",
+        "reproduction.commit", "environment.python_version", "environment.dependencies[0]",
+        "environment.dependencies[2]", "claimed_metrics[0].value", "submitted_date",
+    ]  # fmt: skip
+
+
+def test_all_mistakes_travel_with_the_first_and_what_does_not_fit_is_counted() -> None:
+    found = problems(broken_everywhere(), TODAY)
+    received = from_details(to_status(refusal(found))[2])
+    assert received
+    assert (received.reason, received.metadata["field"]) == ("MISSING_FIELD", "manifest.model")
+    assert [error.metadata["field"] for error in received.also] == [error.metadata["field"] for error in found[1:]]
+    many = problems(dependencies(*["numpy"] * MAX_DEPENDENCIES), TODAY)
+    details = to_status(refusal(many))[2]
+    received = from_details(details)
+    assert received
+    assert len(details) < 4000
+    *shown, last = received.also
+    assert 5 < len(shown) < 100
+    assert last.message == f"and {len(many) - 1 - len(shown)} more"
