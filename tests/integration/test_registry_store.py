@@ -199,7 +199,7 @@ def test_manifests_from_before_the_kinds_are_read_as_they_are_now(store: Store) 
     """The fields that were added are those of kinds that did not exist."""
     names = [SubmissionName(SPEC.name, store.queued().id) for _ in range(3)]
     before = [store.submissions.get(name) for name in names]
-    go_to(store.database, "0005")
+    go_to(store.database, "0006")
     with store.database.reading() as session:
         old = set().union(*session.scalars(select(SubmissionRow.manifest)))
     assert not {"kind", "format", "architecture", "endpoint"} & old
@@ -214,7 +214,7 @@ def test_claims_from_before_the_kinds_are_on_the_board_after_the_migration(kind:
     claims = Submissions(database, datetime.now, SIGNER)
     cursor = Cursor.parse("submissions", "benchmarks/nih-chestxray14", 50, "")
     before = claims.page(BenchmarkName("nih-chestxray14"), cursor).items
-    go_to(database, "0005")
+    go_to(database, "0006")
     with database.reading() as session:
         stored = session.scalars(select(SubmissionRow.manifest)).all()
     assert {row["source_kind"] for row in stored} == {"github_readme", "research_paper"}
