@@ -33,6 +33,10 @@ class Principal:
         """Whether nothing is kept from them because it is somebody else's."""
         return bool(self.roles & {Role.WORKER, Role.OPERATOR})
 
+    def knows(self, owner: str) -> bool:
+        """Whether they may know everything about what belongs to `owner`, an organisation, or empty for nobody."""
+        return self.sees_everything or (bool(owner) and owner == self.organisation)
+
 
 EVERYBODY = Principal("anybody", frozenset(Role))
 """The caller of a service that asks nobody for a name."""

@@ -71,6 +71,7 @@ from services.registry.store.organisations import Organisations
 from services.registry.store.quotas import Quotas
 from services.registry.store.s3_artifacts import S3Artifacts
 from services.registry.store.submissions import Submissions
+from services.registry.store.tenancy import Tenancy
 
 WATCH_SECONDS = 0.5
 """How often the database is asked what watched submissions do."""
@@ -129,6 +130,7 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     removed = Counter("cxreval_registry_orphans_removed_total", "Orphans removed.", ("kind",), registry=metrics)
 
     organisations = Organisations(database, now)
+    tenancy = Tenancy(database)
 
     server = Server(config, metrics, MAX_RECORD_BYTES, authenticator(config, organisations))
     server.add(
@@ -143,32 +145,32 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     )
     server.add(
         submission_service_pb2_grpc.add_SubmissionServiceServicer_to_server,
-        SubmissionServicer(benchmarks, submissions, now),
+        SubmissionServicer(benchmarks, submissions, tenancy, now),
         submission_service_pb2.DESCRIPTOR.services_by_name["SubmissionService"],
     )
     server.add(
         artifact_service_pb2_grpc.add_ArtifactServiceServicer_to_server,
-        ArtifactServicer(submissions, evaluations, artifacts, metrics),
+        ArtifactServicer(submissions, evaluations, artifacts, tenancy, metrics),
         artifact_service_pb2.DESCRIPTOR.services_by_name["ArtifactService"],
     )
     server.add(
         evaluation_service_pb2_grpc.add_EvaluationServiceServicer_to_server,
-        EvaluationServicer(evaluations),
+        EvaluationServicer(evaluations, tenancy),
         evaluation_service_pb2.DESCRIPTOR.services_by_name["EvaluationService"],
     )
     server.add(
         leaderboard_service_pb2_grpc.add_LeaderboardServiceServicer_to_server,
-        LeaderboardServicer(Boards(database), events),
+        LeaderboardServicer(Boards(database), events, tenancy),
         leaderboard_service_pb2.DESCRIPTOR.services_by_name["LeaderboardService"],
     )
     server.add(
         lifecycle_service_pb2_grpc.add_LifecycleServiceServicer_to_server,
-        LifecycleServicer(lifecycle, submissions, events, Watching(lifecycle.versions, WATCH_SECONDS)),
+        LifecycleServicer(lifecycle, submissions, events, tenancy, Watching(lifecycle.versions, WATCH_SECONDS)),
         lifecycle_service_pb2.DESCRIPTOR.services_by_name["LifecycleService"],
     )
     server.add(
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server,
-        AuditServicer(events, signer.public_key),
+        AuditServicer(events, tenancy, signer.public_key),
         audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
     )
 

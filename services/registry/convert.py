@@ -349,6 +349,8 @@ def event_message(event: Event) -> submission_pb.SubmissionEvent:
 
 def link_message(link: AuditEvent) -> audit_pb.AuditLink:
     """A link of the audit chain as it travels."""
+    if link.is_sealed:
+        return audit_pb.AuditLink(place=link.place, digest=link.digest)
     event = submission_pb.SubmissionEvent(
         submission=link.submission,
         version=link.version,

@@ -29,6 +29,7 @@ from cxreval.errors import (
 )
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import reports
+from services.chassis.principal import EVERYBODY
 from services.registry import convert, migrations
 from services.registry.domain.pages import Cursor
 from services.registry.domain.records import ENDED, ON_BOARD, Change, ChangeRequest, Failure, Fault, Submission
@@ -99,7 +100,7 @@ class Registry:
         return [standing.submission for standing in self.boards.standings(PARENT, as_of)]
 
     def links(self) -> list[chain.AuditEvent]:
-        return [link for links in self.events.links(0, 100) for link in links]
+        return [link for links in self.events.links(0, 100, EVERYBODY) for link in links]
 
 
 @pytest.fixture(params=DATABASES)
@@ -460,7 +461,7 @@ def test_chain_goes_on_from_a_head_that_was_kept(registry: Registry) -> None:
     registry.change(name, Change.WITHDRAWN)
     head = registry.events.chain()
 
-    later = [link for links in registry.events.links(kept.place, 100) for link in links]
+    later = [link for links in registry.events.links(kept.place, 100, EVERYBODY) for link in links]
 
     assert chain.verify(later, kept) == head
 

@@ -39,6 +39,7 @@ from cxreval.errors import (
 from cxreval.metrics.report import Report
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import reports
+from services.chassis.principal import EVERYBODY
 from services.registry import convert, migrations
 from services.registry.__main__ import migrate
 from services.registry.domain import records
@@ -213,14 +214,14 @@ def test_claims_from_before_the_kinds_are_on_the_board_after_the_migration(kind:
     migrate(database, SIGNER)
     claims = Submissions(database, datetime.now, SIGNER)
     cursor = Cursor.parse("submissions", "benchmarks/nih-chestxray14", 50, "")
-    before = claims.page(BenchmarkName("nih-chestxray14"), cursor).items
+    before = claims.page(BenchmarkName("nih-chestxray14"), cursor, EVERYBODY).items
     go_to(database, "0006")
     with database.reading() as session:
         stored = session.scalars(select(SubmissionRow.manifest)).all()
     assert {row["source_kind"] for row in stored} == {"github_readme", "research_paper"}
     assert all(row["environment"] == {"python_version": "", "dependencies": []} for row in stored)
     go_to(database, "head")
-    assert claims.page(BenchmarkName("nih-chestxray14"), cursor).items == before
+    assert claims.page(BenchmarkName("nih-chestxray14"), cursor, EVERYBODY).items == before
     database.close()
 
 
@@ -336,14 +337,14 @@ def test_pages_together_are_the_list_oldest_first(store: Store) -> None:
     created = [store.submissions.create(PARENT, MANIFEST, "", "submitter").id for _ in range(5)]
     found, token = [], ""
     while True:
-        page = store.submissions.page(PARENT, Cursor.parse("submissions", str(PARENT), 2, token))
+        page = store.submissions.page(PARENT, Cursor.parse("submissions", str(PARENT), 2, token), EVERYBODY)
         found += [item.id for item in page.items]
         token = page.next_token
         if not token:
             break
     assert found == created
     with pytest.raises(InvalidPageToken):
-        store.submissions.page(PARENT, Cursor("submissions", str(PARENT), 2, after="0" * 32))
+        store.submissions.page(PARENT, Cursor("submissions", str(PARENT), 2, after="0" * 32), EVERYBODY)
 
 
 # --- leases -----------------------------------------------------------------------------------------------------------

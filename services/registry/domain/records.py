@@ -41,6 +41,9 @@ class SubmissionState(StrEnum):
 ON_BOARD = (SubmissionState.PUBLISHED, SubmissionState.DISPUTED)
 """States in which a submission has a row on the board."""
 
+WAS_ON_BOARD = (*ON_BOARD, SubmissionState.SUPERSEDED, SubmissionState.WITHDRAWN)
+"""States that only a submission that is or was on the board has: everybody may see it."""
+
 ENDED = frozenset(SubmissionState) - {
     SubmissionState.AWAITING_ARTIFACT,
     SubmissionState.QUEUED,
@@ -80,6 +83,10 @@ class Change(StrEnum):
     REINSTATED = "reinstated"
 
 
+PRIVATE_CHANGES = (Change.RETURNED, Change.FAILED, Change.EXPIRED)
+"""Changes whose reason tells what went wrong inside: not for strangers, even when the submission is public by now."""
+
+
 class Fault(StrEnum):
     """Whose fault a failure is."""
 
@@ -111,7 +118,7 @@ class Submission:
     `version` counts them. `manifest` is shown; it has the corrections that `original`, as it was handed in, lacks.
     `evaluation` is its latest one, `images_done` that one's predictions, and `seconds_left` an
     estimate of what it still takes; None until there is progress to judge by. `superseded_by` is another submission's
-    id.
+    id. `owner` is the organisation it belongs to; empty: nobody's.
     """
 
     benchmark: str
@@ -131,6 +138,7 @@ class Submission:
     failure: Failure | None = None
     note: str = ""
     superseded_by: str = ""
+    owner: str = ""
 
     @property
     def submitted_date(self) -> str:
@@ -140,7 +148,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One run of a submission."""
+    """One run of a submission. `owner`: the submission's."""
 
     benchmark: str
     submission: str
@@ -154,6 +162,7 @@ class Evaluation:
     report: Report | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
     failure: Failure | None = None
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +186,10 @@ class PredictionBatch:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change of a submission. Never edited. `version` counts the submission's events from 1."""
+    """One change of a submission. Never edited. `version` counts the submission's events from 1.
+
+    `owner`: the submission's.
+    """
 
     id: str
     submission: str
@@ -188,6 +200,7 @@ class Event:
     reason: str
     details: Mapping[str, str]
     time: datetime
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,17 +20,20 @@ from cxreval.errors import (
     DeadlineExceeded,
     DigestMismatch,
     MalformedStream,
+    QuotaExceeded,
+    RoleRequired,
     SubmissionState,
 )
 from cxreval.resource_names import SHA256, ArtifactName, EvaluationName, SubmissionName
 from cxreval.wire.limits import CHUNK_BYTES, MAX_ARTIFACT_BYTES
-from services.chassis.principal import caller
-from services.registry import convert
+from services.chassis.principal import Role, caller
 from services.registry.domain.fields import check_pattern, refused
 from services.registry.domain.records import Submission
+from services.registry.servicers import shown
 from services.registry.store.artifacts import Artifacts, Upload, UploadKey
 from services.registry.store.evaluations import Evaluations
 from services.registry.store.submissions import Submissions
+from services.registry.store.tenancy import Tenancy
 
 IDLE_SECONDS = 30.0
 """A stream that brings nothing for so long ends: its connection may be dead, and it keeps others from going on."""
@@ -41,7 +44,7 @@ _Messages = AsyncIterator[pb.UploadArtifactRequest]
 _T = TypeVar("_T")
 
 # What the sender did wrong. ARTIFACT_INCOMPLETE is not among it: a stream that breaks off may look like one that ends.
-_REFUSED = (MalformedStream, ArtifactTooLarge, DigestMismatch, SubmissionState)
+_REFUSED = (QuotaExceeded, MalformedStream, ArtifactTooLarge, DigestMismatch, SubmissionState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,15 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
     """Takes artifacts and gives them out again."""
 
     def __init__(
-        self, submissions: Submissions, evaluations: Evaluations, artifacts: Artifacts, metrics: CollectorRegistry
+        self,
+        submissions: Submissions,
+        evaluations: Evaluations,
+        artifacts: Artifacts,
+        tenancy: Tenancy,
+        metrics: CollectorRegistry,
     ) -> None:
         self._submissions = submissions
+        self._tenancy = tenancy
         self._evaluations = evaluations
         self._artifacts = artifacts
         self._bytes = Counter(
@@ -98,7 +107,7 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         _log.info("artifact stored", extra={"owner": expected.key.owner, "size_bytes": header.size_bytes})
         return pb.UploadArtifactResponse(
             artifact=str(ArtifactName(expected.key.sha256)),
-            submission=convert.submission_message(submission) if submission else None,
+            submission=shown.submission_message(submission) if submission else None,
         )
 
     async def DownloadArtifact(
@@ -106,6 +115,7 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
     ) -> AsyncIterator[pb.DownloadArtifactResponse]:
         """Sends the bytes; the last chunk only when all of them still have their digest."""
         name = ArtifactName.parse(request.name)
+        await asyncio.to_thread(self._tenancy.check_artifact, caller(), name)
         await asyncio.to_thread(self._submissions.artifact_size, name)
         chunks = self._artifacts.read(name, CHUNK_BYTES)
         while chunk := await asyncio.to_thread(next, chunks, b""):
@@ -117,11 +127,17 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         if request.WhichOneof("artifact") == "derived":
             return self._derived(request.derived, f"{path}derived")
         name = SubmissionName.parse(request.submission, f"{path}submission")
+        self._tenancy.check_own(caller(), name)
         sha256, complete = self._submissions.artifact(name)
+        if isinstance(request, pb.UploadArtifactHeader):
+            self._submissions.check_room(name, request.size_bytes)
         key = UploadKey(name.submission, sha256, "manifest.artifact_sha256")
         return _Expected(key, complete, partial(self._queue, name))
 
     def _derived(self, artifact: pb.DerivedArtifact, path: str) -> _Expected:
+        if Role.WORKER not in caller().roles:
+            message = f"{path} is for workers; expected {path.removesuffix('derived')}submission"
+            raise RoleRequired(message, field=path, expected=Role.WORKER)
         name = EvaluationName.parse(artifact.evaluation, f"{path}.evaluation")
         check_pattern(f"{path}.sha256", artifact.sha256, SHA256, "64 lower-case hex characters")
         complete = self._evaluations.has_artifact(name, artifact.token, artifact.sha256)

@@ -9,16 +9,19 @@ from typing import Any
 from cxreval.api.registry.v1 import audit_service_pb2 as pb
 from cxreval.api.registry.v1 import audit_service_pb2_grpc
 from cxreval.resource_names import SubmissionName
+from services.chassis.principal import caller
 from services.registry import convert
 from services.registry.domain.fields import refused
 from services.registry.store.events import CHAIN_EVENTS, Events
+from services.registry.store.tenancy import Tenancy
 
 
 class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     """Shows what makes the board checkable."""
 
-    def __init__(self, events: Events, public_key: str) -> None:
+    def __init__(self, events: Events, tenancy: Tenancy, public_key: str) -> None:
         self._events = events
+        self._tenancy = tenancy
         self._public_key = public_key
 
     async def GetAuditHead(self, request: pb.GetAuditHeadRequest, context: Any) -> pb.AuditHead:
@@ -32,7 +35,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         if request.after_place < 0:
             raise refused("after_place", request.after_place, "0 or more")
         await asyncio.to_thread(self._events.chain)
-        batches = self._events.links(request.after_place, CHAIN_EVENTS)
+        batches = self._events.links(request.after_place, CHAIN_EVENTS, caller())
         while links := await asyncio.to_thread(next, batches, None):
             yield pb.ReadAuditChainResponse(links=[convert.link_message(link) for link in links])
 
@@ -40,7 +43,9 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         """One of a submission."""
         if request.version < 0:
             raise refused("version", request.version, "0 or more")
-        receipt = await asyncio.to_thread(self._events.receipt, SubmissionName.parse(request.name), request.version)
+        name = SubmissionName.parse(request.name)
+        await asyncio.to_thread(self._tenancy.check_visible, caller(), name)
+        receipt = await asyncio.to_thread(self._events.receipt, name, request.version)
         return pb.Receipt(payload=receipt.payload, signature=receipt.signature)
 
     async def GetPublicKey(self, request: pb.GetPublicKeyRequest, context: Any) -> pb.PublicKey:

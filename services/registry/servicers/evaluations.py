@@ -12,8 +12,11 @@ from cxreval.api.registry.v1 import evaluation_service_pb2_grpc
 from cxreval.resource_names import EvaluationName, SubmissionName
 from cxreval.wire import reports
 from cxreval.wire.limits import MAX_BATCH_IMAGES
+from services.chassis.principal import caller
 from services.registry import convert
+from services.registry.servicers import shown
 from services.registry.store.evaluations import Evaluations
+from services.registry.store.tenancy import Tenancy
 
 _log = logging.getLogger(__name__)
 
@@ -21,8 +24,9 @@ _log = logging.getLogger(__name__)
 class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     """Hands evaluations to workers and takes what they find."""
 
-    def __init__(self, evaluations: Evaluations) -> None:
+    def __init__(self, evaluations: Evaluations, tenancy: Tenancy) -> None:
         self._evaluations = evaluations
+        self._tenancy = tenancy
 
     async def LeaseEvaluation(self, request: pb.LeaseEvaluationRequest, context: Any) -> pb.LeaseEvaluationResponse:
         """Work, or none."""
@@ -76,20 +80,25 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
 
     async def GetEvaluation(self, request: pb.GetEvaluationRequest, context: Any) -> pb.Evaluation:
         """Returns one."""
-        return convert.evaluation_message(await asyncio.to_thread(self._evaluations.get, _name(request.name, "name")))
+        name = _name(request.name, "name")
+        await asyncio.to_thread(self._tenancy.check_visible, caller(), name)
+        return shown.evaluation_message(await asyncio.to_thread(self._evaluations.get, name))
 
     async def GetEvidence(self, request: pb.GetEvidenceRequest, context: Any) -> pb.GetEvidenceResponse:
         """What stands behind a report."""
-        evidence = await asyncio.to_thread(self._evaluations.evidence, _name(request.evaluation))
+        name = _name(request.evaluation)
+        await asyncio.to_thread(self._tenancy.check_visible, caller(), name)
+        evidence = await asyncio.to_thread(self._evaluations.evidence, name)
         return pb.GetEvidenceResponse(evidence=reports.evidence_message(evidence))
 
     async def ListEvaluations(self, request: pb.ListEvaluationsRequest, context: Any) -> pb.ListEvaluationsResponse:
         """A page of a submission's, oldest first."""
         parent = SubmissionName.parse(request.parent, "parent")
         cursor = convert.cursor("evaluations", str(parent), request.page_size, request.page_token)
+        await asyncio.to_thread(self._tenancy.check_visible, caller(), parent)
         page = await asyncio.to_thread(self._evaluations.page, parent, cursor)
         return pb.ListEvaluationsResponse(
-            evaluations=[convert.evaluation_message(item) for item in page.items], next_page_token=page.next_token
+            evaluations=[shown.evaluation_message(item) for item in page.items], next_page_token=page.next_token
         )
 
 

@@ -10,17 +10,21 @@ from cxreval.api.registry.v1 import leaderboard_service_pb2 as pb
 from cxreval.api.registry.v1 import leaderboard_service_pb2_grpc
 from cxreval.audit.chain import Head
 from cxreval.resource_names import BenchmarkName, SubmissionName
+from services.chassis.principal import caller
 from services.registry import convert
 from services.registry.domain.board import Compared, Row, Standing, check_compared, compared, sota_steps
 from services.registry.domain.pages import Cursor, Page
+from services.registry.servicers import shown
 from services.registry.store.boards import Boards
 from services.registry.store.events import Events
+from services.registry.store.tenancy import Tenancy
 
 
 class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceServicer):
     """Reads the board."""
 
-    def __init__(self, boards: Boards, events: Events) -> None:
+    def __init__(self, boards: Boards, events: Events, tenancy: Tenancy) -> None:
+        self._tenancy = tenancy
         self._boards = boards
         self._events = events
 
@@ -54,6 +58,7 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         """Every two of some rows."""
         parent, names = BenchmarkName.parse(request.parent, "parent"), convert.compared_names(request)
         check_compared(names, parent.benchmark)
+        await asyncio.to_thread(self._tenancy.check_visible, caller(), *names)
         return convert.compared_message(parent, await asyncio.to_thread(self._compared, parent, names))
 
     async def ListLeaderboardChanges(
@@ -64,7 +69,7 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         cursor = convert.cursor("leaderboardChanges", str(parent), request.page_size, request.page_token)
         page = await asyncio.to_thread(self._events.board_changes, parent, cursor)
         return pb.ListLeaderboardChangesResponse(
-            changes=[convert.event_message(event) for event in page.items], next_page_token=page.next_token
+            changes=[shown.event_message(event) for event in page.items], next_page_token=page.next_token
         )
 
     def _entries(self, parent: BenchmarkName, cursor: Cursor, as_of: datetime | None) -> tuple[Page[Row], Head]:

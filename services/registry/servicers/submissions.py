@@ -12,8 +12,10 @@ from cxreval.api.registry.v1 import submission_service_pb2 as pb
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.chassis.principal import caller
 from services.registry import convert
+from services.registry.servicers import shown
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.submissions import Submissions
+from services.registry.store.tenancy import Tenancy
 
 
 class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
@@ -23,10 +25,12 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
         self,
         benchmarks: Benchmarks,
         submissions: Submissions,
+        tenancy: Tenancy,
         clock: Callable[[], datetime],
     ) -> None:
         self._benchmarks = benchmarks
         self._submissions = submissions
+        self._tenancy = tenancy
         self._clock = clock
 
     async def CreateSubmission(self, request: pb.CreateSubmissionRequest, context: Any) -> submission_pb2.Submission:
@@ -35,19 +39,23 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
         request_id = convert.request_id(request.request_id)
         benchmark = await asyncio.to_thread(self._benchmarks.get, parent)
         manifest = convert.checked_manifest(request.manifest, benchmark.spec, self._clock().date())
-        submission = await asyncio.to_thread(self._submissions.create, parent, manifest, request_id, caller().name)
-        return convert.submission_message(submission)
+        who = caller()
+        submission = await asyncio.to_thread(
+            self._submissions.create, parent, manifest, request_id, who.name, who.organisation
+        )
+        return shown.submission_message(submission)
 
     async def GetSubmission(self, request: pb.GetSubmissionRequest, context: Any) -> submission_pb2.Submission:
         """Returns one."""
-        submission = await asyncio.to_thread(self._submissions.get, SubmissionName.parse(request.name))
-        return convert.submission_message(submission)
+        name = SubmissionName.parse(request.name)
+        await asyncio.to_thread(self._tenancy.check_visible, caller(), name)
+        return shown.submission_message(await asyncio.to_thread(self._submissions.get, name))
 
     async def ListSubmissions(self, request: pb.ListSubmissionsRequest, context: Any) -> pb.ListSubmissionsResponse:
         """A page of a benchmark's, oldest first."""
         parent = BenchmarkName.parse(request.parent, "parent")
         cursor = convert.cursor("submissions", str(parent), request.page_size, request.page_token)
-        page = await asyncio.to_thread(self._submissions.page, parent, cursor)
+        page = await asyncio.to_thread(self._submissions.page, parent, cursor, caller())
         return pb.ListSubmissionsResponse(
-            submissions=[convert.submission_message(item) for item in page.items], next_page_token=page.next_token
+            submissions=[shown.submission_message(item) for item in page.items], next_page_token=page.next_token
         )

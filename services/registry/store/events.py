@@ -20,8 +20,9 @@ from cxreval.audit.receipts import Receipt
 from cxreval.errors import AuditMismatch, ReceiptNotFound, SubmissionNotFound
 from cxreval.errors import SubmissionState as WrongState
 from cxreval.resource_names import BenchmarkName, SubmissionName
+from services.chassis.principal import Principal
 from services.registry.domain.pages import Cursor, Page
-from services.registry.domain.records import Change, Event, SubmissionState
+from services.registry.domain.records import PRIVATE_CHANGES, WAS_ON_BOARD, Change, Event, SubmissionState
 from services.registry.domain.states import following
 from services.registry.store.benchmarks import benchmark_row
 from services.registry.store.database import Database
@@ -126,13 +127,17 @@ class Events:
         with self._database.reading() as session:
             return _head(session)
 
-    def links(self, after_place: int, batch: int) -> Iterator[Sequence[AuditEvent]]:
-        """The chain after a place, `batch` links at a time. Raises `AuditMismatch` for what is no event any more."""
+    def links(self, after_place: int, batch: int, who: Principal) -> Iterator[Sequence[AuditEvent]]:
+        """The chain after a place, `batch` links at a time; sealed where `who` may not know everything.
+
+        Raises:
+            AuditMismatch: there is something that is no event any more.
+        """
         while True:
             with self._database.reading() as session:
                 query = _events().where(EventRow.place > after_place).order_by(EventRow.place).limit(batch)
                 try:
-                    links = [_link(*found) for found in session.execute(query)]
+                    links = [_link_for(who, *found) for found in session.execute(query)]
                 except (TypeError, ValueError, AttributeError) as error:
                     message = f"an event after number {after_place} of the audit chain is not one any more: {error}"
                     raise AuditMismatch(message, place=after_place) from None
@@ -191,7 +196,15 @@ def _event(row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) ->
         reason=row.reason,
         details=row.details,
         time=row.create_time,
+        owner=submission.organisation or "",
     )
+
+
+def _link_for(who: Principal, row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) -> AuditEvent:
+    """A link as somebody may see it: one that tells of others' drafts, or what went wrong with others' runs, sealed."""
+    link = _link(row, submission, benchmark)
+    public = submission.state in WAS_ON_BOARD and row.change not in PRIVATE_CHANGES
+    return link if public or who.knows(submission.organisation or "") else link.sealed()
 
 
 def _link(row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) -> AuditEvent:

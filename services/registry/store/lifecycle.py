@@ -29,6 +29,7 @@ from services.registry.store import records
 from services.registry.store.database import Database
 from services.registry.store.events import append
 from services.registry.store.models import BenchmarkRow, EvaluationRow, EventRow, SubmissionRow
+from services.registry.store.quotas import charge_retry
 from services.registry.store.receipts import sign_row
 from services.registry.store.submissions import REGISTRY, queued_evaluation, submission_rows
 
@@ -51,6 +52,7 @@ class Lifecycle:
             SubmissionState: its state forbids it, or the successor is not on the board.
             StaleEtag: it has changed since `etag`.
             RequestIdReused: the request id came before with another request.
+            QuotaExceeded: a retry is one more under way than its organisation may have.
         """
         with self._database.writing() as session:
             row, benchmark, _ = submission_rows(session, name)
@@ -96,6 +98,8 @@ class Lifecycle:
         details: Mapping[str, str],
     ) -> None:
         now, change = self._clock(), request.change
+        if change is Change.RETRIED:
+            charge_retry(session, row.organisation, now)
         if change is Change.CORRECTED:
             row.corrections = {**row.corrections, **(request.corrections or {})}
         if change is Change.SUPERSEDED and request.successor:

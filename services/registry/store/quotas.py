@@ -55,10 +55,14 @@ def charge_retry(session: Session, owner: str | None, now: datetime) -> None:
         check_concurrent(_locked(session, owner), _usage(session, owner, now))
 
 
-def charge_artifact(session: Session, owner: str | None, sha256: str, size_bytes: int, now: datetime) -> None:
-    """Before an artifact is recorded for a submission. Raises `QuotaExceeded`."""
-    if owner and not session.scalar(select(exists().where(_stored_by(owner), SubmissionRow.artifact_sha256 == sha256))):
-        check_bytes(_locked(session, owner), _usage(session, owner, now), size_bytes)
+def charge_artifact(session: Session, row: SubmissionRow, size_bytes: int, now: datetime, *, lock: bool = True) -> None:
+    """Before the artifact of a submission is recorded; without a lock, only asks. Raises `QuotaExceeded`."""
+    if not row.organisation:
+        return
+    found = organisation(organisation_row(session, OrganisationName(row.organisation), lock=lock))
+    same = _stored_by(row.organisation) & (SubmissionRow.artifact_sha256 == row.manifest["artifact_sha256"])
+    if not session.scalar(select(exists().where(same))):
+        check_bytes(found, _usage(session, row.organisation, now), size_bytes)
 
 
 def _locked(session: Session, owner: str) -> Organisation:

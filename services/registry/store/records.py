@@ -91,6 +91,7 @@ def submission(row: SubmissionRow, of: BenchmarkRow, latest: EvaluationRow | Non
         failure=failure(row.failure),
         note=row.note,
         superseded_by=row.superseded_by,
+        owner=row.organisation or "",
     )
 
 
@@ -117,6 +118,7 @@ def evaluation(row: EvaluationRow, of: SubmissionRow, on: BenchmarkRow, found: M
         report=report(found) if found else None,
         provenance=row.provenance,
         failure=failure(row.failure),
+        owner=of.organisation or "",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -14,6 +15,7 @@ from cxreval.errors import ArtifactNotFound, RequestIdReused, SubmissionNotFound
 from cxreval.errors import SubmissionState as WrongState
 from cxreval.manifest.model import Kind, Manifest
 from cxreval.resource_names import ArtifactName, BenchmarkName, SubmissionName
+from services.chassis.principal import Principal
 from services.registry.domain.pages import Cursor, Page
 from services.registry.domain.records import (
     Change,
@@ -29,7 +31,9 @@ from services.registry.store.database import Database, insert_missing
 from services.registry.store.events import append
 from services.registry.store.models import ArtifactRow, BenchmarkRow, EvaluationRow, SubmissionRow
 from services.registry.store.pages import after
+from services.registry.store.quotas import charge_artifact, charge_creation
 from services.registry.store.receipts import sign_row
+from services.registry.store.tenancy import visible_to
 
 REGISTRY = "registry"
 """The actor of what the registry does by itself."""
@@ -70,7 +74,9 @@ class Submissions:
         self._clock = clock
         self._signer = signer
 
-    def create(self, parent: BenchmarkName, manifest: Manifest, request_id: str, actor: str) -> Submission:
+    def create(
+        self, parent: BenchmarkName, manifest: Manifest, request_id: str, actor: str, owner: str = ""
+    ) -> Submission:
         """Creates a submission that awaits its artifact.
 
         Args:
@@ -78,21 +84,25 @@ class Submissions:
             manifest: checked.
             request_id: 32 hex characters, or empty. The same one with the same manifest gives the same submission.
             actor: who asks for it.
+            owner: the organisation it will belong to; empty: nobody's. Each has request ids of its own.
 
         Raises:
             BenchmarkNotFound: there is no such benchmark.
             RequestIdReused: the request id came before with another manifest.
+            QuotaExceeded: the organisation has used up what it may.
         """
         with self._database.writing() as session:
             benchmark = benchmark_row(session, parent, lock=True)
-            earlier = _by_request_id(session, benchmark, request_id)
+            kept_id = _kept_request_id(owner, request_id)
+            earlier = _by_request_id(session, benchmark, kept_id)
             if earlier is not None:
                 if records.manifest(earlier.manifest) != manifest:
                     message = f"request_id {request_id} was used for another manifest; expected a new one"
                     raise RequestIdReused(message, field="request_id", value=request_id, expected="a new UUID")
                 return records.submission(*submission_rows(session, SubmissionName(parent.benchmark, earlier.id)))
+            charge_creation(session, owner, self._clock())
             row = self._row(benchmark, uuid.uuid4().hex, Kind.CHECKPOINT, manifest)
-            row.request_id = request_id or None
+            row.request_id, row.organisation = kept_id or None, owner or None
             session.add(row)
             append(session, row, Change.CREATED, actor, row.create_time)
             return records.submission(row, benchmark, None)
@@ -123,6 +133,12 @@ class Submissions:
                 _check_awaits(row, name)
             return row.manifest["artifact_sha256"], row.artifact_sha256 is not None
 
+    def check_room(self, name: SubmissionName, size_bytes: int) -> None:
+        """Before its artifact comes. Raises `QuotaExceeded` when that is too large, and `SubmissionNotFound`."""
+        with self._database.reading() as session:
+            row, _, _ = submission_rows(session, name)
+            charge_artifact(session, row, size_bytes, self._clock(), lock=False)
+
     def queue(self, name: SubmissionName, size_bytes: int, keep: Callable[[], None], actor: str) -> Submission:
         """Records the artifact and queues the submission, in one transaction.
 
@@ -136,6 +152,7 @@ class Submissions:
         Raises:
             SubmissionNotFound: there is no such submission.
             SubmissionState: it does not await an artifact, for example because another upload was faster.
+            QuotaExceeded: the artifact is more than its organisation may store.
         """
         now = self._clock()
         with self._database.writing() as session:
@@ -143,6 +160,7 @@ class Submissions:
             session.refresh(row, with_for_update=True)
             _check_awaits(row, name)
             sha256 = row.manifest["artifact_sha256"]
+            charge_artifact(session, row, size_bytes, now)
             record_artifact(session, sha256, size_bytes, now)
             row.artifact_sha256 = sha256
             append(session, row, Change.QUEUED, actor, now, details={"artifact_sha256": sha256})
@@ -157,11 +175,12 @@ class Submissions:
         with self._database.reading() as session:
             return records.submission(*submission_rows(session, name))
 
-    def page(self, parent: BenchmarkName, cursor: Cursor) -> Page[Submission]:
-        """Oldest first. Raises `BenchmarkNotFound`, `InvalidPageToken`."""
+    def page(self, parent: BenchmarkName, cursor: Cursor, who: Principal) -> Page[Submission]:
+        """Those that somebody sees, oldest first. Raises `BenchmarkNotFound`, `InvalidPageToken`."""
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             query = _with_latest().where(SubmissionRow.benchmark_number == benchmark.number)
+            query = query.where(visible_to(who))
             found = session.execute(after(session, query, SubmissionRow, cursor)).all()
             return cursor.page([records.submission(*rows) for rows in found], lambda item: item.id)
 
@@ -188,6 +207,13 @@ class Submissions:
             create_time=now,
             update_time=now,
         )
+
+
+def _kept_request_id(owner: str, request_id: str) -> str:
+    """A request id as it is kept: nobody can ask, by trying, which ones another organisation has used."""
+    if not owner or not request_id:
+        return request_id
+    return hashlib.sha256(f"{owner}/{request_id}".encode()).hexdigest()[:32]
 
 
 def _by_request_id(session: Session, benchmark: BenchmarkRow, request_id: str) -> SubmissionRow | None:

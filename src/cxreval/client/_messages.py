@@ -197,6 +197,8 @@ def event(message: submission_pb2.SubmissionEvent) -> models.Event:
 def audit_event(link: audit_service_pb2.AuditLink) -> AuditEvent:
     """A link of the audit chain, in the very form that its digest is of."""
     message = link.event
+    if not link.HasField("event"):
+        return AuditEvent(link.place, "", 0, "", "", "", "", {}, "", 0, "", "", link.digest)
     return AuditEvent(
         place=link.place,
         submission=message.submission,
