@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ import pytest
 from cxreval.api.registry.v1 import artifact_service_pb2 as pb
 from cxreval.client import Lease, RegistryClient, UploadProgress
 from cxreval.client._upload import upload as upload_file
-from cxreval.errors import CxrevalError, DigestMismatch
+from cxreval.errors import CxrevalError, DeadlineExceeded, DigestMismatch, ServiceUnavailable
 from cxreval.wire.limits import CHUNK_BYTES
 from cxreval.wire.status import from_rpc_error
+from services.registry.servicers import artifacts
 from tests.support.processes import Service
 from tests.support.proxy import Proxy
 from tests.support.registry import Registry, registry_service, small_spec, upload_messages
+from tests.support.system import command, json_of
 
 SPEC = small_spec("uploads")
 
@@ -190,6 +193,87 @@ def test_client_sends_no_byte_of_another_file(running: Running, tmp_path: Path) 
     with RegistryClient(running.service.address) as client, pytest.raises(DigestMismatch, match=name):
         client.upload_artifact(name, tmp_path / "other.onnx")
     assert running.received(name) == 0
+
+
+def test_same_bytes_of_two_submissions_uploaded_at_once_are_one_file(running: Running) -> None:
+    artifact = content(4, 11)
+    names = [running.call.create_submission(SPEC.name, artifact).name for _ in range(4)]
+    before = running.files()
+    uploads = [running.call.artifacts.UploadArtifact.future(upload_messages(name, artifact)) for name in names]
+    assert {upload.result(60).submission.name for upload in uploads} == set(names)
+    assert running.files() == sorted([*before, hashlib.sha256(artifact).hexdigest()])
+    for name in names:
+        assert running.call.artifacts.GetUpload(pb.GetUploadRequest(submission=name)).complete
+
+
+def test_stream_that_says_nothing_any_more_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "IDLE_SECONDS", 0.05)
+
+    async def silent() -> AsyncIterator[pb.UploadArtifactRequest]:
+        yield pb.UploadArtifactRequest(chunk=b"bytes")
+        await asyncio.sleep(30)
+
+    async def all_of_it() -> None:
+        async for chunk in artifacts._chunks(silent()):
+            assert chunk == b"bytes"
+
+    with pytest.raises(DeadlineExceeded, match="ask GetUpload"):
+        asyncio.run(all_of_it())
+
+
+def test_chunks_are_written_in_order_whatever_the_pace_and_an_error_comes_back() -> None:
+    written: list[bytes] = []
+
+    def write(content: bytes) -> None:
+        time.sleep(len(written) % 3 / 1000)
+        if len(written) == 5:
+            raise ServiceUnavailable("the disk is full")
+        written.append(content)
+
+    async def send(chunks: list[bytes]) -> None:
+        writer = artifacts._Writer(write)
+        try:
+            for chunk in chunks:
+                await writer.put(chunk)
+        finally:
+            await writer.written()
+
+    some = [bytes([number]) for number in range(4)]
+    asyncio.run(send(some))
+    assert b"".join(written) == b"".join(some)
+    written.clear()
+    many = [bytes([number]) for number in range(200)]
+    with pytest.raises(ServiceUnavailable):
+        asyncio.run(send(many))
+    assert b"".join(many).startswith(b"".join(written))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../registry.db", "benchmarks/uploads/submissions/../../x", "benchmarks/uploads/submissions/" + "0" * 31 + "/"],
+)
+def test_path_tricks_in_names_are_malformed_and_leave_nothing(running: Running, name: str) -> None:
+    before = running.files()
+    for call in (
+        lambda: running.call.artifacts.GetUpload(pb.GetUploadRequest(submission=name)),
+        lambda: running.call.artifacts.UploadArtifact(upload_messages(name, b"bytes")),
+    ):
+        assert error_of(call).reason == "MALFORMED_FIELD"
+    assert running.files() == before
+
+
+def test_command_goes_on_with_an_upload_that_broke_off(running: Running, tmp_path: Path) -> None:
+    artifact = content(2, 12)
+    (tmp_path / "model.onnx").write_bytes(artifact)
+    name = running.call.create_submission(SPEC.name, artifact).name
+    with Held(running, name, artifact):
+        pass
+    upload = ("submission", "upload", name, str(tmp_path / "model.onnx"), "--registry", running.service.address)
+    assert json_of(*upload)["status"] == "queued"
+    assert json_of(*upload)["status"] == "queued"  # there is nothing left to do
+    (tmp_path / "model.onnx").write_bytes(b"other")
+    ended = command(*upload)
+    assert (ended.returncode, "DIGEST_MISMATCH" in ended.stderr, "Traceback" in ended.stderr) == (1, True, False)
 
 
 def leased(running: Running, artifact: bytes) -> Lease:
