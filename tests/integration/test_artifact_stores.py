@@ -24,13 +24,14 @@ from cxreval.errors import (
     UploadBusy,
     UploadOffset,
 )
-from cxreval.resource_names import ArtifactName, BenchmarkName, SubmissionName
+from cxreval.resource_names import ArtifactName, BenchmarkName, EvaluationName, SubmissionName
 from services.registry import convert, migrations
-from services.registry.domain.records import Change, ChangeRequest
+from services.registry.domain.records import Change, ChangeRequest, Failure, Fault
 from services.registry.store import s3_artifacts
 from services.registry.store.artifacts import Artifacts, UploadKey
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.database import Database
+from services.registry.store.evaluations import Evaluations
 from services.registry.store.garbage import GRACE, Garbage
 from services.registry.store.lifecycle import Lifecycle
 from services.registry.store.local_artifacts import LocalArtifacts
@@ -246,6 +247,7 @@ class Books:
         Benchmarks(self.database, now).create(SPEC)
         self.submissions = Submissions(self.database, now, SIGNER)
         self.lifecycle = Lifecycle(self.database, now, SIGNER)
+        self.evaluations = Evaluations(self.database, now, SIGNER, lease_seconds=60, max_attempts=3)
 
     def awaiting(self, artifact: bytes = BYTES) -> tuple[SubmissionName, UploadKey]:
         manifest = convert.manifest(manifest_message(artifact))
@@ -288,6 +290,29 @@ def test_orphans_are_removed_after_an_hour_and_nothing_that_is_needed(kept: Kept
     assert kept.store.received(waits) == len(b"awaited")
     assert len(kept.names()) == 2
     assert awaiting.submission in "".join(kept.names())
+
+
+def test_what_workers_make_is_needed_while_its_evaluation_goes_on_and_once_it_is_recorded(
+    kept: Kept, books: Books
+) -> None:
+    queued, key = books.awaiting()
+    books.upload(kept.store, queued, key, lambda upload: upload.place())
+    lease = books.evaluations.lease("worker", [BenchmarkName(SPEC.name)])
+    assert lease
+    name, made = EvaluationName(SPEC.name, queued.submission, lease.evaluation.id), b"made" + BYTES
+    derived, unfinished = (UploadKey(name.evaluation, key_of(content).sha256, "sha256") for content in (made, b"x"))
+    with kept.store.receive(derived) as upload:
+        upload.begin(0)
+        upload.write(made)
+        upload.store()
+        books.evaluations.add_artifact(name, lease.token, derived.sha256, len(made), upload.place)
+        upload.discard()
+    receive(kept.store, unfinished, b"half")
+    garbage = Garbage(books.database, kept.store, lambda: now() + LATER)
+    assert garbage.collect() == (0, 0)
+    books.evaluations.fail(name, lease.token, Failure("TEST", "its own fault", Fault.SUBMISSION))
+    assert garbage.collect() == (1, 0)
+    assert b"".join(kept.store.read(ArtifactName(derived.sha256), 1000)) == made
 
 
 def test_upload_that_a_call_is_at_is_not_removed(kept: Kept, books: Books) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -39,6 +40,9 @@ IDLE_SECONDS = 30.0
 """A stream that brings nothing for so long ends: its connection may be dead, and it keeps others from going on."""
 
 _GATHERED = 8  # chunks that wait to be written, at most
+
+# A slow disk or object store keeps these threads busy, and not those in which all others ask the database.
+_THREADS = ThreadPoolExecutor(32, "artifacts")
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +87,7 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         expected = await asyncio.to_thread(self._expected, request, "")
         if expected.complete:
             return pb.GetUploadResponse(complete=True)
-        received = await asyncio.to_thread(self._artifacts.received, expected.key)
+        received = await _started(self._artifacts.received, expected.key)
         return pb.GetUploadResponse(received_bytes=received)
 
     async def UploadArtifact(self, request_iterator: _Messages, context: Any) -> pb.UploadArtifactResponse:
@@ -120,7 +124,7 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         await asyncio.to_thread(self._tenancy.check_artifact, caller(), name)
         await asyncio.to_thread(self._submissions.artifact_size, name)
         chunks = self._artifacts.read(name, CHUNK_BYTES)
-        while chunk := await asyncio.to_thread(next, chunks, b""):
+        while chunk := await _started(next, chunks, b""):
             self._bytes.labels("sent").inc(len(chunk))
             yield pb.DownloadArtifactResponse(chunk=chunk)
 
@@ -215,7 +219,7 @@ def _finish(upload: Upload, expected: _Expected, size_bytes: int) -> Submission 
 
 def _started(work: Callable[..., _T], *arguments: Any) -> asyncio.Future[_T]:
     run = contextvars.copy_context().run
-    return asyncio.get_running_loop().run_in_executor(None, partial(run, work, *arguments))
+    return asyncio.get_running_loop().run_in_executor(_THREADS, partial(run, work, *arguments))
 
 
 async def _ended(work: asyncio.Future[_T]) -> _T:
