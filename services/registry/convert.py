@@ -413,6 +413,7 @@ def entry_message(row: Row) -> leaderboard_pb.LeaderboardEntry:
     declared = row.submission.manifest
     return leaderboard_pb.LeaderboardEntry(
         submission=_submission_name(row.submission),
+        kind=f"KIND_{declared.kind.name}",
         model=declared.model,
         organisation=declared.organisation,
         open_source=declared.open_source,

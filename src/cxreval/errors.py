@@ -413,6 +413,12 @@ class InvalidProbability(SubmissionFault):
     reason = "INVALID_PROBABILITY"
 
 
+class PredictionsInvalid(SubmissionFault):
+    """A submitted table of predictions cannot be read, or does not have exactly the benchmark's images."""
+
+    reason = "PREDICTIONS_INVALID"
+
+
 class ModelNotOnnx(SubmissionFault):
     """A checkpoint is not a valid ONNX file."""
 

@@ -128,7 +128,7 @@ def test_a_new_registry_shows_the_published_claims_and_their_one_step(system):
     ]
     assert [step["model"] for step in board["sota_steps"]] == ["TorchXRayVision"]
     printed = command("leaderboard", *at(system, "registry")).stdout
-    assert "Nothing has been run here yet" in printed
+    assert "Nothing has been run or scored here yet" in printed
     assert "never ranked with" in printed
 
 

@@ -217,12 +217,13 @@ def test_undefined_figures_are_told_with_their_reason(score, tmp_path):
     assert "NaN" not in score(*arguments, "--json").out
 
 
-@pytest.mark.parametrize("absent", ["matplotlib", "pyarrow"])
-def test_without_the_extra_one_sentence_says_which(data, score, tmp_path, monkeypatch, absent):
-    monkeypatch.setitem(sys.modules, absent, None)
-    ended = score(write(tmp_path, data[3]), *on(data))
+def test_only_pictures_need_the_extra_and_one_sentence_says_so(data, score, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    table = write(tmp_path, data[3])
+    assert score(table, *on(data)).status == 0
+    ended = score(table, *on(data), "--plot", tmp_path / "pictures")
     assert (ended.status, ended.out) == (1, "")
-    sentence = f"cxreval score needs {absent}, which comes with the extra: pip install 'cxreval[score]'"
+    sentence = "cxreval score --plot needs matplotlib, which comes with the extra: pip install 'cxreval[score]'"
     assert " ".join(ended.err.split()) == sentence
 
 

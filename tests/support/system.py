@@ -9,10 +9,12 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from cxreval.client import (
     CheckpointFormat,
+    ClaimedMetric,
     Environment,
     InferenceClient,
     Kind,
@@ -114,6 +116,32 @@ def manifest(model: str = "Model", profile: str = "xrv-224", outputs: tuple[str,
         environment=Environment("3.11.7", ("torch==2.13.0",)),
         preprocessing_profile=profile,
         output_names=outputs,
+    )
+
+
+def claim(model: str = "Claimed", value: float = 0.81) -> Manifest:
+    """A claim without fault."""
+    return Manifest(
+        kind=Kind.CLAIM,
+        model=model,
+        organisation="Tests",
+        open_source=False,
+        source_kind=SourceKind.RESEARCH_PAPER,
+        source_url="https://example.org/paper",
+        contact="tests@example.org",
+        claimed_metrics=(ClaimedMetric("auroc", value),),
+    )
+
+
+def predictions(model: str = "Table") -> Manifest:
+    """Declares a table of predictions."""
+    return replace(
+        manifest(model),
+        kind=Kind.PREDICTIONS,
+        source_kind=SourceKind.PREDICTIONS,
+        format=None,
+        preprocessing_profile="",
+        output_names=(),
     )
 
 

@@ -43,8 +43,8 @@ def test_what_no_person_has_to_end_has_a_deadline() -> None:
 def test_retry_without_a_stored_artifact_awaits_one() -> None:
     for state in (SubmissionState.FAILED, SubmissionState.CANCELLED):
         assert following(state, Change.RETRIED) is SubmissionState.QUEUED
-        assert following(state, Change.RETRIED, has_artifact=False) is SubmissionState.AWAITING_ARTIFACT
-    assert following(SubmissionState.PUBLISHED, Change.RETRIED, has_artifact=False) is None
+        assert following(state, Change.RETRIED, ready=False) is SubmissionState.AWAITING_ARTIFACT
+    assert following(SubmissionState.PUBLISHED, Change.RETRIED, ready=False) is None
 
 
 @pytest.mark.parametrize(

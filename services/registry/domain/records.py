@@ -24,6 +24,10 @@ class Tier(StrEnum):
     REPRODUCED = "reproduced"
 
 
+EVALUATED_TIER = {Kind.CHECKPOINT: Tier.EXECUTED, Kind.ENDPOINT: Tier.EXECUTED, Kind.PREDICTIONS: Tier.SCORED}
+"""What the figures of an evaluation are worth. Of an endpoint, a worker saw the answer to every image."""
+
+
 class SubmissionState(StrEnum):
     """Where a submission stands."""
 

@@ -12,7 +12,7 @@ _State = SubmissionState
 MOVES: Mapping[SubmissionState, Mapping[Change, SubmissionState]] = {
     _State.AWAITING_ARTIFACT: {
         Change.QUEUED: _State.QUEUED,
-        Change.PUBLISHED: _State.PUBLISHED,  # a claim needs no artifact
+        Change.PUBLISHED: _State.PUBLISHED,  # a claim needs no artifact; an endpoint is queued without one
         Change.EXPIRED: _State.FAILED,
         Change.CANCELLED: _State.CANCELLED,
     },
@@ -77,10 +77,10 @@ _EXPIRED: Mapping[SubmissionState, tuple[str, str, Fault]] = {
 ATTEMPTS_EXHAUSTED = "ATTEMPTS_EXHAUSTED"
 
 
-def following(state: SubmissionState, change: Change, *, has_artifact: bool = True) -> SubmissionState | None:
-    """Where a change leads; None when it cannot happen in this state."""
+def following(state: SubmissionState, change: Change, *, ready: bool = True) -> SubmissionState | None:
+    """Where a change leads; None when it cannot happen in this state. `ready`: all that a worker needs is here."""
     to = MOVES[state].get(change)
-    return SubmissionState.AWAITING_ARTIFACT if to and change is Change.RETRIED and not has_artifact else to
+    return SubmissionState.AWAITING_ARTIFACT if to and change is Change.RETRIED and not ready else to
 
 
 def after_failure(fault: Fault, stalled_attempts: int, max_attempts: int) -> Change:

@@ -16,17 +16,18 @@ from sqlalchemy.orm import Session
 
 from cxreval.audit.receipts import Signer
 from cxreval.errors import EvaluationNotFound, LeaseLost, MalformedBatch, ReportMismatch, ReportNotFound
+from cxreval.manifest.model import Kind
 from cxreval.metrics.report import Evidence, Report
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from services.registry.domain.pages import Cursor, Page
 from services.registry.domain.records import (
+    EVALUATED_TIER,
     Change,
     Evaluation,
     EvaluationState,
     Failure,
     Lease,
     PredictionBatch,
-    Tier,
 )
 from services.registry.domain.report import check_report
 from services.registry.domain.states import EVALUATION_STATE, after_failure, exhausted
@@ -246,7 +247,7 @@ class Evaluations:
             session.add_all(records.evidence_rows(row.number, report))
             row.provenance = dict(provenance)
             row.state, row.failure, row.update_time = EvaluationState.SUCCEEDED, None, now
-            submission.tier, submission.failure = Tier.EXECUTED, None
+            submission.tier, submission.failure = EVALUATED_TIER[Kind(submission.kind)], None
             event = append(
                 session, submission, Change.PUBLISHED, _worker(row.worker), now, details={"evaluation": row.id}
             )

@@ -19,6 +19,7 @@ from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.receipts import Receipt
 from cxreval.errors import AuditMismatch, ReceiptNotFound, SubmissionNotFound
 from cxreval.errors import SubmissionState as WrongState
+from cxreval.manifest.model import Kind
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.chassis.principal import Principal
 from services.registry.domain.pages import Cursor, Page
@@ -54,7 +55,7 @@ def append(
     state = SubmissionState(row.state)
     to = state
     if change is not Change.CREATED:
-        found = following(state, change, has_artifact=row.artifact_sha256 is not None)
+        found = following(state, change, ready=row.kind == Kind.ENDPOINT or row.artifact_sha256 is not None)
         if found is None:
             message = f"submission {row.id} is {state}: it cannot be {change}"
             raise WrongState(message, field="name", state=state, change=change)

@@ -77,7 +77,7 @@ class Submissions:
     def create(
         self, parent: BenchmarkName, manifest: Manifest, request_id: str, actor: str, owner: str = ""
     ) -> Submission:
-        """Creates a submission that awaits its artifact.
+        """Creates a submission. One that comes with a file awaits it; an endpoint is queued, a claim is on the board.
 
         Args:
             parent: the benchmark.
@@ -101,11 +101,14 @@ class Submissions:
                     raise RequestIdReused(message, field="request_id", value=request_id, expected="a new UUID")
                 return records.submission(*submission_rows(session, SubmissionName(parent.benchmark, earlier.id)))
             charge_creation(session, owner, self._clock())
-            row = self._row(benchmark, uuid.uuid4().hex, Kind.CHECKPOINT, manifest)
+            row = self._row(benchmark, uuid.uuid4().hex, manifest)
             row.request_id, row.organisation = kept_id or None, owner or None
             session.add(row)
             append(session, row, Change.CREATED, actor, row.create_time)
-            return records.submission(row, benchmark, None)
+            if manifest.kind is Kind.CLAIM:
+                self._publish_claim(session, row, benchmark, actor)
+            evaluation = self._queue(session, row, actor) if manifest.kind is Kind.ENDPOINT else None
+            return records.submission(row, benchmark, evaluation)
 
     def publish_claims(self, parent: BenchmarkName, claims: Iterable[Claim]) -> None:
         """Puts claims on the board, those that are not there yet. Raises `BenchmarkNotFound`."""
@@ -113,12 +116,11 @@ class Submissions:
             benchmark = benchmark_row(session, parent, lock=True)
             for claim in claims:
                 if session.scalar(select(SubmissionRow.number).where(SubmissionRow.id == claim.id)) is None:
-                    row = self._row(benchmark, claim.id, Kind.CLAIM, claim.manifest)
-                    row.tier, row.note = Tier.CLAIMED, claim.note
+                    row = self._row(benchmark, claim.id, claim.manifest)
+                    row.note = claim.note
                     session.add(row)
                     append(session, row, Change.CREATED, REGISTRY, row.create_time)
-                    event = append(session, row, Change.PUBLISHED, REGISTRY, row.create_time)
-                    sign_row(session, self._signer, row, benchmark, event)
+                    self._publish_claim(session, row, benchmark, REGISTRY)
 
     def artifact(self, name: SubmissionName) -> tuple[str, bool]:
         """Digest of the artifact of a submission, and whether it is completely stored.
@@ -192,12 +194,26 @@ class Submissions:
                 raise ArtifactNotFound(f"{name} is not stored here", name=name)
             return row.size_bytes
 
-    def _row(self, benchmark: BenchmarkRow, identifier: str, kind: Kind, manifest: Manifest) -> SubmissionRow:
+    def _publish_claim(self, session: Session, row: SubmissionRow, benchmark: BenchmarkRow, actor: str) -> None:
+        row.tier = Tier.CLAIMED
+        event = append(session, row, Change.PUBLISHED, actor, row.create_time)
+        sign_row(session, self._signer, row, benchmark, event)
+
+    def _queue(self, session: Session, row: SubmissionRow, actor: str) -> EvaluationRow:
+        """Queues a submission that needs no file."""
+        append(session, row, Change.QUEUED, actor, row.create_time)
+        session.flush()
+        evaluation = queued_evaluation(row, row.create_time)
+        session.add(evaluation)
+        session.flush()
+        return evaluation
+
+    def _row(self, benchmark: BenchmarkRow, identifier: str, manifest: Manifest) -> SubmissionRow:
         now = self._clock()
         return SubmissionRow(
             id=identifier,
             benchmark_number=benchmark.number,
-            kind=kind,
+            kind=manifest.kind,
             manifest=records.to_json(manifest),
             note="",
             corrections={},

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from cxreval.client import EntryComparison, Event, LeaderboardEntry, SotaStep, Submission, Tier
+from cxreval.client import EntryComparison, Event, Kind, LeaderboardEntry, SotaStep, Submission, Tier
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.metrics.report import Interval, MetricValue
 
@@ -85,11 +85,11 @@ def print_board(benchmark: BenchmarkSpec, entries: list[LeaderboardEntry], steps
             f"Intervals and ranges of ranks are 95 %, from {benchmark.replicates} resamples of the patients; "
             "rows that they cannot tell apart share a rank (=).\n"
         )
-        console.print(_rows("Run here", evidence))
+        console.print(_rows("Run or scored here", evidence))
     else:
-        console.print("Nothing has been run here yet.\n")
+        console.print("Nothing has been run or scored here yet.\n")
     if claims:
-        console.print(_rows("Not run here, never ranked with rows that were", claims))
+        console.print(_rows("Only claimed, never ranked with rows that were run or scored", claims))
     if steps:
         console.print(_steps(steps))
 
@@ -107,7 +107,10 @@ def print_events(events: list[Event]) -> None:
 def _rows(title: str, entries: list[LeaderboardEntry]) -> Table:
     tiers = sorted({entry.tier for entry in entries})
     run = any(entry.spread for entry in entries)
-    columns = ["#", "model", "organisation", "open", "submitted", *(["auroc", "ranks"] if run else ["source", "auroc"])]
+    # On a board of checkpoints alone nobody asks what was handed in.
+    kinds = run and any(entry.kind is not Kind.CHECKPOINT for entry in entries)
+    columns = ["#", "model", "organisation", *(["kind", "tier"] if kinds else []), "open", "submitted"]
+    columns += ["auroc", "ranks"] if run else ["source", "auroc"]
     table = _table(f"{title} ({', '.join(tiers)})", *columns)
     table.caption, table.caption_justify = _notes(entries), "left"
     held = Counter(entry.rank for entry in entries)
@@ -116,6 +119,7 @@ def _rows(title: str, entries: list[LeaderboardEntry]) -> Table:
             "-" if entry.rank is None else f"{'=' if held[entry.rank] > 1 else ''}{entry.rank}",
             Text(entry.model),
             Text(entry.organisation),
+            *([entry.kind, entry.tier] if kinds else []),
             "yes" if entry.open_source else "no",
             entry.submitted_date,
             *([_score(entry), _rank_range(entry)] if run else [entry.source_kind, percent(entry.score)]),
@@ -208,6 +212,7 @@ def print_submission(submission: Submission, score: MetricValue | None = None) -
         submission.name,
         f"  model     {submission.manifest.model} ({submission.manifest.organisation})",
         f"  state     {submission.status}",
+        f"  kind      {submission.kind}",
         f"  tier      {submission.tier}",
         f"  images    {submission.images_done} of {submission.images_total}",
     ]

@@ -11,6 +11,7 @@ import typer
 
 from cxreval.cli import options, output, score_output
 from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.prediction_file import read_predictions
 from cxreval.datasets.truth import Truth, load_truth
 from cxreval.errors import CxrevalError
 from cxreval.metrics.comparison import compare_reports
@@ -37,7 +38,8 @@ def score(
 
     TABLE has the column `Image Index` or `image` and one column a finding, `Mass` or `prob_Mass`, in any order.
     """
-    _require_extra()
+    if plot is not None:
+        _require_extra()
     truth = _truth(benchmark, labels)
     files = [table] if against is None else [table, against]
     reports = [_report(truth, file) for file in files]
@@ -55,10 +57,9 @@ def score(
 
 
 def _require_extra() -> None:
-    """Ends the command with one sentence where the extra is not installed; `cxreval` itself does not need it."""
-    absent = [name for name in ("matplotlib", "pyarrow") if find_spec(name) is None]
-    if absent:
-        message = f"cxreval score needs {absent[0]}, which comes with the extra: pip install 'cxreval[score]'"
+    """Ends the command with one sentence where the extra is not installed; only pictures need it."""
+    if find_spec("matplotlib") is None:
+        message = "cxreval score --plot needs matplotlib, which comes with the extra: pip install 'cxreval[score]'"
         output.errors.print(message, style="red", markup=False, highlight=False)
         raise typer.Exit(1)
 
@@ -71,8 +72,6 @@ def _truth(benchmark: str, labels: Path | None) -> Truth:
 
 
 def _report(truth: Truth, file: Path) -> Report:
-    from cxreval.datasets.prediction_file import read_predictions  # noqa: PLC0415 -- needs the extra
-
     images, probabilities = read_predictions(file, truth.spec.findings)
     table = truth.table()
     try:

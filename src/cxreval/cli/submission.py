@@ -10,7 +10,8 @@ import typer
 
 from cxreval.cli import options, output
 from cxreval.client import RegistryClient, Submission, SubmissionStatus, UploadProgress, file_sha256, read_manifest
-from cxreval.errors import CxrevalError
+from cxreval.errors import CxrevalError, MalformedField
+from cxreval.manifest.model import UPLOADED, Kind
 from cxreval.metrics.report import MetricValue
 
 Watch = Annotated[
@@ -21,19 +22,30 @@ Watch = Annotated[
 def submit(
     context: typer.Context,
     manifest: Annotated[Path, typer.Argument(help="manifest, a YAML file")],
-    checkpoint: Annotated[Path, typer.Argument(help="model, an ONNX file", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="checkpoint or table; none for an endpoint or a claim", exists=True, dir_okay=False),
+    ] = None,
     registry: options.Registry = options.REGISTRY,
     benchmark: options.Benchmark = options.BENCHMARK,
     watch: Watch = False,
     json: options.Json = False,
 ) -> None:
-    """Submit a checkpoint with its manifest to a benchmark."""
+    """Submit what a manifest declares to a benchmark: a checkpoint, an endpoint, predictions, or a claim."""
     declared = read_manifest(manifest)
+    _check_file(declared.kind, file)
+    if file:
+        declared = dataclasses.replace(declared, artifact_sha256=file_sha256(file))
     with options.registry_client(context, registry) as client:
-        created = client.create_submission(
-            benchmark, dataclasses.replace(declared, artifact_sha256=file_sha256(checkpoint))
-        )
-        _finish(client, _upload(client, created.name, checkpoint), watch, json)
+        created = client.create_submission(benchmark, declared)
+        _finish(client, _upload(client, created.name, file) if file else created, watch, json)
+
+
+def _check_file(kind: Kind, file: Path | None) -> None:
+    """Raises `MalformedField` unless the file is there exactly when the kind comes with one."""
+    if (kind in UPLOADED) != (file is not None):
+        expected = "its file as the second argument" if kind in UPLOADED else "no file"
+        raise MalformedField(f"the manifest is of kind {kind}; expected {expected}", field="file", expected=expected)
 
 
 def upload(

@@ -265,6 +265,7 @@ def lease(message: evaluation_service_pb2.Lease) -> models.Lease:
 def leaderboard_entry(message: leaderboard_service_pb2.LeaderboardEntry) -> models.LeaderboardEntry:
     """A row of the board."""
     return models.LeaderboardEntry(
+        kind=_to_enum(Kind, submission_pb2.Submission.Kind, message.kind, "KIND_"),
         submission=message.submission,
         model=message.model,
         organisation=message.organisation,

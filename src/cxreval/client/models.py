@@ -206,6 +206,7 @@ class LeaderboardEntry:
     interval: Interval | None = None
     spread: RankSpread | None = None
     disputed: bool = False
+    kind: Kind = Kind.CHECKPOINT
 
 
 @dataclass(frozen=True, slots=True)

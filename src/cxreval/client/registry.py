@@ -102,16 +102,18 @@ class RegistryClient(ServiceClient):
         self,
         benchmark: str,
         manifest: Manifest,
-        checkpoint: Path,
+        file: Path | None = None,
         progress: UploadProgress | None = None,
     ) -> Submission:
-        """Creates a submission and uploads its checkpoint, as `upload_artifact` does."""
-        manifest = dataclasses.replace(manifest, artifact_sha256=file_sha256(checkpoint))
+        """Creates a submission and uploads its checkpoint or table, as `upload_artifact` does, if its kind has one."""
+        if file is None:
+            return self.create_submission(benchmark, manifest)
+        manifest = dataclasses.replace(manifest, artifact_sha256=file_sha256(file))
         submission = self.create_submission(benchmark, manifest)
-        return self.upload_artifact(submission.name, checkpoint, progress)
+        return self.upload_artifact(submission.name, file, progress)
 
     def create_submission(self, benchmark: str, manifest: Manifest, request_id: str = "") -> Submission:
-        """Creates a submission that awaits its checkpoint. Calls with the same `request_id` create one submission."""
+        """Creates a submission, which awaits its file if it has one. One `request_id` creates one submission."""
         request = submission_service_pb2.CreateSubmissionRequest(
             parent=str(BenchmarkName(benchmark)),
             manifest=_messages.manifest_message(manifest),
@@ -157,7 +159,7 @@ class RegistryClient(ServiceClient):
         return map(_messages.submission, pages(self._submissions.ListSubmissions, request, "submissions"))
 
     def download_artifact(self, sha256: str) -> Iterator[bytes]:
-        """The bytes of a checkpoint, piece by piece."""
+        """The bytes of an artifact, piece by piece."""
         request = artifact_service_pb2.DownloadArtifactRequest(name=str(ArtifactName(sha256)))
         return (answer.chunk for answer in stream(self._artifacts.DownloadArtifact, request))
 

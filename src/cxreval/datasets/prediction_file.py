@@ -1,7 +1,7 @@
 """Predictions in a file: CSV, plain or gzipped, or Parquet, told apart by what the file holds and not by its name.
 
 A table has one row an image, its name in the column `Image Index` or `image`, and one column a finding, `Mass` or
-`prob_Mass`, in any order; `Pleural_Thickening` may be spelled with a space. This module needs the extra `score`.
+`prob_Mass`, in any order; `Pleural_Thickening` may be spelled with a space.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The evaluation driver: walks a leased submission from its checkpoint to its published report.
+"""The evaluation driver: walks a leased submission from what was handed in to its published report.
 
 It holds the only copy of nothing. Predictions are recorded in the registry as they come, so a worker that dies loses at
 most the batch in its hands and the images on their way, and the next one asks only for what is not recorded yet.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from cxreval.client import (
     Failure,
     Fault,
     InferenceClient,
+    Kind,
     Lease,
     Predictions,
     RegistryClient,
@@ -35,6 +36,7 @@ from cxreval.errors import (
 )
 from cxreval.evaluation.provenance import provenance
 from cxreval.evaluation.resume import LeaseKeeper, Patience
+from cxreval.evaluation.sources import Checkpoint, Source, Table
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.report import Report
 from cxreval.wire import request_id
@@ -116,17 +118,25 @@ class EvaluationDriver:
         started = datetime.now(UTC)
         benchmark = lease.benchmark
         images = image_list(benchmark, self._data[benchmark.name])
-        table = patience.call(lambda: self._predict(lease, images, patience, progress))
+        source = patience.call(lambda: self._source(lease, images))
+        table = patience.call(lambda: self._predict(lease, source, images, patience, progress))
         report = patience.call(lambda: self._scoring.score(benchmark, _batches(images, table)))
         _check_report(report, benchmark, table)
-        evidence = patience.call(lambda: provenance(lease, self._inference, started))
+        evidence = provenance(lease, patience.call(source.provenance), started)
         return patience.call(lambda: self._registry.complete_evaluation(lease, report, evidence))
 
-    def _predict(self, lease: Lease, images: list[str], patience: Patience, progress: Progress) -> PredictionTable:
+    def _source(self, lease: Lease, images: list[str]) -> Source:
+        manifest = lease.submission.manifest
+        if manifest.kind is Kind.PREDICTIONS:
+            return Table(self._registry, lease, images)
+        directory = self._data[lease.benchmark.name] / IMAGES_DIRECTORY
+        return Checkpoint(self._inference, lease, directory, manifest.artifact_sha256, manifest.output_names)
+
+    def _predict(
+        self, lease: Lease, source: Source, images: list[str], patience: Patience, progress: Progress
+    ) -> PredictionTable:
         """Predicts what the registry has no record of. Starts from the record each time, so repeating it is safe."""
-        benchmark, manifest = lease.benchmark, lease.submission.manifest
-        columns = [manifest.output_names.index(finding) for finding in benchmark.findings]
-        table = PredictionTable(image_rows(images), benchmark.findings)
+        table = PredictionTable(image_rows(images), lease.benchmark.findings)
         for recorded in self._registry.read_predictions(lease):
             table.add(recorded.images, recorded.probabilities)
         missing = table.missing()
@@ -134,12 +144,10 @@ class EvaluationDriver:
         progress(lease, done, len(images))
         if not missing:
             return table
-        self._inference.load(manifest.artifact_sha256, manifest.preprocessing_profile, len(manifest.output_names))
-        encoded = _encoded(self._data[benchmark.name] / IMAGES_DIRECTORY, missing)
-        outputs = self._inference.predict_many(manifest.artifact_sha256, manifest.preprocessing_profile, encoded)
-        while batch := list(islice(outputs, RECORD_IMAGES)):
+        rows = source.rows(missing)
+        while batch := list(islice(rows, RECORD_IMAGES)):
             names = tuple(name for name, _ in batch)
-            probabilities = np.stack([output[columns] for _, output in batch])
+            probabilities = np.stack([row for _, row in batch])
             self._registry.append_predictions(lease, Predictions(names, probabilities))
             table.add(names, probabilities)
             patience.progressed()
@@ -158,15 +166,6 @@ def local_benchmarks(data: Mapping[str, Path]) -> dict[str, BenchmarkSpec]:
             message = f"{directory} lacks {len(missing)} of {len(images)} images, the first is {missing[0]}"
             raise DatasetInvalid(message, file=directory, count=len(missing), image=missing[0])
     return specs
-
-
-def _encoded(directory: Path, images: list[str]) -> Iterator[tuple[str, bytes]]:
-    for image in images:
-        try:
-            yield image, (directory / image).read_bytes()
-        except OSError as error:
-            message = f"cannot read {directory / image}: {error.strerror}"
-            raise DatasetInvalid(message, file=directory / image) from None
 
 
 def _batches(images: Sequence[str], table: PredictionTable) -> list[Predictions]:

@@ -86,6 +86,7 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.InvalidTensor: _INVALID_ARGUMENT,
     errors.ModelNotFound: _NOT_FOUND,
     errors.InvalidProbability: _INVALID_ARGUMENT,
+    errors.PredictionsInvalid: _INVALID_ARGUMENT,
     errors.ModelNotOnnx: _FAILED_PRECONDITION,
     errors.ModelExternalData: _FAILED_PRECONDITION,
     errors.ModelUnsupported: _FAILED_PRECONDITION,

@@ -1,0 +1,159 @@
+"""Every kind of submission from `submit` to the board: real services, a real worker, real scoring."""
+
+import gzip
+import math
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from cxreval.audit import receipts
+from cxreval.client import EvaluationStatus, Fault, Kind, SubmissionStatus, Tier
+from cxreval.datasets.benchmark import FINDINGS
+from cxreval.errors import SubmissionState
+from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
+from tests.support import onnx_models
+from tests.support.inference import png
+from tests.support.scoring import describe, small_table
+from tests.support.system import System, claim, command, manifest, predictions
+
+IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 9)]
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("kinds")
+    data = directory / "data"
+    sick = [(image, "|".join(FINDINGS) if i % 2 else "No Finding") for i, image in enumerate(IMAGES)]
+    describe(data, "small", IMAGES, small_table(data, sick))
+    (data / "images").mkdir()
+    for number, image in enumerate(IMAGES):
+        (data / "images" / image).write_bytes(png(256, 256, seed=number))
+    with System(directory, {"small": data}, lease_seconds=10.0) as running:
+        running.registry.create_benchmark(local_benchmarks(running.data)["small"])
+        yield running
+
+
+def run(system):
+    """What waits, to its end."""
+    clients = (system.registry, system.inference, system.scoring)
+    ended = EvaluationDriver(*clients, system.data, "test", 10.0).run_next(lambda *_: None)
+    assert ended
+    return ended
+
+
+def row(system, submission):
+    (found,) = [entry for entry in system.registry.leaderboard("small") if entry.submission == submission]
+    return found
+
+
+def table(cell=lambda image, finding: 0.5, images=IMAGES):
+    lines = [",".join(["Image Index", *FINDINGS])]
+    lines += [",".join([image, *(str(cell(image, finding)) for finding in FINDINGS)]) for image in images]
+    return "\n".join(lines) + "\n"
+
+
+def perfect(image, _):
+    return 0.25 + 0.5 * (IMAGES.index(image) % 2)
+
+
+# --- predictions ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["csv", "csv.gz", "parquet"])
+def test_a_table_of_predictions_is_scored(system, tmp_path, form):
+    file = tmp_path / f"predictions.{form}"
+    if form == "parquet":
+        columns = {"image": IMAGES, **{finding: [perfect(image, finding) for image in IMAGES] for finding in FINDINGS}}
+        parquet.write_table(pa.table(columns), file)
+    else:
+        content = table(perfect).encode()
+        file.write_bytes(gzip.compress(content) if form == "csv.gz" else content)
+    submitted = system.registry.submit("small", predictions(f"Table {form}"), file)
+    assert (submitted.kind, submitted.status) == (Kind.PREDICTIONS, SubmissionStatus.QUEUED)
+    ended = run(system)
+    assert ended.status is EvaluationStatus.SUCCEEDED, ended.failure
+    assert (ended.images_done, ended.provenance["kind"]) == (len(IMAGES), "predictions")
+    assert ended.provenance["artifact_sha256"] == submitted.manifest.artifact_sha256
+    assert not {"profile", "inference_runtime"} & set(ended.provenance)
+    found = row(system, submitted.name)
+    assert (found.kind, found.tier, found.score) == (Kind.PREDICTIONS, Tier.SCORED, 1.0)
+    assert found.interval is not None  # it has evidence, and is ranked with what was run
+
+
+def broken(wrong):
+    return lambda image, finding: wrong if (image, finding) == (IMAGES[2], "Mass") else 0.5
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (table(images=IMAGES[:-2]), f"MISSING_IMAGES: 2 of 8 images have no prediction, the first is {IMAGES[-2]!r}"),
+        (table(images=[*IMAGES, "other.png"]), "UNKNOWN_IMAGE: 1 image is not in the benchmark"),
+        (table(broken(math.nan)), f"INVALID_PROBABILITY: the table row 3, image {IMAGES[2]!r}: column 'Mass' is 'nan'"),
+        (table(broken("")), f"TABLE_INVALID: the table row 3, image {IMAGES[2]!r}: column 'Mass' is empty"),
+        (table() + table(lambda *_: 0.6).partition("\n")[2], "DUPLICATE_IMAGE: 8 images are predicted twice"),
+        (table().replace("Mass", "Lump"), "UNKNOWN_FINDING: the table has 1 unknown column, the first is 'Lump'"),
+        ("\x89PNG", "TABLE_INVALID: cannot read the table"),
+    ],
+)  # fmt: skip
+def test_a_table_with_a_mistake_is_the_submitters_fault_and_says_where(system, tmp_path, content, says):
+    before = list(system.registry.leaderboard("small"))
+    (tmp_path / "predictions.csv").write_text(content)
+    submitted = system.registry.submit("small", predictions(), tmp_path / "predictions.csv")
+    failure = run(system).failure
+    assert (failure.reason, failure.fault) == ("PREDICTIONS_INVALID", Fault.SUBMISSION)
+    assert says in failure.message
+    assert "/tmp" not in failure.message
+    assert system.registry.get_submission(submitted.name).status is SubmissionStatus.FAILED
+    assert list(system.registry.leaderboard("small")) == before
+
+
+# --- claims -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_is_on_the_board_at_once_ranked_apart_and_signed(system):
+    submitted = system.registry.create_submission("small", claim())
+    assert (submitted.kind, submitted.status, submitted.tier) == (Kind.CLAIM, SubmissionStatus.PUBLISHED, Tier.CLAIMED)
+    found = row(system, submitted.name)
+    assert (found.kind, found.tier, found.score, found.interval, found.spread) == (
+        Kind.CLAIM, Tier.CLAIMED, 0.81, None, None,
+    )  # fmt: skip
+    assert found.rank == 1  # among the claims, whatever was run
+    content = receipts.verify(system.registry.receipt(submitted.name), system.registry.public_key())
+    assert (content["kind"], content["tier"], content["score"]) == ("claim", "claimed", 0.81)
+    assert [event.change for event in system.registry.submission_events(submitted.name)] == ["created", "published"]
+    with pytest.raises(SubmissionState):
+        system.registry.cancel(submitted.name, "no")
+    system.registry.withdraw(submitted.name, "it was never published")
+    assert submitted.name not in [entry.submission for entry in system.registry.leaderboard("small")]
+
+
+# --- checkpoints beside them ------------------------------------------------------------------------------------------
+
+
+def test_the_board_shows_what_was_handed_in_where_it_is_not_only_checkpoints(system, tmp_path):
+    (tmp_path / "predictions.csv").write_text(table(perfect))
+    system.registry.submit("small", predictions("Scored"), tmp_path / "predictions.csv")
+    run(system)
+    checkpoint = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
+    executed = system.registry.submit("small", manifest("Executed"), checkpoint)
+    ended = run(system)
+    assert (ended.status, ended.provenance["kind"]) == (EvaluationStatus.SUCCEEDED, "checkpoint")
+    assert ended.provenance["model_sha256"] == executed.manifest.artifact_sha256
+    assert row(system, executed.name).tier is Tier.EXECUTED
+    printed = command("leaderboard", "--benchmark", "small", "--registry", system.registry_service.address).stdout
+    words = [line.split() for line in printed.splitlines()]
+    assert any({"Scored", "predictions", "scored"} <= set(line) for line in words), printed
+    assert any({"Executed", "checkpoint", "executed"} <= set(line) for line in words), printed
+
+
+@pytest.mark.parametrize(("declared", "file"), [(claim(), True), (predictions(), False)])
+def test_submit_says_whether_a_kind_comes_with_a_file(tmp_path, declared, file):
+    from cxreval.manifest.template import template
+
+    (tmp_path / "manifest.yaml").write_text(template(declared.kind))
+    files = [str(tmp_path / "manifest.yaml")] * (1 + file)
+    ended = command("submit", *files, "--registry", "127.0.0.1:1")
+    assert ended.returncode == 1
+    assert f"MALFORMED_FIELD: the manifest is of kind {declared.kind}; expected" in ended.stderr
