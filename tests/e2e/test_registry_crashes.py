@@ -1,0 +1,199 @@
+"""kill -9 of the registry just before and just after every change of a submission: nothing is lost, nothing doubled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from cxreval.api.registry.v1 import evaluation_service_pb2 as evaluation_pb
+from cxreval.api.registry.v1 import lifecycle_service_pb2 as pb
+from cxreval.api.registry.v1 import lifecycle_service_pb2_grpc, submission_service_pb2
+from cxreval.audit.chain import verify
+from cxreval.client import RegistryClient
+from services.registry import migrations
+from services.registry.store.database import Database
+from tests.support.crashing import CrashingRegistry
+from tests.support.registry import (
+    DATABASES,
+    Registry,
+    fresh_database,
+    manifest_message,
+    report_message,
+    small_spec,
+)
+
+SPEC = small_spec("small")
+ARTIFACT = b"model"
+LEASE_SECONDS = 0.5
+POINTS = ("before", "after")
+
+
+class Walk:
+    """Submissions that are led through their lives by calls that a client repeats until they are answered."""
+
+    def __init__(self, registry: CrashingRegistry, file: Path) -> None:
+        self.registry = registry
+        self.file = file
+        file.write_bytes(ARTIFACT)
+        self.stubs = Registry(registry.address)
+        self.lifecycle = lifecycle_service_pb2_grpc.LifecycleServiceStub(self.stubs.channel)
+        self.client = RegistryClient(registry.address)
+        self.stubs.create_benchmark(SPEC)
+        self.calls = 0
+
+    def close(self) -> None:
+        self.client.close()
+        self.stubs.channel.close()
+
+    def request_id(self) -> str:
+        self.calls += 1
+        return f"{self.calls:032x}"
+
+    def through(self, point: str, change: str, call: Callable[[], object]) -> None:
+        """Makes the call while the registry dies at that point of it, and repeats it as a client would."""
+        self.registry.die(f"{point} {change}")
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                call()
+                break
+            except grpc.RpcError as error:
+                assert error.code() == grpc.StatusCode.UNAVAILABLE, error
+        assert self.registry.has_died(), f"it never came to {point} {change}"
+
+    def created(self, point: str = "") -> str:
+        request = submission_service_pb2.CreateSubmissionRequest(
+            parent=f"benchmarks/{SPEC.name}", manifest=manifest_message(ARTIFACT), request_id=self.request_id()
+        )
+        if point:
+            self.through(point, "created", lambda: self.stubs.submissions.CreateSubmission(request))
+        return str(self.stubs.submissions.CreateSubmission(request).name)
+
+    def changes(self, name: str) -> list[str]:
+        return [str(event.change) for event in self.client.submission_events(name)]
+
+    def change(self, point: str, method: str, change: str, name: str, **more: object) -> None:
+        request = getattr(pb, f"{method}Request")(name=name, reason="because", request_id=self.request_id(), **more)
+        self.through(point, change, lambda: getattr(self.lifecycle, method)(request))
+
+    def upload(self, name: str) -> None:
+        """With the client, which looks by itself what became of an upload that it heard nothing of."""
+        self.client.upload_artifact(name, self.file)
+
+    def lease(self) -> evaluation_pb.Lease:
+        """The next lease; one that nobody heard of has to run out first."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                answer = self.stubs.evaluations.LeaseEvaluation(
+                    evaluation_pb.LeaseEvaluationRequest(worker="walker", benchmarks=[f"benchmarks/{SPEC.name}"])
+                )
+            except grpc.RpcError:
+                continue
+            if answer.HasField("lease"):
+                return answer.lease
+            time.sleep(0.05)
+        raise TimeoutError
+
+    def complete(self, lease: evaluation_pb.Lease) -> object:
+        return self.stubs.evaluations.CompleteEvaluation(
+            evaluation_pb.CompleteEvaluationRequest(
+                evaluation=lease.evaluation.name, token=lease.token, report=report_message(SPEC)
+            )
+        )
+
+    def fail(self, lease: evaluation_pb.Lease, fault: str) -> object:
+        failure = {"reason": "BROKEN", "message": "broken", "fault": fault}
+        try:
+            return self.stubs.evaluations.FailEvaluation(
+                evaluation_pb.FailEvaluationRequest(
+                    evaluation=lease.evaluation.name, token=lease.token, failure=failure
+                )
+            )
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.FAILED_PRECONDITION:
+                raise
+            return None  # it was recorded the first time, and the lease is gone: what the channel's retries run into
+
+
+@pytest.fixture(params=DATABASES)
+def walk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Walk]:
+    url = fresh_database(request.param, tmp_path)
+    database = Database(url)
+    migrations.upgrade(database.engine)
+    database.close()
+    registry = CrashingRegistry(
+        tmp_path, "--access=open", f"--database-url={url}", f"--artifact-store={tmp_path / 'artifacts'}",
+        f"--signing-key={tmp_path / 'key.pem'}", f"--lease-seconds={LEASE_SECONDS}", "--max-attempts=20",
+    )  # fmt: skip
+    registry.start()
+    found = Walk(registry, tmp_path / "model.onnx")
+    yield found
+    found.close()
+    registry.stop()
+
+
+def test_life_goes_on_after_a_crash_at_every_transition(walk: Walk, tmp_path: Path) -> None:
+    names = []
+    for point in POINTS:
+        name = walk.created(point)
+        names.append(name)
+        walk.through(point, "queued", lambda name=name: walk.upload(name))
+        leases: list[evaluation_pb.Lease] = []
+        walk.through(point, "leased", lambda leases=leases: leases.append(walk.lease()))
+        walk.through(point, "returned", lambda lease=leases[-1]: walk.fail(lease, "FAULT_SYSTEM"))
+        # A lease that nobody heard of is one event more: the worker's, and then that it ran out or was taken over.
+        heard = [change for change in walk.changes(name) if change not in ("leased", "lease-expired")]
+        assert heard == ["created", "queued", "returned"]
+        lease = walk.lease()
+        walk.through(point, "failed", lambda lease=lease: walk.fail(lease, "FAULT_SUBMISSION"))
+        walk.change(point, "RetrySubmission", "retried", name)
+        walk.change(point, "CancelSubmission", "cancelled", name)
+        walk.change(point, "RetrySubmission", "retried", name)
+        lease = walk.lease()
+        walk.through(point, "published", lambda lease=lease: walk.complete(lease))
+        walk.change(point, "DisputeSubmission", "disputed", name)
+        walk.change(point, "ResolveDispute", "resolved", name)
+        walk.change(point, "CorrectSubmission", "corrected", name, correction=pb.Correction(model="Right"))
+        walk.change(point, "WithdrawSubmission", "withdrawn", name)
+        walk.change(point, "ReinstateSubmission", "reinstated", name)
+        heard = [change for change in walk.changes(name) if change not in ("leased", "lease-expired")]
+        assert heard == [
+            "created", "queued", "returned", "failed", "retried", "cancelled", "retried", "published",
+            "disputed", "resolved", "corrected", "withdrawn", "reinstated",
+        ]  # fmt: skip
+        walk.client.receipt(name)
+    successor = walk.created()
+    walk.upload(successor)
+    walk.complete(walk.lease())
+    for point, name in zip(POINTS, names, strict=True):
+        walk.change(point, "SupersedeSubmission", "superseded", name, successor=successor)
+        assert walk.changes(name)[-2:] == ["reinstated", "superseded"]
+    assert [entry.submission for entry in walk.client.leaderboard(SPEC.name)] == [successor]
+    assert len(list(walk.client.list_submissions(SPEC.name))) == 3
+    assert [file.read_bytes() for file in (tmp_path / "artifacts").rglob("*") if file.is_file()] == [ARTIFACT]
+    events = sum(len(walk.changes(name)) for name in (*names, successor))
+    deadline = time.monotonic() + 10
+    while (head := verify(walk.client.audit_chain())).place < events and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert head.place >= events
+
+
+def test_lease_of_a_worker_that_died_with_the_registry_is_taken_back_whenever_it_crashes(walk: Walk) -> None:
+    for point in POINTS:
+        name = walk.created()
+        walk.upload(name)
+        walk.registry.die(f"{point} lease_expired")
+        lease = walk.lease()
+        assert walk.registry.has_died()
+        deadline = time.monotonic() + 10
+        while "lease-expired" not in walk.changes(name) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert walk.changes(name).count("lease-expired") == 1
+        walk.complete(walk.lease())
+        assert walk.client.get_submission(name).status == "published"
+        assert walk.client.get_evaluation(lease.evaluation.name).attempt == 2
