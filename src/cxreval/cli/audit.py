@@ -39,9 +39,9 @@ def verify(
     with options.registry_client(context, registry) as client:
         key = public_key.read_text() if public_key else client.public_key()
         vouched: list[chain.AuditEvent] = []
-        head = chain.Head()
+        head, sealed = chain.Head(), 0
         for event in chain.follow(client.audit_chain()):
-            head = chain.Head(event.place, event.digest)
+            head, sealed = chain.Head(event.place, event.digest), sealed + event.is_sealed
             if event.place == seen.place and event.digest != seen.digest:
                 raise AuditMismatch(f"event {seen.place} is not the one that was seen before", place=seen.place)
             if "receipt_sha256" in event.details:
@@ -51,9 +51,11 @@ def verify(
         for event in vouched:
             _check_receipt(event, client.receipt(event.submission, event.version), key)
     if json:
-        output.print_json({"events": head.place, "receipts": len(vouched), "head": head})
+        output.print_json({"events": head.place, "sealed": sealed, "receipts": len(vouched), "head": head})
     else:
-        output.console.print(f"{head.place} events and {len(vouched)} receipts hold. Head {head.place}:{head.digest}")
+        closed = f", {sealed} of them not yours to read," if sealed else ""
+        held = f"{head.place} events{closed} and {len(vouched)} receipts hold."
+        output.console.print(f"{held} Head {head.place}:{head.digest}")
 
 
 @app.command()
