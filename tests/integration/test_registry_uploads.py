@@ -185,6 +185,24 @@ def test_client_gives_up_when_nothing_gets_on(running: Running, tmp_path: Path) 
     assert caught.value.reason == "UPLOAD_BUSY"
 
 
+@pytest.mark.parametrize("size", [1, 4])
+def test_client_begins_again_when_what_arrived_before_was_another_file(
+    running: Running, tmp_path: Path, size: int
+) -> None:
+    artifact, other = content(2, 13 + size), content(size, 20 + size)
+    (tmp_path / "model.onnx").write_bytes(artifact)
+    name = running.call.create_submission(SPEC.name, artifact).name
+    early = upload_messages(name, other, size_bytes=len(other) + 1)
+    assert error_of(lambda: running.call.artifacts.UploadArtifact(early)).reason == "ARTIFACT_INCOMPLETE"
+    assert running.received(name) == len(other)
+    reasons: list[str] = []
+    with RegistryClient(running.service.address) as client:
+        done = client.upload_artifact(
+            name, tmp_path / "model.onnx", UploadProgress(broken=lambda error: reasons.append(error.reason))
+        )
+    assert (done.status, reasons) == ("queued", ["DIGEST_MISMATCH" if size == 1 else "UPLOAD_OFFSET"])
+
+
 def test_client_sends_no_byte_of_another_file(running: Running, tmp_path: Path) -> None:
     artifact = content(1, 7)
     (tmp_path / "other.onnx").write_bytes(b"other")

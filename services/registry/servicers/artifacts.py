@@ -24,6 +24,7 @@ from cxreval.errors import (
     QuotaExceeded,
     RoleRequired,
     SubmissionState,
+    UploadOffset,
 )
 from cxreval.resource_names import SHA256, ArtifactName, EvaluationName, SubmissionName
 from cxreval.wire.limits import CHUNK_BYTES, MAX_ARTIFACT_BYTES
@@ -100,7 +101,7 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
             raise _not_awaited(header, expected.key)
         # Opened and closed here, without a thread: a cancelled call must not leave the upload to nobody.
         with self._artifacts.receive(expected.key) as upload:
-            await _to_its_end(upload.begin, header.write_offset)
+            await _begin(upload, header)
             try:
                 await self._receive(messages, header, upload)
                 submission = await _to_its_end(partial(_finish, upload, expected, header.size_bytes))
@@ -187,7 +188,7 @@ class _Writer:
         self._gathered.append(chunk)
         if self._writing is None:
             self._start()
-        elif len(self._gathered) == _GATHERED or self._writing.done():
+        elif len(self._gathered) >= _GATHERED or self._writing.done():
             await _ended(self._writing)
 
     async def written(self) -> None:
@@ -207,6 +208,16 @@ class _Writer:
         self._writing = None
         if self._gathered:
             self._start()
+
+
+async def _begin(upload: Upload, header: pb.UploadArtifactHeader) -> None:
+    try:
+        await _to_its_end(upload.begin, header.write_offset)
+    except UploadOffset as error:
+        if int(error.metadata["received_bytes"]) > header.size_bytes:
+            # What is there is more than all of it, so it began as another file: the next call begins from nothing.
+            await _to_its_end(upload.discard)
+        raise
 
 
 def _finish(upload: Upload, expected: _Expected, size_bytes: int) -> Submission | None:

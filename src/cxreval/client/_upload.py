@@ -13,6 +13,7 @@ from cxreval.client._calls import STREAM_SECONDS, call
 from cxreval.errors import (
     CxrevalError,
     DeadlineExceeded,
+    DigestMismatch,
     ServiceOverloaded,
     ServiceUnavailable,
     SubmissionState,
@@ -53,32 +54,67 @@ def upload(
         progress: hears how far it is.
         patience_seconds: how long nothing may get on before the last error is raised.
     """
-    total, furthest, pause, chunk_bytes = file.stat().st_size, -1, _PAUSES[0], CHUNK_BYTES
-    give_up = time.monotonic() + patience_seconds
+    total, patience = file.stat().st_size, _Patience(patience_seconds)
     while True:
+        offset = 0
         try:
             found = call(stub.GetUpload, artifact_service_pb2.GetUploadRequest(**artifact))
             if found.complete:
                 return None
-            if found.received_bytes > furthest:
-                furthest, pause, give_up = found.received_bytes, _PAUSES[0], time.monotonic() + patience_seconds
-            messages = _messages(artifact, file, total, found.received_bytes, chunk_bytes, progress)
+            patience.got_to(found.received_bytes)
+            offset = min(found.received_bytes, total)
+            messages = _messages(artifact, file, total, offset, patience.chunk_bytes, progress)
             answer: artifact_service_pb2.UploadArtifactResponse = call(stub.UploadArtifact, messages, STREAM_SECONDS)
         except SubmissionState:
             # gRPC itself repeats a short call whose answer was lost: the first one had done it.
             if call(stub.GetUpload, artifact_service_pb2.GetUploadRequest(**artifact)).complete:
                 return None
             raise
-        except _PASSING as error:
-            if time.monotonic() + pause > give_up:
-                raise
+        except DigestMismatch as error:
+            # The bytes before the offset were not this file's, and the registry has discarded them.
+            patience.begin_again(offset, error)
             progress.broken(error)
-            time.sleep(pause)
-            pause = min(2 * pause, _PAUSES[1])
-            # On a line so slow that one chunk takes longer than the registry waits, smaller ones get on.
-            chunk_bytes = max(chunk_bytes // 2, _LEAST_CHUNK_BYTES)
+        except _PASSING as error:
+            patience.wait(error, progress)
         else:
             return answer
+
+
+class _Patience:
+    """How long to go on with an upload that breaks off again and again."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._restarted = False
+        self.chunk_bytes = CHUNK_BYTES
+        self._begin()
+
+    def _begin(self) -> None:
+        self._furthest, self._pause = -1, _PAUSES[0]
+        self._give_up = time.monotonic() + self._seconds
+
+    def got_to(self, received_bytes: int) -> None:
+        """It is so far; if that is further than ever, patience begins anew."""
+        if received_bytes > self._furthest:
+            self._begin()
+            self._furthest = received_bytes
+
+    def begin_again(self, offset: int, error: CxrevalError) -> None:
+        """Raises the error when nothing came before the offset, or the second time."""
+        if self._restarted or offset == 0:
+            raise error
+        self._restarted = True
+        self._begin()
+
+    def wait(self, error: CxrevalError, progress: UploadProgress) -> None:
+        """Pauses. Raises the error when patience is at its end."""
+        if time.monotonic() + self._pause > self._give_up:
+            raise error
+        progress.broken(error)
+        time.sleep(self._pause)
+        self._pause = min(2 * self._pause, _PAUSES[1])
+        # On a line so slow that one chunk takes longer than the registry waits, smaller ones get on.
+        self.chunk_bytes = max(self.chunk_bytes // 2, _LEAST_CHUNK_BYTES)
 
 
 def _messages(
