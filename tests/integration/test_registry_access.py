@@ -12,10 +12,17 @@ from pathlib import Path
 
 import grpc
 import pytest
+from alembic import command
 from click.testing import Result
+from sqlalchemy import select, update
 from typer.testing import CliRunner
 
-from cxreval.api.registry.v1 import benchmark_service_pb2, benchmark_service_pb2_grpc
+from cxreval.api.registry.v1 import (
+    benchmark_service_pb2,
+    benchmark_service_pb2_grpc,
+    lifecycle_service_pb2,
+    lifecycle_service_pb2_grpc,
+)
 from cxreval.cli.app import app
 from cxreval.client import ApiKey, Quota, RegistryClient, Role
 from cxreval.errors import (
@@ -28,18 +35,22 @@ from cxreval.errors import (
     MalformedField,
     RoleRequired,
 )
+from cxreval.resource_names import OrganisationName
 from cxreval.wire.channel import is_loopback
 from cxreval.wire.status import from_rpc_error
 from services.chassis.config import ConfigError
+from services.registry import migrations
 from services.registry.__main__ import now
 from services.registry.config import RegistryConfig
 from services.registry.domain import access
+from services.registry.servicers.authentication import REMEMBERED_SECONDS
 from services.registry.store.database import Database
+from services.registry.store.models import SubmissionRow
 from services.registry.store.organisations import Organisations
-from tests.support.access import ClosedRegistry
+from tests.support.access import ClosedRegistry, operator_key
 from tests.support.certificates import make_certificates, server_flags
 from tests.support.processes import REPOSITORY
-from tests.support.registry import DATABASES, registry_service, small_spec, sqlite_url
+from tests.support.registry import DATABASES, Registry, fresh_database, registry_service, small_spec, sqlite_url
 
 SPEC = small_spec("small")
 
@@ -141,6 +152,40 @@ def test_a_revoked_key_opens_nothing_within_five_seconds_and_is_recorded(closed:
         ("key_created", f"{key.name} (viewer)"),
     ]
     assert closed.operator.admin_events()[0].actor.startswith("organisations/operators/keys/")
+
+
+def test_a_stream_ends_when_its_key_is_revoked(closed: ClosedRegistry) -> None:
+    key, text = closed.operator.create_key("acme", Role.SUBMITTER)
+    with Registry(closed.service.address, ApiKey(text)) as call:
+        name = call.create_submission(SPEC.name, b"watched").name
+        stub = lifecycle_service_pb2_grpc.LifecycleServiceStub(call.channel)
+        watching = stub.WatchSubmission(lifecycle_service_pb2.WatchSubmissionRequest(name=name), timeout=30)
+        assert next(watching).name == name
+        closed.operator.revoke_key(key.name)
+        time.sleep(REMEMBERED_SECONDS + 0.1)
+        closed.operator.cancel(name, "so that there is something to tell")
+        with pytest.raises(grpc.RpcError) as caught:
+            next(watching)
+        assert from_rpc_error(caught.value).reason == "KEY_REVOKED"
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_the_way_back_forgets_organisations_and_loses_no_submission(kind: str, tmp_path: Path) -> None:
+    url = fresh_database(kind, tmp_path)
+    operator_key(tmp_path, url)
+    database = Database(url)
+    Organisations(database, now).create(OrganisationName("acme"), "Acme", access.Quota(), "test")
+    with database.writing() as session:
+        session.execute(update(SubmissionRow).values(organisation="acme"))
+    for revision in ("0004", "head"):
+        config = migrations._config()
+        with database.engine.begin() as connection:
+            config.attributes["connection"] = connection
+            (command.upgrade if revision == "head" else command.downgrade)(config, revision)
+    assert database.submissions_by_state()["published"] == 4
+    with database.reading() as session:
+        assert set(session.scalars(select(SubmissionRow.organisation))) == {None}
+    database.close()
 
 
 def while_good(call: Callable[[], object], until: float) -> None:
