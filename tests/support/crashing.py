@@ -64,32 +64,30 @@ def _watch(point: Path) -> None:
             point.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def append(session: Session, row: Any, change: Any, *arguments: Any, **more: Any) -> Any:
-        session.info[_CHANGE] = change
-        return _append(session, row, change, *arguments, **more)
+    append, lease_queued = submissions.append, evaluations.lease_queued
 
-    def lease_queued(*arguments: Any) -> Any:
+    def appending(session: Session, row: Any, change: Any, *arguments: Any, **more: Any) -> Any:
+        session.info[_CHANGE] = change
+        return append(session, row, change, *arguments, **more)
+
+    def leasing(*arguments: Any) -> Any:
         reached("before leased")  # one statement: there is nothing between its effect and its commit
-        found = _lease_queued(*arguments)
-        if found:
-            reached("after leased")
+        found = lease_queued(*arguments)
+        reached("after leased" if found else "")
         return found
 
-    _append, _lease_queued = submissions.append, evaluations.lease_queued
-    for module in (submissions, evaluations, lifecycle):
-        module.append = append  # type: ignore[attr-defined]
-    evaluations.lease_queued = lease_queued
-
-    @event.listens_for(Session, "before_commit")
     def before(session: Session) -> None:
-        if _CHANGE in session.info:
-            session.flush()
-            reached(f"before {session.info[_CHANGE]}")
+        session.flush()
+        reached(f"before {session.info.get(_CHANGE)}")
 
-    @event.listens_for(Session, "after_commit")
     def after(session: Session) -> None:
-        if _CHANGE in session.info:
-            reached(f"after {session.info[_CHANGE]}")
+        reached(f"after {session.info.get(_CHANGE)}")
+
+    for module in (submissions, evaluations, lifecycle):
+        module.append = appending  # type: ignore[attr-defined]
+    evaluations.lease_queued = leasing
+    event.listen(Session, "before_commit", before)
+    event.listen(Session, "after_commit", after)
 
 
 if __name__ == "__main__":
