@@ -1,0 +1,108 @@
+"""Migrations of a database that holds a submission in every state: down step by step, and up again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from alembic import command
+from sqlalchemy import func, select
+
+from cxreval.audit import chain
+from cxreval.resource_names import EvaluationName, SubmissionName
+from services.chassis.principal import EVERYBODY
+from services.registry import migrations
+from services.registry.domain.pages import Cursor
+from services.registry.domain.records import (
+    Change,
+    Failure,
+    Fault,
+    PredictionBatch,
+    Submission,
+    SubmissionState,
+)
+from services.registry.store.models import PredictionRow
+from tests.integration.test_registry_lifecycle import PARENT, SPEC, Registry
+from tests.integration.test_registry_lifecycle import registry as registry  # noqa: PLC0414 - the fixture
+
+State = SubmissionState
+BEFORE_EVENTS = {State.DISPUTED: State.PUBLISHED} | dict.fromkeys(
+    (State.SUPERSEDED, State.WITHDRAWN, State.CANCELLED), State.FAILED
+)
+"""What revision 0002 makes of states that it does not know."""
+
+
+def go_to(registry: Registry, revision: str) -> None:
+    config = migrations._config()
+    with registry.database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        (command.upgrade if revision == "head" else command.downgrade)(config, revision)
+
+
+@pytest.fixture
+def filled(registry: Registry) -> Registry:
+    """One submission in each state, with predictions, reports, receipts and an audit chain."""
+    withdrawn, disputed, superseded, published = (registry.published(score) for score in (0.5, 0.6, 0.7, 0.8))
+    registry.change(withdrawn, Change.WITHDRAWN)
+    registry.change(disputed, Change.DISPUTED)
+    registry.change(superseded, Change.SUPERSEDED, successor=published)
+    registry.change(published, Change.CORRECTED, corrections={"model": "Right"})
+    registry.queue(registry.create())
+    lease = registry.evaluations.lease("worker", [PARENT])
+    assert lease
+    name = EvaluationName(SPEC.name, lease.submission.id, lease.evaluation.id)
+    registry.evaluations.fail(name, lease.token, Failure("BROKEN", "broken", Fault.SUBMISSION))
+    registry.queue(registry.create())
+    lease = registry.evaluations.lease("worker", [PARENT])
+    assert lease
+    name = EvaluationName(SPEC.name, lease.submission.id, lease.evaluation.id)
+    registry.evaluations.append(name, lease.token, PredictionBatch(("1.png",), (b"\0\0\0\x3f" * len(SPEC.findings),)))
+    registry.queue(registry.create())
+    registry.change(registry.create(), Change.CANCELLED)
+    registry.create()
+    registry.events.chain()
+    assert {item.state for item in submissions(registry).values()} == set(State)
+    return registry
+
+
+def submissions(registry: Registry) -> Mapping[str, Submission]:
+    found = registry.submissions.page(PARENT, Cursor("submissions", str(PARENT), 500), EVERYBODY)
+    return {item.id: item for item in found.items}
+
+
+def predictions(registry: Registry) -> int:
+    with registry.database.reading() as session:
+        return session.scalar(select(func.count()).select_from(PredictionRow)) or 0
+
+
+@pytest.mark.parametrize("revision", ["0006", "0005", "0004", "0003"])
+def test_way_back_and_forth_keeps_every_state_event_and_receipt(filled: Registry, revision: str) -> None:
+    before, links = submissions(filled), filled.links()
+    receipts = {item: filled.events.receipt(SubmissionName(SPEC.name, item)) for item, found in before.items()
+                if found.tier}  # fmt: skip
+    go_to(filled, revision)
+    assert not migrations.at_head(filled.database.engine)
+    go_to(filled, "head")
+    assert submissions(filled) == before
+    assert filled.links() == links
+    assert chain.verify(iter(links)).place == len(links)
+    assert {item: filled.events.receipt(SubmissionName(SPEC.name, item)) for item in receipts} == receipts
+
+
+@pytest.mark.parametrize("revision", ["0002", "0001"])
+def test_way_back_beyond_the_events_keeps_every_submission_in_a_near_state(filled: Registry, revision: str) -> None:
+    before, recorded = submissions(filled), predictions(filled)
+    go_to(filled, revision)
+    go_to(filled, "head")
+    after = submissions(filled)
+    assert {item: found.state for item, found in after.items()} == {
+        item: BEFORE_EVENTS.get(found.state, found.state) for item, found in before.items()
+    }
+    assert {item: found.original for item, found in after.items()} == {
+        item: found.original for item, found in before.items()
+    }
+    assert predictions(filled) == recorded
+    filled.events.chain()
+    assert chain.verify(iter(filled.links())).place >= len(after)
+    # What waited waits, and goes on.
+    assert filled.evaluations.lease("worker", [PARENT])
