@@ -42,7 +42,9 @@ def test_an_evaluation_runs_with_a_key_for_each_who_calls(tmp_path):
             cwd=REPOSITORY, env=environment, check=True, capture_output=True, timeout=100,
         )  # fmt: skip
         assert client.get_submission(submitted).status is SubmissionStatus.PUBLISHED
-        actors = {event.actor.split("/")[0] for event in client.submission_events(submitted)}
-        assert "organisations" in actors
+        actors = [event.actor for event in client.submission_events(submitted)]
+        own, workers = (f"organisations/{of}/keys/" for of in ("acme", "operators"))
+        assert [own in actor for actor in actors] == [True, True, False, False]
+        assert [workers in actor for actor in actors] == [False, False, True, True]
         with InferenceClient(inference.address) as models:
             assert models.capabilities().runtime

@@ -12,7 +12,7 @@ from cxreval.api.registry.v1 import evaluation_service_pb2_grpc
 from cxreval.resource_names import EvaluationName, SubmissionName
 from cxreval.wire import reports
 from cxreval.wire.limits import MAX_BATCH_IMAGES
-from services.chassis.principal import caller
+from services.chassis.principal import EVERYBODY, caller
 from services.registry import convert
 from services.registry.servicers import shown
 from services.registry.store.evaluations import Evaluations
@@ -30,7 +30,10 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
 
     async def LeaseEvaluation(self, request: pb.LeaseEvaluationRequest, context: Any) -> pb.LeaseEvaluationResponse:
         """Work, or none."""
-        worker, benchmarks = convert.worker(request)
+        name, benchmarks = convert.worker(request)
+        # What a worker calls itself is for people; whose key or certificate it has is what the events vouch for.
+        who = caller()
+        worker = name if who is EVERYBODY else f"{name}, {who.name}"
         lease = await asyncio.to_thread(self._evaluations.lease, worker, benchmarks)
         if lease is None:
             return pb.LeaseEvaluationResponse()
