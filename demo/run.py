@@ -103,7 +103,7 @@ def launch(address: dict[str, str]) -> None:
     service = {
         "registry": [
             "--database-url", f"sqlite:///{STATE}/registry.db", "--artifact-store", f"{STATE}/artifacts",
-            "--signing-key", f"{STATE}/signing-key.pem", "--access", "open",
+            "--signing-key", f"{STATE}/signing-key.pem", "--token-key", f"{STATE}/token-key", "--access", "open",
         ],
         "inference": ["--registry", address["registry"], "--model-cache-dir", f"{STATE}/models"],
         "scoring": ["--data", f"{BENCHMARK}={DATA}"],

@@ -72,6 +72,7 @@ from services.registry.store.quotas import Quotas
 from services.registry.store.s3_artifacts import S3Artifacts
 from services.registry.store.submissions import Submissions
 from services.registry.store.tenancy import Tenancy
+from services.registry.store.vault import Vault
 
 WATCH_SECONDS = 0.5
 """How often the database is asked what watched submissions do."""
@@ -122,6 +123,7 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     metrics.register(StateCollector(database))
     benchmarks = Benchmarks(database, now)
     submissions = Submissions(database, now, signer)
+    vault = Vault.from_file(Path(config.token_key))
     evaluations = Evaluations(database, now, signer, config.lease_seconds, config.max_attempts)
     lifecycle = Lifecycle(database, now, signer)
     events = Events(database)
@@ -145,7 +147,7 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     )
     server.add(
         submission_service_pb2_grpc.add_SubmissionServiceServicer_to_server,
-        SubmissionServicer(benchmarks, submissions, tenancy, now),
+        SubmissionServicer(benchmarks, submissions, tenancy, vault, now),
         submission_service_pb2.DESCRIPTOR.services_by_name["SubmissionService"],
     )
     server.add(
@@ -155,7 +157,7 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     )
     server.add(
         evaluation_service_pb2_grpc.add_EvaluationServiceServicer_to_server,
-        EvaluationServicer(evaluations, tenancy),
+        EvaluationServicer(evaluations, submissions, tenancy, vault),
         evaluation_service_pb2.DESCRIPTOR.services_by_name["EvaluationService"],
     )
     server.add(

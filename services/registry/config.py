@@ -26,6 +26,9 @@ class RegistryConfig(ServerConfig):
     signing_key: str = setting(
         "cxreval-data/signing-key.pem", "Ed25519 key, a PEM file, that signs the receipts of the board; made if missing"
     )
+    token_key: str = setting(
+        "cxreval-data/token-key", "key, a file, that the tokens of endpoints are encrypted with; made if missing"
+    )
     access: str = setting(
         "keys", "keys: callers need API keys; open: everybody may do everything, on the loopback interface only"
     )
@@ -42,6 +45,7 @@ class RegistryConfig(ServerConfig):
             ("database_url", _DATABASE.fullmatch(self.database_url), "sqlite:///FILE or postgresql+psycopg://..."),
             ("artifact_store", _ARTIFACTS.fullmatch(self.artifact_store), "a directory or s3://BUCKET/PREFIX"),
             ("signing_key", self.signing_key, "a file"),
+            ("token_key", self.token_key, "a file"),
             ("access", self.access in ("keys", "open"), "keys or open"),
             ("access", self.access == "keys" or _is_loopback(self.listen), "keys, unless listen is a loopback address"),
             ("worker_certificates", not self.worker_certificates or self.tls_client_ca, "tls_client_ca with it"),

@@ -70,6 +70,7 @@ MAX_FAILURE_CHARACTERS = 4000
 MAX_REASON_CHARACTERS = 1000
 
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,62}")
+_TOKEN = re.compile(r"[!-~]{1,4096}")
 _ETAG = re.compile(r"[1-9][0-9]{0,8}")
 _PROVENANCE_KEY = re.compile(r"(?=.{1,64}\Z)[a-z0-9]+(_[a-z0-9]+)*")
 _DIRECTIONS = {
@@ -195,6 +196,15 @@ def _declared(message: submission_pb.Manifest, unknown: list[CxrevalError]) -> M
         artifact_sha256=message.artifact_sha256,
         submitted_date=message.submitted_date,
     )
+
+
+def endpoint_token(token: str, of: Manifest) -> str:
+    """What an endpoint is sent; no error repeats it. Raises `MalformedField`."""
+    if token and of.kind is not Kind.ENDPOINT:
+        raise refused("endpoint_token", "given", f"nothing: kind {of.kind} has no endpoint")
+    if token and not _TOKEN.fullmatch(token):
+        raise refused("endpoint_token", "malformed", "1 to 4096 printable ASCII characters without spaces")
+    return token
 
 
 def worker(request: evaluation_pb.LeaseEvaluationRequest) -> tuple[str, list[BenchmarkName]]:
@@ -392,9 +402,10 @@ def evaluation_message(evaluation: Evaluation) -> evaluation_pb.Evaluation:
     )
 
 
-def lease_message(lease: Lease) -> evaluation_pb.Lease:
+def lease_message(lease: Lease, endpoint_token: str = "") -> evaluation_pb.Lease:
     """A lease as it travels."""
     return evaluation_pb.Lease(
+        endpoint_token=endpoint_token,
         evaluation=evaluation_message(lease.evaluation),
         token=lease.token,
         duration=_duration(lease.seconds),

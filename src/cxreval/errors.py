@@ -419,6 +419,18 @@ class PredictionsInvalid(SubmissionFault):
     reason = "PREDICTIONS_INVALID"
 
 
+class EndpointUnavailable(SubmissionFault):
+    """An endpoint gave no answer for too long."""
+
+    reason = "ENDPOINT_UNAVAILABLE"
+
+
+class EndpointRefused(SubmissionFault):
+    """An endpoint refused a request for good, or is or does what is not allowed."""
+
+    reason = "ENDPOINT_REFUSED"
+
+
 class ModelNotOnnx(SubmissionFault):
     """A checkpoint is not a valid ONNX file."""
 
@@ -450,6 +462,12 @@ class ModelOutputMismatch(SubmissionFault):
 
 
 # --- exports of published checkpoints ---------------------------------------------------------------------------------
+
+
+class ConversionUnavailable(CxrevalError):
+    """This worker cannot convert PyTorch checkpoints: it lacks the extra `export`."""
+
+    reason = "CONVERSION_UNAVAILABLE"
 
 
 class CheckpointUnreadable(CxrevalError):

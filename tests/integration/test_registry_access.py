@@ -295,6 +295,7 @@ def test_a_public_board_is_read_without_a_key_and_nothing_else_is(tmp_path: Path
 
 def test_the_first_operators_key_is_made_where_the_database_is(tmp_path: Path) -> None:
     flags = [f"--database-url={sqlite_url(tmp_path)}", f"--signing-key={tmp_path / 'key.pem'}"]
+    flags.append(f"--token-key={tmp_path / 'token-key'}")
     command = [sys.executable, "-m", "services.registry", "create-operator-key", *flags]
     ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60)
     database = Database(sqlite_url(tmp_path))

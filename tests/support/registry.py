@@ -51,6 +51,7 @@ def registry_service(
         f"--database-url={url}",
         f"--artifact-store={artifact_store or directory / 'artifacts'}",
         f"--signing-key={directory / 'key.pem'}",
+        f"--token-key={directory / 'token-key'}",
         "--access=open",
     )
     return Service("registry", [*stores, *flags], directory / "registry.log", tls)

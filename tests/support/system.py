@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cxreval.client import (
     CheckpointFormat,
     ClaimedMetric,
+    Endpoint,
     Environment,
     InferenceClient,
     Kind,
@@ -142,6 +144,19 @@ def predictions(model: str = "Table") -> Manifest:
         format=None,
         preprocessing_profile="",
         output_names=(),
+    )
+
+
+def endpoint(address: str, model_name: str = "model", profile: str = "", **changes: Any) -> Manifest:
+    """Declares an endpoint on this machine."""
+    server = Endpoint(address, tls=False, model_name=model_name, requests_per_second=200.0)
+    return replace(
+        manifest("Endpoint"),
+        kind=Kind.ENDPOINT,
+        source_kind=SourceKind.ENDPOINT,
+        format=None,
+        preprocessing_profile=profile,
+        endpoint=replace(server, **changes),
     )
 
 

@@ -9,14 +9,18 @@ from typing import Any
 
 from cxreval.api.registry.v1 import evaluation_service_pb2 as pb
 from cxreval.api.registry.v1 import evaluation_service_pb2_grpc
+from cxreval.manifest.model import Kind
 from cxreval.resource_names import EvaluationName, SubmissionName
 from cxreval.wire import reports
 from cxreval.wire.limits import MAX_BATCH_IMAGES
 from services.chassis.principal import EVERYBODY, caller
 from services.registry import convert
+from services.registry.domain.records import Lease
 from services.registry.servicers import shown
 from services.registry.store.evaluations import Evaluations
+from services.registry.store.submissions import Submissions
 from services.registry.store.tenancy import Tenancy
+from services.registry.store.vault import Vault
 
 _log = logging.getLogger(__name__)
 
@@ -24,8 +28,10 @@ _log = logging.getLogger(__name__)
 class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     """Hands evaluations to workers and takes what they find."""
 
-    def __init__(self, evaluations: Evaluations, tenancy: Tenancy) -> None:
+    def __init__(self, evaluations: Evaluations, submissions: Submissions, tenancy: Tenancy, vault: Vault) -> None:
         self._evaluations = evaluations
+        self._submissions = submissions
+        self._vault = vault
         self._tenancy = tenancy
 
     async def LeaseEvaluation(self, request: pb.LeaseEvaluationRequest, context: Any) -> pb.LeaseEvaluationResponse:
@@ -39,7 +45,14 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
             return pb.LeaseEvaluationResponse()
         extra = {"evaluation": lease.evaluation.id, "worker": worker, "attempt": lease.evaluation.attempt}
         _log.info("evaluation leased", extra=extra)
-        return pb.LeaseEvaluationResponse(lease=convert.lease_message(lease))
+        token = await asyncio.to_thread(self._endpoint_token, lease)
+        return pb.LeaseEvaluationResponse(lease=convert.lease_message(lease, token))
+
+    def _endpoint_token(self, lease: Lease) -> str:
+        if lease.submission.kind is not Kind.ENDPOINT:
+            return ""
+        sealed = self._submissions.sealed_token(SubmissionName(lease.submission.benchmark, lease.submission.id))
+        return self._vault.open(sealed) if sealed else ""
 
     async def RenewLease(self, request: pb.RenewLeaseRequest, context: Any) -> pb.RenewLeaseResponse:
         """Extends a lease."""

@@ -162,7 +162,8 @@ class ArtifactRow(Base):
 class SubmissionRow(Base):
     """Something handed in. `artifact_sha256` is empty until the checkpoint is completely stored.
 
-    `organisation` is whom it belongs to; absent for what came with the registry and from before there were keys.
+    `sealed_token` is what an endpoint is sent, encrypted. `organisation` is whom it belongs to; absent for what came
+    with the registry and from before there were keys.
 
     `state`, `corrections` and `superseded_by` are what the events, `version` of them, left; the manifest never changes.
     """
@@ -184,6 +185,7 @@ class SubmissionRow(Base):
     state: Mapped[str] = mapped_column(String(32), index=True)
     tier: Mapped[str | None] = mapped_column(String(32))
     artifact_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))
+    sealed_token: Mapped[bytes | None] = mapped_column(LargeBinary)
     failure: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
     update_time: Mapped[datetime] = mapped_column(UtcDateTime)

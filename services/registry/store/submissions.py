@@ -75,7 +75,13 @@ class Submissions:
         self._signer = signer
 
     def create(
-        self, parent: BenchmarkName, manifest: Manifest, request_id: str, actor: str, owner: str = ""
+        self,
+        parent: BenchmarkName,
+        manifest: Manifest,
+        request_id: str,
+        actor: str,
+        owner: str = "",
+        sealed_token: bytes | None = None,
     ) -> Submission:
         """Creates a submission. One that comes with a file awaits it; an endpoint is queued, a claim is on the board.
 
@@ -85,6 +91,7 @@ class Submissions:
             request_id: 32 hex characters, or empty. The same one with the same manifest gives the same submission.
             actor: who asks for it.
             owner: the organisation it will belong to; empty: nobody's. Each has request ids of its own.
+            sealed_token: what an endpoint is sent, encrypted.
 
         Raises:
             BenchmarkNotFound: there is no such benchmark.
@@ -103,12 +110,18 @@ class Submissions:
             charge_creation(session, owner, self._clock())
             row = self._row(benchmark, uuid.uuid4().hex, manifest)
             row.request_id, row.organisation = kept_id or None, owner or None
+            row.sealed_token = sealed_token
             session.add(row)
             append(session, row, Change.CREATED, actor, row.create_time)
             if manifest.kind is Kind.CLAIM:
                 self._publish_claim(session, row, benchmark, actor)
             evaluation = self._queue(session, row, actor) if manifest.kind is Kind.ENDPOINT else None
             return records.submission(row, benchmark, evaluation)
+
+    def sealed_token(self, name: SubmissionName) -> bytes | None:
+        """What an endpoint is sent, encrypted; None if there is none. Raises `SubmissionNotFound`."""
+        with self._database.reading() as session:
+            return submission_rows(session, name)[0].sealed_token
 
     def publish_claims(self, parent: BenchmarkName, claims: Iterable[Claim]) -> None:
         """Puts claims on the board, those that are not there yet. Raises `BenchmarkNotFound`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,9 @@ from cxreval.client import RegistryClient, Submission, SubmissionStatus, UploadP
 from cxreval.errors import CxrevalError, MalformedField
 from cxreval.manifest.model import UPLOADED, Kind
 from cxreval.metrics.report import MetricValue
+
+TOKEN_VARIABLE = "CXREVAL_CLIENT_ENDPOINT_TOKEN"  # noqa: S105 -- its name, no token
+"""Environment variable with the token of an endpoint."""
 
 Watch = Annotated[
     bool, typer.Option("--watch", help="show the progress until it has ended; exit status 2 if it failed")
@@ -28,6 +32,10 @@ def submit(
     ] = None,
     registry: options.Registry = options.REGISTRY,
     benchmark: options.Benchmark = options.BENCHMARK,
+    token_file: Annotated[
+        Path | None, typer.Option(help="file with the token of an endpoint", exists=True, dir_okay=False)
+    ] = None,
+    ask_token: Annotated[bool, typer.Option("--ask-token", help="ask for the token of an endpoint")] = False,
     watch: Watch = False,
     json: options.Json = False,
 ) -> None:
@@ -36,9 +44,19 @@ def submit(
     _check_file(declared.kind, file)
     if file:
         declared = dataclasses.replace(declared, artifact_sha256=file_sha256(file))
+    token = _endpoint_token(token_file, ask_token) if declared.kind is Kind.ENDPOINT else ""
     with options.registry_client(context, registry) as client:
-        created = client.create_submission(benchmark, declared)
+        created = client.create_submission(benchmark, declared, endpoint_token=token)
         _finish(client, _upload(client, created.name, file) if file else created, watch, json)
+
+
+def _endpoint_token(file: Path | None, ask: bool) -> str:
+    """From a file, a prompt or the environment: an argument could be read by every process of the machine."""
+    if file:
+        return file.read_text(encoding="utf-8").strip()
+    if ask:
+        return str(typer.prompt("token of the endpoint", hide_input=True)).strip()
+    return os.environ.get(TOKEN_VARIABLE, "").strip()
 
 
 def _check_file(kind: Kind, file: Path | None) -> None:

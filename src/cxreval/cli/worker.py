@@ -38,6 +38,9 @@ def worker(
     once: Annotated[bool, typer.Option("--once", help="end when nothing waits any more")] = False,
     poll_seconds: Annotated[float, typer.Option(help="pause between looks at an empty queue")] = 2.0,
     patience_seconds: Annotated[float, typer.Option(help="how long a service may be away")] = 300.0,
+    allow_private_endpoints: Annotated[
+        bool, typer.Option("--allow-private-endpoints", help="also ask endpoints in this machine's own network")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Run queued evaluations, one after the other."""
@@ -53,7 +56,13 @@ def worker(
     ):
         identity = name or f"{socket.gethostname()}-{os.getpid()}"
         driver = EvaluationDriver(
-            registry_client, inference_client, scoring_client, directories, identity, patience_seconds
+            registry_client,
+            inference_client,
+            scoring_client,
+            directories,
+            identity,
+            patience_seconds,
+            allow_private_endpoints,
         )
         tasks: dict[str, TaskID] = {}
 

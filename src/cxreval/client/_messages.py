@@ -259,6 +259,7 @@ def lease(message: evaluation_service_pb2.Lease) -> models.Lease:
         duration_seconds=message.duration.ToTimedelta().total_seconds(),
         submission=submission(message.submission),
         benchmark=benchmark(message.benchmark),
+        endpoint_token=message.endpoint_token,
     )
 
 

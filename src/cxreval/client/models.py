@@ -154,6 +154,7 @@ class Lease:
     duration_seconds: float
     submission: Submission
     benchmark: BenchmarkSpec
+    endpoint_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -112,12 +112,15 @@ class RegistryClient(ServiceClient):
         submission = self.create_submission(benchmark, manifest)
         return self.upload_artifact(submission.name, file, progress)
 
-    def create_submission(self, benchmark: str, manifest: Manifest, request_id: str = "") -> Submission:
+    def create_submission(
+        self, benchmark: str, manifest: Manifest, request_id: str = "", endpoint_token: str = ""
+    ) -> Submission:
         """Creates a submission, which awaits its file if it has one. One `request_id` creates one submission."""
         request = submission_service_pb2.CreateSubmissionRequest(
             parent=str(BenchmarkName(benchmark)),
             manifest=_messages.manifest_message(manifest),
             request_id=request_id or str(uuid.uuid4()),
+            endpoint_token=endpoint_token,
         )
         return _messages.submission(call(self._submissions.CreateSubmission, request))
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cxreval.client import (
+    CheckpointFormat,
     Evaluation,
     Failure,
     Fault,
@@ -29,14 +31,16 @@ from cxreval.client import (
 from cxreval.datasets.benchmark import IMAGES_DIRECTORY, BenchmarkSpec, image_list, load_spec
 from cxreval.errors import (
     BenchmarkDigestMismatch,
+    ConversionUnavailable,
     CxrevalError,
     DatasetInvalid,
     LeaseLost,
     SubmissionFault,
 )
+from cxreval.evaluation.endpoints import Asked
 from cxreval.evaluation.provenance import provenance
 from cxreval.evaluation.resume import LeaseKeeper, Patience
-from cxreval.evaluation.sources import Checkpoint, Source, Table
+from cxreval.evaluation.sources import Checkpoint, Rows, Source, Table
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.report import Report
 from cxreval.wire import request_id
@@ -44,7 +48,10 @@ from cxreval.wire import request_id
 _log = logging.getLogger(__name__)
 
 RECORD_IMAGES = 64
-"""Images predicted between two records."""
+"""Most images predicted between two records."""
+
+RECORD_SECONDS = 10.0
+"""Longest time between two records; an endpoint may be slow."""
 
 STALL_SECONDS = 300.0
 """Longest wait for the next thing to happen beyond the patience with services; then the lease is let go."""
@@ -59,6 +66,7 @@ class EvaluationDriver:
     """Runs evaluations on the data sets in `data`: benchmark to directory with its list and images, without labels.
 
     `patience_seconds`: how long a service may be away before the evaluation is given back to the queue.
+    `allow_private_endpoints`: whether endpoints in this worker's own network are asked.
     """
 
     def __init__(
@@ -69,6 +77,7 @@ class EvaluationDriver:
         data: Mapping[str, Path],
         worker: str,
         patience_seconds: float = 300.0,
+        allow_private_endpoints: bool = False,
     ) -> None:
         self._registry = registry
         self._inference = inference
@@ -76,6 +85,7 @@ class EvaluationDriver:
         self._data = data
         self._worker = worker
         self._patience_seconds = patience_seconds
+        self._allow_private_endpoints = allow_private_endpoints
 
     def run_next(self, progress: Progress) -> Evaluation | None:
         """Runs the next evaluation to its end; `progress` hears images done and total. None when nothing waits.
@@ -130,6 +140,10 @@ class EvaluationDriver:
         if manifest.kind is Kind.PREDICTIONS:
             return Table(self._registry, lease, images)
         directory = self._data[lease.benchmark.name] / IMAGES_DIRECTORY
+        if manifest.kind is Kind.ENDPOINT:
+            return Asked(lease, directory, allow_private=self._allow_private_endpoints)
+        if manifest.format is CheckpointFormat.PYTORCH_STATE_DICT:
+            raise ConversionUnavailable("this worker cannot convert PyTorch state dicts")
         return Checkpoint(self._inference, lease, directory, manifest.artifact_sha256, manifest.output_names)
 
     def _predict(
@@ -144,8 +158,7 @@ class EvaluationDriver:
         progress(lease, done, len(images))
         if not missing:
             return table
-        rows = source.rows(missing)
-        while batch := list(islice(rows, RECORD_IMAGES)):
+        for batch in _recorded_together(source.rows(missing)):
             names = tuple(name for name, _ in batch)
             probabilities = np.stack([row for _, row in batch])
             self._registry.append_predictions(lease, Predictions(names, probabilities))
@@ -166,6 +179,18 @@ def local_benchmarks(data: Mapping[str, Path]) -> dict[str, BenchmarkSpec]:
             message = f"{directory} lacks {len(missing)} of {len(images)} images, the first is {missing[0]}"
             raise DatasetInvalid(message, file=directory, count=len(missing), image=missing[0])
     return specs
+
+
+def _recorded_together(rows: Rows) -> Iterator[list[tuple[str, NDArray[np.float32]]]]:
+    """Predictions in the pieces that are recorded: when there are enough, or when enough time has passed."""
+    batch, since = [], time.monotonic()
+    for row in rows:
+        batch.append(row)
+        if len(batch) >= RECORD_IMAGES or time.monotonic() - since >= RECORD_SECONDS:
+            yield batch
+            batch, since = [], time.monotonic()
+    if batch:
+        yield batch
 
 
 def _batches(images: Sequence[str], table: PredictionTable) -> list[Predictions]:

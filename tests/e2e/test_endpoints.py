@@ -1,0 +1,209 @@
+"""Endpoints: somebody's own server is asked about every image, and its token is nobody's to see."""
+
+import json
+import math
+
+import grpc
+import pytest
+
+from cxreval.client import EvaluationStatus, Fault, Kind, SubmissionStatus, Tier
+from cxreval.datasets.benchmark import FINDINGS
+from cxreval.errors import EndpointRefused, EndpointUnavailable, MalformedField, RequestIdReused
+from cxreval.evaluation import driver as driver_module
+from cxreval.evaluation import endpoints
+from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
+from cxreval.manifest.template import template
+from tests.support import onnx_models
+from tests.support.endpoint import NaiveServer
+from tests.support.inference import png
+from tests.support.scoring import describe, small_table
+from tests.support.system import System, claim, command, endpoint, json_of
+
+IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 9)]
+TOKEN = "hf_a-secret-that-nobody-must-see-4711"
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("endpoints")
+    data = directory / "data"
+    sick = [(image, "|".join(FINDINGS) if i % 2 else "No Finding") for i, image in enumerate(IMAGES)]
+    describe(data, "small", IMAGES, small_table(data, sick))
+    (data / "images").mkdir()
+    for number, image in enumerate(IMAGES):
+        (data / "images" / image).write_bytes(png(256, 256, seed=number))
+    with System(directory, {"small": data}, lease_seconds=10.0) as running:
+        running.registry.create_benchmark(local_benchmarks(running.data)["small"])
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(driver_module, "Asked", lambda *args, **named: endpoints.Asked(
+        *args, **named, patience_seconds=3.0))  # fmt: skip
+
+
+def run(system, allow_private=True):
+    clients = (system.registry, system.inference, system.scoring)
+    driver = EvaluationDriver(*clients, system.data, "test", 10.0, allow_private)
+    ended = driver.run_next(lambda *_: None)
+    assert ended
+    return ended
+
+
+def submit(system, declared, token=""):
+    return system.registry.create_submission("small", declared, endpoint_token=token)
+
+
+def test_an_endpoint_that_fails_now_and_then_is_on_the_board_with_its_kind(system):
+    def mood(number):
+        return {2: grpc.StatusCode.UNAVAILABLE, 5: grpc.StatusCode.RESOURCE_EXHAUSTED}.get(number)
+
+    with NaiveServer(TOKEN, mood=mood) as server:
+        submitted = submit(system, endpoint(server.address), TOKEN)
+        assert (submitted.kind, submitted.status) == (Kind.ENDPOINT, SubmissionStatus.QUEUED)
+        ended = run(system)
+        assert len(server.times) == len(IMAGES) + 2
+    assert ended.status is EvaluationStatus.SUCCEEDED, ended.failure
+    assert (ended.provenance["endpoint_address"], ended.provenance["endpoint_platform"]) == (server.address, "naive")
+    assert (ended.provenance["kind"], ended.provenance["endpoint_versions"]) == ("endpoint", "3")
+    (row,) = [row for row in system.registry.leaderboard("small") if row.submission == submitted.name]
+    assert (row.kind, row.tier, row.profile_digest) == (Kind.ENDPOINT, Tier.EXECUTED, "")
+    assert row.score is not None
+
+
+def test_our_own_inference_is_an_endpoint_like_any_other_and_gives_what_it_gives_as_a_checkpoint(system, tmp_path):
+    from tests.support.system import manifest
+
+    checkpoint = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
+    executed = system.registry.submit("small", manifest("Same"), checkpoint)
+    assert run(system).status is EvaluationStatus.SUCCEEDED
+    digest = executed.manifest.artifact_sha256
+    system.inference.load(digest, "xrv-224", len(FINDINGS))
+    asked = submit(system, endpoint(system.inference_service.address, digest, "xrv-224"))
+    assert run(system).status is EvaluationStatus.SUCCEEDED
+    same = {
+        system.registry.get_evaluation(system.registry.get_submission(name).evaluation).report.predictions_sha256
+        for name in (executed.name, asked.name)
+    }
+    assert len(same) == 1
+
+
+def test_a_server_of_tensors_gets_those_of_the_declared_profile(system):
+    with NaiveServer(datatype="FP32") as server:
+        submit(system, endpoint(server.address, profile="xrv-224"))
+        ended = run(system)
+        assert (ended.status, ended.provenance["profile"]) == (EvaluationStatus.SUCCEEDED, "xrv-224")
+        submit(system, endpoint(server.address))
+        failure = run(system).failure
+    assert (failure.reason, failure.fault) == ("ENDPOINT_REFUSED", Fault.SUBMISSION)
+    assert "expected preprocessing_profile" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("mood", "reason", "says"),
+    [
+        (lambda _: grpc.StatusCode.UNAVAILABLE, "ENDPOINT_UNAVAILABLE", "UNAVAILABLE: in a bad mood, but I know ***"),
+        (lambda _: grpc.StatusCode.INTERNAL, "ENDPOINT_REFUSED", "INTERNAL: in a bad mood, but I know ***"),
+        (lambda _: [0.5] * 13, "ENDPOINT_REFUSED", "the model gave shape (1, 13); expected (1, 14)"),
+        (lambda _: [math.nan] * 14, "INVALID_PROBABILITY", "the answer to '00000001_000.png' has other values"),
+        (lambda _: [1.5] * 14, "INVALID_PROBABILITY", "expected finite numbers from 0 to 1"),
+    ],
+)
+def test_an_endpoint_that_does_not_do_its_part_is_the_submitters_fault(system, mood, reason, says):
+    with NaiveServer(TOKEN, mood=mood) as server:
+        submitted = submit(system, endpoint(server.address), TOKEN)
+        failure = run(system).failure
+    assert (failure.reason, failure.fault) == (reason, Fault.SUBMISSION)
+    assert says in failure.message
+    assert system.registry.retry(submitted.name, "mended").status is SubmissionStatus.QUEUED  # it needs no upload
+    system.registry.cancel(submitted.name, "not mended")
+
+
+def test_a_wrong_token_is_refused_and_what_is_recorded_is_not_asked_for_again(system):
+    with NaiveServer(TOKEN) as server:
+        submit(system, endpoint(server.address), "wrong")
+        failure = run(system).failure
+        assert (failure.reason, "UNAUTHENTICATED" in failure.message) == ("ENDPOINT_REFUSED", True)
+
+
+def test_the_rate_that_the_manifest_allows_is_kept(system):
+    with NaiveServer() as server:
+        submit(system, endpoint(server.address, requests_per_second=10.0))
+        assert run(system).status is EvaluationStatus.SUCCEEDED
+        took = server.times[-1] - server.times[0]
+    assert took > 0.9 * (len(IMAGES) - 1) / 10
+
+
+def test_a_worker_asks_nothing_in_its_own_network_unless_it_is_told_to(system):
+    with NaiveServer() as server:
+        submit(system, endpoint(server.address))
+        failure = run(system, allow_private=False).failure
+        assert server.times == []
+    assert failure.reason == "ENDPOINT_REFUSED"
+    assert "is not in the public network" in failure.message
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
+     "224.0.0.1", "[::1]", "[fe80::1]", "[fc00::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]",
+     "0177.0.0.1", "2130706433"],
+)  # fmt: skip
+def test_no_spelling_of_a_private_address_is_public(host):
+    with pytest.raises((EndpointRefused, EndpointUnavailable)):
+        endpoints.resolve(f"{host}:443", allow_private=False)
+
+
+def test_a_public_address_is_connected_to_as_it_was_resolved():
+    assert endpoints.resolve("8.8.8.8:443", allow_private=False) == ("ipv4:8.8.8.8:443", False)
+    assert endpoints.resolve("[2606:4700::1]:443", allow_private=False) == ("ipv6:[2606:4700::1]:443", False)
+
+
+def test_a_token_stays_out_of_everything_but_the_lease(system):
+    with NaiveServer(TOKEN) as server:
+        submitted = submit(system, endpoint(server.address), TOKEN)
+        lease = system.registry.lease_evaluation("curious", ["small"])
+        assert lease.endpoint_token == TOKEN
+        assert TOKEN not in repr(lease)
+        events = list(system.registry.submission_events(submitted.name))
+        evaluations = list(system.registry.list_evaluations(submitted.name))
+        assert TOKEN not in repr((submitted, events, evaluations, list(system.registry.audit_chain())))
+    system.registry.cancel(submitted.name, "seen enough")
+    written = [file for file in system.directory.rglob("*") if file.is_file() and "images" not in file.parts]
+    assert {"registry.db", "registry.log"} <= {file.name for file in written}
+    assert [file for file in written if TOKEN.encode() in file.read_bytes()] == []
+    assert (system.directory / "token-key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_token_that_does_not_belong_is_refused_without_being_repeated(system):
+    for declared, token in ((claim(), TOKEN), (endpoint("host.example.org:1"), f"{TOKEN} {TOKEN}")):
+        with pytest.raises(MalformedField) as caught:
+            submit(system, declared, token)
+        assert caught.value.metadata["field"] == "endpoint_token"
+        assert TOKEN not in caught.value.message
+    before = system.registry.create_submission(
+        "small", endpoint("host.example.org:1"), "123e4567-e89b-12d3-a456-426614174000", TOKEN
+    )
+    again = ("small", endpoint("host.example.org:1"), "123e4567-e89b-12d3-a456-426614174000")
+    assert system.registry.create_submission(*again, TOKEN).name == before.name
+    with pytest.raises(RequestIdReused):
+        system.registry.create_submission(*again, "another")
+    system.registry.cancel(before.name, "done")
+
+
+def test_from_the_command_line_the_token_comes_from_a_file(system, tmp_path):
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    with NaiveServer(TOKEN) as server:
+        text = (
+            template(Kind.ENDPOINT).replace("models.example.org:443", server.address).replace("tls: true", "tls: false")
+        )
+        (tmp_path / "manifest.yaml").write_text(text)
+        registry = ("--registry", system.registry_service.address)
+        submitted = json_of("submit", str(tmp_path / "manifest.yaml"), "--benchmark", "small", *registry,
+                            "--token-file", str(tmp_path / "token"))  # fmt: skip
+        worked = command("worker", *system.addresses(), "--data", f"small={system.data['small']}", "--once", "--json",
+                         "--allow-private-endpoints")  # fmt: skip
+    assert json.loads(worked.stdout)["status"] == "succeeded", worked.stderr
+    assert system.registry.get_submission(submitted["name"]).status is SubmissionStatus.PUBLISHED
+    assert TOKEN not in worked.stdout + worked.stderr
