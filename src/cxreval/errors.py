@@ -465,7 +465,7 @@ class ModelOutputMismatch(SubmissionFault):
 
 
 class ConversionUnavailable(CxrevalError):
-    """This worker cannot convert PyTorch checkpoints: it lacks the extra `export`."""
+    """This worker cannot convert PyTorch checkpoints."""
 
     reason = "CONVERSION_UNAVAILABLE"
 
