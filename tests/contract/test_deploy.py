@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 import typer
 
+from cxreval.audit.receipts import Signer
 from cxreval.cli.app import app
+from services.registry.store.vault import Vault
 from tests.conftest import REPOSITORY, missing, require_module
 
 KUBERNETES = "1.37"
@@ -231,6 +233,34 @@ def test_secrets_are_only_named_and_the_guide_says_how_to_make_them(installation
     assert references == SECRETS.keys()
 
 
+def test_keys_that_the_guide_makes_are_those_that_registry_and_migration_read(installation, tmp_path):
+    lines = commands(DEPLOY_GUIDE)
+    made = [line for line in lines if line.startswith("openssl ")]
+    (secret,) = [line for line in lines if line.startswith("kubectl create secret generic registry-keys ")]
+    files = set(re.findall(r"--from-file=(\S+)", secret))
+    if not shutil.which("openssl"):
+        missing("openssl, which the guide uses, is not installed")
+    subprocess.run(["sh", "-euc", "\n".join(made)], cwd=tmp_path, check=True)
+    assert {file.name for file in tmp_path.iterdir()} == files
+    mounted = 0
+    for _, pod, container in containers(installation):
+        variables = environment(installation, container)
+        keys = {kind: variables.get(f"CXREVAL_REGISTRY_{kind}_KEY") for kind in ("SIGNING", "TOKEN")}
+        mounts = {mount["name"]: mount["mountPath"] for mount in container.get("volumeMounts", ())}
+        secrets = {volume["name"]: volume["secret"]["secretName"] for volume in pod["spec"].get("volumes", ())
+                   if "secret" in volume}  # fmt: skip
+        if not any(keys.values()):
+            assert not secrets
+            continue
+        assert secrets == {"keys": "registry-keys"}
+        for kind, key in keys.items():
+            assert Path(str(key)).parent == Path(mounts["keys"])
+            {"SIGNING": Signer, "TOKEN": Vault}[kind].from_file(tmp_path / Path(str(key)).name)
+        mounted += 1
+    assert mounted == 2
+    assert {file.name for file in tmp_path.iterdir()} == files
+
+
 def calls(installation: list[Object]) -> set[tuple[str, str, int]]:
     """Who is told to call whom at which port, from arguments and environments."""
     found = set()
@@ -414,6 +444,7 @@ def test_each_directory_of_a_service_is_one_of_its_mounts(service, manifests):
     mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in container["volumeMounts"]}
     written = {value for field, value in settings.items() if field.endswith(("_dir", "_store"))}
     read = {item.partition("=")[2] for item in settings.get("data", ())}
+    read |= {str(Path(value).parent) for field, value in settings.items() if field in ("signing_key", "token_key")}
     assert mounts == dict.fromkeys(written | {"/tmp"}, False) | dict.fromkeys(read, True)
 
 
