@@ -90,7 +90,7 @@ def test_registry_that_was_lost_comes_back_from_a_backup_taken_while_it_ran(kind
             if submission.status != "awaiting-artifact":
                 assert b"".join(client.download_artifact(submission.manifest.artifact_sha256))
         _published(call, client, b"another")
-    for name in ("key.pem", "token-key"):
+    for name in ("signing-key.pem", "token-key"):
         assert file_sha256(directories[0] / name) == file_sha256(directories[1] / name)
 
 

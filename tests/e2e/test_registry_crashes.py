@@ -129,7 +129,7 @@ def walk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Walk]:
     database.close()
     registry = CrashingRegistry(
         tmp_path, "--access=open", f"--database-url={url}", f"--artifact-store={tmp_path / 'artifacts'}",
-        f"--signing-key={tmp_path / 'key.pem'}", f"--token-key={tmp_path / 'token-key'}",
+        f"--signing-key={tmp_path / 'signing-key.pem'}", f"--token-key={tmp_path / 'token-key'}",
         f"--lease-seconds={LEASE_SECONDS}", "--max-attempts=20",
     )  # fmt: skip
     registry.start()

@@ -44,7 +44,7 @@ class Store:
     def __init__(self, url: str, directory: Path) -> None:
         self.now = NOON
         self.database = Database(url)
-        signer = Signer.from_file(directory / "key.pem")
+        signer = Signer.from_file(directory / "signing-key.pem")
         migrate(self.database, signer)
         Benchmarks(self.database, self.clock).create(SPEC)
         self.submissions = Submissions(self.database, self.clock, signer)

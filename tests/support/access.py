@@ -21,7 +21,7 @@ ORGANISATIONS = ("acme", "rival")
 def operator_key(directory: Path, database_url: str) -> str:
     """The text of a first operator's key, as the registry's command makes it; the database is migrated before."""
     database = Database(database_url)
-    migrate(database, Signer.from_file(directory / "key.pem"))
+    migrate(database, Signer.from_file(directory / "signing-key.pem"))
     text = Organisations(database, now).create_operator_key(CREATE_OPERATOR_KEY)
     database.close()
     return text

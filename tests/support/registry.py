@@ -50,7 +50,7 @@ def registry_service(
     stores = (
         f"--database-url={url}",
         f"--artifact-store={artifact_store or directory / 'artifacts'}",
-        f"--signing-key={directory / 'key.pem'}",
+        f"--signing-key={directory / 'signing-key.pem'}",
         f"--token-key={directory / 'token-key'}",
         "--access=open",
     )
