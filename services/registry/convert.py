@@ -28,6 +28,7 @@ from cxreval.api.scoring.v1 import report_pb2 as report_pb
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.datasets.benchmark import METRICS, BenchmarkSpec, spec_problem
 from cxreval.errors import CxrevalError, InvalidProbability, MalformedBatch
+from cxreval.fields import check_pattern, check_text, refused, require
 from cxreval.manifest.model import (
     MAX_CLAIMS,
     CheckpointFormat,
@@ -44,7 +45,6 @@ from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import rankings, reports
 from cxreval.wire.limits import DEFAULT_PAGE_SIZE, MAX_BATCH_IMAGES, MAX_PAGE_SIZE
 from services.registry.domain.board import MOST_COMPARED, Compared, Figures, Row
-from services.registry.domain.fields import check_pattern, check_text, refused, require
 from services.registry.domain.pages import Cursor, page_size
 from services.registry.domain.records import (
     Benchmark,

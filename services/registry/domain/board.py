@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cxreval.errors import NotComparable
+from cxreval.fields import refused
 from cxreval.manifest.model import Kind
 from cxreval.metrics.ranking import Comparison, Entry, Ranked, compare, rank, rank_frequencies
 from cxreval.metrics.report import UNDEFINED_SHARE, MetricValue
 from cxreval.resource_names import SubmissionName
-from services.registry.domain.fields import refused
 from services.registry.domain.records import Submission
 
 PROFILE_DIGEST = "profile_digest"

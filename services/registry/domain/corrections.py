@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cxreval.fields import check_https_url, check_text, require
 from cxreval.manifest.model import MAX_NAME_CHARACTERS
-from services.registry.domain.fields import check_https_url, check_text, require
 
 FIELDS = ("model", "organisation", "open_source", "source_url")
 _TEXT = {True: "true", False: "false"}

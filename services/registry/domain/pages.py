@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from cxreval.errors import InvalidPageToken
-from services.registry.domain.fields import refused, shown
+from cxreval.fields import refused, shown
 
 MAX_TOKEN_CHARACTERS = 500
 

@@ -13,13 +13,13 @@ import numpy as np
 
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, ReportMismatch
+from cxreval.fields import refused
 from cxreval.metrics.calibration import BINS
 from cxreval.metrics.curves import Reliability, RocCurve
 from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
 from cxreval.metrics.score import SLICED_METRIC
 from cxreval.resource_names import SHA256, BenchmarkName
-from services.registry.domain.fields import refused
 
 MAX_REASON_CHARACTERS = 100
 MAX_SLICE_CHARACTERS = 100

@@ -12,11 +12,11 @@ from cxreval.api.access.v1 import access_pb2
 from cxreval.api.registry.v1 import admin_service_pb2 as pb
 from cxreval.api.registry.v1 import admin_service_pb2_grpc
 from cxreval.errors import OrganisationNotFound
+from cxreval.fields import check_text, refused, require
 from cxreval.resource_names import KeyName, OrganisationName
 from services.chassis.principal import Role, caller
 from services.registry import convert
 from services.registry.domain.access import KEY_ROLES, ApiKey, Organisation, Quota
-from services.registry.domain.fields import check_text, refused, require
 from services.registry.store.organisations import Organisations
 from services.registry.store.quotas import Quotas
 

@@ -26,10 +26,10 @@ from cxreval.errors import (
     SubmissionState,
     UploadOffset,
 )
+from cxreval.fields import check_pattern, refused
 from cxreval.resource_names import SHA256, ArtifactName, EvaluationName, SubmissionName
 from cxreval.wire.limits import CHUNK_BYTES, MAX_ARTIFACT_BYTES
 from services.chassis.principal import Role, caller
-from services.registry.domain.fields import check_pattern, refused
 from services.registry.domain.records import Submission
 from services.registry.servicers import shown
 from services.registry.store.artifacts import Artifacts, Upload, UploadKey

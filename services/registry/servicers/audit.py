@@ -8,10 +8,10 @@ from typing import Any
 
 from cxreval.api.registry.v1 import audit_service_pb2 as pb
 from cxreval.api.registry.v1 import audit_service_pb2_grpc
+from cxreval.fields import refused
 from cxreval.resource_names import SubmissionName
 from services.chassis.principal import caller
 from services.registry import convert
-from services.registry.domain.fields import refused
 from services.registry.store.events import CHAIN_EVENTS, Events
 from services.registry.store.tenancy import Tenancy
 

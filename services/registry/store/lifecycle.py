@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 from cxreval.audit.receipts import Signer
 from cxreval.errors import CxrevalError, RequestIdReused, StaleEtag
 from cxreval.errors import SubmissionState as WrongState
+from cxreval.fields import refused
 from cxreval.manifest.model import Kind
 from cxreval.resource_names import SubmissionName
 from services.registry.domain import corrections
-from services.registry.domain.fields import refused
 from services.registry.domain.records import (
     ON_BOARD,
     Change,
