@@ -221,7 +221,7 @@ def test_schema_refuses_nothing_that_the_rules_take_and_all_that_it_can_say(plac
     if not wrong:
         texts_only = not any(isinstance(item, int | float) and _is_text(path) for item in [value])
         assert not (errors and texts_only), errors
-    elif not errors:
+    elif not errors and not (path[-1] == "seed" and isinstance(value, float)):  # a schema takes 7.0 for a whole number
         # What no schema says: dates, whole lists of findings, names of metrics and findings, what can be printed.
         assert {field.partition("[")[0] for field, _, _ in wrong} <= {
             "submitted_date", "output_names", "claimed_metrics", "source_url", "reproduction.repository", "model",
