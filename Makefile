@@ -15,8 +15,9 @@ demo: .venv/.installed
 demo-stop: .venv/.installed
 	$(BIN)/python demo/run.py stop
 
+# Two processes, each with whole files: what a file starts, it starts once.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Minutes more: thousands of broken inputs, half precision on every real radiograph, Triton's own load generator.
 test-full: test
