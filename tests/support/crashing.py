@@ -36,9 +36,9 @@ class CrashingRegistry(Service):
         """Lets the process die at the point when it comes there next."""
         self._point.write_text(point)
 
-    def has_died(self) -> bool:
+    def has_died(self, seconds: float = 5) -> bool:
         """Whether it came there; waits for a moment, since it may come there after it has answered."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + seconds
         while self._point.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         return not self._point.exists()
