@@ -470,13 +470,13 @@ class ConversionUnavailable(CxrevalError):
     reason = "CONVERSION_UNAVAILABLE"
 
 
-class CheckpointUnreadable(CxrevalError):
+class CheckpointUnreadable(SubmissionFault):
     """A file is no PyTorch checkpoint, is damaged, or did something forbidden while it was opened."""
 
     reason = "CHECKPOINT_UNREADABLE"
 
 
-class CheckpointMismatch(CxrevalError):
+class CheckpointMismatch(SubmissionFault):
     """A checkpoint's weights do not belong to the architecture it was given for."""
 
     reason = "CHECKPOINT_MISMATCH"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +34,7 @@ from torch import nn  # noqa: E402
 from cxreval.export import sandbox, systems  # noqa: E402
 from cxreval.export.checkpoint import Checkpoint, read_checkpoint  # noqa: E402
 from tests.support import checkpoints  # noqa: E402
+from tests.support.checkpoints import hostile  # noqa: E402
 
 GRAY = np.random.default_rng(1).uniform(-1024, 1024, (3, 1, 64, 64)).astype(np.float32)
 COLOR = np.random.default_rng(1).normal(size=(3, 3, 64, 64)).astype(np.float32)
@@ -126,6 +126,14 @@ def test_outputs_in_another_order_are_moved_by_name(densenet: nn.Module) -> None
         assert torch.allclose(exported[:, column], original[:, order.index(finding)], atol=1e-6)
 
 
+def test_outputs_that_are_no_finding_are_left_out() -> None:
+    order = ("", *FINDINGS[:7], "", *FINDINGS[7:])
+    wide = checkpoints.torchvision_network("resnet50", COLOR, outputs=16)
+    system = systems.build("resnet50", held(wide), order)
+    expected = answers(wide, COLOR).sigmoid()[:, [column for column, name in enumerate(order) if name]]
+    assert torch.allclose(answers(system.exported, COLOR), expected, atol=1e-6)
+
+
 # --- weights that do not fit ------------------------------------------------------------------------------------------
 
 
@@ -182,21 +190,6 @@ def test_wrong_lists_of_outputs_are_named(densenet: nn.Module) -> None:
 
 
 # --- damaged and hostile files ----------------------------------------------------------------------------------------
-
-
-class Runs:
-    """Pickled, it runs a Python program where it is opened."""
-
-    def __init__(self, program: str) -> None:
-        self.program = program
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return exec, (self.program,)
-
-
-def hostile(path: Path, program: str) -> Path:
-    torch.save({"state_dict": {"classifier.weight": torch.ones(14, 2)}, "note": Runs(program)}, path)
-    return path
 
 
 @pytest.fixture
@@ -260,6 +253,14 @@ raise RuntimeError('nothing was possible')
 def test_pickle_that_breaks_its_process_is_a_named_error(tmp_path: Path, program: str, said: str) -> None:
     with pytest.raises(CheckpointUnreadable, match=said):
         read_checkpoint(hostile(tmp_path / "evil.pt", program))
+
+
+def test_what_holds_more_than_tensors_is_not_run_where_only_tensors_are_taken(tmp_path: Path) -> None:
+    file = hostile(tmp_path / "evil.pt", "raise RuntimeError('executed')")
+    with pytest.raises(CheckpointUnreadable, match="executed"):
+        read_checkpoint(file)
+    with pytest.raises(CheckpointUnreadable, match="it holds more than tensors"):
+        read_checkpoint(file, tensors_only=True)
 
 
 def test_pickle_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -87,6 +88,21 @@ def save_chexnet(network: nn.Module, path: Path) -> Path:
     }
     payload = {"epoch": 5, "arch": "DENSENET121", "state_dict": state, "best_loss": 0.15, "optimizer": {"state": {}}}
     torch.save(payload, path, pickle_module=python2, pickle_protocol=2, _use_new_zipfile_serialization=False)
+    return path
+
+
+class Runs:
+    """Pickled, it runs a Python program where it is opened."""
+
+    def __init__(self, program: str) -> None:
+        self.program = program
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return exec, (self.program,)
+
+
+def hostile(path: Path, program: str) -> Path:
+    torch.save({"state_dict": {"classifier.weight": torch.ones(14, 2)}, "note": Runs(program)}, path)
     return path
 
 

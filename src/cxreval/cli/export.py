@@ -40,11 +40,15 @@ IN_ORDER = ",".join(FINDINGS)
 _EXTRA = ("torch", "torchvision", "torchxrayvision", "onnxscript", "safetensors")
 
 
+def absent_packages() -> list[str]:
+    """What of the extra is not installed."""
+    return [name for name in _EXTRA if find_spec(name) is None]
+
+
 @app.callback()
 def require_extra() -> None:
     """Ends the command with one sentence where the extra is not installed; `cxreval` itself does not need it."""
-    absent = [name for name in _EXTRA if find_spec(name) is None]
-    if absent:
+    if absent := absent_packages():
         message = f"cxreval export needs {absent[0]}, which comes with the extra: pip install 'cxreval[export]'"
         output.errors.print(message, style="red", markup=False, highlight=False)
         raise typer.Exit(1)

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -15,11 +17,13 @@ from rich.logging import RichHandler
 from rich.progress import TaskID
 
 from cxreval.cli import options, output
+from cxreval.cli.export import absent_packages
 from cxreval.client import (
     Evaluation,
     EvaluationStatus,
     InferenceClient,
     Lease,
+    Manifest,
     ScoringClient,
 )
 from cxreval.errors import CxrevalError, DatasetInvalid
@@ -63,6 +67,7 @@ def worker(
             identity,
             patience_seconds,
             allow_private_endpoints,
+            _convert if not absent_packages() else None,
         )
         tasks: dict[str, TaskID] = {}
 
@@ -91,6 +96,12 @@ def worker(
                 return
             else:
                 time.sleep(poll_seconds)
+
+
+def _convert(manifest: Manifest, weights: Path, path: Path, images: Sequence[Path]) -> dict[str, str]:
+    from cxreval.export.conversion import convert_state_dict  # noqa: PLC0415 -- PyTorch, once a state dict comes
+
+    return convert_state_dict(manifest, weights, path, images)
 
 
 def _print(evaluation: Evaluation, json: bool) -> None:

@@ -28,15 +28,15 @@ from cxreval.client import (
     RegistryClient,
     ScoringClient,
 )
-from cxreval.datasets.benchmark import IMAGES_DIRECTORY, BenchmarkSpec, image_list, load_spec
+from cxreval.datasets.benchmark import FINDINGS, IMAGES_DIRECTORY, BenchmarkSpec, image_list, load_spec
 from cxreval.errors import (
     BenchmarkDigestMismatch,
-    ConversionUnavailable,
     CxrevalError,
     DatasetInvalid,
     LeaseLost,
     SubmissionFault,
 )
+from cxreval.evaluation.conversion import COMPARED_IMAGES, Converter, convert
 from cxreval.evaluation.endpoints import Asked
 from cxreval.evaluation.provenance import provenance
 from cxreval.evaluation.resume import LeaseKeeper, Patience
@@ -67,6 +67,7 @@ class EvaluationDriver:
 
     `patience_seconds`: how long a service may be away before the evaluation is given back to the queue.
     `allow_private_endpoints`: whether endpoints in this worker's own network are asked.
+    `converter`: makes ONNX of PyTorch state dicts, where this worker can.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class EvaluationDriver:
         worker: str,
         patience_seconds: float = 300.0,
         allow_private_endpoints: bool = False,
+        converter: Converter | None = None,
     ) -> None:
         self._registry = registry
         self._inference = inference
@@ -86,6 +88,7 @@ class EvaluationDriver:
         self._worker = worker
         self._patience_seconds = patience_seconds
         self._allow_private_endpoints = allow_private_endpoints
+        self._converter = converter
 
     def run_next(self, progress: Progress) -> Evaluation | None:
         """Runs the next evaluation to its end; `progress` hears images done and total. None when nothing waits.
@@ -143,7 +146,9 @@ class EvaluationDriver:
         if manifest.kind is Kind.ENDPOINT:
             return Asked(lease, directory, allow_private=self._allow_private_endpoints)
         if manifest.format is CheckpointFormat.PYTORCH_STATE_DICT:
-            raise ConversionUnavailable("this worker cannot convert PyTorch state dicts")
+            compared = [directory / image for image in images[:COMPARED_IMAGES]]
+            made = convert(self._registry, lease, self._converter, compared)
+            return Checkpoint(self._inference, lease, directory, made.sha256, FINDINGS, made.evidence)
         return Checkpoint(self._inference, lease, directory, manifest.artifact_sha256, manifest.output_names)
 
     def _predict(

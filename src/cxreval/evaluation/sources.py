@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -51,15 +52,23 @@ class Checkpoint:
         directory: the benchmark's images.
         sha256: digest of the file.
         outputs: the finding in each column of its output.
+        evidence: where it was made of the submitted one, how.
     """
 
     def __init__(
-        self, inference: InferenceClient, lease: Lease, directory: Path, sha256: str, outputs: Sequence[str]
+        self,
+        inference: InferenceClient,
+        lease: Lease,
+        directory: Path,
+        sha256: str,
+        outputs: Sequence[str],
+        evidence: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._inference = inference
         self._profile = lease.submission.manifest.preprocessing_profile
         self._directory = directory
         self._sha256 = sha256
+        self._evidence = evidence
         self._width = len(outputs)
         self._columns = [outputs.index(finding) for finding in lease.benchmark.findings]
 
@@ -84,6 +93,7 @@ class Checkpoint:
             "model_sha256": self._sha256,
             "profile": profile.name,
             "profile_digest": profile.digest,
+            **self._evidence,
         }
 
 

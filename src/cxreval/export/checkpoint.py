@@ -32,7 +32,7 @@ class Checkpoint:
     whole_pickle: bool
 
 
-def read_checkpoint(path: Path, sha256: str = "") -> Checkpoint:
+def read_checkpoint(path: Path, sha256: str = "", *, tensors_only: bool = False) -> Checkpoint:
     """Opens a checkpoint in a sandbox: as plain tensors if its format allows, else as the pickle it is.
 
     Takes a state dict, a dict of a training script with one under `state_dict` or `model`, or a whole module; in the
@@ -41,10 +41,12 @@ def read_checkpoint(path: Path, sha256: str = "") -> Checkpoint:
     Args:
         path: the file.
         sha256: the digest it must have, where one is known.
+        tensors_only: whether a file that holds more, for example a whole module, is refused and not run.
 
     Raises:
         DigestMismatch: it has another digest; it is not opened.
-        CheckpointUnreadable: the file is absent, damaged, no checkpoint, or fails or overstays its time in the sandbox.
+        CheckpointUnreadable: the file is absent, damaged, no checkpoint, or fails or overstays its time in the sandbox;
+            or it holds more than tensors.
         ArtifactTooLarge: the file has more than `MAX_CHECKPOINT_BYTES`.
         SandboxUnavailable: this machine has no sandbox.
     """
@@ -62,6 +64,8 @@ def read_checkpoint(path: Path, sha256: str = "") -> Checkpoint:
     tensors = _open(path, "weights-only")
     if tensors is not None:
         return Checkpoint(tensors, found, whole_pickle=False)
+    if tensors_only:
+        raise _unreadable(path, "it holds more than tensors (save the model's state_dict() alone)")
     return Checkpoint(_open(path, "whole") or {}, found, whole_pickle=True)
 
 

@@ -39,6 +39,9 @@ TORCHXRAYVISION_MODELS = (
 )
 """TorchXRayVision's models that know every finding of the benchmark, by the library's own names."""
 
+TORCHVISION_ARCHITECTURES = ("densenet121", "resnet50")
+"""torchvision's networks, by the library's own names."""
+
 Tensors = Mapping[str, torch.Tensor]
 
 _NAMES_SHOWN = 3
@@ -95,6 +98,22 @@ class BenchmarkOutputs(nn.Module):
         below = probabilities / (self.thresholds * 2)
         above = 1.0 - (1.0 - probabilities) / ((1 - self.thresholds) * 2)
         return torch.where(probabilities < self.thresholds, below, above)
+
+
+def build(architecture: str, checkpoint: Checkpoint, outputs: Sequence[str]) -> SeedSystem:
+    """Any of the networks that a manifest may name; `outputs` are those of a network that does not name its own.
+
+    Raises:
+        MalformedField: there is no such network.
+        UnknownFinding: `outputs` names something that is no finding of the benchmark.
+        OutputsIncomplete: `outputs` does not hold every finding exactly once.
+        CheckpointMismatch: the weights are another architecture's, or have another number of outputs.
+    """
+    if architecture == "chexnet":
+        return build_chexnet(checkpoint)
+    if architecture in TORCHVISION_ARCHITECTURES:
+        return build_torchvision(architecture, checkpoint, outputs)
+    return build_torchxrayvision(checkpoint, architecture)
 
 
 def torchxrayvision_file(model: str) -> str:
@@ -167,12 +186,12 @@ def build_chexnet(checkpoint: Checkpoint) -> SeedSystem:
 
 
 def build_torchvision(architecture: str, checkpoint: Checkpoint, outputs: Sequence[str] = FINDINGS) -> SeedSystem:
-    """torchvision's `densenet121` or `resnet50` with 14 outputs.
+    """torchvision's `densenet121` or `resnet50` with an output for each finding, and others if it has them.
 
     Args:
         architecture: torchvision's name.
         checkpoint: a state dict of it, with or without the prefix `module.`.
-        outputs: the findings in the order of the checkpoint's outputs.
+        outputs: the findings in the order of the checkpoint's outputs; empty for one that is none of them.
 
     Raises:
         UnknownFinding: `outputs` names something that is no finding of the benchmark.
@@ -205,11 +224,11 @@ def _columns(outputs: tuple[str, ...]) -> list[int]:
 
 def _check_outputs(outputs: Sequence[str]) -> None:
     for name in outputs:
-        if name not in FINDINGS:
-            expected = f"one of {', '.join(FINDINGS)}"
+        if name and name not in FINDINGS:
+            expected = f"empty, or one of {', '.join(FINDINGS)}"
             message = f"outputs has {name!r}; expected {expected}"
             raise UnknownFinding(message, field="outputs", value=name, expected=expected)
-    if sorted(outputs) != sorted(FINDINGS):
+    if sorted(filter(None, outputs)) != sorted(FINDINGS):
         missing = ", ".join(finding for finding in FINDINGS if finding not in outputs) or "none"
         expected = f"each of the {len(FINDINGS)} findings once"
         message = f"outputs has {len(outputs)} names, missing {missing}; expected {expected}"
