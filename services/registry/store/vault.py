@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
 
+from cxreval.audit.key_file import key_in
 from cxreval.errors import KeyUnreadable
 
 
@@ -21,9 +21,7 @@ class Vault:
     def from_file(cls, file: Path) -> Vault:
         """The key in a file; it is made, readable by its owner alone, if there is none. Raises `KeyUnreadable`."""
         try:
-            if not file.exists():
-                _make(file)
-            return cls(file.read_bytes().strip())
+            return cls(key_in(file, lambda: Fernet.generate_key() + b"\n").strip())
         except (OSError, ValueError) as error:
             raise KeyUnreadable(f"cannot use the token key {file}: {error}", file=file) from None
 
@@ -37,20 +35,3 @@ class Vault:
             return self._key.decrypt(sealed).decode()
         except InvalidToken:
             raise KeyUnreadable("the token key is not the one that sealed the token of this endpoint") from None
-
-
-def _make(file: Path) -> None:
-    """Of two processes that make it at once, one wins and both use the winner's."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as opened:
-        opened.write(Fernet.generate_key() + b"\n")
-        opened.flush()
-        os.fsync(descriptor)
-    try:
-        os.link(draft, file)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from cxreval.audit.canonical import canonical_json
+from cxreval.audit.key_file import key_in
 from cxreval.errors import KeyUnreadable, ReceiptInvalid
 
 _FIELDS = {"payload", "signature"}
@@ -65,9 +65,7 @@ class Signer:
             KeyUnreadable: the file is not an unencrypted Ed25519 key, or cannot be made.
         """
         try:
-            if not file.exists():
-                _make(file)
-            key = serialization.load_pem_private_key(file.read_bytes(), password=None)
+            key = serialization.load_pem_private_key(key_in(file, _new_key), password=None)
         except (OSError, ValueError, TypeError) as error:
             raise KeyUnreadable(f"cannot use the signing key {file}: {error}", file=file) from None
         if not isinstance(key, Ed25519PrivateKey):
@@ -107,20 +105,6 @@ def verify(receipt: Receipt, public_key: str) -> dict[str, Any]:
     return content
 
 
-def _make(file: Path) -> None:
-    """Of two processes that make it at once, one wins and both use the winner's."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+def _new_key() -> bytes:
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    content = Ed25519PrivateKey.generate().private_bytes(encoding, form, serialization.NoEncryption())
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(descriptor)
-    try:
-        os.link(draft, file)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
+    return Ed25519PrivateKey.generate().private_bytes(encoding, form, serialization.NoEncryption())
