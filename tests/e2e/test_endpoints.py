@@ -4,7 +4,10 @@ import json
 import math
 
 import grpc
+import numpy as np
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from cxreval.client import EvaluationStatus, Fault, Kind, SubmissionStatus, Tier
 from cxreval.datasets.benchmark import FINDINGS
@@ -14,6 +17,7 @@ from cxreval.evaluation import endpoints
 from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
 from cxreval.manifest.template import template
 from tests.support import onnx_models
+from tests.support.certificates import make_certificates
 from tests.support.endpoint import NaiveServer
 from tests.support.inference import png
 from tests.support.scoring import describe, small_table
@@ -133,6 +137,56 @@ def test_the_rate_that_the_manifest_allows_is_kept(system):
         assert run(system).status is EvaluationStatus.SUCCEEDED
         took = server.times[-1] - server.times[0]
     assert took > 0.9 * (len(IMAGES) - 1) / 10
+
+
+def test_a_retry_waits_as_long_as_the_server_asks(system):
+    later = error_details_pb2.RetryInfo(retry_delay=Duration(nanos=700_000_000))
+
+    def mood(number):
+        if number == 1:
+            busy = status_pb2.Status(code=code_pb2.RESOURCE_EXHAUSTED, message="later")
+            busy.details.add().Pack(later)
+            return busy
+        return None
+
+    with NaiveServer(mood=mood) as server:
+        submit(system, endpoint(server.address))
+        assert run(system).status is EvaluationStatus.SUCCEEDED
+    assert len(server.times) == len(IMAGES) + 1
+    assert max(server.times) - server.times[0] >= 0.7
+
+
+def test_several_crops_are_one_request_that_the_server_must_let_in_and_their_answers_are_averaged(system):
+    answer = np.linspace(0, 1, 140, dtype=np.float32).reshape(10, 14)
+    ten_crops = "imagenet-224-tencrop"
+    with NaiveServer(datatype="FP32") as server:
+        submit(system, endpoint(server.address, profile=ten_crops))
+        failure = run(system).failure
+        assert (failure.reason, server.times) == ("ENDPOINT_REFUSED", [])
+        assert "message larger than max" in failure.message
+    with NaiveServer(datatype="FP32", mood=lambda _: answer, largest_bytes=8 << 20) as server:
+        submitted = submit(system, endpoint(server.address, profile=ten_crops))
+        lease = system.registry.lease_evaluation("looks", ["small"])
+        rows = dict(endpoints.Asked(lease, system.data["small"] / "images", allow_private=True).rows(IMAGES))
+    assert server.shapes == [(10, 3, 224, 224)] * len(IMAGES)
+    assert list(rows) == IMAGES
+    np.testing.assert_allclose(rows[IMAGES[0]], answer.mean(axis=0), rtol=1e-6)
+    system.registry.cancel(submitted.name, "seen enough")
+
+
+def test_a_certificate_counts_only_if_an_authority_that_the_worker_trusts_signed_it(system, tmp_path, monkeypatch):
+    files = make_certificates(tmp_path)
+    with NaiveServer(TOKEN, certificate=(tmp_path / "server.key", tmp_path / "server.pem")) as server:
+        address = server.address.replace("127.0.0.1", "localhost")
+        submitted = submit(system, endpoint(address, tls=True), TOKEN)
+        refused = run(system)
+        assert (refused.failure.reason, server.times) == ("ENDPOINT_UNAVAILABLE", [])
+        system.registry.retry(submitted.name, "the worker's authorities are complete now")
+        monkeypatch.setenv("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", str(files.ca))  # gRPC reads it once a process
+        worked = command("worker", *system.addresses(), "--data", f"small={system.data['small']}", "--once", "--json",
+                         "--allow-private-endpoints")  # fmt: skip
+    found = json.loads(worked.stdout)
+    assert (found["status"], found["provenance"]["endpoint_tls"]) == ("succeeded", "true"), worked.stderr
 
 
 def test_a_worker_asks_nothing_in_its_own_network_unless_it_is_told_to(system):

@@ -30,6 +30,8 @@ IN_FLIGHT = 8
 """Most requests on their way at once."""
 
 _PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
+# How gRPC libraries call a message that is above their limit, by the status that also means "not now".
+_TOO_LARGE = ("larger than max", "exceeds maximum size")
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 10.0
 _SHOWN_CHARACTERS = 200
 
@@ -173,7 +175,7 @@ class EndpointClient:
             try:
                 answer = future.result()
             except grpc.RpcError as error:
-                if error.code() not in _PASSING:
+                if error.code() not in _PASSING or any(words in (error.details() or "") for words in _TOO_LARGE):
                     raise EndpointRefused(f"the server answered {self._shown(error)}") from None
                 wait = max(pause, _retry_seconds(error))
                 if time.monotonic() + wait > self._answered + self._patience_seconds:
