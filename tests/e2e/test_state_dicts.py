@@ -66,10 +66,14 @@ def failure(system, submission):
     return evaluation.failure
 
 
-def returned(system, submission, converter):
-    """Leaves it to another worker."""
-    clients = (system.registry, system.inference, system.scoring)
-    evaluation = EvaluationDriver(*clients, system.data, "unable", converter=converter).run_next(lambda *_: None)
+def clients(system):
+    return system.registry, system.inference, system.scoring
+
+
+def returned(system, submission):
+    """Leaves it to another worker; says why."""
+    driver = EvaluationDriver(*clients(system), system.data, "unable", converter=convert_state_dict)
+    evaluation = driver.run_next(lambda *_: None)
     assert evaluation.status is EvaluationStatus.QUEUED
     event = list(system.registry.submission_events(submission))[-1]
     assert (event.change, event.details["failure"], event.details["fault"]) == (
@@ -91,9 +95,9 @@ def no_sandbox(monkeypatch):
 def test_a_state_dict_is_converted_and_run_by_a_worker_that_can(system, network, pixels, tmp_path):
     weights = checkpoints.save_state_dict(network, tmp_path / "resnet50.pth", data_parallel=True, wrapped=True)
     good = system.registry.submit("small", declared("resnet50"), weights)
-    assert "pip install 'cxreval[export]'" in returned(system, good.name, None)
+    assert EvaluationDriver(*clients(system), system.data, "unable").run_next(lambda *_: None) is None
+    assert "there is none: bwrap is not installed" in returned(system, good.name)
     other = system.registry.submit("small", declared("densenet121"), weights)
-    assert "there is none: bwrap is not installed" in returned(system, other.name, convert_state_dict)
     evil = checkpoints.hostile(tmp_path / "evil.pth", "raise RuntimeError('executed')")
     hostile = system.registry.submit("small", declared("resnet50"), evil)
     system.start_worker()

@@ -36,6 +36,7 @@ from cxreval.errors import (
     SubmissionNotFound,
     SubmissionState,
 )
+from cxreval.manifest.model import CheckpointFormat, Kind, Manifest
 from cxreval.metrics.report import Report
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import reports
@@ -98,9 +99,9 @@ class Store:
     def wait(self, seconds: float) -> None:
         self.time += timedelta(seconds=seconds)
 
-    def queued(self) -> Submission:
+    def queued(self, manifest: Manifest = MANIFEST) -> Submission:
         """A new submission that waits for a worker."""
-        created = self.submissions.create(PARENT, MANIFEST, "", "submitter")
+        created = self.submissions.create(PARENT, manifest, "", "submitter")
         return self.submissions.queue(SubmissionName(SPEC.name, created.id), 8, lambda: None, "submitter")
 
     def lease(self, worker: str = "worker") -> tuple[Lease, EvaluationName]:
@@ -360,6 +361,22 @@ def test_worker_gets_only_benchmarks_that_it_has(store: Store) -> None:
     store.queued()
     assert store.evaluations.lease("worker", [BenchmarkName("other")]) is None
     assert store.evaluations.lease("worker", [BenchmarkName("other"), PARENT]) is not None
+
+
+def test_state_dicts_are_for_workers_that_convert_them_and_hold_nobody_else_up(store: Store) -> None:
+    form = CheckpointFormat.PYTORCH_STATE_DICT
+    state_dict = store.queued(replace(MANIFEST, format=form, architecture="resnet50")).id
+    for manifest in (MANIFEST, replace(MANIFEST, kind=Kind.PREDICTIONS, format=None)):
+        other = store.queued(manifest).id
+        lease, name = store.lease()
+        assert lease.submission.id == other
+        store.evaluations.complete(name, lease.token, REPORT, {})
+    for worker in ("dies", "goes on"):
+        assert store.evaluations.lease("cannot", [PARENT]) is None
+        found = store.evaluations.lease(worker, [PARENT], converts=True)
+        assert found
+        assert found.submission.id == state_dict
+        store.wait(LEASE_SECONDS)
 
 
 def test_lease_carries_what_the_worker_needs(store: Store) -> None:

@@ -40,7 +40,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         # What a worker calls itself is for people; whose key or certificate it has is what the events vouch for.
         who = caller()
         worker = name if who is EVERYBODY else f"{name}, {who.name}"
-        lease = await asyncio.to_thread(self._evaluations.lease, worker, benchmarks)
+        lease = await asyncio.to_thread(self._evaluations.lease, worker, benchmarks, converts=request.converts)
         if lease is None:
             return pb.LeaseEvaluationResponse()
         extra = {"evaluation": lease.evaluation.id, "worker": worker, "attempt": lease.evaluation.attempt}

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from cxreval.audit.receipts import Signer
 from cxreval.errors import EvaluationNotFound, LeaseLost, MalformedBatch, ReportMismatch, ReportNotFound
-from cxreval.manifest.model import Kind
+from cxreval.manifest.model import CheckpointFormat, Kind
 from cxreval.metrics.report import Evidence, Report
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from services.registry.domain.pages import Cursor, Page
@@ -88,15 +88,16 @@ class Evaluations:
         self._max_attempts = max_attempts
         self._benchmarks: dict[str, BenchmarkRow] = {}
 
-    def lease(self, worker: str, benchmarks: Sequence[BenchmarkName]) -> Lease | None:
+    def lease(self, worker: str, benchmarks: Sequence[BenchmarkName], *, converts: bool = False) -> Lease | None:
         """The oldest evaluation of these benchmarks that waits or whose lease has run out; None when there is none.
 
-        One that was leased too often in a row without a new prediction fails instead, and the next one is taken.
+        State dicts are leased only to a worker that `converts` them. One that was leased too often in a row without a
+        new prediction fails instead, and the next one is taken.
         """
-        if not self._database.embedded and (lease := self._lease_queued(worker, benchmarks)):
+        if not self._database.embedded and (lease := self._lease_queued(worker, benchmarks, converts)):
             return lease
         with self._database.writing() as session:
-            while (found := self._next(session, benchmarks)) is not None:
+            while (found := self._next(session, benchmarks, converts)) is not None:
                 row, submission, benchmark = found
                 if row.stalled_attempts < self._max_attempts:
                     return self._leased_to(session, worker, row, submission, benchmark)
@@ -106,10 +107,12 @@ class Evaluations:
                 session.flush()
         return None
 
-    def _lease_queued(self, worker: str, benchmarks: Sequence[BenchmarkName]) -> Lease | None:
+    def _lease_queued(self, worker: str, benchmarks: Sequence[BenchmarkName], converts: bool) -> Lease | None:
         known = {row.number: row for name in benchmarks if (row := self._benchmark(name))}
         with self._database.at_once() as connection:
-            found = lease_queued(connection, list(known), worker, _worker(worker), self._clock(), self._expiry())
+            found = lease_queued(
+                connection, list(known), converts, worker, _worker(worker), self._clock(), self._expiry()
+            )
         return self._lease(*found, known[found[1].benchmark_number]) if found else None
 
     def _benchmark(self, name: BenchmarkName) -> BenchmarkRow | None:
@@ -287,9 +290,12 @@ class Evaluations:
             found = session.execute(after(session, query, EvaluationRow, cursor)).all()
             return cursor.page([_evaluation(session, *rows) for rows in found], lambda item: item.id)
 
-    def _next(self, session: Session, benchmarks: Sequence[BenchmarkName]) -> _Found | None:
+    def _next(self, session: Session, benchmarks: Sequence[BenchmarkName], converts: bool) -> _Found | None:
         now = self._clock()
         query = _evaluations().where(BenchmarkRow.id.in_([name.benchmark for name in benchmarks]))
+        if not converts:
+            format_ = SubmissionRow.manifest["format"].as_string()
+            query = query.where(format_.is_distinct_from(CheckpointFormat.PYTORCH_STATE_DICT))
         query = query.limit(1).with_for_update(of=_LOCKED, skip_locked=True)
         waited = or_(EvaluationRow.waits_until.is_(None), EvaluationRow.waits_until <= now)
         # Two queries, each of which walks an index and stops at the first row; one would sort the queue.

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, column, text
 
+from cxreval.manifest.model import CheckpointFormat
 from services.registry.domain.records import Change, EvaluationState, SubmissionState
 from services.registry.domain.states import EVALUATION_STATE, MOVES
 from services.registry.store.models import Base, EvaluationRow, SubmissionRow
@@ -32,6 +33,7 @@ WITH taken AS (
     WHERE evaluations.state = '{EvaluationState.QUEUED}'
         AND (evaluations.waits_until IS NULL OR evaluations.waits_until <= :now)
         AND submissions.benchmark_number = ANY(:benchmarks)
+        AND (:converts OR submissions.manifest ->> 'format' IS DISTINCT FROM '{CheckpointFormat.PYTORCH_STATE_DICT}')
         AND NOT EXISTS (
             SELECT FROM evaluations WHERE state = '{EvaluationState.RUNNING}' AND lease_expires <= :now
         )
@@ -71,13 +73,20 @@ _OF_SUBMISSION = [item.name for item in SubmissionRow.__table__.columns]
 
 
 def lease_queued(
-    connection: Connection, benchmarks: Sequence[int], worker: str, actor: str, now: datetime, expires: datetime
+    connection: Connection,
+    benchmarks: Sequence[int],
+    converts: bool,
+    worker: str,
+    actor: str,
+    now: datetime,
+    expires: datetime,
 ) -> tuple[EvaluationRow, SubmissionRow] | None:
     """Leases the oldest evaluation of these benchmarks that waits, and records it as an event.
 
     Args:
         connection: to PostgreSQL.
         benchmarks: numbers.
+        converts: whether the worker converts state dicts.
         worker: its name.
         actor: who the event says did it.
         now: when it begins.
@@ -87,7 +96,8 @@ def lease_queued(
         The rows as they are now, of no session; None when nothing waits or any lease has run out.
     """
     values: dict[str, Any] = {
-        "benchmarks": list(benchmarks), "worker": worker, "actor": actor, "now": now, "expires": expires,
+        "benchmarks": list(benchmarks), "converts": converts, "worker": worker, "actor": actor, "now": now,
+        "expires": expires,
         "token": secrets.token_hex(16), "event": uuid.uuid4().hex,
     }  # fmt: skip
     found = connection.execute(_LEASE, values).one_or_none()

@@ -26,10 +26,13 @@ from cxreval.client import (
     Manifest,
     ScoringClient,
 )
-from cxreval.errors import CxrevalError, DatasetInvalid
+from cxreval.errors import CxrevalError, DatasetInvalid, SandboxUnavailable
+from cxreval.evaluation.conversion import Converter
 from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
+from cxreval.export import sandbox
 
 _log = logging.getLogger(__name__)
+_LEFT = "PyTorch state dicts are left to other workers"
 
 
 def worker(
@@ -67,7 +70,7 @@ def worker(
             identity,
             patience_seconds,
             allow_private_endpoints,
-            _convert if not absent_packages() else None,
+            _converter(),
         )
         tasks: dict[str, TaskID] = {}
 
@@ -96,6 +99,19 @@ def worker(
                 return
             else:
                 time.sleep(poll_seconds)
+
+
+def _converter() -> Converter | None:
+    """What converts PyTorch state dicts, where this machine can."""
+    if absent := absent_packages():
+        _log.info("%s: there is no %s; it comes with pip install 'cxreval[export]'", _LEFT, absent[0])
+        return None
+    try:
+        sandbox.check()
+    except SandboxUnavailable as error:
+        _log.info("%s: %s", _LEFT, error)
+        return None
+    return _convert
 
 
 def _convert(manifest: Manifest, weights: Path, path: Path, images: Sequence[Path]) -> dict[str, str]:

@@ -298,10 +298,13 @@ class RegistryClient(ServiceClient):
 
     # --- evaluations, for workers -------------------------------------------------------------------------------------
 
-    def lease_evaluation(self, worker: str, benchmarks: list[str]) -> Lease | None:
-        """The oldest evaluation that waits or was abandoned; None when there is none."""
+    def lease_evaluation(self, worker: str, benchmarks: list[str], *, converts: bool = False) -> Lease | None:
+        """The oldest evaluation that waits or was abandoned; None when there is none.
+
+        `converts`: whether the worker can convert PyTorch state dicts; one that cannot is not given any.
+        """
         names = [str(BenchmarkName(benchmark)) for benchmark in benchmarks]
-        request = evaluation_service_pb2.LeaseEvaluationRequest(worker=worker, benchmarks=names)
+        request = evaluation_service_pb2.LeaseEvaluationRequest(worker=worker, benchmarks=names, converts=converts)
         answer = call(self._evaluations.LeaseEvaluation, request)
         return _messages.lease(answer.lease) if answer.HasField("lease") else None
 

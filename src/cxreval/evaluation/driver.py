@@ -100,7 +100,8 @@ class EvaluationDriver:
             DatasetInvalid: this worker's data set is damaged; the evaluation is queued again, for a better one.
             CxrevalError: the registry cannot be asked for work.
         """
-        lease = self._registry.lease_evaluation(self._worker, list(self._data))
+        converts = self._converter is not None
+        lease = self._registry.lease_evaluation(self._worker, list(self._data), converts=converts)
         if lease is None:
             return None
         token = request_id.current.set(lease.evaluation.rpartition("/")[2])

@@ -49,6 +49,11 @@ def run_module(
     )
 
 
+def check() -> None:
+    """Raises `SandboxUnavailable` where `run_module` would."""
+    _bubblewrap()
+
+
 @cache
 def _bubblewrap() -> tuple[str, ...]:
     """The first bubblewrap that works here, with all its options but the command's own."""

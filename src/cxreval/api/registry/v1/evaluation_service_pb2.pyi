@@ -77,12 +77,14 @@ class Lease(_message.Message):
     def __init__(self, evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., token: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., submission: _Optional[_Union[_submission_pb2.Submission, _Mapping]] = ..., benchmark: _Optional[_Union[_benchmark_service_pb2.Benchmark, _Mapping]] = ..., endpoint_token: _Optional[str] = ...) -> None: ...
 
 class LeaseEvaluationRequest(_message.Message):
-    __slots__ = ("worker", "benchmarks")
+    __slots__ = ("worker", "benchmarks", "converts")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     BENCHMARKS_FIELD_NUMBER: _ClassVar[int]
+    CONVERTS_FIELD_NUMBER: _ClassVar[int]
     worker: str
     benchmarks: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, worker: _Optional[str] = ..., benchmarks: _Optional[_Iterable[str]] = ...) -> None: ...
+    converts: bool
+    def __init__(self, worker: _Optional[str] = ..., benchmarks: _Optional[_Iterable[str]] = ..., converts: _Optional[bool] = ...) -> None: ...
 
 class LeaseEvaluationResponse(_message.Message):
     __slots__ = ("lease",)
