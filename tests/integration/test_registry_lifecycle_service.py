@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -23,7 +24,10 @@ from cxreval.api.registry.v1 import (
     submission_pb2,
 )
 from cxreval.api.registry.v1 import lifecycle_service_pb2 as pb
+from cxreval.audit.chain import Head
 from cxreval.client import RegistryClient, SubmissionStatus
+from cxreval.client.verification import Verification
+from cxreval.errors import AuditMismatch
 from cxreval.wire.status import from_rpc_error
 from tests.support.processes import REPOSITORY
 from tests.support.registry import Registry, registry_service, report_message, small_spec, upload_messages
@@ -240,3 +244,47 @@ def test_audit_holds_offline_and_online_until_a_byte_is_changed(tmp_path: Path) 
         assert (ended.returncode, "AUDIT_MISMATCH" in ended.stderr) == (1, True)
     finally:
         running.close()
+
+
+@pytest.mark.parametrize(
+    ("forgery", "found"),
+    [
+        ("UPDATE submissions SET manifest = replace(manifest, 'First', 'Forged')", "the board says model 'Forged'"),
+        ("UPDATE submissions SET manifest = replace(manifest, '2025-12-19', '2024-12-19')", "says submitted_date"),
+        ("UPDATE reports SET report = replace(report, '0.8', '0.9')", "the board says interval"),
+        ("UPDATE submissions SET state = 'disputed' WHERE state = 'published'", "the board says disputed True"),
+        ("UPDATE submissions SET state = 'withdrawn' WHERE state = 'published'", "is not on the board"),
+        ("UPDATE submissions SET state = 'published' WHERE state = 'withdrawn'", "the chain does not put it there"),
+    ],
+)
+def test_a_board_that_is_not_what_was_signed_is_found(
+    audited: tuple[Running, sqlite3.Connection], forgery: str, found: str
+) -> None:
+    running, honest = audited
+    running.service.stop()
+    with contextlib.closing(sqlite3.connect(running.directory / "registry.db")) as database:
+        honest.backup(database)
+        assert database.execute(forgery).rowcount > 0
+        database.commit()
+    running.service.start()
+    with RegistryClient(running.service.address) as client, pytest.raises(AuditMismatch) as caught:
+        Verification(client, client.public_key(), Head()).run()
+    assert found in caught.value.message
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, sqlite3.Connection]]:
+    """A registry with a row and a withdrawn one, which verifies, and its database as it then was."""
+    running = Running(tmp_path_factory.mktemp("audited"))
+    running.published("First")
+    withdrawn = running.published("Second")
+    with RegistryClient(running.service.address) as client:
+        client.withdraw(withdrawn, "a mistake")
+        Verification(client, client.public_key(), Head()).run()
+    running.service.stop()
+    honest = sqlite3.connect(":memory:")
+    with contextlib.closing(sqlite3.connect(running.directory / "registry.db")) as database:
+        database.backup(honest)
+    yield running, honest
+    honest.close()
+    running.close()

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from cxreval.audit.canonical import canonical_json
+from cxreval.audit.rows import metrics_sha256
 from cxreval.metrics.report import MetricValue
 from cxreval.resource_names import BenchmarkName, SubmissionName
-from services.registry.domain.board import claimed_metrics, macro
+from services.registry.domain.board import PROFILE_DIGEST, claimed_metrics, macro
 from services.registry.domain.records import Benchmark, Evaluation, Submission
 
 KIND = "cxreval receipt, version 1"
@@ -32,7 +33,8 @@ def receipt_content(
         metrics: the report's values over all images.
     """
     spec = benchmark.spec
-    score = macro(metrics or claimed_metrics(submission), spec.metrics[0])
+    values = metrics or claimed_metrics(submission)
+    score = macro(values, spec.metrics[0])
     interval = score.interval if score else None
     return {
         "type": KIND,
@@ -43,14 +45,21 @@ def receipt_content(
         "tier": submission.tier or "",
         "model": submission.manifest.model,
         "organisation": submission.manifest.organisation,
+        "open_source": submission.manifest.open_source,
+        "source_kind": submission.manifest.source_kind,
+        "source_url": submission.manifest.source_url,
+        "submitted_date": submission.submitted_date,
+        "note": submission.note,
         "artifact_sha256": submission.manifest.artifact_sha256,
         "benchmark": str(BenchmarkName(spec.name)),
         "benchmark_digest": spec.digest,
         "scorer_version": spec.scorer_version,
         "evaluation": evaluation.id if evaluation else "",
+        "profile_digest": evaluation.provenance.get(PROFILE_DIGEST, "") if evaluation else "",
         "report_sha256": hashlib.sha256(canonical_json(report)).hexdigest() if report else "",
         "predictions_sha256": report["predictions_sha256"] if report else "",
         "metric": spec.metrics[0],
         "score": score.value if score else None,
         "interval": [interval.low, interval.high] if interval else None,
+        "metrics_sha256": metrics_sha256(values),
     }

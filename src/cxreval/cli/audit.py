@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,8 @@ import typer
 
 from cxreval.audit import chain, receipts
 from cxreval.cli import options, output
-from cxreval.errors import AuditMismatch, MalformedField, ReceiptInvalid
+from cxreval.client.verification import Verification
+from cxreval.errors import MalformedField
 
 app = typer.Typer(help="Check the audit chain and the receipts of a registry.", no_args_is_help=True)
 
@@ -30,7 +30,7 @@ def verify(
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
-    """Follow the whole chain of events, and check every receipt that it vouches for.
+    """Follow the whole chain of events, check every receipt that it vouches for, and hold the boards against both.
 
     Without --public-key receipts are checked with the key that the registry gives out. Keep the head that is printed:
     with --since a later run proves that nothing before it was changed, not even everything at once.
@@ -38,24 +38,15 @@ def verify(
     seen = _head(since)
     with options.registry_client(context, registry) as client:
         key = public_key.read_text() if public_key else client.public_key()
-        vouched: list[chain.AuditEvent] = []
-        head, sealed = chain.Head(), 0
-        for event in chain.follow(client.audit_chain()):
-            head, sealed = chain.Head(event.place, event.digest), sealed + event.is_sealed
-            if event.place == seen.place and event.digest != seen.digest:
-                raise AuditMismatch(f"event {seen.place} is not the one that was seen before", place=seen.place)
-            if "receipt_sha256" in event.details:
-                vouched.append(event)
-        if head.place < seen.place:
-            raise AuditMismatch(f"the chain ends at event {head.place}, before {seen.place}", place=head.place)
-        for event in vouched:
-            _check_receipt(event, client.receipt(event.submission, event.version), key)
+        found = Verification(client, key, seen)
+        found.run()
     if json:
-        output.print_json({"events": head.place, "sealed": sealed, "receipts": len(vouched), "head": head})
+        counts = {"events": found.head.place, "sealed": found.sealed, "receipts": found.receipts, "rows": found.rows}
+        output.print_json({**counts, "head": found.head})
     else:
-        closed = f", {sealed} of them not yours to read," if sealed else ""
-        held = f"{head.place} events{closed} and {len(vouched)} receipts hold."
-        output.console.print(f"{held} Head {head.place}:{head.digest}")
+        closed = f", {found.sealed} of them not yours to read," if found.sealed else ""
+        held = f"{found.head.place} events{closed}, {found.receipts} receipts and {found.rows} rows of boards hold."
+        output.console.print(f"{held} Head {found.head.place}:{found.head.digest}")
 
 
 @app.command()
@@ -96,9 +87,3 @@ def _head(text: str) -> chain.Head:
         expected = "PLACE:DIGEST as `cxreval audit verify` prints it"
         raise MalformedField(f"--since is {text!r}; expected {expected}", field="since", expected=expected)
     return chain.Head(int(place), digest)
-
-
-def _check_receipt(event: chain.AuditEvent, found: receipts.Receipt, key: str) -> None:
-    if hashlib.sha256(found.payload).hexdigest() != event.details["receipt_sha256"]:
-        raise ReceiptInvalid(f"the receipt of {event.submission} is not the one of event {event.place}")
-    receipts.verify(found, key)

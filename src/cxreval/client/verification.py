@@ -1,0 +1,106 @@
+"""A reader's check of a whole registry: the chain of events, the receipts that it vouches for, and the boards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from cxreval.audit import chain, receipts
+from cxreval.audit.chain import AuditEvent, Head
+from cxreval.audit.rows import SIGNED_FIELDS, metrics_sha256
+from cxreval.client.models import LeaderboardEntry
+from cxreval.client.registry import RegistryClient
+from cxreval.errors import AuditMismatch, ReceiptInvalid
+
+_ON_BOARD = ("published", "disputed")
+
+# A row may come or go between the chain and the board, but hardly every time.
+_TRIES = 3
+
+
+class Verification:
+    """Goes through all that a registry says and holds each part against the others.
+
+    `head`: the last event that was followed. `sealed`: how many events were not the reader's to read. `receipts`: how
+    many were checked. `rows`: how many rows of boards were.
+
+    Args:
+        client: the registry.
+        public_key: the operator's key, in PEM.
+        since: a head that was seen before; the chain must still lead through it.
+    """
+
+    def __init__(self, client: RegistryClient, public_key: str, since: Head) -> None:
+        self.head, self.sealed, self.receipts, self.rows = Head(), 0, 0, 0
+        self._client = client
+        self._public_key = public_key
+        self._since = since
+        self._states: dict[str, str] = {}
+        self._signed: dict[str, dict[str, Any]] = {}
+
+    def run(self) -> None:
+        """Checks everything once.
+
+        Raises:
+            AuditMismatch: an event was changed, is missing or stands in another place, the chain does not lead through
+                `since`, or a board is not what events and receipts make it.
+            ReceiptInvalid: a receipt is not what its event or the key vouches for.
+        """
+        self._follow()
+        if self.head.place < self._since.place:
+            message = f"the chain ends at event {self.head.place}, before {self._since.place}"
+            raise AuditMismatch(message, place=self.head.place)
+        for _ in range(_TRIES):
+            if not (difference := self._difference()):
+                return
+            self._follow()
+        raise AuditMismatch(difference, place=self.head.place)
+
+    def _follow(self) -> None:
+        """Goes on from the head to the end of the chain, and checks the receipts that came to be meanwhile."""
+        vouched: list[AuditEvent] = []
+        for event in chain.follow(self._client.audit_chain(self.head.place), self.head):
+            if event.place == self._since.place and event.digest != self._since.digest:
+                raise AuditMismatch(f"event {event.place} is not the one that was seen before", place=event.place)
+            self.head, self.sealed = Head(event.place, event.digest), self.sealed + event.is_sealed
+            if not event.is_sealed:
+                self._states[event.submission] = event.state
+            if "receipt_sha256" in event.details:
+                vouched.append(event)
+        for event in vouched:
+            self._signed[event.submission] = self._receipt(event)
+            self.receipts += 1
+
+    def _receipt(self, event: AuditEvent) -> dict[str, Any]:
+        found = self._client.receipt(event.submission, event.version)
+        if hashlib.sha256(found.payload).hexdigest() != event.details["receipt_sha256"]:
+            raise ReceiptInvalid(f"the receipt of {event.submission} is not the one of event {event.place}")
+        return receipts.verify(found, self._public_key)
+
+    def _difference(self) -> str:
+        """What on the boards is not as it was signed; empty when all is."""
+        self.rows, missing = 0, {name for name, state in self._states.items() if state in _ON_BOARD}
+        for benchmark in self._client.list_benchmarks():
+            for row in self._client.leaderboard(benchmark.name):
+                if row.submission not in missing:
+                    return f"{row.submission} is on the board; the chain does not put it there"
+                if difference := self._row_difference(row):
+                    return f"{row.submission}: {difference}"
+                missing.remove(row.submission)
+                self.rows += 1
+        return f"{min(missing)} is not on the board; the chain puts it there" if missing else ""
+
+    def _row_difference(self, row: LeaderboardEntry) -> str:
+        signed = self._signed.get(row.submission)
+        if signed is None:
+            return "it has no receipt"
+        shown = {field: getattr(row, field) for field in SIGNED_FIELDS}
+        shown["interval"] = [row.interval.low, row.interval.high] if row.interval else None
+        shown["metrics_sha256"] = metrics_sha256(row.metrics)
+        for field, value in shown.items():
+            if value != signed.get(field):
+                return f"the board says {field} {value!r}; {json.dumps(signed.get(field))} was signed"
+        if row.disputed != (self._states[row.submission] == "disputed"):
+            return f"the board says disputed {row.disputed}; the chain says {self._states[row.submission]}"
+        return ""
