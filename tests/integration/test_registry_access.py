@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -261,6 +262,18 @@ def test_a_key_is_not_sent_in_plain_text_to_another_machine(target: str, here: b
         with pytest.raises(KeyNeedsTls):
             RegistryClient(target, key=key)
         RegistryClient(target, key=ApiKey("cxr_0_0", trust_network=True)).close()
+
+
+def test_a_key_in_plain_text_goes_through_no_proxy(closed: ClosedRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.setblocking(False)
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        port = closed.service.address.rpartition(":")[2]
+        with RegistryClient(f"localhost:{port}", key=ApiKey(closed.keys["operator"])) as client:
+            assert list(client.list_organisations())
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
 
 
 def test_a_listed_certificate_is_a_worker_and_another_is_nobody(tmp_path: Path) -> None:

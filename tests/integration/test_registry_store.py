@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -248,6 +249,16 @@ def test_database_that_does_not_answer_is_named(tmp_path: Path) -> None:
     database = Database(f"postgresql+psycopg://nobody@/none?host={tmp_path}")
     with pytest.raises(ServiceUnavailable):
         database.ping()
+
+
+def test_a_failing_statement_is_logged_without_its_values(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    database = Database(fresh_database("sqlite", tmp_path))
+    secret = secrets.token_hex()  # the log has this line, but not its value
+    with pytest.raises(ServiceUnavailable), database.reading() as session:
+        session.execute(text("SELECT :secret FROM nowhere"), {"secret": secret})
+    assert "nowhere" in caplog.text
+    assert secret not in caplog.text
+    database.close()
 
 
 # --- benchmarks and submissions ---------------------------------------------------------------------------------------

@@ -22,13 +22,16 @@ _log = logging.getLogger(__name__)
 _BUSY_SECONDS = 10
 _READING = "registry_reading"
 
+# Errors of the database go to the log: without the values, which may be tokens, contacts or digests of keys.
+_QUIET: dict[str, Any] = {"hide_parameters": True}
+
 
 class Database:
     """Opens transactions. All state lives in the database; an instance may be shared by threads."""
 
     def __init__(self, url: str) -> None:
         self.embedded = make_url(url).get_backend_name() == "sqlite"
-        self.engine = _sqlite(url) if self.embedded else create_engine(url, pool_pre_ping=True)
+        self.engine = _sqlite(url) if self.embedded else create_engine(url, pool_pre_ping=True, **_QUIET)
         # Everything in a reading transaction is of one moment, and the database itself refuses to write there.
         options = {} if self.embedded else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         reading = self.engine.execution_options(**{_READING: True}, **options)
@@ -114,7 +117,7 @@ def _sqlite(url: str) -> Engine:
     file = make_url(url).database
     if file:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url)
+    engine = create_engine(url, **_QUIET)
 
     @event.listens_for(engine, "connect")
     def configure(connection: object, _record: object) -> None:

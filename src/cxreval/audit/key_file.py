@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +20,7 @@ def key_in(file: Path, make: Callable[[], bytes]) -> bytes:
 
 def _write_once(file: Path, content: bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor, draft = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     try:
         with os.fdopen(descriptor, "wb") as opened:
             opened.write(content)
@@ -30,4 +30,4 @@ def _write_once(file: Path, content: bytes) -> None:
     except FileExistsError:
         pass
     finally:
-        draft.unlink()
+        os.unlink(draft)  # noqa: PTH108 -- as mkstemp names it
