@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -59,6 +59,7 @@ from services.registry.domain.records import (
     Submission,
     SubmissionState,
 )
+from services.registry.domain.states import fewest_requests_per_second
 from services.registry.store.boards import KEPT_REPORTS
 
 MAX_WORKER_CHARACTERS = 200
@@ -149,11 +150,19 @@ def checked_manifest(message: submission_pb.Manifest, of: BenchmarkSpec, today: 
     unknown: list[CxrevalError] = []
     found = _declared(message, unknown)
     named = {error.metadata["field"] for error in unknown}
-    rest = problems(found, today, findings=of.findings, metrics=of.metrics)
+    rest = [*problems(found, today, findings=of.findings, metrics=of.metrics), *_too_slow(found, of.image_count)]
     unknown += [error for error in rest if error.metadata["field"] not in named]
     if unknown:
         raise refusal(unknown)
     return found
+
+
+def _too_slow(manifest: Manifest, images: int) -> Iterator[CxrevalError]:
+    """An endpoint that could not be asked about every image before its evaluation expires."""
+    fewest = fewest_requests_per_second(images)
+    if manifest.endpoint and 0 < manifest.endpoint.requests_per_second < fewest:
+        expected = f"at least {fewest:.2g}, for {images} images in half a day"
+        yield refused("manifest.endpoint.requests_per_second", manifest.endpoint.requests_per_second, expected)
 
 
 def _declared(message: submission_pb.Manifest, unknown: list[CxrevalError]) -> Manifest:

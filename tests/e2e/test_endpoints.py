@@ -202,6 +202,7 @@ def test_a_worker_asks_nothing_in_its_own_network_unless_it_is_told_to(system):
     "host",
     ["127.0.0.1", "localhost", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
      "224.0.0.1", "[::1]", "[fe80::1]", "[fc00::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]",
+     "[64:ff9b:1::7f00:1]", "[::7f00:1]", "[::ffff:0:7f00:1]", "[fec0::1]", "168.63.129.16",
      "0177.0.0.1", "2130706433"],
 )  # fmt: skip
 def test_no_spelling_of_a_private_address_is_public(host):

@@ -20,7 +20,14 @@ from cxreval.errors import (
 from services.registry import convert
 from services.registry.domain import seed
 from services.registry.domain.records import ENDED, Change, Fault, Kind, Submission, SubmissionState
-from services.registry.domain.states import DEADLINES, MOVES, after_failure, expired, following
+from services.registry.domain.states import (
+    DEADLINES,
+    MOVES,
+    after_failure,
+    expired,
+    fewest_requests_per_second,
+    following,
+)
 from tests.support.registry import manifest_message, small_spec
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -37,7 +44,35 @@ def test_what_no_person_has_to_end_has_a_deadline() -> None:
     assert set(DEADLINES) == set(SubmissionState) - ENDED
     for state in DEADLINES:
         assert following(state, Change.EXPIRED) is SubmissionState.FAILED
-        assert expired(state).reason
+        assert expired(state, Kind.CHECKPOINT).reason
+
+
+def test_a_run_that_takes_too_long_is_the_platforms_fault_but_an_endpoints_own() -> None:
+    faults = {kind: expired(SubmissionState.RUNNING, kind).fault for kind in (Kind.CHECKPOINT, Kind.ENDPOINT)}
+    assert faults == {Kind.CHECKPOINT: Fault.SYSTEM, Kind.ENDPOINT: Fault.SUBMISSION}
+    assert expired(SubmissionState.QUEUED, Kind.ENDPOINT).fault is Fault.SYSTEM
+
+
+def test_an_endpoint_may_be_as_slow_as_lets_it_end_in_half_a_day() -> None:
+    assert fewest_requests_per_second(43_200) == 1.0
+    message = endpoint_message(requests_per_second=0.5)
+    spec = small_spec("large", images=25_596)
+    with pytest.raises(MalformedField) as caught:
+        convert.checked_manifest(message, spec, NOW.date())
+    assert caught.value.metadata["field"] == "manifest.endpoint.requests_per_second"
+    assert caught.value.metadata["expected"] == "at least 0.59, for 25596 images in half a day"
+    assert convert.checked_manifest(endpoint_message(requests_per_second=0.6), spec, NOW.date())
+    assert convert.checked_manifest(message, small_spec("small"), NOW.date())
+
+
+def endpoint_message(**changes: object) -> submission_pb2.Manifest:
+    server = {"address": "models.example.org:443", "tls": True, "model_name": "m", "requests_per_second": 1.0}
+    return manifest_message(
+        b"",
+        kind=submission_pb2.Submission.KIND_ENDPOINT, source_kind=submission_pb2.SOURCE_KIND_ENDPOINT,
+        format=submission_pb2.CHECKPOINT_FORMAT_UNSPECIFIED, artifact_sha256="",
+        endpoint=submission_pb2.Endpoint(**{**server, **changes}),
+    )  # fmt: skip
 
 
 def test_retry_without_a_stored_artifact_awaits_one() -> None:

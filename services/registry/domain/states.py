@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
+from cxreval.manifest.model import Kind
 from services.registry.domain.records import Change, EvaluationState, Failure, Fault, SubmissionState
 
 _State = SubmissionState
@@ -96,7 +97,14 @@ def exhausted(stalled_attempts: int, worker: str) -> Failure:
     return Failure(ATTEMPTS_EXHAUSTED, message, Fault.SYSTEM)
 
 
-def expired(state: SubmissionState) -> Failure:
+def fewest_requests_per_second(images: int) -> float:
+    """The slowest rate at which an endpoint may be asked, so that it can be done in half of the time it has."""
+    return images / (DEADLINES[_State.RUNNING] / 2).total_seconds()
+
+
+def expired(state: SubmissionState, kind: Kind) -> Failure:
     """The failure of a submission that stayed in a state beyond its deadline."""
     reason, what, fault = _EXPIRED[state]
+    if state is _State.RUNNING and kind is Kind.ENDPOINT:
+        what, fault = "its endpoint did not answer about every image", Fault.SUBMISSION
     return Failure(reason, f"{what} within {DEADLINES[state].days} days", fault)

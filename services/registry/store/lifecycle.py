@@ -83,7 +83,7 @@ class Lifecycle:
             query = select(SubmissionRow).where(late).order_by(SubmissionRow.number).limit(_SWEPT)
             rows = session.scalars(query.with_for_update(skip_locked=True)).all()
             for row in rows:
-                failure = expired(state)
+                failure = expired(state, Kind(row.kind))
                 end_evaluation(session, row, Change.EXPIRED, now, failure)
                 row.failure = records.to_json(failure)
                 append(session, row, Change.EXPIRED, REGISTRY, now, reason=failure.message)

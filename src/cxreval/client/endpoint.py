@@ -60,7 +60,7 @@ class EndpointClient:
     Args:
         address: the numeric address to connect to, such as `ipv4:192.0.2.1:443`.
         authority: `host:port` as it was declared; the certificate is held against its host.
-        tls: whether to speak TLS, trusting the system's authorities.
+        tls: whether to speak TLS, trusting gRPC's roots, or those in GRPC_DEFAULT_SSL_ROOTS_FILE_PATH.
         model: name of the model there.
         token: sent as `authorization: Bearer`, if not empty; no error repeats it.
         requests_per_second: most requests in a second, repeated ones included.

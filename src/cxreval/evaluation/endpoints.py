@@ -7,16 +7,18 @@ address is connected to: no name can point into the network that the worker stan
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.client import Lease
 from cxreval.client.endpoint import EndpointClient, ModelInfo
-from cxreval.errors import EndpointRefused, EndpointUnavailable, InvalidProbability, ServiceUnavailable
+from cxreval.errors import EndpointRefused, EndpointUnavailable, InvalidProbability
 from cxreval.evaluation.sources import Rows, read_images
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES, Profile
@@ -25,8 +27,9 @@ from cxreval.manifest.model import Endpoint
 PATIENCE_SECONDS = 120.0
 """How long an endpoint may fail without one answer between."""
 
-
-_NAT64 = IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+_AZURE_HOST = IPv4Address("168.63.129.16")
+"""Public by its number, but every machine of Azure reaches its host's metadata there."""
 
 
 class Asked:
@@ -57,7 +60,9 @@ class Asked:
             InvalidProbability: a value is not finite or outside 0 to 1.
         """
         endpoint = self._endpoint
-        address, private = resolve(endpoint.address, allow_private=self._allow_private)
+        address, private = resolve(
+            endpoint.address, allow_private=self._allow_private, patience_seconds=self._patience_seconds
+        )
         if self._token and not endpoint.tls and not private:
             raise EndpointRefused("a token is not sent in plain text; expected endpoint.tls: true")
         with EndpointClient(
@@ -113,21 +118,15 @@ def _tensors(profile: Profile, images: Iterator[tuple[str, bytes]]) -> Iterator[
         yield image, profile.apply(decode(encoded)).reshape(profile.crops, *profile.shape)
 
 
-def resolve(address: str, *, allow_private: bool) -> tuple[str, bool]:
+def resolve(address: str, *, allow_private: bool, patience_seconds: float = PATIENCE_SECONDS) -> tuple[str, bool]:
     """One numeric gRPC address of a `host:port`, and whether it is in a private network.
 
     Raises:
-        EndpointUnavailable: there is no such name.
+        EndpointUnavailable: there is no such name, or no name server said anything about it for `patience_seconds`.
         EndpointRefused: one of its addresses is in a private network, and that is not allowed.
-        ServiceUnavailable: this worker's name server does not answer.
     """
     host, _, port = address.rpartition(":")
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        if error.errno == socket.EAI_AGAIN:
-            raise ServiceUnavailable(f"the name server does not answer about {host}") from None
-        raise EndpointUnavailable(f"endpoint.address: there is no host {host}") from None
+    found = _look_up(host.strip("[]"), int(port), patience_seconds)
     addresses = [ip_address(str(item[4][0]).partition("%")[0]) for item in found]
     private = [item for item in addresses if _is_private(item)]
     if private and not allow_private:
@@ -138,11 +137,26 @@ def resolve(address: str, *, allow_private: bool) -> tuple[str, bool]:
     return (f"ipv4:{chosen}:{port}" if chosen.version == 4 else f"ipv6:[{chosen}]:{port}"), _is_private(chosen)
 
 
+def _look_up(host: str, port: int, patience_seconds: float) -> list[Any]:
+    """What `getaddrinfo` says. Whose name server it is that does not answer cannot be told, so it has its time."""
+    until = time.monotonic() + patience_seconds
+    while True:
+        try:
+            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            passing = error.errno == socket.EAI_AGAIN
+            if not passing or time.monotonic() > until:
+                what = "no name server answers about" if passing else "there is no host"
+                raise EndpointUnavailable(f"endpoint.address: {what} {host}") from None
+            time.sleep(1.0)
+
+
 def _is_private(found: IPv4Address | IPv6Address) -> bool:
     if isinstance(found, IPv6Address):
         if found.ipv4_mapped:
             return _is_private(found.ipv4_mapped)
-        # Addresses that carry an IPv4 address lead wherever that one does.
-        if found.sixtofour or found.teredo or found in _NAT64:
+        # Outside of the global unicast range, and in these parts of it, an address may carry an IPv4 address and lead
+        # wherever that one does.
+        if found not in _GLOBAL_UNICAST or found.sixtofour or found.teredo:
             return True
-    return not found.is_global or found.is_multicast
+    return not found.is_global or found.is_multicast or found == _AZURE_HOST

@@ -123,7 +123,7 @@ class Endpoint:
     address: str = _field(
         "Where it listens.", Matching(_ADDRESS, "host:port such as models.example.org:443"), "models.example.org:443"
     )
-    tls: bool = _field("Whether it speaks TLS, with a certificate that the system's authorities signed.", Flag(), True)
+    tls: bool = _field("Whether it speaks TLS, with a certificate of a public authority.", Flag(), True)
     model_name: str = _field("Name of the model there.", Text(MAX_NAME_CHARACTERS), "my-classifier")
     requests_per_second: float = _field(
         "Most images it is sent in a second.", Number(FEWEST_REQUESTS, MOST_REQUESTS), 20.0
