@@ -35,7 +35,12 @@ class Database:
         # Everything in a reading transaction is of one moment, and the database itself refuses to write there.
         options = {} if self.embedded else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         reading = self.engine.execution_options(**{_READING: True}, **options)
-        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        # Connections of its own, always left as they were: no journey to set one back, none to see whether it lives.
+        self._autocommit = (
+            self.engine
+            if self.embedded
+            else create_engine(url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, **_QUIET)
+        )
         self._write = sessionmaker(self.engine, expire_on_commit=False)
         self._read = sessionmaker(reading, expire_on_commit=False)
 
@@ -89,6 +94,7 @@ class Database:
     def close(self) -> None:
         """Closes the connections."""
         self.engine.dispose()
+        self._autocommit.dispose()
 
 
 def insert_missing(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> int:
