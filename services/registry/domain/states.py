@@ -107,4 +107,5 @@ def expired(state: SubmissionState, kind: Kind) -> Failure:
     reason, what, fault = _EXPIRED[state]
     if state is _State.RUNNING and kind is Kind.ENDPOINT:
         what, fault = "its endpoint did not answer about every image", Fault.SUBMISSION
-    return Failure(reason, f"{what} within {DEADLINES[state].days} days", fault)
+    days = DEADLINES[state].days
+    return Failure(reason, f"{what} within {'a day' if days == 1 else f'{days} days'}", fault)
