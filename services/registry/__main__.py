@@ -99,6 +99,7 @@ def main(arguments: Sequence[str]) -> None:
     command = arguments[0] if arguments and arguments[0] in ("migrate", CREATE_OPERATOR_KEY) else ""
     config = load(RegistryConfig, "registry", arguments[1:] if command else arguments, os.environ)
     logs.configure(config.log_level)
+    os.umask(0o077)  # database, artifacts and keys are for this user alone
     database = Database(config.database_url)
     signer = Signer.from_file(Path(config.signing_key))
     if command == "migrate" or database.embedded:

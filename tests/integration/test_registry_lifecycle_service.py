@@ -16,16 +16,14 @@ from typing import Any
 import grpc
 import pytest
 
-from cxreval.api.registry.v1 import audit_service_pb2 as audit_pb
 from cxreval.api.registry.v1 import (
-    audit_service_pb2_grpc,
     evaluation_service_pb2,
     lifecycle_service_pb2_grpc,
     submission_pb2,
 )
 from cxreval.api.registry.v1 import lifecycle_service_pb2 as pb
 from cxreval.audit.chain import Head
-from cxreval.client import RegistryClient, SubmissionStatus
+from cxreval.client import RegistryClient, SubmissionStatus, verification
 from cxreval.client.verification import Verification
 from cxreval.errors import AuditMismatch
 from cxreval.wire.status import from_rpc_error
@@ -45,7 +43,6 @@ class Running:
         self.service.start()
         self.call = Registry(self.service.address)
         self.lifecycle: Any = lifecycle_service_pb2_grpc.LifecycleServiceStub(self.call.channel)
-        self.audit: Any = audit_service_pb2_grpc.AuditServiceStub(self.call.channel)
         self.call.create_benchmark(SPEC)
 
     def close(self) -> None:
@@ -154,10 +151,10 @@ def test_malformed_change_is_refused_and_leaves_no_event(
     running: Running, changes: dict[str, str], expected: tuple[object, ...]
 ) -> None:
     name = running.published()
-    head = running.audit.GetAuditHead(audit_pb.GetAuditHeadRequest())
+    history = running.lifecycle.ListSubmissionEvents(pb.ListSubmissionEventsRequest(parent=name))
     request = pb.WithdrawSubmissionRequest(**{"name": name, "reason": "because", **changes})
     assert refused(lambda: running.lifecycle.WithdrawSubmission(request)) == expected
-    assert running.audit.GetAuditHead(audit_pb.GetAuditHeadRequest()) == head
+    assert running.lifecycle.ListSubmissionEvents(pb.ListSubmissionEventsRequest(parent=name)) == history
 
 
 def test_change_that_the_state_forbids_is_refused(running: Running) -> None:
@@ -258,9 +255,10 @@ def test_audit_holds_offline_and_online_until_a_byte_is_changed(tmp_path: Path) 
     ],
 )
 def test_a_board_that_is_not_what_was_signed_is_found(
-    audited: tuple[Running, sqlite3.Connection], forgery: str, found: str
+    audited: tuple[Running, sqlite3.Connection], forgery: str, found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running, honest = audited
+    monkeypatch.setattr(verification, "_PAUSE_SECONDS", 0.0)  # nothing happened just now
     running.service.stop()
     with contextlib.closing(sqlite3.connect(running.directory / "registry.db")) as database:
         honest.backup(database)

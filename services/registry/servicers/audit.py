@@ -25,8 +25,8 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         self._public_key = public_key
 
     async def GetAuditHead(self, request: pb.GetAuditHeadRequest, context: Any) -> pb.AuditHead:
-        """The head, with all events so far."""
-        return convert.head_message(await asyncio.to_thread(self._events.chain))
+        """The head."""
+        return convert.head_message(await asyncio.to_thread(self._events.head))
 
     async def ReadAuditChain(
         self, request: pb.ReadAuditChainRequest, context: Any
@@ -34,7 +34,6 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         """The links, oldest first."""
         if request.after_place < 0:
             raise refused("after_place", request.after_place, "0 or more")
-        await asyncio.to_thread(self._events.chain)
         batches = self._events.links(request.after_place, CHAIN_EVENTS, caller())
         while links := await asyncio.to_thread(next, batches, None):
             yield pb.ReadAuditChainResponse(links=[convert.link_message(link) for link in links])

@@ -225,7 +225,7 @@ class RegistryClient(ServiceClient):
     # --- audit --------------------------------------------------------------------------------------------------------
 
     def audit_head(self) -> Head:
-        """The head of the audit chain, with all events so far."""
+        """The head of the audit chain; events join it within a second."""
         head = call(self._audit.GetAuditHead, audit_service_pb2.GetAuditHeadRequest())
         return Head(head.place, head.digest)
 

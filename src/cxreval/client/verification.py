@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from typing import Any
 
 from cxreval.audit import chain, receipts
@@ -15,8 +16,8 @@ from cxreval.errors import AuditMismatch, ReceiptInvalid
 
 _ON_BOARD = ("published", "disputed")
 
-# A row may come or go between the chain and the board, but hardly every time.
-_TRIES = 3
+# What happened just now is on the board at once, and in the chain within a second.
+_TRIES, _PAUSE_SECONDS = 4, 1.0
 
 
 class Verification:
@@ -54,6 +55,7 @@ class Verification:
         for _ in range(_TRIES):
             if not (difference := self._difference()):
                 return
+            time.sleep(_PAUSE_SECONDS)
             self._follow()
         raise AuditMismatch(difference, place=self.head.place)
 

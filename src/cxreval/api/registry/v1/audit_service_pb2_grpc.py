@@ -62,7 +62,7 @@ class AuditServiceServicer:
     """
 
     def GetAuditHead(self, request, context):
-        """Returns the head of the audit chain, with all events so far.
+        """Returns the head of the audit chain. Events join it within a second.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

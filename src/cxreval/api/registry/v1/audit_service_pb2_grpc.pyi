@@ -34,7 +34,7 @@ class AuditServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     GetAuditHead: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetAuditHeadRequest, _audit_service_pb2.AuditHead]
-    """Returns the head of the audit chain, with all events so far."""
+    """Returns the head of the audit chain. Events join it within a second."""
     ReadAuditChain: _grpc.UnaryStreamMultiCallable[_audit_service_pb2.ReadAuditChainRequest, _audit_service_pb2.ReadAuditChainResponse]
     """Sends the audit chain, oldest link first.
 
@@ -54,7 +54,7 @@ class AuditServiceAsyncStub(AuditServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetAuditHead: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetAuditHeadRequest, _audit_service_pb2.AuditHead]  # type: ignore[assignment]
-    """Returns the head of the audit chain, with all events so far."""
+    """Returns the head of the audit chain. Events join it within a second."""
     ReadAuditChain: _aio.UnaryStreamMultiCallable[_audit_service_pb2.ReadAuditChainRequest, _audit_service_pb2.ReadAuditChainResponse]  # type: ignore[assignment]
     """Sends the audit chain, oldest link first.
 
@@ -77,7 +77,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.GetAuditHeadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.AuditHead, _abc.Awaitable[_audit_service_pb2.AuditHead]]:
-        """Returns the head of the audit chain, with all events so far."""
+        """Returns the head of the audit chain. Events join it within a second."""
 
     @_abc_1.abstractmethod
     def ReadAuditChain(
