@@ -16,6 +16,12 @@ _SHOWN_CHARACTERS = 80
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
 
+def printable(text: str) -> str:
+    """The text with a space for every character that could steer a terminal or turn what is read around: ESC, NUL,
+    line breaks, bidirectional controls."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def shown(value: object) -> str:
     """The value as an error may show it: at most 80 characters."""
     text = str(value)

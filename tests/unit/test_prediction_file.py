@@ -1,13 +1,14 @@
 """A table of predictions is read whatever its form, and refused with the place that is wrong."""
 
 import gzip
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from cxreval.datasets import prediction_file
 from cxreval.datasets.prediction_file import read_predictions
 from cxreval.errors import InvalidProbability, TableInvalid, UnknownFinding
 
@@ -34,9 +35,9 @@ def parquet_file(tmp_path):
     return write
 
 
-def refused(file, error):
+def refused(file, error, *most_rows):
     with pytest.raises(error) as caught:
-        read_predictions(file, FINDINGS)
+        read_predictions(file, FINDINGS, *most_rows)
     assert str(file) in caught.value.message
     return caught.value
 
@@ -82,7 +83,9 @@ def test_what_a_file_is_shows_in_its_bytes_and_not_in_its_name(csv_file, parquet
         np.testing.assert_array_equal(values, np.float32([[0.125, 0.75]]))
 
 
-@pytest.mark.parametrize("kind", ["float16", "float32", "float64", "int8", "string", "large_string", "decimal"])
+@pytest.mark.parametrize(
+    "kind", ["float16", "float32", "float64", "int8", "decimal", "string", "large_string", "string_view"]
+)
 def test_a_parquet_column_may_hold_any_kind_of_number(parquet_file, kind):
     types = {"decimal": pa.decimal128(21, 2)}
     values = pa.array([0, 1]).cast(types.get(kind) or getattr(pa, kind)())
@@ -139,6 +142,86 @@ def test_null_and_nan_of_parquet_are_refused(parquet_file):
 def test_a_parquet_column_of_something_else_is_refused(parquet_file, values):
     problem = refused(parquet_file({"image": ["a.png"], "Mass": values, FINDINGS[1]: [0.0]}), TableInvalid)
     assert "column 'Mass' holds" in problem.message
+    problem = refused(parquet_file({"image": values, "Mass": [0.0], FINDINGS[1]: [0.0]}), TableInvalid)
+    assert "column 'image' holds" in problem.message
+
+
+def no_utf8(count):
+    offsets = pa.array([2 * place for place in range(count + 1)], pa.int32()).buffers()[1]
+    return pa.Array.from_buffers(pa.string(), count, [None, offsets, pa.py_buffer(b"\xff\xfe" * count)])
+
+
+@pytest.mark.parametrize("spoiled", ["image", "Mass"])
+@pytest.mark.parametrize("options", [{}, {"use_dictionary": False}])
+def test_text_that_is_no_utf8_makes_a_table_invalid(parquet_file, spoiled, options):
+    columns = {"image": ["a.png", "b.png"], "Mass": ["0.5", "0.5"], FINDINGS[1]: [0.0, 0.0]} | {spoiled: no_utf8(2)}
+    assert "UTF8" in refused(parquet_file(columns, **options), TableInvalid).message
+
+
+def test_names_of_columns_that_are_no_utf8_make_a_table_invalid(parquet_file):
+    file = parquet_file({"image": ["a.png"], "Mass": [0.5], "0123456789abcdef": [0.0]})
+    file.write_bytes(file.read_bytes().replace(b"0123456789abcdef", b"\xff" * 16))
+    refused(file, TableInvalid)
+
+
+# --- files that unpack to far more than they are ----------------------------------------------------------------------
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from cxreval.datasets.prediction_file import read_predictions
+from cxreval.errors import TableInvalid
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    read_predictions(Path(sys.argv[1]), ("Mass", "Pleural_Thickening"), 20_000)
+except TableInvalid as error:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error.message, sep="|")
+"""
+"""Prints by how many KiB a process grew until it refused the table."""
+
+ROWS, LONG = 20_000, "a" * 50_000
+HEADER = b"image,Mass,Pleural_Thickening\n"
+
+
+def repeated(value):
+    return pa.DictionaryArray.from_arrays(pa.array([0] * ROWS, pa.int32()), pa.array([value]))
+
+
+def parquet_bomb(file, column, values, **options):
+    rows = range(len(values))
+    columns = {"image": [f"{row}.png" for row in rows], **{finding: [0.5 for _ in rows] for finding in FINDINGS}}
+    parquet.write_table(pa.table(columns | {column: values}), file, compression="zstd", **options)
+
+
+BOMBS = {
+    "a name in 20,000 rows": lambda file: parquet_bomb(file, "image", repeated(LONG)),
+    "bytes in 20,000 rows": lambda file: parquet_bomb(file, "image", repeated(LONG.encode())),
+    "a number in 20,000 rows": lambda file: parquet_bomb(file, "Mass", repeated("0." + LONG)),
+    "2,500 names that compress": lambda file: parquet_bomb(
+        file, "image", pa.array([LONG] * 2500), use_dictionary=False, data_page_size=1 << 30
+    ),
+    "a long name": lambda file: file.write_bytes(HEADER + LONG.encode() + b",0.5,0.5\n"),
+    "a gzipped line without end": lambda file: gzipped(file, HEADER, b"a" * 100_000),
+    "gzipped lines without anything": lambda file: gzipped(file, HEADER, b"\n" * 100_000),
+    "gzipped rows without end": lambda file: gzipped(file, HEADER, b"a.png,0.5,0.5\n" * 7000),
+}
+
+
+def gzipped(file, start, again):
+    with gzip.open(file, "wb", compresslevel=1) as stream:
+        stream.write(start)
+        for _ in range(10_000):
+            stream.write(again)
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_small_file_does_not_become_gigabytes(tmp_path, bomb):
+    file = tmp_path / "bomb"
+    BOMBS[bomb](file)
+    ended = subprocess.run([sys.executable, "-c", PEAK, file], capture_output=True, text=True, check=True, timeout=60)
+    grown, message = ended.stdout.split("|")
+    assert int(grown) < 300 * 1024, message
+    assert str(file) in message
 
 
 @pytest.mark.parametrize(
@@ -186,7 +269,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
     assert "No such file" in refused(tmp_path / "absent.csv", TableInvalid).message
 
 
-def test_rows_are_bounded(csv_file, monkeypatch):
+def test_rows_are_bounded(csv_file):
     file = csv_file("image,Mass,Pleural_Thickening\n" + "a.png,0.5,0.5\n" * 11)
-    monkeypatch.setattr(prediction_file, "MAX_ROWS", 10)
-    assert "more than 10 rows" in refused(file, TableInvalid).message
+    assert "more than 10 rows" in refused(file, TableInvalid, 10).message
+    assert len(read_predictions(file, FINDINGS, 11)[0]) == 11
