@@ -286,6 +286,12 @@ class NotComparable(CxrevalError):
     reason = "NOT_COMPARABLE"
 
 
+class WorkerError(CxrevalError):
+    """A worker came upon something that nobody thought of while it ran an evaluation; the cause is in its log."""
+
+    reason = "WORKER_ERROR"
+
+
 # --- artifacts --------------------------------------------------------------------------------------------------------
 
 

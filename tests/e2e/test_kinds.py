@@ -109,6 +109,17 @@ def test_a_table_with_a_mistake_is_the_submitters_fault_and_says_where(system, t
     assert list(system.registry.leaderboard("small")) == before
 
 
+def test_a_table_that_is_no_utf8_does_not_end_the_worker(system, tmp_path):
+    columns = {"image": IMAGES, **{finding: [0.5] * len(IMAGES) for finding in FINDINGS}}
+    parquet.write_table(pa.table(columns), tmp_path / "predictions.parquet", use_dictionary=False, compression="none")
+    spoiled = (tmp_path / "predictions.parquet").read_bytes().replace(IMAGES[3].encode(), b"\xff" * len(IMAGES[3]))
+    (tmp_path / "predictions.parquet").write_bytes(spoiled)
+    system.registry.submit("small", predictions("Spoiled"), tmp_path / "predictions.parquet")
+    failure = run(system).failure
+    assert (failure.reason, failure.fault) == ("PREDICTIONS_INVALID", Fault.SUBMISSION)
+    assert "TABLE_INVALID: cannot read the table" in failure.message
+
+
 # --- claims -----------------------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from cxreval.client import EvaluationStatus, SubmissionStatus
+from cxreval.client import EvaluationStatus, Fault, InferenceClient, SubmissionStatus
 from cxreval.errors import DatasetInvalid, LeaseLost
 from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
 from cxreval.evaluation.resume import LeaseKeeper
@@ -65,6 +65,20 @@ def test_a_service_that_stays_away_costs_no_prediction(system):
     evaluation = driver(system).run_next(ignore)
     assert evaluation.status is EvaluationStatus.SUCCEEDED
     assert evaluation.provenance["resumed_images"] == str(len(IMAGES))
+
+
+def test_a_worker_outlives_whatever_an_evaluation_brings_about(system, monkeypatch, caplog):
+    with monkeypatch.context() as broken:
+        broken.setattr(InferenceClient, "load", lambda *_: 1 / 0)
+        evaluation = driver(system).run_next(ignore)
+    assert evaluation.status is EvaluationStatus.QUEUED
+    returned = list(system.registry.submission_events(system.submitted))[-1]
+    assert (returned.details["failure"], returned.details["fault"]) == ("WORKER_ERROR", Fault.SYSTEM)
+    assert returned.reason == "the worker failed in a way that it has no name for; the cause is in its log"
+    assert "ZeroDivisionError: division by zero" in caplog.text
+    assert evaluation.name in caplog.text
+    time.sleep(LEASE_SECONDS)
+    assert driver(system).run_next(ignore).status is EvaluationStatus.SUCCEEDED
 
 
 def test_a_worker_whose_evaluation_went_to_another_lets_go(system, monkeypatch):

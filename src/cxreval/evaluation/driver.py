@@ -6,7 +6,6 @@ most the batch in its hands and the images on their way, and the next one asks o
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +34,7 @@ from cxreval.errors import (
     DatasetInvalid,
     LeaseLost,
     SubmissionFault,
+    WorkerError,
 )
 from cxreval.evaluation.conversion import COMPARED_IMAGES, Converter, convert
 from cxreval.evaluation.endpoints import Asked
@@ -58,6 +58,9 @@ STALL_SECONDS = 300.0
 
 SCORE_IMAGES = 1024
 """Images in one message to scoring."""
+
+FAILURE_CHARACTERS = 4000
+"""Most of a failure's message that is sent, which is as much as the registry keeps."""
 
 Progress = Callable[[Lease, int, int], None]
 
@@ -93,8 +96,8 @@ class EvaluationDriver:
     def run_next(self, progress: Progress) -> Evaluation | None:
         """Runs the next evaluation to its end; `progress` hears images done and total. None when nothing waits.
 
-        A failed evaluation is a result like any other: it is recorded with its reason and returned. An evaluation whose
-        lease went to another worker is returned as the registry has it.
+        A failed evaluation is a result like any other: it is recorded with its reason and returned, whatever failed. An
+        evaluation whose lease went to another worker is returned as the registry has it.
 
         Raises:
             DatasetInvalid: this worker's data set is damaged; the evaluation is queued again, for a better one.
@@ -116,15 +119,26 @@ class EvaluationDriver:
         try:
             return self._evaluate(lease, patience, progress)
         except LeaseLost:
-            pass
+            return self._gone(lease)
+        except DatasetInvalid as error:
+            self._fail(lease, error, patience)
+            raise  # every other evaluation would fail here too
         except CxrevalError as error:
-            fault = Fault.SUBMISSION if isinstance(error, SubmissionFault) else Fault.SYSTEM
-            failure = Failure(error.reason, error.message, fault)
-            with contextlib.suppress(LeaseLost):
-                failed = patience.call(lambda: self._registry.fail_evaluation(lease, failure))
-                if isinstance(error, DatasetInvalid):
-                    raise  # every other evaluation would fail here too
-                return failed
+            return self._fail(lease, error, patience)
+        except Exception:  # noqa: BLE001 -- whatever a file brings about, the next evaluation is not to suffer for it
+            _log.exception("%s failed for a reason without a name", lease.evaluation)
+            unnamed = WorkerError("the worker failed in a way that it has no name for; the cause is in its log")
+            return self._fail(lease, unnamed, patience)
+
+    def _fail(self, lease: Lease, error: CxrevalError, patience: Patience) -> Evaluation:
+        fault = Fault.SUBMISSION if isinstance(error, SubmissionFault) else Fault.SYSTEM
+        failure = Failure(error.reason, error.message[:FAILURE_CHARACTERS], fault)
+        try:
+            return patience.call(lambda: self._registry.fail_evaluation(lease, failure))
+        except LeaseLost:
+            return self._gone(lease)
+
+    def _gone(self, lease: Lease) -> Evaluation:
         _log.warning("%s went to another worker", lease.evaluation)
         return self._registry.get_evaluation(lease.evaluation)
 

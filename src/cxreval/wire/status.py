@@ -67,6 +67,7 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.ReportMismatch: _INVALID_ARGUMENT,
     errors.ReportNotFound: _NOT_FOUND,
     errors.NotComparable: _FAILED_PRECONDITION,
+    errors.WorkerError: grpc.StatusCode.INTERNAL,
     errors.ArtifactNotFound: _NOT_FOUND,
     errors.ArtifactCorrupt: grpc.StatusCode.DATA_LOSS,
     errors.DigestMismatch: _INVALID_ARGUMENT,
