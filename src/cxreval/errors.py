@@ -501,7 +501,11 @@ class DownloadFailed(CxrevalError):
 
 
 class ParityFailed(CxrevalError):
-    """An exported model does not answer like its original."""
+    """An exported model does not answer like its original.
+
+    That is the platform's fault, not the submission's: weights that cannot give numbers, which are, are refused before
+    both are compared.
+    """
 
     reason = "PARITY_FAILED"
 

@@ -155,11 +155,34 @@ def test_wrong_number_of_outputs_is_named(densenet: nn.Module) -> None:
         systems.build_torchvision("densenet121", Checkpoint(held(densenet).tensors | {"x": torch.ones(1)}, "", False))
 
 
-def test_weights_that_are_not_numbers_are_named(densenet: nn.Module) -> None:
-    tensors = held(densenet).tensors
-    tensors["classifier.bias"] = torch.full((14,), torch.nan)
-    with pytest.raises(CheckpointMismatch, match=r"classifier\.bias has values that are not finite"):
-        systems.build_torchvision("densenet121", Checkpoint(tensors, "", False))
+@pytest.mark.parametrize(
+    ("value", "kind", "found"),
+    [
+        (
+            torch.nan,
+            torch.float32,
+            r"has values that are not finite; expected weights that are finite as torch\.float32",
+        ),
+        (1e300, torch.float64, "has values that are not finite"),  # they become infinite when they are loaded
+        (1.0, torch.float8_e4m3fn, r"is of torch\.float8_e4m3fn; expected torch\.float16 or"),
+        (1.0, torch.complex64, r"is of torch\.complex64"),
+        (1.0, torch.bool, r"is of torch\.bool"),
+    ],
+    ids=str,
+)
+def test_weights_that_are_no_numbers_in_float32_are_named(
+    resnet: nn.Module, value: float, kind: torch.dtype, found: str
+) -> None:
+    tensors = held(resnet).tensors | {"fc.bias": torch.full((14,), value, dtype=torch.float64).to(kind)}
+    with pytest.raises(CheckpointMismatch, match=rf"fc\.bias {found}"):
+        systems.build_torchvision("resnet50", Checkpoint(tensors, "", False))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_other_floats_are_those_of_float32(resnet: nn.Module, kind: torch.dtype) -> None:
+    tensors = held(resnet).tensors | {"fc.bias": torch.arange(14, dtype=kind)}
+    loaded = systems.build_torchvision("resnet50", Checkpoint(tensors, "", False)).original[0].fc.bias
+    assert torch.equal(loaded, torch.arange(14, dtype=torch.float32))
 
 
 def test_operating_points_of_another_model_are_refused() -> None:

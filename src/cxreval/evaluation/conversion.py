@@ -33,7 +33,8 @@ def convert(registry: RegistryClient, lease: Lease, converter: Converter | None,
     Raises:
         ConversionUnavailable: this worker has no converter, or no sandbox to open the file in.
         CheckpointUnreadable: the file is no state dict, or holds more than tensors.
-        CheckpointMismatch: the weights are another architecture's.
+        CheckpointMismatch: the weights are another architecture's, or not finite in float32.
+        InvalidProbability: the state dict gives what is not a number.
         ParityFailed: the ONNX file does not answer like the state dict.
         ArtifactCorrupt: the file did not arrive as it was handed in.
     """

@@ -23,7 +23,9 @@ def convert_state_dict(manifest: Manifest, weights: Path, path: Path, images: Se
 
     Raises:
         CheckpointUnreadable: the file is no state dict, or holds more than tensors: a stranger's pickle is never run.
-        CheckpointMismatch: the weights are another architecture's, or have another number of outputs.
+        CheckpointMismatch: the weights are another architecture's, have another number of outputs, or are not finite
+            in float32.
+        InvalidProbability: PyTorch itself gives what is not a number.
         SandboxUnavailable: this machine has no sandbox.
         ParityFailed: a probability differs from PyTorch's.
         ImageUnreadable: one of `images` is not a complete image.

@@ -17,7 +17,7 @@ import onnxruntime
 import torch
 
 from cxreval.datasets.benchmark import FINDINGS
-from cxreval.errors import DatasetInvalid, ImageUnreadable, ParityFailed
+from cxreval.errors import DatasetInvalid, ImageUnreadable, InvalidProbability, ParityFailed
 from cxreval.export.checkpoint import Checkpoint
 from cxreval.export.onnx_export import INPUT_NAME, OUTPUT_NAME
 from cxreval.export.systems import SeedSystem
@@ -80,7 +80,8 @@ def check_parity(
     """Runs the original and the ONNX file on the same tensors, both on the CPU in float32.
 
     Raises:
-        ParityFailed: a probability differs by more than `TOLERANCE`, or is not a number.
+        ParityFailed: a probability differs by more than `TOLERANCE`, or is not a number in the ONNX file alone.
+        InvalidProbability: the original itself gives what is not a number: its weights are to blame.
         ImageUnreadable: a file is not a complete image.
     """
     session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
@@ -130,8 +131,13 @@ def _original_answer(system: SeedSystem, batch: Batch) -> Batch:
     """(N, 14): the original's probabilities of the benchmark's findings."""
     # TorchXRayVision prints a warning about images that are dark throughout.
     with torch.inference_mode(), contextlib.redirect_stdout(io.StringIO()):
-        answer: Batch = system.original(torch.from_numpy(batch)).numpy()
-    return answer[:, system.columns]
+        answer: Batch = system.original(torch.from_numpy(batch)).numpy()[:, system.columns]
+    numbers = np.isfinite(answer).all(axis=0)
+    if not numbers.all():
+        finding, expected = FINDINGS[int(np.argmin(numbers))], "finite probabilities"
+        message = f"PyTorch gives what is not a number for {finding} with these weights; expected {expected}"
+        raise InvalidProbability(message, field=finding, expected=expected)
+    return answer
 
 
 def _check(system: SeedSystem, largest: Batch) -> None:

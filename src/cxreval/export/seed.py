@@ -28,6 +28,7 @@ def export_seed(
     Raises:
         MalformedField: the directory of `path` does not exist.
         ParityFailed: the file does not answer like the original.
+        InvalidProbability: the original gives what is not a number.
     """
     if not path.parent.is_dir():
         expected = "a file in a directory that exists"

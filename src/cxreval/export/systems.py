@@ -47,6 +47,7 @@ Tensors = Mapping[str, torch.Tensor]
 _NAMES_SHOWN = 3
 # torchvision before 0.2.1 had `norm.1`, `conv.2` and so on for the layers within a dense layer.
 _OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Absent in checkpoints older than PyTorch 0.4.1; without a meaning in eval mode.
 _OPTIONAL = "num_batches_tracked"
 
@@ -107,7 +108,8 @@ def build(architecture: str, checkpoint: Checkpoint, outputs: Sequence[str]) -> 
         MalformedField: there is no such network.
         UnknownFinding: `outputs` names something that is no finding of the benchmark.
         OutputsIncomplete: `outputs` does not hold every finding exactly once.
-        CheckpointMismatch: the weights are another architecture's, or have another number of outputs.
+        CheckpointMismatch: the weights are another architecture's, have another number of outputs, are of a type that
+            is no float, or are not finite in float32.
     """
     if architecture == "chexnet":
         return build_chexnet(checkpoint)
@@ -146,7 +148,7 @@ def build_torchxrayvision(checkpoint: Checkpoint, model: str) -> SeedSystem:
         network.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
     tensors = _without_prefixes(checkpoint.tensors, ("module.", "model."))
     thresholds = torch.tensor(known["op_threshs"])
-    _check_thresholds(tensors.pop("op_threshs", thresholds), thresholds, model)
+    _check_thresholds(_as(thresholds, "op_threshs", tensors.pop("op_threshs", thresholds)), thresholds, model)
     _load(network, tensors)
     columns = _columns(outputs)
     return SeedSystem(
@@ -170,7 +172,7 @@ def _library_model(network: nn.Module, model: str, file_name: str) -> nn.Module:
 
 def _check_thresholds(found: torch.Tensor, expected: torch.Tensor, model: str) -> None:
     """A state dict of a loaded model carries its operating points; they tell another model's weights apart."""
-    if found.shape != expected.shape or not torch.allclose(found.float(), expected, equal_nan=True):
+    if found.shape != expected.shape or not torch.allclose(found, expected, equal_nan=True):
         raise _mismatch(f"op_threshs are not those of {model}", f"the operating points of {model}")
 
 
@@ -256,7 +258,10 @@ def _without_prefixes(tensors: Tensors, prefixes: Sequence[str]) -> dict[str, to
 
 
 def _load(network: nn.Module, tensors: Tensors) -> None:
-    """Loads every tensor of the checkpoint into the network. Raises `CheckpointMismatch` unless they fit one to one."""
+    """Loads every tensor of the checkpoint into the network, finite and each into its own.
+
+    Raises `CheckpointMismatch` for any that does not fit.
+    """
     wanted = network.state_dict()
     missing = [name for name in wanted if name not in tensors and not name.endswith(_OPTIONAL)]
     unexpected = [name for name in tensors if name not in wanted]
@@ -264,14 +269,25 @@ def _load(network: nn.Module, tensors: Tensors) -> None:
         expected = f"the {len(wanted)} names of {type(network).__name__}"
         found = f"{len(missing)} missing{_some(missing)}, {len(unexpected)} unexpected{_some(unexpected)}"
         raise _mismatch(f"of {expected}, {found}", expected)
-    for name, tensor in tensors.items():
+    loaded = {name: _as(wanted[name], name, tensor) for name, tensor in tensors.items()}
+    for name, tensor in loaded.items():
         if tensor.shape != wanted[name].shape:
             expected = f"shape {tuple(wanted[name].shape)}"
             raise _mismatch(f"{name} has shape {tuple(tensor.shape)}; expected {expected}", expected)
         if not torch.isfinite(tensor).all():
-            raise _mismatch(f"{name} has values that are not finite", "finite weights")
-    network.load_state_dict(dict(tensors), strict=False)
+            expected = f"weights that are finite as {tensor.dtype}"
+            raise _mismatch(f"{name} has values that are not finite; expected {expected}", expected)
+    network.load_state_dict(loaded, strict=False)
     network.eval()
+
+
+def _as(wanted: torch.Tensor, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in the type of `wanted`, in which it is run: what is finite in another may not be in this one."""
+    types = _FLOATS if wanted.is_floating_point() else (wanted.dtype,)
+    if tensor.dtype not in types:
+        expected = " or ".join(map(str, types))
+        raise _mismatch(f"{name} is of {tensor.dtype}; expected {expected}", expected)
+    return tensor.to(wanted.dtype)
 
 
 def _some(names: Sequence[str]) -> str:
