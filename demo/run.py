@@ -65,8 +65,6 @@ def start() -> int:
         f"{time.monotonic() - began:.0f} s. The registry answers gRPC at {address['registry']}: try "
         f"`.venv/bin/cxreval leaderboard{option}` for the claims it came with. Logs: .demo/state/*.log. "
         "Stop it with `make demo-stop`.",
-        markup=False,
-        highlight=False,
     )
     return 0 if all(submission.status is SubmissionStatus.PUBLISHED for submission in submissions) else 1
 

@@ -28,7 +28,7 @@ from cxreval.api.scoring.v1 import report_pb2 as report_pb
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.datasets.benchmark import METRICS, BenchmarkSpec, spec_problem
 from cxreval.errors import CxrevalError, InvalidProbability, MalformedBatch
-from cxreval.fields import check_pattern, check_text, refused, require
+from cxreval.fields import check_pattern, check_text, printable, refused, require
 from cxreval.manifest.model import (
     MAX_CLAIMS,
     CheckpointFormat,
@@ -252,15 +252,15 @@ def batch(message: report_pb.PredictionBatch) -> PredictionBatch:
 
 
 def provenance(found: Mapping[str, str]) -> dict[str, str]:
-    """The evidence of a run. Raises `MalformedField`."""
+    """The evidence of a run, of printable characters. Raises `MalformedField`."""
     if len(found) > MAX_PROVENANCE_ENTRIES:
         raise refused("provenance", f"a map of {len(found)}", f"at most {MAX_PROVENANCE_ENTRIES} entries")
     for key, value in found.items():
         if not _PROVENANCE_KEY.fullmatch(key):
             raise refused("provenance", key, "keys of lower-case words joined by underscores, at most 64 characters")
-        if len(value) > MAX_PROVENANCE_CHARACTERS or "\0" in value:
+        if len(value) > MAX_PROVENANCE_CHARACTERS:
             raise refused(f"provenance.{key}", value, f"at most {MAX_PROVENANCE_CHARACTERS} characters")
-    return dict(found)
+    return {key: printable(value) for key, value in found.items()}
 
 
 def compared_names(request: leaderboard_pb.CompareEntriesRequest) -> list[SubmissionName]:
@@ -270,11 +270,16 @@ def compared_names(request: leaderboard_pb.CompareEntriesRequest) -> list[Submis
 
 
 def failure(message: submission_pb.Failure) -> Failure:
-    """Why an evaluation failed; a longer message is cut. Raises `MissingField`, `MalformedField`."""
+    """Why an evaluation failed; a longer message is cut, and what is not printable in it is a space.
+
+    What strangers' files and servers say gets into it, and from it to terminals and pages.
+
+    Raises:
+        MissingField, MalformedField: reason or fault is.
+    """
     check_pattern("failure.reason", message.reason, _REASON, "a name such as MODEL_OUTPUT_MISMATCH")
     fault = _to_enum(Fault, submission_pb.Failure.Fault, "FAULT_", "failure.fault", message.fault)
-    # PostgreSQL's text cannot hold NUL.
-    return Failure(message.reason, message.message[:MAX_FAILURE_CHARACTERS].replace("\0", " "), fault)
+    return Failure(message.reason, printable(message.message[:MAX_FAILURE_CHARACTERS]), fault)
 
 
 def _to_enum(kind: type[E], wrapper: EnumTypeWrapper, prefix: str, field: str, number: int) -> E:

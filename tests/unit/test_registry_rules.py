@@ -171,6 +171,15 @@ def test_failure_needs_a_reason_and_a_fault(
     assert caught.value.metadata["field"] == field
 
 
+STEERING = "".join(map(chr, [0, 7, 9, 10, 13, 27, 0x7F, 0x9B, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028]))
+
+
+def test_nothing_in_what_a_worker_reports_steers_a_terminal() -> None:
+    failure = convert.failure(submission_pb2.Failure(reason="BROKEN", fault=1, message=f"a{STEERING}Ä [b]"))
+    assert failure.message == f"a{' ' * len(STEERING)}Ä [b]"
+    assert convert.provenance({"device": f"a{STEERING}Ä"}) == {"device": f"a{' ' * len(STEERING)}Ä"}
+
+
 def test_long_failure_message_is_cut_rather_than_refused() -> None:
     failure = convert.failure(submission_pb2.Failure(reason="BROKEN", fault=1, message="x" * 100_000))
     assert len(failure.message) == convert.MAX_FAILURE_CHARACTERS

@@ -90,8 +90,8 @@ def create_key(
     if json:
         output.print_json({"key": key, "text": text})
     else:
-        output.errors.print(f"{key.name} ({key.role}). Keep what follows; it is not shown again.", highlight=False)
-        typer.echo(text)
+        output.errors.print(f"{key.name} ({key.role}). Keep what follows; it is not shown again.")
+        output.console.print(text, soft_wrap=True)
 
 
 @keys.command("list")
@@ -127,7 +127,7 @@ def revoke_key(
     if json:
         output.print_json(found)
     else:
-        output.console.print(f"{found.name} is revoked.", markup=False, highlight=False)
+        output.console.print(f"{found.name} is revoked.")
 
 
 @app.command()
@@ -163,7 +163,7 @@ def quota(
         ("bytes stored", str(found.stored_bytes), _limit(limits.stored_bytes)),
     ]
     _print((f"{found.organisation}", "used", "of"), rows)
-    output.console.print(f"The day ends at {found.reset_time.isoformat()}.", highlight=False)
+    output.console.print(f"The day ends at {found.reset_time.isoformat()}.")
 
 
 def _changed(quota: Quota, *values: str | None) -> Quota:

@@ -21,6 +21,7 @@ from cxreval.cli import (
     worker,
 )
 from cxreval.errors import CxrevalError
+from cxreval.fields import printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,8 +67,8 @@ def main() -> None:
         app()
     except CxrevalError as error:
         for each in (error, *error.also):
-            message = f"error: {each.reason}: {each.message}"
-            output.errors.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+            message = printable(f"error: {each.reason}: {each.message}")
+            output.errors.print(message, style="red", soft_wrap=True)
         sys.exit(1)
 
 

@@ -52,9 +52,9 @@ def verify(directory: Directory, benchmark: options.Benchmark = options.BENCHMAR
     else:
         for check in checks:
             verdict = "FAILED" if check.problems else "ok"
-            output.console.print(f"{verdict:6} {check.name:6} {check.summary}", markup=False, highlight=False)
+            output.console.print(f"{verdict:6} {check.name:6} {check.summary}")
             for problem in check.problems:
-                output.console.print(f"       {problem}", markup=False, highlight=False, soft_wrap=True)
+                output.console.print(f"       {problem}", soft_wrap=True)
     if any(check.problems for check in checks):
         raise typer.Exit(1)
 
@@ -115,4 +115,4 @@ def _show(spec: BenchmarkSpec, done: str, json: bool) -> None:
     if json:
         output.print_json({"benchmark": spec, "digest": spec.digest})
     else:
-        output.console.print(f"{done}, digest {spec.digest}", markup=False, soft_wrap=True)
+        output.console.print(f"{done}, digest {spec.digest}", soft_wrap=True)

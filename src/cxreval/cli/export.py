@@ -50,7 +50,7 @@ def require_extra() -> None:
     """Ends the command with one sentence where the extra is not installed; `cxreval` itself does not need it."""
     if absent := absent_packages():
         message = f"cxreval export needs {absent[0]}, which comes with the extra: pip install 'cxreval[export]'"
-        output.errors.print(message, style="red", markup=False, highlight=False)
+        output.errors.print(message, style="red")
         raise typer.Exit(1)
 
 
@@ -157,9 +157,9 @@ def _export(system: SeedSystem, checkpoint: Checkpoint, path: Path, parity: Path
         output.print_json({"onnx": str(path), "parity": report})
     elif report:
         _print_report(report)
-        output.console.print(f"wrote {path} and {parity_file(path)}", markup=False, highlight=False, soft_wrap=True)
+        output.console.print(f"wrote {path} and {parity_file(path)}", soft_wrap=True)
     else:
-        output.console.print(f"wrote {path}; not compared with PyTorch", markup=False, highlight=False, soft_wrap=True)
+        output.console.print(f"wrote {path}; not compared with PyTorch", soft_wrap=True)
 
 
 def _print_report(report: ParityReport) -> None:
@@ -172,7 +172,7 @@ def _print_report(report: ParityReport) -> None:
         ", ".join(f"{package} {version}" for package, version in report.versions.items()),
     )
     for line in lines:
-        output.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        output.console.print(line, soft_wrap=True)
     table = Table("finding", "largest difference")
     for finding, difference in report.differences.items():
         table.add_row(finding, f"{difference:.2e}")

@@ -28,7 +28,7 @@ def init(
         expected = "a file that does not exist, in a directory that does"
         message = f"cannot write {file}: {error.strerror}; expected {expected}"
         raise MalformedField(message, field="file", expected=expected) from None
-    output.console.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
+    output.console.print(f"wrote {file}", soft_wrap=True)
 
 
 def check(
@@ -81,4 +81,4 @@ def _print(manifest: Path, facts: dict[str, str], wrong: list[dict[str, Any]]) -
 
 
 def _say(text: str) -> None:
-    output.console.print(text, markup=False, highlight=False, soft_wrap=True)
+    output.console.print(text, soft_wrap=True)

@@ -6,26 +6,41 @@ import dataclasses
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from rich import box
-from rich.console import Console, JustifyMethod
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from cxreval.client import EntryComparison, Event, Kind, LeaderboardEntry, SotaStep, Submission, Tier
 from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.fields import printable
 from cxreval.metrics.report import Interval, MetricValue
 
 _NUMBERS = ("#", "auroc", "difference", "95 % interval", "p")
 _DISPUTED = "disputed; `cxreval submission history` says why"
 _NAMES = ("model", "organisation", "first", "second", "rank: share")
 
-console = Console()
-errors = Console(stderr=True)
+
+class Terminal(Console):
+    """A console that shows text as it is, whoever wrote it: it has no markup, and nothing in it steers the terminal."""
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """What becomes of anything that is shown, progress bars included; rich's own control codes stand apart."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else "\n".join(map(printable, text.split("\n"))), style, control)
+
+
+console = Terminal()
+errors = Terminal(stderr=True)
 
 
 def print_json(value: Any) -> None:
@@ -50,7 +65,7 @@ def _plain(value: Any) -> Any:
 def progress_bars() -> Progress:
     """Progress bars on standard error, so that standard output stays clean for JSON."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

@@ -60,7 +60,7 @@ def _require_extra() -> None:
     """Ends the command with one sentence where the extra is not installed; only pictures need it."""
     if find_spec("matplotlib") is None:
         message = "cxreval score --plot needs matplotlib, which comes with the extra: pip install 'cxreval[score]'"
-        output.errors.print(message, style="red", markup=False, highlight=False)
+        output.errors.print(message, style="red")
         raise typer.Exit(1)
 
 
@@ -85,4 +85,4 @@ def _draw(directory: Path, reports: dict[str, Report]) -> None:
     from cxreval.cli import plots  # noqa: PLC0415 -- needs the extra
 
     for file in plots.draw(directory, reports):
-        output.errors.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
+        output.errors.print(f"wrote {file}", soft_wrap=True)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -43,7 +42,7 @@ _REASONS = {
     FINDING_UNDEFINED: "because a finding is",
     REPLICATES_UNDEFINED: "more than 1 % of the resamples have no value",
 }
-_console = Console(width=WIDTH)
+_console = output.Terminal(width=WIDTH)
 
 
 def short_names(files: Sequence[Path]) -> list[str]:
@@ -86,7 +85,6 @@ def print_report(name: str, spec: BenchmarkSpec, report: Report) -> None:
         f"{report.image_count} images of {report.patient_count} patients\n"
         f"intervals: 95 %, {report.replicate_count} resamples of patients, seed {report.seed}\n"
         f"predictions {report.predictions_sha256}\n",
-        highlight=False,
     )
     _print_findings(report)
     slices = [value for value in report.metrics if value.slice and not value.finding]

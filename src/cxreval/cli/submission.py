@@ -99,13 +99,13 @@ def _upload(client: RegistryClient, submission: str, file: Path) -> Submission:
             bars.update(task, completed=sent, total=total)
 
         def broken(error: CxrevalError) -> None:
-            bars.console.print(f"{error.reason}: going on from what has arrived", markup=False, soft_wrap=True)
+            bars.console.print(f"{error.reason}: going on from what has arrived", soft_wrap=True)
 
         try:
             return client.upload_artifact(submission, file, UploadProgress(moved, broken))
         except CxrevalError:
             later = f"cxreval submission upload {submission} {file}"
-            bars.console.print(f"to go on later: {later}", markup=False, highlight=False, soft_wrap=True)
+            bars.console.print(f"to go on later: {later}", soft_wrap=True)
             raise
 
 

@@ -129,9 +129,7 @@ def _print(evaluation: Evaluation, json: bool) -> None:
         outcome = f"auroc {output.percent(macro.value)}"
     else:
         outcome = f"{evaluation.failure.reason}: {evaluation.failure.message}" if evaluation.failure else ""
-    output.console.print(
-        f"{evaluation.name} {evaluation.status} {outcome}", markup=False, highlight=False, soft_wrap=True
-    )
+    output.console.print(f"{evaluation.name} {evaluation.status} {outcome}", soft_wrap=True)
 
 
 def _stop(number: int, _: FrameType | None) -> NoReturn:

@@ -15,6 +15,7 @@ from safetensors.torch import load
 
 from cxreval.errors import ArtifactTooLarge, CheckpointUnreadable, DigestMismatch
 from cxreval.export import sandbox, unpickle
+from cxreval.fields import printable
 
 MAX_CHECKPOINT_BYTES = 2 * 1024**3
 """Most bytes of a checkpoint file; training scripts store the optimizer too, twice the size of the weights."""
@@ -91,7 +92,7 @@ def _last_line(file: BinaryIO) -> str:
     file.seek(max(0, file.seek(0, 2) - 4096))
     lines = file.read().decode(errors="replace").split("\n")
     said = next((line for line in reversed(lines) if line.strip()), "it said nothing")
-    return "".join(character if character.isprintable() else " " for character in said)[:_MESSAGE_CHARACTERS]
+    return printable(said[:_MESSAGE_CHARACTERS])
 
 
 def _unreadable(path: Path, problem: str) -> CheckpointUnreadable:

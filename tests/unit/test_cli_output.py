@@ -1,0 +1,84 @@
+"""What is printed is text, whoever wrote it: it steers no terminal and is no markup."""
+
+import io
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from rich.table import Table
+
+from cxreval.cli import app, output
+from cxreval.client import Change, Event, Failure, Fault, Kind, Submission, SubmissionStatus, Tier
+from cxreval.errors import CxrevalError
+from tests.support.system import manifest
+
+HOSTILE = "Model [/x] [bold]:x: \x1b]0;owned\x07\x1b[2J\u202e\u2066\x9b2J"
+SHOWN = "Model [/x] [bold]:x:  ]0;owned"
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """What a terminal gets on either stream."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    written = io.StringIO()
+    for console in (output.console, output.errors):
+        monkeypatch.setattr(console, "_file", written)
+        monkeypatch.setattr(console, "_width", 200)
+    return written
+
+
+def submission():
+    now = datetime.now(UTC)
+    return Submission(
+        name="benchmarks/small/submissions/1",
+        kind=Kind.CHECKPOINT,
+        manifest=replace(manifest(), model=HOSTILE),
+        status=SubmissionStatus.FAILED,
+        tier=Tier.UNSPECIFIED,
+        create_time=now,
+        update_time=now,
+        evaluation="",
+        images_done=0,
+        images_total=4,
+        failure=Failure("ENDPOINT_REFUSED", HOSTILE, Fault.SUBMISSION),
+        note="",
+        etag="1",
+        seconds_left=None,
+        superseded_by="",
+    )
+
+
+def refuse():
+    raise CxrevalError(HOSTILE)
+
+
+def a_progress_bar():
+    with output.progress_bars() as bars:
+        bars.add_task(HOSTILE, total=3)
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda: output.print_submission(submission()),
+        lambda: output.print_events(
+            [Event("s", 1, Change.FAILED, SubmissionStatus.FAILED, "worker", HOSTILE, {}, datetime.now(UTC))]
+        ),
+        lambda: output.console.print(Table(HOSTILE, title=HOSTILE)),
+        lambda: output.errors.print(HOSTILE, style="red", soft_wrap=True),
+        a_progress_bar,
+    ],
+    ids=["a submission", "events", "a table", "a line", "a progress bar"],
+)
+def test_a_strangers_text_is_shown_as_it_is_and_steers_nothing(terminal, show):
+    show()
+    assert SHOWN in terminal.getvalue()
+    for control in ("\x1b]", "\x1b[2J", "\x07", "\x9b", "\u202e", "\u2066"):
+        assert control not in terminal.getvalue()
+
+
+def test_an_error_is_one_line_of_plain_text(terminal, monkeypatch):
+    monkeypatch.setattr(app, "app", refuse)
+    with pytest.raises(SystemExit):
+        app.main()
+    assert f"error: INTERNAL: {SHOWN}" in terminal.getvalue()
