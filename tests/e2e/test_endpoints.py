@@ -15,6 +15,7 @@ from cxreval.errors import EndpointRefused, EndpointUnavailable, MalformedField,
 from cxreval.evaluation import driver as driver_module
 from cxreval.evaluation import endpoints
 from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
+from cxreval.imaging.preprocess import PROFILES
 from cxreval.manifest.template import template
 from tests.support import onnx_models
 from tests.support.certificates import make_certificates
@@ -129,6 +130,46 @@ def test_a_wrong_token_is_refused_and_what_is_recorded_is_not_asked_for_again(sy
         submit(system, endpoint(server.address), "wrong")
         failure = run(system).failure
         assert (failure.reason, "UNAUTHENTICATED" in failure.message) == ("ENDPOINT_REFUSED", True)
+
+
+def test_a_worker_that_finds_all_answers_recorded_still_learns_what_gave_them(system):
+    with NaiveServer(datatype="FP32") as server:
+        submitted = submit(system, endpoint(server.address, profile="xrv-224"))
+        lease = system.registry.lease_evaluation("dies", ["small"])
+        images = system.data["small"] / "images"
+        first, second = (endpoints.Asked(lease, images, allow_private=True) for _ in range(2))
+        assert len(list(first.rows(IMAGES))) == len(server.times)
+        assert second.provenance() == first.provenance()
+        assert len(IMAGES) == len(server.times)
+    said = {"endpoint_platform": "naive", "endpoint_versions": "3", "profile": "xrv-224"}
+    assert second.provenance() == second.provenance() | said | {"profile_digest": PROFILES["xrv-224"].digest}
+    system.registry.cancel(submitted.name, "seen enough")
+
+
+STEERS = "\x1b]0;owned\x07\x1b[2J\n\0\u202e"
+
+
+def test_whatever_a_server_says_about_itself_the_run_is_not_lost_for_it(system):
+    with NaiveServer(TOKEN) as server:
+        server.platform, server.versions = f"{STEERS}{TOKEN}{'p' * 9000}", [f"{STEERS}{'v' * 1000}"] * 50
+        submit(system, endpoint(server.address), TOKEN)
+        ended = run(system)
+    assert ended.status is EvaluationStatus.SUCCEEDED, ended.failure
+    assert ended.provenance["endpoint_platform"].startswith(" ]0;owned  [2J   ***ppp")
+    assert ended.provenance["endpoint_versions"].startswith(" ]0;owned  [2J   vvv")
+    assert all(value.isprintable() for value in ended.provenance.values())
+
+
+def test_whatever_a_server_calls_its_tensors_a_failure_is_text_that_steers_nothing(system):
+    with NaiveServer(datatype=f"INT8{STEERS}") as server:
+        submitted = submit(system, endpoint(server.address))
+        failure = run(system).failure
+        assert "the model takes pixels INT8 ]0;owned  [2J" in failure.message
+    lines = "".join(command(*words, "--registry", system.registry_service.address).stdout for words in (
+        ("status", submitted.name), ("submission", "history", submitted.name)
+    ))  # fmt: skip
+    assert "ENDPOINT_REFUSED" in lines
+    assert lines.replace("\n", "").isprintable()
 
 
 def test_the_rate_that_the_manifest_allows_is_kept(system):

@@ -33,6 +33,7 @@ class NaiveServer(oip_grpc.GRPCInferenceServiceServicer):
         largest_bytes: int = 4 << 20,
     ) -> None:
         self.token, self.datatype, self.mood = token, datatype, mood
+        self.versions, self.platform = ["3"], "naive"
         self.times: list[float] = []
         self.shapes: list[tuple[int, ...]] = []
         self._lock = threading.Lock()
@@ -49,7 +50,9 @@ class NaiveServer(oip_grpc.GRPCInferenceServiceServicer):
         self._check(context)
         shape = [-1, 1] if self.datatype == "BYTES" else [-1, 1, 224, 224]
         tensor = oip.ModelMetadataResponse.TensorMetadata(name="pixels", datatype=self.datatype, shape=shape)
-        return oip.ModelMetadataResponse(name=request.name, versions=["3"], platform="naive", inputs=[tensor])
+        return oip.ModelMetadataResponse(
+            name=request.name, versions=self.versions, platform=self.platform, inputs=[tensor]
+        )
 
     def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:
         self._check(context)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cxreval.api.oip import grpc_predict_v2_pb2 as oip
 from cxreval.api.oip import grpc_predict_v2_pb2_grpc as oip_grpc
 from cxreval.errors import EndpointRefused, EndpointUnavailable
+from cxreval.fields import printable
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
 from cxreval.wire.status import DETAILS_KEY
 
@@ -34,6 +35,7 @@ _PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grp
 _TOO_LARGE = ("larger than max", "exceeds maximum size")
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 10.0
 _SHOWN_CHARACTERS = 200
+_SHOWN_VERSIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class ModelInput:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a server says about a model."""
+    """What a server says about a model; `platform` and `versions` cut, and printable."""
 
     input: ModelInput
     platform: str
@@ -127,10 +129,10 @@ class EndpointClient:
         if not inputs or (len(answer.inputs) > 1 and not inputs[0].takes_images):
             found = ", ".join(f"{tensor.name} {tensor.datatype}" for tensor in answer.inputs) or "no input"
             expected = "an input of BYTES for encoded images, or one of FP32"
-            raise EndpointRefused(
-                f"the model takes {found[:_SHOWN_CHARACTERS]}; expected {expected}", expected=expected
-            )
-        return ModelInfo(inputs[0], answer.platform[:100], tuple(answer.versions[:10]))
+            raise EndpointRefused(f"the model takes {self._said(found)}; expected {expected}", expected=expected)
+        return ModelInfo(
+            inputs[0], self._said(answer.platform), tuple(map(self._said, answer.versions[:_SHOWN_VERSIONS]))
+        )
 
     def predict_many(
         self, to: ModelInput, images: Iterable[tuple[K, bytes | NDArray[np.float32]]]
@@ -157,7 +159,11 @@ class EndpointClient:
                 future.cancel()
 
     def _receive(self, key: K, request: Any, future: Any) -> tuple[K, NDArray[np.float32]]:
-        return key, _output(self._result(self._stub.ModelInfer, request, future))
+        answer = self._result(self._stub.ModelInfer, request, future)
+        if len(answer.outputs) != 1 or answer.outputs[0].datatype != "FP32" or len(answer.outputs[0].shape) != 2:
+            found = str([(output.name, output.datatype, list(output.shape)) for output in answer.outputs])
+            raise EndpointRefused(f"the model gave {self._said(found)}; expected one output of FP32 with 2 dimensions")
+        return key, _output(answer)
 
     def _send(self, method: Any, request: Any) -> Any:
         """Sends a request as soon as the rate allows it."""
@@ -189,12 +195,12 @@ class EndpointClient:
             future = self._send(method, request)
 
     def _shown(self, error: Any) -> str:
-        """A failure as a submitter may see it: a server may have repeated the token."""
-        text = (error.details() or "")[:10_000]
-        if self._token:
-            text = text.replace(self._token, "***")
-        printable = "".join(letter if letter.isprintable() else " " for letter in text)
-        return f"{error.code().name}: {printable[:_SHOWN_CHARACTERS]}"
+        return f"{error.code().name}: {self._said(error.details() or '')}"
+
+    def _said(self, text: str) -> str:
+        """What the server says as it may be shown and kept; it may have repeated the token."""
+        text = text.replace(self._token, "***") if self._token else text
+        return printable(text[:_SHOWN_CHARACTERS])
 
 
 def _retry_seconds(error: Any) -> float:
@@ -221,9 +227,6 @@ def _request(model: str, to: ModelInput, image: bytes | NDArray[np.float32]) -> 
 
 def _output(answer: oip.ModelInferResponse) -> NDArray[np.float32]:
     """The one float32 output as (rows, columns)."""
-    if len(answer.outputs) != 1 or answer.outputs[0].datatype != "FP32" or len(answer.outputs[0].shape) != 2:
-        found = [(output.name, output.datatype, list(output.shape)) for output in answer.outputs][:3]
-        raise EndpointRefused(f"the model gave {found}; expected one output of FP32 with 2 dimensions")
     output = answer.outputs[0]
     if answer.raw_output_contents:
         raw = answer.raw_output_contents[0]

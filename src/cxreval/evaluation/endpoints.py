@@ -59,28 +59,23 @@ class Asked:
             EndpointRefused: it refused, is in a private network, takes something else, or gives the wrong columns.
             InvalidProbability: a value is not finite or outside 0 to 1.
         """
-        endpoint = self._endpoint
-        address, private = resolve(
-            endpoint.address, allow_private=self._allow_private, patience_seconds=self._patience_seconds
-        )
-        if self._token and not endpoint.tls and not private:
-            raise EndpointRefused("a token is not sent in plain text; expected endpoint.tls: true")
-        with EndpointClient(
-            address,
-            endpoint.address,
-            tls=endpoint.tls,
-            model=endpoint.model_name,
-            token=self._token,
-            requests_per_second=endpoint.requests_per_second,
-            patience_seconds=self._patience_seconds,
-        ) as client:
-            model = client.describe()
+        with self._client() as client:
+            model = self._described(client)
             prepared = self._prepared(model, read_images(self._directory, images))
             for image, output in client.predict_many(model.input, prepared):
                 yield image, self._probabilities(image, output)
 
     def provenance(self) -> Mapping[str, str]:
-        """Where it was asked, and what it said about itself if this worker asked it."""
+        """Where it was asked, and what it says about itself.
+
+        It is asked now where another worker had all its answers.
+
+        Raises:
+            EndpointUnavailable, EndpointRefused: as `rows`.
+        """
+        if not self._known:
+            with self._client() as client:
+                self._described(client)
         return {
             "endpoint_address": self._endpoint.address,
             "endpoint_model": self._endpoint.model_name,
@@ -88,16 +83,39 @@ class Asked:
             **self._known,
         }
 
+    def _client(self) -> EndpointClient:
+        endpoint = self._endpoint
+        address, private = resolve(
+            endpoint.address, allow_private=self._allow_private, patience_seconds=self._patience_seconds
+        )
+        if self._token and not endpoint.tls and not private:
+            raise EndpointRefused("a token is not sent in plain text; expected endpoint.tls: true")
+        return EndpointClient(
+            address,
+            endpoint.address,
+            tls=endpoint.tls,
+            model=endpoint.model_name,
+            token=self._token,
+            requests_per_second=endpoint.requests_per_second,
+            patience_seconds=self._patience_seconds,
+        )
+
+    def _described(self, client: EndpointClient) -> ModelInfo:
+        """What the server says about the model; it is kept, with the profile where the model takes tensors."""
+        model = client.describe()
+        self._known = {"endpoint_platform": model.platform, "endpoint_versions": ", ".join(model.versions)}
+        if not model.input.takes_images:
+            if self._profile is None:
+                expected = "preprocessing_profile in the manifest: the model takes tensors"
+                raise EndpointRefused(f"the manifest names no profile; expected {expected}", expected=expected)
+            self._known |= {"profile": self._profile.name, "profile_digest": self._profile.digest}
+        return model
+
     def _prepared(
         self, model: ModelInfo, images: Iterator[tuple[str, bytes]]
     ) -> Iterator[tuple[str, bytes | NDArray[np.float32]]]:
-        self._known = {"endpoint_platform": model.platform, "endpoint_versions": ", ".join(model.versions)}
-        if model.input.takes_images:
+        if model.input.takes_images or self._profile is None:
             return iter(images)
-        if self._profile is None:
-            expected = "preprocessing_profile in the manifest: the model takes tensors"
-            raise EndpointRefused(f"the manifest names no profile; expected {expected}", expected=expected)
-        self._known |= {"profile": self._profile.name, "profile_digest": self._profile.digest}
         return _tensors(self._profile, images)
 
     def _probabilities(self, image: str, output: NDArray[np.float32]) -> NDArray[np.float32]:
