@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -69,8 +69,9 @@ def parse_document(text: str, name: str, today: date) -> Document:
     reader = _Reader()
     manifest: Manifest = reader.record(Manifest, _tree(text, name), ROOT)
     found, broken = reader.problems, reader.broken
+    lists = {path[:place] for path in broken for place in _ends(path, "[")}
     for error in rules.problems(manifest, today, with_artifact=False):
-        if not any(_follows(error, path) for path in broken):
+        if not _follows(error, broken, lists):
             found.append(error)
     lines = reader.lines
     document = Document(manifest, found[:_MAX_PROBLEMS], lines)
@@ -78,11 +79,19 @@ def parse_document(text: str, name: str, today: date) -> Document:
     return document
 
 
-def _follows(error: CxrevalError, broken: str) -> bool:
-    """Whether a rule is broken only because the form of a field is: it is about the field, or misses it in its list."""
+def _follows(error: CxrevalError, broken: Collection[str], lists: Collection[str]) -> bool:
+    """Whether a rule is broken only because the form of a field is: it is about the field, or misses it in its list.
+
+    `broken`: paths of the fields whose form is; `lists`: paths of the lists that they stand in.
+    """
     path = error.metadata["field"]
-    misses = isinstance(error, OutputsIncomplete | MissingField) and broken.startswith(f"{path}[")
-    return path == broken or path.startswith((f"{broken}.", f"{broken}[")) or misses
+    misses = isinstance(error, OutputsIncomplete | MissingField) and path in lists
+    return misses or path in broken or any(path[:place] in broken for place in _ends(path, ".["))
+
+
+def _ends(path: str, marks: str) -> Iterator[int]:
+    """Where the paths end that a path stands in: of a list, before `[`."""
+    return (place for place, letter in enumerate(path) if letter in marks)
 
 
 def read_manifest(file: Path) -> Manifest:
