@@ -57,7 +57,7 @@ def run(system, allow_private=True):
 
 
 def submit(system, declared, token=""):
-    return system.registry.create_submission("small", declared, endpoint_token=token)
+    return system.registry.submit("small", declared, endpoint_token=token)
 
 
 def test_an_endpoint_that_fails_now_and_then_is_on_the_board_with_its_kind(system):

@@ -104,13 +104,16 @@ class RegistryClient(ServiceClient):
         manifest: Manifest,
         file: Path | None = None,
         progress: UploadProgress | None = None,
+        endpoint_token: str = "",
     ) -> Submission:
-        """Creates a submission and uploads its checkpoint or table, as `upload_artifact` does, if its kind has one."""
-        if file is None:
-            return self.create_submission(benchmark, manifest)
-        manifest = dataclasses.replace(manifest, artifact_sha256=file_sha256(file))
-        submission = self.create_submission(benchmark, manifest)
-        return self.upload_artifact(submission.name, file, progress)
+        """Creates a submission and uploads its checkpoint or table, as `upload_artifact` does, if its kind has one.
+
+        `endpoint_token`: what an endpoint is sent as `authorization: Bearer`.
+        """
+        if file:
+            manifest = dataclasses.replace(manifest, artifact_sha256=file_sha256(file))
+        submission = self.create_submission(benchmark, manifest, endpoint_token=endpoint_token)
+        return self.upload_artifact(submission.name, file, progress) if file else submission
 
     def create_submission(
         self, benchmark: str, manifest: Manifest, request_id: str = "", endpoint_token: str = ""
