@@ -117,7 +117,7 @@ def test_a_table_that_is_no_utf8_does_not_end_the_worker(system, tmp_path):
     system.registry.submit("small", predictions("Spoiled"), tmp_path / "predictions.parquet")
     failure = run(system).failure
     assert (failure.reason, failure.fault) == ("PREDICTIONS_INVALID", Fault.SUBMISSION)
-    assert "TABLE_INVALID: cannot read the table" in failure.message
+    assert "TABLE_INVALID: the table row 1 or after: column 'image' holds no text" in failure.message
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------

@@ -155,7 +155,9 @@ def no_utf8(count):
 @pytest.mark.parametrize("options", [{}, {"use_dictionary": False}])
 def test_text_that_is_no_utf8_makes_a_table_invalid(parquet_file, spoiled, options):
     columns = {"image": ["a.png", "b.png"], "Mass": ["0.5", "0.5"], FINDINGS[1]: [0.0, 0.0]} | {spoiled: no_utf8(2)}
-    assert "UTF8" in refused(parquet_file(columns, **options), TableInvalid).message
+    problem = refused(parquet_file(columns, **options), TableInvalid)
+    assert f"row 1 or after: column {spoiled!r} holds no text" in problem.message
+    assert problem.metadata["expected"] == "UTF-8"
 
 
 def test_names_of_columns_that_are_no_utf8_make_a_table_invalid(parquet_file):

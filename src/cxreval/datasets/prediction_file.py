@@ -216,7 +216,11 @@ def _plain(file: Path, name: str, column: pa.Array, start: int) -> pa.Array:
         expected = f"at most {MAX_CELL_BYTES} bytes"
         message = f"{file} row {start + 1} or after: column {name!r} has a cell of {longest} bytes; expected {expected}"
         raise TableInvalid(message, file=file, field=name, expected=expected)
-    column.validate(full=True)
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        message = f"{file} row {start + 1} or after: column {name!r} holds no text: {error}; expected UTF-8"
+        raise TableInvalid(message, file=file, field=name, expected="UTF-8") from None
     return column.dictionary_decode() if texts is not column else column
 
 
