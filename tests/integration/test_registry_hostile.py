@@ -8,6 +8,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -114,6 +115,7 @@ class World(ClosedRegistry):
         self.worker = self.stubs("worker")
         self.mine = self.published(self.rival, b"the rival's", "mine@rival.example")
         self.public = self.published(self.acme, b"acme's public model", "secret@acme.example", fail_first=True)
+        self.endpoint = self.published(self.acme, b"", "secret@acme.example", fail_first=True, **ENDPOINT)
         self.hidden = {"draft": self.acme.create_submission(SPEC.name, b"draft", **PRIVATE).name}
         self.hidden["failed"] = self.acme.submit(SPEC.name, b"acme's failing model", **PRIVATE).name
         self.fail(self.worker.lease(SPEC.name))
@@ -126,19 +128,25 @@ class World(ClosedRegistry):
             *(name.rpartition("/")[2] for name in self.hidden.values()),
             *(hashlib.sha256(data).hexdigest() for data in (b"draft", b"acme's failing model", b"running", b"queued")),
             "secret@acme.example", "SECRET-FAILURE", "SECRET-REASON", "SECRET-MODEL", self.token,
+            "gateway.acme.example", "acme-served", "SECRET-SERVER", "SECRET-NODE",
         ]  # fmt: skip
         return self
 
-    def published(self, who: Any, data: bytes, contact: str, *, fail_first: bool = False) -> str:
-        name: str = who.submit(SPEC.name, data, contact=contact).name
-        lease = self.worker.lease(SPEC.name)
+    def published(self, who: Any, data: bytes, contact: str, *, fail_first: bool = False, **manifest: Any) -> str:
+        hand_in = who.submit if data else who.create_submission
+        name: str = hand_in(SPEC.name, data, contact=contact, **manifest).name
+        node = "SECRET-NODE" if who is self.acme else "node"
+        lease = self.worker.lease(SPEC.name, node)
         if fail_first:
             self.fail(lease)
             self.call(who.channel, "RetrySubmission", name=name, reason="again")
-            lease = self.worker.lease(SPEC.name)
+            lease = self.worker.lease(SPEC.name, node)
         self.worker.evaluations.CompleteEvaluation(
             evaluation_service_pb2.CompleteEvaluationRequest(
-                evaluation=lease.evaluation.name, token=lease.token, report=report_message(SPEC)
+                evaluation=lease.evaluation.name,
+                token=lease.token,
+                report=report_message(SPEC),
+                provenance={"attempt": "1", **({} if data else SERVED)},
             )
         )
         return name
@@ -191,6 +199,17 @@ class World(ClosedRegistry):
         return head
 
 
+ENDPOINT = {
+    "kind": submission_pb2.Submission.KIND_ENDPOINT, "format": 0, "artifact_sha256": "", "preprocessing_profile": "",
+    "source_kind": submission_pb2.SOURCE_KIND_ENDPOINT,
+    "endpoint": submission_pb2.Endpoint(
+        address="gateway.acme.example:8443", tls=True, model_name="acme-served", requests_per_second=20
+    ),
+}  # fmt: skip
+SERVED = {
+    "endpoint_address": "gateway.acme.example:8443", "endpoint_model": "acme-served",
+    "endpoint_platform": "SECRET-SERVER",
+}  # fmt: skip
 PRIVATE = {"contact": "secret@acme.example", "model": "SECRET-MODEL"}
 
 
@@ -298,10 +317,46 @@ def test_no_list_no_board_and_no_chain_tells_of_hidden_things(world: World, who:
         text = "".join(str(answer) for answer in answers)
         assert text, method
         assert [secret for secret in world.secrets if secret in text] == [], method
-    for method in ("GetSubmission", "ListSubmissionEvents", "ListEvaluations"):
-        path = next(iter(NAMES[method][0]))
-        answers = invoke(world.stubs(who).channel, METHODS[method], filled(world, method, path, world.public))
+    for name in (world.public, world.endpoint):
+        assert_nothing_private(world, world.stubs(who).channel, name)
+
+
+def assert_nothing_private(world: World, channel: grpc.Channel, public: str) -> None:
+    """Every way to read a row of acme's: what its owner knows beyond the row is in none of them."""
+    owner = world.call(world.acme.channel, "ListEvaluations", parent=public)[0].evaluations
+    assert len(owner) == 2
+    values = {"submission": public, "evaluation": owner[-1].name}
+    for method in (
+        "GetSubmission", "WatchSubmission", "ListSubmissionEvents", "ListEvaluations", "GetEvaluation", "GetEvidence",
+        "GetReceipt", "CompareEntries",
+    ):  # fmt: skip
+        ((path, kind),) = NAMES[method][0].items()
+        answers = invoke(channel, METHODS[method], filled(world, method, path, values[kind]))
         assert [secret for secret in world.secrets if secret in str(answers)] == [], method
+    (page,) = world.call(channel, "ListEvaluations", parent=public)
+    assert [item.name for item in page.evaluations] == [owner[-1].name]
+    for method in ("GetEvaluation", "GetEvidence"):
+        ((path, _),) = NAMES[method][0].items()
+        failed, never = (filled(world, method, path, name) for name in (owner[0].name, f"{owner[0].name[:-32]}{NEVER}"))
+        code, reason, text = outcome(channel, method, failed)
+        assert (code, reason) == ("NOT_FOUND", "EVALUATION_NOT_FOUND")
+        assert text.replace(owner[0].name, f"{owner[0].name[:-32]}{NEVER}") == outcome(channel, method, never)[2]
+
+
+def test_who_has_no_key_sees_no_more_of_a_public_board_than_a_stranger(tmp_path: Path) -> None:
+    with World(tmp_path, "sqlite", "--public-board=true") as world:
+        for name in (world.public, world.endpoint):
+            assert_nothing_private(world, world.channel(), name)
+
+
+def test_who_ran_a_row_and_what_went_wrong_on_the_way_is_not_for_strangers(world: World) -> None:
+    own, seen = (list(world.client(who).submission_events(world.public)) for who in ("acme/viewer", "rival/viewer"))
+    inside = {"leased", "failed"}
+    assert [event for event in own if event.change not in inside] == seen
+    assert [event.actor for event in own if event.change == "leased"] == [
+        f"worker SECRET-NODE, organisations/operators/keys/{world.keys['worker'].split('_')[1]}"
+    ] * 2
+    assert [event.actor for event in seen if event.change == "published"] == ["worker"]
 
 
 def test_the_owner_the_worker_and_the_operator_see_it_all(world: World) -> None:
@@ -310,8 +365,13 @@ def test_the_owner_the_worker_and_the_operator_see_it_all(world: World) -> None:
         assert client.get_submission(world.public).manifest.contact == "secret@acme.example"
         assert client.get_submission(world.hidden["failed"]).failure
         assert "SECRET-FAILURE" in [event.reason for event in client.submission_events(world.public)]
-    assert len(list(world.client("acme/submitter").list_submissions(SPEC.name))) == 7
-    assert len(list(world.client("rival/submitter").list_submissions(SPEC.name))) == 2
+        endpoint = client.get_submission(world.endpoint)
+        assert endpoint.manifest.endpoint.address == SERVED["endpoint_address"]
+        evaluation = client.get_evaluation(endpoint.evaluation)
+        assert evaluation.worker.startswith("SECRET-NODE")
+        assert dict(evaluation.provenance) == {"attempt": "1", **SERVED}
+    assert len(list(world.client("acme/submitter").list_submissions(SPEC.name))) == 8
+    assert len(list(world.client("rival/submitter").list_submissions(SPEC.name))) == 3
 
 
 def test_the_chain_holds_for_those_who_see_only_a_part_of_it(world: World) -> None:
@@ -322,7 +382,8 @@ def test_the_chain_holds_for_those_who_see_only_a_part_of_it(world: World) -> No
     assert not any(event.is_sealed for event in whole)
     for seen, real in zip(partly, whole, strict=True):
         assert seen == (real.sealed() if seen.is_sealed else real)
-        private = real.submission in world.hidden.values() or real.reason == "SECRET-FAILURE"
+        inside = real.change in ("leased", "failed") and real.submission != world.mine
+        private = real.submission in world.hidden.values() or inside
         assert seen.is_sealed is private
 
 

@@ -100,7 +100,7 @@ class Registry:
 
     def history(self, name: SubmissionName) -> list[Change]:
         cursor = Cursor("submissionEvents", str(name), 500)
-        return [event.change for event in self.events.page(name, cursor).items]
+        return [event.change for event in self.events.page(name, cursor, EVERYBODY).items]
 
     def on_board(self, as_of: datetime | None = None) -> list[str]:
         return [standing.submission for standing in self.boards.standings(PARENT, as_of)]

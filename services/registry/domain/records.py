@@ -87,8 +87,8 @@ class Change(StrEnum):
     REINSTATED = "reinstated"
 
 
-PRIVATE_CHANGES = (Change.RETURNED, Change.FAILED, Change.EXPIRED)
-"""Changes whose reason tells what went wrong inside: not for strangers, even when the submission is public by now."""
+PRIVATE_CHANGES = (Change.LEASED, Change.RETURNED, Change.LEASE_EXPIRED, Change.FAILED, Change.EXPIRED)
+"""Changes that tell who ran it and what went wrong: not for strangers, even when the submission is public by now."""
 
 
 class Fault(StrEnum):

@@ -112,7 +112,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         parent = SubmissionName.parse(request.parent, "parent")
         cursor = convert.cursor("evaluations", str(parent), request.page_size, request.page_token)
         await asyncio.to_thread(self._tenancy.check_visible, caller(), parent)
-        page = await asyncio.to_thread(self._evaluations.page, parent, cursor)
+        page = await asyncio.to_thread(self._evaluations.page, parent, cursor, caller())
         return pb.ListEvaluationsResponse(
             evaluations=[shown.evaluation_message(item) for item in page.items], next_page_token=page.next_token
         )

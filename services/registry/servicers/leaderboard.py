@@ -14,7 +14,6 @@ from services.chassis.principal import caller
 from services.registry import convert
 from services.registry.domain.board import Compared, Row, Standing, check_compared, compared, sota_steps
 from services.registry.domain.pages import Cursor, Page
-from services.registry.servicers import shown
 from services.registry.store.boards import Boards
 from services.registry.store.events import Events
 from services.registry.store.tenancy import Tenancy
@@ -69,7 +68,7 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         cursor = convert.cursor("leaderboardChanges", str(parent), request.page_size, request.page_token)
         page = await asyncio.to_thread(self._events.board_changes, parent, cursor)
         return pb.ListLeaderboardChangesResponse(
-            changes=[shown.event_message(event) for event in page.items], next_page_token=page.next_token
+            changes=[convert.event_message(event) for event in page.items], next_page_token=page.next_token
         )
 
     def _entries(self, parent: BenchmarkName, cursor: Cursor, as_of: datetime | None) -> tuple[Page[Row], Head]:

@@ -97,13 +97,13 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
     async def ListSubmissionEvents(
         self, request: pb.ListSubmissionEventsRequest, context: Any
     ) -> pb.ListSubmissionEventsResponse:
-        """A page of its events, oldest first."""
+        """A page of those of its events that are the caller's to know, oldest first."""
         parent = SubmissionName.parse(request.parent, "parent")
         cursor = convert.cursor("submissionEvents", str(parent), request.page_size, request.page_token)
         await asyncio.to_thread(self._tenancy.check_visible, caller(), parent)
-        page = await asyncio.to_thread(self._events.page, parent, cursor)
+        page = await asyncio.to_thread(self._events.page, parent, cursor, caller())
         return pb.ListSubmissionEventsResponse(
-            events=[shown.event_message(event) for event in page.items], next_page_token=page.next_token
+            events=[convert.event_message(event) for event in page.items], next_page_token=page.next_token
         )
 
     async def _change(self, request: Any, change: Change, **more: Any) -> submission_pb2.Submission:

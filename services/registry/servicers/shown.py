@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from cxreval.api.registry.v1 import evaluation_service_pb2 as evaluation_pb
 from cxreval.api.registry.v1 import submission_pb2
 from services.chassis.principal import caller
 from services.registry import convert
-from services.registry.domain.records import PRIVATE_CHANGES, Evaluation, Event, Submission
+from services.registry.domain.records import Evaluation, Submission
+
+_OF_AN_ENDPOINT = "endpoint_"
+"""How the provenance's keys begin that say where an endpoint is and what its server says of itself."""
 
 
 def submission_message(found: Submission) -> submission_pb2.Submission:
@@ -22,15 +23,11 @@ def submission_message(found: Submission) -> submission_pb2.Submission:
 
 
 def evaluation_message(found: Evaluation) -> evaluation_pb.Evaluation:
-    """An evaluation for the caller: its failure and its worker only if it is theirs to know."""
+    """An evaluation for the caller: its failure, worker and endpoint only if it is theirs to know."""
     message = convert.evaluation_message(found)
     if not caller().knows(found.owner):
         message.ClearField("failure")
         message.ClearField("worker")
+        for key in [key for key in message.provenance if key.startswith(_OF_AN_ENDPOINT)]:
+            del message.provenance[key]
     return message
-
-
-def event_message(found: Event) -> submission_pb2.SubmissionEvent:
-    """An event for the caller: what went wrong inside only if it is theirs to know."""
-    hidden = found.change in PRIVATE_CHANGES and not caller().knows(found.owner)
-    return convert.event_message(replace(found, reason="", details={}) if hidden else found)

@@ -19,6 +19,7 @@ from cxreval.errors import EvaluationNotFound, LeaseLost, MalformedBatch, Report
 from cxreval.manifest.model import CheckpointFormat, Kind
 from cxreval.metrics.report import Evidence, Report
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
+from services.chassis.principal import Principal
 from services.registry.domain.pages import Cursor, Page
 from services.registry.domain.records import (
     EVALUATED_TIER,
@@ -48,6 +49,9 @@ from services.registry.store.models import (
 from services.registry.store.pages import after
 from services.registry.store.receipts import sign_row
 from services.registry.store.submissions import REGISTRY, record_artifact, submission_rows
+
+SOME_WORKER = "worker"
+"""The actor of a publication."""
 
 _TAKEN_BACK = 100
 
@@ -251,9 +255,8 @@ class Evaluations:
             row.provenance = dict(provenance)
             row.state, row.failure, row.update_time = EvaluationState.SUCCEEDED, None, now
             submission.tier, submission.failure = EVALUATED_TIER[Kind(submission.kind)], None
-            event = append(
-                session, submission, Change.PUBLISHED, _worker(row.worker), now, details={"evaluation": row.id}
-            )
+            # Everybody reads this event, and its digest covers its actor: whose worker it was says the lease's.
+            event = append(session, submission, Change.PUBLISHED, SOME_WORKER, now, details={"evaluation": row.id})
             sign_row(session, self._signer, submission, benchmark, event)
             session.flush()
             return _evaluation(session, row, submission, benchmark)
@@ -282,11 +285,13 @@ class Evaluations:
                 raise ReportNotFound(f"{name} has no report: it is {row.state}", name=name, state=row.state)
             return _evidence(session, row.number)
 
-    def page(self, parent: SubmissionName, cursor: Cursor) -> Page[Evaluation]:
-        """Oldest first. Raises `SubmissionNotFound`, `InvalidPageToken`."""
+    def page(self, parent: SubmissionName, cursor: Cursor, who: Principal) -> Page[Evaluation]:
+        """Those that are somebody's to know, oldest first. Raises `SubmissionNotFound`, `InvalidPageToken`."""
         with self._database.reading() as session:
             submission, _, _ = submission_rows(session, parent)
             query = _evaluations().where(EvaluationRow.submission_number == submission.number)
+            if not who.knows(submission.organisation or ""):
+                query = query.where(EvaluationRow.state == EvaluationState.SUCCEEDED)
             found = session.execute(after(session, query, EvaluationRow, cursor)).all()
             return cursor.page([_evaluation(session, *rows) for rows in found], lambda item: item.id)
 

@@ -85,10 +85,17 @@ class Events:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def page(self, parent: SubmissionName, cursor: Cursor) -> Page[Event]:
-        """The events of a submission, oldest first. Raises `SubmissionNotFound`, `InvalidPageToken`."""
+    def page(self, parent: SubmissionName, cursor: Cursor, who: Principal) -> Page[Event]:
+        """The events of a submission that are somebody's to know, oldest first.
+
+        Raises:
+            SubmissionNotFound, InvalidPageToken: there is none.
+        """
         with self._database.reading() as session:
-            query = _events().where(EventRow.submission_number == _submission(session, parent).number)
+            submission = _submission(session, parent)
+            query = _events().where(EventRow.submission_number == submission.number)
+            if not who.knows(submission.organisation or ""):
+                query = query.where(EventRow.change.not_in(PRIVATE_CHANGES))
             return _page(session, query, cursor)
 
     def board_changes(self, parent: BenchmarkName, cursor: Cursor) -> Page[Event]:
@@ -202,7 +209,7 @@ def _event(row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) ->
 
 
 def _link_for(who: Principal, row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) -> AuditEvent:
-    """A link as somebody may see it: one that tells of others' drafts, or what went wrong with others' runs, sealed."""
+    """A link as somebody may see it: one that tells of others' drafts, or of what others' runs went through, sealed."""
     link = _link(row, submission, benchmark)
     public = submission.state in WAS_ON_BOARD and row.change not in PRIVATE_CHANGES
     return link if public or who.knows(submission.organisation or "") else link.sealed()

@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 from cxreval.errors import ArtifactNotFound, CxrevalError, EvaluationNotFound, OwnerRequired, SubmissionNotFound
 from cxreval.resource_names import ArtifactName, EvaluationName, SubmissionName
 from services.chassis.principal import Principal, Role
-from services.registry.domain.records import WAS_ON_BOARD
+from services.registry.domain.records import WAS_ON_BOARD, EvaluationState
 from services.registry.store.database import Database
-from services.registry.store.models import BenchmarkRow, SubmissionRow
+from services.registry.store.models import BenchmarkRow, EvaluationRow, SubmissionRow
 
 
 def visible_to(who: Principal) -> ColumnElement[bool]:
@@ -66,7 +66,12 @@ class Tenancy:
 def _seen(session: Session, name: SubmissionName | EvaluationName, who: Principal) -> Row[str | None] | None:
     query = select(SubmissionRow.organisation).join(BenchmarkRow, BenchmarkRow.number == SubmissionRow.benchmark_number)
     of_it = (SubmissionRow.id == name.submission) & (BenchmarkRow.id == name.benchmark)
-    return session.execute(query.where(of_it, visible_to(who))).one_or_none()
+    found = session.execute(query.where(of_it, visible_to(who))).one_or_none()
+    if found is None or isinstance(name, SubmissionName) or who.knows(found.organisation or ""):
+        return found
+    # Of a public row's runs, strangers know the one behind it.
+    run = (EvaluationRow.id == name.evaluation) & (EvaluationRow.state == EvaluationState.SUCCEEDED)
+    return found if session.scalar(select(exists().where(run))) else None
 
 
 def _not_found(name: SubmissionName | EvaluationName) -> CxrevalError:

@@ -165,7 +165,7 @@ class EvaluationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEvaluations(self, request, context):
-        """Lists the evaluations of a submission, oldest first.
+        """Lists the evaluations of a submission, oldest first. Of others' submissions only the one behind the row.
 
         Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
         """

@@ -79,7 +79,7 @@ class EvaluationServiceStub:
     Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`.
     """
     ListEvaluations: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.ListEvaluationsRequest, _evaluation_service_pb2.ListEvaluationsResponse]
-    """Lists the evaluations of a submission, oldest first.
+    """Lists the evaluations of a submission, oldest first. Of others' submissions only the one behind the row.
 
     Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
     """
@@ -135,7 +135,7 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`.
     """
     ListEvaluations: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.ListEvaluationsRequest, _evaluation_service_pb2.ListEvaluationsResponse]  # type: ignore[assignment]
-    """Lists the evaluations of a submission, oldest first.
+    """Lists the evaluations of a submission, oldest first. Of others' submissions only the one behind the row.
 
     Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
     """
@@ -242,7 +242,7 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_service_pb2.ListEvaluationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_service_pb2.ListEvaluationsResponse, _abc.Awaitable[_evaluation_service_pb2.ListEvaluationsResponse]]:
-        """Lists the evaluations of a submission, oldest first.
+        """Lists the evaluations of a submission, oldest first. Of others' submissions only the one behind the row.
 
         Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
         """

@@ -177,7 +177,7 @@ class LifecycleServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSubmissionEvents(self, request, context):
-        """Lists the events of a submission, oldest first.
+        """Lists the events of a submission, oldest first. What others' runs went through, leases and failures, is left out.
 
         Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
         """

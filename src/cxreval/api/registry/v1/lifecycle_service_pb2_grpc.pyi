@@ -83,7 +83,7 @@ class LifecycleServiceStub:
     Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; RESOURCE_EXHAUSTED `SERVICE_OVERLOADED` for too many watchers.
     """
     ListSubmissionEvents: _grpc.UnaryUnaryMultiCallable[_lifecycle_service_pb2.ListSubmissionEventsRequest, _lifecycle_service_pb2.ListSubmissionEventsResponse]
-    """Lists the events of a submission, oldest first.
+    """Lists the events of a submission, oldest first. What others' runs went through, leases and failures, is left out.
 
     Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
     """
@@ -142,7 +142,7 @@ class LifecycleServiceAsyncStub(LifecycleServiceStub):
     Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; RESOURCE_EXHAUSTED `SERVICE_OVERLOADED` for too many watchers.
     """
     ListSubmissionEvents: _aio.UnaryUnaryMultiCallable[_lifecycle_service_pb2.ListSubmissionEventsRequest, _lifecycle_service_pb2.ListSubmissionEventsResponse]  # type: ignore[assignment]
-    """Lists the events of a submission, oldest first.
+    """Lists the events of a submission, oldest first. What others' runs went through, leases and failures, is left out.
 
     Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
     """
@@ -258,7 +258,7 @@ class LifecycleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _lifecycle_service_pb2.ListSubmissionEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_lifecycle_service_pb2.ListSubmissionEventsResponse, _abc.Awaitable[_lifecycle_service_pb2.ListSubmissionEventsResponse]]:
-        """Lists the events of a submission, oldest first.
+        """Lists the events of a submission, oldest first. What others' runs went through, leases and failures, is left out.
 
         Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
         """
