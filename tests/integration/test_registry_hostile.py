@@ -31,6 +31,7 @@ from cxreval.api.registry.v1 import (
 from cxreval.audit import chain
 from cxreval.audit.chain import Head
 from cxreval.cli.app import app
+from cxreval.client import Role as ClientRole
 from cxreval.errors import ArtifactNotFound, DigestMismatch, InvalidPageToken, OwnerRequired
 from cxreval.wire.status import from_rpc_error
 from services.chassis.interceptors.access import allowed_roles
@@ -433,6 +434,37 @@ def test_a_request_id_of_another_organisation_is_as_good_as_new(world: World) ->
     assert from_rpc_error(caught.value).reason == "REQUEST_ID_REUSED"
     for name in (first.name, replayed.name):
         world.operator.cancel(name, "clean")
+
+
+def test_a_request_id_of_a_change_is_each_organisations_own_and_not_shown(world: World) -> None:
+    used = str(uuid.uuid4())
+    fields = {"name": world.public, "reason": "doubtful", "request_id": used}
+    world.call(world.acme.channel, "DisputeSubmission", **fields)
+    world.call(world.acme.channel, "DisputeSubmission", **fields)  # once
+    world.operator.resolve(world.public, "clean")
+    shown = [event.request_id for event in world.client("rival/viewer").audit_chain() if event.reason == "doubtful"]
+    assert len(shown) == 1
+    assert used.replace("-", "") not in shown
+    for replayed in (used, str(uuid.UUID(shown[0]))):
+        fields = {"name": world.public, "reason": "another reason", "request_id": replayed}
+        (answer,) = world.call(world.rival.channel, "DisputeSubmission", **fields)
+        assert answer.state == submission_pb2.Submission.STATE_DISPUTED
+        world.operator.resolve(world.public, "clean")
+    fields["request_id"] = used
+    with pytest.raises(grpc.RpcError) as caught:
+        world.call(world.acme.channel, "DisputeSubmission", **fields)
+    assert from_rpc_error(caught.value).reason == "REQUEST_ID_REUSED"
+
+
+def test_a_worker_uploads_what_it_made_and_nothing_that_a_submission_awaits(world: World) -> None:
+    key = world.operator.create_key("acme", ClientRole.WORKER)[1]
+    before = world.state()
+    for method in ("GetUpload", "UploadArtifact"):
+        ((path, _),) = NAMES[method][0].items()
+        found = outcome(world.channel(key), method, filled(world, method, path, world.hidden["draft"]))
+        assert found[:2] == ("PERMISSION_DENIED", "ROLE_REQUIRED")
+        assert f"may not upload {path}; expected one of the roles operator, submitter" in found[2]
+    assert world.state() == before
 
 
 def test_a_forged_page_token_finds_out_nothing(world: World) -> None:

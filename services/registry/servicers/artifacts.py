@@ -132,7 +132,9 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
     def _expected(self, request: pb.GetUploadRequest | pb.UploadArtifactHeader, path: str) -> _Expected:
         """What a request is about; `path` leads to its fields."""
         if request.WhichOneof("artifact") == "derived":
+            _check_role(f"{path}derived", Role.WORKER)
             return self._derived(request.derived, f"{path}derived")
+        _check_role(f"{path}submission", Role.SUBMITTER, Role.OPERATOR)
         name = SubmissionName.parse(request.submission, f"{path}submission")
         self._tenancy.check_own(caller(), name)
         sha256, complete = self._submissions.artifact(name)
@@ -142,9 +144,6 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         return _Expected(key, complete, partial(self._queue, name))
 
     def _derived(self, artifact: pb.DerivedArtifact, path: str) -> _Expected:
-        if Role.WORKER not in caller().roles:
-            message = f"{path} is for workers; expected {path.removesuffix('derived')}submission"
-            raise RoleRequired(message, field=path, expected=Role.WORKER)
         name = EvaluationName.parse(artifact.evaluation, f"{path}.evaluation")
         check_pattern(f"{path}.sha256", artifact.sha256, SHA256, "64 lower-case hex characters")
         complete = self._evaluations.has_artifact(name, artifact.token, artifact.sha256)
@@ -208,6 +207,14 @@ class _Writer:
         self._writing = None
         if self._gathered:
             self._start()
+
+
+def _check_role(field: str, *roles: Role) -> None:
+    """The rpcs take submitters and workers; each may upload only what is theirs to make. Raises `RoleRequired`."""
+    if caller().roles.isdisjoint(roles):
+        expected = ", ".join(sorted(roles))
+        message = f"{caller().name} may not upload {field}; expected one of the roles {expected}"
+        raise RoleRequired(message, field=field, expected=expected)
 
 
 async def _begin(upload: Upload, header: pb.UploadArtifactHeader) -> None:

@@ -113,7 +113,7 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
 
     async def _changed(self, request: Any, change: Change, **more: Any) -> submission_pb2.Submission:
         name = SubmissionName.parse(request.name)
-        asked = convert.change_request(request, change, caller().name, **more)
+        asked = convert.change_request(request, change, caller(), **more)
         submission = await asyncio.to_thread(self._lifecycle.change, name, asked)
         _log.info("submission changed", extra={"submission": str(name), "change": change, "state": submission.state})
         return shown.submission_message(submission)

@@ -31,7 +31,7 @@ from services.registry.store.events import append
 from services.registry.store.models import BenchmarkRow, EvaluationRow, EventRow, SubmissionRow
 from services.registry.store.quotas import charge_retry
 from services.registry.store.receipts import sign_row
-from services.registry.store.submissions import REGISTRY, queued_evaluation, submission_rows
+from services.registry.store.submissions import REGISTRY, kept_request_id, queued_evaluation, submission_rows
 
 _SWEPT = 100
 
@@ -106,7 +106,7 @@ class Lifecycle:
             row.superseded_by = _successor(session, row, request.successor).id
         event = append(
             session, row, change, request.actor, now,
-            reason=request.reason, details=details, request_id=request.request_id,
+            reason=request.reason, details=details, request_id=_kept(request),
         )  # fmt: skip
         if change is Change.CANCELLED:
             end_evaluation(session, row, change, now)
@@ -138,10 +138,14 @@ def _details(request: ChangeRequest) -> dict[str, str]:
     return details
 
 
+def _kept(request: ChangeRequest) -> str:
+    return kept_request_id(request.organisation, request.request_id)
+
+
 def _done_before(session: Session, row: SubmissionRow, request: ChangeRequest, details: Mapping[str, str]) -> bool:
     if not request.request_id:
         return False
-    query = select(EventRow).where(EventRow.submission_number == row.number, EventRow.request_id == request.request_id)
+    query = select(EventRow).where(EventRow.submission_number == row.number, EventRow.request_id == _kept(request))
     event = session.scalar(query)
     if event is None:
         return False

@@ -100,7 +100,7 @@ class Submissions:
         """
         with self._database.writing() as session:
             benchmark = benchmark_row(session, parent, lock=True)
-            kept_id = _kept_request_id(owner, request_id)
+            kept_id = kept_request_id(owner, request_id)
             earlier = _by_request_id(session, benchmark, kept_id)
             if earlier is not None:
                 if records.manifest(earlier.manifest) != manifest:
@@ -238,8 +238,8 @@ class Submissions:
         )
 
 
-def _kept_request_id(owner: str, request_id: str) -> str:
-    """A request id as it is kept: nobody can ask, by trying, which ones another organisation has used."""
+def kept_request_id(owner: str, request_id: str) -> str:
+    """A request id as it is kept: none is another organisation's, and nobody can ask which ones others have used."""
     if not owner or not request_id:
         return request_id
     return hashlib.sha256(f"{owner}/{request_id}".encode()).hexdigest()[:32]

@@ -64,7 +64,8 @@ class ArtifactServiceServicer:
         """Says from which byte on an upload goes on. Every byte before it is stored durably.
 
         Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`, `EVALUATION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`,
-        `LEASE_LOST`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+        `LEASE_LOST`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`; PERMISSION_DENIED `ROLE_REQUIRED` for a worker that
+        asks for a submission's artifact and for anybody else who asks for a worker's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

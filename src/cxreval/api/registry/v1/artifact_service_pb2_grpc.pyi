@@ -40,7 +40,8 @@ class ArtifactServiceStub:
     """Says from which byte on an upload goes on. Every byte before it is stored durably.
 
     Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`, `EVALUATION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`,
-    `LEASE_LOST`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+    `LEASE_LOST`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`; PERMISSION_DENIED `ROLE_REQUIRED` for a worker that
+    asks for a submission's artifact and for anybody else who asks for a worker's.
     """
     UploadArtifact: _grpc.StreamUnaryMultiCallable[_artifact_service_pb2.UploadArtifactRequest, _artifact_service_pb2.UploadArtifactResponse]
     """Uploads an artifact: a header, then the bytes in order from `header.write_offset` on. When all have arrived with the
@@ -71,7 +72,8 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """Says from which byte on an upload goes on. Every byte before it is stored durably.
 
     Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`, `EVALUATION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`,
-    `LEASE_LOST`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+    `LEASE_LOST`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`; PERMISSION_DENIED `ROLE_REQUIRED` for a worker that
+    asks for a submission's artifact and for anybody else who asks for a worker's.
     """
     UploadArtifact: _aio.StreamUnaryMultiCallable[_artifact_service_pb2.UploadArtifactRequest, _artifact_service_pb2.UploadArtifactResponse]  # type: ignore[assignment]
     """Uploads an artifact: a header, then the bytes in order from `header.write_offset` on. When all have arrived with the
@@ -105,7 +107,8 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says from which byte on an upload goes on. Every byte before it is stored durably.
 
         Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`, `EVALUATION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`,
-        `LEASE_LOST`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+        `LEASE_LOST`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`; PERMISSION_DENIED `ROLE_REQUIRED` for a worker that
+        asks for a submission's artifact and for anybody else who asks for a worker's.
         """
 
     @_abc_1.abstractmethod
