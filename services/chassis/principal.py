@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
@@ -42,6 +43,7 @@ EVERYBODY = Principal("anybody", frozenset(Role))
 """The caller of a service that asks nobody for a name."""
 
 _current: ContextVar[Principal] = ContextVar("cxreval_principal")
+_check: ContextVar[Callable[[], Awaitable[None]]] = ContextVar("cxreval_check_admitted")
 
 
 def caller() -> Principal:
@@ -52,3 +54,13 @@ def caller() -> Principal:
 def enter(principal: Principal) -> None:
     """Makes somebody the caller until the running call, which is a task of its own, ends."""
     _current.set(principal)
+
+
+def enter_stream(check: Callable[[], Awaitable[None]]) -> None:
+    """Makes `check` what `check_admitted` asks until the running stream, which is a task of its own, ends."""
+    _check.set(check)
+
+
+async def check_admitted() -> None:
+    """Asks again, in a stream, before something that lasts. Raises what its caller would be told if it began now."""
+    await _check.get()()

@@ -29,6 +29,7 @@ from services.chassis.interceptors import WrappedServer
 from services.chassis.interceptors.access import Access, AsksNobody, Authenticator
 from services.chassis.interceptors.deadline import TimeLimit
 from services.chassis.interceptors.metrics import RpcMetrics
+from services.chassis.interceptors.streams import RunningStreams
 
 _log = logging.getLogger(__name__)
 _HEALTH_PERIOD_SECONDS = 2.0
@@ -75,7 +76,7 @@ class Server:
         self._server = grpc.aio.server(options=options)
         time_limit = TimeLimit(config.deadline_seconds, config.stream_deadline_seconds)
         access = Access(authenticator or AsksNobody(), config.allowed_certificates)
-        self._wrapped = WrappedServer(self._server, RpcMetrics(metrics), time_limit, access)
+        self._wrapped = WrappedServer(self._server, RpcMetrics(metrics), time_limit, access, RunningStreams(access))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._wrapped)
 
     def add(self, register: Callable[[Any, Any], None], servicer: object, service: ServiceDescriptor) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,18 +18,23 @@ import grpc
 import pytest
 from alembic import command
 from click.testing import Result
+from prometheus_client import CollectorRegistry
 from sqlalchemy import select, update
 from typer.testing import CliRunner
 
 from cxreval.api.registry.v1 import (
+    artifact_service_pb2,
     benchmark_service_pb2,
     benchmark_service_pb2_grpc,
     lifecycle_service_pb2,
     lifecycle_service_pb2_grpc,
+    submission_pb2,
 )
+from cxreval.audit.receipts import Signer
 from cxreval.cli.app import app
 from cxreval.client import ApiKey, Quota, RegistryClient, Role
 from cxreval.errors import (
+    ArtifactNotFound,
     CxrevalError,
     KeyMissing,
     KeyNeedsTls,
@@ -36,22 +44,38 @@ from cxreval.errors import (
     MalformedField,
     RoleRequired,
 )
-from cxreval.resource_names import OrganisationName
+from cxreval.resource_names import ArtifactName, BenchmarkName, OrganisationName, SubmissionName
 from cxreval.wire.channel import is_loopback
 from cxreval.wire.status import from_rpc_error
+from services.chassis import principal
 from services.chassis.config import ConfigError
-from services.registry import migrations
-from services.registry.__main__ import now
+from services.registry import convert, migrations
+from services.registry.__main__ import migrate, now
 from services.registry.config import RegistryConfig
 from services.registry.domain import access
-from services.registry.servicers.authentication import REMEMBERED_SECONDS
+from services.registry.servicers.artifacts import ArtifactServicer
+from services.registry.store.artifacts import UploadKey
+from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.database import Database
+from services.registry.store.evaluations import Evaluations
+from services.registry.store.local_artifacts import LocalArtifacts
 from services.registry.store.models import SubmissionRow
 from services.registry.store.organisations import Organisations
+from services.registry.store.submissions import Submissions
+from services.registry.store.tenancy import Tenancy
 from tests.support.access import ClosedRegistry, operator_key
 from tests.support.certificates import make_certificates, server_flags
 from tests.support.processes import REPOSITORY
-from tests.support.registry import DATABASES, Registry, fresh_database, registry_service, small_spec, sqlite_url
+from tests.support.registry import (
+    DATABASES,
+    Registry,
+    fresh_database,
+    manifest_message,
+    registry_service,
+    small_spec,
+    sqlite_url,
+    upload_messages,
+)  # fmt: skip
 
 SPEC = small_spec("small")
 
@@ -163,11 +187,72 @@ def test_a_stream_ends_when_its_key_is_revoked(closed: ClosedRegistry) -> None:
         watching = stub.WatchSubmission(lifecycle_service_pb2.WatchSubmissionRequest(name=name), timeout=30)
         assert next(watching).name == name
         closed.operator.revoke_key(key.name)
-        time.sleep(REMEMBERED_SECONDS + 0.1)
-        closed.operator.cancel(name, "so that there is something to tell")
+        revoked = time.monotonic()
         with pytest.raises(grpc.RpcError) as caught:
-            next(watching)
+            next(watching)  # there is nothing to tell
         assert from_rpc_error(caught.value).reason == "KEY_REVOKED"
+        assert time.monotonic() - revoked < 5
+
+
+def test_an_upload_ends_when_its_key_is_revoked_and_another_key_goes_on_with_it(closed: ClosedRegistry) -> None:
+    key, text = closed.operator.create_key("acme", Role.SUBMITTER)
+    artifact, revoked, over = b"uploaded" * 100, threading.Event(), threading.Event()
+
+    def messages(name: str) -> Iterator[artifact_service_pb2.UploadArtifactRequest]:
+        yield from itertools.islice(upload_messages(name, artifact, chunk_bytes=400), 2)
+        time.sleep(0.2)
+        closed.operator.revoke_key(key.name)
+        revoked.set()
+        over.wait(20)  # open, and nothing comes
+
+    with Registry(closed.service.address, ApiKey(text)) as call:
+        name = call.create_submission(SPEC.name, artifact).name
+        uploading = call.artifacts.UploadArtifact.future(messages(name), timeout=30)
+        assert revoked.wait(10)
+        began = time.monotonic()
+        error = from_rpc_error(uploading.exception())
+        over.set()
+        assert error.reason == "KEY_REVOKED"
+        assert time.monotonic() - began < 5
+    mine = closed.stubs("acme/submitter")
+    assert mine.artifacts.GetUpload(artifact_service_pb2.GetUploadRequest(submission=name)).received_bytes == 400
+    done = mine.artifacts.UploadArtifact(upload_messages(name, artifact, offset=400))
+    assert done.submission.state == submission_pb2.Submission.STATE_QUEUED
+    closed.operator.cancel(name, "clean")
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_a_key_that_is_revoked_while_an_artifact_is_stored_queues_nothing(kind: str, tmp_path: Path) -> None:
+    database, signer = Database(fresh_database(kind, tmp_path)), Signer.from_file(tmp_path / "signing-key.pem")
+    migrate(database, signer)
+    Benchmarks(database, now).create(SPEC)
+    Organisations(database, now).create(OrganisationName("acme"), "Acme", access.Quota(), "test")
+    submissions, store = Submissions(database, now, signer), LocalArtifacts(tmp_path / "artifacts")
+    evaluations = Evaluations(database, now, signer, lease_seconds=60, max_attempts=1)
+    servicer = ArtifactServicer(submissions, evaluations, store, Tenancy(database), CollectorRegistry())
+    manifest = convert.checked_manifest(manifest_message(b"bytes"), SPEC, now().date())
+    found = submissions.create(BenchmarkName(SPEC.name), manifest, "", "test", "acme")
+    name = SubmissionName(SPEC.name, found.id)
+
+    async def revoked() -> None:
+        raise KeyRevoked("revoked", name="organisations/acme/keys/0")
+
+    async def messages() -> AsyncIterator[artifact_service_pb2.UploadArtifactRequest]:
+        for message in upload_messages(str(name), b"bytes"):
+            yield message
+
+    async def upload() -> None:
+        principal.enter(principal.Principal("organisations/acme/keys/0", frozenset({principal.Role.SUBMITTER}), "acme"))
+        principal.enter_stream(revoked)
+        await servicer.UploadArtifact(messages(), None)
+
+    with pytest.raises(KeyRevoked):
+        asyncio.run(upload())
+    assert submissions.get(name).state == "awaiting_artifact"
+    with pytest.raises(ArtifactNotFound):
+        submissions.artifact_size(ArtifactName(manifest.artifact_sha256))
+    assert store.received(UploadKey(found.id, manifest.artifact_sha256)) == 5
+    database.close()
 
 
 @pytest.mark.parametrize("kind", DATABASES)

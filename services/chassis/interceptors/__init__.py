@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,9 @@ from services.chassis.interceptors.call import Call
 from services.chassis.interceptors.deadline import TimeLimit
 from services.chassis.interceptors.errors import end_with
 from services.chassis.interceptors.metrics import RpcMetrics
+from services.chassis.interceptors.streams import RunningStreams
+
+_UNARY: AbstractContextManager[None] = nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class WrappedServer:
     metrics: RpcMetrics
     time_limit: TimeLimit
     access: Access
+    streams: RunningStreams
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Nothing: generated code goes on with the next, which has the handlers by name."""
@@ -55,7 +59,8 @@ class WrappedServer:
                 try:
                     async with self.time_limit.of(call):
                         await self.access.admit(call, allowed)
-                        return await behaviour(parse(request), context)
+                        with self.streams.admitted(call, allowed) if streaming else _UNARY:
+                            return await behaviour(parse(request), context)
                 except BaseException as error:  # noqa: BLE001 -- a cancelled call, too, is told apart there
                     await end_with(call, error)
 
@@ -67,11 +72,10 @@ class WrappedServer:
                 try:
                     async with self.time_limit.of(call):
                         await self.access.admit(call, allowed)
-                        async with aclosing(behaviour(parse(request), context)) as messages:
-                            async for message in messages:
-                                # Some streams last for hours; a key may be revoked meanwhile.
-                                await self.access.admit(call, allowed)
-                                await context.write(message)
+                        with self.streams.admitted(call, allowed):
+                            async with aclosing(behaviour(parse(request), context)) as messages:
+                                async for message in messages:
+                                    await context.write(message)
                 except BaseException as error:  # noqa: BLE001
                     await end_with(call, error)
 

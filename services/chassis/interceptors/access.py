@@ -98,19 +98,26 @@ class Access:
         """Says who makes the call, and whether they may.
 
         Raises:
+            ServiceUnavailable: who knows is away.
             CertificateNotAllowed: the client's certificate has none of the names that may call.
             KeyMissing, KeyUnknown, KeyExpired, KeyRevoked: nobody knows who calls.
             RoleRequired: somebody else may.
         """
-        if allowed is None:
-            return
+        if allowed is not None:
+            call.principal = await self._principal(call, allowed)
+            enter(call.principal)
+
+    async def check(self, call: Call, allowed: frozenset[Role]) -> None:
+        """Raises as `admit`, for a call that was let in before."""
+        await self._principal(call, allowed)
+
+    async def _principal(self, call: Call, allowed: frozenset[Role]) -> Principal:
         credentials = Credentials(call.context)
         self._check_certificate(credentials)
         principal = await self.authenticator.principal(credentials)
         if not principal.roles & allowed:
             raise _refusal(principal, call.method, allowed)
-        call.principal = principal
-        enter(principal)
+        return principal
 
     def _check_certificate(self, credentials: Credentials) -> None:
         if not self.allowed_certificates:

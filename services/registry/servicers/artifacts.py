@@ -29,7 +29,7 @@ from cxreval.errors import (
 from cxreval.fields import check_pattern, refused
 from cxreval.resource_names import SHA256, ArtifactName, EvaluationName, SubmissionName
 from cxreval.wire.limits import CHUNK_BYTES, MAX_ARTIFACT_BYTES
-from services.chassis.principal import Role, caller
+from services.chassis.principal import Role, caller, check_admitted
 from services.registry.domain.records import Submission
 from services.registry.servicers import shown
 from services.registry.store.artifacts import Artifacts, Upload, UploadKey
@@ -104,7 +104,8 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
             await _begin(upload, header)
             try:
                 await self._receive(messages, header, upload)
-                submission = await _to_its_end(partial(_finish, upload, expected, header.size_bytes))
+                # A task to its end: who leaves now has sent everything.
+                submission = await _ended(asyncio.create_task(_finish(upload, expected, header.size_bytes)))
             except _REFUSED:
                 await _to_its_end(upload.discard)
                 raise
@@ -227,11 +228,11 @@ async def _begin(upload: Upload, header: pb.UploadArtifactHeader) -> None:
         raise
 
 
-def _finish(upload: Upload, expected: _Expected, size_bytes: int) -> Submission | None:
-    """In one thread to its end: who leaves now has sent everything."""
-    upload.store()
-    submission = expected.record(size_bytes, upload.place)
-    upload.discard()
+async def _finish(upload: Upload, expected: _Expected, size_bytes: int) -> Submission | None:
+    await _started(upload.store)
+    await check_admitted()  # all that came before may have taken an hour
+    submission = await _started(expected.record, size_bytes, upload.place)
+    await _started(upload.discard)
     return submission
 
 
@@ -241,7 +242,7 @@ def _started(work: Callable[..., _T], *arguments: Any) -> asyncio.Future[_T]:
 
 
 async def _ended(work: asyncio.Future[_T]) -> _T:
-    """Waits for a thread, even when the call is cancelled meanwhile: nobody may close what a thread still uses."""
+    """Waits for a thread or a task, even when the call is cancelled meanwhile: nobody may close what it still uses."""
     cancelled = None
     while not work.done():
         try:

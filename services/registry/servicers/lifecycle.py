@@ -86,7 +86,7 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
         name = SubmissionName.parse(request.name)
         await asyncio.to_thread(self._tenancy.check_visible, caller(), name)
         submission = await asyncio.to_thread(self._submissions.get, name)
-        with self._watching.watch(name.submission):
+        with self._watching.watch(name.submission, caller()):
             while True:
                 yield shown.submission_message(submission)
                 if submission.state in ENDED:

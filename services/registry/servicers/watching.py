@@ -9,9 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from cxreval.errors import CxrevalError, ServiceOverloaded
+from services.chassis.principal import Principal
 
 MAX_WATCHERS = 5000
 """Most watchers that one process serves."""
+
+MAX_OF_ONE = 1000
+"""Most watchers of one organisation, or of one caller who belongs to none: the others' are not theirs to take."""
 
 Marks = Mapping[str, tuple[int, int]]
 """Version and images done of submissions, by id."""
@@ -26,22 +30,24 @@ class Watching:
         self._ask = marks
         self._period = period
         self._watched: Counter[str] = Counter()
+        self._watchers: Counter[str] = Counter()
         self._marks: dict[str, tuple[int, int]] = {}
         self._changed = asyncio.Condition()
         self._asking: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
-    def watch(self, submission: str) -> Iterator[None]:
+    def watch(self, submission: str, who: Principal) -> Iterator[None]:
         """While it lasts, `next_mark` can be awaited. Raises `ServiceOverloaded`."""
-        if self._watched.total() >= MAX_WATCHERS:
-            message = f"{MAX_WATCHERS} calls watch submissions here already; ask with GetSubmission, or try again later"
-            raise ServiceOverloaded(message, limit=MAX_WATCHERS)
+        watcher = who.organisation or who.name
+        self._check_room(watcher)
         self._watched[submission] += 1
+        self._watchers[watcher] += 1
         if self._asking is None:
             self._asking = asyncio.create_task(self._keep_asking())
         try:
             yield
         finally:
+            self._watchers -= Counter([watcher])  # drops what is 0
             self._watched[submission] -= 1
             if not self._watched[submission]:
                 del self._watched[submission]
@@ -52,6 +58,13 @@ class Watching:
         async with self._changed:
             await self._changed.wait_for(lambda: self._marks.get(submission) not in (None, seen))
             return self._marks[submission]
+
+    def _check_room(self, watcher: str) -> None:
+        of_one, of_all = self._watchers[watcher], self._watchers.total()
+        for count, limit, whose in ((of_one, MAX_OF_ONE, "of yours"), (of_all, MAX_WATCHERS, "here")):
+            if count >= limit:
+                message = f"{limit} calls {whose} watch submissions already; ask with GetSubmission, or try again later"
+                raise ServiceOverloaded(message, limit=limit)
 
     async def _keep_asking(self) -> None:
         try:

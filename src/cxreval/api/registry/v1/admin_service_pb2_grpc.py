@@ -127,7 +127,7 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeApiKey(self, request, context):
-        """Takes a key back for good. Within five seconds no call is let in with it, and no stream sends another message.
+        """Takes a key back for good. Within five seconds no call is let in with it, and its streams end.
 
         Errors: NOT_FOUND `API_KEY_NOT_FOUND`.
         """

@@ -59,7 +59,7 @@ class AdminServiceStub:
     Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
     """
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeApiKeyRequest, _admin_service_pb2.ApiKey]
-    """Takes a key back for good. Within five seconds no call is let in with it, and no stream sends another message.
+    """Takes a key back for good. Within five seconds no call is let in with it, and its streams end.
 
     Errors: NOT_FOUND `API_KEY_NOT_FOUND`.
     """
@@ -102,7 +102,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
     """
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeApiKeyRequest, _admin_service_pb2.ApiKey]  # type: ignore[assignment]
-    """Takes a key back for good. Within five seconds no call is let in with it, and no stream sends another message.
+    """Takes a key back for good. Within five seconds no call is let in with it, and its streams end.
 
     Errors: NOT_FOUND `API_KEY_NOT_FOUND`.
     """
@@ -178,7 +178,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.RevokeApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ApiKey, _abc.Awaitable[_admin_service_pb2.ApiKey]]:
-        """Takes a key back for good. Within five seconds no call is let in with it, and no stream sends another message.
+        """Takes a key back for good. Within five seconds no call is let in with it, and its streams end.
 
         Errors: NOT_FOUND `API_KEY_NOT_FOUND`.
         """

@@ -170,7 +170,8 @@ class LifecycleServiceServicer:
     def WatchSubmission(self, request, context):
         """Sends the submission as it is, and again whenever it changes or gets on, until it has ended or the caller leaves.
 
-        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; RESOURCE_EXHAUSTED `SERVICE_OVERLOADED` for too many watchers.
+        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; RESOURCE_EXHAUSTED `SERVICE_OVERLOADED` for too many watchers, of
+        the caller's organisation or in all.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

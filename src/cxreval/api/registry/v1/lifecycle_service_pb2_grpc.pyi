@@ -80,7 +80,8 @@ class LifecycleServiceStub:
     WatchSubmission: _grpc.UnaryStreamMultiCallable[_lifecycle_service_pb2.WatchSubmissionRequest, _submission_pb2.Submission]
     """Sends the submission as it is, and again whenever it changes or gets on, until it has ended or the caller leaves.
 
-    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; RESOURCE_EXHAUSTED `SERVICE_OVERLOADED` for too many watchers.
+    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; RESOURCE_EXHAUSTED `SERVICE_OVERLOADED` for too many watchers, of
+    the caller's organisation or in all.
     """
     ListSubmissionEvents: _grpc.UnaryUnaryMultiCallable[_lifecycle_service_pb2.ListSubmissionEventsRequest, _lifecycle_service_pb2.ListSubmissionEventsResponse]
     """Lists the events of a submission, oldest first. What others' runs went through, leases and failures, is left out.
@@ -139,7 +140,8 @@ class LifecycleServiceAsyncStub(LifecycleServiceStub):
     WatchSubmission: _aio.UnaryStreamMultiCallable[_lifecycle_service_pb2.WatchSubmissionRequest, _submission_pb2.Submission]  # type: ignore[assignment]
     """Sends the submission as it is, and again whenever it changes or gets on, until it has ended or the caller leaves.
 
-    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; RESOURCE_EXHAUSTED `SERVICE_OVERLOADED` for too many watchers.
+    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; RESOURCE_EXHAUSTED `SERVICE_OVERLOADED` for too many watchers, of
+    the caller's organisation or in all.
     """
     ListSubmissionEvents: _aio.UnaryUnaryMultiCallable[_lifecycle_service_pb2.ListSubmissionEventsRequest, _lifecycle_service_pb2.ListSubmissionEventsResponse]  # type: ignore[assignment]
     """Lists the events of a submission, oldest first. What others' runs went through, leases and failures, is left out.
@@ -249,7 +251,8 @@ class LifecycleServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_submission_pb2.Submission], _abc.AsyncIterator[_submission_pb2.Submission]]:
         """Sends the submission as it is, and again whenever it changes or gets on, until it has ended or the caller leaves.
 
-        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; RESOURCE_EXHAUSTED `SERVICE_OVERLOADED` for too many watchers.
+        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; RESOURCE_EXHAUSTED `SERVICE_OVERLOADED` for too many watchers, of
+        the caller's organisation or in all.
         """
 
     @_abc_1.abstractmethod

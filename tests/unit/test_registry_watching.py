@@ -1,0 +1,50 @@
+"""How many watchers of submissions one process serves, and whose."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+
+import pytest
+
+from cxreval.errors import ServiceOverloaded
+from services.chassis.principal import Principal, Role
+from services.registry.servicers.watching import MAX_OF_ONE, MAX_WATCHERS, Watching
+
+
+def member(organisation: str, key: int) -> Principal:
+    return Principal(f"organisations/{organisation}/keys/{key}", frozenset({Role.VIEWER}), organisation)
+
+
+def test_one_organisation_takes_no_other_ones_watchers_and_gets_its_own_back() -> None:
+    async def watch() -> None:
+        watching = Watching(lambda _: {}, 0.01)
+        with ExitStack() as held:
+            for number in range(MAX_OF_ONE):
+                held.enter_context(watching.watch("one", member("rival", number % 7)))
+            with (
+                pytest.raises(ServiceOverloaded, match=f"{MAX_OF_ONE} calls of yours"),
+                watching.watch("one", member("rival", 8)),
+            ):
+                pass
+            with watching.watch("one", member("acme", 1)), watching.watch("other", Principal("", frozenset())):
+                pass
+        with watching.watch("one", member("rival", 8)):
+            pass
+
+    asyncio.run(watch())
+
+
+def test_all_together_are_limited_too() -> None:
+    async def watch() -> None:
+        watching = Watching(lambda _: {}, 0.01)
+        with ExitStack() as held:
+            for number in range(MAX_WATCHERS):
+                held.enter_context(watching.watch("one", member(f"organisation-{number % 10}", 0)))
+            with (
+                pytest.raises(ServiceOverloaded, match=f"{MAX_WATCHERS} calls here"),
+                watching.watch("one", member("acme", 1)),
+            ):
+                pass
+
+    asyncio.run(watch())
