@@ -105,7 +105,9 @@ def test_the_day_counts_what_was_handed_in_but_never_the_platforms_faults(store:
     store.change(running, Change.CANCELLED)
     assert store.usage().submissions_today == 2
     store.create()
-    with pytest.raises(QuotaExceeded, match=r"3 of 3 submissions of today; the count begins again at 2026-03-15T00:00"):
+    with pytest.raises(
+        QuotaExceeded, match=r"3 of 3 submissions and retries of today; the count begins again at 2026-03-15T00:00"
+    ):
         store.create()
     assert store.usage().submissions_today == 3
     store.create(owner="rival")
@@ -113,6 +115,53 @@ def test_the_day_counts_what_was_handed_in_but_never_the_platforms_faults(store:
     store.now = NOON + timedelta(hours=12)
     assert store.create().owner == "acme"
     assert store.usage().submissions_today == 1
+
+
+def test_a_retry_counts_for_its_day_unless_the_platform_failed_what_it_repeats(store: Store) -> None:
+    store.limit(submissions_per_day=2)
+    made = [store.create() for _ in range(2)]
+    for submission in made:
+        store.change(submission, Change.CANCELLED)
+    made.append(store.create())
+    store.change(made[2], Change.CANCELLED)
+    assert store.usage().submissions_today == 0
+    for submission in made[:2]:
+        store.change(submission, Change.RETRIED)
+    assert store.usage().submissions_today == 2  # each once, though handed in and retried
+    with pytest.raises(QuotaExceeded, match="2 of 2 submissions and retries of today"):
+        store.change(made[2], Change.RETRIED)
+    store.end(made[0], Fault.SUBMISSION)
+    with pytest.raises(QuotaExceeded):
+        store.change(made[0], Change.RETRIED)
+
+    store.now += timedelta(days=1)
+    assert store.usage().submissions_today == 0
+    store.change(made[2], Change.RETRIED)
+    assert store.usage().submissions_today == 1
+    store.end(made[2], Fault.SYSTEM)
+    assert store.usage().submissions_today == 0
+    store.change(made[0], Change.RETRIED)  # another run after a fault of its own
+    assert store.usage().submissions_today == 1
+    store.create()
+    store.change(made[2], Change.RETRIED)  # paid for before the day was full
+    assert store.usage().submissions_today == 3
+    with pytest.raises(QuotaExceeded):
+        store.create()
+    store.now += timedelta(days=1)
+    assert store.usage().submissions_today == 0
+
+
+def test_what_expires_is_charged_by_whose_fault_it_is(store: Store) -> None:
+    never_uploaded, never_taken = store.create(), store.create()
+    store.upload(never_taken)
+    store.now = NOON + timedelta(days=8)
+    for submission in (never_uploaded, never_taken):
+        store.lifecycle.expire()
+        assert store.submissions.get(name_of(submission)).state == "failed"
+    store.limit(submissions_per_day=0)
+    store.change(never_taken, Change.RETRIED)
+    with pytest.raises(QuotaExceeded):
+        store.change(never_uploaded, Change.RETRIED)
 
 
 def test_a_repeated_request_is_charged_once_and_answered_when_all_is_used_up(store: Store) -> None:

@@ -30,8 +30,8 @@ OPERATORS = "operators"
 class Quota:
     """The most that an organisation may use up; None: no limit.
 
-    `submissions_per_day` counts days in UTC, `concurrent` submissions that have not ended, `stored_bytes` artifacts,
-    the same bytes once.
+    `submissions_per_day` counts days in UTC as `charges` does, `concurrent` submissions that have not ended,
+    `stored_bytes` artifacts, the same bytes once.
     """
 
     submissions_per_day: int | None = None
@@ -92,26 +92,26 @@ def day_of(now: datetime) -> tuple[datetime, datetime]:
     return begin, begin + timedelta(days=1)
 
 
-def check_day(organisation: Organisation, usage: Usage, now: datetime) -> None:
-    """Raises `QuotaExceeded` unless one more submission fits into the day."""
-    limit, used = organisation.quota.submissions_per_day, usage.submissions_today
+def check_day(organisation: Organisation, used: int, now: datetime) -> None:
+    """Raises `QuotaExceeded` unless one more submission, or retry, fits into the day."""
+    limit, (_, reset) = organisation.quota.submissions_per_day, day_of(now)
     if limit is not None and used >= limit:
-        wait = (usage.reset_time - now).total_seconds()
-        text = f"{used} of {limit} submissions of today; the count begins again at {_moment(usage.reset_time)}"
-        raise _exceeded(organisation, "submissions_per_day", limit, used, text, _moment(usage.reset_time), wait)
+        text = f"{used} of {limit} submissions and retries of today; the count begins again at {_moment(reset)}"
+        wait = (reset - now).total_seconds()
+        raise _exceeded(organisation, "submissions_per_day", limit, used, text, _moment(reset), wait)
 
 
-def check_concurrent(organisation: Organisation, usage: Usage) -> None:
+def check_concurrent(organisation: Organisation, used: int) -> None:
     """Raises `QuotaExceeded` unless one more submission may be under way."""
-    limit, used = organisation.quota.concurrent, usage.concurrent
+    limit = organisation.quota.concurrent
     if limit is not None and used >= limit:
         text = f"{used} of {limit} submissions are under way; expected one of them to end, or to be cancelled"
         raise _exceeded(organisation, "concurrent", limit, used, text, "when a submission ends", UNDER_WAY_SECONDS)
 
 
-def check_bytes(organisation: Organisation, usage: Usage, more: int) -> None:
+def check_bytes(organisation: Organisation, used: int, more: int) -> None:
     """Raises `QuotaExceeded` unless so many more bytes may be stored."""
-    limit, used = organisation.quota.stored_bytes, usage.stored_bytes
+    limit = organisation.quota.stored_bytes
     if limit is not None and used + more > limit:
         text = f"{used} of {limit} bytes are stored, and this artifact has {more}; expected a smaller one"
         raise _exceeded(organisation, "stored_bytes", limit, used, text, "never by itself", None)

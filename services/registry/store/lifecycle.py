@@ -52,7 +52,7 @@ class Lifecycle:
             SubmissionState: its state forbids it, or the successor is not on the board.
             StaleEtag: it has changed since `etag`.
             RequestIdReused: the request id came before with another request.
-            QuotaExceeded: a retry is one more under way than its organisation may have.
+            QuotaExceeded: a retry is one more today, or under way, than its organisation may have.
         """
         with self._database.writing() as session:
             row, benchmark, _ = submission_rows(session, name)
@@ -86,7 +86,8 @@ class Lifecycle:
                 failure = expired(state, Kind(row.kind))
                 end_evaluation(session, row, Change.EXPIRED, now, failure)
                 row.failure = records.to_json(failure)
-                append(session, row, Change.EXPIRED, REGISTRY, now, reason=failure.message)
+                details = {"failure": failure.reason, "fault": failure.fault}
+                append(session, row, Change.EXPIRED, REGISTRY, now, reason=failure.message, details=details)
             return len(rows)
 
     def _apply(
@@ -99,7 +100,7 @@ class Lifecycle:
     ) -> None:
         now, change = self._clock(), request.change
         if change is Change.RETRIED:
-            charge_retry(session, row.organisation, now)
+            charge_retry(session, row, now)
         if change is Change.CORRECTED:
             row.corrections = {**row.corrections, **(request.corrections or {})}
         if change is Change.SUPERSEDED and request.successor:

@@ -152,7 +152,7 @@ class Submissions:
         """Before its artifact comes. Raises `QuotaExceeded` when that is too large, and `SubmissionNotFound`."""
         with self._database.reading() as session:
             row, _, _ = submission_rows(session, name)
-            charge_artifact(session, row, size_bytes, self._clock(), lock=False)
+            charge_artifact(session, row, size_bytes, lock=False)
 
     def queue(self, name: SubmissionName, size_bytes: int, keep: Callable[[], None], actor: str) -> Submission:
         """Records the artifact and queues the submission, in one transaction.
@@ -175,7 +175,7 @@ class Submissions:
             session.refresh(row, with_for_update=True)
             _check_awaits(row, name)
             sha256 = row.manifest["artifact_sha256"]
-            charge_artifact(session, row, size_bytes, now)
+            charge_artifact(session, row, size_bytes)
             record_artifact(session, sha256, size_bytes, now)
             row.artifact_sha256 = sha256
             append(session, row, Change.QUEUED, actor, now, details={"artifact_sha256": sha256})

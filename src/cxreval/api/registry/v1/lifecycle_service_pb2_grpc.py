@@ -107,7 +107,7 @@ class LifecycleServiceServicer:
     def RetrySubmission(self, request, context):
         """Runs a submission again that failed or was cancelled; without a stored checkpoint it awaits one.
 
-        Errors: as CancelSubmission.
+        Errors: as CancelSubmission, and RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

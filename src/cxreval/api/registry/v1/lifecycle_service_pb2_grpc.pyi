@@ -45,7 +45,7 @@ class LifecycleServiceStub:
     RetrySubmission: _grpc.UnaryUnaryMultiCallable[_lifecycle_service_pb2.RetrySubmissionRequest, _submission_pb2.Submission]
     """Runs a submission again that failed or was cancelled; without a stored checkpoint it awaits one.
 
-    Errors: as CancelSubmission.
+    Errors: as CancelSubmission, and RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`.
     """
     WithdrawSubmission: _grpc.UnaryUnaryMultiCallable[_lifecycle_service_pb2.WithdrawSubmissionRequest, _submission_pb2.Submission]
     """Takes a row off the board; its events and report stay.
@@ -105,7 +105,7 @@ class LifecycleServiceAsyncStub(LifecycleServiceStub):
     RetrySubmission: _aio.UnaryUnaryMultiCallable[_lifecycle_service_pb2.RetrySubmissionRequest, _submission_pb2.Submission]  # type: ignore[assignment]
     """Runs a submission again that failed or was cancelled; without a stored checkpoint it awaits one.
 
-    Errors: as CancelSubmission.
+    Errors: as CancelSubmission, and RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`.
     """
     WithdrawSubmission: _aio.UnaryUnaryMultiCallable[_lifecycle_service_pb2.WithdrawSubmissionRequest, _submission_pb2.Submission]  # type: ignore[assignment]
     """Takes a row off the board; its events and report stay.
@@ -174,7 +174,7 @@ class LifecycleServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_submission_pb2.Submission, _abc.Awaitable[_submission_pb2.Submission]]:
         """Runs a submission again that failed or was cancelled; without a stored checkpoint it awaits one.
 
-        Errors: as CancelSubmission.
+        Errors: as CancelSubmission, and RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`.
         """
 
     @_abc_1.abstractmethod
