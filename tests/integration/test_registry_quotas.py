@@ -23,6 +23,7 @@ from services.registry.domain.records import Change, ChangeRequest, Failure, Fau
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.database import Database
 from services.registry.store.evaluations import Evaluations
+from services.registry.store.garbage import GRACE
 from services.registry.store.lifecycle import Lifecycle
 from services.registry.store.organisations import Organisations
 from services.registry.store.quotas import Quotas
@@ -189,16 +190,95 @@ def test_bytes_are_counted_once_and_a_larger_artifact_is_refused_before_it_comes
     store.limit(stored_bytes=10)
     store.upload(store.create(), 6)
     same, other = store.create(), store.create(artifact=b"other")
-    store.submissions.check_room(name_of(same), 6)
+    store.submissions.begin_upload(name_of(same), 6)
     store.upload(same, 6)
-    for refused in (store.submissions.check_room, lambda name, size: store.upload(other, size)):
-        with pytest.raises(QuotaExceeded, match="6 of 10 bytes are stored, and this artifact has 5") as caught:
+    for refused in (store.submissions.begin_upload, lambda name, size: store.upload(other, size)):
+        with pytest.raises(QuotaExceeded, match="6 of 10 bytes are taken, and this artifact has 5") as caught:
             refused(name_of(other), 5)
         assert caught.value.metadata["reset_time"] == "never by itself"
     assert store.usage().stored_bytes == 6
     assert store.submissions.get(name_of(other)).state == "awaiting_artifact"
     store.upload(other, 4)
     assert store.usage().stored_bytes == 10
+
+
+def test_uploads_under_way_take_the_room_that_they_declared_until_their_bytes_are_gone(store: Store) -> None:
+    store.limit(stored_bytes=1000)
+    first, second = store.create(artifact=b"first"), store.create(artifact=b"second")
+    store.submissions.begin_upload(name_of(first), 900)
+    store.submissions.begin_upload(name_of(first), 900)  # goes on
+    store.submissions.begin_upload(name_of(first), 1)  # what came of 900 may be there
+    assert store.usage().stored_bytes == 900
+    text = "900 of 1000 bytes are taken, 900 of them by uploads under way, and this artifact has 101"
+    with pytest.raises(QuotaExceeded, match=text) as caught:
+        store.submissions.begin_upload(name_of(second), 101)
+    assert caught.value.metadata["reset_time"] == "when an upload ends"
+    store.submissions.begin_upload(name_of(second), 100)
+    with pytest.raises(QuotaExceeded):
+        store.submissions.begin_upload(name_of(second), 101)
+    store.submissions.begin_upload(name_of(store.create(artifact=b"first", owner="rival")), 5000)  # has no limit
+    store.submissions.forget_upload(name_of(second))  # all of it was refused
+    assert store.usage().stored_bytes == 900
+
+    store.change(first, Change.CANCELLED)  # the bytes wait to be collected
+    with pytest.raises(QuotaExceeded):
+        store.submissions.begin_upload(name_of(second), 101)
+    store.now += GRACE + timedelta(hours=2)
+    store.submissions.begin_upload(name_of(second), 1000)
+    store.upload(second, 700)
+    assert store.usage().stored_bytes == 700
+
+
+def test_what_is_stored_can_be_uploaded_again_but_not_without_end(store: Store) -> None:
+    store.limit(stored_bytes=1000)
+    store.upload(store.create(), 900)
+    again, once_more = store.create(), store.create()
+    store.submissions.begin_upload(name_of(again), 900)
+    with pytest.raises(QuotaExceeded):
+        store.submissions.begin_upload(name_of(once_more), 900)
+    store.upload(again, 900)
+    store.submissions.begin_upload(name_of(once_more), 900)
+    store.upload(once_more, 900)
+    assert store.usage().stored_bytes == 900
+
+
+def test_many_uploads_at_once_do_not_slip_over_the_bytes(store: Store) -> None:
+    store.limit(stored_bytes=1000)
+    names = [name_of(store.create(artifact=b"%d" % number)) for number in range(12)]
+
+    def begin(name: SubmissionName) -> bool:
+        try:
+            store.submissions.begin_upload(name, 300)
+        except QuotaExceeded:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(begin, names)) == 3
+
+
+def test_uploads_that_break_off_leave_no_more_than_the_quota_on_the_disk(tmp_path: Path) -> None:
+    with ClosedRegistry(tmp_path) as running:
+        running.operator.create_benchmark(SPEC)
+        running.operator.update_organisation("acme", "Acme", ClientQuota(stored_bytes=1_000_000))
+        call, reasons = running.stubs("acme/submitter"), []
+        for number in range(4):
+            artifact = bytes([number]) * 1_000_000
+            name = call.create_submission(SPEC.name, artifact).name
+            with pytest.raises(grpc.RpcError) as caught:
+                call.artifacts.UploadArtifact(upload_messages(name, artifact[:900_000], size_bytes=1_000_000))
+            reasons.append(from_rpc_error(caught.value).reason)
+        assert reasons == ["ARTIFACT_INCOMPLETE", *["QUOTA_EXCEEDED"] * 3]
+        files = [file for file in (tmp_path / "artifacts").rglob("*") if file.is_file()]
+        assert sum(file.stat().st_size for file in files) == 900_000
+        assert running.client("acme/submitter").quota().stored_bytes == 1_000_000
+        other = call.create_submission(SPEC.name, b"right").name
+        running.operator.update_organisation("acme", "Acme", ClientQuota(stored_bytes=1_000_005))
+        with pytest.raises(grpc.RpcError):
+            call.artifacts.UploadArtifact(upload_messages(other, b"wrong"))
+        assert running.client("acme/submitter").quota().stored_bytes == 1_000_000  # what is refused gives its room back
+        call.artifacts.UploadArtifact(upload_messages(other, b"right"))
+        assert running.client("acme/submitter").quota().stored_bytes == 1_000_005
 
 
 @pytest.mark.parametrize("limits", [{"submissions_per_day": 5}, {"concurrent": 5}])

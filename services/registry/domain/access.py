@@ -31,7 +31,7 @@ class Quota:
     """The most that an organisation may use up; None: no limit.
 
     `submissions_per_day` counts days in UTC as `charges` does, `concurrent` submissions that have not ended,
-    `stored_bytes` artifacts, the same bytes once.
+    `stored_bytes` artifacts, the same bytes once, and what uploads under way have declared.
     """
 
     submissions_per_day: int | None = None
@@ -109,12 +109,14 @@ def check_concurrent(organisation: Organisation, used: int) -> None:
         raise _exceeded(organisation, "concurrent", limit, used, text, "when a submission ends", UNDER_WAY_SECONDS)
 
 
-def check_bytes(organisation: Organisation, used: int, more: int) -> None:
-    """Raises `QuotaExceeded` unless so many more bytes may be stored."""
-    limit = organisation.quota.stored_bytes
+def check_bytes(organisation: Organisation, stored: int, uploading: int, more: int) -> None:
+    """Raises `QuotaExceeded` unless so many more bytes may be stored beside those that are and those that come."""
+    limit, used = organisation.quota.stored_bytes, stored + uploading
     if limit is not None and used + more > limit:
-        text = f"{used} of {limit} bytes are stored, and this artifact has {more}; expected a smaller one"
-        raise _exceeded(organisation, "stored_bytes", limit, used, text, "never by itself", None)
+        on_their_way = f", {uploading} of them by uploads under way" if uploading else ""
+        text = f"{used} of {limit} bytes are taken{on_their_way}, and this artifact has {more}; expected a smaller one"
+        reset = "when an upload ends" if uploading else "never by itself"
+        raise _exceeded(organisation, "stored_bytes", limit, used, text, reset, None)
 
 
 def _exceeded(

@@ -62,6 +62,10 @@ class _Expected:
     complete: bool
     record: Callable[[int, Callable[[], None]], Submission | None]
     """Given size and what puts the bytes in their place, records the artifact in one transaction."""
+    begin: Callable[[int], None] = lambda _: None
+    """Sets room aside for so many bytes."""
+    forget: Callable[[], None] = lambda: None
+    """Gives the room back of what was discarded."""
 
 
 class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
@@ -95,10 +99,11 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         """Receives the bytes beside their place; only when all of them are right, one transaction records them."""
         messages = aiter(request_iterator)
         header = await _header(messages)
-        expected = await asyncio.to_thread(self._expected, header, "header.")
         _check_size(header)
+        expected = await asyncio.to_thread(self._expected, header, "header.")
         if expected.complete:
             raise _not_awaited(header, expected.key)
+        await asyncio.to_thread(expected.begin, header.size_bytes)
         # Opened and closed here, without a thread: a cancelled call must not leave the upload to nobody.
         with self._artifacts.receive(expected.key) as upload:
             await _begin(upload, header)
@@ -108,6 +113,7 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
                 submission = await _ended(asyncio.create_task(_finish(upload, expected, header.size_bytes)))
             except _REFUSED:
                 await _to_its_end(upload.discard)
+                await _to_its_end(expected.forget)
                 raise
             except BaseException:
                 await _to_its_end(upload.suspend)
@@ -139,10 +145,9 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         name = SubmissionName.parse(request.submission, f"{path}submission")
         self._tenancy.check_own(caller(), name)
         sha256, complete = self._submissions.artifact(name)
-        if isinstance(request, pb.UploadArtifactHeader):
-            self._submissions.check_room(name, request.size_bytes)
         key = UploadKey(name.submission, sha256, "manifest.artifact_sha256")
-        return _Expected(key, complete, partial(self._queue, name))
+        begin, forget = partial(self._submissions.begin_upload, name), partial(self._submissions.forget_upload, name)
+        return _Expected(key, complete, partial(self._queue, name), begin, forget)
 
     def _derived(self, artifact: pb.DerivedArtifact, path: str) -> _Expected:
         name = EvaluationName.parse(artifact.evaluation, f"{path}.evaluation")

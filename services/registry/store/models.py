@@ -162,7 +162,8 @@ class ArtifactRow(Base):
 class SubmissionRow(Base):
     """Something handed in. `artifact_sha256` is empty until the checkpoint is completely stored.
 
-    `sealed_token` is what an endpoint is sent, encrypted. `organisation` is whom it belongs to; absent for what came
+    `declared_bytes` is the most that an upload of it has declared, while it is under way. `sealed_token` is what an
+    endpoint is sent, encrypted. `organisation` is whom it belongs to; absent for what came
     with the registry and from before there were keys.
 
     `state`, `corrections` and `superseded_by` are what the events, `version` of them, left; the manifest never changes.
@@ -185,6 +186,7 @@ class SubmissionRow(Base):
     state: Mapped[str] = mapped_column(String(32), index=True)
     tier: Mapped[str | None] = mapped_column(String(32))
     artifact_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))
+    declared_bytes: Mapped[int | None] = mapped_column(BigInteger)
     sealed_token: Mapped[bytes | None] = mapped_column(LargeBinary)
     failure: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, exists, func, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from cxreval.resource_names import OrganisationName
@@ -22,10 +22,14 @@ from services.registry.domain.access import (
     day_of,
 )
 from services.registry.domain.charges import CHARGING, Step, charged
-from services.registry.domain.records import ENDED, Fault
+from services.registry.domain.records import ENDED, Fault, SubmissionState
 from services.registry.store.database import Database
 from services.registry.store.models import ArtifactRow, EventRow, SubmissionRow
 from services.registry.store.organisations import organisation, organisation_row
+
+LINGERS = timedelta(hours=3)
+"""How long bytes may lie there of an upload that nobody awaits any more: the call that brings them lasts an hour at
+most, unless a setting says otherwise, and they are collected an hour after the last of them."""
 
 
 class Quotas:
@@ -46,7 +50,7 @@ def _usage(session: Session, owner: str, now: datetime) -> Usage:
     return Usage(
         submissions_today=_today(session, owner, now),
         concurrent=_concurrent(session, owner),
-        stored_bytes=_stored_bytes(session, owner),
+        stored_bytes=_stored_bytes(session, owner) + _uploading_bytes(session, owner, now),
         reset_time=day_of(now)[1],
     )
 
@@ -72,14 +76,32 @@ def charge_retry(session: Session, row: SubmissionRow, now: datetime) -> None:
         check_concurrent(found, _concurrent(session, row.organisation))
 
 
-def charge_artifact(session: Session, row: SubmissionRow, size_bytes: int, *, lock: bool = True) -> None:
-    """Before the artifact of a submission is recorded; without a lock, only asks. Raises `QuotaExceeded`."""
-    if not row.organisation:
-        return
-    found = organisation(organisation_row(session, OrganisationName(row.organisation), lock=lock))
-    same = _stored_by(row.organisation) & (SubmissionRow.artifact_sha256 == row.manifest["artifact_sha256"])
-    if not session.scalar(select(exists().where(same))):
-        check_bytes(found, _stored_bytes(session, row.organisation), size_bytes)
+def charge_upload(session: Session, row: SubmissionRow, size_bytes: int, now: datetime) -> None:
+    """Before bytes of the artifact of a submission, whose row is locked, may come: sets room aside for all of them.
+
+    More than was declared cannot come. An upload that declares less than one before it keeps the room of that one: its
+    bytes may be there.
+
+    Raises:
+        QuotaExceeded: there is no room.
+    """
+    if row.organisation:
+        found, size_bytes = _locked(session, row.organisation), max(size_bytes, row.declared_bytes or 0)
+        uploading = _uploading_bytes(session, row.organisation, now, row)
+        # Bytes that are stored already will take no room; until it is known that they are the same, they lie there.
+        stored = 0 if _stores(session, row) else _stored_bytes(session, row.organisation)
+        check_bytes(found, stored, uploading, size_bytes)
+        row.declared_bytes = size_bytes
+
+
+def charge_artifact(session: Session, row: SubmissionRow, size_bytes: int, now: datetime) -> None:
+    """Before the artifact of a submission, whose row is locked, is recorded. Raises `QuotaExceeded`."""
+    if row.organisation:
+        found = _locked(session, row.organisation)
+        if not _stores(session, row):
+            uploading = _uploading_bytes(session, row.organisation, now, row)
+            check_bytes(found, _stored_bytes(session, row.organisation), uploading, size_bytes)
+        row.declared_bytes = None
 
 
 def _check_day(session: Session, found: Organisation, now: datetime) -> None:
@@ -109,6 +131,22 @@ def _today(session: Session, owner: str, now: datetime) -> int:
 def _concurrent(session: Session, owner: str) -> int:
     of_it = and_(SubmissionRow.organisation == owner, SubmissionRow.state.not_in(ENDED))
     return session.scalar(select(func.count()).select_from(SubmissionRow).where(of_it)) or 0
+
+
+def _stores(session: Session, row: SubmissionRow) -> bool:
+    """Whether the organisation of a submission has what its manifest declares."""
+    same = _stored_by(row.organisation or "") & (SubmissionRow.artifact_sha256 == row.manifest["artifact_sha256"])
+    return bool(session.scalar(select(exists().where(same))))
+
+
+def _uploading_bytes(session: Session, owner: str, now: datetime, but: SubmissionRow | None = None) -> int:
+    awaits = SubmissionRow.state == SubmissionState.AWAITING_ARTIFACT
+    query = select(func.sum(SubmissionRow.declared_bytes)).where(
+        SubmissionRow.organisation == owner,
+        SubmissionRow.artifact_sha256.is_(None),
+        or_(awaits, SubmissionRow.update_time > now - LINGERS),
+    )
+    return int(session.scalar(query.where(SubmissionRow.number != but.number) if but else query) or 0)
 
 
 def _stored_bytes(session: Session, owner: str) -> int:

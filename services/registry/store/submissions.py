@@ -31,7 +31,7 @@ from services.registry.store.database import Database, insert_missing
 from services.registry.store.events import append
 from services.registry.store.models import ArtifactRow, BenchmarkRow, EvaluationRow, SubmissionRow
 from services.registry.store.pages import after
-from services.registry.store.quotas import charge_artifact, charge_creation
+from services.registry.store.quotas import charge_artifact, charge_creation, charge_upload
 from services.registry.store.receipts import sign_row
 from services.registry.store.tenancy import visible_to
 
@@ -148,11 +148,25 @@ class Submissions:
                 _check_awaits(row, name)
             return row.manifest["artifact_sha256"], row.artifact_sha256 is not None
 
-    def check_room(self, name: SubmissionName, size_bytes: int) -> None:
-        """Before its artifact comes. Raises `QuotaExceeded` when that is too large, and `SubmissionNotFound`."""
-        with self._database.reading() as session:
+    def begin_upload(self, name: SubmissionName, size_bytes: int) -> None:
+        """Sets room aside for its artifact, before that comes; again is harmless.
+
+        Raises:
+            SubmissionNotFound: there is no such submission.
+            SubmissionState: it does not await an artifact.
+            QuotaExceeded: its organisation has no room for so many bytes.
+        """
+        with self._database.writing() as session:
             row, _, _ = submission_rows(session, name)
-            charge_artifact(session, row, size_bytes, lock=False)
+            session.refresh(row, with_for_update=True)
+            _check_awaits(row, name)
+            charge_upload(session, row, size_bytes, self._clock())
+
+    def forget_upload(self, name: SubmissionName) -> None:
+        """What had arrived of its artifact is removed: gives the room back. Raises `SubmissionNotFound`."""
+        with self._database.writing() as session:
+            row, _, _ = submission_rows(session, name)
+            row.declared_bytes = None
 
     def queue(self, name: SubmissionName, size_bytes: int, keep: Callable[[], None], actor: str) -> Submission:
         """Records the artifact and queues the submission, in one transaction.
@@ -175,7 +189,7 @@ class Submissions:
             session.refresh(row, with_for_update=True)
             _check_awaits(row, name)
             sha256 = row.manifest["artifact_sha256"]
-            charge_artifact(session, row, size_bytes)
+            charge_artifact(session, row, size_bytes, now)
             record_artifact(session, sha256, size_bytes, now)
             row.artifact_sha256 = sha256
             append(session, row, Change.QUEUED, actor, now, details={"artifact_sha256": sha256})

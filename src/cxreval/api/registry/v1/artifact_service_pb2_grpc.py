@@ -80,6 +80,7 @@ class ArtifactServiceServicer:
 
         Errors: as GetUpload, and OUT_OF_RANGE `UPLOAD_OFFSET` with `received_bytes` in its metadata; ABORTED `UPLOAD_BUSY`
         while another call uploads the same artifact; DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` when no bytes come for a while;
+        RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`, before any bytes come where that is known;
         INVALID_ARGUMENT `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

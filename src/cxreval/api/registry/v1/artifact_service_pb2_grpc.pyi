@@ -52,6 +52,7 @@ class ArtifactServiceStub:
 
     Errors: as GetUpload, and OUT_OF_RANGE `UPLOAD_OFFSET` with `received_bytes` in its metadata; ABORTED `UPLOAD_BUSY`
     while another call uploads the same artifact; DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` when no bytes come for a while;
+    RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`, before any bytes come where that is known;
     INVALID_ARGUMENT `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`.
     """
     DownloadArtifact: _grpc.UnaryStreamMultiCallable[_artifact_service_pb2.DownloadArtifactRequest, _artifact_service_pb2.DownloadArtifactResponse]
@@ -84,6 +85,7 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
 
     Errors: as GetUpload, and OUT_OF_RANGE `UPLOAD_OFFSET` with `received_bytes` in its metadata; ABORTED `UPLOAD_BUSY`
     while another call uploads the same artifact; DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` when no bytes come for a while;
+    RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`, before any bytes come where that is known;
     INVALID_ARGUMENT `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`.
     """
     DownloadArtifact: _aio.UnaryStreamMultiCallable[_artifact_service_pb2.DownloadArtifactRequest, _artifact_service_pb2.DownloadArtifactResponse]  # type: ignore[assignment]
@@ -125,6 +127,7 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: as GetUpload, and OUT_OF_RANGE `UPLOAD_OFFSET` with `received_bytes` in its metadata; ABORTED `UPLOAD_BUSY`
         while another call uploads the same artifact; DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` when no bytes come for a while;
+        RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`, before any bytes come where that is known;
         INVALID_ARGUMENT `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`.
         """
 
