@@ -154,6 +154,12 @@ class OrganisationExists(CxrevalError):
     reason = "ORGANISATION_EXISTS"
 
 
+class ApiKeyExists(CxrevalError):
+    """The request came before and created a key, whose text is not shown again."""
+
+    reason = "API_KEY_EXISTS"
+
+
 class ApiKeyNotFound(CxrevalError):
     """The organisation has no key of this name."""
 

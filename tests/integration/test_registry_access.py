@@ -10,7 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -34,6 +36,7 @@ from cxreval.audit.receipts import Signer
 from cxreval.cli.app import app
 from cxreval.client import ApiKey, Quota, RegistryClient, Role
 from cxreval.errors import (
+    ApiKeyExists,
     ArtifactNotFound,
     CxrevalError,
     KeyMissing,
@@ -42,6 +45,7 @@ from cxreval.errors import (
     KeyUnknown,
     KeyUnreadable,
     MalformedField,
+    OrganisationExists,
     RoleRequired,
 )
 from cxreval.resource_names import ArtifactName, BenchmarkName, OrganisationName, SubmissionName
@@ -149,6 +153,36 @@ def test_a_role_too_little_is_named_with_those_that_would_do(closed: ClosedRegis
     with pytest.raises(RoleRequired):
         closed.client("operator").lease_evaluation("me", [SPEC.name])
     assert [item.organisation for item in closed.operator.list_organisations()] == ["operators", "acme", "rival"]
+
+
+def test_an_organisation_that_many_create_at_once_is_created_once(closed: ClosedRegistry) -> None:
+    def create(number: int) -> str:
+        try:
+            return closed.operator.create_organisation("many", f"Many {number % 2}", Quota()).display_name
+        except OrganisationExists as error:
+            return error.reason
+
+    for _ in range(2):  # again is harmless
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(create, range(16)))
+        shown = next(item.display_name for item in closed.operator.list_organisations() if item.organisation == "many")
+        assert sorted(answers) == sorted([shown] * 8 + ["ORGANISATION_EXISTS"] * 8)
+    assert [event.target for event in closed.operator.admin_events()].count("organisations/many") == 1
+
+
+def test_a_request_for_a_key_that_comes_again_makes_no_second_one(closed: ClosedRegistry) -> None:
+    asked = str(uuid.uuid4())
+    key, text = closed.operator.create_key("acme", Role.VIEWER, request_id=asked)
+    before = list(closed.operator.list_keys("acme"))
+    for role in (Role.VIEWER, Role.SUBMITTER):
+        with pytest.raises(ApiKeyExists, match=f"{key.name} was created by this request before") as caught:
+            closed.operator.create_key("acme", role, request_id=asked)
+        assert text.split("_")[2] not in str(caught.value.metadata)
+    assert list(closed.operator.list_keys("acme")) == before
+    assert closed.operator.create_key("rival", Role.VIEWER, request_id=asked)[0].name != key.name
+    with pytest.raises(MalformedField, match="request_id"):
+        closed.operator.create_key("acme", Role.VIEWER, request_id="7")
+    assert ask(closed.channel(text))
 
 
 def test_an_expired_key_says_so_to_its_holder_only(closed: ClosedRegistry) -> None:

@@ -141,9 +141,13 @@ class AdminEvent:
     target: str
 
 
-def new_key() -> tuple[str, str, str]:
-    """A new key: its identifier, the sha256 of its secret, and its text, which nobody can make out of the two."""
-    identifier, secret = secrets.token_hex(8), secrets.token_hex(32)
+def new_key(request: str = "") -> tuple[str, str, str]:
+    """A new key: its identifier, the sha256 of its secret, and its text, which nobody can make out of the two.
+
+    `request`: what identifies the request for it, so that one that comes again finds the key by its identifier.
+    """
+    identifier = _digest(request)[:16] if request else secrets.token_hex(8)
+    secret = secrets.token_hex(32)
     return identifier, _digest(secret), f"cxr_{identifier}_{secret}"
 
 

@@ -37,7 +37,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         self._clock = clock
 
     async def CreateOrganisation(self, request: pb.CreateOrganisationRequest, context: Any) -> pb.Organisation:
-        """Creates one."""
+        """Creates one, or returns the existing one of the same values."""
         values = _declared(request.organisation)
         found = await asyncio.to_thread(self._organisations.create, *values, caller().name)
         _log.info("organisation created", extra={"organisation": found.id})
@@ -64,7 +64,10 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         """Creates one, and shows its text this once."""
         parent = OrganisationName.parse(request.parent, "parent")
         role, expire_time = _role(request.role), self._expire_time(request)
-        key, text = await asyncio.to_thread(self._organisations.create_key, parent, role, expire_time, caller().name)
+        request_id = convert.request_id(request.request_id)
+        key, text = await asyncio.to_thread(
+            self._organisations.create_key, parent, role, expire_time, caller().name, request_id
+        )
         _log.info("key created", extra={"key": str(key.name), "role": role})
         return pb.CreateApiKeyResponse(key=_key_message(key), text=text)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cxreval.errors import ApiKeyNotFound, OrganisationExists, OrganisationNotFound
+from cxreval.errors import ApiKeyExists, ApiKeyNotFound, OrganisationExists, OrganisationNotFound
 from cxreval.resource_names import KeyName, OrganisationName
 from services.chassis.principal import Role
 from services.registry.domain.access import (
@@ -23,7 +24,7 @@ from services.registry.domain.access import (
     unknown_key,
 )
 from services.registry.domain.pages import Cursor, Page
-from services.registry.store.database import Database
+from services.registry.store.database import Database, insert_missing
 from services.registry.store.models import AdminEventRow, ApiKeyRow, OrganisationRow
 from services.registry.store.pages import after
 
@@ -54,13 +55,14 @@ class Organisations:
         self._clock = clock
 
     def create(self, name: OrganisationName, display_name: str, quota: Quota, actor: str) -> Organisation:
-        """Raises `OrganisationExists`."""
+        """Creates one; again with the same values is harmless. Raises `OrganisationExists`: it has others."""
         with self._database.writing() as session:
-            if session.scalar(select(OrganisationRow.number).where(OrganisationRow.id == name.organisation)):
-                message = f"{name} exists already; expected another identifier"
+            self._add_missing(session, name, display_name, quota, actor)
+            found = organisation(organisation_row(session, name))
+            if (found.display_name, found.quota) != (display_name, quota):
+                message = f"{name} exists already, with another display name or quota; expected another identifier"
                 raise OrganisationExists(message, field="organisation.name", name=name, expected="a new name")
-            row = self._add(session, name, display_name, quota, actor)
-            return organisation(row)
+            return found
 
     def update(self, name: OrganisationName, display_name: str, quota: Quota, actor: str) -> Organisation:
         """Replaces display name and quota. Raises `OrganisationNotFound`."""
@@ -79,19 +81,23 @@ class Organisations:
             return cursor.page([organisation(row) for row in rows], lambda item: item.id)
 
     def create_key(
-        self, parent: OrganisationName, role: Role, expire_time: datetime | None, actor: str
+        self, parent: OrganisationName, role: Role, expire_time: datetime | None, actor: str, request_id: str = ""
     ) -> tuple[ApiKey, str]:
-        """A new key and its text, which is not kept. Raises `OrganisationNotFound`."""
+        """A new key and its text, which is not kept.
+
+        Raises:
+            OrganisationNotFound: there is no such organisation.
+            ApiKeyExists: the request came before.
+        """
         with self._database.writing() as session:
             organisation_row(session, parent)
-            return self._add_key(session, parent, role, expire_time, actor)
+            return self._add_key(session, parent, role, expire_time, actor, request_id)
 
     def create_operator_key(self, actor: str) -> str:
         """The text of a new key of an operator, in the organisation `operators`, which is made if it is missing."""
         name = OrganisationName(OPERATORS)
         with self._database.writing() as session:
-            if session.scalar(select(OrganisationRow.number).where(OrganisationRow.id == OPERATORS)) is None:
-                self._add(session, name, "Operators", Quota(), actor)
+            self._add_missing(session, name, "Operators", Quota(), actor)
             return self._add_key(session, name, Role.OPERATOR, None, actor)[1]
 
     def keys(self, parent: OrganisationName, cursor: Cursor) -> Page[ApiKey]:
@@ -130,37 +136,34 @@ class Organisations:
             rows = session.scalars(query).all()
             return [AdminEvent(row.create_time, row.actor, row.action, row.target) for row in rows]
 
-    def _add(
+    def _add_missing(
         self, session: Session, name: OrganisationName, display_name: str, quota: Quota, actor: str
-    ) -> OrganisationRow:
-        row = OrganisationRow(
-            id=name.organisation,
-            display_name=display_name,
-            submissions_per_day=quota.submissions_per_day,
-            concurrent=quota.concurrent,
-            stored_bytes=quota.stored_bytes,
-            create_time=self._clock(),
-        )
-        session.add(row)
-        self._record(session, actor, "organisation_created", str(name))
-        session.flush()
-        return row
+    ) -> None:
+        row = {"id": name.organisation, "display_name": display_name, "create_time": self._clock(), **asdict(quota)}
+        if insert_missing(session, OrganisationRow, [row]):
+            self._record(session, actor, "organisation_created", str(name))
 
     def _add_key(
-        self, session: Session, parent: OrganisationName, role: Role, expire_time: datetime | None, actor: str
+        self,
+        session: Session,
+        parent: OrganisationName,
+        role: Role,
+        expire_time: datetime | None,
+        actor: str,
+        request_id: str = "",
     ) -> tuple[ApiKey, str]:
-        identifier, secret_sha256, text = new_key()
-        row = ApiKeyRow(
-            id=identifier,
-            organisation=parent.organisation,
-            role=role,
-            secret_sha256=secret_sha256,
-            create_time=self._clock(),
-            expire_time=expire_time,
-        )
-        session.add(row)
-        self._record(session, actor, "key_created", f"{KeyName(parent.organisation, identifier)} ({role})")
-        return _key(row), text
+        identifier, secret_sha256, text = new_key(f"{parent}/{request_id}" if request_id else "")
+        key = ApiKey(identifier, parent.organisation, role, self._clock(), expire_time)
+        row = {
+            "id": key.id, "organisation": key.organisation, "role": key.role, "secret_sha256": secret_sha256,
+            "create_time": key.create_time, "expire_time": key.expire_time,
+        }  # fmt: skip
+        if not insert_missing(session, ApiKeyRow, [row]):
+            what = "was created by this request before, and its text is not shown again"
+            expected = "a new request_id, after the key was revoked if nobody has its text"
+            raise ApiKeyExists(f"{key.name} {what}; expected {expected}", name=key.name, expected=expected)
+        self._record(session, actor, "key_created", f"{key.name} ({role})")
+        return key, text
 
     def _record(self, session: Session, actor: str, action: str, target: str) -> None:
         session.add(AdminEventRow(create_time=self._clock(), actor=actor, action=action, target=target))

@@ -273,10 +273,17 @@ class RegistryClient(ServiceClient):
         request = admin_service_pb2.ListOrganisationsRequest()
         return map(_messages.organisation, pages(self._admin.ListOrganisations, request, "organisations"))
 
-    def create_key(self, organisation: str, role: Role, lifetime: timedelta | None = None) -> tuple[KeyInfo, str]:
-        """Creates an API key. Its text, the second value, is never shown again."""
+    def create_key(
+        self, organisation: str, role: Role, lifetime: timedelta | None = None, request_id: str = ""
+    ) -> tuple[KeyInfo, str]:
+        """Creates an API key. Its text, the second value, is never shown again.
+
+        One `request_id` creates one key: the second call raises `ApiKeyExists`, which names it.
+        """
         request = admin_service_pb2.CreateApiKeyRequest(
-            parent=str(OrganisationName(organisation)), role=f"ROLE_{role.name}"
+            parent=str(OrganisationName(organisation)),
+            role=f"ROLE_{role.name}",
+            request_id=request_id or str(uuid.uuid4()),
         )
         if lifetime is not None:
             request.lifetime.FromTimedelta(lifetime)

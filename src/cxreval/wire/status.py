@@ -46,6 +46,7 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.QuotaExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.OrganisationNotFound: _NOT_FOUND,
     errors.OrganisationExists: _ALREADY_EXISTS,
+    errors.ApiKeyExists: _ALREADY_EXISTS,
     errors.ApiKeyNotFound: _NOT_FOUND,
     errors.KeyNeedsTls: _FAILED_PRECONDITION,
     errors.CertificateNotAllowed: grpc.StatusCode.PERMISSION_DENIED,

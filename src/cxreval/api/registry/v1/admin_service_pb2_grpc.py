@@ -82,7 +82,7 @@ class AdminServiceServicer:
     """
 
     def CreateOrganisation(self, request, context):
-        """Creates an organisation.
+        """Creates an organisation. The same values again are harmless: its name is what a request id is elsewhere.
 
         Errors: ALREADY_EXISTS `ORGANISATION_EXISTS`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
         """
@@ -109,9 +109,10 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateApiKey(self, request, context):
-        """Creates an API key. Its text is in this answer and nowhere else.
+        """Creates an API key. Its text is in this answer and nowhere else, so that a call whose answer was lost cannot be repeated:
+        with the same `request_id` it creates no second key, and says which one to revoke.
 
-        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; ALREADY_EXISTS `API_KEY_EXISTS` with its `name`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

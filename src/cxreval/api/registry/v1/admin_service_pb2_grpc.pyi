@@ -34,7 +34,7 @@ class AdminServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     CreateOrganisation: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateOrganisationRequest, _admin_service_pb2.Organisation]
-    """Creates an organisation.
+    """Creates an organisation. The same values again are harmless: its name is what a request id is elsewhere.
 
     Errors: ALREADY_EXISTS `ORGANISATION_EXISTS`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
     """
@@ -49,9 +49,10 @@ class AdminServiceStub:
     Errors: INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
     """
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateApiKeyRequest, _admin_service_pb2.CreateApiKeyResponse]
-    """Creates an API key. Its text is in this answer and nowhere else.
+    """Creates an API key. Its text is in this answer and nowhere else, so that a call whose answer was lost cannot be repeated:
+    with the same `request_id` it creates no second key, and says which one to revoke.
 
-    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; ALREADY_EXISTS `API_KEY_EXISTS` with its `name`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
     """
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListApiKeysRequest, _admin_service_pb2.ListApiKeysResponse]
     """Lists the keys of an organisation, oldest first, without their texts.
@@ -77,7 +78,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateOrganisation: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateOrganisationRequest, _admin_service_pb2.Organisation]  # type: ignore[assignment]
-    """Creates an organisation.
+    """Creates an organisation. The same values again are harmless: its name is what a request id is elsewhere.
 
     Errors: ALREADY_EXISTS `ORGANISATION_EXISTS`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
     """
@@ -92,9 +93,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Errors: INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
     """
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateApiKeyRequest, _admin_service_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
-    """Creates an API key. Its text is in this answer and nowhere else.
+    """Creates an API key. Its text is in this answer and nowhere else, so that a call whose answer was lost cannot be repeated:
+    with the same `request_id` it creates no second key, and says which one to revoke.
 
-    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; ALREADY_EXISTS `API_KEY_EXISTS` with its `name`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
     """
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListApiKeysRequest, _admin_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
     """Lists the keys of an organisation, oldest first, without their texts.
@@ -123,7 +125,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.CreateOrganisationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.Organisation, _abc.Awaitable[_admin_service_pb2.Organisation]]:
-        """Creates an organisation.
+        """Creates an organisation. The same values again are harmless: its name is what a request id is elsewhere.
 
         Errors: ALREADY_EXISTS `ORGANISATION_EXISTS`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
         """
@@ -156,9 +158,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.CreateApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.CreateApiKeyResponse, _abc.Awaitable[_admin_service_pb2.CreateApiKeyResponse]]:
-        """Creates an API key. Its text is in this answer and nowhere else.
+        """Creates an API key. Its text is in this answer and nowhere else, so that a call whose answer was lost cannot be repeated:
+        with the same `request_id` it creates no second key, and says which one to revoke.
 
-        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; ALREADY_EXISTS `API_KEY_EXISTS` with its `name`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
         """
 
     @_abc_1.abstractmethod
