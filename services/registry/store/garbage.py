@@ -11,6 +11,7 @@ Why nothing is lost that a running upload or a committed row needs:
   so one waits for the end of the other's transaction: either the bytes are removed before the upload places its own, or
   the row is there, committed, and nothing is removed. (With SQLite, writing transactions exclude each other anyway.)
   An object store is too slow for a transaction: an upload to it looks there whether its object is still in its place.
+  That one question and one removal are inside for the same reason; with SQLite whoever writes waits for them.
 - An upload that a call is at is left alone. If its submission awaits it again just after it was found not to, its bytes
   are gone, but nobody was told wrongly: the next call is answered UPLOAD_OFFSET and begins again.
 """

@@ -160,7 +160,9 @@ class _S3Upload:
             self._copy(chain)
 
     def place(self) -> None:
-        # Stored a moment ago, too young to be collected; yet the row must not be there without the bytes.
+        # Stored a moment ago, too young to be collected; yet a collector may have listed an older object of this name,
+        # and remove the new one. Only now that the row is inserted is that over, or will find the row: this cannot be
+        # asked before the transaction. On PostgreSQL nobody waits for the answer but who stores the same bytes.
         try:
             with _answering():
                 obstore.head(self._store, _path(ArtifactName(self._key.sha256)))
