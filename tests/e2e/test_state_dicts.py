@@ -7,7 +7,7 @@ import pytest
 
 from cxreval.client import CheckpointFormat, EvaluationStatus, Fault, SubmissionStatus, Tier, file_sha256
 from cxreval.datasets.benchmark import FINDINGS
-from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
+from cxreval.evaluation.driver import PLATFORM_FAILED, EvaluationDriver, local_benchmarks
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES
 from tests.conftest import require_module
@@ -71,15 +71,14 @@ def clients(system):
 
 
 def returned(system, submission):
-    """Leaves it to another worker; says why."""
+    """Leaves it to another worker."""
     driver = EvaluationDriver(*clients(system), system.data, "unable", converter=convert_state_dict)
     evaluation = driver.run_next(lambda *_: None)
     assert evaluation.status is EvaluationStatus.QUEUED
     event = list(system.registry.submission_events(submission))[-1]
-    assert (event.change, event.details["failure"], event.details["fault"]) == (
-        "returned", "CONVERSION_UNAVAILABLE", Fault.SYSTEM,
+    assert (event.change, event.reason, event.details["failure"], event.details["fault"]) == (
+        "returned", PLATFORM_FAILED, "CONVERSION_UNAVAILABLE", Fault.SYSTEM,
     )  # fmt: skip
-    return event.reason
 
 
 @pytest.fixture
@@ -92,11 +91,12 @@ def no_sandbox(monkeypatch):
 
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("no_sandbox")
-def test_a_state_dict_is_converted_and_run_by_a_worker_that_can(system, network, pixels, tmp_path):
+def test_a_state_dict_is_converted_and_run_by_a_worker_that_can(system, network, pixels, tmp_path, caplog):
     weights = checkpoints.save_state_dict(network, tmp_path / "resnet50.pth", data_parallel=True, wrapped=True)
     good = system.registry.submit("small", declared("resnet50"), weights)
     assert EvaluationDriver(*clients(system), system.data, "unable").run_next(lambda *_: None) is None
-    assert "there is none: bwrap is not installed" in returned(system, good.name)
+    returned(system, good.name)
+    assert "there is none: bwrap is not installed" in caplog.text  # for the operator
     other = system.registry.submit("small", declared("densenet121"), weights)
     evil = checkpoints.hostile(tmp_path / "evil.pth", "raise RuntimeError('executed')")
     hostile = system.registry.submit("small", declared("resnet50"), evil)

@@ -6,7 +6,7 @@ import pytest
 
 from cxreval.client import EvaluationStatus, Fault, InferenceClient, SubmissionStatus
 from cxreval.errors import DatasetInvalid, LeaseLost
-from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
+from cxreval.evaluation.driver import PLATFORM_FAILED, EvaluationDriver, local_benchmarks
 from cxreval.evaluation.resume import LeaseKeeper
 from tests.support import onnx_models
 from tests.support.certificates import make_certificates
@@ -56,10 +56,14 @@ def test_a_worker_with_damaged_data_gives_the_evaluation_back_and_stops(system):
     assert driver(system).run_next(ignore).status is EvaluationStatus.SUCCEEDED
 
 
-def test_a_service_that_stays_away_costs_no_prediction(system):
+def test_a_service_that_stays_away_costs_no_prediction(system, caplog):
     system.scoring_service.kill()
     given_back = driver(system, patience_seconds=0.2).run_next(ignore)
     assert (given_back.status, given_back.images_done) == (EvaluationStatus.QUEUED, len(IMAGES))
+    returned = list(system.registry.submission_events(system.submitted))[-1]
+    # Where the service is, is not for a submitter.
+    assert (returned.reason, returned.details["failure"]) == (PLATFORM_FAILED, "SERVICE_UNAVAILABLE")
+    assert system.scoring_service.address in caplog.text
     system.scoring_service.start()
     time.sleep(LEASE_SECONDS)
     evaluation = driver(system).run_next(ignore)
@@ -74,7 +78,7 @@ def test_a_worker_outlives_whatever_an_evaluation_brings_about(system, monkeypat
     assert evaluation.status is EvaluationStatus.QUEUED
     returned = list(system.registry.submission_events(system.submitted))[-1]
     assert (returned.details["failure"], returned.details["fault"]) == ("WORKER_ERROR", Fault.SYSTEM)
-    assert returned.reason == "the worker failed in a way that it has no name for; the cause is in its log"
+    assert returned.reason == PLATFORM_FAILED
     assert "ZeroDivisionError: division by zero" in caplog.text
     assert evaluation.name in caplog.text
     time.sleep(LEASE_SECONDS)

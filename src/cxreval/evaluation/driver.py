@@ -62,6 +62,9 @@ SCORE_IMAGES = 1024
 FAILURE_CHARACTERS = 4000
 """Most of a failure's message that is sent, which is as much as the registry keeps."""
 
+PLATFORM_FAILED = "the platform failed, not the submission; the worker's log says how"
+"""All that a submitter reads of a fault of the platform beside its reason."""
+
 Progress = Callable[[Lease, int, int], None]
 
 
@@ -131,8 +134,12 @@ class EvaluationDriver:
             return self._fail(lease, unnamed, patience)
 
     def _fail(self, lease: Lease, error: CxrevalError, patience: Patience) -> Evaluation:
-        fault = Fault.SUBMISSION if isinstance(error, SubmissionFault) else Fault.SYSTEM
-        failure = Failure(error.reason, error.message[:FAILURE_CHARACTERS], fault)
+        if isinstance(error, SubmissionFault):
+            failure = Failure(error.reason, error.message[:FAILURE_CHARACTERS], Fault.SUBMISSION)
+        else:
+            # Addresses and paths of this installation are its operator's to read, not a submitter's.
+            _log.warning("%s failed: %s: %s", lease.evaluation, error.reason, error)
+            failure = Failure(error.reason, PLATFORM_FAILED, Fault.SYSTEM)
         try:
             return patience.call(lambda: self._registry.fail_evaluation(lease, failure))
         except LeaseLost:
