@@ -23,6 +23,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.sequence import Sequence
 
+import cxreval.imaging.dicom  # noqa: F401 -- its warning filter: files are made while tests are collected
 from cxreval.errors import CxrevalError, ImageTooLarge, ImageUnreadable
 from cxreval.imaging.decode import decode
 

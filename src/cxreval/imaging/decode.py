@@ -8,7 +8,6 @@ size), and a half-read radiograph would be scored as if it were whole: completen
 from __future__ import annotations
 
 from cxreval.errors import ImageTooLarge
-from cxreval.imaging.dicom import decode_dicom, is_dicom
 from cxreval.imaging.image import Image, unreadable
 from cxreval.imaging.jpeg import JPEG_SIGNATURE, decode_jpeg
 from cxreval.imaging.png import PNG_SIGNATURE, decode_png
@@ -43,6 +42,8 @@ def decode(data: bytes, *, max_bytes: int = MAX_IMAGE_BYTES, max_pixels: int = M
         return decode_png(data, max_pixels)
     if data.startswith(JPEG_SIGNATURE):
         return decode_jpeg(data, max_pixels)
-    if is_dicom(data):
+    if data[128:132] == b"DICM":
+        from cxreval.imaging.dicom import decode_dicom  # noqa: PLC0415 -- pydicom, which no other format waits for
+
         return decode_dicom(data, max_pixels)
     raise unreadable("neither PNG, JPEG nor DICOM" if data else "zero bytes")

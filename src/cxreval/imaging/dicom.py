@@ -77,11 +77,6 @@ class _Frame:
         return self.rows * self.columns * self.allocated // 8
 
 
-def is_dicom(data: bytes) -> bool:
-    """Whether the bytes begin as a DICOM file does."""
-    return data[128:132] == b"DICM"
-
-
 def decode_dicom(data: bytes, max_pixels: int) -> Image:
     """Decodes a DICOM file with one gray frame of 8 to 16 bits; black is 0.
 

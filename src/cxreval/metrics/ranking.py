@@ -15,9 +15,8 @@ from enum import StrEnum
 from itertools import combinations
 
 import numpy as np
+import scipy  # its parts are loaded when they are first used: half a second that no command waits for in vain
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
-from scipy.stats import rankdata
 
 from cxreval.errors import MalformedField
 from cxreval.metrics.report import UNDEFINED_SHARE
@@ -151,7 +150,7 @@ def compare(entries: Sequence[Entry]) -> list[Comparison]:
         MalformedField: an entry has no score or no replicates, or their lengths differ.
     """
     pairs = _Pairs(entries)
-    adjusted, reach = pairs.adjusted_p_values(), ndtri(1 - ALPHA / 2) * pairs.errors
+    adjusted, reach = pairs.adjusted_p_values(), scipy.special.ndtri(1 - ALPHA / 2) * pairs.errors
     return [
         Comparison(
             first=entries[i].id,
@@ -181,7 +180,7 @@ def rank_frequencies(entries: Sequence[Entry]) -> NDArray[np.float64]:
     `MalformedField` as `compare`.
     """
     vectors = np.nan_to_num(_vectors(entries), nan=-np.inf)
-    ranks = rankdata(-vectors, method="min", axis=0).astype(np.intp)
+    ranks = scipy.stats.rankdata(-vectors, method="min", axis=0).astype(np.intp)
     # Row by row, a histogram of the ranks: one more dimension would take entries x entries x replicates.
     counts = np.stack([np.bincount(row - 1, minlength=len(entries)) for row in ranks])
     shares: NDArray[np.float64] = counts / vectors.shape[1]
@@ -202,7 +201,7 @@ class _Pairs:
         # Rounding must not make the variance of the difference from a copy negative.
         self.errors = np.sqrt(np.maximum(variance[:, np.newaxis] + variance - 2 * covariance, 0))
         with np.errstate(divide="ignore", invalid="ignore"):
-            self.p_values = np.nan_to_num(2 * ndtr(-np.abs(self.differences) / self.errors), nan=1.0)
+            self.p_values = np.nan_to_num(2 * scipy.special.ndtr(-np.abs(self.differences) / self.errors), nan=1.0)
 
     def adjusted_p_values(self) -> NDArray[np.float64]:
         """After Holm's correction over all pairs."""
@@ -258,10 +257,10 @@ def _with_finding_ranks(ranked: Sequence[Ranked], entries: Sequence[Entry]) -> l
     if not known or len({len(entries[i].finding_scores) for i in known}) > 1:
         return list(ranked)
     scores = np.array([entries[i].finding_scores for i in known], dtype=np.float64)
-    means = rankdata(-scores, axis=0).mean(axis=1)
-    places = rankdata(means, method="min").astype(int)
+    means = scipy.stats.rankdata(-scores, axis=0).mean(axis=1)
+    places = scipy.stats.rankdata(means, method="min").astype(int)
     # Places are compared among the same entries: those before it here are those with a better score.
-    by_score = rankdata([-_score(entries[i]) for i in known], method="min").astype(int)
+    by_score = scipy.stats.rankdata([-_score(entries[i]) for i in known], method="min").astype(int)
     result = list(ranked)
     for row, i in enumerate(known):
         result[i] = replace(

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import scipy  # its parts are loaded when they are first used
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from cxreval.metrics.calibration import BINS, bins
 from cxreval.metrics.registry import SPECIFICITIES
@@ -138,7 +138,7 @@ class CalibrationResampler:
         # A row for each bin's gaps, then one for the squares and one for the number of images.
         rows = np.concatenate([bins(probabilities), np.full_like(patients, BINS), np.full_like(patients, BINS + 1)])
         values = np.concatenate([gap, np.square(gap), np.ones_like(gap)])
-        self._sums = csr_array((values, (rows, np.tile(patients, 3))), shape=(BINS + 2, patient_count))
+        self._sums = scipy.sparse.csr_array((values, (rows, np.tile(patients, 3))), shape=(BINS + 2, patient_count))
 
     def replicates(self, weights: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
         """Brier score and calibration error by name, each of shape (replicates,), NaN where no image is."""
@@ -147,6 +147,6 @@ class CalibrationResampler:
         return {"brier": squares / images, "calibration_error": np.abs(gaps).sum(axis=0) / images}
 
 
-def _counts(rows: NDArray[np.int64], patients: NDArray[np.int64], shape: tuple[int, int]) -> csr_array:
+def _counts(rows: NDArray[np.int64], patients: NDArray[np.int64], shape: tuple[int, int]) -> scipy.sparse.csr_array:
     """How many images fall into each row and patient."""
-    return csr_array((np.ones(rows.size, np.float32), (rows, patients)), shape=shape)
+    return scipy.sparse.csr_array((np.ones(rows.size, np.float32), (rows, patients)), shape=shape)
