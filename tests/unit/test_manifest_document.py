@@ -121,6 +121,22 @@ def test_every_mistake_is_found_at_once_whether_of_form_or_of_rule():
     ]
 
 
+def test_every_mistake_in_one_list_is_found_at_once_and_none_twice():
+    claims = "claimed_metrics:\n  - {metric: f1, value: 3}\n  - {metric: auroc, value: x, finding: Lump}\n"
+    claims += "  - {metric: auroc, value: 1}\n  - {metric: auroc, value: 1, finding: [Mass]}\n"
+    names = json.dumps(["Lump", None, *FINDINGS[2:]])
+    text = TEXT.replace("claimed_metrics:\n  - metric: auroc\n    value: 1\n", claims)
+    assert found(text.replace(json.dumps(FINDINGS), names)) == [
+        ("output_names[1]", 9, "MALFORMED_FIELD"),
+        ("output_names[0]", 9, "UNKNOWN_FINDING"),
+        ("claimed_metrics[0].value", 19, "MALFORMED_FIELD"),
+        ("claimed_metrics[0].metric", 19, "UNKNOWN_METRIC"),
+        ("claimed_metrics[1].value", 20, "MALFORMED_FIELD"),
+        ("claimed_metrics[1].finding", 20, "UNKNOWN_FINDING"),
+        ("claimed_metrics[3].finding", 22, "MALFORMED_FIELD"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -231,6 +231,32 @@ def test_manifest_without_fault_is_accepted(manifest: Manifest) -> None:
     check_manifest(manifest)
 
 
+def named(manifest: Manifest) -> list[tuple[str, str]]:
+    return [(error.metadata["field"].removeprefix("manifest."), error.reason) for error in problems(manifest, TODAY)]
+
+
+def test_every_mistake_in_one_list_is_found_at_once() -> None:
+    assert named(claim(("f1", "", 3), ("auroc", "Fracture", -1), ("auroc", "Mass", 0.5), ("auroc", "Mass", 0.6))) == [
+        ("claimed_metrics[0].value", "MALFORMED_FIELD"),
+        ("claimed_metrics[1].value", "MALFORMED_FIELD"),
+        ("claimed_metrics[0].metric", "UNKNOWN_METRIC"),
+        ("claimed_metrics[1].finding", "UNKNOWN_FINDING"),
+        ("claimed_metrics[3]", "MALFORMED_FIELD"),
+    ]
+    mean_missing = replace(CLAIM, claimed_metrics=(ClaimedMetric("auroc", 3, "Mass"),))
+    assert named(mean_missing) == [
+        ("claimed_metrics[0].value", "MALFORMED_FIELD"), ("claimed_metrics", "MISSING_FIELD"),
+    ]  # fmt: skip
+    assert named(outputs("Lump", *FINDINGS[1:], "Mass")) == [
+        ("output_names[0]", "UNKNOWN_FINDING"), ("output_names", "OUTPUTS_INCOMPLETE"),
+    ]  # fmt: skip
+
+
+def test_a_field_is_named_once_even_if_two_rules_ask_for_it() -> None:
+    assert named(claim(("", "", 0.5))) == [("claimed_metrics[0].metric", "MISSING_FIELD")]
+    assert named(claim(*[("f1", "", 3.0)] * (MAX_CLAIMS + 1))) == [("claimed_metrics", "MALFORMED_FIELD")]
+
+
 def test_commit_refusal_says_that_branches_move() -> None:
     with pytest.raises(CommitNotFrozen, match="a branch or tag can move"):
         check_manifest(replace(GOOD, reproduction=replace(HOW, commit="main")))
@@ -335,7 +361,8 @@ def test_every_mistake_is_found_at_once_in_the_order_of_the_fields() -> None:
     assert [error.metadata["field"].removeprefix("manifest.") for error in problems(broken_everywhere(), TODAY)] == [
         "model", "contact", "preprocessing_profile", "output_names[13]", "output_names", "reproduction.repository",
         "reproduction.commit", "environment.python_version", "environment.dependencies[0]",
-        "environment.dependencies[2]", "claimed_metrics[0].value", "submitted_date",
+        "environment.dependencies[2]", "claimed_metrics[0].value", "claimed_metrics[0].metric",
+        "claimed_metrics[0].finding", "submitted_date",
     ]  # fmt: skip
 
 

@@ -69,9 +69,9 @@ def parse_document(text: str, name: str, today: date) -> Document:
     reader = _Reader()
     manifest: Manifest = reader.record(Manifest, _tree(text, name), ROOT)
     found, broken = reader.problems, reader.broken
-    lists = {path[:place] for path in broken for place in _ends(path, "[")}
+    wholes = {path[:place] for path in broken for place in _ends(path)}
     for error in rules.problems(manifest, today, with_artifact=False):
-        if not _follows(error, broken, lists):
+        if not _follows(error, broken, wholes):
             found.append(error)
     lines = reader.lines
     document = Document(manifest, found[:_MAX_PROBLEMS], lines)
@@ -79,19 +79,20 @@ def parse_document(text: str, name: str, today: date) -> Document:
     return document
 
 
-def _follows(error: CxrevalError, broken: Collection[str], lists: Collection[str]) -> bool:
-    """Whether a rule is broken only because the form of a field is: it is about the field, or misses it in its list.
+def _follows(error: CxrevalError, broken: Collection[str], wholes: Collection[str]) -> bool:
+    """Whether a rule is broken only because the form of a field is: it is about the field, or about what lacks it.
 
-    `broken`: paths of the fields whose form is; `lists`: paths of the lists that they stand in.
+    `broken`: paths of the fields whose form is; `wholes`: paths of the lists and records that they stand in.
     """
     path = error.metadata["field"]
-    misses = isinstance(error, OutputsIncomplete | MissingField) and path in lists
-    return misses or path in broken or any(path[:place] in broken for place in _ends(path, ".["))
+    # A list misses what cannot be read in it; an item is like another one only without it.
+    lacks = path in wholes and (isinstance(error, OutputsIncomplete | MissingField) or path.endswith("]"))
+    return lacks or path in broken or any(path[:place] in broken for place in _ends(path))
 
 
-def _ends(path: str, marks: str) -> Iterator[int]:
-    """Where the paths end that a path stands in: of a list, before `[`."""
-    return (place for place, letter in enumerate(path) if letter in marks)
+def _ends(path: str) -> Iterator[int]:
+    """Where the paths end of the lists and records that a path stands in."""
+    return (place for place, letter in enumerate(path) if letter in ".[")
 
 
 def read_manifest(file: Path) -> Manifest:

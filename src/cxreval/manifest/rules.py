@@ -55,12 +55,14 @@ def problems(
         found.append(
             _missing(f"{ROOT}.artifact_sha256", f"the sha256 of the file: kind {manifest.kind} comes with one")
         )
-    if not any(_within(error, f"{ROOT}.output_names") for error in found):
-        found += _outputs(manifest.output_names, findings)
-    if not any(_within(error, f"{ROOT}.claimed_metrics") for error in found):
-        found += _claims(manifest, findings, metrics)
-    if not any(_within(error, f"{ROOT}.submitted_date") for error in found):
-        found += _date(manifest.submitted_date, today)
+    wrong = {error.metadata["field"] for error in found}
+    for field, further in (
+        ("output_names", _outputs(manifest.output_names, findings)),
+        ("claimed_metrics", _claims(manifest, findings, metrics)),
+        ("submitted_date", _date(manifest.submitted_date, today)),
+    ):
+        if f"{ROOT}.{field}" not in wrong:
+            found += (error for error in further if error.metadata["field"] not in wrong)
     return sorted(found, key=lambda error: _PLACES[_top(error)])
 
 
@@ -74,10 +76,6 @@ def refusal(found: Sequence[CxrevalError]) -> CxrevalError:
 def _top(error: CxrevalError) -> str:
     """The manifest's own field that an error is about."""
     return error.metadata["field"].removeprefix(f"{ROOT}.").partition(".")[0].partition("[")[0]
-
-
-def _within(error: CxrevalError, field: str) -> bool:
-    return error.metadata["field"].startswith(field)
 
 
 def _missing(field: str, expected: str) -> CxrevalError:
