@@ -174,6 +174,40 @@ def test_client_goes_on_after_the_network_was_cut_in_the_middle(running: Running
     assert resumed[0] > 0  # what was on its way when the network was cut is lost, not what had arrived
 
 
+def test_patience_counts_from_the_break_and_not_from_the_beginning_of_a_long_call(
+    running: Running, tmp_path: Path
+) -> None:
+    artifact = content(32, 14)
+    (tmp_path / "model.onnx").write_bytes(artifact)
+    name = running.call.create_submission(SPEC.name, artifact).name
+    progress = UploadProgress(lambda sent, _: time.sleep(2 * (sent == 16 * CHUNK_BYTES)))
+    with Proxy(running.service.address) as proxy, RegistryClient(proxy.address) as client:
+        proxy.cut_after = [24 * CHUNK_BYTES]
+        assert client.upload_artifact(name, tmp_path / "model.onnx", progress, patience_seconds=1).status == "queued"
+        assert proxy.connections >= 2
+
+
+def test_client_waits_for_a_registry_that_is_down_when_the_upload_begins(tmp_path: Path) -> None:
+    running = Running(tmp_path)
+    (tmp_path / "model.onnx").write_bytes(b"model")
+    name = running.call.create_submission(SPEC.name, b"model").name
+    running.service.stop()
+    reasons: list[str] = []
+
+    def broken(error: CxrevalError) -> None:
+        reasons.append(error.reason)
+        if len(reasons) == 1:
+            running.service.start()
+
+    with RegistryClient(running.service.address) as client:
+        done = client.upload_artifact(name, tmp_path / "model.onnx", UploadProgress(broken=broken))
+        assert (done.status, set(reasons)) == ("queued", {"SERVICE_UNAVAILABLE"})
+        running.service.stop()
+        with pytest.raises(ServiceUnavailable):
+            client.upload_artifact(name, tmp_path / "model.onnx", patience_seconds=0.1)
+    running.call.channel.close()
+
+
 def test_client_gives_up_when_nothing_gets_on(running: Running, tmp_path: Path) -> None:
     artifact = content(2, 6)
     (tmp_path / "model.onnx").write_bytes(artifact)

@@ -9,6 +9,7 @@ from cxreval.client._upload import UploadProgress
 from cxreval.client.inference import InferenceClient
 from cxreval.client.models import (
     AdminEvent,
+    Board,
     Capabilities,
     Change,
     EntryComparison,
@@ -52,6 +53,7 @@ from cxreval.wire.channel import ApiKey, TlsFiles
 __all__ = [
     "AdminEvent",
     "ApiKey",
+    "Board",
     "Capabilities",
     "Change",
     "CheckpointFormat",

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import grpc
 
+from cxreval.errors import CxrevalError, DeadlineExceeded, ServiceOverloaded, ServiceUnavailable
 from cxreval.wire import request_id
 from cxreval.wire.channel import ApiKey, TlsFiles, connect
 from cxreval.wire.status import from_rpc_error
 
 UNARY_SECONDS = 60.0
 STREAM_SECONDS = 3600.0
+PATIENCE_SECONDS = 120.0
+"""How long a service may be away, or get nowhere, before a client that waits for it gives up."""
+
+PASSING = (ServiceUnavailable, ServiceOverloaded, DeadlineExceeded)
+_PAUSES = (0.2, 5.0)
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -42,14 +51,54 @@ def stream(method: Callable[..., Any], request: Any, seconds: float = STREAM_SEC
             answers.cancel()
 
 
-def pages(method: Callable[..., Any], request: Any, items: str) -> Iterator[Any]:
-    """Every item of a list, page by page."""
+def pages(method: Callable[..., Any], request: Any) -> Iterator[Any]:
+    """Every page of a list."""
     while True:
         answer = call(method, request)
-        yield from getattr(answer, items)
+        yield answer
         if not answer.next_page_token:
             return
         request.page_token = answer.next_page_token
+
+
+def items(method: Callable[..., Any], request: Any, name: str) -> Iterator[Any]:
+    """Every item of a list, page by page; `name`: of the field that holds them."""
+    for answer in pages(method, request):
+        yield from getattr(answer, name)
+
+
+class Patience:
+    """How long to go on with what fails again and again for a passing reason: `seconds`, from the first failure on.
+
+    `broken` hears each failure.
+    """
+
+    def __init__(self, seconds: float, broken: Callable[[CxrevalError], None]) -> None:
+        self._seconds = seconds
+        self._broken = broken
+        self.begin()
+
+    def begin(self) -> None:
+        """Something got on: patience begins anew."""
+        self._give_up, self._pause = 0.0, _PAUSES[0]
+
+    def wait(self, error: CxrevalError) -> None:
+        """Pauses. Raises the error when patience is at its end."""
+        now = time.monotonic()
+        self._give_up = self._give_up or now + self._seconds
+        if now + self._pause > self._give_up:
+            raise error
+        self._broken(error)
+        time.sleep(self._pause)
+        self._pause = min(2 * self._pause, _PAUSES[1])
+
+    def call(self, step: Callable[[], T]) -> T:
+        """What `step` returns, as soon as it does not fail for a passing reason."""
+        while True:
+            try:
+                return step()
+            except PASSING as error:
+                self.wait(error)
 
 
 class ServiceClient:

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cxreval.api.registry.v1 import artifact_service_pb2
-from cxreval.client._calls import STREAM_SECONDS, call
-from cxreval.errors import (
-    CxrevalError,
-    DeadlineExceeded,
-    DigestMismatch,
-    ServiceOverloaded,
-    ServiceUnavailable,
-    SubmissionState,
-    UploadBusy,
-    UploadOffset,
-)
+from cxreval.client._calls import PASSING, PATIENCE_SECONDS, STREAM_SECONDS, Patience, call
+from cxreval.errors import CxrevalError, DigestMismatch, SubmissionState, UploadBusy, UploadOffset
 from cxreval.wire.limits import CHUNK_BYTES
 
-PATIENCE_SECONDS = 120.0
-"""How long an upload may get nowhere before it is given up."""
-
-_PASSING = (ServiceUnavailable, ServiceOverloaded, DeadlineExceeded, UploadBusy, UploadOffset)
-_PAUSES = (0.2, 5.0)
 _LEAST_CHUNK_BYTES = 64 * 1024
 
 
@@ -54,7 +39,7 @@ def upload(
         progress: hears how far it is.
         patience_seconds: how long nothing may get on before the last error is raised.
     """
-    total, patience = file.stat().st_size, _Patience(patience_seconds)
+    total, patience = file.stat().st_size, _Patience(patience_seconds, progress.broken)
     while True:
         offset = 0
         try:
@@ -74,45 +59,36 @@ def upload(
             # The bytes before the offset were not this file's, and the registry has discarded them.
             patience.begin_again(offset, error)
             progress.broken(error)
-        except _PASSING as error:
-            patience.wait(error, progress)
+        except (*PASSING, UploadBusy, UploadOffset) as error:
+            patience.wait(error)
         else:
             return answer
 
 
-class _Patience:
-    """How long to go on with an upload that breaks off again and again."""
+class _Patience(Patience):
+    """With an upload that breaks off again and again."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._restarted = False
+    def __init__(self, seconds: float, broken: Callable[[CxrevalError], None]) -> None:
+        super().__init__(seconds, broken)
+        self._restarted, self._furthest = False, -1
         self.chunk_bytes = CHUNK_BYTES
-        self._begin()
-
-    def _begin(self) -> None:
-        self._furthest, self._pause = -1, _PAUSES[0]
-        self._give_up = time.monotonic() + self._seconds
 
     def got_to(self, received_bytes: int) -> None:
         """It is so far; if that is further than ever, patience begins anew."""
         if received_bytes > self._furthest:
-            self._begin()
+            self.begin()
             self._furthest = received_bytes
 
     def begin_again(self, offset: int, error: CxrevalError) -> None:
         """Raises the error when nothing came before the offset, or the second time."""
         if self._restarted or offset == 0:
             raise error
-        self._restarted = True
-        self._begin()
+        self._restarted, self._furthest = True, -1
+        self.begin()
 
-    def wait(self, error: CxrevalError, progress: UploadProgress) -> None:
+    def wait(self, error: CxrevalError) -> None:
         """Pauses. Raises the error when patience is at its end."""
-        if time.monotonic() + self._pause > self._give_up:
-            raise error
-        progress.broken(error)
-        time.sleep(self._pause)
-        self._pause = min(2 * self._pause, _PAUSES[1])
+        super().wait(error)
         # On a line so slow that one chunk takes longer than the registry waits, smaller ones get on.
         self.chunk_bytes = max(self.chunk_bytes // 2, _LEAST_CHUNK_BYTES)
 

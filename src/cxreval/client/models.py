@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -10,6 +10,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from cxreval.audit.chain import Head
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.manifest.model import Kind, Manifest, SourceKind
 from cxreval.metrics.ranking import Comparison, Significance
@@ -208,6 +209,20 @@ class LeaderboardEntry:
     spread: RankSpread | None = None
     disputed: bool = False
     kind: Kind = Kind.CHECKPOINT
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A board, to iterate over: the rows with evidence by rank, then the claims by rank.
+
+    `audit_head`: the audit chain's, when the board was read; its events up to there made the board.
+    """
+
+    entries: tuple[LeaderboardEntry, ...]
+    audit_head: Head
+
+    def __iter__(self) -> Iterator[LeaderboardEntry]:
+        return iter(self.entries)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,16 +31,16 @@ from cxreval.api.registry.v1 import (
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.receipts import Receipt
 from cxreval.client import _messages
-from cxreval.client._calls import ServiceClient, call, pages, stream
-from cxreval.client._upload import PATIENCE_SECONDS, UploadProgress, upload
+from cxreval.client._calls import PATIENCE_SECONDS, Patience, ServiceClient, call, items, pages, stream
+from cxreval.client._upload import UploadProgress, upload
 from cxreval.client.models import (
     AdminEvent,
+    Board,
     EntryComparison,
     Evaluation,
     Event,
     Failure,
     KeyInfo,
-    LeaderboardEntry,
     Lease,
     Organisation,
     Predictions,
@@ -52,7 +51,7 @@ from cxreval.client.models import (
     Submission,
 )
 from cxreval.datasets.benchmark import BenchmarkSpec
-from cxreval.errors import DeadlineExceeded, DigestMismatch
+from cxreval.errors import CxrevalError, DeadlineExceeded, DigestMismatch, ServiceOverloaded, ServiceUnavailable
 from cxreval.manifest.model import Manifest
 from cxreval.metrics.report import Evidence, Report
 from cxreval.resource_names import ArtifactName, BenchmarkName, OrganisationName
@@ -94,7 +93,7 @@ class RegistryClient(ServiceClient):
     def list_benchmarks(self) -> Iterator[BenchmarkSpec]:
         """All benchmarks, oldest first."""
         request = benchmark_service_pb2.ListBenchmarksRequest()
-        return map(_messages.benchmark, pages(self._benchmarks.ListBenchmarks, request, "benchmarks"))
+        return map(_messages.benchmark, items(self._benchmarks.ListBenchmarks, request, "benchmarks"))
 
     # --- submissions --------------------------------------------------------------------------------------------------
 
@@ -139,13 +138,19 @@ class RegistryClient(ServiceClient):
         Goes on where an earlier upload stopped, and by itself after a broken connection, until nothing has got on for
         `patience_seconds`. Raises `DigestMismatch` before anything is sent when the file is another one.
         """
-        expected, found = self.get_submission(submission).manifest.artifact_sha256, file_sha256(file)
+        progress = progress or UploadProgress()
+        patience = Patience(patience_seconds, progress.broken)
+        declared = patience.call(lambda: self.get_submission(submission)).manifest
+        expected, found = declared.artifact_sha256, file_sha256(file)
         if found != expected:
             message = f"{file} has sha256 {found}; the manifest of {submission} declares {expected}"
             raise DigestMismatch(message, field="file", found=found, expected=expected)
         artifact = {"submission": submission}
-        answer = upload(self._artifacts, artifact, file, progress or UploadProgress(), patience_seconds)
-        return _messages.submission(answer.submission) if answer else self.get_submission(submission)
+        answer = upload(self._artifacts, artifact, file, progress, patience_seconds)
+        if answer:
+            return _messages.submission(answer.submission)
+        patience.begin()
+        return patience.call(lambda: self.get_submission(submission))
 
     def upload_derived_artifact(self, lease: Lease, file: Path, progress: UploadProgress | None = None) -> str:
         """Uploads what a worker made for the evaluation that it has leased, as `upload_artifact` does; its sha256."""
@@ -162,7 +167,7 @@ class RegistryClient(ServiceClient):
     def list_submissions(self, benchmark: str) -> Iterator[Submission]:
         """All submissions of a benchmark, oldest first."""
         request = submission_service_pb2.ListSubmissionsRequest(parent=str(BenchmarkName(benchmark)))
-        return map(_messages.submission, pages(self._submissions.ListSubmissions, request, "submissions"))
+        return map(_messages.submission, items(self._submissions.ListSubmissions, request, "submissions"))
 
     def download_artifact(self, sha256: str) -> Iterator[bytes]:
         """The bytes of an artifact, piece by piece."""
@@ -204,20 +209,34 @@ class RegistryClient(ServiceClient):
         correction = lifecycle_service_pb2.Correction(**values)  # type: ignore[arg-type]
         return self._change("CorrectSubmission", submission, reason, etag, correction=correction)
 
-    def watch(self, submission: str) -> Iterator[Submission]:
-        """The submission as it is, and again whenever it changes or gets on, until it has ended."""
+    def watch(
+        self,
+        submission: str,
+        broken: Callable[[CxrevalError], None] = lambda _: None,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> Iterator[Submission]:
+        """The submission as it is, and again whenever it changes or gets on, until it has ended.
+
+        Goes on when the registry comes back within `patience_seconds`; `broken` hears that it went.
+        """
         request = lifecycle_service_pb2.WatchSubmissionRequest(name=submission)
-        ended = False
-        while not ended:
-            # No call lasts forever; some evaluations take longer.
-            with contextlib.suppress(DeadlineExceeded):
-                yield from map(_messages.submission, stream(self._lifecycle.WatchSubmission, request))
-                ended = True
+        patience = Patience(patience_seconds, broken)
+        while True:
+            try:
+                for message in stream(self._lifecycle.WatchSubmission, request):
+                    patience.begin()
+                    yield _messages.submission(message)
+            except DeadlineExceeded:
+                continue  # No call lasts forever; some evaluations take longer.
+            except (ServiceUnavailable, ServiceOverloaded) as error:
+                patience.wait(error)
+            else:
+                return
 
     def submission_events(self, submission: str) -> Iterator[Event]:
         """What happened to a submission, oldest first."""
         request = lifecycle_service_pb2.ListSubmissionEventsRequest(parent=submission)
-        return map(_messages.event, pages(self._lifecycle.ListSubmissionEvents, request, "events"))
+        return map(_messages.event, items(self._lifecycle.ListSubmissionEvents, request, "events"))
 
     def _change(self, method: str, submission: str, reason: str, etag: str, **more: Any) -> Submission:
         request = getattr(lifecycle_service_pb2, f"{method}Request")(
@@ -271,7 +290,7 @@ class RegistryClient(ServiceClient):
     def list_organisations(self) -> Iterator[Organisation]:
         """All organisations, oldest first."""
         request = admin_service_pb2.ListOrganisationsRequest()
-        return map(_messages.organisation, pages(self._admin.ListOrganisations, request, "organisations"))
+        return map(_messages.organisation, items(self._admin.ListOrganisations, request, "organisations"))
 
     def create_key(
         self, organisation: str, role: Role, lifetime: timedelta | None = None, request_id: str = ""
@@ -293,7 +312,7 @@ class RegistryClient(ServiceClient):
     def list_keys(self, organisation: str) -> Iterator[KeyInfo]:
         """All keys of an organisation, oldest first."""
         request = admin_service_pb2.ListApiKeysRequest(parent=str(OrganisationName(organisation)))
-        return map(_messages.key_info, pages(self._admin.ListApiKeys, request, "keys"))
+        return map(_messages.key_info, items(self._admin.ListApiKeys, request, "keys"))
 
     def revoke_key(self, name: str) -> KeyInfo:
         """Takes a key back for good; within five seconds it opens nothing any more."""
@@ -369,28 +388,32 @@ class RegistryClient(ServiceClient):
     def list_evaluations(self, submission: str) -> Iterator[Evaluation]:
         """All evaluations of a submission, oldest first."""
         request = evaluation_service_pb2.ListEvaluationsRequest(parent=submission)
-        return map(_messages.evaluation, pages(self._evaluations.ListEvaluations, request, "evaluations"))
+        return map(_messages.evaluation, items(self._evaluations.ListEvaluations, request, "evaluations"))
 
     # --- the board ----------------------------------------------------------------------------------------------------
 
-    def leaderboard(self, benchmark: str, as_of: datetime | None = None) -> Iterator[LeaderboardEntry]:
-        """The rows with evidence by rank, then the claims by rank; now, or as the board was at a moment."""
+    def leaderboard(self, benchmark: str, as_of: datetime | None = None) -> Board:
+        """The board, now, or as it was at a moment."""
         request = leaderboard_service_pb2.ListLeaderboardEntriesRequest(parent=str(BenchmarkName(benchmark)))
         if as_of:
             request.as_of.FromDatetime(as_of)
-        return map(_messages.leaderboard_entry, pages(self._leaderboard.ListLeaderboardEntries, request, "entries"))
+        answers = list(pages(self._leaderboard.ListLeaderboardEntries, request))
+        entries = [_messages.leaderboard_entry(entry) for answer in answers for entry in answer.entries]
+        # Later pages may know later events; all of them know those up to the first one's head.
+        head = answers[0].audit_head
+        return Board(tuple(entries), Head(head.place, head.digest))
 
     def sota_steps(self, benchmark: str, as_of: datetime | None = None) -> Iterator[SotaStep]:
         """The records that were broken, oldest first: evidence, then claims."""
         request = leaderboard_service_pb2.ListSotaStepsRequest(parent=str(BenchmarkName(benchmark)))
         if as_of:
             request.as_of.FromDatetime(as_of)
-        return map(_messages.sota_step, pages(self._leaderboard.ListSotaSteps, request, "steps"))
+        return map(_messages.sota_step, items(self._leaderboard.ListSotaSteps, request, "steps"))
 
     def leaderboard_changes(self, benchmark: str) -> Iterator[Event]:
         """What changed a board, oldest first."""
         request = leaderboard_service_pb2.ListLeaderboardChangesRequest(parent=str(BenchmarkName(benchmark)))
-        return map(_messages.event, pages(self._leaderboard.ListLeaderboardChanges, request, "changes"))
+        return map(_messages.event, items(self._leaderboard.ListLeaderboardChanges, request, "changes"))
 
     def compare(self, benchmark: str, submissions: Sequence[str]) -> EntryComparison:
         """Compares 2 to 50 rows that were run or scored, every two of them, in the order given."""

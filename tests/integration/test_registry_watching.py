@@ -1,0 +1,87 @@
+"""A watched submission over real gRPC: what is seen while it runs, and when the registry goes away and comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxreval.client import Lease, Predictions, RegistryClient, Submission, SubmissionStatus
+from cxreval.datasets.benchmark import FINDINGS
+from cxreval.errors import CxrevalError, ServiceUnavailable
+from tests.support.processes import Service
+from tests.support.registry import Registry, registry_service, small_spec
+
+SPEC = small_spec("watched")
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    with registry_service(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[RegistryClient]:
+    with RegistryClient(service.address) as found:
+        yield found
+
+
+def leased(service: Service, client: RegistryClient) -> Lease:
+    with Registry(service.address) as call:
+        call.create_benchmark(SPEC)
+        call.submit(SPEC.name, b"model")
+    lease = client.lease_evaluation("worker", [SPEC.name])
+    assert lease
+    return lease
+
+
+def append(client: RegistryClient, lease: Lease, *images: str) -> None:
+    client.append_predictions(lease, Predictions(images, np.full((len(images), len(FINDINGS)), 0.5, np.float32)))
+
+
+def test_watcher_of_a_running_submission_sees_each_image_and_the_time_left(
+    service: Service, client: RegistryClient
+) -> None:
+    lease = leased(service, client)
+    watched = client.watch(lease.submission.name)
+
+    def seen() -> tuple[SubmissionStatus, int, bool]:
+        latest: Submission = next(watched)
+        return latest.status, latest.images_done, latest.seconds_left is not None
+
+    assert seen() == (SubmissionStatus.RUNNING, 0, False)
+    append(client, lease, "1.png")
+    assert seen() == (SubmissionStatus.RUNNING, 1, True)
+    append(client, lease, "2.png", "3.png")
+    assert seen() == (SubmissionStatus.RUNNING, 3, True)
+    client.cancel(lease.submission.name, "enough")
+    assert seen()[0] is SubmissionStatus.CANCELLED
+    assert next(watched, None) is None
+
+
+def test_watcher_goes_on_when_the_registry_comes_back(service: Service, client: RegistryClient) -> None:
+    lease, reasons = leased(service, client), []
+
+    def broken(error: CxrevalError) -> None:
+        reasons.append(error.reason)
+        if len(reasons) == 1:
+            service.start()
+
+    watched = client.watch(lease.submission.name, broken)
+    assert next(watched).images_done == 0
+    service.kill()
+    assert next(watched).status is SubmissionStatus.RUNNING
+    assert set(reasons) == {"SERVICE_UNAVAILABLE"}
+    append(client, lease, "1.png")
+    assert next(watched).images_done == 1
+
+
+def test_watcher_gives_up_when_the_registry_stays_away(service: Service, client: RegistryClient) -> None:
+    watched = client.watch(leased(service, client).submission.name, patience_seconds=0.1)
+    next(watched)
+    service.kill()
+    with pytest.raises(ServiceUnavailable):
+        next(watched)
