@@ -55,8 +55,8 @@ def start() -> int:
             for manifest in sorted(CHECKPOINTS.glob("*.yaml"))
         ]
         submissions = watch(registry, submissions)
-        entries, steps = list(registry.leaderboard(BENCHMARK)), list(registry.sota_steps(BENCHMARK))
-        output.print_board(registry.get_benchmark(BENCHMARK), entries, steps)
+        board, steps = registry.leaderboard(BENCHMARK), list(registry.sota_steps(BENCHMARK))
+        output.print_board(registry.get_benchmark(BENCHMARK), board, steps)
     for submission in submissions:
         if submission.failure:
             output.print_submission(submission)

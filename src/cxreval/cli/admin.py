@@ -107,11 +107,9 @@ def list_keys(
     if json:
         output.print_json(found)
         return
-    rows = [
-        (key.name, key.role, str(key.create_time), str(key.expire_time or "-"), str(key.revoke_time or "-"))
-        for key in found
-    ]
-    _print(("key", "role", "created", "expires", "revoked"), rows)
+    for key in found:
+        life = f"created {output.moment(key.create_time)}, expires {output.moment(key.expire_time)}"
+        output.print_item(key.name, [key.role, life, f"revoked {output.moment(key.revoke_time)}"])
 
 
 @keys.command("revoke")
@@ -137,11 +135,9 @@ def events(context: typer.Context, registry: options.Registry = options.REGISTRY
         found = client.admin_events()
     if json:
         output.print_json(found)
-    else:
-        _print(
-            ("time", "by", "what", "to"),
-            [(str(event.time), event.actor, event.action, event.target) for event in found],
-        )
+        return
+    for event in found:
+        output.print_item(f"{output.moment(event.time)}  {event.action}", [event.target, f"by {event.actor}"])
 
 
 def quota(
@@ -213,7 +209,9 @@ def _limit(value: int | None) -> str:
 
 
 def _print(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(*columns, box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     output.console.print(table)

@@ -20,8 +20,14 @@ from cxreval.cli import (
     submission,
     worker,
 )
-from cxreval.errors import CxrevalError
+from cxreval.errors import CxrevalError, KeyMissing, KeyNeedsTls
 from cxreval.fields import printable
+
+_WHAT_TO_DO = {
+    KeyMissing: "give an API key: --key-file FILE before the command, or CXREVAL_CLIENT_KEY_FILE or CXREVAL_CLIENT_KEY",
+    KeyNeedsTls: "before the command give --tls-ca FILE, or --trust-network if something else encrypts the way",
+}
+"""What a person at the command line does about an error."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,9 +46,7 @@ def common(
     trust_network: options.TrustNetwork = False,
 ) -> None:
     """Run chest X-ray classifiers on a fixed benchmark and read the ranked board."""
-    context.obj = options.Connection(
-        options.tls_files(tls_ca, tls_certificate, tls_key), options.api_key(key_file, trust_network)
-    )
+    context.obj = options.Connection(tls_ca, tls_certificate, tls_key, key_file, trust_network)
 
 
 app.command("submit")(submission.submit)
@@ -69,6 +73,8 @@ def main() -> None:
         for each in (error, *error.also):
             message = printable(f"error: {each.reason}: {each.message}")
             output.errors.print(message, style="red", soft_wrap=True)
+        if hint := _WHAT_TO_DO.get(type(error)):
+            output.errors.print(hint, soft_wrap=True)
         sys.exit(1)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from cxreval.cli import options, output
+from cxreval.errors import MalformedField
 from cxreval.resource_names import SubmissionName
 
 
@@ -19,16 +20,31 @@ def leaderboard(
         datetime | None,
         typer.Option(help="the board as it was then, in UTC", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
     ] = None,
+    changes: Annotated[bool, typer.Option("--changes", help="what changed the board, instead of the board")] = False,
     json: options.Json = False,
 ) -> None:
     """Print the ranked board of a benchmark and its steps of the state of the art."""
+    then = _past(as_of) if as_of else None
     with options.registry_client(context, registry) as client:
+        if changes:
+            events = [event for event in client.leaderboard_changes(benchmark) if not then or event.time <= then]
+            output.show_events(events, json, named=True)
+            return
         spec = client.get_benchmark(benchmark)
-        entries, steps = list(client.leaderboard(benchmark, as_of)), list(client.sota_steps(benchmark, as_of))
+        board, steps = client.leaderboard(benchmark, then), list(client.sota_steps(benchmark, then))
     if json:
-        output.print_json({"benchmark": spec, "digest": spec.digest, "entries": entries, "sota_steps": steps})
+        output.print_json({"benchmark": spec, "digest": spec.digest} | output.fields(board) | {"sota_steps": steps})
     else:
-        output.print_board(spec, entries, steps)
+        output.print_board(spec, board, steps)
+
+
+def _past(as_of: datetime) -> datetime:
+    """The moment, in UTC. Raises `MalformedField` when it has not come yet: nobody knows the board of tomorrow."""
+    then = as_of.replace(tzinfo=UTC)
+    if then > datetime.now(UTC):
+        expected = "a moment that has passed, in UTC"
+        raise MalformedField(f"--as-of is {as_of.isoformat()}; expected {expected}", field="as_of", expected=expected)
+    return then
 
 
 def compare(

@@ -97,8 +97,23 @@ def history(
 ) -> None:
     """Show what happened to a submission, when, by whom and why."""
     with options.registry_client(context, registry) as client:
-        events = list(client.submission_events(submission))
+        output.show_events(list(client.submission_events(submission)), json)
+
+
+@app.command("list")
+def list_submissions(
+    context: typer.Context,
+    registry: options.Registry = options.REGISTRY,
+    benchmark: options.Benchmark = options.BENCHMARK,
+    json: options.Json = False,
+) -> None:
+    """List the submissions to a benchmark that you may see, the newest first: your organisation's, and the board's."""
+    with options.registry_client(context, registry) as client:
+        found = list(client.list_submissions(benchmark))[::-1]
     if json:
-        output.print_json(events)
-    else:
-        output.print_events(events)
+        output.print_json(found)
+        return
+    for submission in found:
+        what = f"{submission.kind} of {submission.manifest.model} ({submission.manifest.organisation})"
+        stands = f"{submission.status}, handed in {output.moment(submission.create_time)}"
+        output.print_item(submission.name, [stands, what])

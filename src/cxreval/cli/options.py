@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,15 +14,26 @@ from cxreval.client import ApiKey, RegistryClient, TlsFiles
 from cxreval.errors import KeyUnreadable, MalformedField
 from cxreval.wire.channel import read_key
 
-Registry = Annotated[
-    str, typer.Option("--registry", envvar="CXREVAL_CLIENT_REGISTRY", help="address of the registry, host:port")
-]
-Inference = Annotated[
-    str, typer.Option("--inference", envvar="CXREVAL_CLIENT_INFERENCE", help="address of the inference service")
-]
-Scoring = Annotated[
-    str, typer.Option("--scoring", envvar="CXREVAL_CLIENT_SCORING", help="address of the scoring service")
-]
+_ADDRESS = re.compile(r"(dns:(//[^/]*/)?)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}|unix:.+")
+
+
+def _address(parameter: typer.CallbackParam, value: str) -> str:
+    """An address that a channel can be opened to. Raises `MalformedField`."""
+    if not _ADDRESS.fullmatch(value):
+        expected = "host:port, such as registry.example.org:50051"
+        message = f"--{parameter.name} is {value!r}; expected {expected}"
+        raise MalformedField(message, field=parameter.name or "", expected=expected)
+    return value
+
+
+def _address_option(name: str, about: str) -> Any:
+    variable = f"CXREVAL_CLIENT_{name.upper()}"
+    return typer.Option(f"--{name}", envvar=variable, callback=_address, help=f"address of the {about}, host:port")
+
+
+Registry = Annotated[str, _address_option("registry", "registry")]
+Inference = Annotated[str, _address_option("inference", "inference service")]
+Scoring = Annotated[str, _address_option("scoring", "scoring service")]
 Benchmark = Annotated[
     str, typer.Option("--benchmark", envvar="CXREVAL_CLIENT_BENCHMARK", help="benchmark, for example nih-chestxray14")
 ]
@@ -35,7 +47,9 @@ TlsCertificate = Annotated[
 TlsKey = Annotated[Path | None, typer.Option(envvar="CXREVAL_CLIENT_TLS_KEY", help="PEM file of the client's key")]
 KeyFile = Annotated[
     Path | None,
-    typer.Option(envvar="CXREVAL_CLIENT_KEY_FILE", help="file with the API key; or put the key in CXREVAL_CLIENT_KEY"),
+    typer.Option(
+        envvar="CXREVAL_CLIENT_KEY_FILE", help="file with the API key; without one, CXREVAL_CLIENT_KEY may hold the key"
+    ),
 ]
 TrustNetwork = Annotated[
     bool,
@@ -59,10 +73,23 @@ KEY_VARIABLE = "CXREVAL_CLIENT_KEY"
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How services are reached."""
+    """How services are reached. Files are read when a client is made: some commands ask no service."""
 
-    tls: TlsFiles | None
-    key: ApiKey | None
+    tls_ca: Path | None
+    tls_certificate: Path | None
+    tls_key: Path | None
+    key_file: Path | None
+    trust_network: bool
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The TLS files to use, None for plain text. Raises `MalformedField` when one is absent or lacks another."""
+        return _tls_files(self.tls_ca, self.tls_certificate, self.tls_key)
+
+    @property
+    def key(self) -> ApiKey | None:
+        """The API key in the file, else the one in the environment, else None. Raises `KeyUnreadable`."""
+        return _api_key(self.key_file, self.trust_network)
 
 
 def registry_client(context: typer.Context, registry: str) -> RegistryClient:
@@ -71,8 +98,7 @@ def registry_client(context: typer.Context, registry: str) -> RegistryClient:
     return RegistryClient(registry, connection.tls, connection.key)
 
 
-def api_key(file: Path | None, trust_network: bool) -> ApiKey | None:
-    """The API key in a file, else the one in the environment, else None. Raises `KeyUnreadable`."""
+def _api_key(file: Path | None, trust_network: bool) -> ApiKey | None:
     text = os.environ.get(KEY_VARIABLE, "")
     if file:
         try:
@@ -82,8 +108,7 @@ def api_key(file: Path | None, trust_network: bool) -> ApiKey | None:
     return read_key(text, str(file or KEY_VARIABLE), trust_network) if text or file else None
 
 
-def tls_files(ca: Path | None, certificate: Path | None, key: Path | None) -> TlsFiles | None:
-    """The TLS files to use, None for plain text. Raises `MalformedField` when one is absent or lacks what it needs."""
+def _tls_files(ca: Path | None, certificate: Path | None, key: Path | None) -> TlsFiles | None:
     for name, file in {"tls_ca": ca, "tls_certificate": certificate, "tls_key": key}.items():
         if file and not file.is_file():
             raise MalformedField(f"{name} is {str(file)!r}; expected a PEM file", field=name, expected="a PEM file")

@@ -6,18 +6,20 @@ import dataclasses
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from rich import box
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from cxreval.client import EntryComparison, Event, Kind, LeaderboardEntry, SotaStep, Submission, Tier
+from cxreval.audit.chain import Head
+from cxreval.client import Board, EntryComparison, Event, Kind, LeaderboardEntry, SotaStep, Submission, Tier
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.fields import printable
 from cxreval.metrics.report import Interval, MetricValue
@@ -31,7 +33,7 @@ class Terminal(Console):
     """A console that shows text as it is, whoever wrote it: it has no markup, and nothing in it steers the terminal."""
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
-        super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+        super().__init__(stderr=stderr, width=width, markup=False, emoji=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """What becomes of anything that is shown, progress bars included; rich's own control codes stand apart."""
@@ -83,8 +85,19 @@ def percent_interval(interval: Interval) -> str:
     return f"{percent(interval.low)}-{percent(interval.high)}"
 
 
-def print_board(benchmark: BenchmarkSpec, entries: list[LeaderboardEntry], steps: list[SotaStep]) -> None:
-    """The board: rows that were run, claims apart from them, and the steps of the state of the art."""
+def print_item(head: str, about: Iterable[str]) -> None:
+    """One of a list: a line that is never broken, so that it can be copied, and below it what is to be said of it."""
+    console.print(Text(head), soft_wrap=True)
+    console.print(Padding(Text("\n".join(about)), (0, 0, 0, 4), expand=False))
+
+
+def moment(time: datetime | None) -> str:
+    """A time in UTC, to the second, as people read it."""
+    return f"{time:%Y-%m-%d %H:%M:%S}" if time else "never"
+
+
+def print_board(benchmark: BenchmarkSpec, board: Board, steps: list[SotaStep]) -> None:
+    """The board: rows that were run, claims apart from them, the steps of the state of the art, the audit head."""
     console.print(Text(benchmark.title, style="bold"))
     kind = "Synthetic: generated phantoms, not radiographs of patients. " if benchmark.synthetic else ""
     console.print(
@@ -92,8 +105,8 @@ def print_board(benchmark: BenchmarkSpec, entries: list[LeaderboardEntry], steps
         f"{len(benchmark.findings)} findings, metric auroc (macro, higher is better, 0-100). "
         f"Digest {benchmark.digest[:12]}."
     )
-    evidence = [entry for entry in entries if entry.tier is not Tier.CLAIMED]
-    claims = [entry for entry in entries if entry.tier is Tier.CLAIMED]
+    evidence = [entry for entry in board if entry.tier is not Tier.CLAIMED]
+    claims = [entry for entry in board if entry.tier is Tier.CLAIMED]
     console.print()
     if evidence:
         console.print(
@@ -107,16 +120,23 @@ def print_board(benchmark: BenchmarkSpec, entries: list[LeaderboardEntry], steps
         console.print(_rows("Only claimed, never ranked with rows that were run or scored", claims))
     if steps:
         console.print(_steps(steps))
+    console.print(f"Head of the audit chain:\n{head_text(board.audit_head)}")
 
 
-def print_events(events: list[Event]) -> None:
-    """What happened to a submission, oldest first."""
-    table = _table("", "time", "what", "state", "by", "why")
+def head_text(head: Head) -> str:
+    """A head of the audit chain as `cxreval audit verify --since` takes it."""
+    return f"{head.place}:{head.digest}"
+
+
+def show_events(events: list[Event], json: bool, *, named: bool = False) -> None:
+    """Events of submissions, oldest first; `named`: each with the submission's name."""
+    if json:
+        print_json(events)
+        return
     for event in events:
-        table.add_row(
-            event.time.strftime("%Y-%m-%d %H:%M:%S"), event.change, event.status, Text(event.actor), Text(event.reason)
-        )
-    console.print(table)
+        about = [event.submission] if named else []
+        about += [f"by {event.actor}", *([f"why: {event.reason}"] if event.reason else [])]
+        print_item(f"{moment(event.time)}  {event.change:<13}  {event.status}", about)
 
 
 def _rows(title: str, entries: list[LeaderboardEntry]) -> Table:
@@ -229,6 +249,7 @@ def print_submission(submission: Submission, score: MetricValue | None = None) -
         f"  state     {submission.status}",
         f"  kind      {submission.kind}",
         f"  tier      {submission.tier}",
+        f"  etag      {submission.etag}",
         f"  images    {submission.images_done} of {submission.images_total}",
     ]
     if score:
