@@ -53,9 +53,11 @@ def _digest(file: Path, known: dict[str, str], manifest: Manifest) -> None:
     if declared and declared != found:
         field = "manifest.artifact_sha256"
         raise DigestMismatch(f"{file} has sha256 {found}; {field} is {declared}", field=field, expected=declared)
-    size = int(known["size_bytes"])
-    if not 0 < size <= MAX_ARTIFACT_BYTES:
-        raise ArtifactTooLarge(f"{file} has {size} bytes; expected 1 to {MAX_ARTIFACT_BYTES}", field="artifact")
+    size, expected = int(known["size_bytes"]), f"1 to {MAX_ARTIFACT_BYTES} bytes"
+    if not size:
+        raise MalformedField(f"{file} is empty; expected {expected}", field="artifact", expected=expected)
+    if size > MAX_ARTIFACT_BYTES:
+        raise ArtifactTooLarge(f"{file} has {size} bytes; expected {expected}", field="artifact", expected=expected)
 
 
 def _content(file: Path, known: dict[str, str], manifest: Manifest) -> None:

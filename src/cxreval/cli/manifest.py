@@ -13,7 +13,7 @@ from cxreval.errors import CxrevalError, MalformedField
 from cxreval.manifest.document import Document, read_document
 from cxreval.manifest.model import Kind
 from cxreval.manifest.schema import schema_text
-from cxreval.manifest.template import template
+from cxreval.manifest.template import examples_left, template
 
 
 def init(
@@ -49,10 +49,11 @@ def check(
     wrong = [_problem(document, error) for error in document.problems]
     if file:
         wrong += [_about_file(error) for error in artifact.problems(file, facts, document)]
+    left = examples_left(document.manifest)
     if json:
-        output.print_json({"manifest": document.manifest, "artifact": facts, "problems": wrong})
+        output.print_json({"manifest": document.manifest, "artifact": facts, "problems": wrong, "examples_left": left})
     else:
-        _print(manifest, facts, wrong)
+        _print(manifest, facts, wrong, left)
     if wrong:
         raise typer.Exit(1)
 
@@ -71,12 +72,14 @@ def _about_file(error: CxrevalError) -> dict[str, Any]:
     return {"field": error.metadata.get("field", ""), "line": None, "reason": error.reason, "message": error.message}
 
 
-def _print(manifest: Path, facts: dict[str, str], wrong: list[dict[str, Any]]) -> None:
+def _print(manifest: Path, facts: dict[str, str], wrong: list[dict[str, Any]], left: list[str]) -> None:
     for problem in wrong:
         place = f"{manifest}:{problem['line']}: " if problem["line"] else ""
         _say(f"{place}{problem['reason']}: {problem['message']}")
     for name, fact in facts.items():
         _say(f"{name}: {fact}")
+    if left:
+        _say(f"still the examples of the template: {', '.join(left)}")
     _say(f"{len(wrong)} mistake{'s' * (len(wrong) != 1)}" if wrong else "no mistake found")
 
 

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cxreval.cli import options, output
-from cxreval.client import RegistryClient, Submission, SubmissionStatus, UploadProgress, file_sha256, read_manifest
-from cxreval.errors import CxrevalError, MalformedField
-from cxreval.manifest.model import UPLOADED, Kind
+from cxreval.client import RegistryClient, Submission, SubmissionStatus, UploadProgress, file_sha256
+from cxreval.errors import (
+    CxrevalError,
+    DeadlineExceeded,
+    MalformedField,
+    ServiceOverloaded,
+    ServiceUnavailable,
+    UploadBusy,
+    UploadOffset,
+)
+from cxreval.manifest.document import read_document
+from cxreval.manifest.model import UPLOADED, Kind, Manifest
+from cxreval.manifest.rules import refusal
 from cxreval.metrics.report import MetricValue
 
 TOKEN_VARIABLE = "CXREVAL_CLIENT_ENDPOINT_TOKEN"  # noqa: S105 -- its name, no token
 """Environment variable with the token of an endpoint."""
+
+_PASSING = (ServiceUnavailable, ServiceOverloaded, DeadlineExceeded, UploadBusy, UploadOffset, KeyboardInterrupt)
+"""What ends an upload that can go on later."""
 
 Watch = Annotated[
     bool, typer.Option("--watch", help="show the progress until it has ended; exit status 2 if it failed")
@@ -40,14 +54,25 @@ def submit(
     json: options.Json = False,
 ) -> None:
     """Submit what a manifest declares to a benchmark: a checkpoint, an endpoint, predictions, or a claim."""
-    declared = read_manifest(manifest)
-    _check_file(declared.kind, file)
-    if file:
-        declared = dataclasses.replace(declared, artifact_sha256=file_sha256(file))
-    token = _endpoint_token(token_file, ask_token) if declared.kind is Kind.ENDPOINT else ""
     with options.registry_client(context, registry) as client:
+        declared = _checked(client, benchmark, manifest)
+        _check_file(declared.kind, file)
+        if file:
+            declared = dataclasses.replace(declared, artifact_sha256=file_sha256(file))
+        token = _endpoint_token(token_file, ask_token) if declared.kind is Kind.ENDPOINT else ""
         created = client.create_submission(benchmark, declared, endpoint_token=token)
+        # Whatever happens to the rest of this command, the submission can be found again.
+        output.errors.print(f"submission {created.name}", markup=False, highlight=False, soft_wrap=True)
         _finish(client, _upload(client, created.name, file) if file else created, watch, json)
+
+
+def _checked(client: RegistryClient, benchmark: str, file: Path) -> Manifest:
+    """The manifest in a file. Raises the first thing that is wrong with it, which tells all others along."""
+    spec = client.get_benchmark(benchmark)
+    document = read_document(file, datetime.now(UTC).date(), findings=spec.findings, metrics=spec.metrics)
+    if document.problems:
+        raise refusal(document.problems)
+    return document.manifest
 
 
 def _endpoint_token(file: Path | None, ask: bool) -> str:
@@ -103,7 +128,7 @@ def _upload(client: RegistryClient, submission: str, file: Path) -> Submission:
 
         try:
             return client.upload_artifact(submission, file, UploadProgress(moved, broken))
-        except CxrevalError:
+        except _PASSING:
             later = f"cxreval submission upload {submission} {file}"
             bars.console.print(f"to go on later: {later}", soft_wrap=True)
             raise
@@ -134,7 +159,11 @@ def _watch(client: RegistryClient, submission: Submission) -> Submission:
     """The submission as it ended."""
     with output.progress_bars() as bars:
         task = bars.add_task(submission.status, total=submission.images_total)
-        for latest in client.watch(submission.name):
+
+        def broken(error: CxrevalError) -> None:
+            bars.console.print(f"{error.reason}: waiting for the registry", markup=False, soft_wrap=True)
+
+        for latest in client.watch(submission.name, broken):
             submission = latest
             bars.update(task, description=latest.status, completed=latest.images_done)
     return submission

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from cxreval.datasets.benchmark import FINDINGS, METRICS
 from cxreval.errors import CxrevalError, MalformedField, MissingField, OutputsIncomplete
 from cxreval.fields import refused, shown
 from cxreval.manifest import rules
@@ -55,22 +56,26 @@ class Document:
         return self.lines.get(path, 1)
 
 
-def read_document(file: Path, today: date) -> Document:
-    """Reads a file and finds everything that is wrong with it, but for what only a benchmark can know.
+def read_document(
+    file: Path, today: date, *, findings: Sequence[str] = FINDINGS, metrics: Sequence[str] = tuple(METRICS)
+) -> Document:
+    """Reads a file and finds everything that is wrong with it; `findings` and `metrics` are the benchmark's.
 
     Raises:
         MalformedField: it cannot be read, is too large, is not YAML, or uses what is refused here.
     """
-    return parse_document(_text(file), str(file), today)
+    return parse_document(_text(file), str(file), today, findings, metrics)
 
 
-def parse_document(text: str, name: str, today: date) -> Document:
+def parse_document(
+    text: str, name: str, today: date, findings: Sequence[str] = FINDINGS, metrics: Sequence[str] = tuple(METRICS)
+) -> Document:
     """As `read_document`, of a text; `name` is what errors call it."""
     reader = _Reader()
     manifest: Manifest = reader.record(Manifest, _tree(text, name), ROOT)
     found, broken = reader.problems, reader.broken
     wholes = {path[:place] for path in broken for place in _ends(path)}
-    for error in rules.problems(manifest, today, with_artifact=False):
+    for error in rules.problems(manifest, today, findings=findings, metrics=metrics, with_artifact=False):
         if not _follows(error, broken, wholes):
             found.append(error)
     lines = reader.lines

@@ -28,6 +28,28 @@ _EXAMPLES: dict[Kind, dict[str, Any]] = {
 }
 
 
+_OWN = (
+    "model", "organisation", "contact", "source_url", "endpoint.address", "reproduction.repository",
+    "reproduction.commit",
+)  # fmt: skip
+"""Fields that are nobody's but the submitter's: an example in one of them was forgotten."""
+
+
+def examples_left(manifest: Manifest) -> list[str]:
+    """Fields that still have the example of the template."""
+    own = _EXAMPLES.get(manifest.kind, {})
+    return [path for path in _OWN for value, example in _given(manifest, path) if value == own.get(path, example)]
+
+
+def _given(manifest: Manifest, path: str) -> Iterator[tuple[Any, Any]]:
+    """The value and the example of a field; nothing when what it stands in is not given."""
+    record, _, name = path.rpartition(".")
+    holder = getattr(manifest, record) if record else manifest
+    for field in dataclasses.fields(holder) if holder else ():
+        if field.name == name:
+            yield getattr(holder, name), field.metadata["example"]
+
+
 def template(kind: Kind) -> str:
     """A manifest of the kind, as commented YAML. It is without fault, but its values are examples."""
     values = {"kind": kind, "format": CheckpointFormat.ONNX, **_EXAMPLES[kind]}
