@@ -78,6 +78,17 @@ def test_submit_finds_all_the_mistakes_that_check_finds_and_leaves_nothing(
     assert list(client.list_submissions(SPEC.name)) == []
 
 
+def test_an_empty_file_is_refused_before_a_submission_waits_for_it(
+    address: str, client: RegistryClient, tmp_path: Path
+) -> None:
+    (tmp_path / "model.onnx").touch()
+    before = list(client.list_submissions(SPEC.name))
+    files = (manifest(tmp_path, Kind.CHECKPOINT), str(tmp_path / "model.onnx"))
+    ended = command("submit", *files, "--benchmark", SPEC.name, "--registry", address)
+    assert f"error: MALFORMED_FIELD: {files[1]} is empty; expected at least one byte" in ended.stderr
+    assert list(client.list_submissions(SPEC.name)) == before
+
+
 @pytest.mark.parametrize("json_too", [(), ("--json",)])
 def test_a_submission_is_named_before_anything_can_go_wrong_with_it(
     address: str, client: RegistryClient, tmp_path: Path, json_too: tuple[str, ...]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cxreval.cli import options, output
+from cxreval.client import Event
 from cxreval.errors import MalformedField
 from cxreval.resource_names import SubmissionName
 
@@ -27,8 +28,7 @@ def leaderboard(
     then = _past(as_of) if as_of else None
     with options.registry_client(context, registry) as client:
         if changes:
-            events = [event for event in client.leaderboard_changes(benchmark) if not then or event.time <= then]
-            output.show_events(events, json, named=True)
+            _changes([event for event in client.leaderboard_changes(benchmark) if not then or event.time <= then], json)
             return
         spec = client.get_benchmark(benchmark)
         board, steps = client.leaderboard(benchmark, then), list(client.sota_steps(benchmark, then))
@@ -36,6 +36,13 @@ def leaderboard(
         output.print_json({"benchmark": spec, "digest": spec.digest} | output.fields(board) | {"sota_steps": steps})
     else:
         output.print_board(spec, board, steps)
+
+
+def _changes(events: list[Event], json: bool) -> None:
+    if json:
+        output.print_json(events)
+    else:
+        output.print_events(events, named=True)
 
 
 def _past(as_of: datetime) -> datetime:

@@ -97,7 +97,11 @@ def history(
 ) -> None:
     """Show what happened to a submission, when, by whom and why."""
     with options.registry_client(context, registry) as client:
-        output.show_events(list(client.submission_events(submission)), json)
+        events = list(client.submission_events(submission))
+    if json:
+        output.print_json(events)
+    else:
+        output.print_events(events)
 
 
 @app.command("list")

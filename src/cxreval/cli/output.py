@@ -128,11 +128,8 @@ def head_text(head: Head) -> str:
     return f"{head.place}:{head.digest}"
 
 
-def show_events(events: list[Event], json: bool, *, named: bool = False) -> None:
+def print_events(events: list[Event], *, named: bool = False) -> None:
     """Events of submissions, oldest first; `named`: each with the submission's name."""
-    if json:
-        print_json(events)
-        return
     for event in events:
         about = [event.submission] if named else []
         about += [f"by {event.actor}", *([f"why: {event.reason}"] if event.reason else [])]

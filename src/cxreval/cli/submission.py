@@ -85,10 +85,13 @@ def _endpoint_token(file: Path | None, ask: bool) -> str:
 
 
 def _check_file(kind: Kind, file: Path | None) -> None:
-    """Raises `MalformedField` unless the file is there exactly when the kind comes with one."""
+    """Raises `MalformedField` unless the file is there, and not empty, exactly when the kind comes with one."""
     if (kind in UPLOADED) != (file is not None):
         expected = "its file as the second argument" if kind in UPLOADED else "no file"
         raise MalformedField(f"the manifest is of kind {kind}; expected {expected}", field="file", expected=expected)
+    if file and not file.stat().st_size:
+        expected = "at least one byte"
+        raise MalformedField(f"{file} is empty; expected {expected}", field="file", expected=expected)
 
 
 def upload(
