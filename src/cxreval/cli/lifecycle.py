@@ -18,7 +18,7 @@ app.command("schema")(manifest.schema)
 
 Name = Annotated[str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")]
 Reason = Annotated[str, typer.Option("--reason", help="why; everybody can read it")]
-Etag = Annotated[str, typer.Option("--etag", help="refuse when the submission has changed since it had this etag")]
+Etag = Annotated[str, typer.Option("--etag", help="refuse when it has changed since `cxreval status` showed this etag")]
 
 
 def _show(submission: Submission, json: bool) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from rich import box
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType
-from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.table import Table
@@ -26,6 +25,7 @@ from cxreval.metrics.report import Interval, MetricValue
 
 _NUMBERS = ("#", "auroc", "difference", "95 % interval", "p")
 _DISPUTED = "disputed; `cxreval submission history` says why"
+_INDENT = "    "
 _NAMES = ("model", "organisation", "first", "second", "rank: share")
 
 
@@ -33,7 +33,7 @@ class Terminal(Console):
     """A console that shows text as it is, whoever wrote it: it has no markup, and nothing in it steers the terminal."""
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
-        super().__init__(stderr=stderr, width=width, markup=False, emoji=False)
+        super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """What becomes of anything that is shown, progress bars included; rich's own control codes stand apart."""
@@ -88,7 +88,8 @@ def percent_interval(interval: Interval) -> str:
 def print_item(head: str, about: Iterable[str]) -> None:
     """One of a list: a line that is never broken, so that it can be copied, and below it what is to be said of it."""
     console.print(Text(head), soft_wrap=True)
-    console.print(Padding(Text("\n".join(about)), (0, 0, 0, 4), expand=False))
+    for line in Text("\n".join(about)).wrap(console, max(console.width - len(_INDENT), 20), overflow="fold"):
+        console.print(Text(_INDENT) + line, soft_wrap=True)
 
 
 def moment(time: datetime | None) -> str:
