@@ -7,9 +7,25 @@ from datetime import UTC, datetime
 import pytest
 from rich.table import Table
 
+from cxreval.audit.chain import Head
 from cxreval.cli import app, output
-from cxreval.client import Change, Event, Failure, Fault, Kind, Submission, SubmissionStatus, Tier
+from cxreval.client import (
+    Board,
+    Change,
+    Event,
+    Failure,
+    Fault,
+    Kind,
+    LeaderboardEntry,
+    SotaStep,
+    SourceKind,
+    Submission,
+    SubmissionStatus,
+    Tier,
+)
 from cxreval.errors import CxrevalError
+from cxreval.metrics.report import Interval
+from tests.support.registry import small_spec
 from tests.support.system import manifest
 
 HOSTILE = "Model [/x] [bold]:x: \x1b]0;owned\x07\x1b[2J\u202e\u2066\x9b2J"
@@ -48,6 +64,24 @@ def submission():
     )
 
 
+def event():
+    return Event(HOSTILE, 1, Change.DISPUTED, SubmissionStatus.DISPUTED, HOSTILE, HOSTILE, {}, datetime.now(UTC))
+
+
+def board():
+    """A board with one row that was run and one that is claimed, both of the same stranger."""
+    row = LeaderboardEntry(
+        submission="s", model=HOSTILE, organisation=HOSTILE, open_source=True, source_kind=SourceKind.CHECKPOINT,
+        source_url="", submitted_date="2025-01-01", tier=Tier.EXECUTED, rank=1, score=0.8, sota=True, note=HOSTILE,
+        profile_digest="", metrics=(), interval=Interval(0.7, 0.9, 0.1), disputed=True,
+    )  # fmt: skip
+    return Board((row, replace(row, tier=Tier.CLAIMED, interval=None)), Head(1, "0" * 64))
+
+
+def step():
+    return SotaStep("s", HOSTILE, HOSTILE, "2025-01-01", 0.8, Tier.EXECUTED, None)
+
+
 def refuse():
     raise CxrevalError(HOSTILE)
 
@@ -64,11 +98,13 @@ def a_progress_bar():
         lambda: output.print_events(
             [Event("s", 1, Change.FAILED, SubmissionStatus.FAILED, "worker", HOSTILE, {}, datetime.now(UTC))]
         ),
+        lambda: output.print_events([event()], named=True),
+        lambda: output.print_board(replace(small_spec("small"), title=HOSTILE), board(), [step()]),
         lambda: output.console.print(Table(HOSTILE, title=HOSTILE)),
         lambda: output.errors.print(HOSTILE, style="red", soft_wrap=True),
         a_progress_bar,
     ],
-    ids=["a submission", "events", "a table", "a line", "a progress bar"],
+    ids=["a submission", "events", "changes of a board", "a board", "a table", "a line", "a progress bar"],
 )
 def test_a_strangers_text_is_shown_as_it_is_and_steers_nothing(terminal, show):
     show()

@@ -17,7 +17,6 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from cxreval.audit.chain import Head
 from cxreval.client import Board, EntryComparison, Event, Kind, LeaderboardEntry, SotaStep, Submission, Tier
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.fields import printable
@@ -121,12 +120,7 @@ def print_board(benchmark: BenchmarkSpec, board: Board, steps: list[SotaStep]) -
         console.print(_rows("Only claimed, never ranked with rows that were run or scored", claims))
     if steps:
         console.print(_steps(steps))
-    console.print(f"Head of the audit chain:\n{head_text(board.audit_head)}")
-
-
-def head_text(head: Head) -> str:
-    """A head of the audit chain as `cxreval audit verify --since` takes it."""
-    return f"{head.place}:{head.digest}"
+    console.print(f"Head of the audit chain:\n{board.audit_head.place}:{board.audit_head.digest}")
 
 
 def print_events(events: list[Event], *, named: bool = False) -> None:

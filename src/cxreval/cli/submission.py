@@ -62,7 +62,7 @@ def submit(
         token = _endpoint_token(token_file, ask_token) if declared.kind is Kind.ENDPOINT else ""
         created = client.create_submission(benchmark, declared, endpoint_token=token)
         # Whatever happens to the rest of this command, the submission can be found again.
-        output.errors.print(f"submission {created.name}", markup=False, highlight=False, soft_wrap=True)
+        output.errors.print(f"submission {created.name}", soft_wrap=True)
         _finish(client, _upload(client, created.name, file) if file else created, watch, json)
 
 
@@ -167,7 +167,7 @@ def _watch(client: RegistryClient, submission: Submission) -> Submission:
         task = bars.add_task(submission.status, total=submission.images_total)
 
         def broken(error: CxrevalError) -> None:
-            bars.console.print(f"{error.reason}: waiting for the registry", markup=False, soft_wrap=True)
+            bars.console.print(f"{error.reason}: waiting for the registry", soft_wrap=True)
 
         for latest in client.watch(submission.name, broken):
             submission = latest
