@@ -134,6 +134,7 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
 
     organisations = Organisations(database, now)
     tenancy = Tenancy(database)
+    watching = Watching(lifecycle.versions, WATCH_SECONDS)
 
     server = Server(config, metrics, MAX_RECORD_BYTES, authenticator(config, organisations))
     server.add(
@@ -168,7 +169,7 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     )
     server.add(
         lifecycle_service_pb2_grpc.add_LifecycleServiceServicer_to_server,
-        LifecycleServicer(lifecycle, submissions, events, tenancy, Watching(lifecycle.versions, WATCH_SECONDS)),
+        LifecycleServicer(lifecycle, submissions, events, tenancy, watching),
         lifecycle_service_pb2.DESCRIPTOR.services_by_name["LifecycleService"],
     )
     server.add(
@@ -199,7 +200,7 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
         asyncio.create_task(keep_doing(work, seconds))
         for work, seconds in ((sweep, SWEEP_SECONDS), (collect, COLLECT_SECONDS))
     ]
-    await server.serve(healthy)
+    await server.serve(healthy, watching.close)
     for task in sweeping:
         task.cancel()
 

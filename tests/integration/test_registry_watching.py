@@ -79,6 +79,14 @@ def test_watcher_goes_on_when_the_registry_comes_back(service: Service, client: 
     assert next(watched).images_done == 1
 
 
+def test_a_registry_that_stops_lets_its_watchers_go_at_once(service: Service, client: RegistryClient) -> None:
+    watched = client.watch(leased(service, client).submission.name, patience_seconds=0.1)
+    next(watched)
+    assert service.stop() == 0
+    with pytest.raises(ServiceUnavailable, match="the registry stops"):  # not cut off when the drain time is over
+        next(watched)
+
+
 def test_watcher_gives_up_when_the_registry_stays_away(service: Service, client: RegistryClient) -> None:
     watched = client.watch(leased(service, client).submission.name, patience_seconds=0.1)
     next(watched)

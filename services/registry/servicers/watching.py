@@ -8,7 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from cxreval.errors import CxrevalError, ServiceOverloaded
+from cxreval.errors import CxrevalError, ServiceOverloaded, ServiceUnavailable
 from services.chassis.principal import Principal
 
 MAX_WATCHERS = 5000
@@ -34,6 +34,7 @@ class Watching:
         self._marks: dict[str, tuple[int, int]] = {}
         self._changed = asyncio.Condition()
         self._asking: asyncio.Task[None] | None = None
+        self._closed = False
 
     @contextlib.contextmanager
     def watch(self, submission: str, who: Principal) -> Iterator[None]:
@@ -54,10 +55,18 @@ class Watching:
                 self._marks.pop(submission, None)
 
     async def next_mark(self, submission: str, seen: tuple[int, int] | None) -> tuple[int, int]:
-        """The submission's mark, as soon as it is another one than was seen."""
+        """The submission's mark, as soon as it is another one than was seen. Raises `ServiceUnavailable` at the end."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._marks.get(submission) not in (None, seen))
+            await self._changed.wait_for(lambda: self._closed or self._marks.get(submission) not in (None, seen))
+            if self._closed:
+                raise ServiceUnavailable("the registry stops; watch again")
             return self._marks[submission]
+
+    async def close(self) -> None:
+        """Ends all watchers, who would keep a process that stops waiting; another replica, or the next, takes them."""
+        async with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def _check_room(self, watcher: str) -> None:
         of_one, of_all = self._watchers[watcher], self._watchers.total()
