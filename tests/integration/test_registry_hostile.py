@@ -442,6 +442,7 @@ def test_a_request_id_of_a_change_is_each_organisations_own_and_not_shown(world:
     world.call(world.acme.channel, "DisputeSubmission", **fields)
     world.call(world.acme.channel, "DisputeSubmission", **fields)  # once
     world.operator.resolve(world.public, "clean")
+    world.chained()
     shown = [event.request_id for event in world.client("rival/viewer").audit_chain() if event.reason == "doubtful"]
     assert len(shown) == 1
     assert used.replace("-", "") not in shown
