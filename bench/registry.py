@@ -5,7 +5,7 @@
 `leases`: 8 workers, threads of one process each with a connection of its own, empty a queue of 10,000 submissions on
 PostgreSQL; the yardstick is the same number of workers that claim rows of a bare table with psycopg, one transaction
 each. `board`: the first page, and one from the middle, of a board of 1,000 rows with 100 metric values each, over gRPC,
-once the order is known. `watchers`: what a process gains by 1,000 calls of WatchSubmission that stay open.
+once it was read before. `watchers`: what a process gains by 1,000 calls of WatchSubmission that stay open.
 """
 
 from __future__ import annotations
@@ -179,6 +179,7 @@ def case_board(directory: Path) -> None:
         for page_size, token in ((10, ""), (50, ""), (50, middle), (500, "")):
             request.page_size, request.page_token = page_size, token
             times = []
+            call.leaderboard.ListLeaderboardEntries(request)
             for _ in range(100):
                 start = time.perf_counter()
                 call.leaderboard.ListLeaderboardEntries(request)
