@@ -272,6 +272,22 @@ def test_a_token_stays_out_of_everything_but_the_lease(system):
     assert (system.directory / "token-key").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_token_is_not_sent_in_plain_text_through_the_public_network(system, monkeypatch):
+    monkeypatch.setattr(endpoints, "resolve", lambda *_, **__: ("ipv4:192.0.2.1:443", False))
+    submit(system, endpoint("models.example.org:443"), TOKEN)
+    failure = run(system).failure
+    assert (failure.reason, failure.fault) == ("ENDPOINT_REFUSED", Fault.SUBMISSION)
+    assert failure.message == "a token is not sent in plain text; expected endpoint.tls: true"
+
+
+def test_an_endpoint_is_not_run_on_one_image(system, tmp_path):
+    submitted = submit(system, endpoint("models.example.org:443"))
+    (tmp_path / "image.png").write_bytes(png(32, 32, seed=0))
+    ended = command("predict", submitted.name, str(tmp_path / "image.png"), *system.addresses()[:4])
+    assert (ended.returncode, "is of kind endpoint; expected an ONNX checkpoint" in ended.stderr) == (1, True)
+    system.registry.cancel(submitted.name, "done")
+
+
 def test_a_token_that_does_not_belong_is_refused_without_being_repeated(system):
     for declared, token in ((claim(), TOKEN), (endpoint("host.example.org:1"), f"{TOKEN} {TOKEN}")):
         with pytest.raises(MalformedField) as caught:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from alembic import command
 from sqlalchemy import func, select
 
 from cxreval.audit import chain
+from cxreval.manifest.model import CheckpointFormat, Kind
 from cxreval.resource_names import EvaluationName, SubmissionName
 from services.chassis.principal import EVERYBODY
 from services.registry import migrations
@@ -22,10 +24,12 @@ from services.registry.domain.records import (
     SubmissionState,
 )
 from services.registry.store.models import PredictionRow
-from tests.integration.test_registry_lifecycle import PARENT, SPEC, Registry
+from tests.integration.test_registry_lifecycle import CLAIM, ENDPOINT, MANIFEST, PARENT, SPEC, Registry
 from tests.integration.test_registry_lifecycle import registry as registry  # noqa: PLC0414 - the fixture
 
 State = SubmissionState
+STATE_DICT = replace(MANIFEST, format=CheckpointFormat.PYTORCH_STATE_DICT, architecture="resnet50")
+PREDICTIONS = replace(MANIFEST, kind=Kind.PREDICTIONS, format=None)
 BEFORE_EVENTS = {State.DISPUTED: State.PUBLISHED} | dict.fromkeys(
     (State.SUPERSEDED, State.WITHDRAWN, State.CANCELLED), State.FAILED
 )
@@ -87,6 +91,36 @@ def test_way_back_and_forth_keeps_every_state_event_and_receipt(filled: Registry
     assert filled.links() == links
     assert chain.verify(iter(links)).place == len(links)
     assert {item: filled.events.receipt(SubmissionName(SPEC.name, item)) for item in receipts} == receipts
+
+
+@pytest.fixture
+def of_every_kind(filled: Registry) -> Registry:
+    """The same with an endpoint, a claim, a state dict and a table of predictions beside them."""
+    for manifest in (ENDPOINT, CLAIM, STATE_DICT):
+        filled.create(manifest)
+    filled.create(PREDICTIONS)
+    filled.events.chain()
+    return filled
+
+
+@pytest.mark.parametrize("revision", ["0008", "0007"])
+def test_way_back_and_forth_keeps_what_every_kind_declares(of_every_kind: Registry, revision: str) -> None:
+    before, links = submissions(of_every_kind), of_every_kind.links()
+    go_to(of_every_kind, revision)
+    go_to(of_every_kind, "head")
+    assert submissions(of_every_kind) == before
+    assert of_every_kind.links() == links
+
+
+def test_way_back_beyond_the_kinds_makes_checkpoints_of_all_but_claims(of_every_kind: Registry) -> None:
+    before = submissions(of_every_kind)
+    go_to(of_every_kind, "0006")
+    go_to(of_every_kind, "head")
+    after = submissions(of_every_kind)
+    assert {item: found.state for item, found in after.items()} == {item: found.state for item, found in before.items()}
+    assert {item: found.kind for item, found in after.items()} == {
+        item: Kind.CLAIM if found.kind is Kind.CLAIM else Kind.CHECKPOINT for item, found in before.items()
+    }
 
 
 @pytest.mark.parametrize("revision", ["0002", "0001"])

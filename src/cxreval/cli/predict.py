@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 
 from cxreval.cli import options, output
-from cxreval.client import InferenceClient
+from cxreval.client import CheckpointFormat, InferenceClient
+from cxreval.errors import MalformedField
 
 
 def predict(
@@ -20,9 +21,15 @@ def predict(
     inference: options.Inference = options.INFERENCE,
     json: options.Json = False,
 ) -> None:
-    """Run one submitted model on one image."""
+    """Run one submitted ONNX checkpoint on one image."""
     with options.registry_client(context, registry) as client:
         manifest = client.get_submission(submission).manifest
+    if manifest.format is not CheckpointFormat.ONNX:
+        expected = "an ONNX checkpoint"
+        found = manifest.format or manifest.kind
+        raise MalformedField(
+            f"{submission} is of kind {found}; expected {expected}", field="submission", expected=expected
+        )
     with InferenceClient(inference, context.obj.tls) as model:
         model.load(manifest.artifact_sha256, manifest.preprocessing_profile, len(manifest.output_names))
         output_row = model.predict(manifest.artifact_sha256, manifest.preprocessing_profile, image.read_bytes())
