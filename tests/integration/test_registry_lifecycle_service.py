@@ -28,7 +28,15 @@ from cxreval.client.verification import Verification
 from cxreval.errors import AuditMismatch
 from cxreval.wire.status import from_rpc_error
 from tests.support.processes import REPOSITORY
-from tests.support.registry import Registry, registry_service, report_message, small_spec, upload_messages
+from tests.support.registry import (
+    DATABASES,
+    Registry,
+    migrated_database,
+    registry_service,
+    report_message,
+    small_spec,
+    upload_messages,
+)
 
 SPEC = small_spec("small")
 State = submission_pb2.Submission
@@ -37,9 +45,9 @@ State = submission_pb2.Submission
 class Running:
     """A registry of its own, its stubs, its client and the command line."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, kind: str = "sqlite") -> None:
         self.directory = directory
-        self.service = registry_service(directory)
+        self.service = registry_service(directory, database_url=migrated_database(kind, directory))
         self.service.start()
         self.call = Registry(self.service.address)
         self.lifecycle: Any = lifecycle_service_pb2_grpc.LifecycleServiceStub(self.call.channel)
@@ -73,9 +81,9 @@ class Running:
         return ended.stdout
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    found = Running(tmp_path_factory.mktemp("lifecycle"))
+@pytest.fixture(scope="module", params=DATABASES)
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    found = Running(tmp_path_factory.mktemp("lifecycle"), request.param)
     yield found
     found.close()
 

@@ -45,6 +45,7 @@ from tests.support.registry import (
     benchmark_message,
     fresh_database,
     manifest_message,
+    migrated_database,
     registry_service,
     report_message,
     small_spec,
@@ -91,9 +92,10 @@ class Running:
         return self.count("submissions"), self.count("artifacts"), self.count("evaluations"), files
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    found = Running(tmp_path_factory.mktemp("registry"))
+@pytest.fixture(scope="module", params=DATABASES)
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    directory = tmp_path_factory.mktemp("registry")
+    found = Running(directory, database_url=migrated_database(request.param, directory))
     yield found
     assert found.close() == 0
 
@@ -159,12 +161,7 @@ def predictions(*images: str, value: float = 0.25) -> report_pb2.PredictionBatch
 
 @pytest.mark.parametrize("kind", DATABASES)
 def test_submission_goes_from_manifest_to_board_and_survives_a_restart(kind: str, tmp_path: Path) -> None:
-    url = fresh_database(kind, tmp_path)
-    if kind == "postgresql":
-        database = Database(url)
-        migrate(database, Signer(Ed25519PrivateKey.generate()))
-        database.close()
-    running = Running(tmp_path, database_url=url)
+    running = Running(tmp_path, database_url=migrated_database(kind, tmp_path))
     call, spec = running.call, small_spec("life")
     call.create_benchmark(spec)
 

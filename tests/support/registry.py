@@ -27,9 +27,12 @@ from cxreval.api.registry.v1 import (
     submission_service_pb2_grpc,
 )
 from cxreval.api.scoring.v1 import report_pb2
+from cxreval.audit.receipts import Signer
 from cxreval.datasets.benchmark import FINDINGS, BenchmarkSpec
 from cxreval.metrics.registry import METRICS
 from cxreval.wire.channel import ApiKey, TlsFiles, connect
+from services.registry.__main__ import migrate
+from services.registry.store.database import Database
 from tests.conftest import require_module
 from tests.support.processes import Service
 
@@ -76,6 +79,15 @@ def fresh_database(kind: str, directory: Path) -> str:
 
 
 @functools.cache
+def migrated_database(kind: str, directory: Path) -> str:
+    """URL of a new database at the newest revision, with what a new installation has."""
+    url = fresh_database(kind, directory)
+    database = Database(url)
+    migrate(database, Signer.from_file(directory / "signing-key.pem"))
+    database.close()
+    return url
+
+
 def _postgres_url() -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, when it is imported
