@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from cxreval.errors import (
 from cxreval.fields import check_pattern, refused
 from cxreval.resource_names import SHA256, ArtifactName, EvaluationName, SubmissionName
 from cxreval.wire.limits import CHUNK_BYTES, MAX_ARTIFACT_BYTES
+from services.chassis import threads
 from services.chassis.principal import Role, caller, check_admitted
 from services.registry.domain.records import Submission
 from services.registry.servicers import shown
@@ -92,7 +92,7 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         expected = await asyncio.to_thread(self._expected, request, "")
         if expected.complete:
             return pb.GetUploadResponse(complete=True)
-        received = await _started(self._artifacts.received, expected.key)
+        received = await threads.start(_THREADS, self._artifacts.received, expected.key)
         return pb.GetUploadResponse(received_bytes=received)
 
     async def UploadArtifact(self, request_iterator: _Messages, context: Any) -> pb.UploadArtifactResponse:
@@ -132,7 +132,7 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         await asyncio.to_thread(self._tenancy.check_artifact, caller(), name)
         await asyncio.to_thread(self._submissions.artifact_size, name)
         chunks = self._artifacts.read(name, CHUNK_BYTES)
-        while chunk := await _started(next, chunks, b""):
+        while chunk := await threads.start(_THREADS, next, chunks, b""):
             self._bytes.labels("sent").inc(len(chunk))
             yield pb.DownloadArtifactResponse(chunk=chunk)
 
@@ -203,7 +203,7 @@ class _Writer:
             self._go_on(writing)  # it may not have been called yet
 
     def _start(self) -> None:
-        self._writing = _started(self._write, b"".join(self._gathered))
+        self._writing = threads.start(_THREADS, self._write, b"".join(self._gathered))
         self._gathered.clear()
         self._writing.add_done_callback(self._go_on)
 
@@ -234,16 +234,11 @@ async def _begin(upload: Upload, header: pb.UploadArtifactHeader) -> None:
 
 
 async def _finish(upload: Upload, expected: _Expected, size_bytes: int) -> Submission | None:
-    await _started(upload.store)
+    await threads.start(_THREADS, upload.store)
     await check_admitted()  # all that came before may have taken an hour
-    submission = await _started(expected.record, size_bytes, upload.place)
-    await _started(upload.discard)
+    submission = await threads.start(_THREADS, expected.record, size_bytes, upload.place)
+    await threads.start(_THREADS, upload.discard)
     return submission
-
-
-def _started(work: Callable[..., _T], *arguments: Any) -> asyncio.Future[_T]:
-    run = contextvars.copy_context().run
-    return asyncio.get_running_loop().run_in_executor(_THREADS, partial(run, work, *arguments))
 
 
 async def _ended(work: asyncio.Future[_T]) -> _T:
@@ -261,7 +256,7 @@ async def _ended(work: asyncio.Future[_T]) -> _T:
 
 
 async def _to_its_end(work: Callable[..., _T], *arguments: Any) -> _T:
-    return await _ended(_started(work, *arguments))
+    return await _ended(threads.start(_THREADS, work, *arguments))
 
 
 async def _chunks(messages: _Messages) -> AsyncIterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from cxreval.api.registry.v1 import leaderboard_service_pb2 as pb
 from cxreval.api.registry.v1 import leaderboard_service_pb2_grpc
 from cxreval.audit.chain import Head
 from cxreval.resource_names import BenchmarkName, SubmissionName
+from services.chassis import threads
 from services.chassis.principal import caller
 from services.registry import convert
 from services.registry.domain.board import Compared, Row, Standing, check_compared, compared, sota_steps
@@ -17,6 +19,10 @@ from services.registry.domain.pages import Cursor, Page
 from services.registry.store.boards import Boards
 from services.registry.store.events import Events
 from services.registry.store.tenancy import Tenancy
+
+# Ranking takes a second where there are a thousand rows, and others wait for its result. They keep these threads, not
+# those in which keys are checked and workers are answered.
+_THREADS = ThreadPoolExecutor(4, "boards")
 
 
 class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceServicer):
@@ -35,7 +41,7 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         as_of = convert.moment(request.as_of) if request.HasField("as_of") else None
         of = f"{parent} {as_of or 'now'}"
         cursor = convert.cursor("leaderboard", of, request.page_size, request.page_token)
-        page, head = await asyncio.to_thread(self._entries, parent, cursor, as_of)
+        page, head = await threads.start(_THREADS, self._entries, parent, cursor, as_of)
         return pb.ListLeaderboardEntriesResponse(
             entries=[convert.entry_message(row) for row in page.items],
             next_page_token=page.next_token,
@@ -48,7 +54,7 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         as_of = convert.moment(request.as_of) if request.HasField("as_of") else None
         of = f"{parent} {as_of or 'now'}"
         cursor = convert.cursor("sotaSteps", of, request.page_size, request.page_token)
-        page = await asyncio.to_thread(self._steps, parent, cursor, as_of)
+        page = await threads.start(_THREADS, self._steps, parent, cursor, as_of)
         return pb.ListSotaStepsResponse(
             steps=[convert.step_message(row) for row in page.items], next_page_token=page.next_token
         )
@@ -58,7 +64,7 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         parent, names = BenchmarkName.parse(request.parent, "parent"), convert.compared_names(request)
         check_compared(names, parent.benchmark)
         await asyncio.to_thread(self._tenancy.check_visible, caller(), *names)
-        return convert.compared_message(parent, await asyncio.to_thread(self._compared, parent, names))
+        return convert.compared_message(parent, await threads.start(_THREADS, self._compared, parent, names))
 
     async def ListLeaderboardChanges(
         self, request: pb.ListLeaderboardChangesRequest, context: Any
