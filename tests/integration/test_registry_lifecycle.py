@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -466,6 +466,34 @@ def test_every_flipped_value_of_the_event_table_is_found(registry: Registry) -> 
                 assert _verdict(registry, head) != "good", (place, column, original, changed)
                 _store(registry.database, place, column, original)
     assert _verdict(registry, head) == "good"
+
+
+def test_every_character_of_every_text_of_an_event_counts(registry: Registry) -> None:
+    name = registry.published()
+    registry.change(name, Change.CORRECTED, corrections={"model": "Right name"}, request_id="b" * 32)
+    head, links = registry.events.chain(), registry.links()
+    tried = 0
+    for index, link in enumerate(links):
+        for changed in _misspelt(link):
+            with pytest.raises(AuditMismatch):
+                chain.verify([*links[:index], changed, *links[index + 1 :]])
+            tried += 1
+    assert tried > 1000
+    assert chain.verify(links) == head
+
+
+def _misspelt(link: chain.AuditEvent) -> Iterator[chain.AuditEvent]:
+    """An event with one character of one of its texts changed, for each of them."""
+    for field, value in asdict(link).items():
+        if isinstance(value, str):
+            yield from (replace(link, **{field: other}) for other in _flipped(value))
+    for key, value in link.details.items():
+        yield from (replace(link, details={**link.details, key: other}) for other in _flipped(value))
+
+
+def _flipped(text: str) -> Iterator[str]:
+    for at, letter in enumerate(text):
+        yield text[:at] + chr(ord(letter) ^ 1) + text[at + 1 :]
 
 
 def _verdict(registry: Registry, head: chain.Head) -> str:
