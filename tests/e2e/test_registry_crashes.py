@@ -5,23 +5,25 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
 import pytest
+from sqlalchemy import update
 
 from cxreval.api.registry.v1 import evaluation_service_pb2 as evaluation_pb
 from cxreval.api.registry.v1 import lifecycle_service_pb2 as pb
-from cxreval.api.registry.v1 import lifecycle_service_pb2_grpc, submission_service_pb2
+from cxreval.api.registry.v1 import lifecycle_service_pb2_grpc, submission_pb2, submission_service_pb2
 from cxreval.audit.chain import verify
 from cxreval.client import RegistryClient
-from services.registry import migrations
+from services.registry.domain.states import DEADLINES
 from services.registry.store.database import Database
+from services.registry.store.models import SubmissionRow
 from tests.support.crashing import CrashingRegistry
 from tests.support.registry import (
     DATABASES,
     Registry,
-    fresh_database,
     manifest_message,
     report_message,
     small_spec,
@@ -30,6 +32,18 @@ from tests.support.registry import (
 SPEC = small_spec("small")
 ARTIFACT = b"model"
 POINTS = ("before", "after")
+CLAIM = {
+    "kind": submission_pb2.Submission.KIND_CLAIM, "source_kind": submission_pb2.SOURCE_KIND_RESEARCH_PAPER,
+    "format": 0, "artifact_sha256": "", "preprocessing_profile": "", "output_names": (), "reproduction": None,
+    "environment": None,
+}  # fmt: skip
+ENDPOINT = {
+    "kind": submission_pb2.Submission.KIND_ENDPOINT, "source_kind": submission_pb2.SOURCE_KIND_ENDPOINT,
+    "format": 0, "artifact_sha256": "",
+    "endpoint": submission_pb2.Endpoint(
+        address="models.example.org:443", tls=True, model_name="model", requests_per_second=20
+    ),
+}  # fmt: skip
 
 
 class Walk:
@@ -64,18 +78,29 @@ class Walk:
             except grpc.RpcError as error:
                 if error.code() != grpc.StatusCode.UNAVAILABLE:
                     raise
-        assert self.registry.has_died(), f"it never came to {point} {change}"
+        assert self.registry.ahead() == []
 
-    def created(self, point: str = "") -> str:
+    def created(self, point: str = "", change: str = "created", **manifest: object) -> str:
+        """A submission of a checkpoint, or with the manifest's fields changed; `change`: its last in the creation."""
         request = submission_service_pb2.CreateSubmissionRequest(
-            parent=f"benchmarks/{SPEC.name}", manifest=manifest_message(ARTIFACT), request_id=self.request_id()
+            parent=f"benchmarks/{SPEC.name}",
+            manifest=manifest_message(ARTIFACT, **manifest),
+            request_id=self.request_id(),
         )
         if point:
-            self.through(point, "created", lambda: self.stubs.submissions.CreateSubmission(request))
+            self.through(point, change, lambda: self.stubs.submissions.CreateSubmission(request))
         return str(self.stubs.submissions.CreateSubmission(request).name)
 
     def changes(self, name: str) -> list[str]:
         return [str(event.change) for event in self.client.submission_events(name)]
+
+    def check_chain(self, *names: str) -> None:
+        """All their events join the audit chain, which is whole."""
+        events = sum(len(self.changes(name)) for name in names)
+        deadline = time.monotonic() + 10
+        while (head := verify(self.client.audit_chain())).place < events and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert head.place >= events
 
     def change(self, point: str, method: str, change: str, name: str, **more: object) -> None:
         request = getattr(pb, f"{method}Request")(name=name, reason="because", request_id=self.request_id(), **more)
@@ -99,6 +124,21 @@ class Walk:
                 return answer.lease
             time.sleep(0.05)
         raise TimeoutError
+
+    def expire(self, point: str, name: str) -> str:
+        """Lets its deadline pass while the registry dies at that point of ending it; the reason that it then gives."""
+        self.registry.die(f"{point} expired")
+        late = update(SubmissionRow).where(SubmissionRow.id == name.rpartition("/")[2])
+        database = Database(self.registry.database_url)
+        with database.writing() as session:
+            session.execute(late.values(update_time=datetime.now(UTC) - max(DEADLINES.values())))
+        database.close()
+        assert self.registry.ahead() == []
+        deadline = time.monotonic() + 20
+        while (found := self.client.get_submission(name)).failure is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert found.failure
+        return found.failure.reason
 
     def complete(self, lease: evaluation_pb.Lease) -> object:
         return self.stubs.evaluations.CompleteEvaluation(
@@ -124,15 +164,7 @@ class Walk:
 @contextlib.contextmanager
 def walking(kind: str, directory: Path, lease_seconds: float) -> Iterator[Walk]:
     """A walk on a new registry. A lease is taken back after twice its length."""
-    url = fresh_database(kind, directory)
-    database = Database(url)
-    migrations.upgrade(database.engine)
-    database.close()
-    registry = CrashingRegistry(
-        directory, "--access=open", f"--database-url={url}", f"--artifact-store={directory / 'artifacts'}",
-        f"--signing-key={directory / 'signing-key.pem'}", f"--token-key={directory / 'token-key'}",
-        f"--lease-seconds={lease_seconds}", "--max-attempts=20",
-    )  # fmt: skip
+    registry = CrashingRegistry(directory, kind, f"--lease-seconds={lease_seconds}", "--max-attempts=20")
     registry.start()
     found = Walk(registry, directory / "model.onnx")
     try:
@@ -188,11 +220,50 @@ def _live(walk: Walk, artifacts: Path) -> None:
     assert [entry.submission for entry in walk.client.leaderboard(SPEC.name)] == [successor]
     assert len(list(walk.client.list_submissions(SPEC.name))) == 3
     assert [file.read_bytes() for file in artifacts.rglob("*") if file.is_file()] == [ARTIFACT]
-    events = sum(len(walk.changes(name)) for name in (*names, successor))
-    deadline = time.monotonic() + 10
-    while (head := verify(walk.client.audit_chain())).place < events and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert head.place >= events
+    walk.check_chain(*names, successor)
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_what_needs_no_file_is_handed_in_once_whenever_the_registry_crashes(kind: str, tmp_path: Path) -> None:
+    with walking(kind, tmp_path, lease_seconds=60.0) as walk:
+        claims = [walk.created(point, "published", **CLAIM) for point in POINTS]
+        endpoints = [walk.created(point, "queued", **ENDPOINT) for point in POINTS]
+        assert [submission.name for submission in walk.client.list_submissions(SPEC.name)] == claims + endpoints
+        assert [walk.changes(name) for name in claims] == [["created", "published"]] * 2
+        assert [walk.changes(name) for name in endpoints] == [["created", "queued"]] * 2
+        assert {entry.submission for entry in walk.client.leaderboard(SPEC.name)} == set(claims)
+        for name in claims:
+            walk.client.receipt(name)
+        leases = [walk.client.lease_evaluation("walker", [SPEC.name]) for _ in range(3)]
+        assert [lease and lease.submission.name for lease in leases] == [*endpoints, None]
+        walk.check_chain(*claims, *endpoints)
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_each_deadline_ends_a_submission_once_whenever_the_registry_crashes(kind: str, tmp_path: Path) -> None:
+    with walking(kind, tmp_path, lease_seconds=60.0) as walk:
+        for point in POINTS:
+            _be_late(walk, point)
+
+
+def _be_late(walk: Walk, point: str) -> None:
+    name = walk.created()
+    assert walk.expire(point, name) == "UPLOAD_EXPIRED"
+    walk.client.retry(name, "because")
+    walk.upload(name)
+    assert walk.expire(point, name) == "NO_WORKER"
+    walk.client.retry(name, "because")
+    walk.lease()
+    assert walk.expire(point, name) == "EVALUATION_EXPIRED"
+    walk.client.retry(name, "because")
+    walk.complete(walk.lease())
+    assert walk.changes(name) == [
+        "created", "expired", "retried", "queued", "expired", "retried", "leased", "expired", "retried", "leased",
+        "published",
+    ]  # fmt: skip
+    runs = [evaluation.status for evaluation in walk.client.list_evaluations(name)]
+    assert runs == ["failed", "failed", "succeeded"]
+    walk.check_chain(name)
 
 
 @pytest.mark.parametrize("kind", DATABASES)
@@ -209,7 +280,7 @@ def _die_with_the_registry(walk: Walk, point: str) -> None:
     walk.upload(name)
     walk.registry.die(f"{point} lease_expired")
     lease = walk.lease()
-    assert walk.registry.has_died(seconds=20)
+    assert walk.registry.ahead(seconds=20) == []
     deadline = time.monotonic() + 20
     while "lease-expired" not in walk.changes(name) and time.monotonic() < deadline:
         time.sleep(0.05)

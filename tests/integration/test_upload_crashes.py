@@ -4,89 +4,117 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import sqlalchemy
 
-from cxreval.client import RegistryClient, UploadProgress
-from cxreval.resource_names import ArtifactName
+from cxreval.client import RegistryClient, UploadProgress, _calls
 from cxreval.wire.limits import CHUNK_BYTES
 from services.registry.__main__ import open_artifacts
+from services.registry.store.artifacts import Artifacts
 from services.registry.store.database import Database
 from services.registry.store.garbage import GRACE, Garbage
-from tests.support.registry import Registry, registry_service, small_spec, sqlite_url
+from tests.support.crashing import CrashingRegistry
+from tests.support.registry import Registry, small_spec
 from tests.support.seaweedfs import BUCKET, SeaweedFs
 
 SPEC = small_spec("crashes")
-POINTS = {
-    "local": (
-        "begin:after:1", "write:before:1", "write:after:2", "store:before:1", "store:after:1", "place:before:1",
-        "place:after:1", "discard:after:1",
-    ),
-    "s3": ("write:after:2", "store:before:1", "store:after:1", "place:after:1", "queue:after:1"),
-}  # fmt: skip
-"""After `place` the artifact is where its digest finds it, without a row; `queue` ends with the commit."""
+SENT = ("before write", "after write", "after begin", "before store", "after store", "before place", "after place")
+"""After `place` the artifact is where its digest finds it, without a row."""
+
+RECORDED = """
+    SELECT artifact_sha256 FROM submissions WHERE artifact_sha256 = :sha256 AND state = 'queued'
+    UNION ALL SELECT artifact_sha256 FROM derived_artifacts WHERE artifact_sha256 = :sha256
+"""
 
 
-@pytest.fixture(params=["local", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "local":
-        return str(tmp_path / "artifacts")
-    server: SeaweedFs = request.getfixturevalue("seaweedfs")
-    for name, value in server.keys.environment(server.endpoint).items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+@pytest.fixture(params=["local sqlite", "local postgresql", "s3 postgresql"])
+def walk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Walk]:
+    monkeypatch.setattr(_calls, "_PAUSES", (0.2, 0.2))  # the registry is back at once, however often it died
+    store, kind = request.param.split()
+    place = str(tmp_path / "artifacts")
+    if store == "s3":
+        server: SeaweedFs = request.getfixturevalue("seaweedfs")
+        for name, value in server.keys.environment(server.endpoint).items():
+            monkeypatch.setenv(name, value)
+        place = f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    registry = CrashingRegistry(tmp_path, kind, artifact_store=place)
+    database = Database(registry.database_url)
+    registry.start()
+    try:
+        yield Walk(registry, database, open_artifacts(place), tmp_path / "file.onnx")
+    finally:
+        database.close()
+        registry.stop()
 
 
-def test_upload_outlives_a_registry_that_dies_at_every_point(place: str, tmp_path: Path) -> None:
-    artifact = np.random.default_rng(0).bytes(3 * CHUNK_BYTES + 17)
-    (tmp_path / "model.onnx").write_bytes(artifact)
-    points = POINTS["s3" if place.startswith("s3:") else "local"]
-    service = registry_service(tmp_path, artifact_store=place)
-    service._command[2:3] = ["tests.support.crashing_registry", ",".join(points)]
-    with service:
-        call = Registry(service.address)
+class Walk:
+    """Uploads to a registry that dies."""
+
+    def __init__(self, registry: CrashingRegistry, database: Database, store: Artifacts, file: Path) -> None:
+        self.registry = registry
+        self.database = database
+        self.store = store
+        self.file = file
+        self.artifacts: dict[str, bytes] = {}
+
+    def artifact(self) -> bytes:
+        """Another one each time."""
+        content = np.random.default_rng(len(self.artifacts)).bytes(2 * CHUNK_BYTES + 17)
+        self.artifacts[hashlib.sha256(content).hexdigest()] = content
+        return content
+
+    def through(self, points: Sequence[str], artifact: bytes, upload: Callable[[Path, UploadProgress], object]) -> None:
+        """One upload, during which the registry dies at all points."""
+        self.file.write_bytes(artifact)
+        sha256 = hashlib.sha256(artifact).hexdigest()
+        counts: list[int] = []
+        self.registry.die(*points)
+        upload(self.file, UploadProgress(broken=lambda _: counts.append(len(self.rows(RECORDED, sha256=sha256)))))
+        assert self.registry.ahead() == []
+        # Until the commit it is awaited; from then on it is recorded.
+        assert counts == sorted(counts)
+        assert set(counts) <= {0, 1}
+        assert len(self.rows(RECORDED, sha256=sha256)) == 1
+
+    def rows(self, query: str, **values: str) -> list[tuple[Any, ...]]:
+        with self.database.engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(sqlalchemy.text(query), values)]
+
+
+def test_upload_outlives_a_registry_that_dies_at_every_point(walk: Walk) -> None:
+    with Registry(walk.registry.address) as call, RegistryClient(walk.registry.address) as client:
         call.create_benchmark(SPEC)
-        name = call.create_submission(SPEC.name, artifact).name
-        states: list[str] = []
-        engine = sqlalchemy.create_engine(sqlite_url(tmp_path))
-        progress = UploadProgress(broken=lambda _: states.append(state(engine, name)))
-        with RegistryClient(service.address) as client:
-            queued = client.upload_artifact(name, tmp_path / "model.onnx", progress)
-            assert queued.status == "queued"
-            assert b"".join(client.download_artifact(hashlib.sha256(artifact).hexdigest())) == artifact
-        died = [line.removeprefix("died at ") for line in service.log.read_text().splitlines() if "died at " in line]
-        assert died == list(points)
-        # Until the commit the submission waits for its artifact; from then on it is queued.
-        assert states == sorted(states)
-        assert set(states) <= {"awaiting_artifact", "queued"}
-        call.channel.close()
-        assert service.stop() == 0
-    assert rows(engine, "artifacts") == [(hashlib.sha256(artifact).hexdigest(), len(artifact))]
-    assert len(rows(engine, "evaluations")) == 1
-    engine.dispose()
-    nothing_else_lies_around(place, tmp_path, artifact)
+        # Who heard nothing of the commit asks, and does not come to what follows on it: that takes a second upload.
+        for of_submitter, of_worker in (
+            ([*SENT, "after queued"], [*SENT, "after add_artifact"]),
+            (["after discard"], ["after discard"]),
+        ):
+            artifact = walk.artifact()
+            name = call.create_submission(SPEC.name, artifact).name
+            walk.through(of_submitter, artifact, partial(client.upload_artifact, name))
+            lease = client.lease_evaluation("worker", [SPEC.name])
+            assert lease is not None
+            assert lease.submission.name == name
+            walk.through(of_worker, walk.artifact(), partial(client.upload_derived_artifact, lease))
+            client.cancel(name, "nothing more comes")
+        for sha256, content in walk.artifacts.items():
+            assert b"".join(client.download_artifact(sha256)) == content
+    assert walk.registry.stop() == 0
+    sizes = {(sha256, len(content)) for sha256, content in walk.artifacts.items()}
+    assert set(walk.rows("SELECT sha256, size_bytes FROM artifacts")) == sizes
+    assert len(walk.rows("SELECT id FROM evaluations")) == 2
+    nothing_else_lies_around(walk)
 
 
-def state(engine: sqlalchemy.Engine, name: str) -> str:
-    with engine.connect() as connection:
-        query = sqlalchemy.text("SELECT state FROM submissions WHERE id = :id")
-        return str(connection.scalar(query, {"id": name.rpartition("/")[2]}))
-
-
-def rows(engine: sqlalchemy.Engine, table: str) -> list[tuple[str, int]]:
-    columns = "sha256, size_bytes" if table == "artifacts" else "id, attempt"
-    with engine.connect() as connection:
-        return [tuple(row) for row in connection.execute(sqlalchemy.text(f"SELECT {columns} FROM {table}"))]
-
-
-def nothing_else_lies_around(place: str, directory: Path, artifact: bytes) -> None:
-    database, store = Database(sqlite_url(directory)), open_artifacts(place)
+def nothing_else_lies_around(walk: Walk) -> None:
     later = datetime.now(UTC) + GRACE + timedelta(minutes=1)
-    Garbage(database, store, lambda: later).collect()
-    database.close()
-    assert store.stale_uploads(later) == []
-    assert store.stale_artifacts(later) == [ArtifactName(hashlib.sha256(artifact).hexdigest())]
+    Garbage(walk.database, walk.store, lambda: later).collect()
+    assert walk.store.stale_uploads(later) == []
+    assert {name.sha256 for name in walk.store.stale_artifacts(later)} == set(walk.artifacts)

@@ -49,15 +49,19 @@ def registry_service(
     Restarting it keeps its address and its data. PostgreSQL must be migrated first: see `migrate`. It asks nobody who
     they are, unless a flag says `--access=keys`.
     """
-    url = database_url or sqlite_url(directory)
-    stores = (
-        f"--database-url={url}",
+    arguments = registry_arguments(directory, database_url, artifact_store)
+    return Service("registry", [*arguments, *flags], directory / "registry.log", tls)
+
+
+def registry_arguments(directory: Path, database_url: str = "", artifact_store: str = "") -> list[str]:
+    """What `registry_service` starts it with; flags behind them win."""
+    return [
+        f"--database-url={database_url or sqlite_url(directory)}",
         f"--artifact-store={artifact_store or directory / 'artifacts'}",
         f"--signing-key={directory / 'signing-key.pem'}",
         f"--token-key={directory / 'token-key'}",
         "--access=open",
-    )
-    return Service("registry", [*stores, *flags], directory / "registry.log", tls)
+    ]
 
 
 def sqlite_url(directory: Path) -> str:
