@@ -11,7 +11,10 @@ from services.registry.domain.records import Change, Fault
 _STARTS = (Change.CREATED, Change.RETRIED)
 _FAILURES = (Change.FAILED, Change.EXPIRED)
 
-CHARGING = (*_STARTS, *_FAILURES, Change.LEASED, Change.CANCELLED)
+WORKED = (*_FAILURES, Change.LEASED)
+"""Without one of these, a submission that was called off counts for no day."""
+
+CHARGING = (*_STARTS, *WORKED, Change.CANCELLED)
 """The changes that `charged` judges by."""
 
 

@@ -103,17 +103,17 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         expected = await asyncio.to_thread(self._expected, header, "header.")
         if expected.complete:
             raise _not_awaited(header, expected.key)
-        await asyncio.to_thread(expected.begin, header.size_bytes)
         # Opened and closed here, without a thread: a cancelled call must not leave the upload to nobody.
         with self._artifacts.receive(expected.key) as upload:
-            await _begin(upload, header)
+            # Only who holds the upload sets room aside or gives it back.
+            await _to_its_end(expected.begin, header.size_bytes)
+            await _begin(upload, expected, header)
             try:
                 await self._receive(messages, header, upload)
                 # A task to its end: who leaves now has sent everything.
                 submission = await _ended(asyncio.create_task(_finish(upload, expected, header.size_bytes)))
             except _REFUSED:
-                await _to_its_end(upload.discard)
-                await _to_its_end(expected.forget)
+                await _discard(upload, expected)
                 raise
             except BaseException:
                 await _to_its_end(upload.suspend)
@@ -223,14 +223,24 @@ def _check_role(field: str, *roles: Role) -> None:
         raise RoleRequired(message, field=field, expected=expected)
 
 
-async def _begin(upload: Upload, header: pb.UploadArtifactHeader) -> None:
+async def _begin(upload: Upload, expected: _Expected, header: pb.UploadArtifactHeader) -> None:
     try:
         await _to_its_end(upload.begin, header.write_offset)
     except UploadOffset as error:
         if int(error.metadata["received_bytes"]) > header.size_bytes:
             # What is there is more than all of it, so it began as another file: the next call begins from nothing.
-            await _to_its_end(upload.discard)
+            await _discard(upload, expected)
         raise
+
+
+async def _discard(upload: Upload, expected: _Expected) -> None:
+    """Both together, whoever leaves meanwhile: the bytes go, and the room they took is free."""
+
+    def discard() -> None:
+        upload.discard()
+        expected.forget()
+
+    await _to_its_end(discard)
 
 
 async def _finish(upload: Upload, expected: _Expected, size_bytes: int) -> Submission | None:

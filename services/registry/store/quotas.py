@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from cxreval.resource_names import OrganisationName
 from services.registry.domain.access import (
@@ -21,7 +21,7 @@ from services.registry.domain.access import (
     check_day,
     day_of,
 )
-from services.registry.domain.charges import CHARGING, Step, charged
+from services.registry.domain.charges import CHARGING, WORKED, Step, charged
 from services.registry.domain.records import ENDED, Fault, SubmissionState
 from services.registry.store.database import Database
 from services.registry.store.models import ArtifactRow, EventRow, SubmissionRow
@@ -119,6 +119,10 @@ def _today(session: Session, owner: str, now: datetime) -> int:
     query = query.join(SubmissionRow, SubmissionRow.number == EventRow.submission_number)
     # What was not touched today did not start today.
     query = query.where(SubmissionRow.organisation == owner, SubmissionRow.update_time >= begin)
+    # Nor does what was called off before anybody worked on it count; there may be thousands of these.
+    worked = aliased(EventRow)
+    of_it = and_(worked.submission_number == SubmissionRow.number, worked.change.in_(WORKED))
+    query = query.where(or_(SubmissionRow.state != SubmissionState.CANCELLED, exists().where(of_it)))
     query = query.where(EventRow.change.in_(CHARGING)).order_by(EventRow.submission_number, EventRow.version)
     histories = itertools.groupby(session.execute(query), lambda event: event.submission_number)
     return sum(
