@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from tests.support.registry import (
     small_spec,
     upload_messages,
 )
+from tests.support.system import claim
 
 SPEC = small_spec("small")
 State = submission_pb2.Submission
@@ -248,6 +250,26 @@ def test_audit_holds_offline_and_online_until_a_byte_is_changed(tmp_path: Path) 
         ended = running.run("audit", "verify")
         assert (ended.returncode, "AUDIT_MISMATCH" in ended.stderr) == (1, True)
     finally:
+        running.close()
+
+
+def test_a_board_that_changes_all_the_time_is_no_forgery(tmp_path: Path) -> None:
+    running, done = Running(tmp_path), threading.Event()
+
+    def keep_claiming() -> None:
+        with RegistryClient(running.service.address) as client:
+            while not done.is_set():
+                client.create_submission(SPEC.name, claim())
+                time.sleep(0.1)
+
+    claiming = threading.Thread(target=keep_claiming)
+    claiming.start()
+    try:
+        with RegistryClient(running.service.address) as client:
+            Verification(client, client.public_key(), Head()).run()
+    finally:
+        done.set()
+        claiming.join()
         running.close()
 
 

@@ -13,7 +13,7 @@ from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.registry.domain.board import PROFILE_DIGEST, claimed_metrics, macro
 from services.registry.domain.records import Benchmark, Evaluation, Submission
 
-KIND = "cxreval receipt, version 1"
+KIND = "cxreval receipt, version 2"
 
 
 def receipt_content(

@@ -16,8 +16,8 @@ from cxreval.errors import AuditMismatch, ReceiptInvalid
 
 _ON_BOARD = ("published", "disputed")
 
-# What happened just now is on the board at once, and in the chain within a second.
-_TRIES, _PAUSE_SECONDS = 4, 1.0
+# What happened just now is on the board at once, and in the chain within a second: a difference counts if it stays.
+_TRIES, _PAUSE_SECONDS = 3, 1.0
 
 
 class Verification:
@@ -52,12 +52,15 @@ class Verification:
         if self.head.place < self._since.place:
             message = f"the chain ends at event {self.head.place}, before {self._since.place}"
             raise AuditMismatch(message, place=self.head.place)
+        lasting = self._differences()
         for _ in range(_TRIES):
-            if not (difference := self._difference()):
+            if not lasting:
                 return
             time.sleep(_PAUSE_SECONDS)
             self._follow()
-        raise AuditMismatch(difference, place=self.head.place)
+            lasting &= self._differences()
+        if lasting:
+            raise AuditMismatch(min(lasting), place=self.head.place)
 
     def _follow(self) -> None:
         """Goes on from the head to the end of the chain, and checks the receipts that came to be meanwhile."""
@@ -80,18 +83,17 @@ class Verification:
             raise ReceiptInvalid(f"the receipt of {event.submission} is not the one of event {event.place}")
         return receipts.verify(found, self._public_key)
 
-    def _difference(self) -> str:
-        """What on the boards is not as it was signed; empty when all is."""
-        self.rows, missing = 0, {name for name, state in self._states.items() if state in _ON_BOARD}
+    def _differences(self) -> set[str]:
+        """What on the boards is not as events and receipts have it."""
+        expected, shown, found = {name for name, state in self._states.items() if state in _ON_BOARD}, set(), set()
         for benchmark in self._client.list_benchmarks():
             for row in self._client.leaderboard(benchmark.name):
-                if row.submission not in missing:
-                    return f"{row.submission} is on the board; the chain does not put it there"
-                if difference := self._row_difference(row):
-                    return f"{row.submission}: {difference}"
-                missing.remove(row.submission)
-                self.rows += 1
-        return f"{min(missing)} is not on the board; the chain puts it there" if missing else ""
+                shown.add(row.submission)
+                if row.submission in expected and (difference := self._row_difference(row)):
+                    found.add(f"{row.submission}: {difference}")
+        self.rows = len(shown)
+        found |= {f"{name} is on the board; the chain does not put it there" for name in shown - expected}
+        return found | {f"{name} is not on the board; the chain puts it there" for name in expected - shown}
 
     def _row_difference(self, row: LeaderboardEntry) -> str:
         signed = self._signed.get(row.submission)
@@ -101,8 +103,9 @@ class Verification:
         shown["interval"] = [row.interval.low, row.interval.high] if row.interval else None
         shown["metrics_sha256"] = metrics_sha256(row.metrics)
         for field, value in shown.items():
-            if value != signed.get(field):
-                return f"the board says {field} {value!r}; {json.dumps(signed.get(field))} was signed"
+            # A receipt of version 1 has fewer fields.
+            if field in signed and value != signed[field]:
+                return f"the board says {field} {value!r}; {json.dumps(signed[field])} was signed"
         if row.disputed != (self._states[row.submission] == "disputed"):
             return f"the board says disputed {row.disputed}; the chain says {self._states[row.submission]}"
         return ""
