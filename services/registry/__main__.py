@@ -185,20 +185,18 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     async def healthy() -> bool:
         return await asyncio.to_thread(ready)
 
-    def sweep() -> None:
-        if ready():
-            evaluations.take_back()
-            lifecycle.expire()
-            events.chain()
-
     def collect() -> None:
-        if ready():
-            for kind, count in zip(("upload", "artifact"), garbage.collect(), strict=True):
-                removed.labels(kind).inc(count)
+        for kind, count in zip(("upload", "artifact"), garbage.collect(), strict=True):
+            removed.labels(kind).inc(count)
 
     sweeping = [
-        asyncio.create_task(keep_doing(work, seconds))
-        for work, seconds in ((sweep, SWEEP_SECONDS), (collect, COLLECT_SECONDS))
+        asyncio.create_task(keep_doing(work, seconds, ready))
+        for work, seconds in (
+            (evaluations.take_back, SWEEP_SECONDS),
+            (lifecycle.expire, SWEEP_SECONDS),
+            (events.chain, SWEEP_SECONDS),
+            (collect, COLLECT_SECONDS),
+        )
     ]
     await server.serve(healthy, watching.close)
     for task in sweeping:
@@ -217,12 +215,17 @@ def open_artifacts(place: str) -> Artifacts:
     return S3Artifacts(place) if place.startswith("s3://") else LocalArtifacts(Path(place))
 
 
-async def keep_doing(work: Callable[[], None], seconds: float) -> None:
-    """What the registry does by itself, over and over."""
+async def keep_doing(work: Callable[[], object], seconds: float, ready: Callable[[], bool]) -> None:
+    """What the registry does by itself, over and over, while the database is there."""
+
+    def once() -> None:
+        if ready():
+            work()
+
     while True:
         try:
-            await asyncio.to_thread(work)
-        except (CxrevalError, SQLAlchemyError, OSError):
+            await asyncio.to_thread(once)
+        except Exception:  # noqa: BLE001 - whatever it is, the next time may go well, and nobody else does this
             _log.warning("%s failed", work.__name__, exc_info=True)
         await asyncio.sleep(seconds)
 

@@ -5,6 +5,7 @@ Reading a message checks its form; what it may say is the domain's to judge.
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from collections.abc import Iterator, Mapping
@@ -162,7 +163,7 @@ def _too_slow(manifest: Manifest, images: int) -> Iterator[CxrevalError]:
     """An endpoint that could not be asked about every image before its evaluation expires."""
     fewest = fewest_requests_per_second(images)
     if manifest.endpoint and 0 < manifest.endpoint.requests_per_second < fewest:
-        expected = f"at least {fewest:.2g}, for {images} images in half a day"
+        expected = f"at least {math.ceil(100 * fewest) / 100:g}, for {images} images in half a day"
         yield refused("manifest.endpoint.requests_per_second", manifest.endpoint.requests_per_second, expected)
 
 

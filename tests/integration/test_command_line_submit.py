@@ -74,7 +74,10 @@ def test_submit_finds_all_the_mistakes_that_check_finds_and_leaves_nothing(
     files = (str(tmp_path / "mine.yaml"), str(tmp_path / "model.onnx"))
     refused = command("submit", *files, "--benchmark", SPEC.name, "--registry", address)
     assert refused.returncode == 1
-    assert refused.stderr.splitlines() == [f"error: {wrong['reason']}: {wrong['message']}" for wrong in checked]
+    named = [f"error: {wrong['reason']}: {wrong['message']}" for wrong in checked]
+    assert refused.stderr.splitlines() == named
+    for away in (("--benchmark", "unknown", "--registry", address), ("--registry", "localhost:1")):
+        assert command("submit", *files, *away).stderr.splitlines() == named
     assert list(client.list_submissions(SPEC.name)) == []
 
 

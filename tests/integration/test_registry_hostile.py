@@ -352,7 +352,7 @@ def test_who_has_no_key_sees_no_more_of_a_public_board_than_a_stranger(tmp_path:
 
 def test_who_ran_a_row_and_what_went_wrong_on_the_way_is_not_for_strangers(world: World) -> None:
     own, seen = (list(world.client(who).submission_events(world.public)) for who in ("acme/viewer", "rival/viewer"))
-    inside = {"leased", "failed"}
+    inside = {"leased", "failed", "retried"}
     assert [event for event in own if event.change not in inside] == seen
     assert [event.actor for event in own if event.change == "leased"] == [
         f"worker SECRET-NODE, organisations/operators/keys/{world.keys['worker'].split('_')[1]}"
@@ -383,7 +383,7 @@ def test_the_chain_holds_for_those_who_see_only_a_part_of_it(world: World) -> No
     assert not any(event.is_sealed for event in whole)
     for seen, real in zip(partly, whole, strict=True):
         assert seen == (real.sealed() if seen.is_sealed else real)
-        inside = real.change in ("leased", "failed") and real.submission != world.mine
+        inside = real.change in ("leased", "failed", "retried") and real.submission != world.mine
         private = real.submission in world.hidden.values() or inside
         assert seen.is_sealed is private
 

@@ -63,7 +63,7 @@ def test_an_address_that_is_none_is_refused_by_name(address: str) -> None:
         run("predict", NAME, __file__, "--inference", address)
 
 
-@pytest.mark.parametrize("address", ["[::1]:1", "dns:///127.0.0.1:1"])
+@pytest.mark.parametrize("address", ["[::1]:1", "dns:///127.0.0.1:1", "ipv4:127.0.0.1:1"])
 def test_an_address_that_a_channel_opens_is_taken(address: str) -> None:
     with pytest.raises(ServiceUnavailable):
         run("leaderboard", "--registry", address)

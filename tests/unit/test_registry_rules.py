@@ -60,7 +60,7 @@ def test_an_endpoint_may_be_as_slow_as_lets_it_end_in_half_a_day() -> None:
     with pytest.raises(MalformedField) as caught:
         convert.checked_manifest(message, spec, NOW.date())
     assert caught.value.metadata["field"] == "manifest.endpoint.requests_per_second"
-    assert caught.value.metadata["expected"] == "at least 0.59, for 25596 images in half a day"
+    assert caught.value.metadata["expected"] == "at least 0.6, for 25596 images in half a day"
     assert convert.checked_manifest(endpoint_message(requests_per_second=0.6), spec, NOW.date())
     assert convert.checked_manifest(message, small_spec("small"), NOW.date())
 

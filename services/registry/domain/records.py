@@ -87,7 +87,9 @@ class Change(StrEnum):
     REINSTATED = "reinstated"
 
 
-PRIVATE_CHANGES = (Change.LEASED, Change.RETURNED, Change.LEASE_EXPIRED, Change.FAILED, Change.EXPIRED)
+PRIVATE_CHANGES = (
+    Change.LEASED, Change.RETURNED, Change.LEASE_EXPIRED, Change.FAILED, Change.EXPIRED, Change.RETRIED,
+)  # fmt: skip
 """Changes that tell who ran it and what went wrong: not for strangers, even when the submission is public by now."""
 
 
@@ -190,10 +192,7 @@ class PredictionBatch:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change of a submission. Never edited. `version` counts the submission's events from 1.
-
-    `owner`: the submission's.
-    """
+    """One change of a submission. Never edited. `version` counts the submission's events from 1."""
 
     id: str
     submission: str
@@ -204,7 +203,6 @@ class Event:
     reason: str
     details: Mapping[str, str]
     time: datetime
-    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ worker takes it: who comes back late to an evaluation that nobody wanted goes on
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -15,7 +16,14 @@ from sqlalchemy import Row, Select, literal_column, or_, select
 from sqlalchemy.orm import Session
 
 from cxreval.audit.receipts import Signer
-from cxreval.errors import EvaluationNotFound, LeaseLost, MalformedBatch, ReportMismatch, ReportNotFound
+from cxreval.errors import (
+    EvaluationNotFound,
+    LeaseLost,
+    MalformedBatch,
+    ReportMismatch,
+    ReportNotFound,
+    ServiceUnavailable,
+)
 from cxreval.manifest.model import CheckpointFormat, Kind
 from cxreval.metrics.report import Evidence, Report
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
@@ -113,7 +121,9 @@ class Evaluations:
 
     def _lease_queued(self, worker: str, benchmarks: Sequence[BenchmarkName], converts: bool) -> Lease | None:
         known = {row.number: row for name in benchmarks if (row := self._benchmark(name))}
-        with self._database.at_once() as connection:
+        found = None
+        # A connection may have died unnoticed: the other way asks whether its own is alive.
+        with contextlib.suppress(ServiceUnavailable), self._database.at_once() as connection:
             found = lease_queued(
                 connection, list(known), converts, worker, _worker(worker), self._clock(), self._expiry()
             )

@@ -204,7 +204,6 @@ def _event(row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) ->
         reason=row.reason,
         details=row.details,
         time=row.create_time,
-        owner=submission.organisation or "",
     )
 
 

@@ -14,7 +14,10 @@ from cxreval.client import ApiKey, RegistryClient, TlsFiles
 from cxreval.errors import KeyUnreadable, MalformedField
 from cxreval.wire.channel import read_key
 
-_ADDRESS = re.compile(r"(dns:(//[^/]*/)?)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}|unix:.+")
+# A host with its port, or a target with one of gRPC's own schemes.
+_ADDRESS = re.compile(
+    r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%A-Za-z0-9]+\]):[0-9]{1,5}|(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds|passthrough):.+"
+)
 
 
 def _address(parameter: typer.CallbackParam, value: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from datetime import UTC, datetime
@@ -12,15 +13,8 @@ import typer
 
 from cxreval.cli import options, output
 from cxreval.client import RegistryClient, Submission, SubmissionStatus, UploadProgress, file_sha256
-from cxreval.errors import (
-    CxrevalError,
-    DeadlineExceeded,
-    MalformedField,
-    ServiceOverloaded,
-    ServiceUnavailable,
-    UploadBusy,
-    UploadOffset,
-)
+from cxreval.client._upload import UPLOAD_PASSING
+from cxreval.errors import CxrevalError, MalformedField
 from cxreval.manifest.document import read_document
 from cxreval.manifest.model import UPLOADED, Kind, Manifest
 from cxreval.manifest.rules import refusal
@@ -28,9 +22,6 @@ from cxreval.metrics.report import MetricValue
 
 TOKEN_VARIABLE = "CXREVAL_CLIENT_ENDPOINT_TOKEN"  # noqa: S105 -- its name, no token
 """Environment variable with the token of an endpoint."""
-
-_PASSING = (ServiceUnavailable, ServiceOverloaded, DeadlineExceeded, UploadBusy, UploadOffset, KeyboardInterrupt)
-"""What ends an upload that can go on later."""
 
 Watch = Annotated[
     bool, typer.Option("--watch", help="show the progress until it has ended; exit status 2 if it failed")
@@ -71,8 +62,9 @@ def _checked(client: RegistryClient, benchmark: str, file: Path) -> Manifest:
     today = datetime.now(UTC).date()
     document = read_document(file, today)
     if document.problems:
-        spec = client.get_benchmark(benchmark)  # by its findings and metrics, something else may be wrong
-        document = read_document(file, today, findings=spec.findings, metrics=spec.metrics)
+        with contextlib.suppress(CxrevalError):  # by the benchmark's findings and metrics, something else may be wrong
+            spec = client.get_benchmark(benchmark)
+            document = read_document(file, today, findings=spec.findings, metrics=spec.metrics)
     if document.problems:
         raise refusal(document.problems)
     return document.manifest
@@ -134,7 +126,7 @@ def _upload(client: RegistryClient, submission: str, file: Path) -> Submission:
 
         try:
             return client.upload_artifact(submission, file, UploadProgress(moved, broken))
-        except _PASSING:
+        except (*UPLOAD_PASSING, KeyboardInterrupt):
             later = f"cxreval submission upload {submission} {file}"
             bars.console.print(f"to go on later: {later}", soft_wrap=True)
             raise

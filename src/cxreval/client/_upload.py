@@ -12,6 +12,9 @@ from cxreval.client._calls import PASSING, PATIENCE_SECONDS, STREAM_SECONDS, Pat
 from cxreval.errors import CxrevalError, DigestMismatch, SubmissionState, UploadBusy, UploadOffset
 from cxreval.wire.limits import CHUNK_BYTES
 
+UPLOAD_PASSING = (*PASSING, UploadBusy, UploadOffset)
+"""What ends an upload that can go on later."""
+
 _LEAST_CHUNK_BYTES = 64 * 1024
 
 
@@ -59,7 +62,7 @@ def upload(
             # The bytes before the offset were not this file's, and the registry has discarded them.
             patience.begin_again(offset, error)
             progress.broken(error)
-        except (*PASSING, UploadBusy, UploadOffset) as error:
+        except UPLOAD_PASSING as error:
             patience.wait(error)
         else:
             return answer

@@ -6,19 +6,18 @@ address is connected to: no name can point into the network that the worker stan
 
 from __future__ import annotations
 
+import contextlib
 import socket
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.client import Lease
 from cxreval.client.endpoint import EndpointClient, ModelInfo
-from cxreval.errors import EndpointRefused, EndpointUnavailable, InvalidProbability
+from cxreval.errors import EndpointRefused, EndpointUnavailable, InvalidProbability, ServiceUnavailable
 from cxreval.evaluation.sources import Rows, read_images
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES, Profile
@@ -68,13 +67,13 @@ class Asked:
     def provenance(self) -> Mapping[str, str]:
         """Where it was asked, and what it says about itself.
 
-        It is asked now where another worker had all its answers.
+        It is asked now where another worker had all its answers; should it be away by now, they count without that.
 
         Raises:
-            EndpointUnavailable, EndpointRefused: as `rows`.
+            EndpointRefused: as `rows`.
         """
         if not self._known:
-            with self._client() as client:
+            with contextlib.suppress(EndpointUnavailable), self._client() as client:
                 self._described(client)
         return {
             "endpoint_address": self._endpoint.address,
@@ -85,9 +84,7 @@ class Asked:
 
     def _client(self) -> EndpointClient:
         endpoint = self._endpoint
-        address, private = resolve(
-            endpoint.address, allow_private=self._allow_private, patience_seconds=self._patience_seconds
-        )
+        address, private = resolve(endpoint.address, allow_private=self._allow_private)
         if self._token and not endpoint.tls and not private:
             raise EndpointRefused("a token is not sent in plain text; expected endpoint.tls: true")
         return EndpointClient(
@@ -136,15 +133,22 @@ def _tensors(profile: Profile, images: Iterator[tuple[str, bytes]]) -> Iterator[
         yield image, profile.apply(decode(encoded)).reshape(profile.crops, *profile.shape)
 
 
-def resolve(address: str, *, allow_private: bool, patience_seconds: float = PATIENCE_SECONDS) -> tuple[str, bool]:
+def resolve(address: str, *, allow_private: bool) -> tuple[str, bool]:
     """One numeric gRPC address of a `host:port`, and whether it is in a private network.
 
     Raises:
-        EndpointUnavailable: there is no such name, or no name server said anything about it for `patience_seconds`.
+        EndpointUnavailable: there is no such name.
         EndpointRefused: one of its addresses is in a private network, and that is not allowed.
+        ServiceUnavailable: no name server answers.
     """
     host, _, port = address.rpartition(":")
-    found = _look_up(host.strip("[]"), int(port), patience_seconds)
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_AGAIN:
+            # Whose name server it is cannot be told. A fault of ours must not be booked on all who hand in endpoints.
+            raise ServiceUnavailable(f"no name server answers about {host}") from None
+        raise EndpointUnavailable(f"endpoint.address: there is no host {host}") from None
     addresses = [ip_address(str(item[4][0]).partition("%")[0]) for item in found]
     private = [item for item in addresses if _is_private(item)]
     if private and not allow_private:
@@ -153,20 +157,6 @@ def resolve(address: str, *, allow_private: bool, patience_seconds: float = PATI
         raise EndpointRefused(message, field="endpoint.address", expected="a public address")
     chosen = addresses[0]
     return (f"ipv4:{chosen}:{port}" if chosen.version == 4 else f"ipv6:[{chosen}]:{port}"), _is_private(chosen)
-
-
-def _look_up(host: str, port: int, patience_seconds: float) -> list[Any]:
-    """What `getaddrinfo` says. Whose name server it is that does not answer cannot be told, so it has its time."""
-    until = time.monotonic() + patience_seconds
-    while True:
-        try:
-            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except socket.gaierror as error:
-            passing = error.errno == socket.EAI_AGAIN
-            if not passing or time.monotonic() > until:
-                what = "no name server answers about" if passing else "there is no host"
-                raise EndpointUnavailable(f"endpoint.address: {what} {host}") from None
-            time.sleep(1.0)
 
 
 def _is_private(found: IPv4Address | IPv6Address) -> bool:
