@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -19,11 +20,19 @@ from cxreval.wire.channel import TlsFiles, connect
 REPOSITORY = Path(__file__).parents[2]
 
 
+# Below those that the system gives to outgoing connections, others for each process that tests, and none twice: what is
+# free now would not be so any more when a service starts.
+_PORTS = iter(range(10_000 + os.getpid() % 20 * 1_000, 32_000))
+
+
 def free_port() -> int:
-    """A port of the loopback interface that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port of the loopback interface that nothing listens on and nobody here was given before."""
+    for port in _PORTS:
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no port is left")
 
 
 class Service:

@@ -56,8 +56,10 @@ class System(ExitStack):
 
     def __enter__(self) -> System:
         super().__enter__()
-        for service in (self.registry_service, self.inference_service, self.scoring_service):
-            self.enter_context(service)
+        with ExitStack() as started:
+            for service in (self.registry_service, self.inference_service, self.scoring_service):
+                started.enter_context(service)
+            self.push(started.pop_all())
         self.registry = self.enter_context(RegistryClient(self.registry_service.address, self.tls))
         self.inference = self.enter_context(InferenceClient(self.inference_service.address, self.tls))
         self.scoring = self.enter_context(ScoringClient(self.scoring_service.address, self.tls))
