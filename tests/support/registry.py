@@ -82,7 +82,6 @@ def fresh_database(kind: str, directory: Path) -> str:
     return server.set(database=name).render_as_string(hide_password=False)
 
 
-@functools.cache
 def migrated_database(kind: str, directory: Path) -> str:
     """URL of a new database at the newest revision, with what a new installation has."""
     url = fresh_database(kind, directory)
@@ -92,6 +91,7 @@ def migrated_database(kind: str, directory: Path) -> str:
     return url
 
 
+@functools.cache
 def _postgres_url() -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, when it is imported
