@@ -2,12 +2,14 @@
 
     .venv/bin/python -m bench.auroc [--rows 22433 1000000] [--rounds 5]
 
-22,433 rows are NIH's labels and a real model's predictions where CXREVAL_SHARED (or ../shared) has them; other numbers
-are drawn, with NIH's prevalences. Each size runs in fresh processes: with the vector sort that NumPy takes by itself,
-and with its AVX2 one, for everybody alike. The contestants run in turn; medians are printed, and whether all agree.
+22,433 rows are NIH's labels and a real model's predictions where CXREVAL_SHARED (or ../shared) has
+them; other numbers are drawn, with NIH's prevalences. Each size runs in fresh processes: with the
+vector sort that NumPy takes by itself, and with its AVX2 one, for everybody alike. The contestants
+run in turn; medians are printed, and whether all agree.
 
-On AMD Zen 4 NumPy takes its AVX-512 sort, whose compress-store is microcode there, several times slower than its AVX2
-sort (numpy/x86-simd-sort#6, open; numpy/numpy#32690). `NPY_DISABLE_CPU_FEATURES="AVX512_ICL X86_V4"` is the way round.
+On AMD Zen 4 NumPy takes its AVX-512 sort, whose compress-store is microcode there, several times
+slower than its AVX2 sort (numpy/x86-simd-sort#6, open; numpy/numpy#32690).
+`NPY_DISABLE_CPU_FEATURES="AVX512_ICL X86_V4"` is the way round.
 """
 
 from __future__ import annotations
@@ -41,13 +43,30 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 AVX2_SORT = {"NPY_DISABLE_CPU_FEATURES": "AVX512_ICL X86_V4"}
 NO_HEAP = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # arrays that are freed leave the process at once
 
-PREVALENCES = (0.103, 0.025, 0.119, 0.177, 0.051, 0.056, 0.013, 0.047, 0.042, 0.021, 0.022, 0.015, 0.030, 0.002)
+PREVALENCES = (
+    0.103,
+    0.025,
+    0.119,
+    0.177,
+    0.051,
+    0.056,
+    0.013,
+    0.047,
+    0.042,
+    0.021,
+    0.022,
+    0.015,
+    0.030,
+    0.002,
+)
 """Share of positives in NIH ChestX-ray14, finding by finding."""
 
 
 def main() -> None:
     """Prints a table of times for each size, then the memory."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, nargs="+", default=[PUBLISHED_ROWS, MEMORY_ROWS])
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
@@ -58,7 +77,9 @@ def main() -> None:
             print(f"\n{rows:,} rows, {sort}")
             for name, taken in seconds.items():
                 ratio = taken / seconds["ours"]
-                print(f"  {name:<14} {taken * 1e3:10.1f} ms {taken / rows / 14 * 1e9:7.1f} ns a score {ratio:7.1f}x")
+                print(
+                    f"  {name:<14} {taken * 1e3:10.1f} ms {taken / rows / 14 * 1e9:7.1f} ns a score {ratio:7.1f}x"
+                )
     print(f"\nPeak memory above the predictions and labels, {MEMORY_ROWS:,} rows")
     for name in CONTESTANTS:
         print(f"  {name:<14} {alone(NO_HEAP, peak_bytes, name) / MEMORY_ROWS:10.1f} bytes a row")
@@ -66,7 +87,8 @@ def main() -> None:
 
 
 def alone(environment: dict[str, str], function: Callable[..., Any], *arguments: object) -> Any:
-    """The function's answer from a fresh process with these variables, which NumPy reads when it is imported."""
+    """The function's answer from a fresh process with these variables, which NumPy reads when it is
+    imported."""
     before = dict(os.environ)
     os.environ.update(ONE_THREAD | environment)
     try:
@@ -78,13 +100,16 @@ def alone(environment: dict[str, str], function: Callable[..., Any], *arguments:
 
 
 def times(rows: int, rounds: int) -> dict[str, float]:
-    """Median seconds of each contestant. Raises `AssertionError` where one disagrees by more than a rounding error."""
+    """Median seconds of each contestant. Raises `AssertionError` where one disagrees by more than a
+    rounding error."""
     probabilities, labels, _ = table(rows)
     runs = {name: prepare(probabilities, labels) for name, prepare in CONTESTANTS.items()}
     answers = {name: run() for name, run in runs.items()}
     for name, answer in answers.items():
         # torchmetrics counts in float32.
-        np.testing.assert_allclose(answer, answers["ours"], rtol=0, atol=1e-5 if name == "torchmetrics" else 1e-12)
+        np.testing.assert_allclose(
+            answer, answers["ours"], rtol=0, atol=1e-5 if name == "torchmetrics" else 1e-12
+        )
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
@@ -97,7 +122,9 @@ def times(rows: int, rounds: int) -> dict[str, float]:
 def peak_bytes(name: str) -> int:
     """By how much the process grows at most while the contestant runs; Linux only."""
     probabilities, labels, _ = table(MEMORY_ROWS)
-    CONTESTANTS[name](probabilities[:1000], labels[:1000])()  # what it imports and keeps is no matter of rows
+    CONTESTANTS[name](
+        probabilities[:1000], labels[:1000]
+    )()  # what it imports and keeps is no matter of rows
     run = CONTESTANTS[name](probabilities, labels)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before = _status("VmRSS")
@@ -116,21 +143,29 @@ def ours(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) -> Calla
     return lambda: aurocs(probabilities, labels)
 
 
-def scikit_learn(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) -> Callable[[], Any]:
+def scikit_learn(
+    probabilities: NDArray[np.float32], labels: NDArray[np.bool_]
+) -> Callable[[], Any]:
     from sklearn.metrics import roc_auc_score  # noqa: PLC0415
 
     return lambda: roc_auc_score(labels, probabilities, average=None)
 
 
-def torchmetrics(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) -> Callable[[], Any]:
+def torchmetrics(
+    probabilities: NDArray[np.float32], labels: NDArray[np.bool_]
+) -> Callable[[], Any]:
     """The exact mode, without its checks of the input."""
-    importlib.import_module("cxreval.export.torch_libraries")  # without it torchvision, which follows, may not load
+    importlib.import_module(
+        "cxreval.export.torch_libraries"
+    )  # without it torchvision, which follows, may not load
     import torch  # noqa: PLC0415
     from torchmetrics.functional.classification import multilabel_auroc  # noqa: PLC0415
 
     torch.set_num_threads(1)
     scores, truth = torch.from_numpy(probabilities), torch.from_numpy(labels.astype(np.int64))
-    return lambda: multilabel_auroc(scores, truth, 14, average=None, thresholds=None, validate_args=False).numpy()
+    return lambda: multilabel_auroc(
+        scores, truth, 14, average=None, thresholds=None, validate_args=False
+    ).numpy()
 
 
 def scipy_ranks(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) -> Callable[[], Any]:
@@ -141,13 +176,21 @@ def scipy_ranks(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) -
     pairs = positives * (len(labels) - positives)
 
     def run() -> NDArray[np.float64]:
-        sums = [rankdata(scores)[positive].sum() for scores, positive in zip(probabilities.T, labels.T, strict=True)]
+        sums = [
+            rankdata(scores)[positive].sum()
+            for scores, positive in zip(probabilities.T, labels.T, strict=True)
+        ]
         return np.asarray((sums - positives * (positives + 1) / 2) / pairs)
 
     return run
 
 
-CONTESTANTS = {"ours": ours, "scikit-learn": scikit_learn, "torchmetrics": torchmetrics, "SciPy's ranks": scipy_ranks}
+CONTESTANTS = {
+    "ours": ours,
+    "scikit-learn": scikit_learn,
+    "torchmetrics": torchmetrics,
+    "SciPy's ranks": scipy_ranks,
+}
 
 
 def table(rows: int) -> Table:
@@ -165,17 +208,22 @@ def published(file: Path) -> Table:
     truth = [entries[row["Image Index"]] for row in predicted]
     present = [row["Finding Labels"].split("|") for row in truth]
     return (
-        np.array([[row[f"prob_{finding}"] for finding in FINDINGS] for row in predicted], np.float32),
+        np.array(
+            [[row[f"prob_{finding}"] for finding in FINDINGS] for row in predicted], np.float32
+        ),
         np.array([[finding in names for finding in FINDINGS] for names in present]),
         np.unique([int(row["Patient ID"]) for row in truth], return_inverse=True)[1],
     )
 
 
 def drawn(rows: int) -> Table:
-    """Random scores, higher for positives; patients of very different sizes, as many a row as the published table's."""
+    """Random scores, higher for positives; patients of very different sizes, as many a row as the
+    published table's."""
     generator = np.random.default_rng(14)
     labels = generator.random((rows, 14), np.float32) < np.array(PREVALENCES, np.float32)
-    probabilities = generator.standard_normal((rows, 14), np.float32) + 1.4 * labels.astype(np.float32) - 3
+    probabilities = (
+        generator.standard_normal((rows, 14), np.float32) + 1.4 * labels.astype(np.float32) - 3
+    )
     np.negative(probabilities, out=probabilities)
     np.exp(probabilities, out=probabilities)
     probabilities += 1

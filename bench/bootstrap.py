@@ -1,9 +1,11 @@
-"""2,000 resamples of the patients for each of 14 findings, beside a loop of scikit-learn's AUROC over resampled rows.
+"""2,000 resamples of the patients for each of 14 findings, beside a loop of scikit-learn's AUROC
+over resampled rows.
 
     .venv/bin/python -m bench.bootstrap [--replicates 2000] [--naive 20] [--rounds 3]
 
-The rows are those of `bench.auroc`: 22,433 of 6,187 patients. The loop takes `--naive` resamples, the first of ours,
-and its time is scaled; its values must equal ours. Both run on one thread, in turn; medians are printed.
+The rows are those of `bench.auroc`: 22,433 of 6,187 patients. The loop takes `--naive` resamples,
+the first of ours, and its time is scaled; its values must equal ours. Both run on one thread, in
+turn; medians are printed.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ SEED = 14
 
 def main() -> None:
     """Prints both times and their ratio, with either of NumPy's sorts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--replicates", type=int, default=2000)
     parser.add_argument("--naive", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
@@ -34,8 +38,12 @@ def main() -> None:
         f"load average {os.getloadavg()[0]:.2f}, NumPy {np.__version__}, {arguments.replicates} replicates, 14 findings"
     )
     for sort, environment in (("NumPy's choice of sort", {}), ("AVX2 sort", AVX2_SORT)):
-        ours, naive = alone(environment, times, arguments.replicates, arguments.naive, arguments.rounds)
-        print(f"{sort:<22}  ours {ours:6.2f} s   loop {naive:7.1f} s, scaled   ratio {naive / ours:.0f}x")
+        ours, naive = alone(
+            environment, times, arguments.replicates, arguments.naive, arguments.rounds
+        )
+        print(
+            f"{sort:<22}  ours {ours:6.2f} s   loop {naive:7.1f} s, scaled   ratio {naive / ours:.0f}x"
+        )
     print(f"load average {os.getloadavg()[0]:.2f}")
 
 
@@ -55,7 +63,10 @@ def times(replicates: int, naive_replicates: int, rounds: int) -> tuple[float, f
 
 
 def resampled(
-    probabilities: NDArray[np.float32], labels: NDArray[np.bool_], patients: NDArray[np.int64], replicates: int
+    probabilities: NDArray[np.float32],
+    labels: NDArray[np.bool_],
+    patients: NDArray[np.int64],
+    replicates: int,
 ) -> NDArray[np.float64]:
     """The AUROCs by the library, shape (replicates, 14), arranging the scores included."""
     count = int(patients.max()) + 1
@@ -63,14 +74,19 @@ def resampled(
     findings = [FindingResampler(scores, positive, patients, count) for scores, positive in columns]
     return np.concatenate(
         [
-            np.column_stack([finding.replicates(weights, auroc_only=True)["auroc"] for finding in findings])
+            np.column_stack(
+                [finding.replicates(weights, auroc_only=True)["auroc"] for finding in findings]
+            )
             for weights in patient_weights(SEED, count, replicates)
         ]
     )
 
 
 def loop(
-    probabilities: NDArray[np.float32], labels: NDArray[np.bool_], patients: NDArray[np.int64], replicates: int
+    probabilities: NDArray[np.float32],
+    labels: NDArray[np.bool_],
+    patients: NDArray[np.int64],
+    replicates: int,
 ) -> NDArray[np.float64]:
     """The same by taking each patient's rows as often as it was drawn."""
     weights = next(patient_weights(SEED, int(patients.max()) + 1, replicates))

@@ -2,11 +2,12 @@
 
     .venv/bin/python -m bench.coverage [--draws 500] [--patients 400] [--replicates 2000]
 
-A patient has 1 to 60 images, most have few. Images of one patient share a part of their score, a normal effect of the
-patient, and most of their labels. A negative's score is N(0, 1 + t²) and a positive's N(m, 1 + t²), t the patients'
-effect, so that the AUROC of an endless benchmark is Φ(m / sqrt(2 (1 + t²))). Printed is how many intervals hold it:
-percentiles over resampled patients, as every report has them; the clustered DeLong's; and, to see what the patients are
-good for, both again with every image taken for a patient of its own.
+A patient has 1 to 60 images, most have few. Images of one patient share a part of their score, a
+normal effect of the patient, and most of their labels. A negative's score is N(0, 1 + t²) and a
+positive's N(m, 1 + t²), t the patients' effect, so that the AUROC of an endless benchmark is Φ(m /
+sqrt(2 (1 + t²))). Printed is how many intervals hold it: percentiles over resampled patients, as
+every report has them; the clustered DeLong's; and, to see what the patients are good for, both
+again with every image taken for a patient of its own.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ Draw = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]
 
 def main() -> None:
     """Prints the share of intervals that hold the AUROC, and their mean width."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--patients", type=int, default=400)
     parser.add_argument("--replicates", type=int, default=2000)
@@ -49,7 +52,9 @@ def main() -> None:
             bootstrap = percentiles(scores, positive, clusters, seed, arguments.replicates)
             found.setdefault(f"bootstrap over {name}", []).append(bootstrap)
             found.setdefault(f"DeLong over {name}", []).append(delong(scores, positive, clusters))
-    print(f"{arguments.draws} draws of {arguments.patients} patients, AUROC {AUROC:.4f}, load {os.getloadavg()[0]:.2f}")
+    print(
+        f"{arguments.draws} draws of {arguments.patients} patients, AUROC {AUROC:.4f}, load {os.getloadavg()[0]:.2f}"
+    )
     for name, intervals in found.items():
         low, high = np.array(intervals).T
         held = np.mean((low <= AUROC) & (high >= AUROC))
@@ -63,20 +68,28 @@ def draw(seed: int, patient_count: int) -> Draw:
     sizes = np.minimum(1 + generator.geometric(0.25, patient_count) ** 2 // 3, MOST_IMAGES)
     patients = np.repeat(np.arange(patient_count), sizes)
     ill = generator.random(patient_count) < ILL
-    positive = generator.random(patients.size) < np.where(ill, POSITIVE_IF_ILL, POSITIVE_IF_NOT)[patients]
+    positive = (
+        generator.random(patients.size) < np.where(ill, POSITIVE_IF_ILL, POSITIVE_IF_NOT)[patients]
+    )
     effects = generator.normal(0, PATIENT_EFFECT, patient_count)
     scores = effects[patients] + generator.standard_normal(patients.size) + SHIFT * positive
     return scores.astype(np.float32), positive, patients
 
 
 def percentiles(
-    scores: NDArray[np.float32], positive: NDArray[np.bool_], clusters: NDArray[np.int64], seed: int, replicates: int
+    scores: NDArray[np.float32],
+    positive: NDArray[np.bool_],
+    clusters: NDArray[np.int64],
+    seed: int,
+    replicates: int,
 ) -> tuple[float, float]:
     """The bootstrap's 95 % interval, clusters resampled."""
     count = int(clusters[-1]) + 1
     resampler = FindingResampler(scores, positive, clusters, count)
     chunks = patient_weights(seed, count, replicates)
-    values = np.concatenate([resampler.replicates(weights, auroc_only=True)["auroc"] for weights in chunks])
+    values = np.concatenate(
+        [resampler.replicates(weights, auroc_only=True)["auroc"] for weights in chunks]
+    )
     low, high = np.percentile(values, INTERVAL_PERCENTILES)
     return float(low), float(high)
 
@@ -85,7 +98,10 @@ def delong(
     scores: NDArray[np.float32], positive: NDArray[np.bool_], clusters: NDArray[np.int64]
 ) -> tuple[float, float]:
     """The analytic 95 % interval."""
-    area, sums = auroc(scores, positive), placement_sums(scores, positive, clusters, int(clusters[-1]) + 1)
+    area, sums = (
+        auroc(scores, positive),
+        placement_sums(scores, positive, clusters, int(clusters[-1]) + 1),
+    )
     assert area is not None, "both classes are always drawn"
     assert sums is not None
     reach = 1.959964 * float(np.sqrt(covariance(sums, sums) or 0))

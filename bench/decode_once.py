@@ -1,12 +1,14 @@
-"""What decoding once is worth: images a second for the first and the second model over the same real radiographs.
+"""What decoding once is worth: images a second for the first and the second model over the same
+real radiographs.
 
     .venv/bin/python -m bench.decode_once [--only free|densenet]
 
-The yardstick of each model is onnxruntime in this process on tensors that lie in memory, with the batch size and
-threads of the service: no model can be served faster. The service runs in a process of its own, without a cache and
-with one; then images are sent as bytes, and named by their digest. All of it happens in turn, `ROUNDS` times; medians
-are printed. The radiographs are those of CXREVAL_SHARED or ../shared. DenseNet-121 has random weights: that needs the
-`export` extra.
+The yardstick of each model is onnxruntime in this process on tensors that lie in memory, with the
+batch size and
+threads of the service: no model can be served faster. The service runs in a process of its own,
+without a cache and with one; then images are sent as bytes, and named by their digest. All of it
+happens in turn, `ROUNDS` times; medians are printed. The radiographs are those of CXREVAL_SHARED or
+../shared. DenseNet-121 has random weights: that needs the `export` extra.
 """
 
 from __future__ import annotations
@@ -46,20 +48,32 @@ def main() -> None:
     shared = Path(os.environ.get("CXREVAL_SHARED", REPOSITORY.parent / "shared"))
     files = sorted((shared / "nih-chestxray14/images").glob("*.png"))
     if not files:
-        sys.exit("there are no radiographs: set CXREVAL_SHARED to a directory with nih-chestxray14/images")
+        sys.exit(
+            "there are no radiographs: set CXREVAL_SHARED to a directory with nih-chestxray14/images"
+        )
     images = [file.read_bytes() for file in files]
     tensors = np.stack([PROFILE.apply(decode(image)) for image in images])
-    print(f"{len(images)} radiographs, {CORES} cores, onnxruntime {onnxruntime.__version__}, {PROFILE.name}")
+    print(
+        f"{len(images)} radiographs, {CORES} cores, onnxruntime {onnxruntime.__version__}, {PROFILE.name}"
+    )
     with tempfile.TemporaryDirectory() as scratch:
         models = Path(scratch) / "exported"
         if only != "densenet":
-            measure("near-free model", models / f"{onnx_models.classifier(models)}.onnx", images, tensors, repeats=5)
+            measure(
+                "near-free model",
+                models / f"{onnx_models.classifier(models)}.onnx",
+                images,
+                tensors,
+                repeats=5,
+            )
         if only != "free":
             models.mkdir(exist_ok=True)
             measure("DenseNet-121", densenet(models, files)[0], images, tensors, repeats=1)
 
 
-def measure(name: str, checkpoint: Path, images: list[bytes], tensors: np.ndarray, repeats: int) -> None:
+def measure(
+    name: str, checkpoint: Path, images: list[bytes], tensors: np.ndarray, repeats: int
+) -> None:
     """Every case of one model, in turn."""
     cases = ("in process", "no cache", "first model", "second model", "second model, by digest")
     seconds: dict[str, list[float]] = {case: [] for case in cases}
@@ -72,8 +86,12 @@ def measure(name: str, checkpoint: Path, images: list[bytes], tensors: np.ndarra
                 seconds["no cache"].append(timed(lambda send=send: send(by_bytes(images)), 1))
             with server(Path(scratch), checkpoint, "--image-cache-mib", "1024") as send:
                 seconds["first model"].append(timed(lambda send=send: send(by_bytes(images)), 1))
-                seconds["second model"].append(timed(lambda send=send: send(by_bytes(images)), repeats))
-                seconds["second model, by digest"].append(timed(lambda send=send: send(by_digest(images)), repeats))
+                seconds["second model"].append(
+                    timed(lambda send=send: send(by_bytes(images)), repeats)
+                )
+                seconds["second model, by digest"].append(
+                    timed(lambda send=send: send(by_digest(images)), repeats)
+                )
     best = len(images) / statistics.median(seconds["in process"])
     print(f"\n{name}")
     for case, times in seconds.items():
@@ -108,7 +126,9 @@ class server:  # noqa: N801 - reads as the function it is used as
     """The service with one model loaded; gives what sends it requests."""
 
     def __init__(self, directory: Path, checkpoint: Path, *flags: str) -> None:
-        self._service = InferenceService(directory, "--image-cache-dir", str(directory / "images"), *flags)
+        self._service = InferenceService(
+            directory, "--image-cache-dir", str(directory / "images"), *flags
+        )
         self._service.models.mkdir(exist_ok=True)
         self._digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
         shutil.copyfile(checkpoint, self._service.models / f"{self._digest}.onnx")

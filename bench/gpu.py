@@ -1,11 +1,13 @@
-"""Inference on one NVIDIA GPU: half-precision models through the service, beside the same session in one process.
+"""Inference on one NVIDIA GPU: half-precision models through the service, beside the same session
+in one process.
 
     .venv/bin/python -m bench.gpu [--seconds 5] [--rounds 3]
 
-Needs onnxruntime-gpu (docs/gpu.md) and, to make its models, the `export` extra; without a GPU it says so and ends.
-Clients are coroutines of this process with requests of 64 images each, 4 on their way; what is compared runs in turn,
-and medians are printed. The models have random weights, with outputs as narrow as those of a trained classifier:
-otherwise the service's check of half precision would refuse them, as it should.
+Needs onnxruntime-gpu (docs/gpu.md) and, to make its models, the `export` extra; without a GPU it
+says so and ends. Clients are coroutines of this process with requests of 64 images each, 4 on their
+way; what is compared runs in turn, and medians are printed. The models have random weights, with
+outputs as narrow as those of a trained classifier: otherwise the service's check of half precision
+would refuse them, as it should.
 """
 
 from __future__ import annotations
@@ -36,11 +38,16 @@ TRITON_RESNET50_ON_A100 = 6127
 
 def main() -> None:
     """Prints a line a model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    if not shutil.which("nvidia-smi") or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+    if (
+        not shutil.which("nvidia-smi")
+        or "CUDAExecutionProvider" not in onnxruntime.get_available_providers()
+    ):
         sys.exit("skipped: there is no NVIDIA GPU here, or not onnxruntime-gpu (docs/gpu.md)")
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     name = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
@@ -52,7 +59,9 @@ def main() -> None:
             directory.mkdir()
             bench = Bench(directory, arguments.seconds, arguments.rounds)
             alone, served = asyncio.run(rates(bench, network(architecture, directory)))
-            print(f"{architecture:<14}{alone:>8.0f} img/s{served:>8.0f} img/s{served / alone:>8.2f}")
+            print(
+                f"{architecture:<14}{alone:>8.0f} img/s{served:>8.0f} img/s{served / alone:>8.2f}"
+            )
     print(f"Triton on an A100, ResNet-50: {TRITON_RESNET50_ON_A100} img/s")
 
 
@@ -96,7 +105,9 @@ def network(architecture: str, directory: Path) -> Path:
 
     apply: Callable[[np.ndarray], np.ndarray] = PROFILES["imagenet-224"].apply
     pictures = [phantom.render(phantom.draw_studies(1, patient)[0], 1) for patient in range(6)]
-    made = checkpoints.torchvision_network(architecture, np.stack([apply(picture) for picture in pictures]))
+    made = checkpoints.torchvision_network(
+        architecture, np.stack([apply(picture) for picture in pictures])
+    )
     last = made.classifier if architecture == "densenet121" else made.fc
     with torch.no_grad():
         last.weight *= OUTPUT_SCALE

@@ -1,12 +1,14 @@
-"""The inference service beside onnxruntime in one process, a bare gRPC echo, a naive server and mosec.
+"""The inference service beside onnxruntime in one process, a bare gRPC echo, a naive server and
+mosec.
 
     .venv/bin/python -m bench.inference [CASE ...] [--seconds 5] [--rounds 3]
 
-Cases: densenet, light, abandoned, overload, png, memory, start; all by default. Clients are coroutines of this process,
-each with one request on its way; servers are processes of their own, on the same cores. What is compared runs in turn,
-`--rounds` times, and medians are printed. `light` is a model that takes almost no time: there the server is what is
-measured. `naive` is the shortest grpc.aio server of the protocol that one would write, without batching, limits or
-metrics; `echo` sends each message back unread. DenseNet-121 has random weights: that needs the `export` extra.
+Cases: densenet, light, abandoned, overload, png, memory, start; all by default. Clients are
+coroutines of this process, each with one request on its way; servers are processes of their own, on
+the same cores. What is compared runs in turn, `--rounds` times, and medians are printed. `light` is
+a model that takes almost no time: there the server is what is measured. `naive` is the shortest
+grpc.aio server of the protocol that one would write, without batching, limits or metrics; `echo`
+sends each message back unread. DenseNet-121 has random weights: that needs the `export` extra.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ Call = Callable[[], Awaitable[Any]]
 
 def main() -> None:
     """Runs the cases named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
@@ -76,7 +80,9 @@ class Bench:
         self.rounds = rounds
 
     @contextlib.asynccontextmanager
-    async def service(self, checkpoint: Path, *flags: str, profile: str = "") -> AsyncIterator[Served]:
+    async def service(
+        self, checkpoint: Path, *flags: str, profile: str = ""
+    ) -> AsyncIterator[Served]:
         """The inference service with one model loaded."""
         with tempfile.TemporaryDirectory(dir=self.directory) as home:
             service = InferenceService(Path(home), *flags)
@@ -100,8 +106,18 @@ class Bench:
     def peer(self, name: str, checkpoint: Path, threads: int) -> Iterator[tuple[str, int]]:
         """A server of `bench.inference_peers`: its address and process."""
         address = f"127.0.0.1:{free_port()}"
-        command = [sys.executable, "-m", "bench.inference_peers", name, address, str(checkpoint), str(threads)]
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [
+            sys.executable,
+            "-m",
+            "bench.inference_peers",
+            name,
+            address,
+            str(checkpoint),
+            str(threads),
+        ]
+        process = subprocess.Popen(
+            command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
             yield address, process.pid
         finally:
@@ -109,7 +125,8 @@ class Bench:
             process.wait()
 
     async def rates(self, contestants: dict[str, tuple[Call, int]]) -> dict[str, float]:
-        """Median answers a second of each; a contestant is a call and how many clients make it at once."""
+        """Median answers a second of each; a contestant is a call and how many clients make it at
+        once."""
         found: dict[str, list[float]] = {name: [] for name in contestants}
         for _ in range(self.rounds):
             for name, (call, clients) in contestants.items():
@@ -120,9 +137,13 @@ class Bench:
 class Served:
     """A model of the service, to be asked."""
 
-    def __init__(self, channel: grpc.aio.Channel, digest: str, pid: int, service: InferenceService) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, digest: str, pid: int, service: InferenceService
+    ) -> None:
         self.digest, self.pid, self.service = digest, pid, service
-        self._infer: Any = channel.unary_unary(INFER, response_deserializer=pb.ModelInferResponse.FromString)
+        self._infer: Any = channel.unary_unary(
+            INFER, response_deserializer=pb.ModelInferResponse.FromString
+        )
 
     def ask(self, request: pb.ModelInferRequest, timeout: float | None = None) -> Call:
         """A call that sends the request's bytes."""
@@ -213,7 +234,8 @@ async def case_densenet(bench: Bench) -> None:
 
 
 async def case_light(bench: Bench) -> None:
-    """A model that takes almost no time: one client, 32 clients, requests of 16; server time a request."""
+    """A model that takes almost no time: one client, 32 clients, requests of 16; server time a
+    request."""
     checkpoint = light_file(bench.directory)
     byte_model = bench.directory / f"{onnx_models.uint8_classifier(bench.directory)}.onnx"
     one, sixteen = random_images(1), random_images(16)
@@ -224,15 +246,23 @@ async def case_light(bench: Bench) -> None:
         call = served.ask(tensor_request(served.digest, one))
         await loop(call, 1, 1)
         _, taken = await loop(call, 1, bench.seconds)
-        print(f"  one client: p50 {statistics.median(taken) * 1e3:.2f} ms, p99 {np.percentile(taken, 99) * 1e3:.2f} ms")
+        print(
+            f"  one client: p50 {statistics.median(taken) * 1e3:.2f} ms, p99 {np.percentile(taken, 99) * 1e3:.2f} ms"
+        )
         message = tensor_request(served.digest, one).SerializeToString()
-        with bench.peer("echo", checkpoint, 1) as (echo, _), bench.peer("naive", checkpoint, 1) as (naive, naive_pid):
+        with (
+            bench.peer("echo", checkpoint, 1) as (echo, _),
+            bench.peer("naive", checkpoint, 1) as (naive, naive_pid),
+        ):
             async with (
                 grpc.aio.insecure_channel(echo, options=LARGE) as echo_channel,
                 grpc.aio.insecure_channel(naive, options=LARGE) as naive_channel,
             ):
                 await asyncio.gather(echo_channel.channel_ready(), naive_channel.channel_ready())
-                to_echo, to_naive = echo_channel.unary_unary(INFER), naive_channel.unary_unary(INFER)
+                to_echo, to_naive = (
+                    echo_channel.unary_unary(INFER),
+                    naive_channel.unary_unary(INFER),
+                )
                 bytes_request = tensor_request(small.digest, np.zeros((1, 1, 224, 224), np.uint8))
                 bytes_request.inputs[0].datatype = "UINT8"
                 batch = served.ask(tensor_request(served.digest, sixteen))
@@ -246,7 +276,10 @@ async def case_light(bench: Bench) -> None:
                     "naive, 4 x 16 images": (lambda: to_naive(naive_batch), 4),
                 }
                 rates = await bench.rates(contestants)
-                against({name: rate * (16 if "16" in name else 1) for name, rate in rates.items()}, "echo, 32 clients")
+                against(
+                    {name: rate * (16 if "16" in name else 1) for name, rate in rates.items()},
+                    "echo, 32 clients",
+                )
                 for name, pid in (
                     ("service, 32 clients", served.pid),
                     ("service, UINT8, 32 clients", small.pid),
@@ -282,8 +315,12 @@ async def case_abandoned(bench: Bench) -> None:
         (after[name] - before[name]) / bench.rounds
         for name in ("cxreval_inference_dropped_images_total", "cxreval_inference_batch_images_sum")
     )
-    print(f"  the one more waits {statistics.median(waits):.2f} single requests of {single * 1e3:.0f} ms")
-    print(f"  of the 64, {dropped:.1f} were dropped; the model ran {reached - 1:.1f} beside the one more")
+    print(
+        f"  the one more waits {statistics.median(waits):.2f} single requests of {single * 1e3:.0f} ms"
+    )
+    print(
+        f"  of the 64, {dropped:.1f} were dropped; the model ran {reached - 1:.1f} beside the one more"
+    )
 
 
 async def case_overload(bench: Bench) -> None:
@@ -323,7 +360,8 @@ async def case_overload(bench: Bench) -> None:
 
 
 async def case_png(bench: Bench) -> None:
-    """Real radiographs as PNG, beside what decoding alone and the model alone can do with all cores."""
+    """Real radiographs as PNG, beside what decoding alone and the model alone can do with all
+    cores."""
     checkpoint, files = densenet_file(bench.directory), radiographs()
     profile = PROFILES[PROFILE]
     tensors = np.stack([profile.apply(decode(file)) for file in files[:16]])
@@ -356,7 +394,9 @@ async def case_memory(bench: Bench) -> None:
     async with bench.service(checkpoint, "--threads", "1", profile=PROFILE) as served:
         sizes = (1, 3, 16, 40)
         calls = [served.ask(tensor_request(served.digest, random_images(size))) for size in sizes]
-        calls += [served.ask(image_request(served.digest, files[start : start + 1])) for start in range(4)]
+        calls += [
+            served.ask(image_request(served.digest, files[start : start + 1])) for start in range(4)
+        ]
         calls.append(served.ask(pb.ModelInferRequest(model_name="unknown")))
         memory = {}
         for number in range(10_001):
@@ -364,10 +404,15 @@ async def case_memory(bench: Bench) -> None:
                 memory[number] = resident_bytes(served.pid)
             with contextlib.suppress(grpc.aio.AioRpcError):
                 await asyncio.gather(
-                    *(calls[(number + other) % len(calls)]() for other in range(2 if number % 2 else 1))
+                    *(
+                        calls[(number + other) % len(calls)]()
+                        for other in range(2 if number % 2 else 1)
+                    )
                 )
     first, last = memory.values()
-    print(f"  {first / 2**20:.0f} MiB after 1,000, {last / 2**20:.0f} MiB after 10,000: {last / first:.3f}")
+    print(
+        f"  {first / 2**20:.0f} MiB after 1,000, {last / 2**20:.0f} MiB after 10,000: {last / first:.3f}"
+    )
 
 
 async def case_start(bench: Bench) -> None:
@@ -376,7 +421,9 @@ async def case_start(bench: Bench) -> None:
     imports, starts = [], []
     for _ in range(bench.rounds):
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "import services.inference.__main__"], cwd=REPOSITORY, check=True)
+        subprocess.run(
+            [sys.executable, "-c", "import services.inference.__main__"], cwd=REPOSITORY, check=True
+        )
         imports.append(time.perf_counter() - start)
         with tempfile.TemporaryDirectory(dir=bench.directory) as home:
             start = time.perf_counter()

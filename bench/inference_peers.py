@@ -1,4 +1,5 @@
-"""What `bench.inference` compares with: `python -m bench.inference_peers echo|naive|mosec ADDRESS MODEL THREADS`."""
+"""What `bench.inference` compares with: `python -m bench.inference_peers echo|naive|mosec ADDRESS
+MODEL THREADS`."""
 
 from __future__ import annotations
 
@@ -35,10 +36,14 @@ def naive(model: Any) -> Callable[[bytes, Any], Awaitable[bytes]]:
 
     async def infer(content: bytes, _: Any) -> bytes:
         request = pb.ModelInferRequest.FromString(content)
-        images = np.frombuffer(request.raw_input_contents[0], "<f4").reshape(tuple(request.inputs[0].shape))
+        images = np.frombuffer(request.raw_input_contents[0], "<f4").reshape(
+            tuple(request.inputs[0].shape)
+        )
         async with lock:
             (rows,) = await asyncio.to_thread(model.run, None, {name: images})
-        output = pb.ModelInferResponse.InferOutputTensor(name="probabilities", datatype="FP32", shape=rows.shape)
+        output = pb.ModelInferResponse.InferOutputTensor(
+            name="probabilities", datatype="FP32", shape=rows.shape
+        )
         answer = pb.ModelInferResponse(outputs=[output], raw_output_contents=[rows.tobytes()])
         return answer.SerializeToString()
 
@@ -49,7 +54,9 @@ async def serve(address: str, behaviour: Callable[[bytes, Any], Awaitable[bytes]
     """A gRPC server that does this and nothing else."""
     server = grpc.aio.server(options=LARGE)
     handlers = {"ModelInfer": grpc.unary_unary_rpc_method_handler(behaviour)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("inference.GRPCInferenceService", handlers),))
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("inference.GRPCInferenceService", handlers),)
+    )
     server.add_insecure_port(address)
     await server.start()
     await server.wait_for_termination()
@@ -90,7 +97,11 @@ async def mosec_client(address: str, content: bytes) -> Callable[[], Awaitable[b
         reader, writer = idle.pop() if idle else await asyncio.open_connection(host, int(port))
         writer.write(head + content)
         status, *fields = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        length = next(int(field.split(":")[1]) for field in fields if field.lower().startswith("content-length"))
+        length = next(
+            int(field.split(":")[1])
+            for field in fields
+            if field.lower().startswith("content-length")
+        )
         answer = await reader.readexactly(length)
         assert " 200 " in status, status
         idle.append((reader, writer))

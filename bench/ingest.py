@@ -1,11 +1,13 @@
-"""How fast scoring takes predictions in, beside gRPC streams that do nothing with the same messages.
+"""How fast scoring takes predictions in, beside gRPC streams that do nothing with the same
+messages.
 
     .venv/bin/python -m bench.ingest
 
-The peers are grpc.aio servers in a process of their own, without interceptors: `echo` parses each message and sends it
-back, `sink` does not even parse it. All three get the same bytes from the same client in the same run, in turn; the
-time is that from the call to the answer to the last message. Scoring checks every row and fills its table, and an image
-is left out at the end so that no report is computed. The medians are printed.
+The peers are grpc.aio servers in a process of their own, without interceptors: `echo` parses each
+message and sends it back, `sink` does not even parse it. All three get the same bytes from the same
+client in the same run, in turn; the time is that from the call to the answer to the last message.
+Scoring checks every row and fills its table, and an image is left out at the end so that no report
+is computed. The medians are printed.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ PEERS = ("echo", "sink")
 
 def main() -> None:
     """Prints one line a batch size and server, with the ratio of ours to it."""
-    print(f"{IMAGES} images, {len(FINDINGS)} findings, {len(os.sched_getaffinity(0))} cores, grpcio {grpc.__version__}")
+    print(
+        f"{IMAGES} images, {len(FINDINGS)} findings, {len(os.sched_getaffinity(0))} cores, grpcio {grpc.__version__}"
+    )
     print(f"load average {os.getloadavg()[0]:.2f}")
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
@@ -56,7 +60,9 @@ def main() -> None:
             bare.wait()
 
 
-async def compare(spec: BenchmarkSpec, images: Sequence[str], size: int, ours: str, bare: str) -> None:
+async def compare(
+    spec: BenchmarkSpec, images: Sequence[str], size: int, ours: str, bare: str
+) -> None:
     """The three servers in turn."""
     messages = serialised(spec, images, size)
     times: dict[str, list[float]] = {name: [] for name in ("ours", *PEERS)}
@@ -76,7 +82,9 @@ async def compare(spec: BenchmarkSpec, images: Sequence[str], size: int, ours: s
 def serialised(spec: BenchmarkSpec, images: Sequence[str], size: int) -> list[bytes]:
     """A header and batches as they travel."""
     probabilities = np.random.default_rng(0).random((len(images), len(FINDINGS)), dtype=np.float32)
-    header = pb.ScorePredictionsHeader(benchmark=f"benchmarks/{spec.name}", benchmark_digest=spec.digest)
+    header = pb.ScorePredictionsHeader(
+        benchmark=f"benchmarks/{spec.name}", benchmark_digest=spec.digest
+    )
     parts = [slice(start, start + size) for start in range(0, len(images), size)]
     batches = [reports.batch_message(images[part], probabilities[part]) for part in parts]
     requests = [
@@ -87,7 +95,8 @@ def serialised(spec: BenchmarkSpec, images: Sequence[str], size: int) -> list[by
 
 
 async def seconds(method: Any, messages: Sequence[bytes]) -> float:
-    """From the call to the last answer before the end, which ours makes an error: an image is missing."""
+    """From the call to the last answer before the end, which ours makes an error: an image is
+    missing."""
 
     async def sent() -> AsyncIterator[bytes]:
         for message in messages:
@@ -107,7 +116,9 @@ async def seconds(method: Any, messages: Sequence[bytes]) -> float:
 async def serve(address: str) -> None:
     """The peers."""
 
-    async def echo(requests: AsyncIterator[pb.ScorePredictionsRequest], _: Any) -> AsyncIterator[Any]:
+    async def echo(
+        requests: AsyncIterator[pb.ScorePredictionsRequest], _: Any
+    ) -> AsyncIterator[Any]:
         async for request in requests:
             yield request
 
@@ -118,7 +129,9 @@ async def serve(address: str) -> None:
 
     handlers = {
         "echo": grpc.stream_stream_rpc_method_handler(
-            echo, pb.ScorePredictionsRequest.FromString, pb.ScorePredictionsRequest.SerializeToString
+            echo,
+            pb.ScorePredictionsRequest.FromString,
+            pb.ScorePredictionsRequest.SerializeToString,
         ),
         "sink": grpc.stream_stream_rpc_method_handler(sink),
     }

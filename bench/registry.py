@@ -1,11 +1,15 @@
-"""The registry under load: leases beside a bare SKIP LOCKED loop, a board of 1,000 rows, 1,000 watchers.
+"""The registry under load: leases beside a bare SKIP LOCKED loop, a board of 1,000 rows, 1,000
+watchers.
 
     .venv/bin/python -m bench.registry [leases] [board] [watchers]
 
-`leases`: 8 workers, threads of one process each with a connection of its own, empty a queue of 10,000 submissions on
-PostgreSQL; the yardstick is the same number of workers that claim rows of a bare table with psycopg, one transaction
-each. `board`: the first page, and one from the middle, of a board of 1,000 rows with 100 metric values each, over gRPC,
-once it was read before. `watchers`: what a process gains by 1,000 calls of WatchSubmission that stay open.
+`leases`: 8 workers, threads of one process each with a connection of its own, empty a queue of
+10,000 submissions on PostgreSQL; the yardstick is the same number of workers that claim rows of a
+bare table with psycopg, one transaction
+each. `board`: the first page, and one from the middle, of a board of 1,000 rows with 100 metric
+values each, over gRPC,
+once it was read before. `watchers`: what a process gains by 1,000 calls of WatchSubmission that
+stay open.
 """
 
 from __future__ import annotations
@@ -72,7 +76,8 @@ def now() -> datetime:
 
 
 def stored(directory: Path, kind: str, count: int, state: str) -> tuple[str, Database, list[str]]:
-    """A database with submissions in bulk, each with an evaluation: its URL, itself, the submissions' ids."""
+    """A database with submissions in bulk, each with an evaluation: its URL, itself, the
+    submissions' ids."""
     url = fresh_database(kind, directory)
     database = Database(url)
     migrations.upgrade(database.engine)
@@ -116,7 +121,9 @@ def case_leases(directory: Path) -> None:
     bare_url = url.replace("postgresql+psycopg://", "postgresql://")
     with psycopg.connect(bare_url, autocommit=True) as connection:
         connection.execute("CREATE TABLE bare (number bigint PRIMARY KEY, state text, worker text)")
-        connection.execute(f"INSERT INTO bare SELECT n, 'queued', '' FROM generate_series(1, {QUEUED}) n")
+        connection.execute(
+            f"INSERT INTO bare SELECT n, 'queued', '' FROM generate_series(1, {QUEUED}) n"
+        )
         connection.execute("CREATE INDEX ON bare (state, number)")
 
     def bare(worker: int) -> list[Any]:
@@ -130,7 +137,8 @@ def case_leases(directory: Path) -> None:
                     if found is None:
                         return taken
                     connection.execute(
-                        "UPDATE bare SET state = 'running', worker = %s WHERE number = %s", (str(worker), found[0])
+                        "UPDATE bare SET state = 'running', worker = %s WHERE number = %s",
+                        (str(worker), found[0]),
                     )
                     taken.append(found[0])
 
@@ -164,14 +172,25 @@ def case_board(directory: Path) -> None:
     with database.writing() as session:
         for number in range(2, ROWS + 2):
             score = float(random.uniform(0.6, 0.9))
-            vector = np.clip(random.normal(score, 0.01, SPEC.replicates), 0, 1).astype("<f8").tobytes()
+            vector = (
+                np.clip(random.normal(score, 0.01, SPEC.replicates), 0, 1).astype("<f8").tobytes()
+            )
             session.add(ReportRow(evaluation_number=number, report=template, create_time=now()))
             session.add(
-                ReplicateRow(evaluation_number=number, place=14, metric="auroc", finding="", score=score, vector=vector)
+                ReplicateRow(
+                    evaluation_number=number,
+                    place=14,
+                    metric="auroc",
+                    finding="",
+                    score=score,
+                    vector=vector,
+                )
             )
     database.close()
     with registry_service(directory) as service, Registry(service.address) as call:
-        request = leaderboard_service_pb2.ListLeaderboardEntriesRequest(parent=f"benchmarks/{SPEC.name}", page_size=50)
+        request = leaderboard_service_pb2.ListLeaderboardEntriesRequest(
+            parent=f"benchmarks/{SPEC.name}", page_size=50
+        )
         start = time.perf_counter()
         first = call.leaderboard.ListLeaderboardEntries(request)
         print(f"  first read, which ranks {ROWS} rows: {time.perf_counter() - start:.2f} s")
@@ -231,7 +250,11 @@ def _resident_kib(pid: int) -> int:
     return int(status.partition("VmRSS:")[2].split()[0])
 
 
-CASES: dict[str, Callable[[Path], None]] = {"leases": case_leases, "board": case_board, "watchers": case_watchers}
+CASES: dict[str, Callable[[Path], None]] = {
+    "leases": case_leases,
+    "board": case_board,
+    "watchers": case_watchers,
+}
 
 if __name__ == "__main__":
     main()

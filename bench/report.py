@@ -1,10 +1,12 @@
-"""From the first prediction sent to the report in hand: the whole official test split through the scoring service.
+"""From the first prediction sent to the report in hand: the whole official test split through the
+scoring service.
 
     .venv/bin/python -m bench.report [--rounds 5] [--replicates 2000]
 
-The labels, patients and slices are NIH's (CXREVAL_SHARED or ../shared), 25,596 images; the predictions are drawn around
-them. Client and service are two processes on loopback. Beside the whole stands its floor: the same report computed in
-the client's process, without a service.
+The labels, patients and slices are NIH's (CXREVAL_SHARED or ../shared), 25,596 images; the
+predictions are drawn around
+them. Client and service are two processes on loopback. Beside the whole stands its floor: the same
+report computed in the client's process, without a service.
 """
 
 from __future__ import annotations
@@ -32,15 +34,21 @@ BATCH = 256
 
 def main() -> None:
     """Prints the median seconds of both and what the report weighs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--replicates", type=int, default=2000)
     arguments = parser.parse_args()
-    print(f"load average {os.getloadavg()[0]:.2f}, {len(os.sched_getaffinity(0))} cores, grpcio {grpc.__version__}")
+    print(
+        f"load average {os.getloadavg()[0]:.2f}, {len(os.sched_getaffinity(0))} cores, grpcio {grpc.__version__}"
+    )
     images = (SPLIT / "test_list.txt").read_text().split()
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch) / "test-split"
-        spec = describe(data, "test-split", images, SPLIT / "Data_Entry_2017_v2020.csv", arguments.replicates)
+        spec = describe(
+            data, "test-split", images, SPLIT / "Data_Entry_2017_v2020.csv", arguments.replicates
+        )
         truth = load_truth(spec, data)
         predictions = drawn(truth)
         streamed, computed = [], []
@@ -55,9 +63,15 @@ def main() -> None:
                 computed.append(time.perf_counter() - start)
                 assert serialised(report) == serialised(floor)
     whole, alone = statistics.median(streamed), statistics.median(computed)
-    print(f"{spec.image_count:,} images, {report.patient_count:,} patients, {report.replicate_count:,} replicates")
-    print(f"  stream to answer {whole:5.2f} s   in process {alone:5.2f} s   ratio {alone / whole:.2f}")
-    print(f"  {len(report.metrics)} values, {len(serialised(report)) / 2**20:.2f} MiB with the evidence")
+    print(
+        f"{spec.image_count:,} images, {report.patient_count:,} patients, {report.replicate_count:,} replicates"
+    )
+    print(
+        f"  stream to answer {whole:5.2f} s   in process {alone:5.2f} s   ratio {alone / whole:.2f}"
+    )
+    print(
+        f"  {len(report.metrics)} values, {len(serialised(report)) / 2**20:.2f} MiB with the evidence"
+    )
     print(f"load average {os.getloadavg()[0]:.2f}")
 
 

@@ -1,9 +1,11 @@
-"""An upload of 100 MB over gRPC, hashed and fsynced, beside a bare stream of the same bytes into nothing.
+"""An upload of 100 MB over gRPC, hashed and fsynced, beside a bare stream of the same bytes into
+nothing.
 
     .venv/bin/python -m bench.upload [ROUNDS]
 
-The yardstick is a grpc.aio server in a process of its own that reads the messages of a client-streaming rpc and forgets
-them, with the same message type, the same chunks and the same kind of client. Rounds are taken in turn.
+The yardstick is a grpc.aio server in a process of its own that reads the messages of a
+client-streaming rpc and forgets them, with the same message type, the same chunks and the same kind
+of client. Rounds are taken in turn.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ SPEC = small_spec("bench")
 class Nothing(artifact_service_pb2_grpc.ArtifactServiceServicer):
     """Reads and forgets."""
 
-    async def UploadArtifact(self, request_iterator: AsyncIterator[Any], _context: Any) -> pb.UploadArtifactResponse:
+    async def UploadArtifact(
+        self, request_iterator: AsyncIterator[Any], _context: Any
+    ) -> pb.UploadArtifactResponse:
         async for _ in request_iterator:
             pass
         return pb.UploadArtifactResponse()
@@ -71,9 +75,13 @@ def main(rounds: int) -> None:
                 content = np.random.default_rng(number).bytes(SIZE)
                 name = ours.create_submission(SPEC.name, content).name
                 seconds = {
-                    "bare": timed(lambda content=content: stub.UploadArtifact(upload_messages("", content))),
+                    "bare": timed(
+                        lambda content=content: stub.UploadArtifact(upload_messages("", content))
+                    ),
                     "ours": timed(
-                        lambda name=name, content=content: ours.artifacts.UploadArtifact(messages(name, content))
+                        lambda name=name, content=content: ours.artifacts.UploadArtifact(
+                            messages(name, content)
+                        )
                     ),
                     "sha256": timed(lambda content=content: hashlib.sha256(content)),
                 }
@@ -90,7 +98,9 @@ def main(rounds: int) -> None:
         spread = ", ".join(f"{seconds:.3f}" for seconds in found[kind])
         print(f"{kind:7} {SIZE / value / 1e6:6.0f} MB/s  ({spread} s)")
     ratios = [bare / ours for bare, ours in zip(found["bare"], found["ours"], strict=True)]
-    print(f"ours / bare: {statistics.median(ratios):.2f} (per round: {', '.join(f'{ratio:.2f}' for ratio in ratios)})")
+    print(
+        f"ours / bare: {statistics.median(ratios):.2f} (per round: {', '.join(f'{ratio:.2f}' for ratio in ratios)})"
+    )
 
 
 def messages(name: str, content: bytes) -> Iterator[Any]:

@@ -1,10 +1,12 @@
-"""How much of the machine an evaluation uses: images a second through all services, beside one process.
+"""How much of the machine an evaluation uses: images a second through all services, beside one
+process.
 
     .venv/bin/python -m bench.walk [CHECKPOINT.onnx]
 
-The ceiling decodes and preprocesses in a thread pool and runs onnxruntime with the same batch size and threads,
-without gRPC, a database or recorded predictions. Both see the same images in the same run, in turn, three times; the
-medians are printed. Without a checkpoint, a DenseNet-121 of random weights is exported: that needs the `export` extra.
+The ceiling decodes and preprocesses in a thread pool and runs onnxruntime with the same batch size
+and threads, without gRPC, a database or recorded predictions. Both see the same images in the same
+run, in turn, three times; the medians are printed. Without a checkpoint, a DenseNet-121 of random
+weights is exported: that needs the `export` extra.
 """
 
 from __future__ import annotations
@@ -39,11 +41,15 @@ def main() -> None:
         data = directory / "data"
         spec = phantom.generate(data, patients=PATIENTS, only="test")
         files = [data / "images" / image for image in image_list(spec, data)]
-        checkpoint, outputs = (Path(sys.argv[1]), FINDINGS) if sys.argv[1:] else densenet(directory, files)
+        checkpoint, outputs = (
+            (Path(sys.argv[1]), FINDINGS) if sys.argv[1:] else densenet(directory, files)
+        )
         alone, through = [], []
         with System(directory, {spec.name: data}) as system:
             system.registry.create_benchmark(spec)
-            driver = EvaluationDriver(system.registry, system.inference, system.scoring, {spec.name: data}, "bench")
+            driver = EvaluationDriver(
+                system.registry, system.inference, system.scoring, {spec.name: data}, "bench"
+            )
 
             def walk() -> None:
                 system.registry.submit(spec.name, manifest(outputs=outputs), checkpoint)
@@ -56,7 +62,9 @@ def main() -> None:
                 alone.append(seconds(run))
                 through.append(seconds(walk))
     best, ours = (len(files) / statistics.median(times) for times in (alone, through))
-    print(f"{checkpoint.name}, {len(files)} images of 1024x1024, {CORES} cores, onnxruntime {onnxruntime.__version__}")
+    print(
+        f"{checkpoint.name}, {len(files)} images of 1024x1024, {CORES} cores, onnxruntime {onnxruntime.__version__}"
+    )
     print(f"one process            {best:7.1f} images/s")
     print(f"through all services   {ours:7.1f} images/s   ratio {ours / best:.2f}")
 

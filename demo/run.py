@@ -1,8 +1,10 @@
-"""The whole of cxreval on one machine: `make demo` starts it and runs three checkpoints, `make demo-stop` ends it.
+"""The whole of cxreval on one machine: `make demo` starts it and runs three checkpoints, `make
+demo-stop` ends it.
 
-Registry, inference, scoring and a worker run as processes of their own on embedded defaults: SQLite, a local folder for
-artifacts, the CPU. The benchmark is synthetic: phantoms drawn here, not radiographs of patients. Everything lies in
-`.demo/`.
+Registry, inference, scoring and a worker run as processes of their own on embedded defaults:
+SQLite, a local folder for
+artifacts, the CPU. The benchmark is synthetic: phantoms drawn here, not radiographs of patients.
+Everything lies in `.demo/`.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ ENDED = (SubmissionStatus.PUBLISHED, SubmissionStatus.FAILED)
 
 
 def start() -> int:
-    """Draws the phantoms, starts the processes, submits every checkpoint, waits, prints the board."""
+    """Draws the phantoms, starts the processes, submits every checkpoint, waits, prints the
+    board."""
     stop()
     began = time.monotonic()
     make_data()
@@ -60,13 +63,21 @@ def start() -> int:
     for submission in submissions:
         if submission.failure:
             output.print_submission(submission)
-    option = "" if address["registry"].endswith(f":{PORTS['registry']}") else f" --registry {address['registry']}"
+    option = (
+        ""
+        if address["registry"].endswith(f":{PORTS['registry']}")
+        else f" --registry {address['registry']}"
+    )
     output.console.print(
         f"{time.monotonic() - began:.0f} s. The registry answers gRPC at {address['registry']}: try "
         f"`.venv/bin/cxreval leaderboard{option}` for the claims it came with. Logs: .demo/state/*.log. "
         "Stop it with `make demo-stop`.",
     )
-    return 0 if all(submission.status is SubmissionStatus.PUBLISHED for submission in submissions) else 1
+    return (
+        0
+        if all(submission.status is SubmissionStatus.PUBLISHED for submission in submissions)
+        else 1
+    )
 
 
 def stop() -> int:
@@ -113,7 +124,9 @@ def launch(address: dict[str, str]) -> None:
     targets = [argument for name in PORTS for argument in (f"--{name}", address[name])]
     worker = ["worker", *targets, "--data", f"{BENCHMARK}={DATA}", "--poll-seconds", "0.5"]
     commands["worker"] = [sys.executable, "-m", "cxreval.cli.app", *worker]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("CXREVAL_")}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith("CXREVAL_")
+    }
     running = {}
     for name, command in commands.items():
         with (STATE / f"{name}.log").open("wb") as log:
@@ -128,7 +141,9 @@ def launch(address: dict[str, str]) -> None:
 def wait_until_serving(name: str, address: str) -> None:
     """Waits for the service's health; on failure shows the end of its log."""
     deadline = time.monotonic() + START_SECONDS
-    with grpc.insecure_channel(address, options=[("grpc.max_reconnect_backoff_ms", 100)]) as channel:
+    with grpc.insecure_channel(
+        address, options=[("grpc.max_reconnect_backoff_ms", 100)]
+    ) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         while time.monotonic() < deadline:
             try:
@@ -140,13 +155,17 @@ def wait_until_serving(name: str, address: str) -> None:
             time.sleep(0.05)
     stop()
     log = STATE / f"{name}.log"
-    sys.exit(f"{name} did not start within {START_SECONDS:.0f} s; the end of {log}:\n{log.read_text()[-2000:]}")
+    sys.exit(
+        f"{name} did not start within {START_SECONDS:.0f} s; the end of {log}:\n{log.read_text()[-2000:]}"
+    )
 
 
 def watch(registry: RegistryClient, submissions: list[Submission]) -> list[Submission]:
     """Shows each submission's progress until all have ended."""
     with output.progress_bars() as bars:
-        tasks = [bars.add_task(each.manifest.model, total=each.images_total) for each in submissions]
+        tasks = [
+            bars.add_task(each.manifest.model, total=each.images_total) for each in submissions
+        ]
         while any(submission.status not in ENDED for submission in submissions):
             time.sleep(0.2)
             submissions = [registry.get_submission(submission.name) for submission in submissions]
@@ -172,7 +191,9 @@ def process_start(pid: int) -> str:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    return stat.rpartition(")")[2].split()[19]  # field 22 of proc(5); a name in brackets may hold spaces
+    return stat.rpartition(")")[2].split()[
+        19
+    ]  # field 22 of proc(5); a name in brackets may hold spaces
 
 
 if __name__ == "__main__":

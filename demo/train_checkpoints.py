@@ -1,14 +1,16 @@
-"""Trains the demo's three checkpoints on phantoms, without PyTorch, and writes them with their manifests.
+"""Trains the demo's three checkpoints on phantoms, without PyTorch, and writes them with their
+manifests.
 
     .venv/bin/python demo/train_checkpoints.py
 
-Each checkpoint is a fixed feature graph (pooling, oriented filters, local contrast) with a logistic regression on top.
-The regression learns from what the very ONNX graph that is shipped gives. Training images are the phantom data set's
-train_val split, scores are on its test split. A few minutes on two cores; same seed, same weights up to the rounding of
-the linear algebra library. Needs the `test` extra (scikit-learn) beside the library itself.
+Each checkpoint is a fixed feature graph (pooling, oriented filters, local contrast) with a logistic
+regression on top. The regression learns from what the very ONNX graph that is shipped gives.
+Training images are the phantom data set's train_val split, scores are on its test split. A few
+minutes on two cores; same seed, same weights up to the rounding of the linear algebra library.
+Needs the `test` extra (scikit-learn) beside the library itself.
 
-The recipes' sizes were chosen with an eye on the test split, so that three qualities show clearly. The scores serve a
-demonstration; they do not estimate how the classifiers do elsewhere.
+The recipes' sizes were chosen with an eye on the test split, so that three qualities show clearly.
+The scores serve a demonstration; they do not estimate how the classifiers do elsewhere.
 """
 
 from __future__ import annotations
@@ -77,7 +79,9 @@ class Graph:
     def smooth(self, tensor: str, size: int) -> str:
         """Means of the `size` x `size` neighbours of every pixel."""
         pads = [size // 2] * 4
-        return self.add("AveragePool", tensor, kernel_shape=[size, size], pads=pads, count_include_pad=0)
+        return self.add(
+            "AveragePool", tensor, kernel_shape=[size, size], pads=pads, count_include_pad=0
+        )
 
     def flat(self, tensor: str) -> str:
         """(N, ...) as (N, features)."""
@@ -92,7 +96,9 @@ class Graph:
             [helper.make_tensor_value_info("findings", TensorProto.FLOAT, ["N", columns])],
             self.weights,
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+        )
         model.producer_name = "cxreval demo/train_checkpoints.py"
         onnx.checker.check_model(model, full_check=True)
         return bytes(model.SerializeToString())
@@ -105,32 +111,42 @@ def thumbnail(graph: Graph) -> str:
 
 
 def oriented(graph: Graph) -> str:
-    """Exposure-corrected thumbnail, and the strength of edges in eight directions on an 8 x 8 grid."""
+    """Exposure-corrected thumbnail, and the strength of edges in eight directions on an 8 x 8
+    grid."""
     image = standardized(graph, "image")
     edges = edge_strength(graph, graph.pool(image, 2), wavelengths=(5.0,))
-    return graph.add("Concat", graph.flat(graph.pool(image, 14)), graph.flat(graph.pool(edges, 14)), axis=1)
+    return graph.add(
+        "Concat", graph.flat(graph.pool(image, 14)), graph.flat(graph.pool(edges, 14)), axis=1
+    )
 
 
 def contrast(graph: Graph) -> str:
-    """Two scales of the image less its surroundings, their edges, and how all of it differs between the sides."""
+    """Two scales of the image less its surroundings, their edges, and how all of it differs between
+    the sides."""
     image = standardized(graph, "image")
     half = graph.pool(image, 2)
     detail = graph.add("Sub", half, graph.smooth(half, 21))
     edges = edge_strength(graph, half, wavelengths=(4.0, 8.0))
     spots = graph.add("Relu", graph.add("Sub", graph.smooth(half, 5), graph.smooth(half, 13)))
     parts = [graph.pool(image, 8), graph.pool(detail, 4), graph.pool(spots, 4)]
-    grids = [mirrored(graph, part, 28) for part in parts] + [mirrored(graph, graph.pool(edges, 14), 8)]
+    grids = [mirrored(graph, part, 28) for part in parts] + [
+        mirrored(graph, graph.pool(edges, 14), 8)
+    ]
     return graph.add("Concat", *grids, axis=1)
 
 
 def standardized(graph: Graph, tensor: str) -> str:
     """Every channel with mean 0 and standard deviation 1."""
-    return graph.add("InstanceNormalization", tensor, graph.weight([1.0]), graph.weight([0.0]), epsilon=1e-3)
+    return graph.add(
+        "InstanceNormalization", tensor, graph.weight([1.0]), graph.weight([0.0]), epsilon=1e-3
+    )
 
 
 def edge_strength(graph: Graph, tensor: str, wavelengths: tuple[float, ...]) -> str:
     """|response| of Gabor filters in eight directions."""
-    filters = np.array([gabor(length, np.pi * turn / 8) for length in wavelengths for turn in range(8)])
+    filters = np.array(
+        [gabor(length, np.pi * turn / 8) for length in wavelengths for turn in range(8)]
+    )
     response = graph.add("Conv", tensor, graph.weight(filters[:, np.newaxis]), pads=[5, 5, 5, 5])
     return graph.add("Abs", response)
 
@@ -149,7 +165,9 @@ def mirrored(graph: Graph, tensor: str, side: int) -> str:
     """The grid itself, and for its left half how far each cell differs from the mirrored one."""
     flip = graph.weight(np.arange(side)[::-1][: side // 2], np.int64)
     left = graph.weight(np.arange(side // 2), np.int64)
-    difference = graph.add("Sub", graph.add("Gather", tensor, left, axis=3), graph.add("Gather", tensor, flip, axis=3))
+    difference = graph.add(
+        "Sub", graph.add("Gather", tensor, left, axis=3), graph.add("Gather", tensor, flip, axis=3)
+    )
     return graph.add("Concat", graph.flat(tensor), graph.flat(graph.add("Abs", difference)), axis=1)
 
 
@@ -185,7 +203,10 @@ def feature_sessions() -> tuple[ort.InferenceSession, ...]:
     """One single-threaded session a recipe; made once in every worker process."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    return tuple(ort.InferenceSession(feature_model(recipe), options, ["CPUExecutionProvider"]) for recipe in RECIPES)
+    return tuple(
+        ort.InferenceSession(feature_model(recipe), options, ["CPUExecutionProvider"])
+        for recipe in RECIPES
+    )
 
 
 def extract(study: Study) -> list[Array]:
@@ -201,7 +222,11 @@ def extract(study: Study) -> list[Array]:
 def extract_all(studies: list[Study]) -> list[Array]:
     """For every recipe the features of all studies, (studies, features)."""
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        rows = list(track(pool.map(extract, studies, chunksize=8), "drawing and measuring", total=len(studies)))
+        rows = list(
+            track(
+                pool.map(extract, studies, chunksize=8), "drawing and measuring", total=len(studies)
+            )
+        )
     return [np.stack(columns) for columns in zip(*rows, strict=True)]
 
 
@@ -211,19 +236,27 @@ def truth(studies: list[Study]) -> npt.NDArray[np.bool_]:
 
 
 def fit(recipe: Recipe, features: Array, labels: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Weights (features, 14) and biases (14,) of the logistic regressions, acting on raw features."""
+    """Weights (features, 14) and biases (14,) of the logistic regressions, acting on raw
+    features."""
     mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-3 * features.std()
     reduce = PCA(recipe.components, random_state=SEED, svd_solver="randomized")
     scores = reduce.fit_transform((features - mean) / scale)
-    models = [LogisticRegression(C=recipe.strength, max_iter=2000).fit(scores, labels[:, k]) for k in range(14)]
+    models = [
+        LogisticRegression(C=recipe.strength, max_iter=2000).fit(scores, labels[:, k])
+        for k in range(14)
+    ]
     coefficients = np.concatenate([model.coef_ for model in models])
     weights = (coefficients @ reduce.components_ / scale).T
-    biases = np.array([model.intercept_[0] for model in models]) - (mean + reduce.mean_ * scale) @ weights
+    biases = (
+        np.array([model.intercept_[0] for model in models])
+        - (mean + reduce.mean_ * scale) @ weights
+    )
     return weights.astype(np.float32), biases.astype(np.float32)
 
 
 def classifier(recipe: Recipe, weights: Array, biases: Array) -> bytes:
-    """The recipe's features and their regressions in one model: probabilities in the order of `FINDINGS`."""
+    """The recipe's features and their regressions in one model: probabilities in the order of
+    `FINDINGS`."""
     graph = Graph(PROFILES[recipe.profile].shape)
     logits = graph.add("Gemm", recipe.features(graph), graph.weight(weights), graph.weight(biases))
     return graph.finish(graph.add("Sigmoid", logits), len(FINDINGS))
@@ -291,13 +324,19 @@ def main() -> None:
     test, train_val = split_studies(SEED, PATIENTS, TEST_FRACTION)
     CHECKPOINTS.mkdir(exist_ok=True)
     for recipe, features in zip(RECIPES, extract_all(train_val), strict=True):
-        checkpoint_file(recipe).write_bytes(classifier(recipe, *fit(recipe, features, truth(train_val))))
+        checkpoint_file(recipe).write_bytes(
+            classifier(recipe, *fit(recipe, features, truth(train_val)))
+        )
     predictions = zip(*(predict(study) for study in track(test, "scoring")), strict=True)
     for recipe, probabilities in zip(RECIPES, predictions, strict=True):
         scores = aurocs(np.stack(probabilities), truth(test))
         macro = float(np.mean(scores))
-        checkpoint_file(recipe).with_suffix(".yaml").write_text(manifest(recipe, macro), encoding="utf-8")
-        table = ", ".join(f"{finding} {score:.3f}" for finding, score in zip(FINDINGS, scores, strict=True))
+        checkpoint_file(recipe).with_suffix(".yaml").write_text(
+            manifest(recipe, macro), encoding="utf-8"
+        )
+        table = ", ".join(
+            f"{finding} {score:.3f}" for finding, score in zip(FINDINGS, scores, strict=True)
+        )
         print(f"{recipe.name}: macro AUROC {macro:.4f} on {len(test)} images ({table})")  # noqa: T201
 
 

@@ -1,4 +1,5 @@
-"""Fixtures every test may use. `REQUIRE_PARTS=1` (CI) turns a missing real part from a skip into a failure."""
+"""Fixtures every test may use. `REQUIRE_PARTS=1` (CI) turns a missing real part from a skip into a
+failure."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def missing(what: str) -> NoReturn:
-    """Skips the test, or the module that asks, with a sentence; fails it where every part is required."""
+    """Skips the test, or the module that asks, with a sentence; fails it where every part is
+    required."""
     if os.environ.get("REQUIRE_PARTS") == "1":
         pytest.fail(f"REQUIRE_PARTS=1, but {what}")
     pytest.skip(what, allow_module_level=True)
@@ -39,7 +41,9 @@ def shared() -> Path:
     """The directory with real radiographs, NIH's tables and real predictions."""
     directory = Path(os.environ.get("CXREVAL_SHARED", REPOSITORY.parent / "shared"))
     if not (directory / "nih-chestxray14").is_dir():
-        missing("there is no shared data: set CXREVAL_SHARED to a directory with nih-chestxray14/ and predictions/")
+        missing(
+            "there is no shared data: set CXREVAL_SHARED to a directory with nih-chestxray14/ and predictions/"
+        )
     return directory
 
 

@@ -1,1 +1,2 @@
-"""How every cxreval server is built: configuration, gRPC server, health, metrics, logs, TLS, draining."""
+"""How every cxreval server is built: configuration, gRPC server, health, metrics, logs, TLS,
+draining."""

@@ -1,8 +1,9 @@
 """One frozen dataclass a process, loaded once: file < environment < flag.
 
-A field `lease_seconds` of the program `registry` is `lease_seconds` in the TOML file that `--config` names,
-`CXREVAL_REGISTRY_LEASE_SECONDS` in the environment and `--lease-seconds` on the command line. An unknown key in the
-file or an unknown `CXREVAL_REGISTRY_...` variable is an error. `--check-config` loads, prints and exits.
+A field `lease_seconds` of the program `registry` is `lease_seconds` in the TOML file that
+`--config` names, `CXREVAL_REGISTRY_LEASE_SECONDS` in the environment and `--lease-seconds` on the
+command line. An unknown key in the file or an unknown `CXREVAL_REGISTRY_...` variable is an error.
+`--check-config` loads, prints and exits.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-_ADDRESS = re.compile(r".+:(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])")
+_ADDRESS = re.compile(
+    r".+:(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+)
 
 
 class ConfigError(Exception):
@@ -30,9 +33,12 @@ class ConfigError(Exception):
 def setting(default: Any, description: str, *, secret: bool = False, flag: bool = True) -> Any:
     """A field of a configuration dataclass with the sentence that `--help` shows.
 
-    A secret is never printed. What is given as a flag, other users of the machine can see: some secrets have none.
+    A secret is never printed. What is given as a flag, other users of the machine can see: some
+    secrets have none.
     """
-    return field(default=default, metadata={"description": description, "secret": secret, "flag": flag})
+    return field(
+        default=default, metadata={"description": description, "secret": secret, "flag": flag}
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +47,21 @@ class ServerConfig:
 
     listen: str = setting("127.0.0.1:50051", "address of the gRPC port; port 0 takes a free one")
     metrics_listen: str = setting("", "address of the Prometheus /metrics port; empty for none")
-    tls_certificate: str = setting("", "PEM file of the server's certificate chain; empty for plain text")
+    tls_certificate: str = setting(
+        "", "PEM file of the server's certificate chain; empty for plain text"
+    )
     tls_key: str = setting("", "PEM file of the server's key")
-    tls_client_ca: str = setting("", "PEM file of the authority that signs clients; empty: clients need no certificate")
+    tls_client_ca: str = setting(
+        "", "PEM file of the authority that signs clients; empty: clients need no certificate"
+    )
     allowed_certificates: tuple[str, ...] = setting(
-        (), "names in the certificates of the clients that may call; empty: all that tls_client_ca signed"
+        (),
+        "names in the certificates of the clients that may call; empty: all that tls_client_ca signed",
     )
     drain_seconds: float = setting(30.0, "how long SIGTERM lets running calls finish")
-    deadline_seconds: float = setting(300.0, "longest a call may take, whatever deadline its caller set")
+    deadline_seconds: float = setting(
+        300.0, "longest a call may take, whatever deadline its caller set"
+    )
     stream_deadline_seconds: float = setting(3600.0, "longest a streaming call may take")
     log_level: str = setting("info", "debug, info, warning or error")
 
@@ -56,7 +69,9 @@ class ServerConfig:
 C = TypeVar("C", bound=ServerConfig)
 
 
-def load(kind: type[C], program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> C:
+def load(
+    kind: type[C], program: str, arguments: Sequence[str], environment: Mapping[str, str]
+) -> C:
     """Loads the configuration. Exits after `--help` and `--check-config`.
 
     Raises:
@@ -78,7 +93,10 @@ def load(kind: type[C], program: str, arguments: Sequence[str], environment: Map
     _check(config)
     if flags["check_config"]:
         secrets = {item.name for item in dataclasses.fields(kind) if item.metadata["secret"]}
-        shown = {name: "(set)" if name in secrets else value for name, value in dataclasses.asdict(config).items()}
+        shown = {
+            name: "(set)" if name in secrets else value
+            for name, value in dataclasses.asdict(config).items()
+        }
         json.dump(shown, sys.stdout, indent=2)
         sys.stdout.write("\n")
         sys.exit(0)
@@ -88,9 +106,15 @@ def load(kind: type[C], program: str, arguments: Sequence[str], environment: Map
 def _check(config: ServerConfig) -> None:
     """What every server's settings must fulfil; a service checks its own in `__post_init__`."""
     positive = ("drain_seconds", "deadline_seconds", "stream_deadline_seconds")
-    checks = [(name, 0 < getattr(config, name) < math.inf, "a finite number above 0") for name in positive]
+    checks = [
+        (name, 0 < getattr(config, name) < math.inf, "a finite number above 0") for name in positive
+    ]
     checks += [
-        (name, not getattr(config, name) or _ADDRESS.fullmatch(getattr(config, name)), "host:port, port 0 to 65535")
+        (
+            name,
+            not getattr(config, name) or _ADDRESS.fullmatch(getattr(config, name)),
+            "host:port, port 0 to 65535",
+        )
         for name in ("listen", "metrics_listen")
     ]
     levels = ("debug", "info", "warning", "error")
@@ -100,24 +124,40 @@ def _check(config: ServerConfig) -> None:
         ("log_level", config.log_level in levels, ", ".join(levels)),
         # Half of a TLS setting must not end in plain text.
         ("tls_key", files[0] == files[1], "tls_certificate and tls_key together"),
-        ("tls_client_ca", not config.tls_client_ca or files[0], "tls_certificate and tls_key with it"),
-        ("allowed_certificates", not config.allowed_certificates or config.tls_client_ca, "tls_client_ca with it"),
+        (
+            "tls_client_ca",
+            not config.tls_client_ca or files[0],
+            "tls_certificate and tls_key with it",
+        ),
+        (
+            "allowed_certificates",
+            not config.allowed_certificates or config.tls_client_ca,
+            "tls_client_ca with it",
+        ),
     ]
     for name, good, expected in checks:
         if not good:
             raise ConfigError(f"{name} is {getattr(config, name)!r}; expected {expected}")
 
 
-def _parser(kind: type[ServerConfig], program: str, types: Mapping[str, Any]) -> argparse.ArgumentParser:
+def _parser(
+    kind: type[ServerConfig], program: str, types: Mapping[str, Any]
+) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m services.{program}", allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="TOML file of settings")
-    parser.add_argument("--check-config", action="store_true", help="load the configuration, print it and exit")
+    parser.add_argument(
+        "--check-config", action="store_true", help="load the configuration, print it and exit"
+    )
     for item in dataclasses.fields(kind):
         if not item.metadata["flag"]:
             continue
-        description = f"{item.metadata['description']} (default: {item.default!r})".replace("%", "%%")
+        description = f"{item.metadata['description']} (default: {item.default!r})".replace(
+            "%", "%%"
+        )
         action = "append" if types[item.name] == tuple[str, ...] else "store"
-        parser.add_argument(f"--{item.name.replace('_', '-')}", metavar="VALUE", action=action, help=description)
+        parser.add_argument(
+            f"--{item.name.replace('_', '-')}", metavar="VALUE", action=action, help=description
+        )
     return parser
 
 
@@ -128,21 +168,32 @@ def _from_file(file: Path, types: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"cannot read {file}: {error}") from None
     unknown = sorted(content.keys() - types.keys())
     if unknown:
-        raise ConfigError(f"{file}: unknown key {unknown[0]!r}; expected one of {', '.join(sorted(types))}")
+        raise ConfigError(
+            f"{file}: unknown key {unknown[0]!r}; expected one of {', '.join(sorted(types))}"
+        )
     return {key: _convert(value, types[key], f"{file}: {key}") for key, value in content.items()}
 
 
-def _from_environment(program: str, environment: Mapping[str, str], types: Mapping[str, Any]) -> dict[str, Any]:
+def _from_environment(
+    program: str, environment: Mapping[str, str], types: Mapping[str, Any]
+) -> dict[str, Any]:
     prefix = f"CXREVAL_{program.upper()}_"
     values = {}
     for variable, text in environment.items():
-        # Kubernetes adds CXREVAL_REGISTRY_SERVICE_HOST and the like for a Service; those are not ours to judge.
-        if not variable.startswith(prefix) or variable.startswith((f"{prefix}SERVICE_", f"{prefix}PORT")):
+        # Kubernetes adds CXREVAL_REGISTRY_SERVICE_HOST and the like for a Service; those are not
+        # ours to judge.
+        if not variable.startswith(prefix) or variable.startswith(
+            (f"{prefix}SERVICE_", f"{prefix}PORT")
+        ):
             continue
         name = variable.removeprefix(prefix).lower()
         if name not in types:
-            raise ConfigError(f"unknown variable {variable}; expected one of {', '.join(sorted(types))}")
-        value = [part for part in text.split(",") if part] if types[name] == tuple[str, ...] else text
+            raise ConfigError(
+                f"unknown variable {variable}; expected one of {', '.join(sorted(types))}"
+            )
+        value = (
+            [part for part in text.split(",") if part] if types[name] == tuple[str, ...] else text
+        )
         values[name] = _convert(value, types[name], f"variable {variable}")
     return values
 

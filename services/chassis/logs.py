@@ -1,4 +1,5 @@
-"""Structured logs: one JSON object a line on standard error, each with the request id of the call it belongs to."""
+"""Structured logs: one JSON object a line on standard error, each with the request id of the call
+it belongs to."""
 
 from __future__ import annotations
 

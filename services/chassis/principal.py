@@ -20,9 +20,11 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller. `name` stands in the events of what they do; `organisation` is an identifier, or empty.
+    """A caller. `name` stands in the events of what they do; `organisation` is an identifier, or
+    empty.
 
-    Somebody who does not say who they are has no name. Whoever has any other role has the role PUBLIC, too.
+    Somebody who does not say who they are has no name. Whoever has any other role has the role
+    PUBLIC, too.
     """
 
     name: str
@@ -35,7 +37,8 @@ class Principal:
         return bool(self.roles & {Role.WORKER, Role.OPERATOR})
 
     def knows(self, owner: str) -> bool:
-        """Whether they may know everything about what belongs to `owner`, an organisation, or empty for nobody."""
+        """Whether they may know everything about what belongs to `owner`, an organisation, or empty
+        for nobody."""
         return self.sees_everything or (bool(owner) and owner == self.organisation)
 
 
@@ -47,7 +50,8 @@ _check: ContextVar[Callable[[], Awaitable[None]]] = ContextVar("cxreval_check_ad
 
 
 def caller() -> Principal:
-    """Who makes the running call. Raises `LookupError` outside one: there is no default that could be too much."""
+    """Who makes the running call. Raises `LookupError` outside one: there is no default that could
+    be too much."""
     return _current.get()
 
 
@@ -57,10 +61,12 @@ def enter(principal: Principal) -> None:
 
 
 def enter_stream(check: Callable[[], Awaitable[None]]) -> None:
-    """Makes `check` what `check_admitted` asks until the running stream, which is a task of its own, ends."""
+    """Makes `check` what `check_admitted` asks until the running stream, which is a task of its
+    own, ends."""
     _check.set(check)
 
 
 async def check_admitted() -> None:
-    """Asks again, in a stream, before something that lasts. Raises what its caller would be told if it began now."""
+    """Asks again, in a stream, before something that lasts. Raises what its caller would be told if
+    it began now."""
     await _check.get()()

@@ -1,7 +1,7 @@
 """A gRPC server as every cxreval process runs one.
 
-Health is NOT_SERVING until the process says it is healthy, and follows what it says from then on. SIGTERM and SIGINT:
-not serving, no new calls, running calls finish within the drain time, exit 0.
+Health is NOT_SERVING until the process says it is healthy, and follows what it says from then on.
+SIGTERM and SIGINT: not serving, no new calls, running calls finish within the drain time, exit 0.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
 from services.chassis.config import ConfigError, ServerConfig
 from services.chassis.interceptors import WrappedServer
-from services.chassis.interceptors.access import Access, AsksNobody, Authenticator
+from services.chassis.interceptors.access import Access, Authenticator, OpenAccess
 from services.chassis.interceptors.deadline import TimeLimit
 from services.chassis.interceptors.metrics import RpcMetrics
 from services.chassis.interceptors.streams import RunningStreams
@@ -41,7 +41,8 @@ _OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # A second server on the same port must fail, not share it silently.
     ("grpc.so_reuseport", 0),
-    # Clients ping idle connections every 30 s (wire.channel); gRPC's default answers that with GOAWAY too_many_pings.
+    # Clients ping idle connections every 30 s (wire.channel); gRPC's default answers that with
+    # GOAWAY too_many_pings.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # New replicas get traffic from long-lived clients.
@@ -66,7 +67,8 @@ class Server:
             config: its settings.
             metrics: where its figures go.
             max_request_bytes: a larger message of a request is refused before it is parsed.
-            authenticator: says who calls; None: whoever has a certificate that may call does everything.
+            authenticator: says who calls; None: whoever has a certificate that may call does
+                everything.
         """
         self._config = config
         self._metrics = metrics
@@ -75,12 +77,17 @@ class Server:
         options = (*_OPTIONS, ("grpc.max_receive_message_length", max_request_bytes))
         self._server = grpc.aio.server(options=options)
         time_limit = TimeLimit(config.deadline_seconds, config.stream_deadline_seconds)
-        access = Access(authenticator or AsksNobody(), config.allowed_certificates)
-        self._wrapped = WrappedServer(self._server, RpcMetrics(metrics), time_limit, access, RunningStreams(access))
+        access = Access(authenticator or OpenAccess(), config.allowed_certificates)
+        self._wrapped = WrappedServer(
+            self._server, RpcMetrics(metrics), time_limit, access, RunningStreams(access)
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._wrapped)
 
-    def add(self, register: Callable[[Any, Any], None], servicer: object, service: ServiceDescriptor) -> None:
-        """Adds a service: the generated `add_..._to_server`, the servicer, the service's descriptor."""
+    def add(
+        self, register: Callable[[Any, Any], None], servicer: object, service: ServiceDescriptor
+    ) -> None:
+        """Adds a service: the generated `add_..._to_server`, the servicer, the service's
+        descriptor."""
         if service.full_name in self._names:
             raise ValueError(f"{service.full_name} is already registered")
         register(servicer, self._wrapped)
@@ -92,13 +99,17 @@ class Server:
         await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
 
     async def serve(
-        self, healthy: Callable[[], Awaitable[bool]], drain: Callable[[], Awaitable[None]] | None = None
+        self,
+        healthy: Callable[[], Awaitable[bool]],
+        drain: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Serves until SIGTERM or SIGINT.
 
         Args:
-            healthy: polled every two seconds; what it says is what health reports. An exception is a no.
-            drain: awaited when the signal comes, before new calls are refused; cut off after the drain time.
+            healthy: polled every two seconds; what it says is what health reports. An exception is
+                a no.
+            drain: awaited when the signal comes, before new calls are refused; cut off after the
+                drain time.
         """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -109,7 +120,9 @@ class Server:
             health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
             reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name,
         )
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(ReflectionServicer(names), self._wrapped)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            ReflectionServicer(names), self._wrapped
+        )
         await self._report_all(False)
         port = self._bind()
         await self._server.start()

@@ -1,1 +1,2 @@
-"""The inference service: ONNX classifiers behind the Open Inference Protocol v2, loaded by the digest of their file."""
+"""The inference service: ONNX classifiers behind the Open Inference Protocol v2, loaded by the
+digest of their file."""

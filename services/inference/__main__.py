@@ -70,7 +70,9 @@ async def main(config: InferenceConfig) -> None:
     await _load(pool, config)
 
     async def healthy() -> bool:
-        return True  # models come and go while it serves; it can take one from the moment it listens
+        return (
+            True  # models come and go while it serves; it can take one from the moment it listens
+        )
 
     await server.serve(healthy, servicer.drain)
     preprocessor.close()
@@ -90,12 +92,16 @@ def _image_cache(config: InferenceConfig) -> ImageCache | None:
     try:
         return ImageCache(Path(config.image_cache_dir), config.image_cache_mib * MIB)
     except OSError as error:
-        raise ConfigError(f"image_cache_dir {config.image_cache_dir!r} cannot be written: {error.strerror}") from None
+        raise ConfigError(
+            f"image_cache_dir {config.image_cache_dir!r} cannot be written: {error.strerror}"
+        ) from None
 
 
 def _fetch(config: InferenceConfig) -> Fetch:
     if config.registry:
-        return RegistryClient(config.registry, config.registry_tls(), config.api_key()).download_artifact
+        return RegistryClient(
+            config.registry, config.registry_tls(), config.api_key()
+        ).download_artifact
 
     def nowhere(digest: str) -> Iterator[bytes]:
         raise ArtifactNotFound(

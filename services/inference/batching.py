@@ -1,9 +1,10 @@
 """Dynamic batching without a timer, one batcher a model.
 
-An idle model runs a request at once; while it is busy, requests gather and form the next batch. So nobody waits for a
-batch to fill, and batches grow exactly when the model is the bottleneck. Admission is bounded from the moment a request
-arrives until it is answered: what does not fit, or cannot be answered before its caller gives up, is refused at once,
-never queued without limit.
+An idle model runs a request at once; while it is busy, requests gather and form the next batch. So
+nobody waits for a batch to fill, and batches grow exactly when the model is the bottleneck.
+Admission is bounded from the moment a request
+arrives until it is answered: what does not fit, or cannot be answered before its caller gives up,
+is refused at once, never queued without limit.
 """
 
 from __future__ import annotations
@@ -28,7 +29,23 @@ Array = npt.NDArray[np.float32]
 Images = npt.NDArray[Any]  # float32 or uint8
 
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-_WAIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_WAIT_BUCKETS = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
 
 
 class BatchMetrics:
@@ -60,7 +77,9 @@ class BatchMetrics:
             registry=registry,
         )
         self.admitted = Gauge(
-            "cxreval_inference_admitted_images", "Images admitted and not answered.", registry=registry
+            "cxreval_inference_admitted_images",
+            "Images admitted and not answered.",
+            registry=registry,
         )
 
 
@@ -74,7 +93,8 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class Admission:
-    """A request's place: how many images it has, how many of them reached the model; the clock at each of its steps."""
+    """A request's place: how many images it has, how many of them reached the model; the clock at
+    each of its steps."""
 
     images: int
     nbytes: int
@@ -105,12 +125,15 @@ class _Request:
         return self.admission.taken == len(self.images)
 
     def accept(self, rows: Array, ns: int) -> None:
-        """Takes the answers to the oldest unanswered images, from a run of this many nanoseconds."""
+        """Takes the answers to the oldest unanswered images, from a run of this many
+        nanoseconds."""
         self.answers.append(rows)
         self.admission.run_ns += ns
         if sum(map(len, self.answers)) == len(self.images) and not self.future.done():
             self.admission.finished_ns = time.perf_counter_ns()
-            self.future.set_result(self.answers[0] if len(self.answers) == 1 else np.concatenate(self.answers))
+            self.future.set_result(
+                self.answers[0] if len(self.answers) == 1 else np.concatenate(self.answers)
+            )
 
     def fail(self, error: BaseException) -> None:
         if not self.future.done():
@@ -118,7 +141,8 @@ class _Request:
 
 
 class Batcher:
-    """Feeds one model from many requests. All methods run in the event loop; the model runs in a thread of its own."""
+    """Feeds one model from many requests. All methods run in the event loop; the model runs in a
+    thread of its own."""
 
     def __init__(
         self,
@@ -128,7 +152,8 @@ class Batcher:
         metrics: BatchMetrics,
         image_seconds: float = 0.0,
     ) -> None:
-        """`run` takes pieces of images that form one batch, and returns a row per image in their order.
+        """`run` takes pieces of images that form one batch, and returns a row per image in their
+        order.
 
         `image_seconds` is what an image was seen to take; it follows what runs take from then on.
         """
@@ -144,7 +169,9 @@ class Batcher:
         self.statistics = Statistics(image_seconds=image_seconds)
 
     @contextlib.contextmanager
-    def admit(self, images: int, nbytes: int, seconds_left: float | None = None) -> Iterator[Admission]:
+    def admit(
+        self, images: int, nbytes: int, seconds_left: float | None = None
+    ) -> Iterator[Admission]:
         """Holds a place for a request of `images` images and `nbytes` bytes until it is answered.
 
         Args:
@@ -154,7 +181,8 @@ class Batcher:
 
         Raises:
             ServiceOverloaded: the limits are reached.
-            DeadlineExceeded: what was admitted before will keep the model busy for longer than is left.
+            DeadlineExceeded: what was admitted before will keep the model busy for longer than is
+                left.
         """
         self._check_room(images, nbytes)
         self._check_time(images, seconds_left)
@@ -178,7 +206,8 @@ class Batcher:
             self._count(admission, answered=outcome == "answered")
 
     def _count(self, admission: Admission, *, answered: bool) -> None:
-        """All durations of a request at once: tools that read them take a step counted without the next for a fault."""
+        """All durations of a request at once: tools that read them take a step counted without the
+        next for a fault."""
         found, now = self.statistics, time.perf_counter_ns()
         if not answered:
             found.failure.add(now - admission.admitted_ns)
@@ -238,7 +267,8 @@ class Batcher:
                     self._queue.remove(request)
 
     def close(self) -> None:
-        """Ends the model's thread after what it runs. To be called when nothing is admitted any more."""
+        """Ends the model's thread after what it runs. To be called when nothing is admitted any
+        more."""
         self._thread.shutdown(wait=False)
 
     def _run_next(self) -> None:
@@ -257,7 +287,8 @@ class Batcher:
         return self._run(pieces), time.perf_counter_ns() - start
 
     def _next_batch(self) -> list[tuple[_Request, Images]]:
-        """Pieces of the oldest requests, at most `max_batch` images together. Cancelled requests are left out."""
+        """Pieces of the oldest requests, at most `max_batch` images together. Cancelled requests
+        are left out."""
         batch: list[tuple[_Request, Images]] = []
         room = self._max_batch
         while self._queue and room:
@@ -274,7 +305,9 @@ class Batcher:
                 self._queue.popleft()
         return batch
 
-    def _hand_out(self, batch: list[tuple[_Request, Images]], job: asyncio.Future[tuple[Array, int]]) -> None:
+    def _hand_out(
+        self, batch: list[tuple[_Request, Images]], job: asyncio.Future[tuple[Array, int]]
+    ) -> None:
         if error := job.exception():
             for request, _ in batch:
                 request.fail(error)

@@ -1,8 +1,10 @@
-"""Messages of the Open Inference Protocol to arrays and back. A malformed request is told its field and what to send.
+"""Messages of the Open Inference Protocol to arrays and back. A malformed request is told its field
+and what to send.
 
-A request carries one input: the model's own tensor, as FP32 or UINT8; or `image` as BYTES, one encoded image an
-element; or `image_sha256` as BYTES, one sha256 in hex an element, for images that this server has preprocessed before.
-The last two may go to several models at once, which the parameter `models` names.
+A request carries one input: the model's own tensor, as FP32 or UINT8; or `image` as BYTES, one
+encoded image an element; or `image_sha256` as BYTES, one sha256 in hex an element, for images that
+this server has preprocessed before. The last two may go to several models at once, which the
+parameter `models` names.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.errors import InvalidTensor, MalformedField, ModelNotFound, UnknownProfile
 from cxreval.imaging.preprocess import PROFILES
 from services.inference.backends.onnx import PLATFORM
-from services.inference.model_pool import Demand, Listing, Model
+from services.inference.model_pool import Listing, LoadRequirements, Model
 from services.inference.statistics import Duration, Statistics
 
 VERSION = "1"
@@ -32,7 +34,8 @@ IMAGE_INPUT = "image"
 DIGEST_INPUT = "image_sha256"
 MODELS = "models"
 _OF_STREAMS = "triton_enable_empty_final_response"
-"""What Triton's load generator sets in every request; it speaks of streams that give several answers only."""
+"""What Triton's load generator sets in every request; it speaks of streams that give several
+answers only."""
 
 Array = npt.NDArray[np.float32]
 Images = npt.NDArray[Any]  # float32 or uint8
@@ -55,11 +58,12 @@ class Encoded:
         return sum(map(len, self.images))
 
 
-# --- requests for inference -------------------------------------------------------------------------------------------
+# --- requests for inference -----------------------------------------------------------------------
 
 
 def to_model_names(request: pb.ModelInferRequest) -> list[str]:
-    """The models that are to see the images: `model_name`, then those of the parameter `models`, by commas.
+    """The models that are to see the images: `model_name`, then those of the parameter `models`, by
+    commas.
 
     Raises:
         MalformedField: a model is named twice, or there are too many.
@@ -76,10 +80,12 @@ def to_model_names(request: pb.ModelInferRequest) -> list[str]:
 
 
 def to_input(request: pb.ModelInferRequest, models: Sequence[Model]) -> Images | Encoded:
-    """What the models are to see: (N, C, H, W), read-only where it shares the request's memory; or encoded images.
+    """What the models are to see: (N, C, H, W), read-only where it shares the request's memory; or
+    encoded images.
 
     Raises:
-        ModelNotFound: the version is not `1`, or a model is loaded for another profile than the request's.
+        ModelNotFound: the version is not `1`, or a model is loaded for another profile than the
+            request's.
         InvalidTensor, MalformedField: the request does not fit the models.
     """
     check_version(request.model_name, request.model_version)
@@ -92,7 +98,11 @@ def to_input(request: pb.ModelInferRequest, models: Sequence[Model]) -> Images |
     tensor = request.inputs[0]
     _no_parameters("inputs[0].parameters", tensor.parameters)
     if len(request.raw_input_contents) > 1:
-        _refuse("raw_input_contents", f"{len(request.raw_input_contents)} elements", "one element for the one input")
+        _refuse(
+            "raw_input_contents",
+            f"{len(request.raw_input_contents)} elements",
+            "one element for the one input",
+        )
     if request.raw_input_contents and tensor.HasField("contents"):
         _refuse("inputs[0].contents", "contents beside raw_input_contents", "only one of the two")
     raw = request.raw_input_contents[0] if request.raw_input_contents else None
@@ -100,7 +110,11 @@ def to_input(request: pb.ModelInferRequest, models: Sequence[Model]) -> Images |
         images = _encoded(tensor, raw, models)
         return Encoded(images if tensor.name == IMAGE_INPUT else _digests(images))
     if len(models) > 1:
-        _refuse("inputs[0].name", repr(tensor.name[:80]), f"{IMAGE_INPUT!r} of BYTES, for several models")
+        _refuse(
+            "inputs[0].name",
+            repr(tensor.name[:80]),
+            f"{IMAGE_INPUT!r} of BYTES, for several models",
+        )
     return _pixels(tensor, raw, models[0])
 
 
@@ -113,33 +127,51 @@ def check_version(name: str, version: str) -> None:
 
 
 def _check_profile(request: pb.ModelInferRequest, model: Model) -> None:
-    """Between a caller's load and its request another one may have loaded the same file for another profile."""
+    """Between a caller's load and its request another one may have loaded the same file for another
+    profile."""
     if "profile" not in request.parameters:
         return
     _check_kind(request.parameters, "profile", "string_param")
-    wanted, found = request.parameters["profile"].string_param[:80], model.profile.name if model.profile else "none"
+    wanted, found = (
+        request.parameters["profile"].string_param[:80],
+        model.profile.name if model.profile else "none",
+    )
     if wanted != found:
         message = f"model {model.digest!r} is loaded for profile {found}; expected {wanted!r}: load it for that first"
-        raise ModelNotFound(message, field="parameters[profile]", expected=wanted, found=found, model=model.digest)
+        raise ModelNotFound(
+            message, field="parameters[profile]", expected=wanted, found=found, model=model.digest
+        )
 
 
-def _pixels(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, model: Model) -> Images:
+def _pixels(
+    tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, model: Model
+) -> Images:
     signature = model.signature
     datatype = _DATATYPES[signature.dtype]
     if tensor.name != signature.input_name:
-        takes = f"{signature.input_name!r}" + (f" or {IMAGE_INPUT!r} of BYTES" if model.profile else "")
+        takes = f"{signature.input_name!r}" + (
+            f" or {IMAGE_INPUT!r} of BYTES" if model.profile else ""
+        )
         _refuse("inputs[0].name", repr(tensor.name[:80]), takes)
     if tensor.datatype != datatype:
         _refuse("inputs[0].datatype", repr(tensor.datatype[:80]), datatype)
     shape = tuple(tensor.shape)
     if len(shape) != 4 or shape[0] < 1 or shape[1:] != signature.image_shape:
-        _refuse("inputs[0].shape", str(list(shape[:8])), f"[N, {', '.join(map(str, signature.image_shape))}], N > 0")
+        _refuse(
+            "inputs[0].shape",
+            str(list(shape[:8])),
+            f"[N, {', '.join(map(str, signature.image_shape))}], N > 0",
+        )
     count = shape[0] * int(np.prod(signature.image_shape))
     if raw is None:
         field = "fp32_contents" if datatype == "FP32" else "uint_contents"
         values = getattr(tensor.contents, field)
         if len(values) != count or (datatype == "UINT8" and max(values) > 255):
-            _refuse(f"inputs[0].contents.{field}", f"{len(values)} values", f"{count} values of {datatype}")
+            _refuse(
+                f"inputs[0].contents.{field}",
+                f"{len(values)} values",
+                f"{count} values of {datatype}",
+            )
         return np.array(values, signature.dtype).reshape(shape)
     nbytes = count * signature.dtype.itemsize
     if len(raw) != nbytes:
@@ -147,11 +179,17 @@ def _pixels(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, mo
     return np.frombuffer(raw, signature.dtype.newbyteorder("<")).reshape(shape)
 
 
-def _encoded(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, models: Sequence[Model]) -> list[bytes]:
+def _encoded(
+    tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, models: Sequence[Model]
+) -> list[bytes]:
     for model in models:
         if model.profile is None:
             found = f"{tensor.name!r} for model {model.digest}"
-            _refuse("inputs[0].name", found, f"{model.signature.input_name!r}: it was loaded without a profile")
+            _refuse(
+                "inputs[0].name",
+                found,
+                f"{model.signature.input_name!r}: it was loaded without a profile",
+            )
     if len(tensor.shape) != 1 or tensor.shape[0] < 1:
         _refuse("inputs[0].shape", str(list(tensor.shape[:8])), "[N], N > 0: one element an image")
     count = tensor.shape[0]
@@ -162,7 +200,9 @@ def _encoded(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, m
         field, elements = "inputs[0].contents.bytes_contents", tensor.contents.bytes_contents
     else:
         field, elements = "raw_input_contents[0]", _elements(raw)
-    images = list(islice(elements, count + 1))  # not all: a message has room for millions of empty ones
+    images = list(
+        islice(elements, count + 1)
+    )  # not all: a message has room for millions of empty ones
     if len(images) != count:
         found = f"more than {count}" if len(images) > count else f"{len(images)}"
         _refuse(field, f"{found} elements", f"{count} elements, as the shape says")
@@ -174,7 +214,9 @@ def _digests(elements: Sequence[bytes]) -> list[str]:
     for index, digest in enumerate(digests):
         if not _SHA256.fullmatch(digest):
             _refuse(
-                f"inputs[0].contents[{index}]", repr(digest[:80]), "sha256 of an image: 64 lower-case hex characters"
+                f"inputs[0].contents[{index}]",
+                repr(digest[:80]),
+                "sha256 of an image: 64 lower-case hex characters",
             )
     return digests
 
@@ -185,7 +227,11 @@ def _elements(raw: bytes) -> Iterator[bytes]:
     while start < len(raw):
         end = start + 4 + int.from_bytes(raw[start : start + 4], "little")
         if end > len(raw) or start + 4 > len(raw):
-            _refuse("raw_input_contents[0]", f"an element that ends at byte {end} of {len(raw)}", "whole elements")
+            _refuse(
+                "raw_input_contents[0]",
+                f"an element that ends at byte {end} of {len(raw)}",
+                "whole elements",
+            )
         yield raw[start + 4 : end]
         start = end
 
@@ -193,7 +239,11 @@ def _elements(raw: bytes) -> Iterator[bytes]:
 def _check_outputs(request: pb.ModelInferRequest, models: Sequence[Model]) -> None:
     name = models[0].signature.output_name
     if len(models) > 1 and request.outputs:
-        _refuse("outputs", f"{len(request.outputs)} outputs", "none, for several models: all of them come")
+        _refuse(
+            "outputs",
+            f"{len(request.outputs)} outputs",
+            "none, for several models: all of them come",
+        )
     if len(request.outputs) > 1:
         _refuse("outputs", f"{len(request.outputs)} outputs", f"none, or {name!r}")
     for output in request.outputs:
@@ -213,26 +263,36 @@ def _no_parameters(field: str, parameters: Mapping[str, object], known: Sequence
 
 
 def _refuse(field: str, found: str, expected: str) -> NoReturn:
-    raise InvalidTensor(f"{field}: found {found}; expected {expected}", field=field, expected=expected, found=found)
+    raise InvalidTensor(
+        f"{field}: found {found}; expected {expected}", field=field, expected=expected, found=found
+    )
 
 
-# --- answers ----------------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 
 
-def to_response(request: pb.ModelInferRequest, models: Sequence[Model], rows: Sequence[Array]) -> pb.ModelInferResponse:
-    """The answer with (N, columns) float32 of each model, always raw, as every client of the protocol reads it.
+def to_response(
+    request: pb.ModelInferRequest, models: Sequence[Model], rows: Sequence[Array]
+) -> pb.ModelInferResponse:
+    """The answer with (N, columns) float32 of each model, always raw, as every client of the
+    protocol reads it.
 
-    The first output is that of `model_name`, under its own name; each of the parameter `models` follows in their order
-    as `<model>:<output>`.
+    The first output is that of `model_name`, under its own name; each of the parameter `models`
+    follows in their order as `<model>:<output>`.
     """
     first, *others = (model.signature.output_name for model in models)
-    names = [first, *(f"{model.digest}:{name}" for model, name in zip(models[1:], others, strict=True))]
+    names = [
+        first,
+        *(f"{model.digest}:{name}" for model, name in zip(models[1:], others, strict=True)),
+    ]
     return pb.ModelInferResponse(
         model_name=request.model_name,
         model_version=VERSION,
         id=request.id,
         outputs=[
-            pb.ModelInferResponse.InferOutputTensor(name=name, datatype="FP32", shape=of_model.shape)
+            pb.ModelInferResponse.InferOutputTensor(
+                name=name, datatype="FP32", shape=of_model.shape
+            )
             for name, of_model in zip(names, rows, strict=True)
         ],
         raw_output_contents=[of_model.astype("<f4", copy=False).tobytes() for of_model in rows],
@@ -244,7 +304,9 @@ def to_metadata(name: str, model: Model) -> pb.ModelMetadataResponse:
     tensor = pb.ModelMetadataResponse.TensorMetadata
     signature = model.signature
     datatype = _DATATYPES[signature.dtype]
-    inputs = [tensor(name=signature.input_name, datatype=datatype, shape=(-1, *signature.image_shape))]
+    inputs = [
+        tensor(name=signature.input_name, datatype=datatype, shape=(-1, *signature.image_shape))
+    ]
     if model.profile:
         inputs.append(tensor(name=IMAGE_INPUT, datatype="BYTES", shape=(-1,)))
     return pb.ModelMetadataResponse(
@@ -281,7 +343,11 @@ def to_config(name: str, model: Model) -> pb.ModelConfigResponse:
             backend="onnxruntime",
             max_batch_size=model.max_batch,
             input=inputs,
-            output=[pb.ModelOutput(name=signature.output_name, data_type=pb.TYPE_FP32, dims=[model.columns])],
+            output=[
+                pb.ModelOutput(
+                    name=signature.output_name, data_type=pb.TYPE_FP32, dims=[model.columns]
+                )
+            ],
             instance_group=[pb.ModelInstanceGroup(kind=device, count=1)],
             dynamic_batching=pb.ModelDynamicBatching(),
         )
@@ -325,14 +391,19 @@ def to_index(listings: Sequence[Listing], *, only_ready: bool) -> pb.RepositoryI
     entry = pb.RepositoryIndexResponse.ModelIndex
     return pb.RepositoryIndexResponse(
         models=[
-            entry(name=listing.digest, version=VERSION, state=listing.state.value, reason=listing.reason)
+            entry(
+                name=listing.digest,
+                version=VERSION,
+                state=listing.state.value,
+                reason=listing.reason,
+            )
             for listing in listings
             if not only_ready or listing.state.value == "READY"
         ]
     )
 
 
-# --- the repository ---------------------------------------------------------------------------------------------------
+# --- the repository -------------------------------------------------------------------------------
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -347,7 +418,7 @@ def check_repository(name: str) -> None:
         )
 
 
-def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, Demand]:
+def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, LoadRequirements]:
     """The digest of a model to load, and what is demanded of it.
 
     Raises:
@@ -368,7 +439,9 @@ def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, Demand]:
         if name not in PROFILES:
             expected = f"one of {', '.join(sorted(PROFILES))}"
             message = f"there is no profile {name[:80]!r}; expected {expected}"
-            raise UnknownProfile(message, field="parameters[profile]", expected=expected, profile=name[:80])
+            raise UnknownProfile(
+                message, field="parameters[profile]", expected=expected, profile=name[:80]
+            )
         profile = PROFILES[name]
     columns = None
     if "output_columns" in parameters:
@@ -377,18 +450,21 @@ def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, Demand]:
         if columns < 1:
             message = f"output_columns is {columns}; expected at least 1"
             raise MalformedField(message, field="parameters[output_columns]", expected="at least 1")
-    return request.model_name, Demand(profile, columns)
+    return request.model_name, LoadRequirements(profile, columns)
 
 
 def to_unload(request: pb.RepositoryModelUnloadRequest) -> str:
     """The digest of a model to unload. Raises `MalformedField`."""
     check_repository(request.repository_name)
-    # Triton's client always says whether to unload the models that an ensemble is made of; there are none here.
+    # Triton's client always says whether to unload the models that an ensemble is made of; there
+    # are none here.
     _no_parameters("parameters", request.parameters, ("unload_dependents",))
     return request.model_name
 
 
-def _check_kind(parameters: Mapping[str, pb.ModelRepositoryParameter | pb.InferParameter], key: str, kind: str) -> None:
+def _check_kind(
+    parameters: Mapping[str, pb.ModelRepositoryParameter | pb.InferParameter], key: str, kind: str
+) -> None:
     if parameters[key].WhichOneof("parameter_choice") != kind:
         message = f"parameter {key!r} is not a {kind}; expected {kind}"
         raise MalformedField(message, field=f"parameters[{key}]", expected=kind)

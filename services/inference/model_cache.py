@@ -1,4 +1,5 @@
-"""Model files on the local disk, named by their sha256, fetched when missing and verified whenever they are opened."""
+"""Model files on the local disk, named by their sha256, fetched when missing and verified whenever
+they are opened."""
 
 from __future__ import annotations
 
@@ -88,14 +89,20 @@ class ModelCache:
             size += len(piece)
             if size > MAX_MODEL_BYTES:
                 expected = f"at most {MAX_MODEL_BYTES} bytes"
-                raise ArtifactTooLarge(f"model is larger than a model may be; expected {expected}", expected=expected)
+                raise ArtifactTooLarge(
+                    f"model is larger than a model may be; expected {expected}", expected=expected
+                )
             sha256.update(piece)
             write(piece)
         return sha256.hexdigest()
 
     def _remove_oldest(self, keep: Path) -> None:
-        """Removes files until the rest fit the limit. An open session keeps its file's contents all the same."""
-        used = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in self._directory.glob("*.onnx"))
+        """Removes files until the rest fit the limit. An open session keeps its file's contents all
+        the same."""
+        used = sorted(
+            (path.stat().st_mtime, path.stat().st_size, path)
+            for path in self._directory.glob("*.onnx")
+        )
         total = sum(size for _, size, _ in used)
         for _, size, path in used:
             if total <= self._max_bytes:

@@ -1,7 +1,8 @@
-"""The models that are loaded now: loading by digest, unloading after running requests, eviction of the least used.
+"""The models that are loaded now: loading by digest, unloading after running requests, eviction of
+the least used.
 
-Loading happens in a thread, so that the event loop goes on answering. Everything else runs in the event loop, which is
-why nothing here needs a lock.
+Loading happens in a thread, so that the event loop goes on answering. Everything else runs in the
+event loop, which is why nothing here needs a lock.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ class PoolMetrics:
             buckets=_LOAD_BUCKETS,
             registry=registry,
         )
-        self.loaded = Gauge("cxreval_inference_models_loaded", "Models that are loaded.", registry=registry)
+        self.loaded = Gauge(
+            "cxreval_inference_models_loaded", "Models that are loaded.", registry=registry
+        )
 
 
 OpenModel = Callable[[Path, onnx.Signature, Profile | None], onnx.OnnxModel]
@@ -56,7 +59,7 @@ OpenModel = Callable[[Path, onnx.Signature, Profile | None], onnx.OnnxModel]
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class LoadRequirements:
     """What the caller of a load wants of the model; None demands nothing."""
 
     profile: Profile | None = None
@@ -85,13 +88,19 @@ class Listing:
 
 
 class Model:
-    """A loaded model with its batcher. `profile` is how encoded images become its input; None: it takes none.
+    """A loaded model with its batcher. `profile` is how encoded images become its input; None: it
+    takes none.
 
     `nbytes` is the size of its file.
     """
 
     def __init__(
-        self, digest: str, nbytes: int, runtime: onnx.OnnxModel, profile: Profile | None, batcher: Batcher
+        self,
+        digest: str,
+        nbytes: int,
+        runtime: onnx.OnnxModel,
+        profile: Profile | None,
+        batcher: Batcher,
     ) -> None:
         self.digest = digest
         self.nbytes = nbytes
@@ -125,12 +134,13 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    demand: Demand
+    demand: LoadRequirements
     task: asyncio.Task[None]
 
 
 class ModelPool:
-    """At most `max_loaded` models of at most `max_bytes` together, each known by the sha256 of its file.
+    """At most `max_loaded` models of at most `max_bytes` together, each known by the sha256 of its
+    file.
 
     Those that a server has from its start are also known by a name.
     """
@@ -161,10 +171,12 @@ class ModelPool:
         self._load_slots = asyncio.Semaphore(_CONCURRENT_LOADS)
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def load(self, digest: str, demand: Demand) -> None:
-        """Loads a model unless it is loaded as demanded; callers who demand the same at one time share one load.
+    async def load(self, digest: str, demand: LoadRequirements) -> None:
+        """Loads a model unless it is loaded as demanded; callers who demand the same at one time
+        share one load.
 
-        A load that fails leaves a model that was ready before as it was. It goes on when its caller gives up.
+        A load that fails leaves a model that was ready before as it was. It goes on when its caller
+        gives up.
 
         Raises:
             SubmissionFault: the file is at fault; see `backends.onnx`.
@@ -179,7 +191,9 @@ class ModelPool:
         if model and demand.met_by(model):
             return self._ready.move_to_end(digest)
         if len(self._loads) >= _WAITING_LOADS:
-            raise ServiceOverloaded(f"{_WAITING_LOADS} models are being loaded; try again later", limit=_WAITING_LOADS)
+            raise ServiceOverloaded(
+                f"{_WAITING_LOADS} models are being loaded; try again later", limit=_WAITING_LOADS
+            )
         task = asyncio.create_task(self._load(digest, demand))
         self._loads[digest] = _Load(demand, task)
         return await asyncio.shield(task)
@@ -193,7 +207,9 @@ class ModelPool:
         """
         digest = await asyncio.to_thread(self._cache.add, file)
         self._names[name] = digest
-        await self.load(digest, Demand(PROFILES.get(await asyncio.to_thread(onnx.profile_name, file))))
+        await self.load(
+            digest, LoadRequirements(PROFILES.get(await asyncio.to_thread(onnx.profile_name, file)))
+        )
 
     def use(self, name: str) -> contextlib.AbstractContextManager[Model]:
         """The model, kept loaded while the context lasts. Raises `ModelNotFound`."""
@@ -216,7 +232,8 @@ class ModelPool:
         return sorted(self._ready)
 
     async def unload(self, name: str) -> None:
-        """Takes the model out of use at once, then waits for its running requests. Raises `ModelNotFound`."""
+        """Takes the model out of use at once, then waits for its running requests. Raises
+        `ModelNotFound`."""
         digest = self._digest(name)
         while load := self._loads.get(digest):
             await asyncio.wait([load.task])
@@ -227,7 +244,10 @@ class ModelPool:
 
     def index(self) -> list[Listing]:
         """Every model that is ready, loading, or could not be loaded; by digest."""
-        listings = {digest: Listing(digest, State.UNAVAILABLE, reason) for digest, reason in self._failures.items()}
+        listings = {
+            digest: Listing(digest, State.UNAVAILABLE, reason)
+            for digest, reason in self._failures.items()
+        }
         listings |= {digest: Listing(digest, State.LOADING) for digest in self._loads}
         listings |= {digest: Listing(digest, State.READY) for digest in self._ready}
         return [listings[digest] for digest in sorted(listings)]
@@ -245,7 +265,7 @@ class ModelPool:
                 model=shown,
             )
 
-    async def _load(self, digest: str, demand: Demand) -> None:
+    async def _load(self, digest: str, demand: LoadRequirements) -> None:
         start = time.perf_counter()
         outcome = "failed"
         try:
@@ -261,7 +281,7 @@ class ModelPool:
             del self._loads[digest]
             self._metrics.load_seconds.labels(outcome).observe(time.perf_counter() - start)
 
-    def _open(self, digest: str, demand: Demand) -> tuple[onnx.OnnxModel, int]:
+    def _open(self, digest: str, demand: LoadRequirements) -> tuple[onnx.OnnxModel, int]:
         """Blocking, for a thread."""
         file = self._cache.file(digest)
         signature = onnx.inspect(file, demand.profile.shape if demand.profile else None)
@@ -275,11 +295,16 @@ class ModelPool:
             )
         return runtime, file.stat().st_size
 
-    def _admit(self, digest: str, nbytes: int, runtime: onnx.OnnxModel, profile: Profile | None) -> None:
-        """Puts a model into use. Only now another one has to go: a file that fails must not push out one that works."""
+    def _admit(
+        self, digest: str, nbytes: int, runtime: onnx.OnnxModel, profile: Profile | None
+    ) -> None:
+        """Puts a model into use. Only now another one has to go: a file that fails must not push
+        out one that works."""
         if digest in self._ready:
             self._retire(digest)
-        batcher = Batcher(runtime.run, runtime.max_batch, self._limits, self._batch_metrics, runtime.image_seconds)
+        batcher = Batcher(
+            runtime.run, runtime.max_batch, self._limits, self._batch_metrics, runtime.image_seconds
+        )
         self._ready[digest] = Model(digest, nbytes, runtime, profile, batcher)
         self._failures.pop(digest, None)
         _log.info(
@@ -291,7 +316,9 @@ class ModelPool:
                 "image_seconds": round(runtime.image_seconds, 6),
             },
         )
-        while len(self._ready) > self._max_loaded or (len(self._ready) > 1 and self._bytes() > self._max_bytes):
+        while len(self._ready) > self._max_loaded or (
+            len(self._ready) > 1 and self._bytes() > self._max_bytes
+        ):
             self._retire(next(iter(self._ready)))
         self._metrics.loaded.set(len(self._ready))
 

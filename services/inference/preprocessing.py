@@ -1,4 +1,5 @@
-"""Encoded images to a model's tensor, in threads: neither decoding nor resizing may hold the event loop."""
+"""Encoded images to a model's tensor, in threads: neither decoding nor resizing may hold the event
+loop."""
 
 from __future__ import annotations
 
@@ -19,7 +20,24 @@ from cxreval.imaging.preprocess import Profile
 
 _log = logging.getLogger(__name__)
 
-_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_BUCKETS = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+)
 
 Array = npt.NDArray[np.float32]
 
@@ -44,23 +62,33 @@ class Preprocessor:
             registry=metrics,
         )
 
-    async def apply(self, profiles: Sequence[Profile], images: Sequence[bytes | str]) -> dict[str, Array]:
-        """Applies each profile to each image, which is decoded once. Cancelled, it drops what has not begun.
+    async def apply(
+        self, profiles: Sequence[Profile], images: Sequence[bytes | str]
+    ) -> dict[str, Array]:
+        """Applies each profile to each image, which is decoded once. Cancelled, it drops what has
+        not begun.
 
-        An image is a file's bytes, or the sha256 (64 lower-case hex characters) of one that was preprocessed before.
+        An image is a file's bytes, or the sha256 (64 lower-case hex characters) of one that was
+        preprocessed before.
 
         Returns:
             By the profile's name (N * crops, C, H, W), the crops of an image one after the other.
 
         Raises:
-            ImageUnreadable, ImageTooLarge, ImageNotCached, InvalidTensor: the first image at fault; the field says
-                which it is.
+            ImageUnreadable, ImageTooLarge, ImageNotCached, InvalidTensor: the first image at fault;
+                the field says which it is.
         """
-        tensors = {profile: np.empty((len(images), *profile.tensor_shape), np.float32) for profile in profiles}
+        tensors = {
+            profile: np.empty((len(images), *profile.tensor_shape), np.float32)
+            for profile in profiles
+        }
         loop = asyncio.get_running_loop()
         jobs = [
             loop.run_in_executor(
-                self._threads, self._one, image, {profile: tensors[profile][index] for profile in profiles}
+                self._threads,
+                self._one,
+                image,
+                {profile: tensors[profile][index] for profile in profiles},
             )
             for index, image in enumerate(images)
         ]
@@ -70,7 +98,10 @@ class Preprocessor:
         finally:
             for job in jobs:
                 job.cancel()
-        return {profile.name: stacked.reshape(-1, *profile.shape) for profile, stacked in tensors.items()}
+        return {
+            profile.name: stacked.reshape(-1, *profile.shape)
+            for profile, stacked in tensors.items()
+        }
 
     def close(self) -> None:
         """Ends the threads after what they do now."""
@@ -82,7 +113,11 @@ class Preprocessor:
             digest, missing = "", list(outs)
         else:
             digest = image if isinstance(image, str) else image_digest(image)
-            missing = [profile for profile, out in outs.items() if not self._read(self._cache, profile, digest, out)]
+            missing = [
+                profile
+                for profile, out in outs.items()
+                if not self._read(self._cache, profile, digest, out)
+            ]
         if missing and isinstance(image, str):
             raise ImageNotCached(
                 f"{image} is not among the preprocessed images for profile {missing[0].name}: send its bytes",
@@ -119,7 +154,9 @@ class Preprocessor:
         """Says so once, not once an image."""
         if self._cache_works:
             self._cache_works = False
-            _log.warning("the cache of preprocessed images does not work", extra={"problem": error.strerror})
+            _log.warning(
+                "the cache of preprocessed images does not work", extra={"problem": error.strerror}
+            )
 
 
 async def _located(job: asyncio.Future[None], index: int) -> None:

@@ -29,7 +29,8 @@ from services.inference.preprocessing import Preprocessor
 _log = logging.getLogger(__name__)
 
 STREAM_WINDOW = 16
-"""Requests of one stream that run at the same time; the next is read when one of them is answered."""
+"""Requests of one stream that run at the same time; the next is read when one of them is
+answered."""
 
 _EXTENSIONS = ("model_repository", "model_configuration", "statistics")
 
@@ -55,43 +56,61 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         self._draining.set()
         await self._idle.wait()
 
-    async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
+    async def ServerLive(
+        self, request: pb.ServerLiveRequest, context: Context
+    ) -> pb.ServerLiveResponse:
         """True."""
         return pb.ServerLiveResponse(live=True)
 
-    async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:
+    async def ServerReady(
+        self, request: pb.ServerReadyRequest, context: Context
+    ) -> pb.ServerReadyResponse:
         """False while the server drains."""
         return pb.ServerReadyResponse(ready=not self._draining.is_set())
 
-    async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
+    async def ServerMetadata(
+        self, request: pb.ServerMetadataRequest, context: Context
+    ) -> pb.ServerMetadataResponse:
         """Name, version and extensions."""
-        return pb.ServerMetadataResponse(name="cxreval", version=version("cxreval"), extensions=_EXTENSIONS)
+        return pb.ServerMetadataResponse(
+            name="cxreval", version=version("cxreval"), extensions=_EXTENSIONS
+        )
 
-    async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
+    async def ModelReady(
+        self, request: pb.ModelReadyRequest, context: Context
+    ) -> pb.ModelReadyResponse:
         """Whether a request for the model would be taken now."""
         known_version = request.version in ("", convert.VERSION)
         ready = known_version and self._pool.is_ready(request.name) and not self._draining.is_set()
         return pb.ModelReadyResponse(ready=ready)
 
-    async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:
+    async def ModelMetadata(
+        self, request: pb.ModelMetadataRequest, context: Context
+    ) -> pb.ModelMetadataResponse:
         """Inputs and outputs of a loaded model."""
         convert.check_version(request.name, request.version)
         with self._pool.use(request.name) as model:
             return convert.to_metadata(request.name, model)
 
-    async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
+    async def ModelConfig(
+        self, request: pb.ModelConfigRequest, context: Context
+    ) -> pb.ModelConfigResponse:
         """How a loaded model is run."""
         convert.check_version(request.name, request.version)
         with self._pool.use(request.name) as model:
             return convert.to_config(request.name, model)
 
-    async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
+    async def ModelStatistics(
+        self, request: pb.ModelStatisticsRequest, context: Context
+    ) -> pb.ModelStatisticsResponse:
         """What one loaded model has done, or each of them."""
         convert.check_version(request.name, request.version)
         names = [request.name] if request.name else self._pool.ready()
         return convert.to_statistics((name, self._pool.get(name)) for name in names)
 
-    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+    async def ModelInfer(
+        self, request: pb.ModelInferRequest, context: Context
+    ) -> pb.ModelInferResponse:
         """Runs one request."""
         with self._accepted():
             return await self._infer(request, context.time_remaining())
@@ -99,9 +118,11 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
     async def ModelStreamInfer(
         self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
-        """Runs the requests of a stream, up to `STREAM_WINDOW` of them at once; answers in their order.
+        """Runs the requests of a stream, up to `STREAM_WINDOW` of them at once; answers in their
+        order.
 
-        Draining, the stream reads no further, answers what it has read, and ends with `ServiceUnavailable`.
+        Draining, the stream reads no further, answers what it has read, and ends with
+        `ServiceUnavailable`.
         """
         started = _Started()
         window = asyncio.Semaphore(STREAM_WINDOW)
@@ -120,7 +141,9 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
                     task.cancel()
                 task = None if started.empty() else started.get_nowait()
 
-    async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
+    async def RepositoryIndex(
+        self, request: pb.RepositoryIndexRequest, context: Context
+    ) -> pb.RepositoryIndexResponse:
         """Models that are loaded, loading, or could not be loaded."""
         convert.check_repository(request.repository_name)
         return convert.to_index(self._pool.index(), only_ready=request.ready)
@@ -141,15 +164,23 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         await self._pool.unload(convert.to_unload(request))
         return pb.RepositoryModelUnloadResponse()
 
-    async def _infer(self, request: pb.ModelInferRequest, seconds_left: float | None = None) -> pb.ModelInferResponse:
+    async def _infer(
+        self, request: pb.ModelInferRequest, seconds_left: float | None = None
+    ) -> pb.ModelInferResponse:
         with contextlib.ExitStack() as stack:
-            models = [stack.enter_context(self._pool.use(name)) for name in convert.to_model_names(request)]
+            models = [
+                stack.enter_context(self._pool.use(name))
+                for name in convert.to_model_names(request)
+            ]
             content = convert.to_input(request, models)
             rows = await self._run(models, content, seconds_left)
             return convert.to_response(request, models, rows)
 
     async def _run(
-        self, models: Sequence[Model], content: convert.Images | convert.Encoded, seconds_left: float | None
+        self,
+        models: Sequence[Model],
+        content: convert.Images | convert.Encoded,
+        seconds_left: float | None,
     ) -> list[convert.Array]:
         """(N, columns) of each model for the N images of a request."""
         if not isinstance(content, convert.Encoded):
@@ -157,7 +188,9 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
             with self._admit(model, content, seconds_left) as admission:
                 return [await model.batcher.infer(admission, content)]
         with contextlib.ExitStack() as stack:
-            admissions = [stack.enter_context(self._admit(model, content, seconds_left)) for model in models]
+            admissions = [
+                stack.enter_context(self._admit(model, content, seconds_left)) for model in models
+            ]
             profiles = {model.profile.name: model.profile for model in models if model.profile}
             tensors = await self._preprocessor.apply(list(profiles.values()), content.images)
             return await _all(
@@ -169,7 +202,8 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
     def _admit(
         self, model: Model, content: convert.Images | convert.Encoded, seconds_left: float | None
     ) -> contextlib.AbstractContextManager[Admission]:
-        """A place for a request's images at a model. Of a profile with several crops, each crop counts as an image."""
+        """A place for a request's images at a model. Of a profile with several crops, each crop
+        counts as an image."""
         images, nbytes = len(content), content.nbytes
         if isinstance(content, convert.Encoded):
             images *= model.profile.crops if model.profile else 1
@@ -185,9 +219,13 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
             raise InvalidTensor(message, field="inputs[0].shape", expected=expected, found=images)
 
     async def _read_stream(
-        self, requests: AsyncIterator[pb.ModelInferRequest], started: _Started, window: asyncio.Semaphore
+        self,
+        requests: AsyncIterator[pb.ModelInferRequest],
+        started: _Started,
+        window: asyncio.Semaphore,
     ) -> None:
-        """Starts a task for each request; a None after the last. Raises `ServiceUnavailable` when stopped to drain."""
+        """Starts a task for each request; a None after the last. Raises `ServiceUnavailable` when
+        stopped to drain."""
         draining = asyncio.create_task(self._draining.wait())
         incoming = aiter(requests)
         try:
@@ -214,9 +252,12 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
             error = raised
         except Exception:  # noqa: BLE001 - logged in full; the caller gets a fixed text
             _log.exception("unexpected error in a stream")
-            error = InternalError("internal error; the service's log has the cause under this request id")
+            error = InternalError(
+                "internal error; the service's log has the cause under this request id"
+            )
         return pb.ModelStreamInferResponse(
-            error_message=f"{error.reason}: {error.message}", infer_response=pb.ModelInferResponse(id=request.id)
+            error_message=f"{error.reason}: {error.message}",
+            infer_response=pb.ModelInferResponse(id=request.id),
         )
 
     @contextlib.contextmanager
@@ -234,7 +275,9 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
                 self._idle.set()
 
 
-async def _infer_crops(model: Model, profile: Profile, admission: Admission, tensors: convert.Array) -> convert.Array:
+async def _infer_crops(
+    model: Model, profile: Profile, admission: Admission, tensors: convert.Array
+) -> convert.Array:
     """The mean over the crops of each image; (N, columns) for (N * crops, C, H, W)."""
     rows = await model.batcher.infer(admission, tensors)
     if profile.crops == 1:
@@ -258,7 +301,8 @@ def _draining() -> ServiceUnavailable:
 
 
 class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
-    """`cxreval.api.inference.v1.CapabilitiesService`. `runtime` is what runs models here, and how."""
+    """`cxreval.api.inference.v1.CapabilitiesService`. `runtime` is what runs models here, and
+    how."""
 
     def __init__(self, runtime: str) -> None:
         self._runtime = runtime
@@ -270,7 +314,10 @@ class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
         return capabilities_pb.GetCapabilitiesResponse(
             profiles=[
                 capabilities_pb.PreprocessingProfile(
-                    name=name, digest=profile.digest, shape=profile.shape, description=profile.description
+                    name=name,
+                    digest=profile.digest,
+                    shape=profile.shape,
+                    description=profile.description,
                 )
                 for name, profile in sorted(PROFILES.items())
             ],

@@ -1,4 +1,5 @@
-"""What one model has done since it was loaded, in the terms of the protocol's statistics extension."""
+"""What one model has done since it was loaded, in the terms of the protocol's statistics
+extension."""
 
 from __future__ import annotations
 
@@ -26,10 +27,10 @@ class Duration:
 class Statistics:
     """Requests and runs of the model.
 
-    `failure` has requests that failed and those that were given up; all others are in `success`, and their parts in
-    `input` (decoding and preprocessing), `queue`, `run` (the runs that a request had a part in) and `output`.
-    `last_run_ms` is milliseconds since 1970. `image_seconds` is what an image costs the model, smoothed over the last
-    runs; 0 before the first.
+    `failure` has requests that failed and those that were given up; all others are in `success`,
+    and their parts in `input` (decoding and preprocessing), `queue`, `run` (the runs that a request
+    had a part in) and `output`. `last_run_ms` is milliseconds since 1970. `image_seconds` is what
+    an image costs the model, smoothed over the last runs; 0 before the first.
     """
 
     success: Duration = field(default_factory=Duration)
@@ -49,4 +50,6 @@ class Statistics:
         self.batches[images].add(ns)
         self.last_run_ms = time.time_ns() // 1_000_000
         seconds = ns / 1e9 / images
-        self.image_seconds += (seconds - self.image_seconds) * (_SMOOTHING if self.image_seconds else 1)
+        self.image_seconds += (seconds - self.image_seconds) * (
+            _SMOOTHING if self.image_seconds else 1
+        )

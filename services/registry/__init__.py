@@ -1,1 +1,2 @@
-"""The registry: keeps submissions, artifacts, evaluations and results, and publishes the board. The only database."""
+"""The registry: keeps submissions, artifacts, evaluations and results, and publishes the board. The
+only database."""

@@ -1,9 +1,12 @@
-"""Starts the registry: `python -m services.registry`; migrates its database: `python -m services.registry migrate`.
+"""Starts the registry: `python -m services.registry`; migrates its database: `python -m
+services.registry migrate`.
 
-`python -m services.registry create-operator-key`, where the database can be reached, prints a new operator's key.
+`python -m services.registry create-operator-key`, where the database can be reached, prints a new
+operator's key.
 
-The embedded SQLite database is migrated at every start. PostgreSQL is migrated only by `migrate`, which a deployment
-runs once before the new version starts; until then the registry says that it is not healthy.
+The embedded SQLite database is migrated at every start. PostgreSQL is migrated only by `migrate`,
+which a deployment runs once before the new version starts; until then the registry says that it is
+not healthy.
 """
 
 import asyncio
@@ -42,7 +45,7 @@ from cxreval.resource_names import BenchmarkName
 from cxreval.wire.limits import MAX_RECORD_BYTES
 from services.chassis import logs
 from services.chassis.config import ConfigError, load
-from services.chassis.interceptors.access import AsksNobody, Authenticator
+from services.chassis.interceptors.access import Authenticator, OpenAccess
 from services.chassis.server import Server
 from services.registry import migrations
 from services.registry.config import RegistryConfig
@@ -105,7 +108,9 @@ def main(arguments: Sequence[str]) -> None:
     if command == "migrate" or database.embedded:
         migrate(database, signer)
     if command == CREATE_OPERATOR_KEY:
-        sys.stdout.write(f"{Organisations(database, now).create_operator_key(CREATE_OPERATOR_KEY)}\n")
+        sys.stdout.write(
+            f"{Organisations(database, now).create_operator_key(CREATE_OPERATOR_KEY)}\n"
+        )
     if not command:
         asyncio.run(serve(config, database, signer))
     database.close()
@@ -130,7 +135,9 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     events = Events(database)
     artifacts = open_artifacts(config.artifact_store)
     garbage = Garbage(database, artifacts, now)
-    removed = Counter("cxreval_registry_orphans_removed_total", "Orphans removed.", ("kind",), registry=metrics)
+    removed = Counter(
+        "cxreval_registry_orphans_removed_total", "Orphans removed.", ("kind",), registry=metrics
+    )
 
     organisations = Organisations(database, now)
     tenancy = Tenancy(database)
@@ -190,9 +197,9 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
             removed.labels(kind).inc(count)
 
     sweeping = [
-        asyncio.create_task(keep_doing(work, seconds, ready))
+        asyncio.create_task(run_periodically(work, seconds, ready))
         for work, seconds in (
-            (evaluations.take_back, SWEEP_SECONDS),
+            (evaluations.reclaim_expired_leases, SWEEP_SECONDS),
             (lifecycle.expire, SWEEP_SECONDS),
             (events.chain, SWEEP_SECONDS),
             (collect, COLLECT_SECONDS),
@@ -206,8 +213,10 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
 def authenticator(config: RegistryConfig, organisations: Organisations) -> Authenticator:
     """Says who calls, as the settings want it."""
     if config.access == "open":
-        return AsksNobody()
-    return KeyAuthenticator(organisations, now, config.worker_certificates, public_board=config.public_board)
+        return OpenAccess()
+    return KeyAuthenticator(
+        organisations, now, config.worker_certificates, public_board=config.public_board
+    )
 
 
 def open_artifacts(place: str) -> Artifacts:
@@ -215,7 +224,9 @@ def open_artifacts(place: str) -> Artifacts:
     return S3Artifacts(place) if place.startswith("s3://") else LocalArtifacts(Path(place))
 
 
-async def keep_doing(work: Callable[[], object], seconds: float, ready: Callable[[], bool]) -> None:
+async def run_periodically(
+    work: Callable[[], object], seconds: float, ready: Callable[[], bool]
+) -> None:
     """What the registry does by itself, over and over, while the database is there."""
 
     def once() -> None:

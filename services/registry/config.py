@@ -24,31 +24,55 @@ class RegistryConfig(ServerConfig):
         "where uploaded files are kept: a directory, or s3://BUCKET/PREFIX with AWS_... in the environment",
     )
     signing_key: str = setting(
-        "cxreval-data/signing-key.pem", "Ed25519 key, a PEM file, that signs the receipts of the board; made if missing"
+        "cxreval-data/signing-key.pem",
+        "Ed25519 key, a PEM file, that signs the receipts of the board; made if missing",
     )
     token_key: str = setting(
-        "cxreval-data/token-key", "key, a file, that the tokens of endpoints are encrypted with; made if missing"
+        "cxreval-data/token-key",
+        "key, a file, that the tokens of endpoints are encrypted with; made if missing",
     )
     access: str = setting(
-        "keys", "keys: callers need API keys; open: everybody may do everything, on the loopback interface only"
+        "keys",
+        "keys: callers need API keys; open: everybody may do everything, on the loopback interface only",
     )
-    public_board: bool = setting(False, "whether boards and what is published can be read without a key")
+    public_board: bool = setting(
+        False, "whether boards and what is published can be read without a key"
+    )
     worker_certificates: tuple[str, ...] = setting(
-        (), "names in certificates, signed by tls_client_ca, whose clients are workers without a key"
+        (),
+        "names in certificates, signed by tls_client_ca, whose clients are workers without a key",
     )
     lease_seconds: float = setting(60.0, "how long a worker's lease lasts unless it is renewed")
-    max_attempts: int = setting(3, "leases in a row without a new prediction after which an evaluation fails")
+    max_attempts: int = setting(
+        3, "leases in a row without a new prediction after which an evaluation fails"
+    )
 
     def __post_init__(self) -> None:
         checks = [
             # The value is not shown: it may hold a password.
-            ("database_url", _DATABASE.fullmatch(self.database_url), "sqlite:///FILE or postgresql+psycopg://..."),
-            ("artifact_store", _ARTIFACTS.fullmatch(self.artifact_store), "a directory or s3://BUCKET/PREFIX"),
+            (
+                "database_url",
+                _DATABASE.fullmatch(self.database_url),
+                "sqlite:///FILE or postgresql+psycopg://...",
+            ),
+            (
+                "artifact_store",
+                _ARTIFACTS.fullmatch(self.artifact_store),
+                "a directory or s3://BUCKET/PREFIX",
+            ),
             ("signing_key", self.signing_key, "a file"),
             ("token_key", self.token_key, "a file"),
             ("access", self.access in ("keys", "open"), "keys or open"),
-            ("access", self.access == "keys" or _is_loopback(self.listen), "keys, unless listen is a loopback address"),
-            ("worker_certificates", not self.worker_certificates or self.tls_client_ca, "tls_client_ca with it"),
+            (
+                "access",
+                self.access == "keys" or _is_loopback(self.listen),
+                "keys, unless listen is a loopback address",
+            ),
+            (
+                "worker_certificates",
+                not self.worker_certificates or self.tls_client_ca,
+                "tls_client_ca with it",
+            ),
             ("lease_seconds", 0 < self.lease_seconds <= 86_400, "more than 0, at most 86400"),
             ("max_attempts", 0 < self.max_attempts <= 100, "1 to 100"),
         ]

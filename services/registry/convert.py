@@ -29,7 +29,7 @@ from cxreval.api.scoring.v1 import report_pb2 as report_pb
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.datasets.benchmark import METRICS, BenchmarkSpec, spec_problem
 from cxreval.errors import CxrevalError, InvalidProbability, MalformedBatch
-from cxreval.fields import check_pattern, check_text, printable, refused, require
+from cxreval.fields import check_pattern, check_text, field_error, printable, require
 from cxreval.manifest.model import (
     MAX_CLAIMS,
     CheckpointFormat,
@@ -84,7 +84,7 @@ _DIRECTIONS = {
 E = TypeVar("E", bound=StrEnum)
 
 
-# --- requests ---------------------------------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
 def cursor(kind: str, parent: str, size: int, token: str) -> Cursor:
@@ -100,7 +100,7 @@ def request_id(text: str) -> str:
     try:
         parsed = uuid.UUID(text)
     except ValueError:
-        raise refused("request_id", text, expected) from None
+        raise field_error("request_id", text, expected) from None
     return parsed.hex
 
 
@@ -109,7 +109,7 @@ def spec(message: benchmark_pb.Benchmark) -> BenchmarkSpec:
     for index, metric in enumerate(message.metrics):
         if metric.id in METRICS and metric.direction != _DIRECTIONS[METRICS[metric.id]]:
             expected = f"the direction of {metric.id}: {METRICS[metric.id]} is better"
-            raise refused(f"benchmark.metrics[{index}].direction", metric.direction, expected)
+            raise field_error(f"benchmark.metrics[{index}].direction", metric.direction, expected)
     found = BenchmarkSpec(
         name=BenchmarkName.parse(message.name, "benchmark.name").benchmark,
         title=message.title,
@@ -126,11 +126,11 @@ def spec(message: benchmark_pb.Benchmark) -> BenchmarkSpec:
         replicates=message.replicates,
     )
     if len(set(found.metrics)) != len(found.metrics):
-        raise refused("benchmark.metrics", ", ".join(found.metrics), "each metric once")
+        raise field_error("benchmark.metrics", ", ".join(found.metrics), "each metric once")
     problem = spec_problem(found)
     if problem:
         field, expected = problem
-        raise refused(f"benchmark.{field}", getattr(found, field), expected)
+        raise field_error(f"benchmark.{field}", getattr(found, field), expected)
     return found
 
 
@@ -152,7 +152,10 @@ def checked_manifest(message: submission_pb.Manifest, of: BenchmarkSpec, today: 
     unknown: list[CxrevalError] = []
     found = _declared(message, unknown)
     named = {error.metadata["field"] for error in unknown}
-    rest = [*problems(found, today, findings=of.findings, metrics=of.metrics), *_too_slow(found, of.image_count)]
+    rest = [
+        *problems(found, today, findings=of.findings, metrics=of.metrics),
+        *_too_slow(found, of.image_count),
+    ]
     unknown += [error for error in rest if error.metadata["field"] not in named]
     if unknown:
         raise refusal(unknown)
@@ -164,7 +167,9 @@ def _too_slow(manifest: Manifest, images: int) -> Iterator[CxrevalError]:
     fewest = fewest_requests_per_second(images)
     if manifest.endpoint and 0 < manifest.endpoint.requests_per_second < fewest:
         expected = f"at least {math.ceil(100 * fewest) / 100:g}, for {images} images in half a day"
-        yield refused("manifest.endpoint.requests_per_second", manifest.endpoint.requests_per_second, expected)
+        yield field_error(
+            "manifest.endpoint.requests_per_second", manifest.endpoint.requests_per_second, expected
+        )
 
 
 def _declared(message: submission_pb.Manifest, unknown: list[CxrevalError]) -> Manifest:
@@ -187,9 +192,13 @@ def _declared(message: submission_pb.Manifest, unknown: list[CxrevalError]) -> M
         source_kind=word(SourceKind, submission_pb.SourceKind, "SOURCE_KIND_", "source_kind"),
         source_url=message.source_url,
         contact=message.contact,
-        format=word(CheckpointFormat, submission_pb.CheckpointFormat, "CHECKPOINT_FORMAT_", "format"),
+        format=word(
+            CheckpointFormat, submission_pb.CheckpointFormat, "CHECKPOINT_FORMAT_", "format"
+        ),
         architecture=message.architecture,
-        endpoint=Endpoint(endpoint.address, endpoint.tls, endpoint.model_name, endpoint.requests_per_second)
+        endpoint=Endpoint(
+            endpoint.address, endpoint.tls, endpoint.model_name, endpoint.requests_per_second
+        )
         if message.HasField("endpoint")
         else None,
         reproduction=Reproduction(how.repository, how.commit, how.seed, how.script)
@@ -212,9 +221,11 @@ def _declared(message: submission_pb.Manifest, unknown: list[CxrevalError]) -> M
 def endpoint_token(token: str, of: Manifest) -> str:
     """What an endpoint is sent; no error repeats it. Raises `MalformedField`."""
     if token and of.kind is not Kind.ENDPOINT:
-        raise refused("endpoint_token", "given", f"nothing: kind {of.kind} has no endpoint")
+        raise field_error("endpoint_token", "given", f"nothing: kind {of.kind} has no endpoint")
     if token and not _TOKEN.fullmatch(token):
-        raise refused("endpoint_token", "malformed", "1 to 4096 printable ASCII characters without spaces")
+        raise field_error(
+            "endpoint_token", "malformed", "1 to 4096 printable ASCII characters without spaces"
+        )
     return token
 
 
@@ -223,9 +234,12 @@ def worker(request: evaluation_pb.LeaseEvaluationRequest) -> tuple[str, list[Ben
     check_text("worker", request.worker, MAX_WORKER_CHARACTERS)
     require("benchmarks", request.benchmarks, "at least one benchmarks/{benchmark}")
     if len(request.benchmarks) > MAX_LEASE_BENCHMARKS:
-        raise refused("benchmarks", f"a list of {len(request.benchmarks)}", f"at most {MAX_LEASE_BENCHMARKS}")
+        raise field_error(
+            "benchmarks", f"a list of {len(request.benchmarks)}", f"at most {MAX_LEASE_BENCHMARKS}"
+        )
     return request.worker, [
-        BenchmarkName.parse(name, f"benchmarks[{index}]") for index, name in enumerate(request.benchmarks)
+        BenchmarkName.parse(name, f"benchmarks[{index}]")
+        for index, name in enumerate(request.benchmarks)
     ]
 
 
@@ -233,46 +247,74 @@ def batch(message: report_pb.PredictionBatch) -> PredictionBatch:
     """Predictions to record. Raises `MalformedBatch`, `InvalidProbability`."""
     images = tuple(message.images)
     if not 0 < len(images) <= MAX_BATCH_IMAGES:
-        raise refused("batch.images", f"a list of {len(images)}", f"1 to {MAX_BATCH_IMAGES} images", MalformedBatch)
+        raise field_error(
+            "batch.images",
+            f"a list of {len(images)}",
+            f"1 to {MAX_BATCH_IMAGES} images",
+            MalformedBatch,
+        )
     for index, image in enumerate(images):
         if not (0 < len(image) <= MAX_IMAGE_CHARACTERS and image.isprintable()):
             expected = f"a file name of 1 to {MAX_IMAGE_CHARACTERS} printable characters"
-            raise refused(f"batch.images[{index}]", image, expected, MalformedBatch)
+            raise field_error(f"batch.images[{index}]", image, expected, MalformedBatch)
     if len(set(images)) != len(images):
-        raise refused("batch.images", "a list with repetitions", "each image once", MalformedBatch)
+        raise field_error(
+            "batch.images", "a list with repetitions", "each image once", MalformedBatch
+        )
     values = reports.probabilities(message)
     if values.size % len(images):
         expected = f"as many for each of the {len(images)} images"
-        raise refused("batch.probabilities", f"a list of {values.size}", expected, MalformedBatch)
+        raise field_error(
+            "batch.probabilities", f"a list of {values.size}", expected, MalformedBatch
+        )
     wrong = np.flatnonzero(~((values >= 0) & (values <= 1)))
     if wrong.size:
         first = int(wrong[0])
         image = images[first // (values.size // len(images))]
         expected = "a finite number from 0 to 1"
-        raise refused(f"batch.probabilities[{first}]", values[first], expected, InvalidProbability, image=image)
-    return PredictionBatch(images, tuple(row.astype("<f4").tobytes() for row in values.reshape(len(images), -1)))
+        raise field_error(
+            f"batch.probabilities[{first}]",
+            values[first],
+            expected,
+            InvalidProbability,
+            image=image,
+        )
+    return PredictionBatch(
+        images, tuple(row.astype("<f4").tobytes() for row in values.reshape(len(images), -1))
+    )
 
 
 def provenance(found: Mapping[str, str]) -> dict[str, str]:
     """The evidence of a run, of printable characters. Raises `MalformedField`."""
     if len(found) > MAX_PROVENANCE_ENTRIES:
-        raise refused("provenance", f"a map of {len(found)}", f"at most {MAX_PROVENANCE_ENTRIES} entries")
+        raise field_error(
+            "provenance", f"a map of {len(found)}", f"at most {MAX_PROVENANCE_ENTRIES} entries"
+        )
     for key, value in found.items():
         if not _PROVENANCE_KEY.fullmatch(key):
-            raise refused("provenance", key, "keys of lower-case words joined by underscores, at most 64 characters")
+            raise field_error(
+                "provenance",
+                key,
+                "keys of lower-case words joined by underscores, at most 64 characters",
+            )
         if len(value) > MAX_PROVENANCE_CHARACTERS:
-            raise refused(f"provenance.{key}", value, f"at most {MAX_PROVENANCE_CHARACTERS} characters")
+            raise field_error(
+                f"provenance.{key}", value, f"at most {MAX_PROVENANCE_CHARACTERS} characters"
+            )
     return {key: printable(value) for key, value in found.items()}
 
 
 def compared_names(request: leaderboard_pb.CompareEntriesRequest) -> list[SubmissionName]:
     """The rows to compare. Raises `MalformedField`."""
-    names = request.submissions[: MOST_COMPARED + 1]  # one too many is refused by the domain, millions are not read
+    names = request.submissions[
+        : MOST_COMPARED + 1
+    ]  # one too many is refused by the domain, millions are not read
     return [SubmissionName.parse(name, f"submissions[{index}]") for index, name in enumerate(names)]
 
 
 def failure(message: submission_pb.Failure) -> Failure:
-    """Why an evaluation failed; a longer message is cut, and what is not printable in it is a space.
+    """Why an evaluation failed; a longer message is cut, and what is not printable in it is a
+    space.
 
     What strangers' files and servers say gets into it, and from it to terminals and pages.
 
@@ -290,14 +332,14 @@ def _to_enum(kind: type[E], wrapper: EnumTypeWrapper, prefix: str, field: str, n
     try:
         return kind[wrapper.Name(number).removeprefix(prefix)]
     except (KeyError, ValueError):
-        raise refused(field, number, expected) from None
+        raise field_error(field, number, expected) from None
 
 
 def change_request(request: Any, change: Change, who: Principal, **more: Any) -> ChangeRequest:
     """What a request of the lifecycle asks for. Raises `MissingField`, `MalformedField`."""
     check_text("reason", request.reason, MAX_REASON_CHARACTERS)
     if request.etag and not _ETAG.fullmatch(request.etag):
-        raise refused("etag", request.etag, "empty, or the etag of a submission")
+        raise field_error("etag", request.etag, "empty, or the etag of a submission")
     etag = int(request.etag) if request.etag else None
     known_by = request_id(request.request_id)
     return ChangeRequest(change, who.name, request.reason, etag, known_by, who.organisation, **more)
@@ -308,10 +350,10 @@ def moment(message: Timestamp) -> datetime:
     try:
         return message.ToDatetime(UTC)
     except (ValueError, OverflowError):
-        raise refused("as_of", message.seconds, "a time from year 1 to 9999") from None
+        raise field_error("as_of", message.seconds, "a time from year 1 to 9999") from None
 
 
-# --- answers ----------------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 
 
 def benchmark_message(benchmark: Benchmark) -> benchmark_pb.Benchmark:
@@ -326,7 +368,10 @@ def benchmark_message(benchmark: Benchmark) -> benchmark_pb.Benchmark:
         list_sha256=found.list_sha256,
         labels_sha256=found.labels_sha256,
         findings=found.findings,
-        metrics=[benchmark_pb.Metric(id=metric, direction=_DIRECTIONS[METRICS[metric]]) for metric in found.metrics],
+        metrics=[
+            benchmark_pb.Metric(id=metric, direction=_DIRECTIONS[METRICS[metric]])
+            for metric in found.metrics
+        ],
         scorer_version=found.scorer_version,
         digest=found.digest,
         create_time=timestamp(benchmark.create_time),
@@ -347,7 +392,9 @@ def submission_message(submission: Submission) -> submission_pb.Submission:
         tier=_tier(submission),
         create_time=timestamp(submission.create_time),
         update_time=timestamp(submission.update_time),
-        evaluation=str(EvaluationName(submission.benchmark, submission.id, evaluation)) if evaluation else "",
+        evaluation=str(EvaluationName(submission.benchmark, submission.id, evaluation))
+        if evaluation
+        else "",
         images_done=submission.images_done,
         images_total=submission.images_total,
         failure=_failure_message(submission.failure),
@@ -355,7 +402,9 @@ def submission_message(submission: Submission) -> submission_pb.Submission:
         etag=str(submission.version),
         time_left=None if submission.seconds_left is None else _duration(submission.seconds_left),
         superseded_by=(
-            str(SubmissionName(submission.benchmark, submission.superseded_by)) if submission.superseded_by else ""
+            str(SubmissionName(submission.benchmark, submission.superseded_by))
+            if submission.superseded_by
+            else ""
         ),
     )
 
@@ -456,7 +505,9 @@ def entry_message(row: Row) -> leaderboard_pb.LeaderboardEntry:
         note=row.submission.note,
         profile_digest=row.profile_digest,
         interval=reports.interval_message(row.score.interval) if row.score else None,
-        spread=None if row.standing.kind is Kind.CLAIM else rankings.spread_message(row.standing.place),
+        spread=None
+        if row.standing.kind is Kind.CLAIM
+        else rankings.spread_message(row.standing.place),
         disputed=row.submission.state is SubmissionState.DISPUTED,
     )
 
@@ -480,14 +531,19 @@ def step_message(row: Row) -> leaderboard_pb.SotaStep:
     )
 
 
-def compared_message(parent: BenchmarkName, found: Compared) -> leaderboard_pb.CompareEntriesResponse:
+def compared_message(
+    parent: BenchmarkName, found: Compared
+) -> leaderboard_pb.CompareEntriesResponse:
     """A comparison of rows as it travels."""
 
     def name(submission: str) -> str:
         return str(SubmissionName(parent.benchmark, submission))
 
     return leaderboard_pb.CompareEntriesResponse(
-        comparisons=[rankings.comparison_message(pair, name(pair.first), name(pair.second)) for pair in found.pairs],
+        comparisons=[
+            rankings.comparison_message(pair, name(pair.first), name(pair.second))
+            for pair in found.pairs
+        ],
         rank_frequencies=[
             leaderboard_pb.RankFrequencies(submission=name(submission), shares=shares)
             for submission, shares in found.frequencies.items()
@@ -530,7 +586,9 @@ def _manifest_message(found: Manifest) -> submission_pb.Manifest:
         preprocessing_profile=found.preprocessing_profile,
         output_names=found.output_names,
         claimed_metrics=[
-            submission_pb.ClaimedMetric(metric=claim.metric, finding=claim.finding, value=claim.value)
+            submission_pb.ClaimedMetric(
+                metric=claim.metric, finding=claim.finding, value=claim.value
+            )
             for claim in found.claimed_metrics
         ],
         artifact_sha256=found.artifact_sha256,
@@ -541,7 +599,9 @@ def _manifest_message(found: Manifest) -> submission_pb.Manifest:
 def _failure_message(found: Failure | None) -> submission_pb.Failure | None:
     if found is None:
         return None
-    return submission_pb.Failure(reason=found.reason, message=found.message, fault=f"FAULT_{found.fault.name}")
+    return submission_pb.Failure(
+        reason=found.reason, message=found.message, fault=f"FAULT_{found.fault.name}"
+    )
 
 
 def _source_kind(found: Manifest) -> str:

@@ -11,10 +11,13 @@ class ScoringConfig(ServerConfig):
     """What the scoring service can be told."""
 
     listen: str = setting("127.0.0.1:50053", "address of the gRPC port; port 0 takes a free one")
-    data: tuple[str, ...] = setting((), "a benchmark and the directory of its list and label table, NAME=DIRECTORY")
+    data: tuple[str, ...] = setting(
+        (), "a benchmark and the directory of its list and label table, NAME=DIRECTORY"
+    )
     max_concurrent: int = setting(4, "reports computed at once; more wait in line")
     max_streams: int = setting(
-        32, "tables of predictions in memory, of open streams and of broken ones that can be resumed; 57 bytes an image"
+        32,
+        "tables of predictions in memory, of open streams and of broken ones that can be resumed; 57 bytes an image",
     )
 
     def __post_init__(self) -> None:

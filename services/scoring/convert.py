@@ -20,11 +20,15 @@ from services.scoring.streams import Stream
 
 def progress_answer(stream: Stream) -> pb.ScorePredictionsResponse:
     """How far a stream has come."""
-    progress = pb.ScoringProgress(message_count=stream.message_count, image_count=stream.table.image_count)
+    progress = pb.ScoringProgress(
+        message_count=stream.message_count, image_count=stream.table.image_count
+    )
     return pb.ScorePredictionsResponse(progress=progress)
 
 
-def partial_state_answers(stream: Stream, benchmark_digest: str) -> Iterator[pb.ScorePredictionsResponse]:
+def partial_state_answers(
+    stream: Stream, benchmark_digest: str
+) -> Iterator[pb.ScorePredictionsResponse]:
     """What a stream has taken, in pieces of at most 4096 images."""
     rows = stream.table.seen_rows()
     for start in range(0, rows.size, MAX_BATCH_IMAGES):
@@ -37,17 +41,23 @@ def entries(messages: Sequence[pb.RankedEntry]) -> list[Entry]:
     """The entries to rank.
 
     Raises:
-        MalformedField: an id comes twice, a score is not finite, replicates are torn or infinite, or entries have
-            scores of different numbers of findings.
+        MalformedField: an id comes twice, a score is not finite, replicates are torn or infinite,
+            or entries have scores of different numbers of findings.
     """
     if len({message.id for message in messages}) != len(messages):
-        raise MalformedField("two entries have the same id", field="entries.id", expected="unique ids")
+        raise MalformedField(
+            "two entries have the same id", field="entries.id", expected="unique ids"
+        )
     _check_finite("score", (message.score for message in messages))
-    _check_finite("finding_scores", chain.from_iterable(message.finding_scores for message in messages))
+    _check_finite(
+        "finding_scores", chain.from_iterable(message.finding_scores for message in messages)
+    )
     counts = {len(message.finding_scores) for message in messages} - {0}
     if len(counts) > 1:
         expected = "the same findings for every entry, or none"
-        text = f"entries have scores of {min(counts)} to {max(counts)} findings; expected {expected}"
+        text = (
+            f"entries have scores of {min(counts)} to {max(counts)} findings; expected {expected}"
+        )
         raise MalformedField(text, field="entries.finding_scores", expected=expected)
     return [
         Entry(
@@ -75,7 +85,9 @@ def rank_message(ranked: Ranked) -> pb.Rank:
 def _replicates(message: pb.RankedEntry) -> NDArray[np.float64]:
     expected = "float64 values of 8 bytes, finite or NaN"
     torn = len(message.replicates) % 8 != 0
-    values = np.frombuffer(b"" if torn else message.replicates, "<f8").astype(np.float64, copy=False)
+    values = np.frombuffer(b"" if torn else message.replicates, "<f8").astype(
+        np.float64, copy=False
+    )
     if torn or np.isinf(values).any():
         found = f"{len(message.replicates)} bytes" if torn else "an infinite value"
         text = f"replicates of entry {message.id[:80]!r} has {found}; expected {expected}"

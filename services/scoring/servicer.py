@@ -44,20 +44,34 @@ _SESSION = re.compile(r"[0-9a-f]{32}")
 class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
     """Scores streams of predictions against the truths it was given, by benchmark.
 
-    `max_concurrent`: reports computed at once; `max_streams`: tables in memory, open or waiting to be resumed.
+    `max_concurrent`: reports computed at once; `max_streams`: tables in memory, open or waiting to
+    be resumed.
     """
 
     def __init__(
-        self, truths: Mapping[str, Truth], max_concurrent: int, max_streams: int, metrics: CollectorRegistry
+        self,
+        truths: Mapping[str, Truth],
+        max_concurrent: int,
+        max_streams: int,
+        metrics: CollectorRegistry,
     ) -> None:
         self._truths = truths
         self._streams = Streams(max_streams, metrics)
-        # Its own threads, not a semaphore: a report whose caller has gone keeps its thread until it is computed.
+        # Its own threads, not a semaphore: a report whose caller has gone keeps its thread until it
+        # is computed.
         self._threads = ThreadPoolExecutor(max_concurrent, "report")
-        self._rows = Counter("cxreval_scoring_predictions_total", "Images whose predictions came in.", registry=metrics)
-        self._seconds = Histogram("cxreval_scoring_report_seconds", "Time to compute a report.", registry=metrics)
+        self._rows = Counter(
+            "cxreval_scoring_predictions_total",
+            "Images whose predictions came in.",
+            registry=metrics,
+        )
+        self._seconds = Histogram(
+            "cxreval_scoring_report_seconds", "Time to compute a report.", registry=metrics
+        )
 
-    async def ListTruths(self, request: pb.ListTruthsRequest, context: Any) -> pb.ListTruthsResponse:
+    async def ListTruths(
+        self, request: pb.ListTruthsRequest, context: Any
+    ) -> pb.ListTruthsResponse:
         """The benchmarks that can be scored here."""
         return pb.ListTruthsResponse(
             truths=[
@@ -72,12 +86,14 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         )
 
     async def ScorePredictions(
-        self, request_iterator: AsyncIterator[pb.ScorePredictionsRequest], context: grpc.aio.ServicerContext[Any, Any]
+        self,
+        request_iterator: AsyncIterator[pb.ScorePredictionsRequest],
+        context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[pb.ScorePredictionsResponse]:
         """Predictions in; progress, then the report or the partial state out.
 
-        A message is taken whole or, when it is refused, not at all. Whatever ends the stream before its last answer,
-        an error included, leaves what was taken for another stream of the session.
+        A message is taken whole or, when it is refused, not at all. Whatever ends the stream before
+        its last answer, an error included, leaves what was taken for another stream of the session.
         """
         header = await _header(request_iterator)
         truth = self._truth(header)
@@ -102,11 +118,15 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
                 yield pb.ScorePredictionsResponse(report=report)
             stream.finished = True
 
-    async def RankEntries(self, request: pb.RankEntriesRequest, context: Any) -> pb.RankEntriesResponse:
+    async def RankEntries(
+        self, request: pb.RankEntriesRequest, context: Any
+    ) -> pb.RankEntriesResponse:
         """Ranks what the caller brings."""
         _check_count(len(request.entries), MAX_RANKED_ENTRIES, "entries")
         _check_count(
-            sum(bool(entry.replicates) for entry in request.entries), MAX_TESTED_ENTRIES, "entries with replicates"
+            sum(bool(entry.replicates) for entry in request.entries),
+            MAX_TESTED_ENTRIES,
+            "entries with replicates",
         )
         ranks = await asyncio.to_thread(rank, convert.entries(request.entries))
         return pb.RankEntriesResponse(ranks=[convert.rank_message(ranked) for ranked in ranks])
@@ -119,12 +139,16 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
             raise MalformedField(message, field="header.session", expected=expected)
         truth = self._truths.get(name)
         if truth is None:
-            raise TruthNotFound(f"no truth for {header.benchmark} here", field="header.benchmark", value=name)
+            raise TruthNotFound(
+                f"no truth for {header.benchmark} here", field="header.benchmark", value=name
+            )
         if header.benchmark_digest:
             _check_digest(header.benchmark_digest, truth, "header.benchmark_digest")
         return truth
 
-    def _take(self, truth: Truth, table: PredictionTable, message: pb.ScorePredictionsRequest) -> None:
+    def _take(
+        self, truth: Truth, table: PredictionTable, message: pb.ScorePredictionsRequest
+    ) -> None:
         match message.WhichOneof("content"):
             case "batch":
                 images = message.batch.images
@@ -139,10 +163,14 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
                 table.add_rows(rows, reports.probabilities(state))
                 self._rows.inc(rows.size)
             case "header":
-                raise MalformedStream("a second header came; expected batches or partial states", field="header")
+                raise MalformedStream(
+                    "a second header came; expected batches or partial states", field="header"
+                )
             case _:
                 expected = "a batch or a partial state"
-                raise MalformedStream(f"a message is empty; expected {expected}", field="content", expected=expected)
+                raise MalformedStream(
+                    f"a message is empty; expected {expected}", field="content", expected=expected
+                )
 
     def _report(self, truth: Truth, table: PredictionTable) -> report_pb2.Report:
         with self._seconds.time():
@@ -153,7 +181,9 @@ async def _header(messages: AsyncIterator[pb.ScorePredictionsRequest]) -> pb.Sco
     """The first message. Raises `EmptyStream`, `MalformedStream`."""
     async for message in messages:
         if not message.HasField("header"):
-            raise MalformedStream("predictions came before the header", field="header", expected="a header first")
+            raise MalformedStream(
+                "predictions came before the header", field="header", expected="a header first"
+            )
         return message.header
     raise EmptyStream("the stream ended before its header", field="header")
 
@@ -168,10 +198,14 @@ def _check_digest(found: str, truth: Truth, field: str) -> None:
 def _check_size(images: int, field: str) -> None:
     if images > MAX_BATCH_IMAGES:
         expected = f"at most {MAX_BATCH_IMAGES}"
-        raise MalformedBatch(f"{field} has {images} images; expected {expected}", field=field, expected=expected)
+        raise MalformedBatch(
+            f"{field} has {images} images; expected {expected}", field=field, expected=expected
+        )
 
 
 def _check_count(found: int, most: int, what: str) -> None:
     if found > most:
         expected = f"at most {most}"
-        raise MalformedField(f"{found} {what}; expected {expected}", field="entries", expected=expected)
+        raise MalformedField(
+            f"{found} {what}; expected {expected}", field="entries", expected=expected
+        )

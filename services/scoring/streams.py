@@ -1,7 +1,7 @@
 """What scoring streams have brought so far, and what is kept of a broken one until it is resumed.
 
-Everything is in memory. A table takes `ROW_BYTES` an image, so the tables of NIH's test split of 25,596 images take
-1.5 MB each, and a service that allows 32 of them at most 47 MB.
+Everything is in memory. A table takes `ROW_BYTES` an image, so the tables of NIH's test split of
+25,596 images take 1.5 MB each, and a service that allows 32 of them at most 47 MB.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _Key = tuple[str, str]
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """What the streams of one session have brought: a table and the number of messages behind the header."""
+    """What the streams of one session have brought: a table and the number of messages behind the
+    header."""
 
     table: PredictionTable
     message_count: int = 0
@@ -35,28 +36,38 @@ class Stream:
 
 
 class Streams:
-    """Every table in memory: those of open streams, and the parked ones that can be resumed. At most `limit` together.
+    """Every table in memory: those of open streams, and the parked ones that can be resumed. At
+    most `limit` together.
 
     A parked table makes room for a new stream, the oldest first.
     """
 
-    def __init__(self, limit: int, metrics: CollectorRegistry, parked_seconds: float = PARKED_SECONDS) -> None:
+    def __init__(
+        self, limit: int, metrics: CollectorRegistry, parked_seconds: float = PARKED_SECONDS
+    ) -> None:
         self._limit = limit
         self._parked_seconds = parked_seconds
         self._open: set[_Key] = set()
         self._parked: dict[_Key, tuple[Stream, asyncio.TimerHandle]] = {}
-        gauge = Gauge("cxreval_scoring_streams", "Tables of predictions in memory.", ["state"], registry=metrics)
+        gauge = Gauge(
+            "cxreval_scoring_streams",
+            "Tables of predictions in memory.",
+            ["state"],
+            registry=metrics,
+        )
         gauge.labels("open").set_function(lambda: len(self._open))
         gauge.labels("parked").set_function(lambda: len(self._parked))
 
     @contextmanager
     def open(self, truth: Truth, session: str) -> Iterator[Stream]:
-        """A new stream, or the parked one of this benchmark and session; parked at the end unless it is `finished`.
+        """A new stream, or the parked one of this benchmark and session; parked at the end unless
+        it is `finished`.
 
         `session`: empty for a stream that cannot be resumed.
 
         Raises:
-            ServiceOverloaded: all tables belong to open streams, or the session's own stream is still open.
+            ServiceOverloaded: all tables belong to open streams, or the session's own stream is
+                still open.
         """
         key = (truth.spec.digest, session or uuid.uuid4().hex)
         stream = self._take(key, truth)
@@ -70,8 +81,11 @@ class Streams:
 
     def _take(self, key: _Key, truth: Truth) -> Stream:
         if key in self._open:
-            # Its caller saw it break and this service has not yet: the same call soon finds it parked.
-            raise ServiceOverloaded("a stream of this session is still open; try again", field="header.session")
+            # Its caller saw it break and this service has not yet: the same call soon finds it
+            # parked.
+            raise ServiceOverloaded(
+                "a stream of this session is still open; try again", field="header.session"
+            )
         if len(self._open) >= self._limit:
             message = f"all {self._limit} streams are open; try again later"
             raise ServiceOverloaded(message, limit=self._limit)

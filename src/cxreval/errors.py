@@ -1,7 +1,8 @@
 """Every error cxreval names: one family, one class a reason.
 
-A reason is what programs match on; the message is what people read. `wire/status.py` maps reasons to gRPC codes and
-back, so the same class is raised in the service and at the caller. Nothing here knows about gRPC.
+A reason is what programs match on; the message is what people read. `wire/status.py` maps reasons
+to gRPC codes and back, so the same class is raised in the service and at the caller. Nothing here
+knows about gRPC.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from typing import ClassVar
 
 
 class CxrevalError(Exception):
-    """Base of the family. `metadata` repeats every dynamic word of the message, so that programs need not parse it.
+    """Base of the family. `metadata` repeats every dynamic word of the message, so that programs
+    need not parse it.
 
     `also`: what else is wrong, where several things were looked at together.
     """
@@ -19,12 +21,16 @@ class CxrevalError(Exception):
     by_reason: ClassVar[dict[str, type[CxrevalError]]] = {}
     """Every class of the family by its reason."""
 
-    def __init__(self, message: str, *, field: str = "", expected: str = "", **metadata: object) -> None:
+    def __init__(
+        self, message: str, *, field: str = "", expected: str = "", **metadata: object
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.also: tuple[CxrevalError, ...] = ()
         named = {"field": field, "expected": expected} | metadata
-        self.metadata: dict[str, str] = {key: str(value) for key, value in named.items() if value != ""}
+        self.metadata: dict[str, str] = {
+            key: str(value) for key, value in named.items() if value != ""
+        }
 
     def __init_subclass__(cls) -> None:
         if "reason" not in cls.__dict__:
@@ -40,7 +46,7 @@ class InternalError(CxrevalError):
     reason = "INTERNAL"
 
 
-# --- requests ---------------------------------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
 class MalformedField(CxrevalError):
@@ -97,7 +103,7 @@ class DeadlineExceeded(CxrevalError):
     reason = "DEADLINE_EXCEEDED"
 
 
-# --- access -----------------------------------------------------------------------------------------------------------
+# --- access ---------------------------------------------------------------------------------------
 
 
 class KeyMissing(CxrevalError):
@@ -178,7 +184,7 @@ class CertificateNotAllowed(CxrevalError):
     reason = "CERTIFICATE_NOT_ALLOWED"
 
 
-# --- benchmarks and data sets -----------------------------------------------------------------------------------------
+# --- benchmarks and data sets ---------------------------------------------------------------------
 
 
 class BenchmarkNotFound(CxrevalError):
@@ -211,7 +217,7 @@ class DatasetInvalid(CxrevalError):
     reason = "DATASET_INVALID"
 
 
-# --- submissions and evaluations --------------------------------------------------------------------------------------
+# --- submissions and evaluations ------------------------------------------------------------------
 
 
 class CommitNotFrozen(CxrevalError):
@@ -293,12 +299,13 @@ class NotComparable(CxrevalError):
 
 
 class WorkerError(CxrevalError):
-    """A worker came upon something that nobody thought of while it ran an evaluation; the cause is in its log."""
+    """A worker came upon something that nobody thought of while it ran an evaluation; the cause is
+    in its log."""
 
     reason = "WORKER_ERROR"
 
 
-# --- artifacts --------------------------------------------------------------------------------------------------------
+# --- artifacts ------------------------------------------------------------------------------------
 
 
 class ArtifactNotFound(CxrevalError):
@@ -344,12 +351,13 @@ class UploadBusy(CxrevalError):
 
 
 class ArtifactStoreRefused(CxrevalError):
-    """The object store does not let the registry keep artifacts: wrong credentials, or no such bucket."""
+    """The object store does not let the registry keep artifacts: wrong credentials, or no such
+    bucket."""
 
     reason = "ARTIFACT_STORE_REFUSED"
 
 
-# --- predictions ------------------------------------------------------------------------------------------------------
+# --- predictions ----------------------------------------------------------------------------------
 
 
 class MalformedBatch(CxrevalError):
@@ -359,7 +367,8 @@ class MalformedBatch(CxrevalError):
 
 
 class TableInvalid(CxrevalError):
-    """A file of predictions cannot be read as a table with one row an image and one column a finding."""
+    """A file of predictions cannot be read as a table with one row an image and one column a
+    finding."""
 
     reason = "TABLE_INVALID"
 
@@ -382,7 +391,7 @@ class MissingImages(CxrevalError):
     reason = "MISSING_IMAGES"
 
 
-# --- images and tensors -----------------------------------------------------------------------------------------------
+# --- images and tensors ---------------------------------------------------------------------------
 
 
 class ImageUnreadable(CxrevalError):
@@ -398,7 +407,8 @@ class ImageTooLarge(CxrevalError):
 
 
 class ImageNotCached(CxrevalError):
-    """An image was named by its digest only, and this server has not seen it for this profile; send its bytes."""
+    """An image was named by its digest only, and this server has not seen it for this profile; send
+    its bytes."""
 
     reason = "IMAGE_NOT_CACHED"
 
@@ -426,7 +436,8 @@ class InvalidProbability(SubmissionFault):
 
 
 class PredictionsInvalid(SubmissionFault):
-    """A submitted table of predictions cannot be read, or does not have exactly the benchmark's images."""
+    """A submitted table of predictions cannot be read, or does not have exactly the benchmark's
+    images."""
 
     reason = "PREDICTIONS_INVALID"
 
@@ -473,7 +484,7 @@ class ModelOutputMismatch(SubmissionFault):
     reason = "MODEL_OUTPUT_MISMATCH"
 
 
-# --- exports of published checkpoints ---------------------------------------------------------------------------------
+# --- exports of published checkpoints -------------------------------------------------------------
 
 
 class ConversionUnavailable(CxrevalError):
@@ -483,7 +494,8 @@ class ConversionUnavailable(CxrevalError):
 
 
 class CheckpointUnreadable(SubmissionFault):
-    """A file is no PyTorch checkpoint, is damaged, or did something forbidden while it was opened."""
+    """A file is no PyTorch checkpoint, is damaged, or did something forbidden while it was
+    opened."""
 
     reason = "CHECKPOINT_UNREADABLE"
 
@@ -495,7 +507,8 @@ class CheckpointMismatch(SubmissionFault):
 
 
 class SandboxUnavailable(CxrevalError):
-    """This machine cannot open a pickle apart from the network and the file system, so it is not opened."""
+    """This machine cannot open a pickle apart from the network and the file system, so it is not
+    opened."""
 
     reason = "SANDBOX_UNAVAILABLE"
 
@@ -509,18 +522,19 @@ class DownloadFailed(CxrevalError):
 class ParityFailed(CxrevalError):
     """An exported model does not answer like its original.
 
-    That is the platform's fault, not the submission's: weights that cannot give numbers, which are, are refused before
-    both are compared.
+    That is the platform's fault, not the submission's: weights that cannot give numbers, which are,
+    are refused before both are compared.
     """
 
     reason = "PARITY_FAILED"
 
 
-# --- audit ------------------------------------------------------------------------------------------------------------
+# --- audit ----------------------------------------------------------------------------------------
 
 
 class AuditMismatch(CxrevalError):
-    """The audit chain does not hold: an event was changed, is missing, or stands in another place."""
+    """The audit chain does not hold: an event was changed, is missing, or stands in another
+    place."""
 
     reason = "AUDIT_MISMATCH"
 

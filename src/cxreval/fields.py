@@ -1,6 +1,7 @@
 """Checks of single fields of messages and files. Each error names the field and what was expected.
 
-A refused value is shown shortened: error details travel in gRPC metadata, which holds a few kilobytes.
+A refused value is shown shortened: error details travel in gRPC metadata, which holds a few
+kilobytes.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
 
 def printable(text: str) -> str:
-    """The text with a space for every character that could steer a terminal or turn what is read around: ESC, NUL,
-    line breaks, bidirectional controls."""
-    return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
+    """The text with a space for every character that could steer a terminal or turn what is read
+    around: ESC, NUL, line breaks, bidirectional controls."""
+    return (
+        text
+        if text.isprintable()
+        else "".join(letter if letter.isprintable() else " " for letter in text)
+    )
 
 
 def shown(value: object) -> str:
@@ -28,8 +33,12 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
 
 
-def refused(
-    field: str, value: object, expected: str, kind: type[CxrevalError] = MalformedField, **metadata: object
+def field_error(
+    field: str,
+    value: object,
+    expected: str,
+    kind: type[CxrevalError] = MalformedField,
+    **metadata: object,
 ) -> CxrevalError:
     """The error for a field that is not what was expected."""
     text = f"{field} is {shown(value)!r}; expected {expected}"
@@ -48,14 +57,14 @@ def check_text(field: str, value: str, longest: int, *, required: bool = True) -
     if required:
         require(field, value, expected)
     if len(value) > longest or not value.isprintable() or value != value.strip():
-        raise refused(field, value, expected)
+        raise field_error(field, value, expected)
 
 
 def check_pattern(field: str, value: str, pattern: re.Pattern[str], expected: str) -> None:
     """Required text that matches `pattern` as a whole."""
     require(field, value, expected)
     if not pattern.fullmatch(value):
-        raise refused(field, value, expected)
+        raise field_error(field, value, expected)
 
 
 def check_email(field: str, value: str) -> None:
@@ -63,7 +72,7 @@ def check_email(field: str, value: str) -> None:
     expected = "an e-mail address such as name@example.org"
     require(field, value, expected)
     if len(value) > MAX_EMAIL_CHARACTERS or not value.isprintable() or not _EMAIL.fullmatch(value):
-        raise refused(field, value, expected)
+        raise field_error(field, value, expected)
 
 
 def check_https_url(field: str, value: str, *, required: bool) -> None:
@@ -72,7 +81,7 @@ def check_https_url(field: str, value: str, *, required: bool) -> None:
     if required:
         require(field, value, expected)
     if value and not _is_https_url(value):
-        raise refused(field, value, expected)
+        raise field_error(field, value, expected)
 
 
 def _is_https_url(value: str) -> bool:

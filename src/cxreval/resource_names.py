@@ -1,7 +1,8 @@
-"""Resource names: `benchmarks/{b}`, `benchmarks/{b}/submissions/{s}`, `.../evaluations/{e}`, `artifacts/{sha256}`,
-`organisations/{o}`, `organisations/{o}/keys/{k}`.
+"""Resource names: `benchmarks/{b}`, `benchmarks/{b}/submissions/{s}`, `.../evaluations/{e}`,
+`artifacts/{sha256}`, `organisations/{o}`, `organisations/{o}/keys/{k}`.
 
-Parsing is strict, so that an identifier that reaches a database or a path holds only the characters named here.
+Parsing is strict, so that an identifier that reaches a database or a path holds only the characters
+named here.
 """
 
 from __future__ import annotations
@@ -45,7 +46,15 @@ class SubmissionName:
     @classmethod
     def parse(cls, name: str, field: str = "name") -> SubmissionName:
         """Raises `MalformedField` naming `field`."""
-        return cls(*_parse(name, field, "benchmarks/{benchmark}/submissions/{submission}", BENCHMARK_ID, _OPAQUE_ID))
+        return cls(
+            *_parse(
+                name,
+                field,
+                "benchmarks/{benchmark}/submissions/{submission}",
+                BENCHMARK_ID,
+                _OPAQUE_ID,
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +118,25 @@ class KeyName:
     @classmethod
     def parse(cls, name: str, field: str = "name") -> KeyName:
         """Raises `MalformedField` naming `field`."""
-        return cls(*_parse(name, field, "organisations/{organisation}/keys/{key}", BENCHMARK_ID, _KEY_ID))
+        return cls(
+            *_parse(name, field, "organisations/{organisation}/keys/{key}", BENCHMARK_ID, _KEY_ID)
+        )
 
 
 def _parse(name: str, field: str, pattern: str, *identifiers: re.Pattern[str]) -> list[str]:
     wanted = pattern.split("/")
     parts = name.split("/", len(wanted))  # a hostile name may have millions of them
     if len(parts) != len(wanted) or parts[::2] != wanted[::2]:
-        raise MalformedField(f"{field} is {name!r}; expected {pattern}", field=field, value=name, expected=pattern)
+        raise MalformedField(
+            f"{field} is {name!r}; expected {pattern}", field=field, value=name, expected=pattern
+        )
     for part, identifier in zip(parts[1::2], identifiers, strict=True):
         if not identifier.fullmatch(part):
             expected = f"{pattern} with identifiers matching {identifier.pattern}"
             raise MalformedField(
-                f"{field} is {name!r}; expected {expected}", field=field, value=name, expected=expected
+                f"{field} is {name!r}; expected {expected}",
+                field=field,
+                value=name,
+                expected=expected,
             )
     return parts[1::2]

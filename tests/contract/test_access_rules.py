@@ -36,31 +36,48 @@ RULES = {
 
 def test_every_rpc_of_every_service_has_a_rule():
     assert len(RULES) > 50
-    assert {rpc.partition("/")[0] for rpc, roles in RULES.items() if roles is None} == access.OPEN_SERVICES
+    assert {
+        rpc.partition("/")[0] for rpc, roles in RULES.items() if roles is None
+    } == access.OPEN_SERVICES
     assert all(roles for roles in RULES.values() if roles is not None)
 
 
 def test_foreign_and_open_services_are_the_ones_that_exist():
     names = {service.full_name for service in services()}
     assert access.OPEN_SERVICES | access.FOREIGN_SERVICES.keys() <= names
-    assert grpc_predict_v2_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name in access.FOREIGN_SERVICES
+    assert (
+        grpc_predict_v2_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+        in access.FOREIGN_SERVICES
+    )
 
 
 def test_only_reading_is_public():
-    public = {rpc.rpartition("/")[2] for rpc, roles in RULES.items() if roles and Role.PUBLIC in roles}
+    public = {
+        rpc.rpartition("/")[2] for rpc, roles in RULES.items() if roles and Role.PUBLIC in roles
+    }
     assert public
-    assert all(method.startswith(("Get", "List", "Read", "Watch", "Compare")) for method in public), public
+    assert all(
+        method.startswith(("Get", "List", "Read", "Watch", "Compare")) for method in public
+    ), public
 
 
 def test_what_a_worker_does_nobody_else_may():
-    methods = ("LeaseEvaluation", "RenewLease", "AppendPredictions", "ReadPredictions", "CompleteEvaluation")
+    methods = (
+        "LeaseEvaluation",
+        "RenewLease",
+        "AppendPredictions",
+        "ReadPredictions",
+        "CompleteEvaluation",
+    )
     for method in (*methods, "FailEvaluation"):
         assert RULES[f"cxreval.api.registry.v1.EvaluationService/{method}"] == {Role.WORKER}
 
 
 def test_a_server_with_an_undeclared_rpc_never_starts():
     pool = descriptor_pool.Default()
-    file = descriptor_pb2.FileDescriptorProto(name="tests/undeclared.proto", package="tests", syntax="proto3")
+    file = descriptor_pb2.FileDescriptorProto(
+        name="tests/undeclared.proto", package="tests", syntax="proto3"
+    )
     file.message_type.add(name="Empty")
     service = file.service.add(name="Undeclared")
     service.method.add(name="Forgotten", input_type=".tests.Empty", output_type=".tests.Empty")
@@ -74,5 +91,7 @@ def test_a_server_with_an_undeclared_rpc_never_starts():
         server = Server(ServerConfig(listen="127.0.0.1:0"), CollectorRegistry())
         server.add(register, None, pool.FindServiceByName("tests.Undeclared"))
 
-    with pytest.raises(access.UndeclaredRpc, match=r"tests.Undeclared/Forgotten does not say who may call it"):
+    with pytest.raises(
+        access.UndeclaredRpc, match=r"tests.Undeclared/Forgotten does not say who may call it"
+    ):
         asyncio.run(start())

@@ -1,4 +1,5 @@
-"""The deployment files fit Kubernetes' schemas, each other, the programs' settings and the guides."""
+"""The deployment files fit Kubernetes' schemas, each other, the programs' settings and the
+guides."""
 
 from __future__ import annotations
 
@@ -34,7 +35,10 @@ SERVICES = {"registry": 50051, "inference": 50052, "scoring": 50053}
 METRICS_PORT = 9464
 ADDRESS = re.compile(r"(?:dns:///)?(?P<host>[a-z][a-z0-9-]*):(?P<port>\d+)")
 SECRETS = {
-    ("registry-database", "url"): "postgresql+psycopg://cxreval:PASSWORD@postgres.example.org:5432/cxreval",
+    (
+        "registry-database",
+        "url",
+    ): "postgresql+psycopg://cxreval:PASSWORD@postgres.example.org:5432/cxreval",
     ("worker-key", "key"): "cxr_KEY",
 }
 """Name, key and value of every Secret, as the guide makes them."""
@@ -66,7 +70,10 @@ def k8s(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("deploy") / "k8s"
     shutil.copytree(DEPLOY / "k8s", directory)
     settings = fenced(DEPLOY_GUIDE, "yaml")
-    for name, content in {"operator": "".join(settings), "operator-gpu": fenced(GPU_GUIDE, "yaml")[0]}.items():
+    for name, content in {
+        "operator": "".join(settings),
+        "operator-gpu": fenced(GPU_GUIDE, "yaml")[0],
+    }.items():
         (directory / "overlays" / name).mkdir()
         (directory / "overlays" / name / "kustomization.yaml").write_text(content)
     return directory
@@ -79,7 +86,9 @@ def rendered(k8s: Path) -> dict[str, str]:
     texts = {}
     for layout in LAYOUTS:
         directory = k8s / "overlays" / layout if layout.startswith("operator") else k8s / layout
-        done = subprocess.run([kubectl, "kustomize", directory], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [kubectl, "kustomize", directory], capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         assert not done.stderr, done.stderr  # kustomize warns of deprecated fields
         texts[layout] = done.stdout
@@ -93,7 +102,9 @@ def manifests(rendered: dict[str, str]) -> dict[str, list[Object]]:
 
 
 @pytest.fixture(params=INSTALLATIONS)
-def installation(request: pytest.FixtureRequest, manifests: dict[str, list[Object]]) -> list[Object]:
+def installation(
+    request: pytest.FixtureRequest, manifests: dict[str, list[Object]]
+) -> list[Object]:
     return manifests[request.param]
 
 
@@ -108,7 +119,10 @@ def of_kind(objects: list[Object], *kinds: str) -> dict[str, Object]:
 
 def pods(objects: list[Object]) -> dict[str, Object]:
     """Every pod and pod template by the name of what makes it."""
-    templates = {name: item["spec"]["template"] for name, item in of_kind(objects, "Deployment", "Job").items()}
+    templates = {
+        name: item["spec"]["template"]
+        for name, item in of_kind(objects, "Deployment", "Job").items()
+    }
     return templates | of_kind(objects, "Pod")
 
 
@@ -131,7 +145,11 @@ def claims(pod: Object) -> dict[str, bool]:
         for volume in pod["spec"].get("volumes", ())
         if "persistentVolumeClaim" in volume
     }
-    mounts = [mount for container in pod["spec"]["containers"] for mount in container.get("volumeMounts", ())]
+    mounts = [
+        mount
+        for container in pod["spec"]["containers"]
+        for mount in container.get("volumeMounts", ())
+    ]
     return {
         claim: all(mount.get("readOnly", False) for mount in mounts if mount["name"] == volume)
         for volume, claim in volumes.items()
@@ -145,7 +163,9 @@ def environment(objects: list[Object], container: Object) -> dict[str, str]:
     for source in container.get("envFrom", ()):
         values |= maps[source["configMapRef"]["name"]]["data"]
     for variable in container.get("env", ()):
-        values[variable["name"]] = variable["value"] if "value" in variable else _from(variable["valueFrom"], container)
+        values[variable["name"]] = (
+            variable["value"] if "value" in variable else _from(variable["valueFrom"], container)
+        )
     return values
 
 
@@ -156,35 +176,49 @@ def _from(source: Object, container: Object) -> str:
     return SECRETS[source["secretKeyRef"]["name"], source["secretKeyRef"]["key"]]
 
 
-# --- schemas and linters ----------------------------------------------------------------------------------------------
+# --- schemas and linters --------------------------------------------------------------------------
 
 
 def test_every_manifest_is_valid_by_the_schemas_of_kubernetes(rendered, tmp_path):
     for layout, text in rendered.items():
         (tmp_path / f"{layout.replace('/', '-')}.yaml").write_text(text)
-    command = [tool("kubernetes-validate"), "--strict", "-k", KUBERNETES, *sorted(tmp_path.iterdir())]
+    command = [
+        tool("kubernetes-validate"),
+        "--strict",
+        "-k",
+        KUBERNETES,
+        *sorted(tmp_path.iterdir()),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_dockerfile_passes_hadolint():
-    done = subprocess.run([tool("hadolint"), DOCKERFILE], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [tool("hadolint"), DOCKERFILE], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# --- names, ports, selectors ------------------------------------------------------------------------------------------
+# --- names, ports, selectors ----------------------------------------------------------------------
 
 
 def test_objects_have_unique_names_and_no_namespace(objects):
     names = [(item["kind"], item["metadata"]["name"]) for item in objects]
     assert len(set(names)) == len(names)
-    assert not [name for name, item in zip(names, objects, strict=True) if "namespace" in item["metadata"]]
+    assert not [
+        name for name, item in zip(names, objects, strict=True) if "namespace" in item["metadata"]
+    ]
 
 
 def test_deployments_select_their_own_pods_and_no_others(installation):
     for name, deployment in of_kind(installation, "Deployment").items():
         wanted = deployment["spec"]["selector"]["matchLabels"].items()
-        assert [pod for pod, template in pods(installation).items() if wanted <= labels(template).items()] == [name]
+        assert [
+            pod
+            for pod, template in pods(installation).items()
+            if wanted <= labels(template).items()
+        ] == [name]
 
 
 def test_services_select_the_pods_of_one_deployment_and_name_their_ports(installation):
@@ -193,7 +227,9 @@ def test_services_select_the_pods_of_one_deployment_and_name_their_ports(install
     assert services.keys() == SERVICES.keys()
     for name, service in services.items():
         wanted = service["spec"]["selector"].items()
-        assert [pod for pod, template in templates.items() if wanted <= labels(template).items()] == [name]
+        assert [
+            pod for pod, template in templates.items() if wanted <= labels(template).items()
+        ] == [name]
         (container,) = templates[name]["spec"]["containers"]
         named = {port["name"]: port["containerPort"] for port in container["ports"]}
         assert named == {"grpc": SERVICES[name], "metrics": METRICS_PORT}
@@ -203,13 +239,18 @@ def test_services_select_the_pods_of_one_deployment_and_name_their_ports(install
 
 def test_services_that_clients_balance_over_are_headless(installation):
     headless = {
-        name for name, item in of_kind(installation, "Service").items() if item["spec"].get("clusterIP") == "None"
+        name
+        for name, item in of_kind(installation, "Service").items()
+        if item["spec"].get("clusterIP") == "None"
     }
     assert headless == {"inference", "scoring"}
 
 
 def test_everything_a_pod_names_exists(installation):
-    maps, volumes = of_kind(installation, "ConfigMap"), of_kind(installation, "PersistentVolumeClaim")
+    maps, volumes = (
+        of_kind(installation, "ConfigMap"),
+        of_kind(installation, "PersistentVolumeClaim"),
+    )
     for name, pod, container in containers(installation):
         for source in container.get("envFrom", ()):
             assert source["configMapRef"]["name"] in maps, name
@@ -221,22 +262,30 @@ def test_everything_a_pod_names_exists(installation):
 def test_secrets_are_only_named_and_the_guide_says_how_to_make_them(installation):
     assert not of_kind(installation, "Secret")
     references = {
-        (variable["valueFrom"]["secretKeyRef"]["name"], variable["valueFrom"]["secretKeyRef"]["key"])
+        (
+            variable["valueFrom"]["secretKeyRef"]["name"],
+            variable["valueFrom"]["secretKeyRef"]["key"],
+        )
         for _, _, container in containers(installation)
         for variable in container.get("env", ())
         if "secretKeyRef" in variable.get("valueFrom", {})
     }
     made = [
-        re.search(r"create secret generic (\S+) .*--from-literal=(\w+)='(.+)'", line) for line in commands(DEPLOY_GUIDE)
+        re.search(r"create secret generic (\S+) .*--from-literal=(\w+)='(.+)'", line)
+        for line in commands(DEPLOY_GUIDE)
     ]
     assert {(match[1], match[2]): match[3] for match in made if match} == SECRETS
     assert references == SECRETS.keys()
 
 
-def test_keys_that_the_guide_makes_are_those_that_registry_and_migration_read(installation, tmp_path):
+def test_keys_that_the_guide_makes_are_those_that_registry_and_migration_read(
+    installation, tmp_path
+):
     lines = commands(DEPLOY_GUIDE)
     made = [line for line in lines if line.startswith("openssl ")]
-    (secret,) = [line for line in lines if line.startswith("kubectl create secret generic registry-keys ")]
+    (secret,) = [
+        line for line in lines if line.startswith("kubectl create secret generic registry-keys ")
+    ]
     files = set(re.findall(r"--from-file=(\S+)", secret))
     if not shutil.which("openssl"):
         missing("openssl, which the guide uses, is not installed")
@@ -245,7 +294,9 @@ def test_keys_that_the_guide_makes_are_those_that_registry_and_migration_read(in
     mounted = 0
     for _, pod, container in containers(installation):
         variables = environment(installation, container)
-        keys = {kind: variables.get(f"CXREVAL_REGISTRY_{kind}_KEY") for kind in ("SIGNING", "TOKEN")}
+        keys = {
+            kind: variables.get(f"CXREVAL_REGISTRY_{kind}_KEY") for kind in ("SIGNING", "TOKEN")
+        }
         mounts = {mount["name"]: mount["mountPath"] for mount in container.get("volumeMounts", ())}
         secrets = {volume["name"]: volume["secret"]["secretName"] for volume in pod["spec"].get("volumes", ())
                    if "secret" in volume}  # fmt: skip
@@ -285,7 +336,7 @@ def test_every_address_is_a_service_and_its_port(installation):
         assert port in {item["port"] for item in services[host]["spec"]["ports"]}
 
 
-# --- network policies -------------------------------------------------------------------------------------------------
+# --- network policies -----------------------------------------------------------------------------
 
 
 def selects(selector: Object, pod: Object) -> bool:
@@ -300,7 +351,12 @@ def opens(installation: list[Object], direction: str, pod: Object, peer: Object,
     """Whether a policy of `pod` lets traffic with `peer` of the same namespace through."""
     side = "from" if direction == "ingress" else "to"
     return any(
-        (side not in rule or any("podSelector" in item and selects(item["podSelector"], peer) for item in rule[side]))
+        (
+            side not in rule
+            or any(
+                "podSelector" in item and selects(item["podSelector"], peer) for item in rule[side]
+            )
+        )
         and any(item["port"] == port for item in rule["ports"])
         for policy in of_kind(installation, "NetworkPolicy").values()
         if selects(policy["spec"]["podSelector"], pod)
@@ -324,7 +380,7 @@ def test_policies_close_every_pod_but_for_the_calls_that_are_made(installation):
     assert allowed == {(caller, callee) for caller, callee, _ in calls(installation)}
 
 
-# --- security and robustness ------------------------------------------------------------------------------------------
+# --- security and robustness ----------------------------------------------------------------------
 
 
 def test_every_container_is_confined_and_limited(objects):
@@ -377,11 +433,15 @@ def test_several_replicas_need_a_disruption_budget_and_no_claim_of_one_node(inst
     for name, deployment in of_kind(installation, "Deployment").items():
         template = deployment["spec"]["template"]
         held = [
-            volumes[claim] for claim in claims(template) if volumes[claim]["spec"]["accessModes"] == ["ReadWriteOnce"]
+            volumes[claim]
+            for claim in claims(template)
+            if volumes[claim]["spec"]["accessModes"] == ["ReadWriteOnce"]
         ]
         if deployment["spec"]["replicas"] > 1:
             assert not held, name
-            assert [item for item in budgets.values() if selects(item["spec"]["selector"], template)], name
+            assert [
+                item for item in budgets.values() if selects(item["spec"]["selector"], template)
+            ], name
         elif held:
             assert deployment["spec"]["strategy"]["type"] == "Recreate", name
 
@@ -398,12 +458,15 @@ def test_gpu_overlay_changes_image_limit_and_toleration_of_inference_only(manife
     ]
 
 
-# --- settings and arguments -------------------------------------------------------------------------------------------
+# --- settings and arguments -----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session", params=SERVICES)
-def service(request: pytest.FixtureRequest, manifests: dict[str, list[Object]], tmp_path_factory) -> tuple[str, Object]:
-    """A service and its settings, as its program reports them when run on the files that its image gets."""
+def service(
+    request: pytest.FixtureRequest, manifests: dict[str, list[Object]], tmp_path_factory
+) -> tuple[str, Object]:
+    """A service and its settings, as its program reports them when run on the files that its image
+    gets."""
     name = request.param
     directory = tmp_path_factory.mktemp(name)
     for source, destination in copies(name):
@@ -413,8 +476,12 @@ def service(request: pytest.FixtureRequest, manifests: dict[str, list[Object]], 
             copy(REPOSITORY / source, directory / destination)
     (container,) = pods(manifests["base"])[name]["spec"]["containers"]
     command = [sys.executable, *entrypoint(name)[1:], "--check-config"]
-    variables = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"} | environment(manifests["base"], container)
-    done = subprocess.run(command, cwd=directory, env=variables, capture_output=True, text=True, check=False)
+    variables = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"} | environment(
+        manifests["base"], container
+    )
+    done = subprocess.run(
+        command, cwd=directory, env=variables, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return name, json.loads(done.stdout)
 
@@ -427,7 +494,11 @@ def test_each_program_starts_from_its_image_and_takes_every_variable(service, ma
         if value in SECRETS.values():
             expected = "(set)"  # --check-config keeps secrets to itself
         else:
-            expected = value.split(",") if isinstance(settings[field], list) else type(settings[field])(value)
+            expected = (
+                value.split(",")
+                if isinstance(settings[field], list)
+                else type(settings[field])(value)
+            )
         assert settings[field] == expected, variable
     assert settings["listen"] == f"0.0.0.0:{SERVICES[name]}"
     assert settings["metrics_listen"] == f"0.0.0.0:{METRICS_PORT}"
@@ -435,16 +506,25 @@ def test_each_program_starts_from_its_image_and_takes_every_variable(service, ma
 
 def test_grace_period_is_longer_than_the_drain(service, manifests):
     name, settings = service
-    assert pods(manifests["base"])[name]["spec"]["terminationGracePeriodSeconds"] > settings["drain_seconds"]
+    assert (
+        pods(manifests["base"])[name]["spec"]["terminationGracePeriodSeconds"]
+        > settings["drain_seconds"]
+    )
 
 
 def test_each_directory_of_a_service_is_one_of_its_mounts(service, manifests):
     name, settings = service
     (container,) = pods(manifests["base"])[name]["spec"]["containers"]
-    mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in container["volumeMounts"]}
+    mounts = {
+        mount["mountPath"]: mount.get("readOnly", False) for mount in container["volumeMounts"]
+    }
     written = {value for field, value in settings.items() if field.endswith(("_dir", "_store"))}
     read = {item.partition("=")[2] for item in settings.get("data", ())}
-    read |= {str(Path(value).parent) for field, value in settings.items() if field in ("signing_key", "token_key")}
+    read |= {
+        str(Path(value).parent)
+        for field, value in settings.items()
+        if field in ("signing_key", "token_key")
+    }
     assert mounts == dict.fromkeys(written | {"/tmp"}, False) | dict.fromkeys(read, True)
 
 
@@ -452,8 +532,13 @@ def test_each_cache_fits_its_volume_and_models_with_room_for_one_more(service, m
     name, settings = service
     if name != "inference":
         return
-    volumes = {volume["name"]: volume for volume in pods(manifests["base"])[name]["spec"]["volumes"]}
-    mib = {name: 1024 * int(volumes[name]["emptyDir"]["sizeLimit"].removesuffix("Gi")) for name in ("models", "images")}
+    volumes = {
+        volume["name"]: volume for volume in pods(manifests["base"])[name]["spec"]["volumes"]
+    }
+    mib = {
+        name: 1024 * int(volumes[name]["emptyDir"]["sizeLimit"].removesuffix("Gi"))
+        for name in ("models", "images")
+    }
     assert mib["models"] >= settings["model_cache_mib"] + 2 * 2048
     assert mib["images"] > settings["image_cache_mib"] > 0
 
@@ -469,12 +554,15 @@ def test_migration_job_runs_the_registry_with_the_registry_settings(manifests):
     assert (job["envFrom"], job["env"]) == (registry["envFrom"], registry["env"])
     variables = {"PATH": os.environ["PATH"]} | environment(manifests["base"], job)
     command = [sys.executable, *entrypoint("registry")[1:], *job["args"], "--check-config"]
-    done = subprocess.run(command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
 def parsed(arguments: list[str]) -> dict[str, Any]:
-    """The parameters that a `cxreval` command line gives its command. Fails on an unknown command or flag."""
+    """The parameters that a `cxreval` command line gives its command. Fails on an unknown command
+    or flag."""
     group: Any = typer.main.get_command(app)
     while hasattr(group, "commands"):
         group, arguments = group.commands[arguments[0]], arguments[1:]
@@ -493,13 +581,17 @@ def test_worker_takes_its_arguments(installation):
     assert {item.partition("=")[2] for item in parameters["data"]} < mounts
 
 
-# --- images -----------------------------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------------
 
 
 @functools.cache
 def stages() -> dict[str, tuple[str, list[tuple[str, str]]]]:
     """Base and instructions of each stage of the Dockerfile."""
-    lines = [line for line in DOCKERFILE.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    lines = [
+        line
+        for line in DOCKERFILE.read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    ]
     found: dict[str, tuple[str, list[tuple[str, str]]]] = {}
     name = ""
     for line in "\n".join(lines).replace("\\\n", "").splitlines():
@@ -519,7 +611,9 @@ def instructions(stage: str) -> list[tuple[str, str]]:
 
 
 def entrypoint(target: str) -> list[str]:
-    found: list[str] = json.loads(next(rest for word, rest in reversed(instructions(target)) if word == "ENTRYPOINT"))
+    found: list[str] = json.loads(
+        next(rest for word, rest in reversed(instructions(target)) if word == "ENTRYPOINT")
+    )
     return found
 
 
@@ -533,7 +627,11 @@ def copies(stage: str) -> Iterator[tuple[str, str]]:
 
 
 def test_every_image_of_the_manifests_is_a_target_with_an_entry_point(manifests):
-    images = {item["image"] for layout in ("base", "overlays/gpu") for _, _, item in containers(manifests[layout])}
+    images = {
+        item["image"]
+        for layout in ("base", "overlays/gpu")
+        for _, _, item in containers(manifests[layout])
+    }
     targets = ("registry", "inference", "inference-gpu", "scoring", "worker")
     assert images == {f"cxreval/{target}:{version('cxreval')}" for target in targets}
     for target in targets:
@@ -559,15 +657,21 @@ def test_images_run_as_a_number_stop_by_sigterm_and_send_nothing_home():
         assert last["STOPSIGNAL"] == "SIGTERM"
         assert last["VOLUME"] == "/data"
         variables = " ".join(rest for word, rest in instructions(target) if word == "ENV").split()
-        assert {"PYTHONDONTWRITEBYTECODE=1", "ORT_DISABLE_TELEMETRY=1", "HOME=/tmp"} <= set(variables)
+        assert {"PYTHONDONTWRITEBYTECODE=1", "ORT_DISABLE_TELEMETRY=1", "HOME=/tmp"} <= set(
+            variables
+        )
 
 
 def test_gpu_image_holds_one_onnxruntime_and_the_interpreter_of_its_library_path():
     steps = " ".join(rest for _, rest in stages()["builder-gpu"][1])
-    assert steps.index("uninstall --yes onnxruntime ") < steps.index("'onnxruntime-gpu[cuda,cudnn]==")
-    assert [rest for word, rest in instructions("inference-gpu") if word == "COPY" and rest.startswith("--from")] == [
-        "--from=builder-gpu /opt/venv /opt/venv"
-    ]
+    assert steps.index("uninstall --yes onnxruntime ") < steps.index(
+        "'onnxruntime-gpu[cuda,cudnn]=="
+    )
+    assert [
+        rest
+        for word, rest in instructions("inference-gpu")
+        if word == "COPY" and rest.startswith("--from")
+    ] == ["--from=builder-gpu /opt/venv /opt/venv"]
     python = re.match(r"python:(\d+\.\d+)", stages()["runtime"][0])
     assert python
     path = next(rest for word, rest in reversed(instructions("inference-gpu")) if word == "ENV")
@@ -585,12 +689,16 @@ def test_build_context_holds_what_is_copied_and_nothing_else():
     assert any(fnmatch("services/chassis/__pycache__", rule) for rule in rules)
 
 
-# --- the guides -------------------------------------------------------------------------------------------------------
+# --- the guides -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("guide", [DEPLOY_GUIDE, GPU_GUIDE], ids=lambda path: path.name)
 def test_guides_name_files_targets_and_objects_that_exist(guide, manifests):
-    known = {(item["kind"].lower(), item["metadata"]["name"]) for objects in manifests.values() for item in objects}
+    known = {
+        (item["kind"].lower(), item["metadata"]["name"])
+        for objects in manifests.values()
+        for item in objects
+    }
     text = " ".join(commands(guide))
     for path in re.findall(r"-[kf] (deploy/\S+)", text):
         assert (REPOSITORY / path).exists() or path == "deploy/k8s/overlays/production", path
@@ -614,7 +722,10 @@ def test_guide_runs_cxreval_as_it_is(tmp_path):
 
 def test_guide_loads_what_each_claim_is_for():
     loads = [line for line in commands(DEPLOY_GUIDE) if line.startswith("tar ")]
-    files = {re.search(r"exec -i (\S+)", line)[1]: re.search(r"-cf - (.*?) \|", line)[1].split() for line in loads}
+    files = {
+        re.search(r"exec -i (\S+)", line)[1]: re.search(r"-cf - (.*?) \|", line)[1].split()
+        for line in loads
+    }
     assert files == {
         "load-images": ["images", "test_list.txt"],
         "load-labels": ["Data_Entry_2017_v2020.csv", "test_list.txt"],

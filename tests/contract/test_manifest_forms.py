@@ -1,4 +1,5 @@
-"""A manifest has the same fields, and the same words in them, in YAML, in the JSON Schema and in the proto message."""
+"""A manifest has the same fields, and the same words in them, in YAML, in the JSON Schema and in
+the proto message."""
 
 import dataclasses
 import json
@@ -14,12 +15,19 @@ from tests.conftest import REPOSITORY
 
 
 def of_yaml(kind):
-    """What the reader of YAML takes, by the dataclass that it fills: names, with the fields or the words in each."""
+    """What the reader of YAML takes, by the dataclass that it fills: names, with the fields or the
+    words in each."""
     found = {}
     for name, hint in typing.get_type_hints(kind).items():
         inner = [one for one in typing.get_args(hint) if one not in (NoneType, Ellipsis)]
         of = inner[0] if inner else hint
-        found[name] = of_yaml(of) if dataclasses.is_dataclass(of) else set(of) if issubclass(of, StrEnum) else None
+        found[name] = (
+            of_yaml(of)
+            if dataclasses.is_dataclass(of)
+            else set(of)
+            if issubclass(of, StrEnum)
+            else None
+        )
     return found
 
 
@@ -29,7 +37,9 @@ def of_schema(schema):
         of = value.get("items", value)
         # Words that are no enumeration in the other two, such as profiles, are texts there.
         enumerated = name in ("kind", "source_kind", "format")
-        found[name] = of_schema(of) if "properties" in of else set(of["enum"]) if enumerated else None
+        found[name] = (
+            of_schema(of) if "properties" in of else set(of["enum"]) if enumerated else None
+        )
     return found
 
 
@@ -51,6 +61,13 @@ def words(enum: EnumDescriptor):
 
 def test_yaml_json_schema_and_proto_have_the_same_fields_however_deep():
     fields = of_yaml(Manifest)
-    assert fields["reproduction"].keys() == {"repository", "commit", "seed", "script"}  # what is compared has depth
-    assert of_schema(json.loads((REPOSITORY / "docs" / "manifest.schema.json").read_text())) == fields
+    assert fields["reproduction"].keys() == {
+        "repository",
+        "commit",
+        "seed",
+        "script",
+    }  # what is compared has depth
+    assert (
+        of_schema(json.loads((REPOSITORY / "docs" / "manifest.schema.json").read_text())) == fields
+    )
     assert of_proto(submission_pb2.Manifest.DESCRIPTOR) == fields

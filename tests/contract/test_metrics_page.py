@@ -12,7 +12,10 @@ from tests.conftest import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "metrics.md").read_text(encoding="utf-8")
 SECTION = re.compile(r"^### `(?P<name>[^`]+)`\n(?P<text>.*?)(?=^##)", re.MULTILINE | re.DOTALL)
-FIELD = re.compile(r"^- (?P<key>direction|definition|reference): (?P<text>.*?)(?=^- |\n\n)", re.MULTILINE | re.DOTALL)
+FIELD = re.compile(
+    r"^- (?P<key>direction|definition|reference): (?P<text>.*?)(?=^- |\n\n)",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 def sections():
@@ -25,7 +28,9 @@ def test_page_has_every_metric_and_no_other_in_the_order_of_a_report():
 
 @pytest.mark.parametrize("name", METRICS)
 def test_page_says_of_a_metric_what_the_code_says(name):
-    fields = {field["key"]: " ".join(field["text"].split()) for field in FIELD.finditer(sections()[name])}
+    fields = {
+        field["key"]: " ".join(field["text"].split()) for field in FIELD.finditer(sections()[name])
+    }
     metric = METRICS[name]
     assert fields == {
         "direction": metric.direction,

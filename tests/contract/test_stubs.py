@@ -10,14 +10,27 @@ from tests.conftest import REPOSITORY, require_module
 
 
 def generated(directory: Path) -> set[Path]:
-    return {file.relative_to(directory) for file in directory.rglob("*") if file.suffix in (".py", ".pyi")}
+    return {
+        file.relative_to(directory)
+        for file in directory.rglob("*")
+        if file.suffix in (".py", ".pyi")
+    }
 
 
 def test_stubs_are_regenerated_whenever_a_proto_changes(tmp_path):
     require_module("grpc_tools")
     environment = os.environ | {"PYTHON": sys.executable}
-    subprocess.run([REPOSITORY / "protos" / "generate.sh", tmp_path], check=True, capture_output=True, env=environment)
+    subprocess.run(
+        [REPOSITORY / "protos" / "generate.sh", tmp_path],
+        check=True,
+        capture_output=True,
+        env=environment,
+    )
     fresh, kept = tmp_path / "cxreval" / "api", REPOSITORY / "src" / "cxreval" / "api"
     assert generated(fresh) == generated(kept)
-    differing = [str(file) for file in generated(fresh) if not filecmp.cmp(fresh / file, kept / file, shallow=False)]
+    differing = [
+        str(file)
+        for file in generated(fresh)
+        if not filecmp.cmp(fresh / file, kept / file, shallow=False)
+    ]
     assert not differing, f"run `make protos`: {differing}"

@@ -1,4 +1,5 @@
-"""The whole of cxreval where everybody shows a key: submitter, worker and inference, from manifest to row."""
+"""The whole of cxreval where everybody shows a key: submitter, worker and inference, from manifest
+to row."""
 
 import os
 import subprocess
@@ -35,7 +36,15 @@ def test_an_evaluation_runs_with_a_key_for_each_who_calls(tmp_path):
         submitted = client.submit("small", manifest(), checkpoint).name
 
         services = ["--registry", registry.service.address, "--inference", inference.address]
-        worker = [sys.executable, "-m", "cxreval.cli.app", "worker", *services, "--scoring", scoring.address]
+        worker = [
+            sys.executable,
+            "-m",
+            "cxreval.cli.app",
+            "worker",
+            *services,
+            "--scoring",
+            scoring.address,
+        ]
         environment = os.environ | {"CXREVAL_CLIENT_KEY": registry.keys["worker"]}
         subprocess.run(
             [*worker, "--data", f"small={data}", "--once"],

@@ -51,7 +51,9 @@ def run(script: str, **variables: str) -> None:
 
 
 @pytest.mark.parametrize("kind", DATABASES)
-def test_registry_that_was_lost_comes_back_from_a_backup_taken_while_it_ran(kind: str, tmp_path: Path) -> None:
+def test_registry_that_was_lost_comes_back_from_a_backup_taken_while_it_ran(
+    kind: str, tmp_path: Path
+) -> None:
     urls, directories = [], [tmp_path / "lost", tmp_path / "restored"]
     for directory in directories:
         directory.mkdir()
@@ -96,10 +98,14 @@ def test_registry_that_was_lost_comes_back_from_a_backup_taken_while_it_ran(kind
 
 def _published(call: Registry, client: RegistryClient, artifact: bytes) -> str:
     name = str(call.submit(SPEC.name, artifact, model=artifact.decode()).name)
-    while (lease := client.lease_evaluation("worker", [SPEC.name])) and lease.submission.name != name:
+    while (
+        lease := client.lease_evaluation("worker", [SPEC.name])
+    ) and lease.submission.name != name:
         pass  # those that came in during the backup
     assert lease
-    request = CompleteEvaluationRequest(evaluation=lease.evaluation, token=lease.token, report=report_message(SPEC))
+    request = CompleteEvaluationRequest(
+        evaluation=lease.evaluation, token=lease.token, report=report_message(SPEC)
+    )
     call.evaluations.CompleteEvaluation(request)
     return name
 

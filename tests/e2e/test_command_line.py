@@ -1,4 +1,5 @@
-"""What a person does with `cxreval`, on real services: submit, watch, read the board, predict, check data."""
+"""What a person does with `cxreval`, on real services: submit, watch, read the board, predict,
+check data."""
 
 import json
 
@@ -43,7 +44,8 @@ def system(tmp_path_factory):
     directory = tmp_path_factory.mktemp("command")
     data = directory / "data"
     labels = small_table(
-        data, [(image, "|".join(FINDINGS) if i % 2 else "No Finding") for i, image in enumerate(IMAGES)]
+        data,
+        [(image, "|".join(FINDINGS) if i % 2 else "No Finding") for i, image in enumerate(IMAGES)],
     )
     describe(data, "small", IMAGES, labels)
     (data / "images").mkdir()
@@ -66,7 +68,9 @@ def test_from_a_data_set_to_a_row_on_the_board(system, tmp_path):
     registered = json_of("dataset", "register", str(data), "--benchmark", "small", *registry)
     digest = onnx_models.classifier(tmp_path)
     manifest = str(system.directory / "manifest.yaml")
-    submitted = json_of("submit", manifest, str(tmp_path / f"{digest}.onnx"), "--benchmark", "small", *registry)
+    submitted = json_of(
+        "submit", manifest, str(tmp_path / f"{digest}.onnx"), "--benchmark", "small", *registry
+    )
     assert (submitted["status"], submitted["manifest"]["artifact_sha256"]) == ("queued", digest)
 
     worked = command("worker", *system.addresses(), "--data", f"small={data}", "--once", "--json")
@@ -80,7 +84,10 @@ def test_from_a_data_set_to_a_row_on_the_board(system, tmp_path):
     (row,) = board["entries"]
     assert (row["model"], row["tier"], row["rank"]) == ("Pooled [bold]", "executed", 1)
     status = json_of("status", submitted["name"], *registry)
-    assert (status["score"]["value"], status["score"]["interval"]) == (row["score"], row["interval"])
+    assert (status["score"]["value"], status["score"]["interval"]) == (
+        row["score"],
+        row["interval"],
+    )
     assert f"auroc     {100 * row['score']:.2f}" in watched.stdout
     assert board["sota_steps"][0]["score"] == row["score"]
     printed = command("leaderboard", "--benchmark", "small", *registry).stdout
@@ -88,7 +95,10 @@ def test_from_a_data_set_to_a_row_on_the_board(system, tmp_path):
     assert f"{100 * row['score']:.2f}" in printed
 
     predicted = json_of(
-        "predict", submitted["name"], str(data / "images" / IMAGES[0]), *at(system, "registry", "inference")
+        "predict",
+        submitted["name"],
+        str(data / "images" / IMAGES[0]),
+        *at(system, "registry", "inference"),
     )
     assert set(predicted["probabilities"]) == set(FINDINGS)
 
@@ -97,30 +107,43 @@ def test_a_named_list_of_a_data_set_is_described_as_a_benchmark_of_its_own(syste
     labels = small_table(tmp_path, [(image, "Mass") for image in IMAGES])
     (tmp_path / "mine.txt").write_text("\n".join(IMAGES[:3]))
     names = ("--list", "mine.txt", "--labels", labels.name)
-    described = json_of("dataset", "describe", str(tmp_path), "--name", "mine", "--title", "Mine", *names)
+    described = json_of(
+        "dataset", "describe", str(tmp_path), "--name", "mine", "--title", "Mine", *names
+    )
     assert described["benchmark"]["image_count"] == 3
     before = (tmp_path / "benchmark.toml").read_text()
-    refused = command("dataset", "describe", str(tmp_path), "--name", "Not A Name", "--title", "Mine", *names)
+    refused = command(
+        "dataset", "describe", str(tmp_path), "--name", "Not A Name", "--title", "Mine", *names
+    )
     assert (refused.returncode, (tmp_path / "benchmark.toml").read_text()) == (1, before)
     assert "DATASET_INVALID: the new specification: name is 'Not A Name'" in refused.stderr
-    second = command("dataset", "describe", str(tmp_path), "--name", "second", "--title", "Second", *names)
+    second = command(
+        "dataset", "describe", str(tmp_path), "--name", "second", "--title", "Second", *names
+    )
     assert (second.returncode, (tmp_path / "benchmark.toml").read_text()) == (1, before)
     assert "describes 'mine'" in second.stderr
-    registered = json_of("dataset", "register", str(tmp_path), "--benchmark", "mine", *at(system, "registry"))
+    registered = json_of(
+        "dataset", "register", str(tmp_path), "--benchmark", "mine", *at(system, "registry")
+    )
     assert registered["digest"] == described["digest"]
 
 
 def test_phantoms_are_drawn_and_are_a_benchmark(tmp_path):
     drawn = json_of("dataset", "phantom", str(tmp_path), "--patients", "20", "--only", "test")
     assert drawn["benchmark"]["synthetic"] is True
-    verified = command("dataset", "verify", str(tmp_path), "--benchmark", drawn["benchmark"]["name"])
+    verified = command(
+        "dataset", "verify", str(tmp_path), "--benchmark", drawn["benchmark"]["name"]
+    )
     assert verified.returncode == 0, verified.stdout
 
 
 def test_a_new_registry_shows_the_published_claims_and_their_one_step(system):
     board = json_of("leaderboard", *at(system, "registry"))
     assert all(row["tier"] == "claimed" for row in board["entries"])
-    assert [(row["model"], f"{100 * row['score']:.2f}", row["submitted_date"]) for row in board["entries"]] == [
+    assert [
+        (row["model"], f"{100 * row['score']:.2f}", row["submitted_date"])
+        for row in board["entries"]
+    ] == [
         ("TorchXRayVision", "85.80", "2025-12-19"),
         ("CheXNet", "84.10", "2025-12"),
         ("DenseNet-121 (Chest X-ray)", "82.60", "2025-12"),
@@ -139,7 +162,10 @@ def test_a_new_registry_shows_the_published_claims_and_their_one_step(system):
         (onnx_models.external_data, "MODEL_EXTERNAL_DATA"),
         (lambda directory: onnx_models.classifier(directory, channels=3), "MODEL_INPUT_MISMATCH"),
         (lambda directory: onnx_models.classifier(directory, columns=5), "MODEL_OUTPUT_MISMATCH"),
-        (lambda directory: onnx_models.classifier(directory, extra_nodes=NAN), "INVALID_PROBABILITY"),
+        (
+            lambda directory: onnx_models.classifier(directory, extra_nodes=NAN),
+            "INVALID_PROBABILITY",
+        ),
     ],
 )
 def test_a_bad_checkpoint_fails_with_its_reason_and_leaves_no_row(system, tmp_path, make, reason):
@@ -149,7 +175,9 @@ def test_a_bad_checkpoint_fails_with_its_reason_and_leaves_no_row(system, tmp_pa
     checkpoint = tmp_path / f"{make(tmp_path)}.onnx"
     manifest = str(system.directory / "manifest.yaml")
     submitted = json_of("submit", manifest, str(checkpoint), "--benchmark", "small", *registry)
-    assert command("worker", *system.addresses(), "--data", f"small={data}", "--once").returncode == 0
+    assert (
+        command("worker", *system.addresses(), "--data", f"small={data}", "--once").returncode == 0
+    )
     ended = command("status", submitted["name"], "--watch", *registry)
     assert ended.returncode == 2
     assert reason in ended.stdout
@@ -171,7 +199,12 @@ def test_a_bad_manifest_is_one_line_with_its_reason(system, tmp_path, change, re
     assert change[0] in MANIFEST
     (tmp_path / "manifest.yaml").write_text(MANIFEST.replace(*change))
     (tmp_path / "model.onnx").write_bytes(b"model")
-    ended = command("submit", str(tmp_path / "manifest.yaml"), str(tmp_path / "model.onnx"), *at(system, "registry"))
+    ended = command(
+        "submit",
+        str(tmp_path / "manifest.yaml"),
+        str(tmp_path / "model.onnx"),
+        *at(system, "registry"),
+    )
     assert ended.returncode == 1
     assert f"error: {reason}: manifest." in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -202,7 +235,9 @@ def test_one_request_id_follows_an_evaluation_through_all_services(system, tmp_p
     methods = {}
     for service in ("registry", "inference", "scoring"):
         lines = map(json.loads, (system.directory / f"{service}.log").read_text().splitlines())
-        methods[service] = {line["message"].split()[0] for line in lines if line.get("request_id") == identifier}
+        methods[service] = {
+            line["message"].split()[0] for line in lines if line.get("request_id") == identifier
+        }
     assert "inference.GRPCInferenceService/RepositoryModelLoad" in methods["inference"]
     assert "cxreval.api.scoring.v1.ScoringService/ScorePredictions" in methods["scoring"]
     # Inference fetches the model on behalf of the same request.
@@ -214,7 +249,10 @@ def test_one_request_id_follows_an_evaluation_through_all_services(system, tmp_p
     ("flags", "named"),
     [
         (["--tls-ca", "/absent.pem"], "tls_ca is '/absent.pem'"),
-        (["--tls-ca", __file__, "--tls-certificate", __file__], "tls_certificate and tls_key need each other"),
+        (
+            ["--tls-ca", __file__, "--tls-certificate", __file__],
+            "tls_certificate and tls_key need each other",
+        ),
         (["--tls-certificate", __file__, "--tls-key", __file__], "needs --tls-ca"),
     ],
 )

@@ -1,4 +1,5 @@
-"""kill -9 of the worker, of any service, in the middle of an evaluation changes nothing in the report."""
+"""kill -9 of the worker, of any service, in the middle of an evaluation changes nothing in the
+report."""
 
 import shutil
 
@@ -14,13 +15,15 @@ from tests.support.system import System, manifest
 
 PATIENTS, PER_PATIENT, PICTURES = 150, 4, 24
 IMAGES = PATIENTS * PER_PATIENT
-# Between two looks of a test some images pass; this early there are enough left to be killed in the middle of.
+# Between two looks of a test some images pass; this early there are enough left to be killed in the
+# middle of.
 EARLY = IMAGES // 6
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """600 images, so that there is a middle to be killed in; few different pictures, so that they are made quickly."""
+    """600 images, so that there is a middle to be killed in; few different pictures, so that they
+    are made quickly."""
     directory = tmp_path_factory.mktemp("crashes")
     pictures = directory / "pictures"
     pictures.mkdir()
@@ -72,7 +75,9 @@ def running(data, checkpoint, tmp_path):
 
 
 def inferred(system):
-    return system.inference_service.metrics().get('cxreval_inference_images_total{outcome="answered"}', 0)
+    return system.inference_service.metrics().get(
+        'cxreval_inference_images_total{outcome="answered"}', 0
+    )
 
 
 def admitted(system):
@@ -85,13 +90,17 @@ def finished(system, name):
     return system.registry.get_evaluation(ended.evaluation)
 
 
-def test_a_killed_worker_is_followed_by_one_that_asks_only_for_what_is_missing(running, undisturbed):
+def test_a_killed_worker_is_followed_by_one_that_asks_only_for_what_is_missing(
+    running, undisturbed
+):
     system, worker, name = running
     worker.kill()
     worker.wait()
     recorded = system.registry.get_submission(name).images_done
     before = inferred(system)
-    while (now := inferred(system)) != before or admitted(system):  # what was on its way is answered to nobody
+    while (now := inferred(system)) != before or admitted(
+        system
+    ):  # what was on its way is answered to nobody
         before = now
     assert recorded < IMAGES
     system.start_worker("second")
@@ -106,7 +115,9 @@ def test_a_killed_inference_service_is_waited_for_and_loads_the_model_again(runn
     system, _, name = running
     system.inference_service.kill()
     assert system.registry.get_submission(name).images_done < IMAGES
-    shutil.rmtree(system.inference_service.models)  # a new pod has no cache: the model comes from the registry again
+    shutil.rmtree(
+        system.inference_service.models
+    )  # a new pod has no cache: the model comes from the registry again
     system.inference_service.start()
     evaluation = finished(system, name)
     assert evaluation.report == undisturbed

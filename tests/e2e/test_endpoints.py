@@ -32,7 +32,9 @@ TOKEN = "hf_a-secret-that-nobody-must-see-4711"
 def system(tmp_path_factory):
     directory = tmp_path_factory.mktemp("endpoints")
     data = directory / "data"
-    sick = [(image, "|".join(FINDINGS) if i % 2 else "No Finding") for i, image in enumerate(IMAGES)]
+    sick = [
+        (image, "|".join(FINDINGS) if i % 2 else "No Finding") for i, image in enumerate(IMAGES)
+    ]
     describe(data, "small", IMAGES, small_table(data, sick))
     (data / "images").mkdir()
     for number, image in enumerate(IMAGES):
@@ -70,14 +72,21 @@ def test_an_endpoint_that_fails_now_and_then_is_on_the_board_with_its_kind(syste
         ended = run(system)
         assert len(server.times) == len(IMAGES) + 2
     assert ended.status is EvaluationStatus.SUCCEEDED, ended.failure
-    assert (ended.provenance["endpoint_address"], ended.provenance["endpoint_platform"]) == (server.address, "naive")
+    assert (ended.provenance["endpoint_address"], ended.provenance["endpoint_platform"]) == (
+        server.address,
+        "naive",
+    )
     assert (ended.provenance["kind"], ended.provenance["endpoint_versions"]) == ("endpoint", "3")
-    (row,) = [row for row in system.registry.leaderboard("small") if row.submission == submitted.name]
+    (row,) = [
+        row for row in system.registry.leaderboard("small") if row.submission == submitted.name
+    ]
     assert (row.kind, row.tier, row.profile_digest) == (Kind.ENDPOINT, Tier.EXECUTED, "")
     assert row.score is not None
 
 
-def test_our_own_inference_is_an_endpoint_like_any_other_and_gives_what_it_gives_as_a_checkpoint(system, tmp_path):
+def test_our_own_inference_is_an_endpoint_like_any_other_and_gives_what_it_gives_as_a_checkpoint(
+    system, tmp_path
+):
     from tests.support.system import manifest
 
     checkpoint = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
@@ -88,7 +97,9 @@ def test_our_own_inference_is_an_endpoint_like_any_other_and_gives_what_it_gives
     asked = submit(system, endpoint(system.inference_service.address, digest, "xrv-224"))
     assert run(system).status is EvaluationStatus.SUCCEEDED
     same = {
-        system.registry.get_evaluation(system.registry.get_submission(name).evaluation).report.predictions_sha256
+        system.registry.get_evaluation(
+            system.registry.get_submission(name).evaluation
+        ).report.predictions_sha256
         for name in (executed.name, asked.name)
     }
     assert len(same) == 1
@@ -98,7 +109,10 @@ def test_a_server_of_tensors_gets_those_of_the_declared_profile(system):
     with NaiveServer(datatype="FP32") as server:
         submit(system, endpoint(server.address, profile="xrv-224"))
         ended = run(system)
-        assert (ended.status, ended.provenance["profile"]) == (EvaluationStatus.SUCCEEDED, "xrv-224")
+        assert (ended.status, ended.provenance["profile"]) == (
+            EvaluationStatus.SUCCEEDED,
+            "xrv-224",
+        )
         submit(system, endpoint(server.address))
         failure = run(system).failure
     assert (failure.reason, failure.fault) == ("ENDPOINT_REFUSED", Fault.SUBMISSION)
@@ -108,10 +122,26 @@ def test_a_server_of_tensors_gets_those_of_the_declared_profile(system):
 @pytest.mark.parametrize(
     ("mood", "reason", "says"),
     [
-        (lambda _: grpc.StatusCode.UNAVAILABLE, "ENDPOINT_UNAVAILABLE", "UNAVAILABLE: in a bad mood, but I know ***"),
-        (lambda _: grpc.StatusCode.INTERNAL, "ENDPOINT_REFUSED", "INTERNAL: in a bad mood, but I know ***"),
-        (lambda _: [0.5] * 13, "ENDPOINT_REFUSED", "the model gave shape (1, 13); expected (1, 14)"),
-        (lambda _: [math.nan] * 14, "INVALID_PROBABILITY", "the answer to '00000001_000.png' has other values"),
+        (
+            lambda _: grpc.StatusCode.UNAVAILABLE,
+            "ENDPOINT_UNAVAILABLE",
+            "UNAVAILABLE: in a bad mood, but I know ***",
+        ),
+        (
+            lambda _: grpc.StatusCode.INTERNAL,
+            "ENDPOINT_REFUSED",
+            "INTERNAL: in a bad mood, but I know ***",
+        ),
+        (
+            lambda _: [0.5] * 13,
+            "ENDPOINT_REFUSED",
+            "the model gave shape (1, 13); expected (1, 14)",
+        ),
+        (
+            lambda _: [math.nan] * 14,
+            "INVALID_PROBABILITY",
+            "the answer to '00000001_000.png' has other values",
+        ),
         (lambda _: [1.5] * 14, "INVALID_PROBABILITY", "expected finite numbers from 0 to 1"),
     ],
 )
@@ -121,7 +151,9 @@ def test_an_endpoint_that_does_not_do_its_part_is_the_submitters_fault(system, m
         failure = run(system).failure
     assert (failure.reason, failure.fault) == (reason, Fault.SUBMISSION)
     assert says in failure.message
-    assert system.registry.retry(submitted.name, "mended").status is SubmissionStatus.QUEUED  # it needs no upload
+    assert (
+        system.registry.retry(submitted.name, "mended").status is SubmissionStatus.QUEUED
+    )  # it needs no upload
     system.registry.cancel(submitted.name, "not mended")
 
 
@@ -142,7 +174,9 @@ def test_a_worker_that_finds_all_answers_recorded_still_learns_what_gave_them(sy
         assert second.provenance() == first.provenance()
         assert len(IMAGES) == len(server.times)
     said = {"endpoint_platform": "naive", "endpoint_versions": "3", "profile": "xrv-224"}
-    assert second.provenance() == second.provenance() | said | {"profile_digest": PROFILES["xrv-224"].digest}
+    assert second.provenance() == second.provenance() | said | {
+        "profile_digest": PROFILES["xrv-224"].digest
+    }
     system.registry.cancel(submitted.name, "seen enough")
 
 
@@ -151,7 +185,10 @@ STEERS = "\x1b]0;owned\x07\x1b[2J\n\0\u202e"
 
 def test_whatever_a_server_says_about_itself_the_run_is_not_lost_for_it(system):
     with NaiveServer(TOKEN) as server:
-        server.platform, server.versions = f"{STEERS}{TOKEN}{'p' * 9000}", [f"{STEERS}{'v' * 1000}"] * 50
+        server.platform, server.versions = (
+            f"{STEERS}{TOKEN}{'p' * 9000}",
+            [f"{STEERS}{'v' * 1000}"] * 50,
+        )
         submit(system, endpoint(server.address), TOKEN)
         ended = run(system)
     assert ended.status is EvaluationStatus.SUCCEEDED, ended.failure
@@ -197,7 +234,9 @@ def test_a_retry_waits_as_long_as_the_server_asks(system):
     assert max(server.times) - server.times[0] >= 0.7
 
 
-def test_several_crops_are_one_request_that_the_server_must_let_in_and_their_answers_are_averaged(system):
+def test_several_crops_are_one_request_that_the_server_must_let_in_and_their_answers_are_averaged(
+    system,
+):
     answer = np.linspace(0, 1, 140, dtype=np.float32).reshape(10, 14)
     ten_crops = "imagenet-224-tencrop"
     with NaiveServer(datatype="FP32") as server:
@@ -208,26 +247,36 @@ def test_several_crops_are_one_request_that_the_server_must_let_in_and_their_ans
     with NaiveServer(datatype="FP32", mood=lambda _: answer, largest_bytes=8 << 20) as server:
         submitted = submit(system, endpoint(server.address, profile=ten_crops))
         lease = system.registry.lease_evaluation("looks", ["small"])
-        rows = dict(endpoints.Asked(lease, system.data["small"] / "images", allow_private=True).rows(IMAGES))
+        rows = dict(
+            endpoints.Asked(lease, system.data["small"] / "images", allow_private=True).rows(IMAGES)
+        )
     assert server.shapes == [(10, 3, 224, 224)] * len(IMAGES)
     assert list(rows) == IMAGES
     np.testing.assert_allclose(rows[IMAGES[0]], answer.mean(axis=0), rtol=1e-6)
     system.registry.cancel(submitted.name, "seen enough")
 
 
-def test_a_certificate_counts_only_if_an_authority_that_the_worker_trusts_signed_it(system, tmp_path, monkeypatch):
+def test_a_certificate_counts_only_if_an_authority_that_the_worker_trusts_signed_it(
+    system, tmp_path, monkeypatch
+):
     files = make_certificates(tmp_path)
-    with NaiveServer(TOKEN, certificate=(tmp_path / "server.key", tmp_path / "server.pem")) as server:
+    with NaiveServer(
+        TOKEN, certificate=(tmp_path / "server.key", tmp_path / "server.pem")
+    ) as server:
         address = server.address.replace("127.0.0.1", "localhost")
         submitted = submit(system, endpoint(address, tls=True), TOKEN)
         refused = run(system)
         assert (refused.failure.reason, server.times) == ("ENDPOINT_UNAVAILABLE", [])
         system.registry.retry(submitted.name, "the worker's authorities are complete now")
-        monkeypatch.setenv("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", str(files.ca))  # gRPC reads it once a process
+        monkeypatch.setenv(
+            "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", str(files.ca)
+        )  # gRPC reads it once a process
         worked = command("worker", *system.addresses(), "--data", f"small={system.data['small']}", "--once", "--json",
                          "--allow-private-endpoints")  # fmt: skip
     found = json.loads(worked.stdout)
-    assert (found["status"], found["provenance"]["endpoint_tls"]) == ("succeeded", "true"), worked.stderr
+    assert (found["status"], found["provenance"]["endpoint_tls"]) == ("succeeded", "true"), (
+        worked.stderr
+    )
 
 
 def test_a_worker_asks_nothing_in_its_own_network_unless_it_is_told_to(system):
@@ -253,7 +302,10 @@ def test_no_spelling_of_a_private_address_is_public(host):
 
 def test_a_public_address_is_connected_to_as_it_was_resolved():
     assert endpoints.resolve("8.8.8.8:443", allow_private=False) == ("ipv4:8.8.8.8:443", False)
-    assert endpoints.resolve("[2606:4700::1]:443", allow_private=False) == ("ipv6:[2606:4700::1]:443", False)
+    assert endpoints.resolve("[2606:4700::1]:443", allow_private=False) == (
+        "ipv6:[2606:4700::1]:443",
+        False,
+    )
 
 
 def test_a_token_stays_out_of_everything_but_the_lease(system):
@@ -264,9 +316,15 @@ def test_a_token_stays_out_of_everything_but_the_lease(system):
         assert TOKEN not in repr(lease)
         events = list(system.registry.submission_events(submitted.name))
         evaluations = list(system.registry.list_evaluations(submitted.name))
-        assert TOKEN not in repr((submitted, events, evaluations, list(system.registry.audit_chain())))
+        assert TOKEN not in repr(
+            (submitted, events, evaluations, list(system.registry.audit_chain()))
+        )
     system.registry.cancel(submitted.name, "seen enough")
-    written = [file for file in system.directory.rglob("*") if file.is_file() and "images" not in file.parts]
+    written = [
+        file
+        for file in system.directory.rglob("*")
+        if file.is_file() and "images" not in file.parts
+    ]
     assert {"registry.db", "registry.log"} <= {file.name for file in written}
     assert [file for file in written if TOKEN.encode() in file.read_bytes()] == []
     assert (system.directory / "token-key").stat().st_mode & 0o777 == 0o600
@@ -284,7 +342,10 @@ def test_an_endpoint_is_not_run_on_one_image(system, tmp_path):
     submitted = submit(system, endpoint("models.example.org:443"))
     (tmp_path / "image.png").write_bytes(png(32, 32, seed=0))
     ended = command("predict", submitted.name, str(tmp_path / "image.png"), *system.addresses()[:4])
-    assert (ended.returncode, "is of kind endpoint; expected an ONNX checkpoint" in ended.stderr) == (1, True)
+    assert (
+        ended.returncode,
+        "is of kind endpoint; expected an ONNX checkpoint" in ended.stderr,
+    ) == (1, True)
     system.registry.cancel(submitted.name, "done")
 
 
@@ -308,7 +369,9 @@ def test_from_the_command_line_the_token_comes_from_a_file(system, tmp_path):
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     with NaiveServer(TOKEN) as server:
         text = (
-            template(Kind.ENDPOINT).replace("models.example.org:443", server.address).replace("tls: true", "tls: false")
+            template(Kind.ENDPOINT)
+            .replace("models.example.org:443", server.address)
+            .replace("tls: true", "tls: false")
         )
         (tmp_path / "manifest.yaml").write_text(text)
         registry = ("--registry", system.registry_service.address)

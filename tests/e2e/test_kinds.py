@@ -1,4 +1,5 @@
-"""Every kind of submission from `submit` to the board: real services, a real worker, real scoring."""
+"""Every kind of submission from `submit` to the board: real services, a real worker, real
+scoring."""
 
 import gzip
 import math
@@ -24,7 +25,9 @@ IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 9)]
 def system(tmp_path_factory):
     directory = tmp_path_factory.mktemp("kinds")
     data = directory / "data"
-    sick = [(image, "|".join(FINDINGS) if i % 2 else "No Finding") for i, image in enumerate(IMAGES)]
+    sick = [
+        (image, "|".join(FINDINGS) if i % 2 else "No Finding") for i, image in enumerate(IMAGES)
+    ]
     describe(data, "small", IMAGES, small_table(data, sick))
     (data / "images").mkdir()
     for number, image in enumerate(IMAGES):
@@ -43,13 +46,17 @@ def run(system):
 
 
 def row(system, submission):
-    (found,) = [entry for entry in system.registry.leaderboard("small") if entry.submission == submission]
+    (found,) = [
+        entry for entry in system.registry.leaderboard("small") if entry.submission == submission
+    ]
     return found
 
 
 def table(cell=lambda image, finding: 0.5, images=IMAGES):
     lines = [",".join(["Image Index", *FINDINGS])]
-    lines += [",".join([image, *(str(cell(image, finding)) for finding in FINDINGS)]) for image in images]
+    lines += [
+        ",".join([image, *(str(cell(image, finding)) for finding in FINDINGS)]) for image in images
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -57,14 +64,17 @@ def perfect(image, _):
     return 0.25 + 0.5 * (IMAGES.index(image) % 2)
 
 
-# --- predictions ------------------------------------------------------------------------------------------------------
+# --- predictions ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["csv", "csv.gz", "parquet"])
 def test_a_table_of_predictions_is_scored(system, tmp_path, form):
     file = tmp_path / f"predictions.{form}"
     if form == "parquet":
-        columns = {"image": IMAGES, **{finding: [perfect(image, finding) for image in IMAGES] for finding in FINDINGS}}
+        columns = {
+            "image": IMAGES,
+            **{finding: [perfect(image, finding) for image in IMAGES] for finding in FINDINGS},
+        }
         parquet.write_table(pa.table(columns), file)
     else:
         content = table(perfect).encode()
@@ -97,7 +107,9 @@ def broken(wrong):
         ("\x89PNG", "TABLE_INVALID: cannot read the table"),
     ],
 )  # fmt: skip
-def test_a_table_with_a_mistake_is_the_submitters_fault_and_says_where(system, tmp_path, content, says):
+def test_a_table_with_a_mistake_is_the_submitters_fault_and_says_where(
+    system, tmp_path, content, says
+):
     before = list(system.registry.leaderboard("small"))
     (tmp_path / "predictions.csv").write_text(content)
     submitted = system.registry.submit("small", predictions(), tmp_path / "predictions.csv")
@@ -111,21 +123,36 @@ def test_a_table_with_a_mistake_is_the_submitters_fault_and_says_where(system, t
 
 def test_a_table_that_is_no_utf8_does_not_end_the_worker(system, tmp_path):
     columns = {"image": IMAGES, **{finding: [0.5] * len(IMAGES) for finding in FINDINGS}}
-    parquet.write_table(pa.table(columns), tmp_path / "predictions.parquet", use_dictionary=False, compression="none")
-    spoiled = (tmp_path / "predictions.parquet").read_bytes().replace(IMAGES[3].encode(), b"\xff" * len(IMAGES[3]))
+    parquet.write_table(
+        pa.table(columns),
+        tmp_path / "predictions.parquet",
+        use_dictionary=False,
+        compression="none",
+    )
+    spoiled = (
+        (tmp_path / "predictions.parquet")
+        .read_bytes()
+        .replace(IMAGES[3].encode(), b"\xff" * len(IMAGES[3]))
+    )
     (tmp_path / "predictions.parquet").write_bytes(spoiled)
     system.registry.submit("small", predictions("Spoiled"), tmp_path / "predictions.parquet")
     failure = run(system).failure
     assert (failure.reason, failure.fault) == ("PREDICTIONS_INVALID", Fault.SUBMISSION)
-    assert "TABLE_INVALID: the table row 1 or after: column 'image' holds no text" in failure.message
+    assert (
+        "TABLE_INVALID: the table row 1 or after: column 'image' holds no text" in failure.message
+    )
 
 
-# --- claims -----------------------------------------------------------------------------------------------------------
+# --- claims ---------------------------------------------------------------------------------------
 
 
 def test_a_claim_is_on_the_board_at_once_ranked_apart_and_signed(system):
     submitted = system.registry.create_submission("small", claim())
-    assert (submitted.kind, submitted.status, submitted.tier) == (Kind.CLAIM, SubmissionStatus.PUBLISHED, Tier.CLAIMED)
+    assert (submitted.kind, submitted.status, submitted.tier) == (
+        Kind.CLAIM,
+        SubmissionStatus.PUBLISHED,
+        Tier.CLAIMED,
+    )
     found = row(system, submitted.name)
     assert (found.kind, found.tier, found.score, found.interval, found.spread) == (
         Kind.CLAIM, Tier.CLAIMED, 0.81, None, None,
@@ -133,14 +160,19 @@ def test_a_claim_is_on_the_board_at_once_ranked_apart_and_signed(system):
     assert found.rank == 1  # among the claims, whatever was run
     content = receipts.verify(system.registry.receipt(submitted.name), system.registry.public_key())
     assert (content["kind"], content["tier"], content["score"]) == ("claim", "claimed", 0.81)
-    assert [event.change for event in system.registry.submission_events(submitted.name)] == ["created", "published"]
+    assert [event.change for event in system.registry.submission_events(submitted.name)] == [
+        "created",
+        "published",
+    ]
     with pytest.raises(SubmissionState):
         system.registry.cancel(submitted.name, "no")
     system.registry.withdraw(submitted.name, "it was never published")
-    assert submitted.name not in [entry.submission for entry in system.registry.leaderboard("small")]
+    assert submitted.name not in [
+        entry.submission for entry in system.registry.leaderboard("small")
+    ]
 
 
-# --- checkpoints beside them ------------------------------------------------------------------------------------------
+# --- checkpoints beside them ----------------------------------------------------------------------
 
 
 def test_the_board_shows_what_was_handed_in_where_it_is_not_only_checkpoints(system, tmp_path):
@@ -153,7 +185,9 @@ def test_the_board_shows_what_was_handed_in_where_it_is_not_only_checkpoints(sys
     assert (ended.status, ended.provenance["kind"]) == (EvaluationStatus.SUCCEEDED, "checkpoint")
     assert ended.provenance["model_sha256"] == executed.manifest.artifact_sha256
     assert row(system, executed.name).tier is Tier.EXECUTED
-    printed = command("leaderboard", "--benchmark", "small", "--registry", system.registry_service.address).stdout
+    printed = command(
+        "leaderboard", "--benchmark", "small", "--registry", system.registry_service.address
+    ).stdout
     words = [line.split() for line in printed.splitlines()]
     assert any({"Scored", "predictions", "scored"} <= set(line) for line in words), printed
     assert any({"Executed", "checkpoint", "executed"} <= set(line) for line in words), printed

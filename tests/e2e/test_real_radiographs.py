@@ -1,4 +1,5 @@
-"""The whole path on the 198 real radiographs agrees with torchxrayvision, PyTorch and scikit-learn on their own."""
+"""The whole path on the 198 real radiographs agrees with torchxrayvision, PyTorch and scikit-learn
+on their own."""
 
 import csv
 
@@ -23,7 +24,10 @@ def originals(shared):
 
     directory = shared / "nih-chestxray14"
     images = sorted((directory / "sample_list.txt").read_text().split())
-    crop, resize = torchxrayvision.datasets.XRayCenterCrop(), torchxrayvision.datasets.XRayResizer(224)
+    crop, resize = (
+        torchxrayvision.datasets.XRayCenterCrop(),
+        torchxrayvision.datasets.XRayResizer(224),
+    )
     pixels = []
     for image in images:
         raw = skimage_io.imread(directory / "images" / image)
@@ -41,10 +45,13 @@ def test_the_report_equals_an_independent_computation(shared, originals, tmp_pat
     from cxreval.export.onnx_export import export_onnx
 
     images, pixels = originals
-    # With this seed no positive and negative of a finding are so close that rounding could swap them.
+    # With this seed no positive and negative of a finding are so close that rounding could swap
+    # them.
     network = build_torchxrayvision_densenet(seed=20, images=pixels[::8])
     with torch.inference_mode():
-        expected = np.concatenate([network(torch.from_numpy(part)).numpy() for part in np.split(pixels, 6)])
+        expected = np.concatenate(
+            [network(torch.from_numpy(part)).numpy() for part in np.split(pixels, 6)]
+        )
     checkpoint = tmp_path / "densenet121.onnx"
     export_onnx(network, (1, 224, 224), checkpoint)
 
@@ -55,10 +62,16 @@ def test_the_report_equals_an_independent_computation(shared, originals, tmp_pat
     outputs = tuple(name if name in FINDINGS else "" for name in TORCHXRAYVISION_TARGETS)
     with System(tmp_path, {"nih-sample": data}) as system:
         system.registry.create_benchmark(spec)
-        submitted = system.registry.submit("nih-sample", manifest("DenseNet-121", outputs=outputs), checkpoint)
+        submitted = system.registry.submit(
+            "nih-sample", manifest("DenseNet-121", outputs=outputs), checkpoint
+        )
         system.start_worker()
         ended = system.wait(submitted.name, 240)
-        assert (ended.status, ended.tier, ended.failure) == (SubmissionStatus.PUBLISHED, Tier.EXECUTED, None)
+        assert (ended.status, ended.tier, ended.failure) == (
+            SubmissionStatus.PUBLISHED,
+            Tier.EXECUTED,
+            None,
+        )
         evaluation = system.registry.get_evaluation(ended.evaluation)
         served = np.stack(
             [
@@ -74,15 +87,24 @@ def test_the_report_equals_an_independent_computation(shared, originals, tmp_pat
 
     assert served == pytest.approx(expected, abs=TOLERANCE)
     with (source / "Data_Entry_2017_v2020.csv").open() as file:
-        findings = {row["Image Index"]: row["Finding Labels"].split("|") for row in csv.DictReader(file)}
+        findings = {
+            row["Image Index"]: row["Finding Labels"].split("|") for row in csv.DictReader(file)
+        }
     scores = []
-    areas = [value for value in evaluation.report.metrics if (value.metric, value.slice) == ("auroc", "")]
+    areas = [
+        value for value in evaluation.report.metrics if (value.metric, value.slice) == ("auroc", "")
+    ]
     *values, macro = areas
     assert [value.finding for value in areas] == [*FINDINGS, ""]
     for value in values:
         truth = [value.finding in findings[image] for image in images]
-        assert (value.positive_images, value.negative_images) == (sum(truth), len(images) - sum(truth))
-        scores.append(roc_auc_score(truth, expected[:, TORCHXRAYVISION_TARGETS.index(value.finding)]))
+        assert (value.positive_images, value.negative_images) == (
+            sum(truth),
+            len(images) - sum(truth),
+        )
+        scores.append(
+            roc_auc_score(truth, expected[:, TORCHXRAYVISION_TARGETS.index(value.finding)])
+        )
         assert value.value == pytest.approx(scores[-1], abs=TOLERANCE)
     assert macro.value == pytest.approx(np.mean(scores), abs=TOLERANCE)
     assert (row.score, row.rank, row.sota) == (macro.value, 1, True)

@@ -1,4 +1,5 @@
-"""kill -9 of the registry just before and just after every change of a submission: nothing is lost, nothing doubled."""
+"""kill -9 of the registry just before and just after every change of a submission: nothing is lost,
+nothing doubled."""
 
 from __future__ import annotations
 
@@ -14,7 +15,11 @@ from sqlalchemy import update
 
 from cxreval.api.registry.v1 import evaluation_service_pb2 as evaluation_pb
 from cxreval.api.registry.v1 import lifecycle_service_pb2 as pb
-from cxreval.api.registry.v1 import lifecycle_service_pb2_grpc, submission_pb2, submission_service_pb2
+from cxreval.api.registry.v1 import (
+    lifecycle_service_pb2_grpc,
+    submission_pb2,
+    submission_service_pb2,
+)
 from cxreval.audit.chain import verify
 from cxreval.client import RegistryClient
 from services.registry.domain.states import DEADLINES
@@ -47,7 +52,8 @@ ENDPOINT = {
 
 
 class Walk:
-    """Submissions that are led through their lives by calls that a client repeats until they are answered."""
+    """Submissions that are led through their lives by calls that a client repeats until they are
+    answered."""
 
     def __init__(self, registry: CrashingRegistry, file: Path) -> None:
         self.registry = registry
@@ -68,7 +74,8 @@ class Walk:
         return f"{self.calls:032x}"
 
     def through(self, point: str, change: str, call: Callable[[], object]) -> None:
-        """Makes the call while the registry dies at that point of it, and repeats it as a client would."""
+        """Makes the call while the registry dies at that point of it, and repeats it as a client
+        would."""
         self.registry.die(f"{point} {change}")
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
@@ -81,7 +88,8 @@ class Walk:
         assert self.registry.ahead() == []
 
     def created(self, point: str = "", change: str = "created", **manifest: object) -> str:
-        """A submission of a checkpoint, or with the manifest's fields changed; `change`: its last in the creation."""
+        """A submission of a checkpoint, or with the manifest's fields changed; `change`: its last
+        in the creation."""
         request = submission_service_pb2.CreateSubmissionRequest(
             parent=f"benchmarks/{SPEC.name}",
             manifest=manifest_message(ARTIFACT, **manifest),
@@ -98,16 +106,21 @@ class Walk:
         """All their events join the audit chain, which is whole."""
         events = sum(len(self.changes(name)) for name in names)
         deadline = time.monotonic() + 10
-        while (head := verify(self.client.audit_chain())).place < events and time.monotonic() < deadline:
+        while (
+            head := verify(self.client.audit_chain())
+        ).place < events and time.monotonic() < deadline:
             time.sleep(0.1)
         assert head.place >= events
 
     def change(self, point: str, method: str, change: str, name: str, **more: object) -> None:
-        request = getattr(pb, f"{method}Request")(name=name, reason="because", request_id=self.request_id(), **more)
+        request = getattr(pb, f"{method}Request")(
+            name=name, reason="because", request_id=self.request_id(), **more
+        )
         self.through(point, change, lambda: getattr(self.lifecycle, method)(request))
 
     def upload(self, name: str) -> None:
-        """With the client, which looks by itself what became of an upload that it heard nothing of."""
+        """With the client, which looks by itself what became of an upload that it heard nothing
+        of."""
         self.client.upload_artifact(name, self.file)
 
     def lease(self) -> evaluation_pb.Lease:
@@ -116,7 +129,9 @@ class Walk:
         while time.monotonic() < deadline:
             try:
                 answer = self.stubs.evaluations.LeaseEvaluation(
-                    evaluation_pb.LeaseEvaluationRequest(worker="walker", benchmarks=[f"benchmarks/{SPEC.name}"])
+                    evaluation_pb.LeaseEvaluationRequest(
+                        worker="walker", benchmarks=[f"benchmarks/{SPEC.name}"]
+                    )
                 )
             except grpc.RpcError:
                 continue
@@ -126,7 +141,8 @@ class Walk:
         raise TimeoutError
 
     def expire(self, point: str, name: str) -> str:
-        """Lets its deadline pass while the registry dies at that point of ending it; the reason that it then gives."""
+        """Lets its deadline pass while the registry dies at that point of ending it; the reason
+        that it then gives."""
         self.registry.die(f"{point} expired")
         late = update(SubmissionRow).where(SubmissionRow.id == name.rpartition("/")[2])
         database = Database(self.registry.database_url)
@@ -135,7 +151,9 @@ class Walk:
         database.close()
         assert self.registry.ahead() == []
         deadline = time.monotonic() + 20
-        while (found := self.client.get_submission(name)).failure is None and time.monotonic() < deadline:
+        while (
+            found := self.client.get_submission(name)
+        ).failure is None and time.monotonic() < deadline:
             time.sleep(0.05)
         assert found.failure
         return found.failure.reason
@@ -164,7 +182,9 @@ class Walk:
 @contextlib.contextmanager
 def walking(kind: str, directory: Path, lease_seconds: float) -> Iterator[Walk]:
     """A walk on a new registry. A lease is taken back after twice its length."""
-    registry = CrashingRegistry(directory, kind, f"--lease-seconds={lease_seconds}", "--max-attempts=20")
+    registry = CrashingRegistry(
+        directory, kind, f"--lease-seconds={lease_seconds}", "--max-attempts=20"
+    )
     registry.start()
     found = Walk(registry, directory / "model.onnx")
     try:
@@ -190,8 +210,11 @@ def _live(walk: Walk, artifacts: Path) -> None:
         leases: list[evaluation_pb.Lease] = []
         walk.through(point, "leased", lambda leases=leases: leases.append(walk.lease()))
         walk.through(point, "returned", lambda lease=leases[-1]: walk.fail(lease, "FAULT_SYSTEM"))
-        # A lease that nobody heard of is one event more: the worker's, and then that it ran out or was taken over.
-        heard = [change for change in walk.changes(name) if change not in ("leased", "lease-expired")]
+        # A lease that nobody heard of is one event more: the worker's, and then that it ran out or
+        # was taken over.
+        heard = [
+            change for change in walk.changes(name) if change not in ("leased", "lease-expired")
+        ]
         assert heard == ["created", "queued", "returned"]
         lease = walk.lease()
         walk.through(point, "failed", lambda lease=lease: walk.fail(lease, "FAULT_SUBMISSION"))
@@ -202,10 +225,14 @@ def _live(walk: Walk, artifacts: Path) -> None:
         walk.through(point, "published", lambda lease=lease: walk.complete(lease))
         walk.change(point, "DisputeSubmission", "disputed", name)
         walk.change(point, "ResolveDispute", "resolved", name)
-        walk.change(point, "CorrectSubmission", "corrected", name, correction=pb.Correction(model="Right"))
+        walk.change(
+            point, "CorrectSubmission", "corrected", name, correction=pb.Correction(model="Right")
+        )
         walk.change(point, "WithdrawSubmission", "withdrawn", name)
         walk.change(point, "ReinstateSubmission", "reinstated", name)
-        heard = [change for change in walk.changes(name) if change not in ("leased", "lease-expired")]
+        heard = [
+            change for change in walk.changes(name) if change not in ("leased", "lease-expired")
+        ]
         assert heard == [
             "created", "queued", "returned", "failed", "retried", "cancelled", "retried", "published",
             "disputed", "resolved", "corrected", "withdrawn", "reinstated",
@@ -224,11 +251,15 @@ def _live(walk: Walk, artifacts: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", DATABASES)
-def test_what_needs_no_file_is_handed_in_once_whenever_the_registry_crashes(kind: str, tmp_path: Path) -> None:
+def test_what_needs_no_file_is_handed_in_once_whenever_the_registry_crashes(
+    kind: str, tmp_path: Path
+) -> None:
     with walking(kind, tmp_path, lease_seconds=60.0) as walk:
         claims = [walk.created(point, "published", **CLAIM) for point in POINTS]
         endpoints = [walk.created(point, "queued", **ENDPOINT) for point in POINTS]
-        assert [submission.name for submission in walk.client.list_submissions(SPEC.name)] == claims + endpoints
+        assert [
+            submission.name for submission in walk.client.list_submissions(SPEC.name)
+        ] == claims + endpoints
         assert [walk.changes(name) for name in claims] == [["created", "published"]] * 2
         assert [walk.changes(name) for name in endpoints] == [["created", "queued"]] * 2
         assert {entry.submission for entry in walk.client.leaderboard(SPEC.name)} == set(claims)
@@ -240,7 +271,9 @@ def test_what_needs_no_file_is_handed_in_once_whenever_the_registry_crashes(kind
 
 
 @pytest.mark.parametrize("kind", DATABASES)
-def test_each_deadline_ends_a_submission_once_whenever_the_registry_crashes(kind: str, tmp_path: Path) -> None:
+def test_each_deadline_ends_a_submission_once_whenever_the_registry_crashes(
+    kind: str, tmp_path: Path
+) -> None:
     with walking(kind, tmp_path, lease_seconds=60.0) as walk:
         for point in POINTS:
             _be_late(walk, point)

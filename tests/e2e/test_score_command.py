@@ -1,4 +1,5 @@
-"""`cxreval score`: without a server, the report that the service gives; with two tables, which one is better."""
+"""`cxreval score`: without a server, the report that the service gives; with two tables, which one
+is better."""
 
 import dataclasses
 import gzip
@@ -42,7 +43,8 @@ def score(monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A benchmark of 60 patients with two images each, and a table that knows something about it."""
+    """A benchmark of 60 patients with two images each, and a table that knows something about
+    it."""
     directory = tmp_path_factory.mktemp("small")
     draw = np.random.default_rng(3)
     images = [f"{patient:08d}_{number:03d}.png" for patient in range(1, 61) for number in (0, 1)]
@@ -50,7 +52,9 @@ def data(tmp_path_factory):
     names = ["|".join(np.array(FINDINGS)[row]) or "No Finding" for row in present]
     labels = small_table(directory, list(zip(images, names, strict=True)))
     describe(directory, "small", images, labels)
-    probabilities = np.clip(0.3 * present + 0.7 * draw.random(present.shape), 0, 1).astype(np.float32)
+    probabilities = np.clip(0.3 * present + 0.7 * draw.random(present.shape), 0, 1).astype(
+        np.float32
+    )
     columns = {"Image Index": images} | {
         f"prob_{name}": column for name, column in zip(FINDINGS, probabilities.T, strict=True)
     }
@@ -70,7 +74,9 @@ def on(data, *more):
 def plain(value):
     """A report as JSON has it."""
     if dataclasses.is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
     if isinstance(value, np.ndarray | tuple):
         return [plain(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
@@ -84,7 +90,9 @@ def test_report_is_the_services_field_by_field(data, score, tmp_path):
         scoring_service(tmp_path / "scoring.log", small=directory) as service,
         ScoringClient(service.address) as client,
     ):
-        report = client.score(load_spec("small", directory), [Predictions(tuple(images), probabilities)])
+        report = client.score(
+            load_spec("small", directory), [Predictions(tuple(images), probabilities)]
+        )
     shuffled = table.take(np.random.default_rng(1).permutation(len(images)))
     ended = score(write(tmp_path, shuffled), *on(data), "--json")
     assert ended.status == 0, ended.err
@@ -99,7 +107,8 @@ def test_csv_gzip_and_parquet_give_the_same_bytes(data, score, tmp_path):
     zipped.write_bytes(gzip.compress(plain_file.read_bytes()))
     parquet.write_table(table, tmp_path / "table.parquet")
     outputs = [
-        score(file, *on(data), "--against", file, "--json") for file in (plain_file, zipped, tmp_path / "table.parquet")
+        score(file, *on(data), "--against", file, "--json")
+        for file in (plain_file, zipped, tmp_path / "table.parquet")
     ]
     assert [ended.status for ended in outputs] == [0, 0, 0]
     assert len({ended.out for ended in outputs}) == 1
@@ -109,7 +118,9 @@ def test_a_table_cannot_be_told_apart_from_itself(data, score, tmp_path):
     file = write(tmp_path, data[3])
     ended = score(file, *on(data), "--against", file)
     assert ended.status == 0
-    assert "table.csv (1) cannot be told apart from table.csv (2): macro AUROC +0.0000" in " ".join(ended.out.split())
+    assert "table.csv (1) cannot be told apart from table.csv (2): macro AUROC +0.0000" in " ".join(
+        ended.out.split()
+    )
 
 
 def test_a_better_table_is_named_whichever_comes_first(data, score, tmp_path):
@@ -135,7 +146,9 @@ def test_label_table_may_have_another_name_but_not_other_labels(data, score, tmp
     file = write(tmp_path, table)
     arguments = (file, "--benchmark", "small", "--labels", home / "renamed.csv")
     assert score(*arguments).status == 0
-    (home / "renamed.csv").write_text((directory / "labels.csv").read_text().replace("|", "|Hernia|", 1))
+    (home / "renamed.csv").write_text(
+        (directory / "labels.csv").read_text().replace("|", "|Hernia|", 1)
+    )
     ended = score(*arguments)
     assert ended.status == 1
     assert ended.err.startswith("error: DATASET_INVALID: the label table")
@@ -164,7 +177,9 @@ BAD_TABLES = {
     "INVALID_PROBABILITY": lambda table: changed(table, 7, 2, 1.5),
     "UNKNOWN_IMAGE": lambda table: changed(table, 7, 0, "00000999_000.png"),
     "MISSING_IMAGES": lambda table: table.slice(1),
-    "DUPLICATE_IMAGE": lambda table: pa.concat_tables([table, changed(table.slice(0, 1), 0, 4, np.float32(0.125))]),
+    "DUPLICATE_IMAGE": lambda table: pa.concat_tables(
+        [table, changed(table.slice(0, 1), 0, 4, np.float32(0.125))]
+    ),
 }
 
 
@@ -202,7 +217,9 @@ def test_three_pictures_are_drawn(data, score, tmp_path):
 
 def test_undefined_figures_are_told_with_their_reason(score, tmp_path):
     images = [f"{patient:08d}_000.png" for patient in range(1, 41)]
-    labels = small_table(tmp_path, [(image, "Mass" if i < 2 else "No Finding") for i, image in enumerate(images)])
+    labels = small_table(
+        tmp_path, [(image, "Mass" if i < 2 else "No Finding") for i, image in enumerate(images)]
+    )
     describe(tmp_path, "rare", images, labels)
     values = np.linspace(0, 1, len(images))
     file = write(tmp_path, pa.table({"image": images} | dict.fromkeys(FINDINGS, values)))
@@ -212,8 +229,14 @@ def test_undefined_figures_are_told_with_their_reason(score, tmp_path):
     text = " ".join(ended.out.split())
     assert "Mass: no interval, more than 1 % of the resamples have no value." in text
     assert "Hernia: undefined, only one class is there." in text
-    assert "macro: undefined, because a finding is; over the 1 that have one the mean AUROC is 0." in text
-    assert "The macro AUROC is undefined, at least in some resamples, so neither is called better." in text
+    assert (
+        "macro: undefined, because a finding is; over the 1 that have one the mean AUROC is 0."
+        in text
+    )
+    assert (
+        "The macro AUROC is undefined, at least in some resamples, so neither is called better."
+        in text
+    )
     assert "NaN" not in score(*arguments, "--json").out
 
 
@@ -228,18 +251,32 @@ def test_only_pictures_need_the_extra_and_one_sentence_says_so(data, score, tmp_
 
 
 def test_two_real_models_are_told_apart_as_their_authors_say(shared, score, tmp_path):
-    tables = [shared / "predictions" / model / "preds.csv.gz" for model in ("densenet121", "resnet50")]
+    tables = [
+        shared / "predictions" / model / "preds.csv.gz" for model in ("densenet121", "resnet50")
+    ]
     with gzip.open(tables[0], "rt") as file:
         images = sorted(line.partition(",")[0] for line in list(file)[1:])
     labels = shared / "nih-chestxray14" / "Data_Entry_2017_v2020.csv"
     describe(tmp_path, "published", images, labels)
-    arguments = ("--benchmark", "published", "--labels", tmp_path / labels.name, "--against", tables[1])
+    arguments = (
+        "--benchmark",
+        "published",
+        "--labels",
+        tmp_path / labels.name,
+        "--against",
+        tables[1],
+    )
     ended = score(tables[0], *arguments)
     assert ended.status == 0, ended.err
     text = " ".join(ended.out.split())
-    assert "densenet121/preds.csv.gz is better than resnet50/preds.csv.gz: macro AUROC +0.0166, 95 % interval" in text
+    assert (
+        "densenet121/preds.csv.gz is better than resnet50/preds.csv.gz: macro AUROC +0.0166, 95 % interval"
+        in text
+    )
     found = json.loads(score(tables[0], *arguments, "--json").out)
     macro = found["comparison"][-1]
-    assert (macro["first"], macro["second"]) == pytest.approx((0.8382671331804827, 0.8216306988745135), abs=1e-12)
+    assert (macro["first"], macro["second"]) == pytest.approx(
+        (0.8382671331804827, 0.8216306988745135), abs=1e-12
+    )
     assert 0.008 < macro["low"] < macro["difference"] < macro["high"] < 0.025
     assert f"{macro['low']:+.4f} to {macro['high']:+.4f}" in text

@@ -1,11 +1,19 @@
-"""PyTorch state dicts from `submit` to the board: real services, a real worker that converts them in its sandbox."""
+"""PyTorch state dicts from `submit` to the board: real services, a real worker that converts them
+in its sandbox."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from cxreval.client import CheckpointFormat, EvaluationStatus, Fault, SubmissionStatus, Tier, file_sha256
+from cxreval.client import (
+    CheckpointFormat,
+    EvaluationStatus,
+    Fault,
+    SubmissionStatus,
+    Tier,
+    file_sha256,
+)
 from cxreval.datasets.benchmark import FINDINGS
 from cxreval.evaluation.driver import PLATFORM_FAILED, EvaluationDriver, local_benchmarks
 from cxreval.imaging.decode import decode
@@ -39,7 +47,9 @@ def pixels():
 def system(tmp_path_factory, pixels):
     directory = tmp_path_factory.mktemp("state-dicts")
     data = directory / "data"
-    sick = [(image, "|".join(FINDINGS) if i % 2 else "No Finding") for i, image in enumerate(IMAGES)]
+    sick = [
+        (image, "|".join(FINDINGS) if i % 2 else "No Finding") for i, image in enumerate(IMAGES)
+    ]
     describe(data, "small", IMAGES, small_table(data, sick))
     (data / "images").mkdir()
     for image, encoded in zip(IMAGES, pixels[0], strict=True):
@@ -51,12 +61,16 @@ def system(tmp_path_factory, pixels):
 
 @pytest.fixture(scope="module")
 def network(pixels):
-    return checkpoints.torchvision_network("resnet50", pixels[1][:, :, ::2, ::2], outputs=len(OUTPUTS))
+    return checkpoints.torchvision_network(
+        "resnet50", pixels[1][:, :, ::2, ::2], outputs=len(OUTPUTS)
+    )
 
 
 def declared(architecture, outputs=OUTPUTS):
     form = CheckpointFormat.PYTORCH_STATE_DICT
-    return replace(manifest("PyTorch", "imagenet-224", outputs), format=form, architecture=architecture)
+    return replace(
+        manifest("PyTorch", "imagenet-224", outputs), format=form, architecture=architecture
+    )
 
 
 def failure(system, submission):
@@ -91,10 +105,16 @@ def no_sandbox(monkeypatch):
 
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("no_sandbox")
-def test_a_state_dict_is_converted_and_run_by_a_worker_that_can(system, network, pixels, tmp_path, caplog):
-    weights = checkpoints.save_state_dict(network, tmp_path / "resnet50.pth", data_parallel=True, wrapped=True)
+def test_a_state_dict_is_converted_and_run_by_a_worker_that_can(
+    system, network, pixels, tmp_path, caplog
+):
+    weights = checkpoints.save_state_dict(
+        network, tmp_path / "resnet50.pth", data_parallel=True, wrapped=True
+    )
     good = system.registry.submit("small", declared("resnet50"), weights)
-    assert EvaluationDriver(*clients(system), system.data, "unable").run_next(lambda *_: None) is None
+    assert (
+        EvaluationDriver(*clients(system), system.data, "unable").run_next(lambda *_: None) is None
+    )
     returned(system, good.name)
     assert "there is none: bwrap is not installed" in caplog.text  # for the operator
     other = system.registry.submit("small", declared("densenet121"), weights)
@@ -116,11 +136,15 @@ def test_a_state_dict_is_converted_and_run_by_a_worker_that_can(system, network,
     evidence = evaluation.provenance
     assert evidence["artifact_sha256"] == file_sha256(weights)
     assert evidence["converted_sha256"] == evidence["model_sha256"] != evidence["artifact_sha256"]
-    assert float(evidence["conversion_largest_difference"]) <= float(evidence["conversion_tolerance"])
+    assert float(evidence["conversion_largest_difference"]) <= float(
+        evidence["conversion_tolerance"]
+    )
     assert (evidence["architecture"], evidence["conversion_images"]) == ("resnet50", "4")
     assert evidence["torch_version"] == torch.__version__
     assert evidence["onnxscript_version"]
-    (row,) = [entry for entry in system.registry.leaderboard("small") if entry.submission == good.name]
+    (row,) = [
+        entry for entry in system.registry.leaderboard("small") if entry.submission == good.name
+    ]
     assert row.tier is Tier.EXECUTED
 
     with torch.inference_mode():
@@ -129,4 +153,6 @@ def test_a_state_dict_is_converted_and_run_by_a_worker_that_can(system, network,
     answers = dict(system.inference.predict_many(
         evidence["converted_sha256"], "imagenet-224", zip(IMAGES, pixels[0], strict=True)
     ))  # fmt: skip
-    np.testing.assert_allclose(np.stack([answers[image] for image in IMAGES]), expected[:, columns], atol=1e-5)
+    np.testing.assert_allclose(
+        np.stack([answers[image] for image in IMAGES]), expected[:, columns], atol=1e-5
+    )

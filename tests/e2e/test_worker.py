@@ -62,7 +62,10 @@ def test_a_service_that_stays_away_costs_no_prediction(system, caplog):
     assert (given_back.status, given_back.images_done) == (EvaluationStatus.QUEUED, len(IMAGES))
     returned = list(system.registry.submission_events(system.submitted))[-1]
     # Where the service is, is not for a submitter.
-    assert (returned.reason, returned.details["failure"]) == (PLATFORM_FAILED, "SERVICE_UNAVAILABLE")
+    assert (returned.reason, returned.details["failure"]) == (
+        PLATFORM_FAILED,
+        "SERVICE_UNAVAILABLE",
+    )
     assert system.scoring_service.address in caplog.text
     system.scoring_service.start()
     time.sleep(LEASE_SECONDS)
@@ -77,7 +80,10 @@ def test_a_worker_outlives_whatever_an_evaluation_brings_about(system, monkeypat
         evaluation = driver(system).run_next(ignore)
     assert evaluation.status is EvaluationStatus.QUEUED
     returned = list(system.registry.submission_events(system.submitted))[-1]
-    assert (returned.details["failure"], returned.details["fault"]) == ("WORKER_ERROR", Fault.SYSTEM)
+    assert (returned.details["failure"], returned.details["fault"]) == (
+        "WORKER_ERROR",
+        Fault.SYSTEM,
+    )
     assert returned.reason == PLATFORM_FAILED
     assert "ZeroDivisionError: division by zero" in caplog.text
     assert evaluation.name in caplog.text
@@ -86,7 +92,9 @@ def test_a_worker_outlives_whatever_an_evaluation_brings_about(system, monkeypat
 
 
 def test_a_worker_whose_evaluation_went_to_another_lets_go(system, monkeypatch):
-    monkeypatch.setattr("cxreval.evaluation.driver.STALL_SECONDS", -30.0)  # with the patience of 30 s: renews nothing
+    monkeypatch.setattr(
+        "cxreval.evaluation.driver.STALL_SECONDS", -30.0
+    )  # with the patience of 30 s: renews nothing
     taken = []
 
     def take_over(lease, done, total):
@@ -117,7 +125,9 @@ def test_everything_walks_over_mutual_tls(tmp_path):
         (data / "images" / image).write_bytes(png(seed=number))
     with System(tmp_path, {"small": data}, tls=make_certificates(tmp_path)) as system:
         system.registry.create_benchmark(spec)
-        submitted = system.registry.submit("small", manifest(), tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx")
+        submitted = system.registry.submit(
+            "small", manifest(), tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
+        )
         system.start_worker()
         assert system.wait(submitted.name).status is SubmissionStatus.PUBLISHED
         refused = command("leaderboard", *system.addresses()[:2])  # without a certificate

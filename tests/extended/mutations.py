@@ -12,13 +12,20 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 @st.composite
 def mutated(draw: st.DrawFn, originals: Sequence[bytes]) -> bytes:
-    """One of the originals after one to four changes; a PNG often with right checksums, so that a reader goes on."""
+    """One of the originals after one to four changes; a PNG often with right checksums, so that a
+    reader goes on."""
     content = draw(st.sampled_from(originals))
     for _ in range(draw(st.integers(1, 4))):
-        start, end = sorted((draw(st.integers(0, len(content))), draw(st.integers(0, len(content)))))
-        match draw(st.sampled_from(("change", "change", "change", "cut", "end", "repeat", "insert"))):
+        start, end = sorted(
+            (draw(st.integers(0, len(content))), draw(st.integers(0, len(content))))
+        )
+        match draw(
+            st.sampled_from(("change", "change", "change", "cut", "end", "repeat", "insert"))
+        ):
             case "change":
-                content = content[:start] + bytes((draw(st.integers(0, 255)),)) + content[start + 1 :]
+                content = (
+                    content[:start] + bytes((draw(st.integers(0, 255)),)) + content[start + 1 :]
+                )
             case "cut":
                 content = content[:start] + content[end:]
             case "end":
@@ -26,7 +33,9 @@ def mutated(draw: st.DrawFn, originals: Sequence[bytes]) -> bytes:
             case "repeat":
                 content = content[:end] + content[start:]
             case _:
-                content = content[:start] + draw(st.binary(min_size=1, max_size=8)) + content[start:]
+                content = (
+                    content[:start] + draw(st.binary(min_size=1, max_size=8)) + content[start:]
+                )
     return _with_right_checksums(content) if draw(st.booleans()) else content
 
 

@@ -1,4 +1,5 @@
-"""Whatever bytes come, the answer is a picture, a row or a named refusal, and the next answer is right."""
+"""Whatever bytes come, the answer is a picture, a row or a named refusal, and the next answer is
+right."""
 
 from __future__ import annotations
 
@@ -41,7 +42,11 @@ IMAGES = [
     *(bytes(imagecodecs.jpeg8_encode(pixels)) for pixels in (GRAY8, RGB)),
     dicom(GRAY12, stored=12),
     dicom(GRAY8, syntax=uid.JPEGBaseline8Bit, code=bytes(imagecodecs.jpeg8_encode(GRAY8))),
-    dicom(GRAY8, syntax=uid.JPEG2000Lossless, code=bytes(imagecodecs.jpeg2k_encode(GRAY8, codecformat="j2k"))),
+    dicom(
+        GRAY8,
+        syntax=uid.JPEG2000Lossless,
+        code=bytes(imagecodecs.jpeg2k_encode(GRAY8, codecformat="j2k")),
+    ),
 ]
 MAX_PIXELS = 1 << 16
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -81,17 +86,23 @@ class Served:
     answer: np.ndarray
 
     def check_answer_to(self, content: bytes, allowed: Set[grpc.StatusCode] = REFUSALS) -> None:
-        """Sends a request's bytes: what comes is an answer or an allowed refusal, and then the right next answer."""
+        """Sends a request's bytes: what comes is an answer or an allowed refusal, and then the
+        right next answer."""
         call = self.channel.unary_unary(INFER).future(content, timeout=30)
         if call.exception() is None:
             return
         assert call.code() in allowed, (call.code(), call.details())
-        np.testing.assert_allclose(rows(stub(self.channel).ModelInfer(self.good)), self.answer, atol=1e-5)
+        np.testing.assert_allclose(
+            rows(stub(self.channel).ModelInfer(self.good)), self.answer, atol=1e-5
+        )
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with InferenceService(tmp_path_factory.mktemp("fuzz"), "--threads", "1") as service, service.connect() as channel:
+    with (
+        InferenceService(tmp_path_factory.mktemp("fuzz"), "--threads", "1") as service,
+        service.connect() as channel,
+    ):
         digest = onnx_models.classifier(service.models)
         stub(channel).RepositoryModelLoad(load_request(digest, "xrv-224"))
         good = tensor_request(digest, random_images(1))
@@ -100,10 +111,25 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 Change = Callable[[pb.ModelInferRequest], None]
-INTEGERS = st.sampled_from([0, 1, 2, 14, 224, -1, 2**31, 2**63 - 1, -(2**63)]) | st.integers(-(2**63), 2**63 - 1)
-WORDS = ["", "image", "image_sha256", "image_tensor", "probabilities", "FP32", "BYTES", "UINT8", "1"]
+INTEGERS = st.sampled_from([0, 1, 2, 14, 224, -1, 2**31, 2**63 - 1, -(2**63)]) | st.integers(
+    -(2**63), 2**63 - 1
+)
+WORDS = [
+    "",
+    "image",
+    "image_sha256",
+    "image_tensor",
+    "probabilities",
+    "FP32",
+    "BYTES",
+    "UINT8",
+    "1",
+]
 TEXTS = st.sampled_from(WORDS) | st.text(max_size=8)
-PARAMETERS = st.sampled_from(["models", "timeout", "priority", "binary_data", "profile", "classification"]) | TEXTS
+PARAMETERS = (
+    st.sampled_from(["models", "timeout", "priority", "binary_data", "profile", "classification"])
+    | TEXTS
+)
 
 
 def _shape(values: list[int]) -> Change:
@@ -132,7 +158,9 @@ def _parameter(name: str, kind: str, value: Any) -> Change:
 
 def _raw(cut: int, more: bytes, times: int) -> Change:
     def change(request: pb.ModelInferRequest) -> None:
-        content = request.raw_input_contents[0][: -cut or None] if request.raw_input_contents else b""
+        content = (
+            request.raw_input_contents[0][: -cut or None] if request.raw_input_contents else b""
+        )
         request.raw_input_contents[:] = [content + more] * times
 
     return change
@@ -143,7 +171,9 @@ def _length(value: int) -> Change:
 
     def change(request: pb.ModelInferRequest) -> None:
         if request.raw_input_contents:
-            request.raw_input_contents[0] = value.to_bytes(4, "little") + request.raw_input_contents[0][4:]
+            request.raw_input_contents[0] = (
+                value.to_bytes(4, "little") + request.raw_input_contents[0][4:]
+            )
 
     return change
 
@@ -196,10 +226,14 @@ def test_a_changed_request_gets_an_answer_or_a_named_refusal(
 
 @many
 @given(data=st.data())
-def test_changed_bytes_of_a_request_get_an_answer_or_a_named_refusal(served: Served, data: st.DataObject) -> None:
+def test_changed_bytes_of_a_request_get_an_answer_or_a_named_refusal(
+    served: Served, data: st.DataObject
+) -> None:
     content = data.draw(mutated([served.images.SerializeToString()]))
     # Bytes that are no message at all are refused by gRPC, before any of our code sees them.
-    served.check_answer_to(content, allowed=REFUSALS if _parses(content) else REFUSALS | {grpc.StatusCode.INTERNAL})
+    served.check_answer_to(
+        content, allowed=REFUSALS if _parses(content) else REFUSALS | {grpc.StatusCode.INTERNAL}
+    )
 
 
 def _parses(content: bytes) -> bool:

@@ -1,4 +1,5 @@
-"""A model that phantoms let pass in half precision answers and ranks as before; one that would not is refused."""
+"""A model that phantoms let pass in half precision answers and ranks as before; one that would not
+is refused."""
 
 from __future__ import annotations
 
@@ -31,22 +32,32 @@ def pair(file: Path, profile_name: str) -> tuple[OnnxModel, OnnxModel]:
     profile = PROFILES[profile_name]
     full, half = (
         OnnxModel(
-            file, inspect(file, profile.shape), profile, threads=2, max_batch=1, execution=Execution("cpu", fp16=fp16)
+            file,
+            inspect(file, profile.shape),
+            profile,
+            threads=2,
+            max_batch=1,
+            execution=Execution("cpu", fp16=fp16),
         )
         for fp16 in (False, True)
     )
     return full, half
 
 
-def auroc_changes(full: np.ndarray, half: np.ndarray, findings: Sequence[frozenset[str]]) -> np.ndarray:
-    """By how much half precision moves the AUROC of each finding that has both labels; answers (n, 14)."""
+def auroc_changes(
+    full: np.ndarray, half: np.ndarray, findings: Sequence[frozenset[str]]
+) -> np.ndarray:
+    """By how much half precision moves the AUROC of each finding that has both labels; answers (n,
+    14)."""
     labels = np.array([[finding in found for finding in FINDINGS] for found in findings])
     pairs = zip(aurocs(full, labels), aurocs(half, labels), strict=True)
     return np.array([other - one for one, other in pairs if one is not None and other is not None])
 
 
 def test_the_demos_trained_models_rank_phantoms_as_before() -> None:
-    studies = [study for patient in range(PHANTOM_PATIENTS) for study in phantom.draw_studies(3, patient)]
+    studies = [
+        study for patient in range(PHANTOM_PATIENTS) for study in phantom.draw_studies(3, patient)
+    ]
     pictures, accepted = [phantom.render(study, 3) for study in studies], 0
     for file in sorted((REPOSITORY / "demo" / "checkpoints").glob("*.onnx")):
         profile = read_manifest(file.with_suffix(".yaml")).preprocessing_profile
@@ -68,7 +79,9 @@ def test_phantoms_judge_densenet_121_as_the_real_radiographs_do(
 ) -> None:
     """Random weights exaggerate rounding; the classifier's scale decides by how much."""
     torch = require_module("torch")
-    seed, systems, reading = (require_module(f"cxreval.export.{name}") for name in ("seed", "systems", "checkpoint"))
+    seed, systems, reading = (
+        require_module(f"cxreval.export.{name}") for name in ("seed", "systems", "checkpoint")
+    )
     from tests.support import checkpoints
 
     files = sorted((shared / "nih-chestxray14/images").glob("*.png"))
@@ -76,22 +89,35 @@ def test_phantoms_judge_densenet_121_as_the_real_radiographs_do(
     network = checkpoints.torchvision_network("densenet121", images[:6])
     with torch.no_grad():
         network.classifier.weight *= scale
-    checkpoint = reading.read_checkpoint(checkpoints.save_state_dict(network, tmp_path / "densenet.pth"))
+    checkpoint = reading.read_checkpoint(
+        checkpoints.save_state_dict(network, tmp_path / "densenet.pth")
+    )
     path = tmp_path / "model.onnx"
-    seed.export_seed(systems.build_torchvision("densenet121", checkpoint), checkpoint, path, files[:2])
+    seed.export_seed(
+        systems.build_torchvision("densenet121", checkpoint), checkpoint, path, files[:2]
+    )
 
     if not accepted:
-        with pytest.raises(ModelUnsupported, match="in half precision the model's answers differ by"):
+        with pytest.raises(
+            ModelUnsupported, match="in half precision the model's answers differ by"
+        ):
             pair(path, "imagenet-224")
         return
     full, half = (model.each(images) for model in pair(path, "imagenet-224"))
     assert 0 < np.abs(half - full).max() <= FP16_TOLERANCE
     table = shared / "nih-chestxray14" / "Data_Entry_2017_v2020.csv"
-    # Two of the 198 show a hernia: one pair of images that change places moves that AUROC by more than is allowed.
-    assert abs(auroc_changes(full, half, _findings(table, [file.name for file in files])).mean()) <= AUROC_TOLERANCE
+    # Two of the 198 show a hernia: one pair of images that change places moves that AUROC by more
+    # than is allowed.
+    assert (
+        abs(auroc_changes(full, half, _findings(table, [file.name for file in files])).mean())
+        <= AUROC_TOLERANCE
+    )
 
 
 def _findings(table: Path, names: list[str]) -> list[frozenset[str]]:
     with table.open(newline="") as file:
-        found = {row["Image Index"]: frozenset(row["Finding Labels"].split("|")) for row in csv.DictReader(file)}
+        found = {
+            row["Image Index"]: frozenset(row["Finding Labels"].split("|"))
+            for row in csv.DictReader(file)
+        }
     return [found[name] for name in names]

@@ -26,7 +26,9 @@ def perf_analyzer() -> list[str]:
     """The command, in the small Debian that its C library needs."""
     if not ROOT.exists():
         if os.geteuid() or not shutil.which("apt-get"):
-            missing("perf_analyzer is installed as root on a Debian: tests/extended/install_perf_analyzer.sh")
+            missing(
+                "perf_analyzer is installed as root on a Debian: tests/extended/install_perf_analyzer.sh"
+            )
         script = str(REPOSITORY / "tests/extended/install_perf_analyzer.sh")
         subprocess.run([script, str(ROOT)], check=True, env=os.environ | {"PYTHON": sys.executable})
     return ["chroot", str(ROOT), "perf_analyzer"]
@@ -42,7 +44,9 @@ def test_perf_analyzer_measures_a_model(perf_analyzer: list[str], tmp_path: Path
              "--measurement-interval", "1000", "--stability-percentage", "80", "-f", "/tmp/report.csv"],
             capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
-        statistics = stub(channel).ModelStatistics(pb.ModelStatisticsRequest(name=digest)).model_stats[0]
+        statistics = (
+            stub(channel).ModelStatistics(pb.ModelStatisticsRequest(name=digest)).model_stats[0]
+        )
 
     assert done.returncode == 0, done.stdout + done.stderr
     rows = csv.DictReader(report.read_text().splitlines())

@@ -1,4 +1,5 @@
-"""On a machine with a GPU: a model really runs there, in full and half precision, and answers as on a CPU."""
+"""On a machine with a GPU: a model really runs there, in full and half precision, and answers as on
+a CPU."""
 
 from __future__ import annotations
 
@@ -11,11 +12,19 @@ import pytest
 
 from services.inference.backends.onnx import FP16_TOLERANCE, Execution, OnnxModel, inspect
 from tests.support import onnx_models
-from tests.support.inference import InferenceService, load_request, random_images, rows, stub, tensor_request
+from tests.support.inference import (
+    InferenceService,
+    load_request,
+    random_images,
+    rows,
+    stub,
+    tensor_request,
+)
 
 # Not a part that CI must have: its machine has no GPU.
 pytestmark = pytest.mark.skipif(
-    shutil.which("nvidia-smi") is None or "CUDAExecutionProvider" not in onnxruntime.get_available_providers(),
+    shutil.which("nvidia-smi") is None
+    or "CUDAExecutionProvider" not in onnxruntime.get_available_providers(),
     reason="no NVIDIA GPU here, or not onnxruntime-gpu",
 )
 
@@ -23,9 +32,13 @@ IMAGES = random_images(8)
 
 
 @pytest.mark.parametrize(("fp16", "tolerance"), [(False, 1e-4), (True, FP16_TOLERANCE)])
-def test_the_session_has_cuda_and_agrees_with_numpy(tmp_path: Path, fp16: bool, tolerance: float) -> None:
+def test_the_session_has_cuda_and_agrees_with_numpy(
+    tmp_path: Path, fp16: bool, tolerance: float
+) -> None:
     file = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
-    model = OnnxModel(file, inspect(file), threads=1, max_batch=8, execution=Execution("cuda", fp16=fp16))
+    model = OnnxModel(
+        file, inspect(file), threads=1, max_batch=8, execution=Execution("cuda", fp16=fp16)
+    )
 
     assert model.provider == "CUDAExecutionProvider"
     np.testing.assert_allclose(model.run([IMAGES]), onnx_models.expected(IMAGES), atol=tolerance)

@@ -1,4 +1,5 @@
-"""Both stores of artifacts, a directory and a real SeaweedFS: resumed, checked, complete or not at all, collected."""
+"""Both stores of artifacts, a directory and a real SeaweedFS: resumed, checked, complete or not at
+all, collected."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ LATER = timedelta(seconds=5) + GRACE
 
 
 def key_of(artifact: bytes = BYTES) -> UploadKey:
-    return UploadKey(uuid.uuid4().hex, hashlib.sha256(artifact).hexdigest(), "manifest.artifact_sha256")
+    return UploadKey(
+        uuid.uuid4().hex, hashlib.sha256(artifact).hexdigest(), "manifest.artifact_sha256"
+    )
 
 
 def now() -> datetime:
@@ -74,7 +77,12 @@ class Kept:
         if self._bucket is None:
             files = (file for file in self._directory.rglob("*") if file.is_file())
             return sorted(str(file.relative_to(self._directory)) for file in files)
-        return sorted(item["path"] for batch in self._bucket.list() for item in batch if item["path"] != "check")
+        return sorted(
+            item["path"]
+            for batch in self._bucket.list()
+            for item in batch
+            if item["path"] != "check"
+        )
 
     def place(self, name: ArtifactName = NAME) -> str:
         return f"{name.sha256[:2]}/{name.sha256}" if self._local else f"artifacts/{name.sha256}"
@@ -143,7 +151,9 @@ def test_another_process_goes_on_where_the_first_one_stopped(kept: Kept) -> None
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), content=st.binary(min_size=1, max_size=5000))
-def test_any_sequence_of_broken_uploads_ends_in_the_same_bytes(kept: Kept, data: st.DataObject, content: bytes) -> None:
+def test_any_sequence_of_broken_uploads_ends_in_the_same_bytes(
+    kept: Kept, data: st.DataObject, content: bytes
+) -> None:
     key, name = key_of(content), ArtifactName(hashlib.sha256(content).hexdigest())
     for _ in range(data.draw(st.integers(0, 4))):
         store = kept.open()
@@ -167,7 +177,9 @@ def test_other_bytes_are_refused_and_leave_nothing_in_their_place(kept: Kept) ->
     assert kept.names() == []
 
 
-@pytest.mark.parametrize("left", [b"", BYTES[:1000], BYTES[:-1], BYTES[:-1] + b"\0", b"\1" + BYTES[1:]])
+@pytest.mark.parametrize(
+    "left", [b"", BYTES[:1000], BYTES[:-1], BYTES[:-1] + b"\0", b"\1" + BYTES[1:]]
+)
 def test_changed_byte_is_found_before_the_last_chunk_is_given_out(kept: Kept, left: bytes) -> None:
     finish(kept.store, key_of(), BYTES)
     kept.overwrite(left)
@@ -183,7 +195,8 @@ def test_unknown_artifact_is_not_found(kept: Kept) -> None:
 
 
 def test_two_calls_never_write_the_same_upload(kept: Kept) -> None:
-    """A directory says at once that another process is at it, an object store when both write the same piece."""
+    """A directory says at once that another process is at it, an object store when both write the
+    same piece."""
     key, sent = key_of(), []
     with kept.store.receive(key) as first:
         first.begin(0)
@@ -209,7 +222,10 @@ def write_both(first: Any, other: Artifacts, key: UploadKey, sent: list[int]) ->
 
 @pytest.mark.parametrize(
     ("keys", "problem"),
-    [(Keys(secret="wrong"), "SignatureDoesNotMatch"), (Keys(access="nobody"), "InvalidAccessKeyId")],
+    [
+        (Keys(secret="wrong"), "SignatureDoesNotMatch"),
+        (Keys(access="nobody"), "InvalidAccessKeyId"),
+    ],
 )
 def test_wrong_credentials_are_named_at_the_start(
     s3: SeaweedFs, monkeypatch: pytest.MonkeyPatch, keys: Keys, problem: str
@@ -223,19 +239,23 @@ def test_wrong_credentials_are_named_at_the_start(
     assert keys.secret not in str(caught.value)
 
 
-def test_plain_http_is_used_only_when_said_so(s3: SeaweedFs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_http_is_used_only_when_said_so(
+    s3: SeaweedFs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("AWS_ALLOW_HTTP")
     with pytest.raises(ArtifactStoreRefused):
         S3Artifacts(f"s3://{BUCKET}/p")
 
 
-def test_store_that_is_away_is_named_at_the_start(s3: SeaweedFs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_that_is_away_is_named_at_the_start(
+    s3: SeaweedFs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(ArtifactStoreRefused):
         S3Artifacts(f"s3://{BUCKET}/p")
 
 
-# --- garbage ----------------------------------------------------------------------------------------------------------
+# --- garbage --------------------------------------------------------------------------------------
 
 
 class Books:
@@ -252,12 +272,18 @@ class Books:
     def awaiting(self, artifact: bytes = BYTES) -> tuple[SubmissionName, UploadKey]:
         manifest = convert.manifest(manifest_message(artifact))
         created = self.submissions.create(BenchmarkName(SPEC.name), manifest, "", "tests")
-        return SubmissionName(SPEC.name, created.id), UploadKey(created.id, manifest.artifact_sha256, "manifest")
+        return SubmissionName(SPEC.name, created.id), UploadKey(
+            created.id, manifest.artifact_sha256, "manifest"
+        )
 
     def cancel(self, name: SubmissionName) -> None:
-        self.lifecycle.change(name, ChangeRequest(change=Change.CANCELLED, actor="tests", reason="tests"))
+        self.lifecycle.change(
+            name, ChangeRequest(change=Change.CANCELLED, actor="tests", reason="tests")
+        )
 
-    def upload(self, store: Artifacts, name: SubmissionName, key: UploadKey, place: Callable[[Any], None]) -> None:
+    def upload(
+        self, store: Artifacts, name: SubmissionName, key: UploadKey, place: Callable[[Any], None]
+    ) -> None:
         with store.receive(key) as upload:
             upload.begin(0)
             upload.write(BYTES)
@@ -273,7 +299,9 @@ def books(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Books]:
     found.database.close()
 
 
-def test_orphans_are_removed_after_an_hour_and_nothing_that_is_needed(kept: Kept, books: Books) -> None:
+def test_orphans_are_removed_after_an_hour_and_nothing_that_is_needed(
+    kept: Kept, books: Books
+) -> None:
     awaiting, waits = books.awaiting(b"awaited" + BYTES)
     receive(kept.store, waits, b"awaited")
     cancelled, given_up = books.awaiting(b"given up" + BYTES)
@@ -300,7 +328,9 @@ def test_what_workers_make_is_needed_while_its_evaluation_goes_on_and_once_it_is
     lease = books.evaluations.lease("worker", [BenchmarkName(SPEC.name)])
     assert lease
     name, made = EvaluationName(SPEC.name, queued.submission, lease.evaluation.id), b"made" + BYTES
-    derived, unfinished = (UploadKey(name.evaluation, key_of(content).sha256, "sha256") for content in (made, b"x"))
+    derived, unfinished = (
+        UploadKey(name.evaluation, key_of(content).sha256, "sha256") for content in (made, b"x")
+    )
     with kept.store.receive(derived) as upload:
         upload.begin(0)
         upload.write(made)
@@ -327,7 +357,9 @@ def test_upload_that_a_call_is_at_is_not_removed(kept: Kept, books: Books) -> No
 
 
 @pytest.mark.parametrize("books", DATABASES, indirect=True)
-def test_artifact_that_is_being_recorded_is_waited_for_and_kept(tmp_path: Path, books: Books) -> None:
+def test_artifact_that_is_being_recorded_is_waited_for_and_kept(
+    tmp_path: Path, books: Books
+) -> None:
     store = LocalArtifacts(tmp_path / "artifacts")
     finish(store, key_of(), BYTES)  # the orphan of a crash
     name, key = books.awaiting()
@@ -347,14 +379,18 @@ def test_artifact_that_is_being_recorded_is_waited_for_and_kept(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("books", DATABASES, indirect=True)
-def test_upload_that_comes_while_its_orphan_is_removed_stores_its_own_bytes(tmp_path: Path, books: Books) -> None:
+def test_upload_that_comes_while_its_orphan_is_removed_stores_its_own_bytes(
+    tmp_path: Path, books: Books
+) -> None:
     name, key = books.awaiting()
     uploading: list[threading.Thread] = []
 
     class Slow(LocalArtifacts):
         def remove(self, orphan: ArtifactName) -> None:
             uploading.append(
-                threading.Thread(target=books.upload, args=(self, name, key, lambda upload: upload.place()))
+                threading.Thread(
+                    target=books.upload, args=(self, name, key, lambda upload: upload.place())
+                )
             )
             uploading[0].start()
             uploading[0].join(1)

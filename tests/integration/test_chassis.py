@@ -1,4 +1,5 @@
-"""What every service does, shown on the scoring service: health, reflection, TLS, drain, deadlines, errors."""
+"""What every service does, shown on the scoring service: health, reflection, TLS, drain, deadlines,
+errors."""
 
 import subprocess
 import sys
@@ -9,7 +10,9 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
 
 from cxreval.api.scoring.v1 import report_pb2, scoring_service_pb2, scoring_service_pb2_grpc
 from cxreval.client import Predictions, ScoringClient, TlsFiles
@@ -26,7 +29,9 @@ SERVICE = "cxreval.api.scoring.v1.ScoringService"
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     directory = tmp_path_factory.mktemp("chassis")
-    labels = small_table(directory, [(image, "Mass" if i % 2 else "No Finding") for i, image in enumerate(IMAGES)])
+    labels = small_table(
+        directory, [(image, "Mass" if i % 2 else "No Finding") for i, image in enumerate(IMAGES)]
+    )
     return directory, describe(directory, "small", IMAGES, labels)
 
 
@@ -41,7 +46,11 @@ def slow_stream(started, release):
     yield request(header=scoring_service_pb2.ScorePredictionsHeader(benchmark="benchmarks/small"))
     started.set()
     release.wait(20)
-    yield request(batch=report_pb2.PredictionBatch(images=IMAGES, probabilities=np.full(4 * 14, 0.5, "<f4").tobytes()))
+    yield request(
+        batch=report_pb2.PredictionBatch(
+            images=IMAGES, probabilities=np.full(4 * 14, 0.5, "<f4").tobytes()
+        )
+    )
 
 
 def test_health_answers_for_the_process_and_for_each_service(service):
@@ -67,11 +76,15 @@ def test_sigterm_turns_health_first_finishes_running_calls_and_exits_0(service):
     started, release = threading.Event(), threading.Event()
     with grpc.insecure_channel(service.address) as channel:
         stub = scoring_service_pb2_grpc.ScoringServiceStub(channel)
-        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=20)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(service=SERVICE), timeout=20
+        )
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
         running = stub.ScorePredictions(slow_stream(started, release), timeout=20)
         assert started.wait(10)
-        time.sleep(0.2)  # the header must have arrived: a call that the server has not seen is not running
+        time.sleep(
+            0.2
+        )  # the header must have arrived: a call that the server has not seen is not running
         service.process.terminate()
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
         release.set()
@@ -134,7 +147,10 @@ def test_tls_lets_in_whom_the_authority_signed_and_nobody_else(data, tmp_path):
         with ScoringClient(running.address, known) as client:
             assert [truth.benchmark for truth in client.list_truths()] == ["small"]
         for stranger in (TlsFiles(known.ca), None):
-            with ScoringClient(running.address, stranger) as client, pytest.raises(ServiceUnavailable):
+            with (
+                ScoringClient(running.address, stranger) as client,
+                pytest.raises(ServiceUnavailable),
+            ):
                 client.list_truths()
 
 
@@ -142,17 +158,23 @@ def test_only_clients_with_an_allowed_name_may_call_and_health_answers_all(data,
     known = make_certificates(tmp_path)
     flags = ["--data", f"small={data[0]}", *server_flags(tmp_path)]
     for name, allowed in (("client", True), ("localhost", True), ("somebody-else", False)):
-        service = Service("scoring", [*flags, "--allowed-certificates", name], tmp_path / "scoring.log", tls=known)
+        service = Service(
+            "scoring", [*flags, "--allowed-certificates", name], tmp_path / "scoring.log", tls=known
+        )
         with service as running, ScoringClient(running.address, known) as client:
             if allowed:
                 assert client.list_truths()
                 continue
-            with pytest.raises(CertificateNotAllowed, match=r"certificate is of 127\.0\.0\.1, client"):
+            with pytest.raises(
+                CertificateNotAllowed, match=r"certificate is of 127\.0\.0\.1, client"
+            ):
                 client.list_truths()
 
 
 @pytest.mark.parametrize("method", ["RankEntries", "ScorePredictions"])
-@pytest.mark.parametrize("wrong", [b"\xff\xff\xff", b"\x0a\x03\x0a\x01\xff"], ids=["no protobuf", "no UTF-8"])
+@pytest.mark.parametrize(
+    "wrong", [b"\xff\xff\xff", b"\x0a\x03\x0a\x01\xff"], ids=["no protobuf", "no UTF-8"]
+)
 def test_bytes_that_are_no_request_are_refused_by_name(service, method, wrong):
     with grpc.insecure_channel(service.address) as channel, pytest.raises(grpc.RpcError) as caught:
         channel.stream_unary(f"/{SERVICE}/{method}")(iter([wrong]), timeout=20)

@@ -1,4 +1,5 @@
-"""`cxreval submit` on a real registry: every mistake at once, a name that is never lost, an endpoint's token kept."""
+"""`cxreval submit` on a real registry: every mistake at once, a name that is never lost, an
+endpoint's token kept."""
 
 from __future__ import annotations
 
@@ -47,7 +48,10 @@ submitted_date: 2999-01-01
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registry_service(tmp_path_factory.mktemp("registry")) as service, RegistryClient(service.address) as client:
+    with (
+        registry_service(tmp_path_factory.mktemp("registry")) as service,
+        RegistryClient(service.address) as client,
+    ):
         client.create_benchmark(SPEC)
         yield service.address
 
@@ -69,7 +73,9 @@ def test_submit_finds_all_the_mistakes_that_check_finds_and_leaves_nothing(
 ) -> None:
     (tmp_path / "mine.yaml").write_text(MISTAKES)
     (tmp_path / "model.onnx").write_bytes(b"model")
-    checked = json.loads(command("submission", "check", str(tmp_path / "mine.yaml"), "--json").stdout)["problems"]
+    checked = json.loads(
+        command("submission", "check", str(tmp_path / "mine.yaml"), "--json").stdout
+    )["problems"]
     assert len(checked) == 16
     files = (str(tmp_path / "mine.yaml"), str(tmp_path / "model.onnx"))
     refused = command("submit", *files, "--benchmark", SPEC.name, "--registry", address)
@@ -88,7 +94,9 @@ def test_an_empty_file_is_refused_before_a_submission_waits_for_it(
     before = list(client.list_submissions(SPEC.name))
     files = (manifest(tmp_path, Kind.CHECKPOINT), str(tmp_path / "model.onnx"))
     ended = command("submit", *files, "--benchmark", SPEC.name, "--registry", address)
-    assert f"error: MALFORMED_FIELD: {files[1]} is empty; expected at least one byte" in ended.stderr
+    assert (
+        f"error: MALFORMED_FIELD: {files[1]} is empty; expected at least one byte" in ended.stderr
+    )
     assert list(client.list_submissions(SPEC.name)) == before
 
 
@@ -97,7 +105,13 @@ def test_a_submission_is_named_before_anything_can_go_wrong_with_it(
     address: str, client: RegistryClient, tmp_path: Path, json_too: tuple[str, ...]
 ) -> None:
     (tmp_path / "model.onnx").write_bytes(b"model" + b"json" * len(json_too))
-    arguments = ("submit", manifest(tmp_path, Kind.CHECKPOINT), str(tmp_path / "model.onnx"), "--watch", *json_too)
+    arguments = (
+        "submit",
+        manifest(tmp_path, Kind.CHECKPOINT),
+        str(tmp_path / "model.onnx"),
+        "--watch",
+        *json_too,
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", "cxreval.cli.app", *arguments, "--benchmark", SPEC.name, "--registry", address],
         cwd=REPOSITORY, env=os.environ | {"COLUMNS": "80"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -128,7 +142,9 @@ def test_the_token_of_an_endpoint_reaches_its_worker_and_is_never_printed(
         if waiting.status == "queued":
             client.cancel(waiting.name, "only one waits")
     arguments = ["submit", manifest(tmp_path, Kind.ENDPOINT), "--benchmark", SPEC.name, *options]
-    result = CliRunner().invoke(app, arguments, env=environment, input=f"{token}\n", catch_exceptions=False)
+    result = CliRunner().invoke(
+        app, arguments, env=environment, input=f"{token}\n", catch_exceptions=False
+    )
     assert result.exit_code == 0, result.output
     assert token not in result.output
     lease = client.lease_evaluation("worker", [SPEC.name])
@@ -146,7 +162,16 @@ def test_findings_are_those_of_the_benchmark_that_is_submitted_to(
     for names in (("Nodule", "Mass"), ("Nodule", "Hernia")):
         (tmp_path / "mine.yaml").write_text(json.dumps(found | {"output_names": names}))
         files = [str(tmp_path / "mine.yaml"), str(tmp_path / "model.onnx")]
-        result = CliRunner().invoke(app, ["submit", *files, "--benchmark", FEW.name, "--registry", address])
-        also = (result.exception, *result.exception.also) if isinstance(result.exception, CxrevalError) else ()
+        result = CliRunner().invoke(
+            app, ["submit", *files, "--benchmark", FEW.name, "--registry", address]
+        )
+        also = (
+            (result.exception, *result.exception.also)
+            if isinstance(result.exception, CxrevalError)
+            else ()
+        )
         said[names] = [error.reason for error in also]
-    assert said == {("Nodule", "Mass"): [], ("Nodule", "Hernia"): ["UNKNOWN_FINDING", "OUTPUTS_INCOMPLETE"]}
+    assert said == {
+        ("Nodule", "Mass"): [],
+        ("Nodule", "Hernia"): ["UNKNOWN_FINDING", "OUTPUTS_INCOMPLETE"],
+    }

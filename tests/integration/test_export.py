@@ -16,7 +16,13 @@ import onnxruntime
 import pytest
 
 from cxreval.datasets.benchmark import FINDINGS
-from cxreval.errors import DatasetInvalid, ImageUnreadable, InvalidProbability, MalformedField, ParityFailed
+from cxreval.errors import (
+    DatasetInvalid,
+    ImageUnreadable,
+    InvalidProbability,
+    MalformedField,
+    ParityFailed,
+)
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES
 from tests.conftest import require_module
@@ -50,12 +56,18 @@ def checkpoint_of(name: str, images: np.ndarray, directory: Path) -> Path:
 
     match name:
         case "torchxrayvision":
-            return checkpoints.save_xrv_densenet(checkpoints.xrv_densenet(images), directory / "xrv.pt")
+            return checkpoints.save_xrv_densenet(
+                checkpoints.xrv_densenet(images), directory / "xrv.pt"
+            )
         case "chexnet":
-            return checkpoints.save_chexnet(checkpoints.chexnet(images), directory / "model.pth.tar")
+            return checkpoints.save_chexnet(
+                checkpoints.chexnet(images), directory / "model.pth.tar"
+            )
         case "densenet121":
             network = checkpoints.torchvision_network("densenet121", images)
-            return checkpoints.save_state_dict(network, directory / "d.pth", data_parallel=True, wrapped=True)
+            return checkpoints.save_state_dict(
+                network, directory / "d.pth", data_parallel=True, wrapped=True
+            )
         case _:
             network = checkpoints.torchvision_network("resnet50", images)
             return checkpoints.save_state_dict(network, directory / "r.pth")
@@ -75,7 +87,10 @@ def build(name: str, checkpoint: Any) -> Any:
 
 @pytest.fixture(scope="module", params=SYSTEMS)
 def exported(
-    request: pytest.FixtureRequest, shared: Path, export: ModuleType, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    shared: Path,
+    export: ModuleType,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Exported:
     from cxreval.export.checkpoint import read_checkpoint
 
@@ -122,7 +137,9 @@ def test_each_column_is_the_originals_column_of_that_name(exported: Exported) ->
 def test_exported_model_takes_any_batch_size_and_answers_the_same(exported: Exported) -> None:
     together = probabilities(exported, exported.images[:4])
     assert together.shape == (4, 14)
-    one_by_one = np.concatenate([probabilities(exported, image[np.newaxis]) for image in exported.images[:4]])
+    one_by_one = np.concatenate(
+        [probabilities(exported, image[np.newaxis]) for image in exported.images[:4]]
+    )
     np.testing.assert_allclose(one_by_one, together, rtol=0, atol=1e-5)
 
 
@@ -134,13 +151,20 @@ def test_outputs_are_probabilities_that_tell_the_images_apart(exported: Exported
     assert min(gaps) > 0.01
 
 
-def test_file_is_one_valid_onnx_model_that_says_what_it_is_and_nothing_else(exported: Exported) -> None:
+def test_file_is_one_valid_onnx_model_that_says_what_it_is_and_nothing_else(
+    exported: Exported,
+) -> None:
     model = onnx.load(exported.path, load_external_data=False)
     onnx.checker.check_model(model, full_check=True)
-    assert not any(onnx.external_data_helper.uses_external_data(tensor) for tensor in model.graph.initializer)
+    assert not any(
+        onnx.external_data_helper.uses_external_data(tensor) for tensor in model.graph.initializer
+    )
     assert [part.name for part in model.graph.input] == ["pixels"]
     assert [part.name for part in model.graph.output] == ["probabilities"]
-    assert sorted(file.name for file in exported.path.parent.iterdir()) == ["model.onnx", "model.parity.json"]
+    assert sorted(file.name for file in exported.path.parent.iterdir()) == [
+        "model.onnx",
+        "model.parity.json",
+    ]
     profile = exported.system.profile
     assert [(part.key, part.value) for part in model.metadata_props] == [
         ("cxreval.checkpoint_sha256", exported.checkpoint.sha256),
@@ -222,7 +246,9 @@ def test_failed_parity_leaves_what_was_there_and_nothing_new(
     (out / "model.parity.json").write_bytes(b"{}")
     with torch.no_grad():
         system.original[0][2].bias[4] += 1e-3
-    with pytest.raises(ParityFailed, match=r"from its original by 0\.000\d+ in Mass; expected at most 1e-05"):
+    with pytest.raises(
+        ParityFailed, match=r"from its original by 0\.000\d+ in Mass; expected at most 1e-05"
+    ):
         export.export_seed(system, checkpoint, out / "model.onnx", [picture])
     with torch.no_grad():
         system.exported.network[2].bias[4] = torch.nan
@@ -230,20 +256,26 @@ def test_failed_parity_leaves_what_was_there_and_nothing_new(
         export.export_seed(system, checkpoint, out / "model.onnx", [picture])
     with torch.no_grad():
         system.original[0][2].bias[4] = torch.nan
-    with pytest.raises(InvalidProbability, match="PyTorch gives what is not a number for Mass"):  # the weights' own
+    with pytest.raises(
+        InvalidProbability, match="PyTorch gives what is not a number for Mass"
+    ):  # the weights' own
         export.export_seed(system, checkpoint, out / "model.onnx", [picture])
     assert {file.name: file.read_bytes() for file in out.iterdir()} == {
         "model.onnx": b"earlier", "model.parity.json": b"{}",
     }  # fmt: skip
 
 
-def test_file_without_parity_has_no_report_of_an_earlier_one(export: ModuleType, small: Any, tmp_path: Path) -> None:
+def test_file_without_parity_has_no_report_of_an_earlier_one(
+    export: ModuleType, small: Any, tmp_path: Path
+) -> None:
     (tmp_path / "model.parity.json").write_bytes(b"{}")
     export.export_seed(*small, tmp_path / "model.onnx")
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_unusable_images_and_places_are_named(export: ModuleType, small: Any, picture: Path, tmp_path: Path) -> None:
+def test_unusable_images_and_places_are_named(
+    export: ModuleType, small: Any, picture: Path, tmp_path: Path
+) -> None:
     from cxreval.export.parity import find_images
 
     assert find_images(picture.parent) == [picture]
@@ -258,10 +290,14 @@ def test_unusable_images_and_places_are_named(export: ModuleType, small: Any, pi
     assert [file.name for file in tmp_path.iterdir()] == ["images"]
 
 
-def test_same_seed_and_images_give_the_same_weights_and_another_seed_others(export: ModuleType) -> None:
+def test_same_seed_and_images_give_the_same_weights_and_another_seed_others(
+    export: ModuleType,
+) -> None:
     from cxreval.export import densenet
 
     images = np.random.default_rng(0).uniform(-1024, 1024, (4, 1, 64, 64)).astype(np.float32)
-    first, again, other = (densenet.build_torchxrayvision_densenet(seed, images).state_dict() for seed in (1, 1, 2))
+    first, again, other = (
+        densenet.build_torchxrayvision_densenet(seed, images).state_dict() for seed in (1, 1, 2)
+    )
     assert all(bool((first[name] == again[name]).all()) for name in first)
     assert not all(bool((first[name] == other[name]).all()) for name in first)

@@ -7,4 +7,9 @@ from tests.conftest import require_module
 def test_architectures_of_a_manifest_are_those_that_the_export_builds() -> None:
     require_module("torch")
     systems = require_module("cxreval.export.systems")
-    assert set(ARCHITECTURES) == {"chexnet", "densenet121", "resnet50", *systems.TORCHXRAYVISION_MODELS}
+    assert set(ARCHITECTURES) == {
+        "chexnet",
+        "densenet121",
+        "resnet50",
+        *systems.TORCHXRAYVISION_MODELS,
+    }

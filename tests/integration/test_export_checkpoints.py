@@ -1,4 +1,5 @@
-"""Checkpoints in their authors' formats are read; what is damaged, foreign or hostile is a named error."""
+"""Checkpoints in their authors' formats are read; what is damaged, foreign or hostile is a named
+error."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ def resnet() -> nn.Module:
 
 
 def held(network: nn.Module, prefix: str = "") -> Checkpoint:
-    return Checkpoint({prefix + name: tensor for name, tensor in network.state_dict().items()}, "0" * 64, False)
+    return Checkpoint(
+        {prefix + name: tensor for name, tensor in network.state_dict().items()}, "0" * 64, False
+    )
 
 
 def answers(module: nn.Module, images: np.ndarray) -> torch.Tensor:
@@ -59,7 +62,7 @@ def answers(module: nn.Module, images: np.ndarray) -> torch.Tensor:
         return module(torch.from_numpy(images))
 
 
-# --- formats ----------------------------------------------------------------------------------------------------------
+# --- formats --------------------------------------------------------------------------------------
 
 
 def test_chexnet_file_of_python_2_is_read_as_tensors_only(tmp_path: Path) -> None:
@@ -73,7 +76,9 @@ def test_chexnet_file_of_python_2_is_read_as_tensors_only(tmp_path: Path) -> Non
     assert torch.allclose(answers(system.exported, COLOR), answers(network, COLOR), atol=1e-6)
 
 
-def test_torchxrayvision_file_is_a_pickled_module_and_goes_through_the_librarys_loader(tmp_path: Path) -> None:
+def test_torchxrayvision_file_is_a_pickled_module_and_goes_through_the_librarys_loader(
+    tmp_path: Path,
+) -> None:
     network = checkpoints.xrv_densenet(GRAY)
     checkpoint = read_checkpoint(checkpoints.save_xrv_densenet(network, tmp_path / "xrv.pt"))
     assert checkpoint.whole_pickle
@@ -83,16 +88,22 @@ def test_torchxrayvision_file_is_a_pickled_module_and_goes_through_the_librarys_
     images = np.repeat(np.repeat(GRAY, 4, axis=2), 4, axis=3)[:, :, :224, :224]
     original = answers(system.original, images)
     thresholds = torch.tensor(checkpoints.torchxrayvision.models.model_urls["all"]["op_threshs"])
-    expected = checkpoints.torchxrayvision.models.op_norm(answers(network, images).sigmoid(), thresholds)
+    expected = checkpoints.torchxrayvision.models.op_norm(
+        answers(network, images).sigmoid(), thresholds
+    )
     assert torch.equal(original, expected)
     assert torch.allclose(answers(system.exported, images), original[:, system.columns], atol=1e-6)
     assert [system.outputs[column] for column in system.columns] == list(FINDINGS)
     assert system.columns != list(range(14))
 
 
-def test_torchxrayvision_resnet_of_512_pixels_is_the_librarys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchxrayvision_resnet_of_512_pixels_is_the_librarys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(preprocess.PROFILES, "xrv-512", preprocess._xrv(512))
-    system = systems.build_torchxrayvision(held(checkpoints.xrv_resnet(GRAY)), "resnet50-res512-all")
+    system = systems.build_torchxrayvision(
+        held(checkpoints.xrv_resnet(GRAY)), "resnet50-res512-all"
+    )
     assert repr(system.original) == "XRV-ResNet-resnet50-res512-all"
     assert (system.profile.name, system.profile.shape) == ("xrv-512", (1, 512, 512))
     image = np.kron(GRAY[:1], np.ones((1, 1, 8, 8), np.float32))
@@ -100,7 +111,9 @@ def test_torchxrayvision_resnet_of_512_pixels_is_the_librarys(monkeypatch: pytes
     assert torch.allclose(answers(system.exported, image), original, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"data_parallel": True, "wrapped": True}], ids=["plain", "wrapped"])
+@pytest.mark.parametrize(
+    "options", [{}, {"data_parallel": True, "wrapped": True}], ids=["plain", "wrapped"]
+)
 def test_state_dicts_are_read_as_they_are_and_as_a_training_script_wraps_them(
     resnet: nn.Module, tmp_path: Path, options: dict[str, bool]
 ) -> None:
@@ -130,11 +143,13 @@ def test_outputs_that_are_no_finding_are_left_out() -> None:
     order = ("", *FINDINGS[:7], "", *FINDINGS[7:])
     wide = checkpoints.torchvision_network("resnet50", COLOR, outputs=16)
     system = systems.build("resnet50", held(wide), order)
-    expected = answers(wide, COLOR).sigmoid()[:, [column for column, name in enumerate(order) if name]]
+    expected = answers(wide, COLOR).sigmoid()[
+        :, [column for column, name in enumerate(order) if name]
+    ]
     assert torch.allclose(answers(system.exported, COLOR), expected, atol=1e-6)
 
 
-# --- weights that do not fit ------------------------------------------------------------------------------------------
+# --- weights that do not fit ----------------------------------------------------------------------
 
 
 def test_other_architecture_is_named_with_counts(resnet: nn.Module) -> None:
@@ -148,11 +163,14 @@ def test_other_architecture_is_named_with_counts(resnet: nn.Module) -> None:
 def test_wrong_number_of_outputs_is_named(densenet: nn.Module) -> None:
     wide = held(checkpoints.torchvision_network("densenet121", COLOR, outputs=15))
     with pytest.raises(
-        CheckpointMismatch, match=r"classifier\.weight has shape \(15, 1024\); expected shape \(14, 1024\)"
+        CheckpointMismatch,
+        match=r"classifier\.weight has shape \(15, 1024\); expected shape \(14, 1024\)",
     ):
         systems.build_torchvision("densenet121", wide)
     with pytest.raises(CheckpointMismatch, match="1 unexpected"):
-        systems.build_torchvision("densenet121", Checkpoint(held(densenet).tensors | {"x": torch.ones(1)}, "", False))
+        systems.build_torchvision(
+            "densenet121", Checkpoint(held(densenet).tensors | {"x": torch.ones(1)}, "", False)
+        )
 
 
 @pytest.mark.parametrize(
@@ -163,7 +181,11 @@ def test_wrong_number_of_outputs_is_named(densenet: nn.Module) -> None:
             torch.float32,
             r"has values that are not finite; expected weights that are finite as torch\.float32",
         ),
-        (1e300, torch.float64, "has values that are not finite"),  # they become infinite when they are loaded
+        (
+            1e300,
+            torch.float64,
+            "has values that are not finite",
+        ),  # they become infinite when they are loaded
         (1.0, torch.float8_e4m3fn, r"is of torch\.float8_e4m3fn; expected torch\.float16 or"),
         (1.0, torch.complex64, r"is of torch\.complex64"),
         (1.0, torch.bool, r"is of torch\.bool"),
@@ -173,7 +195,9 @@ def test_wrong_number_of_outputs_is_named(densenet: nn.Module) -> None:
 def test_weights_that_are_no_numbers_in_float32_are_named(
     resnet: nn.Module, value: float, kind: torch.dtype, found: str
 ) -> None:
-    tensors = held(resnet).tensors | {"fc.bias": torch.full((14,), value, dtype=torch.float64).to(kind)}
+    tensors = held(resnet).tensors | {
+        "fc.bias": torch.full((14,), value, dtype=torch.float64).to(kind)
+    }
     with pytest.raises(CheckpointMismatch, match=rf"fc\.bias {found}"):
         systems.build_torchvision("resnet50", Checkpoint(tensors, "", False))
 
@@ -181,7 +205,9 @@ def test_weights_that_are_no_numbers_in_float32_are_named(
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_other_floats_are_those_of_float32(resnet: nn.Module, kind: torch.dtype) -> None:
     tensors = held(resnet).tensors | {"fc.bias": torch.arange(14, dtype=kind)}
-    loaded = systems.build_torchvision("resnet50", Checkpoint(tensors, "", False)).original[0].fc.bias
+    loaded = (
+        systems.build_torchvision("resnet50", Checkpoint(tensors, "", False)).original[0].fc.bias
+    )
     assert torch.equal(loaded, torch.arange(14, dtype=torch.float32))
 
 
@@ -189,9 +215,15 @@ def test_operating_points_of_another_model_are_refused() -> None:
     tensors = held(checkpoints.xrv_densenet(GRAY)).tensors
     urls = checkpoints.torchxrayvision.models.model_urls
     own, other = (torch.tensor(urls[name]["op_threshs"]) for name in ("all", "nih"))
-    systems.build_torchxrayvision(Checkpoint(tensors | {"op_threshs": own}, "", False), "densenet121-res224-all")
-    with pytest.raises(CheckpointMismatch, match="op_threshs are not those of densenet121-res224-all"):
-        systems.build_torchxrayvision(Checkpoint(tensors | {"op_threshs": other}, "", False), "densenet121-res224-all")
+    systems.build_torchxrayvision(
+        Checkpoint(tensors | {"op_threshs": own}, "", False), "densenet121-res224-all"
+    )
+    with pytest.raises(
+        CheckpointMismatch, match="op_threshs are not those of densenet121-res224-all"
+    ):
+        systems.build_torchxrayvision(
+            Checkpoint(tensors | {"op_threshs": other}, "", False), "densenet121-res224-all"
+        )
 
 
 def test_library_models_without_all_findings_and_unknown_ones_are_refused() -> None:
@@ -202,7 +234,9 @@ def test_library_models_without_all_findings_and_unknown_ones_are_refused() -> N
         known = checkpoints.torchxrayvision.models.model_urls[model]
         points = dict(zip(known["labels"], known["op_threshs"], strict=True))
         assert all(0 < points[finding] < 1 for finding in FINDINGS)
-        assert systems.torchxrayvision_file(model).startswith("https://github.com/mlmed/torchxrayvision/releases/")
+        assert systems.torchxrayvision_file(model).startswith(
+            "https://github.com/mlmed/torchxrayvision/releases/"
+        )
 
 
 def test_wrong_lists_of_outputs_are_named(densenet: nn.Module) -> None:
@@ -212,7 +246,7 @@ def test_wrong_lists_of_outputs_are_named(densenet: nn.Module) -> None:
         systems.build_torchvision("densenet121", held(densenet), (*FINDINGS[:13], "Mass"))
 
 
-# --- damaged and hostile files ----------------------------------------------------------------------------------------
+# --- damaged and hostile files --------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -226,12 +260,17 @@ def test_pickle_reaches_no_network(listener: socket.socket, tmp_path: Path) -> N
     address = listener.getsockname()
     program = f"import socket; socket.create_connection({address}, timeout=5).send(b'stolen')"
     file = hostile(tmp_path / "evil.pt", program)
-    with pytest.raises(CheckpointUnreadable, match=r"ConnectionRefusedError|Network is unreachable"):
+    with pytest.raises(
+        CheckpointUnreadable, match=r"ConnectionRefusedError|Network is unreachable"
+    ):
         read_checkpoint(file)
     with pytest.raises(TimeoutError):
         listener.accept()
     # The same file, opened as most scripts open it, does reach the listener.
-    subprocess.run([sys.executable, "-c", f"import torch; torch.load({str(file)!r}, weights_only=False)"], check=True)
+    subprocess.run(
+        [sys.executable, "-c", f"import torch; torch.load({str(file)!r}, weights_only=False)"],
+        check=True,
+    )
     with listener.accept()[0] as connection:
         assert connection.recv(100) == b"stolen"
 
@@ -242,7 +281,10 @@ def test_pickle_writes_no_file_and_sees_no_file_secret_or_socket(
     monkeypatch.setenv("CXREVAL_SECRET", "hunter2")
     (tmp_path / "secret").write_text("hunter2")
     repository = Path(__file__).parents[2]
-    places = [directory / "x" for directory in (tmp_path, repository, Path("/usr"), Path("/"), Path(sys.prefix))]
+    places = [
+        directory / "x"
+        for directory in (tmp_path, repository, Path("/usr"), Path("/"), Path(sys.prefix))
+    ]
     # Its /tmp is a small one of its own, in memory; a checkout below /tmp has its path in there.
     outside = [str(place) for place in places if Path("/tmp") not in place.parents]
     program = f"""
@@ -273,12 +315,16 @@ raise RuntimeError('nothing was possible')
     ],
     ids=["memory", "lies"],
 )
-def test_pickle_that_breaks_its_process_is_a_named_error(tmp_path: Path, program: str, said: str) -> None:
+def test_pickle_that_breaks_its_process_is_a_named_error(
+    tmp_path: Path, program: str, said: str
+) -> None:
     with pytest.raises(CheckpointUnreadable, match=said):
         read_checkpoint(hostile(tmp_path / "evil.pt", program))
 
 
-def test_what_holds_more_than_tensors_is_not_run_where_only_tensors_are_taken(tmp_path: Path) -> None:
+def test_what_holds_more_than_tensors_is_not_run_where_only_tensors_are_taken(
+    tmp_path: Path,
+) -> None:
     file = hostile(tmp_path / "evil.pt", "raise RuntimeError('executed')")
     with pytest.raises(CheckpointUnreadable, match="executed"):
         read_checkpoint(file)
@@ -311,9 +357,13 @@ def damaged(kind: str, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["missing", "directory", "empty", "text", "truncated zip", "no tensors"])
+@pytest.mark.parametrize(
+    "kind", ["missing", "directory", "empty", "text", "truncated zip", "no tensors"]
+)
 def test_damaged_file_is_named(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(CheckpointUnreadable, match=r"a\.pt cannot be read: .+; expected a PyTorch checkpoint"):
+    with pytest.raises(
+        CheckpointUnreadable, match=r"a\.pt cannot be read: .+; expected a PyTorch checkpoint"
+    ):
         read_checkpoint(damaged(kind, tmp_path / "a.pt"))
 
 
@@ -336,7 +386,7 @@ def test_without_a_sandbox_nothing_is_opened(
         sandbox._bubblewrap.cache_clear()
 
 
-# --- the command ------------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("system", ["torchxrayvision", "chexnet", "densenet121", "resnet50"])
@@ -345,8 +395,12 @@ def test_command_fails_by_name_and_leaves_no_file(system: str, tmp_path: Path) -
 
     out = tmp_path / "out"
     out.mkdir()
-    result = CliRunner().invoke(app, ["export", system, str(out / "m.onnx"), "--weights", str(tmp_path / "none.pt")])
+    result = CliRunner().invoke(
+        app, ["export", system, str(out / "m.onnx"), "--weights", str(tmp_path / "none.pt")]
+    )
     assert isinstance(result.exception, CheckpointUnreadable)
-    result = CliRunner().invoke(app, ["export", system, str(out / "m.onnx"), "--weights", "x", "--sha256", "abc"])
+    result = CliRunner().invoke(
+        app, ["export", system, str(out / "m.onnx"), "--weights", "x", "--sha256", "abc"]
+    )
     assert isinstance(result.exception, MalformedField)
     assert list(out.iterdir()) == []

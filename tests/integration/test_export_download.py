@@ -1,4 +1,5 @@
-"""Downloads are whole and right, or are named errors: against servers that break off, lie and refuse."""
+"""Downloads are whole and right, or are named errors: against servers that break off, lie and
+refuse."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ Answer = Callable[[BaseHTTPRequestHandler, int], None]
 
 
 class Server:
-    """An HTTP server on loopback that behaves as told, request after request; the last behaviour is for good."""
+    """An HTTP server on loopback that behaves as told, request after request; the last behaviour is
+    for good."""
 
     def __init__(self) -> None:
         self.behaviours: list[Answer] = [whole]
@@ -33,7 +35,9 @@ class Server:
             def do_GET(self) -> None:
                 asked = self.headers["Range"]
                 outer.ranges.append(asked)
-                behaviour = outer.behaviours.pop(0) if len(outer.behaviours) > 1 else outer.behaviours[0]
+                behaviour = (
+                    outer.behaviours.pop(0) if len(outer.behaviours) > 1 else outer.behaviours[0]
+                )
                 behaviour(self, int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0)
 
             def log_message(self, *_arguments: object) -> None:
@@ -41,7 +45,9 @@ class Server:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/weights/model.pt"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
 
     def close(self) -> None:
         self._server.shutdown()
@@ -89,7 +95,12 @@ def promises_too_little(handler: BaseHTTPRequestHandler, _start: int) -> None:
 
 
 def other_range(handler: BaseHTTPRequestHandler, start: int) -> None:
-    send(handler, 206, CONTENT[start + 7 :], Content_Range=f"bytes {start + 7}-{len(CONTENT) - 1}/{len(CONTENT)}")
+    send(
+        handler,
+        206,
+        CONTENT[start + 7 :],
+        Content_Range=f"bytes {start + 7}-{len(CONTENT) - 1}/{len(CONTENT)}",
+    )
 
 
 def refuses(handler: BaseHTTPRequestHandler, _start: int) -> None:
@@ -122,7 +133,9 @@ def kept(directory: Path) -> dict[str, int]:
 
 def test_whole_file_is_taken_once_and_progress_counts_bytes(server: Server, tmp_path: Path) -> None:
     seen: list[tuple[int, int | None]] = []
-    file = download(server.url, tmp_path / "new", SHA256, lambda done, total: seen.append((done, total)))
+    file = download(
+        server.url, tmp_path / "new", SHA256, lambda done, total: seen.append((done, total))
+    )
     assert file.read_bytes() == CONTENT
     assert seen[0] == (0, len(CONTENT))
     assert seen[-1] == (len(CONTENT), len(CONTENT))
@@ -149,7 +162,9 @@ def test_later_call_goes_on_with_what_an_earlier_one_left(server: Server, tmp_pa
 
 
 @pytest.mark.parametrize("partial", [len(CONTENT), len(CONTENT) + 10])
-def test_partial_as_long_as_the_file_or_longer_is_fetched_anew(server: Server, tmp_path: Path, partial: int) -> None:
+def test_partial_as_long_as_the_file_or_longer_is_fetched_anew(
+    server: Server, tmp_path: Path, partial: int
+) -> None:
     name = download(server.url, tmp_path, SHA256).name
     (tmp_path / name).replace(tmp_path / f"{name}.partial")
     (tmp_path / f"{name}.partial").write_bytes(bytes(partial))
@@ -163,7 +178,9 @@ def test_server_that_ignores_ranges_is_read_from_the_start(server: Server, tmp_p
 
 
 @pytest.mark.parametrize("behaviour", [promises_too_much, is_busy, refuses, sends_to_a_file])
-def test_server_that_never_gives_the_file_is_a_named_error(server: Server, tmp_path: Path, behaviour: Answer) -> None:
+def test_server_that_never_gives_the_file_is_a_named_error(
+    server: Server, tmp_path: Path, behaviour: Answer
+) -> None:
     server.behaviours = [behaviour]
     with pytest.raises(DownloadFailed, match="was not fetched"):
         download(server.url, tmp_path, SHA256)
@@ -177,7 +194,9 @@ def test_answer_with_another_range_is_refused(server: Server, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "sha256"), [(promises_too_little, SHA256), (whole, "0" * 64)], ids=["cut", "other digest"]
+    ("behaviour", "sha256"),
+    [(promises_too_little, SHA256), (whole, "0" * 64)],
+    ids=["cut", "other digest"],
 )
 def test_wrong_digest_is_named_and_nothing_is_kept(
     server: Server, tmp_path: Path, behaviour: Answer, sha256: str
@@ -209,8 +228,12 @@ def test_server_that_is_not_there_is_a_named_error(server: Server, tmp_path: Pat
         download(server.url, tmp_path, SHA256)
 
 
-@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://example.org/a", "http://example.org/a", "https:///a"])
+@pytest.mark.parametrize(
+    "url", ["file:///etc/hostname", "ftp://example.org/a", "http://example.org/a", "https:///a"]
+)
 def test_only_https_is_trusted_without_a_digest(url: str, tmp_path: Path) -> None:
-    with pytest.raises(MalformedField, match="expected an https URL, or an http URL together with its sha256"):
+    with pytest.raises(
+        MalformedField, match="expected an https URL, or an http URL together with its sha256"
+    ):
         download(url, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,5 @@
-"""Encoded images at the service: kept once decoded, named by digest, seen by several models, cut into ten crops."""
+"""Encoded images at the service: kept once decoded, named by digest, seen by several models, cut
+into ten crops."""
 
 from __future__ import annotations
 
@@ -101,11 +102,14 @@ def sha256(data: bytes) -> str:
 def lookups(service: InferenceService) -> tuple[float, float]:
     """Hits and misses so far."""
     figures = service.metrics()
-    hit, miss = (f'cxreval_inference_cached_images_total{{outcome="{outcome}"}}' for outcome in ("hit", "miss"))
+    hit, miss = (
+        f'cxreval_inference_cached_images_total{{outcome="{outcome}"}}'
+        for outcome in ("hit", "miss")
+    )
     return figures.get(hit, 0.0), figures.get(miss, 0.0)
 
 
-# --- decoded once -----------------------------------------------------------------------------------------------------
+# --- decoded once ---------------------------------------------------------------------------------
 
 
 def test_second_model_over_the_same_images_decodes_none(
@@ -120,7 +124,9 @@ def test_second_model_over_the_same_images_decodes_none(
     np.testing.assert_allclose(again, first, rtol=0, atol=1e-6)
     tensors = np.stack([PROFILES["xrv-224"].apply(decode(file)) for file in FILES])
     np.testing.assert_allclose(first, onnx_models.expected(tensors), atol=onnx_models.TOLERANCE)
-    np.testing.assert_allclose(other, onnx_models.expected(tensors, seed=1), atol=onnx_models.TOLERANCE)
+    np.testing.assert_allclose(
+        other, onnx_models.expected(tensors, seed=1), atol=onnx_models.TOLERANCE
+    )
 
 
 def test_another_process_finds_what_this_one_decoded_also_after_kill_9(
@@ -133,13 +139,17 @@ def test_another_process_finds_what_this_one_decoded_also_after_kill_9(
             with other.connect() as channel:
                 there = stub(channel)
                 there.RepositoryModelLoad(load_request(model, "xrv-224"))
-                np.testing.assert_allclose(rows(there.ModelInfer(image_request(model, FILES))), expected, atol=1e-6)
+                np.testing.assert_allclose(
+                    rows(there.ModelInfer(image_request(model, FILES))), expected, atol=1e-6
+                )
             assert lookups(other) == (len(FILES), 0)
             other.kill()
             other.start()
 
 
-def test_cache_that_is_taken_away_makes_no_request_fail(service: InferenceService, tmp_path: Path) -> None:
+def test_cache_that_is_taken_away_makes_no_request_fail(
+    service: InferenceService, tmp_path: Path
+) -> None:
     shutil.copytree(service.models, tmp_path / "models")
     with start(tmp_path, tmp_path / "images") as other, other.connect() as channel:
         there = stub(channel)
@@ -148,14 +158,19 @@ def test_cache_that_is_taken_away_makes_no_request_fail(service: InferenceServic
         shutil.rmtree(tmp_path / "images")
         (tmp_path / "images").write_bytes(b"no directory")
         for _ in range(2):
-            assert rows(there.ModelInfer(image_request(model, FILES))).shape == (len(FILES), onnx_models.COLUMNS)
+            assert rows(there.ModelInfer(image_request(model, FILES))).shape == (
+                len(FILES),
+                onnx_models.COLUMNS,
+            )
         assert other.log.read_text().count("cache of preprocessed images does not work") == 1
 
 
-# --- named by digest --------------------------------------------------------------------------------------------------
+# --- named by digest ------------------------------------------------------------------------------
 
 
-def test_image_that_was_sent_before_may_be_named_by_its_digest(oip: Any, model: str, second: str) -> None:
+def test_image_that_was_sent_before_may_be_named_by_its_digest(
+    oip: Any, model: str, second: str
+) -> None:
     oip.ModelInfer(image_request(model, FILES))
     by_bytes = rows(oip.ModelInfer(image_request(second, FILES)))
     by_digest = rows(oip.ModelInfer(digest_request(second, [sha256(file) for file in FILES])))
@@ -170,13 +185,15 @@ def test_digest_of_an_image_that_was_never_sent_is_not_found(oip: Any, model: st
     assert (error.metadata["image"], error.metadata["profile"]) == (unknown, "xrv-224")
 
 
-@pytest.mark.parametrize("digest", ["", "f" * 63, "F" * 64, "../" * 21 + "a", "f" * 65, "\x00" * 64])
+@pytest.mark.parametrize(
+    "digest", ["", "f" * 63, "F" * 64, "../" * 21 + "a", "f" * 65, "\x00" * 64]
+)
 def test_digest_of_another_form_is_refused(oip: Any, model: str, digest: str) -> None:
     error = error_of(lambda: oip.ModelInfer(digest_request(model, ["0" * 64, digest])))
     assert (error.reason, error.metadata["field"]) == ("INVALID_TENSOR", "inputs[0].contents[1]")
 
 
-# --- several models ---------------------------------------------------------------------------------------------------
+# --- several models -------------------------------------------------------------------------------
 
 
 def test_request_for_several_models_decodes_once_and_answers_for_each(
@@ -195,7 +212,9 @@ def test_request_for_several_models_decodes_once_and_answers_for_each(
     assert [output.name for output in answer.outputs] == names
     for index, name in enumerate((model, second, color)):
         alone = rows(oip.ModelInfer(image_request(name, files)))
-        found = np.frombuffer(answer.raw_output_contents[index], "<f4").reshape(tuple(answer.outputs[index].shape))
+        found = np.frombuffer(answer.raw_output_contents[index], "<f4").reshape(
+            tuple(answer.outputs[index].shape)
+        )
         np.testing.assert_allclose(found, alone, rtol=0, atol=1e-5)
 
 
@@ -210,8 +229,16 @@ BAD: dict[str, tuple[Callable[[str, str], pb.ModelInferRequest], str, str]] = {
         "MALFORMED_FIELD",
         "parameters[models]",
     ),
-    "unknown": (lambda model, _: for_models(image_request(model, FILES), "f" * 64), "MODEL_NOT_FOUND", "model_name"),
-    "nothing": (lambda model, _: for_models(image_request(model, FILES), ""), "MODEL_NOT_FOUND", "model_name"),
+    "unknown": (
+        lambda model, _: for_models(image_request(model, FILES), "f" * 64),
+        "MODEL_NOT_FOUND",
+        "model_name",
+    ),
+    "nothing": (
+        lambda model, _: for_models(image_request(model, FILES), ""),
+        "MODEL_NOT_FOUND",
+        "model_name",
+    ),
     "too many": (
         lambda model, _: for_models(image_request(model, FILES), *map(str, range(64))),
         "MALFORMED_FIELD",
@@ -236,7 +263,10 @@ def test_bad_list_of_models_is_named_and_the_next_request_works(
 ) -> None:
     error = error_of(lambda: oip.ModelInfer(request_of(model, second)))
     assert (error.reason, error.metadata["field"]) == (reason, field)
-    assert rows(oip.ModelInfer(image_request(model, FILES))).shape == (len(FILES), onnx_models.COLUMNS)
+    assert rows(oip.ModelInfer(image_request(model, FILES))).shape == (
+        len(FILES),
+        onnx_models.COLUMNS,
+    )
 
 
 def test_outputs_are_not_chosen_among_several_models(oip: Any, model: str, second: str) -> None:
@@ -252,11 +282,14 @@ def test_bad_image_for_several_models_leaves_nothing_admitted_at_any(
     other = load(service, oip, seed=9)
     for _ in range(3):
         error = error_of(lambda: oip.ModelInfer(for_models(image_request(model, bad), other)))
-        assert (error.reason, error.metadata["field"]) == ("IMAGE_UNREADABLE", "inputs[0].contents[1]")
+        assert (error.reason, error.metadata["field"]) == (
+            "IMAGE_UNREADABLE",
+            "inputs[0].contents[1]",
+        )
     assert service.metrics()["cxreval_inference_admitted_images"] == 0
 
 
-# --- ten crops, DICOM -------------------------------------------------------------------------------------------------
+# --- ten crops, DICOM -----------------------------------------------------------------------------
 
 
 def test_answer_of_a_ten_crop_profile_is_the_mean_over_the_crops(oip: Any, color: str) -> None:
@@ -264,16 +297,22 @@ def test_answer_of_a_ten_crop_profile_is_the_mean_over_the_crops(oip: Any, color
     answer = rows(oip.ModelInfer(image_request(color, files)))
 
     crops = np.stack([PROFILES["imagenet-224-tencrop"].apply(decode(file)) for file in files])
-    by_crop = rows(oip.ModelInfer(tensor_request(color, crops.reshape(30, 3, 224, 224)))).reshape(3, 10, -1)
+    by_crop = rows(oip.ModelInfer(tensor_request(color, crops.reshape(30, 3, 224, 224)))).reshape(
+        3, 10, -1
+    )
     np.testing.assert_allclose(answer, by_crop.mean(axis=1), atol=1e-6)
     assert np.ptp(by_crop, axis=1).max() > 0.01, "the crops differ"
 
 
-def test_dicom_is_taken_like_any_image_and_a_bad_one_says_nothing_of_the_patient(oip: Any, model: str) -> None:
+def test_dicom_is_taken_like_any_image_and_a_bad_one_says_nothing_of_the_patient(
+    oip: Any, model: str
+) -> None:
     data = dicom(GRAY12, stored=12, PhotometricInterpretation="MONOCHROME1")
     answer = rows(oip.ModelInfer(image_request(model, [data])))
     tensor = PROFILES["xrv-224"].apply(decode(data))
-    np.testing.assert_allclose(answer, onnx_models.expected(tensor[np.newaxis]), atol=onnx_models.TOLERANCE)
+    np.testing.assert_allclose(
+        answer, onnx_models.expected(tensor[np.newaxis]), atol=onnx_models.TOLERANCE
+    )
 
     error = error_of(lambda: oip.ModelInfer(image_request(model, [data, data[:-100]])))
     assert (error.reason, error.metadata["field"]) == ("IMAGE_UNREADABLE", "inputs[0].contents[1]")

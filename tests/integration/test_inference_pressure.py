@@ -1,4 +1,5 @@
-"""The inference service when callers leave, when there are too many of them, and when it is told to stop."""
+"""The inference service when callers leave, when there are too many of them, and when it is told to
+stop."""
 
 from __future__ import annotations
 
@@ -18,7 +19,14 @@ from google.rpc import error_details_pb2, status_pb2
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.wire.status import DETAILS_KEY, from_rpc_error
 from tests.support import onnx_models
-from tests.support.inference import InferenceService, load_request, random_images, rows, stub, tensor_request
+from tests.support.inference import (
+    InferenceService,
+    load_request,
+    random_images,
+    rows,
+    stub,
+    tensor_request,
+)
 
 IMAGES = random_images(24, seed=4)
 
@@ -71,7 +79,9 @@ def occupy(service: InferenceService, oip: Any, model: str) -> Any:
     return call
 
 
-def test_calls_given_up_while_they_wait_never_reach_the_model(service: InferenceService, oip: Any, slow: str) -> None:
+def test_calls_given_up_while_they_wait_never_reach_the_model(
+    service: InferenceService, oip: Any, slow: str
+) -> None:
     busy = occupy(service, oip, slow)
     given_up = [oip.ModelInfer.future(tensor_request(slow, IMAGES[i : i + 1])) for i in range(20)]
     wait_for(lambda: admitted(service) == 36)
@@ -87,14 +97,19 @@ def test_calls_given_up_while_they_wait_never_reach_the_model(service: Inference
     assert figures["cxreval_inference_batch_images_sum"] == 17
 
 
-def test_deadlines_that_cannot_be_met_are_refused_at_once(service: InferenceService, oip: Any, slow: str) -> None:
+def test_deadlines_that_cannot_be_met_are_refused_at_once(
+    service: InferenceService, oip: Any, slow: str
+) -> None:
     busy = occupy(service, oip, slow)
     hasty = [oip.ModelInfer.future(tensor_request(slow, IMAGES[:1]), timeout=0.2) for _ in range(5)]
     refusals = [call.exception() for call in hasty]
 
     assert not busy.done()
     assert {refusal.code() for refusal in refusals} == {grpc.StatusCode.DEADLINE_EXCEEDED}
-    assert all("images ahead take the model about" in from_rpc_error(refusal).message for refusal in refusals)
+    assert all(
+        "images ahead take the model about" in from_rpc_error(refusal).message
+        for refusal in refusals
+    )
     assert rows(busy.result()).shape == (16, 8)
     figures = service.metrics()
     assert figures['cxreval_inference_images_total{outcome="too_late"}'] == 5
@@ -116,7 +131,11 @@ def test_overload_is_refused_at_once_by_its_name_and_the_rest_is_answered(
     assert refusal.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     error = from_rpc_error(refusal.value)
     assert 0 < retry_seconds(refusal.value) < 5
-    assert (error.reason, error.metadata["limit"], error.metadata["unit"]) == ("SERVICE_OVERLOADED", "40", "images")
+    assert (error.reason, error.metadata["limit"], error.metadata["unit"]) == (
+        "SERVICE_OVERLOADED",
+        "40",
+        "images",
+    )
     assert not busy.done(), f"refused after {seconds:.3f} s, while the model was busy"
     assert rows(busy.result()).shape == (16, 8)
     assert rows(waiting.result()).shape == (24, 8)
@@ -126,7 +145,9 @@ def test_overload_is_refused_at_once_by_its_name_and_the_rest_is_answered(
 def test_sigterm_answers_every_call_in_flight_says_so_and_exits_0(
     service: InferenceService, oip: Any, slow: str
 ) -> None:
-    alone = np.concatenate([rows(oip.ModelInfer(tensor_request(slow, IMAGES[i : i + 1]))) for i in range(24)])
+    alone = np.concatenate(
+        [rows(oip.ModelInfer(tensor_request(slow, IMAGES[i : i + 1]))) for i in range(24)]
+    )
     busy = occupy(service, oip, slow)
     calls = [oip.ModelInfer.future(tensor_request(slow, IMAGES[i : i + 1])) for i in range(24)]
     wait_for(lambda: admitted(service) == 40)
@@ -138,12 +159,16 @@ def test_sigterm_answers_every_call_in_flight_says_so_and_exits_0(
         oip.ModelInfer(tensor_request(slow, IMAGES[:1]))
 
     assert refusal.value.code() == grpc.StatusCode.UNAVAILABLE
-    np.testing.assert_allclose(np.concatenate([rows(call.result()) for call in calls]), alone, atol=1e-5)
+    np.testing.assert_allclose(
+        np.concatenate([rows(call.result()) for call in calls]), alone, atol=1e-5
+    )
     np.testing.assert_allclose(rows(busy.result()), alone[:16], atol=1e-5)
     assert service.process.wait(timeout=30) == 0
 
 
-def test_sigterm_ends_a_stream_after_what_it_has_read(service: InferenceService, oip: Any, slow: str) -> None:
+def test_sigterm_ends_a_stream_after_what_it_has_read(
+    service: InferenceService, oip: Any, slow: str
+) -> None:
     requests: queue.SimpleQueue[pb.ModelInferRequest | None] = queue.SimpleQueue()
     for index in range(10):
         requests.put(tensor_request(slow, IMAGES[index : index + 1]))
@@ -162,9 +187,13 @@ def test_sigterm_ends_a_stream_after_what_it_has_read(service: InferenceService,
     assert service.process.wait(timeout=30) == 0
 
 
-def test_stream_reads_ahead_only_as_far_as_its_window(service: InferenceService, oip: Any, slow: str) -> None:
+def test_stream_reads_ahead_only_as_far_as_its_window(
+    service: InferenceService, oip: Any, slow: str
+) -> None:
     """A fast sender on a stream is slowed down; it is neither refused nor queued without limit."""
-    answers = oip.ModelStreamInfer(tensor_request(slow, IMAGES[i % 24 : i % 24 + 1]) for i in range(60))
+    answers = oip.ModelStreamInfer(
+        tensor_request(slow, IMAGES[i % 24 : i % 24 + 1]) for i in range(60)
+    )
 
     assert all(not answer.error_message for answer in answers)
     assert service.metrics()['cxreval_inference_images_total{outcome="answered"}'] == 60
@@ -195,7 +224,9 @@ def _endless(model: str, stop: threading.Event) -> Iterator[pb.ModelInferRequest
     stop.wait(20)
 
 
-def test_killed_service_serves_the_same_models_after_a_restart(service: InferenceService, oip: Any, slow: str) -> None:
+def test_killed_service_serves_the_same_models_after_a_restart(
+    service: InferenceService, oip: Any, slow: str
+) -> None:
     before = rows(oip.ModelInfer(tensor_request(slow, IMAGES[:2])))
     lost = oip.ModelInfer.future(tensor_request(slow, IMAGES))
     service.kill()
@@ -204,4 +235,6 @@ def test_killed_service_serves_the_same_models_after_a_restart(service: Inferenc
 
     assert not oip.ModelReady(pb.ModelReadyRequest(name=slow), wait_for_ready=True).ready
     oip.RepositoryModelLoad(load_request(slow))
-    np.testing.assert_allclose(rows(oip.ModelInfer(tensor_request(slow, IMAGES[:2]))), before, atol=1e-5)
+    np.testing.assert_allclose(
+        rows(oip.ModelInfer(tensor_request(slow, IMAGES[:2]))), before, atol=1e-5
+    )

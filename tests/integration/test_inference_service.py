@@ -1,4 +1,5 @@
-"""The inference service as its callers meet it: right answers under load, and a model life that tells the truth."""
+"""The inference service as its callers meet it: right answers under load, and a model life that
+tells the truth."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ IMAGES = random_images(3, seed=1)
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InferenceService]:
-    with InferenceService(tmp_path_factory.mktemp("inference"), "--max-queued-images", "512") as running:
+    with InferenceService(
+        tmp_path_factory.mktemp("inference"), "--max-queued-images", "512"
+    ) as running:
         yield running
         assert running.stop() == 0
 
@@ -64,7 +67,7 @@ def error_of(call: Callable[[], Any]) -> CxrevalError:
     return from_rpc_error(raised.value)
 
 
-# --- answers ----------------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 
 
 def test_tensor_request_is_answered_by_the_model(oip: Any, model: str) -> None:
@@ -72,7 +75,9 @@ def test_tensor_request_is_answered_by_the_model(oip: Any, model: str) -> None:
 
     assert (answer.model_name, answer.model_version) == (model, "1")
     assert (answer.outputs[0].name, answer.outputs[0].datatype) == ("probabilities", "FP32")
-    np.testing.assert_allclose(rows(answer), onnx_models.expected(IMAGES), atol=onnx_models.TOLERANCE)
+    np.testing.assert_allclose(
+        rows(answer), onnx_models.expected(IMAGES), atol=onnx_models.TOLERANCE
+    )
 
 
 def test_typed_contents_are_answered_as_raw_ones(oip: Any, model: str) -> None:
@@ -90,36 +95,51 @@ def test_typed_contents_are_answered_as_raw_ones(oip: Any, model: str) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4], ids=["gray", "rgb", "rgba"])
-def test_encoded_image_is_preprocessed_by_the_models_profile(oip: Any, model: str, channels: int) -> None:
+def test_encoded_image_is_preprocessed_by_the_models_profile(
+    oip: Any, model: str, channels: int
+) -> None:
     image = png(320, 256, channels)
 
     answer = rows(oip.ModelInfer(image_request(model, [image])))
 
     tensor = PROFILES["xrv-224"].apply(decode(image))
-    np.testing.assert_allclose(answer, onnx_models.expected(tensor[np.newaxis]), atol=onnx_models.TOLERANCE)
+    np.testing.assert_allclose(
+        answer, onnx_models.expected(tensor[np.newaxis]), atol=onnx_models.TOLERANCE
+    )
 
 
 def test_real_rgba_radiograph_is_accepted(oip: Any, model: str, shared: Path) -> None:
     files = sorted((shared / "nih-chestxray14" / "images").glob("*.png"))
-    rgba = next(file for file in files if file.read_bytes()[25] == 6)  # color type of the PNG header
+    rgba = next(
+        file for file in files if file.read_bytes()[25] == 6
+    )  # color type of the PNG header
 
     answer = rows(oip.ModelInfer(image_request(model, [rgba.read_bytes(), files[0].read_bytes()])))
 
-    tensors = np.stack([PROFILES["xrv-224"].apply(decode(file.read_bytes())) for file in (rgba, files[0])])
+    tensors = np.stack(
+        [PROFILES["xrv-224"].apply(decode(file.read_bytes())) for file in (rgba, files[0])]
+    )
     np.testing.assert_allclose(answer, onnx_models.expected(tensors), atol=onnx_models.TOLERANCE)
 
 
-def test_answers_do_not_depend_on_the_batch_they_travelled_in(service: InferenceService, oip: Any, model: str) -> None:
-    """Mixed sizes, tensors and images, single calls and a stream, all at once: each gets its own answer."""
+def test_answers_do_not_depend_on_the_batch_they_travelled_in(
+    service: InferenceService, oip: Any, model: str
+) -> None:
+    """Mixed sizes, tensors and images, single calls and a stream, all at once: each gets its own
+    answer."""
     slow = onnx_models.slow_classifier(service.models, layers=3)
     oip.RepositoryModelLoad(load_request(slow))
     tensors = random_images(60, seed=2)
     files = [png(seed=index) for index in range(20)]
     slow_alone, alone = (
-        np.concatenate([rows(oip.ModelInfer(tensor_request(digest, tensors[i : i + 1]))) for i in range(60)])
+        np.concatenate(
+            [rows(oip.ModelInfer(tensor_request(digest, tensors[i : i + 1]))) for i in range(60)]
+        )
         for digest in (slow, model)
     )
-    files_alone = np.concatenate([rows(oip.ModelInfer(image_request(model, [file]))) for file in files])
+    files_alone = np.concatenate(
+        [rows(oip.ModelInfer(image_request(model, [file]))) for file in files]
+    )
     before = service.metrics()
 
     requests = [(tensor_request(slow, tensors[a:b]), slow_alone[a:b]) for a, b in _slices(60)]
@@ -127,8 +147,12 @@ def test_answers_do_not_depend_on_the_batch_they_travelled_in(service: Inference
     requests += [(image_request(model, files[a:b]), files_alone[a:b]) for a, b in _slices(20)]
     order = np.random.default_rng(0).permutation(len(requests))
     with ThreadPoolExecutor(1) as streaming:
-        streamed = streaming.submit(lambda: list(oip.ModelStreamInfer(request for request, _ in requests)))
-        futures = [(oip.ModelInfer.future(requests[index][0]), requests[index][1]) for index in order]
+        streamed = streaming.submit(
+            lambda: list(oip.ModelStreamInfer(request for request, _ in requests))
+        )
+        futures = [
+            (oip.ModelInfer.future(requests[index][0]), requests[index][1]) for index in order
+        ]
         for future, expected in futures:
             np.testing.assert_allclose(rows(future.result()), expected, atol=1e-5)
         for answer, (_, expected) in zip(streamed.result(), requests, strict=True):
@@ -159,7 +183,9 @@ def test_nan_outputs_are_reported_as_they_are(service: InferenceService, oip: An
     assert np.isnan(rows(oip.ModelInfer(tensor_request(digest, IMAGES)))).all()
 
 
-def test_model_of_fixed_batch_size_answers_requests_of_any_size(service: InferenceService, oip: Any) -> None:
+def test_model_of_fixed_batch_size_answers_requests_of_any_size(
+    service: InferenceService, oip: Any
+) -> None:
     digest = onnx_models.classifier(service.models, batch=1)
     oip.RepositoryModelLoad(load_request(digest))
 
@@ -168,14 +194,20 @@ def test_model_of_fixed_batch_size_answers_requests_of_any_size(service: Inferen
     np.testing.assert_allclose(answer, onnx_models.expected(IMAGES), atol=onnx_models.TOLERANCE)
 
 
-# --- bad requests -----------------------------------------------------------------------------------------------------
+# --- bad requests ---------------------------------------------------------------------------------
 
 
 def _png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size and holds nothing."""
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0" * 1000))]
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0" * 1000)),
+    ]
     body = b"".join(
-        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
         for kind, content in [*chunks, (b"IEND", b"")]
     )
     return b"\x89PNG\r\n\x1a\n" + body
@@ -241,7 +273,10 @@ BAD_TENSORS: dict[str, tuple[Callable[[pb.ModelInferRequest], Any], str]] = {
     "too few typed values": (_few_values, "inputs[0].contents.fp32_contents"),
     "both contents": (_both_contents, "inputs[0].contents"),
     "unknown output": (lambda request: request.outputs.add(name="logits"), "outputs[0].name"),
-    "two raw contents": (lambda request: request.raw_input_contents.append(b""), "raw_input_contents"),
+    "two raw contents": (
+        lambda request: request.raw_input_contents.append(b""),
+        "raw_input_contents",
+    ),
 }
 
 
@@ -271,7 +306,9 @@ def test_bad_tensor_is_named_and_the_next_request_works(
         (b"\x01\0\0\0a", [1, 1], "inputs[0].shape"),
     ],
 )
-def test_malformed_bytes_tensor_is_named(oip: Any, model: str, raw: bytes, shape: list[int], field: str) -> None:
+def test_malformed_bytes_tensor_is_named(
+    oip: Any, model: str, raw: bytes, shape: list[int], field: str
+) -> None:
     request = image_request(model, [])
     request.raw_input_contents[0] = raw
     request.inputs[0].ClearField("shape")
@@ -298,7 +335,10 @@ def test_unknown_model_and_version_are_not_found(oip: Any, model: str) -> None:
 
     assert (unknown.reason, unknown.metadata["field"]) == ("MODEL_NOT_FOUND", "model_name")
     assert error_of(lambda: oip.ModelInfer(version)).metadata["field"] == "model_version"
-    assert error_of(lambda: oip.ModelMetadata(pb.ModelMetadataRequest(name="x"))).reason == "MODEL_NOT_FOUND"
+    assert (
+        error_of(lambda: oip.ModelMetadata(pb.ModelMetadataRequest(name="x"))).reason
+        == "MODEL_NOT_FOUND"
+    )
 
 
 def test_request_that_never_fits_the_queue_is_told_the_limit(oip: Any, model: str) -> None:
@@ -307,15 +347,21 @@ def test_request_that_never_fits_the_queue_is_told_the_limit(oip: Any, model: st
     assert (error.reason, error.metadata["expected"]) == ("INVALID_TENSOR", "at most 512 images")
 
 
-# --- the life of a model ----------------------------------------------------------------------------------------------
+# --- the life of a model --------------------------------------------------------------------------
 
 BAD_MODELS: dict[str, tuple[Callable[[Path], str], str]] = {
     "not ONNX": (onnx_models.not_onnx, "MODEL_NOT_ONNX"),
     "external data": (onnx_models.external_data, "MODEL_EXTERNAL_DATA"),
     "custom operator": (onnx_models.custom_operator, "MODEL_UNSUPPORTED"),
-    "wrong input": (lambda directory: onnx_models.classifier(directory, size=112), "MODEL_INPUT_MISMATCH"),
+    "wrong input": (
+        lambda directory: onnx_models.classifier(directory, size=112),
+        "MODEL_INPUT_MISMATCH",
+    ),
     "wrong output": (onnx_models.image_output, "MODEL_OUTPUT_MISMATCH"),
-    "wrong width": (lambda directory: onnx_models.classifier(directory, columns=13), "MODEL_OUTPUT_MISMATCH"),
+    "wrong width": (
+        lambda directory: onnx_models.classifier(directory, columns=13),
+        "MODEL_OUTPUT_MISMATCH",
+    ),
 }
 
 
@@ -325,12 +371,17 @@ def test_bad_model_is_refused_listed_with_its_reason_and_harms_no_other(
 ) -> None:
     digest = build(service.models)
 
-    error = error_of(lambda: oip.RepositoryModelLoad(load_request(digest, "xrv-224", onnx_models.COLUMNS)))
+    error = error_of(
+        lambda: oip.RepositoryModelLoad(load_request(digest, "xrv-224", onnx_models.COLUMNS))
+    )
 
     assert error.reason == reason
     assert error.metadata["field"].startswith("model")
     listed = {item.name: item for item in oip.RepositoryIndex(pb.RepositoryIndexRequest()).models}
-    assert (listed[digest].state, listed[digest].reason) == ("UNAVAILABLE", f"{reason}: {error.message}")
+    assert (listed[digest].state, listed[digest].reason) == (
+        "UNAVAILABLE",
+        f"{reason}: {error.message}",
+    )
     assert not oip.ModelReady(pb.ModelReadyRequest(name=digest)).ready
     assert rows(oip.ModelInfer(tensor_request(model, IMAGES))).shape == (3, onnx_models.COLUMNS)
 
@@ -340,16 +391,36 @@ def _parameter(key: str, **value: Any) -> Callable[[pb.RepositoryModelLoadReques
 
 
 BAD_LOADS: dict[str, tuple[Callable[[pb.RepositoryModelLoadRequest], None], str, str]] = {
-    "unknown profile": (_parameter("profile", string_param="xrv-9"), "UNKNOWN_PROFILE", "parameters[profile]"),
-    "profile not text": (_parameter("profile", int64_param=1), "MALFORMED_FIELD", "parameters[profile]"),
-    "no columns": (_parameter("output_columns", int64_param=0), "MALFORMED_FIELD", "parameters[output_columns]"),
-    "unknown parameter": (_parameter("config", string_param="{}"), "MALFORMED_FIELD", "parameters[config]"),
+    "unknown profile": (
+        _parameter("profile", string_param="xrv-9"),
+        "UNKNOWN_PROFILE",
+        "parameters[profile]",
+    ),
+    "profile not text": (
+        _parameter("profile", int64_param=1),
+        "MALFORMED_FIELD",
+        "parameters[profile]",
+    ),
+    "no columns": (
+        _parameter("output_columns", int64_param=0),
+        "MALFORMED_FIELD",
+        "parameters[output_columns]",
+    ),
+    "unknown parameter": (
+        _parameter("config", string_param="{}"),
+        "MALFORMED_FIELD",
+        "parameters[config]",
+    ),
     "path for a name": (
         lambda request: setattr(request, "model_name", "../../etc/passwd"),
         "MALFORMED_FIELD",
         "model_name",
     ),
-    "repository": (lambda request: setattr(request, "repository_name", "hub"), "MALFORMED_FIELD", "repository_name"),
+    "repository": (
+        lambda request: setattr(request, "repository_name", "hub"),
+        "MALFORMED_FIELD",
+        "repository_name",
+    ),
     "nowhere to be had": (
         lambda request: setattr(request, "model_name", "0" * 64),
         "ARTIFACT_NOT_FOUND",
@@ -375,18 +446,27 @@ def test_cached_file_with_other_bytes_is_not_loaded(service: InferenceService, o
     whole = (service.models / f"{digest}.onnx").read_bytes()
     (service.models / f"{digest}.onnx").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
 
-    assert error_of(lambda: oip.RepositoryModelLoad(load_request(digest))).reason == "ARTIFACT_NOT_FOUND"
+    assert (
+        error_of(lambda: oip.RepositoryModelLoad(load_request(digest))).reason
+        == "ARTIFACT_NOT_FOUND"
+    )
 
 
-def test_loads_of_one_model_at_one_time_are_one_load_and_later_ones_none(service: InferenceService, oip: Any) -> None:
+def test_loads_of_one_model_at_one_time_are_one_load_and_later_ones_none(
+    service: InferenceService, oip: Any
+) -> None:
     digest = onnx_models.classifier(service.models, seed=51)
     before = service.metrics()
 
-    for future in [oip.RepositoryModelLoad.future(load_request(digest, "xrv-224")) for _ in range(8)]:
+    for future in [
+        oip.RepositoryModelLoad.future(load_request(digest, "xrv-224")) for _ in range(8)
+    ]:
         future.result()
     oip.RepositoryModelLoad(load_request(digest))
 
-    loads = _increase(service, before)['cxreval_inference_model_load_seconds_count{outcome="loaded"}']
+    loads = _increase(service, before)[
+        'cxreval_inference_model_load_seconds_count{outcome="loaded"}'
+    ]
     assert loads == 1
     oip.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=digest))
 
@@ -405,28 +485,43 @@ def test_image_for_a_model_without_a_profile_is_refused_until_it_is_loaded_with_
     digest = onnx_models.classifier(service.models, seed=52)
     oip.RepositoryModelLoad(load_request(digest))
 
-    assert "without a profile" in error_of(lambda: oip.ModelInfer(image_request(digest, [png()]))).message
+    assert (
+        "without a profile"
+        in error_of(lambda: oip.ModelInfer(image_request(digest, [png()]))).message
+    )
 
     oip.RepositoryModelLoad(load_request(digest, "xrv-224"))
     assert rows(oip.ModelInfer(image_request(digest, [png()]))).shape == (1, onnx_models.COLUMNS)
 
 
 def test_least_recently_used_model_makes_room(tmp_path: Path) -> None:
-    with InferenceService(tmp_path, "--max-loaded-models", "2") as service, service.connect() as channel:
+    with (
+        InferenceService(tmp_path, "--max-loaded-models", "2") as service,
+        service.connect() as channel,
+    ):
         oip = stub(channel)
-        first, second, third = (onnx_models.classifier(service.models, seed=seed) for seed in range(3))
+        first, second, third = (
+            onnx_models.classifier(service.models, seed=seed) for seed in range(3)
+        )
         for digest in (first, second):
             oip.RepositoryModelLoad(load_request(digest))
         oip.ModelInfer(tensor_request(first, IMAGES))
         oip.RepositoryModelLoad(load_request(third))
 
-        ready = {item.name for item in oip.RepositoryIndex(pb.RepositoryIndexRequest(ready=True)).models}
+        ready = {
+            item.name for item in oip.RepositoryIndex(pb.RepositoryIndexRequest(ready=True)).models
+        }
         assert ready == {first, third}
         assert service.metrics()["cxreval_inference_models_loaded"] == 2
-        assert error_of(lambda: oip.ModelInfer(tensor_request(second, IMAGES))).reason == "MODEL_NOT_FOUND"
+        assert (
+            error_of(lambda: oip.ModelInfer(tensor_request(second, IMAGES))).reason
+            == "MODEL_NOT_FOUND"
+        )
 
 
-def test_unload_answers_what_runs_and_refuses_what_comes_after(service: InferenceService, oip: Any) -> None:
+def test_unload_answers_what_runs_and_refuses_what_comes_after(
+    service: InferenceService, oip: Any
+) -> None:
     digest = onnx_models.slow_classifier(service.models, layers=4)
     oip.RepositoryModelLoad(load_request(digest))
     running = oip.ModelInfer.future(tensor_request(digest, random_images(32)))
@@ -435,7 +530,9 @@ def test_unload_answers_what_runs_and_refuses_what_comes_after(service: Inferenc
     oip.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=digest))
 
     assert rows(running.result()).shape == (32, 8)
-    assert error_of(lambda: oip.ModelInfer(tensor_request(digest, IMAGES))).reason == "MODEL_NOT_FOUND"
+    assert (
+        error_of(lambda: oip.ModelInfer(tensor_request(digest, IMAGES))).reason == "MODEL_NOT_FOUND"
+    )
     unload = pb.RepositoryModelUnloadRequest(model_name=digest)
     assert error_of(lambda: oip.RepositoryModelUnload(unload)).reason == "MODEL_NOT_FOUND"
 
@@ -447,7 +544,7 @@ def _wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.005)
 
 
-# --- what the server says about itself --------------------------------------------------------------------------------
+# --- what the server says about itself ------------------------------------------------------------
 
 
 def test_capabilities_name_profiles_limits_and_runtime(service: InferenceService) -> None:
@@ -465,13 +562,19 @@ def test_capabilities_name_profiles_limits_and_runtime(service: InferenceService
 def test_health_and_server_metadata_answer(service: InferenceService, oip: Any) -> None:
     with service.connect() as channel:
         check: Any = health_pb2_grpc.HealthStub(channel)
-        for name in ("", "inference.GRPCInferenceService", "cxreval.api.inference.v1.CapabilitiesService"):
+        for name in (
+            "",
+            "inference.GRPCInferenceService",
+            "cxreval.api.inference.v1.CapabilitiesService",
+        ):
             assert check.Check(health_pb2.HealthCheckRequest(service=name)).status == 1
     extensions = oip.ServerMetadata(pb.ServerMetadataRequest()).extensions
     assert extensions == ["model_repository", "model_configuration", "statistics"]
 
 
-def test_health_has_a_name_for_each_model_that_tells_the_truth(service: InferenceService, oip: Any) -> None:
+def test_health_has_a_name_for_each_model_that_tells_the_truth(
+    service: InferenceService, oip: Any
+) -> None:
     digest = onnx_models.classifier(service.models, seed=41)
     with service.connect() as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
@@ -492,12 +595,22 @@ def test_health_has_a_name_for_each_model_that_tells_the_truth(service: Inferenc
     assert seen == [response.SERVICE_UNKNOWN, response.SERVING, response.NOT_SERVING]
 
 
-def test_config_says_what_the_warm_up_found(service: InferenceService, oip: Any, model: str) -> None:
+def test_config_says_what_the_warm_up_found(
+    service: InferenceService, oip: Any, model: str
+) -> None:
     config = oip.ModelConfig(pb.ModelConfigRequest(name=model)).config
     tensor, *images = config.input
 
-    assert (config.name, config.backend, config.platform) == (model, "onnxruntime", "onnxruntime_onnx")
-    assert (tensor.name, tensor.data_type, list(tensor.dims)) == ("image_tensor", pb.TYPE_FP32, [1, 224, 224])
+    assert (config.name, config.backend, config.platform) == (
+        model,
+        "onnxruntime",
+        "onnxruntime_onnx",
+    )
+    assert (tensor.name, tensor.data_type, list(tensor.dims)) == (
+        "image_tensor",
+        pb.TYPE_FP32,
+        [1, 224, 224],
+    )
     assert [(one.name, one.data_type) for one in images] == [
         ("image", pb.TYPE_STRING),
         ("image_sha256", pb.TYPE_STRING),
@@ -509,14 +622,21 @@ def test_config_says_what_the_warm_up_found(service: InferenceService, oip: Any,
     oip.RepositoryModelLoad(load_request(slow))
     assert oip.ModelConfig(pb.ModelConfigRequest(name=slow)).config.max_batch_size <= 2
     oip.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=slow))
-    assert error_of(lambda: oip.ModelConfig(pb.ModelConfigRequest(name=slow))).reason == "MODEL_NOT_FOUND"
+    assert (
+        error_of(lambda: oip.ModelConfig(pb.ModelConfigRequest(name=slow))).reason
+        == "MODEL_NOT_FOUND"
+    )
 
 
 def test_statistics_count_what_a_model_did(service: InferenceService, oip: Any) -> None:
     digest = onnx_models.classifier(service.models, seed=42)
     oip.RepositoryModelLoad(load_request(digest, "xrv-224"))
     (before,) = oip.ModelStatistics(pb.ModelStatisticsRequest(name=digest, version="1")).model_stats
-    for request in (tensor_request(digest, IMAGES), image_request(digest, [png()]), tensor_request(digest, IMAGES[:1])):
+    for request in (
+        tensor_request(digest, IMAGES),
+        image_request(digest, [png()]),
+        tensor_request(digest, IMAGES[:1]),
+    ):
         oip.ModelInfer(request)
     oip.ModelInfer.future(tensor_request(digest, IMAGES * np.float32(2)), timeout=20).result()
     (after,) = oip.ModelStatistics(pb.ModelStatisticsRequest(name=digest)).model_stats
@@ -550,10 +670,16 @@ def test_model_of_8_bit_pixels_takes_uint8(service: InferenceService, oip: Any) 
     typed.inputs[0].contents.uint_contents.extend(images.ravel().tolist())
     np.testing.assert_allclose(rows(oip.ModelInfer(typed)), want, atol=onnx_models.TOLERANCE)
     typed.inputs[0].contents.uint_contents[7] = 256
-    assert error_of(lambda: oip.ModelInfer(typed)).metadata["field"] == "inputs[0].contents.uint_contents"
+    assert (
+        error_of(lambda: oip.ModelInfer(typed)).metadata["field"]
+        == "inputs[0].contents.uint_contents"
+    )
     request.inputs[0].datatype = "FP32"
     assert error_of(lambda: oip.ModelInfer(request)).metadata["expected"] == "UINT8"
-    assert error_of(lambda: oip.RepositoryModelLoad(load_request(digest, "xrv-224"))).reason == "MODEL_INPUT_MISMATCH"
+    assert (
+        error_of(lambda: oip.RepositoryModelLoad(load_request(digest, "xrv-224"))).reason
+        == "MODEL_INPUT_MISMATCH"
+    )
 
 
 def test_one_command_serves_a_file_under_its_name(tmp_path: Path) -> None:
@@ -562,7 +688,10 @@ def test_one_command_serves_a_file_under_its_name(tmp_path: Path) -> None:
     with InferenceService(tmp_path, "--model", str(file), "--model", f"again={file}") as service:
         with service.connect() as channel:
             oip, health = stub(channel), health_pb2_grpc.HealthStub(channel)
-            answers = [rows(oip.ModelInfer(image_request(name, [png()]))) for name in ("chexnet", "again", digest)]
+            answers = [
+                rows(oip.ModelInfer(image_request(name, [png()])))
+                for name in ("chexnet", "again", digest)
+            ]
             assert oip.ModelInfer(image_request("chexnet", [png()])).model_name == "chexnet"
             for name in ("chexnet", digest):
                 assert oip.ModelReady(pb.ModelReadyRequest(name=name)).ready
@@ -573,18 +702,27 @@ def test_one_command_serves_a_file_under_its_name(tmp_path: Path) -> None:
 
 
 def test_models_make_room_by_the_size_of_their_files(tmp_path: Path) -> None:
-    with InferenceService(tmp_path, "--max-models-mib", "1") as service, service.connect() as channel:
+    with (
+        InferenceService(tmp_path, "--max-models-mib", "1") as service,
+        service.connect() as channel,
+    ):
         oip = stub(channel)
-        digests = [onnx_models.classifier(service.models, seed=seed, columns=3000) for seed in (1, 2, 3)]
+        digests = [
+            onnx_models.classifier(service.models, seed=seed, columns=3000) for seed in (1, 2, 3)
+        ]
         for digest in digests:  # 188 KiB each
             oip.RepositoryModelLoad(load_request(digest))
         large = onnx_models.classifier(service.models, seed=4, columns=9999)  # 625 KiB
         oip.RepositoryModelLoad(load_request(large))
-        ready = [one.name for one in oip.RepositoryIndex(pb.RepositoryIndexRequest(ready=True)).models]
+        ready = [
+            one.name for one in oip.RepositoryIndex(pb.RepositoryIndexRequest(ready=True)).models
+        ]
     assert sorted(ready) == sorted([*digests[1:], large])
 
 
-def test_metrics_hold_every_figure_of_the_service(service: InferenceService, oip: Any, model: str) -> None:
+def test_metrics_hold_every_figure_of_the_service(
+    service: InferenceService, oip: Any, model: str
+) -> None:
     oip.ModelInfer(image_request(model, [png()]))
     figures = service.metrics()
 
@@ -601,11 +739,18 @@ def test_metrics_hold_every_figure_of_the_service(service: InferenceService, oip
     assert figures["cxreval_inference_admitted_images"] == 0
 
 
-def test_endless_models_block_neither_other_loads_nor_the_end_of_the_process(tmp_path: Path) -> None:
-    with InferenceService(tmp_path, "--run-seconds", "0.5") as service, service.connect() as channel:
+def test_endless_models_block_neither_other_loads_nor_the_end_of_the_process(
+    tmp_path: Path,
+) -> None:
+    with (
+        InferenceService(tmp_path, "--run-seconds", "0.5") as service,
+        service.connect() as channel,
+    ):
         oip = stub(channel)
         endless = [onnx_models.endless(service.models, seed=seed) for seed in range(3)]
-        loads = [oip.RepositoryModelLoad.future(load_request(digest, "xrv-224")) for digest in endless]
+        loads = [
+            oip.RepositoryModelLoad.future(load_request(digest, "xrv-224")) for digest in endless
+        ]
         oip.RepositoryModelLoad(load_request(onnx_models.classifier(service.models)), timeout=20)
 
         assert {error_of(load.result).reason for load in loads} == {"MODEL_UNSUPPORTED"}
@@ -637,5 +782,11 @@ def test_millions_of_empty_images_are_refused_unread(oip: Any, model: str) -> No
     request.inputs[0].shape[:] = [10 << 20]
     many = error_of(lambda: oip.ModelInfer(request))
 
-    assert (few.metadata["field"], few.metadata["found"]) == ("raw_input_contents[0]", "more than 1 elements")
-    assert (many.metadata["field"], many.metadata["found"]) == ("inputs[0].shape", "10485760 images")
+    assert (few.metadata["field"], few.metadata["found"]) == (
+        "raw_input_contents[0]",
+        "more than 1 elements",
+    )
+    assert (many.metadata["field"], many.metadata["found"]) == (
+        "inputs[0].shape",
+        "10485760 images",
+    )

@@ -1,4 +1,5 @@
-"""An unchanged client of Triton gets what it expects: the Open Inference Protocol, message by message and in use."""
+"""An unchanged client of Triton gets what it expects: the Open Inference Protocol, message by
+message and in use."""
 
 from __future__ import annotations
 
@@ -24,7 +25,11 @@ SCRIPT = REPOSITORY / "tests" / "support" / "triton_client.py"
 def run_script(*arguments: str) -> dict[str, Any]:
     """What the script prints, run in a process of its own."""
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(SCRIPT), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
@@ -38,7 +43,10 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     image.write_bytes(png())
     with InferenceService(directory, "--threads", "1") as service:
         digest = onnx_models.classifier(service.models)
-        yield run_script("walk", service.address, digest, str(image)) | {"digest": digest, "png": image.read_bytes()}
+        yield run_script("walk", service.address, digest, str(image)) | {
+            "digest": digest,
+            "png": image.read_bytes(),
+        }
 
 
 def test_every_message_and_rpc_has_tritons_numbers_and_types() -> None:
@@ -96,8 +104,12 @@ def test_tensor_and_image_are_answered_by_the_model(seen: dict[str, Any]) -> Non
     image = PROFILES["xrv-224"].apply(decode(seen["png"]))
 
     assert seen["id"] == "a-1"
-    np.testing.assert_allclose(seen["from_tensor"], onnx_models.expected(tensors), atol=onnx_models.TOLERANCE)
-    np.testing.assert_allclose(seen["from_image"], onnx_models.expected(image[np.newaxis]), atol=onnx_models.TOLERANCE)
+    np.testing.assert_allclose(
+        seen["from_tensor"], onnx_models.expected(tensors), atol=onnx_models.TOLERANCE
+    )
+    np.testing.assert_allclose(
+        seen["from_image"], onnx_models.expected(image[np.newaxis]), atol=onnx_models.TOLERANCE
+    )
 
 
 def test_stream_answers_in_order_and_survives_an_error(seen: dict[str, Any]) -> None:

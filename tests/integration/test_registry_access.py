@@ -85,13 +85,15 @@ SPEC = small_spec("small")
 
 
 @pytest.fixture(scope="module", params=DATABASES)
-def closed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClosedRegistry]:
+def closed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ClosedRegistry]:
     with ClosedRegistry(tmp_path_factory.mktemp("access"), request.param) as running:
         running.operator.create_benchmark(SPEC)
         yield running
 
 
-def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, CxrevalError]:
+def field_error(call: Callable[[], object]) -> tuple[grpc.StatusCode, CxrevalError]:
     with pytest.raises(grpc.RpcError) as caught:
         call()
     assert "Traceback" not in str(caught.value.details())
@@ -100,7 +102,9 @@ def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, CxrevalError]:
 
 def ask(channel: grpc.Channel, *metadata: tuple[str, str]) -> object:
     stub = benchmark_service_pb2_grpc.BenchmarkServiceStub(channel)
-    return stub.ListBenchmarks(benchmark_service_pb2.ListBenchmarksRequest(), metadata=metadata, timeout=20)
+    return stub.ListBenchmarks(
+        benchmark_service_pb2.ListBenchmarksRequest(), metadata=metadata, timeout=20
+    )
 
 
 def test_keys_that_are_none_are_refused_by_one_and_the_same_answer(closed: ClosedRegistry) -> None:
@@ -119,7 +123,9 @@ def test_keys_that_are_none_are_refused_by_one_and_the_same_answer(closed: Close
     }
     answers = {}
     for name, text in wrong.items():
-        code, error = refused(lambda text=text: ask(closed.channel(), ("authorization", f"Bearer {text}")))
+        code, error = field_error(
+            lambda text=text: ask(closed.channel(), ("authorization", f"Bearer {text}"))
+        )
         answers[name] = (code, error.reason, error.message, tuple(error.metadata.items()))
         assert secret not in str(answers[name])
     assert len(set(answers.values())) == 1, answers
@@ -139,7 +145,7 @@ def test_keys_that_are_none_are_refused_by_one_and_the_same_answer(closed: Close
 def test_calls_without_a_key_are_refused_by_name(
     closed: ClosedRegistry, headers: tuple[tuple[str, str], ...], reason: str
 ) -> None:
-    code, error = refused(lambda: ask(closed.channel(), *headers))
+    code, error = field_error(lambda: ask(closed.channel(), *headers))
     assert (code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, reason)
 
 
@@ -152,22 +158,34 @@ def test_a_role_too_little_is_named_with_those_that_would_do(closed: ClosedRegis
         closed.client("acme/submitter").lease_evaluation("me", [SPEC.name])
     with pytest.raises(RoleRequired):
         closed.client("operator").lease_evaluation("me", [SPEC.name])
-    assert [item.organisation for item in closed.operator.list_organisations()] == ["operators", "acme", "rival"]
+    assert [item.organisation for item in closed.operator.list_organisations()] == [
+        "operators",
+        "acme",
+        "rival",
+    ]
 
 
 def test_an_organisation_that_many_create_at_once_is_created_once(closed: ClosedRegistry) -> None:
     def create(number: int) -> str:
         try:
-            return closed.operator.create_organisation("many", f"Many {number % 2}", Quota()).display_name
+            return closed.operator.create_organisation(
+                "many", f"Many {number % 2}", Quota()
+            ).display_name
         except OrganisationExists as error:
             return error.reason
 
     for _ in range(2):  # again is harmless
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(create, range(16)))
-        shown = next(item.display_name for item in closed.operator.list_organisations() if item.organisation == "many")
+        shown = next(
+            item.display_name
+            for item in closed.operator.list_organisations()
+            if item.organisation == "many"
+        )
         assert sorted(answers) == sorted([shown] * 8 + ["ORGANISATION_EXISTS"] * 8)
-    assert [event.target for event in closed.operator.admin_events()].count("organisations/many") == 1
+    assert [event.target for event in closed.operator.admin_events()].count(
+        "organisations/many"
+    ) == 1
 
 
 def test_a_request_for_a_key_that_comes_again_makes_no_second_one(closed: ClosedRegistry) -> None:
@@ -175,7 +193,9 @@ def test_a_request_for_a_key_that_comes_again_makes_no_second_one(closed: Closed
     key, text = closed.operator.create_key("acme", Role.VIEWER, request_id=asked)
     before = list(closed.operator.list_keys("acme"))
     for role in (Role.VIEWER, Role.SUBMITTER):
-        with pytest.raises(ApiKeyExists, match=f"{key.name} was created by this request before") as caught:
+        with pytest.raises(
+            ApiKeyExists, match=f"{key.name} was created by this request before"
+        ) as caught:
             closed.operator.create_key("acme", role, request_id=asked)
         assert text.split("_")[2] not in str(caught.value.metadata)
     assert list(closed.operator.list_keys("acme")) == before
@@ -188,14 +208,16 @@ def test_a_request_for_a_key_that_comes_again_makes_no_second_one(closed: Closed
 def test_an_expired_key_says_so_to_its_holder_only(closed: ClosedRegistry) -> None:
     key, text = closed.operator.create_key("acme", Role.VIEWER, timedelta(seconds=1))
     time.sleep(1.1)
-    code, error = refused(lambda: ask(closed.channel(text)))
+    code, error = field_error(lambda: ask(closed.channel(text)))
     assert (code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, "KEY_EXPIRED")
     assert error.metadata["name"] == key.name
     guessed = text[:-1] + ("0" if text[-1] != "0" else "1")
-    assert refused(lambda: ask(closed.channel(guessed)))[1].reason == "KEY_UNKNOWN"
+    assert field_error(lambda: ask(closed.channel(guessed)))[1].reason == "KEY_UNKNOWN"
 
 
-def test_a_revoked_key_opens_nothing_within_five_seconds_and_is_recorded(closed: ClosedRegistry) -> None:
+def test_a_revoked_key_opens_nothing_within_five_seconds_and_is_recorded(
+    closed: ClosedRegistry,
+) -> None:
     key, text = closed.operator.create_key("acme", Role.VIEWER)
     with RegistryClient(closed.service.address, key=ApiKey(text)) as client:
         assert list(client.list_benchmarks())
@@ -218,7 +240,9 @@ def test_a_stream_ends_when_its_key_is_revoked(closed: ClosedRegistry) -> None:
     with Registry(closed.service.address, ApiKey(text)) as call:
         name = call.create_submission(SPEC.name, b"watched").name
         stub = lifecycle_service_pb2_grpc.LifecycleServiceStub(call.channel)
-        watching = stub.WatchSubmission(lifecycle_service_pb2.WatchSubmissionRequest(name=name), timeout=30)
+        watching = stub.WatchSubmission(
+            lifecycle_service_pb2.WatchSubmissionRequest(name=name), timeout=30
+        )
         assert next(watching).name == name
         closed.operator.revoke_key(key.name)
         revoked = time.monotonic()
@@ -228,7 +252,9 @@ def test_a_stream_ends_when_its_key_is_revoked(closed: ClosedRegistry) -> None:
         assert time.monotonic() - revoked < 5
 
 
-def test_an_upload_ends_when_its_key_is_revoked_and_another_key_goes_on_with_it(closed: ClosedRegistry) -> None:
+def test_an_upload_ends_when_its_key_is_revoked_and_another_key_goes_on_with_it(
+    closed: ClosedRegistry,
+) -> None:
     key, text = closed.operator.create_key("acme", Role.SUBMITTER)
     artifact, revoked, over = b"uploaded" * 100, threading.Event(), threading.Event()
 
@@ -249,21 +275,33 @@ def test_an_upload_ends_when_its_key_is_revoked_and_another_key_goes_on_with_it(
         assert error.reason == "KEY_REVOKED"
         assert time.monotonic() - began < 5
     mine = closed.stubs("acme/submitter")
-    assert mine.artifacts.GetUpload(artifact_service_pb2.GetUploadRequest(submission=name)).received_bytes == 400
+    assert (
+        mine.artifacts.GetUpload(
+            artifact_service_pb2.GetUploadRequest(submission=name)
+        ).received_bytes
+        == 400
+    )
     done = mine.artifacts.UploadArtifact(upload_messages(name, artifact, offset=400))
     assert done.submission.state == submission_pb2.Submission.STATE_QUEUED
     closed.operator.cancel(name, "clean")
 
 
 @pytest.mark.parametrize("kind", DATABASES)
-def test_a_key_that_is_revoked_while_an_artifact_is_stored_queues_nothing(kind: str, tmp_path: Path) -> None:
-    database, signer = Database(fresh_database(kind, tmp_path)), Signer.from_file(tmp_path / "signing-key.pem")
+def test_a_key_that_is_revoked_while_an_artifact_is_stored_queues_nothing(
+    kind: str, tmp_path: Path
+) -> None:
+    database, signer = (
+        Database(fresh_database(kind, tmp_path)),
+        Signer.from_file(tmp_path / "signing-key.pem"),
+    )
     migrate(database, signer)
     Benchmarks(database, now).create(SPEC)
     Organisations(database, now).create(OrganisationName("acme"), "Acme", access.Quota(), "test")
     submissions, store = Submissions(database, now, signer), LocalArtifacts(tmp_path / "artifacts")
     evaluations = Evaluations(database, now, signer, lease_seconds=60, max_attempts=1)
-    servicer = ArtifactServicer(submissions, evaluations, store, Tenancy(database), CollectorRegistry())
+    servicer = ArtifactServicer(
+        submissions, evaluations, store, Tenancy(database), CollectorRegistry()
+    )
     manifest = convert.checked_manifest(manifest_message(b"bytes"), SPEC, now().date())
     found = submissions.create(BenchmarkName(SPEC.name), manifest, "", "test", "acme")
     name = SubmissionName(SPEC.name, found.id)
@@ -276,7 +314,11 @@ def test_a_key_that_is_revoked_while_an_artifact_is_stored_queues_nothing(kind: 
             yield message
 
     async def upload() -> None:
-        principal.enter(principal.Principal("organisations/acme/keys/0", frozenset({principal.Role.SUBMITTER}), "acme"))
+        principal.enter(
+            principal.Principal(
+                "organisations/acme/keys/0", frozenset({principal.Role.SUBMITTER}), "acme"
+            )
+        )
         principal.enter_stream(revoked)
         await servicer.UploadArtifact(messages(), None)
 
@@ -290,7 +332,9 @@ def test_a_key_that_is_revoked_while_an_artifact_is_stored_queues_nothing(kind: 
 
 
 @pytest.mark.parametrize("kind", DATABASES)
-def test_the_way_back_forgets_organisations_and_loses_no_submission(kind: str, tmp_path: Path) -> None:
+def test_the_way_back_forgets_organisations_and_loses_no_submission(
+    kind: str, tmp_path: Path
+) -> None:
     url = fresh_database(kind, tmp_path)
     operator_key(tmp_path, url)
     database = Database(url)
@@ -326,12 +370,16 @@ def test_who_calls_stands_in_the_access_log(closed: ClosedRegistry) -> None:
     assert f'"principal": "organisations/acme/keys/{identifier}"' in closed.service.log.read_text()
 
 
-def test_secrets_are_compared_in_constant_time_and_unknown_keys_cost_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_compared_in_constant_time_and_unknown_keys_cost_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     _, digest, text = access.new_key()
     secret = access.parts(text)[1]
     compared: list[tuple[str, str]] = []
     real = access.hmac.compare_digest
-    monkeypatch.setattr(access.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or real(a, b))
+    monkeypatch.setattr(
+        access.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or real(a, b)
+    )
     assert access.matches(digest, secret)
     assert not access.matches(digest, "0" * 64)
     assert not access.matches(None, secret)
@@ -341,7 +389,11 @@ def test_secrets_are_compared_in_constant_time_and_unknown_keys_cost_the_same(mo
     def seconds(stored: str | None, guess: str) -> float:
         return min(_timed(lambda: access.matches(stored, guess)) for _ in range(30))
 
-    near, far, unknown = seconds(digest, secret[:-1] + "x"), seconds(digest, "x" * 64), seconds(None, secret)
+    near, far, unknown = (
+        seconds(digest, secret[:-1] + "x"),
+        seconds(digest, "x" * 64),
+        seconds(None, secret),
+    )
     # Coarse, so that it never fails by chance: each takes well under a millisecond for 200 of them.
     assert max(near, far, unknown) < 5 * min(near, far, unknown)
 
@@ -353,7 +405,9 @@ def _timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-@pytest.mark.parametrize("listen", ["0.0.0.0:1", "[::]:1", "registry:1", "192.0.2.1:1", "localhost.example.org:1"])
+@pytest.mark.parametrize(
+    "listen", ["0.0.0.0:1", "[::]:1", "registry:1", "192.0.2.1:1", "localhost.example.org:1"]
+)
 def test_a_registry_that_asks_nobody_listens_on_loopback_only(listen: str) -> None:
     with pytest.raises(ConfigError, match="access"):
         RegistryConfig(access="open", listen=listen)
@@ -383,7 +437,9 @@ def test_a_key_is_not_sent_in_plain_text_to_another_machine(target: str, here: b
         RegistryClient(target, key=ApiKey("cxr_0_0", trust_network=True)).close()
 
 
-def test_a_key_in_plain_text_goes_through_no_proxy(closed: ClosedRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_in_plain_text_goes_through_no_proxy(
+    closed: ClosedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         proxy.setblocking(False)
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
@@ -403,7 +459,9 @@ def test_a_listed_certificate_is_a_worker_and_another_is_nobody(tmp_path: Path) 
         with service, RegistryClient(service.address, known) as client:
             if reason is None:
                 assert client.lease_evaluation("me", ["nih-chestxray14"]) is None
-                with pytest.raises(RoleRequired, match="certificates/client may not call CreateBenchmark"):
+                with pytest.raises(
+                    RoleRequired, match="certificates/client may not call CreateBenchmark"
+                ):
                     client.create_benchmark(SPEC)
             else:
                 with pytest.raises(reason):
@@ -421,7 +479,10 @@ def test_a_public_board_is_read_without_a_key_and_nothing_else_is(tmp_path: Path
         with pytest.raises(KeyMissing):
             list(nobody.download_artifact("0" * 64))
         # A key that is none is not nobody's.
-        with pytest.raises(KeyUnknown), RegistryClient(running.service.address, key=ApiKey("cxr_0_0")) as client:
+        with (
+            pytest.raises(KeyUnknown),
+            RegistryClient(running.service.address, key=ApiKey("cxr_0_0")) as client,
+        ):
             list(client.leaderboard("nih-chestxray14"))
 
 
@@ -429,7 +490,9 @@ def test_the_first_operators_key_is_made_where_the_database_is(tmp_path: Path) -
     flags = [f"--database-url={sqlite_url(tmp_path)}", f"--signing-key={tmp_path / 'key.pem'}"]
     flags.append(f"--token-key={tmp_path / 'token-key'}")
     command = [sys.executable, "-m", "services.registry", "create-operator-key", *flags]
-    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60)
+    ended = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60
+    )
     database = Database(sqlite_url(tmp_path))
     key = Organisations(database, now).key_of(ended.stdout.strip())
     database.close()
@@ -446,17 +509,34 @@ def test_an_operator_manages_organisations_and_keys_on_the_command_line(
         monkeypatch.setenv("CXREVAL_CLIENT_KEY_FILE", str(file))
         monkeypatch.setenv("COLUMNS", "100")
 
-        made = run("admin", "organisation", "create", "lab", "--display-name", "[red]Lab", "--concurrent", "2")
+        made = run(
+            "admin",
+            "organisation",
+            "create",
+            "lab",
+            "--display-name",
+            "[red]Lab",
+            "--concurrent",
+            "2",
+        )
         assert "[red]Lab" in made.output
         run("admin", "organisation", "update", "lab", "--stored-bytes", "1000")
         assert [found["quota"] for found in json.loads(run("admin", "organisation", "list", "--json").stdout)][-1] == {
             "submissions_per_day": None, "concurrent": 2, "stored_bytes": 1000,
         }  # fmt: skip
-        text = run("admin", "key", "create", "lab", "--role", "viewer", "--lifetime", "90d").stdout.strip()
-        assert json.loads(run("admin", "key", "create", "lab", "--json").stdout)["text"].startswith("cxr_")
+        text = run(
+            "admin", "key", "create", "lab", "--role", "viewer", "--lifetime", "90d"
+        ).stdout.strip()
+        assert json.loads(run("admin", "key", "create", "lab", "--json").stdout)["text"].startswith(
+            "cxr_"
+        )
         name = f"organisations/lab/keys/{text.split('_')[1]}"
         listed = run("admin", "key", "list", "lab", "--json").stdout
-        assert (name in listed, text in listed, text.split("_")[2] in listed) == (True, False, False)
+        assert (name in listed, text in listed, text.split("_")[2] in listed) == (
+            True,
+            False,
+            False,
+        )
         assert "key_created" in run("admin", "events").stdout
         for wrong in ("soon", "0d", "1y"):
             with pytest.raises(MalformedField, match="lifetime"):
@@ -474,7 +554,8 @@ def test_an_operator_manages_organisations_and_keys_on_the_command_line(
 
 
 def run(*arguments: str) -> Result:
-    """`cxreval` in this process: starting one for each of a dozen commands takes longer than all else here."""
+    """`cxreval` in this process: starting one for each of a dozen commands takes longer than all
+    else here."""
     result = CliRunner().invoke(app, arguments)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception

@@ -1,4 +1,5 @@
-"""What `cxreval leaderboard`, `compare` and `status` show of a board with shared ranks, on a real registry."""
+"""What `cxreval leaderboard`, `compare` and `status` show of a board with shared ranks, on a real
+registry."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ COLUMNS = 80
 
 @dataclass(frozen=True)
 class Board:
-    """A registry with three rows. `submissions`: by model, in the order in which they were handed in."""
+    """A registry with three rows. `submissions`: by model, in the order in which they were handed
+    in."""
 
     address: str
     submissions: dict[str, str]
@@ -33,7 +35,13 @@ class Board:
         command = [sys.executable, "-m", "cxreval.cli.app", *arguments, "--registry", self.address]
         environment = os.environ | {"COLUMNS": str(COLUMNS)}
         return subprocess.run(
-            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False, timeout=60
+            command,
+            cwd=REPOSITORY,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         )
 
     def printed(self, *arguments: str) -> str:
@@ -47,14 +55,21 @@ class Board:
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
-    with registry_service(tmp_path_factory.mktemp("board")) as service, Registry(service.address) as call:
+    with (
+        registry_service(tmp_path_factory.mktemp("board")) as service,
+        Registry(service.address) as call,
+    ):
         call.create_benchmark(SPEC)
         submissions = {}
         for day, (model, score) in enumerate(MODELS.items(), 1):
-            submissions[model] = call.submit(SPEC.name, b"model", model=model, submitted_date=f"2025-01-0{day}").name
+            submissions[model] = call.submit(
+                SPEC.name, b"model", model=model, submitted_date=f"2025-01-0{day}"
+            ).name
             report = report_message(SPEC, score, own_noise=day)
             if day == 1:
-                for value in report.metrics[:14]:  # better in each finding than its own mean: a small choice decides
+                for value in report.metrics[
+                    :14
+                ]:  # better in each finding than its own mean: a small choice decides
                     value.value = 0.81
             lease = call.lease(SPEC.name)
             call.evaluations.CompleteEvaluation(
@@ -73,7 +88,9 @@ def test_board_fits_80_columns_and_marks_shared_ranks_intervals_and_steps(board:
     assert places == ["=1", "=1", "3"]
     assert "78.10-82.10" in text
     assert "ResNet-50 [bold]" in text  # a name is text, not markup
-    assert "by its mean rank over the findings, 1.00, it would be in place 1" in " ".join(text.split())
+    assert "by its mean rank over the findings, 1.00, it would be in place 1" in " ".join(
+        text.split()
+    )
     assert "within noise" in text
     assert "…" not in text
 
@@ -110,7 +127,10 @@ def test_comparison_shows_each_pair_and_how_often_each_leads(board: Board) -> No
     ("arguments", "said"),
     [
         (["row", "row"], "MALFORMED_FIELD: submissions[0] is 'row'"),
-        (["benchmarks/noisy/submissions/" + "0" * 32], "MALFORMED_FIELD: submissions is 'a list of 1'"),
+        (
+            ["benchmarks/noisy/submissions/" + "0" * 32],
+            "MALFORMED_FIELD: submissions is 'a list of 1'",
+        ),
         ([f"benchmarks/noisy/submissions/{digit * 32}" for digit in "01"], "SUBMISSION_NOT_FOUND"),
     ],
 )
@@ -126,7 +146,11 @@ def test_status_of_a_published_submission_shows_its_score_with_the_interval(boar
     name = board.submissions["Worse"]
     assert "auroc     60.00 (95 %: 58.00-62.00)" in board.printed("status", name)
     found = board.json("status", name)
-    assert (found["status"], found["score"]["value"], found["score"]["slice"]) == ("published", 0.6, "")
+    assert (found["status"], found["score"]["value"], found["score"]["slice"]) == (
+        "published",
+        0.6,
+        "",
+    )
 
 
 def test_status_of_a_claim_has_no_score_of_ours(board: Board) -> None:

@@ -1,4 +1,5 @@
-"""A hostile submitter: everything that one organisation can try against another, rpc by rpc, and through every text."""
+"""A hostile submitter: everything that one organisation can try against another, rpc by rpc, and
+through every text."""
 
 from __future__ import annotations
 
@@ -39,7 +40,13 @@ from services.chassis.principal import Role
 from services.registry.store.database import Database
 from services.registry.store.models import EventRow
 from tests.support.access import ClosedRegistry
-from tests.support.registry import DATABASES, manifest_message, report_message, small_spec, upload_messages
+from tests.support.registry import (
+    DATABASES,
+    manifest_message,
+    report_message,
+    small_spec,
+    upload_messages,
+)
 
 SPEC = small_spec("small")
 BENCHMARK = f"benchmarks/{SPEC.name}"
@@ -79,13 +86,25 @@ NAMES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "GetEvidence": ({"evaluation": "evaluation"}, {}),
     "RenewLease": ({"evaluation": "evaluation"}, {"token": NEVER}),
     "ReadPredictions": ({"evaluation": "evaluation"}, {"token": NEVER}),
-    "AppendPredictions": ({"evaluation": "evaluation"}, {"token": NEVER, "batch": {"images": ["a"]}}),
+    "AppendPredictions": (
+        {"evaluation": "evaluation"},
+        {"token": NEVER, "batch": {"images": ["a"]}},
+    ),
     "CompleteEvaluation": ({"evaluation": "evaluation"}, {"token": NEVER}),
-    "FailEvaluation": ({"evaluation": "evaluation"}, {"token": NEVER, "failure": {"reason": "X", "fault": 1}}),
+    "FailEvaluation": (
+        {"evaluation": "evaluation"},
+        {"token": NEVER, "failure": {"reason": "X", "fault": 1}},
+    ),
     "LeaseEvaluation": ({"benchmarks": "benchmark"}, {"worker": "me"}),
     "GetQuota": ({"name": "organisation"}, {}),
-    "CreateOrganisation": ({"organisation.name": "organisation"}, {"organisation": {"display_name": "Mine"}}),
-    "UpdateOrganisation": ({"organisation.name": "organisation"}, {"organisation": {"display_name": "Mine"}}),
+    "CreateOrganisation": (
+        {"organisation.name": "organisation"},
+        {"organisation": {"display_name": "Mine"}},
+    ),
+    "UpdateOrganisation": (
+        {"organisation.name": "organisation"},
+        {"organisation": {"display_name": "Mine"}},
+    ),
     "CreateApiKey": ({"parent": "organisation"}, {"role": 5}),
     "ListApiKeys": ({"parent": "organisation"}, {}),
     "RevokeApiKey": ({"name": "key"}, {}),
@@ -115,13 +134,22 @@ class World(ClosedRegistry):
         self.acme, self.rival = self.stubs("acme/submitter"), self.stubs("rival/submitter")
         self.worker = self.stubs("worker")
         self.mine = self.published(self.rival, b"the rival's", "mine@rival.example")
-        self.public = self.published(self.acme, b"acme's public model", "secret@acme.example", fail_first=True)
-        self.endpoint = self.published(self.acme, b"", "secret@acme.example", fail_first=True, **ENDPOINT)
+        self.public = self.published(
+            self.acme, b"acme's public model", "secret@acme.example", fail_first=True
+        )
+        self.endpoint = self.published(
+            self.acme, b"", "secret@acme.example", fail_first=True, **ENDPOINT
+        )
         self.hidden = {"draft": self.acme.create_submission(SPEC.name, b"draft", **PRIVATE).name}
         self.hidden["failed"] = self.acme.submit(SPEC.name, b"acme's failing model", **PRIVATE).name
         self.fail(self.worker.lease(SPEC.name))
         self.hidden["cancelled"] = self.acme.submit(SPEC.name, b"cancelled", **PRIVATE).name
-        self.call(self.acme.channel, "CancelSubmission", name=self.hidden["cancelled"], reason="SECRET-REASON")
+        self.call(
+            self.acme.channel,
+            "CancelSubmission",
+            name=self.hidden["cancelled"],
+            reason="SECRET-REASON",
+        )
         self.hidden["running"] = self.acme.submit(SPEC.name, b"running", **PRIVATE).name
         self.token = self.worker.lease(SPEC.name).token
         self.hidden["queued"] = self.acme.submit(SPEC.name, b"queued", **PRIVATE).name
@@ -133,7 +161,9 @@ class World(ClosedRegistry):
         ]  # fmt: skip
         return self
 
-    def published(self, who: Any, data: bytes, contact: str, *, fail_first: bool = False, **manifest: Any) -> str:
+    def published(
+        self, who: Any, data: bytes, contact: str, *, fail_first: bool = False, **manifest: Any
+    ) -> str:
         hand_in = who.submit if data else who.create_submission
         name: str = hand_in(SPEC.name, data, contact=contact, **manifest).name
         node = "SECRET-NODE" if who is self.acme else "node"
@@ -154,14 +184,18 @@ class World(ClosedRegistry):
 
     def fail(self, lease: evaluation_service_pb2.Lease) -> None:
         failure = submission_pb2.Failure(
-            reason="MODEL_UNSUPPORTED", message="SECRET-FAILURE", fault=submission_pb2.Failure.FAULT_SUBMISSION
+            reason="MODEL_UNSUPPORTED",
+            message="SECRET-FAILURE",
+            fault=submission_pb2.Failure.FAULT_SUBMISSION,
         )
         request = {"evaluation": lease.evaluation.name, "token": lease.token, "failure": failure}
         self.call(self.worker.channel, "FailEvaluation", **request)
 
     def call(self, channel: grpc.Channel, method: str, **fields: Any) -> list[Any]:
         """Calls an rpc by its name; its answers."""
-        return invoke(channel, METHODS[method], GetMessageClass(METHODS[method].input_type)(**fields))
+        return invoke(
+            channel, METHODS[method], GetMessageClass(METHODS[method].input_type)(**fields)
+        )
 
     def evaluation(self, submission: str) -> str:
         (answer,) = self.call(self.acme.channel, "ListEvaluations", parent=submission)
@@ -173,15 +207,25 @@ class World(ClosedRegistry):
             case "submission":
                 return list(self.hidden.values())
             case "evaluation":
-                return [self.evaluation(self.hidden[state]) for state in ("failed", "running", "queued")]
+                return [
+                    self.evaluation(self.hidden[state]) for state in ("failed", "running", "queued")
+                ]
             case "artifact":
-                return [f"artifacts/{hashlib.sha256(data).hexdigest()}" for data in (b"queued", b"acme's public model")]
-        return {"organisation": ["organisations/acme"], "key": ["organisations/acme/keys/" + "0" * 16]}[kind]
+                return [
+                    f"artifacts/{hashlib.sha256(data).hexdigest()}"
+                    for data in (b"queued", b"acme's public model")
+                ]
+        return {
+            "organisation": ["organisations/acme"],
+            "key": ["organisations/acme/keys/" + "0" * 16],
+        }[kind]
 
     def state(self) -> object:
         """All that acme has, and how many things ever happened."""
         (page,) = self.call(self.acme.channel, "ListSubmissions", parent=BENCHMARK, page_size=500)
-        files = sorted(str(file) for file in (self.directory / "artifacts").rglob("*") if file.is_file())
+        files = sorted(
+            str(file) for file in (self.directory / "artifacts").rglob("*") if file.is_file()
+        )
         return page, self.happened(), files
 
     def happened(self) -> int:
@@ -195,7 +239,9 @@ class World(ClosedRegistry):
     def chained(self) -> Head:
         """The head of the chain, once all that happened is in it."""
         deadline = time.monotonic() + 10
-        while (head := self.operator.audit_head()).place < self.happened() and time.monotonic() < deadline:
+        while (
+            head := self.operator.audit_head()
+        ).place < self.happened() and time.monotonic() < deadline:
             time.sleep(0.1)
         return head
 
@@ -218,7 +264,9 @@ def invoke(channel: grpc.Channel, method: Any, request: Any) -> list[Any]:
     path = f"/{method.containing_service.full_name}/{method.name}"
     kind = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
     call = getattr(channel, kind)(
-        path, lambda message: message.SerializeToString(), GetMessageClass(method.output_type).FromString
+        path,
+        lambda message: message.SerializeToString(),
+        GetMessageClass(method.output_type).FromString,
     )
     answer = call(iter([request]) if method.client_streaming else request, timeout=30)
     return list(answer) if method.server_streaming else [answer]
@@ -233,7 +281,9 @@ def filled(world: World, method: str, path: str, value: str) -> Any:
         message = getattr(request, holder) if holder else request
         given = value if place == path else world.mine
         if type(message).DESCRIPTOR.fields_by_name[field].is_repeated:
-            getattr(message, field).extend([world.mine, given] if field == "submissions" else [given])
+            getattr(message, field).extend(
+                [world.mine, given] if field == "submissions" else [given]
+            )
         else:
             setattr(message, field, given)
     return request
@@ -250,7 +300,9 @@ def outcome(channel: grpc.Channel, method: str, request: Any) -> tuple[str, str,
 
 
 @pytest.fixture(scope="module", params=DATABASES)
-def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
     with World(tmp_path_factory.mktemp("hostile"), request.param) as running:
         yield running
 
@@ -274,10 +326,15 @@ def test_what_is_hidden_answers_like_what_never_was_and_nothing_changes(world: W
         for path, kind in places.items():
             for name in world.targets(kind) if kind != "benchmark" else ():
                 last = name.rpartition("/")[2]
-                never = name.removesuffix(last) + ("never" if kind == "organisation" else "0" * len(last))
+                never = name.removesuffix(last) + (
+                    "never" if kind == "organisation" else "0" * len(last)
+                )
                 found = outcome(world.rival.channel, method, filled(world, method, path, name))
                 expected = outcome(world.rival.channel, method, filled(world, method, path, never))
-                assert tuple(text.replace(last, never.rpartition("/")[2]) for text in found) == expected, (method, name)
+                assert (
+                    tuple(text.replace(last, never.rpartition("/")[2]) for text in found)
+                    == expected
+                ), (method, name)
                 assert found[0] == "NOT_FOUND", (method, found)
                 tried += 1
     assert tried > 70
@@ -293,9 +350,16 @@ def test_what_others_do_is_not_a_submitters_to_do(world: World) -> None:
         path = next(iter(places), "")
         kind = places.get(path, "")
         value = BENCHMARK if kind in ("", "benchmark") else world.targets(kind)[0]
-        request = filled(world, method, path, value) if path else GetMessageClass(METHODS[method].input_type)()
+        request = (
+            filled(world, method, path, value)
+            if path
+            else GetMessageClass(METHODS[method].input_type)()
+        )
         for who in ("rival/submitter", "rival/viewer"):
-            assert outcome(world.stubs(who).channel, method, request)[:2] == ("PERMISSION_DENIED", "ROLE_REQUIRED")
+            assert outcome(world.stubs(who).channel, method, request)[:2] == (
+                "PERMISSION_DENIED",
+                "ROLE_REQUIRED",
+            )
         assert outcome(world.channel(), method, request)[:2] == ("UNAUTHENTICATED", "KEY_MISSING")
         tried += 1
     assert tried >= 15
@@ -305,7 +369,10 @@ def test_what_others_do_is_not_a_submitters_to_do(world: World) -> None:
 def test_without_a_key_nothing_answers(world: World) -> None:
     for method in METHODS.values():
         request = GetMessageClass(method.input_type)()
-        assert outcome(world.channel(), method.name, request)[:2] == ("UNAUTHENTICATED", "KEY_MISSING"), method.name
+        assert outcome(world.channel(), method.name, request)[:2] == (
+            "UNAUTHENTICATED",
+            "KEY_MISSING",
+        ), method.name
 
 
 @pytest.mark.parametrize("who", ["rival/submitter", "rival/viewer"])
@@ -313,7 +380,9 @@ def test_no_list_no_board_and_no_chain_tells_of_hidden_things(world: World, who:
     for method in PUBLIC_LISTS:
         request = filled(world, method, "parent", BENCHMARK) if method in NAMES else None
         answers = invoke(
-            world.stubs(who).channel, METHODS[method], request or GetMessageClass(METHODS[method].input_type)()
+            world.stubs(who).channel,
+            METHODS[method],
+            request or GetMessageClass(METHODS[method].input_type)(),
         )
         text = "".join(str(answer) for answer in answers)
         assert text, method
@@ -338,10 +407,16 @@ def assert_nothing_private(world: World, channel: grpc.Channel, public: str) -> 
     assert [item.name for item in page.evaluations] == [owner[-1].name]
     for method in ("GetEvaluation", "GetEvidence"):
         ((path, _),) = NAMES[method][0].items()
-        failed, never = (filled(world, method, path, name) for name in (owner[0].name, f"{owner[0].name[:-32]}{NEVER}"))
+        failed, never = (
+            filled(world, method, path, name)
+            for name in (owner[0].name, f"{owner[0].name[:-32]}{NEVER}")
+        )
         code, reason, text = outcome(channel, method, failed)
         assert (code, reason) == ("NOT_FOUND", "EVALUATION_NOT_FOUND")
-        assert text.replace(owner[0].name, f"{owner[0].name[:-32]}{NEVER}") == outcome(channel, method, never)[2]
+        assert (
+            text.replace(owner[0].name, f"{owner[0].name[:-32]}{NEVER}")
+            == outcome(channel, method, never)[2]
+        )
 
 
 def test_who_has_no_key_sees_no_more_of_a_public_board_than_a_stranger(tmp_path: Path) -> None:
@@ -351,7 +426,10 @@ def test_who_has_no_key_sees_no_more_of_a_public_board_than_a_stranger(tmp_path:
 
 
 def test_who_ran_a_row_and_what_went_wrong_on_the_way_is_not_for_strangers(world: World) -> None:
-    own, seen = (list(world.client(who).submission_events(world.public)) for who in ("acme/viewer", "rival/viewer"))
+    own, seen = (
+        list(world.client(who).submission_events(world.public))
+        for who in ("acme/viewer", "rival/viewer")
+    )
     inside = {"leased", "failed", "retried"}
     assert [event for event in own if event.change not in inside] == seen
     assert [event.actor for event in own if event.change == "leased"] == [
@@ -365,7 +443,9 @@ def test_the_owner_the_worker_and_the_operator_see_it_all(world: World) -> None:
         client = world.client(who)
         assert client.get_submission(world.public).manifest.contact == "secret@acme.example"
         assert client.get_submission(world.hidden["failed"]).failure
-        assert "SECRET-FAILURE" in [event.reason for event in client.submission_events(world.public)]
+        assert "SECRET-FAILURE" in [
+            event.reason for event in client.submission_events(world.public)
+        ]
         endpoint = client.get_submission(world.endpoint)
         assert endpoint.manifest.endpoint.address == SERVED["endpoint_address"]
         evaluation = client.get_evaluation(endpoint.evaluation)
@@ -403,7 +483,9 @@ def test_a_public_row_can_be_disputed_by_all_and_changed_by_its_owner_only(world
     assert rival in [event.actor for event in client.submission_events(world.public)]
 
 
-def test_an_artifact_that_somebody_else_stored_is_neither_told_of_nor_taken_over(world: World) -> None:
+def test_an_artifact_that_somebody_else_stored_is_neither_told_of_nor_taken_over(
+    world: World,
+) -> None:
     sha256 = hashlib.sha256(b"acme's public model").hexdigest()
     name = world.rival.create_submission(SPEC.name, b"acme's public model").name
     client = world.client("rival/submitter")
@@ -414,7 +496,9 @@ def test_an_artifact_that_somebody_else_stored_is_neither_told_of_nor_taken_over
     assert isinstance(from_rpc_error(caught.value), DigestMismatch)
     with pytest.raises(ArtifactNotFound):
         list(client.download_artifact(sha256))
-    assert b"".join(world.client("acme/submitter").download_artifact(sha256)) == b"acme's public model"
+    assert (
+        b"".join(world.client("acme/submitter").download_artifact(sha256)) == b"acme's public model"
+    )
     assert b"".join(world.client("worker").download_artifact(sha256)) == b"acme's public model"
     world.operator.cancel(name, "clean")
 
@@ -443,7 +527,11 @@ def test_a_request_id_of_a_change_is_each_organisations_own_and_not_shown(world:
     world.call(world.acme.channel, "DisputeSubmission", **fields)  # once
     world.operator.resolve(world.public, "clean")
     world.chained()
-    shown = [event.request_id for event in world.client("rival/viewer").audit_chain() if event.reason == "doubtful"]
+    shown = [
+        event.request_id
+        for event in world.client("rival/viewer").audit_chain()
+        if event.reason == "doubtful"
+    ]
     assert len(shown) == 1
     assert used.replace("-", "") not in shown
     for replayed in (used, str(uuid.UUID(shown[0]))):
@@ -462,7 +550,9 @@ def test_a_worker_uploads_what_it_made_and_nothing_that_a_submission_awaits(worl
     before = world.state()
     for method in ("GetUpload", "UploadArtifact"):
         ((path, _),) = NAMES[method][0].items()
-        found = outcome(world.channel(key), method, filled(world, method, path, world.hidden["draft"]))
+        found = outcome(
+            world.channel(key), method, filled(world, method, path, world.hidden["draft"])
+        )
         assert found[:2] == ("PERMISSION_DENIED", "ROLE_REQUIRED")
         assert f"may not upload {path}; expected one of the roles operator, submitter" in found[2]
     assert world.state() == before
@@ -502,14 +592,25 @@ def test_a_name_with_a_trick_is_refused_with_its_field_whoever_sends_it(world: W
     before = world.state()
     for method, (places, _) in NAMES.items():
         roles = roles_of(method)
-        who = world.worker if Role.WORKER in roles and Role.OPERATOR not in roles else world.stubs("operator")
+        who = (
+            world.worker
+            if Role.WORKER in roles and Role.OPERATOR not in roles
+            else world.stubs("operator")
+        )
         for path in places:
             for trick in TRICKS:
                 if (method, trick) == ("GetQuota", ""):
                     continue  # the caller's own
-                code, reason, text = outcome(who.channel, method, filled(world, method, path, trick))
+                code, reason, text = outcome(
+                    who.channel, method, filled(world, method, path, trick)
+                )
                 assert code == "INVALID_ARGUMENT", (method, path, trick[:50], code, text)
-                assert reason in ("MALFORMED_FIELD", "MISSING_FIELD"), (method, path, trick[:50], reason)
+                assert reason in ("MALFORMED_FIELD", "MISSING_FIELD"), (
+                    method,
+                    path,
+                    trick[:50],
+                    reason,
+                )
                 assert path.rpartition(".")[2] in text, (method, text)
     assert world.state() == before
 
@@ -547,7 +648,9 @@ def with_text(path: str, text: str) -> submission_pb2.Manifest:
     if holder == "claimed_metrics":
         setattr(manifest.claimed_metrics[0], field, text)
     elif path in ("output_names", "environment.dependencies"):
-        values = manifest.output_names if path == "output_names" else manifest.environment.dependencies
+        values = (
+            manifest.output_names if path == "output_names" else manifest.environment.dependencies
+        )
         values[0] = text
     else:
         setattr(getattr(manifest, holder) if holder else manifest, field, text)
@@ -563,7 +666,9 @@ def value_at(message: Any, path: str) -> Any:
 def test_every_text_of_a_manifest_is_refused_by_name_or_kept_as_it_is(world: World) -> None:
     for path in MANIFEST_TEXTS:
         for name, text in INJECTIONS.items():
-            request = submission_service_pb2.CreateSubmissionRequest(parent=BENCHMARK, manifest=with_text(path, text))
+            request = submission_service_pb2.CreateSubmissionRequest(
+                parent=BENCHMARK, manifest=with_text(path, text)
+            )
             if path in FREE_TEXTS and name in SEEN_AS_IT_IS:
                 created = world.acme.submissions.CreateSubmission(request)
                 assert value_at(created.manifest, path) == text
@@ -600,7 +705,11 @@ def test_every_other_text_is_refused_by_name_or_kept_as_it_is(world: World) -> N
                 )
             else:
                 code, reason, message = outcome(who.channel, method, request)
-                assert (code, reason, field in message) == ("INVALID_ARGUMENT", "MALFORMED_FIELD", True), (
+                assert (code, reason, field in message) == (
+                    "INVALID_ARGUMENT",
+                    "MALFORMED_FIELD",
+                    True,
+                ), (
                     name,
                     message,
                 )
@@ -620,13 +729,17 @@ def test_injected_texts_are_harmless_on_the_terminal_and_in_the_log(
         monkeypatch.setenv(variable, value)
     for name in SEEN_AS_IT_IS:
         text = INJECTIONS[name]
-        shown = world.acme.create_submission(SPEC.name, b"shown", model=text, organisation=text).name
+        shown = world.acme.create_submission(
+            SPEC.name, b"shown", model=text, organisation=text
+        ).name
         for command in (("status", shown), ("submission", "history", shown)):
             result = CliRunner().invoke(app, command, catch_exceptions=False)
             assert result.exit_code == 0
             assert "\x1b" not in result.output
             assert command[0] != "status" or result.output.count(text) == 2, (name, result.output)
-        printed = json.loads(CliRunner().invoke(app, ("status", shown, "--json"), catch_exceptions=False).stdout)
+        printed = json.loads(
+            CliRunner().invoke(app, ("status", shown, "--json"), catch_exceptions=False).stdout
+        )
         assert printed["manifest"]["model"] == text
         world.operator.cancel(shown, text)
     lines = [json.loads(line) for line in world.service.log.read_text().splitlines()]

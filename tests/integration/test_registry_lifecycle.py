@@ -1,4 +1,5 @@
-"""The life of a submission as a state machine on both databases, its audit chain, its receipts, boards of the past."""
+"""The life of a submission as a state machine on both databases, its audit chain, its receipts,
+boards of the past."""
 
 from __future__ import annotations
 
@@ -14,7 +15,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import select, text
 from sqlalchemy.exc import DataError, IntegrityError
 
@@ -36,7 +43,15 @@ from cxreval.wire import reports
 from services.chassis.principal import EVERYBODY
 from services.registry import convert, migrations
 from services.registry.domain.pages import Cursor
-from services.registry.domain.records import ENDED, ON_BOARD, Change, ChangeRequest, Failure, Fault, Submission
+from services.registry.domain.records import (
+    ENDED,
+    ON_BOARD,
+    Change,
+    ChangeRequest,
+    Failure,
+    Fault,
+    Submission,
+)
 from services.registry.domain.records import SubmissionState as State
 from services.registry.domain.states import DEADLINES, MOVES
 from services.registry.store.benchmarks import Benchmarks
@@ -47,16 +62,31 @@ from services.registry.store.events import Events
 from services.registry.store.lifecycle import Lifecycle
 from services.registry.store.models import EventRow
 from services.registry.store.submissions import Submissions
-from tests.support.registry import DATABASES, fresh_database, manifest_message, report_message, small_spec
+from tests.support.registry import (
+    DATABASES,
+    fresh_database,
+    manifest_message,
+    report_message,
+    small_spec,
+)
 
 SPEC = small_spec("small")
 PARENT = BenchmarkName(SPEC.name)
 MANIFEST = convert.manifest(manifest_message(b"artifact"))
 SIGNER = Signer(Ed25519PrivateKey.generate())
 CLAIM = replace(MANIFEST, kind=Kind.CLAIM, format=None, artifact_sha256="")
-ENDPOINT = replace(CLAIM, kind=Kind.ENDPOINT, endpoint=Endpoint("models.example.org:443", True, "m", 1.0))
+ENDPOINT = replace(
+    CLAIM, kind=Kind.ENDPOINT, endpoint=Endpoint("models.example.org:443", True, "m", 1.0)
+)
 LEASE_SECONDS, MAX_ATTEMPTS = 60.0, 3
-ASKED = (Change.CANCELLED, Change.RETRIED, Change.WITHDRAWN, Change.REINSTATED, Change.DISPUTED, Change.RESOLVED)
+ASKED = (
+    Change.CANCELLED,
+    Change.RETRIED,
+    Change.WITHDRAWN,
+    Change.REINSTATED,
+    Change.DISPUTED,
+    Change.RESOLVED,
+)
 
 
 class Registry:
@@ -87,7 +117,9 @@ class Registry:
         lease = self.evaluations.lease("worker", [PARENT])
         assert lease
         name = EvaluationName(SPEC.name, lease.submission.id, lease.evaluation.id)
-        self.evaluations.complete(name, lease.token, reports.report(report_message(SPEC, score)), {})
+        self.evaluations.complete(
+            name, lease.token, reports.report(report_message(SPEC, score)), {}
+        )
 
     def published(self, score: float = 0.8) -> SubmissionName:
         name = self.create()
@@ -103,7 +135,7 @@ class Registry:
         return [event.change for event in self.events.page(name, cursor, EVERYBODY).items]
 
     def on_board(self, as_of: datetime | None = None) -> list[str]:
-        return [standing.submission for standing in self.boards.standings(PARENT, as_of)]
+        return [standing.submission for standing in self.boards.ranked_rows(PARENT, as_of)]
 
     def links(self) -> list[chain.AuditEvent]:
         return [link for links in self.events.links(0, 100, EVERYBODY) for link in links]
@@ -117,11 +149,12 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registr
     database.close()
 
 
-# --- the state machine ------------------------------------------------------------------------------------------------
+# --- the state machine ----------------------------------------------------------------------------
 
 
 class Life(RuleBasedStateMachine):
-    """Anybody may do anything at any time; a model of the table of moves says what must come of it."""
+    """Anybody may do anything at any time; a model of the table of moves says what must come of
+    it."""
 
     registry: Registry
 
@@ -152,7 +185,9 @@ class Life(RuleBasedStateMachine):
     @rule(kind=st.sampled_from([Kind.CHECKPOINT, Kind.CHECKPOINT, Kind.ENDPOINT, Kind.CLAIM]))
     @precondition(lambda self: len(self.states) < 4)
     def create(self, kind: Kind) -> None:
-        name = self.registry.create({Kind.CHECKPOINT: MANIFEST, Kind.ENDPOINT: ENDPOINT, Kind.CLAIM: CLAIM}[kind])
+        name = self.registry.create(
+            {Kind.CHECKPOINT: MANIFEST, Kind.ENDPOINT: ENDPOINT, Kind.CLAIM: CLAIM}[kind]
+        )
         self.states[name], self.versions[name] = State.AWAITING_ARTIFACT, 1
         self.kinds[name] = kind
         if kind is not Kind.CHECKPOINT:
@@ -187,7 +222,9 @@ class Life(RuleBasedStateMachine):
     def supersede(self, data: st.DataObject) -> None:
         name, successor = data.draw(st.permutations(self.names()))[:2]
         claims = {self.kinds[name] is Kind.CLAIM, self.kinds[successor] is Kind.CLAIM}
-        possible = Change.SUPERSEDED in MOVES[self.states[name]] and self.states[successor] in ON_BOARD
+        possible = (
+            Change.SUPERSEDED in MOVES[self.states[name]] and self.states[successor] in ON_BOARD
+        )
         if possible and len(claims) == 1:
             found = self.registry.change(name, Change.SUPERSEDED, successor=successor)
             assert found.superseded_by == successor.submission
@@ -201,7 +238,12 @@ class Life(RuleBasedStateMachine):
     def correct(self, data: st.DataObject, model: str) -> None:
         name = data.draw(st.sampled_from(self.names()))
         if Change.CORRECTED in MOVES[self.states[name]]:
-            assert self.registry.change(name, Change.CORRECTED, corrections={"model": model}).manifest.model == model
+            assert (
+                self.registry.change(
+                    name, Change.CORRECTED, corrections={"model": model}
+                ).manifest.model
+                == model
+            )
             self.moved(name, Change.CORRECTED)
         else:
             with pytest.raises(SubmissionState):
@@ -233,7 +275,9 @@ class Life(RuleBasedStateMachine):
                 report = reports.report(report_message(SPEC, 0.8))
                 self.registry.evaluations.complete(evaluation, token, report, {})
             else:
-                self.registry.evaluations.fail(evaluation, token, Failure("BROKEN", "it broke", Fault(how)))
+                self.registry.evaluations.fail(
+                    evaluation, token, Failure("BROKEN", "it broke", Fault(how))
+                )
         except LeaseLost:
             goes_on = self.registry.evaluations.get(evaluation).state == "running"
             assert not (goes_on and self.newest[evaluation] == token)
@@ -250,7 +294,7 @@ class Life(RuleBasedStateMachine):
     def time_passes(self) -> None:
         """Longer than any deadline: nothing stays where only somebody else could end it."""
         self.registry.time += max(DEADLINES.values())
-        self.registry.evaluations.take_back()
+        self.registry.evaluations.reclaim_expired_leases()
         self.registry.lifecycle.expire()
         for name, state in self.states.items():
             if state in ENDED:
@@ -307,7 +351,7 @@ def _empty(kind: str, directory: Path) -> Registry:
     return Registry(database)
 
 
-# --- what is asked for ------------------------------------------------------------------------------------------------
+# --- what is asked for ----------------------------------------------------------------------------
 
 
 def test_worker_of_a_cancelled_submission_has_lost_its_lease(registry: Registry) -> None:
@@ -319,12 +363,16 @@ def test_worker_of_a_cancelled_submission_has_lost_its_lease(registry: Registry)
     registry.change(name, Change.CANCELLED)
 
     with pytest.raises(LeaseLost, match="it is cancelled"):
-        registry.evaluations.renew(EvaluationName(SPEC.name, name.submission, lease.evaluation.id), lease.token)
+        registry.evaluations.renew(
+            EvaluationName(SPEC.name, name.submission, lease.evaluation.id), lease.token
+        )
     again = registry.change(name, Change.RETRIED)
     assert (again.state, again.evaluation != lease.evaluation.id) == (State.QUEUED, True)
 
 
-def test_stale_etag_and_reused_request_id_are_refused_and_change_nothing(registry: Registry) -> None:
+def test_stale_etag_and_reused_request_id_are_refused_and_change_nothing(
+    registry: Registry,
+) -> None:
     name = registry.published()
     seen = registry.submissions.get(name).version
 
@@ -345,9 +393,9 @@ def test_lease_of_a_dead_worker_is_taken_back_after_twice_its_length(registry: R
     registry.evaluations.lease("worker", [PARENT])
 
     registry.time += timedelta(seconds=1.5 * LEASE_SECONDS)
-    assert registry.evaluations.take_back() == 0
+    assert registry.evaluations.reclaim_expired_leases() == 0
     registry.time += timedelta(seconds=LEASE_SECONDS)
-    assert registry.evaluations.take_back() == 1
+    assert registry.evaluations.reclaim_expired_leases() == 1
 
     assert registry.submissions.get(name).state is State.QUEUED
     assert registry.history(name)[-1] is Change.LEASE_EXPIRED
@@ -360,7 +408,9 @@ def test_upload_that_never_comes_ends_with_its_cause(registry: Registry) -> None
     assert registry.lifecycle.expire() == 1
 
     found = registry.submissions.get(name)
-    assert found.failure == Failure("UPLOAD_EXPIRED", "its artifact was not uploaded within a day", Fault.SUBMISSION)
+    assert found.failure == Failure(
+        "UPLOAD_EXPIRED", "its artifact was not uploaded within a day", Fault.SUBMISSION
+    )
     assert registry.change(name, Change.RETRIED).state is State.AWAITING_ARTIFACT
 
 
@@ -391,7 +441,9 @@ def test_run_that_is_kept_for_a_day_ends_and_its_worker_loses_the_lease(registry
     assert registry.lifecycle.expire() == 1
 
     found = registry.submissions.get(name).failure
-    assert found == Failure("EVALUATION_EXPIRED", "its evaluation did not end within a day", Fault.SYSTEM)
+    assert found == Failure(
+        "EVALUATION_EXPIRED", "its evaluation did not end within a day", Fault.SYSTEM
+    )
     with pytest.raises(LeaseLost):
         registry.evaluations.renew(evaluation, lease.token)
 
@@ -413,23 +465,28 @@ def test_time_left_is_estimated_from_the_pace_of_the_lease(registry: Registry) -
     assert registry.submissions.get(name).seconds_left == pytest.approx(90, rel=0.01)
 
 
-# --- the board of the past --------------------------------------------------------------------------------------------
+# --- the board of the past ------------------------------------------------------------------------
 
 
 def test_board_as_of_a_moment_is_the_board_of_then(registry: Registry) -> None:
     first, second = registry.published(0.8), registry.published(0.9)
     before = registry.now()
     registry.change(second, Change.WITHDRAWN)
-    registry.change(first, Change.CORRECTED, corrections={"model": "Right name", "open_source": False})
+    registry.change(
+        first, Change.CORRECTED, corrections={"model": "Right name", "open_source": False}
+    )
     registry.change(first, Change.DISPUTED)
 
     assert registry.on_board() == [first.submission]
     assert registry.on_board(before) == [second.submission, first.submission]
-    rows = registry.boards.rows(PARENT, registry.boards.standings(PARENT, before), before)
+    rows = registry.boards.rows(PARENT, registry.boards.ranked_rows(PARENT, before), before)
     assert [row.submission.manifest.model for row in rows] == ["Model", "Model"]
     assert {row.submission.state for row in rows} == {State.PUBLISHED}
-    (now,) = registry.boards.rows(PARENT, registry.boards.standings(PARENT))
-    assert (now.submission.manifest.model, now.submission.manifest.open_source) == ("Right name", False)
+    (now,) = registry.boards.rows(PARENT, registry.boards.ranked_rows(PARENT))
+    assert (now.submission.manifest.model, now.submission.manifest.open_source) == (
+        "Right name",
+        False,
+    )
     assert now.submission.state is State.DISPUTED
     assert registry.on_board(datetime(2025, 1, 1, tzinfo=UTC)) == []
 
@@ -442,16 +499,20 @@ def test_history_of_a_board_has_what_changed_it(registry: Registry) -> None:
     page = registry.events.board_changes(PARENT, Cursor("leaderboardChanges", str(PARENT), 2))
 
     assert [event.change for event in page.items] == [Change.PUBLISHED, Change.DISPUTED]
-    rest = registry.events.board_changes(PARENT, Cursor.parse("leaderboardChanges", str(PARENT), 2, page.next_token))
+    rest = registry.events.board_changes(
+        PARENT, Cursor.parse("leaderboardChanges", str(PARENT), 2, page.next_token)
+    )
     assert [event.change for event in rest.items] == [Change.RESOLVED]
 
 
-# --- audit ------------------------------------------------------------------------------------------------------------
+# --- audit ----------------------------------------------------------------------------------------
 
 
 def test_every_flipped_value_of_the_event_table_is_found(registry: Registry) -> None:
     name = registry.published()
-    registry.change(name, Change.CORRECTED, corrections={"model": "Right name"}, request_id="b" * 32)
+    registry.change(
+        name, Change.CORRECTED, corrections={"model": "Right name"}, request_id="b" * 32
+    )
     head = registry.events.chain()
     assert chain.verify(registry.links()) == head
     columns = [column.name for column in EventRow.__table__.columns]
@@ -470,7 +531,9 @@ def test_every_flipped_value_of_the_event_table_is_found(registry: Registry) -> 
 
 def test_every_character_of_every_text_of_an_event_counts(registry: Registry) -> None:
     name = registry.published()
-    registry.change(name, Change.CORRECTED, corrections={"model": "Right name"}, request_id="b" * 32)
+    registry.change(
+        name, Change.CORRECTED, corrections={"model": "Right name"}, request_id="b" * 32
+    )
     head, links = registry.events.chain(), registry.links()
     tried = 0
     for index, link in enumerate(links):
@@ -488,7 +551,9 @@ def _misspelt(link: chain.AuditEvent) -> Iterator[chain.AuditEvent]:
         if isinstance(value, str):
             yield from (replace(link, **{field: other}) for other in _flipped(value))
     for key, value in link.details.items():
-        yield from (replace(link, details={**link.details, key: other}) for other in _flipped(value))
+        yield from (
+            replace(link, details={**link.details, key: other}) for other in _flipped(value)
+        )
 
 
 def _flipped(text: str) -> Iterator[str]:
@@ -506,7 +571,9 @@ def _verdict(registry: Registry, head: chain.Head) -> str:
 def _flips(database: Database, place: int, column: str) -> list[tuple[Any, Any]]:
     """A stored value with what it is after one bit of it changed, for some bits."""
     with database.reading() as session:
-        value = session.scalar(text(f"SELECT {column} FROM events WHERE place = :place"), {"place": place})
+        value = session.scalar(
+            text(f"SELECT {column} FROM events WHERE place = :place"), {"place": place}
+        )
     match value:
         case None | "":
             changed: list[Any] = ["x"]
@@ -517,7 +584,9 @@ def _flips(database: Database, place: int, column: str) -> list[tuple[Any, Any]]
         case _:
             places = {0, len(value) // 2, len(value) - 1}
             changed = [
-                value[:at] + chr(ord(value[at]) ^ bit) + value[at + 1 :] for at in sorted(places) for bit in (1, 32)
+                value[:at] + chr(ord(value[at]) ^ bit) + value[at + 1 :]
+                for at in sorted(places)
+                for bit in (1, 32)
             ]
     return [(value, other) for other in changed]
 
@@ -544,7 +613,9 @@ def test_missing_and_reordered_events_are_found(registry: Registry, damage: str)
             session.execute(text(damage))
 
     if damage.endswith(str(head.place)):
-        assert chain.verify(registry.links()) != head, "only who kept the head can know of a cut end"
+        assert chain.verify(registry.links()) != head, (
+            "only who kept the head can know of a cut end"
+        )
     else:
         with pytest.raises(AuditMismatch, match=r"the audit chain breaks at event [12]"):
             chain.verify(registry.links())
@@ -580,7 +651,9 @@ def test_receipt_of_a_row_verifies_offline_and_the_chain_vouches_for_it(registry
     assert registry.events.receipt(name, content["version"]) == first
     with registry.database.reading() as session:
         vouched = [row.details.get("receipt_sha256") for row in session.scalars(select(EventRow))]
-    assert {hashlib.sha256(receipt.payload).hexdigest() for receipt in (first, second)} <= set(vouched)
+    assert {hashlib.sha256(receipt.payload).hexdigest() for receipt in (first, second)} <= set(
+        vouched
+    )
 
 
 def test_every_flipped_bit_of_a_receipt_file_is_found(registry: Registry) -> None:

@@ -72,9 +72,18 @@ class Running:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "cxreval.cli.app", *arguments]
-        environment = os.environ | {"COLUMNS": "80", "CXREVAL_CLIENT_REGISTRY": self.service.address}
+        environment = os.environ | {
+            "COLUMNS": "80",
+            "CXREVAL_CLIENT_REGISTRY": self.service.address,
+        }
         return subprocess.run(
-            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False, timeout=60
+            command,
+            cwd=REPOSITORY,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         )
 
     def printed(self, *arguments: str) -> str:
@@ -84,13 +93,15 @@ class Running:
 
 
 @pytest.fixture(scope="module", params=DATABASES)
-def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     found = Running(tmp_path_factory.mktemp("lifecycle"), request.param)
     yield found
     found.close()
 
 
-def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, str, str | None]:
+def field_error(call: Callable[[], object]) -> tuple[grpc.StatusCode, str, str | None]:
     with pytest.raises(grpc.RpcError) as caught:
         call()
     error = from_rpc_error(caught.value)
@@ -128,13 +139,19 @@ def test_watcher_sees_the_whole_life_as_it_happens(running: Running) -> None:
     assert seen == ["awaiting-artifact", "queued", "running", "published"]
 
 
-def test_watching_an_unknown_submission_is_refused_and_an_ended_one_is_sent_once(running: Running) -> None:
+def test_watching_an_unknown_submission_is_refused_and_an_ended_one_is_sent_once(
+    running: Running,
+) -> None:
     name = running.published()
-    assert [item.state for item in running.lifecycle.WatchSubmission(pb.WatchSubmissionRequest(name=name))] == [
-        State.STATE_PUBLISHED
-    ]
+    assert [
+        item.state
+        for item in running.lifecycle.WatchSubmission(pb.WatchSubmissionRequest(name=name))
+    ] == [State.STATE_PUBLISHED]
     unknown = pb.WatchSubmissionRequest(name="benchmarks/small/submissions/" + "0" * 32)
-    assert refused(lambda: list(running.lifecycle.WatchSubmission(unknown)))[1] == "SUBMISSION_NOT_FOUND"
+    assert (
+        field_error(lambda: list(running.lifecycle.WatchSubmission(unknown)))[1]
+        == "SUBMISSION_NOT_FOUND"
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,7 +163,10 @@ def test_watching_an_unknown_submission_is_refused_and_an_ended_one_is_sent_once
         ({"etag": "-1"}, (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_FIELD", "etag")),
         ({"etag": "999"}, (grpc.StatusCode.ABORTED, "STALE_ETAG", "etag")),
         ({"request_id": "x"}, (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_FIELD", "request_id")),
-        ({"name": "benchmarks/small/submissions/../x"}, (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_FIELD", "name")),
+        (
+            {"name": "benchmarks/small/submissions/../x"},
+            (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_FIELD", "name"),
+        ),
         (
             {"name": "benchmarks/small/submissions/" + "0" * 32},
             (grpc.StatusCode.NOT_FOUND, "SUBMISSION_NOT_FOUND", None),
@@ -163,8 +183,11 @@ def test_malformed_change_is_refused_and_leaves_no_event(
     name = running.published()
     history = running.lifecycle.ListSubmissionEvents(pb.ListSubmissionEventsRequest(parent=name))
     request = pb.WithdrawSubmissionRequest(**{"name": name, "reason": "because", **changes})
-    assert refused(lambda: running.lifecycle.WithdrawSubmission(request)) == expected
-    assert running.lifecycle.ListSubmissionEvents(pb.ListSubmissionEventsRequest(parent=name)) == history
+    assert field_error(lambda: running.lifecycle.WithdrawSubmission(request)) == expected
+    assert (
+        running.lifecycle.ListSubmissionEvents(pb.ListSubmissionEventsRequest(parent=name))
+        == history
+    )
 
 
 def test_change_that_the_state_forbids_is_refused(running: Running) -> None:
@@ -177,7 +200,10 @@ def test_change_that_the_state_forbids_is_refused(running: Running) -> None:
         ("ResolveDispute", pb.ResolveDisputeRequest),
     ):
         rpc = getattr(running.lifecycle, method)
-        assert refused(lambda rpc=rpc, request=request: rpc(request(name=name, reason="because"))) == code
+        assert (
+            field_error(lambda rpc=rpc, request=request: rpc(request(name=name, reason="because")))
+            == code
+        )
 
 
 @pytest.mark.parametrize(
@@ -189,18 +215,30 @@ def test_change_that_the_state_forbids_is_refused(running: Running) -> None:
         ({"source_url": "javascript:alert(1)"}, "MALFORMED_FIELD", "correction.source_url"),
     ],
 )
-def test_malformed_correction_is_refused(running: Running, correction: dict[str, str], reason: str, field: str) -> None:
+def test_malformed_correction_is_refused(
+    running: Running, correction: dict[str, str], reason: str, field: str
+) -> None:
     name = running.published()
-    request = pb.CorrectSubmissionRequest(name=name, reason="typo", correction=pb.Correction(**correction))
+    request = pb.CorrectSubmissionRequest(
+        name=name, reason="typo", correction=pb.Correction(**correction)
+    )
     code = grpc.StatusCode.INVALID_ARGUMENT
-    assert refused(lambda: running.lifecycle.CorrectSubmission(request)) == (code, reason, field)
+    assert field_error(lambda: running.lifecycle.CorrectSubmission(request)) == (
+        code,
+        reason,
+        field,
+    )
 
 
 def test_successor_must_be_another_row_of_the_board(running: Running) -> None:
     name, draft = running.published(), running.call.create_submission(SPEC.name, b"draft").name
-    for successor, reason in ((name, "MALFORMED_FIELD"), (draft, "SUBMISSION_STATE"), ("x", "MALFORMED_FIELD")):
+    for successor, reason in (
+        (name, "MALFORMED_FIELD"),
+        (draft, "SUBMISSION_STATE"),
+        ("x", "MALFORMED_FIELD"),
+    ):
         request = pb.SupersedeSubmissionRequest(name=name, reason="newer", successor=successor)
-        found = refused(lambda request=request: running.lifecycle.SupersedeSubmission(request))
+        found = field_error(lambda request=request: running.lifecycle.SupersedeSubmission(request))
         assert found[1:] == (reason, "successor")
 
 
@@ -210,16 +248,27 @@ def test_person_disputes_corrects_supersedes_and_reads_the_history(running: Runn
     running.printed("submission", "dispute", first, "--reason", "trained on the test split")
     assert "First [bold]: disputed" in running.printed("leaderboard", "--benchmark", SPEC.name)
     running.printed("submission", "resolve", first, "--reason", "it was not")
-    running.printed("submission", "correct", first, "--reason", "typo", "--model", "Right", "--no-open-source")
+    running.printed(
+        "submission", "correct", first, "--reason", "typo", "--model", "Right", "--no-open-source"
+    )
     running.printed("submission", "supersede", first, second, "--reason", "a better one")
 
     found = json.loads(running.printed("submission", "history", first, "--json"))
-    assert [event["change"] for event in found][-4:] == ["disputed", "resolved", "corrected", "superseded"]
+    assert [event["change"] for event in found][-4:] == [
+        "disputed",
+        "resolved",
+        "corrected",
+        "superseded",
+    ]
     assert found[-2]["details"]["model"] == "Right"
     shown = running.printed("submission", "history", first)
     assert "trained on the test split" in shown.replace("\n", " ") or "trained on" in shown
     status = json.loads(running.printed("status", first, "--json"))
-    assert (status["status"], status["superseded_by"], status["manifest"]["model"]) == ("superseded", second, "Right")
+    assert (status["status"], status["superseded_by"], status["manifest"]["model"]) == (
+        "superseded",
+        second,
+        "Right",
+    )
     assert running.run("submission", "cancel", first, "--reason", "x").returncode == 1
 
 
@@ -235,14 +284,18 @@ def test_audit_holds_offline_and_online_until_a_byte_is_changed(tmp_path: Path) 
         running.printed("audit", "receipt", name, str(receipt))
         key.write_text(running.printed("audit", "public-key"))
         assert (
-            json.loads(running.printed("audit", "verify-receipt", str(receipt), "--public-key", str(key)))["submission"]
+            json.loads(
+                running.printed("audit", "verify-receipt", str(receipt), "--public-key", str(key))
+            )["submission"]
             == name
         )
         running.printed("submission", "withdraw", name, "--reason", "a mistake")
         running.printed("audit", "verify", "--since", kept, "--public-key", str(key))
 
         with sqlite3.connect(tmp_path / "registry.db") as database:
-            database.execute("UPDATE receipts SET payload = CAST(replace(payload, 'small', 'smell') AS BLOB)")
+            database.execute(
+                "UPDATE receipts SET payload = CAST(replace(payload, 'small', 'smell') AS BLOB)"
+            )
         ended = running.run("audit", "verify")
         assert (ended.returncode, "RECEIPT_INVALID" in ended.stderr) == (1, True)
         with sqlite3.connect(tmp_path / "registry.db") as database:
@@ -276,16 +329,34 @@ def test_a_board_that_changes_all_the_time_is_no_forgery(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("forgery", "found"),
     [
-        ("UPDATE submissions SET manifest = replace(manifest, 'First', 'Forged')", "the board says model 'Forged'"),
-        ("UPDATE submissions SET manifest = replace(manifest, '2025-12-19', '2024-12-19')", "says submitted_date"),
+        (
+            "UPDATE submissions SET manifest = replace(manifest, 'First', 'Forged')",
+            "the board says model 'Forged'",
+        ),
+        (
+            "UPDATE submissions SET manifest = replace(manifest, '2025-12-19', '2024-12-19')",
+            "says submitted_date",
+        ),
         ("UPDATE reports SET report = replace(report, '0.8', '0.9')", "the board says interval"),
-        ("UPDATE submissions SET state = 'disputed' WHERE state = 'published'", "the board says disputed True"),
-        ("UPDATE submissions SET state = 'withdrawn' WHERE state = 'published'", "is not on the board"),
-        ("UPDATE submissions SET state = 'published' WHERE state = 'withdrawn'", "the chain does not put it there"),
+        (
+            "UPDATE submissions SET state = 'disputed' WHERE state = 'published'",
+            "the board says disputed True",
+        ),
+        (
+            "UPDATE submissions SET state = 'withdrawn' WHERE state = 'published'",
+            "is not on the board",
+        ),
+        (
+            "UPDATE submissions SET state = 'published' WHERE state = 'withdrawn'",
+            "the chain does not put it there",
+        ),
     ],
 )
 def test_a_board_that_is_not_what_was_signed_is_found(
-    audited: tuple[Running, sqlite3.Connection], forgery: str, found: str, monkeypatch: pytest.MonkeyPatch
+    audited: tuple[Running, sqlite3.Connection],
+    forgery: str,
+    found: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     running, honest = audited
     monkeypatch.setattr(verification, "_PAUSE_SECONDS", 0.0)  # nothing happened just now
@@ -301,8 +372,11 @@ def test_a_board_that_is_not_what_was_signed_is_found(
 
 
 @pytest.fixture(scope="module")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, sqlite3.Connection]]:
-    """A registry with a row and a withdrawn one, which verifies, and its database as it then was."""
+def audited(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Running, sqlite3.Connection]]:
+    """A registry with a row and a withdrawn one, which verifies, and its database as it then
+    was."""
     running = Running(tmp_path_factory.mktemp("audited"))
     running.published("First")
     withdrawn = running.published("Second")

@@ -1,4 +1,5 @@
-"""Migrations of a database that holds a submission in every state: down step by step, and up again."""
+"""Migrations of a database that holds a submission in every state: down step by step, and up
+again."""
 
 from __future__ import annotations
 
@@ -24,7 +25,14 @@ from services.registry.domain.records import (
     SubmissionState,
 )
 from services.registry.store.models import PredictionRow
-from tests.integration.test_registry_lifecycle import CLAIM, ENDPOINT, MANIFEST, PARENT, SPEC, Registry
+from tests.integration.test_registry_lifecycle import (
+    CLAIM,
+    ENDPOINT,
+    MANIFEST,
+    PARENT,
+    SPEC,
+    Registry,
+)
 from tests.integration.test_registry_lifecycle import registry as registry  # noqa: PLC0414 - the fixture
 
 State = SubmissionState
@@ -46,7 +54,9 @@ def go_to(registry: Registry, revision: str) -> None:
 @pytest.fixture
 def filled(registry: Registry) -> Registry:
     """One submission in each state, with predictions, reports, receipts and an audit chain."""
-    withdrawn, disputed, superseded, published = (registry.published(score) for score in (0.5, 0.6, 0.7, 0.8))
+    withdrawn, disputed, superseded, published = (
+        registry.published(score) for score in (0.5, 0.6, 0.7, 0.8)
+    )
     registry.change(withdrawn, Change.WITHDRAWN)
     registry.change(disputed, Change.DISPUTED)
     registry.change(superseded, Change.SUPERSEDED, successor=published)
@@ -60,7 +70,9 @@ def filled(registry: Registry) -> Registry:
     lease = registry.evaluations.lease("worker", [PARENT])
     assert lease
     name = EvaluationName(SPEC.name, lease.submission.id, lease.evaluation.id)
-    registry.evaluations.append(name, lease.token, PredictionBatch(("1.png",), (b"\0\0\0\x3f" * len(SPEC.findings),)))
+    registry.evaluations.append(
+        name, lease.token, PredictionBatch(("1.png",), (b"\0\0\0\x3f" * len(SPEC.findings),))
+    )
     registry.queue(registry.create())
     registry.change(registry.create(), Change.CANCELLED)
     registry.create()
@@ -80,7 +92,9 @@ def predictions(registry: Registry) -> int:
 
 
 @pytest.mark.parametrize("revision", ["0006", "0005", "0004", "0003"])
-def test_way_back_and_forth_keeps_every_state_event_and_receipt(filled: Registry, revision: str) -> None:
+def test_way_back_and_forth_keeps_every_state_event_and_receipt(
+    filled: Registry, revision: str
+) -> None:
     before, links = submissions(filled), filled.links()
     receipts = {item: filled.events.receipt(SubmissionName(SPEC.name, item)) for item, found in before.items()
                 if found.tier}  # fmt: skip
@@ -90,7 +104,9 @@ def test_way_back_and_forth_keeps_every_state_event_and_receipt(filled: Registry
     assert submissions(filled) == before
     assert filled.links() == links
     assert chain.verify(iter(links)).place == len(links)
-    assert {item: filled.events.receipt(SubmissionName(SPEC.name, item)) for item in receipts} == receipts
+    assert {
+        item: filled.events.receipt(SubmissionName(SPEC.name, item)) for item in receipts
+    } == receipts
 
 
 @pytest.fixture
@@ -104,7 +120,9 @@ def of_every_kind(filled: Registry) -> Registry:
 
 
 @pytest.mark.parametrize("revision", ["0008", "0007"])
-def test_way_back_and_forth_keeps_what_every_kind_declares(of_every_kind: Registry, revision: str) -> None:
+def test_way_back_and_forth_keeps_what_every_kind_declares(
+    of_every_kind: Registry, revision: str
+) -> None:
     before, links = submissions(of_every_kind), of_every_kind.links()
     go_to(of_every_kind, revision)
     go_to(of_every_kind, "head")
@@ -112,19 +130,26 @@ def test_way_back_and_forth_keeps_what_every_kind_declares(of_every_kind: Regist
     assert of_every_kind.links() == links
 
 
-def test_way_back_beyond_the_kinds_makes_checkpoints_of_all_but_claims(of_every_kind: Registry) -> None:
+def test_way_back_beyond_the_kinds_makes_checkpoints_of_all_but_claims(
+    of_every_kind: Registry,
+) -> None:
     before = submissions(of_every_kind)
     go_to(of_every_kind, "0006")
     go_to(of_every_kind, "head")
     after = submissions(of_every_kind)
-    assert {item: found.state for item, found in after.items()} == {item: found.state for item, found in before.items()}
+    assert {item: found.state for item, found in after.items()} == {
+        item: found.state for item, found in before.items()
+    }
     assert {item: found.kind for item, found in after.items()} == {
-        item: Kind.CLAIM if found.kind is Kind.CLAIM else Kind.CHECKPOINT for item, found in before.items()
+        item: Kind.CLAIM if found.kind is Kind.CLAIM else Kind.CHECKPOINT
+        for item, found in before.items()
     }
 
 
 @pytest.mark.parametrize("revision", ["0002", "0001"])
-def test_way_back_beyond_the_events_keeps_every_submission_in_a_near_state(filled: Registry, revision: str) -> None:
+def test_way_back_beyond_the_events_keeps_every_submission_in_a_near_state(
+    filled: Registry, revision: str
+) -> None:
     before, recorded = submissions(filled), predictions(filled)
     go_to(filled, revision)
     go_to(filled, "head")

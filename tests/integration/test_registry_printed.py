@@ -1,4 +1,5 @@
-"""What the command line prints of a registry that asks for keys, at 80 columns: long actors, reasons and names."""
+"""What the command line prints of a registry that asks for keys, at 80 columns: long actors,
+reasons and names."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ WHY = "The authors write that images of the test list were among those that the 
 
 
 class Printed(ClosedRegistry):
-    """A registry with two published rows of one organisation, the first of which was doubted and taken back."""
+    """A registry with two published rows of one organisation, the first of which was doubted and
+    taken back."""
 
     def __enter__(self) -> Printed:
         super().__enter__()
@@ -50,7 +52,10 @@ class Printed(ClosedRegistry):
 
     def run(self, *arguments: str, who: str = "acme/submitter") -> str:
         """What a command prints on a terminal of 80 columns."""
-        environment = {"CXREVAL_CLIENT_REGISTRY": self.service.address, "CXREVAL_CLIENT_KEY": self.keys[who]}
+        environment = {
+            "CXREVAL_CLIENT_REGISTRY": self.service.address,
+            "CXREVAL_CLIENT_KEY": self.keys[who],
+        }
         result = CliRunner().invoke(app, arguments, env=environment, catch_exceptions=False)
         assert result.exit_code == 0, result.output
         return result.stdout
@@ -75,7 +80,11 @@ def test_history_loses_nothing_of_actors_and_reasons(registry: Printed) -> None:
     assert max(map(len, text.splitlines())) <= 80
     lines = [line.strip() for line in text.splitlines()]
     events = list(registry.submitter.submission_events(registry.first))
-    assert [event.change for event in events][-3:] == [Change.PUBLISHED, Change.DISPUTED, Change.WITHDRAWN]
+    assert [event.change for event in events][-3:] == [
+        Change.PUBLISHED,
+        Change.DISPUTED,
+        Change.WITHDRAWN,
+    ]
     for event in events:
         assert f"{event.time:%Y-%m-%d %H:%M:%S}  {event.change:<13}  {event.status}" in lines
         assert f"by {event.actor}" in lines  # in one piece, to be copied
@@ -96,7 +105,9 @@ def test_names_of_keys_can_be_copied_to_the_command_that_revokes_them(registry: 
     assert "…" not in events
 
 
-def test_submissions_are_listed_with_the_newest_first_and_only_to_those_who_may_see_them(registry: Printed) -> None:
+def test_submissions_are_listed_with_the_newest_first_and_only_to_those_who_may_see_them(
+    registry: Printed,
+) -> None:
     text = registry.run("submission", "list", "--benchmark", SPEC.name)
     lines = text.splitlines()
     names = [line for line in lines if line.startswith("benchmarks/")]
@@ -113,13 +124,19 @@ def test_submissions_are_listed_with_the_newest_first_and_only_to_those_who_may_
 def test_status_shows_the_etag_that_a_change_takes(registry: Printed) -> None:
     etag = registry.submitter.get_submission(registry.draft).etag
     assert f"  etag      {etag}\n" in registry.run("status", registry.draft)
-    cancelled = registry.run("submission", "cancel", registry.draft, "--reason", "mine", "--etag", etag)
+    cancelled = registry.run(
+        "submission", "cancel", registry.draft, "--reason", "mine", "--etag", etag
+    )
     assert "cancelled" in cancelled
 
 
 def test_the_board_is_as_it_was_at_any_moment(registry: Printed) -> None:
-    times = {event.change: event.time for event in registry.submitter.submission_events(registry.first)}
-    second = {event.change: event.time for event in registry.submitter.submission_events(registry.second)}
+    times = {
+        event.change: event.time for event in registry.submitter.submission_events(registry.first)
+    }
+    second = {
+        event.change: event.time for event in registry.submitter.submission_events(registry.second)
+    }
     client = registry.submitter
 
     def shown(moment: Any) -> list[tuple[str, bool]]:
@@ -180,8 +197,16 @@ def test_changes_of_a_board_are_told_with_row_actor_and_reason(registry: Printed
 def test_who_brings_no_key_is_told_how_to(registry: Printed) -> None:
     ended = command("quota", "--registry", registry.service.address)
     assert (ended.returncode, "error: KEY_MISSING" in ended.stderr) == (1, True)
-    assert "--key-file FILE before the command, or CXREVAL_CLIENT_KEY_FILE or CXREVAL_CLIENT_KEY" in ended.stderr
-    assert command("--key-file", _key_file(registry), "quota", "--registry", registry.service.address).returncode == 0
+    assert (
+        "--key-file FILE before the command, or CXREVAL_CLIENT_KEY_FILE or CXREVAL_CLIENT_KEY"
+        in ended.stderr
+    )
+    assert (
+        command(
+            "--key-file", _key_file(registry), "quota", "--registry", registry.service.address
+        ).returncode
+        == 0
+    )
 
 
 def _key_file(registry: Printed) -> str:

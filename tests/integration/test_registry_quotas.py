@@ -1,4 +1,5 @@
-"""Quotas: what counts, what is free, what is said, and that no race slips over a limit. On both databases."""
+"""Quotas: what counts, what is free, what is said, and that no race slips over a limit. On both
+databases."""
 
 from __future__ import annotations
 
@@ -29,7 +30,13 @@ from services.registry.store.organisations import Organisations
 from services.registry.store.quotas import Quotas
 from services.registry.store.submissions import Submissions
 from tests.support.access import ClosedRegistry
-from tests.support.registry import DATABASES, fresh_database, manifest_message, small_spec, upload_messages
+from tests.support.registry import (
+    DATABASES,
+    fresh_database,
+    manifest_message,
+    small_spec,
+    upload_messages,
+)
 
 SPEC = small_spec("small")
 PARENT = BenchmarkName(SPEC.name)
@@ -49,7 +56,9 @@ class Store:
         migrate(self.database, signer)
         Benchmarks(self.database, self.clock).create(SPEC)
         self.submissions = Submissions(self.database, self.clock, signer)
-        self.evaluations = Evaluations(self.database, self.clock, signer, lease_seconds=60, max_attempts=1)
+        self.evaluations = Evaluations(
+            self.database, self.clock, signer, lease_seconds=60, max_attempts=1
+        )
         self.lifecycle = Lifecycle(self.database, self.clock, signer)
         self.organisations = Organisations(self.database, self.clock)
         self.organisations.create(ACME, "Acme", Quota(), "test")
@@ -61,7 +70,9 @@ class Store:
     def limit(self, **limits: int) -> None:
         self.organisations.update(ACME, "Acme", Quota(**limits), "test")
 
-    def create(self, request_id: str = "", owner: str = "acme", artifact: bytes = b"model") -> Submission:
+    def create(
+        self, request_id: str = "", owner: str = "acme", artifact: bytes = b"model"
+    ) -> Submission:
         return self.submissions.create(PARENT, manifest(artifact), request_id, "test", owner)
 
     def upload(self, submission: Submission, size: int = 5) -> None:
@@ -107,7 +118,8 @@ def test_the_day_counts_what_was_handed_in_but_never_the_platforms_faults(store:
     assert store.usage().submissions_today == 2
     store.create()
     with pytest.raises(
-        QuotaExceeded, match=r"3 of 3 submissions and retries of today; the count begins again at 2026-03-15T00:00"
+        QuotaExceeded,
+        match=r"3 of 3 submissions and retries of today; the count begins again at 2026-03-15T00:00",
     ):
         store.create()
     assert store.usage().submissions_today == 3
@@ -118,7 +130,9 @@ def test_the_day_counts_what_was_handed_in_but_never_the_platforms_faults(store:
     assert store.usage().submissions_today == 1
 
 
-def test_a_retry_counts_for_its_day_unless_the_platform_failed_what_it_repeats(store: Store) -> None:
+def test_a_retry_counts_for_its_day_unless_the_platform_failed_what_it_repeats(
+    store: Store,
+) -> None:
     store.limit(submissions_per_day=2)
     made = [store.create() for _ in range(2)]
     for submission in made:
@@ -186,14 +200,18 @@ def test_what_has_not_ended_is_under_way_and_a_retry_is_too(store: Store) -> Non
     assert store.usage().concurrent == 1
 
 
-def test_bytes_are_counted_once_and_a_larger_artifact_is_refused_before_it_comes(store: Store) -> None:
+def test_bytes_are_counted_once_and_a_larger_artifact_is_refused_before_it_comes(
+    store: Store,
+) -> None:
     store.limit(stored_bytes=10)
     store.upload(store.create(), 6)
     same, other = store.create(), store.create(artifact=b"other")
     store.submissions.begin_upload(name_of(same), 6)
     store.upload(same, 6)
     for refused in (store.submissions.begin_upload, lambda name, size: store.upload(other, size)):
-        with pytest.raises(QuotaExceeded, match="6 of 10 bytes are taken, and this artifact has 5") as caught:
+        with pytest.raises(
+            QuotaExceeded, match="6 of 10 bytes are taken, and this artifact has 5"
+        ) as caught:
             refused(name_of(other), 5)
         assert caught.value.metadata["reset_time"] == "never by itself"
     assert store.usage().stored_bytes == 6
@@ -202,21 +220,27 @@ def test_bytes_are_counted_once_and_a_larger_artifact_is_refused_before_it_comes
     assert store.usage().stored_bytes == 10
 
 
-def test_uploads_under_way_take_the_room_that_they_declared_until_their_bytes_are_gone(store: Store) -> None:
+def test_uploads_under_way_take_the_room_that_they_declared_until_their_bytes_are_gone(
+    store: Store,
+) -> None:
     store.limit(stored_bytes=1000)
     first, second = store.create(artifact=b"first"), store.create(artifact=b"second")
     store.submissions.begin_upload(name_of(first), 900)
     store.submissions.begin_upload(name_of(first), 900)  # goes on
     store.submissions.begin_upload(name_of(first), 1)  # what came of 900 may be there
     assert store.usage().stored_bytes == 900
-    text = "900 of 1000 bytes are taken, 900 of them by uploads under way, and this artifact has 101"
+    text = (
+        "900 of 1000 bytes are taken, 900 of them by uploads under way, and this artifact has 101"
+    )
     with pytest.raises(QuotaExceeded, match=text) as caught:
         store.submissions.begin_upload(name_of(second), 101)
     assert caught.value.metadata["reset_time"] == "when an upload ends"
     store.submissions.begin_upload(name_of(second), 100)
     with pytest.raises(QuotaExceeded):
         store.submissions.begin_upload(name_of(second), 101)
-    store.submissions.begin_upload(name_of(store.create(artifact=b"first", owner="rival")), 5000)  # has no limit
+    store.submissions.begin_upload(
+        name_of(store.create(artifact=b"first", owner="rival")), 5000
+    )  # has no limit
     store.submissions.forget_upload(name_of(second))  # all of it was refused
     assert store.usage().stored_bytes == 900
 
@@ -266,7 +290,9 @@ def test_uploads_that_break_off_leave_no_more_than_the_quota_on_the_disk(tmp_pat
             artifact = bytes([number]) * 1_000_000
             name = call.create_submission(SPEC.name, artifact).name
             with pytest.raises(grpc.RpcError) as caught:
-                call.artifacts.UploadArtifact(upload_messages(name, artifact[:900_000], size_bytes=1_000_000))
+                call.artifacts.UploadArtifact(
+                    upload_messages(name, artifact[:900_000], size_bytes=1_000_000)
+                )
             reasons.append(from_rpc_error(caught.value).reason)
         assert reasons == ["ARTIFACT_INCOMPLETE", *["QUOTA_EXCEEDED"] * 3]
         files = [file for file in (tmp_path / "artifacts").rglob("*") if file.is_file()]
@@ -276,7 +302,9 @@ def test_uploads_that_break_off_leave_no_more_than_the_quota_on_the_disk(tmp_pat
         running.operator.update_organisation("acme", "Acme", ClientQuota(stored_bytes=1_000_005))
         with pytest.raises(grpc.RpcError):
             call.artifacts.UploadArtifact(upload_messages(other, b"wrong"))
-        assert running.client("acme/submitter").quota().stored_bytes == 1_000_000  # what is refused gives its room back
+        assert (
+            running.client("acme/submitter").quota().stored_bytes == 1_000_000
+        )  # what is refused gives its room back
         call.artifacts.UploadArtifact(upload_messages(other, b"right"))
         assert running.client("acme/submitter").quota().stored_bytes == 1_000_005
 
@@ -308,7 +336,9 @@ def test_a_refusal_says_limit_use_reset_and_when_to_come_back() -> None:
 def test_quota_over_grpc_leaves_no_row_and_no_file(tmp_path: Path) -> None:
     with ClosedRegistry(tmp_path) as running:
         running.operator.create_benchmark(SPEC)
-        running.operator.update_organisation("acme", "Acme", ClientQuota(submissions_per_day=1, stored_bytes=10))
+        running.operator.update_organisation(
+            "acme", "Acme", ClientQuota(submissions_per_day=1, stored_bytes=10)
+        )
         call, client = running.stubs("acme/submitter"), running.client("acme/submitter")
         name = call.create_submission(SPEC.name, b"more than ten bytes").name
         with pytest.raises(grpc.RpcError) as caught:
@@ -318,7 +348,10 @@ def test_quota_over_grpc_leaves_no_row_and_no_file(tmp_path: Path) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             call.create_submission(SPEC.name, b"x")
         error = from_rpc_error(caught.value)
-        assert (caught.value.code(), error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED")
+        assert (caught.value.code(), error.reason) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "QUOTA_EXCEEDED",
+        )
         tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
         assert {**error.metadata, "retry_seconds": ""} == {
             "quota": "submissions_per_day", "limit": "1", "used": "1", "reset_time": f"{tomorrow}T00:00:00+00:00",

@@ -63,7 +63,9 @@ class Running:
 
     def __init__(self, directory: Path, *flags: str, database_url: str = "") -> None:
         self.directory = directory
-        self.service: Service = registry_service(directory, *flags, database_url=database_url).start()
+        self.service: Service = registry_service(
+            directory, *flags, database_url=database_url
+        ).start()
         self.database = sqlalchemy.create_engine(database_url or sqlite_url(directory))
         self.call = Registry(self.service.address)
 
@@ -93,7 +95,9 @@ class Running:
 
 
 @pytest.fixture(scope="module", params=DATABASES)
-def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     directory = tmp_path_factory.mktemp("registry")
     found = Running(directory, database_url=migrated_database(request.param, directory))
     yield found
@@ -108,7 +112,7 @@ def benchmark(running: Running, request: pytest.FixtureRequest) -> str:
     return name
 
 
-def refused(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str, str]:
+def field_error(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str, str]:
     """Code, reason and field of the error that a call ends with."""
     with pytest.raises(grpc.RpcError) as caught:
         call()
@@ -121,14 +125,17 @@ NOT_FOUND = grpc.StatusCode.NOT_FOUND
 PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 
 
-# --- the board of a new installation ----------------------------------------------------------------------------------
+# --- the board of a new installation --------------------------------------------------------------
 
 
 def test_new_installation_shows_the_published_board_and_its_one_step(running: Running) -> None:
     board = running.call.leaderboard.ListLeaderboardEntries(
         leaderboard_pb.ListLeaderboardEntriesRequest(parent=NIH)
     ).entries
-    rows = [(row.rank, row.model, row.organisation, row.submitted_date, round(100 * row.score, 2)) for row in board]
+    rows = [
+        (row.rank, row.model, row.organisation, row.submitted_date, round(100 * row.score, 2))
+        for row in board
+    ]
     assert rows == [
         (1, "TorchXRayVision", "Cohen Lab", "2025-12-19", 85.80),
         (2, "CheXNet", "Stanford ML Group", "2025-12", 84.10),
@@ -137,15 +144,22 @@ def test_new_installation_shows_the_published_board_and_its_one_step(running: Ru
     ]
     assert {row.tier for row in board} == {pb.TIER_CLAIMED}
     assert [row.sota for row in board] == [True, False, False, False]
-    assert [row.source_kind for row in board] == [pb.SOURCE_KIND_GITHUB_README, *[pb.SOURCE_KIND_RESEARCH_PAPER] * 3]
+    assert [row.source_kind for row in board] == [
+        pb.SOURCE_KIND_GITHUB_README,
+        *[pb.SOURCE_KIND_RESEARCH_PAPER] * 3,
+    ]
     assert all(row.open_source and row.note and not row.profile_digest for row in board)
-    steps = running.call.leaderboard.ListSotaSteps(leaderboard_pb.ListSotaStepsRequest(parent=NIH)).steps
-    assert [(step.model, step.submitted_date) for step in steps] == [("TorchXRayVision", "2025-12-19")]
+    steps = running.call.leaderboard.ListSotaSteps(
+        leaderboard_pb.ListSotaStepsRequest(parent=NIH)
+    ).steps
+    assert [(step.model, step.submitted_date) for step in steps] == [
+        ("TorchXRayVision", "2025-12-19")
+    ]
     seeded = running.call.benchmarks.GetBenchmark(benchmark_pb.GetBenchmarkRequest(name=NIH))
     assert seeded.digest == load_spec("nih-chestxray14").digest
 
 
-# --- a whole life -----------------------------------------------------------------------------------------------------
+# --- a whole life ---------------------------------------------------------------------------------
 
 
 def without_evidence(report: report_pb2.Report) -> report_pb2.Report:
@@ -160,13 +174,18 @@ def predictions(*images: str, value: float = 0.25) -> report_pb2.PredictionBatch
 
 
 @pytest.mark.parametrize("kind", DATABASES)
-def test_submission_goes_from_manifest_to_board_and_survives_a_restart(kind: str, tmp_path: Path) -> None:
+def test_submission_goes_from_manifest_to_board_and_survives_a_restart(
+    kind: str, tmp_path: Path
+) -> None:
     running = Running(tmp_path, database_url=migrated_database(kind, tmp_path))
     call, spec = running.call, small_spec("life")
     call.create_benchmark(spec)
 
     created = call.create_submission("life", ARTIFACT)
-    assert (created.kind, created.state) == (pb.Submission.KIND_CHECKPOINT, pb.Submission.STATE_AWAITING_ARTIFACT)
+    assert (created.kind, created.state) == (
+        pb.Submission.KIND_CHECKPOINT,
+        pb.Submission.STATE_AWAITING_ARTIFACT,
+    )
     assert created.manifest == manifest_message(ARTIFACT)
     assert (created.tier, created.evaluation, created.images_total) == (pb.TIER_UNSPECIFIED, "", 4)
 
@@ -180,13 +199,21 @@ def test_submission_goes_from_manifest_to_board_and_survives_a_restart(kind: str
     name, token = lease.evaluation.name, lease.token
     assert (lease.submission.state, lease.duration.seconds) == (pb.Submission.STATE_RUNNING, 60)
     assert (lease.submission.name, lease.benchmark.digest) == (created.name, spec.digest)
-    for batch, done in ((predictions("a", "b"), 2), (predictions("b", "c", value=0.75), 3), (predictions("d"), 4)):
+    for batch, done in (
+        (predictions("a", "b"), 2),
+        (predictions("b", "c", value=0.75), 3),
+        (predictions("d"), 4),
+    ):
         request = evaluation_pb.AppendPredictionsRequest(evaluation=name, token=token, batch=batch)
         assert call.evaluations.AppendPredictions(request).images_done == done
-    renewed = call.evaluations.RenewLease(evaluation_pb.RenewLeaseRequest(evaluation=name, token=token))
+    renewed = call.evaluations.RenewLease(
+        evaluation_pb.RenewLeaseRequest(evaluation=name, token=token)
+    )
     assert 55 < renewed.expire_time.seconds - time.time() < 65
 
-    answers = call.evaluations.ReadPredictions(evaluation_pb.ReadPredictionsRequest(evaluation=name, token=token))
+    answers = call.evaluations.ReadPredictions(
+        evaluation_pb.ReadPredictionsRequest(evaluation=name, token=token)
+    )
     recorded = [answer.batch for answer in answers]
     assert [image for batch in recorded for image in batch.images] == ["a", "b", "c", "d"]
     values = np.concatenate([reports.probabilities(batch) for batch in recorded])
@@ -194,7 +221,10 @@ def test_submission_goes_from_manifest_to_board_and_survives_a_restart(kind: str
 
     report = report_message(spec, 0.8)
     completion = evaluation_pb.CompleteEvaluationRequest(
-        evaluation=name, token=token, report=report, provenance={"profile_digest": "p" * 64, "device": "cpu"}
+        evaluation=name,
+        token=token,
+        report=report,
+        provenance={"profile_digest": "p" * 64, "device": "cpu"},
     )
     done = call.evaluations.CompleteEvaluation(completion)
     assert (done.state, done.images_done) == (evaluation_pb.Evaluation.STATE_SUCCEEDED, 4)
@@ -206,18 +236,21 @@ def test_submission_goes_from_manifest_to_board_and_survives_a_restart(kind: str
     assert call.evaluations.GetEvaluation(evaluation_pb.GetEvaluationRequest(name=name)) == done
     kept = call.evaluations.GetEvidence(evaluation_pb.GetEvidenceRequest(evaluation=name)).evidence
     assert kept == report.evidence
-    published = call.submissions.GetSubmission(submission_pb.GetSubmissionRequest(name=created.name))
+    published = call.submissions.GetSubmission(
+        submission_pb.GetSubmissionRequest(name=created.name)
+    )
     assert (published.state, published.tier) == (pb.Submission.STATE_PUBLISHED, pb.TIER_EXECUTED)
     board = call.leaderboard.ListLeaderboardEntries(
         leaderboard_pb.ListLeaderboardEntriesRequest(parent="benchmarks/life")
     ).entries
-    assert [(row.rank, row.score, row.sota, row.tier, row.profile_digest, len(row.metrics)) for row in board] == [
-        (1, 0.8, True, pb.TIER_EXECUTED, "p" * 64, 15 * len(METRICS))
-    ]
+    assert [
+        (row.rank, row.score, row.sota, row.tier, row.profile_digest, len(row.metrics))
+        for row in board
+    ] == [(1, 0.8, True, pb.TIER_EXECUTED, "p" * 64, 15 * len(METRICS))]
     assert running.close() == 0
 
 
-# --- manifests that are refused ---------------------------------------------------------------------------------------
+# --- manifests that are refused -------------------------------------------------------------------
 
 HOW = {"repository": "https://example.org/repository", "seed": 7}
 
@@ -233,15 +266,27 @@ HOW = {"repository": "https://example.org/repository", "seed": 7}
         ({"contact": ""}, "MISSING_FIELD", "manifest.contact"),
         ({"contact": "nobody"}, "MALFORMED_FIELD", "manifest.contact"),
         ({"preprocessing_profile": "xrv-999"}, "UNKNOWN_PROFILE", "manifest.preprocessing_profile"),
-        ({"output_names": [*FINDINGS[:-1], "Fracture"]}, "UNKNOWN_FINDING", "manifest.output_names[13]"),
+        (
+            {"output_names": [*FINDINGS[:-1], "Fracture"]},
+            "UNKNOWN_FINDING",
+            "manifest.output_names[13]",
+        ),
         ({"output_names": FINDINGS[:-1]}, "OUTPUTS_INCOMPLETE", "manifest.output_names"),
-        ({"claimed_metrics": [pb.ClaimedMetric(metric="f1")]}, "UNKNOWN_METRIC", "manifest.claimed_metrics[0].metric"),
+        (
+            {"claimed_metrics": [pb.ClaimedMetric(metric="f1")]},
+            "UNKNOWN_METRIC",
+            "manifest.claimed_metrics[0].metric",
+        ),
         ({"source_kind": pb.SOURCE_KIND_UNSPECIFIED}, "MISSING_FIELD", "manifest.source_kind"),
         ({"source_kind": 99}, "MALFORMED_FIELD", "manifest.source_kind"),
         ({"artifact_sha256": "not a digest"}, "MALFORMED_FIELD", "manifest.artifact_sha256"),
         ({"submitted_date": "2999-01-01"}, "MALFORMED_FIELD", "manifest.submitted_date"),
         ({"environment": pb.Environment()}, "MISSING_FIELD", "manifest.environment.python_version"),
-        ({"reproduction": pb.Reproduction(commit=COMMIT)}, "MISSING_FIELD", "manifest.reproduction.repository"),
+        (
+            {"reproduction": pb.Reproduction(commit=COMMIT)},
+            "MISSING_FIELD",
+            "manifest.reproduction.repository",
+        ),
         ({"model": "\U0001fa7b" * 100_000}, "MALFORMED_FIELD", "manifest.model"),
     ],
 )
@@ -249,7 +294,7 @@ def test_refused_manifest_is_named_and_leaves_nothing(
     running: Running, benchmark: str, changes: dict[str, Any], reason: str, field: str
 ) -> None:
     before = running.kept()
-    found = refused(lambda: running.call.create_submission(benchmark, ARTIFACT, **changes))
+    found = field_error(lambda: running.call.create_submission(benchmark, ARTIFACT, **changes))
     assert found == (INVALID, reason, field)
     assert running.kept() == before
 
@@ -262,29 +307,35 @@ def create(running: Running, parent: str, request_id: str = "", **changes: Any) 
 
 
 def test_submission_to_an_unknown_benchmark_is_refused(running: Running) -> None:
-    assert refused(lambda: create(running, MISSING))[:2] == (NOT_FOUND, "BENCHMARK_NOT_FOUND")
-    assert refused(lambda: create(running, "missing")) == (INVALID, "MALFORMED_FIELD", "parent")
+    assert field_error(lambda: create(running, MISSING))[:2] == (NOT_FOUND, "BENCHMARK_NOT_FOUND")
+    assert field_error(lambda: create(running, "missing")) == (INVALID, "MALFORMED_FIELD", "parent")
 
 
 def test_creation_can_be_repeated_with_its_request_id(running: Running, benchmark: str) -> None:
     parent, request_id = f"benchmarks/{benchmark}", "123e4567-e89b-12d3-a456-426614174000"
     first = create(running, parent, request_id)
     assert create(running, parent, request_id) == first
-    other = refused(lambda: create(running, parent, request_id, model="Other"))
+    other = field_error(lambda: create(running, parent, request_id, model="Other"))
     assert other == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED", "request_id")
-    assert refused(lambda: create(running, parent, "7")) == (INVALID, "MALFORMED_FIELD", "request_id")
-    listed = running.call.submissions.ListSubmissions(submission_pb.ListSubmissionsRequest(parent=parent))
+    assert field_error(lambda: create(running, parent, "7")) == (
+        INVALID,
+        "MALFORMED_FIELD",
+        "request_id",
+    )
+    listed = running.call.submissions.ListSubmissions(
+        submission_pb.ListSubmissionsRequest(parent=parent)
+    )
     assert list(listed.submissions) == [first]
 
 
 @pytest.mark.parametrize("text", ["x" * 100_000, "\U0001fa7b" * 100_000])
 def test_error_about_a_huge_name_still_reaches_the_caller(running: Running, text: str) -> None:
     request = submission_pb.GetSubmissionRequest(name=f"benchmarks/{text}")
-    found = refused(lambda: running.call.submissions.GetSubmission(request))
+    found = field_error(lambda: running.call.submissions.GetSubmission(request))
     assert found == (INVALID, "MALFORMED_FIELD", "name")
 
 
-# --- uploads ----------------------------------------------------------------------------------------------------------
+# --- uploads --------------------------------------------------------------------------------------
 
 
 def header(submission: str, size: int) -> artifact_pb.UploadArtifactRequest:
@@ -304,15 +355,27 @@ SIZE = len(ARTIFACT)
     ("messages", "reason", "field"),
     [
         (lambda name: upload_messages(name, OTHER), "DIGEST_MISMATCH", "manifest.artifact_sha256"),
-        (lambda name: upload_messages(name, ARTIFACT, size_bytes=SIZE - 1), "ARTIFACT_TOO_LARGE", "header.size_bytes"),
-        (lambda name: [header(name, MAX_ARTIFACT_BYTES + 1)], "ARTIFACT_TOO_LARGE", "header.size_bytes"),
+        (
+            lambda name: upload_messages(name, ARTIFACT, size_bytes=SIZE - 1),
+            "ARTIFACT_TOO_LARGE",
+            "header.size_bytes",
+        ),
+        (
+            lambda name: [header(name, MAX_ARTIFACT_BYTES + 1)],
+            "ARTIFACT_TOO_LARGE",
+            "header.size_bytes",
+        ),
         (lambda name: [header(name, 0)], "MALFORMED_FIELD", "header.size_bytes"),
         (lambda name: [header(name, -1)], "MALFORMED_FIELD", "header.size_bytes"),
         (lambda _: [header("benchmarks/b", 1)], "MALFORMED_FIELD", "header.submission"),
         (lambda _: [], "MALFORMED_STREAM", "header"),
         (lambda _: [chunk(b"bytes")], "MALFORMED_STREAM", "header"),
         (lambda name: [header(name, SIZE), header(name, SIZE)], "MALFORMED_STREAM", "chunk"),
-        (lambda name: [header(name, SIZE), chunk(ARTIFACT[: CHUNK_BYTES + 1])], "MALFORMED_STREAM", "chunk"),
+        (
+            lambda name: [header(name, SIZE), chunk(ARTIFACT[: CHUNK_BYTES + 1])],
+            "MALFORMED_STREAM",
+            "chunk",
+        ),
         (lambda name: [header(name, SIZE), chunk(b"")], "MALFORMED_STREAM", "chunk"),
         (lambda name: [header(name, SIZE)], "ARTIFACT_INCOMPLETE", "header.size_bytes"),
     ],
@@ -322,23 +385,31 @@ def test_refused_upload_is_named_leaves_nothing_and_can_be_repeated(
 ) -> None:
     created = running.call.create_submission(benchmark, ARTIFACT)
     before = running.kept()
-    assert refused(lambda: running.call.artifacts.UploadArtifact(iter(messages(created.name)))) == (
+    assert field_error(lambda: running.call.artifacts.UploadArtifact(iter(messages(created.name)))) == (
         INVALID, reason, field,
     )  # fmt: skip
     assert running.kept() == before
-    again = running.call.submissions.GetSubmission(submission_pb.GetSubmissionRequest(name=created.name))
+    again = running.call.submissions.GetSubmission(
+        submission_pb.GetSubmissionRequest(name=created.name)
+    )
     assert again == created
     good = running.call.artifacts.UploadArtifact(upload_messages(created.name, ARTIFACT)).submission
     assert good.state == pb.Submission.STATE_QUEUED
 
 
-def test_upload_to_a_queued_or_unknown_submission_is_refused(running: Running, benchmark: str) -> None:
+def test_upload_to_a_queued_or_unknown_submission_is_refused(
+    running: Running, benchmark: str
+) -> None:
     queued = running.call.submit(benchmark, ARTIFACT)
     before = running.kept()
-    again = refused(lambda: running.call.artifacts.UploadArtifact(upload_messages(queued.name, ARTIFACT)))
+    again = field_error(
+        lambda: running.call.artifacts.UploadArtifact(upload_messages(queued.name, ARTIFACT))
+    )
     assert again == (PRECONDITION, "SUBMISSION_STATE", "header.submission")
     unknown = f"benchmarks/{benchmark}/submissions/{'0' * 32}"
-    missing = refused(lambda: running.call.artifacts.UploadArtifact(upload_messages(unknown, ARTIFACT)))
+    missing = field_error(
+        lambda: running.call.artifacts.UploadArtifact(upload_messages(unknown, ARTIFACT))
+    )
     assert missing[:2] == (NOT_FOUND, "SUBMISSION_NOT_FOUND")
     assert running.kept() == before
 
@@ -354,7 +425,11 @@ def half_an_upload(
 
 
 def unfinished(running: Running) -> list[Path]:
-    return [file for file in (running.directory / "artifacts" / "uploads").iterdir() if file.stat().st_size]
+    return [
+        file
+        for file in (running.directory / "artifacts" / "uploads").iterdir()
+        if file.stat().st_size
+    ]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -364,7 +439,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-# --- artifacts --------------------------------------------------------------------------------------------------------
+# --- artifacts ------------------------------------------------------------------------------------
 
 
 def download(running: Running, sha256: str) -> list[int]:
@@ -372,31 +447,46 @@ def download(running: Running, sha256: str) -> list[int]:
     return [len(message.chunk) for message in running.call.artifacts.DownloadArtifact(request)]
 
 
-def test_artifact_comes_in_chunks_and_corruption_is_data_loss(running: Running, benchmark: str) -> None:
+def test_artifact_comes_in_chunks_and_corruption_is_data_loss(
+    running: Running, benchmark: str
+) -> None:
     artifact = ARTIFACT + b"corrupt"
     sha256 = running.call.submit(benchmark, artifact).manifest.artifact_sha256
     assert download(running, sha256) == [CHUNK_BYTES, CHUNK_BYTES, 7]
     file = running.directory / "artifacts" / sha256[:2] / sha256
     file.write_bytes(artifact[:-1] + b"T")
-    assert refused(lambda: download(running, sha256))[:2] == (grpc.StatusCode.DATA_LOSS, "ARTIFACT_CORRUPT")
+    assert field_error(lambda: download(running, sha256))[:2] == (
+        grpc.StatusCode.DATA_LOSS,
+        "ARTIFACT_CORRUPT",
+    )
     file.write_bytes(artifact)
 
 
 def test_unknown_artifact_is_not_found(running: Running) -> None:
-    assert refused(lambda: download(running, "0" * 64))[:2] == (NOT_FOUND, "ARTIFACT_NOT_FOUND")
-    assert refused(lambda: download(running, "../../registry.db")) == (INVALID, "MALFORMED_FIELD", "name")
+    assert field_error(lambda: download(running, "0" * 64))[:2] == (NOT_FOUND, "ARTIFACT_NOT_FOUND")
+    assert field_error(lambda: download(running, "../../registry.db")) == (
+        INVALID,
+        "MALFORMED_FIELD",
+        "name",
+    )
 
 
-# --- workers ----------------------------------------------------------------------------------------------------------
+# --- workers --------------------------------------------------------------------------------------
 
 
 def test_nothing_to_do_is_an_answer_without_lease(running: Running, benchmark: str) -> None:
-    request = evaluation_pb.LeaseEvaluationRequest(worker="w", benchmarks=[f"benchmarks/{benchmark}"])
+    request = evaluation_pb.LeaseEvaluationRequest(
+        worker="w", benchmarks=[f"benchmarks/{benchmark}"]
+    )
     assert not running.call.evaluations.LeaseEvaluation(request).HasField("lease")
     nobody = evaluation_pb.LeaseEvaluationRequest(benchmarks=[f"benchmarks/{benchmark}"])
-    assert refused(lambda: running.call.evaluations.LeaseEvaluation(nobody)) == (INVALID, "MISSING_FIELD", "worker")
+    assert field_error(lambda: running.call.evaluations.LeaseEvaluation(nobody)) == (
+        INVALID,
+        "MISSING_FIELD",
+        "worker",
+    )
     nowhere = evaluation_pb.LeaseEvaluationRequest(worker="w")
-    found = refused(lambda: running.call.evaluations.LeaseEvaluation(nowhere))
+    found = field_error(lambda: running.call.evaluations.LeaseEvaluation(nowhere))
     assert found == (INVALID, "MISSING_FIELD", "benchmarks")
 
 
@@ -416,39 +506,71 @@ def test_refused_predictions_and_reports_change_nothing(running: Running, benchm
         )
 
     narrow = reports.batch_message(["a"], np.full((1, 13), 0.5, np.float32))
-    assert refused(lambda: append(narrow)) == (INVALID, "MALFORMED_BATCH", "batch.probabilities")
+    assert field_error(lambda: append(narrow)) == (
+        INVALID,
+        "MALFORMED_BATCH",
+        "batch.probabilities",
+    )
     not_a_number = predictions("a", value=float("nan"))
-    assert refused(lambda: append(not_a_number)) == (INVALID, "INVALID_PROBABILITY", "batch.probabilities[0]")
+    assert field_error(lambda: append(not_a_number)) == (
+        INVALID,
+        "INVALID_PROBABILITY",
+        "batch.probabilities[0]",
+    )
     too_many = predictions(*[str(number) for number in range(5)])
-    assert refused(lambda: append(too_many)) == (INVALID, "MALFORMED_BATCH", "batch.images")
+    assert field_error(lambda: append(too_many)) == (INVALID, "MALFORMED_BATCH", "batch.images")
     other = report_message(spec, benchmark_digest="0" * 64)
-    assert refused(lambda: complete(other)) == (INVALID, "REPORT_MISMATCH", "report.benchmark_digest")
+    assert field_error(lambda: complete(other)) == (
+        INVALID,
+        "REPORT_MISMATCH",
+        "report.benchmark_digest",
+    )
     torn = report_message(spec)
     torn.evidence.replicates[0].values += b"x"
-    assert refused(lambda: complete(torn)) == (INVALID, "REPORT_MISMATCH", "report.evidence.replicates")
+    assert field_error(lambda: complete(torn)) == (
+        INVALID,
+        "REPORT_MISMATCH",
+        "report.evidence.replicates",
+    )
     bare = report_message(spec, evidence=None)
-    assert refused(lambda: complete(bare)) == (INVALID, "REPORT_MISMATCH", "report.evidence")
+    assert field_error(lambda: complete(bare)) == (INVALID, "REPORT_MISMATCH", "report.evidence")
     still = running.call.evaluations.GetEvaluation(evaluation_pb.GetEvaluationRequest(name=name))
     assert still == lease.evaluation
 
 
-def test_failure_of_the_submission_is_shown_to_its_submitter(running: Running, benchmark: str) -> None:
+def test_failure_of_the_submission_is_shown_to_its_submitter(
+    running: Running, benchmark: str
+) -> None:
     queued = running.call.submit(benchmark, ARTIFACT)
     lease = running.call.lease(benchmark)
-    failure = pb.Failure(reason="MODEL_NOT_ONNX", message="not an ONNX file", fault=pb.Failure.FAULT_SUBMISSION)
-    request = evaluation_pb.FailEvaluationRequest(evaluation=lease.evaluation.name, token=lease.token, failure=failure)
-    assert running.call.evaluations.FailEvaluation(request).state == evaluation_pb.Evaluation.STATE_FAILED
-    failed = running.call.submissions.GetSubmission(submission_pb.GetSubmissionRequest(name=queued.name))
+    failure = pb.Failure(
+        reason="MODEL_NOT_ONNX", message="not an ONNX file", fault=pb.Failure.FAULT_SUBMISSION
+    )
+    request = evaluation_pb.FailEvaluationRequest(
+        evaluation=lease.evaluation.name, token=lease.token, failure=failure
+    )
+    assert (
+        running.call.evaluations.FailEvaluation(request).state
+        == evaluation_pb.Evaluation.STATE_FAILED
+    )
+    failed = running.call.submissions.GetSubmission(
+        submission_pb.GetSubmissionRequest(name=queued.name)
+    )
     assert (failed.state, failed.failure) == (pb.Submission.STATE_FAILED, failure)
-    assert refused(lambda: running.call.evaluations.FailEvaluation(request))[:2] == (PRECONDITION, "LEASE_LOST")
+    assert field_error(lambda: running.call.evaluations.FailEvaluation(request))[:2] == (
+        PRECONDITION,
+        "LEASE_LOST",
+    )
     board = leaderboard_pb.ListLeaderboardEntriesRequest(parent=f"benchmarks/{benchmark}")
     assert not running.call.leaderboard.ListLeaderboardEntries(board).entries
 
 
-# --- kill -9 and takeover ---------------------------------------------------------------------------------------------
+# --- kill -9 and takeover -------------------------------------------------------------------------
 
 
-def test_kill_loses_nothing_that_was_answered_and_keeps_nothing_half_written(tmp_path: Path) -> None:
+def test_kill_loses_nothing_that_was_answered_and_keeps_nothing_half_written(
+    tmp_path: Path,
+) -> None:
     running = Running(tmp_path, "--lease-seconds=2")
     running.call.create_benchmark(small_spec("killed"))
     first = running.call.submit("killed", ARTIFACT)
@@ -461,7 +583,9 @@ def test_kill_loses_nothing_that_was_answered_and_keeps_nothing_half_written(tmp
     artifact = ARTIFACT + b"killed"
     second = running.call.create_submission("killed", artifact)
     half_sent, go_on = threading.Event(), threading.Event()
-    upload = running.call.artifacts.UploadArtifact.future(half_an_upload(second.name, artifact, half_sent, go_on))
+    upload = running.call.artifacts.UploadArtifact.future(
+        half_an_upload(second.name, artifact, half_sent, go_on)
+    )
     half_sent.wait(10)
     wait_for(lambda: len(unfinished(running)) == 1)
     before = running.kept()[:3]
@@ -470,18 +594,27 @@ def test_kill_loses_nothing_that_was_answered_and_keeps_nothing_half_written(tmp
     with pytest.raises((grpc.RpcError, grpc.FutureCancelledError)):
         upload.result(timeout=10)
     assert running.kept()[:3] == before
-    received = running.call.artifacts.GetUpload(artifact_pb.GetUploadRequest(submission=second.name)).received_bytes
+    received = running.call.artifacts.GetUpload(
+        artifact_pb.GetUploadRequest(submission=second.name)
+    ).received_bytes
     assert received == CHUNK_BYTES
     rest = upload_messages(second.name, artifact, offset=received)
-    assert running.call.artifacts.UploadArtifact(rest).submission.state == pb.Submission.STATE_QUEUED
+    assert (
+        running.call.artifacts.UploadArtifact(rest).submission.state == pb.Submission.STATE_QUEUED
+    )
     sha256 = hashlib.sha256(artifact).hexdigest()
     assert running.kept()[3] == sorted([first.manifest.artifact_sha256, sha256])
 
-    # Nobody renewed the old lease while the registry was gone: the next worker goes on where the old one stopped.
+    # Nobody renewed the old lease while the registry was gone: the next worker goes on where the
+    # old one stopped.
     time.sleep(2)
     taken = running.call.lease("killed", "new")
     renew = evaluation_pb.RenewLeaseRequest(evaluation=lease.evaluation.name, token=lease.token)
-    assert refused(lambda: running.call.evaluations.RenewLease(renew)) == (PRECONDITION, "LEASE_LOST", "token")
+    assert field_error(lambda: running.call.evaluations.RenewLease(renew)) == (
+        PRECONDITION,
+        "LEASE_LOST",
+        "token",
+    )
     assert (taken.evaluation.name, taken.evaluation.attempt) == (lease.evaluation.name, 2)
     assert (taken.evaluation.worker, taken.evaluation.images_done) == ("new", 3)
     read = evaluation_pb.ReadPredictionsRequest(evaluation=taken.evaluation.name, token=taken.token)
@@ -498,17 +631,21 @@ def test_lease_outlives_a_killed_registry(tmp_path: Path) -> None:
     running.restart(kill=True)
     done = running.call.evaluations.CompleteEvaluation(
         evaluation_pb.CompleteEvaluationRequest(
-            evaluation=lease.evaluation.name, token=lease.token, report=report_message(small_spec("killed"))
+            evaluation=lease.evaluation.name,
+            token=lease.token,
+            report=report_message(small_spec("killed")),
         )
     )
     assert done.state == evaluation_pb.Evaluation.STATE_SUCCEEDED
     assert running.close() == 0
 
 
-# --- lists ------------------------------------------------------------------------------------------------------------
+# --- lists ----------------------------------------------------------------------------------------
 
 
-def read_pages(call: Callable[..., Any], request: Callable[..., Any], field: str, **fields: str) -> list[Any]:
+def read_pages(
+    call: Callable[..., Any], request: Callable[..., Any], field: str, **fields: str
+) -> list[Any]:
     """All items of a list, read two at a time."""
     found, token = [], ""
     while True:
@@ -521,22 +658,42 @@ def read_pages(call: Callable[..., Any], request: Callable[..., Any], field: str
             return found
 
 
-def test_every_list_is_read_in_pages_and_refuses_foreign_tokens(running: Running, benchmark: str) -> None:
+def test_every_list_is_read_in_pages_and_refuses_foreign_tokens(
+    running: Running, benchmark: str
+) -> None:
     parent, spec = f"benchmarks/{benchmark}", small_spec(benchmark)
     names = []
     for number, score in enumerate((0.6, 0.9, 0.7, 0.8, 0.95)):
         date = f"2025-01-0{number + 1}"
-        names.append(running.call.submit(benchmark, ARTIFACT, model=f"Model {number}", submitted_date=date).name)
+        names.append(
+            running.call.submit(
+                benchmark, ARTIFACT, model=f"Model {number}", submitted_date=date
+            ).name
+        )
         lease = running.call.lease(benchmark)
         report = report_message(spec, score)
         running.call.evaluations.CompleteEvaluation(
-            evaluation_pb.CompleteEvaluationRequest(evaluation=lease.evaluation.name, token=lease.token, report=report)
+            evaluation_pb.CompleteEvaluationRequest(
+                evaluation=lease.evaluation.name, token=lease.token, report=report
+            )
         )
     call = running.call
     benchmarks = (call.benchmarks.ListBenchmarks, benchmark_pb.ListBenchmarksRequest, "benchmarks")
-    submissions = (call.submissions.ListSubmissions, submission_pb.ListSubmissionsRequest, "submissions")
-    evaluations = (call.evaluations.ListEvaluations, evaluation_pb.ListEvaluationsRequest, "evaluations")
-    entries = (call.leaderboard.ListLeaderboardEntries, leaderboard_pb.ListLeaderboardEntriesRequest, "entries")
+    submissions = (
+        call.submissions.ListSubmissions,
+        submission_pb.ListSubmissionsRequest,
+        "submissions",
+    )
+    evaluations = (
+        call.evaluations.ListEvaluations,
+        evaluation_pb.ListEvaluationsRequest,
+        "evaluations",
+    )
+    entries = (
+        call.leaderboard.ListLeaderboardEntries,
+        leaderboard_pb.ListLeaderboardEntriesRequest,
+        "entries",
+    )
     steps = (call.leaderboard.ListSotaSteps, leaderboard_pb.ListSotaStepsRequest, "steps")
 
     found = [item.name for item in read_pages(*benchmarks)]
@@ -545,30 +702,59 @@ def test_every_list_is_read_in_pages_and_refuses_foreign_tokens(running: Running
     assert [item.name for item in read_pages(*submissions, parent=parent)] == names
     assert len(read_pages(*evaluations, parent=names[0])) == 1
     ranks = [(item.rank, item.score, item.sota) for item in read_pages(*entries, parent=parent)]
-    assert ranks == [(1, 0.95, True), (2, 0.9, False), (3, 0.8, False), (4, 0.7, False), (5, 0.6, False)]
+    assert ranks == [
+        (1, 0.95, True),
+        (2, 0.9, False),
+        (3, 0.8, False),
+        (4, 0.7, False),
+        (5, 0.6, False),
+    ]
     assert [item.score for item in read_pages(*steps, parent=parent)] == [0.6, 0.9, 0.95]
 
     foreign = submissions[0](submissions[1](parent=parent, page_size=1)).next_page_token
     _refuses_foreign_lists(entries[0], entries[1], parent, foreign)
     _refuses_foreign_lists(steps[0], steps[1], parent, foreign)
-    assert refused(lambda: benchmarks[0](benchmarks[1](page_token=foreign)))[1] == "INVALID_PAGE_TOKEN"
-    assert refused(lambda: submissions[0](submissions[1](parent=NIH, page_token=foreign)))[1] == "INVALID_PAGE_TOKEN"
-    assert refused(lambda: submissions[0](submissions[1](parent=MISSING)))[1] == "BENCHMARK_NOT_FOUND"
+    assert (
+        field_error(lambda: benchmarks[0](benchmarks[1](page_token=foreign)))[1]
+        == "INVALID_PAGE_TOKEN"
+    )
+    assert (
+        field_error(lambda: submissions[0](submissions[1](parent=NIH, page_token=foreign)))[1]
+        == "INVALID_PAGE_TOKEN"
+    )
+    assert (
+        field_error(lambda: submissions[0](submissions[1](parent=MISSING)))[1]
+        == "BENCHMARK_NOT_FOUND"
+    )
     unknown = f"{parent}/submissions/{'0' * 32}"
-    assert refused(lambda: evaluations[0](evaluations[1](parent=unknown)))[1] == "SUBMISSION_NOT_FOUND"
+    assert (
+        field_error(lambda: evaluations[0](evaluations[1](parent=unknown)))[1]
+        == "SUBMISSION_NOT_FOUND"
+    )
 
 
-def _refuses_foreign_lists(call: Callable[..., Any], request: Callable[..., Any], parent: str, token: str) -> None:
-    found = refused(lambda: call(request(parent=parent, page_token=token)))
+def _refuses_foreign_lists(
+    call: Callable[..., Any], request: Callable[..., Any], parent: str, token: str
+) -> None:
+    found = field_error(lambda: call(request(parent=parent, page_token=token)))
     assert found == (INVALID, "INVALID_PAGE_TOKEN", "page_token")
-    assert refused(lambda: call(request(parent=MISSING)))[:2] == (NOT_FOUND, "BENCHMARK_NOT_FOUND")
-    assert refused(lambda: call(request(parent=parent, page_size=-1))) == (INVALID, "MALFORMED_FIELD", "page_size")
+    assert field_error(lambda: call(request(parent=MISSING)))[:2] == (
+        NOT_FOUND,
+        "BENCHMARK_NOT_FOUND",
+    )
+    assert field_error(lambda: call(request(parent=parent, page_size=-1))) == (
+        INVALID,
+        "MALFORMED_FIELD",
+        "page_size",
+    )
 
 
-# --- ranks, comparisons, evidence -------------------------------------------------------------------------------------
+# --- ranks, comparisons, evidence -----------------------------------------------------------------
 
 
-def publish(running: Running, spec: BenchmarkSpec, report: report_pb2.Report, **manifest: Any) -> tuple[str, str]:
+def publish(
+    running: Running, spec: BenchmarkSpec, report: report_pb2.Report, **manifest: Any
+) -> tuple[str, str]:
     """A new row of the board: the names of its submission and its evaluation."""
     submission = running.call.submit(spec.name, ARTIFACT, **manifest).name
     lease = running.call.lease(spec.name)
@@ -584,10 +770,16 @@ NOISY_SCORES = (0.800, 0.700, 0.801, 0.802, 0.600)
 
 @pytest.fixture
 def noisy(running: Running, benchmark: str) -> list[tuple[str, str]]:
-    """Five rows, handed in a day apart: three that cannot be told apart, and two that are clearly worse."""
+    """Five rows, handed in a day apart: three that cannot be told apart, and two that are clearly
+    worse."""
     spec = small_spec(benchmark)
     return [
-        publish(running, spec, report_message(spec, score, own_noise=day), submitted_date=f"2025-01-{day:02}")
+        publish(
+            running,
+            spec,
+            report_message(spec, score, own_noise=day),
+            submitted_date=f"2025-01-{day:02}",
+        )
         for day, score in enumerate(NOISY_SCORES, 1)
     ]
 
@@ -597,16 +789,27 @@ def test_rows_that_cannot_be_told_apart_share_a_rank_across_pages(
 ) -> None:
     parent = f"benchmarks/{benchmark}"
     request = leaderboard_pb.ListLeaderboardEntriesRequest
-    rows = read_pages(running.call.leaderboard.ListLeaderboardEntries, request, "entries", parent=parent)
+    rows = read_pages(
+        running.call.leaderboard.ListLeaderboardEntries, request, "entries", parent=parent
+    )
     assert [(row.score, row.rank, row.sota) for row in rows] == [
         (0.802, 1, True), (0.801, 1, False), (0.800, 1, False), (0.700, 4, False), (0.600, 5, False),
     ]  # fmt: skip
-    assert [(row.spread.rank_low, row.spread.rank_high) for row in rows] == [(1, 3)] * 3 + [(4, 4), (5, 5)]
+    assert [(row.spread.rank_low, row.spread.rank_high) for row in rows] == [(1, 3)] * 3 + [
+        (4, 4),
+        (5, 5),
+    ]
     assert sum(row.spread.first_share for row in rows) == pytest.approx(1)
-    assert [(row.spread.mean_finding_rank, row.spread.finding_place) for row in rows] == [(n, n) for n in range(1, 6)]
-    assert not any(row.spread.places_disagree or any(value.slice for value in row.metrics) for row in rows)
+    assert [(row.spread.mean_finding_rank, row.spread.finding_place) for row in rows] == [
+        (n, n) for n in range(1, 6)
+    ]
+    assert not any(
+        row.spread.places_disagree or any(value.slice for value in row.metrics) for row in rows
+    )
     assert [row.interval.low for row in rows] == pytest.approx([row.score - 0.02 for row in rows])
-    steps = running.call.leaderboard.ListSotaSteps(leaderboard_pb.ListSotaStepsRequest(parent=parent)).steps
+    steps = running.call.leaderboard.ListSotaSteps(
+        leaderboard_pb.ListSotaStepsRequest(parent=parent)
+    ).steps
     assert [(step.score, step.significance) for step in steps] == [
         (0.800, scoring_pb.SIGNIFICANCE_FIRST),
         (0.801, scoring_pb.SIGNIFICANCE_WITHIN_NOISE),
@@ -614,11 +817,15 @@ def test_rows_that_cannot_be_told_apart_share_a_rank_across_pages(
     ]
 
 
-def test_claims_have_neither_interval_nor_spread_and_their_steps_are_not_tested(running: Running) -> None:
+def test_claims_have_neither_interval_nor_spread_and_their_steps_are_not_tested(
+    running: Running,
+) -> None:
     request = leaderboard_pb.ListLeaderboardEntriesRequest(parent=NIH)
     claims = running.call.leaderboard.ListLeaderboardEntries(request).entries
     assert not any(row.HasField("interval") or row.HasField("spread") for row in claims)
-    (step,) = running.call.leaderboard.ListSotaSteps(leaderboard_pb.ListSotaStepsRequest(parent=NIH)).steps
+    (step,) = running.call.leaderboard.ListSotaSteps(
+        leaderboard_pb.ListSotaStepsRequest(parent=NIH)
+    ).steps
     assert step.significance == scoring_pb.SIGNIFICANCE_FIRST
 
 
@@ -640,9 +847,14 @@ def test_client_compares_rows_and_reads_their_evidence(
     sent = reports.report(report_message(small_spec(benchmark), 0.802, own_noise=4)).evidence
     assert sent
     assert reports.evidence_message(kept) == reports.evidence_message(sent)
-    assert [(row.rank, row.spread and row.spread.rank_high) for row in rows[2:4]] == [(1, 3), (4, 4)]
+    assert [(row.rank, row.spread and row.spread.rank_high) for row in rows[2:4]] == [
+        (1, 3),
+        (4, 4),
+    ]
     assert rows[0].interval == Interval(pytest.approx(0.782), pytest.approx(0.822), 0.01)
-    assert [step.significance for step in steps] == [Significance.FIRST] + [Significance.WITHIN_NOISE] * 2
+    assert [step.significance for step in steps] == [Significance.FIRST] + [
+        Significance.WITHIN_NOISE
+    ] * 2
 
 
 def test_rows_without_replicates_are_not_compared(
@@ -654,9 +866,11 @@ def test_rows_without_replicates_are_not_compared(
 
     def compare(*submissions: str, parent: str = parent) -> tuple[grpc.StatusCode, str, str]:
         request = leaderboard_pb.CompareEntriesRequest(parent=parent, submissions=submissions)
-        return refused(lambda: running.call.leaderboard.CompareEntries(request))
+        return field_error(lambda: running.call.leaderboard.CompareEntries(request))
 
-    claims = running.call.leaderboard.ListLeaderboardEntries(leaderboard_pb.ListLeaderboardEntriesRequest(parent=NIH))
+    claims = running.call.leaderboard.ListLeaderboardEntries(
+        leaderboard_pb.ListLeaderboardEntriesRequest(parent=NIH)
+    )
     two_claims = [row.submission for row in claims.entries[:2]]
     not_comparable = (PRECONDITION, "NOT_COMPARABLE", "submissions")
     assert compare(first, undefined) == compare(first, queued) == not_comparable
@@ -665,21 +879,35 @@ def test_rows_without_replicates_are_not_compared(
     assert compare(first, unknown)[:2] == (NOT_FOUND, "SUBMISSION_NOT_FOUND")
     nowhere = [f"{MISSING}/submissions/{digit * 32}" for digit in "01"]
     assert compare(*nowhere, parent=MISSING)[:2] == (NOT_FOUND, "BENCHMARK_NOT_FOUND")
-    for wrong in ((), (first,), (first, first), [f"{parent}/submissions/{number:032x}" for number in range(51)]):
+    for wrong in (
+        (),
+        (first,),
+        (first, first),
+        [f"{parent}/submissions/{number:032x}" for number in range(51)],
+    ):
         assert compare(*wrong) == (INVALID, "MALFORMED_FIELD", "submissions")
-    assert compare(first, two_claims[0]) == compare(first, "row") == (INVALID, "MALFORMED_FIELD", "submissions[1]")
+    assert (
+        compare(first, two_claims[0])
+        == compare(first, "row")
+        == (INVALID, "MALFORMED_FIELD", "submissions[1]")
+    )
     assert compare(first, unknown, parent="board") == (INVALID, "MALFORMED_FIELD", "parent")
 
 
-def test_evidence_of_an_evaluation_without_report_is_not_found(running: Running, benchmark: str) -> None:
+def test_evidence_of_an_evaluation_without_report_is_not_found(
+    running: Running, benchmark: str
+) -> None:
     def evidence(name: str) -> tuple[grpc.StatusCode, str, str]:
         request = evaluation_pb.GetEvidenceRequest(evaluation=name)
-        return refused(lambda: running.call.evaluations.GetEvidence(request))
+        return field_error(lambda: running.call.evaluations.GetEvidence(request))
 
     running.call.submit(benchmark, ARTIFACT)
     name = running.call.lease(benchmark).evaluation.name
     assert evidence(name)[:2] == (NOT_FOUND, "REPORT_NOT_FOUND")
-    assert evidence(f"{name.rpartition('/')[0]}/{'0' * 32}")[:2] == (NOT_FOUND, "EVALUATION_NOT_FOUND")
+    assert evidence(f"{name.rpartition('/')[0]}/{'0' * 32}")[:2] == (
+        NOT_FOUND,
+        "EVALUATION_NOT_FOUND",
+    )
     assert evidence("evidence") == (INVALID, "MALFORMED_FIELD", "evaluation")
 
 
@@ -693,16 +921,20 @@ def test_report_with_10000_replicates_fits_into_a_record(running: Running) -> No
     assert running.call.evaluations.GetEvidence(request).evidence == report.evidence
 
 
-# --- benchmarks -------------------------------------------------------------------------------------------------------
+# --- benchmarks -----------------------------------------------------------------------------------
 
 
 def test_benchmark_can_be_created_again_but_never_changed(running: Running, benchmark: str) -> None:
     spec = small_spec(benchmark)
     first = running.call.create_benchmark(spec)
-    assert (first.digest, first.title, list(first.findings)) == (spec.digest, spec.title, list(FINDINGS))
+    assert (first.digest, first.title, list(first.findings)) == (
+        spec.digest,
+        spec.title,
+        list(FINDINGS),
+    )
     assert first.replicates == spec.replicates
     assert running.call.create_benchmark(spec) == first
-    changed = refused(lambda: running.call.create_benchmark(small_spec(benchmark, images=9)))
+    changed = field_error(lambda: running.call.create_benchmark(small_spec(benchmark, images=9)))
     assert changed == (grpc.StatusCode.ALREADY_EXISTS, "BENCHMARK_EXISTS", "benchmark.name")
 
 
@@ -719,19 +951,28 @@ def test_benchmark_can_be_created_again_but_never_changed(running: Running, benc
         ({"findings": ["Fracture"]}, "benchmark.findings"),
         ({"metrics": []}, "benchmark.metrics"),
         ({"metrics": [benchmark_pb.Metric(id="auroc", direction=1)] * 2}, "benchmark.metrics"),
-        ({"metrics": [benchmark_pb.Metric(id="auroc", direction=2)]}, "benchmark.metrics[0].direction"),
+        (
+            {"metrics": [benchmark_pb.Metric(id="auroc", direction=2)]},
+            "benchmark.metrics[0].direction",
+        ),
     ],
 )
-def test_malformed_benchmark_is_refused(running: Running, changes: dict[str, Any], field: str) -> None:
+def test_malformed_benchmark_is_refused(
+    running: Running, changes: dict[str, Any], field: str
+) -> None:
     message = benchmark_message(small_spec("malformed"))
     for name, value in changes.items():
         message.ClearField(name)
         message.MergeFrom(benchmark_pb.Benchmark(**{name: value}))
     request = benchmark_pb.CreateBenchmarkRequest(benchmark=message)
-    assert refused(lambda: running.call.benchmarks.CreateBenchmark(request)) == (INVALID, "MALFORMED_FIELD", field)
+    assert field_error(lambda: running.call.benchmarks.CreateBenchmark(request)) == (
+        INVALID,
+        "MALFORMED_FIELD",
+        field,
+    )
 
 
-# --- operation --------------------------------------------------------------------------------------------------------
+# --- operation ------------------------------------------------------------------------------------
 
 
 def test_metrics_count_states_and_bytes(running: Running, benchmark: str) -> None:
@@ -743,10 +984,14 @@ def test_metrics_count_states_and_bytes(running: Running, benchmark: str) -> Non
     assert queued >= 1
     assert float(lines['cxreval_registry_evaluations{state="queued"}']) == queued
     assert float(lines['cxreval_registry_submissions{state="published"}']) >= 4
-    assert float(lines['cxreval_registry_artifact_bytes_total{direction="received"}']) >= len(ARTIFACT)
+    assert float(lines['cxreval_registry_artifact_bytes_total{direction="received"}']) >= len(
+        ARTIFACT
+    )
 
 
-def test_registry_on_an_unmigrated_postgresql_is_not_healthy_until_the_job_has_run(tmp_path: Path) -> None:
+def test_registry_on_an_unmigrated_postgresql_is_not_healthy_until_the_job_has_run(
+    tmp_path: Path,
+) -> None:
     url = fresh_database("postgresql", tmp_path)
     service = registry_service(tmp_path, database_url=url)
     with pytest.raises(TimeoutError):
@@ -754,7 +999,10 @@ def test_registry_on_an_unmigrated_postgresql_is_not_healthy_until_the_job_has_r
     with Registry(service.address) as call:
         board = leaderboard_pb.ListLeaderboardEntriesRequest(parent=NIH)
         health = health_pb2_grpc.HealthStub(call.channel)
-        assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert (
+            health.Check(health_pb2.HealthCheckRequest()).status
+            == health_pb2.HealthCheckResponse.NOT_SERVING
+        )
         database = Database(url)
         migrate(database, Signer(Ed25519PrivateKey.generate()))
         assert migrations.at_head(database.engine)

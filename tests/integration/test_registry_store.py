@@ -46,7 +46,15 @@ from services.registry import convert, migrations
 from services.registry.__main__ import migrate
 from services.registry.domain import records
 from services.registry.domain.pages import Cursor
-from services.registry.domain.records import EvaluationState, Failure, Fault, Lease, PredictionBatch, Submission, Tier
+from services.registry.domain.records import (
+    EvaluationState,
+    Failure,
+    Fault,
+    Lease,
+    PredictionBatch,
+    Submission,
+    Tier,
+)
 from services.registry.domain.records import SubmissionState as SubmissionStates
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.boards import KEPT_BOARDS, Boards
@@ -66,7 +74,13 @@ from services.registry.store.models import (
     SubmissionRow,
 )
 from services.registry.store.submissions import Submissions
-from tests.support.registry import DATABASES, fresh_database, manifest_message, report_message, small_spec
+from tests.support.registry import (
+    DATABASES,
+    fresh_database,
+    manifest_message,
+    report_message,
+    small_spec,
+)
 
 SPEC = small_spec("small")
 PARENT = BenchmarkName(SPEC.name)
@@ -103,14 +117,18 @@ class Store:
     def queued(self, manifest: Manifest = MANIFEST) -> Submission:
         """A new submission that waits for a worker."""
         created = self.submissions.create(PARENT, manifest, "", "submitter")
-        return self.submissions.queue(SubmissionName(SPEC.name, created.id), 8, lambda: None, "submitter")
+        return self.submissions.queue(
+            SubmissionName(SPEC.name, created.id), 8, lambda: None, "submitter"
+        )
 
     def lease(self, worker: str = "worker") -> tuple[Lease, EvaluationName]:
         found = self.evaluations.lease(worker, [PARENT])
         assert found
         return found, EvaluationName(SPEC.name, found.submission.id, found.evaluation.id)
 
-    def published(self, score: float | None, own_noise: int | None = None) -> tuple[str, EvaluationName]:
+    def published(
+        self, score: float | None, own_noise: int | None = None
+    ) -> tuple[str, EvaluationName]:
         """A new row of the board: its submission's id, its evaluation."""
         self.queued()
         lease, name = self.lease()
@@ -139,7 +157,7 @@ def batch(*images: str, value: bytes = b"\0\0\0\x3f") -> PredictionBatch:
     return PredictionBatch(images, tuple(value * len(SPEC.findings) for _ in images))
 
 
-# --- schema -----------------------------------------------------------------------------------------------------------
+# --- schema ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", DATABASES)
@@ -166,35 +184,60 @@ def test_migration_of_evidence_loses_nothing_on_the_way_back_and_forth(store: St
     names = [store.published(score)[1] for score in (0.8, 0.9, None)]
     evaluations = [store.evaluations.get(name) for name in names]
     evidence = [reports.evidence_message(store.evaluations.evidence(name)) for name in names]
-    board = store.boards.standings(PARENT)
+    board = store.boards.ranked_rows(PARENT)
     go_to(store.database, "0001")
     assert not migrations.at_head(store.database.engine)
     with store.database.engine.connect() as connection:
         assert not {"replicates", "curves"} & set(inspect(connection).get_table_names())
     go_to(store.database, "head")
     assert [store.evaluations.get(name) for name in names] == evaluations
-    assert [reports.evidence_message(store.evaluations.evidence(name)) for name in names] == evidence
-    assert Boards(store.database).standings(PARENT) == board
+    assert [
+        reports.evidence_message(store.evaluations.evidence(name)) for name in names
+    ] == evidence
+    assert Boards(store.database).ranked_rows(PARENT) == board
 
 
-def test_reports_from_before_the_evidence_are_ranked_by_score_alone_after_the_migration(store: Store) -> None:
+def test_reports_from_before_the_evidence_are_ranked_by_score_alone_after_the_migration(
+    store: Store,
+) -> None:
     """A report of the first schema had nothing but the AUROC's values and counts."""
     names = [store.published(score)[1] for score in (0.8, 0.9)]
     go_to(store.database, "0001")
-    kept = ("metric", "finding", "value", "undefined_reason", "positive_images", "negative_images", "positive_patients")
+    kept = (
+        "metric",
+        "finding",
+        "value",
+        "undefined_reason",
+        "positive_images",
+        "negative_images",
+        "positive_patients",
+    )
     with store.database.writing() as session:
         for row in session.scalars(select(ReportRow)):
             auroc = row.report["metrics"][: len(FINDINGS) + 1]
-            first = {key: row.report[key] for key in ("benchmark", "benchmark_digest", "scorer_version", "image_count")}
+            first = {
+                key: row.report[key]
+                for key in ("benchmark", "benchmark_digest", "scorer_version", "image_count")
+            }
             first |= {key: row.report[key] for key in ("patient_count", "predictions_sha256")}
             row.report = first | {"metrics": [{key: value[key] for key in kept} for value in auroc]}
     go_to(store.database, "head")
-    board = store.boards.standings(PARENT)
-    assert [(row.score, row.place.rank, row.place.rank_low) for row in board] == [(0.9, 1, None), (0.8, 2, None)]
-    assert [row.score and row.score.interval for row in store.boards.rows(PARENT, board)] == [None, None]
+    board = store.boards.ranked_rows(PARENT)
+    assert [(row.score, row.place.rank, row.place.rank_low) for row in board] == [
+        (0.9, 1, None),
+        (0.8, 2, None),
+    ]
+    assert [row.score and row.score.interval for row in store.boards.rows(PARENT, board)] == [
+        None,
+        None,
+    ]
     report = store.evaluations.get(names[0]).report
     assert report
-    assert (report.replicate_count, report.metrics[0].value, report.metrics[0].slice) == (0, 0.8, "")
+    assert (report.replicate_count, report.metrics[0].value, report.metrics[0].slice) == (
+        0,
+        0.8,
+        "",
+    )
     assert store.evaluations.evidence(names[0]).replicates == ()
 
 
@@ -211,7 +254,9 @@ def test_manifests_from_before_the_kinds_are_read_as_they_are_now(store: Store) 
 
 
 @pytest.mark.parametrize("kind", DATABASES)
-def test_claims_from_before_the_kinds_are_on_the_board_after_the_migration(kind: str, tmp_path: Path) -> None:
+def test_claims_from_before_the_kinds_are_on_the_board_after_the_migration(
+    kind: str, tmp_path: Path
+) -> None:
     database = Database(fresh_database(kind, tmp_path))
     migrate(database, SIGNER)
     claims = Submissions(database, datetime.now, SIGNER)
@@ -241,7 +286,9 @@ def test_sqlite_is_in_wal_mode_and_checks_foreign_keys(tmp_path: Path) -> None:
     with database.reading() as session:
         assert session.scalar(text("PRAGMA journal_mode")) == "wal"
         assert session.scalar(text("PRAGMA foreign_keys")) == 1
-        assert session.scalar(text("PRAGMA synchronous")) == 2  # FULL: a commit survives a power cut
+        assert (
+            session.scalar(text("PRAGMA synchronous")) == 2
+        )  # FULL: a commit survives a power cut
     database.close()
 
 
@@ -251,7 +298,9 @@ def test_database_that_does_not_answer_is_named(tmp_path: Path) -> None:
         database.ping()
 
 
-def test_a_failing_statement_is_logged_without_its_values(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_statement_is_logged_without_its_values(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     database = Database(fresh_database("sqlite", tmp_path))
     secret = secrets.token_hex()  # the log has this line, but not its value
     with pytest.raises(ServiceUnavailable), database.reading() as session:
@@ -261,7 +310,7 @@ def test_a_failing_statement_is_logged_without_its_values(tmp_path: Path, caplog
     database.close()
 
 
-# --- benchmarks and submissions ---------------------------------------------------------------------------------------
+# --- benchmarks and submissions -------------------------------------------------------------------
 
 
 def test_same_benchmark_twice_is_one_and_another_of_its_name_is_refused(store: Store) -> None:
@@ -306,7 +355,10 @@ def test_same_request_id_and_manifest_give_the_same_submission(store: Store) -> 
 
 def test_same_request_id_from_many_threads_gives_one_submission(store: Store) -> None:
     with ThreadPoolExecutor(8) as pool:
-        jobs = [pool.submit(store.submissions.create, PARENT, MANIFEST, "a" * 32, "submitter") for _ in range(16)]
+        jobs = [
+            pool.submit(store.submissions.create, PARENT, MANIFEST, "a" * 32, "submitter")
+            for _ in range(16)
+        ]
         found = {job.result().id for job in jobs}
     assert len(found) == store.count(SubmissionRow) == 1
 
@@ -328,7 +380,9 @@ def test_of_two_uploads_at_once_one_queues_and_the_other_is_told(store: Store) -
 
     def upload() -> str:
         try:
-            store.submissions.queue(SubmissionName(SPEC.name, created.id), 8, lambda: None, "submitter")
+            store.submissions.queue(
+                SubmissionName(SPEC.name, created.id), 8, lambda: None, "submitter"
+            )
         except SubmissionState:
             return "told"
         return "queued"
@@ -349,17 +403,21 @@ def test_pages_together_are_the_list_oldest_first(store: Store) -> None:
     created = [store.submissions.create(PARENT, MANIFEST, "", "submitter").id for _ in range(5)]
     found, token = [], ""
     while True:
-        page = store.submissions.page(PARENT, Cursor.parse("submissions", str(PARENT), 2, token), EVERYBODY)
+        page = store.submissions.page(
+            PARENT, Cursor.parse("submissions", str(PARENT), 2, token), EVERYBODY
+        )
         found += [item.id for item in page.items]
         token = page.next_token
         if not token:
             break
     assert found == created
     with pytest.raises(InvalidPageToken):
-        store.submissions.page(PARENT, Cursor("submissions", str(PARENT), 2, after="0" * 32), EVERYBODY)
+        store.submissions.page(
+            PARENT, Cursor("submissions", str(PARENT), 2, after="0" * 32), EVERYBODY
+        )
 
 
-# --- leases -----------------------------------------------------------------------------------------------------------
+# --- leases ---------------------------------------------------------------------------------------
 
 
 def test_oldest_evaluation_is_leased_first_and_each_only_once(store: Store) -> None:
@@ -374,7 +432,9 @@ def test_worker_gets_only_benchmarks_that_it_has(store: Store) -> None:
     assert store.evaluations.lease("worker", [BenchmarkName("other"), PARENT]) is not None
 
 
-def test_state_dicts_are_for_workers_that_convert_them_and_hold_nobody_else_up(store: Store) -> None:
+def test_state_dicts_are_for_workers_that_convert_them_and_hold_nobody_else_up(
+    store: Store,
+) -> None:
     form = CheckpointFormat.PYTORCH_STATE_DICT
     state_dict = store.queued(replace(MANIFEST, format=form, architecture="resnet50")).id
     for manifest in (MANIFEST, replace(MANIFEST, kind=Kind.PREDICTIONS, format=None)):
@@ -393,8 +453,16 @@ def test_state_dicts_are_for_workers_that_convert_them_and_hold_nobody_else_up(s
 def test_lease_carries_what_the_worker_needs(store: Store) -> None:
     queued = store.queued()
     lease, name = store.lease("w1")
-    assert (lease.seconds, lease.benchmark.spec, lease.submission.manifest) == (LEASE_SECONDS, SPEC, MANIFEST)
-    assert (lease.evaluation.state, lease.evaluation.attempt, lease.evaluation.worker) == ("running", 1, "w1")
+    assert (lease.seconds, lease.benchmark.spec, lease.submission.manifest) == (
+        LEASE_SECONDS,
+        SPEC,
+        MANIFEST,
+    )
+    assert (lease.evaluation.state, lease.evaluation.attempt, lease.evaluation.worker) == (
+        "running",
+        1,
+        "w1",
+    )
     assert lease.evaluation == store.evaluations.get(name)
     assert lease.submission == store.submission(lease)
     assert (lease.submission.id, lease.submission.state) == (queued.id, "running")
@@ -413,9 +481,17 @@ def test_racing_workers_never_get_the_same_evaluation(store: Store, workers: int
         return found
 
     with ThreadPoolExecutor(workers) as pool:
-        leased = [item for job in [pool.submit(work, number) for number in range(workers)] for item in job.result()]
-    # A worker may find nothing while another one holds the lock of the last ones; nothing is given out twice.
-    leased += [lease.submission.id for lease in iter(lambda: store.evaluations.lease("late", [PARENT]), None)]
+        leased = [
+            item
+            for job in [pool.submit(work, number) for number in range(workers)]
+            for item in job.result()
+        ]
+    # A worker may find nothing while another one holds the lock of the last ones; nothing is given
+    # out twice.
+    leased += [
+        lease.submission.id
+        for lease in iter(lambda: store.evaluations.lease("late", [PARENT]), None)
+    ]
     assert len(leased) == len(queued)
     assert set(leased) == queued
 
@@ -428,13 +504,19 @@ def test_lease_that_ran_out_goes_to_the_next_worker_with_all_predictions(store: 
     assert store.evaluations.lease("new", [PARENT]) is None
     store.wait(0.001)
     new, _ = store.lease("new")
-    assert (new.evaluation.attempt, new.evaluation.worker, new.evaluation.images_done) == (2, "new", 2)
+    assert (new.evaluation.attempt, new.evaluation.worker, new.evaluation.images_done) == (
+        2,
+        "new",
+        2,
+    )
     assert new.token != old.token
     recorded = list(store.evaluations.predictions(name, new.token, 100))
     assert recorded == [batch("a.png", "b.png")]
 
 
-def calls_with_a_lease(store: Store, name: EvaluationName, token: str) -> list[Callable[[], object]]:
+def calls_with_a_lease(
+    store: Store, name: EvaluationName, token: str
+) -> list[Callable[[], object]]:
     return [
         lambda: store.evaluations.renew(name, token),
         lambda: store.evaluations.append(name, token, batch("late.png")),
@@ -462,7 +544,9 @@ def test_renewed_lease_lasts_its_full_length_from_then(store: Store) -> None:
     store.queued()
     lease, name = store.lease()
     store.wait(50)
-    assert store.evaluations.renew(name, lease.token) == store.time + timedelta(seconds=LEASE_SECONDS)
+    assert store.evaluations.renew(name, lease.token) == store.time + timedelta(
+        seconds=LEASE_SECONDS
+    )
     store.wait(50)
     assert store.evaluations.lease("other", [PARENT]) is None
     store.evaluations.renew(name, lease.token)
@@ -487,10 +571,14 @@ def test_attempts_that_bring_predictions_are_never_used_up(store: Store) -> None
     assert store.lease()
 
 
-def test_evaluation_that_no_lease_brings_forward_fails_and_names_the_last_worker(store: Store) -> None:
+def test_evaluation_that_no_lease_brings_forward_fails_and_names_the_last_worker(
+    store: Store,
+) -> None:
     store.queued()
     second = store.queued()
-    for attempt in range(1 + MAX_ATTEMPTS):  # the first brings a prediction, the others the same one
+    for attempt in range(
+        1 + MAX_ATTEMPTS
+    ):  # the first brings a prediction, the others the same one
         lease, name = store.lease(f"worker-{attempt}")
         store.evaluations.append(name, lease.token, batch("a.png"))
         store.wait(LEASE_SECONDS)
@@ -501,11 +589,14 @@ def test_evaluation_that_no_lease_brings_forward_fails_and_names_the_last_worker
     assert failed.failure
     assert (failed.failure.reason, failed.failure.fault) == ("ATTEMPTS_EXHAUSTED", Fault.SYSTEM)
     assert "'worker-3'" in failed.failure.message
-    assert (store.submission(lease).state, store.submission(lease).failure) == ("failed", failed.failure)
+    assert (store.submission(lease).state, store.submission(lease).failure) == (
+        "failed",
+        failed.failure,
+    )
     assert store.count(PredictionRow) == 1  # kept as evidence
 
 
-# --- predictions ------------------------------------------------------------------------------------------------------
+# --- predictions ----------------------------------------------------------------------------------
 
 
 def test_repeated_rows_are_left_as_they_are(store: Store) -> None:
@@ -514,7 +605,10 @@ def test_repeated_rows_are_left_as_they_are(store: Store) -> None:
     first = batch("a.png", "b.png")
     assert store.evaluations.append(name, lease.token, first) == 2
     assert store.evaluations.append(name, lease.token, first) == 2
-    assert store.evaluations.append(name, lease.token, batch("b.png", "c.png", value=b"\0\0\x80\x3f")) == 3
+    assert (
+        store.evaluations.append(name, lease.token, batch("b.png", "c.png", value=b"\0\0\x80\x3f"))
+        == 3
+    )
     recorded = list(store.evaluations.predictions(name, lease.token, 2))
     assert recorded == [first, batch("c.png", value=b"\0\0\x80\x3f")]
     assert store.submission(lease).images_done == 3
@@ -548,22 +642,30 @@ def test_whole_batch_of_4096_is_recorded_in_order(store: Store) -> None:
     images = [f"{number:08}_000.png" for number in range(5000)]
     assert store.evaluations.append(name, lease.token, batch(*images[:4096])) == 4096
     assert store.evaluations.append(name, lease.token, batch(*images[4000:])) == 5000
-    found = [image for part in store.evaluations.predictions(name, lease.token, 999) for image in part.images]
+    found = [
+        image
+        for part in store.evaluations.predictions(name, lease.token, 999)
+        for image in part.images
+    ]
     assert found == images
 
 
-# --- the end ----------------------------------------------------------------------------------------------------------
+# --- the end --------------------------------------------------------------------------------------
 
 
 def test_completion_publishes_the_report_at_once(store: Store) -> None:
     store.queued()
     lease, name = store.lease()
     done = store.evaluations.complete(name, lease.token, REPORT, {"device": "cpu"})
-    assert (done.state, done.report, done.provenance) == (EvaluationState.SUCCEEDED, REPORT, {"device": "cpu"})
+    assert (done.state, done.report, done.provenance) == (
+        EvaluationState.SUCCEEDED,
+        REPORT,
+        {"device": "cpu"},
+    )
     assert store.evaluations.get(name) == done
     submission = store.submission(lease)
     assert (submission.state, submission.tier) == (records.SubmissionState.PUBLISHED, Tier.EXECUTED)
-    (row,) = store.boards.rows(PARENT, store.boards.standings(PARENT))
+    (row,) = store.boards.rows(PARENT, store.boards.ranked_rows(PARENT))
     assert (row.submission, row.standing.place.rank, row.standing.sota) == (submission, 1, True)
     assert row.figures.values == tuple(value for value in REPORT.metrics if not value.slice)
     assert (row.score, row.profile_digest) == (REPORT.metrics[len(FINDINGS)], "")
@@ -601,13 +703,19 @@ def test_refused_report_leaves_the_evaluation_running_and_nothing_half_written(
     store.queued()
     lease, name = store.lease()
     with pytest.raises(ReportMismatch):
-        store.evaluations.complete(name, lease.token, reports.report(report_message(SPEC, **change)), {})
+        store.evaluations.complete(
+            name, lease.token, reports.report(report_message(SPEC, **change)), {}
+        )
     assert store.evaluations.get(name) == lease.evaluation
     assert [store.count(table) for table in (ReportRow, ReplicateRow, CurveRow)] == [0, 0, 0]
     with pytest.raises(ReportNotFound):
         store.evaluations.evidence(name)
     store.evaluations.complete(name, lease.token, REPORT, {})
-    assert [store.count(table) for table in (ReportRow, ReplicateRow, CurveRow)] == [1, len(FINDINGS) + 1, 1]
+    assert [store.count(table) for table in (ReportRow, ReplicateRow, CurveRow)] == [
+        1,
+        len(FINDINGS) + 1,
+        1,
+    ]
 
 
 def kept_evidence(store: Store, name: EvaluationName) -> report_pb2.Evidence:
@@ -622,26 +730,30 @@ def test_evidence_reads_back_to_the_last_bit(store: Store, score: float | None) 
         store.evaluations.evidence(replace(name, evaluation="0" * 32))
 
 
-# --- the board --------------------------------------------------------------------------------------------------------
+# --- the board ------------------------------------------------------------------------------------
 
 
 def test_order_is_computed_once_for_each_set_of_published_rows(store: Store) -> None:
     store.published(0.8)
-    first = store.boards.standings(PARENT)
+    first = store.boards.ranked_rows(PARENT)
     store.queued()
-    assert store.boards.standings(PARENT) is first
+    assert store.boards.ranked_rows(PARENT) is first
     better, _ = store.published(0.9)
-    second = store.boards.standings(PARENT)
+    second = store.boards.ranked_rows(PARENT)
     assert [row.submission for row in second] == [better, first[0].submission]
-    assert Boards(store.database).standings(PARENT) == second
+    assert Boards(store.database).ranked_rows(PARENT) == second
 
 
 def test_page_that_was_read_before_reads_no_report_and_no_order_again(store: Store) -> None:
     store.published(0.8)
-    page = store.boards.rows(PARENT, store.boards.standings(PARENT))
+    page = store.boards.rows(PARENT, store.boards.ranked_rows(PARENT))
     statements: list[str] = []
-    event.listen(store.database.engine, "before_cursor_execute", lambda *found: statements.append(found[2].lower()))
-    assert store.boards.rows(PARENT, store.boards.standings(PARENT)) == page
+    event.listen(
+        store.database.engine,
+        "before_cursor_execute",
+        lambda *found: statements.append(found[2].lower()),
+    )
+    assert store.boards.rows(PARENT, store.boards.ranked_rows(PARENT)) == page
     assert statements
     assert not any("reports" in statement or "replicates" in statement for statement in statements)
 
@@ -660,26 +772,47 @@ def test_reading_transaction_cannot_write_and_sees_one_moment(store: Store) -> N
     assert (before, after) == ("", "")
 
 
-def test_lease_in_one_statement_leaves_what_the_steps_leave(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lease_in_one_statement_leaves_what_the_steps_leave(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On SQLite both are the steps."""
     for _ in range(2):
         store.queued()
     leases = [store.lease()[0]]
     monkeypatch.setattr(store.database, "embedded", True)
     leases.append(store.lease()[0])
-    own = {"id", "number", "submission_number", "lease_token", "place", "digest", "details", "artifact_sha256"}
+    own = {
+        "id",
+        "number",
+        "submission_number",
+        "lease_token",
+        "place",
+        "digest",
+        "details",
+        "artifact_sha256",
+    }
 
     def left(lease: Lease) -> list[dict[str, object]]:
         with store.database.reading() as session:
-            submission = session.scalars(select(SubmissionRow).where(SubmissionRow.id == lease.submission.id)).one()
+            submission = session.scalars(
+                select(SubmissionRow).where(SubmissionRow.id == lease.submission.id)
+            ).one()
             number = submission.number
-            runs = session.scalars(select(EvaluationRow).where(EvaluationRow.submission_number == number)).all()
+            runs = session.scalars(
+                select(EvaluationRow).where(EvaluationRow.submission_number == number)
+            ).all()
             events = session.scalars(
-                select(EventRow).where(EventRow.submission_number == number).order_by(EventRow.version)
+                select(EventRow)
+                .where(EventRow.submission_number == number)
+                .order_by(EventRow.version)
             ).all()
             assert events[-1].details == {"evaluation": lease.evaluation.id, "attempt": "1"}
             return [
-                {item.name: getattr(row, item.name) for item in row.__table__.columns if item.name not in own}
+                {
+                    item.name: getattr(row, item.name)
+                    for item in row.__table__.columns
+                    if item.name not in own
+                }
                 for row in (submission, *runs, *events)
             ]
 
@@ -690,12 +823,12 @@ def test_lease_in_one_statement_leaves_what_the_steps_leave(store: Store, monkey
 
 
 def test_no_more_than_some_boards_are_kept(store: Store) -> None:
-    first = store.boards.standings(PARENT)
-    assert store.boards.standings(PARENT) is first
+    first = store.boards.ranked_rows(PARENT)
+    assert store.boards.ranked_rows(PARENT) is first
     for number in range(KEPT_BOARDS):
         store.benchmarks.create(small_spec(f"other-{number}"))
-        store.boards.standings(BenchmarkName(f"other-{number}"))
-    assert store.boards.standings(PARENT) is not first
+        store.boards.ranked_rows(BenchmarkName(f"other-{number}"))
+    assert store.boards.ranked_rows(PARENT) is not first
 
 
 def test_board_that_is_read_while_rows_are_published_is_always_whole(store: Store) -> None:
@@ -704,7 +837,7 @@ def test_board_that_is_read_while_rows_are_published_is_always_whole(store: Stor
     def read() -> list[list[float | None]]:
         found = []
         while not done.is_set():
-            found.append([row.score for row in store.boards.standings(PARENT)])
+            found.append([row.score for row in store.boards.ranked_rows(PARENT)])
         return found
 
     with ThreadPoolExecutor(3) as pool:
@@ -713,9 +846,11 @@ def test_board_that_is_read_while_rows_are_published_is_always_whole(store: Stor
             store.published(0.5 + number / 100)
         done.set()
         boards = [reader.result() for reader in readers]
-    assert len(store.boards.standings(PARENT)) == 8
+    assert len(store.boards.ranked_rows(PARENT)) == 8
     for found in boards:
-        assert all(None not in scores and scores == sorted(scores, reverse=True) for scores in found)
+        assert all(
+            None not in scores and scores == sorted(scores, reverse=True) for scores in found
+        )
         assert [len(scores) for scores in found] == sorted(len(scores) for scores in found)
 
 
@@ -725,7 +860,11 @@ def test_entries_to_compare_come_in_the_order_asked_for(store: Store) -> None:
     names = [SubmissionName(SPEC.name, item) for item in (high, queued, low)]
     found = store.boards.entries(PARENT, names)
     assert [(entry.id, entry.score) for entry in found] == [(high, 0.9), (queued, None), (low, 0.7)]
-    assert [None if entry.replicates is None else entry.replicates.size for entry in found] == [100, None, 100]
+    assert [None if entry.replicates is None else entry.replicates.size for entry in found] == [
+        100,
+        None,
+        100,
+    ]
     assert found[0].finding_scores == (0.9,) * len(FINDINGS)
     with pytest.raises(SubmissionNotFound):
         store.boards.entries(PARENT, [*names, SubmissionName(SPEC.name, "0" * 32)])
@@ -749,7 +888,12 @@ def test_fault_of_the_platform_is_tried_again_until_the_attempts_are_used_up(sto
     states = []
     for _ in range(MAX_ATTEMPTS):
         lease, name = store.lease()
-        states.append((store.evaluations.fail(name, lease.token, failure).state, store.submission(lease).state))
+        states.append(
+            (
+                store.evaluations.fail(name, lease.token, failure).state,
+                store.submission(lease).state,
+            )
+        )
         assert store.evaluations.lease("at once", [PARENT]) is None
         store.wait(LEASE_SECONDS)
     assert states == [("queued", "queued"), ("queued", "queued"), ("failed", "failed")]
@@ -763,17 +907,24 @@ def test_states_are_counted_including_those_without_any(store: Store) -> None:
     store.submissions.create(PARENT, MANIFEST, "", "submitter")
     nothing = dict.fromkeys(SubmissionStates, 0)
     assert store.database.submissions_by_state() == nothing | {"awaiting_artifact": 1, "running": 1}
-    assert store.database.evaluations_by_state() == dict.fromkeys(EvaluationState, 0) | {"running": 1}
+    assert store.database.evaluations_by_state() == dict.fromkeys(EvaluationState, 0) | {
+        "running": 1
+    }
 
 
 def test_completion_and_takeover_at_once_have_one_winner(store: Store) -> None:
-    """While the old worker completes, the lease runs out and a new worker asks: never both succeed."""
+    """While the old worker completes, the lease runs out and a new worker asks: never both
+    succeed."""
     for _ in range(5):
         store.queued()
         lease, name = store.lease("old")
         store.wait(LEASE_SECONDS)
         old_clock = Evaluations(
-            store.database, lambda: store.time - timedelta(seconds=1), SIGNER, LEASE_SECONDS, MAX_ATTEMPTS
+            store.database,
+            lambda: store.time - timedelta(seconds=1),
+            SIGNER,
+            LEASE_SECONDS,
+            MAX_ATTEMPTS,
         )
         with ThreadPoolExecutor(2) as pool:
             completing = pool.submit(_outcome, old_clock, name, lease.token)

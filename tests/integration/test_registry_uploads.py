@@ -24,7 +24,14 @@ from cxreval.wire.status import from_rpc_error
 from services.registry.servicers import artifacts
 from tests.support.processes import Service
 from tests.support.proxy import Proxy
-from tests.support.registry import DATABASES, Registry, migrated_database, registry_service, small_spec, upload_messages
+from tests.support.registry import (
+    DATABASES,
+    Registry,
+    migrated_database,
+    registry_service,
+    small_spec,
+    upload_messages,
+)
 from tests.support.system import json_of
 
 SPEC = small_spec("uploads")
@@ -39,19 +46,27 @@ class Running:
 
     def __init__(self, directory: Path, kind: str) -> None:
         self.directory = directory
-        self.service: Service = registry_service(directory, database_url=migrated_database(kind, directory)).start()
+        self.service: Service = registry_service(
+            directory, database_url=migrated_database(kind, directory)
+        ).start()
         self.call = Registry(self.service.address)
         self.call.create_benchmark(SPEC)
 
     def files(self) -> list[str]:
-        return sorted(file.name for file in (self.directory / "artifacts").rglob("*") if file.is_file())
+        return sorted(
+            file.name for file in (self.directory / "artifacts").rglob("*") if file.is_file()
+        )
 
     def received(self, submission: str) -> int:
-        return self.call.artifacts.GetUpload(pb.GetUploadRequest(submission=submission)).received_bytes
+        return self.call.artifacts.GetUpload(
+            pb.GetUploadRequest(submission=submission)
+        ).received_bytes
 
 
 @pytest.fixture(scope="module", params=DATABASES)
-def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     found = Running(tmp_path_factory.mktemp("registry"), request.param)
     yield found
     found.call.channel.close()
@@ -70,13 +85,17 @@ class Held:
     def __init__(self, running: Running, submission: str, artifact: bytes, chunks: int = 1) -> None:
         self._go_on = threading.Event()
         before = running.received(submission)
-        self.call = running.call.artifacts.UploadArtifact.future(self._messages(submission, artifact, chunks, before))
+        self.call = running.call.artifacts.UploadArtifact.future(
+            self._messages(submission, artifact, chunks, before)
+        )
         deadline = time.monotonic() + 10
         while running.received(submission) < before + chunks * CHUNK_BYTES:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    def _messages(self, submission: str, artifact: bytes, chunks: int, offset: int) -> Iterator[Any]:
+    def _messages(
+        self, submission: str, artifact: bytes, chunks: int, offset: int
+    ) -> Iterator[Any]:
         messages = upload_messages(submission, artifact, offset=offset)
         for _ in range(chunks + 1):
             yield next(messages)
@@ -97,9 +116,16 @@ def test_broken_upload_keeps_what_arrived_and_goes_on_only_from_there(running: R
     with Held(running, name, artifact, chunks=2):
         pass
     for offset in (0, CHUNK_BYTES, 3 * CHUNK_BYTES):
-        error = until_free(lambda offset=offset: upload_messages(name, artifact, offset=offset), running)
-        assert (error.reason, error.metadata["received_bytes"]) == ("UPLOAD_OFFSET", str(2 * CHUNK_BYTES))
-    done = running.call.artifacts.UploadArtifact(upload_messages(name, artifact, offset=2 * CHUNK_BYTES))
+        error = until_free(
+            lambda offset=offset: upload_messages(name, artifact, offset=offset), running
+        )
+        assert (error.reason, error.metadata["received_bytes"]) == (
+            "UPLOAD_OFFSET",
+            str(2 * CHUNK_BYTES),
+        )
+    done = running.call.artifacts.UploadArtifact(
+        upload_messages(name, artifact, offset=2 * CHUNK_BYTES)
+    )
     assert done.artifact == f"artifacts/{hashlib.sha256(artifact).hexdigest()}"
     assert running.call.artifacts.GetUpload(pb.GetUploadRequest(submission=name)).complete
     assert done.artifact.rpartition("/")[2] in running.files()
@@ -108,7 +134,9 @@ def test_broken_upload_keeps_what_arrived_and_goes_on_only_from_there(running: R
 def until_free(messages: Callable[[], Any], running: Running) -> CxrevalError:
     """The error of an upload, once the server has noticed that the one before broke off."""
     deadline = time.monotonic() + 10
-    while (error := error_of(lambda: running.call.artifacts.UploadArtifact(messages()))).reason == "UPLOAD_BUSY":
+    while (
+        error := error_of(lambda: running.call.artifacts.UploadArtifact(messages()))
+    ).reason == "UPLOAD_BUSY":
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return error
@@ -119,7 +147,9 @@ def test_second_upload_at_the_same_time_is_told_so(running: Running) -> None:
     name = running.call.create_submission(SPEC.name, artifact).name
     with Held(running, name, artifact):
         error = error_of(
-            lambda: running.call.artifacts.UploadArtifact(upload_messages(name, artifact, offset=CHUNK_BYTES))
+            lambda: running.call.artifacts.UploadArtifact(
+                upload_messages(name, artifact, offset=CHUNK_BYTES)
+            )
         )
         assert error.reason == "UPLOAD_BUSY"
 
@@ -132,7 +162,10 @@ def test_other_bytes_at_the_end_of_a_resumed_upload_discard_all_of_it(running: R
         pass
     other = artifact[:-1] + bytes([artifact[-1] ^ 1])
     error = until_free(lambda: upload_messages(name, other, offset=CHUNK_BYTES), running)
-    assert (error.reason, error.metadata["found"]) == ("DIGEST_MISMATCH", hashlib.sha256(other).hexdigest())
+    assert (error.reason, error.metadata["found"]) == (
+        "DIGEST_MISMATCH",
+        hashlib.sha256(other).hexdigest(),
+    )
     assert (running.received(name), running.files()) == (0, before)
 
 
@@ -151,27 +184,37 @@ def test_offset_beyond_the_size_is_refused(running: Running) -> None:
     name = running.call.create_submission(SPEC.name, artifact).name
     for offset in (-1, len(artifact) + 1):
         error = error_of(
-            lambda offset=offset: running.call.artifacts.UploadArtifact(upload_messages(name, artifact, offset=offset))
+            lambda offset=offset: running.call.artifacts.UploadArtifact(
+                upload_messages(name, artifact, offset=offset)
+            )
         )
         assert (error.reason, error.metadata["field"]) == ("MALFORMED_FIELD", "header.write_offset")
 
 
-def test_client_goes_on_after_the_network_was_cut_in_the_middle(running: Running, tmp_path: Path) -> None:
+def test_client_goes_on_after_the_network_was_cut_in_the_middle(
+    running: Running, tmp_path: Path
+) -> None:
     artifact = content(32, 5)
     (tmp_path / "model.onnx").write_bytes(artifact)
     name = running.call.create_submission(SPEC.name, artifact).name
     moved: list[int] = []
     reasons: list[str] = []
-    progress = UploadProgress(lambda sent, _: moved.append(sent), lambda error: reasons.append(error.reason))
+    progress = UploadProgress(
+        lambda sent, _: moved.append(sent), lambda error: reasons.append(error.reason)
+    )
     with Proxy(running.service.address) as proxy:
         proxy.cut_after = [16 * CHUNK_BYTES, 8 * CHUNK_BYTES]
         with RegistryClient(proxy.address) as client:
-            assert client.upload_artifact(name, tmp_path / "model.onnx", progress).status == "queued"
+            assert (
+                client.upload_artifact(name, tmp_path / "model.onnx", progress).status == "queued"
+            )
         assert proxy.connections >= 3
     assert "SERVICE_UNAVAILABLE" in reasons
     assert moved[-1] == len(artifact)
     resumed = [offset for before, offset in itertools.pairwise(moved) if offset <= before]
-    assert resumed[0] > 0  # what was on its way when the network was cut is lost, not what had arrived
+    assert (
+        resumed[0] > 0
+    )  # what was on its way when the network was cut is lost, not what had arrived
 
 
 def test_patience_counts_from_the_break_and_not_from_the_beginning_of_a_long_call(
@@ -183,7 +226,12 @@ def test_patience_counts_from_the_break_and_not_from_the_beginning_of_a_long_cal
     progress = UploadProgress(lambda sent, _: time.sleep(2 * (sent == 16 * CHUNK_BYTES)))
     with Proxy(running.service.address) as proxy, RegistryClient(proxy.address) as client:
         proxy.cut_after = [24 * CHUNK_BYTES]
-        assert client.upload_artifact(name, tmp_path / "model.onnx", progress, patience_seconds=1).status == "queued"
+        assert (
+            client.upload_artifact(
+                name, tmp_path / "model.onnx", progress, patience_seconds=1
+            ).status
+            == "queued"
+        )
         assert proxy.connections >= 2
 
 
@@ -214,7 +262,11 @@ def test_client_gives_up_when_nothing_gets_on(running: Running, tmp_path: Path) 
     name = running.call.create_submission(SPEC.name, artifact).name
     with Held(running, name, artifact), pytest.raises(CxrevalError) as caught:
         upload_file(
-            running.call.artifacts, {"submission": name}, tmp_path / "model.onnx", UploadProgress(), patience_seconds=1
+            running.call.artifacts,
+            {"submission": name},
+            tmp_path / "model.onnx",
+            UploadProgress(),
+            patience_seconds=1,
         )
     assert caught.value.reason == "UPLOAD_BUSY"
 
@@ -227,21 +279,32 @@ def test_client_begins_again_when_what_arrived_before_was_another_file(
     (tmp_path / "model.onnx").write_bytes(artifact)
     name = running.call.create_submission(SPEC.name, artifact).name
     early = upload_messages(name, other, size_bytes=len(other) + 1)
-    assert error_of(lambda: running.call.artifacts.UploadArtifact(early)).reason == "ARTIFACT_INCOMPLETE"
+    assert (
+        error_of(lambda: running.call.artifacts.UploadArtifact(early)).reason
+        == "ARTIFACT_INCOMPLETE"
+    )
     assert running.received(name) == len(other)
     reasons: list[str] = []
     with RegistryClient(running.service.address) as client:
         done = client.upload_artifact(
-            name, tmp_path / "model.onnx", UploadProgress(broken=lambda error: reasons.append(error.reason))
+            name,
+            tmp_path / "model.onnx",
+            UploadProgress(broken=lambda error: reasons.append(error.reason)),
         )
-    assert (done.status, reasons) == ("queued", ["DIGEST_MISMATCH" if size == 1 else "UPLOAD_OFFSET"])
+    assert (done.status, reasons) == (
+        "queued",
+        ["DIGEST_MISMATCH" if size == 1 else "UPLOAD_OFFSET"],
+    )
 
 
 def test_client_sends_no_byte_of_another_file(running: Running, tmp_path: Path) -> None:
     artifact = content(1, 7)
     (tmp_path / "other.onnx").write_bytes(b"other")
     name = running.call.create_submission(SPEC.name, artifact).name
-    with RegistryClient(running.service.address) as client, pytest.raises(DigestMismatch, match=name):
+    with (
+        RegistryClient(running.service.address) as client,
+        pytest.raises(DigestMismatch, match=name),
+    ):
         client.upload_artifact(name, tmp_path / "other.onnx")
     assert running.received(name) == 0
 
@@ -250,7 +313,10 @@ def test_same_bytes_of_two_submissions_uploaded_at_once_are_one_file(running: Ru
     artifact = content(4, 11)
     names = [running.call.create_submission(SPEC.name, artifact).name for _ in range(4)]
     before = running.files()
-    uploads = [running.call.artifacts.UploadArtifact.future(upload_messages(name, artifact)) for name in names]
+    uploads = [
+        running.call.artifacts.UploadArtifact.future(upload_messages(name, artifact))
+        for name in names
+    ]
     assert {upload.result(60).submission.name for upload in uploads} == set(names)
     assert running.files() == sorted([*before, hashlib.sha256(artifact).hexdigest()])
     for name in names:
@@ -301,7 +367,11 @@ def test_chunks_are_written_in_order_whatever_the_pace_and_an_error_comes_back()
 
 @pytest.mark.parametrize(
     "name",
-    ["../../registry.db", "benchmarks/uploads/submissions/../../x", "benchmarks/uploads/submissions/" + "0" * 31 + "/"],
+    [
+        "../../registry.db",
+        "benchmarks/uploads/submissions/../../x",
+        "benchmarks/uploads/submissions/" + "0" * 31 + "/",
+    ],
 )
 def test_path_tricks_in_names_are_malformed_and_leave_nothing(running: Running, name: str) -> None:
     before = running.files()
@@ -334,7 +404,9 @@ def leased(running: Running, artifact: bytes) -> Lease:
                 return lease
 
 
-def test_worker_uploads_what_it_made_under_its_lease_alone(running: Running, tmp_path: Path) -> None:
+def test_worker_uploads_what_it_made_under_its_lease_alone(
+    running: Running, tmp_path: Path
+) -> None:
     lease, made = leased(running, content(0, 8)), content(1, 9)
     (tmp_path / "made.onnx").write_bytes(made)
     sha256 = hashlib.sha256(made).hexdigest()
@@ -343,19 +415,23 @@ def test_worker_uploads_what_it_made_under_its_lease_alone(running: Running, tmp
             assert client.upload_derived_artifact(lease, tmp_path / "made.onnx") == sha256
         assert b"".join(client.download_artifact(sha256)) == made
 
-    def refused(evaluation: str = lease.evaluation, token: str = lease.token, digest: str = sha256) -> str:
+    def field_error(
+        evaluation: str = lease.evaluation, token: str = lease.token, digest: str = sha256
+    ) -> str:
         derived = pb.DerivedArtifact(evaluation=evaluation, token=token, sha256=digest)
         header = pb.UploadArtifactHeader(derived=derived, size_bytes=1)
-        asked = error_of(lambda: running.call.artifacts.GetUpload(pb.GetUploadRequest(derived=derived)))
+        asked = error_of(
+            lambda: running.call.artifacts.GetUpload(pb.GetUploadRequest(derived=derived))
+        )
         message = pb.UploadArtifactRequest(header=header)
         sent = error_of(lambda: running.call.artifacts.UploadArtifact(iter([message])))
         assert asked.reason == sent.reason
         return sent.reason
 
     before = running.files()
-    assert refused(token="0" * 32) == "LEASE_LOST"
-    assert refused(evaluation=lease.evaluation[:-1] + "_") == "MALFORMED_FIELD"
-    assert refused(evaluation=lease.evaluation[:-32] + "0" * 32) == "EVALUATION_NOT_FOUND"
-    assert refused(digest="../../registry.db") == "MALFORMED_FIELD"
-    assert refused(digest="") == "MISSING_FIELD"
+    assert field_error(token="0" * 32) == "LEASE_LOST"
+    assert field_error(evaluation=lease.evaluation[:-1] + "_") == "MALFORMED_FIELD"
+    assert field_error(evaluation=lease.evaluation[:-32] + "0" * 32) == "EVALUATION_NOT_FOUND"
+    assert field_error(digest="../../registry.db") == "MALFORMED_FIELD"
+    assert field_error(digest="") == "MISSING_FIELD"
     assert running.files() == before

@@ -1,4 +1,5 @@
-"""A watched submission over real gRPC: what is seen while it runs, and when the registry goes away and comes back."""
+"""A watched submission over real gRPC: what is seen while it runs, and when the registry goes away
+and comes back."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ def leased(service: Service, client: RegistryClient) -> Lease:
 
 
 def append(client: RegistryClient, lease: Lease, *images: str) -> None:
-    client.append_predictions(lease, Predictions(images, np.full((len(images), len(FINDINGS)), 0.5, np.float32)))
+    client.append_predictions(
+        lease, Predictions(images, np.full((len(images), len(FINDINGS)), 0.5, np.float32))
+    )
 
 
 def test_watcher_of_a_running_submission_sees_each_image_and_the_time_left(
@@ -62,7 +65,9 @@ def test_watcher_of_a_running_submission_sees_each_image_and_the_time_left(
     assert next(watched, None) is None
 
 
-def test_watcher_goes_on_when_the_registry_comes_back(service: Service, client: RegistryClient) -> None:
+def test_watcher_goes_on_when_the_registry_comes_back(
+    service: Service, client: RegistryClient
+) -> None:
     lease, reasons = leased(service, client), []
 
     def broken(error: CxrevalError) -> None:
@@ -79,15 +84,21 @@ def test_watcher_goes_on_when_the_registry_comes_back(service: Service, client: 
     assert next(watched).images_done == 1
 
 
-def test_a_registry_that_stops_lets_its_watchers_go_at_once(service: Service, client: RegistryClient) -> None:
+def test_a_registry_that_stops_lets_its_watchers_go_at_once(
+    service: Service, client: RegistryClient
+) -> None:
     watched = client.watch(leased(service, client).submission.name, patience_seconds=0.1)
     next(watched)
     assert service.stop() == 0
-    with pytest.raises(ServiceUnavailable, match="the registry stops"):  # not cut off when the drain time is over
+    with pytest.raises(
+        ServiceUnavailable, match="the registry stops"
+    ):  # not cut off when the drain time is over
         next(watched)
 
 
-def test_watcher_gives_up_when_the_registry_stays_away(service: Service, client: RegistryClient) -> None:
+def test_watcher_gives_up_when_the_registry_stays_away(
+    service: Service, client: RegistryClient
+) -> None:
     watched = client.watch(leased(service, client).submission.name, patience_seconds=0.1)
     next(watched)
     service.kill()

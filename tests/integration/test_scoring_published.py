@@ -1,4 +1,5 @@
-"""Two real models' predictions, streamed to a real scoring service, give the AUROCs their authors published."""
+"""Two real models' predictions, streamed to a real scoring service, give the AUROCs their authors
+published."""
 
 import csv
 import gzip
@@ -17,7 +18,8 @@ MACROS = {"densenet121": 0.8382671331804827, "resnet50": 0.8216306988745135}
 """The mean of the 14 published AUROCs, as the authors give it."""
 
 ROUNDING = 2.3e-16
-"""Their figures come from scikit-learn, which rounds at every step of a sum of trapezoids; ours are rounded once."""
+"""Their figures come from scikit-learn, which rounds at every step of a sum of trapezoids; ours are
+rounded once."""
 
 REPLICATES = {"full": 2000, "quick": 100}
 """Two benchmarks of the same images, one of them quickly scored."""
@@ -30,7 +32,11 @@ def tables(shared):
     for model in ("densenet121", "resnet50"):
         with gzip.open(shared / "predictions" / model / "preds.csv.gz", "rt") as file:
             header, *rows = csv.reader(file)
-        found[model] = (header, [row[0] for row in rows], np.array([row[1:] for row in rows], dtype=np.float32))
+        found[model] = (
+            header,
+            [row[0] for row in rows],
+            np.array([row[1:] for row in rows], dtype=np.float32),
+        )
     return found
 
 
@@ -39,18 +45,30 @@ def service(shared, tables, tmp_path_factory):
     directory = tmp_path_factory.mktemp("published")
     labels = shared / "nih-chestxray14" / "Data_Entry_2017_v2020.csv"
     images = sorted(tables["densenet121"][1])
-    specs = {name: describe(directory / name, name, images, labels, count) for name, count in REPLICATES.items()}
-    with scoring_service(directory / "scoring.log", **{name: directory / name for name in specs}) as running:
+    specs = {
+        name: describe(directory / name, name, images, labels, count)
+        for name, count in REPLICATES.items()
+    }
+    with scoring_service(
+        directory / "scoring.log", **{name: directory / name for name in specs}
+    ) as running:
         yield specs, running, directory
 
 
 def batches(tables, spec, model, *, size, seed=None):
     """The model's table in batches of `size`, shuffled by the seed."""
     header, images, probabilities = tables[model]
-    order = np.arange(len(images)) if seed is None else np.random.default_rng(seed).permutation(len(images))
+    order = (
+        np.arange(len(images))
+        if seed is None
+        else np.random.default_rng(seed).permutation(len(images))
+    )
     columns = [header.index(f"prob_{finding}") - 1 for finding in spec.findings]
     parts = (order[start : start + size] for start in range(0, len(order), size))
-    return [Predictions(tuple(images[i] for i in rows), probabilities[rows][:, columns]) for rows in parts]
+    return [
+        Predictions(tuple(images[i] for i in rows), probabilities[rows][:, columns])
+        for rows in parts
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +77,8 @@ def scored(tables, service):
     specs, running, _ = service
     with ScoringClient(running.address) as client:
         return {
-            model: client.score(specs["full"], batches(tables, specs["full"], model, size=4096)) for model in tables
+            model: client.score(specs["full"], batches(tables, specs["full"], model, size=4096))
+            for model in tables
         }
 
 
@@ -70,7 +89,9 @@ def published(shared, model):
 
 def aurocs(report):
     """The AUROCs over all images: the findings', then the macro."""
-    *findings, macro = [value for value in report.metrics if value.metric == "auroc" and not value.slice]
+    *findings, macro = [
+        value for value in report.metrics if value.metric == "auroc" and not value.slice
+    ]
     return findings, macro
 
 
@@ -80,7 +101,9 @@ def test_each_published_auroc_is_found_to_the_rounding_of_its_authors(shared, sc
     expected = published(shared, model)
     assert len(expected) == 14
     found = {value.finding: value.value for value in findings}
-    assert found == {finding: pytest.approx(auc, abs=ROUNDING, rel=0) for finding, auc in expected.items()}
+    assert found == {
+        finding: pytest.approx(auc, abs=ROUNDING, rel=0) for finding, auc in expected.items()
+    }
     assert macro.value == pytest.approx(MACROS[model], abs=ROUNDING, rel=0)
     assert (scored[model].image_count, scored[model].patient_count) == (22433, 6187)
 
@@ -124,7 +147,10 @@ def test_the_better_model_is_better_by_more_than_chance(scored):
 @pytest.mark.parametrize("model", MACROS)
 def test_clustered_delong_agrees_with_the_bootstrap_within_5_percent(scored, model):
     findings, macro = aurocs(scored[model])
-    ratios = {value.finding: value.analytic_standard_error / value.interval.standard_error for value in findings}
+    ratios = {
+        value.finding: value.analytic_standard_error / value.interval.standard_error
+        for value in findings
+    }
     ratios["macro"] = macro.analytic_standard_error / macro.interval.standard_error
     assert ratios == dict.fromkeys(ratios, pytest.approx(1, abs=0.05))
 

@@ -1,4 +1,5 @@
-"""The scoring service refuses what cannot be scored, with reason and field, and the next stream works."""
+"""The scoring service refuses what cannot be scored, with reason and field, and the next stream
+works."""
 
 import json
 import threading
@@ -24,7 +25,9 @@ def service(tmp_path_factory):
     directory = tmp_path_factory.mktemp("small")
     # Every finding but Hernia has both classes; Hernia has no positive.
     present = "|".join(finding for finding in FINDINGS if finding != "Hernia")
-    labels = small_table(directory, [(image, present if i % 2 else "No Finding") for i, image in enumerate(IMAGES)])
+    labels = small_table(
+        directory, [(image, present if i % 2 else "No Finding") for i, image in enumerate(IMAGES)]
+    )
     spec = describe(directory, "small", IMAGES, labels)
     with scoring_service(directory / "scoring.log", small=directory) as running:
         yield spec, running
@@ -43,16 +46,28 @@ def changed(row, column, value):
 @pytest.mark.parametrize(
     ("batches", "reason", "metadata"),
     [
-        ([changed(2, 1, np.nan)], "INVALID_PROBABILITY", {"image": IMAGES[2], "finding": "Cardiomegaly", "count": "1"}),
+        (
+            [changed(2, 1, np.nan)],
+            "INVALID_PROBABILITY",
+            {"image": IMAGES[2], "finding": "Cardiomegaly", "count": "1"},
+        ),
         ([changed(0, 0, np.inf)], "INVALID_PROBABILITY", {"image": IMAGES[0]}),
-        ([changed(slice(1, 5), 3, np.nan)], "INVALID_PROBABILITY", {"image": IMAGES[1], "count": "4"}),
+        (
+            [changed(slice(1, 5), 3, np.nan)],
+            "INVALID_PROBABILITY",
+            {"image": IMAGES[1], "count": "4"},
+        ),
         (
             [changed(1, 13, 1.0000001)],
             "INVALID_PROBABILITY",
             {"finding": "Hernia", "expected": "a number within [0, 1]"},
         ),
         ([changed(5, 0, -0.001)], "INVALID_PROBABILITY", {"image": IMAGES[5]}),
-        ([Predictions(("99999999_000.png",), np.zeros((1, 14), "f4"))], "UNKNOWN_IMAGE", {"image": "99999999_000.png"}),
+        (
+            [Predictions(("99999999_000.png",), np.zeros((1, 14), "f4"))],
+            "UNKNOWN_IMAGE",
+            {"image": "99999999_000.png"},
+        ),
         (
             [Predictions((IMAGES[0], "a.png", "b.png"), np.zeros((3, 14), "f4"))],
             "UNKNOWN_IMAGE",
@@ -68,7 +83,11 @@ def changed(row, column, value):
             "DUPLICATE_IMAGE",
             {"image": IMAGES[3], "count": "1"},
         ),
-        ([Predictions((IMAGES[0],), np.zeros((1, 13), "f4"))], "MALFORMED_BATCH", {"found": "13", "expected": "14"}),
+        (
+            [Predictions((IMAGES[0],), np.zeros((1, 13), "f4"))],
+            "MALFORMED_BATCH",
+            {"found": "13", "expected": "14"},
+        ),
         (
             [Predictions(tuple(IMAGES[:4]), np.zeros((4, 14), "f4"))],
             "MISSING_IMAGES",
@@ -98,7 +117,9 @@ def test_an_undefined_metric_is_absent_with_its_reason(service):
     spec, running = service
     with ScoringClient(running.address) as client:
         report = client.score(spec, [whole()])
-        *_, hernia, macro = [value for value in report.metrics if value.metric == "auroc" and not value.slice]
+        *_, hernia, macro = [
+            value for value in report.metrics if value.metric == "auroc" and not value.slice
+        ]
     assert (hernia.value, hernia.undefined_reason) == (None, "ONE_CLASS_ONLY")
     assert (hernia.positive_images, hernia.negative_images, hernia.positive_patients) == (0, 6, 0)
     assert (macro.value, macro.undefined_reason) == (None, "FINDING_UNDEFINED")
@@ -128,7 +149,9 @@ def batch(images=(), probabilities=b""):
 
 def partial(spec, rows, probabilities, digest=None):
     state = report_pb2.PartialState(
-        benchmark_digest=spec.digest if digest is None else digest, rows=rows, probabilities=probabilities
+        benchmark_digest=spec.digest if digest is None else digest,
+        rows=rows,
+        probabilities=probabilities,
     )
     return REQUEST(partial_state=state)
 
@@ -149,7 +172,11 @@ def partial(spec, rows, probabilities, digest=None):
         ([header(session="g" * 32)], "INVALID_ARGUMENT", "MALFORMED_FIELD"),
         ([header(session="0" * 31)], "INVALID_ARGUMENT", "MALFORMED_FIELD"),
         ([header(), batch([IMAGES[0]], bytes(57))], "INVALID_ARGUMENT", "MALFORMED_BATCH"),
-        ([header(), batch([IMAGES[0]] * 4097, bytes(4097 * 56))], "INVALID_ARGUMENT", "MALFORMED_BATCH"),
+        (
+            [header(), batch([IMAGES[0]] * 4097, bytes(4097 * 56))],
+            "INVALID_ARGUMENT",
+            "MALFORMED_BATCH",
+        ),
     ],
 )
 def test_streams_of_the_wrong_form_are_refused_with_their_field(service, messages, code, reason):
@@ -169,11 +196,19 @@ def test_streams_of_the_wrong_form_are_refused_with_their_field(service, message
         (b"12345", bytes(56), None, "MALFORMED_BATCH", {"field": "rows"}),
         ([0], bytes(55), None, "MALFORMED_BATCH", {"field": "probabilities"}),
         ([0], bytes(52), None, "MALFORMED_BATCH", {"found": "13", "expected": "14"}),
-        ([1], b"\0\0\xc0\x7f" * 14, None, "INVALID_PROBABILITY", {"image": IMAGES[1], "count": "1"}),
+        (
+            [1],
+            b"\0\0\xc0\x7f" * 14,
+            None,
+            "INVALID_PROBABILITY",
+            {"image": IMAGES[1], "count": "1"},
+        ),
         (range(4097), bytes(4097 * 56), None, "MALFORMED_BATCH", {"expected": "at most 4096"}),
     ],
 )
-def test_partial_states_of_the_wrong_form_are_refused(service, rows, probabilities, digest, reason, metadata):
+def test_partial_states_of_the_wrong_form_are_refused(
+    service, rows, probabilities, digest, reason, metadata
+):
     spec, running = service
     packed = rows if isinstance(rows, bytes) else np.array(rows, "<u4").tobytes()
     _, error = raw(running, [header(), partial(spec, packed, probabilities, digest)])
@@ -185,7 +220,11 @@ def test_partial_states_of_the_wrong_form_are_refused(service, rows, probabiliti
 
 def test_ranks_are_those_of_the_library(service):
     _, running = service
-    plain = [Entry("a", 0.8, "2025-12"), Entry("b", None, "2025-12-01"), Entry("c", 0.9, "2026-01-02")]
+    plain = [
+        Entry("a", 0.8, "2025-12"),
+        Entry("b", None, "2025-12-01"),
+        Entry("c", 0.9, "2026-01-02"),
+    ]
     draws = np.random.default_rng(0).normal(0, 0.01, (3, 200))
     draws[1] = draws[0] + np.random.default_rng(1).normal(0, 0.001, 200)
     draws[2, 7] = np.nan
@@ -215,8 +254,14 @@ def test_ranks_are_those_of_the_library(service):
             "entries.finding_scores",
         ),
         ([Entry("a", 0.8, "2025-12", np.array([0.5, np.inf]))], "entries.replicates"),
-        ([Entry("a", 0.8, "2025-12", np.zeros(2)), Entry("b", 0.8, "2025-12", np.zeros(3))], "entries.replicates"),
-        ([Entry("a", 0.8, "2025-12", np.zeros(2)), Entry("b", 0.8, "2025-12")], "entries.replicates"),
+        (
+            [Entry("a", 0.8, "2025-12", np.zeros(2)), Entry("b", 0.8, "2025-12", np.zeros(3))],
+            "entries.replicates",
+        ),
+        (
+            [Entry("a", 0.8, "2025-12", np.zeros(2)), Entry("b", 0.8, "2025-12")],
+            "entries.replicates",
+        ),
         ([Entry(str(i), 0.8, "2025-12", np.zeros(2)) for i in range(501)], "entries"),
         ([Entry(str(i), 0.8, "2025-12") for i in range(10_001)], "entries"),
     ],
@@ -230,7 +275,9 @@ def test_entries_that_cannot_be_ranked_are_refused_with_their_field(service, ent
 
 def test_replicates_that_are_torn_are_refused(service):
     _, running = service
-    entry = scoring_service_pb2.RankedEntry(id="a", score=0.8, submitted_date="2025-12", replicates=bytes(15))
+    entry = scoring_service_pb2.RankedEntry(
+        id="a", score=0.8, submitted_date="2025-12", replicates=bytes(15)
+    )
     request = scoring_service_pb2.RankEntriesRequest(entries=[entry])
     with grpc.insecure_channel(running.address) as channel:
         stub = scoring_service_pb2_grpc.ScoringServiceStub(channel)
@@ -274,7 +321,10 @@ def test_streams_that_stop_half_way_keep_nobody_from_being_scored(service):
         yield header()
         release.wait(30)
 
-    with grpc.insecure_channel(running.address) as channel, ScoringClient(running.address) as client:
+    with (
+        grpc.insecure_channel(running.address) as channel,
+        ScoringClient(running.address) as client,
+    ):
         stub = scoring_service_pb2_grpc.ScoringServiceStub(channel)
         calls = [stub.ScorePredictions(stalled(), timeout=30) for _ in range(8)]
         for call in calls:

@@ -1,4 +1,5 @@
-"""Scoring streams split, overlap, break and are resumed, and the report is the same to the last bit."""
+"""Scoring streams split, overlap, break and are resumed, and the report is the same to the last
+bit."""
 
 import asyncio
 import contextlib
@@ -42,19 +43,26 @@ def directories(tmp_path_factory):
         draws = np.random.default_rng(7).random((size, 14)) < 0.3
         images = [f"{row // 3 + 1:08d}_{row % 3:03d}.png" for row in range(size)]
         named = ["|".join(np.array(FINDINGS)[row]) or "No Finding" for row in draws]
-        describe(directory, name, images, small_table(directory, list(zip(images, named, strict=True))))
+        describe(
+            directory, name, images, small_table(directory, list(zip(images, named, strict=True)))
+        )
     return found
 
 
 @pytest.fixture(scope="module")
 def running(directories, tmp_path_factory):
-    with scoring_service(tmp_path_factory.mktemp("logs") / "scoring.log", "--max-streams=4", **directories) as service:
+    with scoring_service(
+        tmp_path_factory.mktemp("logs") / "scoring.log", "--max-streams=4", **directories
+    ) as service:
         yield service
 
 
 @pytest.fixture(scope="module")
 def truths(directories):
-    return {name: load_truth(load_spec(name, directory), directory) for name, directory in directories.items()}
+    return {
+        name: load_truth(load_spec(name, directory), directory)
+        for name, directory in directories.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +90,9 @@ def batches(images, probabilities, size):
 
 
 def header(name, session="", **fields):
-    content = scoring_service_pb2.ScorePredictionsHeader(benchmark=f"benchmarks/{name}", session=session, **fields)
+    content = scoring_service_pb2.ScorePredictionsHeader(
+        benchmark=f"benchmarks/{name}", session=session, **fields
+    )
     return REQUEST(header=content)
 
 
@@ -122,7 +132,7 @@ def rows_taken(service):
     return next(float(line.split()[1]) for line in page.splitlines() if line.startswith(f"{name} "))
 
 
-# --- splits -----------------------------------------------------------------------------------------------------------
+# --- splits ---------------------------------------------------------------------------------------
 
 
 @settings(max_examples=25)
@@ -133,7 +143,8 @@ def test_any_split_order_overlap_and_retry_gives_the_same_bytes(running, small, 
     seed = data.draw(st.integers(0, 2**32 - 1))
     size = data.draw(st.integers(1, len(images)))
     generator = np.random.default_rng(seed)
-    # Each image goes to one worker at least and to others by chance; a worker may send a batch twice.
+    # Each image goes to one worker at least and to others by chance; a worker may send a batch
+    # twice.
     chosen = generator.random((workers, len(images))) < 0.3
     chosen[generator.integers(0, workers, len(images)), np.arange(len(images))] = True
     parts = []
@@ -163,10 +174,16 @@ def test_a_partial_state_comes_in_pieces_of_4096_rising_rows(running, large):
     spec, images, probabilities, expected = large
     shuffled = np.random.default_rng(0).permutation(len(images))
     with ScoringClient(running.address) as client:
-        states = client.export_partial_state(spec, batches(images[shuffled], probabilities[shuffled], 500))
+        states = client.export_partial_state(
+            spec, batches(images[shuffled], probabilities[shuffled], 500)
+        )
         assert [state.rows.size for state in states] == [4096, 4096, 808]
-        assert np.array_equal(np.concatenate([state.rows for state in states]), np.arange(len(images)))
-        assert np.array_equal(np.concatenate([state.probabilities for state in states]), probabilities)
+        assert np.array_equal(
+            np.concatenate([state.rows for state in states]), np.arange(len(images))
+        )
+        assert np.array_equal(
+            np.concatenate([state.probabilities for state in states]), probabilities
+        )
         assert serialised(client.score(spec, [], states)) == expected
         assert client.export_partial_state(spec, []) == []
 
@@ -179,7 +196,7 @@ def test_the_running_count_says_how_many_images_have_come(running, large):
     assert heard == [0, 5000, 9000]
 
 
-# --- what ends a stream early -----------------------------------------------------------------------------------------
+# --- what ends a stream early ---------------------------------------------------------------------
 
 
 def test_a_stream_that_ended_too_soon_is_completed_by_the_next(running, small):
@@ -197,12 +214,19 @@ def test_a_stream_that_ended_too_soon_is_completed_by_the_next(running, small):
 def test_a_refused_message_leaves_the_good_ones_before_it(running, small):
     spec, images, probabilities, expected = small
     first, second, *rest = batches(images, probabilities, 10)
-    wrong = Predictions(second.images, np.where(np.arange(14) == 3, np.float32("nan"), second.probabilities))
+    wrong = Predictions(
+        second.images, np.where(np.arange(14) == 3, np.float32("nan"), second.probabilities)
+    )
     session = uuid.uuid4().hex
     with pytest.raises(InvalidProbability) as caught:
         exchange(running.address, header(spec.name, session), request(first), request(wrong))
-    assert (caught.value.metadata["image"], caught.value.metadata["count"]) == (second.images[0], "10")
-    begin, *_, last = exchange(running.address, header(spec.name, session), *map(request, [second, *rest]))
+    assert (caught.value.metadata["image"], caught.value.metadata["count"]) == (
+        second.images[0],
+        "10",
+    )
+    begin, *_, last = exchange(
+        running.address, header(spec.name, session), *map(request, [second, *rest])
+    )
     assert (begin.progress.message_count, begin.progress.image_count) == (1, 10)
     assert last.report.SerializeToString(deterministic=True) == expected
 
@@ -233,7 +257,10 @@ def test_a_report_lost_on_its_way_is_had_without_sending_anything_again(small, t
 
 def test_a_finished_session_leaves_nothing_behind(running, small):
     spec, images, probabilities, _ = small
-    session, sent = uuid.uuid4().hex, [request(batch) for batch in batches(images, probabilities, 10)]
+    session, sent = (
+        uuid.uuid4().hex,
+        [request(batch) for batch in batches(images, probabilities, 10)],
+    )
     exchange(running.address, header(spec.name, session), *sent)
     begin, *_ = exchange(running.address, header(spec.name, session, export_partial_state=True))
     assert begin.progress.message_count == 0
@@ -250,7 +277,7 @@ def test_a_session_belongs_to_its_benchmark_and_streams_without_one_are_forgotte
         assert begin.progress.image_count == 0
 
 
-# --- broken connections -----------------------------------------------------------------------------------------------
+# --- broken connections ---------------------------------------------------------------------------
 
 
 class Hooked(list):
@@ -337,7 +364,7 @@ def test_a_service_that_was_killed_gets_everything_again(directories, large, tmp
         assert rows_taken(service) == len(images)
 
 
-# --- bounds -----------------------------------------------------------------------------------------------------------
+# --- bounds ---------------------------------------------------------------------------------------
 
 
 def opened(stub, name, session=""):
@@ -428,7 +455,8 @@ def test_streams_and_rows_are_on_the_metrics_page(running, small):
 
 
 def test_a_sender_that_outruns_the_service_waits(truths):
-    """The handler is held inside the first batch; what the client can send then is bounded by flow control."""
+    """The handler is held inside the first batch; what the client can send then is bounded by flow
+    control."""
     truth, release = truths["large"], threading.Event()
     images = list(truth.rows)[:4096]
     message = request(Predictions(tuple(images), np.full((4096, 14), 0.5, "f4")))
@@ -452,7 +480,11 @@ def test_a_sender_that_outruns_the_service_waits(truths):
 
     held = HeldTruth(truth.spec, truth.rows, truth.cohort)
     servicer = ScoringServicer({truth.spec.name: held}, 1, 1, CollectorRegistry())
-    with in_process(servicer) as address, bare_stub(address) as stub, ThreadPoolExecutor(1) as threads:
+    with (
+        in_process(servicer) as address,
+        bare_stub(address) as stub,
+        ThreadPoolExecutor(1) as threads,
+    ):
         answers = threads.submit(lambda: list(stub.ScorePredictions(messages(), timeout=60)))
         seen = -1
         while seen != pulled:
@@ -460,8 +492,12 @@ def test_a_sender_that_outruns_the_service_waits(truths):
             time.sleep(0.3)
         waiting = pulled
         release.set()
-        last_progress = [answer.progress for answer in answers.result() if answer.HasField("progress")][-1]
-    assert 0 < waiting < count  # of 45 MB; gRPC fits its window to the machine, 4 to 27 MB were seen
+        last_progress = [
+            answer.progress for answer in answers.result() if answer.HasField("progress")
+        ][-1]
+    assert (
+        0 < waiting < count
+    )  # of 45 MB; gRPC fits its window to the machine, 4 to 27 MB were seen
     assert last_progress.message_count == count
 
 

@@ -1,4 +1,5 @@
-"""kill -9 of the registry in every phase of an upload: nothing is lost, nothing is doubled, nothing lies around."""
+"""kill -9 of the registry in every phase of an upload: nothing is lost, nothing is doubled, nothing
+lies around."""
 
 from __future__ import annotations
 
@@ -25,7 +26,15 @@ from tests.support.registry import Registry, small_spec
 from tests.support.seaweedfs import BUCKET, SeaweedFs
 
 SPEC = small_spec("crashes")
-SENT = ("before write", "after write", "after begin", "before store", "after store", "before place", "after place")
+SENT = (
+    "before write",
+    "after write",
+    "after begin",
+    "before store",
+    "after store",
+    "before place",
+    "after place",
+)
 """After `place` the artifact is where its digest finds it, without a row."""
 
 RECORDED = """
@@ -35,8 +44,12 @@ RECORDED = """
 
 
 @pytest.fixture(params=["local sqlite", "local postgresql", "s3 postgresql"])
-def walk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Walk]:
-    monkeypatch.setattr(_calls, "_PAUSES", (0.2, 0.2))  # the registry is back at once, however often it died
+def walk(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Walk]:
+    monkeypatch.setattr(
+        _calls, "_PAUSES", (0.2, 0.2)
+    )  # the registry is back at once, however often it died
     store, kind = request.param.split()
     place = str(tmp_path / "artifacts")
     if store == "s3":
@@ -57,7 +70,9 @@ def walk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 class Walk:
     """Uploads to a registry that dies."""
 
-    def __init__(self, registry: CrashingRegistry, database: Database, store: Artifacts, file: Path) -> None:
+    def __init__(
+        self, registry: CrashingRegistry, database: Database, store: Artifacts, file: Path
+    ) -> None:
         self.registry = registry
         self.database = database
         self.store = store
@@ -70,13 +85,21 @@ class Walk:
         self.artifacts[hashlib.sha256(content).hexdigest()] = content
         return content
 
-    def through(self, points: Sequence[str], artifact: bytes, upload: Callable[[Path, UploadProgress], object]) -> None:
+    def through(
+        self,
+        points: Sequence[str],
+        artifact: bytes,
+        upload: Callable[[Path, UploadProgress], object],
+    ) -> None:
         """One upload, during which the registry dies at all points."""
         self.file.write_bytes(artifact)
         sha256 = hashlib.sha256(artifact).hexdigest()
         counts: list[int] = []
         self.registry.die(*points)
-        upload(self.file, UploadProgress(broken=lambda _: counts.append(len(self.rows(RECORDED, sha256=sha256)))))
+        upload(
+            self.file,
+            UploadProgress(broken=lambda _: counts.append(len(self.rows(RECORDED, sha256=sha256)))),
+        )
         assert self.registry.ahead() == []
         # Until the commit it is awaited; from then on it is recorded.
         assert counts == sorted(counts)
@@ -91,7 +114,8 @@ class Walk:
 def test_upload_outlives_a_registry_that_dies_at_every_point(walk: Walk) -> None:
     with Registry(walk.registry.address) as call, RegistryClient(walk.registry.address) as client:
         call.create_benchmark(SPEC)
-        # Who heard nothing of the commit asks, and does not come to what follows on it: that takes a second upload.
+        # Who heard nothing of the commit asks, and does not come to what follows on it: that takes
+        # a second upload.
         for of_submitter, of_worker in (
             ([*SENT, "after queued"], [*SENT, "after add_artifact"]),
             (["after discard"], ["after discard"]),

@@ -19,7 +19,8 @@ ORGANISATIONS = ("acme", "rival")
 
 
 def operator_key(directory: Path, database_url: str) -> str:
-    """The text of a first operator's key, as the registry's command makes it; the database is migrated before."""
+    """The text of a first operator's key, as the registry's command makes it; the database is
+    migrated before."""
     database = Database(database_url)
     migrate(database, Signer.from_file(directory / "signing-key.pem"))
     text = Organisations(database, now).create_operator_key(CREATE_OPERATOR_KEY)
@@ -28,13 +29,16 @@ def operator_key(directory: Path, database_url: str) -> str:
 
 
 class ClosedRegistry(ExitStack):
-    """A registry with `--access=keys`, a context manager. `keys`: texts by organisation and role, `acme/submitter`."""
+    """A registry with `--access=keys`, a context manager. `keys`: texts by organisation and role,
+    `acme/submitter`."""
 
     def __init__(self, directory: Path, kind: str = "sqlite", *flags: str) -> None:
         super().__init__()
         self.directory = directory
         self.database_url = fresh_database(kind, directory)
-        self.service = registry_service(directory, "--access=keys", *flags, database_url=self.database_url)
+        self.service = registry_service(
+            directory, "--access=keys", *flags, database_url=self.database_url
+        )
         self.keys: dict[str, str] = {}
 
     def __enter__(self) -> ClosedRegistry:
@@ -45,7 +49,9 @@ class ClosedRegistry(ExitStack):
         for organisation in ORGANISATIONS:
             self.operator.create_organisation(organisation, organisation.title(), Quota())
             for role in (Role.SUBMITTER, Role.VIEWER):
-                self.keys[f"{organisation}/{role}"] = self.operator.create_key(organisation, role)[1]
+                self.keys[f"{organisation}/{role}"] = self.operator.create_key(organisation, role)[
+                    1
+                ]
         self.keys["worker"] = self.operator.create_key("operators", Role.WORKER)[1]
         return self
 

@@ -16,11 +16,23 @@ def make_certificates(directory: Path) -> TlsFiles:
         missing("there is no openssl to make certificates with")
 
     def request(*arguments: str) -> None:
-        subprocess.run(["openssl", "req", "-x509", *_KEY, *arguments], cwd=directory, check=True, capture_output=True)
+        subprocess.run(
+            ["openssl", "req", "-x509", *_KEY, *arguments],
+            cwd=directory,
+            check=True,
+            capture_output=True,
+        )
 
     request("-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem")
     for name in ("server", "client"):
-        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+        signed = (
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        )
         request("-subj", f"/CN={name}", *signed, "-keyout", f"{name}.key", "-out", f"{name}.pem")
     return TlsFiles(directory / "ca.pem", directory / "client.pem", directory / "client.key")
 

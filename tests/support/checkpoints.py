@@ -1,4 +1,5 @@
-"""Checkpoints in exactly the formats that the seed systems' authors publish, with seeded random weights."""
+"""Checkpoints in exactly the formats that the seed systems' authors publish, with seeded random
+weights."""
 
 from __future__ import annotations
 
@@ -16,13 +17,15 @@ from torch import nn
 from cxreval.export.densenet import calibrated
 from cxreval.export.torch_libraries import torchvision, torchxrayvision
 
-# With 1, PyTorch's float32 answer of a random ResNet-50 is 2e-5 from its own float64 answer: rounding, not a model.
+# With 1, PyTorch's float32 answer of a random ResNet-50 is 2e-5 from its own float64 answer:
+# rounding, not a model.
 _RESIDUAL_SCALE = 0.2
 _DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))([12])\.")
 
 
 class CheXNet(nn.Module):
-    """The re-implementation's module: torchvision's DenseNet-121 with a sigmoid in its classifier."""
+    """The re-implementation's module: torchvision's DenseNet-121 with a sigmoid in its
+    classifier."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +37,9 @@ class CheXNet(nn.Module):
 
 
 def xrv_densenet(images: np.ndarray, seed: int = 7) -> nn.Module:
-    return calibrated(lambda: torchxrayvision.models.DenseNet(weights=None, num_classes=18), seed, images)
+    return calibrated(
+        lambda: torchxrayvision.models.DenseNet(weights=None, num_classes=18), seed, images
+    )
 
 
 def xrv_resnet(images: np.ndarray, seed: int = 7) -> nn.Module:
@@ -50,9 +55,13 @@ def chexnet(images: np.ndarray, seed: int = 7) -> nn.Module:
     return calibrated(CheXNet, seed, images)
 
 
-def torchvision_network(architecture: str, images: np.ndarray, seed: int = 7, outputs: int = 14) -> nn.Module:
+def torchvision_network(
+    architecture: str, images: np.ndarray, seed: int = 7, outputs: int = 14
+) -> nn.Module:
     build = getattr(torchvision.models, architecture)
-    return calibrated(lambda: _with_small_residuals(build(weights=None, num_classes=outputs)), seed, images)
+    return calibrated(
+        lambda: _with_small_residuals(build(weights=None, num_classes=outputs)), seed, images
+    )
 
 
 def _with_small_residuals(network: nn.Module) -> nn.Module:
@@ -63,7 +72,8 @@ def _with_small_residuals(network: nn.Module) -> nn.Module:
 
 
 def save_xrv_densenet(network: nn.Module, path: Path) -> Path:
-    """The library's file: the whole module pickled, in the format before the zip one, without newer attributes."""
+    """The library's file: the whole module pickled, in the format before the zip one, without newer
+    attributes."""
     for module in network.modules():
         module.__dict__.pop("_non_persistent_buffers_set", None)
     torch.save(network, path, _use_new_zipfile_serialization=False)
@@ -72,22 +82,41 @@ def save_xrv_densenet(network: nn.Module, path: Path) -> Path:
     return path
 
 
-def save_state_dict(network: nn.Module, path: Path, *, data_parallel: bool = False, wrapped: bool = False) -> Path:
-    """A plain state dict, as DataParallel names it, and as a training script wraps it, on request."""
-    state = {f"module.{name}" if data_parallel else name: tensor for name, tensor in network.state_dict().items()}
+def save_state_dict(
+    network: nn.Module, path: Path, *, data_parallel: bool = False, wrapped: bool = False
+) -> Path:
+    """A plain state dict, as DataParallel names it, and as a training script wraps it, on
+    request."""
+    state = {
+        f"module.{name}" if data_parallel else name: tensor
+        for name, tensor in network.state_dict().items()
+    }
     torch.save({"epoch": 3, "state_dict": state} if wrapped else state, path)
     return path
 
 
 def save_chexnet(network: nn.Module, path: Path) -> Path:
-    """`model.pth.tar`: no tar, but a training script's dict written by PyTorch 0.3 under Python 2."""
+    """`model.pth.tar`: no tar, but a training script's dict written by PyTorch 0.3 under Python
+    2."""
     state = {
         _DENSE_LAYER.sub(r"\1.\2.", f"module.{name}"): tensor
         for name, tensor in network.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    payload = {"epoch": 5, "arch": "DENSENET121", "state_dict": state, "best_loss": 0.15, "optimizer": {"state": {}}}
-    torch.save(payload, path, pickle_module=python2, pickle_protocol=2, _use_new_zipfile_serialization=False)
+    payload = {
+        "epoch": 5,
+        "arch": "DENSENET121",
+        "state_dict": state,
+        "best_loss": 0.15,
+        "optimizer": {"state": {}},
+    }
+    torch.save(
+        payload,
+        path,
+        pickle_module=python2,
+        pickle_protocol=2,
+        _use_new_zipfile_serialization=False,
+    )
     return path
 
 
@@ -102,7 +131,9 @@ class Runs:
 
 
 def hostile(path: Path, program: str) -> Path:
-    torch.save({"state_dict": {"classifier.weight": torch.ones(14, 2)}, "note": Runs(program)}, path)
+    torch.save(
+        {"state_dict": {"classifier.weight": torch.ones(14, 2)}, "note": Runs(program)}, path
+    )
     return path
 
 
@@ -114,7 +145,10 @@ class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]
     def save_str(self, text: str) -> None:
         data = text.encode("ascii")
         short = pickle.SHORT_BINSTRING + bytes((len(data),))
-        self.write((short if len(data) < 256 else pickle.BINSTRING + len(data).to_bytes(4, "little")) + data)
+        self.write(
+            (short if len(data) < 256 else pickle.BINSTRING + len(data).to_bytes(4, "little"))
+            + data
+        )
         self.memoize(text)
 
     dispatch[str] = save_str

@@ -1,10 +1,12 @@
-"""A registry that dies by kill -9 at points that the test chooses, and is started again at once, as a cluster would.
+"""A registry that dies by kill -9 at points that the test chooses, and is started again at once, as
+a cluster would.
 
-A point is a moment and what the registry does. `before leased` is the moment at which that change of a submission is
-flushed but not committed, `after leased` the one at which it is committed and nobody has heard of it. `before store`
-and `after store` are those around one step of an upload.
+A point is a moment and what the registry does. `before leased` is the moment at which that change
+of a submission is flushed but not committed, `after leased` the one at which it is committed and
+nobody has heard of it. `before store` and `after store` are those around one step of an upload.
 
-The points are written into a file, one a line; the process takes out the first one when it dies there.
+The points are written into a file, one a line; the process takes out the first one when it dies
+there.
 """
 
 from __future__ import annotations
@@ -23,7 +25,13 @@ from sqlalchemy.orm import Session
 
 import services.registry.__main__ as registry
 from services.registry import migrations
-from services.registry.store import evaluations, lifecycle, local_artifacts, s3_artifacts, submissions
+from services.registry.store import (
+    evaluations,
+    lifecycle,
+    local_artifacts,
+    s3_artifacts,
+    submissions,
+)
 from services.registry.store.database import Database
 from tests.support.processes import Service
 from tests.support.registry import fresh_database, registry_arguments
@@ -34,7 +42,8 @@ _STEPS = {
     s3_artifacts._S3Upload: ("begin", "write", "store", "place", "discard"),
     evaluations.Evaluations: ("add_artifact",),
 }
-"""What an upload goes through. Its last transaction is the change `queued`, or for a worker's `add_artifact`."""
+"""What an upload goes through. Its last transaction is the change `queued`, or for a worker's
+`add_artifact`."""
 
 
 class CrashingRegistry(Service):
@@ -52,11 +61,13 @@ class CrashingRegistry(Service):
         self._command[2:3] = [__name__, str(self._points)]
 
     def die(self, *points: str) -> None:
-        """Lets the process die at the first point when it comes there next, then at the second, and so on."""
+        """Lets the process die at the first point when it comes there next, then at the second, and
+        so on."""
         self._points.write_text("\n".join(points))
 
     def ahead(self, seconds: float = 5) -> list[str]:
-        """The points it has not come to; waits for a moment, since it may come there after it has answered."""
+        """The points it has not come to; waits for a moment, since it may come there after it has
+        answered."""
         deadline = time.monotonic() + seconds
         while (points := self._points.read_text().splitlines()) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -64,7 +75,8 @@ class CrashingRegistry(Service):
 
 
 def main(points: Path, arguments: Sequence[str]) -> None:
-    """Starts registries, one after the other as they die, until one ends by itself or SIGTERM comes."""
+    """Starts registries, one after the other as they die, until one ends by itself or SIGTERM
+    comes."""
     registry.SWEEP_SECONDS = 0.1
     s3_artifacts.PIECE_BYTES = 1 << 16  # each write is a piece
     reached = functools.partial(_reached, points)
@@ -97,7 +109,9 @@ def _watch_changes(reached: Callable[[str], None]) -> None:
         return append(session, row, change, *arguments, **more)
 
     def leasing(*arguments: Any) -> Any:
-        reached("before leased")  # one statement: there is nothing between its effect and its commit
+        reached(
+            "before leased"
+        )  # one statement: there is nothing between its effect and its commit
         found = lease_queued(*arguments)
         if found:
             reached("after leased")

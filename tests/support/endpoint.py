@@ -1,4 +1,5 @@
-"""Somebody's own inference server: the Open Inference Protocol v2 as a tutorial would have it, with moods."""
+"""Somebody's own inference server: the Open Inference Protocol v2 as a tutorial would have it, with
+moods."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ COLUMNS = 14
 
 
 class NaiveServer(oip_grpc.GRPCInferenceServiceServicer):
-    """Answers with the mean of the bytes, or a half for a tensor; `mood(n)`, given the request's number, may say else:
+    """Answers with the mean of the bytes, or a half for a tensor; `mood(n)`, given the request's
+    number, may say else:
     a status, or other values. `certificate`: files of key and chain, to speak TLS."""
 
     def __init__(
@@ -37,11 +39,15 @@ class NaiveServer(oip_grpc.GRPCInferenceServiceServicer):
         self.times: list[float] = []
         self.shapes: list[tuple[int, ...]] = []
         self._lock = threading.Lock()
-        self._server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", largest_bytes)])
+        self._server = grpc.server(
+            ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", largest_bytes)]
+        )
         oip_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
         if certificate:
             key, chain = (file.read_bytes() for file in certificate)
-            port = self._server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, chain)]))
+            port = self._server.add_secure_port(
+                "127.0.0.1:0", grpc.ssl_server_credentials([(key, chain)])
+            )
         else:
             port = self._server.add_insecure_port("127.0.0.1:0")
         self.address = f"127.0.0.1:{port}"
@@ -49,7 +55,9 @@ class NaiveServer(oip_grpc.GRPCInferenceServiceServicer):
     def ModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         self._check(context)
         shape = [-1, 1] if self.datatype == "BYTES" else [-1, 1, 224, 224]
-        tensor = oip.ModelMetadataResponse.TensorMetadata(name="pixels", datatype=self.datatype, shape=shape)
+        tensor = oip.ModelMetadataResponse.TensorMetadata(
+            name="pixels", datatype=self.datatype, shape=shape
+        )
         return oip.ModelMetadataResponse(
             name=request.name, versions=self.versions, platform=self.platform, inputs=[tensor]
         )
@@ -69,12 +77,17 @@ class NaiveServer(oip_grpc.GRPCInferenceServiceServicer):
         raw = request.raw_input_contents[0]
         scale = np.frombuffer(raw[4:], np.uint8).mean() / 255 if self.datatype == "BYTES" else 0.5
         rows = np.full((1, COLUMNS), scale) if spoiled is None else np.atleast_2d(spoiled)
-        output = oip.ModelInferResponse.InferOutputTensor(name="out", datatype="FP32", shape=rows.shape)
+        output = oip.ModelInferResponse.InferOutputTensor(
+            name="out", datatype="FP32", shape=rows.shape
+        )
         output.contents.fp32_contents.extend(rows.ravel())
         return oip.ModelInferResponse(model_name=request.model_name, outputs=[output])
 
     def _check(self, context: grpc.ServicerContext) -> None:
-        if self.token and ("authorization", f"Bearer {self.token}") not in context.invocation_metadata():
+        if (
+            self.token
+            and ("authorization", f"Bearer {self.token}") not in context.invocation_metadata()
+        ):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "who are you?")
 
     def __enter__(self) -> NaiveServer:

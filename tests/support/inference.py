@@ -22,7 +22,8 @@ Array = npt.NDArray[np.float32]
 
 
 class InferenceService(Service):
-    """`python -m services.inference`. `models` is its cache: a file put there under its digest can be loaded."""
+    """`python -m services.inference`. `models` is its cache: a file put there under its digest can
+    be loaded."""
 
     def __init__(self, directory: Path, *flags: str, tls: TlsFiles | None = None) -> None:
         self.models = directory / "models"
@@ -63,12 +64,16 @@ def load_request(digest: str, profile: str = "", columns: int = 0) -> pb.Reposit
 def tensor_request(digest: str, images: Array, name: str = "image_tensor") -> pb.ModelInferRequest:
     """Asks about images (N, C, H, W) as the model's own tensor."""
     tensor = pb.ModelInferRequest.InferInputTensor(name=name, datatype="FP32", shape=images.shape)
-    return pb.ModelInferRequest(model_name=digest, inputs=[tensor], raw_input_contents=[images.tobytes()])
+    return pb.ModelInferRequest(
+        model_name=digest, inputs=[tensor], raw_input_contents=[images.tobytes()]
+    )
 
 
 def image_request(digest: str, images: Sequence[bytes]) -> pb.ModelInferRequest:
     """Asks about encoded images."""
-    tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype="BYTES", shape=[len(images)])
+    tensor = pb.ModelInferRequest.InferInputTensor(
+        name="image", datatype="BYTES", shape=[len(images)]
+    )
     raw = b"".join(len(image).to_bytes(4, "little") + image for image in images)
     return pb.ModelInferRequest(model_name=digest, inputs=[tensor], raw_input_contents=[raw])
 
@@ -88,6 +93,8 @@ def random_images(count: int, seed: int = 0) -> Array:
 
 def png(height: int = 64, width: int = 64, channels: int = 1, seed: int = 0) -> bytes:
     """An 8-bit PNG of smooth noise."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, channels), np.uint8)
+    coarse = np.random.default_rng(seed).integers(
+        0, 256, (height // 8, width // 8, channels), np.uint8
+    )
     pixels = coarse.repeat(8, axis=0).repeat(8, axis=1)
     return bytes(imagecodecs.png_encode(pixels[:, :, 0] if channels == 1 else pixels))

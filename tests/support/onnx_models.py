@@ -1,7 +1,8 @@
-"""Small ONNX files for tests: a linear classifier on pooled images, and one file for each way to be wrong.
+"""Small ONNX files for tests: a linear classifier on pooled images, and one file for each way to be
+wrong.
 
-Each is written into a directory under its sha256, as the inference service's cache wants it; the functions return that
-digest.
+Each is written into a directory under its sha256, as the inference service's cache wants it; the
+functions return that digest.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ COLUMNS = 14
 POOL = 56  # 224 / 56: 4 x 4 means a channel, so that answers differ between images
 OPSET = 17
 TOLERANCE = 1e-4
-"""Largest difference of `expected` to the runtime, which pools 3,136 values of up to 1024 in float32."""
+"""Largest difference of `expected` to the runtime, which pools 3,136 values of up to 1024 in
+float32."""
 
 Shape = Sequence[int | str | None]
 
@@ -44,14 +46,21 @@ def classifier(
     extra_nodes: Sequence[onnx.NodeProto] = (),
     profile: str = "",
 ) -> str:
-    """Mean pooling, a linear layer and a sigmoid: `image_tensor` float32 (N, C, H, W) to `probabilities` (N, columns).
+    """Mean pooling, a linear layer and a sigmoid: `image_tensor` float32 (N, C, H, W) to
+    `probabilities` (N, columns).
 
-    `extra_nodes` run on `logits` and must give `shifted`, which the sigmoid then takes. `profile` stands in the
-    metadata, as an export writes it.
+    `extra_nodes` run on `logits` and must give `shifted`, which the sigmoid then takes. `profile`
+    stands in the metadata, as an export writes it.
     """
     weights = _weights(channels, size, columns, seed) * np.float32(scale)
     nodes = [
-        helper.make_node("AveragePool", ["image_tensor"], ["means"], kernel_shape=[POOL, POOL], strides=[POOL, POOL]),
+        helper.make_node(
+            "AveragePool",
+            ["image_tensor"],
+            ["means"],
+            kernel_shape=[POOL, POOL],
+            strides=[POOL, POOL],
+        ),
         helper.make_node("Flatten", ["means"], ["features"]),
         helper.make_node("MatMul", ["features", "weights"], ["logits"]),
         *extra_nodes,
@@ -74,11 +83,15 @@ def uint8_classifier(directory: Path) -> str:
     model = onnx.load(file)
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
     model.graph.node[0].input[0] = "floats"
-    model.graph.node.insert(0, helper.make_node("Cast", ["image_tensor"], ["floats"], to=TensorProto.FLOAT))
+    model.graph.node.insert(
+        0, helper.make_node("Cast", ["image_tensor"], ["floats"], to=TensorProto.FLOAT)
+    )
     return store(directory, model.SerializeToString())
 
 
-def expected(images: npt.NDArray[np.float32], *, columns: int = COLUMNS, seed: int = 0) -> npt.NDArray[np.float64]:
+def expected(
+    images: npt.NDArray[np.float32], *, columns: int = COLUMNS, seed: int = 0
+) -> npt.NDArray[np.float64]:
     """What `classifier` must answer, computed by numpy; (N, columns)."""
     count, channels, size, _ = images.shape
     cells = images.reshape(count, channels, size // POOL, POOL, size // POOL, POOL)
@@ -90,19 +103,26 @@ def expected(images: npt.NDArray[np.float32], *, columns: int = COLUMNS, seed: i
 def _weights(channels: int, size: int, columns: int, seed: int) -> npt.NDArray[np.float32]:
     features = channels * (size // POOL) ** 2
     # Images of the xrv profile reach 1024; this keeps the probabilities away from 0 and 1.
-    return np.random.default_rng(seed).standard_normal((features, columns), np.float32) * np.float32(0.002)
+    return np.random.default_rng(seed).standard_normal(
+        (features, columns), np.float32
+    ) * np.float32(0.002)
 
 
 def slow_classifier(directory: Path, *, layers: int, seed: int = 0) -> str:
-    """A classifier that takes tens of milliseconds an image: `layers` convolutions of 8 channels at full size."""
+    """A classifier that takes tens of milliseconds an image: `layers` convolutions of 8 channels at
+    full size."""
     rng = np.random.default_rng(seed)
-    weights = [numpy_helper.from_array(rng.standard_normal((8, 1, 3, 3), np.float32) / 3, "kernel0")]
+    weights = [
+        numpy_helper.from_array(rng.standard_normal((8, 1, 3, 3), np.float32) / 3, "kernel0")
+    ]
     nodes = [helper.make_node("Conv", ["image_tensor", "kernel0"], ["map0"], pads=[1, 1, 1, 1])]
     for layer in range(1, layers):
         kernel = rng.standard_normal((8, 8, 3, 3), np.float32) / np.float32(9)
         weights.append(numpy_helper.from_array(kernel, f"kernel{layer}"))
         nodes += [
-            helper.make_node("Conv", [f"map{layer - 1}", f"kernel{layer}"], [f"conv{layer}"], pads=[1, 1, 1, 1]),
+            helper.make_node(
+                "Conv", [f"map{layer - 1}", f"kernel{layer}"], [f"conv{layer}"], pads=[1, 1, 1, 1]
+            ),
             helper.make_node("Relu", [f"conv{layer}"], [f"map{layer}"]),
         ]
     nodes += [
@@ -174,10 +194,14 @@ def image_output(directory: Path) -> str:
 
 def external_data(directory: Path, *, in_subgraph: bool = False) -> str:
     """A model whose tensor `secrets` lives in /etc/passwd; in a branch of an If when asked for."""
-    outside = TensorProto(name="secrets", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    outside = TensorProto(
+        name="secrets", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL
+    )
     outside.external_data.add(key="location", value="/etc/passwd")
     if not in_subgraph:
-        model = _small([*_pooled("flat"), helper.make_node("Mul", ["flat", "secrets"], ["probabilities"])])
+        model = _small(
+            [*_pooled("flat"), helper.make_node("Mul", ["flat", "secrets"], ["probabilities"])]
+        )
         model.graph.initializer.append(outside)
         return store(directory, model.SerializeToString())
     value = helper.make_tensor_value_info("branch", TensorProto.FLOAT, [1])
@@ -195,14 +219,18 @@ def external_data(directory: Path, *, in_subgraph: bool = False) -> str:
 
 def custom_operator(directory: Path) -> str:
     """A model with an operator of a domain that the runtime does not have."""
-    nodes = [*_pooled("flat"), helper.make_node("Segment", ["flat"], ["probabilities"], domain="com.example.medical")]
+    nodes = [
+        *_pooled("flat"),
+        helper.make_node("Segment", ["flat"], ["probabilities"], domain="com.example.medical"),
+    ]
     model = _small(nodes)
     model.opset_import.append(helper.make_opsetid("com.example.medical", 1))
     return store(directory, model.SerializeToString())
 
 
 def memory_hungry(directory: Path) -> str:
-    """A classifier that needs 4 KiB times the eighth power of its batch: nothing for 4 images, 68 TB for 8."""
+    """A classifier that needs 4 KiB times the eighth power of its batch: nothing for 4 images, 68
+    TB for 8."""
     node = helper.make_node
     nodes = [
         node("Shape", ["image_tensor"], ["count"], start=0, end=1),
@@ -268,7 +296,9 @@ def any_channels(directory: Path) -> str:
 
 def columns(directory: Path, count: int) -> str:
     """A model that repeats one value in `count` columns and does not say so."""
-    model = _small([*_pooled("flat"), helper.make_node("Expand", ["flat", "sizes"], ["probabilities"])])
+    model = _small(
+        [*_pooled("flat"), helper.make_node("Expand", ["flat", "sizes"], ["probabilities"])]
+    )
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "K"
     model.graph.initializer.append(numpy_helper.from_array(np.array([1, count], np.int64), "sizes"))
     return store(directory, model.SerializeToString())
@@ -292,7 +322,12 @@ def endless(directory: Path, *, seed: int = 0) -> str:
             helper.make_tensor_value_info("sum_out", TensorProto.FLOAT, None),
         ],
     )
-    model = _small([*_pooled("flat"), helper.make_node("Loop", ["", "true", "flat"], ["probabilities"], body=body)])
+    model = _small(
+        [
+            *_pooled("flat"),
+            helper.make_node("Loop", ["", "true", "flat"], ["probabilities"], body=body),
+        ]
+    )
     model.graph.initializer.append(numpy_helper.from_array(np.array(True), "true"))
     model.graph.initializer.append(numpy_helper.from_array(np.array([seed], np.float32), "step"))
     return store(directory, model.SerializeToString())

@@ -1,4 +1,5 @@
-"""Real services as real processes: started on free ports, waited for, stopped, killed, started again."""
+"""Real services as real processes: started on free ports, waited for, stopped, killed, started
+again."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ from cxreval.wire.channel import TlsFiles, connect
 REPOSITORY = Path(__file__).parents[2]
 
 
-# Below those that the system gives to outgoing connections, others for each process that tests, and none twice: what is
-# free now would not be so any more when a service starts.
+# Below those that the system gives to outgoing connections, others for each process that tests, and
+# none twice: what is free now would not be so any more when a service starts.
 _PORTS = iter(range(10_000 + os.getpid() % 20 * 1_000, 32_000))
 
 
@@ -38,7 +39,9 @@ def free_port() -> int:
 class Service:
     """A `python -m services.NAME` process. Restarting keeps address and arguments."""
 
-    def __init__(self, name: str, arguments: Sequence[str], log: Path, tls: TlsFiles | None = None) -> None:
+    def __init__(
+        self, name: str, arguments: Sequence[str], log: Path, tls: TlsFiles | None = None
+    ) -> None:
         self._tls = tls
         self.address = f"127.0.0.1:{free_port()}"
         self.metrics_address = f"127.0.0.1:{free_port()}"
@@ -52,8 +55,12 @@ class Service:
     def start(self, wait_seconds: float = 30.0) -> Service:
         """Starts the process and waits until health says SERVING."""
         with self.log.open("ab") as log:
-            environment = {key: value for key, value in os.environ.items() if not key.startswith("CXREVAL_")}
-            self.process = subprocess.Popen(self._command, cwd=REPOSITORY, stderr=log, stdout=log, env=environment)
+            environment = {
+                key: value for key, value in os.environ.items() if not key.startswith("CXREVAL_")
+            }
+            self.process = subprocess.Popen(
+                self._command, cwd=REPOSITORY, stderr=log, stdout=log, env=environment
+            )
         deadline = time.monotonic() + wait_seconds
         with connect(self.address, self._tls) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
@@ -61,7 +68,9 @@ class Service:
                 if self.process.poll() is not None:
                     raise RuntimeError(f"{self._command} ended: {self.log.read_text()[-4000:]}")
                 try:
-                    answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
+                    answer = stub.Check(
+                        health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True
+                    )
                 except grpc.RpcError:
                     continue
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:

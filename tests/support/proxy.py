@@ -16,18 +16,24 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
         self.cut_after: list[int] = []
-        """Each connection, in turn, is cut after so many bytes to the service; later ones are not cut."""
+        """Each connection, in turn, is cut after so many bytes to the service; later ones are not
+        cut."""
         self.connections = 0
 
     def __enter__(self) -> Proxy:
-        self._server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self._server = self._loop.run_until_complete(
+            asyncio.start_server(self._serve, "127.0.0.1", 0)
+        )
         self.address = "{}:{}".format(*self._server.sockets[0].getsockname())
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -44,7 +50,9 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, _, port = self._target.rpartition(":")
-        left = self.cut_after[self.connections] if self.connections < len(self.cut_after) else 1 << 62
+        left = (
+            self.cut_after[self.connections] if self.connections < len(self.cut_after) else 1 << 62
+        )
         self.connections += 1
         pair = {writer}
         with contextlib.suppress(OSError):
@@ -52,7 +60,10 @@ class Proxy:
             pair.add(forth)
             self._writers |= pair
             await asyncio.wait(
-                [asyncio.ensure_future(_pass(reader, forth, left)), asyncio.ensure_future(_pass(back, writer, 1 << 62))]
+                [
+                    asyncio.ensure_future(_pass(reader, forth, left)),
+                    asyncio.ensure_future(_pass(back, writer, 1 << 62)),
+                ]
             )
         for end in pair:
             end.transport.abort()

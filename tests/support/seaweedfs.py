@@ -75,13 +75,17 @@ class SeaweedFs:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._process.kill()
         self._process.wait()
 
     def _wait(self) -> None:
-        # A bucket is a directory of the filer's; making one needs a signed request that obstore has no function for.
+        # A bucket is a directory of the filer's; making one needs a signed request that obstore has
+        # no function for.
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self._process.poll() is None:
             try:

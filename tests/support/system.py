@@ -38,10 +38,15 @@ from tests.support.scoring import scoring_service
 
 
 class System(ExitStack):
-    """Registry, inference and scoring over the given data sets; a context manager that ends them all."""
+    """Registry, inference and scoring over the given data sets; a context manager that ends them
+    all."""
 
     def __init__(
-        self, directory: Path, data: Mapping[str, Path], lease_seconds: float = 2.0, tls: TlsFiles | None = None
+        self,
+        directory: Path,
+        data: Mapping[str, Path],
+        lease_seconds: float = 2.0,
+        tls: TlsFiles | None = None,
     ) -> None:
         super().__init__()
         self.tls = tls
@@ -49,7 +54,9 @@ class System(ExitStack):
         fetch = [f"--registry-{kind}={file}" for kind, file in _files(tls)]
         self.directory = directory
         self.data = data
-        self.registry_service = registry_service(directory, f"--lease-seconds={lease_seconds}", *secure, tls=tls)
+        self.registry_service = registry_service(
+            directory, f"--lease-seconds={lease_seconds}", *secure, tls=tls
+        )
         registry = f"--registry={self.registry_service.address}"
         self.inference_service = InferenceService(directory, registry, *fetch, *secure, tls=tls)
         self.scoring_service = scoring_service(directory / "scoring.log", *secure, tls=tls, **data)
@@ -61,7 +68,9 @@ class System(ExitStack):
                 started.enter_context(service)
             self.push(started.pop_all())
         self.registry = self.enter_context(RegistryClient(self.registry_service.address, self.tls))
-        self.inference = self.enter_context(InferenceClient(self.inference_service.address, self.tls))
+        self.inference = self.enter_context(
+            InferenceClient(self.inference_service.address, self.tls)
+        )
         self.scoring = self.enter_context(ScoringClient(self.scoring_service.address, self.tls))
         return self
 
@@ -72,16 +81,32 @@ class System(ExitStack):
             "inference": self.inference_service,
             "scoring": self.scoring_service,
         }
-        return [option for name, service in named.items() for option in (f"--{name}", service.address)]
+        return [
+            option for name, service in named.items() for option in (f"--{name}", service.address)
+        ]
 
     def start_worker(self, name: str = "worker") -> subprocess.Popen[bytes]:
         """Starts `cxreval worker`; it is killed when the system ends."""
-        data = [option for pair in self.data.items() for option in ("--data", "=".join(map(str, pair)))]
+        data = [
+            option for pair in self.data.items() for option in ("--data", "=".join(map(str, pair)))
+        ]
         tls = [f"--tls-{kind}={file}" for kind, file in _files(self.tls)]
-        command = [*tls, "worker", *self.addresses(), *data, "--name", name, "--poll-seconds", "0.1"]
+        command = [
+            *tls,
+            "worker",
+            *self.addresses(),
+            *data,
+            "--name",
+            name,
+            "--poll-seconds",
+            "0.1",
+        ]
         with (self.directory / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "cxreval.cli.app", *command], cwd=REPOSITORY, stdout=log, stderr=log
+                [sys.executable, "-m", "cxreval.cli.app", *command],
+                cwd=REPOSITORY,
+                stdout=log,
+                stderr=log,
             )
         self.callback(process.wait)
         self.callback(process.kill)
@@ -106,7 +131,9 @@ def _files(tls: TlsFiles | None) -> list[tuple[str, Path]]:
     return [(kind, file) for kind, file in found.items() if file]
 
 
-def manifest(model: str = "Model", profile: str = "xrv-224", outputs: tuple[str, ...] = FINDINGS) -> Manifest:
+def manifest(
+    model: str = "Model", profile: str = "xrv-224", outputs: tuple[str, ...] = FINDINGS
+) -> Manifest:
     """A manifest without fault."""
     return Manifest(
         kind=Kind.CHECKPOINT,
@@ -116,7 +143,9 @@ def manifest(model: str = "Model", profile: str = "xrv-224", outputs: tuple[str,
         open_source=True,
         source_kind=SourceKind.CHECKPOINT,
         contact="tests@example.org",
-        reproduction=Reproduction("https://example.org/repository", "0123456789abcdef0123456789abcdef01234567", 7),
+        reproduction=Reproduction(
+            "https://example.org/repository", "0123456789abcdef0123456789abcdef01234567", 7
+        ),
         environment=Environment("3.11.7", ("torch==2.13.0",)),
         preprocessing_profile=profile,
         output_names=outputs,
@@ -149,7 +178,9 @@ def predictions(model: str = "Table") -> Manifest:
     )
 
 
-def endpoint(address: str, model_name: str = "model", profile: str = "", **changes: Any) -> Manifest:
+def endpoint(
+    address: str, model_name: str = "model", profile: str = "", **changes: Any
+) -> Manifest:
     """Declares an endpoint on this machine."""
     server = Endpoint(address, tls=False, model_name=model_name, requests_per_second=200.0)
     return replace(
@@ -164,7 +195,9 @@ def endpoint(address: str, model_name: str = "model", profile: str = "", **chang
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs `cxreval` to its end."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("CXREVAL_CLIENT_")}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith("CXREVAL_CLIENT_")
+    }
     return subprocess.run(
         [sys.executable, "-m", "cxreval.cli.app", *arguments],
         cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60, env=environment | {"COLUMNS": "150"},

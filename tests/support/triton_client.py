@@ -1,7 +1,9 @@
-"""Triton's own client against a server, as a script: its descriptors and cxreval's cannot live in one process.
+"""Triton's own client against a server, as a script: its descriptors and cxreval's cannot live in
+one process.
 
-`descriptors MODULE` prints the protocol as a module of stubs knows it; `walk TARGET DIGEST IMAGE_FILE` does everything
-that a client does with a model, and prints what it saw. Both print JSON.
+`descriptors MODULE` prints the protocol as a module of stubs knows it; `walk TARGET DIGEST
+IMAGE_FILE` does everything that a client does with a model, and prints what it saw. Both print
+JSON.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ def walk(target: str, digest: str, image_file: str) -> dict[str, Any]:
     client.load_model(digest)
     seen["ready_after_load"] = client.is_model_ready(digest, "1")
     load = service_pb2.RepositoryModelLoadRequest(model_name=digest)
-    load.parameters["profile"].string_param = "xrv-224"  # load_model() cannot pass parameters of its own
+    load.parameters[
+        "profile"
+    ].string_param = "xrv-224"  # load_model() cannot pass parameters of its own
     client._client_stub.RepositoryModelLoad(load)
     seen["metadata"] = client.get_model_metadata(digest, as_json=True)
     seen["index"] = client.get_model_repository_index(as_json=True)
@@ -93,7 +97,9 @@ def _stream(client: Any, models: list[tuple[str, Any]]) -> list[Any]:
     received = [answers.get(timeout=30) for _ in models]
     client.stop_stream()
     return [
-        error.message() if error else [result.get_response().id, result.as_numpy("probabilities").tolist()]
+        error.message()
+        if error
+        else [result.get_response().id, result.as_numpy("probabilities").tolist()]
         for result, error in received
     ]
 

@@ -1,4 +1,5 @@
-"""A chain of which a reader sees a part: what they see is checked like the whole, and every link keeps its place."""
+"""A chain of which a reader sees a part: what they see is checked like the whole, and every link
+keeps its place."""
 
 from dataclasses import replace
 
@@ -33,7 +34,9 @@ parts = st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=2, max_si
 
 def partly(pairs: list[tuple[int, bool]]) -> tuple[list[chain.AuditEvent], list[chain.AuditEvent]]:
     whole = made([index for index, _ in pairs])
-    return whole, [event.sealed() if sealed else event for event, (_, sealed) in zip(whole, pairs, strict=True)]
+    return whole, [
+        event.sealed() if sealed else event for event, (_, sealed) in zip(whole, pairs, strict=True)
+    ]
 
 
 @given(parts)
@@ -48,7 +51,14 @@ def test_whatever_is_changed_about_a_link_that_is_seen_is_found(pairs, data):
     place = data.draw(st.integers(0, len(seen) - 1))
     if seen[place].is_sealed:
         return
-    changes = {"reason": "another", "actor": "me", "version": 99, "change": "published", "details": {}, "id": "x"}
+    changes = {
+        "reason": "another",
+        "actor": "me",
+        "version": 99,
+        "change": "published",
+        "details": {},
+        "id": "x",
+    }
     field = data.draw(st.sampled_from(sorted(changes)))
     seen[place] = replace(seen[place], **{field: changes[field]})
     with pytest.raises(AuditMismatch):
@@ -75,7 +85,9 @@ def test_another_digest_of_a_sealed_link_is_found_by_the_link_after_it(pairs, da
         chain.verify(whole)
 
 
-@pytest.mark.parametrize("wrong", [{"digest": ""}, {"digest": "x" * 64}, {"reason": "hidden"}, {"version": 1}])
+@pytest.mark.parametrize(
+    "wrong", [{"digest": ""}, {"digest": "x" * 64}, {"reason": "hidden"}, {"version": 1}]
+)
 def test_a_seal_has_place_and_digest_and_nothing_else(wrong):
     first, second = made([0, 1])
     with pytest.raises(AuditMismatch):

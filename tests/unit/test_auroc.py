@@ -1,4 +1,5 @@
-"""AUROC equals scikit-learn's, ties included, is rounded once, and obeys the invariances of the definition."""
+"""AUROC equals scikit-learn's, ties included, is rounded once, and obeys the invariances of the
+definition."""
 
 from fractions import Fraction
 
@@ -16,18 +17,26 @@ ONE_ROUNDING = 2.3e-16
 
 SMALLEST = 2.0**-149
 SUBNORMALS = st.sampled_from([0.0, -0.0, SMALLEST, 2 * SMALLEST, -SMALLEST, 2.0**-126])
-# Few distinct values make ties; the range [0, 1] has neighbours one ulp apart; logits leave it on both sides.
+# Few distinct values make ties; the range [0, 1] has neighbours one ulp apart; logits leave it on
+# both sides.
 FLOAT32 = st.one_of(
-    st.integers(0, 4).map(lambda k: k / 4), st.floats(0, 1, width=32), st.floats(-50, 50, width=32), SUBNORMALS
+    st.integers(0, 4).map(lambda k: k / 4),
+    st.floats(0, 1, width=32),
+    st.floats(-50, 50, width=32),
+    SUBNORMALS,
 )
-FLOAT64 = st.one_of(FLOAT32, st.floats(-1e30, 1e30), st.sampled_from([5e-324, 1e-323, 1.0, 1.0 + 2**-52]))
+FLOAT64 = st.one_of(
+    FLOAT32, st.floats(-1e30, 1e30), st.sampled_from([5e-324, 1e-323, 1.0, 1.0 + 2**-52])
+)
 
 
 def tables(scores, dtype, most=60):
     """Scores of one type and labels with both classes."""
     rows = st.lists(st.tuples(scores, st.booleans()), min_size=2, max_size=most)
     both = rows.filter(lambda rows: 0 < sum(positive for _, positive in rows) < len(rows))
-    return both.map(lambda rows: (np.array([s for s, _ in rows], dtype), np.array([p for _, p in rows])))
+    return both.map(
+        lambda rows: (np.array([s for s, _ in rows], dtype), np.array([p for _, p in rows]))
+    )
 
 
 TABLES = st.one_of(tables(FLOAT32, np.float32), tables(FLOAT64, np.float64))
@@ -35,7 +44,10 @@ TABLES = st.one_of(tables(FLOAT32, np.float32), tables(FLOAT64, np.float64))
 
 def pair_count(scores, positive):
     """The definition in rational numbers."""
-    won = sum(2 * int((p > scores[~positive]).sum()) + int((p == scores[~positive]).sum()) for p in scores[positive])
+    won = sum(
+        2 * int((p > scores[~positive]).sum()) + int((p == scores[~positive]).sum())
+        for p in scores[positive]
+    )
     return Fraction(won, 2 * int(positive.sum()) * int((~positive).sum()))
 
 
@@ -58,14 +70,20 @@ def test_equals_scikit_learn_at_the_size_of_the_official_test_split(distinct, dt
     labels = generator.random((25_596, 3)) < (0.004, 0.1, 0.5)
     probabilities = (generator.integers(0, distinct, labels.shape) / distinct).astype(dtype)
     found = aurocs(probabilities, labels)
-    np.testing.assert_allclose(found, roc_auc_score(labels, probabilities, average=None), rtol=0, atol=ONE_ROUNDING)
-    assert abs(np.mean(found) - roc_auc_score(labels, probabilities, average="macro")) <= ONE_ROUNDING
+    np.testing.assert_allclose(
+        found, roc_auc_score(labels, probabilities, average=None), rtol=0, atol=ONE_ROUNDING
+    )
+    assert (
+        abs(np.mean(found) - roc_auc_score(labels, probabilities, average="macro")) <= ONE_ROUNDING
+    )
 
 
 @given(st.integers(2, 40), st.integers(1, 14), st.integers(0, 2**32 - 1))
 def test_macro_equals_scikit_learn_to_one_rounding(rows, findings, seed):
     generator = np.random.default_rng(seed)
-    labels = generator.permuted(np.tile((np.arange(rows) < 1 + rows // 3)[:, np.newaxis], findings), axis=0)
+    labels = generator.permuted(
+        np.tile((np.arange(rows) < 1 + rows // 3)[:, np.newaxis], findings), axis=0
+    )
     probabilities = (generator.integers(0, 8, labels.shape) / 8).astype(np.float32)
     expected = roc_auc_score(labels, probabilities, average="macro")
     assert abs(np.mean(aurocs(probabilities, labels)) - expected) <= ONE_ROUNDING
@@ -109,7 +127,9 @@ def test_an_increasing_map_does_not_change_a_bit(table, data):
     scores, positive = table
     distinct, code = np.unique(scores, return_inverse=True)
     numbers = st.sampled_from([np.float32, np.float64])
-    images = st.lists(FLOAT32, min_size=distinct.size, max_size=distinct.size, unique_by=lambda value: value + 0.0)
+    images = st.lists(
+        FLOAT32, min_size=distinct.size, max_size=distinct.size, unique_by=lambda value: value + 0.0
+    )
     increasing = np.array(sorted(data.draw(images)), data.draw(numbers))
     assert auroc(increasing[code], positive) == auroc(scores, positive)
 
@@ -123,7 +143,9 @@ def test_repeating_every_row_does_not_change_a_bit(table, times):
 @given(TABLES, st.data())
 def test_integer_weights_equal_repeated_rows_to_the_bit(table, data):
     scores, positive = table
-    weights = np.array(data.draw(st.lists(st.integers(0, 9), min_size=scores.size, max_size=scores.size)))
+    weights = np.array(
+        data.draw(st.lists(st.integers(0, 9), min_size=scores.size, max_size=scores.size))
+    )
     repeated = auroc(np.repeat(scores, weights), np.repeat(positive, weights))
     for dtype in (np.int64, np.uint8, np.int32):
         assert auroc(scores, positive, weights.astype(dtype)) == repeated
@@ -133,7 +155,9 @@ def test_integer_weights_equal_repeated_rows_to_the_bit(table, data):
 def test_zero_weights_equal_dropped_rows_to_the_bit(table, data):
     scores, positive = table
     weights = np.array(
-        data.draw(st.lists(st.sampled_from([0.0, 0.1, 2.5]), min_size=len(scores), max_size=len(scores)))
+        data.draw(
+            st.lists(st.sampled_from([0.0, 0.1, 2.5]), min_size=len(scores), max_size=len(scores))
+        )
     )
     kept = weights > 0
     assert auroc(scores, positive, weights) == auroc(scores[kept], positive[kept], weights[kept])
@@ -195,7 +219,11 @@ def test_labels_of_another_type_are_refused(dtype):
 @pytest.mark.parametrize(("scores", "weights"), [(3, None), (2, 3), (1, 2)])
 def test_different_lengths_are_refused(scores, weights):
     with pytest.raises(MalformedField, match="different lengths"):
-        auroc(np.zeros(scores, np.float32), np.array([False, True]), None if weights is None else np.ones(weights))
+        auroc(
+            np.zeros(scores, np.float32),
+            np.array([False, True]),
+            None if weights is None else np.ones(weights),
+        )
 
 
 def test_a_square_of_scores_is_refused_rather_than_ranked_row_by_row():

@@ -19,7 +19,8 @@ ROOMY = Limits(100, 1 << 20)
 
 
 class Doubler:
-    """A model of one column that doubles; it waits at a gate, and remembers the batches that it ran."""
+    """A model of one column that doubles; it waits at a gate, and remembers the batches that it
+    ran."""
 
     def __init__(self) -> None:
         self.batches: list[list[float]] = []
@@ -114,7 +115,9 @@ def test_batches_are_filled_across_requests_without_mixing_answers() -> None:
         await asyncio.sleep(0)
         made.model.gate.set()
         await first
-        assert await asyncio.gather(*waiting) == [[2 * value for value in values] for values in requests]
+        assert await asyncio.gather(*waiting) == [
+            [2 * value for value in values] for values in requests
+        ]
         assert [len(batch) for batch in made.model.batches] == [1, 4, 4, 4, 1]
 
     in_loop(test)
@@ -154,8 +157,12 @@ def test_rest_of_a_split_request_is_dropped_when_it_is_cancelled_half_way() -> N
     in_loop(test)
 
 
-@pytest.mark.parametrize(("limits", "unit"), [(Limits(3, 1 << 20), "images"), (Limits(100, 12), "bytes")])
-def test_full_queue_refuses_at_once_and_takes_again_when_there_is_room(limits: Limits, unit: str) -> None:
+@pytest.mark.parametrize(
+    ("limits", "unit"), [(Limits(3, 1 << 20), "images"), (Limits(100, 12), "bytes")]
+)
+def test_full_queue_refuses_at_once_and_takes_again_when_there_is_room(
+    limits: Limits, unit: str
+) -> None:
     async def test(made: Bench) -> None:
         first = await made.occupy()
         second = asyncio.create_task(made.ask(1, 2))
@@ -189,7 +196,8 @@ def test_deadline_that_the_queue_ahead_overruns_is_refused_and_a_later_one_is_no
         second = asyncio.create_task(made.ask(1, 2, seconds_left=0.6))
         await asyncio.sleep(0)
         with pytest.raises(
-            DeadlineExceeded, match=r"^3 images ahead take the model about 1.5 s; the deadline is in 1.4 s"
+            DeadlineExceeded,
+            match=r"^3 images ahead take the model about 1.5 s; the deadline is in 1.4 s",
         ):
             await made.ask(3, seconds_left=1.4)
         third = asyncio.create_task(made.ask(3, seconds_left=1.6))
@@ -229,7 +237,12 @@ def test_statistics_follow_every_request_and_run() -> None:
         assert {size: runs.count for size, runs in found.batches.items()} == {1: 2, 4: 1}
         assert found.images == 6
         assert (found.success.count, found.failure.count) == (3, 2)
-        assert [part.count for part in (found.input, found.queue, found.run, found.output)] == [3, 3, 3, 3]
+        assert [part.count for part in (found.input, found.queue, found.run, found.output)] == [
+            3,
+            3,
+            3,
+            3,
+        ]
         assert 0 < found.run.ns <= found.success.ns
         assert found.image_seconds > 0
 

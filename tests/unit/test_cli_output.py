@@ -65,7 +65,16 @@ def submission():
 
 
 def event():
-    return Event(HOSTILE, 1, Change.DISPUTED, SubmissionStatus.DISPUTED, HOSTILE, HOSTILE, {}, datetime.now(UTC))
+    return Event(
+        HOSTILE,
+        1,
+        Change.DISPUTED,
+        SubmissionStatus.DISPUTED,
+        HOSTILE,
+        HOSTILE,
+        {},
+        datetime.now(UTC),
+    )
 
 
 def board():
@@ -96,7 +105,18 @@ def a_progress_bar():
     [
         lambda: output.print_submission(submission()),
         lambda: output.print_events(
-            [Event("s", 1, Change.FAILED, SubmissionStatus.FAILED, "worker", HOSTILE, {}, datetime.now(UTC))]
+            [
+                Event(
+                    "s",
+                    1,
+                    Change.FAILED,
+                    SubmissionStatus.FAILED,
+                    "worker",
+                    HOSTILE,
+                    {},
+                    datetime.now(UTC),
+                )
+            ]
         ),
         lambda: output.print_events([event()], named=True),
         lambda: output.print_board(replace(small_spec("small"), title=HOSTILE), board(), [step()]),
@@ -104,7 +124,15 @@ def a_progress_bar():
         lambda: output.errors.print(HOSTILE, style="red", soft_wrap=True),
         a_progress_bar,
     ],
-    ids=["a submission", "events", "changes of a board", "a board", "a table", "a line", "a progress bar"],
+    ids=[
+        "a submission",
+        "events",
+        "changes of a board",
+        "a board",
+        "a table",
+        "a line",
+        "a progress bar",
+    ],
 )
 def test_a_strangers_text_is_shown_as_it_is_and_steers_nothing(terminal, show):
     show()

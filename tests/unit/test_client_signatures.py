@@ -22,12 +22,21 @@ def signatures(thing):
         yield typing.get_type_hints(thing)
     elif inspect.isclass(thing):
         methods = inspect.getmembers(thing, inspect.isfunction)
-        yield from (typing.get_type_hints(method) for name, method in methods if not name.startswith("_"))
+        yield from (
+            typing.get_type_hints(method) for name, method in methods if not name.startswith("_")
+        )
     else:
         yield typing.get_type_hints(thing)
 
 
 @pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__name__)
 def test_public_signatures_speak_no_protobuf(thing):
-    modules = {module for hints in signatures(thing) for hint in hints.values() for module in mentioned(hint)}
-    assert not [module for module in modules if module.startswith(("cxreval.api", "google", "grpc"))]
+    modules = {
+        module
+        for hints in signatures(thing)
+        for hint in hints.values()
+        for module in mentioned(hint)
+    }
+    assert not [
+        module for module in modules if module.startswith(("cxreval.api", "google", "grpc"))
+    ]

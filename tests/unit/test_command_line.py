@@ -1,4 +1,5 @@
-"""The command line before it asks any service: what it loads, what it reads, and how it names what is wrong."""
+"""The command line before it asks any service: what it loads, what it reads, and how it names what
+is wrong."""
 
 from __future__ import annotations
 
@@ -37,8 +38,12 @@ def run(*arguments: str, code: int = 0, **environment: str) -> Result:
 
 
 def test_the_command_line_starts_without_the_libraries_that_only_some_commands_need() -> None:
-    program = f"import sys, cxreval.cli.app; print([name for name in {SLOW} if name in sys.modules])"
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    program = (
+        f"import sys, cxreval.cli.app; print([name for name in {SLOW} if name in sys.modules])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
     assert ended.stdout == "[]\n"
 
 
@@ -54,7 +59,9 @@ def test_a_key_and_tls_files_are_read_only_by_commands_that_ask_a_service(tmp_pa
         run("leaderboard", CXREVAL_CLIENT_KEY_FILE="/absent/key")
 
 
-@pytest.mark.parametrize("address", ["http://registry:50051", "registry", "registry:", ":50051", "no host:1", ""])
+@pytest.mark.parametrize(
+    "address", ["http://registry:50051", "registry", "registry:", ":50051", "no host:1", ""]
+)
 def test_an_address_that_is_none_is_refused_by_name(address: str) -> None:
     with pytest.raises(MalformedField, match=r"--registry is .* expected host:port") as caught:
         run("leaderboard", "--registry", address)
@@ -71,13 +78,17 @@ def test_an_address_that_a_channel_opens_is_taken(address: str) -> None:
 
 def test_a_key_that_would_travel_in_plain_text_says_which_options_help(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("cxr_0_0")
-    ended = command("--key-file", str(tmp_path / "key"), "leaderboard", "--registry", "registry.example.org:1")
+    ended = command(
+        "--key-file", str(tmp_path / "key"), "leaderboard", "--registry", "registry.example.org:1"
+    )
     assert (ended.returncode, "error: KEY_NEEDS_TLS" in ended.stderr) == (1, True)
     assert "--tls-ca FILE, or --trust-network" in ended.stderr
 
 
 def test_a_board_of_the_future_is_refused() -> None:
-    with pytest.raises(MalformedField, match="--as-of is 2999-01-01T00:00:00; expected a moment that has passed"):
+    with pytest.raises(
+        MalformedField, match="--as-of is 2999-01-01T00:00:00; expected a moment that has passed"
+    ):
         run("leaderboard", "--as-of", "2999-01-01")
 
 
@@ -89,8 +100,15 @@ def test_check_names_an_empty_file_and_fields_that_are_still_the_templates(tmp_p
     assert f"MALFORMED_FIELD: {empty} is empty; expected 1 to" in said
     assert "TOO_LARGE" not in said
     left = "still the examples of the template: model, organisation, contact, reproduction.repository, "
-    assert f"{left}reproduction.commit\nno mistake found" in run("submission", "check", str(manifest)).output
-    text = manifest.read_text().replace("me@example.org", "ann@example.org").replace("0123456789abcdef", "f" * 16)
+    assert (
+        f"{left}reproduction.commit\nno mistake found"
+        in run("submission", "check", str(manifest)).output
+    )
+    text = (
+        manifest.read_text()
+        .replace("me@example.org", "ann@example.org")
+        .replace("0123456789abcdef", "f" * 16)
+    )
     manifest.write_text(text.replace("github.com/me", "github.com/ann").replace("My ", "Our "))
     assert run("submission", "check", str(manifest)).output == "no mistake found\n"
 

@@ -56,14 +56,34 @@ def test_mistakes_are_named_with_their_source(tmp_path, file, environment, flags
     [
         ("--listen", "nowhere", "listen is 'nowhere'; expected host:port"),
         ("--listen", "", "listen is ''; expected host:port"),
-        ("--metrics-listen", "127.0.0.1:99999", "metrics_listen is '127.0.0.1:99999'; expected host:port"),
+        (
+            "--metrics-listen",
+            "127.0.0.1:99999",
+            "metrics_listen is '127.0.0.1:99999'; expected host:port",
+        ),
         ("--drain-seconds", "nan", "drain_seconds is nan; expected a finite number above 0"),
         ("--deadline-seconds", "0", "deadline_seconds is 0.0; expected a finite number above 0"),
         ("--log-level", "loud", "log_level is 'loud'; expected debug, info, warning, error"),
-        ("--tls-key", "key.pem", "tls_key is 'key.pem'; expected tls_certificate and tls_key together"),
-        ("--tls-certificate", "cert.pem", "tls_key is ''; expected tls_certificate and tls_key together"),
-        ("--allowed-certificates", "worker", "allowed_certificates is .*; expected tls_client_ca with it"),
-        ("--tls-client-ca", "ca.pem", "tls_client_ca is 'ca.pem'; expected tls_certificate and tls_key with it"),
+        (
+            "--tls-key",
+            "key.pem",
+            "tls_key is 'key.pem'; expected tls_certificate and tls_key together",
+        ),
+        (
+            "--tls-certificate",
+            "cert.pem",
+            "tls_key is ''; expected tls_certificate and tls_key together",
+        ),
+        (
+            "--allowed-certificates",
+            "worker",
+            "allowed_certificates is .*; expected tls_client_ca with it",
+        ),
+        (
+            "--tls-client-ca",
+            "ca.pem",
+            "tls_client_ca is 'ca.pem'; expected tls_certificate and tls_key with it",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_anything_starts(tmp_path, flag, value, named):
@@ -72,7 +92,10 @@ def test_settings_that_cannot_work_are_refused_before_anything_starts(tmp_path, 
 
 
 def test_variables_that_kubernetes_adds_for_a_service_are_not_ours(tmp_path):
-    environment = {"CXREVAL_SAMPLE_SERVICE_HOST": "10.0.0.1", "CXREVAL_SAMPLE_PORT": "tcp://10.0.0.1:50051"}
+    environment = {
+        "CXREVAL_SAMPLE_SERVICE_HOST": "10.0.0.1",
+        "CXREVAL_SAMPLE_PORT": "tcp://10.0.0.1:50051",
+    }
     assert loaded(tmp_path, environment=environment) == SampleConfig()
 
 

@@ -1,4 +1,5 @@
-"""Benchmarks are named by what they are made of; a data set that differs is refused with what differs."""
+"""Benchmarks are named by what they are made of; a data set that differs is refused with what
+differs."""
 
 import dataclasses
 
@@ -16,7 +17,9 @@ IMAGES = [f"{patient:08d}_{number:03d}.png" for patient in (1, 2) for number in 
 
 @pytest.fixture
 def data(tmp_path):
-    labels = small_table(tmp_path, [(IMAGES[0], "Mass|Hernia"), *((image, "No Finding") for image in IMAGES[1:])])
+    labels = small_table(
+        tmp_path, [(IMAGES[0], "Mass|Hernia"), *((image, "No Finding") for image in IMAGES[1:])]
+    )
     (tmp_path / "images").mkdir()
     for number, image in enumerate(IMAGES):
         (tmp_path / "images" / image).write_bytes(png(seed=number))
@@ -56,7 +59,10 @@ def test_verify_names_a_list_and_a_table_that_differ(data):
     assert found["list"][0].endswith(f"expected {spec.list_sha256}")
     assert "lists 1 images twice" in found["list"][1]
     assert f"expected {spec.labels_sha256}" in found["labels"][0]
-    assert f"has no row for 4 images: {IMAGES[0]}, {IMAGES[1]}, {IMAGES[2]}, {IMAGES[0]}" in found["labels"][1]
+    assert (
+        f"has no row for 4 images: {IMAGES[0]}, {IMAGES[1]}, {IMAGES[2]}, {IMAGES[0]}"
+        in found["labels"][1]
+    )
 
 
 def test_verify_finds_patients_in_both_halves(data):
@@ -91,7 +97,10 @@ def test_truth_is_labels_and_patients_in_the_lists_order(data):
     truth = load_truth(spec, directory)
     assert list(truth.rows.items()) == [(image, row) for row, image in enumerate(sorted(IMAGES))]
     assert truth.cohort.patients.tolist() == [0, 0, 1, 1]
-    assert [FINDINGS[column] for column in truth.cohort.labels[0].nonzero()[0]] == ["Mass", "Hernia"]
+    assert [FINDINGS[column] for column in truth.cohort.labels[0].nonzero()[0]] == [
+        "Mass",
+        "Hernia",
+    ]
     assert not truth.cohort.labels[1:].any()
     assert truth.cohort.known.all()
 
@@ -119,7 +128,9 @@ def test_a_table_with_a_column_a_finding_says_what_nobody_knows(tmp_path):
 def test_slices_are_the_values_of_sex_age_band_and_view(tmp_path):
     columns = "Image Index,Finding Labels,Patient ID,Patient Age,Patient Gender,View Position"
     about = ["19,M,PA", "20,F,", "80,F,AP", "411,,PA"]
-    rows = [f"{image},Mass,{int(image[:8])},{what}" for image, what in zip(IMAGES, about, strict=True)]
+    rows = [
+        f"{image},Mass,{int(image[:8])},{what}" for image, what in zip(IMAGES, about, strict=True)
+    ]
     cohort = cohort_of(tmp_path, "\n".join([columns, *rows]), IMAGES)
     assert {part.name: part.rows.tolist() for part in cohort.slices} == {
         "sex=F": [False, True, True, False],
@@ -146,10 +157,18 @@ WIDE = "Image Index,Patient ID,Mass,Hernia"
         (NIH, ["00000001_000.png,Mass,0,"], r"line 2: patient is ''; expected a number"),
         (NIH, ["00000001_000.png,,0,1"], r"line 2: unknown finding ''"),
         (NIH, ["00000001_000.png,Mass,0,²"], r"line 2: patient is '²'; expected a number"),
-        (NIH, [f"00000001_000.png,Mass,0,{10**30}"], r"line 2: patient is '10+'; expected a number"),
+        (
+            NIH,
+            [f"00000001_000.png,Mass,0,{10**30}"],
+            r"line 2: patient is '10+'; expected a number",
+        ),
         (NIH, ["00000001_000.png,Mass,0,one"], r"line 2: patient is 'one'; expected a number"),
         (NIH, [f"{'x' * 200_000},Mass,0,1"], r"cannot read the label table"),
-        (NIH, ["00000007_000.png,Mass,0,7"], r"has no row for 1 images, the first is '00000001_000.png'"),
+        (
+            NIH,
+            ["00000007_000.png,Mass,0,7"],
+            r"has no row for 1 images, the first is '00000001_000.png'",
+        ),
         (NIH, ["00000001_000.png,Mass,0,1"] * 2, r"line 3: image '00000001_000.png' comes twice"),
         (WIDE, ["00000001_000.png,1,1,2"], r"line 2: Hernia is '2'; expected 0, 1 or nothing"),
         (WIDE, ["00000001_000.png,1,-1,0"], r"line 2: Mass is '-1'; expected 0, 1 or nothing"),
@@ -158,9 +177,21 @@ WIDE = "Image Index,Patient ID,Mass,Hernia"
         (WIDE, ["00000001_000.png,1,1"], r"line 2: Hernia is None; expected 0, 1 or nothing"),
         (WIDE, ["00000001_000.png,,1,1"], r"line 2: patient is ''; expected a number"),
         (WIDE, ["00000001_000.png,1,1,1"] * 2, r"line 3: image '00000001_000.png' comes twice"),
-        (WIDE + ",Cold,Chill", ["00000001_000.png,1,1,1,1,1"], r"2 unknown columns, the first is 'Cold'"),
-        (NIH + ",Colour", ["00000001_000.png,Mass,0,1,red"], r"1 unknown columns, the first is 'Colour'"),
-        (NIH + ",Mass", ["00000001_000.png,Mass,0,1,1"], r"1 unknown columns, the first is 'Finding Labels'"),
+        (
+            WIDE + ",Cold,Chill",
+            ["00000001_000.png,1,1,1,1,1"],
+            r"2 unknown columns, the first is 'Cold'",
+        ),
+        (
+            NIH + ",Colour",
+            ["00000001_000.png,Mass,0,1,red"],
+            r"1 unknown columns, the first is 'Colour'",
+        ),
+        (
+            NIH + ",Mass",
+            ["00000001_000.png,Mass,0,1,1"],
+            r"1 unknown columns, the first is 'Finding Labels'",
+        ),
         (WIDE + ",Mass", ["00000001_000.png,1,1,1,1"], r"a column twice"),
         ("Image Index,Finding Labels", ["00000001_000.png,Mass"], r"has no column 'Patient ID'"),
         ("Patient ID,Mass", ["1,1"], r"has no column 'Image Index'"),

@@ -1,4 +1,5 @@
-"""What `decode` accepts, and that everything else gets a named refusal before it costs time or memory."""
+"""What `decode` accepts, and that everything else gets a named refusal before it costs time or
+memory."""
 
 from __future__ import annotations
 
@@ -50,17 +51,29 @@ def test_png_of_every_depth_and_channel_count_comes_back_unchanged(
 
 
 def test_palette_png_becomes_rgb() -> None:
-    rows = zlib.compress(b"\x00\x00\x01\x00\x01\x00")  # two rows of two pixels, each after its filter byte
+    rows = zlib.compress(
+        b"\x00\x00\x01\x00\x01\x00"
+    )  # two rows of two pixels, each after its filter byte
     header = (2).to_bytes(4) + (2).to_bytes(4) + bytes((8, 3, 0, 0, 0))
     palette = bytes((10, 20, 30, 200, 100, 50))
-    chunks = png_chunk(b"IHDR", header) + png_chunk(b"PLTE", palette) + png_chunk(b"IDAT", rows) + png_chunk(b"IEND")
+    chunks = (
+        png_chunk(b"IHDR", header)
+        + png_chunk(b"PLTE", palette)
+        + png_chunk(b"IDAT", rows)
+        + png_chunk(b"IEND")
+    )
     expected = [[[10, 20, 30], [200, 100, 50]], [[200, 100, 50], [10, 20, 30]]]
     np.testing.assert_array_equal(decode(PNG[:8] + chunks), expected)
 
 
 def test_one_bit_gray_png_is_scaled_to_eight_bits() -> None:
     header = (4).to_bytes(4) + (1).to_bytes(4) + bytes((1, 0, 0, 0, 0))
-    data = PNG[:8] + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b"\x00\xa0")) + png_chunk(b"IEND")
+    data = (
+        PNG[:8]
+        + png_chunk(b"IHDR", header)
+        + png_chunk(b"IDAT", zlib.compress(b"\x00\xa0"))
+        + png_chunk(b"IEND")
+    )
     np.testing.assert_array_equal(decode(data), [[255, 0, 255, 0]])
 
 
@@ -68,7 +81,12 @@ def test_interlaced_png_is_read() -> None:
     # 3x2 gray, Adam7: passes 1 (one pixel), 5 has no row here; 4: column 2; 6: column 1; 7: row 1.
     rows = b"\x00\x01" + b"\x00\x03" + b"\x00\x02" + b"\x00\x04\x05\x06"
     header = (3).to_bytes(4) + (2).to_bytes(4) + bytes((8, 0, 0, 0, 1))
-    data = PNG[:8] + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND")
+    data = (
+        PNG[:8]
+        + png_chunk(b"IHDR", header)
+        + png_chunk(b"IDAT", zlib.compress(rows))
+        + png_chunk(b"IEND")
+    )
     np.testing.assert_array_equal(decode(data), [[1, 2, 3], [4, 5, 6]])
 
 
@@ -121,7 +139,9 @@ def test_unreadable_bytes_are_refused_with_their_problem(data: bytes, problem: s
     assert refusal.value.metadata["field"] == "image"
 
 
-@pytest.mark.parametrize("bomb", [png_with_header(PNG, 30_000, 30_000), jpeg_with_size(JPEG, 30_000, 30_000)])
+@pytest.mark.parametrize(
+    "bomb", [png_with_header(PNG, 30_000, 30_000), jpeg_with_size(JPEG, 30_000, 30_000)]
+)
 def test_bomb_is_refused_from_its_header_at_once(bomb: bytes) -> None:
     start = time.perf_counter()
     with pytest.raises(ImageTooLarge, match=r"30000x30000.*at most 64000000") as refusal:
@@ -130,7 +150,9 @@ def test_bomb_is_refused_from_its_header_at_once(bomb: bytes) -> None:
     assert (refusal.value.metadata["width"], refusal.value.metadata["height"]) == ("30000", "30000")
 
 
-@pytest.mark.parametrize("size", [(53, 36), (53, 38), (26, 37), (106, 37), (8000, 8000), (1, 1), (0, 37)])
+@pytest.mark.parametrize(
+    "size", [(53, 36), (53, 38), (26, 37), (106, 37), (8000, 8000), (1, 1), (0, 37)]
+)
 def test_png_header_that_lies_about_the_size_of_its_data_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ImageUnreadable):
         decode(png_with_header(PNG, *size))
@@ -150,7 +172,10 @@ def test_limits_name_what_was_found_and_allowed() -> None:
     assert decode(PNG, max_bytes=len(PNG), max_pixels=1961).shape == (37, 53)
 
 
-@given(start=st.sampled_from([PNG[:8], PNG[:33], JPEG[:3], JPEG[:200], b""]), rest=st.binary(max_size=300))
+@given(
+    start=st.sampled_from([PNG[:8], PNG[:33], JPEG[:3], JPEG[:200], b""]),
+    rest=st.binary(max_size=300),
+)
 def test_arbitrary_bytes_never_leak_a_foreign_error(start: bytes, rest: bytes) -> None:
     with contextlib.suppress(CxrevalError):
         decode(start + rest)
@@ -163,5 +188,8 @@ def test_corrupt_jpeg_never_leaks_a_foreign_error(position: int, value: int) -> 
 
 
 def test_real_radiographs_are_read_gray_or_rgba(shared: Path) -> None:
-    shapes = {decode(file.read_bytes()).shape for file in sorted((shared / "nih-chestxray14/images").glob("*.png"))}
+    shapes = {
+        decode(file.read_bytes()).shape
+        for file in sorted((shared / "nih-chestxray14/images").glob("*.png"))
+    }
     assert shapes == {(1024, 1024), (1024, 1024, 4)}

@@ -1,4 +1,5 @@
-"""DICOM: every transfer syntax, what turns a stored value into a gray, and a named refusal for all else."""
+"""DICOM: every transfer syntax, what turns a stored value into a gray, and a named refusal for all
+else."""
 
 from __future__ import annotations
 
@@ -29,13 +30,20 @@ from cxreval.imaging.decode import decode
 
 SAMPLES = Path(pydicom.__file__).parent / "data/test_files"
 RNG = np.random.default_rng(0)
-GRAY12 = (np.add.outer(np.arange(64), np.arange(48)) * 36 + RNG.integers(0, 40, (64, 48))).astype(np.uint16)
+GRAY12 = (np.add.outer(np.arange(64), np.arange(48)) * 36 + RNG.integers(0, 40, (64, 48))).astype(
+    np.uint16
+)
 GRAY8 = (GRAY12 >> 4).astype(np.uint8)
 PATIENT = "Doe^Jane^Secret"
 
 
 def dicom(
-    pixels: np.ndarray, *, syntax: str = uid.ExplicitVRLittleEndian, code: bytes = b"", stored: int = 0, **elements: Any
+    pixels: np.ndarray,
+    *,
+    syntax: str = uid.ExplicitVRLittleEndian,
+    code: bytes = b"",
+    stored: int = 0,
+    **elements: Any,
 ) -> bytes:
     """A file with one gray frame, `pixels` or their compressed `code`, and more elements."""
     dataset = Dataset()
@@ -66,9 +74,13 @@ def full_range(pixels: np.ndarray, stored: int) -> np.ndarray:
     return np.rint(pixels.astype(np.float64) / ((1 << stored) - 1) * 65535).astype(np.uint16)
 
 
-@pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian])
+@pytest.mark.parametrize(
+    "syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian]
+)
 def test_uncompressed_values_fill_the_range_of_their_bits(syntax: str) -> None:
-    np.testing.assert_array_equal(decode(dicom(GRAY12, syntax=syntax, stored=12)), full_range(GRAY12, 12))
+    np.testing.assert_array_equal(
+        decode(dicom(GRAY12, syntax=syntax, stored=12)), full_range(GRAY12, 12)
+    )
     np.testing.assert_array_equal(decode(dicom(GRAY8, syntax=syntax)), GRAY8)
 
 
@@ -89,11 +101,16 @@ def rle(pixels: np.ndarray) -> bytes:
 
 LOSSLESS: dict[str, tuple[str, Callable[[np.ndarray], bytes]]] = {
     "RLE": (uid.RLELossless, rle),
-    "JPEG lossless": (uid.JPEGLosslessSV1, lambda pixels: imagecodecs.ljpeg_encode(pixels, bitspersample=12)),
+    "JPEG lossless": (
+        uid.JPEGLosslessSV1,
+        lambda pixels: imagecodecs.ljpeg_encode(pixels, bitspersample=12),
+    ),
     "JPEG-LS": (uid.JPEGLSLossless, imagecodecs.jpegls_encode),
     "JPEG 2000": (
         uid.JPEG2000Lossless,
-        lambda pixels: imagecodecs.jpeg2k_encode(pixels, reversible=True, level=0, codecformat="j2k"),
+        lambda pixels: imagecodecs.jpeg2k_encode(
+            pixels, reversible=True, level=0, codecformat="j2k"
+        ),
     ),
 }
 
@@ -103,11 +120,15 @@ def test_losslessly_compressed_values_are_the_uncompressed_ones(
     syntax: str, encode: Callable[[np.ndarray], bytes]
 ) -> None:
     code = bytes(encode(GRAY12))
-    np.testing.assert_array_equal(decode(dicom(GRAY12, syntax=syntax, code=code, stored=12)), full_range(GRAY12, 12))
+    np.testing.assert_array_equal(
+        decode(dicom(GRAY12, syntax=syntax, code=code, stored=12)), full_range(GRAY12, 12)
+    )
 
 
 def test_lossy_jpeg_of_8_and_12_bits_is_close() -> None:
-    eight = dicom(GRAY8, syntax=uid.JPEGBaseline8Bit, code=imagecodecs.jpeg8_encode(GRAY8, level=95))
+    eight = dicom(
+        GRAY8, syntax=uid.JPEGBaseline8Bit, code=imagecodecs.jpeg8_encode(GRAY8, level=95)
+    )
     code = imagecodecs.jpeg8_encode(GRAY12, level=95, bitspersample=12)
     twelve = dicom(GRAY12, syntax=uid.JPEGExtended12Bit, code=code, stored=12)
     np.testing.assert_allclose(decode(eight).astype(int), GRAY8, atol=4)
@@ -115,8 +136,17 @@ def test_lossy_jpeg_of_8_and_12_bits_is_close() -> None:
 
 
 def test_real_files_of_one_image_in_seven_syntaxes_give_one_image() -> None:
-    names = ("MR_small", "MR_small_RLE", "MR_small_bigendian", "MR_small_implicit", "MR_small_jp2klossless")
-    images = [decode((SAMPLES / f"{name}.dcm").read_bytes()) for name in (*names, "MR_small_jpeg_ls_lossless")]
+    names = (
+        "MR_small",
+        "MR_small_RLE",
+        "MR_small_bigendian",
+        "MR_small_implicit",
+        "MR_small_jp2klossless",
+    )
+    images = [
+        decode((SAMPLES / f"{name}.dcm").read_bytes())
+        for name in (*names, "MR_small_jpeg_ls_lossless")
+    ]
     assert all(np.array_equal(image, images[0]) for image in images)
     stored = pydicom.dcmread(SAMPLES / "MR_small.dcm")
     expected = apply_voi_lut(stored.pixel_array, stored)  # in the range of signed 16 bits
@@ -135,7 +165,9 @@ def test_every_number_of_stored_bits_fills_the_range(stored: int) -> None:
 def test_what_lies_beside_the_stored_bits_is_ignored() -> None:
     overlaid = GRAY12 | np.uint16(0xF000)
     np.testing.assert_array_equal(decode(dicom(overlaid, stored=12)), full_range(GRAY12, 12))
-    np.testing.assert_array_equal(decode(dicom(GRAY12 << 4 | 5, stored=12, HighBit=15)), full_range(GRAY12, 12))
+    np.testing.assert_array_equal(
+        decode(dicom(GRAY12 << 4 | 5, stored=12, HighBit=15)), full_range(GRAY12, 12)
+    )
 
 
 def test_monochrome1_is_inverted() -> None:
@@ -153,7 +185,12 @@ WINDOWS: dict[str, dict[str, Any]] = {
     "first of two": {"WindowCenter": [1800, 5], "WindowWidth": [1000, 10]},
     "linear exact": {"WindowCenter": 1800, "WindowWidth": 1000, "VOILUTFunction": "LINEAR_EXACT"},
     "sigmoid": {"WindowCenter": 1800, "WindowWidth": 1000, "VOILUTFunction": "SIGMOID"},
-    "rescaled": {"WindowCenter": 500, "WindowWidth": 900, "RescaleSlope": "0.5", "RescaleIntercept": "-100"},
+    "rescaled": {
+        "WindowCenter": 500,
+        "WindowWidth": 900,
+        "RescaleSlope": "0.5",
+        "RescaleIntercept": "-100",
+    },
 }
 
 
@@ -164,7 +201,10 @@ def test_windows_are_those_of_pydicom(elements: dict[str, Any], signed: bool) ->
     data = dicom(pixels, stored=12, **elements)
     dataset = pydicom.dcmread(io.BytesIO(data))
     expected = apply_voi_lut(apply_modality_lut(pixels, dataset), dataset)
-    slope, intercept = float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))
+    slope, intercept = (
+        float(dataset.get("RescaleSlope", 1)),
+        float(dataset.get("RescaleIntercept", 0)),
+    )
     low = (-2048 if signed else 0) * slope + intercept
     np.testing.assert_allclose(decode(data), (expected - low) / (4095 * slope) * 65535, atol=0.5001)
 
@@ -201,10 +241,12 @@ def test_voi_and_modality_tables_are_looked_up(bits: int, syntax: str) -> None:
 def test_voi_table_is_preferred_to_a_window() -> None:
     entries = np.arange(4096)[::-1]
     elements = {"VOILUTSequence": lut(entries, 0, 12), "WindowCenter": 5, "WindowWidth": 10}
-    np.testing.assert_array_equal(decode(dicom(GRAY12, stored=12, **elements)), full_range(4095 - GRAY12, 12))
+    np.testing.assert_array_equal(
+        decode(dicom(GRAY12, stored=12, **elements)), full_range(4095 - GRAY12, 12)
+    )
 
 
-# --- refusals ---------------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 HUGE = np.zeros((1, 1), np.uint16)
 JPEG12 = imagecodecs.jpeg8_encode(GRAY12, level=95, bitspersample=12)
@@ -219,17 +261,41 @@ BAD: dict[str, tuple[bytes, str]] = {
     "more bits than allocated": (dicom(GRAY8, BitsStored=12, HighBit=11), "12 bits stored"),
     "more rows than data": (dicom(GRAY8, Rows=65), "3072 bytes, and the header asks for 3120"),
     "no rows": (dicom(GRAY8, Rows=0), "48x0 pixels"),
-    "lying JPEG": (dicom(GRAY12, syntax=uid.JPEGExtended12Bit, code=JPEG12, stored=12, Rows=63), "not the 48x63"),
-    "lying JPEG, smaller": (dicom(GRAY12, syntax=uid.JPEGExtended12Bit, code=JPEG12, stored=12, Rows=65), "not the"),
-    "lying JPEG 2000": (dicom(GRAY12, syntax=uid.JPEG2000Lossless, code=J2K, stored=12, Rows=65), "not the 48x65"),
-    "lying JPEG-LS": (dicom(GRAY12, syntax=uid.JPEGLSLossless, code=JLS, stored=12, Rows=65), "not the 48x65"),
-    "JPEG 2000 that is none": (dicom(GRAY12, syntax=uid.JPEG2000, code=JPEG12, stored=12), "no JPEG 2000"),
-    "deflated": ((SAMPLES / "image_dfl.dcm").read_bytes(), "transfer syntax 1.2.840.10008.1.2.1.99"),
+    "lying JPEG": (
+        dicom(GRAY12, syntax=uid.JPEGExtended12Bit, code=JPEG12, stored=12, Rows=63),
+        "not the 48x63",
+    ),
+    "lying JPEG, smaller": (
+        dicom(GRAY12, syntax=uid.JPEGExtended12Bit, code=JPEG12, stored=12, Rows=65),
+        "not the",
+    ),
+    "lying JPEG 2000": (
+        dicom(GRAY12, syntax=uid.JPEG2000Lossless, code=J2K, stored=12, Rows=65),
+        "not the 48x65",
+    ),
+    "lying JPEG-LS": (
+        dicom(GRAY12, syntax=uid.JPEGLSLossless, code=JLS, stored=12, Rows=65),
+        "not the 48x65",
+    ),
+    "JPEG 2000 that is none": (
+        dicom(GRAY12, syntax=uid.JPEG2000, code=JPEG12, stored=12),
+        "no JPEG 2000",
+    ),
+    "deflated": (
+        (SAMPLES / "image_dfl.dcm").read_bytes(),
+        "transfer syntax 1.2.840.10008.1.2.1.99",
+    ),
     "no pixels": ((SAMPLES / "rtplan.dcm").read_bytes(), "not gray"),
     "window of no width": (dicom(GRAY8, WindowCenter=1, WindowWidth=0), "width 0"),
-    "unknown function": (dicom(GRAY8, WindowCenter=1, WindowWidth=2, VOILUTFunction=PATIENT[:16]), "unknown VOI LUT"),
+    "unknown function": (
+        dicom(GRAY8, WindowCenter=1, WindowWidth=2, VOILUTFunction=PATIENT[:16]),
+        "unknown VOI LUT",
+    ),
     "slope of zero": (dicom(GRAY8, RescaleSlope="0"), "no finite gray"),
-    "infinite slope": (dicom(GRAY8, RescaleSlope="1e308", RescaleIntercept="1e308"), "no finite gray"),
+    "infinite slope": (
+        dicom(GRAY8, RescaleSlope="1e308", RescaleIntercept="1e308"),
+        "no finite gray",
+    ),
     "table too short": (dicom(GRAY8, VOILUTSequence=lut(np.arange(9), 0, 1)), "of 1 bits"),
 }
 
@@ -243,8 +309,12 @@ def test_what_cannot_be_scored_is_refused_with_its_problem(data: bytes, problem:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("syntax", "encode"), [*LOSSLESS.values(), (uid.JPEGExtended12Bit, lambda _: JPEG12)])
-def test_no_truncation_of_compressed_pixels_is_accepted(syntax: str, encode: Callable[[np.ndarray], bytes]) -> None:
+@pytest.mark.parametrize(
+    ("syntax", "encode"), [*LOSSLESS.values(), (uid.JPEGExtended12Bit, lambda _: JPEG12)]
+)
+def test_no_truncation_of_compressed_pixels_is_accepted(
+    syntax: str, encode: Callable[[np.ndarray], bytes]
+) -> None:
     code = bytes(encode(GRAY12))
     for length in range(1, len(code) - 40, max(1, len(code) // 60)):
         with pytest.raises(ImageUnreadable):
@@ -254,7 +324,9 @@ def test_no_truncation_of_compressed_pixels_is_accepted(syntax: str, encode: Cal
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.JPEGExtended12Bit])
 def test_no_truncation_of_a_file_is_accepted(syntax: str) -> None:
-    data = dicom(GRAY12, syntax=syntax, code=JPEG12 if syntax == uid.JPEGExtended12Bit else b"", stored=12)
+    data = dicom(
+        GRAY12, syntax=syntax, code=JPEG12 if syntax == uid.JPEGExtended12Bit else b"", stored=12
+    )
     for length in range(0, len(data) - 8, 7):
         with pytest.raises(ImageUnreadable):
             decode(data[:length])
@@ -285,7 +357,9 @@ def test_header_of_millions_of_tiny_elements_is_refused_soon() -> None:
     whole = dicom(GRAY8)
     place = whole.index(b"\x28\x00\x02\x00US")
     items = b"\xfe\xff\x00\xe0\x00\x00\x00\x00" * 2_000_000
-    sequence = b"\x27\x00\x10\x00SQ\x00\x00\xff\xff\xff\xff" + items + b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
+    sequence = (
+        b"\x27\x00\x10\x00SQ\x00\x00\xff\xff\xff\xff" + items + b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
+    )
     start = time.perf_counter()
     with pytest.raises(ImageUnreadable, match="reads"):
         decode(whole[:place] + sequence + whole[place:])

@@ -1,4 +1,5 @@
-"""The cache of preprocessed images: what was written is read, nothing torn is ever served, and it stays in bounds."""
+"""The cache of preprocessed images: what was written is read, nothing torn is ever served, and it
+stays in bounds."""
 
 from __future__ import annotations
 
@@ -48,7 +49,9 @@ def test_what_one_cache_wrote_another_reads_and_nothing_else(tmp_path: Path) -> 
     assert read(other, 2) is None
 
 
-def test_another_profile_or_decoder_does_not_find_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_profile_or_decoder_does_not_find_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache, out = ImageCache(tmp_path, ROOM), np.empty(XRV.tensor_shape, np.float32)
     cache.write(XRV, image(1), tensor(1))
     assert not cache.read(dataclasses.replace(XRV, revision=2), image(1), out)
@@ -95,7 +98,8 @@ def wait_for(writer: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.parametrize("room", [ROOM, 20 * ENTRY], ids=["roomy", "crowded"])
 def test_killed_writers_leave_nothing_torn_and_nothing_locked(tmp_path: Path, room: int) -> None:
-    """Two processes write the same images; each is killed with -9 at some moment, three times over."""
+    """Two processes write the same images; each is killed with -9 at some moment, three times
+    over."""
     rng = np.random.default_rng(0)
     cache = ImageCache(tmp_path, room)
     for _ in range(3):
@@ -139,7 +143,9 @@ def test_size_stays_in_bounds_with_many_writers(tmp_path: Path) -> None:
     caches = [ImageCache(tmp_path, 20 * ENTRY) for _ in range(2)]
     largest = 0
     with ThreadPoolExecutor(4) as threads:
-        for number, _ in enumerate(threads.map(lambda n: caches[n % 2].write(XRV, image(n), tensor(n)), range(200))):
+        for number, _ in enumerate(
+            threads.map(lambda n: caches[n % 2].write(XRV, image(n), tensor(n)), range(200))
+        ):
             if number % 5 == 0:
                 largest = max(largest, sum(map(size, files(tmp_path))))
     # While room is made, each of the four threads may have one entry on its way.
@@ -148,7 +154,8 @@ def test_size_stays_in_bounds_with_many_writers(tmp_path: Path) -> None:
 
 
 def test_data_set_that_does_not_quite_fit_is_still_found_for_the_most_part(tmp_path: Path) -> None:
-    """Read in the same order each time, the least recently used entry would always be the one needed next."""
+    """Read in the same order each time, the least recently used entry would always be the one
+    needed next."""
     cache, hits = ImageCache(tmp_path, 45 * ENTRY), 0
     for _ in range(6):
         for number in range(50):

@@ -1,4 +1,5 @@
-"""A manifest in YAML: every mistake at once, each with its field and line; and the JSON Schema says the same."""
+"""A manifest in YAML: every mistake at once, each with its field and line; and the JSON Schema says
+the same."""
 
 from __future__ import annotations
 
@@ -59,7 +60,10 @@ def found(text: str) -> list[tuple[str, int, str]]:
     """What is wrong: field without its root, line, reason."""
     read = parse_document(text, "manifest.yaml", TODAY)
     fields = [(error.metadata["field"], error.reason) for error in read.problems]
-    return [(field.removeprefix("manifest").lstrip("."), read.line(field), reason) for field, reason in fields]
+    return [
+        (field.removeprefix("manifest").lstrip("."), read.line(field), reason)
+        for field, reason in fields
+    ]
 
 
 def test_every_field_is_read_as_it_is_written_and_not_as_yaml_would_take_it(tmp_path):
@@ -70,7 +74,9 @@ def test_every_field_is_read_as_it_is_written_and_not_as_yaml_would_take_it(tmp_
     assert manifest.output_names == FINDINGS
     assert manifest.organisation == "no"  # YAML 1.1: False
     assert manifest.submitted_date == "2025-12-19"  # a date
-    assert manifest.reproduction.commit == "0123456789012345678901234567890123456789"  # an octal number
+    assert (
+        manifest.reproduction.commit == "0123456789012345678901234567890123456789"
+    )  # an octal number
     assert manifest.environment.python_version == "3.10"  # 3.1
     assert (manifest.reproduction.seed, manifest.claimed_metrics[0].value) == (7, 1.0)
     assert found(TEXT) == []
@@ -109,7 +115,9 @@ def test_what_is_wrong_is_named_with_its_line(old, new, problem):
 
 def test_every_mistake_is_found_at_once_whether_of_form_or_of_rule():
     text = TEXT.replace("model: Model", "modle: Model").replace("seed: 7", "seed: seven")
-    text = text.replace("0123456789012345678901234567890123456789", "main").replace("xrv-224", "xrv-225")
+    text = text.replace("0123456789012345678901234567890123456789", "main").replace(
+        "xrv-224", "xrv-225"
+    )
     text = text.replace("open_source: true", "open_source: on")
     assert found(text) == [
         ("model", 1, "MISSING_FIELD"),
@@ -161,7 +169,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "large.yaml").write_bytes(b"#" * (document.MAX_BYTES + 1))
     (tmp_path / "latin.yaml").write_bytes(b"model: Mod\xe8le")
     for name in ("large.yaml", "latin.yaml", "absent.yaml", "."):
-        with pytest.raises(MalformedField, match=f"{tmp_path}/{name}" if name != "." else str(tmp_path)):
+        with pytest.raises(
+            MalformedField, match=f"{tmp_path}/{name}" if name != "." else str(tmp_path)
+        ):
             read_manifest(tmp_path / name)
 
 
@@ -170,7 +180,9 @@ def test_mistakes_of_form_and_of_rule_take_no_longer_together_than_one_after_the
 
     def seconds(claims, keys):
         text = (
-            "claimed_metrics:\n" + "- {metric: x, value: 1}\n" * claims + "".join(f"k{key}: 1\n" for key in range(keys))
+            "claimed_metrics:\n"
+            + "- {metric: x, value: 1}\n" * claims
+            + "".join(f"k{key}: 1\n" for key in range(keys))
         )
         start = time.process_time()
         assert parse_document(text, "manifest.yaml", TODAY).problems
@@ -179,7 +191,7 @@ def test_mistakes_of_form_and_of_rule_take_no_longer_together_than_one_after_the
     assert seconds(1000, 8000) < 3 * (seconds(1000, 1) + seconds(1, 8000))
 
 
-# --- the template and the schema --------------------------------------------------------------------------------------
+# --- the template and the schema ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -203,7 +215,10 @@ def test_the_published_schema_is_the_one_that_the_fields_give():
 GOOD: dict[str, dict[str, Any]] = {
     "checkpoint": yaml.load(TEXT, yaml.BaseLoader)
     | {"open_source": True, "claimed_metrics": [{"metric": "auroc", "value": 1}]},
-    **{kind.value: yaml.safe_load(template(kind)) for kind in (Kind.ENDPOINT, Kind.PREDICTIONS, Kind.CLAIM)},
+    **{
+        kind.value: yaml.safe_load(template(kind))
+        for kind in (Kind.ENDPOINT, Kind.PREDICTIONS, Kind.CLAIM)
+    },
 }
 GOOD["checkpoint"]["reproduction"]["seed"] = 7
 GOOD["state dict"] = GOOD["checkpoint"] | {
@@ -214,7 +229,13 @@ GOOD["state dict"] = GOOD["checkpoint"] | {
 def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     if path:
         yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, item in items:
         if path != ("output_names",) or key < 2:
             yield from _places(item, (*path, key))
@@ -225,8 +246,18 @@ TEXTS = st.text("ab1.:/@-=_ \n", max_size=20) | st.sampled_from(
     ["", "main", "a" * 40, "xrv-512", "auroc", "Mass", "host:1", "2025-12", "3.11", "a==1", "https://a.b", "a@b.c",
      "x" * 1001, "claim", "onnx", "endpoint", *ARCHITECTURES]
 )  # fmt: skip
-VALUES = TEXTS | st.integers(-(2**64), 2**64) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
-VALUES |= st.just([]) | st.just({}) | st.lists(TEXTS, max_size=3) | st.dictionaries(TEXTS, TEXTS, max_size=3)
+VALUES = (
+    TEXTS
+    | st.integers(-(2**64), 2**64)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.booleans()
+)
+VALUES |= (
+    st.just([])
+    | st.just({})
+    | st.lists(TEXTS, max_size=3)
+    | st.dictionaries(TEXTS, TEXTS, max_size=3)
+)
 
 
 @given(st.sampled_from(PLACES), VALUES)
@@ -252,8 +283,11 @@ def test_schema_refuses_nothing_that_the_rules_take_and_all_that_it_can_say(plac
     if not wrong:
         texts_only = not any(isinstance(item, int | float) and _is_text(path) for item in [value])
         assert not (errors and texts_only), errors
-    elif not errors and not (path[-1] == "seed" and isinstance(value, float)):  # a schema takes 7.0 for a whole number
-        # What no schema says: dates, whole lists of findings, names of metrics and findings, what can be printed.
+    elif not errors and not (
+        path[-1] == "seed" and isinstance(value, float)
+    ):  # a schema takes 7.0 for a whole number
+        # What no schema says: dates, whole lists of findings, names of metrics and findings, what
+        # can be printed.
         assert {field.partition("[")[0] for field, _, _ in wrong} <= {
             "submitted_date", "output_names", "claimed_metrics", "source_url", "reproduction.repository", "model",
             "organisation", "contact", "reproduction.script", "endpoint.model_name",

@@ -53,7 +53,12 @@ PREDICTIONS = replace(
 )
 SERVER = Endpoint("models.example.org:443", tls=True, model_name="model", requests_per_second=20.0)
 ENDPOINT = replace(
-    GOOD, kind=Kind.ENDPOINT, source_kind=SourceKind.ENDPOINT, format=None, endpoint=SERVER, artifact_sha256=""
+    GOOD,
+    kind=Kind.ENDPOINT,
+    source_kind=SourceKind.ENDPOINT,
+    format=None,
+    endpoint=SERVER,
+    artifact_sha256="",
 )
 CLAIM = replace(
     PREDICTIONS,
@@ -69,7 +74,9 @@ STATE_DICT = replace(
     architecture="densenet121",
     preprocessing_profile="imagenet-224",
 )
-XRV = replace(STATE_DICT, architecture="resnet50-res512-all", preprocessing_profile="xrv-512", output_names=())
+XRV = replace(
+    STATE_DICT, architecture="resnet50-res512-all", preprocessing_profile="xrv-512", output_names=()
+)
 
 
 def check_manifest(manifest: Manifest) -> None:
@@ -84,7 +91,10 @@ def server(**changes: object) -> Manifest:
 
 def claim(*values: tuple[str, str, float]) -> Manifest:
     return replace(
-        GOOD, claimed_metrics=tuple(ClaimedMetric(metric, value, finding) for metric, finding, value in values)
+        GOOD,
+        claimed_metrics=tuple(
+            ClaimedMetric(metric, value, finding) for metric, finding, value in values
+        ),
     )
 
 
@@ -196,7 +206,9 @@ BROKEN: list[tuple[Manifest, type[CxrevalError], str]] = [
 
 
 @pytest.mark.parametrize(("manifest", "kind", "field"), BROKEN)
-def test_broken_rule_is_named_with_its_field(manifest: Manifest, kind: type[CxrevalError], field: str) -> None:
+def test_broken_rule_is_named_with_its_field(
+    manifest: Manifest, kind: type[CxrevalError], field: str
+) -> None:
     with pytest.raises(kind) as caught:
         check_manifest(manifest)
     assert type(caught.value) is kind
@@ -218,11 +230,15 @@ def test_broken_rule_is_named_with_its_field(manifest: Manifest, kind: type[Cxre
         PREDICTIONS,
         CLAIM,
         replace(CLAIM, reproduction=HOW, environment=Environment("3.11")),
-        replace(GOOD, model="Modèle 胸部 X線", source_url="", claimed_metrics=(), submitted_date=""),
+        replace(
+            GOOD, model="Modèle 胸部 X線", source_url="", claimed_metrics=(), submitted_date=""
+        ),
         replace(GOOD, submitted_date="2026-03"),
         replace(GOOD, submitted_date=TODAY.isoformat()),
         replace(GOOD, source_kind=SourceKind.MODEL_CARD, environment=Environment("3.12.0rc1")),
-        dependencies("torch==2.13.0+cpu", "uvicorn[standard]==0.30", "a==1!2.0.post1", "zope.interface==7.0"),
+        dependencies(
+            "torch==2.13.0+cpu", "uvicorn[standard]==0.30", "a==1!2.0.post1", "zope.interface==7.0"
+        ),
         outputs("", *reversed(FINDINGS), "", ""),
         claim(("auroc", "", 0.0), ("auroc", "Hernia", 1.0)),
     ],
@@ -232,11 +248,18 @@ def test_manifest_without_fault_is_accepted(manifest: Manifest) -> None:
 
 
 def named(manifest: Manifest) -> list[tuple[str, str]]:
-    return [(error.metadata["field"].removeprefix("manifest."), error.reason) for error in problems(manifest, TODAY)]
+    return [
+        (error.metadata["field"].removeprefix("manifest."), error.reason)
+        for error in problems(manifest, TODAY)
+    ]
 
 
 def test_every_mistake_in_one_list_is_found_at_once() -> None:
-    assert named(claim(("f1", "", 3), ("auroc", "Fracture", -1), ("auroc", "Mass", 0.5), ("auroc", "Mass", 0.6))) == [
+    assert named(
+        claim(
+            ("f1", "", 3), ("auroc", "Fracture", -1), ("auroc", "Mass", 0.5), ("auroc", "Mass", 0.6)
+        )
+    ) == [
         ("claimed_metrics[0].value", "MALFORMED_FIELD"),
         ("claimed_metrics[1].value", "MALFORMED_FIELD"),
         ("claimed_metrics[0].metric", "UNKNOWN_METRIC"),
@@ -254,7 +277,9 @@ def test_every_mistake_in_one_list_is_found_at_once() -> None:
 
 def test_a_field_is_named_once_even_if_two_rules_ask_for_it() -> None:
     assert named(claim(("", "", 0.5))) == [("claimed_metrics[0].metric", "MISSING_FIELD")]
-    assert named(claim(*[("f1", "", 3.0)] * (MAX_CLAIMS + 1))) == [("claimed_metrics", "MALFORMED_FIELD")]
+    assert named(claim(*[("f1", "", 3.0)] * (MAX_CLAIMS + 1))) == [
+        ("claimed_metrics", "MALFORMED_FIELD")
+    ]
 
 
 def test_commit_refusal_says_that_branches_move() -> None:
@@ -262,7 +287,9 @@ def test_commit_refusal_says_that_branches_move() -> None:
         check_manifest(replace(GOOD, reproduction=replace(HOW, commit="main")))
 
 
-@pytest.mark.parametrize("spelling", ["Pleural Thickening", "pleural_thickening", "PLEURAL THICKENING"])
+@pytest.mark.parametrize(
+    "spelling", ["Pleural Thickening", "pleural_thickening", "PLEURAL THICKENING"]
+)
 def test_other_spelling_of_a_finding_gets_the_right_one_suggested(spelling: str) -> None:
     with pytest.raises(UnknownFinding) as caught:
         check_manifest(outputs(*FINDINGS, spelling))
@@ -270,7 +297,9 @@ def test_other_spelling_of_a_finding_gets_the_right_one_suggested(spelling: str)
 
 
 def test_unknown_profile_lists_the_known_ones() -> None:
-    with pytest.raises(UnknownProfile, match="imagenet-224, imagenet-224-tencrop, xrv-224, xrv-512"):
+    with pytest.raises(
+        UnknownProfile, match="imagenet-224, imagenet-224-tencrop, xrv-224, xrv-512"
+    ):
         check_manifest(replace(GOOD, preprocessing_profile="xrv-1024"))
 
 
@@ -281,14 +310,21 @@ def test_outputs_are_accepted_exactly_when_each_finding_is_there_once(names: lis
         check_manifest(outputs(*names))
     except OutputsIncomplete as error:
         assert not complete
-        named = {name for key in ("missing", "repeated") for name in error.metadata.get(key, "").split(", ") if name}
+        named = {
+            name
+            for key in ("missing", "repeated")
+            for name in error.metadata.get(key, "").split(", ")
+            if name
+        }
         assert named == {finding for finding in FINDINGS if names.count(finding) != 1}
     else:
         assert complete
 
 
 @given(st.permutations(FINDINGS), st.integers(0, 14), st.integers(0, 5))
-def test_any_order_of_the_findings_with_ignored_columns_is_accepted(names: list[str], at: int, ignored: int) -> None:
+def test_any_order_of_the_findings_with_ignored_columns_is_accepted(
+    names: list[str], at: int, ignored: int
+) -> None:
     check_manifest(outputs(*names[:at], *[""] * ignored, *names[at:]))
 
 
@@ -371,7 +407,9 @@ def test_all_mistakes_travel_with_the_first_and_what_does_not_fit_is_counted() -
     received = from_details(to_status(refusal(found))[2])
     assert received
     assert (received.reason, received.metadata["field"]) == ("MISSING_FIELD", "manifest.model")
-    assert [error.metadata["field"] for error in received.also] == [error.metadata["field"] for error in found[1:]]
+    assert [error.metadata["field"] for error in received.also] == [
+        error.metadata["field"] for error in found[1:]
+    ]
     many = problems(dependencies(*["numpy"] * MAX_DEPENDENCIES), TODAY)
     details = to_status(refusal(many))[2]
     received = from_details(details)

@@ -1,4 +1,5 @@
-"""Two reports side by side: the findings are one family of tests, the macro mean is one of its own."""
+"""Two reports side by side: the findings are one family of tests, the macro mean is one of its
+own."""
 
 from dataclasses import replace
 
@@ -13,10 +14,15 @@ from cxreval.metrics.report import ONE_CLASS_ONLY, Evidence, MetricValue, Replic
 
 def report(values, vectors):
     """A report of AUROCs by finding, the macro under the empty name."""
-    metrics = [MetricValue("auroc", name, value, "" if value else ONE_CLASS_ONLY) for name, value in values.items()]
+    metrics = [
+        MetricValue("auroc", name, value, "" if value else ONE_CLASS_ONLY)
+        for name, value in values.items()
+    ]
     metrics.append(MetricValue("brier", "Mass", 0.1))
     metrics.append(MetricValue("auroc", "Mass", 0.5, slice="sex=F"))
-    evidence = Evidence(tuple(Replicates("auroc", name, np.asarray(vector)) for name, vector in vectors.items()))
+    evidence = Evidence(
+        tuple(Replicates("auroc", name, np.asarray(vector)) for name, vector in vectors.items())
+    )
     return Report("benchmarks/b", "d" * 64, "2", 4, 2, tuple(metrics), "e" * 64, 3, 1, evidence)
 
 
@@ -30,15 +36,21 @@ def test_findings_are_corrected_together_and_the_macro_is_not():
     spread = np.array([-0.01, 0.0, 0.01])
     values = {"Mass": 0.52, "Hernia": 0.53, "Edema": None, "": 0.525}
     first = report(values, dict.fromkeys(values, 0.5 + spread))
-    second = report(dict.fromkeys(values, 0.5) | {"Edema": None}, dict.fromkeys(values, 0.5 - 0 * spread))
+    second = report(
+        dict.fromkeys(values, 0.5) | {"Edema": None}, dict.fromkeys(values, 0.5 - 0 * spread)
+    )
     mass, hernia, macro = compare_reports(first, second)
     assert [pair.finding for pair in (mass, hernia, macro)] == ["Mass", "Hernia", ""]
     # 0.02, 0.03 and 0.025 with a standard error of 0.01: z of 2, 3 and 2.5.
-    assert [pair.p_value for pair in (mass, hernia, macro)] == pytest.approx([0.0455, 0.0027, 0.01242], abs=1e-4)
+    assert [pair.p_value for pair in (mass, hernia, macro)] == pytest.approx(
+        [0.0455, 0.0027, 0.01242], abs=1e-4
+    )
     assert mass.adjusted_p_value == pytest.approx(mass.p_value)
     assert hernia.adjusted_p_value == pytest.approx(2 * hernia.p_value)
     assert macro.adjusted_p_value == macro.p_value
-    assert (mass.low, mass.high) == pytest.approx((0.02 - 1.96 * 0.01, 0.02 + 1.96 * 0.01), abs=1e-5)
+    assert (mass.low, mass.high) == pytest.approx(
+        (0.02 - 1.96 * 0.01, 0.02 + 1.96 * 0.01), abs=1e-5
+    )
 
 
 def test_an_undefined_replicate_leaves_the_interval_out_and_separates_nothing():

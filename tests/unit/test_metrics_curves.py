@@ -48,10 +48,18 @@ def test_a_small_curve_is_complete(seed, size, levels):
     points = set(zip(curve.false_positive_rates, curve.sensitivities, strict=True))
     assert points <= set(zip(x.tolist(), y.tolist(), strict=True))
     # Every point that is left out lies on the line between its neighbours.
-    np.testing.assert_allclose(np.trapezoid(curve.sensitivities, curve.false_positive_rates), np.trapezoid(y, x))
+    np.testing.assert_allclose(
+        np.trapezoid(curve.sensitivities, curve.false_positive_rates), np.trapezoid(y, x)
+    )
     highest = {a: max(b for c, b in points if c == a) for a, _ in points}
     for a, b in zip(x, y, strict=True):
-        assert b <= np.interp(a, list(dict(sorted(highest.items()))), [highest[c] for c in sorted(highest)]) + ROUNDING
+        assert (
+            b
+            <= np.interp(
+                a, list(dict(sorted(highest.items()))), [highest[c] for c in sorted(highest)]
+            )
+            + ROUNDING
+        )
 
 
 def test_a_curve_of_a_hundred_thousand_images_has_few_points():
@@ -62,7 +70,9 @@ def test_a_curve_of_a_hundred_thousand_images_has_few_points():
 
 
 def test_a_few_points_are_exact():
-    curve = roc_curve("Mass", np.float32([0.9, 0.8, 0.8, 0.1]), np.array([True, False, True, False]))
+    curve = roc_curve(
+        "Mass", np.float32([0.9, 0.8, 0.8, 0.1]), np.array([True, False, True, False])
+    )
     assert curve.finding == "Mass"
     assert curve.false_positive_rates == (0.0, 0.0, 0.5, 1.0)
     assert curve.sensitivities == (0.0, 0.5, 1.0, 1.0)
@@ -70,13 +80,20 @@ def test_a_few_points_are_exact():
 
 @pytest.mark.parametrize("positive", [[], [True, True], [False, False]])
 def test_one_class_has_no_curve(positive):
-    assert roc_curve("Mass", np.linspace(0, 1, len(positive), dtype=np.float32), np.array(positive, np.bool_)) is None
+    assert (
+        roc_curve(
+            "Mass", np.linspace(0, 1, len(positive), dtype=np.float32), np.array(positive, np.bool_)
+        )
+        is None
+    )
 
 
 @pytest.mark.parametrize("model", ["densenet121", "resnet50"])
 def test_curves_of_real_predictions_keep_the_area(shared, model):
     with (shared / "nih-chestxray14" / "Data_Entry_2017_v2020.csv").open(newline="") as file:
-        named = {row["Image Index"]: row["Finding Labels"].split("|") for row in csv.DictReader(file)}
+        named = {
+            row["Image Index"]: row["Finding Labels"].split("|") for row in csv.DictReader(file)
+        }
     with gzip.open(shared / "predictions" / model / "preds.csv.gz", "rt", newline="") as file:
         rows = list(csv.DictReader(file))
     for finding in FINDINGS:
@@ -91,7 +108,9 @@ def test_the_bins_hold_every_image_and_give_the_calibration_error(seed, size, le
     probabilities = (generator.integers(0, levels + 1, size) / levels).astype(np.float32)
     positive = generator.random(size) < probabilities
     found = reliability("Mass", probabilities, positive)
-    images, means, positives = (np.array(part) for part in (found.images, found.mean_probabilities, found.positives))
+    images, means, positives = (
+        np.array(part) for part in (found.images, found.mean_probabilities, found.positives)
+    )
     assert len(images) == len(means) == len(positives) == BINS
     assert (images.sum(), positives.sum()) == (size, positive.sum())
     assert (means[images == 0] == 0).all()
@@ -101,4 +120,8 @@ def test_the_bins_hold_every_image_and_give_the_calibration_error(seed, size, le
 
 def test_no_images_leave_the_bins_empty():
     found = reliability("Mass", np.zeros(0, np.float32), np.zeros(0, np.bool_))
-    assert (found.images, found.mean_probabilities, found.positives) == ((0,) * BINS, (0.0,) * BINS, (0,) * BINS)
+    assert (found.images, found.mean_probabilities, found.positives) == (
+        (0,) * BINS,
+        (0.0,) * BINS,
+        (0,) * BINS,
+    )

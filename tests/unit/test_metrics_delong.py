@@ -1,4 +1,5 @@
-"""The analytic standard error: MLstatkit's DeLong for independent images, Obuchowski's formulas for patients."""
+"""The analytic standard error: MLstatkit's DeLong for independent images, Obuchowski's formulas for
+patients."""
 
 import math
 
@@ -18,7 +19,9 @@ def readings(seed, size=120, patient_count=None, findings=2):
     """Scores of some findings with ties, one set of labels, and patients."""
     generator = np.random.default_rng(seed)
     positive = generator.permutation(np.arange(size) < generator.integers(2, size - 1))
-    patients = np.arange(size) if patient_count is None else generator.integers(0, patient_count, size)
+    patients = (
+        np.arange(size) if patient_count is None else generator.integers(0, patient_count, size)
+    )
     mood = generator.normal(size=size)[patients]
     latent = positive + mood + generator.normal(size=(findings, size))
     return np.round(1 / (1 + np.exp(-latent)), 2).astype(np.float32), positive, patients
@@ -41,8 +44,15 @@ def obuchowski(first, second, positive, patients):
     for scores in (first, second):
         psi = np.array([[win(scores[i], scores[j]) for j in places[1]] for i in places[0]])
         theta.append(psi.sum() / (m * n))
-        v10.append([sum(psi[k].mean() for k in range(m) if patients[places[0][k]] == c) for c in clusters])
-        v01.append([sum(psi[:, k].mean() for k in range(n) if patients[places[1][k]] == c) for c in clusters])
+        v10.append(
+            [sum(psi[k].mean() for k in range(m) if patients[places[0][k]] == c) for c in clusters]
+        )
+        v01.append(
+            [
+                sum(psi[:, k].mean() for k in range(n) if patients[places[1][k]] == c)
+                for c in clusters
+            ]
+        )
     m_i, n_i = ([int((patients[of_class] == c).sum()) for c in clusters] for of_class in places)
     i10, i01, i = sum(x > 0 for x in m_i), sum(x > 0 for x in n_i), len(clusters)
 
@@ -69,7 +79,9 @@ def test_one_image_a_patient_is_delongs_test(seed):
     assert info["method"] == "delong"
     assert variance == pytest.approx(info["var_diff"], abs=1e-10)
     assert (auc_b - auc_a) / math.sqrt(variance) == pytest.approx(z, abs=1e-8)
-    assert 2 * norm.sf(abs(auc_b - auc_a) / math.sqrt(variance)) == pytest.approx(p_value, abs=1e-10)
+    assert 2 * norm.sf(abs(auc_b - auc_a) / math.sqrt(variance)) == pytest.approx(
+        p_value, abs=1e-10
+    )
     for one, (low, high), area in ((a, ci_a, auc_a), (b, ci_b, auc_b)):
         reach = norm.ppf(0.975) * math.sqrt(covariance(one, one))
         assert (max(area - reach, 0), min(area + reach, 1)) == pytest.approx((low, high), abs=1e-10)
@@ -83,8 +95,12 @@ def test_several_images_a_patient_are_obuchowskis_formulas(seed, patient_count):
     if min(a.positive_patients, a.negative_patients) < 2:
         assert covariance(a, b) is None
         return
-    assert covariance(a, a) == pytest.approx(obuchowski(first, first, positive, patients), abs=1e-12)
-    assert covariance(a, b) == pytest.approx(obuchowski(first, second, positive, patients), abs=1e-12)
+    assert covariance(a, a) == pytest.approx(
+        obuchowski(first, first, positive, patients), abs=1e-12
+    )
+    assert covariance(a, b) == pytest.approx(
+        obuchowski(first, second, positive, patients), abs=1e-12
+    )
     assert covariance(a, b) == pytest.approx(covariance(b, a), abs=1e-15)
 
 

@@ -1,4 +1,5 @@
-"""Every row of the design's table "Edge cases: what others do, what we adopt", under its name there."""
+"""Every row of the design's table "Edge cases: what others do, what we adopt", under its name
+there."""
 
 from dataclasses import replace
 
@@ -48,9 +49,15 @@ def no_nan(values):
 def labelled(directory, rows, findings=("Mass", "Hernia")):
     """The truth of a label table with a column for each finding: rows of one cell a finding."""
     file = directory / "labels.csv"
-    lines = [f"{image},{int(image[:8])},{','.join(cells)}" for image, cells in zip(IMAGES, rows, strict=False)]
+    lines = [
+        f"{image},{int(image[:8])},{','.join(cells)}"
+        for image, cells in zip(IMAGES, rows, strict=False)
+    ]
     file.write_text("\n".join([f"Image Index,Patient ID,{','.join(findings)}", *lines, ""]))
-    return load_truth(replace(describe(directory, "small", IMAGES[: len(rows)], file), findings=findings), directory)
+    return load_truth(
+        replace(describe(directory, "small", IMAGES[: len(rows)], file), findings=findings),
+        directory,
+    )
 
 
 @row("one class only")
@@ -72,7 +79,9 @@ def test_one_class_is_absent_with_a_reason_and_never_a_number(case, present):
 @row("macro with an undefined class")
 def test_macro_of_an_undefined_class_is_absent_beside_the_count_and_mean_of_the_defined(case):
     probabilities = [[0.9, 0.5], [0.2, 0.5], [0.6, 0.1], [0.1, 0.1]]
-    found, evidence = figures(cohort([[True, False], [True, False], [False, False], [False, False]]), probabilities)
+    found, evidence = figures(
+        cohort([[True, False], [True, False], [False, False], [False, False]]), probabilities
+    )
     macro = found["auroc", ""]
     assert (macro.value, macro.undefined_reason, macro.interval) == (None, FINDING_UNDEFINED, None)
     assert (macro.defined_findings, macro.defined_mean) == (1, 0.75)
@@ -87,7 +96,9 @@ def test_weights_that_leave_one_class_make_it_undefined(case):
     scores, positive = np.float32([0.1, 0.9, 0.4]), np.array([False, True, True])
     for weights in ([1, 0, 0], [0, 1, 2], [0, 0, 0], [0.5, 0.0, 0.0]):
         assert auroc(scores, positive, np.array(weights)) is None
-    replicates = FindingResampler(scores, positive, np.arange(3), 3).replicates(np.float32([[3, 0], [0, 1], [0, 2]]))
+    replicates = FindingResampler(scores, positive, np.arange(3), 3).replicates(
+        np.float32([[3, 0], [0, 1], [0, 2]])
+    )
     assert all(np.isnan(values).all() for values in replicates.values())
 
 
@@ -118,7 +129,9 @@ def test_infinity_is_refused_with_its_image_and_finding(case, value):
 
 def refused_with_image_and_finding(value):
     table = PredictionTable(image_rows(IMAGES), ("Mass", "Hernia"))
-    with pytest.raises(InvalidProbability, match=f"probability of Hernia for image '{IMAGES[2]}'") as caught:
+    with pytest.raises(
+        InvalidProbability, match=f"probability of Hernia for image '{IMAGES[2]}'"
+    ) as caught:
         table.add(IMAGES[:4], np.float32([0, 0, 0, 0, 0, value, value, 0]))
     assert CODES[type(caught.value)] is grpc.StatusCode.INVALID_ARGUMENT
     named = caught.value.metadata
@@ -132,10 +145,19 @@ def refused_with_image_and_finding(value):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_ties_count_half_zeros_are_tied_and_subnormals_are_not(case, dtype):
     smallest = np.finfo(dtype).smallest_subnormal
-    pairs = [(0.5, 0.5, 0.5), (-0.0, 0.0, 0.5), (0.0, -0.0, 0.5), (smallest, 0.0, 1.0), (2 * smallest, smallest, 1.0)]
+    pairs = [
+        (0.5, 0.5, 0.5),
+        (-0.0, 0.0, 0.5),
+        (0.0, -0.0, 0.5),
+        (smallest, 0.0, 1.0),
+        (2 * smallest, smallest, 1.0),
+    ]
     for high, low, expected in pairs:
         assert auroc(np.array([high, low], dtype), np.array([True, False])) == expected
-        assert auroc(np.array([high, low], dtype), np.array([True, False]), np.array([2, 3])) == expected
+        assert (
+            auroc(np.array([high, low], dtype), np.array([True, False]), np.array([2, 3]))
+            == expected
+        )
 
 
 @row("ties; -0.0 and 0.0; subnormals")
@@ -145,7 +167,9 @@ def test_both_zeros_are_one_score_for_every_ranked_metric(case, metric):
     signed = np.float32([-0.0, 0.0, 0.0, 0.5, 0.5])
     assert METRICS[metric].compute(signed, positive) == METRICS[metric].compute(scores, positive)
     weights = np.ones((5, 1), np.float32)
-    of_signed, of_plain = (FindingResampler(s, positive, np.arange(5), 5).replicates(weights) for s in (signed, scores))
+    of_signed, of_plain = (
+        FindingResampler(s, positive, np.arange(5), 5).replicates(weights) for s in (signed, scores)
+    )
     assert of_signed[metric] == of_plain[metric]
 
 
@@ -178,7 +202,8 @@ def test_a_table_of_predictions_takes_probabilities_and_no_logits(case, value):
 @pytest.mark.parametrize("label", ["-1", "nan", "0.5", "2", "1.0", "True", " 1", "?"])
 def test_a_label_other_than_0_1_or_nothing_is_refused_with_its_line(case, label, tmp_path):
     with pytest.raises(
-        DatasetInvalid, match=f"line 3: Hernia is {label!r}; expected 0, 1 or nothing".replace("?", r"\?")
+        DatasetInvalid,
+        match=f"line 3: Hernia is {label!r}; expected 0, 1 or nothing".replace("?", r"\?"),
     ):
         labelled(tmp_path, [["0", "1"], ["1", label]])
 
@@ -201,7 +226,9 @@ def test_an_unknown_label_is_left_out_cell_by_cell(case, tmp_path):
         at = truth.cohort.known[:, column]
         for metric, definition in METRICS.items():
             value = found[metric, name]
-            assert value.value == definition.compute(probabilities[at, column], truth.cohort.labels[at, column])
+            assert value.value == definition.compute(
+                probabilities[at, column], truth.cohort.labels[at, column]
+            )
             assert value.positive_images + value.negative_images == 4
 
 
@@ -214,7 +241,11 @@ def test_a_finding_without_any_label_is_undefined_in_every_metric(case, tmp_path
         assert (value.value, value.undefined_reason) == (None, NO_LABELS)
         assert (value.positive_images, value.negative_images, value.positive_patients) == (0, 0, 0)
         macro = found[metric, ""]
-        assert (macro.value, macro.undefined_reason, macro.defined_findings) == (None, FINDING_UNDEFINED, 1)
+        assert (macro.value, macro.undefined_reason, macro.defined_findings) == (
+            None,
+            FINDING_UNDEFINED,
+            1,
+        )
         assert macro.defined_mean == found[metric, "Mass"].value
     assert [curve.finding for curve in evidence.roc_curves] == ["Mass"]
     assert no_nan(found.values())
@@ -225,8 +256,12 @@ def test_a_row_of_weight_zero_is_dropped(case):
     scores, positive = np.float32([0.1, 0.9, 0.5, 0.7]), np.array([False, True, True, False])
     for dtype in (np.int64, np.float64, np.bool_):
         assert auroc(scores, positive, np.array([1, 1, 0, 0], dtype)) == 1.0
-    replicates = FindingResampler(scores, positive, np.arange(4), 4).replicates(np.float32([[1], [1], [0], [0]]))
-    assert {name: values.tolist() for name, values in replicates.items()} == {name: [1.0] for name in RANKED}
+    replicates = FindingResampler(scores, positive, np.arange(4), 4).replicates(
+        np.float32([[1], [1], [0], [0]])
+    )
+    assert {name: values.tolist() for name, values in replicates.items()} == {
+        name: [1.0] for name in RANKED
+    }
 
 
 @row("negative weight")
@@ -239,7 +274,10 @@ def test_a_negative_weight_is_refused(case, weights):
 
 @row("(N, 1) multilabel")
 def test_one_column_is_one_label(case):
-    scores, positive = np.float32([[0.1], [0.9], [0.5], [0.5]]), np.array([[False], [True], [True], [False]])
+    scores, positive = (
+        np.float32([[0.1], [0.9], [0.5], [0.5]]),
+        np.array([[False], [True], [True], [False]]),
+    )
     assert aurocs(scores, positive) == [auroc(scores[:, 0], positive[:, 0])] == [0.875]
     found, _ = figures(cohort(positive), scores)
     assert found["auroc", "finding 0"].value == found["auroc", ""].value == 0.875

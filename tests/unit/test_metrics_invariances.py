@@ -16,12 +16,14 @@ TOLERANCE = {"auroc": 0.0}
 
 every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 ranked_metrics = pytest.mark.parametrize(
-    "metric", [pytest.param(metric, id=name) for name, metric in METRICS.items() if metric.ranks_only]
+    "metric",
+    [pytest.param(metric, id=name) for name, metric in METRICS.items() if metric.ranks_only],
 )
 
 
 def table(seed, most=80):
-    """Scores with ties, both classes, and patients with several images; among the patients some without any."""
+    """Scores with ties, both classes, and patients with several images; among the patients some
+    without any."""
     generator = np.random.default_rng(seed)
     size = int(generator.integers(2, most))
     levels = int(generator.choice([2, 5, 1000]))
@@ -55,7 +57,10 @@ def test_every_metric_has_replicates(seed):
 def test_order_of_rows_does_not_matter(metric, seed):
     scores, positive, *_ = table(seed)
     order = np.random.default_rng(seed).permutation(scores.size)
-    found, shuffled = metric.compute(scores, positive), metric.compute(scores[order], positive[order])
+    found, shuffled = (
+        metric.compute(scores, positive),
+        metric.compute(scores[order], positive[order]),
+    )
     assert shuffled == found if metric.ranks_only else close(metric.name, shuffled, found)
 
 
@@ -75,7 +80,9 @@ def test_a_replicate_equals_the_metric_on_repeated_rows(metric, seed):
 @given(seed=SEEDS)
 def test_a_replicate_that_draws_everybody_once_equals_the_value(metric, seed):
     scores, positive, patients, count = table(seed)
-    found = replicates(scores, positive, patients, count, np.ones((count, 1), np.float32))[metric.name]
+    found = replicates(scores, positive, patients, count, np.ones((count, 1), np.float32))[
+        metric.name
+    ]
     assert close(metric.name, found[0], metric.compute(scores, positive))
 
 
@@ -83,7 +90,9 @@ def test_a_replicate_that_draws_everybody_once_equals_the_value(metric, seed):
 @pytest.mark.parametrize("weight", [1, 1_000_003])
 def test_replicates_of_very_large_counts_stay_exact(metric, weight):
     scores, positive, patients, count = table(3, most=60)
-    found = replicates(scores, positive, patients, count, np.full((count, 1), weight, np.float32))[metric.name]
+    found = replicates(scores, positive, patients, count, np.full((count, 1), weight, np.float32))[
+        metric.name
+    ]
     assert close(metric.name, found[0], metric.compute(scores, positive))
 
 
@@ -114,7 +123,9 @@ def test_an_increasing_map_changes_no_metric_of_ranks(metric, seed):
     scores, positive, patients, count = table(seed)
     distinct, code = np.unique(scores, return_inverse=True)
     generator = np.random.default_rng(seed)
-    mapped = np.sort(generator.choice(1 << 20, distinct.size, replace=False).astype(np.float32) / (1 << 20))[code]
+    mapped = np.sort(
+        generator.choice(1 << 20, distinct.size, replace=False).astype(np.float32) / (1 << 20)
+    )[code]
     assert metric.compute(mapped, positive) == metric.compute(scores, positive)
     weights = generator.poisson(1, (count, 3)).astype(np.float32)
     np.testing.assert_array_equal(
@@ -147,7 +158,8 @@ def test_spoiling_a_perfect_prediction_never_improves_it(metric, seed):
     _, positive, *_ = table(seed)
     generator = np.random.default_rng(seed)
     order, spoilt = generator.permutation(positive.size), positive.astype(np.float32)
-    # Each image is spoilt on its own: for ranks this pushes positives below negatives, for means it adds an error.
+    # Each image is spoilt on its own: for ranks this pushes positives below negatives, for means it
+    # adds an error.
     found = []
     for image in [None, *order]:
         if image is not None:
@@ -169,8 +181,11 @@ def test_moving_a_negative_up_never_improves_a_metric_of_ranks(metric, seed):
     assert metric.compute(worse, positive) <= metric.compute(scores, positive) + 1e-12
 
 
-# Average precision may rise: below a group of negatives, the positive meets the precision of those it joins.
-@pytest.mark.parametrize("name", [name for name, one in METRICS.items() if one.ranks_only and "precision" not in name])
+# Average precision may rise: below a group of negatives, the positive meets the precision of those
+# it joins.
+@pytest.mark.parametrize(
+    "name", [name for name, one in METRICS.items() if one.ranks_only and "precision" not in name]
+)
 @given(seed=SEEDS)
 def test_moving_a_positive_down_never_improves_a_metric_of_ranks(name, seed):
     scores, positive, *_ = table(seed)

@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cxreval.errors import DuplicateImage, InvalidProbability, MalformedBatch, MissingImages, UnknownImage
+from cxreval.errors import (
+    DuplicateImage,
+    InvalidProbability,
+    MalformedBatch,
+    MissingImages,
+    UnknownImage,
+)
 from cxreval.metrics.predictions import PredictionTable, image_rows
 
 FINDINGS = ("Mass", "Nodule", "Hernia")
@@ -19,7 +25,8 @@ VALUES = st.tuples(*[st.floats(0, 1, width=32)] * len(FINDINGS))
 PREDICTIONS = st.fixed_dictionaries(dict.fromkeys(IMAGES, VALUES))
 SOME_IMAGES = st.lists(st.sampled_from(IMAGES), max_size=10)
 OUTSIDE = st.one_of(
-    st.floats(max_value=0, exclude_max=True, width=32), st.floats(min_value=1, exclude_min=True, width=32)
+    st.floats(max_value=0, exclude_max=True, width=32),
+    st.floats(min_value=1, exclude_min=True, width=32),
 )
 
 
@@ -30,7 +37,10 @@ def values_of(images, predictions):
 def expected_digest(predictions):
     """What the digest is defined to be over."""
     names = "".join(f"{image}\n" for image in sorted(predictions)).encode()
-    rows = b"".join(struct.pack("<3f", *(value + 0.0 for value in predictions[image])) for image in sorted(predictions))
+    rows = b"".join(
+        struct.pack("<3f", *(value + 0.0 for value in predictions[image]))
+        for image in sorted(predictions)
+    )
     return hashlib.sha256(names + rows).hexdigest()
 
 
@@ -53,11 +63,16 @@ class TableBesideADictionary(RuleBasedStateMachine):
     @precondition(lambda self: self.model)
     @rule(images=SOME_IMAGES, data=st.data(), by_row=st.booleans())
     def add_another_value(self, images, data, by_row):
-        """One of the values of an image that is there differs; the others of the batch are new or repeated."""
+        """One of the values of an image that is there differs; the others of the batch are new or
+        repeated."""
         image = data.draw(st.sampled_from(sorted(self.model)))
         images = [*(other for other in images if other != image), image]
         predictions = dict.fromkeys(IMAGES, (0.25,) * 3) | self.model
-        predictions[image] = (predictions[image][0], predictions[image][1], 1 - predictions[image][2] / 2)
+        predictions[image] = (
+            predictions[image][0],
+            predictions[image][1],
+            1 - predictions[image][2] / 2,
+        )
         if predictions[image] == self.model[image]:
             return
         with pytest.raises(DuplicateImage, match="1 image is predicted twice") as caught:
@@ -67,7 +82,10 @@ class TableBesideADictionary(RuleBasedStateMachine):
     @rule(images=SOME_IMAGES.filter(len), data=st.data(), wrong=OUTSIDE, by_row=st.booleans())
     def add_outside_the_range(self, images, data, wrong, by_row):
         values = np.zeros((len(images), len(FINDINGS)), np.float32)
-        at, column = data.draw(st.integers(0, len(images) - 1)), data.draw(st.integers(0, len(FINDINGS) - 1))
+        at, column = (
+            data.draw(st.integers(0, len(images) - 1)),
+            data.draw(st.integers(0, len(FINDINGS) - 1)),
+        )
         values[at:, column] = wrong
         with pytest.raises(InvalidProbability) as caught:
             self._add(images, values, by_row)
@@ -95,19 +113,25 @@ class TableBesideADictionary(RuleBasedStateMachine):
         size = max(len(images) * len(FINDINGS) + difference, 0)
         if size == len(images) * len(FINDINGS):
             return
-        with pytest.raises(MalformedBatch, match=f"has {size} probabilities for {len(images)} images"):
+        with pytest.raises(
+            MalformedBatch, match=f"has {size} probabilities for {len(images)} images"
+        ):
             self._add(images, np.zeros(size, np.float32), by_row)
 
     def _add(self, images, values, by_row):
         if by_row:
-            self.table.add_rows(np.array([ROWS.get(image, len(ROWS)) for image in images], np.intp), values)
+            self.table.add_rows(
+                np.array([ROWS.get(image, len(ROWS)) for image in images], np.intp), values
+            )
         else:
             self.table.add(images, values)
 
     @invariant()
     def table_holds_what_the_dictionary_holds(self):
         assert self.table.image_count == len(self.model)
-        assert self.table.seen_rows().tolist() == [ROWS[image] for image in IMAGES if image in self.model]
+        assert self.table.seen_rows().tolist() == [
+            ROWS[image] for image in IMAGES if image in self.model
+        ]
         assert self.table.missing() == [image for image in IMAGES if image not in self.model]
         expected = np.array([self.model.get(image, (0,) * 3) for image in IMAGES], np.float32)
         np.testing.assert_array_equal(self.table.probabilities, expected)
@@ -119,17 +143,23 @@ class TableBesideADictionary(RuleBasedStateMachine):
             self.table.check_complete()
             assert self.table.sha256() == expected_digest(self.model)
             return
-        with pytest.raises(MissingImages, match=f"{len(missing)} of 8 images have no prediction") as caught:
+        with pytest.raises(
+            MissingImages, match=f"{len(missing)} of 8 images have no prediction"
+        ) as caught:
             self.table.check_complete()
         assert caught.value.metadata["image"] == missing[0]
 
 
 TestTableBesideADictionary = TableBesideADictionary.TestCase
-TestTableBesideADictionary.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)
+TestTableBesideADictionary.settings = settings(
+    max_examples=60, stateful_step_count=15, deadline=None
+)
 
 
 @given(PREDICTIONS, st.permutations(IMAGES), st.integers(1, 8), st.lists(st.sampled_from(IMAGES)))
-def test_the_digest_does_not_depend_on_order_batching_or_repeats(predictions, order, size, repeated):
+def test_the_digest_does_not_depend_on_order_batching_or_repeats(
+    predictions, order, size, repeated
+):
     table = PredictionTable(ROWS, FINDINGS)
     for first in range(0, len(order), size):
         batch = order[first : first + size]
@@ -148,7 +178,9 @@ def test_the_sign_of_a_zero_does_not_change_the_digest():
     assert len(digests) == 1
 
 
-@pytest.mark.parametrize("other", [{"names": ["a", "c"]}, {"values": [0.1, 0.3]}, {"values": [0.2, 0.1]}])
+@pytest.mark.parametrize(
+    "other", [{"names": ["a", "c"]}, {"values": [0.1, 0.3]}, {"values": [0.2, 0.1]}]
+)
 def test_other_images_or_values_have_another_digest(other):
     def digest(names=("a", "b"), values=(0.1, 0.2)):
         table = PredictionTable(image_rows(names), ["Mass"])
@@ -161,7 +193,9 @@ def test_other_images_or_values_have_another_digest(other):
 def test_a_batch_that_contradicts_itself_names_the_first_that_does():
     table = PredictionTable(ROWS, FINDINGS)
     values = np.float32([[0.1] * 3, [0.2] * 3, [0.2] * 3, [0.3] * 3, [0.1, 0.1, 0.2]])
-    with pytest.raises(DuplicateImage, match="2 images are predicted twice with different values") as caught:
+    with pytest.raises(
+        DuplicateImage, match="2 images are predicted twice with different values"
+    ) as caught:
         table.add([IMAGES[0], IMAGES[1], IMAGES[1], IMAGES[1], IMAGES[0]], values)
     assert caught.value.metadata["image"] == IMAGES[1]
     assert table.image_count == 0

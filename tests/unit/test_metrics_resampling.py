@@ -41,7 +41,10 @@ def test_the_first_300_of_2000_are_the_300():
 def test_the_size_of_the_pieces_changes_no_draw(chunk, monkeypatch):
     expected = weights(3, 50, 600)
     monkeypatch.setattr(resampling, "_CHUNK", chunk)
-    assert {piece.shape[1] for piece in patient_weights(3, 50, 600)} <= {min(chunk, 600), 600 % chunk}
+    assert {piece.shape[1] for piece in patient_weights(3, 50, 600)} <= {
+        min(chunk, 600),
+        600 % chunk,
+    }
     np.testing.assert_array_equal(weights(3, 50, 600), expected)
 
 
@@ -49,7 +52,10 @@ def test_the_size_of_the_pieces_changes_no_draw(chunk, monkeypatch):
     ("seed", "draws"),
     [
         (0, [[2, 1, 0, 1, 1, 1], [1, 0, 0, 2, 2, 1], [1, 1, 0, 1, 1, 2], [2, 1, 1, 1, 1, 0]]),
-        (2**64 - 1, [[2, 1, 0, 0, 1, 2], [0, 2, 0, 2, 1, 1], [0, 0, 2, 2, 1, 1], [1, 1, 0, 3, 1, 0]]),
+        (
+            2**64 - 1,
+            [[2, 1, 0, 0, 1, 2], [0, 2, 0, 2, 1, 1], [0, 0, 2, 2, 1, 1], [1, 1, 0, 3, 1, 0]],
+        ),
     ],
 )
 def test_a_seed_gives_the_draws_it_gave_when_it_was_published(seed, draws):

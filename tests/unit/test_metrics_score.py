@@ -1,4 +1,5 @@
-"""`score`: every metric of every finding, its macro, its slices, its interval and the evidence behind it."""
+"""`score`: every metric of every finding, its macro, its slices, its interval and the evidence
+behind it."""
 
 from dataclasses import replace
 
@@ -22,7 +23,9 @@ SLICES = ["sex=F", "sex=M"]
 def study(seed=1, images=240, patients=80, known=1.0):
     """A cohort with some unknown labels and predictions better than chance."""
     generator = np.random.default_rng(seed)
-    of_image = np.concatenate([np.arange(patients), generator.integers(0, patients, images - patients)])
+    of_image = np.concatenate(
+        [np.arange(patients), generator.integers(0, patients, images - patients)]
+    )
     labels = generator.random((images, len(FINDINGS))) < 0.35
     female = (generator.random(patients) < 0.5)[of_image]
     cohort = Cohort(
@@ -40,7 +43,11 @@ def study(seed=1, images=240, patients=80, known=1.0):
 def only(cohort, rows):
     """The cohort of these rows, with the numbers of all patients."""
     return replace(
-        cohort, labels=cohort.labels[rows], known=cohort.known[rows], patients=cohort.patients[rows], slices=()
+        cohort,
+        labels=cohort.labels[rows],
+        known=cohort.known[rows],
+        patients=cohort.patients[rows],
+        slices=(),
     )
 
 
@@ -76,9 +83,16 @@ def test_each_value_is_its_metric_over_the_known_labels(scored):
         for metric, definition in METRICS.items():
             value = found["", metric, finding]
             assert value.value == definition.compute(probabilities[at, column], positive)
-            assert (value.positive_images, value.negative_images) == (positive.sum(), (~positive).sum())
+            assert (value.positive_images, value.negative_images) == (
+                positive.sum(),
+                (~positive).sum(),
+            )
             assert value.positive_patients == len(set(cohort.patients[at][positive]))
-            assert (value.undefined_reason, value.defined_findings, value.defined_mean) == ("", 0, None)
+            assert (value.undefined_reason, value.defined_findings, value.defined_mean) == (
+                "",
+                0,
+                None,
+            )
 
 
 def test_the_macro_is_the_plain_mean_and_counts_images_with_any_finding(scored):
@@ -99,7 +113,8 @@ def test_every_interval_holds_its_value(scored):
         assert value.interval is not None
         assert value.interval_undefined_reason == ""
         assert 0 < value.interval.standard_error < 0.25
-        # A bootstrap replicate is noisier than the sample, which the calibration error takes for miscalibration.
+        # A bootstrap replicate is noisier than the sample, which the calibration error takes for
+        # miscalibration.
         if value.metric != "calibration_error":
             assert value.interval.low < value.value < value.interval.high
 
@@ -114,7 +129,9 @@ def test_replicates_are_the_metric_on_the_drawn_patients_images(scored):
         findings = []
         for column, finding in enumerate(FINDINGS):
             rows = np.repeat(np.arange(times.size), times * cohort.known[:, column])
-            findings.append(METRICS["auroc"].compute(probabilities[rows, column], cohort.labels[rows, column]))
+            findings.append(
+                METRICS["auroc"].compute(probabilities[rows, column], cohort.labels[rows, column])
+            )
             assert found[finding][replicate] == findings[-1]
         assert found[""][replicate] == pytest.approx(np.mean(findings), abs=1e-15)
 
@@ -145,14 +162,18 @@ def test_the_analytic_standard_error_stands_beside_the_auroc_over_all_images(sco
         if value.metric != "auroc" or value.slice:
             assert value.analytic_standard_error is None
         else:
-            assert value.analytic_standard_error == pytest.approx(value.interval.standard_error, rel=0.2)
+            assert value.analytic_standard_error == pytest.approx(
+                value.interval.standard_error, rel=0.2
+            )
 
 
 def test_unknown_cells_change_nothing(scored):
     cohort, probabilities, values, evidence = scored
     generator = np.random.default_rng(2)
     labels = np.where(cohort.known, cohort.labels, generator.random(cohort.labels.shape) < 0.5)
-    others = np.where(cohort.known, probabilities, generator.random(labels.shape)).astype(np.float32)
+    others = np.where(cohort.known, probabilities, generator.random(labels.shape)).astype(
+        np.float32
+    )
     again, more = score(replace(cohort, labels=labels), others, SEED, REPLICATES)
     assert again == values
     np.testing.assert_equal(list(vectors(more).values()), list(vectors(evidence).values()))
@@ -163,12 +184,16 @@ def test_order_of_the_images_changes_no_figure_by_more_than_rounding(scored):
     cohort, probabilities, values, _ = scored
     order = np.random.default_rng(3).permutation(cohort.patients.size)
     slices = tuple(replace(part, rows=part.rows[order]) for part in cohort.slices)
-    again, _ = score(replace(only(cohort, order), slices=slices), probabilities[order], SEED, REPLICATES)
+    again, _ = score(
+        replace(only(cohort, order), slices=slices), probabilities[order], SEED, REPLICATES
+    )
     for value, shuffled in zip(values, again, strict=True):
         if METRICS[value.metric].ranks_only:
             assert replace(shuffled, analytic_standard_error=value.analytic_standard_error) == value
         assert shuffled.value == pytest.approx(value.value, abs=1e-12)
-        assert shuffled.analytic_standard_error == pytest.approx(value.analytic_standard_error, abs=1e-12)
+        assert shuffled.analytic_standard_error == pytest.approx(
+            value.analytic_standard_error, abs=1e-12
+        )
 
 
 def test_the_same_seed_gives_the_same_report_and_another_seed_only_other_intervals(scored):
@@ -202,7 +227,10 @@ def test_a_finding_of_one_patient_has_values_without_intervals():
         for finding in ("Mass", ""):
             value = found["", metric, finding]
             assert value.value is not None
-            missing = (value.interval, value.interval_undefined_reason) == (None, REPLICATES_UNDEFINED)
+            missing = (value.interval, value.interval_undefined_reason) == (
+                None,
+                REPLICATES_UNDEFINED,
+            )
             assert missing == definition.ranks_only
     assert found["", "auroc", "Mass"].positive_patients == 1
     assert found["", "auroc", "Mass"].analytic_standard_error is None
@@ -226,7 +254,9 @@ def test_a_few_undefined_replicates_leave_the_interval_of_the_others():
 
 def test_one_replicate_has_no_interval():
     values, _ = score(*study(), SEED, 1)
-    assert {(value.interval, value.interval_undefined_reason) for value in values} == {(None, REPLICATES_UNDEFINED)}
+    assert {(value.interval, value.interval_undefined_reason) for value in values} == {
+        (None, REPLICATES_UNDEFINED)
+    }
 
 
 def test_a_slice_of_one_class_is_undefined_while_the_whole_is_not():
@@ -235,7 +265,11 @@ def test_a_slice_of_one_class_is_undefined_while_the_whole_is_not():
     found = by_name(score(cohort, probabilities, SEED, REPLICATES)[0])
     assert found["", "auroc", "Mass"].value is not None
     macro = found["sex=M", "auroc", ""]
-    assert (macro.value, macro.undefined_reason, macro.defined_findings) == (None, FINDING_UNDEFINED, 2)
+    assert (macro.value, macro.undefined_reason, macro.defined_findings) == (
+        None,
+        FINDING_UNDEFINED,
+        2,
+    )
     defined = [found["sex=M", "auroc", finding].value for finding in FINDINGS[1:]]
     assert macro.defined_mean == np.mean(defined)
 
@@ -243,10 +277,13 @@ def test_a_slice_of_one_class_is_undefined_while_the_whole_is_not():
 @settings(max_examples=60)
 @given(st.integers(2, 60))
 def test_patients_that_differ_only_by_a_shift_have_no_analytic_error(patients):
-    """Each patient's positive is as far above the rest as its negative: the two parts cancel, to a rounding error."""
+    """Each patient's positive is as far above the rest as its negative: the two parts cancel, to a
+    rounding error."""
     low = (np.arange(patients) / patients).astype(np.float32)
     scores = np.concatenate([low + np.float32(0.5 / patients), low])[:, np.newaxis]
     labels = (np.arange(2 * patients) < patients)[:, np.newaxis]
-    cohort = Cohort(("Mass",), labels, np.ones_like(labels), np.tile(np.arange(patients), 2), patients)
+    cohort = Cohort(
+        ("Mass",), labels, np.ones_like(labels), np.tile(np.arange(patients), 2), patients
+    )
     value, *_ = score(cohort, scores, SEED, 2)[0]
     assert value.analytic_standard_error == pytest.approx(0, abs=1e-8)

@@ -1,4 +1,5 @@
-"""Average precision, Brier score, calibration error and sensitivity equal scikit-learn or a slow definition."""
+"""Average precision, Brier score, calibration error and sensitivity equal scikit-learn or a slow
+definition."""
 
 from fractions import Fraction
 
@@ -16,15 +17,21 @@ PROBABILITIES = st.one_of(
     st.integers(0, 4).map(lambda k: np.float32(k / 4)),
     st.floats(0, 1, width=32).map(np.float32),
     st.tuples(st.integers(0, 15), st.sampled_from([-1, 0, 1])).map(
-        lambda at: np.clip(np.nextafter(np.float32(at[0] / 15), np.float32(at[1]) * 2, dtype=np.float32), 0, 1)
+        lambda at: np.clip(
+            np.nextafter(np.float32(at[0] / 15), np.float32(at[1]) * 2, dtype=np.float32), 0, 1
+        )
     ),
 )
 
 
 def tables(fewest_of_each=1):
     rows = st.lists(st.tuples(PROBABILITIES, st.booleans()), min_size=1, max_size=60)
-    enough = rows.filter(lambda rows: min(sum(p for _, p in rows), sum(not p for _, p in rows)) >= fewest_of_each)
-    return enough.map(lambda rows: (np.array([p for p, _ in rows], np.float32), np.array([p for _, p in rows])))
+    enough = rows.filter(
+        lambda rows: min(sum(p for _, p in rows), sum(not p for _, p in rows)) >= fewest_of_each
+    )
+    return enough.map(
+        lambda rows: (np.array([p for p, _ in rows], np.float32), np.array([p for _, p in rows]))
+    )
 
 
 def slow_sensitivity(specificity, scores, positive):
@@ -58,7 +65,9 @@ def slow_calibration_error(probabilities, positive):
 @given(tables())
 def test_average_precision_equals_scikit_learn(table):
     scores, positive = table
-    assert average_precision(scores, positive) == pytest.approx(average_precision_score(positive, scores), abs=1e-12)
+    assert average_precision(scores, positive) == pytest.approx(
+        average_precision_score(positive, scores), abs=1e-12
+    )
 
 
 @given(tables(fewest_of_each=0))
@@ -75,9 +84,13 @@ def test_calibration_error_equals_the_sum_over_bins(table):
 
 @given(st.lists(PROBABILITIES, min_size=1, max_size=30))
 def test_a_probability_on_a_border_belongs_to_the_bin_below_it(probabilities):
-    for probability, number in zip(probabilities, bins(np.array(probabilities, np.float32)), strict=True):
+    for probability, number in zip(
+        probabilities, bins(np.array(probabilities, np.float32)), strict=True
+    ):
         value = Fraction(float(probability))
-        assert Fraction(int(number), BINS) < value <= Fraction(int(number) + 1, BINS) or (value == 0 == number)
+        assert Fraction(int(number), BINS) < value <= Fraction(int(number) + 1, BINS) or (
+            value == 0 == number
+        )
 
 
 @given(tables(), st.sampled_from([Fraction(9, 10), Fraction(19, 20), Fraction(1), Fraction(1, 3)]))
@@ -88,13 +101,16 @@ def test_sensitivity_is_the_best_of_all_thresholds(table, specificity):
 @pytest.mark.parametrize("negatives", [1, 9, 10, 11, 20, 30, 70, 100, 190, 1000])
 @pytest.mark.parametrize("specificity", [Fraction(9, 10), Fraction(19, 20)])
 def test_sensitivity_is_exact_where_the_specificity_is_just_reached(negatives, specificity):
-    # Positives stand above all, above just enough, above one too few and above none of the negatives.
+    # Positives stand above all, above just enough, above one too few and above none of the
+    # negatives.
     needed = -(-specificity.numerator * negatives // specificity.denominator)
     low = np.arange(negatives)
     high = np.array([negatives, needed, needed - 1, 0]) - 0.5
     scores = ((np.concatenate([low, high]) + 1) / (negatives + 2)).astype(np.float32)
     positive = np.arange(scores.size) >= negatives
-    assert sensitivity_at(specificity, scores, positive) == slow_sensitivity(specificity, scores, positive)
+    assert sensitivity_at(specificity, scores, positive) == slow_sensitivity(
+        specificity, scores, positive
+    )
     assert sensitivity_at(specificity, scores, positive) == 0.5
 
 

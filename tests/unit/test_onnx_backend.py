@@ -20,14 +20,23 @@ from cxreval.errors import (
     ServiceOverloaded,
     ServiceUnavailable,
 )
-from services.inference.backends.onnx import FP16_TOLERANCE, Execution, OnnxModel, Signature, inspect, profile_name
+from services.inference.backends.onnx import (
+    FP16_TOLERANCE,
+    Execution,
+    OnnxModel,
+    Signature,
+    inspect,
+    profile_name,
+)
 from tests.support import onnx_models
 
 XRV = (1, 224, 224)
 IMAGES = np.random.default_rng(7).uniform(-1024, 1024, (5, *XRV)).astype(np.float32)
 
 
-def load(directory: Path, digest: str, *, shape: tuple[int, int, int] | None = XRV, max_batch: int = 8) -> OnnxModel:
+def load(
+    directory: Path, digest: str, *, shape: tuple[int, int, int] | None = XRV, max_batch: int = 8
+) -> OnnxModel:
     file = directory / f"{digest}.onnx"
     return OnnxModel(file, inspect(file, shape), threads=1, max_batch=max_batch)
 
@@ -52,15 +61,21 @@ def test_pieces_run_as_one_batch_in_their_order(tmp_path: Path) -> None:
 
     rows = model.run([IMAGES[3:], IMAGES[:3]])
 
-    np.testing.assert_allclose(rows, onnx_models.expected(np.roll(IMAGES, 2, axis=0)), atol=onnx_models.TOLERANCE)
+    np.testing.assert_allclose(
+        rows, onnx_models.expected(np.roll(IMAGES, 2, axis=0)), atol=onnx_models.TOLERANCE
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_fixed_batch_size_is_the_largest_batch_and_smaller_ones_are_padded(tmp_path: Path, batch: int) -> None:
+def test_fixed_batch_size_is_the_largest_batch_and_smaller_ones_are_padded(
+    tmp_path: Path, batch: int
+) -> None:
     model = load(tmp_path, onnx_models.classifier(tmp_path, batch=batch))
 
     assert model.max_batch == batch
-    np.testing.assert_allclose(model.run([IMAGES[:1]]), onnx_models.expected(IMAGES[:1]), atol=onnx_models.TOLERANCE)
+    np.testing.assert_allclose(
+        model.run([IMAGES[:1]]), onnx_models.expected(IMAGES[:1]), atol=onnx_models.TOLERANCE
+    )
 
 
 def test_model_that_mixes_the_images_of_a_batch_runs_them_one_by_one(tmp_path: Path) -> None:
@@ -87,13 +102,25 @@ REFUSALS: list[tuple[Callable[[Path], str], type[CxrevalError], str]] = [
     (onnx_models.empty, ModelNotOnnx, "holds no graph"),
     (onnx_models.invalid_graph, ModelNotOnnx, "nowhere"),
     (onnx_models.external_data, ModelExternalData, "'secrets'"),
-    (lambda directory: onnx_models.external_data(directory, in_subgraph=True), ModelExternalData, "'secrets'"),
+    (
+        lambda directory: onnx_models.external_data(directory, in_subgraph=True),
+        ModelExternalData,
+        "'secrets'",
+    ),
     (onnx_models.custom_operator, ModelUnsupported, "com.example.medical"),
     (onnx_models.fails_at_run, ModelUnsupported, "failed on 1 images"),
     (onnx_models.two_inputs, ModelInputMismatch, "'age' float"),
     (onnx_models.double_input, ModelInputMismatch, "double"),
-    (lambda directory: onnx_models.classifier(directory, size=112), ModelInputMismatch, "(N, 1, 112, 112)"),
-    (lambda directory: onnx_models.classifier(directory, channels=3), ModelInputMismatch, "(N, 3, 224, 224)"),
+    (
+        lambda directory: onnx_models.classifier(directory, size=112),
+        ModelInputMismatch,
+        "(N, 1, 112, 112)",
+    ),
+    (
+        lambda directory: onnx_models.classifier(directory, channels=3),
+        ModelInputMismatch,
+        "(N, 3, 224, 224)",
+    ),
     (onnx_models.unknown_type, ModelInputMismatch, "unknown type 99"),
     (
         lambda directory: onnx_models.sized(directory, (100_000, *XRV)),
@@ -126,8 +153,12 @@ def test_truncated_file_is_not_onnx(tmp_path: Path) -> None:
         load(tmp_path, onnx_models.store(tmp_path, whole[:-100]))
 
 
-@pytest.mark.parametrize("shape", [("N", -1, -224, 224), ("N", 1, 50_000, 50_000), ("N", 2**62, 2**62, 4)])
-def test_impossible_image_is_refused_without_a_profile(tmp_path: Path, shape: onnx_models.Shape) -> None:
+@pytest.mark.parametrize(
+    "shape", [("N", -1, -224, 224), ("N", 1, 50_000, 50_000), ("N", 2**62, 2**62, 4)]
+)
+def test_impossible_image_is_refused_without_a_profile(
+    tmp_path: Path, shape: onnx_models.Shape
+) -> None:
     digest = onnx_models.sized(tmp_path, shape)
 
     with pytest.raises(ModelInputMismatch):
@@ -138,7 +169,9 @@ def test_negative_batch_is_a_free_one_as_for_the_runtime(tmp_path: Path) -> None
     model = load(tmp_path, onnx_models.sized(tmp_path, (-1, *XRV)), max_batch=8)
 
     assert (model.signature.batch, model.max_batch) == (None, 8)
-    np.testing.assert_allclose(model.run([IMAGES]), IMAGES.mean(axis=(1, 2, 3))[:, np.newaxis], atol=1e-2)
+    np.testing.assert_allclose(
+        model.run([IMAGES]), IMAGES.mean(axis=(1, 2, 3))[:, np.newaxis], atol=1e-2
+    )
 
 
 def test_refusal_by_the_runtime_does_not_show_where_files_are_kept(tmp_path: Path) -> None:
@@ -160,7 +193,9 @@ def test_a_batch_that_memory_does_not_hold_is_run_in_halves(tmp_path: Path) -> N
     images = np.resize(IMAGES, (8, *XRV))
     with pytest.raises(ServiceOverloaded, match="no memory to run 8 images"):
         model._run_in_time(images, 8)
-    np.testing.assert_allclose(model.run([images]), onnx_models.expected(images), atol=onnx_models.TOLERANCE)
+    np.testing.assert_allclose(
+        model.run([images]), onnx_models.expected(images), atol=onnx_models.TOLERANCE
+    )
 
 
 def test_a_run_bound_to_the_device_answers_as_any_other(tmp_path: Path) -> None:
@@ -184,7 +219,9 @@ def test_half_precision_answers_within_its_tolerance(tmp_path: Path) -> None:
 
     assert rows.dtype == np.float32
     np.testing.assert_allclose(rows, onnx_models.expected(images), atol=FP16_TOLERANCE)
-    assert np.abs(rows - load(tmp_path, file.stem).run([images])).max() > 1e-6, "this is full precision"
+    assert np.abs(rows - load(tmp_path, file.stem).run([images])).max() > 1e-6, (
+        "this is full precision"
+    )
 
 
 def test_model_that_half_precision_changes_is_refused(tmp_path: Path) -> None:
@@ -192,19 +229,26 @@ def test_model_that_half_precision_changes_is_refused(tmp_path: Path) -> None:
         helper.make_node(
             "Constant", [], ["up"], value=numpy_helper.from_array(np.array([3000.3], np.float32))
         ),  # 3000 in half precision
-        helper.make_node("Constant", [], ["down"], value=numpy_helper.from_array(np.array([-3000], np.float32))),
+        helper.make_node(
+            "Constant", [], ["down"], value=numpy_helper.from_array(np.array([-3000], np.float32))
+        ),
         helper.make_node("Add", ["logits", "up"], ["raised"]),
         helper.make_node("Add", ["raised", "down"], ["shifted"]),
     ]
     file = tmp_path / f"{onnx_models.classifier(tmp_path, extra_nodes=nodes)}.onnx"
 
     with pytest.raises(
-        ModelUnsupported, match=r"^in half precision the model's answers differ by \S+; expected at most"
+        ModelUnsupported,
+        match=r"^in half precision the model's answers differ by \S+; expected at most",
     ):
-        OnnxModel(file, inspect(file, XRV), threads=1, max_batch=8, execution=Execution("cpu", fp16=True))
+        OnnxModel(
+            file, inspect(file, XRV), threads=1, max_batch=8, execution=Execution("cpu", fp16=True)
+        )
 
 
-def test_provider_that_this_machine_lacks_is_the_servers_fault_not_the_models(tmp_path: Path) -> None:
+def test_provider_that_this_machine_lacks_is_the_servers_fault_not_the_models(
+    tmp_path: Path,
+) -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has CUDA")
     file = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
@@ -214,7 +258,10 @@ def test_provider_that_this_machine_lacks_is_the_servers_fault_not_the_models(tm
 
 
 def test_a_file_says_which_profile_it_is_meant_for(tmp_path: Path) -> None:
-    named, silent = onnx_models.classifier(tmp_path, profile="xrv-224"), onnx_models.classifier(tmp_path)
+    named, silent = (
+        onnx_models.classifier(tmp_path, profile="xrv-224"),
+        onnx_models.classifier(tmp_path),
+    )
 
     assert profile_name(tmp_path / f"{named}.onnx") == "xrv-224"
     assert profile_name(tmp_path / f"{silent}.onnx") == ""

@@ -1,4 +1,5 @@
-"""The phantom data set: deterministic, split by patient, labelled like NIH's table, drawn as what it is labelled."""
+"""The phantom data set: deterministic, split by patient, labelled like NIH's table, drawn as what
+it is labelled."""
 
 from __future__ import annotations
 
@@ -36,7 +37,11 @@ Picture = npt.NDArray[np.int32]
 
 
 def files(directory: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(directory)): file.read_bytes() for file in directory.rglob("*") if file.is_file()}
+    return {
+        str(file.relative_to(directory)): file.read_bytes()
+        for file in directory.rglob("*")
+        if file.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +56,12 @@ def demo_studies() -> tuple[list[Study], list[Study]]:
     return split_studies(SEED, DEMO_PATIENTS, TEST_FRACTION)
 
 
-# --- determinism ------------------------------------------------------------------------------------------------------
+# --- determinism ----------------------------------------------------------------------------------
 
 
-def test_same_seed_gives_same_bytes_with_any_number_of_processes(small: Path, tmp_path: Path) -> None:
+def test_same_seed_gives_same_bytes_with_any_number_of_processes(
+    small: Path, tmp_path: Path
+) -> None:
     assert len(list((small / "images").iterdir())) > 8, "too few images for the pool to be used"
     generate(tmp_path, patients=8, test_fraction=0.3, processes=2)
     assert files(tmp_path) == files(small)
@@ -63,7 +70,9 @@ def test_same_seed_gives_same_bytes_with_any_number_of_processes(small: Path, tm
 def test_another_seed_gives_other_patients_and_pictures() -> None:
     study = draw_studies(SEED, 1)[0]
     assert not np.array_equal(render(study, SEED), render(study, SEED + 1))
-    assert [draw_studies(SEED, n) for n in range(1, 20)] != [draw_studies(SEED + 1, n) for n in range(1, 20)]
+    assert [draw_studies(SEED, n) for n in range(1, 20)] != [
+        draw_studies(SEED + 1, n) for n in range(1, 20)
+    ]
 
 
 def test_an_image_does_not_depend_on_which_others_are_drawn(small: Path, tmp_path: Path) -> None:
@@ -73,7 +82,9 @@ def test_an_image_does_not_depend_on_which_others_are_drawn(small: Path, tmp_pat
         f"images/{n}" for n in read_list(small / "test_list.txt")
     }
     assert drawn == {name: complete[name] for name in drawn}
-    assert set(complete) - set(drawn) == {f"images/{n}" for n in read_list(small / "train_val_list.txt")}
+    assert set(complete) - set(drawn) == {
+        f"images/{n}" for n in read_list(small / "train_val_list.txt")
+    }
 
 
 def test_patients_keep_their_images_and_split_when_there_are_more_of_them() -> None:
@@ -92,7 +103,9 @@ def test_patients_keep_their_images_and_split_when_there_are_more_of_them() -> N
     ],
 )
 def test_pixels_are_the_same_on_every_machine(findings: tuple[str, ...], sha256: str) -> None:
-    study = Study(patient=7, follow_up=1, findings=frozenset(findings), age=50, gender="F", view="AP")
+    study = Study(
+        patient=7, follow_up=1, findings=frozenset(findings), age=50, gender="F", view="AP"
+    )
     assert hashlib.sha256(render(study, SEED).tobytes()).hexdigest() == sha256
 
 
@@ -104,7 +117,7 @@ def test_everything_is_drawn_in_single_precision() -> None:
     assert {field.dtype for field in fields} == {np.dtype(np.float32)}
 
 
-# --- layout -----------------------------------------------------------------------------------------------------------
+# --- layout ---------------------------------------------------------------------------------------
 
 
 def test_pngs_are_1024_by_1024_8_bit_grayscale(small: Path) -> None:
@@ -126,9 +139,13 @@ def test_label_table_has_nihs_header_and_a_row_an_image(small: Path) -> None:
     text = (small / "Data_Entry.csv").read_text()
     assert text.splitlines()[0] == HEADER
     rows = list(csv.DictReader(text.splitlines()))
-    assert sorted(row["Image Index"] for row in rows) == sorted(file.name for file in (small / "images").iterdir())
+    assert sorted(row["Image Index"] for row in rows) == sorted(
+        file.name for file in (small / "images").iterdir()
+    )
     for row in rows:
-        assert row["Image Index"] == f"{int(row['Patient ID']):08d}_{int(row['Follow-up #']):03d}.png"
+        assert (
+            row["Image Index"] == f"{int(row['Patient ID']):08d}_{int(row['Follow-up #']):03d}.png"
+        )
         labels = row["Finding Labels"].split("|")
         assert labels == ["No Finding"] or set(labels) <= set(FINDINGS)
 
@@ -158,7 +175,8 @@ def test_an_interrupted_run_leaves_no_benchmark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("patients", 1), ("patients", 30_806), ("seed", -1), ("test_fraction", 1.0), ("processes", 0)]
+    ("field", "value"),
+    [("patients", 1), ("patients", 30_806), ("seed", -1), ("test_fraction", 1.0), ("processes", 0)],
 )
 def test_arguments_out_of_range_are_refused_before_anything_is_written(
     field: str, value: float, tmp_path: Path
@@ -168,7 +186,7 @@ def test_arguments_out_of_range_are_refused_before_anything_is_written(
     assert not (tmp_path / "data").exists()
 
 
-# --- cohort -----------------------------------------------------------------------------------------------------------
+# --- cohort ---------------------------------------------------------------------------------------
 
 
 def test_no_patient_is_in_both_splits() -> None:
@@ -190,13 +208,32 @@ def test_every_finding_has_positives_in_the_demos_test_split() -> None:
     assert min(counts.values()) >= 8, counts
 
 
-NIH_FREQUENCIES = (0.103, 0.025, 0.119, 0.177, 0.052, 0.056, 0.013, 0.047, 0.042, 0.021, 0.022, 0.015, 0.030, 0.002)
+NIH_FREQUENCIES = (
+    0.103,
+    0.025,
+    0.119,
+    0.177,
+    0.052,
+    0.056,
+    0.013,
+    0.047,
+    0.042,
+    0.021,
+    0.022,
+    0.015,
+    0.030,
+    0.002,
+)
 
 
 def test_frequencies_are_like_nihs_with_rare_findings_raised() -> None:
     test, train_val = demo_studies()
-    labels = np.array([[finding in study.findings for finding in FINDINGS] for study in test + train_val])
-    for finding, frequency, real in zip(FINDINGS, labels.mean(axis=0), NIH_FREQUENCIES, strict=True):
+    labels = np.array(
+        [[finding in study.findings for finding in FINDINGS] for study in test + train_val]
+    )
+    for finding, frequency, real in zip(
+        FINDINGS, labels.mean(axis=0), NIH_FREQUENCIES, strict=True
+    ):
         assert frequency == pytest.approx(max(real, 0.033), rel=0.35), finding
     assert (~labels.any(axis=1)).mean() == pytest.approx(0.54, abs=0.08), "images without a finding"
 
@@ -210,7 +247,9 @@ def test_findings_that_go_together_in_nihs_table_do_so_here() -> None:
         ("Effusion", "Cardiomegaly", 3.2),
         ("Effusion", "Atelectasis", 2.4),
     ]:
-        lift = (present[one] & present[other]).mean() / (present[one].mean() * present[other].mean())
+        lift = (present[one] & present[other]).mean() / (
+            present[one].mean() * present[other].mean()
+        )
         assert lift == pytest.approx(real_lift, rel=0.45), (one, other)
 
 
@@ -223,16 +262,19 @@ def test_a_finding_is_likelier_when_the_previous_image_had_it() -> None:
         assert kept > 1.8 * new, finding
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------------
+# --- pictures -------------------------------------------------------------------------------------
 
 
 class Scene:
-    """The same study with and without a finding: what the finding changes, and where that is in the body."""
+    """The same study with and without a finding: what the finding changes, and where that is in the
+    body."""
 
     def __init__(self, patient: int, finding: str) -> None:
         study = Study(patient, 0, frozenset(), age=50, gender="M", view="PA")
         with_it = replace(study, findings=frozenset({finding}))
-        self.change: Picture = render(with_it, SEED).astype(np.int32) - render(study, SEED).astype(np.int32)
+        self.change: Picture = render(with_it, SEED).astype(np.int32) - render(study, SEED).astype(
+            np.int32
+        )
         self.look = look(SEED, with_it, finding)
         self.chest = Chest(measure(SEED, study), expose(SEED, study))
 
@@ -244,7 +286,9 @@ class Scene:
 def plain(finding: str, patient_from: int = 1) -> Scene:
     """A patient in whom the finding is plain to see."""
     candidates = (Study(n, 0, frozenset(), 50, "M", "PA") for n in range(patient_from, 200))
-    return Scene(next(s.patient for s in candidates if look(SEED, s, finding).severity > 0.75), finding)
+    return Scene(
+        next(s.patient for s in candidates if look(SEED, s, finding).severity > 0.75), finding
+    )
 
 
 @pytest.mark.parametrize("finding", FINDINGS)
@@ -257,14 +301,18 @@ def test_every_finding_changes_the_picture_and_only_the_chest(finding: str) -> N
 def test_faint_findings_change_less_than_plain_ones() -> None:
     studies = [Study(n, 0, frozenset(), 50, "M", "PA") for n in range(1, 200)]
     faint = next(s.patient for s in studies if look(SEED, s, "Effusion").severity < 0.15)
-    assert np.abs(Scene(faint, "Effusion").change).sum() < 0.5 * np.abs(plain("Effusion").change).sum()
+    assert (
+        np.abs(Scene(faint, "Effusion").change).sum() < 0.5 * np.abs(plain("Effusion").change).sum()
+    )
 
 
 def test_cardiomegaly_brightens_beside_the_heart() -> None:
     scene = plain("Cardiomegaly")
     heart, width = scene.chest.heart > 0.5, scene.chest.thorax.heart_width
     beside = (
-        ~heart & (scene.chest.across < 1.5 * width) & (np.abs(scene.chest.v - scene.chest.thorax.heart_base) < 0.05)
+        ~heart
+        & (scene.chest.across < 1.5 * width)
+        & (np.abs(scene.chest.v - scene.chest.thorax.heart_base) < 0.05)
     )
     assert scene.mean(beside & (scene.chest.both_lungs > 0.9)) > 10
 
@@ -286,7 +334,9 @@ def test_effusion_brightens_the_base_of_its_side() -> None:
 def test_emphysema_darkens_both_lungs_and_lowers_the_diaphragm() -> None:
     scene = plain("Emphysema")
     dome = np.abs(scene.chest.across - 0.15) < 0.05
-    below = (scene.chest.v > scene.chest.diaphragm(-1)) & (scene.chest.v < scene.chest.diaphragm(-1) + 0.02)
+    below = (scene.chest.v > scene.chest.diaphragm(-1)) & (
+        scene.chest.v < scene.chest.diaphragm(-1) + 0.02
+    )
     assert scene.mean((scene.chest.both_lungs > 0.9) & (scene.chest.v < 0.6)) < -2
     assert scene.mean(dome & below & (scene.chest.u < 0)) < -15
 
@@ -298,7 +348,9 @@ def test_edema_brightens_around_both_hila() -> None:
         assert scene.mean(near & (scene.chest.lungs[side] > 0.9)) > 5
 
 
-@pytest.mark.parametrize("finding", ["Mass", "Nodule", "Infiltration", "Pneumonia", "Consolidation", "Fibrosis"])
+@pytest.mark.parametrize(
+    "finding", ["Mass", "Nodule", "Infiltration", "Pneumonia", "Consolidation", "Fibrosis"]
+)
 def test_opacities_brighten_lung_and_nothing_else(finding: str) -> None:
     scene = plain(finding)
     assert scene.mean(scene.chest.both_lungs > 0.9) > 0.2

@@ -35,7 +35,7 @@ def parquet_file(tmp_path):
     return write
 
 
-def refused(file, error, *most_rows):
+def field_error(file, error, *most_rows):
     with pytest.raises(error) as caught:
         read_predictions(file, FINDINGS, *most_rows)
     assert str(file) in caught.value.message
@@ -52,22 +52,31 @@ def refused(file, error, *most_rows):
     ],
 )
 def test_every_spelling_of_a_column_is_understood(csv_file, header):
-    images, values = read_predictions(csv_file(f"{header}\na.png,0.25,1\nb.png,.5,1e-3\n"), FINDINGS)
+    images, values = read_predictions(
+        csv_file(f"{header}\na.png,0.25,1\nb.png,.5,1e-3\n"), FINDINGS
+    )
     assert images == ["a.png", "b.png"]
     assert values.dtype == np.float32
     np.testing.assert_array_equal(values, np.float32([[0.25, 1], [0.5, 1e-3]]))
 
 
 def test_columns_may_stand_in_any_order(csv_file):
-    images, values = read_predictions(csv_file("Pleural_Thickening,Mass,image\n0.1,0.9,a.png\n"), FINDINGS)
+    images, values = read_predictions(
+        csv_file("Pleural_Thickening,Mass,image\n0.1,0.9,a.png\n"), FINDINGS
+    )
     assert images == ["a.png"]
     np.testing.assert_array_equal(values, np.float32([[0.9, 0.1]]))
 
 
 def test_text_becomes_the_float32_that_numpy_makes_of_it(csv_file):
     drawn = np.random.default_rng(7).random(5000)
-    texts = [repr(float(value)) for value in drawn] + [repr(value) for value in drawn.astype(np.float32).tolist()]
-    file = csv_file("image,Mass,Pleural_Thickening\n" + "".join(f"{i}.png,{text},0\n" for i, text in enumerate(texts)))
+    texts = [repr(float(value)) for value in drawn] + [
+        repr(value) for value in drawn.astype(np.float32).tolist()
+    ]
+    file = csv_file(
+        "image,Mass,Pleural_Thickening\n"
+        + "".join(f"{i}.png,{text},0\n" for i, text in enumerate(texts))
+    )
     _, values = read_predictions(file, FINDINGS)
     np.testing.assert_array_equal(values[:, 0], np.array(texts, dtype=np.float32))
 
@@ -77,19 +86,26 @@ def test_what_a_file_is_shows_in_its_bytes_and_not_in_its_name(csv_file, parquet
     plain = read_predictions(csv_file(text, "table.parquet.txt"), FINDINGS)
     zipped = read_predictions(csv_file(gzip.compress(text.encode()), "table.csv"), FINDINGS)
     columns = {"image": ["a.png"], "Mass": [0.125], "Pleural_Thickening": [0.75]}
-    stored = read_predictions(parquet_file(columns).rename(csv_file("").with_name("other.csv")), FINDINGS)
+    stored = read_predictions(
+        parquet_file(columns).rename(csv_file("").with_name("other.csv")), FINDINGS
+    )
     for images, values in (plain, zipped, stored):
         assert images == ["a.png"]
         np.testing.assert_array_equal(values, np.float32([[0.125, 0.75]]))
 
 
 @pytest.mark.parametrize(
-    "kind", ["float16", "float32", "float64", "int8", "decimal", "string", "large_string", "string_view"]
+    "kind",
+    ["float16", "float32", "float64", "int8", "decimal", "string", "large_string", "string_view"],
 )
 def test_a_parquet_column_may_hold_any_kind_of_number(parquet_file, kind):
     types = {"decimal": pa.decimal128(21, 2)}
     values = pa.array([0, 1]).cast(types.get(kind) or getattr(pa, kind)())
-    columns = {"image": pa.array(["a.png", "b.png"]).dictionary_encode(), "Mass": values, FINDINGS[1]: values}
+    columns = {
+        "image": pa.array(["a.png", "b.png"]).dictionary_encode(),
+        "Mass": values,
+        FINDINGS[1]: values,
+    }
     images, read = read_predictions(parquet_file(columns), FINDINGS)
     assert images == ["a.png", "b.png"]
     np.testing.assert_array_equal(read, np.float32([[0, 0], [1, 1]]))
@@ -112,8 +128,10 @@ def test_a_parquet_column_may_hold_any_kind_of_number(parquet_file, kind):
     ],
 )
 def test_a_bad_cell_is_named_with_its_row_column_and_count(csv_file, cell, error, shown):
-    file = csv_file(f"image,Mass,Pleural_Thickening\na.png,0.5,1\nb.png,0.5,{cell}\nc.png,{cell},0.5\n")
-    problem = refused(file, error)
+    file = csv_file(
+        f"image,Mass,Pleural_Thickening\na.png,0.5,1\nb.png,0.5,{cell}\nc.png,{cell},0.5\n"
+    )
+    problem = field_error(file, error)
     if shown:
         found = f"row 2, image 'b.png': column 'Pleural_Thickening' is {shown}; expected a number within [0, 1]; 2 rows"
         assert found in problem.message
@@ -123,39 +141,60 @@ def test_a_bad_cell_is_named_with_its_row_column_and_count(csv_file, cell, error
 def test_rows_and_faults_are_counted_across_pieces_of_a_file(parquet_file):
     values = np.full(200_000, 0.5)
     values[[150_000, 199_999]] = 2.0
-    columns = {"image": [f"{i}.png" for i in range(values.size)], "Mass": values, FINDINGS[1]: values * 0}
-    problem = refused(parquet_file(columns), InvalidProbability)
-    assert problem.metadata | {"row": "150001", "count": "2", "image": "150000.png"} == problem.metadata
+    columns = {
+        "image": [f"{i}.png" for i in range(values.size)],
+        "Mass": values,
+        FINDINGS[1]: values * 0,
+    }
+    problem = field_error(parquet_file(columns), InvalidProbability)
+    assert (
+        problem.metadata | {"row": "150001", "count": "2", "image": "150000.png"}
+        == problem.metadata
+    )
 
 
 def test_null_and_nan_of_parquet_are_refused(parquet_file):
     def columns(value):
         return {"image": ["a.png"], "Mass": pa.array([value], pa.float64()), FINDINGS[1]: [0.0]}
 
-    assert "'Mass' is empty" in refused(parquet_file(columns(None)), TableInvalid).message
-    assert "'Mass' is nan" in refused(parquet_file(columns(float("nan"))), InvalidProbability).message
+    assert "'Mass' is empty" in field_error(parquet_file(columns(None)), TableInvalid).message
+    assert (
+        "'Mass' is nan"
+        in field_error(parquet_file(columns(float("nan"))), InvalidProbability).message
+    )
     nameless = {"image": pa.array(["a.png", None]), "Mass": [0.0, 0.0], FINDINGS[1]: [0.0, 0.0]}
-    assert "row 2: column 'image' is empty" in refused(parquet_file(nameless), TableInvalid).message
+    assert (
+        "row 2: column 'image' is empty"
+        in field_error(parquet_file(nameless), TableInvalid).message
+    )
 
 
 @pytest.mark.parametrize("values", [[True], [[0.5]], [b"0.5"]])
 def test_a_parquet_column_of_something_else_is_refused(parquet_file, values):
-    problem = refused(parquet_file({"image": ["a.png"], "Mass": values, FINDINGS[1]: [0.0]}), TableInvalid)
+    problem = field_error(
+        parquet_file({"image": ["a.png"], "Mass": values, FINDINGS[1]: [0.0]}), TableInvalid
+    )
     assert "column 'Mass' holds" in problem.message
-    problem = refused(parquet_file({"image": values, "Mass": [0.0], FINDINGS[1]: [0.0]}), TableInvalid)
+    problem = field_error(
+        parquet_file({"image": values, "Mass": [0.0], FINDINGS[1]: [0.0]}), TableInvalid
+    )
     assert "column 'image' holds" in problem.message
 
 
 def no_utf8(count):
     offsets = pa.array([2 * place for place in range(count + 1)], pa.int32()).buffers()[1]
-    return pa.Array.from_buffers(pa.string(), count, [None, offsets, pa.py_buffer(b"\xff\xfe" * count)])
+    return pa.Array.from_buffers(
+        pa.string(), count, [None, offsets, pa.py_buffer(b"\xff\xfe" * count)]
+    )
 
 
 @pytest.mark.parametrize("spoiled", ["image", "Mass"])
 @pytest.mark.parametrize("options", [{}, {"use_dictionary": False}])
 def test_text_that_is_no_utf8_makes_a_table_invalid(parquet_file, spoiled, options):
-    columns = {"image": ["a.png", "b.png"], "Mass": ["0.5", "0.5"], FINDINGS[1]: [0.0, 0.0]} | {spoiled: no_utf8(2)}
-    problem = refused(parquet_file(columns, **options), TableInvalid)
+    columns = {"image": ["a.png", "b.png"], "Mass": ["0.5", "0.5"], FINDINGS[1]: [0.0, 0.0]} | {
+        spoiled: no_utf8(2)
+    }
+    problem = field_error(parquet_file(columns, **options), TableInvalid)
     assert f"row 1 or after: column {spoiled!r} holds no text" in problem.message
     assert problem.metadata["expected"] == "UTF-8"
 
@@ -163,10 +202,10 @@ def test_text_that_is_no_utf8_makes_a_table_invalid(parquet_file, spoiled, optio
 def test_names_of_columns_that_are_no_utf8_make_a_table_invalid(parquet_file):
     file = parquet_file({"image": ["a.png"], "Mass": [0.5], "0123456789abcdef": [0.0]})
     file.write_bytes(file.read_bytes().replace(b"0123456789abcdef", b"\xff" * 16))
-    refused(file, TableInvalid)
+    field_error(file, TableInvalid)
 
 
-# --- files that unpack to far more than they are ----------------------------------------------------------------------
+# --- files that unpack to far more than they are --------------------------------------------------
 
 PEAK = """
 import resource, sys
@@ -191,7 +230,10 @@ def repeated(value):
 
 def parquet_bomb(file, column, values, **options):
     rows = range(len(values))
-    columns = {"image": [f"{row}.png" for row in rows], **{finding: [0.5 for _ in rows] for finding in FINDINGS}}
+    columns = {
+        "image": [f"{row}.png" for row in rows],
+        **{finding: [0.5 for _ in rows] for finding in FINDINGS},
+    }
     parquet.write_table(pa.table(columns | {column: values}), file, compression="zstd", **options)
 
 
@@ -220,7 +262,9 @@ def gzipped(file, start, again):
 def test_a_small_file_does_not_become_gigabytes(tmp_path, bomb):
     file = tmp_path / "bomb"
     BOMBS[bomb](file)
-    ended = subprocess.run([sys.executable, "-c", PEAK, file], capture_output=True, text=True, check=True, timeout=60)
+    ended = subprocess.run(
+        [sys.executable, "-c", PEAK, file], capture_output=True, text=True, check=True, timeout=60
+    )
     grown, message = ended.stdout.split("|")
     assert int(grown) < 300 * 1024, message
     assert str(file) in message
@@ -229,12 +273,24 @@ def test_a_small_file_does_not_become_gigabytes(tmp_path, bomb):
 @pytest.mark.parametrize(
     ("header", "error", "shown"),
     [
-        ("image,Mass,Pleural_Thickening,Hernia,age", UnknownFinding, "2 unknown columns, the first is 'Hernia'"),
+        (
+            "image,Mass,Pleural_Thickening,Hernia,age",
+            UnknownFinding,
+            "2 unknown columns, the first is 'Hernia'",
+        ),
         (",image,Mass,Pleural_Thickening", UnknownFinding, "1 unknown column, the first is ''"),
         ("image,Mass", TableInvalid, "lacks 1 column, the first is 'Pleural_Thickening'"),
         ("Mass,Pleural_Thickening", TableInvalid, "lacks 1 column, the first is 'Image Index'"),
-        ("image,Mass,prob_Mass,Pleural_Thickening", TableInvalid, "1 column twice, the first is 'Mass'"),
-        ("image,Image Index,Mass,Pleural_Thickening", TableInvalid, "1 column twice, the first is 'Image Index'"),
+        (
+            "image,Mass,prob_Mass,Pleural_Thickening",
+            TableInvalid,
+            "1 column twice, the first is 'Mass'",
+        ),
+        (
+            "image,Image Index,Mass,Pleural_Thickening",
+            TableInvalid,
+            "1 column twice, the first is 'Image Index'",
+        ),
         (",".join(f"c{i}" for i in range(300)), TableInvalid, "300 columns; expected at most 256"),
     ],
 )
@@ -246,7 +302,7 @@ def test_a_wrong_header_is_refused(csv_file, tmp_path, header, error, shown, for
     else:
         file = tmp_path / "table.parquet"
         parquet.write_table(pa.Table.from_arrays([pa.array(["0"])] * len(names), names=names), file)
-    assert shown in refused(file, error).message
+    assert shown in field_error(file, error).message
 
 
 @pytest.mark.parametrize(
@@ -261,17 +317,26 @@ def test_a_wrong_header_is_refused(csv_file, tmp_path, header, error, shown, for
         gzip.compress(b"image,Mass,Pleural_Thickening\n" + b"a.png,0.5,0.5\n" * 1000)[:-20],
         gzip.compress(b"PAR1\x00\x01\x02\xff"),
     ],
-    ids=["nothing", "an empty line", "a header alone", "PNG", "not Parquet", "a torn row", "cut gzip", "zipped bytes"],
+    ids=[
+        "nothing",
+        "an empty line",
+        "a header alone",
+        "PNG",
+        "not Parquet",
+        "a torn row",
+        "cut gzip",
+        "zipped bytes",
+    ],
 )
 def test_what_is_not_a_table_with_rows_is_refused(csv_file, content):
-    refused(csv_file(content), TableInvalid)
+    field_error(csv_file(content), TableInvalid)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    assert "No such file" in refused(tmp_path / "absent.csv", TableInvalid).message
+    assert "No such file" in field_error(tmp_path / "absent.csv", TableInvalid).message
 
 
 def test_rows_are_bounded(csv_file):
     file = csv_file("image,Mass,Pleural_Thickening\n" + "a.png,0.5,0.5\n" * 11)
-    assert "more than 10 rows" in refused(file, TableInvalid, 10).message
+    assert "more than 10 rows" in field_error(file, TableInvalid, 10).message
     assert len(read_predictions(file, FINDINGS, 11)[0]) == 11

@@ -1,4 +1,5 @@
-"""Profiles: their names, digests and shapes, and agreement with the original libraries on real radiographs."""
+"""Profiles: their names, digests and shapes, and agreement with the original libraries on real
+radiographs."""
 
 from __future__ import annotations
 
@@ -25,7 +26,17 @@ IMAGENET = PROFILES["imagenet-224"]
 TENCROP = PROFILES["imagenet-224-tencrop"]
 Pipeline = Callable[[np.ndarray], np.ndarray]
 
-SHAPES = [(1, 1), (3, 500), (223, 224), (224, 224), (226, 228), (100, 150), (449, 701), (301, 1000), (301, 200, 3)]
+SHAPES = [
+    (1, 1),
+    (3, 500),
+    (223, 224),
+    (224, 224),
+    (226, 228),
+    (100, 150),
+    (449, 701),
+    (301, 1000),
+    (301, 200, 3),
+]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +52,9 @@ def torchxrayvision_pipelines() -> dict[int, Pipeline]:
 
         def run(image: np.ndarray) -> np.ndarray:
             scaled = xrv.datasets.normalize(image, np.iinfo(image.dtype).max)
-            return np.asarray(resize(crop((scaled if scaled.ndim == 2 else scaled[:, :, 0])[np.newaxis])))
+            return np.asarray(
+                resize(crop((scaled if scaled.ndim == 2 else scaled[:, :, 0])[np.newaxis]))
+            )
 
         return run
 
@@ -85,14 +98,18 @@ def test_profiles_are_exactly_the_names_the_registry_accepts() -> None:
 
 def test_digest_changes_with_each_part_of_the_definition_and_only_with_it() -> None:
     changes = [{"name": "x"}, {"shape": (1, 512, 512)}, {"revision": 99}, {"steps": ("none",)}]
-    digests = {dataclasses.replace(XRV, **change).digest for change in changes} | {XRV.digest, IMAGENET.digest}
+    digests = {dataclasses.replace(XRV, **change).digest for change in changes} | {
+        XRV.digest,
+        IMAGENET.digest,
+    }
     digests |= {XRV_512.digest, TENCROP.digest}
     assert len(digests) == 8
     assert dataclasses.replace(XRV, description="other words").digest == XRV.digest
 
 
 def test_digests_are_those_published_with_revision_1() -> None:
-    """A changed digest changes every evaluation's provenance: raise the revision and say so in the changelog."""
+    """A changed digest changes every evaluation's provenance: raise the revision and say so in the
+    changelog."""
     assert XRV.digest == "73e7f26805a9011e327e0c4b2d7ae9d9e935943ae05578d6bcdb5f4d5697a352"
     assert IMAGENET.digest == "6cd42fb05223c3948bcfedb455a5eedf606c442eef2ed5900d17e07a22a1a55d"
 
@@ -108,10 +125,14 @@ def test_every_image_gives_a_finite_float32_tensor_of_the_profiles_shape(
     height: int, width: int, channels: int | None, dtype: type[np.uint8 | np.uint16], name: str
 ) -> None:
     shape = (height, width) if channels is None else (height, width, channels)
-    image = np.random.default_rng(height).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+    image = np.random.default_rng(height).integers(
+        0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True
+    )
     tensor = PROFILES[name].apply(image)
     assert tensor.shape in (PROFILES[name].shape, PROFILES[name].tensor_shape)
-    assert tensor.reshape(PROFILES[name].tensor_shape).shape[0] == (10 if name.endswith("tencrop") else 1)
+    assert tensor.reshape(PROFILES[name].tensor_shape).shape[0] == (
+        10 if name.endswith("tencrop") else 1
+    )
     assert tensor.dtype == np.float32
     assert tensor.flags.c_contiguous
     assert np.isfinite(tensor).all()
@@ -119,18 +140,29 @@ def test_every_image_gives_a_finite_float32_tensor_of_the_profiles_shape(
 
 @pytest.mark.parametrize(
     "image",
-    [np.zeros((4, 4)), np.zeros((4, 4), np.int32), np.zeros((0, 4), np.uint8), np.zeros((4, 4, 5), np.uint8)],
+    [
+        np.zeros((4, 4)),
+        np.zeros((4, 4), np.int32),
+        np.zeros((0, 4), np.uint8),
+        np.zeros((4, 4, 5), np.uint8),
+    ],
 )
 def test_what_decode_never_gives_is_refused(image: np.ndarray) -> None:
     with pytest.raises(InvalidTensor, match="expected uint8 or uint16"):
         XRV.apply(image)
 
 
-@given(side=st.integers(2, 400), dtype=st.sampled_from([np.uint8, np.uint16]), seed=st.integers(0, 2**32 - 1))
+@given(
+    side=st.integers(2, 400),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+    seed=st.integers(0, 2**32 - 1),
+)
 def test_xrv_equals_scipys_blur_and_zoom_where_nothing_is_clipped(
     side: int, dtype: type[np.uint8 | np.uint16], seed: int
 ) -> None:
-    image = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, (side, side), dtype=dtype, endpoint=True)
+    image = np.random.default_rng(seed).integers(
+        0, np.iinfo(dtype).max, (side, side), dtype=dtype, endpoint=True
+    )
     image[0, 0], image[-1, -1] = 0, np.iinfo(dtype).max
     scaled = (2.0 * image / np.iinfo(dtype).max - 1) * 1024
     expected = np.clip(scipy_resize(scaled, 224), scaled.min(), scaled.max())
@@ -138,7 +170,9 @@ def test_xrv_equals_scipys_blur_and_zoom_where_nothing_is_clipped(
 
 
 def test_xrv_of_a_flat_bright_image_is_flat_despite_zero_padding() -> None:
-    np.testing.assert_array_equal(XRV.apply(np.full((1024, 1024), 255, np.uint8)), np.full((1, 224, 224), 1024))
+    np.testing.assert_array_equal(
+        XRV.apply(np.full((1024, 1024), 255, np.uint8)), np.full((1, 224, 224), 1024)
+    )
 
 
 def test_xrv_crops_the_center_of_the_long_side() -> None:
@@ -158,7 +192,9 @@ def test_alpha_and_repeated_channels_change_nothing(name: str) -> None:
 
 def test_imagenet_16_bits_equal_the_8_bits_they_repeat() -> None:
     gray = np.random.default_rng(0).integers(0, 256, (300, 260), dtype=np.uint8)
-    np.testing.assert_array_equal(IMAGENET.apply(gray.astype(np.uint16) * 257), IMAGENET.apply(gray))
+    np.testing.assert_array_equal(
+        IMAGENET.apply(gray.astype(np.uint16) * 257), IMAGENET.apply(gray)
+    )
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 255), (200, 255), (0, 90), (127, 129)])
@@ -171,8 +207,12 @@ def test_odd_shapes_agree_with_the_original_libraries(
     torchvision_pipeline: Pipeline,
 ) -> None:
     image = np.random.default_rng(0).integers(low, high + 1, shape, dtype=np.uint8)
-    np.testing.assert_allclose(XRV.apply(image), torchxrayvision_pipeline(image), rtol=0, atol=XRV.tolerance)
-    np.testing.assert_allclose(IMAGENET.apply(image), torchvision_pipeline(image), rtol=0, atol=IMAGENET.tolerance)
+    np.testing.assert_allclose(
+        XRV.apply(image), torchxrayvision_pipeline(image), rtol=0, atol=XRV.tolerance
+    )
+    np.testing.assert_allclose(
+        IMAGENET.apply(image), torchvision_pipeline(image), rtol=0, atol=IMAGENET.tolerance
+    )
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (512, 600), (1025, 769), (257, 256), (255, 300)])
@@ -194,15 +234,21 @@ def test_fifth_crop_is_the_center_and_the_last_five_are_the_first_mirrored() -> 
         np.testing.assert_array_equal(crops[plain], crops[mirrored][:, :, ::-1])
 
 
-def test_tall_images_agree_with_every_pillow_within_one_8_bit_level(torchvision_pipeline: Pipeline) -> None:
+def test_tall_images_agree_with_every_pillow_within_one_8_bit_level(
+    torchvision_pipeline: Pipeline,
+) -> None:
     image = np.random.default_rng(0).integers(0, 256, (1000, 301), dtype=np.uint8)
     one_level = 1 / 255 / 0.224
-    np.testing.assert_allclose(IMAGENET.apply(image), torchvision_pipeline(image), rtol=0, atol=one_level + 1e-6)
+    np.testing.assert_allclose(
+        IMAGENET.apply(image), torchvision_pipeline(image), rtol=0, atol=one_level + 1e-6
+    )
 
 
 def test_xrv_16_bits_agree_with_torchxrayvision(torchxrayvision_pipeline: Pipeline) -> None:
     image = np.random.default_rng(0).integers(0, 65536, (500, 401), dtype=np.uint16)
-    np.testing.assert_allclose(XRV.apply(image), torchxrayvision_pipeline(image), rtol=0, atol=XRV.tolerance)
+    np.testing.assert_allclose(
+        XRV.apply(image), torchxrayvision_pipeline(image), rtol=0, atol=XRV.tolerance
+    )
 
 
 @pytest.mark.parametrize("size", [224, 512])
@@ -211,8 +257,13 @@ def test_xrv_agrees_with_torchxrayvision_on_every_real_radiograph(
 ) -> None:
     imread, profile = require_module("skimage.io").imread, PROFILES[f"xrv-{size}"]
     for file in _radiographs(shared):
-        tensor, original = profile.apply(decode(file.read_bytes())), torchxrayvision_pipelines[size](imread(file))
-        np.testing.assert_allclose(tensor, original, rtol=0, atol=profile.tolerance, err_msg=file.name)
+        tensor, original = (
+            profile.apply(decode(file.read_bytes())),
+            torchxrayvision_pipelines[size](imread(file)),
+        )
+        np.testing.assert_allclose(
+            tensor, original, rtol=0, atol=profile.tolerance, err_msg=file.name
+        )
 
 
 @pytest.mark.parametrize("profile", [IMAGENET, TENCROP], ids=lambda profile: profile.name)
@@ -223,7 +274,9 @@ def test_imagenet_agrees_with_torchvision_on_every_real_radiograph(
     for file in _radiographs(shared):
         original = torchvision_pipelines[profile.name](np.asarray(pillow.open(file)))
         tensor = profile.apply(decode(file.read_bytes()))
-        np.testing.assert_allclose(tensor, original, rtol=0, atol=profile.tolerance, err_msg=file.name)
+        np.testing.assert_allclose(
+            tensor, original, rtol=0, atol=profile.tolerance, err_msg=file.name
+        )
 
 
 def _radiographs(shared: Path) -> list[Path]:

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from cxreval.errors import MalformedField
-from cxreval.metrics.ranking import ALPHA, Entry, Significance, compare, latest_day, rank, rank_frequencies
+from cxreval.metrics.ranking import (
+    ALPHA,
+    Entry,
+    Significance,
+    compare,
+    latest_day,
+    rank,
+    rank_frequencies,
+)
 
 DAYS = st.dates().filter(lambda day: day.year >= 1000).map(str)
 ENTRIES = st.lists(
@@ -20,7 +28,8 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def field_of(seed, most=9, replicates=200):
-    """Entries of like merit: a common error of the sample, one of its own for each, and some exact copies."""
+    """Entries of like merit: a common error of the sample, one of its own for each, and some exact
+    copies."""
     generator = np.random.default_rng(seed)
     count = int(generator.integers(1, most))
     common = generator.normal(size=replicates)
@@ -29,9 +38,18 @@ def field_of(seed, most=9, replicates=200):
     vectors = scores[:, np.newaxis] + 0.01 * common + noise
     copied = generator.random(count) < 0.2
     scores[copied], vectors[copied] = scores[0], vectors[0]
-    days = [f"20{generator.integers(10, 30)}-0{generator.integers(1, 10)}-1{generator.integers(10)}" for _ in scores]
+    days = [
+        f"20{generator.integers(10, 30)}-0{generator.integers(1, 10)}-1{generator.integers(10)}"
+        for _ in scores
+    ]
     return [
-        Entry(str(number), float(scores[number]), days[number], vectors[number], tuple(generator.random(3)))
+        Entry(
+            str(number),
+            float(scores[number]),
+            days[number],
+            vectors[number],
+            tuple(generator.random(3)),
+        )
         for number in range(count)
     ]
 
@@ -54,7 +72,7 @@ def paired_test(first, second):
     return difference, error, float(2 * norm.sf(abs(difference) / error))
 
 
-# --- by score alone ---------------------------------------------------------------------------------------------------
+# --- by score alone -------------------------------------------------------------------------------
 
 
 @given(ENTRIES)
@@ -75,12 +93,18 @@ def test_each_step_beats_every_earlier_entry_and_nothing_else_does(entries):
         others = [
             other
             for other in entries
-            if other.id != entry.id and other.score is not None and other.submitted_date <= entry.submitted_date
+            if other.id != entry.id
+            and other.score is not None
+            and other.submitted_date <= entry.submitted_date
         ]
         earlier = [other for other in others if other.submitted_date < entry.submitted_date]
         same_day = [other for other in others if other.submitted_date == entry.submitted_date]
-        beats_earlier = entry.score is not None and all(entry.score > other.score for other in earlier)
-        best_of_day = entry.score is not None and all(entry.score >= other.score for other in same_day)
+        beats_earlier = entry.score is not None and all(
+            entry.score > other.score for other in earlier
+        )
+        best_of_day = entry.score is not None and all(
+            entry.score >= other.score for other in same_day
+        )
         if entry.id in steps:
             assert beats_earlier
             assert best_of_day
@@ -91,7 +115,9 @@ def test_each_step_beats_every_earlier_entry_and_nothing_else_does(entries):
 @given(ENTRIES)
 def test_steps_of_figures_without_replicates_are_the_first_and_the_untested(entries):
     day = {entry.id: entry.submitted_date for entry in entries}
-    steps = sorted((item for item in rank(entries) if item.sota_step), key=lambda item: day[item.id])
+    steps = sorted(
+        (item for item in rank(entries) if item.sota_step), key=lambda item: day[item.id]
+    )
     expected = [Significance.FIRST, *[Significance.NOT_TESTED] * len(steps)][: len(steps)]
     assert [item.significance for item in steps] == expected
 
@@ -99,17 +125,29 @@ def test_steps_of_figures_without_replicates_are_the_first_and_the_untested(entr
 @given(ENTRIES)
 def test_figures_without_replicates_have_no_spread(entries):
     for item in rank(entries):
-        assert (item.rank_low, item.rank_high, item.first_share, item.finding_place) == (None, None, None, None)
+        assert (item.rank_low, item.rank_high, item.first_share, item.finding_place) == (
+            None,
+            None,
+            None,
+            None,
+        )
 
 
 def test_ties_are_broken_by_submission_date():
     ranked = rank([Entry("late", 0.8, "2025-12-19"), Entry("early", 0.8, "2025-12-01")])
-    assert [(item.id, item.rank, item.sota_step) for item in ranked] == [("early", 1, True), ("late", 2, False)]
+    assert [(item.id, item.rank, item.sota_step) for item in ranked] == [
+        ("early", 1, True),
+        ("late", 2, False),
+    ]
 
 
 def test_ties_of_one_day_keep_the_order_given():
     ranked = rank([Entry(name, 0.8, "2025-12-01") for name in "cab"])
-    assert [(item.id, item.sota_step) for item in ranked] == [("c", True), ("a", False), ("b", False)]
+    assert [(item.id, item.sota_step) for item in ranked] == [
+        ("c", True),
+        ("a", False),
+        ("b", False),
+    ]
 
 
 def test_nothing_to_rank_gives_nothing():
@@ -123,14 +161,16 @@ def test_a_date_to_the_month_counts_as_the_months_last_day():
     assert [item.id for item in ranked if item.sota_step] == ["day"]
 
 
-@pytest.mark.parametrize("wrong", ["", "2025", "2025-13", "2025-02-30", "December 2025", "2025-W01-1", "20251219"])
+@pytest.mark.parametrize(
+    "wrong", ["", "2025", "2025-13", "2025-02-30", "December 2025", "2025-W01-1", "20251219"]
+)
 def test_a_malformed_date_is_named(wrong):
     with pytest.raises(MalformedField, match="submitted_date") as caught:
         latest_day(wrong)
     assert caught.value.metadata["expected"] == "YYYY-MM-DD or YYYY-MM"
 
 
-# --- the paired test --------------------------------------------------------------------------------------------------
+# --- the paired test ------------------------------------------------------------------------------
 
 
 @given(SEEDS)
@@ -155,7 +195,9 @@ def test_comparisons_are_paired_tests_with_holms_correction(seed):
 def test_swapping_two_entries_mirrors_their_comparison(seed):
     entries = field_of(seed, most=3)
     for one, other in zip(compare(entries), compare(entries[::-1]), strict=True):
-        assert (one.difference, one.low, one.high) == pytest.approx((-other.difference, -other.high, -other.low))
+        assert (one.difference, one.low, one.high) == pytest.approx(
+            (-other.difference, -other.high, -other.low)
+        )
         assert one.p_value == pytest.approx(other.p_value)
 
 
@@ -163,7 +205,10 @@ def test_the_common_error_of_the_sample_does_not_hide_a_difference():
     """Each entry alone is uncertain by 0.05; their paired difference is not."""
     generator = np.random.default_rng(1)
     common = generator.normal(0, 0.05, 500)
-    entries = [Entry(str(k), 0.8 + k / 100, "2025-12-01", 0.8 + k / 100 + common + e) for k, e in ((0, 0.0), (1, 1e-4))]
+    entries = [
+        Entry(str(k), 0.8 + k / 100, "2025-12-01", 0.8 + k / 100 + common + e)
+        for k, e in ((0, 0.0), (1, 1e-4))
+    ]
     entries[1].replicates[:] += generator.normal(0, 0.001, 500)
     (found,) = compare(entries)
     assert found.separable
@@ -174,7 +219,7 @@ def test_one_entry_has_no_pair():
     assert compare([Entry("a", 0.8, "2025-12-01", np.linspace(0.7, 0.9, 100))]) == []
 
 
-# --- shared ranks -----------------------------------------------------------------------------------------------------
+# --- shared ranks ---------------------------------------------------------------------------------
 
 
 @given(SEEDS)
@@ -204,17 +249,23 @@ def test_no_entry_ranks_better_than_one_with_a_higher_score(seed):
 
 
 def test_an_entry_of_small_error_does_not_overtake_one_of_higher_score():
-    """The second is told apart from the first by its small error, the third with its large one is not."""
+    """The second is told apart from the first by its small error, the third with its large one is
+    not."""
     generator = np.random.default_rng(3)
     errors = {"a": (0.84, 1e-4), "b": (0.83, 1e-4), "c": (0.82, 0.1)}
-    entries = [Entry(name, s, "2025-12-01", s + generator.normal(0, e, 300)) for name, (s, e) in errors.items()]
+    entries = [
+        Entry(name, s, "2025-12-01", s + generator.normal(0, e, 300))
+        for name, (s, e) in errors.items()
+    ]
     assert [one.separable for one in compare(entries)] == [True, False, False]
     assert [(item.id, item.rank) for item in rank(entries)] == [("a", 1), ("b", 2), ("c", 2)]
 
 
 def test_identical_entries_share_a_rank():
     replicates = np.random.default_rng(1).normal(0.8, 0.01, 200)
-    ranked = rank([Entry(str(number), 0.8, f"2025-12-0{number}", replicates.copy()) for number in range(1, 8)])
+    ranked = rank(
+        [Entry(str(number), 0.8, f"2025-12-0{number}", replicates.copy()) for number in range(1, 8)]
+    )
     assert [item.rank for item in ranked] == [1] * 7
     assert [item.first_share for item in ranked] == [1.0] * 7
     assert {(item.rank_low, item.rank_high) for item in ranked} == {(1, 1)}
@@ -222,15 +273,23 @@ def test_identical_entries_share_a_rank():
 
 def test_clearly_separated_entries_do_not_share_a_rank():
     generator = np.random.default_rng(2)
-    entries = [Entry(str(k), k / 10, "2025-12-01", k / 10 + generator.normal(0, 0.001, 200)) for k in range(1, 8)]
+    entries = [
+        Entry(str(k), k / 10, "2025-12-01", k / 10 + generator.normal(0, 0.001, 200))
+        for k in range(1, 8)
+    ]
     ranked = rank(entries)
-    assert [(item.id, item.rank) for item in ranked] == [(str(8 - place), place) for place in range(1, 8)]
-    assert [(item.rank_low, item.rank_high) for item in ranked] == [(place, place) for place in range(1, 8)]
+    assert [(item.id, item.rank) for item in ranked] == [
+        (str(8 - place), place) for place in range(1, 8)
+    ]
+    assert [(item.rank_low, item.rank_high) for item in ranked] == [
+        (place, place) for place in range(1, 8)
+    ]
     assert [item.first_share for item in ranked] == [1.0] + [0.0] * 6
 
 
 def test_chance_alone_separates_any_of_forty_entries_about_once_in_twenty_boards():
-    """Holm's correction holds the chance of any false difference at 5 %; without it nearly every board had one."""
+    """Holm's correction holds the chance of any false difference at 5 %; without it nearly every
+    board had one."""
     generator = np.random.default_rng(4)
     separated = 0
     for _ in range(200):
@@ -244,7 +303,9 @@ def test_chance_alone_separates_any_of_forty_entries_about_once_in_twenty_boards
 @given(SEEDS, st.randoms())
 def test_order_of_input_does_not_matter(seed, random):
     # Exact copies of one day are told apart by nothing else.
-    entries = list({(entry.score, entry.submitted_date): entry for entry in field_of(seed)}.values())
+    entries = list(
+        {(entry.score, entry.submitted_date): entry for entry in field_of(seed)}.values()
+    )
     shuffled = random.sample(entries, len(entries))
     expected, found = rank(entries), rank(shuffled)
     for one, other in zip(expected, found, strict=True):
@@ -254,13 +315,23 @@ def test_order_of_input_does_not_matter(seed, random):
             other.sota_step,
             other.significance,
         )
-        assert (one.rank_low, one.rank_high, one.first_share) == (other.rank_low, other.rank_high, other.first_share)
-        assert (one.mean_finding_rank, one.places_disagree) == (other.mean_finding_rank, other.places_disagree)
+        assert (one.rank_low, one.rank_high, one.first_share) == (
+            other.rank_low,
+            other.rank_high,
+            other.first_share,
+        )
+        assert (one.mean_finding_rank, one.places_disagree) == (
+            other.mean_finding_rank,
+            other.places_disagree,
+        )
 
 
 def test_a_resample_that_is_undefined_for_everyone_does_not_stop_the_test():
     generator = np.random.default_rng(5)
-    entries = [Entry(str(k), k / 10, "2025-12-01", k / 10 + generator.normal(0, 1e-3, 200)) for k in (1, 5, 9)]
+    entries = [
+        Entry(str(k), k / 10, "2025-12-01", k / 10 + generator.normal(0, 1e-3, 200))
+        for k in (1, 5, 9)
+    ]
     for entry in entries:
         entry.replicates[7] = np.nan
     assert all(pair.separable and np.isfinite(pair.low) for pair in compare(entries))
@@ -269,7 +340,10 @@ def test_a_resample_that_is_undefined_for_everyone_does_not_stop_the_test():
 
 def test_too_many_undefined_replicates_separate_nobody():
     generator = np.random.default_rng(5)
-    entries = [Entry(str(k), k / 10, "2025-12-01", k / 10 + generator.normal(0, 1e-3, 200)) for k in (1, 5, 9)]
+    entries = [
+        Entry(str(k), k / 10, "2025-12-01", k / 10 + generator.normal(0, 1e-3, 200))
+        for k in (1, 5, 9)
+    ]
     entries[1].replicates[7:12] = np.nan
     found = {(one.first, one.second): one for one in compare(entries)}
     assert [one.p_value for pair, one in found.items() if "5" in pair] == [1.0, 1.0]
@@ -279,11 +353,14 @@ def test_too_many_undefined_replicates_separate_nobody():
 
 def test_an_undefined_score_beside_replicates_has_no_rank():
     replicates = np.random.default_rng(6).normal(0.8, 0.01, 200)
-    entries = [Entry("none", None, "2025-12-01", np.full(200, np.nan)), Entry("a", 0.8, "2025-12-02", replicates)]
+    entries = [
+        Entry("none", None, "2025-12-01", np.full(200, np.nan)),
+        Entry("a", 0.8, "2025-12-02", replicates),
+    ]
     assert [(item.id, item.rank) for item in rank(entries)] == [("a", 1), ("none", None)]
 
 
-# --- frequencies ------------------------------------------------------------------------------------------------------
+# --- frequencies ----------------------------------------------------------------------------------
 
 
 @given(SEEDS)
@@ -310,7 +387,10 @@ def test_an_entry_that_is_undefined_in_a_replicate_comes_last_there():
 @given(SEEDS)
 def test_the_range_of_ranks_holds_95_percent_of_the_replicates(seed):
     entries = field_of(seed, replicates=200)
-    frequencies = {entry.id: row for entry, row in zip(entries, (rank_frequencies(entries) * 200).round(), strict=True)}
+    frequencies = {
+        entry.id: row
+        for entry, row in zip(entries, (rank_frequencies(entries) * 200).round(), strict=True)
+    }
     for item in rank(entries):
         counts = frequencies[item.id]
         assert counts[: item.rank_low - 1].sum() < 5 <= counts[: item.rank_low].sum()
@@ -323,18 +403,23 @@ def test_the_range_of_ranks_counts_replicates_without_a_rounding_error(first):
     """100 of 4,000 replicates, however they are split over the first two ranks, are 2.5 %."""
     other = np.where(np.arange(4000) < first, -1.0, 1.0)
     another = np.where(np.arange(4000) < 100, -1.0, 1.0)
-    entries = [Entry(str(k), 0.5, "2025-12-01", vector) for k, vector in enumerate((np.zeros(4000), other, another))]
+    entries = [
+        Entry(str(k), 0.5, "2025-12-01", vector)
+        for k, vector in enumerate((np.zeros(4000), other, another))
+    ]
     ranked = {item.id: item for item in rank(entries)}
     assert (ranked["0"].rank_low, ranked["0"].rank_high) == ((1, 3) if first == 100 else (2, 3))
 
 
-# --- by findings ------------------------------------------------------------------------------------------------------
+# --- by findings ----------------------------------------------------------------------------------
 
 
 def test_the_mean_rank_over_findings_may_tell_another_order():
     # The first is far ahead in one finding and last in two.
     scores = {"a": (0.99, 0.70, 0.70), "b": (0.70, 0.80, 0.75), "c": (0.60, 0.75, 0.80)}
-    entries = [Entry(name, float(np.mean(row)), "2025-12-01", None, row) for name, row in scores.items()]
+    entries = [
+        Entry(name, float(np.mean(row)), "2025-12-01", None, row) for name, row in scores.items()
+    ]
     found = {item.id: item for item in rank(entries)}
     assert [found[name].rank for name in "abc"] == [1, 2, 3]
     assert [found[name].mean_finding_rank for name in "abc"] == pytest.approx([7 / 3, 5 / 3, 2])
@@ -344,7 +429,9 @@ def test_the_mean_rank_over_findings_may_tell_another_order():
 
 def test_ties_within_a_finding_share_the_mean_of_their_places():
     rows = {"a": (0.9, 0.8), "b": (0.9, 0.7), "c": (0.5, 0.5)}
-    entries = [Entry(name, float(np.mean(row)), "2025-12-01", None, row) for name, row in rows.items()]
+    entries = [
+        Entry(name, float(np.mean(row)), "2025-12-01", None, row) for name, row in rows.items()
+    ]
     found = rank(entries)
     assert [item.mean_finding_rank for item in found] == [1.25, 1.75, 3.0]
     assert [item.places_disagree for item in found] == [False] * 3
@@ -357,18 +444,28 @@ def test_entries_with_an_undefined_finding_stay_out_of_the_rank_by_findings():
         Entry("c", 0.7, "2025-12-01"),
         Entry("d", 0.6, "2025-12-01", None, (0.6, 0.6)),
     ]
-    found = {item.id: (item.mean_finding_rank, item.finding_place, item.places_disagree) for item in rank(entries)}
-    assert found == {"a": (None, None, False), "b": (1, 1, False), "c": (None, None, False), "d": (2, 2, False)}
+    found = {
+        item.id: (item.mean_finding_rank, item.finding_place, item.places_disagree)
+        for item in rank(entries)
+    }
+    assert found == {
+        "a": (None, None, False),
+        "b": (1, 1, False),
+        "c": (None, None, False),
+        "d": (2, 2, False),
+    }
 
 
-# --- steps with replicates --------------------------------------------------------------------------------------------
+# --- steps with replicates ------------------------------------------------------------------------
 
 
 @given(SEEDS)
 def test_a_step_is_significant_when_the_paired_test_against_the_broken_record_says_so(seed):
     entries = field_of(seed)
     by_id = {entry.id: entry for entry in entries}
-    steps = sorted((item for item in rank(entries) if item.sota_step), key=lambda item: by_id[item.id].score)
+    steps = sorted(
+        (item for item in rank(entries) if item.sota_step), key=lambda item: by_id[item.id].score
+    )
     assert steps[0].significance is Significance.FIRST
     for record, step in pairwise(steps):
         *_, p_value = paired_test(by_id[step.id], by_id[record.id])
@@ -380,7 +477,10 @@ def test_a_step_is_significant_when_the_paired_test_against_the_broken_record_sa
 def test_a_small_step_is_within_noise_and_a_large_one_is_not():
     generator = np.random.default_rng(7)
     rows = [("first", 0.80, "2023"), ("small", 0.801, "2024"), ("large", 0.85, "2025")]
-    entries = [Entry(name, s, f"{year}-06-01", s + generator.normal(0, 0.005, 300)) for name, s, year in rows]
+    entries = [
+        Entry(name, s, f"{year}-06-01", s + generator.normal(0, 0.005, 300))
+        for name, s, year in rows
+    ]
     found = {item.id: (item.rank, item.significance) for item in rank(entries)}
     assert found == {
         "large": (1, Significance.SIGNIFICANT),
@@ -389,11 +489,13 @@ def test_a_small_step_is_within_noise_and_a_large_one_is_not():
     }
 
 
-# --- refusals and size ------------------------------------------------------------------------------------------------
+# --- refusals and size ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "replicates", [(np.ones(100), None), (np.ones(100), np.ones(101)), (None, np.ones(100))], ids=str
+    "replicates",
+    [(np.ones(100), None), (np.ones(100), np.ones(101)), (None, np.ones(100))],
+    ids=str,
 )
 @pytest.mark.parametrize("call", [rank, compare, rank_frequencies])
 def test_entries_with_and_without_replicates_or_of_other_lengths_are_refused(replicates, call):
@@ -406,13 +508,21 @@ def test_entries_with_and_without_replicates_or_of_other_lengths_are_refused(rep
 @pytest.mark.parametrize("call", [compare, rank_frequencies])
 def test_an_entry_without_a_score_cannot_be_compared(call):
     with pytest.raises(MalformedField, match="a score"):
-        call([Entry("a", None, "2025-12-01", np.ones(100)), Entry("b", 0.8, "2025-12-01", np.ones(100))])
+        call(
+            [
+                Entry("a", None, "2025-12-01", np.ones(100)),
+                Entry("b", 0.8, "2025-12-01", np.ones(100)),
+            ]
+        )
 
 
 def test_a_thousand_entries_are_ranked():
     generator = np.random.default_rng(8)
     vectors = generator.normal(0.8, 0.01, (1000, 1)) + generator.normal(0, 0.005, (1000, 2000))
-    entries = [Entry(str(k), float(v.mean()), "2025-12-01", v, tuple(v[:14])) for k, v in enumerate(vectors)]
+    entries = [
+        Entry(str(k), float(v.mean()), "2025-12-01", v, tuple(v[:14]))
+        for k, v in enumerate(vectors)
+    ]
     ranked = rank(entries)
     assert ranked[0].rank == 1
     assert sorted(int(item.id) for item in ranked) == list(range(1000))

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from cxreval.errors import MalformedField, NotComparable
 from cxreval.metrics.ranking import Entry, rank
 from cxreval.resource_names import SubmissionName
-from services.registry.domain.board import Standing, check_compared, compared, sota_steps, standings
+from services.registry.domain.board import (
+    RankedRow,
+    check_compared,
+    compared,
+    ranked_rows,
+    sota_steps,
+)
 from services.registry.domain.records import Kind
 
 MOST_ROWS = 8
@@ -25,36 +31,48 @@ def entry(number: int, score: float | None, day: str, noise: float, *, run: bool
 
 def entries(*, run: bool) -> st.SearchStrategy[list[Entry]]:
     score = st.one_of(st.none(), st.integers(0, 20).map(lambda k: 0.5 + k / 100))
-    row = st.tuples(score, st.dates().filter(lambda day: day.year >= 1000).map(str), st.sampled_from([0.0, 0.02]))
+    row = st.tuples(
+        score,
+        st.dates().filter(lambda day: day.year >= 1000).map(str),
+        st.sampled_from([0.0, 0.02]),
+    )
     return st.lists(row, max_size=MOST_ROWS).map(
         lambda rows: [entry(number, *fields, run=run) for number, fields in enumerate(rows)]
     )
 
 
-def places(board: list[Standing], kind: Kind) -> list[object]:
+def places(board: list[RankedRow], kind: Kind) -> list[object]:
     return [standing.place for standing in board if standing.kind is kind]
 
 
 @given(entries(run=True), entries(run=False))
-def test_claims_are_never_ranked_together_with_rows_that_were_run(run: list[Entry], claims: list[Entry]) -> None:
-    board = standings(run, claims)
+def test_claims_are_never_ranked_together_with_rows_that_were_run(
+    run: list[Entry], claims: list[Entry]
+) -> None:
+    board = ranked_rows(run, claims)
     assert places(board, Kind.CHECKPOINT) == rank(run)
     assert places(board, Kind.CLAIM) == rank(claims)
-    assert [standing.kind for standing in board] == [Kind.CHECKPOINT] * len(run) + [Kind.CLAIM] * len(claims)
+    assert [standing.kind for standing in board] == [Kind.CHECKPOINT] * len(run) + [
+        Kind.CLAIM
+    ] * len(claims)
     assert all(standing.place.rank_low is None for standing in board if standing.kind is Kind.CLAIM)
 
 
 @given(entries(run=True), entries(run=False))
-def test_each_kind_has_one_record_holder_and_it_has_the_highest_score(run: list[Entry], claims: list[Entry]) -> None:
-    board = standings(run, claims)
+def test_each_kind_has_one_record_holder_and_it_has_the_highest_score(
+    run: list[Entry], claims: list[Entry]
+) -> None:
+    board = ranked_rows(run, claims)
     for kind, rows in ((Kind.CHECKPOINT, run), (Kind.CLAIM, claims)):
         best = max((row.score for row in rows if row.score is not None), default=None)
-        assert [row.score for row in board if row.sota and row.kind is kind] == ([] if best is None else [best])
+        assert [row.score for row in board if row.sota and row.kind is kind] == (
+            [] if best is None else [best]
+        )
 
 
 @given(entries(run=True), entries(run=False))
 def test_steps_rise_and_end_with_the_record_holder(run: list[Entry], claims: list[Entry]) -> None:
-    board = standings(run, claims)
+    board = ranked_rows(run, claims)
     steps = sota_steps(board)
     for kind in (Kind.CHECKPOINT, Kind.CLAIM):
         scores = [step.score for step in steps if step.kind is kind]
@@ -62,12 +80,18 @@ def test_steps_rise_and_end_with_the_record_holder(run: list[Entry], claims: lis
         assert [step for step in steps if step.kind is kind][-1:] == [
             row for row in board if row.sota and row.kind is kind
         ]
-    assert [step.kind for step in steps] == sorted((step.kind for step in steps), key=lambda kind: kind is Kind.CLAIM)
+    assert [step.kind for step in steps] == sorted(
+        (step.kind for step in steps), key=lambda kind: kind is Kind.CLAIM
+    )
 
 
-def test_rows_that_cannot_be_told_apart_share_a_rank_and_only_the_higher_score_holds_the_record() -> None:
-    near = [entry(n, score, "2026-01-01", 0.02, run=True) for n, score in enumerate((0.80, 0.801, 0.60))]
-    assert [(row.submission, row.place.rank, row.sota) for row in standings(near, [])] == [
+def test_rows_that_cannot_be_told_apart_share_a_rank_and_only_the_higher_score_holds_the_record() -> (
+    None
+):
+    near = [
+        entry(n, score, "2026-01-01", 0.02, run=True) for n, score in enumerate((0.80, 0.801, 0.60))
+    ]
+    assert [(row.submission, row.place.rank, row.sota) for row in ranked_rows(near, [])] == [
         ("run-1", 1, True),
         ("run-0", 1, False),
         ("run-2", 3, False),
@@ -100,7 +124,9 @@ def test_other_lists_are_not_compared(submissions: list[SubmissionName], field: 
 
 
 def test_comparison_has_every_pair_and_frequencies_in_the_order_given() -> None:
-    rows = [entry(n, score, "2026-01-01", 0.005, run=True) for n, score in enumerate((0.7, 0.9, 0.8))]
+    rows = [
+        entry(n, score, "2026-01-01", 0.005, run=True) for n, score in enumerate((0.7, 0.9, 0.8))
+    ]
     found = compared(rows)
     assert [(pair.first, pair.second) for pair in found.pairs] == [
         ("run-0", "run-1"),

@@ -28,6 +28,11 @@ def test_setting_that_does_not_fit_is_refused_by_name_and_not_shown(flags: str) 
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["sqlite:///a.db", "sqlite:////data/a.db", "postgresql+psycopg://user@host/name"])
+@pytest.mark.parametrize(
+    "url", ["sqlite:///a.db", "sqlite:////data/a.db", "postgresql+psycopg://user@host/name"]
+)
 def test_both_databases_are_named_by_url(url: str) -> None:
-    assert load(RegistryConfig, "registry", [], {"CXREVAL_REGISTRY_DATABASE_URL": url}).database_url == url
+    assert (
+        load(RegistryConfig, "registry", [], {"CXREVAL_REGISTRY_DATABASE_URL": url}).database_url
+        == url
+    )

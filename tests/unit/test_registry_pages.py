@@ -30,7 +30,9 @@ KEYS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1
 
 
 @given(st.lists(KEYS, unique=True, max_size=20), st.integers(1, 7))
-def test_pages_together_are_the_list_and_none_but_the_last_is_short(items: list[str], size: int) -> None:
+def test_pages_together_are_the_list_and_none_but_the_last_is_short(
+    items: list[str], size: int
+) -> None:
     pages = read_all(items, size)
     assert [item for page in pages for item in page] == items
     assert all(len(page) == size for page in pages[:-1])

@@ -39,8 +39,11 @@ def test_undefined_metric_travels_as_absent() -> None:
     assert report.metrics[0] == MetricValue("auroc", FINDINGS[0], None, "ONE_CLASS_ONLY")
 
 
-def scored(labels: NDArray[np.bool_], probabilities: NDArray[np.float32]) -> tuple[BenchmarkSpec, Report]:
-    """The report that scoring makes of some images, four a patient; the last finding is known of no image."""
+def scored(
+    labels: NDArray[np.bool_], probabilities: NDArray[np.float32]
+) -> tuple[BenchmarkSpec, Report]:
+    """The report that scoring makes of some images, four a patient; the last finding is known of no
+    image."""
     images = len(labels)
     spec = replace(SPEC, image_count=images, patient_count=images // 4)
     known = np.ones_like(labels)
@@ -49,7 +52,9 @@ def scored(labels: NDArray[np.bool_], probabilities: NDArray[np.float32]) -> tup
     slices = (Slice("sex", "F", half), Slice("sex", "M", ~half), Slice("view", "AP supine", half))
     cohort = Cohort(FINDINGS, labels, known, np.arange(images) // 4, images // 4, slices)
     metrics, evidence = score(cohort, probabilities, spec.seed, spec.replicates)
-    message = report_message(spec, metrics=[reports.metric_value_message(value) for value in metrics])
+    message = report_message(
+        spec, metrics=[reports.metric_value_message(value) for value in metrics]
+    )
     message.evidence.CopyFrom(reports.evidence_message(evidence))
     return spec, reports.report(message)
 
@@ -156,11 +161,20 @@ NAN = float("nan")
         (set_("metrics[0].interval.high", NAN), "metrics[0].interval"),
         (set_("metrics[0].interval.high", float("inf")), "metrics[0].interval"),
         (set_("metrics[0].interval.standard_error", -0.1), "metrics[0].interval"),
-        (lambda report: report.metrics[0].ClearField("interval"), "metrics[0].interval_undefined_reason"),
-        (set_("metrics[0].interval_undefined_reason", "BOTH"), "metrics[0].interval_undefined_reason"),
+        (
+            lambda report: report.metrics[0].ClearField("interval"),
+            "metrics[0].interval_undefined_reason",
+        ),
+        (
+            set_("metrics[0].interval_undefined_reason", "BOTH"),
+            "metrics[0].interval_undefined_reason",
+        ),
         (set_("metrics[0].analytic_standard_error", -0.1), "metrics[0].analytic_standard_error"),
         (set_("metrics[0].analytic_standard_error", NAN), "metrics[0].analytic_standard_error"),
-        (set_(f"metrics[{MACRO}].defined_findings", MACRO + 1), f"metrics[{MACRO}].defined_findings"),
+        (
+            set_(f"metrics[{MACRO}].defined_findings", MACRO + 1),
+            f"metrics[{MACRO}].defined_findings",
+        ),
         (set_(f"metrics[{MACRO}].defined_findings", 0), f"metrics[{MACRO}].defined_mean"),
         (set_(f"metrics[{MACRO}].defined_mean", NAN), f"metrics[{MACRO}].defined_mean"),
         (lambda report: report.ClearField("evidence"), "evidence"),
@@ -169,7 +183,10 @@ NAN = float("nan")
         (set_("evidence.replicates[3].metric", "brier"), "evidence.replicates"),
         (set_("evidence.replicates[3].values", values(0.5)), "evidence.replicates[3].values"),
         (set_("evidence.replicates[3].values", b"torn"), "evidence.replicates"),
-        (set_("evidence.replicates[14].values", values(*[0.5] * 99, 1.5)), "evidence.replicates[14].values"),
+        (
+            set_("evidence.replicates[14].values", values(*[0.5] * 99, 1.5)),
+            "evidence.replicates[14].values",
+        ),
         (
             set_("evidence.replicates[14].values", values(*[0.5] * 99, float("inf"))),
             "evidence.replicates[14].values",
@@ -195,7 +212,9 @@ NAN = float("nan")
         ),
     ],
 )
-def test_report_that_is_not_complete_and_possible_is_refused_by_its_field(change: Change, field: str) -> None:
+def test_report_that_is_not_complete_and_possible_is_refused_by_its_field(
+    change: Change, field: str
+) -> None:
     message = report_message(SPEC)
     change(message)
     with pytest.raises(ReportMismatch) as caught:

@@ -36,7 +36,9 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 def test_every_state_has_a_way_out_and_can_be_reached() -> None:
     assert set(MOVES) == set(SubmissionState)
     assert all(MOVES.values())
-    reached = {to for moves in MOVES.values() for to in moves.values()} | {SubmissionState.AWAITING_ARTIFACT}
+    reached = {to for moves in MOVES.values() for to in moves.values()} | {
+        SubmissionState.AWAITING_ARTIFACT
+    }
     assert reached == set(SubmissionState)
 
 
@@ -48,7 +50,10 @@ def test_what_no_person_has_to_end_has_a_deadline() -> None:
 
 
 def test_a_run_that_takes_too_long_is_the_platforms_fault_but_an_endpoints_own() -> None:
-    faults = {kind: expired(SubmissionState.RUNNING, kind).fault for kind in (Kind.CHECKPOINT, Kind.ENDPOINT)}
+    faults = {
+        kind: expired(SubmissionState.RUNNING, kind).fault
+        for kind in (Kind.CHECKPOINT, Kind.ENDPOINT)
+    }
     assert faults == {Kind.CHECKPOINT: Fault.SYSTEM, Kind.ENDPOINT: Fault.SUBMISSION}
     assert expired(SubmissionState.QUEUED, Kind.ENDPOINT).fault is Fault.SYSTEM
 
@@ -66,7 +71,12 @@ def test_an_endpoint_may_be_as_slow_as_lets_it_end_in_half_a_day() -> None:
 
 
 def endpoint_message(**changes: object) -> submission_pb2.Manifest:
-    server = {"address": "models.example.org:443", "tls": True, "model_name": "m", "requests_per_second": 1.0}
+    server = {
+        "address": "models.example.org:443",
+        "tls": True,
+        "model_name": "m",
+        "requests_per_second": 1.0,
+    }
     return manifest_message(
         b"",
         kind=submission_pb2.Submission.KIND_ENDPOINT, source_kind=submission_pb2.SOURCE_KIND_ENDPOINT,
@@ -91,7 +101,9 @@ def test_retry_without_a_stored_artifact_awaits_one() -> None:
         (Fault.SUBMISSION, 1, Change.FAILED),
     ],
 )
-def test_only_faults_of_the_platform_are_tried_again(fault: Fault, attempt: int, change: Change) -> None:
+def test_only_faults_of_the_platform_are_tried_again(
+    fault: Fault, attempt: int, change: Change
+) -> None:
     assert after_failure(fault, attempt, max_attempts=3) is change
 
 
@@ -104,14 +116,22 @@ def test_submission_without_date_stands_on_the_board_with_the_day_it_was_handed_
 
 
 def test_seed_is_the_published_board() -> None:
-    rows = [(claim.manifest.model, claim.manifest.organisation, claim.manifest.submitted_date) for claim in seed.CLAIMS]
+    rows = [
+        (claim.manifest.model, claim.manifest.organisation, claim.manifest.submitted_date)
+        for claim in seed.CLAIMS
+    ]
     assert rows == [
         ("TorchXRayVision", "Cohen Lab", "2025-12-19"),
         ("CheXNet", "Stanford ML Group", "2025-12"),
         ("DenseNet-121 (Chest X-ray)", "Research", "2025-12"),
         ("ResNet-50 (Chest X-ray)", "Research", "2025-12"),
     ]
-    assert [claim.manifest.claimed_metrics[-1].value for claim in seed.CLAIMS] == [0.8580, 0.8410, 0.8260, 0.8040]
+    assert [claim.manifest.claimed_metrics[-1].value for claim in seed.CLAIMS] == [
+        0.8580,
+        0.8410,
+        0.8260,
+        0.8040,
+    ]
     assert len({claim.id for claim in seed.CLAIMS}) == 4
     assert all("Split not stated" in claim.note for claim in seed.CLAIMS)
 
@@ -125,7 +145,9 @@ def test_chexnet_claims_its_paper_s_value_for_each_finding() -> None:
 
 
 def batch(images: list[str], values: list[float]) -> report_pb2.PredictionBatch:
-    return report_pb2.PredictionBatch(images=images, probabilities=np.array(values, "<f4").tobytes())
+    return report_pb2.PredictionBatch(
+        images=images, probabilities=np.array(values, "<f4").tobytes()
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,12 +160,18 @@ def batch(images: list[str], values: list[float]) -> report_pb2.PredictionBatch:
         (batch(["a\n"], [0.5] * 14), MalformedBatch, "batch.images[0]"),
         (batch(["a" * 256], [0.5] * 14), MalformedBatch, "batch.images[0]"),
         (batch(["a", "b"], [0.5] * 27), MalformedBatch, "batch.probabilities"),
-        (batch(["a", "b"], [0.5] * 20 + [float("nan")] * 8), InvalidProbability, "batch.probabilities[20]"),
+        (
+            batch(["a", "b"], [0.5] * 20 + [float("nan")] * 8),
+            InvalidProbability,
+            "batch.probabilities[20]",
+        ),
         (batch(["a"], [-0.1] * 14), InvalidProbability, "batch.probabilities[0]"),
         (batch(["a"], [0.5, 1.5, *[0.5] * 12]), InvalidProbability, "batch.probabilities[1]"),
     ],
 )
-def test_malformed_batch_is_refused(message: report_pb2.PredictionBatch, kind: type[CxrevalError], field: str) -> None:
+def test_malformed_batch_is_refused(
+    message: report_pb2.PredictionBatch, kind: type[CxrevalError], field: str
+) -> None:
     with pytest.raises(kind) as caught:
         convert.batch(message)
     assert caught.value.metadata["field"] == field
@@ -171,32 +199,49 @@ def test_failure_needs_a_reason_and_a_fault(
     assert caught.value.metadata["field"] == field
 
 
-STEERING = "".join(map(chr, [0, 7, 9, 10, 13, 27, 0x7F, 0x9B, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028]))
+STEERING = "".join(
+    map(
+        chr,
+        [0, 7, 9, 10, 13, 27, 0x7F, 0x9B, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028],
+    )
+)
 
 
 def test_nothing_in_what_a_worker_reports_steers_a_terminal() -> None:
-    failure = convert.failure(submission_pb2.Failure(reason="BROKEN", fault=1, message=f"a{STEERING}Ä [b]"))
+    failure = convert.failure(
+        submission_pb2.Failure(reason="BROKEN", fault=1, message=f"a{STEERING}Ä [b]")
+    )
     assert failure.message == f"a{' ' * len(STEERING)}Ä [b]"
     assert convert.provenance({"device": f"a{STEERING}Ä"}) == {"device": f"a{' ' * len(STEERING)}Ä"}
 
 
 def test_long_failure_message_is_cut_rather_than_refused() -> None:
-    failure = convert.failure(submission_pb2.Failure(reason="BROKEN", fault=1, message="x" * 100_000))
+    failure = convert.failure(
+        submission_pb2.Failure(reason="BROKEN", fault=1, message="x" * 100_000)
+    )
     assert len(failure.message) == convert.MAX_FAILURE_CHARACTERS
 
 
 @pytest.mark.parametrize(
     ("request_", "kind", "field"),
     [
-        (evaluation_service_pb2.LeaseEvaluationRequest(benchmarks=["benchmarks/b"]), MissingField, "worker"),
+        (
+            evaluation_service_pb2.LeaseEvaluationRequest(benchmarks=["benchmarks/b"]),
+            MissingField,
+            "worker",
+        ),
         (evaluation_service_pb2.LeaseEvaluationRequest(worker="w"), MissingField, "benchmarks"),
         (
-            evaluation_service_pb2.LeaseEvaluationRequest(worker="w", benchmarks=["benchmarks/b", "B"]),
+            evaluation_service_pb2.LeaseEvaluationRequest(
+                worker="w", benchmarks=["benchmarks/b", "B"]
+            ),
             MalformedField,
             "benchmarks[1]",
         ),
         (
-            evaluation_service_pb2.LeaseEvaluationRequest(worker="w", benchmarks=["benchmarks/b"] * 101),
+            evaluation_service_pb2.LeaseEvaluationRequest(
+                worker="w", benchmarks=["benchmarks/b"] * 101
+            ),
             MalformedField,
             "benchmarks",
         ),
@@ -210,7 +255,9 @@ def test_worker_must_say_who_it_is_and_what_it_has(
     assert caught.value.metadata["field"] == field
 
 
-@pytest.mark.parametrize("provenance", [{"Bad Key": ""}, {"key": "v" * 4001}, {f"k{i}": "" for i in range(101)}])
+@pytest.mark.parametrize(
+    "provenance", [{"Bad Key": ""}, {"key": "v" * 4001}, {f"k{i}": "" for i in range(101)}]
+)
 def test_provenance_has_limits(provenance: dict[str, str]) -> None:
     with pytest.raises(MalformedField):
         convert.provenance(provenance)

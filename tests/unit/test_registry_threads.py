@@ -20,7 +20,7 @@ class Ranking:
     def head(self) -> Head:
         return Head()
 
-    def standings(self, *_: object) -> list[Any]:
+    def ranked_rows(self, *_: object) -> list[Any]:
         assert self.go_on.wait(30)
         return []
 
@@ -34,9 +34,14 @@ def test_a_ranking_that_many_wait_for_keeps_nobody_else_waiting() -> None:
     request = pb.ListLeaderboardEntriesRequest(parent="benchmarks/small")
 
     async def read() -> None:
-        readers = [asyncio.create_task(servicer.ListLeaderboardEntries(request, None)) for _ in range(100)]
+        readers = [
+            asyncio.create_task(servicer.ListLeaderboardEntries(request, None)) for _ in range(100)
+        ]
         await asyncio.sleep(0.1)
-        assert await asyncio.wait_for(asyncio.to_thread(lambda: "a key is checked"), 10) == "a key is checked"
+        assert (
+            await asyncio.wait_for(asyncio.to_thread(lambda: "a key is checked"), 10)
+            == "a key is checked"
+        )
         ranking.go_on.set()
         assert all(not answer.entries for answer in await asyncio.gather(*readers))
 

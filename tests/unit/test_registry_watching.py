@@ -13,7 +13,9 @@ from services.registry.servicers.watching import MAX_OF_ONE, MAX_WATCHERS, Watch
 
 
 def member(organisation: str, key: int) -> Principal:
-    return Principal(f"organisations/{organisation}/keys/{key}", frozenset({Role.VIEWER}), organisation)
+    return Principal(
+        f"organisations/{organisation}/keys/{key}", frozenset({Role.VIEWER}), organisation
+    )
 
 
 def test_one_organisation_takes_no_other_ones_watchers_and_gets_its_own_back() -> None:
@@ -27,7 +29,10 @@ def test_one_organisation_takes_no_other_ones_watchers_and_gets_its_own_back() -
                 watching.watch("one", member("rival", 8)),
             ):
                 pass
-            with watching.watch("one", member("acme", 1)), watching.watch("other", Principal("", frozenset())):
+            with (
+                watching.watch("one", member("acme", 1)),
+                watching.watch("other", Principal("", frozenset())),
+            ):
                 pass
         with watching.watch("one", member("rival", 8)):
             pass

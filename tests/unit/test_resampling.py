@@ -1,4 +1,5 @@
-"""The banded matrices against SciPy, which scikit-image's resize is built from, and against their definition."""
+"""The banded matrices against SciPy, which scikit-image's resize is built from, and against their
+definition."""
 
 from __future__ import annotations
 
@@ -8,17 +9,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cxreval.imaging.resample import PILLOW_PRECISION_BITS, from_fixed_point, gaussian_bilinear, pillow_bilinear
+from cxreval.imaging.resample import (
+    PILLOW_PRECISION_BITS,
+    from_fixed_point,
+    gaussian_bilinear,
+    pillow_bilinear,
+)
 
 
 def scipy_resize(image: np.ndarray, size: int) -> np.ndarray:
-    """`skimage.transform.resize(image, (size, size), mode="constant")` before its clip, for a square float64 image."""
+    """`skimage.transform.resize(image, (size, size), mode="constant")` before its clip, for a
+    square float64 image."""
     sigma = max(0.0, (len(image) / size - 1) / 2)
     blurred = ndimage.gaussian_filter(image, sigma, mode="constant") if sigma > 0 else image
-    return np.asarray(ndimage.zoom(blurred, size / len(image), order=1, mode="grid-constant", grid_mode=True))
+    return np.asarray(
+        ndimage.zoom(blurred, size / len(image), order=1, mode="grid-constant", grid_mode=True)
+    )
 
 
-@given(side=st.integers(1, 500), size=st.sampled_from([1, 16, 224, 512]), seed=st.integers(0, 2**32 - 1))
+@given(
+    side=st.integers(1, 500),
+    size=st.sampled_from([1, 16, 224, 512]),
+    seed=st.integers(0, 2**32 - 1),
+)
 def test_gaussian_bilinear_equals_scipy(side: int, size: int, seed: int) -> None:
     image = np.random.default_rng(seed).uniform(-1, 1, (side, side))
     resampling = gaussian_bilinear(side, size)
@@ -30,7 +43,9 @@ def test_gaussian_bilinear_equals_scipy(side: int, size: int, seed: int) -> None
 def test_pillow_weights_sum_to_one_so_that_a_flat_image_stays_flat(side: int, size: int) -> None:
     resampling = pillow_bilinear(side, size, 0, size)
     flat = np.full((1, side), 255, np.uint8)
-    np.testing.assert_array_equal(from_fixed_point(resampling.across(flat)), np.full((1, size), 255))
+    np.testing.assert_array_equal(
+        from_fixed_point(resampling.across(flat)), np.full((1, size), 255)
+    )
 
 
 @given(side=st.integers(1, 2000), start=st.integers(0, 200), length=st.integers(1, 60))

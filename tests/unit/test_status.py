@@ -47,6 +47,10 @@ def test_trouble_of_the_transport_gets_a_name_too(code, kind):
 
 
 def test_error_about_text_that_is_no_unicode_still_travels():
-    _, message, details = status.to_status(errors.MalformedField("bad \ud800", field="name", value="\ud800"))
-    back = status.from_rpc_error(Failed(grpc.StatusCode.INVALID_ARGUMENT, message, ((status.DETAILS_KEY, details),)))
+    _, message, details = status.to_status(
+        errors.MalformedField("bad \ud800", field="name", value="\ud800")
+    )
+    back = status.from_rpc_error(
+        Failed(grpc.StatusCode.INVALID_ARGUMENT, message, ((status.DETAILS_KEY, details),))
+    )
     assert (type(back), back.metadata) == (errors.MalformedField, {"field": "name", "value": "?"})

@@ -1,8 +1,9 @@
-"""What happens around every rpc of every service, outermost first: metrics, access log, errors, deadline, access.
+"""What happens around every rpc of every service, outermost first: metrics, access log, errors,
+deadline, access.
 
-Handlers are wrapped once, when their service is added. gRPC's own interceptors run for each call, and together with
-generators as contexts they took as long as all else that a small request needs. This module is the only place that
-knows gRPC's four kinds of handlers.
+Handlers are wrapped once, when their service is added. gRPC's own interceptors run for each call,
+and together with generators as contexts they took as long as all else that a small request needs.
+This module is the only place that knows gRPC's four kinds of handlers.
 """
 
 from __future__ import annotations
@@ -41,16 +42,25 @@ class WrappedServer:
         """Nothing: generated code goes on with the next, which has the handlers by name."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """Adds a service. Raises `UndeclaredRpc` when one of its rpcs does not say who may call it."""
-        wrapped = {method: self._wrap(service, method, handler) for method, handler in handlers.items()}
-        self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
+        """Adds a service. Raises `UndeclaredRpc` when one of its rpcs does not say who may call
+        it."""
+        wrapped = {
+            method: self._wrap(service, method, handler) for method, handler in handlers.items()
+        }
+        self.server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, wrapped),)
+        )
 
     def _wrap(self, service: str, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         streaming = bool(handler.request_streaming or handler.response_streaming)
-        kind = ("stream" if handler.request_streaming else "unary", "stream" if handler.response_streaming else "unary")
+        kind = (
+            "stream" if handler.request_streaming else "unary",
+            "stream" if handler.response_streaming else "unary",
+        )
         behaviour = getattr(handler, "_".join(kind))
         allowed = allowed_roles(service, method)
-        # A lone request is parsed inside the contexts: to bad bytes gRPC would answer UNKNOWN with its own exception.
+        # A lone request is parsed inside the contexts: to bad bytes gRPC would answer UNKNOWN with
+        # its own exception.
         parse = _as_it_is if handler.request_streaming else handler.request_deserializer
 
         async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
@@ -65,8 +75,8 @@ class WrappedServer:
                     await end_with(call, error)
 
         async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-            # Written, not yielded: gRPC leaves the generator of a cancelled call to the garbage collector, which would
-            # end these contexts after the call's own memory is gone.
+            # Written, not yielded: gRPC leaves the generator of a cancelled call to the garbage
+            # collector, which would end these contexts after the call's own memory is gone.
             call = Call(service, method, context, streaming)
             with self.metrics.measured(call), Logged(call):
                 try:

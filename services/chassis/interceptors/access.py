@@ -1,7 +1,9 @@
-"""Lets a call in, or not: the contract says which roles an rpc takes, an authenticator says who calls.
+"""Lets a call in, or not: the contract says which roles an rpc takes, an authenticator says who
+calls.
 
-A rule is an option of the rpc in its .proto file. A service without rules cannot be added to a server. Health and
-reflection are open; the Open Inference Protocol is somebody else's contract, so its rule stands here.
+A rule is an option of the rpc in its .proto file. A service without rules cannot be added to a
+server. Health and reflection are open; the Open Inference Protocol is somebody else's contract, so
+its rule stands here.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class UndeclaredRpc(Exception):
 
 
 def allowed_roles(service: str, method: str) -> frozenset[Role] | None:
-    """The roles that may call an rpc; None: nobody is asked who they are. Raises `UndeclaredRpc`."""
+    """The roles that may call an rpc; None: nobody is asked who they are. Raises
+    `UndeclaredRpc`."""
     if service in OPEN_SERVICES:
         return None
     if service in FOREIGN_SERVICES:
@@ -38,9 +41,13 @@ def allowed_roles(service: str, method: str) -> frozenset[Role] | None:
     descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[method]
     options: Any = descriptor.GetOptions()
     roles = options.Extensions[access_pb2.allow].roles
-    found = frozenset(Role(access_pb2.Role.Name(role).removeprefix("ROLE_").lower()) for role in roles if role)
+    found = frozenset(
+        Role(access_pb2.Role.Name(role).removeprefix("ROLE_").lower()) for role in roles if role
+    )
     if not found:
-        raise UndeclaredRpc(f"{service}/{method} does not say who may call it: option (cxreval.api.access.v1.allow)")
+        raise UndeclaredRpc(
+            f"{service}/{method} does not say who may call it: option (cxreval.api.access.v1.allow)"
+        )
     return found
 
 
@@ -51,21 +58,28 @@ class Credentials:
     context: grpc.aio.ServicerContext[Any, Any]
 
     def bearer(self) -> str:
-        """The text behind `authorization: Bearer`; empty without. Raises `KeyUnknown` for anything else there."""
+        """The text behind `authorization: Bearer`; empty without. Raises `KeyUnknown` for anything
+        else there."""
         values = [value for key, value in self.context.invocation_metadata() or () if key == HEADER]
         if not values:
             return ""
         value = values[0]
         if len(values) > 1 or not isinstance(value, str) or not value.startswith(_SCHEME):
             expected = "one entry `authorization: Bearer KEY` in the metadata"
-            raise KeyUnknown(f"the call's credentials are of another kind; expected {expected}", expected=expected)
+            raise KeyUnknown(
+                f"the call's credentials are of another kind; expected {expected}",
+                expected=expected,
+            )
         return value.removeprefix(_SCHEME)
 
     def certificate_names(self) -> frozenset[str]:
-        """The names, DNS and common, in the client's certificate; TLS has verified it. Empty without one."""
+        """The names, DNS and common, in the client's certificate; TLS has verified it. Empty
+        without one."""
         found = self.context.auth_context() or {}
         properties = ("x509_common_name", "x509_subject_alternative_name")
-        return frozenset(name.decode(errors="replace") for key in properties for name in found.get(key, ()))
+        return frozenset(
+            name.decode(errors="replace") for key in properties for name in found.get(key, ())
+        )
 
 
 class Authenticator(Protocol):
@@ -79,7 +93,7 @@ class Authenticator(Protocol):
         """
 
 
-class AsksNobody:
+class OpenAccess:
     """Takes everybody for somebody who may do everything."""
 
     async def principal(self, credentials: Credentials) -> Principal:  # noqa: ARG002
@@ -89,7 +103,8 @@ class AsksNobody:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The gate before every rpc. `allowed_certificates`: with any, only clients with one of these names come in."""
+    """The gate before every rpc. `allowed_certificates`: with any, only clients with one of these
+    names come in."""
 
     authenticator: Authenticator
     allowed_certificates: Sequence[str] = ()
@@ -132,7 +147,9 @@ class Access:
 def _refusal(principal: Principal, method: str, allowed: frozenset[Role]) -> CxrevalError:
     expected = ", ".join(sorted(allowed))
     if not principal.name:
-        message = f"{method} needs a key; expected `authorization: Bearer cxr_...` in the call's metadata"
+        message = (
+            f"{method} needs a key; expected `authorization: Bearer cxr_...` in the call's metadata"
+        )
         return KeyMissing(message, method=method, expected="an API key")
     message = f"{principal.name} may not call {method}; expected one of the roles {expected}"
     return RoleRequired(message, method=method, expected=expected)

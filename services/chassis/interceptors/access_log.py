@@ -18,7 +18,8 @@ _QUIET_WHEN_OK = frozenset({"ModelInfer"})  # there may be thousands a second; m
 
 
 class Logged(AbstractContextManager[None]):
-    """Takes the request id from the metadata, or makes one; logs method, code, peer, caller and duration."""
+    """Takes the request id from the metadata, or makes one; logs method, code, peer, caller and
+    duration."""
 
     __slots__ = ("_call", "_start", "_token")
 
@@ -33,10 +34,15 @@ class Logged(AbstractContextManager[None]):
         self._start = time.perf_counter()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         call = self._call
-        quiet = call.service in _QUIET or (call.method in _QUIET_WHEN_OK and call.code is grpc.StatusCode.OK)
+        quiet = call.service in _QUIET or (
+            call.method in _QUIET_WHEN_OK and call.code is grpc.StatusCode.OK
+        )
         level = logging.DEBUG if quiet else logging.INFO
         if _log.isEnabledFor(level):
             extra = {

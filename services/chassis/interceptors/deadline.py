@@ -16,7 +16,8 @@ _UNLIMITED: AbstractAsyncContextManager[None] = contextlib.nullcontext()
 
 @dataclass(frozen=True, slots=True)
 class TimeLimit:
-    """Ends a handler at its caller's deadline or after `seconds` (streams: `stream_seconds`): `DeadlineExceeded`."""
+    """Ends a handler at its caller's deadline or after `seconds` (streams: `stream_seconds`):
+    `DeadlineExceeded`."""
 
     seconds: float
     stream_seconds: float
@@ -42,7 +43,10 @@ class _Limited(AbstractAsyncContextManager[None]):
         await self._timeout.__aenter__()
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         try:
             await self._timeout.__aexit__(kind, error, trace)

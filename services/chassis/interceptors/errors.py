@@ -1,4 +1,5 @@
-"""Turns a raised `CxrevalError` into a status with its reason, and anything else into INTERNAL with a fixed text."""
+"""Turns a raised `CxrevalError` into a status with its reason, and anything else into INTERNAL with
+a fixed text."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _log = logging.getLogger(__name__)
 
 
 async def end_with(call: Call, error: BaseException) -> NoReturn:
-    """The one place where an exception becomes a status. An unknown one goes to the log, never to the caller."""
+    """The one place where an exception becomes a status. An unknown one goes to the log, never to
+    the caller."""
     if isinstance(error, grpc.aio.AbortError):
         call.code = call.context.code() or grpc.StatusCode.UNKNOWN
         raise error
@@ -31,11 +33,15 @@ async def end_with(call: Call, error: BaseException) -> NoReturn:
         raise error
     if isinstance(error, DecodeError):
         expected = f"a message as {call.service}/{call.method} takes it"
-        message = f"the request is not valid protobuf, or has text that is not UTF-8; expected {expected}"
+        message = (
+            f"the request is not valid protobuf, or has text that is not UTF-8; expected {expected}"
+        )
         error = errors.MalformedField(message, field="request", expected=expected)
     elif not isinstance(error, errors.CxrevalError):
         _log.error("unexpected error in %s/%s", call.service, call.method, exc_info=error)
-        error = errors.InternalError("internal error; the service's log has the cause under this request id")
+        error = errors.InternalError(
+            "internal error; the service's log has the cause under this request id"
+        )
     call.code, message, details = status.to_status(error)
     await call.context.abort(call.code, message, trailing_metadata=((status.DETAILS_KEY, details),))
     raise AssertionError("abort always raises")

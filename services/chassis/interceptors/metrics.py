@@ -12,7 +12,24 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from services.chassis.interceptors.call import Call
 
 _LABELS = ("grpc_service", "grpc_method")
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_BUCKETS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+)
 
 
 @dataclass(slots=True)
@@ -29,14 +46,25 @@ class RpcMetrics:
     """The RED figures: started, handled by code, seconds, and how many run now."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._started = Counter("grpc_server_started_total", "Rpcs started.", _LABELS, registry=registry)
+        self._started = Counter(
+            "grpc_server_started_total", "Rpcs started.", _LABELS, registry=registry
+        )
         self._handled = Counter(
-            "grpc_server_handled_total", "Rpcs ended, by status code.", (*_LABELS, "grpc_code"), registry=registry
+            "grpc_server_handled_total",
+            "Rpcs ended, by status code.",
+            (*_LABELS, "grpc_code"),
+            registry=registry,
         )
         self._seconds = Histogram(
-            "grpc_server_handling_seconds", "Duration of rpcs.", _LABELS, buckets=_BUCKETS, registry=registry
+            "grpc_server_handling_seconds",
+            "Duration of rpcs.",
+            _LABELS,
+            buckets=_BUCKETS,
+            registry=registry,
         )
-        self._running = Gauge("grpc_server_in_flight", "Rpcs running now.", _LABELS, registry=registry)
+        self._running = Gauge(
+            "grpc_server_in_flight", "Rpcs running now.", _LABELS, registry=registry
+        )
         self._figures: dict[tuple[str, str], _Figures] = {}
 
     def measured(self, call: Call) -> AbstractContextManager[None]:
@@ -64,7 +92,10 @@ class _Measured(AbstractContextManager[None]):
         self._start = time.perf_counter()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._figures.running.dec()
         self._figures.seconds.observe(time.perf_counter() - self._start)

@@ -1,6 +1,8 @@
-"""Streams that go on: whether who opened one may still come in is asked every second, for a key may be revoked.
+"""Streams that go on: whether who opened one may still come in is asked every second, for a key may
+be revoked.
 
-One task asks for all of them, those too that wait for their caller or have nothing to say. No message waits for it.
+One task asks for all of them, those too that wait for their caller or have nothing to say. No
+message waits for it.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ class RunningStreams:
 
     @contextlib.contextmanager
     def admitted(self, call: Call, allowed: frozenset[Role] | None) -> Iterator[None]:
-        """Within it, the running task serves a stream that was let in. Raises what `Access.admit` would by then."""
+        """Within it, the running task serves a stream that was let in. Raises what `Access.admit`
+        would by then."""
         task = asyncio.current_task()
         if allowed is None or task is None:
             yield
@@ -66,7 +69,9 @@ class RunningStreams:
                 await asyncio.sleep(ASK_SECONDS)
                 for task, stream in list(self._running.items()):
                     await self._ask(task, stream)
-                    await asyncio.sleep(0)  # a key that is remembered is no reason to wait, and there may be thousands
+                    await asyncio.sleep(
+                        0
+                    )  # a key that is remembered is no reason to wait, and there may be thousands
         finally:
             self._asking = None
 

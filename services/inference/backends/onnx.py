@@ -1,7 +1,8 @@
-"""ONNX files: what a stranger's file must be before the runtime may open it, and how it is run with onnxruntime.
+"""ONNX files: what a stranger's file must be before the runtime may open it, and how it is run with
+onnxruntime.
 
-A file is parsed and checked as data first: nothing it names outside itself is opened. Then the runtime opens it, and
-two made-up images show what really comes out.
+A file is parsed and checked as data first: nothing it names outside itself is opened. Then the
+runtime opens it, and two made-up images show what really comes out.
 """
 
 from __future__ import annotations
@@ -73,12 +74,15 @@ _WORTH_IT = 0.9  # of the time an image takes: a larger batch has to save that m
 _WATCH_SECONDS = 0.1
 _HARMLESS_SECONDS = 0.005  # a run as short as this makes nobody wait
 
-ort.set_default_logger_severity(4)  # what goes wrong comes back as an exception; its log lines would repeat it
+ort.set_default_logger_severity(
+    4
+)  # what goes wrong comes back as an exception; its log lines would repeat it
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How models are run: on one of `PROVIDERS`, empty for CUDA where there is one; in half precision or as saved."""
+    """How models are run: on one of `PROVIDERS`, empty for CUDA where there is one; in half
+    precision or as saved."""
 
     provider: str = ""
     fp16: bool = False
@@ -97,15 +101,18 @@ class Execution:
 
 
 _FLOAT32: np.dtype[Any] = np.dtype(np.float32)
-_DTYPES: dict[int, np.dtype[Any]] = {onnx.TensorProto.FLOAT: _FLOAT32, onnx.TensorProto.UINT8: np.dtype(np.uint8)}
+_DTYPES: dict[int, np.dtype[Any]] = {
+    onnx.TensorProto.FLOAT: _FLOAT32,
+    onnx.TensorProto.UINT8: np.dtype(np.uint8),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
     """The one input and the one output of a model.
 
-    `image_shape` is (channels, height, width). `batch` is the number of images that the file fixes, None if it is free.
-    `dtype` is float32 or uint8.
+    `image_shape` is (channels, height, width). `batch` is the number of images that the file fixes,
+    None if it is free. `dtype` is float32 or uint8.
     """
 
     input_name: str
@@ -125,13 +132,14 @@ def inspect(file: Path, image_shape: tuple[int, int, int] | None = None) -> Sign
 
     Args:
         file: the model.
-        image_shape: what the model's preprocessing profile gives; without one, the file must fix the shape.
+        image_shape: what the model's preprocessing profile gives; without one, the file must fix
+            the shape.
 
     Raises:
         ModelNotOnnx: the file is not a valid ONNX model.
         ModelExternalData: it keeps weights in other files.
-        ModelInputMismatch: it does not have exactly one input of shape (N, *image_shape): of float32, or, without a
-            profile, of uint8.
+        ModelInputMismatch: it does not have exactly one input of shape (N, *image_shape): of
+            float32, or, without a profile, of uint8.
         ModelOutputMismatch: it does not have exactly one output, float32, of two dimensions.
     """
     model = _parse(file)
@@ -152,7 +160,8 @@ def inspect(file: Path, image_shape: tuple[int, int, int] | None = None) -> Sign
 
 
 def profile_name(file: Path) -> str:
-    """The preprocessing profile that a file says it is meant for; empty if it says none, or is no model."""
+    """The preprocessing profile that a file says it is meant for; empty if it says none, or is no
+    model."""
     try:
         model = _parse(file)
     except ModelNotOnnx:
@@ -174,7 +183,9 @@ def _parse(file: Path) -> onnx.ModelProto:
 
 
 def _not_onnx(problem: str) -> ModelNotOnnx:
-    return ModelNotOnnx(f"file is not a valid ONNX model: {problem}", field="model", expected="a valid ONNX model")
+    return ModelNotOnnx(
+        f"file is not a valid ONNX model: {problem}", field="model", expected="a valid ONNX model"
+    )
 
 
 def _short(error: Exception | str) -> str:
@@ -214,14 +225,21 @@ def _input(
     graph: onnx.GraphProto, image_shape: tuple[int, int, int] | None
 ) -> tuple[str, int | None, tuple[int, int, int], Any]:
     """Name, fixed batch size, image shape and data type of the one input."""
-    dtypes = {kind: dtype for kind, dtype in _DTYPES.items() if dtype == _FLOAT32 or not image_shape}
+    dtypes = {
+        kind: dtype for kind, dtype in _DTYPES.items() if dtype == _FLOAT32 or not image_shape
+    }
     kinds = " or ".join(str(dtype) for dtype in dtypes.values())
     expected = f"one {kinds} input of shape {_text(None, *(image_shape or ('C', 'H', 'W')))}"
-    weights = {tensor.name for tensor in graph.initializer}  # files of IR version 3 list them as inputs, too
+    weights = {
+        tensor.name for tensor in graph.initializer
+    }  # files of IR version 3 list them as inputs, too
     inputs = [value for value in graph.input if value.name not in weights]
     found = ", ".join(_described(value) for value in inputs) or "no input"
     mismatch = ModelInputMismatch(
-        f"model takes {found}; expected {expected}", field="model.inputs", expected=expected, found=found
+        f"model takes {found}; expected {expected}",
+        field="model.inputs",
+        expected=expected,
+        found=found,
     )
     if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type not in dtypes:
         raise mismatch
@@ -247,12 +265,18 @@ def _output(graph: onnx.GraphProto) -> str:
     """Name of the one output. A shape that the file does not state is left to the warm-up."""
     expected = "one float32 output of shape (N, columns)"
     found = ", ".join(_described(value) for value in graph.output) or "no output"
-    if len(graph.output) == 1 and graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+    if (
+        len(graph.output) == 1
+        and graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    ):
         dimensions = _dimensions(graph.output[0])
         if dimensions is None or len(dimensions) == 2:
             return graph.output[0].name
     raise ModelOutputMismatch(
-        f"model gives {found}; expected {expected}", field="model.outputs", expected=expected, found=found
+        f"model gives {found}; expected {expected}",
+        field="model.outputs",
+        expected=expected,
+        found=found,
     )
 
 
@@ -262,7 +286,10 @@ def _dimensions(value: onnx.ValueInfoProto) -> list[int | None] | None:
     if not tensor.HasField("shape"):
         return None
     # The runtime, too, takes a negative size for a free one.
-    return [size.dim_value if size.HasField("dim_value") and size.dim_value >= 0 else None for size in tensor.shape.dim]
+    return [
+        size.dim_value if size.HasField("dim_value") and size.dim_value >= 0 else None
+        for size in tensor.shape.dim
+    ]
 
 
 def _described(value: onnx.ValueInfoProto) -> str:
@@ -278,16 +305,18 @@ def _text(*dimensions: int | str | None) -> str:
 
 
 # onnxruntime has no status of its own for this; the words are those of its CPU and CUDA allocators.
-_MEMORY = re.compile(r"bad_alloc|failed to allocate memory|out of memory|CUDA_ERROR_OUT_OF_MEMORY", re.IGNORECASE)
+_MEMORY = re.compile(
+    r"bad_alloc|failed to allocate memory|out of memory|CUDA_ERROR_OUT_OF_MEMORY", re.IGNORECASE
+)
 
 
 class OnnxModel:
     """A model in an onnxruntime session, warmed up.
 
-    `columns` is the width of its output, `max_batch` the most images that one run may hold: the number that the file
-    fixes; one, for a model whose answer to an image depends on the others in its batch; or the largest batch that the
-    warm-up found to save time, or to cost nobody any, and no more than was asked for. `image_seconds` is what an image
-    took then.
+    `columns` is the width of its output, `max_batch` the most images that one run may hold: the
+    number that the file fixes; one, for a model whose answer to an image depends on the others in
+    its batch; or the largest batch that the warm-up found to save time, or to cost nobody any, and
+    no more than was asked for. `image_seconds` is what an image took then.
     """
 
     def __init__(
@@ -303,12 +332,12 @@ class OnnxModel:
     ) -> None:
         """Opens the session (seconds) and runs the warm-up. A run is ended after `run_seconds`.
 
-        Half precision is judged by phantoms in the `profile` that the model is meant for; without one, by noise, which
-        drives many a network to certain answers that no rounding moves.
+        Half precision is judged by phantoms in the `profile` that the model is meant for; without
+        one, by noise, which drives many a network to certain answers that no rounding moves.
 
         Raises:
-            ModelUnsupported: the runtime refuses the file, it fails when it runs, or in half precision its answers
-                differ by more than `FP16_TOLERANCE`.
+            ModelUnsupported: the runtime refuses the file, it fails when it runs, or in half
+                precision its answers differ by more than `FP16_TOLERANCE`.
             ModelOutputMismatch: it does not give one row of floats per image.
             ServiceUnavailable: the provider that was asked for does not work on this machine.
         """
@@ -330,11 +359,13 @@ class OnnxModel:
             self.max_batch = self._useful_batch(answers)
 
     def run(self, pieces: Sequence[Images]) -> Array:
-        """Runs pieces of images (n, C, H, W) as one batch; (sum of n, columns), rows in the order of the images.
+        """Runs pieces of images (n, C, H, W) as one batch; (sum of n, columns), rows in the order
+        of the images.
 
         Raises:
             ModelUnsupported: the runtime fails on these images, or does not finish them in time.
-            ServiceOverloaded: there is no memory even for one image; nothing says that it is the model's fault.
+            ServiceOverloaded: there is no memory even for one image; nothing says that it is the
+                model's fault.
             ModelOutputMismatch: not one row of 1 to `MAX_COLUMNS` columns came for each image.
         """
         images = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
@@ -368,20 +399,32 @@ class OnnxModel:
         options = ort.RunOptions()
         _watchdog.watch(options, self._run_seconds)
         try:
-            output = self._bound_run(images, options) if self._bound else self._plain_run(images, options)
+            output = (
+                self._bound_run(images, options)
+                if self._bound
+                else self._plain_run(images, options)
+            )
         except Exception as error:  # noqa: BLE001 - onnxruntime raises bare RuntimeErrors of its own for each status
             if _MEMORY.search(str(error)):
                 raise ServiceOverloaded(f"no memory to run {count} images", unit="memory") from None
-            late = f"it was ended after {self._run_seconds:g} s" if options.terminate else _short(error)
+            late = (
+                f"it was ended after {self._run_seconds:g} s"
+                if options.terminate
+                else _short(error)
+            )
             raise ModelUnsupported(
-                f"the runtime failed on {count} images: {late}", field="model", expected="a model that runs"
+                f"the runtime failed on {count} images: {late}",
+                field="model",
+                expected="a model that runs",
             ) from None
         finally:
             _watchdog.forget(options)
         return np.asarray(output)
 
     def _plain_run(self, images: Images, options: ort.RunOptions) -> Any:
-        return self._session.run([self.signature.output_name], {self.signature.input_name: images}, options)[0]
+        return self._session.run(
+            [self.signature.output_name], {self.signature.input_name: images}, options
+        )[0]
 
     def _bound_run(self, images: Images, options: ort.RunOptions) -> Any:
         """Inputs and outputs are tied to the device once a run, instead of node by node."""
@@ -404,12 +447,14 @@ class OnnxModel:
     def _useful_batch(self, answers: Array) -> int:
         """The largest batch worth running, from what runs of twice the size each time take."""
         images = self._made_up()
-        # Not every exported graph keeps its word about a free batch dimension; an answer must not depend on who else
-        # asked at the same time.
+        # Not every exported graph keeps its word about a free batch dimension; an answer must not
+        # depend on who else asked at the same time.
         together = None
         with contextlib.suppress(CxrevalError):
             together = self.run([images])
-        if together is None or not np.allclose(together, answers, rtol=1e-3, atol=1e-4, equal_nan=True):
+        if together is None or not np.allclose(
+            together, answers, rtol=1e-3, atol=1e-4, equal_nan=True
+        ):
             return 1
         if self.signature.batch:
             return self.max_batch
@@ -434,9 +479,11 @@ class OnnxModel:
 
 
 class _Watchdog:
-    """Ends runs that take too long: a graph may loop for ever, and the runtime looks at `terminate` between two nodes.
+    """Ends runs that take too long: a graph may loop for ever, and the runtime looks at `terminate`
+    between two nodes.
 
-    One thread looks at all runs now and then; a timer for each run would cost more than a small model's run.
+    One thread looks at all runs now and then; a timer for each run would cost more than a small
+    model's run.
     """
 
     def __init__(self) -> None:
@@ -472,7 +519,9 @@ _watchdog = _Watchdog()
 def _phantoms(profile: Profile) -> Images:
     """Drawn radiographs of 32 patients, as a model of this profile sees them."""
     pictures = [phantom.render(phantom.draw_studies(0, patient)[0], 0) for patient in range(32)]
-    return np.concatenate([profile.apply(picture).reshape(-1, *profile.shape) for picture in pictures])
+    return np.concatenate(
+        [profile.apply(picture).reshape(-1, *profile.shape) for picture in pictures]
+    )
 
 
 def _check_fp16(answers: Array, expected: Array) -> None:
@@ -501,12 +550,14 @@ def _session(file: Path, threads: int, execution: Execution) -> ort.InferenceSes
         session = ort.InferenceSession(content, options, providers=execution.provider_names())
     except Exception as error:  # noqa: BLE001 - onnxruntime raises bare RuntimeErrors of its own for each status
         raise ModelUnsupported(
-            # The runtime names the file by its path; where this server keeps its files is nobody's business.
+            # The runtime names the file by its path; where this server keeps its files is nobody's
+            # business.
             f"the runtime refuses the model: {_short(str(error).replace(str(file), 'the file'))}",
             field="model",
             expected=f"operators of {RUNTIME}",
         ) from None
-    # A GPU build lists CUDA as available on machines without one; the session then falls back to the CPU and says so.
+    # A GPU build lists CUDA as available on machines without one; the session then falls back to
+    # the CPU and says so.
     if execution.provider and session.get_providers()[0] != PROVIDERS[execution.provider]:
         found = session.get_providers()[0]
         message = f"models run on {found} here; this server was told to use {execution.provider}"

@@ -1,1 +1,2 @@
-"""What the registry knows about its subject: records, states, rules and the board. Pure: no gRPC, no database."""
+"""What the registry knows about its subject: records, states, rules and the board. Pure: no gRPC,
+no database."""

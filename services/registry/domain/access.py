@@ -1,4 +1,5 @@
-"""API keys, organisations and what each organisation may use up. No secret is ever kept: only its sha256."""
+"""API keys, organisations and what each organisation may use up. No secret is ever kept: only its
+sha256."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ KEY_ROLES = (Role.VIEWER, Role.SUBMITTER, Role.WORKER, Role.OPERATOR)
 """The roles that a key can have."""
 
 UNDER_WAY_SECONDS = 60.0
-"""When a caller may try again who has too many submissions under way; nobody knows when one of them ends."""
+"""When a caller may try again who has too many submissions under way; nobody knows when one of them
+ends."""
 
 OPERATORS = "operators"
 """The organisation of the first operator."""
@@ -30,8 +32,9 @@ OPERATORS = "operators"
 class Quota:
     """The most that an organisation may use up; None: no limit.
 
-    `submissions_per_day` counts days in UTC as `charges` does, `concurrent` submissions that have not ended,
-    `stored_bytes` artifacts, the same bytes once, and what uploads under way have declared.
+    `submissions_per_day` counts days in UTC as `charges` does, `concurrent` submissions that have
+    not ended, `stored_bytes` artifacts, the same bytes once, and what uploads under way have
+    declared.
     """
 
     submissions_per_day: int | None = None
@@ -41,7 +44,8 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an organisation has used up, counted as `Quota` says; `reset_time` begins its next day."""
+    """What an organisation has used up, counted as `Quota` says; `reset_time` begins its next
+    day."""
 
     submissions_today: int
     concurrent: int
@@ -51,7 +55,8 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Organisation:
-    """Whom submissions belong to. `display_name` is for people; boards show what the manifests say."""
+    """Whom submissions belong to. `display_name` is for people; boards show what the manifests
+    say."""
 
     id: str
     display_name: str
@@ -78,7 +83,9 @@ class ApiKey:
     def principal(self, now: datetime) -> Principal:
         """Whom the key stands for. Raises `KeyRevoked`, `KeyExpired`."""
         if self.revoke_time:
-            raise KeyRevoked(f"{self.name} was revoked; expected a key that is good", name=self.name)
+            raise KeyRevoked(
+                f"{self.name} was revoked; expected a key that is good", name=self.name
+            )
         if self.expire_time and self.expire_time <= now:
             until = self.expire_time.isoformat(timespec="seconds")
             message = f"{self.name} was good until {until}; expected a key that is good"
@@ -98,7 +105,9 @@ def check_day(organisation: Organisation, used: int, now: datetime) -> None:
     if limit is not None and used >= limit:
         text = f"{used} of {limit} submissions and retries of today; the count begins again at {_moment(reset)}"
         wait = (reset - now).total_seconds()
-        raise _exceeded(organisation, "submissions_per_day", limit, used, text, _moment(reset), wait)
+        raise _exceeded(
+            organisation, "submissions_per_day", limit, used, text, _moment(reset), wait
+        )
 
 
 def check_concurrent(organisation: Organisation, used: int) -> None:
@@ -106,11 +115,20 @@ def check_concurrent(organisation: Organisation, used: int) -> None:
     limit = organisation.quota.concurrent
     if limit is not None and used >= limit:
         text = f"{used} of {limit} submissions are under way; expected one of them to end, or to be cancelled"
-        raise _exceeded(organisation, "concurrent", limit, used, text, "when a submission ends", UNDER_WAY_SECONDS)
+        raise _exceeded(
+            organisation,
+            "concurrent",
+            limit,
+            used,
+            text,
+            "when a submission ends",
+            UNDER_WAY_SECONDS,
+        )
 
 
 def check_bytes(organisation: Organisation, stored: int, uploading: int, more: int) -> None:
-    """Raises `QuotaExceeded` unless so many more bytes may be stored beside those that are and those that come."""
+    """Raises `QuotaExceeded` unless so many more bytes may be stored beside those that are and
+    those that come."""
     limit, used = organisation.quota.stored_bytes, stored + uploading
     if limit is not None and used + more > limit:
         on_their_way = f", {uploading} of them by uploads under way" if uploading else ""
@@ -120,7 +138,13 @@ def check_bytes(organisation: Organisation, stored: int, uploading: int, more: i
 
 
 def _exceeded(
-    organisation: Organisation, quota: str, limit: int, used: int, text: str, reset: str, wait: float | None
+    organisation: Organisation,
+    quota: str,
+    limit: int,
+    used: int,
+    text: str,
+    reset: str,
+    wait: float | None,
 ) -> QuotaExceeded:
     message = f"the quota of {OrganisationName(organisation.id)} is used up: {text}"
     retry = {} if wait is None else {"retry_seconds": f"{wait:.0f}"}
@@ -142,9 +166,11 @@ class AdminEvent:
 
 
 def new_key(request: str = "") -> tuple[str, str, str]:
-    """A new key: its identifier, the sha256 of its secret, and its text, which nobody can make out of the two.
+    """A new key: its identifier, the sha256 of its secret, and its text, which nobody can make out
+    of the two.
 
-    `request`: what identifies the request for it, so that one that comes again finds the key by its identifier.
+    `request`: what identifies the request for it, so that one that comes again finds the key by its
+    identifier.
     """
     identifier = _digest(request)[:16] if request else secrets.token_hex(8)
     secret = secrets.token_hex(32)
@@ -160,13 +186,15 @@ def parts(text: str) -> tuple[str, str]:
 
 
 def matches(stored: str | None, secret: str) -> bool:
-    """Whether `stored` is the secret's digest. None, for a key that does not exist, takes just as long to refuse."""
+    """Whether `stored` is the secret's digest. None, for a key that does not exist, takes just as
+    long to refuse."""
     same = hmac.compare_digest(stored or _NOBODYS, _digest(secret))
     return same and stored is not None
 
 
 def unknown_key() -> KeyUnknown:
-    """One error for a wrong form, a wrong identifier and a wrong secret. Nothing of the text is repeated."""
+    """One error for a wrong form, a wrong identifier and a wrong secret. Nothing of the text is
+    repeated."""
     expected = "a key as it was shown when it was created: cxr_{key}_{secret}"
     return KeyUnknown(f"the API key is not known here; expected {expected}", expected=expected)
 

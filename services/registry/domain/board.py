@@ -1,6 +1,7 @@
 """The board: published submissions, ranked whenever they are read, so that it can never be stale.
 
-Rows with evidence and rows that are only claimed are ranked apart, never together: claims have no replicates to test.
+Rows with evidence and rows that are only claimed are ranked apart, never together: claims have no
+replicates to test.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cxreval.errors import NotComparable
-from cxreval.fields import refused
+from cxreval.fields import field_error
 from cxreval.manifest.model import Kind
 from cxreval.metrics.ranking import Comparison, Entry, Ranked, compare, rank, rank_frequencies
 from cxreval.metrics.report import UNDEFINED_SHARE, MetricValue
@@ -25,10 +26,12 @@ FEWEST_COMPARED, MOST_COMPARED = 2, 50
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a published submission stands among its kind of rows. `score` is None when it is undefined.
+class RankedRow:
+    """Where a published submission stands among its kind of rows. `score` is None when it is
+    undefined.
 
-    `sota`: it holds the record. Of rows that share the first rank only the one with the highest score does.
+    `sota`: it holds the record. Of rows that share the first rank only the one with the highest
+    score does.
     """
 
     submission: str
@@ -40,8 +43,9 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Figures:
-    """What a report says over all images. A report never changes, so its figures are the same object while it is read
-    often; two objects are never equal, which makes one the key of whatever is derived from it.
+    """What a report says over all images. A report never changes, so its figures are the same
+    object while it is read often; two objects are never equal, which makes one the key of whatever
+    is derived from it.
     """
 
     values: tuple[MetricValue, ...]
@@ -51,11 +55,13 @@ class Figures:
 class Row:
     """One row of the board.
 
-    `figures`: what the report says, or what is claimed. `score`: the one of them that is ranked by; None for a claim
-    that does not state it. `profile_digest`: of the preprocessing profile that was used; empty for a claim.
+    `figures`: what the report says, or what is claimed. `score`: the one of them that is ranked by;
+    None for a claim
+    that does not state it. `profile_digest`: of the preprocessing profile that was used; empty for
+    a claim.
     """
 
-    standing: Standing
+    standing: RankedRow
     submission: Submission
     figures: Figures
     score: MetricValue | None
@@ -64,26 +70,33 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Every two of some rows, and how often each row has which rank: `frequencies` by submission, rank 1 first."""
+    """Every two of some rows, and how often each row has which rank: `frequencies` by submission,
+    rank 1 first."""
 
     pairs: list[Comparison]
     frequencies: Mapping[str, tuple[float, ...]]
 
 
-def standings(evidence: Sequence[Entry], claims: Sequence[Entry]) -> list[Standing]:
-    """The order of the board: rows with evidence by rank, then claims by rank. Entries are named by submission."""
-    return [*_standings(Kind.CHECKPOINT, evidence), *_standings(Kind.CLAIM, claims)]
+def ranked_rows(evidence: Sequence[Entry], claims: Sequence[Entry]) -> list[RankedRow]:
+    """The order of the board: rows with evidence by rank, then claims by rank. Entries are named by
+    submission."""
+    return [*_ranked_rows(Kind.CHECKPOINT, evidence), *_ranked_rows(Kind.CLAIM, claims)]
 
 
-def sota_steps(board: Sequence[Standing]) -> list[Standing]:
+def sota_steps(board: Sequence[RankedRow]) -> list[RankedRow]:
     """Those that broke the record, oldest first: evidence, then claims."""
     steps = [standing for standing in board if standing.place.sota_step]
-    # Every step has a higher score than the one before it, so the order by score is the order in time.
+    # Every step has a higher score than the one before it, so the order by score is the order in
+    # time.
     return sorted(steps, key=lambda standing: (standing.kind is Kind.CLAIM, standing.score))
 
 
 def board_row(
-    standing: Standing, submission: Submission, reported: Figures | None, metric: str, profile_digest: str
+    standing: RankedRow,
+    submission: Submission,
+    reported: Figures | None,
+    metric: str,
+    profile_digest: str,
 ) -> Row:
     """A row of a board ranked by `metric`. `reported`: None for a claim."""
     figures = reported or Figures(claimed_metrics(submission))
@@ -98,33 +111,47 @@ def claimed_metrics(submission: Submission) -> tuple[MetricValue, ...]:
 
 def macro(values: Sequence[MetricValue], metric: str) -> MetricValue | None:
     """The macro mean of `metric` over all images; None when it is not among the values."""
-    return next((value for value in values if (value.metric, value.finding, value.slice) == (metric, "", "")), None)
+    return next(
+        (
+            value
+            for value in values
+            if (value.metric, value.finding, value.slice) == (metric, "", "")
+        ),
+        None,
+    )
 
 
 def check_compared(names: Sequence[SubmissionName], benchmark: str) -> None:
     """Raises `MalformedField` unless they are 2 to 50 different submissions of the benchmark."""
     if not FEWEST_COMPARED <= len(names) <= MOST_COMPARED or len(set(names)) < len(names):
         expected = f"{FEWEST_COMPARED} to {MOST_COMPARED} different submissions"
-        raise refused("submissions", f"a list of {len(names)}", expected)
+        raise field_error("submissions", f"a list of {len(names)}", expected)
     for index, name in enumerate(names):
         if name.benchmark != benchmark:
-            raise refused(f"submissions[{index}]", name, f"a submission of benchmarks/{benchmark}")
+            raise field_error(
+                f"submissions[{index}]", name, f"a submission of benchmarks/{benchmark}"
+            )
 
 
 def compared(entries: Sequence[Entry]) -> Compared:
     """Compares rows from their replicates, in the order given.
 
     Raises:
-        NotComparable: an entry is a claim or has no score, or its score is undefined in some resamples.
+        NotComparable: an entry is a claim or has no score, or its score is undefined in some
+            resamples.
     """
     for entry in entries:
         problem = _not_comparable(entry)
         if problem:
             raise NotComparable(
-                f"submission {entry.id} cannot be compared: {problem}", field="submissions", value=entry.id
+                f"submission {entry.id} cannot be compared: {problem}",
+                field="submissions",
+                value=entry.id,
             )
     frequencies = rank_frequencies(entries)
-    shares = {entry.id: tuple(row.tolist()) for entry, row in zip(entries, frequencies, strict=True)}
+    shares = {
+        entry.id: tuple(row.tolist()) for entry, row in zip(entries, frequencies, strict=True)
+    }
     return Compared(compare(entries), shares)
 
 
@@ -139,10 +166,10 @@ def _not_comparable(entry: Entry) -> str:
     return f"its score is undefined in {undefined} of {entry.replicates.size} resamples"
 
 
-def _standings(kind: Kind, entries: Sequence[Entry]) -> list[Standing]:
+def _ranked_rows(kind: Kind, entries: Sequence[Entry]) -> list[RankedRow]:
     scores = {entry.id: entry.score for entry in entries}
     # Best first: the first row is the one that broke the record last, if it has a score at all.
     return [
-        Standing(place.id, kind, scores[place.id], place, sota=index == 0 and place.sota_step)
+        RankedRow(place.id, kind, scores[place.id], place, sota=index == 0 and place.sota_step)
         for index, place in enumerate(rank(entries))
     ]

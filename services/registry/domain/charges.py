@@ -1,4 +1,5 @@
-"""Which starts of a submission count for a day: each is work, unless no worker took it or the platform failed."""
+"""Which starts of a submission count for a day: each is work, unless no worker took it or the
+platform failed."""
 
 from __future__ import annotations
 
@@ -28,16 +29,18 @@ class Step:
 
     @classmethod
     def of(cls, change: str, time: datetime, fault: str | None) -> Step:
-        """A step out of an event; a failure whose fault nobody recorded is taken for the platform's."""
+        """A step out of an event; a failure whose fault nobody recorded is taken for the
+        platform's."""
         return cls(Change(change), time, change in _FAILURES and fault != Fault.SUBMISSION)
 
 
 def charged(history: Iterable[Step]) -> list[datetime]:
     """The moments for which a submission counts, one for each start that does.
 
-    It starts when it is handed in, and with each retry. A start is free when it was called off before a worker took it,
-    or failed through the platform. A retry after the platform's fault is the same start over again, at its first time:
-    it was paid for already, and the day may be over on which it was given back.
+    It starts when it is handed in, and with each retry. A start is free when it was called off
+    before a worker took it, or failed through the platform. A retry after the platform's fault is
+    the same start over again, at its first time: it was paid for already, and the day may be over
+    on which it was given back.
     """
     counted: list[datetime] = []
     start, given_back, taken = None, None, False

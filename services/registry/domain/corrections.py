@@ -1,4 +1,5 @@
-"""What of a row may be corrected after it was published: how it is shown, never what it found or when."""
+"""What of a row may be corrected after it was published: how it is shown, never what it found or
+when."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ def check_correction(values: Mapping[str, Any]) -> None:
 
 def details(values: Mapping[str, Any]) -> dict[str, str]:
     """A correction as an event holds it."""
-    return {field: _TEXT[value] if isinstance(value, bool) else value for field, value in values.items()}
+    return {
+        field: _TEXT[value] if isinstance(value, bool) else value for field, value in values.items()
+    }
 
 
 def correction(stored: Mapping[str, str]) -> dict[str, Any]:

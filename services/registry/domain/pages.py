@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from cxreval.errors import InvalidPageToken
-from cxreval.fields import refused, shown
+from cxreval.fields import field_error, shown
 
 MAX_TOKEN_CHARACTERS = 500
 
@@ -26,7 +26,8 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where to read on in the list `kind` of `parent`: after the item with the key `after`; empty at the beginning."""
+    """Where to read on in the list `kind` of `parent`: after the item with the key `after`; empty
+    at the beginning."""
 
     kind: str
     parent: str
@@ -46,13 +47,15 @@ class Cursor:
             raise _invalid(token) from None
         if (found_kind, found_parent) != (kind, parent) or not isinstance(after, str) or not after:
             raise _invalid(token)
-        # Keys are identifiers. Anything else was made up, and NUL or half a surrogate pair is no text to a database.
+        # Keys are identifiers. Anything else was made up, and NUL or half a surrogate pair is no
+        # text to a database.
         if not (after.isascii() and after.isprintable()):
             raise _invalid(token)
         return cls(kind, parent, size, after)
 
     def page(self, items: Sequence[T], key: Callable[[T], str]) -> Page[T]:
-        """The page out of up to `size + 1` items, where one too many shows that another page follows."""
+        """The page out of up to `size + 1` items, where one too many shows that another page
+        follows."""
         kept = list(items[: self.size])
         if len(items) <= self.size:
             return Page(kept, "")
@@ -65,9 +68,10 @@ class Cursor:
 
 
 def page_size(requested: int, default: int, largest: int) -> int:
-    """0 means `default`, more than `largest` means `largest`. Raises `MalformedField` when negative."""
+    """0 means `default`, more than `largest` means `largest`. Raises `MalformedField` when
+    negative."""
     if requested < 0:
-        raise refused("page_size", requested, f"0 to {largest}")
+        raise field_error("page_size", requested, f"0 to {largest}")
     return min(requested or default, largest)
 
 

@@ -1,4 +1,5 @@
-"""What the registry keeps, as plain values. Times are UTC; identifiers are the last segments of resource names."""
+"""What the registry keeps, as plain values. Times are UTC; identifiers are the last segments of
+resource names."""
 
 from __future__ import annotations
 
@@ -24,8 +25,13 @@ class Tier(StrEnum):
     REPRODUCED = "reproduced"
 
 
-EVALUATED_TIER = {Kind.CHECKPOINT: Tier.EXECUTED, Kind.ENDPOINT: Tier.EXECUTED, Kind.PREDICTIONS: Tier.SCORED}
-"""What the figures of an evaluation are worth. Of an endpoint, a worker saw the answer to every image."""
+EVALUATED_TIER = {
+    Kind.CHECKPOINT: Tier.EXECUTED,
+    Kind.ENDPOINT: Tier.EXECUTED,
+    Kind.PREDICTIONS: Tier.SCORED,
+}
+"""What the figures of an evaluation are worth. Of an endpoint, a worker saw the answer to every
+image."""
 
 
 class SubmissionState(StrEnum):
@@ -90,7 +96,8 @@ class Change(StrEnum):
 PRIVATE_CHANGES = (
     Change.LEASED, Change.RETURNED, Change.LEASE_EXPIRED, Change.FAILED, Change.EXPIRED, Change.RETRIED,
 )  # fmt: skip
-"""Changes that tell who ran it and what went wrong: not for strangers, even when the submission is public by now."""
+"""Changes that tell who ran it and what went wrong: not for strangers, even when the submission is
+public by now."""
 
 
 class Fault(StrEnum):
@@ -121,10 +128,11 @@ class Benchmark:
 class Submission:
     """Something handed in, as its events left it.
 
-    `version` counts them. `manifest` is shown; it has the corrections that `original`, as it was handed in, lacks.
-    `evaluation` is its latest one, `images_done` that one's predictions, and `seconds_left` an
-    estimate of what it still takes; None until there is progress to judge by. `superseded_by` is another submission's
-    id. `owner` is the organisation it belongs to; empty: nobody's.
+    `version` counts them. `manifest` is shown; it has the corrections that `original`, as it was
+    handed in, lacks. `evaluation` is its latest one, `images_done` that one's predictions, and
+    `seconds_left` an estimate of what it still takes; None until there is progress to judge by.
+    `superseded_by` is another submission's id. `owner` is the organisation it belongs to; empty:
+    nobody's.
     """
 
     benchmark: str
@@ -184,7 +192,8 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class PredictionBatch:
-    """Predictions: for each image a row of probabilities, float32 little-endian, one per finding of the benchmark."""
+    """Predictions: for each image a row of probabilities, float32 little-endian, one per finding of
+    the benchmark."""
 
     images: tuple[str, ...]
     rows: tuple[bytes, ...]
@@ -209,8 +218,10 @@ class Event:
 class ChangeRequest:
     """A change of a submission that somebody asks for.
 
-    `etag`: the version that they saw, or None. `request_id`: 32 hex characters, or empty; the same one with the same
-    request is done once for each `organisation`, that of the actor. `corrections`: fields of the manifest with their
+    `etag`: the version that they saw, or None. `request_id`: 32 hex characters, or empty; the same
+    one with the same
+    request is done once for each `organisation`, that of the actor. `corrections`: fields of the
+    manifest with their
     new values. `successor`: what supersedes it.
     """
 

@@ -1,6 +1,8 @@
-"""When a report may be recorded: it must be of the evaluation's own benchmark, complete, and hold only real numbers.
+"""When a report may be recorded: it must be of the evaluation's own benchmark, complete, and hold
+only real numbers.
 
-Its evidence must be complete too: boards are ranked by the replicates for good, long after the worker is gone.
+Its evidence must be complete too: boards are ranked by the replicates for good, long after the
+worker is gone.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import numpy as np
 
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, ReportMismatch
-from cxreval.fields import refused
+from cxreval.fields import field_error
 from cxreval.metrics.calibration import BINS
 from cxreval.metrics.curves import Reliability, RocCurve
 from cxreval.metrics.registry import METRICS
@@ -44,7 +46,9 @@ def check_report(report: Report, spec: BenchmarkSpec) -> None:
         if found != expected:
             raise _mismatch(field, found, str(expected))
     if not SHA256.fullmatch(report.predictions_sha256):
-        raise _mismatch("predictions_sha256", report.predictions_sha256, "64 lower-case hex characters")
+        raise _mismatch(
+            "predictions_sha256", report.predictions_sha256, "64 lower-case hex characters"
+        )
     _check_metrics(report.metrics, spec)
     if report.evidence is None:
         raise _mismatch("evidence", "absent", "replicates and curves")
@@ -52,10 +56,10 @@ def check_report(report: Report, spec: BenchmarkSpec) -> None:
 
 
 def _mismatch(field: str, found: object, expected: str) -> CxrevalError:
-    return refused(f"report.{field}", found, expected, ReportMismatch)
+    return field_error(f"report.{field}", found, expected, ReportMismatch)
 
 
-# --- figures ----------------------------------------------------------------------------------------------------------
+# --- figures --------------------------------------------------------------------------------------
 
 
 def _check_metrics(values: Sequence[MetricValue], spec: BenchmarkSpec) -> None:
@@ -64,9 +68,7 @@ def _check_metrics(values: Sequence[MetricValue], spec: BenchmarkSpec) -> None:
     slices = [value.slice for value in values[len(overall) :: len(findings)]]
     sliced = [(SLICED_METRIC, finding, name) for name in slices for finding in findings]
     if [(value.metric, value.finding, value.slice) for value in values] != overall + sliced:
-        order = (
-            f"{', '.join(METRICS)} over all images, then {SLICED_METRIC} slice by slice; findings in order, macro last"
-        )
+        order = f"{', '.join(METRICS)} over all images, then {SLICED_METRIC} slice by slice; findings in order, macro last"
         raise _mismatch("metrics", f"a list of {len(values)}", order)
     _check_slices(slices)
     for index, value in enumerate(values):
@@ -76,13 +78,20 @@ def _check_metrics(values: Sequence[MetricValue], spec: BenchmarkSpec) -> None:
 def _check_slices(names: Sequence[str]) -> None:
     for name in names:
         if len(name) > MAX_SLICE_CHARACTERS or not name.isprintable() or not _SLICE.fullmatch(name):
-            raise _mismatch("metrics.slice", name, f"dimension=value of at most {MAX_SLICE_CHARACTERS} characters")
+            raise _mismatch(
+                "metrics.slice",
+                name,
+                f"dimension=value of at most {MAX_SLICE_CHARACTERS} characters",
+            )
     if len(set(names)) < len(names):
         raise _mismatch("metrics.slice", "a name that comes twice", "each slice once")
 
 
 def _check_value(field: str, value: MetricValue, findings: int) -> None:
-    if bool(value.undefined_reason) != (value.value is None) or len(value.undefined_reason) > MAX_REASON_CHARACTERS:
+    if (
+        bool(value.undefined_reason) != (value.value is None)
+        or len(value.undefined_reason) > MAX_REASON_CHARACTERS
+    ):
         expected = f"a reason of at most {MAX_REASON_CHARACTERS} characters exactly when the value is absent"
         raise _mismatch(f"{field}.undefined_reason", value.undefined_reason, expected)
     if min(value.positive_images, value.negative_images, value.positive_patients) < 0:
@@ -92,12 +101,16 @@ def _check_value(field: str, value: MetricValue, findings: int) -> None:
     _check_interval(field, value)
     error = value.analytic_standard_error
     if error is not None and not 0 <= error < math.inf:
-        raise _mismatch(f"{field}.analytic_standard_error", error, "absent, or a finite number of 0 or more")
+        raise _mismatch(
+            f"{field}.analytic_standard_error", error, "absent, or a finite number of 0 or more"
+        )
     if not 0 <= value.defined_findings <= findings:
         raise _mismatch(f"{field}.defined_findings", value.defined_findings, f"0 to {findings}")
     mean = value.defined_mean
     if (mean is None) != (value.defined_findings == 0) or not (mean is None or 0 <= mean <= 1):
-        raise _mismatch(f"{field}.defined_mean", mean, "a number from 0 to 1 exactly when findings are defined")
+        raise _mismatch(
+            f"{field}.defined_mean", mean, "a number from 0 to 1 exactly when findings are defined"
+        )
 
 
 def _check_interval(field: str, value: MetricValue) -> None:
@@ -117,7 +130,7 @@ def _is_interval(found: Interval) -> bool:
     return 0 <= found.low <= found.high <= 1 and 0 <= found.standard_error < math.inf
 
 
-# --- evidence ---------------------------------------------------------------------------------------------------------
+# --- evidence -------------------------------------------------------------------------------------
 
 
 def _check_evidence(evidence: Evidence, report: Report, spec: BenchmarkSpec) -> None:
@@ -139,7 +152,9 @@ def _check_evidence(evidence: Evidence, report: Report, spec: BenchmarkSpec) -> 
         _check_reliability(f"evidence.reliabilities[{index}]", reliability)
 
 
-def _check_findings(field: str, found: Sequence[RocCurve | Reliability], expected: Sequence[str]) -> None:
+def _check_findings(
+    field: str, found: Sequence[RocCurve | Reliability], expected: Sequence[str]
+) -> None:
     if [item.finding for item in found] != list(expected):
         text = f"one for each of {', '.join(expected)}, in this order" if expected else "none"
         raise _mismatch(field, ", ".join(item.finding for item in found), text)
@@ -150,16 +165,22 @@ def _check_replicates(field: str, replicates: Replicates, count: int) -> None:
         raise _mismatch(field, f"{replicates.values.size} values", f"{count} values")
     defined = replicates.values[~np.isnan(replicates.values)]
     if not np.all((defined >= 0) & (defined <= 1)):
-        raise _mismatch(field, "a vector with another number", "values from 0 to 1, NaN where undefined")
+        raise _mismatch(
+            field, "a vector with another number", "values from 0 to 1, NaN where undefined"
+        )
 
 
 def _check_curve(field: str, curve: RocCurve) -> None:
     axes = curve.false_positive_rates, curve.sensitivities
     sizes = {len(axis) for axis in axes}
     if len(sizes) != 1 or not 2 <= min(sizes) <= MAX_CURVE_POINTS:
-        raise _mismatch(field, f"{[len(axis) for axis in axes]} points", f"2 to {MAX_CURVE_POINTS} of both axes")
+        raise _mismatch(
+            field, f"{[len(axis) for axis in axes]} points", f"2 to {MAX_CURVE_POINTS} of both axes"
+        )
     if not all(_rises(axis) for axis in axes):
-        raise _mismatch(field, "a curve that falls or ends elsewhere", "points that rise from (0, 0) to (1, 1)")
+        raise _mismatch(
+            field, "a curve that falls or ends elsewhere", "points that rise from (0, 0) to (1, 1)"
+        )
 
 
 def _rises(axis: Sequence[float]) -> bool:
@@ -172,4 +193,6 @@ def _check_reliability(field: str, found: Reliability) -> None:
         raise _mismatch(field, "another number of bins", f"{BINS} bins")
     bins = zip(found.images, found.mean_probabilities, found.positives, strict=True)
     if not all(0 <= positives <= images and 0 <= mean <= 1 for images, mean, positives in bins):
-        raise _mismatch(field, "an impossible bin", "0 to all of a bin's images positive, means from 0 to 1")
+        raise _mismatch(
+            field, "an impossible bin", "0 to all of a bin's images positive, means from 0 to 1"
+        )

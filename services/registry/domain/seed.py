@@ -1,6 +1,8 @@
-"""What a new installation shows before anything has run: NIH ChestX-ray14 with its four published rows, as claims.
+"""What a new installation shows before anything has run: NIH ChestX-ray14 with its four published
+rows, as claims.
 
-None of the four states its split, so they stay claims and are never ranked together with rows that were run.
+None of the four states its split, so they stay claims and are never ranked together with rows that
+were run.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ _CHEXNET = (
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A published figure and what is known about it. The same claim has the same id in every installation."""
+    """A published figure and what is known about it. The same claim has the same id in every
+    installation."""
 
     manifest: Manifest
     note: str
@@ -77,7 +80,21 @@ CLAIMS = (
         "released.",
         _CHEXNET,
     ),
-    _claim("DenseNet-121 (Chest X-ray)", "Research", "2025-12", SourceKind.RESEARCH_PAPER, 0.8260, "Split not stated."),
-    _claim("ResNet-50 (Chest X-ray)", "Research", "2025-12", SourceKind.RESEARCH_PAPER, 0.8040, "Split not stated."),
+    _claim(
+        "DenseNet-121 (Chest X-ray)",
+        "Research",
+        "2025-12",
+        SourceKind.RESEARCH_PAPER,
+        0.8260,
+        "Split not stated.",
+    ),
+    _claim(
+        "ResNet-50 (Chest X-ray)",
+        "Research",
+        "2025-12",
+        SourceKind.RESEARCH_PAPER,
+        0.8040,
+        "Split not stated.",
+    ),
 )
 """The four rows, best first."""

@@ -1,4 +1,5 @@
-"""The life of a submission: which change leads from which state to which. The store asks here before it writes one."""
+"""The life of a submission: which change leads from which state to which. The store asks here
+before it writes one."""
 
 from __future__ import annotations
 
@@ -6,7 +7,13 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from cxreval.manifest.model import Kind
-from services.registry.domain.records import Change, EvaluationState, Failure, Fault, SubmissionState
+from services.registry.domain.records import (
+    Change,
+    EvaluationState,
+    Failure,
+    Fault,
+    SubmissionState,
+)
 
 _State = SubmissionState
 
@@ -78,14 +85,20 @@ _EXPIRED: Mapping[SubmissionState, tuple[str, str, Fault]] = {
 ATTEMPTS_EXHAUSTED = "ATTEMPTS_EXHAUSTED"
 
 
-def following(state: SubmissionState, change: Change, *, ready: bool = True) -> SubmissionState | None:
-    """Where a change leads; None when it cannot happen in this state. `ready`: all that a worker needs is here."""
+def following(
+    state: SubmissionState, change: Change, *, ready: bool = True
+) -> SubmissionState | None:
+    """Where a change leads; None when it cannot happen in this state. `ready`: all that a worker
+    needs is here."""
     to = MOVES[state].get(change)
-    return SubmissionState.AWAITING_ARTIFACT if to and change is Change.RETRIED and not ready else to
+    return (
+        SubmissionState.AWAITING_ARTIFACT if to and change is Change.RETRIED and not ready else to
+    )
 
 
 def after_failure(fault: Fault, stalled_attempts: int, max_attempts: int) -> Change:
-    """A fault of the platform is tried again until the attempts are used up; the submission's own fault is final."""
+    """A fault of the platform is tried again until the attempts are used up; the submission's own
+    fault is final."""
     if fault is Fault.SYSTEM and stalled_attempts < max_attempts:
         return Change.RETURNED
     return Change.FAILED
@@ -98,7 +111,8 @@ def exhausted(stalled_attempts: int, worker: str) -> Failure:
 
 
 def fewest_requests_per_second(images: int) -> float:
-    """The slowest rate at which an endpoint may be asked, so that it can be done in half of the time it has."""
+    """The slowest rate at which an endpoint may be asked, so that it can be done in half of the
+    time it has."""
     return images / (DEADLINES[_State.RUNNING] / 2).total_seconds()
 
 

@@ -1,4 +1,5 @@
-"""The schema's history. Revisions stand in `versions/`; a test holds them against `store.models`."""
+"""The schema's history. Revisions stand in `versions/`; a test holds them against
+`store.models`."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from cxreval.api.access.v1 import access_pb2
 from cxreval.api.registry.v1 import admin_service_pb2 as pb
 from cxreval.api.registry.v1 import admin_service_pb2_grpc
 from cxreval.errors import OrganisationNotFound
-from cxreval.fields import check_text, refused, require
+from cxreval.fields import check_text, field_error, require
 from cxreval.resource_names import KeyName, OrganisationName
 from services.chassis.principal import Role, caller
 from services.registry import convert
@@ -31,19 +31,25 @@ _log = logging.getLogger(__name__)
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     """Manages who may use the registry."""
 
-    def __init__(self, organisations: Organisations, quotas: Quotas, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, organisations: Organisations, quotas: Quotas, clock: Callable[[], datetime]
+    ) -> None:
         self._organisations = organisations
         self._quotas = quotas
         self._clock = clock
 
-    async def CreateOrganisation(self, request: pb.CreateOrganisationRequest, context: Any) -> pb.Organisation:
+    async def CreateOrganisation(
+        self, request: pb.CreateOrganisationRequest, context: Any
+    ) -> pb.Organisation:
         """Creates one, or returns the existing one of the same values."""
         values = _declared(request.organisation)
         found = await asyncio.to_thread(self._organisations.create, *values, caller().name)
         _log.info("organisation created", extra={"organisation": found.id})
         return _organisation_message(found)
 
-    async def UpdateOrganisation(self, request: pb.UpdateOrganisationRequest, context: Any) -> pb.Organisation:
+    async def UpdateOrganisation(
+        self, request: pb.UpdateOrganisationRequest, context: Any
+    ) -> pb.Organisation:
         """Replaces its values."""
         values = _declared(request.organisation)
         found = await asyncio.to_thread(self._organisations.update, *values, caller().name)
@@ -57,10 +63,13 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         cursor = convert.cursor("organisations", "", request.page_size, request.page_token)
         page = await asyncio.to_thread(self._organisations.page, cursor)
         return pb.ListOrganisationsResponse(
-            organisations=[_organisation_message(item) for item in page.items], next_page_token=page.next_token
+            organisations=[_organisation_message(item) for item in page.items],
+            next_page_token=page.next_token,
         )
 
-    async def CreateApiKey(self, request: pb.CreateApiKeyRequest, context: Any) -> pb.CreateApiKeyResponse:
+    async def CreateApiKey(
+        self, request: pb.CreateApiKeyRequest, context: Any
+    ) -> pb.CreateApiKeyResponse:
         """Creates one, and shows its text this once."""
         parent = OrganisationName.parse(request.parent, "parent")
         role, expire_time = _role(request.role), self._expire_time(request)
@@ -71,12 +80,16 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         _log.info("key created", extra={"key": str(key.name), "role": role})
         return pb.CreateApiKeyResponse(key=_key_message(key), text=text)
 
-    async def ListApiKeys(self, request: pb.ListApiKeysRequest, context: Any) -> pb.ListApiKeysResponse:
+    async def ListApiKeys(
+        self, request: pb.ListApiKeysRequest, context: Any
+    ) -> pb.ListApiKeysResponse:
         """A page of an organisation's, oldest first."""
         parent = OrganisationName.parse(request.parent, "parent")
         cursor = convert.cursor("keys", str(parent), request.page_size, request.page_token)
         page = await asyncio.to_thread(self._organisations.keys, parent, cursor)
-        return pb.ListApiKeysResponse(keys=[_key_message(item) for item in page.items], next_page_token=page.next_token)
+        return pb.ListApiKeysResponse(
+            keys=[_key_message(item) for item in page.items], next_page_token=page.next_token
+        )
 
     async def RevokeApiKey(self, request: pb.RevokeApiKeyRequest, context: Any) -> pb.ApiKey:
         """Takes one back."""
@@ -85,13 +98,18 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         _log.info("key revoked", extra={"key": str(name)})
         return _key_message(key)
 
-    async def ListAdminEvents(self, request: pb.ListAdminEventsRequest, context: Any) -> pb.ListAdminEventsResponse:
+    async def ListAdminEvents(
+        self, request: pb.ListAdminEventsRequest, context: Any
+    ) -> pb.ListAdminEventsResponse:
         """What operators did last."""
         events = await asyncio.to_thread(self._organisations.admin_events)
         return pb.ListAdminEventsResponse(
             events=[
                 pb.AdminEvent(
-                    time=convert.timestamp(event.time), actor=event.actor, action=event.action, target=event.target
+                    time=convert.timestamp(event.time),
+                    actor=event.actor,
+                    action=event.action,
+                    target=event.target,
                 )
                 for event in events
             ]
@@ -102,7 +120,11 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         who = caller()
         if not request.name:
             require("name", who.organisation, "organisations/{organisation}: you belong to none")
-        name = OrganisationName.parse(request.name) if request.name else OrganisationName(who.organisation)
+        name = (
+            OrganisationName.parse(request.name)
+            if request.name
+            else OrganisationName(who.organisation)
+        )
         if Role.OPERATOR not in who.roles and name.organisation != who.organisation:
             raise OrganisationNotFound(f"{name} does not exist here", name=name)
         found, usage = await asyncio.to_thread(self._quotas.get, name)
@@ -120,17 +142,21 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             return None
         seconds = request.lifetime.seconds
         if not 1 <= seconds <= MAX_LIFETIME.total_seconds():
-            raise refused("lifetime", f"{seconds} s", f"unset, or 1 second to {MAX_LIFETIME.days} days")
+            raise field_error(
+                "lifetime", f"{seconds} s", f"unset, or 1 second to {MAX_LIFETIME.days} days"
+            )
         return self._clock() + timedelta(seconds=seconds)
 
 
 def _declared(message: pb.Organisation) -> tuple[OrganisationName, str, Quota]:
     name = OrganisationName.parse(message.name, "organisation.name")
     check_text("organisation.display_name", message.display_name, MAX_DISPLAY_CHARACTERS)
-    limits = {limit: getattr(message.quota, limit) for limit in _LIMITS if message.quota.HasField(limit)}
+    limits = {
+        limit: getattr(message.quota, limit) for limit in _LIMITS if message.quota.HasField(limit)
+    }
     for limit, value in limits.items():
         if not 0 <= value <= MAX_LIMIT:
-            raise refused(f"organisation.quota.{limit}", value, f"unset, or 0 to {MAX_LIMIT}")
+            raise field_error(f"organisation.quota.{limit}", value, f"unset, or 0 to {MAX_LIMIT}")
     return name, message.display_name, Quota(**limits)
 
 
@@ -139,7 +165,7 @@ def _role(number: int) -> Role:
     expected = f"one of {', '.join(access_pb2.Role.Name(item) for item in known)}"
     require("role", number, expected)
     if number not in known:
-        raise refused("role", number, expected)
+        raise field_error("role", number, expected)
     return known[number]
 
 

@@ -25,7 +25,7 @@ from cxreval.errors import (
     SubmissionState,
     UploadOffset,
 )
-from cxreval.fields import check_pattern, refused
+from cxreval.fields import check_pattern, field_error
 from cxreval.resource_names import SHA256, ArtifactName, EvaluationName, SubmissionName
 from cxreval.wire.limits import CHUNK_BYTES, MAX_ARTIFACT_BYTES
 from services.chassis import threads
@@ -38,11 +38,13 @@ from services.registry.store.submissions import Submissions
 from services.registry.store.tenancy import Tenancy
 
 IDLE_SECONDS = 30.0
-"""A stream that brings nothing for so long ends: its connection may be dead, and it keeps others from going on."""
+"""A stream that brings nothing for so long ends: its connection may be dead, and it keeps others
+from going on."""
 
 _GATHERED = 8  # chunks that wait to be written, at most
 
-# A slow disk or object store keeps these threads busy, and not those in which all others ask the database.
+# A slow disk or object store keeps these threads busy, and not those in which all others ask the
+# database.
 _THREADS = ThreadPoolExecutor(32, "artifacts")
 
 _log = logging.getLogger(__name__)
@@ -50,7 +52,8 @@ _log = logging.getLogger(__name__)
 _Messages = AsyncIterator[pb.UploadArtifactRequest]
 _T = TypeVar("_T")
 
-# What the sender did wrong. ARTIFACT_INCOMPLETE is not among it: a stream that breaks off may look like one that ends.
+# What the sender did wrong. ARTIFACT_INCOMPLETE is not among it: a stream that breaks off may look
+# like one that ends.
 _REFUSED = (QuotaExceeded, MalformedStream, ArtifactTooLarge, DigestMismatch, SubmissionState)
 
 
@@ -61,7 +64,8 @@ class _Expected:
     key: UploadKey
     complete: bool
     record: Callable[[int, Callable[[], None]], Submission | None]
-    """Given size and what puts the bytes in their place, records the artifact in one transaction."""
+    """Given size and what puts the bytes in their place, records the artifact in one
+    transaction."""
     begin: Callable[[int], None] = lambda _: None
     """Sets room aside for so many bytes."""
     forget: Callable[[], None] = lambda: None
@@ -84,7 +88,10 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         self._evaluations = evaluations
         self._artifacts = artifacts
         self._bytes = Counter(
-            "cxreval_registry_artifact_bytes_total", "Bytes of artifacts moved.", ("direction",), registry=metrics
+            "cxreval_registry_artifact_bytes_total",
+            "Bytes of artifacts moved.",
+            ("direction",),
+            registry=metrics,
         )
 
     async def GetUpload(self, request: pb.GetUploadRequest, context: Any) -> pb.GetUploadResponse:
@@ -95,15 +102,19 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         received = await threads.start(_THREADS, self._artifacts.received, expected.key)
         return pb.GetUploadResponse(received_bytes=received)
 
-    async def UploadArtifact(self, request_iterator: _Messages, context: Any) -> pb.UploadArtifactResponse:
-        """Receives the bytes beside their place; only when all of them are right, one transaction records them."""
+    async def UploadArtifact(
+        self, request_iterator: _Messages, context: Any
+    ) -> pb.UploadArtifactResponse:
+        """Receives the bytes beside their place; only when all of them are right, one transaction
+        records them."""
         messages = aiter(request_iterator)
         header = await _header(messages)
         _check_size(header)
         expected = await asyncio.to_thread(self._expected, header, "header.")
         if expected.complete:
             raise _not_awaited(header, expected.key)
-        # Opened and closed here, without a thread: a cancelled call must not leave the upload to nobody.
+        # Opened and closed here, without a thread: a cancelled call must not leave the upload to
+        # nobody.
         with self._artifacts.receive(expected.key) as upload:
             # Only who holds the upload sets room aside or gives it back.
             await _to_its_end(expected.begin, header.size_bytes)
@@ -111,14 +122,18 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
             try:
                 await self._receive(messages, header, upload)
                 # A task to its end: who leaves now has sent everything.
-                submission = await _ended(asyncio.create_task(_finish(upload, expected, header.size_bytes)))
+                submission = await _ended(
+                    asyncio.create_task(_finish(upload, expected, header.size_bytes))
+                )
             except _REFUSED:
                 await _discard(upload, expected)
                 raise
             except BaseException:
                 await _to_its_end(upload.suspend)
                 raise
-        _log.info("artifact stored", extra={"owner": expected.key.owner, "size_bytes": header.size_bytes})
+        _log.info(
+            "artifact stored", extra={"owner": expected.key.owner, "size_bytes": header.size_bytes}
+        )
         return pb.UploadArtifactResponse(
             artifact=str(ArtifactName(expected.key.sha256)),
             submission=shown.submission_message(submission) if submission else None,
@@ -136,7 +151,9 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
             self._bytes.labels("sent").inc(len(chunk))
             yield pb.DownloadArtifactResponse(chunk=chunk)
 
-    def _expected(self, request: pb.GetUploadRequest | pb.UploadArtifactHeader, path: str) -> _Expected:
+    def _expected(
+        self, request: pb.GetUploadRequest | pb.UploadArtifactHeader, path: str
+    ) -> _Expected:
         """What a request is about; `path` leads to its fields."""
         if request.WhichOneof("artifact") == "derived":
             _check_role(f"{path}derived", Role.WORKER)
@@ -146,7 +163,10 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         self._tenancy.check_own(caller(), name)
         sha256, complete = self._submissions.artifact(name)
         key = UploadKey(name.submission, sha256, "manifest.artifact_sha256")
-        begin, forget = partial(self._submissions.begin_upload, name), partial(self._submissions.forget_upload, name)
+        begin, forget = (
+            partial(self._submissions.begin_upload, name),
+            partial(self._submissions.forget_upload, name),
+        )
         return _Expected(key, complete, partial(self._queue, name), begin, forget)
 
     def _derived(self, artifact: pb.DerivedArtifact, path: str) -> _Expected:
@@ -154,12 +174,20 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         check_pattern(f"{path}.sha256", artifact.sha256, SHA256, "64 lower-case hex characters")
         complete = self._evaluations.has_artifact(name, artifact.token, artifact.sha256)
         key = UploadKey(name.evaluation, artifact.sha256, f"{path}.sha256")
-        return _Expected(key, complete, partial(self._evaluations.add_artifact, name, artifact.token, artifact.sha256))
+        return _Expected(
+            key,
+            complete,
+            partial(self._evaluations.add_artifact, name, artifact.token, artifact.sha256),
+        )
 
-    def _queue(self, name: SubmissionName, size_bytes: int, place: Callable[[], None]) -> Submission:
+    def _queue(
+        self, name: SubmissionName, size_bytes: int, place: Callable[[], None]
+    ) -> Submission:
         return self._submissions.queue(name, size_bytes, place, caller().name)
 
-    async def _receive(self, messages: _Messages, header: pb.UploadArtifactHeader, upload: Upload) -> None:
+    async def _receive(
+        self, messages: _Messages, header: pb.UploadArtifactHeader, upload: Upload
+    ) -> None:
         received = header.write_offset
         writer = _Writer(upload.write)
         try:
@@ -167,20 +195,25 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
                 received += len(chunk)
                 if received > header.size_bytes:
                     text = f"more than the {header.size_bytes} bytes came that header.size_bytes declares"
-                    raise ArtifactTooLarge(text, field="header.size_bytes", expected=str(header.size_bytes))
+                    raise ArtifactTooLarge(
+                        text, field="header.size_bytes", expected=str(header.size_bytes)
+                    )
                 await writer.put(chunk)
                 self._bytes.labels("received").inc(len(chunk))
         finally:
             await writer.written()
         if received < header.size_bytes:
             text = f"{received} bytes came; header.size_bytes declares {header.size_bytes}"
-            raise ArtifactIncomplete(text, field="header.size_bytes", found=received, expected=str(header.size_bytes))
+            raise ArtifactIncomplete(
+                text, field="header.size_bytes", found=received, expected=str(header.size_bytes)
+            )
 
 
 class _Writer:
     """Writes in a thread, one write at a time; what comes meanwhile gathers and is the next write.
 
-    A write for every chunk costs a third of the speed: each has to wait for the interpreter several times.
+    A write for every chunk costs a third of the speed: each has to wait for the interpreter several
+    times.
     """
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
@@ -216,7 +249,8 @@ class _Writer:
 
 
 def _check_role(field: str, *roles: Role) -> None:
-    """The rpcs take submitters and workers; each may upload only what is theirs to make. Raises `RoleRequired`."""
+    """The rpcs take submitters and workers; each may upload only what is theirs to make. Raises
+    `RoleRequired`."""
     if caller().roles.isdisjoint(roles):
         expected = ", ".join(sorted(roles))
         message = f"{caller().name} may not upload {field}; expected one of the roles {expected}"
@@ -228,7 +262,8 @@ async def _begin(upload: Upload, expected: _Expected, header: pb.UploadArtifactH
         await _to_its_end(upload.begin, header.write_offset)
     except UploadOffset as error:
         if int(error.metadata["received_bytes"]) > header.size_bytes:
-            # What is there is more than all of it, so it began as another file: the next call begins from nothing.
+            # What is there is more than all of it, so it began as another file: the next call
+            # begins from nothing.
             await _discard(upload, expected)
         raise
 
@@ -252,7 +287,8 @@ async def _finish(upload: Upload, expected: _Expected, size_bytes: int) -> Submi
 
 
 async def _ended(work: asyncio.Future[_T]) -> _T:
-    """Waits for a thread or a task, even when the call is cancelled meanwhile: nobody may close what it still uses."""
+    """Waits for a thread or a task, even when the call is cancelled meanwhile: nobody may close
+    what it still uses."""
     cancelled = None
     while not work.done():
         try:
@@ -275,7 +311,9 @@ async def _chunks(messages: _Messages) -> AsyncIterator[bytes]:
             async with asyncio.timeout(IDLE_SECONDS):
                 message = await anext(messages, None)
         except TimeoutError:
-            text = f"nothing came for {IDLE_SECONDS:.0f} seconds; ask GetUpload and go on from there"
+            text = (
+                f"nothing came for {IDLE_SECONDS:.0f} seconds; ask GetUpload and go on from there"
+            )
             raise DeadlineExceeded(text, limit_seconds=IDLE_SECONDS) from None
         if message is None:
             return
@@ -292,17 +330,21 @@ async def _header(messages: _Messages) -> pb.UploadArtifactHeader:
 
 def _not_awaited(header: pb.UploadArtifactHeader, key: UploadKey) -> SubmissionState:
     text = f"artifacts/{key.sha256} is complete already; GetUpload says so"
-    return SubmissionState(text, field=f"header.{header.WhichOneof('artifact')}", expected="one that is not complete")
+    return SubmissionState(
+        text, field=f"header.{header.WhichOneof('artifact')}", expected="one that is not complete"
+    )
 
 
 def _check_size(header: pb.UploadArtifactHeader) -> None:
     field = "header.size_bytes"
     if header.size_bytes < 1:
-        raise refused(field, header.size_bytes, "1 or more")
+        raise field_error(field, header.size_bytes, "1 or more")
     if header.size_bytes > MAX_ARTIFACT_BYTES:
-        raise refused(field, header.size_bytes, f"at most {MAX_ARTIFACT_BYTES}", ArtifactTooLarge)
+        raise field_error(
+            field, header.size_bytes, f"at most {MAX_ARTIFACT_BYTES}", ArtifactTooLarge
+        )
     if not 0 <= header.write_offset <= header.size_bytes:
-        raise refused("header.write_offset", header.write_offset, "0 to header.size_bytes")
+        raise field_error("header.write_offset", header.write_offset, "0 to header.size_bytes")
 
 
 def _chunk(message: pb.UploadArtifactRequest) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cxreval.api.registry.v1 import audit_service_pb2 as pb
 from cxreval.api.registry.v1 import audit_service_pb2_grpc
-from cxreval.fields import refused
+from cxreval.fields import field_error
 from cxreval.resource_names import SubmissionName
 from services.chassis.principal import caller
 from services.registry import convert
@@ -33,7 +33,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     ) -> AsyncIterator[pb.ReadAuditChainResponse]:
         """The links, oldest first."""
         if request.after_place < 0:
-            raise refused("after_place", request.after_place, "0 or more")
+            raise field_error("after_place", request.after_place, "0 or more")
         batches = self._events.links(request.after_place, CHAIN_EVENTS, caller())
         while links := await asyncio.to_thread(next, batches, None):
             yield pb.ReadAuditChainResponse(links=[convert.link_message(link) for link in links])
@@ -41,7 +41,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     async def GetReceipt(self, request: pb.GetReceiptRequest, context: Any) -> pb.Receipt:
         """One of a submission."""
         if request.version < 0:
-            raise refused("version", request.version, "0 or more")
+            raise field_error("version", request.version, "0 or more")
         name = SubmissionName.parse(request.name)
         await asyncio.to_thread(self._tenancy.check_visible, caller(), name)
         receipt = await asyncio.to_thread(self._events.receipt, name, request.version)

@@ -1,7 +1,9 @@
 """Says who calls the registry: by an API key, or by the certificate of a worker.
 
-Keys that proved good are remembered for a moment, by the sha256 of their text, so that a worker's thousands of calls do
-not each ask the database. What is no key is never remembered: whoever tries one waits for the database each time.
+Keys that proved good are remembered for a moment, by the sha256 of their text, so that a worker's
+thousands of calls do
+not each ask the database. What is no key is never remembered: whoever tries one waits for the
+database each time.
 """
 
 from __future__ import annotations

@@ -18,9 +18,13 @@ class BenchmarkServicer(benchmark_service_pb2_grpc.BenchmarkServiceServicer):
     def __init__(self, benchmarks: Benchmarks) -> None:
         self._benchmarks = benchmarks
 
-    async def CreateBenchmark(self, request: pb.CreateBenchmarkRequest, context: Any) -> pb.Benchmark:
+    async def CreateBenchmark(
+        self, request: pb.CreateBenchmarkRequest, context: Any
+    ) -> pb.Benchmark:
         """Creates one, or returns the existing one of the same specification."""
-        benchmark = await asyncio.to_thread(self._benchmarks.create, convert.spec(request.benchmark))
+        benchmark = await asyncio.to_thread(
+            self._benchmarks.create, convert.spec(request.benchmark)
+        )
         return convert.benchmark_message(benchmark)
 
     async def GetBenchmark(self, request: pb.GetBenchmarkRequest, context: Any) -> pb.Benchmark:
@@ -28,10 +32,13 @@ class BenchmarkServicer(benchmark_service_pb2_grpc.BenchmarkServiceServicer):
         benchmark = await asyncio.to_thread(self._benchmarks.get, BenchmarkName.parse(request.name))
         return convert.benchmark_message(benchmark)
 
-    async def ListBenchmarks(self, request: pb.ListBenchmarksRequest, context: Any) -> pb.ListBenchmarksResponse:
+    async def ListBenchmarks(
+        self, request: pb.ListBenchmarksRequest, context: Any
+    ) -> pb.ListBenchmarksResponse:
         """A page of them, oldest first."""
         cursor = convert.cursor("benchmarks", "", request.page_size, request.page_token)
         page = await asyncio.to_thread(self._benchmarks.page, cursor)
         return pb.ListBenchmarksResponse(
-            benchmarks=[convert.benchmark_message(item) for item in page.items], next_page_token=page.next_token
+            benchmarks=[convert.benchmark_message(item) for item in page.items],
+            next_page_token=page.next_token,
         )

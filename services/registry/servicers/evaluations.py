@@ -28,22 +28,33 @@ _log = logging.getLogger(__name__)
 class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     """Hands evaluations to workers and takes what they find."""
 
-    def __init__(self, evaluations: Evaluations, submissions: Submissions, tenancy: Tenancy, vault: Vault) -> None:
+    def __init__(
+        self, evaluations: Evaluations, submissions: Submissions, tenancy: Tenancy, vault: Vault
+    ) -> None:
         self._evaluations = evaluations
         self._submissions = submissions
         self._vault = vault
         self._tenancy = tenancy
 
-    async def LeaseEvaluation(self, request: pb.LeaseEvaluationRequest, context: Any) -> pb.LeaseEvaluationResponse:
+    async def LeaseEvaluation(
+        self, request: pb.LeaseEvaluationRequest, context: Any
+    ) -> pb.LeaseEvaluationResponse:
         """Work, or none."""
         name, benchmarks = convert.worker(request)
-        # What a worker calls itself is for people; whose key or certificate it has is what the events vouch for.
+        # What a worker calls itself is for people; whose key or certificate it has is what the
+        # events vouch for.
         who = caller()
         worker = name if who is EVERYBODY else f"{name}, {who.name}"
-        lease = await asyncio.to_thread(self._evaluations.lease, worker, benchmarks, converts=request.converts)
+        lease = await asyncio.to_thread(
+            self._evaluations.lease, worker, benchmarks, converts=request.converts
+        )
         if lease is None:
             return pb.LeaseEvaluationResponse()
-        extra = {"evaluation": lease.evaluation.id, "worker": worker, "attempt": lease.evaluation.attempt}
+        extra = {
+            "evaluation": lease.evaluation.id,
+            "worker": worker,
+            "attempt": lease.evaluation.attempt,
+        }
         _log.info("evaluation leased", extra=extra)
         token = await asyncio.to_thread(self._endpoint_token, lease)
         return pb.LeaseEvaluationResponse(lease=convert.lease_message(lease, token))
@@ -51,12 +62,18 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     def _endpoint_token(self, lease: Lease) -> str:
         if lease.submission.kind is not Kind.ENDPOINT:
             return ""
-        sealed = self._submissions.sealed_token(SubmissionName(lease.submission.benchmark, lease.submission.id))
+        sealed = self._submissions.sealed_token(
+            SubmissionName(lease.submission.benchmark, lease.submission.id)
+        )
         return self._vault.open(sealed) if sealed else ""
 
-    async def RenewLease(self, request: pb.RenewLeaseRequest, context: Any) -> pb.RenewLeaseResponse:
+    async def RenewLease(
+        self, request: pb.RenewLeaseRequest, context: Any
+    ) -> pb.RenewLeaseResponse:
         """Extends a lease."""
-        expires = await asyncio.to_thread(self._evaluations.renew, _name(request.evaluation), request.token)
+        expires = await asyncio.to_thread(
+            self._evaluations.renew, _name(request.evaluation), request.token
+        )
         return pb.RenewLeaseResponse(expire_time=convert.timestamp(expires))
 
     async def AppendPredictions(
@@ -71,22 +88,33 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         self, request: pb.ReadPredictionsRequest, context: Any
     ) -> AsyncIterator[pb.ReadPredictionsResponse]:
         """Sends the recorded predictions."""
-        batches = self._evaluations.predictions(_name(request.evaluation), request.token, MAX_BATCH_IMAGES)
+        batches = self._evaluations.predictions(
+            _name(request.evaluation), request.token, MAX_BATCH_IMAGES
+        )
         while batch := await asyncio.to_thread(next, batches, None):
             yield pb.ReadPredictionsResponse(batch=convert.batch_message(batch))
 
-    async def CompleteEvaluation(self, request: pb.CompleteEvaluationRequest, context: Any) -> pb.Evaluation:
+    async def CompleteEvaluation(
+        self, request: pb.CompleteEvaluationRequest, context: Any
+    ) -> pb.Evaluation:
         """Records the report and publishes the submission."""
         name, report, provenance = (
             _name(request.evaluation),
             reports.report(request.report),
             convert.provenance(request.provenance),
         )
-        evaluation = await asyncio.to_thread(self._evaluations.complete, name, request.token, report, provenance)
-        _log.info("evaluation succeeded", extra={"evaluation": evaluation.id, "attempt": evaluation.attempt})
+        evaluation = await asyncio.to_thread(
+            self._evaluations.complete, name, request.token, report, provenance
+        )
+        _log.info(
+            "evaluation succeeded",
+            extra={"evaluation": evaluation.id, "attempt": evaluation.attempt},
+        )
         return convert.evaluation_message(evaluation)
 
-    async def FailEvaluation(self, request: pb.FailEvaluationRequest, context: Any) -> pb.Evaluation:
+    async def FailEvaluation(
+        self, request: pb.FailEvaluationRequest, context: Any
+    ) -> pb.Evaluation:
         """Ends the evaluation, or queues it again."""
         name, failure = _name(request.evaluation), convert.failure(request.failure)
         evaluation = await asyncio.to_thread(self._evaluations.fail, name, request.token, failure)
@@ -100,21 +128,26 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         await asyncio.to_thread(self._tenancy.check_visible, caller(), name)
         return shown.evaluation_message(await asyncio.to_thread(self._evaluations.get, name))
 
-    async def GetEvidence(self, request: pb.GetEvidenceRequest, context: Any) -> pb.GetEvidenceResponse:
+    async def GetEvidence(
+        self, request: pb.GetEvidenceRequest, context: Any
+    ) -> pb.GetEvidenceResponse:
         """What stands behind a report."""
         name = _name(request.evaluation)
         await asyncio.to_thread(self._tenancy.check_visible, caller(), name)
         evidence = await asyncio.to_thread(self._evaluations.evidence, name)
         return pb.GetEvidenceResponse(evidence=reports.evidence_message(evidence))
 
-    async def ListEvaluations(self, request: pb.ListEvaluationsRequest, context: Any) -> pb.ListEvaluationsResponse:
+    async def ListEvaluations(
+        self, request: pb.ListEvaluationsRequest, context: Any
+    ) -> pb.ListEvaluationsResponse:
         """A page of a submission's, oldest first."""
         parent = SubmissionName.parse(request.parent, "parent")
         cursor = convert.cursor("evaluations", str(parent), request.page_size, request.page_token)
         await asyncio.to_thread(self._tenancy.check_visible, caller(), parent)
         page = await asyncio.to_thread(self._evaluations.page, parent, cursor, caller())
         return pb.ListEvaluationsResponse(
-            evaluations=[shown.evaluation_message(item) for item in page.items], next_page_token=page.next_token
+            evaluations=[shown.evaluation_message(item) for item in page.items],
+            next_page_token=page.next_token,
         )
 
 

@@ -14,14 +14,21 @@ from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.chassis import threads
 from services.chassis.principal import caller
 from services.registry import convert
-from services.registry.domain.board import Compared, Row, Standing, check_compared, compared, sota_steps
+from services.registry.domain.board import (
+    Compared,
+    RankedRow,
+    Row,
+    check_compared,
+    compared,
+    sota_steps,
+)
 from services.registry.domain.pages import Cursor, Page
 from services.registry.store.boards import Boards
 from services.registry.store.events import Events
 from services.registry.store.tenancy import Tenancy
 
-# Ranking takes a second where there are a thousand rows, and others wait for its result. They keep these threads, not
-# those in which keys are checked and workers are answered.
+# Ranking takes a second where there are a thousand rows, and others wait for its result. They keep
+# these threads, not those in which keys are checked and workers are answered.
 _THREADS = ThreadPoolExecutor(4, "boards")
 
 
@@ -48,7 +55,9 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
             audit_head=convert.head_message(head),
         )
 
-    async def ListSotaSteps(self, request: pb.ListSotaStepsRequest, context: Any) -> pb.ListSotaStepsResponse:
+    async def ListSotaSteps(
+        self, request: pb.ListSotaStepsRequest, context: Any
+    ) -> pb.ListSotaStepsResponse:
         """A page of steps, oldest first: evidence, then claims."""
         parent = BenchmarkName.parse(request.parent, "parent")
         as_of = convert.moment(request.as_of) if request.HasField("as_of") else None
@@ -59,41 +68,57 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
             steps=[convert.step_message(row) for row in page.items], next_page_token=page.next_token
         )
 
-    async def CompareEntries(self, request: pb.CompareEntriesRequest, context: Any) -> pb.CompareEntriesResponse:
+    async def CompareEntries(
+        self, request: pb.CompareEntriesRequest, context: Any
+    ) -> pb.CompareEntriesResponse:
         """Every two of some rows."""
-        parent, names = BenchmarkName.parse(request.parent, "parent"), convert.compared_names(request)
+        parent, names = (
+            BenchmarkName.parse(request.parent, "parent"),
+            convert.compared_names(request),
+        )
         check_compared(names, parent.benchmark)
         await asyncio.to_thread(self._tenancy.check_visible, caller(), *names)
-        return convert.compared_message(parent, await threads.start(_THREADS, self._compared, parent, names))
+        return convert.compared_message(
+            parent, await threads.start(_THREADS, self._compared, parent, names)
+        )
 
     async def ListLeaderboardChanges(
         self, request: pb.ListLeaderboardChangesRequest, context: Any
     ) -> pb.ListLeaderboardChangesResponse:
         """A page of what changed a board, oldest first."""
         parent = BenchmarkName.parse(request.parent, "parent")
-        cursor = convert.cursor("leaderboardChanges", str(parent), request.page_size, request.page_token)
+        cursor = convert.cursor(
+            "leaderboardChanges", str(parent), request.page_size, request.page_token
+        )
         page = await asyncio.to_thread(self._events.board_changes, parent, cursor)
         return pb.ListLeaderboardChangesResponse(
-            changes=[convert.event_message(event) for event in page.items], next_page_token=page.next_token
+            changes=[convert.event_message(event) for event in page.items],
+            next_page_token=page.next_token,
         )
 
-    def _entries(self, parent: BenchmarkName, cursor: Cursor, as_of: datetime | None) -> tuple[Page[Row], Head]:
+    def _entries(
+        self, parent: BenchmarkName, cursor: Cursor, as_of: datetime | None
+    ) -> tuple[Page[Row], Head]:
         head = self._events.head()
-        return self._page(parent, self._boards.standings(parent, as_of), cursor, as_of), head
+        return self._page(parent, self._boards.ranked_rows(parent, as_of), cursor, as_of), head
 
     def _steps(self, parent: BenchmarkName, cursor: Cursor, as_of: datetime | None) -> Page[Row]:
-        return self._page(parent, sota_steps(self._boards.standings(parent, as_of)), cursor, as_of)
+        return self._page(
+            parent, sota_steps(self._boards.ranked_rows(parent, as_of)), cursor, as_of
+        )
 
     def _compared(self, parent: BenchmarkName, names: list[SubmissionName]) -> Compared:
         return compared(self._boards.entries(parent, names))
 
-    def _page(self, parent: BenchmarkName, order: list[Standing], cursor: Cursor, as_of: datetime | None) -> Page[Row]:
+    def _page(
+        self, parent: BenchmarkName, order: list[RankedRow], cursor: Cursor, as_of: datetime | None
+    ) -> Page[Row]:
         """The rows behind the cursor's one, wherever that one stands by now."""
         page = cursor.page(_behind(order, cursor), lambda standing: standing.submission)
         return Page(self._boards.rows(parent, page.items, as_of), page.next_token)
 
 
-def _behind(order: list[Standing], cursor: Cursor) -> list[Standing]:
+def _behind(order: list[RankedRow], cursor: Cursor) -> list[RankedRow]:
     if not cursor.after:
         return order
     for index, standing in enumerate(order):

@@ -28,7 +28,12 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
     """Changes submissions by events, and shows them."""
 
     def __init__(
-        self, lifecycle: Lifecycle, submissions: Submissions, events: Events, tenancy: Tenancy, watching: Watching
+        self,
+        lifecycle: Lifecycle,
+        submissions: Submissions,
+        events: Events,
+        tenancy: Tenancy,
+        watching: Watching,
     ) -> None:
         self._tenancy = tenancy
         self._lifecycle = lifecycle
@@ -36,11 +41,15 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
         self._events = events
         self._watching = watching
 
-    async def CancelSubmission(self, request: pb.CancelSubmissionRequest, context: Any) -> submission_pb2.Submission:
+    async def CancelSubmission(
+        self, request: pb.CancelSubmissionRequest, context: Any
+    ) -> submission_pb2.Submission:
         """Calls it off."""
         return await self._change(request, Change.CANCELLED)
 
-    async def RetrySubmission(self, request: pb.RetrySubmissionRequest, context: Any) -> submission_pb2.Submission:
+    async def RetrySubmission(
+        self, request: pb.RetrySubmissionRequest, context: Any
+    ) -> submission_pb2.Submission:
         """Runs it again."""
         return await self._change(request, Change.RETRIED)
 
@@ -56,12 +65,18 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
         """Puts it back on the board."""
         return await self._change(request, Change.REINSTATED)
 
-    async def DisputeSubmission(self, request: pb.DisputeSubmissionRequest, context: Any) -> submission_pb2.Submission:
+    async def DisputeSubmission(
+        self, request: pb.DisputeSubmissionRequest, context: Any
+    ) -> submission_pb2.Submission:
         """Marks it as doubted."""
-        await asyncio.to_thread(self._tenancy.check_visible, caller(), SubmissionName.parse(request.name))
+        await asyncio.to_thread(
+            self._tenancy.check_visible, caller(), SubmissionName.parse(request.name)
+        )
         return await self._changed(request, Change.DISPUTED)
 
-    async def ResolveDispute(self, request: pb.ResolveDisputeRequest, context: Any) -> submission_pb2.Submission:
+    async def ResolveDispute(
+        self, request: pb.ResolveDisputeRequest, context: Any
+    ) -> submission_pb2.Submission:
         """Settles a dispute."""
         return await self._change(request, Change.RESOLVED)
 
@@ -70,10 +85,14 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
     ) -> submission_pb2.Submission:
         """Puts another one in its place."""
         successor = SubmissionName.parse(request.successor, "successor")
-        await asyncio.to_thread(self._tenancy.check_own, caller(), SubmissionName.parse(request.name), successor)
+        await asyncio.to_thread(
+            self._tenancy.check_own, caller(), SubmissionName.parse(request.name), successor
+        )
         return await self._change(request, Change.SUPERSEDED, successor=successor)
 
-    async def CorrectSubmission(self, request: pb.CorrectSubmissionRequest, context: Any) -> submission_pb2.Submission:
+    async def CorrectSubmission(
+        self, request: pb.CorrectSubmissionRequest, context: Any
+    ) -> submission_pb2.Submission:
         """Corrects what its row shows."""
         values = {field.name: value for field, value in request.correction.ListFields()}
         check_correction(values)
@@ -91,7 +110,9 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
                 yield shown.submission_message(submission)
                 if submission.state in ENDED:
                     return
-                await self._watching.next_mark(name.submission, (submission.version, submission.images_done))
+                await self._watching.next_mark(
+                    name.submission, (submission.version, submission.images_done)
+                )
                 submission = await asyncio.to_thread(self._submissions.get, name)
 
     async def ListSubmissionEvents(
@@ -99,21 +120,31 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
     ) -> pb.ListSubmissionEventsResponse:
         """A page of those of its events that are the caller's to know, oldest first."""
         parent = SubmissionName.parse(request.parent, "parent")
-        cursor = convert.cursor("submissionEvents", str(parent), request.page_size, request.page_token)
+        cursor = convert.cursor(
+            "submissionEvents", str(parent), request.page_size, request.page_token
+        )
         await asyncio.to_thread(self._tenancy.check_visible, caller(), parent)
         page = await asyncio.to_thread(self._events.page, parent, cursor, caller())
         return pb.ListSubmissionEventsResponse(
-            events=[convert.event_message(event) for event in page.items], next_page_token=page.next_token
+            events=[convert.event_message(event) for event in page.items],
+            next_page_token=page.next_token,
         )
 
     async def _change(self, request: Any, change: Change, **more: Any) -> submission_pb2.Submission:
         """Does it to a submission of the caller's."""
-        await asyncio.to_thread(self._tenancy.check_own, caller(), SubmissionName.parse(request.name))
+        await asyncio.to_thread(
+            self._tenancy.check_own, caller(), SubmissionName.parse(request.name)
+        )
         return await self._changed(request, change, **more)
 
-    async def _changed(self, request: Any, change: Change, **more: Any) -> submission_pb2.Submission:
+    async def _changed(
+        self, request: Any, change: Change, **more: Any
+    ) -> submission_pb2.Submission:
         name = SubmissionName.parse(request.name)
         asked = convert.change_request(request, change, caller(), **more)
         submission = await asyncio.to_thread(self._lifecycle.change, name, asked)
-        _log.info("submission changed", extra={"submission": str(name), "change": change, "state": submission.state})
+        _log.info(
+            "submission changed",
+            extra={"submission": str(name), "change": change, "state": submission.state},
+        )
         return shown.submission_message(submission)

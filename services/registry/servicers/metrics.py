@@ -1,4 +1,5 @@
-"""How many submissions and evaluations stand in which state, counted in the database at each scrape."""
+"""How many submissions and evaluations stand in which state, counted in the database at each
+scrape."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from services.registry.store.database import Database
 
 
 class StateCollector(Collector):
-    """Gauges by state. A scrape during an outage of the database has none of them, and all other metrics."""
+    """Gauges by state. A scrape during an outage of the database has none of them, and all other
+    metrics."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

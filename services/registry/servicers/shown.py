@@ -1,4 +1,5 @@
-"""What of a record its reader sees. Whom to ask, what went wrong inside and where an endpoint is, strangers do not."""
+"""What of a record its reader sees. Whom to ask, what went wrong inside and where an endpoint is,
+strangers do not."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from services.registry import convert
 from services.registry.domain.records import Evaluation, Submission
 
 _OF_AN_ENDPOINT = "endpoint_"
-"""How the provenance's keys begin that say where an endpoint is and what its server says of itself."""
+"""How the provenance's keys begin that say where an endpoint is and what its server says of
+itself."""
 
 
 def submission_message(found: Submission) -> submission_pb2.Submission:
@@ -23,7 +25,8 @@ def submission_message(found: Submission) -> submission_pb2.Submission:
 
 
 def evaluation_message(found: Evaluation) -> evaluation_pb.Evaluation:
-    """An evaluation for the caller: its failure, worker and endpoint only if it is theirs to know."""
+    """An evaluation for the caller: its failure, worker and endpoint only if it is theirs to
+    know."""
     message = convert.evaluation_message(found)
     if not caller().knows(found.owner):
         message.ClearField("failure")

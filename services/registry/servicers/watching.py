@@ -15,7 +15,8 @@ MAX_WATCHERS = 5000
 """Most watchers that one process serves."""
 
 MAX_OF_ONE = 1000
-"""Most watchers of one organisation, or of one caller who belongs to none: the others' are not theirs to take."""
+"""Most watchers of one organisation, or of one caller who belongs to none: the others' are not
+theirs to take."""
 
 Marks = Mapping[str, tuple[int, int]]
 """Version and images done of submissions, by id."""
@@ -24,7 +25,8 @@ _log = logging.getLogger(__name__)
 
 
 class Watching:
-    """Asks for the marks of all watched submissions every `period` seconds, while there is a watcher."""
+    """Asks for the marks of all watched submissions every `period` seconds, while there is a
+    watcher."""
 
     def __init__(self, marks: Callable[[Sequence[str]], Marks], period: float) -> None:
         self._ask = marks
@@ -55,22 +57,29 @@ class Watching:
                 self._marks.pop(submission, None)
 
     async def next_mark(self, submission: str, seen: tuple[int, int] | None) -> tuple[int, int]:
-        """The submission's mark, as soon as it is another one than was seen. Raises `ServiceUnavailable` at the end."""
+        """The submission's mark, as soon as it is another one than was seen. Raises
+        `ServiceUnavailable` at the end."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._closed or self._marks.get(submission) not in (None, seen))
+            await self._changed.wait_for(
+                lambda: self._closed or self._marks.get(submission) not in (None, seen)
+            )
             if self._closed:
                 raise ServiceUnavailable("the registry stops; watch again")
             return self._marks[submission]
 
     async def close(self) -> None:
-        """Ends all watchers, who would keep a process that stops waiting; another replica, or the next, takes them."""
+        """Ends all watchers, who would keep a process that stops waiting; another replica, or the
+        next, takes them."""
         async with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def _check_room(self, watcher: str) -> None:
         of_one, of_all = self._watchers[watcher], self._watchers.total()
-        for count, limit, whose in ((of_one, MAX_OF_ONE, "of yours"), (of_all, MAX_WATCHERS, "here")):
+        for count, limit, whose in (
+            (of_one, MAX_OF_ONE, "of yours"),
+            (of_all, MAX_WATCHERS, "here"),
+        ):
             if count >= limit:
                 message = f"{limit} calls {whose} watch submissions already; ask with GetSubmission, or try again later"
                 raise ServiceOverloaded(message, limit=limit)
@@ -78,7 +87,9 @@ class Watching:
     async def _keep_asking(self) -> None:
         try:
             while self._watched:
-                with contextlib.suppress(CxrevalError):  # the database is away; the next time may find it
+                with contextlib.suppress(
+                    CxrevalError
+                ):  # the database is away; the next time may find it
                     found = dict(await asyncio.to_thread(self._ask, list(self._watched)))
                     if found != self._marks:
                         self._marks = found

@@ -1,8 +1,11 @@
-"""Where artifacts are kept: by the sha256 of their bytes, complete or not at all. What the stores have in common.
+"""Where artifacts are kept: by the sha256 of their bytes, complete or not at all. What the stores
+have in common.
 
-An upload goes through four steps, so that a crash between any two of them loses nothing and doubles nothing:
+An upload goes through four steps, so that a crash between any two of them loses nothing and doubles
+nothing:
 
-1. `write`: bytes gather beside their place. Whatever is there after a crash is where the upload goes on.
+1. `write`: bytes gather beside their place. Whatever is there after a crash is where the upload
+goes on.
 2. `store`: all bytes are durable and have the declared digest.
 3. `place`, in the transaction that records the artifact: its name leads to them.
 4. `discard`, after the transaction: what was needed on the way is removed.
@@ -28,7 +31,8 @@ _KEY = re.compile(r"([0-9a-f]{32})-([0-9a-f]{64})")
 
 @dataclass(frozen=True, slots=True)
 class UploadKey:
-    """What an upload is known by: who needs it (the id of a submission or evaluation), and the digest it must have."""
+    """What an upload is known by: who needs it (the id of a submission or evaluation), and the
+    digest it must have."""
 
     owner: str
     sha256: str
@@ -64,7 +68,8 @@ class Upload(Protocol):
         """Makes all bytes durable. Raises `DigestMismatch` unless they have the declared digest."""
 
     def place(self) -> None:
-        """Puts the stored bytes where their digest finds them. Quick: a transaction waits for it."""
+        """Puts the stored bytes where their digest finds them. Quick: a transaction waits for
+        it."""
 
 
 class Artifacts(Protocol):
@@ -107,18 +112,26 @@ def check_digest(found: str, key: UploadKey) -> None:
 def check_offset(offset: int, received: int) -> None:
     """Raises `UploadOffset` unless an upload goes on where it stopped."""
     if offset != received:
-        message = f"header.write_offset is {offset}; expected {received}, the first byte that is missing"
+        message = (
+            f"header.write_offset is {offset}; expected {received}, the first byte that is missing"
+        )
         field = "header.write_offset"
-        raise UploadOffset(message, field=field, found=offset, expected=str(received), received_bytes=received)
+        raise UploadOffset(
+            message, field=field, found=offset, expected=str(received), received_bytes=received
+        )
 
 
 def busy(key: UploadKey) -> UploadBusy:
     """The error for a second call that uploads the same artifact."""
-    return UploadBusy(f"another call uploads artifacts/{key.sha256} for {key.owner}; wait for its end", owner=key.owner)
+    return UploadBusy(
+        f"another call uploads artifacts/{key.sha256} for {key.owner}; wait for its end",
+        owner=key.owner,
+    )
 
 
 def verified(chunks: Iterable[bytes], name: ArtifactName) -> Iterator[bytes]:
-    """The chunks as they come, the last one only when all of them have the digest. Raises `ArtifactCorrupt`."""
+    """The chunks as they come, the last one only when all of them have the digest. Raises
+    `ArtifactCorrupt`."""
     digest = hashlib.sha256()
     held_back = b""
     for chunk in chunks:
@@ -127,6 +140,8 @@ def verified(chunks: Iterable[bytes], name: ArtifactName) -> Iterator[bytes]:
             yield held_back
         held_back = chunk
     if digest.hexdigest() != name.sha256:
-        _log.error("artifact is corrupt", extra={"artifact": name.sha256, "found": digest.hexdigest()})
+        _log.error(
+            "artifact is corrupt", extra={"artifact": name.sha256, "found": digest.hexdigest()}
+        )
         raise ArtifactCorrupt(f"the stored bytes of {name} have another digest now", name=name)
     yield held_back

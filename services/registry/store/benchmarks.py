@@ -20,7 +20,8 @@ from services.registry.store.pages import after
 
 
 def benchmark_row(session: Session, name: BenchmarkName, *, lock: bool = False) -> BenchmarkRow:
-    """Raises `BenchmarkNotFound`. `lock`: let no other transaction add to this benchmark until this one ends."""
+    """Raises `BenchmarkNotFound`. `lock`: let no other transaction add to this benchmark until this
+    one ends."""
     query = select(BenchmarkRow).where(BenchmarkRow.id == name.benchmark)
     row = session.scalar(query.with_for_update(key_share=True) if lock else query)
     if row is None:
@@ -36,19 +37,29 @@ class Benchmarks:
         self._clock = clock
 
     def create(self, spec: BenchmarkSpec) -> Benchmark:
-        """Creates it, or returns the existing one with the same digest. Raises `BenchmarkExists`."""
+        """Creates it, or returns the existing one with the same digest. Raises
+        `BenchmarkExists`."""
         name = BenchmarkName(spec.name)
         with self._database.writing() as session:
             row = session.scalar(select(BenchmarkRow).where(BenchmarkRow.id == spec.name))
             if row is None:
                 row = BenchmarkRow(
-                    id=spec.name, digest=spec.digest, spec=records.to_json(spec), create_time=self._clock()
+                    id=spec.name,
+                    digest=spec.digest,
+                    spec=records.to_json(spec),
+                    create_time=self._clock(),
                 )
                 session.add(row)
             if row.digest != spec.digest:
-                message = f"{name} exists with digest {row.digest}; this specification has {spec.digest}"
+                message = (
+                    f"{name} exists with digest {row.digest}; this specification has {spec.digest}"
+                )
                 raise BenchmarkExists(
-                    message, field="benchmark.name", name=name, found=spec.digest, expected=row.digest
+                    message,
+                    field="benchmark.name",
+                    name=name,
+                    found=spec.digest,
+                    expected=row.digest,
                 )
             return records.benchmark(row)
 
@@ -61,4 +72,6 @@ class Benchmarks:
         """Oldest first. Raises `InvalidPageToken`."""
         with self._database.reading() as session:
             rows = session.scalars(after(session, select(BenchmarkRow), BenchmarkRow, cursor)).all()
-            return cursor.page([records.benchmark(row) for row in rows], lambda item: item.spec.name)
+            return cursor.page(
+                [records.benchmark(row) for row in rows], lambda item: item.spec.name
+            )

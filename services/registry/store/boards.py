@@ -1,9 +1,9 @@
 """The boards: what is published on each benchmark, ranked.
 
-The order of a board depends only on which submissions are on it, since neither a report nor a figure or date of a
-manifest ever changes. So it is computed once for each set of them and kept in the process. Every read still asks the
-database whether anything happened, and a board is never stale. The figures of the reports that were shown last are
-kept, too.
+The order of a board depends only on which submissions are on it, since neither a report nor a
+figure or date of a manifest ever changes. So it is computed once for each set of them and kept in
+the process. Every read still asks the database whether anything happened, and a board is never
+stale. The figures of the reports that were shown last are kept, too.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.registry.domain.board import (
     PROFILE_DIGEST,
     Figures,
+    RankedRow,
     Row,
-    Standing,
     board_row,
     claimed_metrics,
     macro,
-    standings,
+    ranked_rows,
 )
 from services.registry.domain.corrections import correction
 from services.registry.domain.records import (
@@ -72,12 +72,12 @@ class Boards:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._kept: OrderedDict[tuple[str, _Published], list[Standing]] = OrderedDict()
-        self._newest: OrderedDict[str, tuple[int, list[Standing]]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, _Published], list[RankedRow]] = OrderedDict()
+        self._newest: OrderedDict[str, tuple[int, list[RankedRow]]] = OrderedDict()
         self._lock = Lock()
         self._figures = _KeptFigures()
 
-    def standings(self, parent: BenchmarkName, as_of: datetime | None = None) -> list[Standing]:
+    def ranked_rows(self, parent: BenchmarkName, as_of: datetime | None = None) -> list[RankedRow]:
         """The order of a whole board, now or as it was at a moment. Raises `BenchmarkNotFound`."""
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
@@ -94,15 +94,20 @@ class Boards:
                 _keep(self._newest, parent.benchmark, (happened, order))
         return order
 
-    def rows(self, parent: BenchmarkName, page: Sequence[Standing], as_of: datetime | None = None) -> list[Row]:
-        """The rows of some standings, with their reports. Raises `BenchmarkNotFound`."""
+    def rows(
+        self, parent: BenchmarkName, page: Sequence[RankedRow], as_of: datetime | None = None
+    ) -> list[Row]:
+        """The rows of some ranked_rows, with their reports. Raises `BenchmarkNotFound`."""
         wanted = [standing.submission for standing in page]
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             metric = records.benchmark(benchmark).spec.metrics[0]
-            # Whatever their state is by now: a row that was withdrawn since the order was made still stands in it.
+            # Whatever their state is by now: a row that was withdrawn since the order was made
+            # still stands in it.
             query = _with_run(select(SubmissionRow, EvaluationRow))
-            query = query.where(SubmissionRow.benchmark_number == benchmark.number, SubmissionRow.id.in_(wanted))
+            query = query.where(
+                SubmissionRow.benchmark_number == benchmark.number, SubmissionRow.id.in_(wanted)
+            )
             found = {
                 row.id: (records.submission(row, benchmark, evaluation), evaluation)
                 for row, evaluation in session.execute(query)
@@ -114,7 +119,8 @@ class Boards:
         return [_row(standing, metric, *found[standing.submission], figures) for standing in page]
 
     def entries(self, parent: BenchmarkName, submissions: Sequence[SubmissionName]) -> list[Entry]:
-        """Submissions as the ranking sees them, in the order given; without a score unless they are published.
+        """Submissions as the ranking sees them, in the order given; without a score unless they are
+        published.
 
         Raises:
             BenchmarkNotFound, SubmissionNotFound: there is none of that name.
@@ -122,7 +128,9 @@ class Boards:
         wanted = [name.submission for name in submissions]
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
-            query = select(SubmissionRow.id).where(SubmissionRow.benchmark_number == benchmark.number)
+            query = select(SubmissionRow.id).where(
+                SubmissionRow.benchmark_number == benchmark.number
+            )
             known = set(session.scalars(query.where(SubmissionRow.id.in_(wanted))))
             for name in submissions:
                 if name.submission not in known:
@@ -130,14 +138,14 @@ class Boards:
             found = {entry.id: entry for _, entry in _entries(session, benchmark, wanted)}
         return [found.get(item) or Entry(item, None, "") for item in wanted]
 
-    def _ranked(self, parent: BenchmarkName, as_of: datetime | None) -> list[Standing]:
+    def _ranked(self, parent: BenchmarkName, as_of: datetime | None) -> list[RankedRow]:
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             # Asked again: by now another set may be published, and this order is that one's.
             published = _published_set(session, benchmark, as_of)
             entries = _entries(session, benchmark, as_of=as_of)
         claims = [entry for kind, entry in entries if kind is Kind.CLAIM]
-        order = standings([entry for kind, entry in entries if kind is not Kind.CLAIM], claims)
+        order = ranked_rows([entry for kind, entry in entries if kind is not Kind.CLAIM], claims)
         _keep(self._kept, (parent.benchmark, published), order)
         return order
 
@@ -150,7 +158,8 @@ def _keep(kept: OrderedDict[K, V], key: K, value: V) -> None:
 
 
 def _happened(session: Session, benchmark: BenchmarkRow) -> int:
-    """How many events there were on a benchmark. With each it grows, so while it is the same, so is the board."""
+    """How many events there were on a benchmark. With each it grows, so while it is the same, so is
+    the board."""
     query = select(func.coalesce(func.sum(SubmissionRow.version), 0))
     return int(session.scalar(query.where(SubmissionRow.benchmark_number == benchmark.number)) or 0)
 
@@ -170,7 +179,9 @@ class _KeptFigures:
         missing = [number for number in wanted if number not in found]
         if missing:
             query = select(ReportRow.evaluation_number, ReportRow.report)
-            for number, report in session.execute(query.where(ReportRow.evaluation_number.in_(missing))):
+            for number, report in session.execute(
+                query.where(ReportRow.evaluation_number.in_(missing))
+            ):
                 found[number] = Figures(records.metrics_over_all_images(report))
         with self._lock:
             for number, figures in found.items():
@@ -189,7 +200,10 @@ def _with_run(query: S) -> S:
 
 
 def _published(
-    query: S, benchmark: BenchmarkRow, only: Sequence[str] | None = None, as_of: datetime | None = None
+    query: S,
+    benchmark: BenchmarkRow,
+    only: Sequence[str] | None = None,
+    as_of: datetime | None = None,
 ) -> S:
     """What is on the board, now or at a moment, with the evaluation behind each row, oldest first.
 
@@ -200,8 +214,12 @@ def _published(
         query = query.where(SubmissionRow.state.in_(ON_BOARD))
     else:
         last = _last_versions(as_of)
-        of_it = (EventRow.submission_number == last.c.submission_number) & (EventRow.version == last.c.version)
-        query = query.join(last, last.c.submission_number == SubmissionRow.number).join(EventRow, of_it)
+        of_it = (EventRow.submission_number == last.c.submission_number) & (
+            EventRow.version == last.c.version
+        )
+        query = query.join(last, last.c.submission_number == SubmissionRow.number).join(
+            EventRow, of_it
+        )
         query = query.where(EventRow.state.in_(ON_BOARD))
     query = query.order_by(SubmissionRow.number)
     return query if only is None else query.where(SubmissionRow.id.in_(only))
@@ -218,9 +236,13 @@ def _last_versions(as_of: datetime) -> Subquery:
     return select(number, version).where(EventRow.create_time <= as_of).group_by(number).subquery()
 
 
-def _as_they_were(session: Session, submissions: Sequence[str], as_of: datetime) -> dict[str, list[EventRow]]:
+def _as_they_were(
+    session: Session, submissions: Sequence[str], as_of: datetime
+) -> dict[str, list[EventRow]]:
     """The events of submissions until a moment, oldest first."""
-    query = select(SubmissionRow.id, EventRow).join(EventRow, EventRow.submission_number == SubmissionRow.number)
+    query = select(SubmissionRow.id, EventRow).join(
+        EventRow, EventRow.submission_number == SubmissionRow.number
+    )
     query = query.where(SubmissionRow.id.in_(submissions), EventRow.create_time <= as_of)
     found: defaultdict[str, list[EventRow]] = defaultdict(list)
     for submission, event in session.execute(query.order_by(EventRow.version)):
@@ -238,17 +260,24 @@ def _as_it_was(submission: Submission, events: Sequence[EventRow]) -> Submission
 
 
 def _entries(
-    session: Session, benchmark: BenchmarkRow, only: Sequence[str] | None = None, as_of: datetime | None = None
+    session: Session,
+    benchmark: BenchmarkRow,
+    only: Sequence[str] | None = None,
+    as_of: datetime | None = None,
 ) -> list[tuple[Kind, Entry]]:
     """What is published as entries to rank, each with its kind. `only`: as for `_published`."""
     spec = records.benchmark(benchmark).spec
     metric = spec.metrics[0]
-    published = session.execute(_published(select(SubmissionRow, EvaluationRow.number), benchmark, only, as_of)).all()
+    published = session.execute(
+        _published(select(SubmissionRow, EvaluationRow.number), benchmark, only, as_of)
+    ).all()
     query = _replicates(benchmark, metric, only, as_of, ReplicateRow.finding, ReplicateRow.score)
     scores: defaultdict[int | None, dict[str, float | None]] = defaultdict(dict)
     for evaluation, finding, score in session.execute(query):
         scores[evaluation][finding] = score
-    query = _replicates(benchmark, metric, only, as_of, ReplicateRow.vector).where(ReplicateRow.finding == "")
+    query = _replicates(benchmark, metric, only, as_of, ReplicateRow.vector).where(
+        ReplicateRow.finding == ""
+    )
     vectors = {row.number: row.vector for row in session.execute(query)}
     entries = []
     for row, evaluation in published:
@@ -269,16 +298,21 @@ def _entries(
 
 
 def _replicates(
-    benchmark: BenchmarkRow, metric: str, only: Sequence[str] | None, as_of: datetime | None, *columns: Any
+    benchmark: BenchmarkRow,
+    metric: str,
+    only: Sequence[str] | None,
+    as_of: datetime | None,
+    *columns: Any,
 ) -> Select[Any]:
-    """`columns` of the metric's replicates behind what is published, each row with its evaluation's number."""
+    """`columns` of the metric's replicates behind what is published, each row with its evaluation's
+    number."""
     query = _published(select(EvaluationRow.number, *columns), benchmark, only, as_of)
     of_it = ReplicateRow.evaluation_number == EvaluationRow.number
     return query.join(ReplicateRow, of_it).where(ReplicateRow.metric == metric)
 
 
 def _row(
-    standing: Standing,
+    standing: RankedRow,
     metric: str,
     submission: Submission,
     evaluation: EvaluationRow | None,

@@ -1,4 +1,5 @@
-"""The database: SQLite in a file, or PostgreSQL. Transactions, counts of states, and nothing about the subject."""
+"""The database: SQLite in a file, or PostgreSQL. Transactions, counts of states, and nothing about
+the subject."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ _log = logging.getLogger(__name__)
 _BUSY_SECONDS = 10
 _READING = "registry_reading"
 
-# Errors of the database go to the log: without the values, which may be tokens, contacts or digests of keys.
+# Errors of the database go to the log: without the values, which may be tokens, contacts or digests
+# of keys.
 _QUIET: dict[str, Any] = {"hide_parameters": True}
 
 
@@ -31,22 +33,33 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.embedded = make_url(url).get_backend_name() == "sqlite"
-        self.engine = _sqlite(url) if self.embedded else create_engine(url, pool_pre_ping=True, **_QUIET)
-        # Everything in a reading transaction is of one moment, and the database itself refuses to write there.
-        options = {} if self.embedded else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self.engine = (
+            _sqlite(url) if self.embedded else create_engine(url, pool_pre_ping=True, **_QUIET)
+        )
+        # Everything in a reading transaction is of one moment, and the database itself refuses to
+        # write there.
+        options = (
+            {}
+            if self.embedded
+            else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        )
         reading = self.engine.execution_options(**{_READING: True}, **options)
-        # Connections of its own, always left as they were: no journey to set one back, none to see whether it lives.
+        # Connections of its own, always left as they were: no journey to set one back, none to see
+        # whether it lives.
         self._autocommit = (
             self.engine
             if self.embedded
-            else create_engine(url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, **_QUIET)
+            else create_engine(
+                url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, **_QUIET
+            )
         )
         self._write = sessionmaker(self.engine, expire_on_commit=False)
         self._read = sessionmaker(reading, expire_on_commit=False)
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """A transaction that commits at the end of the block. On SQLite it has the write lock from its beginning.
+        """A transaction that commits at the end of the block. On SQLite it has the write lock from
+        its beginning.
 
         Raises:
             ServiceUnavailable: the database does not answer.
@@ -66,7 +79,8 @@ class Database:
 
     @contextmanager
     def at_once(self) -> Iterator[Connection]:
-        """A connection on which each statement is a transaction of its own: no journey to begin and to commit it.
+        """A connection on which each statement is a transaction of its own: no journey to begin and
+        to commit it.
 
         Raises:
             ServiceUnavailable: the database does not answer.
@@ -83,13 +97,17 @@ class Database:
         """How many submissions are in each state; states without any count 0."""
         query = select(SubmissionRow.state, func.count()).group_by(SubmissionRow.state)
         with self.reading() as session:
-            return dict.fromkeys(SubmissionState, 0) | {row[0]: row[1] for row in session.execute(query)}
+            return dict.fromkeys(SubmissionState, 0) | {
+                row[0]: row[1] for row in session.execute(query)
+            }
 
     def evaluations_by_state(self) -> dict[str, int]:
         """How many evaluations are in each state; states without any count 0."""
         query = select(EvaluationRow.state, func.count()).group_by(EvaluationRow.state)
         with self.reading() as session:
-            return dict.fromkeys(EvaluationState, 0) | {row[0]: row[1] for row in session.execute(query)}
+            return dict.fromkeys(EvaluationState, 0) | {
+                row[0]: row[1] for row in session.execute(query)
+            }
 
     def close(self) -> None:
         """Closes the connections."""
@@ -98,7 +116,8 @@ class Database:
 
 
 def insert_missing(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> int:
-    """Inserts the rows whose unique keys are not there yet and leaves those that are; how many were inserted.
+    """Inserts the rows whose unique keys are not there yet and leaves those that are; how many were
+    inserted.
 
     Safe beside other transactions that insert the same rows.
     """
@@ -106,7 +125,9 @@ def insert_missing(session: Session, table: type[Base], rows: Sequence[dict[str,
         return 0
     dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
     key = next(iter(table.__table__.primary_key))
-    return len(session.scalars(dialect.insert(table).on_conflict_do_nothing().returning(key), rows).all())
+    return len(
+        session.scalars(dialect.insert(table).on_conflict_do_nothing().returning(key), rows).all()
+    )
 
 
 @contextmanager
@@ -138,7 +159,8 @@ def _sqlite(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # A transaction that reads first and writes later would fail at once when another one wrote in between.
+        # A transaction that reads first and writes later would fail at once when another one wrote
+        # in between.
         reading = connection.get_execution_options().get(_READING, False)
         connection.exec_driver_sql(f"PRAGMA query_only={int(reading)}")
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

@@ -1,7 +1,8 @@
 """The stored evaluations: leases, predictions, reports.
 
-Every call on behalf of a lease checks its token in the transaction of its effect, with the evaluation's row locked, so
-that a worker whose lease has passed to another one can change nothing. A lease that has run out holds until another
+Every call on behalf of a lease checks its token in the transaction of its effect, with the
+evaluation's row locked, so that a worker whose lease has passed to another one can change nothing.
+A lease that has run out holds until another
 worker takes it: who comes back late to an evaluation that nobody wanted goes on.
 """
 
@@ -63,7 +64,8 @@ SOME_WORKER = "worker"
 
 _TAKEN_BACK = 100
 
-# Both change together. Locking only one would read the other as it was before the wait for the lock. Everybody locks
+# Both change together. Locking only one would read the other as it was before the wait for the
+# lock. Everybody locks
 # the submission first: in another order two of them would wait for each other.
 _LOCKED = (SubmissionRow, EvaluationRow)
 
@@ -100,13 +102,18 @@ class Evaluations:
         self._max_attempts = max_attempts
         self._benchmarks: dict[str, BenchmarkRow] = {}
 
-    def lease(self, worker: str, benchmarks: Sequence[BenchmarkName], *, converts: bool = False) -> Lease | None:
-        """The oldest evaluation of these benchmarks that waits or whose lease has run out; None when there is none.
+    def lease(
+        self, worker: str, benchmarks: Sequence[BenchmarkName], *, converts: bool = False
+    ) -> Lease | None:
+        """The oldest evaluation of these benchmarks that waits or whose lease has run out; None
+        when there is none.
 
-        State dicts are leased only to a worker that `converts` them. One that was leased too often in a row without a
-        new prediction fails instead, and the next one is taken.
+        State dicts are leased only to a worker that `converts` them. One that was leased too often
+        in a row without a new prediction fails instead, and the next one is taken.
         """
-        if not self._database.embedded and (lease := self._lease_queued(worker, benchmarks, converts)):
+        if not self._database.embedded and (
+            lease := self._lease_queued(worker, benchmarks, converts)
+        ):
             return lease
         with self._database.writing() as session:
             while (found := self._next(session, benchmarks, converts)) is not None:
@@ -114,18 +121,31 @@ class Evaluations:
                 if row.stalled_attempts < self._max_attempts:
                     return self._leased_to(session, worker, row, submission, benchmark)
                 self._move(
-                    session, row, submission, Change.FAILED, REGISTRY, exhausted(row.stalled_attempts, row.worker)
+                    session,
+                    row,
+                    submission,
+                    Change.FAILED,
+                    REGISTRY,
+                    exhausted(row.stalled_attempts, row.worker),
                 )
                 session.flush()
         return None
 
-    def _lease_queued(self, worker: str, benchmarks: Sequence[BenchmarkName], converts: bool) -> Lease | None:
+    def _lease_queued(
+        self, worker: str, benchmarks: Sequence[BenchmarkName], converts: bool
+    ) -> Lease | None:
         known = {row.number: row for name in benchmarks if (row := self._benchmark(name))}
         found = None
         # A connection may have died unnoticed: the other way asks whether its own is alive.
         with contextlib.suppress(ServiceUnavailable), self._database.at_once() as connection:
             found = lease_queued(
-                connection, list(known), converts, worker, _worker(worker), self._clock(), self._expiry()
+                connection,
+                list(known),
+                converts,
+                worker,
+                _worker(worker),
+                self._clock(),
+                self._expiry(),
             )
         return self._lease(*found, known[found[1].benchmark_number]) if found else None
 
@@ -139,15 +159,20 @@ class Evaluations:
             self._benchmarks[name.benchmark] = row
         return self._benchmarks[name.benchmark]
 
-    def take_back(self) -> int:
-        """Queues evaluations whose lease ran out more than a lease's length ago, of any benchmark; how many.
+    def reclaim_expired_leases(self) -> int:
+        """Queues evaluations whose lease ran out more than a lease's length ago, of any benchmark;
+        how many.
 
-        Without it one whose worker died would seem to run for as long as no worker asks for work. The time to spare is
-        for a worker that comes back.
+        Without it one whose worker died would seem to run for as long as no worker asks for work.
+        The time to spare is for a worker that comes back.
         """
         with self._database.writing() as session:
             late = self._clock() - timedelta(seconds=self._lease_seconds)
-            query = _evaluations().where(_RUNNING, EvaluationRow.lease_expires <= late).limit(_TAKEN_BACK)
+            query = (
+                _evaluations()
+                .where(_RUNNING, EvaluationRow.lease_expires <= late)
+                .limit(_TAKEN_BACK)
+            )
             query = query.order_by(EvaluationRow.lease_expires)
             rows = session.execute(query.with_for_update(of=_LOCKED, skip_locked=True)).all()
             for row, submission, _ in rows:
@@ -159,14 +184,16 @@ class Evaluations:
             return len(rows)
 
     def renew(self, name: EvaluationName, token: str) -> datetime:
-        """Extends a lease to its full length from now; when it runs out. Raises `EvaluationNotFound`, `LeaseLost`."""
+        """Extends a lease to its full length from now; when it runs out. Raises
+        `EvaluationNotFound`, `LeaseLost`."""
         with self._database.writing() as session:
             row, _, _ = self._held(session, name, token)
             row.lease_expires = self._expiry()
             return row.lease_expires
 
     def append(self, name: EvaluationName, token: str, batch: PredictionBatch) -> int:
-        """Records predictions; images already recorded are left as they are. How many are recorded in all.
+        """Records predictions; images already recorded are left as they are. How many are recorded
+        in all.
 
         Raises:
             EvaluationNotFound, LeaseLost: the lease does not hold.
@@ -187,7 +214,9 @@ class Evaluations:
             if row.images_done > spec.image_count:
                 expected = f"at most the benchmark's {spec.image_count} images"
                 message = f"batch.images brings the evaluation to {row.images_done} images; expected {expected}"
-                raise MalformedBatch(message, field="batch.images", found=row.images_done, expected=expected)
+                raise MalformedBatch(
+                    message, field="batch.images", found=row.images_done, expected=expected
+                )
             return row.images_done
 
     def has_artifact(self, name: EvaluationName, token: str, sha256: str) -> bool:
@@ -197,7 +226,12 @@ class Evaluations:
             return session.get(DerivedArtifactRow, (row.number, sha256)) is not None
 
     def add_artifact(
-        self, name: EvaluationName, token: str, sha256: str, size_bytes: int, keep: Callable[[], None]
+        self,
+        name: EvaluationName,
+        token: str,
+        sha256: str,
+        size_bytes: int,
+        keep: Callable[[], None],
     ) -> None:
         """Records an artifact that a worker made for an evaluation. Raises as `renew`.
 
@@ -216,7 +250,9 @@ class Evaluations:
             insert_missing(session, DerivedArtifactRow, [made])
             keep()
 
-    def predictions(self, name: EvaluationName, token: str, batch_images: int) -> Iterator[PredictionBatch]:
+    def predictions(
+        self, name: EvaluationName, token: str, batch_images: int
+    ) -> Iterator[PredictionBatch]:
         """The recorded predictions in the order they came, at most `batch_images` at a time.
 
         Raises:
@@ -224,12 +260,15 @@ class Evaluations:
         """
         last = 0
         while True:
-            # No lock: reading changes nothing, so it is enough that the lease held when each batch was read.
+            # No lock: reading changes nothing, so it is enough that the lease held when each batch
+            # was read.
             with self._database.reading() as session:
                 row, _, _ = self._held(session, name, token, lock=False)
                 query = (
                     select(PredictionRow)
-                    .where(PredictionRow.evaluation_number == row.number, PredictionRow.number > last)
+                    .where(
+                        PredictionRow.evaluation_number == row.number, PredictionRow.number > last
+                    )
                     .order_by(PredictionRow.number)
                     .limit(batch_images)
                 )
@@ -237,16 +276,22 @@ class Evaluations:
             if not found:
                 return
             last = found[-1].number
-            yield PredictionBatch(tuple(item.image for item in found), tuple(item.probabilities for item in found))
+            yield PredictionBatch(
+                tuple(item.image for item in found), tuple(item.probabilities for item in found)
+            )
 
-    def complete(self, name: EvaluationName, token: str, report: Report, provenance: Mapping[str, str]) -> Evaluation:
+    def complete(
+        self, name: EvaluationName, token: str, report: Report, provenance: Mapping[str, str]
+    ) -> Evaluation:
         """Records the report with its evidence and publishes the submission.
 
-        With the same lease and report it may be repeated. The evaluation comes back with its report's figures alone.
+        With the same lease and report it may be repeated. The evaluation comes back with its
+        report's figures alone.
 
         Raises:
             EvaluationNotFound, LeaseLost: the lease does not hold.
-            ReportMismatch: the report is not the benchmark's, or another one than was recorded with this lease.
+            ReportMismatch: the report is not the benchmark's, or another one than was recorded with
+                this lease.
         """
         with self._database.writing() as session:
             row, submission, benchmark = _find(session, name, lock=True)
@@ -254,19 +299,34 @@ class Evaluations:
                 recorded = _evaluation(session, row, submission, benchmark)
                 if recorded.report != report or not _same_evidence(session, row.number, report):
                     raise ReportMismatch(
-                        f"{name} has another report already; a report is never changed", field="report"
+                        f"{name} has another report already; a report is never changed",
+                        field="report",
                     )
                 return recorded
             self._check_held(row, name, token)
             check_report(report, records.benchmark(benchmark).spec)
             now = self._clock()
-            session.add(ReportRow(evaluation_number=row.number, report=records.report_json(report), create_time=now))
+            session.add(
+                ReportRow(
+                    evaluation_number=row.number,
+                    report=records.report_json(report),
+                    create_time=now,
+                )
+            )
             session.add_all(records.evidence_rows(row.number, report))
             row.provenance = dict(provenance)
             row.state, row.failure, row.update_time = EvaluationState.SUCCEEDED, None, now
             submission.tier, submission.failure = EVALUATED_TIER[Kind(submission.kind)], None
-            # Everybody reads this event, and its digest covers its actor: whose worker it was says the lease's.
-            event = append(session, submission, Change.PUBLISHED, SOME_WORKER, now, details={"evaluation": row.id})
+            # Everybody reads this event, and its digest covers its actor: whose worker it was says
+            # the lease's.
+            event = append(
+                session,
+                submission,
+                Change.PUBLISHED,
+                SOME_WORKER,
+                now,
+                details={"evaluation": row.id},
+            )
             sign_row(session, self._signer, submission, benchmark, event)
             session.flush()
             return _evaluation(session, row, submission, benchmark)
@@ -278,7 +338,8 @@ class Evaluations:
             change = after_failure(failure.fault, row.stalled_attempts, self._max_attempts)
             self._move(session, row, submission, change, _worker(row.worker), failure)
             if change is Change.RETURNED:
-                # What broke needs time to mend, and a worker with a broken mount must not use up the attempts at once.
+                # What broke needs time to mend, and a worker with a broken mount must not use up
+                # the attempts at once.
                 row.waits_until = self._expiry()
             return _evaluation(session, row, submission, benchmark)
 
@@ -292,20 +353,27 @@ class Evaluations:
         with self._database.reading() as session:
             row, _, _ = _find(session, name, lock=False)
             if session.get(ReportRow, row.number) is None:
-                raise ReportNotFound(f"{name} has no report: it is {row.state}", name=name, state=row.state)
+                raise ReportNotFound(
+                    f"{name} has no report: it is {row.state}", name=name, state=row.state
+                )
             return _evidence(session, row.number)
 
     def page(self, parent: SubmissionName, cursor: Cursor, who: Principal) -> Page[Evaluation]:
-        """Those that are somebody's to know, oldest first. Raises `SubmissionNotFound`, `InvalidPageToken`."""
+        """Those that are somebody's to know, oldest first. Raises `SubmissionNotFound`,
+        `InvalidPageToken`."""
         with self._database.reading() as session:
             submission, _, _ = submission_rows(session, parent)
             query = _evaluations().where(EvaluationRow.submission_number == submission.number)
             if not who.knows(submission.organisation or ""):
                 query = query.where(EvaluationRow.state == EvaluationState.SUCCEEDED)
             found = session.execute(after(session, query, EvaluationRow, cursor)).all()
-            return cursor.page([_evaluation(session, *rows) for rows in found], lambda item: item.id)
+            return cursor.page(
+                [_evaluation(session, *rows) for rows in found], lambda item: item.id
+            )
 
-    def _next(self, session: Session, benchmarks: Sequence[BenchmarkName], converts: bool) -> _Found | None:
+    def _next(
+        self, session: Session, benchmarks: Sequence[BenchmarkName], converts: bool
+    ) -> _Found | None:
         now = self._clock()
         query = _evaluations().where(BenchmarkRow.id.in_([name.benchmark for name in benchmarks]))
         if not converts:
@@ -313,16 +381,24 @@ class Evaluations:
             query = query.where(format_.is_distinct_from(CheckpointFormat.PYTORCH_STATE_DICT))
         query = query.limit(1).with_for_update(of=_LOCKED, skip_locked=True)
         waited = or_(EvaluationRow.waits_until.is_(None), EvaluationRow.waits_until <= now)
-        # Two queries, each of which walks an index and stops at the first row; one would sort the queue.
+        # Two queries, each of which walks an index and stops at the first row; one would sort the
+        # queue.
         queries = (
-            query.where(_RUNNING, EvaluationRow.lease_expires <= now).order_by(EvaluationRow.lease_expires),
+            query.where(_RUNNING, EvaluationRow.lease_expires <= now).order_by(
+                EvaluationRow.lease_expires
+            ),
             query.where(_QUEUED, waited).order_by(EvaluationRow.create_time, EvaluationRow.number),
         )
         found = [session.execute(query).one_or_none() for query in queries]
         return min((item for item in found if item), key=lambda item: item[0].number, default=None)
 
     def _leased_to(
-        self, session: Session, worker: str, row: EvaluationRow, submission: SubmissionRow, benchmark: BenchmarkRow
+        self,
+        session: Session,
+        worker: str,
+        row: EvaluationRow,
+        submission: SubmissionRow,
+        benchmark: BenchmarkRow,
     ) -> Lease:
         row.attempt += 1
         row.stalled_attempts += 1
@@ -332,7 +408,9 @@ class Evaluations:
         row.lease_token, row.lease_expires = secrets.token_hex(16), self._expiry()
         return self._lease(row, submission, benchmark)
 
-    def _lease(self, row: EvaluationRow, submission: SubmissionRow, benchmark: BenchmarkRow) -> Lease:
+    def _lease(
+        self, row: EvaluationRow, submission: SubmissionRow, benchmark: BenchmarkRow
+    ) -> Lease:
         return Lease(
             evaluation=records.evaluation(row, submission, benchmark, None),
             token=row.lease_token or "",
@@ -363,7 +441,9 @@ class Evaluations:
         if state is EvaluationState.QUEUED:
             row.lease_token = row.lease_expires = None
 
-    def _held(self, session: Session, name: EvaluationName, token: str, *, lock: bool = True) -> _Found:
+    def _held(
+        self, session: Session, name: EvaluationName, token: str, *, lock: bool = True
+    ) -> _Found:
         found = _find(session, name, lock=lock)
         self._check_held(found[0], name, token)
         return found
@@ -371,11 +451,15 @@ class Evaluations:
     def _check_held(self, row: EvaluationRow, name: EvaluationName, token: str) -> None:
         if row.state != EvaluationState.RUNNING:
             problem = f"it is {row.state}"
-        elif row.lease_token is None or not secrets.compare_digest(row.lease_token.encode(), token.encode()):
+        elif row.lease_token is None or not secrets.compare_digest(
+            row.lease_token.encode(), token.encode()
+        ):
             problem = f"it is leased to {row.worker!r} with another token"
         else:
             return
-        raise LeaseLost(f"the lease of {name} is lost: {problem}", field="token", name=name, state=row.state)
+        raise LeaseLost(
+            f"the lease of {name} is lost: {problem}", field="token", name=name, state=row.state
+        )
 
     def _expiry(self) -> datetime:
         return self._clock() + timedelta(seconds=self._lease_seconds)
@@ -387,7 +471,9 @@ def _worker(name: str) -> str:
 
 def _find(session: Session, name: EvaluationName, *, lock: bool) -> _Found:
     query = _evaluations().where(
-        EvaluationRow.id == name.evaluation, SubmissionRow.id == name.submission, BenchmarkRow.id == name.benchmark
+        EvaluationRow.id == name.evaluation,
+        SubmissionRow.id == name.submission,
+        BenchmarkRow.id == name.benchmark,
     )
     found = session.execute(query.with_for_update(of=_LOCKED) if lock else query).one_or_none()
     if found is None:
@@ -395,13 +481,19 @@ def _find(session: Session, name: EvaluationName, *, lock: bool) -> _Found:
     return found
 
 
-def _evaluation(session: Session, row: EvaluationRow, submission: SubmissionRow, benchmark: BenchmarkRow) -> Evaluation:
+def _evaluation(
+    session: Session, row: EvaluationRow, submission: SubmissionRow, benchmark: BenchmarkRow
+) -> Evaluation:
     report = session.get(ReportRow, row.number) if row.state == EvaluationState.SUCCEEDED else None
     return records.evaluation(row, submission, benchmark, report.report if report else None)
 
 
 def _evidence(session: Session, number: int) -> Evidence:
-    query = select(ReplicateRow).where(ReplicateRow.evaluation_number == number).order_by(ReplicateRow.place)
+    query = (
+        select(ReplicateRow)
+        .where(ReplicateRow.evaluation_number == number)
+        .order_by(ReplicateRow.place)
+    )
     return records.evidence(session.scalars(query).all(), session.get(CurveRow, number))
 
 
@@ -423,4 +515,6 @@ def _check_width(batch: PredictionBatch, findings: int) -> None:
         if len(probabilities) != 4 * findings:
             expected = f"{findings} probabilities per image, one per finding"
             message = f"batch.probabilities holds {len(probabilities) // 4} values for {image!r}; expected {expected}"
-            raise MalformedBatch(message, field="batch.probabilities", image=image, expected=expected)
+            raise MalformedBatch(
+                message, field="batch.probabilities", image=image, expected=expected
+            )

@@ -1,7 +1,9 @@
 """The events of submissions: appended with each change, read in order, joined to the audit chain.
 
-An event is written in the transaction of its change, so neither exists without the other. Events join the chain a
-moment later, in `chain`: one after the other over all submissions, which would else wait for each other.
+An event is written in the transaction of its change, so neither exists without the other. Events
+join the chain a
+moment later, in `chain`: one after the other over all submissions, which would else wait for each
+other.
 """
 
 from __future__ import annotations
@@ -23,7 +25,13 @@ from cxreval.manifest.model import Kind
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.chassis.principal import Principal
 from services.registry.domain.pages import Cursor, Page
-from services.registry.domain.records import PRIVATE_CHANGES, WAS_ON_BOARD, Change, Event, SubmissionState
+from services.registry.domain.records import (
+    PRIVATE_CHANGES,
+    WAS_ON_BOARD,
+    Change,
+    Event,
+    SubmissionState,
+)
 from services.registry.domain.states import following
 from services.registry.store.benchmarks import benchmark_row
 from services.registry.store.database import Database
@@ -51,11 +59,14 @@ def append(
     details: Mapping[str, str] | None = None,
     request_id: str = "",
 ) -> EventRow:
-    """Moves a submission, whose row is locked, and records why. Raises `SubmissionState` when its state forbids it."""
+    """Moves a submission, whose row is locked, and records why. Raises `SubmissionState` when its
+    state forbids it."""
     state = SubmissionState(row.state)
     to = state
     if change is not Change.CREATED:
-        found = following(state, change, ready=row.kind == Kind.ENDPOINT or row.artifact_sha256 is not None)
+        found = following(
+            state, change, ready=row.kind == Kind.ENDPOINT or row.artifact_sha256 is not None
+        )
         if found is None:
             message = f"submission {row.id} is {state}: it cannot be {change}"
             raise WrongState(message, field="name", state=state, change=change)
@@ -118,13 +129,16 @@ class Events:
                 query = query.where(EventRow.version == version)
             row = session.scalars(query.order_by(ReceiptRow.event_number.desc()).limit(1)).first()
             if row is None:
-                raise ReceiptNotFound(f"{name} has no receipt{f' of version {version}' if version else ''}", name=name)
+                raise ReceiptNotFound(
+                    f"{name} has no receipt{f' of version {version}' if version else ''}", name=name
+                )
             return Receipt(row.payload, row.signature)
 
     def chain(self) -> Head:
         """Joins the events that are not in the chain yet to it; the head afterwards."""
         while True:
-            # Another registry may chain the same events: places are unique, so one of the two gives up.
+            # Another registry may chain the same events: places are unique, so one of the two gives
+            # up.
             with contextlib.suppress(IntegrityError), self._database.writing() as session:
                 head, joined = self._chain_some(session)
                 if joined < CHAIN_EVENTS:
@@ -136,14 +150,20 @@ class Events:
             return _head(session)
 
     def links(self, after_place: int, batch: int, who: Principal) -> Iterator[Sequence[AuditEvent]]:
-        """The chain after a place, `batch` links at a time; sealed where `who` may not know everything.
+        """The chain after a place, `batch` links at a time; sealed where `who` may not know
+        everything.
 
         Raises:
             AuditMismatch: there is something that is no event any more.
         """
         while True:
             with self._database.reading() as session:
-                query = _events().where(EventRow.place > after_place).order_by(EventRow.place).limit(batch)
+                query = (
+                    _events()
+                    .where(EventRow.place > after_place)
+                    .order_by(EventRow.place)
+                    .limit(batch)
+                )
                 try:
                     links = [_link_for(who, *found) for found in session.execute(query)]
                 except (TypeError, ValueError, AttributeError) as error:
@@ -156,8 +176,11 @@ class Events:
 
     def _chain_some(self, session: Session) -> tuple[Head, int]:
         head = _head(session)
-        # Events of one submission are numbered in the order in which they happened: its row is locked meanwhile.
-        query = _events().where(EventRow.place.is_(None)).order_by(EventRow.number).limit(CHAIN_EVENTS)
+        # Events of one submission are numbered in the order in which they happened: its row is
+        # locked meanwhile.
+        query = (
+            _events().where(EventRow.place.is_(None)).order_by(EventRow.number).limit(CHAIN_EVENTS)
+        )
         found = session.execute(query).all()
         for event, submission, benchmark in found:
             event.place = head.place + 1
@@ -175,14 +198,20 @@ def _events() -> Select[EventRow, SubmissionRow, BenchmarkRow]:
 
 
 def _submission(session: Session, name: SubmissionName) -> SubmissionRow:
-    query = select(SubmissionRow).join(BenchmarkRow, BenchmarkRow.number == SubmissionRow.benchmark_number)
-    row = session.scalar(query.where(SubmissionRow.id == name.submission, BenchmarkRow.id == name.benchmark))
+    query = select(SubmissionRow).join(
+        BenchmarkRow, BenchmarkRow.number == SubmissionRow.benchmark_number
+    )
+    row = session.scalar(
+        query.where(SubmissionRow.id == name.submission, BenchmarkRow.id == name.benchmark)
+    )
     if row is None:
         raise SubmissionNotFound(f"{name} does not exist here", name=name)
     return row
 
 
-def _page(session: Session, query: Select[EventRow, SubmissionRow, BenchmarkRow], cursor: Cursor) -> Page[Event]:
+def _page(
+    session: Session, query: Select[EventRow, SubmissionRow, BenchmarkRow], cursor: Cursor
+) -> Page[Event]:
     found = session.execute(after(session, query, EventRow, cursor)).all()
     return cursor.page([_event(*rows) for rows in found], lambda event: event.id)
 
@@ -207,15 +236,19 @@ def _event(row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) ->
     )
 
 
-def _link_for(who: Principal, row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) -> AuditEvent:
-    """A link as somebody may see it: one that tells of others' drafts, or of what others' runs went through, sealed."""
+def _link_for(
+    who: Principal, row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow
+) -> AuditEvent:
+    """A link as somebody may see it: one that tells of others' drafts, or of what others' runs went
+    through, sealed."""
     link = _link(row, submission, benchmark)
     public = submission.state in WAS_ON_BOARD and row.change not in PRIVATE_CHANGES
     return link if public or who.knows(submission.organisation or "") else link.sealed()
 
 
 def _link(row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) -> AuditEvent:
-    """Raises `TypeError`, `ValueError` or `AttributeError` for what the registry cannot have written."""
+    """Raises `TypeError`, `ValueError` or `AttributeError` for what the registry cannot have
+    written."""
     for number in (row.place or 0, row.version, row.number):
         if type(number) is not int:
             raise TypeError(f"{number!r} is not a number")

@@ -1,6 +1,7 @@
 """Leasing a queued evaluation in one statement, on PostgreSQL: what a fleet of workers does most.
 
-The result is that of the steps of `Evaluations.lease`, which SQLite takes, and PostgreSQL when a lease has run out.
+The result is that of the steps of `Evaluations.lease`, which SQLite takes, and PostgreSQL when a
+lease has run out.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from services.registry.store.models import Base, EvaluationRow, SubmissionRow
 
 
 def _columns(table: type[Base], prefix: str) -> str:
-    return ", ".join(f"{prefix}.{item.name} AS {prefix}_{item.name}" for item in table.__table__.columns)
+    return ", ".join(
+        f"{prefix}.{item.name} AS {prefix}_{item.name}" for item in table.__table__.columns
+    )
 
 
-# Both rows are locked at once and rows that somebody else has locked are passed over, so this never waits for a lock,
-# and never holds one that somebody waits for while it does. Nothing is taken while a lease has run out: that one may be
-# older, or have been leased too often.
+# Both rows are locked at once and rows that somebody else has locked are passed over, so this never
+# waits for a lock,
+# and never holds one that somebody waits for while it does. Nothing is taken while a lease has run
+# out: that one may be older, or have been leased too often.
 _STATEMENT = f"""
 WITH taken AS (
     SELECT evaluations.number, evaluations.submission_number
@@ -104,8 +108,11 @@ def lease_queued(
     if found is None:
         return None
     run, submission = found[: len(_OF_RUN)], found[len(_OF_RUN) :]
-    # They are read like rows; mapped ones would be watched for changes that nobody makes, which costs time.
+    # They are read like rows; mapped ones would be watched for changes that nobody makes, which
+    # costs time.
     return (
         cast("EvaluationRow", SimpleNamespace(**dict(zip(_OF_RUN, run, strict=True)))),
-        cast("SubmissionRow", SimpleNamespace(**dict(zip(_OF_SUBMISSION, submission, strict=True)))),
+        cast(
+            "SubmissionRow", SimpleNamespace(**dict(zip(_OF_SUBMISSION, submission, strict=True)))
+        ),
     )

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from cxreval.audit.receipts import Signer
 from cxreval.errors import CxrevalError, RequestIdReused, StaleEtag
 from cxreval.errors import SubmissionState as WrongState
-from cxreval.fields import refused
+from cxreval.fields import field_error
 from cxreval.manifest.model import Kind
 from cxreval.resource_names import SubmissionName
 from services.registry.domain import corrections
@@ -31,7 +31,12 @@ from services.registry.store.events import append
 from services.registry.store.models import BenchmarkRow, EvaluationRow, EventRow, SubmissionRow
 from services.registry.store.quotas import charge_retry
 from services.registry.store.receipts import sign_row
-from services.registry.store.submissions import REGISTRY, kept_request_id, queued_evaluation, submission_rows
+from services.registry.store.submissions import (
+    REGISTRY,
+    kept_request_id,
+    queued_evaluation,
+    submission_rows,
+)
 
 _SWEPT = 100
 
@@ -68,7 +73,9 @@ class Lifecycle:
         """Version and images done of submissions by id: what a watcher has to look at."""
         with self._database.reading() as session:
             query = select(SubmissionRow.id, SubmissionRow.version, EvaluationRow.images_done)
-            query = query.outerjoin(EvaluationRow, EvaluationRow.submission_number == SubmissionRow.number)
+            query = query.outerjoin(
+                EvaluationRow, EvaluationRow.submission_number == SubmissionRow.number
+            )
             query = query.where(SubmissionRow.id.in_(submissions)).order_by(EvaluationRow.number)
             return {found[0]: (found[1], found[2] or 0) for found in session.execute(query)}
 
@@ -79,7 +86,9 @@ class Lifecycle:
     def _expire_some(self, state: SubmissionState) -> int:
         now = self._clock()
         with self._database.writing() as session:
-            late = (SubmissionRow.state == state) & (SubmissionRow.update_time <= now - DEADLINES[state])
+            late = (SubmissionRow.state == state) & (
+                SubmissionRow.update_time <= now - DEADLINES[state]
+            )
             query = select(SubmissionRow).where(late).order_by(SubmissionRow.number).limit(_SWEPT)
             rows = session.scalars(query.with_for_update(skip_locked=True)).all()
             for row in rows:
@@ -87,7 +96,15 @@ class Lifecycle:
                 end_evaluation(session, row, Change.EXPIRED, now, failure)
                 row.failure = records.to_json(failure)
                 details = {"failure": failure.reason, "fault": failure.fault}
-                append(session, row, Change.EXPIRED, REGISTRY, now, reason=failure.message, details=details)
+                append(
+                    session,
+                    row,
+                    Change.EXPIRED,
+                    REGISTRY,
+                    now,
+                    reason=failure.message,
+                    details=details,
+                )
             return len(rows)
 
     def _apply(
@@ -122,11 +139,20 @@ class Lifecycle:
 
 
 def end_evaluation(
-    session: Session, row: SubmissionRow, change: Change, now: datetime, failure: Failure | None = None
+    session: Session,
+    row: SubmissionRow,
+    change: Change,
+    now: datetime,
+    failure: Failure | None = None,
 ) -> None:
-    """Ends the run of a submission that waits or goes on, if there is one; its worker's lease is lost."""
+    """Ends the run of a submission that waits or goes on, if there is one; its worker's lease is
+    lost."""
     goes_on = EvaluationRow.state.in_([EvaluationState.QUEUED, EvaluationState.RUNNING])
-    query = select(EvaluationRow).where(EvaluationRow.submission_number == row.number, goes_on).with_for_update()
+    query = (
+        select(EvaluationRow)
+        .where(EvaluationRow.submission_number == row.number, goes_on)
+        .with_for_update()
+    )
     for evaluation in session.scalars(query.execution_options(populate_existing=True)):
         evaluation.state, evaluation.update_time = EVALUATION_STATE[change], now
         evaluation.failure = records.to_json(failure) if failure else None
@@ -143,17 +169,25 @@ def _kept(request: ChangeRequest) -> str:
     return kept_request_id(request.organisation, request.request_id)
 
 
-def _done_before(session: Session, row: SubmissionRow, request: ChangeRequest, details: Mapping[str, str]) -> bool:
+def _done_before(
+    session: Session, row: SubmissionRow, request: ChangeRequest, details: Mapping[str, str]
+) -> bool:
     if not request.request_id:
         return False
-    query = select(EventRow).where(EventRow.submission_number == row.number, EventRow.request_id == _kept(request))
+    query = select(EventRow).where(
+        EventRow.submission_number == row.number, EventRow.request_id == _kept(request)
+    )
     event = session.scalar(query)
     if event is None:
         return False
     stored = {key: value for key, value in event.details.items() if key != "receipt_sha256"}
     if (event.change, event.reason, stored) != (request.change, request.reason, details):
-        message = f"request_id {request.request_id} was used for another request; expected a new one"
-        raise RequestIdReused(message, field="request_id", value=request.request_id, expected="a new UUID")
+        message = (
+            f"request_id {request.request_id} was used for another request; expected a new one"
+        )
+        raise RequestIdReused(
+            message, field="request_id", value=request.request_id, expected="a new UUID"
+        )
     return True
 
 
@@ -167,9 +201,9 @@ def _successor(session: Session, row: SubmissionRow, name: SubmissionName) -> Su
     found, _, _ = submission_rows(session, name)
     problem: CxrevalError | None = None
     if found.number == row.number or found.benchmark_number != row.benchmark_number:
-        problem = refused("successor", name, "another submission to the same benchmark")
+        problem = field_error("successor", name, "another submission to the same benchmark")
     elif (found.kind == Kind.CLAIM) != (row.kind == Kind.CLAIM):
-        problem = refused("successor", name, "a claim for a claim, a run for a run")
+        problem = field_error("successor", name, "a claim for a claim, a run for a run")
     elif found.state not in ON_BOARD:
         message = f"successor {name} is {found.state}; expected one on the board"
         problem = WrongState(message, field="successor", state=found.state, expected="published")

@@ -1,4 +1,5 @@
-"""Artifacts in a local directory: at `<first two hex characters>/<sha256>`, uploads at `uploads/<owner>-<sha256>`."""
+"""Artifacts in a local directory: at `<first two hex characters>/<sha256>`, uploads at
+`uploads/<owner>-<sha256>`."""
 
 from __future__ import annotations
 
@@ -66,7 +67,9 @@ class LocalArtifacts:
 
     def stale_artifacts(self, before: datetime) -> list[ArtifactName]:
         """See `Artifacts.stale_artifacts`."""
-        directories = [entry for entry in self._directory.iterdir() if len(entry.name) == 2 and entry.is_dir()]
+        directories = [
+            entry for entry in self._directory.iterdir() if len(entry.name) == 2 and entry.is_dir()
+        ]
         files = (file for directory in directories for file in _older(directory, before))
         return [ArtifactName(file.name) for file in files if SHA256.fullmatch(file.name)]
 
@@ -95,7 +98,9 @@ class LocalArtifacts:
 class _LocalUpload:
     """See `Upload`. Its file is locked, so that nobody else appends to it or removes it."""
 
-    def __init__(self, file: BinaryIO, key: UploadKey, part: Path, place: Path, syncing: Executor) -> None:
+    def __init__(
+        self, file: BinaryIO, key: UploadKey, part: Path, place: Path, syncing: Executor
+    ) -> None:
         self._file = file
         self._key = key
         self._part = part
@@ -132,7 +137,8 @@ class _LocalUpload:
         check_digest(self._digest.hexdigest(), self._key)
         with _writable():
             os.fsync(self._file.fileno())
-            # The age of a file in its place is that of its placing: what looks for orphans leaves young ones alone.
+            # The age of a file in its place is that of its placing: what looks for orphans leaves
+            # young ones alone.
             os.utime(self._file.fileno())
 
     def place(self) -> None:
@@ -145,7 +151,8 @@ class _LocalUpload:
 
 @contextmanager
 def _locked(part: Path, key: UploadKey) -> Iterator[BinaryIO]:
-    """The file of an upload, made if it is not there, with a lock that the kernel drops when its process ends."""
+    """The file of an upload, made if it is not there, with a lock that the kernel drops when its
+    process ends."""
     while True:
         # Unbuffered: what was written is in the kernel, and survives the process.
         with _writable():
@@ -186,11 +193,14 @@ def _writable() -> Iterator[None]:
         yield
     except OSError as error:
         _log.error("the artifact store cannot be written", exc_info=error)
-        raise ServiceUnavailable("the registry cannot store artifacts at the moment; try again") from error
+        raise ServiceUnavailable(
+            "the registry cannot store artifacts at the moment; try again"
+        ) from error
 
 
 def _begin_to_sync(part: Path) -> None:
-    """Lets the disk write while more is received. Only a head start: the sync that counts finds every error again."""
+    """Lets the disk write while more is received. Only a head start: the sync that counts finds
+    every error again."""
     with contextlib.suppress(OSError), part.open("rb") as file:
         os.fdatasync(file.fileno())
 

@@ -1,6 +1,7 @@
 """The tables. `number` columns order rows by creation; `id` columns are the public identifiers.
 
-Enums are stored as their text, structured declarations and reports as JSON, probabilities and replicates as bytes.
+Enums are stored as their text, structured declarations and reports as JSON, probabilities and
+replicates as bytes.
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ from cxreval.audit.canonical import canonical_json
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC. SQLite keeps no time zone, so there it is written without and read back with UTC."""
+    """A moment in UTC. SQLite keeps no time zone, so there it is written without and read back with
+    UTC."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Into the database. Raises `ValueError` for a moment without time zone: a defect of the caller."""
+        """Into the database. Raises `ValueError` for a moment without time zone: a defect of the
+        caller."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -54,7 +57,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class CanonicalJson(TypeDecorator[dict[str, str]]):
-    """A mapping of text, stored as its canonical JSON. What was written in another way is not taken for the same."""
+    """A mapping of text, stored as its canonical JSON. What was written in another way is not taken
+    for the same."""
 
     impl = Text
     cache_ok = True
@@ -79,7 +83,8 @@ _Number = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def _where(condition: str) -> dict[str, Any]:
-    """Makes an index partial. A query uses it only if it has the condition literally, not as a parameter."""
+    """Makes an index partial. A query uses it only if it has the condition literally, not as a
+    parameter."""
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
@@ -126,7 +131,8 @@ class ApiKeyRow(Base):
 
 
 class AdminEventRow(Base):
-    """What an operator did to organisations and keys, written with its effect. Only ever inserted."""
+    """What an operator did to organisations and keys, written with its effect. Only ever
+    inserted."""
 
     __tablename__ = "admin_events"
 
@@ -150,7 +156,8 @@ class BenchmarkRow(Base):
 
 
 class ArtifactRow(Base):
-    """A file whose bytes are completely stored. A submission or an evaluation refers to it for good."""
+    """A file whose bytes are completely stored. A submission or an evaluation refers to it for
+    good."""
 
     __tablename__ = "artifacts"
 
@@ -162,11 +169,12 @@ class ArtifactRow(Base):
 class SubmissionRow(Base):
     """Something handed in. `artifact_sha256` is empty until the checkpoint is completely stored.
 
-    `declared_bytes` is the most that an upload of it has declared, while it is under way. `sealed_token` is what an
-    endpoint is sent, encrypted. `organisation` is whom it belongs to; absent for what came
-    with the registry and from before there were keys.
+    `declared_bytes` is the most that an upload of it has declared, while it is under way.
+    `sealed_token` is what an endpoint is sent, encrypted. `organisation` is whom it belongs to;
+    absent for what came with the registry and from before there were keys.
 
-    `state`, `corrections` and `superseded_by` are what the events, `version` of them, left; the manifest never changes.
+    `state`, `corrections` and `superseded_by` are what the events, `version` of them, left; the
+    manifest never changes.
     """
 
     __tablename__ = "submissions"
@@ -194,7 +202,8 @@ class SubmissionRow(Base):
 
 
 class EventRow(Base):
-    """One change of a submission. Only ever inserted; `place` and `digest` are filled in once, when it joins the chain.
+    """One change of a submission. Only ever inserted; `place` and `digest` are filled in once, when
+    it joins the chain.
 
     `request_id` makes a call that changed something safe to repeat.
     """
@@ -226,24 +235,29 @@ class ReceiptRow(Base):
 
     __tablename__ = "receipts"
 
-    event_number: Mapped[int] = mapped_column(ForeignKey("events.number"), primary_key=True, autoincrement=False)
+    event_number: Mapped[int] = mapped_column(
+        ForeignKey("events.number"), primary_key=True, autoincrement=False
+    )
     submission_number: Mapped[int] = mapped_column(ForeignKey("submissions.number"), index=True)
     payload: Mapped[bytes] = mapped_column(LargeBinary)
     signature: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class EvaluationRow(Base):
-    """A run of a submission. The lease columns stay after its end, so that a repeated completion can be recognised.
+    """A run of a submission. The lease columns stay after its end, so that a repeated completion
+    can be recognised.
 
-    `started`, `images_before` and `progress_time` say when the lease began, how many images were done then, and when
+    `started`, `images_before` and `progress_time` say when the lease began, how many images were
+    done then, and when
     the last ones were recorded: enough to estimate the time left.
 
-    `stalled_attempts` counts leases in a row that recorded no prediction; `waits_until` keeps an evaluation that failed
-    through the platform's fault from being leased again at once.
+    `stalled_attempts` counts leases in a row that recorded no prediction; `waits_until` keeps an
+    evaluation that failed through the platform's fault from being leased again at once.
     """
 
     __tablename__ = "evaluations"
-    # Of what waits and of what goes on only, so that they do not grow with what has ended. No other index has the
+    # Of what waits and of what goes on only, so that they do not grow with what has ended. No other
+    # index has the
     # order of the first: PostgreSQL could choose it and walk through all that was ever leased.
     __table_args__ = (
         Index("ix_evaluations_queued", "create_time", "number", **_where("state = 'queued'")),
@@ -271,7 +285,8 @@ class EvaluationRow(Base):
 
 
 class DerivedArtifactRow(Base):
-    """An artifact that a worker made for an evaluation, for example the ONNX form of a state dict."""
+    """An artifact that a worker made for an evaluation, for example the ONNX form of a state
+    dict."""
 
     __tablename__ = "derived_artifacts"
 
@@ -283,7 +298,8 @@ class DerivedArtifactRow(Base):
 
 
 class PredictionRow(Base):
-    """The probabilities of one image: float32 little-endian, one per finding. Written once, kept for good."""
+    """The probabilities of one image: float32 little-endian, one per finding. Written once, kept
+    for good."""
 
     __tablename__ = "predictions"
     __table_args__ = (UniqueConstraint("evaluation_number", "image"),)
@@ -295,7 +311,8 @@ class PredictionRow(Base):
 
 
 class ReportRow(Base):
-    """What an evaluation found, without its evidence. Append-only: at most one an evaluation, never changed."""
+    """What an evaluation found, without its evidence. Append-only: at most one an evaluation, never
+    changed."""
 
     __tablename__ = "reports"
 
@@ -309,9 +326,9 @@ class ReportRow(Base):
 class ReplicateRow(Base):
     """The primary metric of one finding, in the report's order, the macro mean last. Append-only.
 
-    `score` is the report's value, so that a board is ranked without reading whole reports. `vector` is the value under
-    each resample, float64 little-endian; absent for reports made before there were resamples. It stands last, so that
-    reading the score leaves it alone.
+    `score` is the report's value, so that a board is ranked without reading whole reports. `vector`
+    is the value under each resample, float64 little-endian; absent for reports made before there
+    were resamples. It stands last, so that reading the score leaves it alone.
     """
 
     __tablename__ = "replicates"

@@ -1,4 +1,5 @@
-"""Organisations and their API keys. Whatever an operator does to them is recorded in the same transaction."""
+"""Organisations and their API keys. Whatever an operator does to them is recorded in the same
+transaction."""
 
 from __future__ import annotations
 
@@ -32,8 +33,11 @@ ADMIN_EVENTS = 500
 """Most events of operators that one answer has."""
 
 
-def organisation_row(session: Session, name: OrganisationName, *, lock: bool = False) -> OrganisationRow:
-    """Raises `OrganisationNotFound`. `lock`: let no other transaction change it, or use it up, until this one ends."""
+def organisation_row(
+    session: Session, name: OrganisationName, *, lock: bool = False
+) -> OrganisationRow:
+    """Raises `OrganisationNotFound`. `lock`: let no other transaction change it, or use it up,
+    until this one ends."""
     query = select(OrganisationRow).where(OrganisationRow.id == name.organisation)
     row = session.scalar(query.with_for_update(key_share=True) if lock else query)
     if row is None:
@@ -54,17 +58,24 @@ class Organisations:
         self._database = database
         self._clock = clock
 
-    def create(self, name: OrganisationName, display_name: str, quota: Quota, actor: str) -> Organisation:
-        """Creates one; again with the same values is harmless. Raises `OrganisationExists`: it has others."""
+    def create(
+        self, name: OrganisationName, display_name: str, quota: Quota, actor: str
+    ) -> Organisation:
+        """Creates one; again with the same values is harmless. Raises `OrganisationExists`: it has
+        others."""
         with self._database.writing() as session:
             self._add_missing(session, name, display_name, quota, actor)
             found = organisation(organisation_row(session, name))
             if (found.display_name, found.quota) != (display_name, quota):
                 message = f"{name} exists already, with another display name or quota; expected another identifier"
-                raise OrganisationExists(message, field="organisation.name", name=name, expected="a new name")
+                raise OrganisationExists(
+                    message, field="organisation.name", name=name, expected="a new name"
+                )
             return found
 
-    def update(self, name: OrganisationName, display_name: str, quota: Quota, actor: str) -> Organisation:
+    def update(
+        self, name: OrganisationName, display_name: str, quota: Quota, actor: str
+    ) -> Organisation:
         """Replaces display name and quota. Raises `OrganisationNotFound`."""
         with self._database.writing() as session:
             row = organisation_row(session, name, lock=True)
@@ -77,11 +88,18 @@ class Organisations:
     def page(self, cursor: Cursor) -> Page[Organisation]:
         """Oldest first. Raises `InvalidPageToken`."""
         with self._database.reading() as session:
-            rows = session.scalars(after(session, select(OrganisationRow), OrganisationRow, cursor)).all()
+            rows = session.scalars(
+                after(session, select(OrganisationRow), OrganisationRow, cursor)
+            ).all()
             return cursor.page([organisation(row) for row in rows], lambda item: item.id)
 
     def create_key(
-        self, parent: OrganisationName, role: Role, expire_time: datetime | None, actor: str, request_id: str = ""
+        self,
+        parent: OrganisationName,
+        role: Role,
+        expire_time: datetime | None,
+        actor: str,
+        request_id: str = "",
     ) -> tuple[ApiKey, str]:
         """A new key and its text, which is not kept.
 
@@ -94,14 +112,16 @@ class Organisations:
             return self._add_key(session, parent, role, expire_time, actor, request_id)
 
     def create_operator_key(self, actor: str) -> str:
-        """The text of a new key of an operator, in the organisation `operators`, which is made if it is missing."""
+        """The text of a new key of an operator, in the organisation `operators`, which is made if
+        it is missing."""
         name = OrganisationName(OPERATORS)
         with self._database.writing() as session:
             self._add_missing(session, name, "Operators", Quota(), actor)
             return self._add_key(session, name, Role.OPERATOR, None, actor)[1]
 
     def keys(self, parent: OrganisationName, cursor: Cursor) -> Page[ApiKey]:
-        """An organisation's keys, oldest first. Raises `OrganisationNotFound`, `InvalidPageToken`."""
+        """An organisation's keys, oldest first. Raises `OrganisationNotFound`,
+        `InvalidPageToken`."""
         with self._database.reading() as session:
             organisation_row(session, parent)
             query = select(ApiKeyRow).where(ApiKeyRow.organisation == parent.organisation)
@@ -111,7 +131,9 @@ class Organisations:
     def revoke_key(self, name: KeyName, actor: str) -> ApiKey:
         """Takes a key back for good; again is harmless. Raises `ApiKeyNotFound`."""
         with self._database.writing() as session:
-            query = select(ApiKeyRow).where(ApiKeyRow.id == name.key, ApiKeyRow.organisation == name.organisation)
+            query = select(ApiKeyRow).where(
+                ApiKeyRow.id == name.key, ApiKeyRow.organisation == name.organisation
+            )
             row = session.scalar(query.with_for_update())
             if row is None:
                 raise ApiKeyNotFound(f"{name} does not exist here", name=name)
@@ -121,7 +143,8 @@ class Organisations:
             return _key(row)
 
     def key_of(self, text: str) -> ApiKey:
-        """The key with this text. Raises `KeyUnknown`; a wrong identifier takes the same work as a wrong secret."""
+        """The key with this text. Raises `KeyUnknown`; a wrong identifier takes the same work as a
+        wrong secret."""
         identifier, secret = parts(text)
         with self._database.reading() as session:
             row = session.scalar(select(ApiKeyRow).where(ApiKeyRow.id == identifier))
@@ -139,7 +162,12 @@ class Organisations:
     def _add_missing(
         self, session: Session, name: OrganisationName, display_name: str, quota: Quota, actor: str
     ) -> None:
-        row = {"id": name.organisation, "display_name": display_name, "create_time": self._clock(), **asdict(quota)}
+        row = {
+            "id": name.organisation,
+            "display_name": display_name,
+            "create_time": self._clock(),
+            **asdict(quota),
+        }
         if insert_missing(session, OrganisationRow, [row]):
             self._record(session, actor, "organisation_created", str(name))
 
@@ -161,13 +189,19 @@ class Organisations:
         if not insert_missing(session, ApiKeyRow, [row]):
             what = "was created by this request before, and its text is not shown again"
             expected = "a new request_id, after the key was revoked if nobody has its text"
-            raise ApiKeyExists(f"{key.name} {what}; expected {expected}", name=key.name, expected=expected)
+            raise ApiKeyExists(
+                f"{key.name} {what}; expected {expected}", name=key.name, expected=expected
+            )
         self._record(session, actor, "key_created", f"{key.name} ({role})")
         return key, text
 
     def _record(self, session: Session, actor: str, action: str, target: str) -> None:
-        session.add(AdminEventRow(create_time=self._clock(), actor=actor, action=action, target=target))
+        session.add(
+            AdminEventRow(create_time=self._clock(), actor=actor, action=action, target=target)
+        )
 
 
 def _key(row: ApiKeyRow) -> ApiKey:
-    return ApiKey(row.id, row.organisation, Role(row.role), row.create_time, row.expire_time, row.revoke_time)
+    return ApiKey(
+        row.id, row.organisation, Role(row.role), row.create_time, row.expire_time, row.revoke_time
+    )

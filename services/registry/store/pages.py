@@ -23,7 +23,9 @@ S = TypeVar("S", bound=Select[*tuple[Any, ...]])
 def after(
     session: Session,
     query: S,
-    table: type[BenchmarkRow | SubmissionRow | EvaluationRow | EventRow | OrganisationRow | ApiKeyRow],
+    table: type[
+        BenchmarkRow | SubmissionRow | EvaluationRow | EventRow | OrganisationRow | ApiKeyRow
+    ],
     cursor: Cursor,
 ) -> S:
     """`query` from behind the cursor's row, and one row more than the page holds.
@@ -32,7 +34,9 @@ def after(
         InvalidPageToken: the list has no such row, whatever other lists have.
     """
     if cursor.after:
-        number = session.scalar(query.with_only_columns(table.number).where(table.id == cursor.after))
+        number = session.scalar(
+            query.with_only_columns(table.number).where(table.id == cursor.after)
+        )
         if number is None:
             raise cursor.invalid()
         query = query.where(table.number > number)

@@ -1,6 +1,8 @@
-"""What organisations have used up. It is counted, never kept: what the platform failed is free without a refund.
+"""What organisations have used up. It is counted, never kept: what the platform failed is free
+without a refund.
 
-Whoever adds to what is counted locks the organisation's row first, so that two at a time never pass a limit together.
+Whoever adds to what is counted locks the organisation's row first, so that two at a time never pass
+a limit together.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ from services.registry.store.models import ArtifactRow, EventRow, SubmissionRow
 from services.registry.store.organisations import organisation, organisation_row
 
 LINGERS = timedelta(hours=3)
-"""How long bytes may lie there of an upload that nobody awaits any more: the call that brings them lasts an hour at
-most, unless a setting says otherwise, and they are collected an hour after the last of them."""
+"""How long bytes may lie there of an upload that nobody awaits any more: the call that brings them
+lasts an hour at most, unless a setting says otherwise, and they are collected an hour after the
+last of them."""
 
 
 class Quotas:
@@ -56,7 +59,8 @@ def _usage(session: Session, owner: str, now: datetime) -> Usage:
 
 
 def charge_creation(session: Session, owner: str, now: datetime) -> None:
-    """Before a submission is added. `owner`: an organisation, or empty for nobody. Raises `QuotaExceeded`."""
+    """Before a submission is added. `owner`: an organisation, or empty for nobody. Raises
+    `QuotaExceeded`."""
     if owner:
         found = _locked(session, owner)
         _check_day(session, found, now)
@@ -77,25 +81,31 @@ def charge_retry(session: Session, row: SubmissionRow, now: datetime) -> None:
 
 
 def charge_upload(session: Session, row: SubmissionRow, size_bytes: int, now: datetime) -> None:
-    """Before bytes of the artifact of a submission, whose row is locked, may come: sets room aside for all of them.
+    """Before bytes of the artifact of a submission, whose row is locked, may come: sets room aside
+    for all of them.
 
-    More than was declared cannot come. An upload that declares less than one before it keeps the room of that one: its
-    bytes may be there.
+    More than was declared cannot come. An upload that declares less than one before it keeps the
+    room of that one: its bytes may be there.
 
     Raises:
         QuotaExceeded: there is no room.
     """
     if row.organisation:
-        found, size_bytes = _locked(session, row.organisation), max(size_bytes, row.declared_bytes or 0)
+        found, size_bytes = (
+            _locked(session, row.organisation),
+            max(size_bytes, row.declared_bytes or 0),
+        )
         uploading = _uploading_bytes(session, row.organisation, now, row)
-        # Bytes that are stored already will take no room; until it is known that they are the same, they lie there.
+        # Bytes that are stored already will take no room; until it is known that they are the same,
+        # they lie there.
         stored = 0 if _stores(session, row) else _stored_bytes(session, row.organisation)
         check_bytes(found, stored, uploading, size_bytes)
         row.declared_bytes = size_bytes
 
 
 def charge_artifact(session: Session, row: SubmissionRow, size_bytes: int, now: datetime) -> None:
-    """Before the artifact of a submission, whose row is locked, is recorded. Raises `QuotaExceeded`."""
+    """Before the artifact of a submission, whose row is locked, is recorded. Raises
+    `QuotaExceeded`."""
     if row.organisation:
         found = _locked(session, row.organisation)
         if not _stores(session, row):
@@ -115,20 +125,29 @@ def _locked(session: Session, owner: str) -> Organisation:
 
 def _today(session: Session, owner: str, now: datetime) -> int:
     begin, _ = day_of(now)
-    query = select(EventRow.submission_number, EventRow.change, EventRow.create_time, EventRow.details)
+    query = select(
+        EventRow.submission_number, EventRow.change, EventRow.create_time, EventRow.details
+    )
     query = query.join(SubmissionRow, SubmissionRow.number == EventRow.submission_number)
     # What was not touched today did not start today.
     query = query.where(SubmissionRow.organisation == owner, SubmissionRow.update_time >= begin)
-    # Nor does what was called off before anybody worked on it count; there may be thousands of these.
+    # Nor does what was called off before anybody worked on it count; there may be thousands of
+    # these.
     worked = aliased(EventRow)
     of_it = and_(worked.submission_number == SubmissionRow.number, worked.change.in_(WORKED))
-    query = query.where(or_(SubmissionRow.state != SubmissionState.CANCELLED, exists().where(of_it)))
-    query = query.where(EventRow.change.in_(CHARGING)).order_by(EventRow.submission_number, EventRow.version)
+    query = query.where(
+        or_(SubmissionRow.state != SubmissionState.CANCELLED, exists().where(of_it))
+    )
+    query = query.where(EventRow.change.in_(CHARGING)).order_by(
+        EventRow.submission_number, EventRow.version
+    )
     histories = itertools.groupby(session.execute(query), lambda event: event.submission_number)
     return sum(
         start >= begin
         for _, events in histories
-        for start in charged(Step.of(event.change, event.create_time, event.details.get("fault")) for event in events)
+        for start in charged(
+            Step.of(event.change, event.create_time, event.details.get("fault")) for event in events
+        )
     )
 
 
@@ -139,18 +158,24 @@ def _concurrent(session: Session, owner: str) -> int:
 
 def _stores(session: Session, row: SubmissionRow) -> bool:
     """Whether the organisation of a submission has what its manifest declares."""
-    same = _stored_by(row.organisation or "") & (SubmissionRow.artifact_sha256 == row.manifest["artifact_sha256"])
+    same = _stored_by(row.organisation or "") & (
+        SubmissionRow.artifact_sha256 == row.manifest["artifact_sha256"]
+    )
     return bool(session.scalar(select(exists().where(same))))
 
 
-def _uploading_bytes(session: Session, owner: str, now: datetime, but: SubmissionRow | None = None) -> int:
+def _uploading_bytes(
+    session: Session, owner: str, now: datetime, but: SubmissionRow | None = None
+) -> int:
     awaits = SubmissionRow.state == SubmissionState.AWAITING_ARTIFACT
     query = select(func.sum(SubmissionRow.declared_bytes)).where(
         SubmissionRow.organisation == owner,
         SubmissionRow.artifact_sha256.is_(None),
         or_(awaits, SubmissionRow.update_time > now - LINGERS),
     )
-    return int(session.scalar(query.where(SubmissionRow.number != but.number) if but else query) or 0)
+    return int(
+        session.scalar(query.where(SubmissionRow.number != but.number) if but else query) or 0
+    )
 
 
 def _stored_bytes(session: Session, owner: str) -> int:

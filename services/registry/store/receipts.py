@@ -1,4 +1,5 @@
-"""The signed receipt of a row on the board, written in the transaction of the event that put it there."""
+"""The signed receipt of a row on the board, written in the transaction of the event that put it
+there."""
 
 from __future__ import annotations
 
@@ -11,14 +12,23 @@ from cxreval.audit.receipts import Signer
 from services.registry.domain.receipt import receipt_content
 from services.registry.domain.records import EvaluationState
 from services.registry.store import records
-from services.registry.store.models import BenchmarkRow, EvaluationRow, EventRow, ReceiptRow, ReportRow, SubmissionRow
+from services.registry.store.models import (
+    BenchmarkRow,
+    EvaluationRow,
+    EventRow,
+    ReceiptRow,
+    ReportRow,
+    SubmissionRow,
+)
 
 
-def sign_row(session: Session, signer: Signer, row: SubmissionRow, benchmark: BenchmarkRow, event: EventRow) -> None:
+def sign_row(
+    session: Session, signer: Signer, row: SubmissionRow, benchmark: BenchmarkRow, event: EventRow
+) -> None:
     """Signs what the row says on the board after an event that put it there or changed it.
 
-    The submission's row is locked; its report, if it has one, is in the session or stored. The event names the receipt
-    by its sha256, so that the chain vouches for it.
+    The submission's row is locked; its report, if it has one, is in the session or stored. The
+    event names the receipt by its sha256, so that the chain vouches for it.
     """
     evaluation, report = _run_behind(session, row)
     submission = records.submission(row, benchmark, None)
@@ -44,8 +54,14 @@ def sign_row(session: Session, signer: Signer, row: SubmissionRow, benchmark: Be
     )
 
 
-def _run_behind(session: Session, row: SubmissionRow) -> tuple[EvaluationRow | None, ReportRow | None]:
-    query = select(EvaluationRow, ReportRow).join(ReportRow, ReportRow.evaluation_number == EvaluationRow.number)
+def _run_behind(
+    session: Session, row: SubmissionRow
+) -> tuple[EvaluationRow | None, ReportRow | None]:
+    query = select(EvaluationRow, ReportRow).join(
+        ReportRow, ReportRow.evaluation_number == EvaluationRow.number
+    )
     of_it = EvaluationRow.submission_number == row.number
-    found = session.execute(query.where(of_it, EvaluationRow.state == EvaluationState.SUCCEEDED)).one_or_none()
+    found = session.execute(
+        query.where(of_it, EvaluationRow.state == EvaluationState.SUCCEEDED)
+    ).one_or_none()
     return (found[0], found[1]) if found else (None, None)

@@ -32,7 +32,13 @@ from services.registry.domain.records import (
     SubmissionState,
     Tier,
 )
-from services.registry.store.models import BenchmarkRow, CurveRow, EvaluationRow, ReplicateRow, SubmissionRow
+from services.registry.store.models import (
+    BenchmarkRow,
+    CurveRow,
+    EvaluationRow,
+    ReplicateRow,
+    SubmissionRow,
+)
 
 
 def to_json(record: BenchmarkSpec | Manifest | Failure) -> dict[str, Any]:
@@ -63,7 +69,8 @@ def manifest(stored: Mapping[str, Any]) -> Manifest:
             "format": CheckpointFormat(stored["format"]) if stored["format"] else None,
             "endpoint": endpoint and Endpoint(**endpoint),
             "reproduction": how and Reproduction(**how),
-            "environment": where and Environment(where["python_version"], tuple(where["dependencies"])),
+            "environment": where
+            and Environment(where["python_version"], tuple(where["dependencies"])),
             "output_names": tuple(stored["output_names"]),
             "claimed_metrics": tuple(ClaimedMetric(**claim) for claim in stored["claimed_metrics"]),
         }
@@ -98,12 +105,21 @@ def submission(row: SubmissionRow, of: BenchmarkRow, latest: EvaluationRow | Non
 def _seconds_left(row: EvaluationRow, images: int) -> float | None:
     """At the pace of the present lease until its last record."""
     done = row.images_done - row.images_before
-    if row.state != EvaluationState.RUNNING or done <= 0 or row.started is None or row.progress_time is None:
+    if (
+        row.state != EvaluationState.RUNNING
+        or done <= 0
+        or row.started is None
+        or row.progress_time is None
+    ):
         return None
-    return (row.progress_time - row.started).total_seconds() / done * max(0, images - row.images_done)
+    return (
+        (row.progress_time - row.started).total_seconds() / done * max(0, images - row.images_done)
+    )
 
 
-def evaluation(row: EvaluationRow, of: SubmissionRow, on: BenchmarkRow, found: Mapping[str, Any] | None) -> Evaluation:
+def evaluation(
+    row: EvaluationRow, of: SubmissionRow, on: BenchmarkRow, found: Mapping[str, Any] | None
+) -> Evaluation:
     """An evaluation, with the rows of its submission and benchmark and its report's JSON."""
     return Evaluation(
         benchmark=on.id,
@@ -124,11 +140,14 @@ def evaluation(row: EvaluationRow, of: SubmissionRow, on: BenchmarkRow, found: M
 
 def report(stored: Mapping[str, Any]) -> Report:
     """A report out of its JSON."""
-    return Report(**{**stored, "metrics": tuple(_metric_value(value) for value in stored["metrics"])})
+    return Report(
+        **{**stored, "metrics": tuple(_metric_value(value) for value in stored["metrics"])}
+    )
 
 
 def metrics_over_all_images(stored: Mapping[str, Any]) -> tuple[MetricValue, ...]:
-    """The values of a report that are of no slice, out of the report's JSON; much faster than the whole report."""
+    """The values of a report that are of no slice, out of the report's JSON; much faster than the
+    whole report."""
     return tuple(_metric_value(value) for value in stored["metrics"] if not value.get("slice"))
 
 
@@ -151,7 +170,9 @@ def evidence_rows(number: int, found: Report) -> list[ReplicateRow | CurveRow]:
             score=value.value,
             vector=item.values.astype("<f8", copy=False).tobytes(),
         )
-        for place, (item, value) in enumerate(zip(found.evidence.replicates, found.metrics, strict=False))
+        for place, (item, value) in enumerate(
+            zip(found.evidence.replicates, found.metrics, strict=False)
+        )
     ]
     curves = {
         "roc_curves": [asdict(curve) for curve in found.evidence.roc_curves],
@@ -165,7 +186,9 @@ def evidence(replicates: Sequence[ReplicateRow], curves: CurveRow | None) -> Evi
     stored = curves.curves if curves else {"roc_curves": [], "reliabilities": []}
     return Evidence(
         replicates=tuple(
-            Replicates(row.metric, row.finding, vector(row.vector)) for row in replicates if row.vector is not None
+            Replicates(row.metric, row.finding, vector(row.vector))
+            for row in replicates
+            if row.vector is not None
         ),
         roc_curves=tuple(RocCurve(**_tuples(curve)) for curve in stored["roc_curves"]),
         reliabilities=tuple(Reliability(**_tuples(item)) for item in stored["reliabilities"]),
@@ -178,7 +201,9 @@ def vector(stored: bytes) -> NDArray[np.float64]:
 
 
 def _tuples(stored: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    return {
+        key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()
+    }
 
 
 def failure(stored: Mapping[str, Any] | None) -> Failure | None:

@@ -1,9 +1,12 @@
-"""Artifacts in an object store (S3): at `artifacts/<sha256>`, uploads in pieces at `uploads/<owner>-<sha256>/<offset>`.
+"""Artifacts in an object store (S3): at `artifacts/<sha256>`, uploads in pieces at
+`uploads/<owner>-<sha256>/<offset>`.
 
-Endpoint, region and credentials come from the environment, under the names that every client of S3 reads
-(`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, ...); without `AWS_ALLOW_HTTP=true` it has to be https.
+Endpoint, region and credentials come from the environment, under the names that every client of S3
+reads (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, ...); without `AWS_ALLOW_HTTP=true` it
+has to be https.
 
-A piece is created, never overwritten, and its name says where it belongs. So any replica can go on with an upload, and
+A piece is created, never overwritten, and its name says where it belongs. So any replica can go on
+with an upload, and
 of two calls that write the same bytes one is refused: no lock is needed.
 """
 
@@ -53,7 +56,9 @@ class S3Artifacts:
             code = _CODE.search(str(error))
             problem = code[1] if code else str(error).partition("\n")[0]
             message = f"artifact_store {url} cannot be written: {problem}"
-            raise ArtifactStoreRefused(message, field="artifact_store", value=url, problem=problem) from None
+            raise ArtifactStoreRefused(
+                message, field="artifact_store", value=url, problem=problem
+            ) from None
 
     @contextmanager
     def receive(self, key: UploadKey) -> Iterator[_S3Upload]:
@@ -90,11 +95,16 @@ class S3Artifacts:
 
     def stale_artifacts(self, before: datetime) -> list[ArtifactName]:
         """See `Artifacts.stale_artifacts`."""
-        stale = (item["path"].split("/")[1] for item in self._list("artifacts/") if item["last_modified"] < before)
+        stale = (
+            item["path"].split("/")[1]
+            for item in self._list("artifacts/")
+            if item["last_modified"] < before
+        )
         return [ArtifactName(sha256) for sha256 in stale if SHA256.fullmatch(sha256)]
 
     def remove_upload(self, key: UploadKey) -> bool:
-        """See `Artifacts.remove_upload`. A call of another registry that is at it starts again from nothing."""
+        """See `Artifacts.remove_upload`. A call of another registry that is at it starts again from
+        nothing."""
         if key in self._receiving:
             return False
         with _answering():
@@ -129,7 +139,10 @@ class _S3Upload:
             chain = _chain(pieces)
             check_offset(offset, _end(chain))
             # A piece that belongs to nothing would keep its place from the one that does.
-            obstore.delete(self._store, [path for path, *_ in pieces if path not in {piece[0] for piece in chain}])
+            obstore.delete(
+                self._store,
+                [path for path, *_ in pieces if path not in {piece[0] for piece in chain}],
+            )
             for path, *_ in chain:
                 self._digest.update(obstore.get(self._store, path).bytes())
         self._offset = offset
@@ -149,7 +162,10 @@ class _S3Upload:
             with _answering():
                 obstore.delete(self._store, [path for path, *_ in _pieces(self._store, self._key)])
         except ServiceUnavailable:
-            _log.warning("pieces of an upload stay until the next collection", extra={"upload": str(self._key)})
+            _log.warning(
+                "pieces of an upload stay until the next collection",
+                extra={"upload": str(self._key)},
+            )
 
     def store(self) -> None:
         check_digest(self._digest.hexdigest(), self._key)
@@ -160,20 +176,28 @@ class _S3Upload:
             self._copy(chain)
 
     def place(self) -> None:
-        # Stored a moment ago, too young to be collected; yet a collector may have listed an older object of this name,
-        # and remove the new one. Only now that the row is inserted is that over, or will find the row: this cannot be
-        # asked before the transaction. On PostgreSQL nobody waits for the answer but who stores the same bytes.
+        # Stored a moment ago, too young to be collected; yet a collector may have listed an older
+        # object of this name,
+        # and remove the new one. Only now that the row is inserted is that over, or will find the
+        # row: this cannot be asked before the transaction. On PostgreSQL nobody waits for the
+        # answer but who stores the same bytes.
         try:
             with _answering():
                 obstore.head(self._store, _path(ArtifactName(self._key.sha256)))
         except FileNotFoundError as error:
-            raise ServiceUnavailable("the artifact store has lost what it was given; try again") from error
+            raise ServiceUnavailable(
+                "the artifact store has lost what it was given; try again"
+            ) from error
 
     def _copy(self, chain: list[tuple[str, int, int]]) -> None:
-        """Puts the pieces together; the object is there when the writer is closed, and not before."""
+        """Puts the pieces together; the object is there when the writer is closed, and not
+        before."""
         digest = hashlib.sha256()
         writer = obstore.open_writer(
-            self._store, _path(ArtifactName(self._key.sha256)), buffer_size=_PART_BYTES, max_concurrency=2
+            self._store,
+            _path(ArtifactName(self._key.sha256)),
+            buffer_size=_PART_BYTES,
+            max_concurrency=2,
         )
         for path, *_ in chain:
             piece = obstore.get(self._store, path).bytes()
@@ -207,7 +231,9 @@ def _path(name: ArtifactName) -> str:
 def _pieces(store: S3Store, key: UploadKey) -> list[tuple[str, int, int]]:
     """Path, offset and size in bytes of every piece of an upload, in order."""
     found = [item for batch in obstore.list(store, _directory(key)) for item in batch]
-    return sorted((item["path"], int(item["path"].rpartition("/")[2]), item["size"]) for item in found)
+    return sorted(
+        (item["path"], int(item["path"].rpartition("/")[2]), item["size"]) for item in found
+    )
 
 
 def _chain(pieces: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
@@ -233,11 +259,14 @@ def _in_chunks(found: obstore.GetResult, chunk_bytes: int) -> Iterator[bytes]:
 
 @contextmanager
 def _answering() -> Iterator[None]:
-    """A store that is away, or refuses what it allowed at the start, is a fault of the platform's that passes."""
+    """A store that is away, or refuses what it allowed at the start, is a fault of the platform's
+    that passes."""
     try:
         yield
     except AlreadyExistsError:
         raise
     except BaseError as error:
         _log.error("the artifact store does not answer", exc_info=error)
-        raise ServiceUnavailable("the registry's artifact store does not answer; try again") from error
+        raise ServiceUnavailable(
+            "the registry's artifact store does not answer; try again"
+        ) from error

@@ -59,7 +59,9 @@ def _with_latest() -> Select[SubmissionRow, BenchmarkRow, EvaluationRow | None]:
 
 def submission_rows(session: Session, name: SubmissionName) -> _Rows:
     """The rows of one submission. Raises `SubmissionNotFound`."""
-    query = _with_latest().where(SubmissionRow.id == name.submission, BenchmarkRow.id == name.benchmark)
+    query = _with_latest().where(
+        SubmissionRow.id == name.submission, BenchmarkRow.id == name.benchmark
+    )
     found = session.execute(query).one_or_none()
     if found is None:
         raise SubmissionNotFound(f"{name} does not exist here", name=name)
@@ -83,14 +85,17 @@ class Submissions:
         owner: str = "",
         sealed_token: bytes | None = None,
     ) -> Submission:
-        """Creates a submission. One that comes with a file awaits it; an endpoint is queued, a claim is on the board.
+        """Creates a submission. One that comes with a file awaits it; an endpoint is queued, a
+        claim is on the board.
 
         Args:
             parent: the benchmark.
             manifest: checked.
-            request_id: 32 hex characters, or empty. The same one with the same manifest gives the same submission.
+            request_id: 32 hex characters, or empty. The same one with the same manifest gives the
+                same submission.
             actor: who asks for it.
-            owner: the organisation it will belong to; empty: nobody's. Each has request ids of its own.
+            owner: the organisation it will belong to; empty: nobody's. Each has request ids of its
+                own.
             sealed_token: what an endpoint is sent, encrypted.
 
         Raises:
@@ -104,9 +109,15 @@ class Submissions:
             earlier = _by_request_id(session, benchmark, kept_id)
             if earlier is not None:
                 if records.manifest(earlier.manifest) != manifest:
-                    message = f"request_id {request_id} was used for another manifest; expected a new one"
-                    raise RequestIdReused(message, field="request_id", value=request_id, expected="a new UUID")
-                return records.submission(*submission_rows(session, SubmissionName(parent.benchmark, earlier.id)))
+                    message = (
+                        f"request_id {request_id} was used for another manifest; expected a new one"
+                    )
+                    raise RequestIdReused(
+                        message, field="request_id", value=request_id, expected="a new UUID"
+                    )
+                return records.submission(
+                    *submission_rows(session, SubmissionName(parent.benchmark, earlier.id))
+                )
             charge_creation(session, owner, self._clock())
             row = self._row(benchmark, uuid.uuid4().hex, manifest)
             row.request_id, row.organisation = kept_id or None, owner or None
@@ -115,11 +126,14 @@ class Submissions:
             append(session, row, Change.CREATED, actor, row.create_time)
             if manifest.kind is Kind.CLAIM:
                 self._publish_claim(session, row, benchmark, actor)
-            evaluation = self._queue(session, row, actor) if manifest.kind is Kind.ENDPOINT else None
+            evaluation = (
+                self._queue(session, row, actor) if manifest.kind is Kind.ENDPOINT else None
+            )
             return records.submission(row, benchmark, evaluation)
 
     def sealed_token(self, name: SubmissionName) -> bytes | None:
-        """What an endpoint is sent, encrypted; None if there is none. Raises `SubmissionNotFound`."""
+        """What an endpoint is sent, encrypted; None if there is none. Raises
+        `SubmissionNotFound`."""
         with self._database.reading() as session:
             return submission_rows(session, name)[0].sealed_token
 
@@ -128,7 +142,10 @@ class Submissions:
         with self._database.writing() as session:
             benchmark = benchmark_row(session, parent, lock=True)
             for claim in claims:
-                if session.scalar(select(SubmissionRow.number).where(SubmissionRow.id == claim.id)) is None:
+                if (
+                    session.scalar(select(SubmissionRow.number).where(SubmissionRow.id == claim.id))
+                    is None
+                ):
                     row = self._row(benchmark, claim.id, claim.manifest)
                     row.note = claim.note
                     session.add(row)
@@ -163,24 +180,29 @@ class Submissions:
             charge_upload(session, row, size_bytes, self._clock())
 
     def forget_upload(self, name: SubmissionName) -> None:
-        """What had arrived of its artifact is removed: gives the room back. Raises `SubmissionNotFound`."""
+        """What had arrived of its artifact is removed: gives the room back. Raises
+        `SubmissionNotFound`."""
         with self._database.writing() as session:
             row, _, _ = submission_rows(session, name)
             row.declared_bytes = None
 
-    def queue(self, name: SubmissionName, size_bytes: int, keep: Callable[[], None], actor: str) -> Submission:
+    def queue(
+        self, name: SubmissionName, size_bytes: int, keep: Callable[[], None], actor: str
+    ) -> Submission:
         """Records the artifact and queues the submission, in one transaction.
 
         Args:
             name: a submission that awaits its artifact.
             size_bytes: the artifact's size.
-            keep: puts the artifact's bytes in their place; called last, so that nothing is kept when a check fails,
+            keep: puts the artifact's bytes in their place; called last, so that nothing is kept
+                when a check fails,
                 and after its row was inserted: see `store.garbage`.
             actor: who uploaded it.
 
         Raises:
             SubmissionNotFound: there is no such submission.
-            SubmissionState: it does not await an artifact, for example because another upload was faster.
+            SubmissionState: it does not await an artifact, for example because another upload was
+                faster.
             QuotaExceeded: the artifact is more than its organisation may store.
         """
         now = self._clock()
@@ -205,7 +227,8 @@ class Submissions:
             return records.submission(*submission_rows(session, name))
 
     def page(self, parent: BenchmarkName, cursor: Cursor, who: Principal) -> Page[Submission]:
-        """Those that somebody sees, oldest first. Raises `BenchmarkNotFound`, `InvalidPageToken`."""
+        """Those that somebody sees, oldest first. Raises `BenchmarkNotFound`,
+        `InvalidPageToken`."""
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             query = _with_latest().where(SubmissionRow.benchmark_number == benchmark.number)
@@ -221,7 +244,9 @@ class Submissions:
                 raise ArtifactNotFound(f"{name} is not stored here", name=name)
             return row.size_bytes
 
-    def _publish_claim(self, session: Session, row: SubmissionRow, benchmark: BenchmarkRow, actor: str) -> None:
+    def _publish_claim(
+        self, session: Session, row: SubmissionRow, benchmark: BenchmarkRow, actor: str
+    ) -> None:
         row.tier = Tier.CLAIMED
         event = append(session, row, Change.PUBLISHED, actor, row.create_time)
         sign_row(session, self._signer, row, benchmark, event)
@@ -253,13 +278,16 @@ class Submissions:
 
 
 def kept_request_id(owner: str, request_id: str) -> str:
-    """A request id as it is kept: none is another organisation's, and nobody can ask which ones others have used."""
+    """A request id as it is kept: none is another organisation's, and nobody can ask which ones
+    others have used."""
     if not owner or not request_id:
         return request_id
     return hashlib.sha256(f"{owner}/{request_id}".encode()).hexdigest()[:32]
 
 
-def _by_request_id(session: Session, benchmark: BenchmarkRow, request_id: str) -> SubmissionRow | None:
+def _by_request_id(
+    session: Session, benchmark: BenchmarkRow, request_id: str
+) -> SubmissionRow | None:
     if not request_id:
         return None
     query = select(SubmissionRow).where(
@@ -277,7 +305,9 @@ def _check_awaits(row: SubmissionRow, name: SubmissionName) -> None:
 
 def record_artifact(session: Session, sha256: str, size_bytes: int, now: datetime) -> None:
     """Records an artifact, unless it is already."""
-    insert_missing(session, ArtifactRow, [{"sha256": sha256, "size_bytes": size_bytes, "create_time": now}])
+    insert_missing(
+        session, ArtifactRow, [{"sha256": sha256, "size_bytes": size_bytes, "create_time": now}]
+    )
 
 
 def queued_evaluation(row: SubmissionRow, now: datetime) -> EvaluationRow:

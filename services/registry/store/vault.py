@@ -11,7 +11,8 @@ from cxreval.errors import KeyUnreadable
 
 
 class Vault:
-    """Seals and opens tokens of endpoints with the operator's key. Nobody reads them out of the database alone."""
+    """Seals and opens tokens of endpoints with the operator's key. Nobody reads them out of the
+    database alone."""
 
     def __init__(self, key: bytes) -> None:
         """Raises `ValueError` unless it is a Fernet key."""
@@ -19,7 +20,8 @@ class Vault:
 
     @classmethod
     def from_file(cls, file: Path) -> Vault:
-        """The key in a file; it is made, readable by its owner alone, if there is none. Raises `KeyUnreadable`."""
+        """The key in a file; it is made, readable by its owner alone, if there is none. Raises
+        `KeyUnreadable`."""
         try:
             return cls(key_in(file, lambda: Fernet.generate_key() + b"\n").strip())
         except (OSError, ValueError) as error:
@@ -34,4 +36,6 @@ class Vault:
         try:
             return self._key.decrypt(sealed).decode()
         except InvalidToken:
-            raise KeyUnreadable("the token key is not the one that sealed the token of this endpoint") from None
+            raise KeyUnreadable(
+                "the token key is not the one that sealed the token of this endpoint"
+            ) from None

@@ -1,1 +1,2 @@
-"""What makes a board checkable by anybody: a chain of all events, and signed receipts of published rows."""
+"""What makes a board checkable by anybody: a chain of all events, and signed receipts of published
+rows."""

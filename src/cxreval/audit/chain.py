@@ -1,4 +1,5 @@
-"""The audit chain: every event of every submission, each with the sha256 of itself and of the one before it."""
+"""The audit chain: every event of every submission, each with the sha256 of itself and of the one
+before it."""
 
 from __future__ import annotations
 
@@ -21,11 +22,12 @@ GENESIS = "0" * 64
 class AuditEvent:
     """One link. `place` counts all events from 1, `version` those of the submission.
 
-    `number`, `id` and `request_id` are the registry's own; they are here so that nothing of an event can be changed.
-    `time` is ISO 8601 in UTC with microseconds. `digest` is what the registry says; `link` says what it must be.
+    `number`, `id` and `request_id` are the registry's own; they are here so that nothing of an
+    event can be changed. `time` is ISO 8601 in UTC with microseconds. `digest` is what the registry
+    says; `link` says what it must be.
 
-    A sealed link has nothing but `place` and `digest`: its content is not for whoever asked. It holds its place all the
-    same, since the digest after it is made of its digest.
+    A sealed link has nothing but `place` and `digest`: its content is not for whoever asked. It
+    holds its place all the same, since the digest after it is made of its digest.
     """
 
     place: int
@@ -52,7 +54,8 @@ class AuditEvent:
         return not self.submission
 
     def link(self, previous: str) -> str:
-        """sha256 of the event after one with the digest `previous`: 64 lower-case hex characters."""
+        """sha256 of the event after one with the digest `previous`: 64 lower-case hex
+        characters."""
         content = dataclasses.asdict(self) | {"previous": previous}
         del content["digest"]
         return hashlib.sha256(canonical_json(content)).hexdigest()
@@ -67,12 +70,14 @@ class Head:
 
 
 def follow(events: Iterable[AuditEvent], since: Head = Head()) -> Iterator[AuditEvent]:
-    """Gives every event of the chain after `since`, a head that was seen before, once it has been checked.
+    """Gives every event of the chain after `since`, a head that was seen before, once it has been
+    checked.
 
     Of a sealed event only its place can be checked, by the event after it.
 
     Raises:
-        AuditMismatch: an event was changed, is missing, or stands in another place; it names the first one.
+        AuditMismatch: an event was changed, is missing, or stands in another place; it names the
+            first one.
     """
     head, versions, sealed = since, dict[str, int](), 0
     for event in events:
@@ -83,13 +88,21 @@ def follow(events: Iterable[AuditEvent], since: Head = Head()) -> Iterator[Audit
             head, sealed = Head(event.place, event.digest), sealed + 1
             yield event
             continue
-        # Of a chain that is followed from its middle, the first event of a submission may have any version.
-        expected_version = versions.get(event.submission, event.version - 1 if since.place else 0) + 1
+        # Of a chain that is followed from its middle, the first event of a submission may have any
+        # version.
+        expected_version = (
+            versions.get(event.submission, event.version - 1 if since.place else 0) + 1
+        )
         # Sealed events may be of any submission, this one too.
         if not expected_version <= event.version <= expected_version + sealed:
-            raise _mismatch(event.place, f"it is version {event.version} of {event.submission}, not {expected_version}")
+            raise _mismatch(
+                event.place,
+                f"it is version {event.version} of {event.submission}, not {expected_version}",
+            )
         if event.link(head.digest) != event.digest:
-            raise _mismatch(event.place, f"its digest is {event.digest or 'absent'}, not that of its content")
+            raise _mismatch(
+                event.place, f"its digest is {event.digest or 'absent'}, not that of its content"
+            )
         versions[event.submission] = event.version
         head = Head(event.place, event.digest)
         yield event
@@ -104,7 +117,8 @@ def verify(events: Iterable[AuditEvent], since: Head = Head()) -> Head:
 
 
 def _check_seal(event: AuditEvent) -> None:
-    """A sealed link cannot be checked by itself; it can only have the form of a digest, and nothing else."""
+    """A sealed link cannot be checked by itself; it can only have the form of a digest, and nothing
+    else."""
     if not _DIGEST.fullmatch(event.digest) or event != event.sealed():
         raise _mismatch(event.place, f"it is sealed, and its digest is {event.digest or 'absent'}")
 

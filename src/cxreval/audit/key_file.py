@@ -9,7 +9,8 @@ from pathlib import Path
 
 
 def key_in(file: Path, make: Callable[[], bytes]) -> bytes:
-    """The content of a key file. If there is none it is made, readable by its owner alone, of what `make` returns.
+    """The content of a key file. If there is none it is made, readable by its owner alone, of what
+    `make` returns.
 
     Of two processes that make it at once, one wins and both get the winner's. Raises `OSError`.
     """

@@ -1,6 +1,7 @@
 """Receipts: what a registry says about a row it published, signed with its Ed25519 key (RFC 8032).
 
-A receipt is a JSON file that stands for itself: with the operator's public key it is checked without a network.
+A receipt is a JSON file that stands for itself: with the operator's public key it is checked
+without a network.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ class Receipt:
 
     def to_file(self) -> bytes:
         """The receipt as a file."""
-        content = {"payload": self.payload.decode(), "signature": base64.b64encode(self.signature).decode()}
+        content = {
+            "payload": self.payload.decode(),
+            "signature": base64.b64encode(self.signature).decode(),
+        }
         return json.dumps(content, indent=2).encode() + b"\n"
 
     @classmethod
@@ -42,10 +46,13 @@ class Receipt:
             found = json.loads(content)
             if set(found) != _FIELDS:
                 raise ValueError("its fields are not payload and signature")
-            receipt = cls(found["payload"].encode(), base64.b64decode(found["signature"], validate=True))
+            receipt = cls(
+                found["payload"].encode(), base64.b64decode(found["signature"], validate=True)
+            )
         except (ValueError, TypeError, AttributeError) as error:
             raise ReceiptInvalid(f"the file is not a receipt: {error}") from None
-        # Base64 and JSON can say one thing in several ways; a receipt has one form, so that no byte can change.
+        # Base64 and JSON can say one thing in several ways; a receipt has one form, so that no byte
+        # can change.
         if receipt.to_file() != content:
             raise ReceiptInvalid("the file is not written as receipts are")
         return receipt
@@ -59,7 +66,8 @@ class Signer:
 
     @classmethod
     def from_file(cls, file: Path) -> Signer:
-        """The key in a PEM file (PKCS #8); it is made, readable by its owner alone, if there is none.
+        """The key in a PEM file (PKCS #8); it is made, readable by its owner alone, if there is
+        none.
 
         Raises:
             KeyUnreadable: the file is not an unencrypted Ed25519 key, or cannot be made.

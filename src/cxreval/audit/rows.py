@@ -1,4 +1,5 @@
-"""What a receipt signs of a row of the board: everything in it that does not follow from the other rows."""
+"""What a receipt signs of a row of the board: everything in it that does not follow from the other
+rows."""
 
 from __future__ import annotations
 
@@ -16,9 +17,15 @@ SIGNED_FIELDS = (
 
 
 def metrics_sha256(values: Sequence[MetricValue]) -> str:
-    """sha256 of the canonical JSON of a row's values in their order, each [metric, finding, value, low, high]."""
+    """sha256 of the canonical JSON of a row's values in their order, each [metric, finding, value,
+    low, high]."""
     listed = [
-        [item.metric, item.finding, item.value, *((item.interval.low, item.interval.high) if item.interval else ())]
+        [
+            item.metric,
+            item.finding,
+            item.value,
+            *((item.interval.low, item.interval.high) if item.interval else ()),
+        ]
         for item in values
     ]
     return hashlib.sha256(canonical_json(listed)).hexdigest()

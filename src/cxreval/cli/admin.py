@@ -22,8 +22,12 @@ keys = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(organisations, name="organisation")
 app.add_typer(keys, name="key")
 
-Name = Annotated[str, typer.Argument(help="identifier of the organisation: lower-case letters, digits, hyphens")]
-Limit = Annotated[str | None, typer.Option(help="at most this many, or `none`; default: as it is, at first none")]
+Name = Annotated[
+    str, typer.Argument(help="identifier of the organisation: lower-case letters, digits, hyphens")
+]
+Limit = Annotated[
+    str | None, typer.Option(help="at most this many, or `none`; default: as it is, at first none")
+]
 
 _LIFETIME = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -33,7 +37,9 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 def create_organisation(
     context: typer.Context,
     organisation: Name,
-    display_name: Annotated[str, typer.Option(help="name for people; default: the identifier")] = "",
+    display_name: Annotated[
+        str, typer.Option(help="name for people; default: the identifier")
+    ] = "",
     submissions_per_day: Limit = None,
     concurrent: Limit = None,
     stored_bytes: Limit = None,
@@ -59,16 +65,26 @@ def update_organisation(
 ) -> None:
     """Change the name or the quota of an organisation."""
     with options.registry_client(context, registry) as client:
-        found = next((item for item in client.list_organisations() if item.organisation == organisation), None)
+        found = next(
+            (item for item in client.list_organisations() if item.organisation == organisation),
+            None,
+        )
         if found is None:
-            raise OrganisationNotFound(f"organisations/{organisation} does not exist here", name=organisation)
+            raise OrganisationNotFound(
+                f"organisations/{organisation} does not exist here", name=organisation
+            )
         quota = _changed(found.quota, submissions_per_day, concurrent, stored_bytes)
-        _show([client.update_organisation(organisation, display_name or found.display_name, quota)], json)
+        _show(
+            [client.update_organisation(organisation, display_name or found.display_name, quota)],
+            json,
+        )
 
 
 @organisations.command("list")
 def list_organisations(
-    context: typer.Context, registry: options.Registry = options.REGISTRY, json: options.Json = False
+    context: typer.Context,
+    registry: options.Registry = options.REGISTRY,
+    json: options.Json = False,
 ) -> None:
     """List organisations with their quotas."""
     with options.registry_client(context, registry) as client:
@@ -80,7 +96,9 @@ def create_key(
     context: typer.Context,
     organisation: Name,
     role: Annotated[Role, typer.Option(help="what its holder may do")] = Role.SUBMITTER,
-    lifetime: Annotated[str, typer.Option(help="how long it is good, such as 90d or 12h; default: for good")] = "",
+    lifetime: Annotated[
+        str, typer.Option(help="how long it is good, such as 90d or 12h; default: for good")
+    ] = "",
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
@@ -129,7 +147,11 @@ def revoke_key(
 
 
 @app.command()
-def events(context: typer.Context, registry: options.Registry = options.REGISTRY, json: options.Json = False) -> None:
+def events(
+    context: typer.Context,
+    registry: options.Registry = options.REGISTRY,
+    json: options.Json = False,
+) -> None:
     """Show what operators did last to organisations and keys."""
     with options.registry_client(context, registry) as client:
         found = client.admin_events()
@@ -137,12 +159,16 @@ def events(context: typer.Context, registry: options.Registry = options.REGISTRY
         output.print_json(found)
         return
     for event in found:
-        output.print_item(f"{output.moment(event.time)}  {event.action}", [event.target, f"by {event.actor}"])
+        output.print_item(
+            f"{output.moment(event.time)}  {event.action}", [event.target, f"by {event.actor}"]
+        )
 
 
 def quota(
     context: typer.Context,
-    organisation: Annotated[str, typer.Argument(help="identifier of the organisation; default: your own")] = "",
+    organisation: Annotated[
+        str, typer.Argument(help="identifier of the organisation; default: your own")
+    ] = "",
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
@@ -164,7 +190,11 @@ def quota(
 
 def _changed(quota: Quota, *values: str | None) -> Quota:
     names = ("submissions_per_day", "concurrent", "stored_bytes")
-    given = {name: _number(name, value) for name, value in zip(names, values, strict=True) if value is not None}
+    given = {
+        name: _number(name, value)
+        for name, value in zip(names, values, strict=True)
+        if value is not None
+    }
     return replace(quota, **given)
 
 
@@ -173,7 +203,9 @@ def _number(name: str, text: str) -> int | None:
         return None
     if not re.fullmatch(r"[0-9]{1,18}", text):
         expected = "a whole number, or none"
-        raise MalformedField(f"{name} is {text!r}; expected {expected}", field=name, expected=expected)
+        raise MalformedField(
+            f"{name} is {text!r}; expected {expected}", field=name, expected=expected
+        )
     return int(text)
 
 
@@ -183,7 +215,9 @@ def _lifetime(text: str) -> timedelta | None:
     found = _LIFETIME.fullmatch(text)
     if found is None:
         expected = "a number and its unit, s, m, h or d: 90d"
-        raise MalformedField(f"lifetime is {text!r}; expected {expected}", field="lifetime", expected=expected)
+        raise MalformedField(
+            f"lifetime is {text!r}; expected {expected}", field="lifetime", expected=expected
+        )
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 

@@ -1,4 +1,5 @@
-"""What can be known of a file to be handed in without a server: its digest, and whether it fits its manifest."""
+"""What can be known of a file to be handed in without a server: its digest, and whether it fits its
+manifest."""
 
 from __future__ import annotations
 
@@ -52,12 +53,18 @@ def _digest(file: Path, known: dict[str, str], manifest: Manifest) -> None:
     declared, found = manifest.artifact_sha256, known["sha256"]
     if declared and declared != found:
         field = "manifest.artifact_sha256"
-        raise DigestMismatch(f"{file} has sha256 {found}; {field} is {declared}", field=field, expected=declared)
+        raise DigestMismatch(
+            f"{file} has sha256 {found}; {field} is {declared}", field=field, expected=declared
+        )
     size, expected = int(known["size_bytes"]), f"1 to {MAX_ARTIFACT_BYTES} bytes"
     if not size:
-        raise MalformedField(f"{file} is empty; expected {expected}", field="artifact", expected=expected)
+        raise MalformedField(
+            f"{file} is empty; expected {expected}", field="artifact", expected=expected
+        )
     if size > MAX_ARTIFACT_BYTES:
-        raise ArtifactTooLarge(f"{file} has {size} bytes; expected {expected}", field="artifact", expected=expected)
+        raise ArtifactTooLarge(
+            f"{file} has {size} bytes; expected {expected}", field="artifact", expected=expected
+        )
 
 
 def _content(file: Path, known: dict[str, str], manifest: Manifest) -> None:
@@ -66,7 +73,9 @@ def _content(file: Path, known: dict[str, str], manifest: Manifest) -> None:
         known |= {"images": str(len(set(images))), "columns": ", ".join(FINDINGS)}
     elif manifest.kind is Kind.CHECKPOINT and manifest.format is CheckpointFormat.ONNX:
         _onnx(file, known, manifest)
-    elif manifest.kind is Kind.CHECKPOINT and manifest.format is CheckpointFormat.PYTORCH_STATE_DICT:
+    elif (
+        manifest.kind is Kind.CHECKPOINT and manifest.format is CheckpointFormat.PYTORCH_STATE_DICT
+    ):
         _pickle(file)
     elif manifest.kind and manifest.kind not in UPLOADED:
         message = f"kind {manifest.kind} comes without a file"
@@ -74,11 +83,14 @@ def _content(file: Path, known: dict[str, str], manifest: Manifest) -> None:
 
 
 def _pickle(file: Path) -> None:
-    """PyTorch writes zip archives, and wrote bare pickles before 1.6; it is not opened further here."""
+    """PyTorch writes zip archives, and wrote bare pickles before 1.6; it is not opened further
+    here."""
     with file.open("rb") as stream:
         start = stream.read(2)
     if not (zipfile.is_zipfile(file) or start.startswith(b"\x80")):
-        raise CheckpointUnreadable(f"{file} is no PyTorch checkpoint", field="artifact", expected="a state dict")
+        raise CheckpointUnreadable(
+            f"{file} is no PyTorch checkpoint", field="artifact", expected="a state dict"
+        )
 
 
 def _onnx(file: Path, known: dict[str, str], manifest: Manifest) -> None:
@@ -87,13 +99,19 @@ def _onnx(file: Path, known: dict[str, str], manifest: Manifest) -> None:
     except (DecodeError, OSError, ValueError) as error:
         raise ModelNotOnnx(f"{file} cannot be read as ONNX: {error}", field="artifact") from None
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
-        raise ModelExternalData(f"{file} keeps weights in other files; expected one file", field="artifact")
+        raise ModelExternalData(
+            f"{file} keeps weights in other files; expected one file", field="artifact"
+        )
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     known |= {"inputs": _described(inputs), "outputs": _described(graph.output)}
     profile = PROFILES.get(manifest.preprocessing_profile)
     if not _is_one(inputs, (None, *profile.shape) if profile else None):
-        shape = f" of shape (N, {', '.join(map(str, profile.shape))}), as {profile.name} gives it" if profile else ""
+        shape = (
+            f" of shape (N, {', '.join(map(str, profile.shape))}), as {profile.name} gives it"
+            if profile
+            else ""
+        )
         expected = f"one float32 input{shape}"
         message = f"{file} has inputs {known['inputs']}; expected {expected}"
         raise ModelInputMismatch(message, field="manifest.preprocessing_profile", expected=expected)
@@ -105,7 +123,8 @@ def _onnx(file: Path, known: dict[str, str], manifest: Manifest) -> None:
 
 
 def _is_one(values: Sequence[Any], shape: tuple[int | None, ...] | None) -> bool:
-    """Whether it is one float32 tensor whose stated sizes agree; None for a size or a shape that may be any."""
+    """Whether it is one float32 tensor whose stated sizes agree; None for a size or a shape that
+    may be any."""
     if len(values) != 1 or values[0].type.tensor_type.elem_type != _FLOAT:
         return False
     found = _shape(values[0])
@@ -122,9 +141,17 @@ def _described(values: Sequence[Any]) -> str:
 def _words(values: Sequence[Any]) -> Iterator[str]:
     for value in values:
         number = value.type.tensor_type.elem_type
-        kind = onnx.TensorProto.DataType.Name(number).lower() if number in onnx.TensorProto.DataType.values() else "?"
+        kind = (
+            onnx.TensorProto.DataType.Name(number).lower()
+            if number in onnx.TensorProto.DataType.values()
+            else "?"
+        )
         sizes = _shape(value)
-        shape = "?" if sizes is None else ", ".join("N" if size is None else str(size) for size in sizes)
+        shape = (
+            "?"
+            if sizes is None
+            else ", ".join("N" if size is None else str(size) for size in sizes)
+        )
         yield f"{value.name!r} {kind} ({shape})"
 
 
@@ -134,5 +161,6 @@ def _shape(value: Any) -> tuple[int | None, ...] | None:
     if not tensor.HasField("shape"):
         return None
     return tuple(
-        size.dim_value if size.HasField("dim_value") and size.dim_value >= 0 else None for size in tensor.shape.dim
+        size.dim_value if size.HasField("dim_value") and size.dim_value >= 0 else None
+        for size in tensor.shape.dim
     )

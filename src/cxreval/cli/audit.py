@@ -12,11 +12,15 @@ from cxreval.cli import options, output
 from cxreval.client.verification import Verification
 from cxreval.errors import MalformedField
 
-app = typer.Typer(help="Check the audit chain and the receipts of a registry.", no_args_is_help=True)
+app = typer.Typer(
+    help="Check the audit chain and the receipts of a registry.", no_args_is_help=True
+)
 
 PublicKey = Annotated[
     Path | None,
-    typer.Option("--public-key", help="the operator's key, a PEM file", exists=True, dir_okay=False),
+    typer.Option(
+        "--public-key", help="the operator's key, a PEM file", exists=True, dir_okay=False
+    ),
 ]
 
 
@@ -25,15 +29,20 @@ def verify(
     context: typer.Context,
     public_key: PublicKey = None,
     since: Annotated[
-        str, typer.Option(help="a head that was seen before, PLACE:DIGEST; the chain must still lead through it")
+        str,
+        typer.Option(
+            help="a head that was seen before, PLACE:DIGEST; the chain must still lead through it"
+        ),
     ] = "",
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
-    """Follow the whole chain of events, check every receipt that it vouches for, and hold the boards against both.
+    """Follow the whole chain of events, check every receipt that it vouches for, and hold the
+    boards against both.
 
-    Without --public-key receipts are checked with the key that the registry gives out. Keep the head that is printed:
-    with --since a later run proves that nothing before it was changed, not even everything at once.
+    Without --public-key receipts are checked with the key that the registry gives out. Keep the
+    head that is printed: with --since a later run proves that nothing before it was changed, not
+    even everything at once.
     """
     seen = _head(since)
     with options.registry_client(context, registry) as client:
@@ -41,7 +50,12 @@ def verify(
         found = Verification(client, key, seen)
         found.run()
     if json:
-        counts = {"events": found.head.place, "sealed": found.sealed, "receipts": found.receipts, "rows": found.rows}
+        counts = {
+            "events": found.head.place,
+            "sealed": found.sealed,
+            "receipts": found.receipts,
+            "rows": found.rows,
+        }
         output.print_json({**counts, "head": found.head})
     else:
         closed = f", {found.sealed} of them not yours to read," if found.sealed else ""
@@ -52,7 +66,9 @@ def verify(
 @app.command()
 def receipt(
     context: typer.Context,
-    submission: Annotated[str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")],
+    submission: Annotated[
+        str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")
+    ],
     file: Annotated[Path, typer.Argument(help="file to write", dir_okay=False)],
     registry: options.Registry = options.REGISTRY,
 ) -> None:
@@ -72,11 +88,16 @@ def print_public_key(context: typer.Context, registry: options.Registry = option
 def verify_receipt(
     file: Annotated[Path, typer.Argument(help="receipt, a JSON file", exists=True, dir_okay=False)],
     public_key: Annotated[
-        Path, typer.Option("--public-key", help="the operator's key, a PEM file", exists=True, dir_okay=False)
+        Path,
+        typer.Option(
+            "--public-key", help="the operator's key, a PEM file", exists=True, dir_okay=False
+        ),
     ],
 ) -> None:
     """Check a receipt without a network, and print what it says."""
-    output.print_json(receipts.verify(receipts.Receipt.from_file(file.read_bytes()), public_key.read_text()))
+    output.print_json(
+        receipts.verify(receipts.Receipt.from_file(file.read_bytes()), public_key.read_text())
+    )
 
 
 def _head(text: str) -> chain.Head:
@@ -85,5 +106,7 @@ def _head(text: str) -> chain.Head:
     place, _, digest = text.partition(":")
     if not place.isdecimal() or len(digest) != len(chain.GENESIS):
         expected = "PLACE:DIGEST as `cxreval audit verify` prints it"
-        raise MalformedField(f"--since is {text!r}; expected {expected}", field="since", expected=expected)
+        raise MalformedField(
+            f"--since is {text!r}; expected {expected}", field="since", expected=expected
+        )
     return chain.Head(int(place), digest)

@@ -19,21 +19,36 @@ def leaderboard(
     benchmark: options.Benchmark = options.BENCHMARK,
     as_of: Annotated[
         datetime | None,
-        typer.Option(help="the board as it was then, in UTC", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+        typer.Option(
+            help="the board as it was then, in UTC", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
+        ),
     ] = None,
-    changes: Annotated[bool, typer.Option("--changes", help="what changed the board, instead of the board")] = False,
+    changes: Annotated[
+        bool, typer.Option("--changes", help="what changed the board, instead of the board")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Print the ranked board of a benchmark and its steps of the state of the art."""
     then = _past(as_of) if as_of else None
     with options.registry_client(context, registry) as client:
         if changes:
-            _changes([event for event in client.leaderboard_changes(benchmark) if not then or event.time <= then], json)
+            _changes(
+                [
+                    event
+                    for event in client.leaderboard_changes(benchmark)
+                    if not then or event.time <= then
+                ],
+                json,
+            )
             return
         spec = client.get_benchmark(benchmark)
         board, steps = client.leaderboard(benchmark, then), list(client.sota_steps(benchmark, then))
     if json:
-        output.print_json({"benchmark": spec, "digest": spec.digest} | output.fields(board) | {"sota_steps": steps})
+        output.print_json(
+            {"benchmark": spec, "digest": spec.digest}
+            | output.fields(board)
+            | {"sota_steps": steps}
+        )
     else:
         output.print_board(spec, board, steps)
 
@@ -46,23 +61,30 @@ def _changes(events: list[Event], json: bool) -> None:
 
 
 def _past(as_of: datetime) -> datetime:
-    """The moment, in UTC. Raises `MalformedField` when it has not come yet: nobody knows the board of tomorrow."""
+    """The moment, in UTC. Raises `MalformedField` when it has not come yet: nobody knows the board
+    of tomorrow."""
     then = as_of.replace(tzinfo=UTC)
     if then > datetime.now(UTC):
         expected = "a moment that has passed, in UTC"
-        raise MalformedField(f"--as-of is {as_of.isoformat()}; expected {expected}", field="as_of", expected=expected)
+        raise MalformedField(
+            f"--as-of is {as_of.isoformat()}; expected {expected}", field="as_of", expected=expected
+        )
     return then
 
 
 def compare(
     context: typer.Context,
     submissions: Annotated[
-        list[str], typer.Argument(help="2 to 50 of benchmarks/{benchmark}/submissions/{submission}, of one benchmark")
+        list[str],
+        typer.Argument(
+            help="2 to 50 of benchmarks/{benchmark}/submissions/{submission}, of one benchmark"
+        ),
     ],
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
-    """Compare rows of a board with each other: is one really better, and how often does each lead?"""
+    """Compare rows of a board with each other: is one really better, and how often does each
+    lead?"""
     benchmark = SubmissionName.parse(submissions[0], "submissions[0]").benchmark
     with options.registry_client(context, registry) as client:
         comparison = client.compare(benchmark, submissions)

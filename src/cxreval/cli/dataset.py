@@ -10,13 +10,22 @@ import typer
 
 from cxreval.cli import options, output
 from cxreval.datasets import phantom
-from cxreval.datasets.benchmark import SPEC_FILE, BenchmarkSpec, list_sha256, load_spec, parse_spec, read_list
+from cxreval.datasets.benchmark import (
+    SPEC_FILE,
+    BenchmarkSpec,
+    list_sha256,
+    load_spec,
+    parse_spec,
+    read_list,
+)
 from cxreval.datasets.verify import verify as verify_dataset
 from cxreval.errors import DatasetInvalid
 
 app = typer.Typer(no_args_is_help=True, help="Make, describe, check and register data sets.")
 
-Directory = Annotated[Path, typer.Argument(help="data set in NIH's layout", exists=True, file_okay=False)]
+Directory = Annotated[
+    Path, typer.Argument(help="data set in NIH's layout", exists=True, file_okay=False)
+]
 
 
 @app.command("phantom")
@@ -24,7 +33,9 @@ def draw_phantoms(
     directory: Annotated[Path, typer.Argument(help="directory to write", file_okay=False)],
     patients: Annotated[int, typer.Option(help="patients; about three images each")] = 1500,
     seed: Annotated[int, typer.Option(help="the same seed draws the same pixels")] = 2017,
-    only: Annotated[Literal["all", "test", "train_val"], typer.Option(help="the split whose images are drawn")] = "all",
+    only: Annotated[
+        Literal["all", "test", "train_val"], typer.Option(help="the split whose images are drawn")
+    ] = "all",
     json: options.Json = False,
 ) -> None:
     """Draw the synthetic benchmark: phantoms in NIH's layout, not radiographs of patients."""
@@ -41,12 +52,19 @@ def draw_phantoms(
 
 
 @app.command("verify")
-def verify(directory: Directory, benchmark: options.Benchmark = options.BENCHMARK, json: options.Json = False) -> None:
-    """Check a data set's counts, lists and digests, and name what is missing. Exit status 1 if anything is."""
+def verify(
+    directory: Directory,
+    benchmark: options.Benchmark = options.BENCHMARK,
+    json: options.Json = False,
+) -> None:
+    """Check a data set's counts, lists and digests, and name what is missing. Exit status 1 if
+    anything is."""
     spec = load_spec(benchmark, directory)
     with output.progress_bars() as bars:
         task = bars.add_task("images", total=spec.image_count)
-        checks = verify_dataset(spec, directory, lambda done, total: bars.update(task, completed=done, total=total))
+        checks = verify_dataset(
+            spec, directory, lambda done, total: bars.update(task, completed=done, total=total)
+        )
     if json:
         output.print_json({"benchmark": spec.name, "digest": spec.digest, "checks": checks})
     else:
@@ -64,9 +82,13 @@ def describe(
     directory: Directory,
     name: Annotated[str, typer.Option(help="identifier of the new benchmark, [a-z0-9-]")],
     title: Annotated[str, typer.Option(help="title on the board")],
-    list_file: Annotated[str, typer.Option("--list", help="file in the directory that lists the images")],
+    list_file: Annotated[
+        str, typer.Option("--list", help="file in the directory that lists the images")
+    ],
     labels_file: Annotated[str, typer.Option("--labels", help="label table in the directory")],
-    synthetic: Annotated[bool, typer.Option("--synthetic", help="the images are not of patients")] = False,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="the images are not of patients")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Write benchmark.toml: the specification of a benchmark made of a named list in a data set."""
@@ -87,9 +109,14 @@ def describe(
         image_count=len(images),
         patient_count=len({image.partition("_")[0] for image in images}),
     )
-    parse_spec(spec.to_toml(), "the new specification")  # before a good file is overwritten with what cannot be read
+    parse_spec(
+        spec.to_toml(), "the new specification"
+    )  # before a good file is overwritten with what cannot be read
     file = directory / SPEC_FILE
-    if file.is_file() and (other := parse_spec(file.read_text(encoding="utf-8"), str(file)).name) != name:
+    if (
+        file.is_file()
+        and (other := parse_spec(file.read_text(encoding="utf-8"), str(file)).name) != name
+    ):
         message = f"{file} describes {other!r}; expected a directory of its own for {name!r}, with links to the images"
         raise DatasetInvalid(message, file=file, found=other)
     file.write_text(spec.to_toml(), encoding="utf-8")

@@ -24,15 +24,25 @@ app = typer.Typer(no_args_is_help=True, help="Export the seed systems to ONNX.")
 
 Output = Annotated[Path, typer.Argument(help="ONNX file to write", dir_okay=False)]
 Weights = Annotated[str, typer.Option(help="checkpoint: a file or a URL")]
-Sha256 = Annotated[str, typer.Option("--sha256", help="digest that the checkpoint must have, 64 hex characters")]
+Sha256 = Annotated[
+    str, typer.Option("--sha256", help="digest that the checkpoint must have, 64 hex characters")
+]
 Parity = Annotated[
     Path | None,
-    typer.Option(help="directory of radiographs to compare with PyTorch on; writes OUTPUT's .parity.json"),
+    typer.Option(
+        help="directory of radiographs to compare with PyTorch on; writes OUTPUT's .parity.json"
+    ),
 ]
 Downloads = Annotated[
-    Path, typer.Option(envvar="CXREVAL_EXPORT_DOWNLOADS", help="directory that keeps downloads", file_okay=False)
+    Path,
+    typer.Option(
+        envvar="CXREVAL_EXPORT_DOWNLOADS", help="directory that keeps downloads", file_okay=False
+    ),
 ]
-Outputs = Annotated[str, typer.Option(help="the 14 findings in the order of the checkpoint's outputs, comma separated")]
+Outputs = Annotated[
+    str,
+    typer.Option(help="the 14 findings in the order of the checkpoint's outputs, comma separated"),
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
 
 DOWNLOADS = Path("~/.cache/cxreval/weights")
@@ -47,7 +57,8 @@ def absent_packages() -> list[str]:
 
 @app.callback()
 def require_extra() -> None:
-    """Ends the command with one sentence where the extra is not installed; `cxreval` itself does not need it."""
+    """Ends the command with one sentence where the extra is not installed; `cxreval` itself does
+    not need it."""
     if absent := absent_packages():
         message = f"cxreval export needs {absent[0]}, which comes with the extra: pip install 'cxreval[export]'"
         output.errors.print(message, style="red")
@@ -57,8 +68,12 @@ def require_extra() -> None:
 @app.command("torchxrayvision")
 def torchxrayvision(
     path: Output,
-    model: Annotated[str, typer.Option(help="the library's name of its weights")] = "densenet121-res224-all",
-    weights: Annotated[str, typer.Option(help="the library's file, or a URL; without it, the library's address")] = "",
+    model: Annotated[
+        str, typer.Option(help="the library's name of its weights")
+    ] = "densenet121-res224-all",
+    weights: Annotated[
+        str, typer.Option(help="the library's file, or a URL; without it, the library's address")
+    ] = "",
     sha256: Sha256 = "",
     parity: Parity = None,
     downloads: Downloads = DOWNLOADS,
@@ -99,7 +114,9 @@ def densenet121(
     json: Json = False,
 ) -> None:
     """torchvision's DenseNet-121 with 14 outputs."""
-    _torchvision("densenet121", _checkpoint(weights, sha256, downloads), outputs, path, parity, json)
+    _torchvision(
+        "densenet121", _checkpoint(weights, sha256, downloads), outputs, path, parity, json
+    )
 
 
 @app.command("resnet50")
@@ -117,12 +134,19 @@ def resnet50(
 
 
 def _torchvision(
-    architecture: str, checkpoint: Checkpoint, outputs: str, path: Path, parity: Path | None, json: bool
+    architecture: str,
+    checkpoint: Checkpoint,
+    outputs: str,
+    path: Path,
+    parity: Path | None,
+    json: bool,
 ) -> None:
     from cxreval.export import systems  # noqa: PLC0415 -- needs the extra
 
     names = tuple(name.strip() for name in outputs.split(","))
-    _export(systems.build_torchvision(architecture, checkpoint, names), checkpoint, path, parity, json)
+    _export(
+        systems.build_torchvision(architecture, checkpoint, names), checkpoint, path, parity, json
+    )
 
 
 def _checkpoint(weights: str, sha256: str, downloads: Path) -> Checkpoint:
@@ -132,18 +156,25 @@ def _checkpoint(weights: str, sha256: str, downloads: Path) -> Checkpoint:
 
     if sha256 and not SHA256.fullmatch(sha256):
         expected = "64 hex characters"
-        raise MalformedField(f"sha256 is {sha256!r}; expected {expected}", field="sha256", expected=expected)
+        raise MalformedField(
+            f"sha256 is {sha256!r}; expected {expected}", field="sha256", expected=expected
+        )
     if "://" not in weights:
         return read_checkpoint(Path(weights), sha256)
     with _download_bar() as bar:
         task = bar.add_task("downloading", total=None)
         file = download(
-            weights, downloads.expanduser(), sha256, lambda done, total: bar.update(task, completed=done, total=total)
+            weights,
+            downloads.expanduser(),
+            sha256,
+            lambda done, total: bar.update(task, completed=done, total=total),
         )
     return read_checkpoint(file, sha256)
 
 
-def _export(system: SeedSystem, checkpoint: Checkpoint, path: Path, parity: Path | None, json: bool) -> None:
+def _export(
+    system: SeedSystem, checkpoint: Checkpoint, path: Path, parity: Path | None, json: bool
+) -> None:
     from cxreval.export.parity import find_images  # noqa: PLC0415 -- needs the extra
     from cxreval.export.seed import export_seed, parity_file  # noqa: PLC0415
 
@@ -151,7 +182,11 @@ def _export(system: SeedSystem, checkpoint: Checkpoint, path: Path, parity: Path
     with output.progress_bars() as bars:
         task = bars.add_task("comparing with PyTorch", total=len(images), visible=bool(images))
         report = export_seed(
-            system, checkpoint, path, images, lambda done, total: bars.update(task, completed=done, total=total)
+            system,
+            checkpoint,
+            path,
+            images,
+            lambda done, total: bars.update(task, completed=done, total=total),
         )
     if json:
         output.print_json({"onnx": str(path), "parity": report})
@@ -181,5 +216,9 @@ def _print_report(report: ParityReport) -> None:
 
 def _download_bar() -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=output.errors
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=output.errors,
     )

@@ -10,7 +10,8 @@ from cxreval.cli import manifest, options, output
 from cxreval.client import Submission
 
 app = typer.Typer(
-    help="Write and check a manifest; change a submission, and read what happened to it.", no_args_is_help=True
+    help="Write and check a manifest; change a submission, and read what happened to it.",
+    no_args_is_help=True,
 )
 app.command("init")(manifest.init)
 app.command("check")(manifest.check)
@@ -18,7 +19,12 @@ app.command("schema")(manifest.schema)
 
 Name = Annotated[str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")]
 Reason = Annotated[str, typer.Option("--reason", help="why; everybody can read it")]
-Etag = Annotated[str, typer.Option("--etag", help="refuse when it has changed since `cxreval status` showed this etag")]
+Etag = Annotated[
+    str,
+    typer.Option(
+        "--etag", help="refuse when it has changed since `cxreval status` showed this etag"
+    ),
+]
 
 
 def _show(submission: Submission, json: bool) -> None:
@@ -75,14 +81,21 @@ def correct(
     reason: Reason,
     model: Annotated[str | None, typer.Option(help="the right name of the model")] = None,
     organisation: Annotated[str | None, typer.Option(help="the right organisation")] = None,
-    open_source: Annotated[bool | None, typer.Option(help="whether code and weights are open source")] = None,
+    open_source: Annotated[
+        bool | None, typer.Option(help="whether code and weights are open source")
+    ] = None,
     source_url: Annotated[str | None, typer.Option(help="the right address of the source")] = None,
     etag: Etag = "",
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
     """Correct what a row shows. Figures cannot be corrected: supersede the row instead."""
-    given = {"model": model, "organisation": organisation, "open_source": open_source, "source_url": source_url}
+    given = {
+        "model": model,
+        "organisation": organisation,
+        "open_source": open_source,
+        "source_url": source_url,
+    }
     values = {field: value for field, value in given.items() if value is not None}
     with options.registry_client(context, registry) as client:
         _show(client.correct(submission, reason, etag, **values), json)
@@ -111,13 +124,16 @@ def list_submissions(
     benchmark: options.Benchmark = options.BENCHMARK,
     json: options.Json = False,
 ) -> None:
-    """List the submissions to a benchmark that you may see, the newest first: your organisation's, and the board's."""
+    """List the submissions to a benchmark that you may see, the newest first: your organisation's,
+    and the board's."""
     with options.registry_client(context, registry) as client:
         found = list(client.list_submissions(benchmark))[::-1]
     if json:
         output.print_json(found)
         return
     for submission in found:
-        what = f"{submission.kind} of {submission.manifest.model} ({submission.manifest.organisation})"
+        what = (
+            f"{submission.kind} of {submission.manifest.model} ({submission.manifest.organisation})"
+        )
         stands = f"{submission.status}, handed in {output.moment(submission.create_time)}"
         output.print_item(submission.name, [stands, what])

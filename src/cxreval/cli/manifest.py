@@ -1,4 +1,5 @@
-"""`cxreval submission init | check | schema`: a manifest before it is handed in, without a server."""
+"""`cxreval submission init | check | schema`: a manifest before it is handed in, without a
+server."""
 
 from __future__ import annotations
 
@@ -17,7 +18,10 @@ from cxreval.manifest.template import examples_left, template
 
 
 def init(
-    file: Annotated[Path, typer.Argument(help="YAML file to write; one that exists is left as it is", dir_okay=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(help="YAML file to write; one that exists is left as it is", dir_okay=False),
+    ],
     kind: Annotated[Kind, typer.Option(help="what is to be handed in")] = Kind.CHECKPOINT,
 ) -> None:
     """Write a manifest to fill in, with every field explained."""
@@ -34,13 +38,18 @@ def init(
 def check(
     manifest: Annotated[Path, typer.Argument(help="manifest, a YAML file")],
     file: Annotated[
-        Path | None, typer.Argument(help="the checkpoint or the table of predictions", exists=True, dir_okay=False)
+        Path | None,
+        typer.Argument(
+            help="the checkpoint or the table of predictions", exists=True, dir_okay=False
+        ),
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Find everything that is wrong with a manifest, and with its file as far as it can be known without a server.
+    """Find everything that is wrong with a manifest, and with its file as far as it can be known
+    without a server.
 
-    Findings and metrics are those of NIH ChestX-ray14. The exit status is 1 when something is wrong.
+    Findings and metrics are those of NIH ChestX-ray14. The exit status is 1 when something is
+    wrong.
     """
     from cxreval.cli import artifact  # noqa: PLC0415 -- readers of models and tables, which no other command waits for
 
@@ -51,7 +60,14 @@ def check(
         wrong += [_about_file(error) for error in artifact.problems(file, facts, document)]
     left = examples_left(document.manifest)
     if json:
-        output.print_json({"manifest": document.manifest, "artifact": facts, "problems": wrong, "examples_left": left})
+        output.print_json(
+            {
+                "manifest": document.manifest,
+                "artifact": facts,
+                "problems": wrong,
+                "examples_left": left,
+            }
+        )
     else:
         _print(manifest, facts, wrong, left)
     if wrong:
@@ -65,14 +81,26 @@ def schema() -> None:
 
 def _problem(document: Document, error: CxrevalError) -> dict[str, Any]:
     field = error.metadata["field"]
-    return {"field": field, "line": document.line(field), "reason": error.reason, "message": error.message}
+    return {
+        "field": field,
+        "line": document.line(field),
+        "reason": error.reason,
+        "message": error.message,
+    }
 
 
 def _about_file(error: CxrevalError) -> dict[str, Any]:
-    return {"field": error.metadata.get("field", ""), "line": None, "reason": error.reason, "message": error.message}
+    return {
+        "field": error.metadata.get("field", ""),
+        "line": None,
+        "reason": error.reason,
+        "message": error.message,
+    }
 
 
-def _print(manifest: Path, facts: dict[str, str], wrong: list[dict[str, Any]], left: list[str]) -> None:
+def _print(
+    manifest: Path, facts: dict[str, str], wrong: list[dict[str, Any]], left: list[str]
+) -> None:
     for problem in wrong:
         place = f"{manifest}:{problem['line']}: " if problem["line"] else ""
         _say(f"{place}{problem['reason']}: {problem['message']}")

@@ -31,27 +31,43 @@ def _address(parameter: typer.CallbackParam, value: str) -> str:
 
 def _address_option(name: str, about: str) -> Any:
     variable = f"CXREVAL_CLIENT_{name.upper()}"
-    return typer.Option(f"--{name}", envvar=variable, callback=_address, help=f"address of the {about}, host:port")
+    return typer.Option(
+        f"--{name}", envvar=variable, callback=_address, help=f"address of the {about}, host:port"
+    )
 
 
 Registry = Annotated[str, _address_option("registry", "registry")]
 Inference = Annotated[str, _address_option("inference", "inference service")]
 Scoring = Annotated[str, _address_option("scoring", "scoring service")]
 Benchmark = Annotated[
-    str, typer.Option("--benchmark", envvar="CXREVAL_CLIENT_BENCHMARK", help="benchmark, for example nih-chestxray14")
+    str,
+    typer.Option(
+        "--benchmark",
+        envvar="CXREVAL_CLIENT_BENCHMARK",
+        help="benchmark, for example nih-chestxray14",
+    ),
 ]
 TlsCa = Annotated[
     Path | None,
-    typer.Option(envvar="CXREVAL_CLIENT_TLS_CA", help="PEM file of the servers' authority; without it, plain text"),
+    typer.Option(
+        envvar="CXREVAL_CLIENT_TLS_CA",
+        help="PEM file of the servers' authority; without it, plain text",
+    ),
 ]
 TlsCertificate = Annotated[
-    Path | None, typer.Option(envvar="CXREVAL_CLIENT_TLS_CERTIFICATE", help="PEM file of the client's certificate")
+    Path | None,
+    typer.Option(
+        envvar="CXREVAL_CLIENT_TLS_CERTIFICATE", help="PEM file of the client's certificate"
+    ),
 ]
-TlsKey = Annotated[Path | None, typer.Option(envvar="CXREVAL_CLIENT_TLS_KEY", help="PEM file of the client's key")]
+TlsKey = Annotated[
+    Path | None, typer.Option(envvar="CXREVAL_CLIENT_TLS_KEY", help="PEM file of the client's key")
+]
 KeyFile = Annotated[
     Path | None,
     typer.Option(
-        envvar="CXREVAL_CLIENT_KEY_FILE", help="file with the API key; without one, CXREVAL_CLIENT_KEY may hold the key"
+        envvar="CXREVAL_CLIENT_KEY_FILE",
+        help="file with the API key; without one, CXREVAL_CLIENT_KEY may hold the key",
     ),
 ]
 TrustNetwork = Annotated[
@@ -71,12 +87,14 @@ BENCHMARK = "nih-chestxray14"
 
 
 KEY_VARIABLE = "CXREVAL_CLIENT_KEY"
-"""The variable that may hold an API key. There is no such option: other users of a machine see the options."""
+"""The variable that may hold an API key. There is no such option: other users of a machine see the
+options."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How services are reached. Files are read when a client is made: some commands ask no service."""
+    """How services are reached. Files are read when a client is made: some commands ask no
+    service."""
 
     tls_ca: Path | None
     tls_certificate: Path | None
@@ -86,12 +104,14 @@ class Connection:
 
     @property
     def tls(self) -> TlsFiles | None:
-        """The TLS files to use, None for plain text. Raises `MalformedField` when one is absent or lacks another."""
+        """The TLS files to use, None for plain text. Raises `MalformedField` when one is absent or
+        lacks another."""
         return _tls_files(self.tls_ca, self.tls_certificate, self.tls_key)
 
     @property
     def key(self) -> ApiKey | None:
-        """The API key in the file, else the one in the environment, else None. Raises `KeyUnreadable`."""
+        """The API key in the file, else the one in the environment, else None. Raises
+        `KeyUnreadable`."""
         return _api_key(self.key_file, self.trust_network)
 
 
@@ -107,19 +127,29 @@ def _api_key(file: Path | None, trust_network: bool) -> ApiKey | None:
         try:
             text = file.read_text(encoding="ascii")
         except (OSError, ValueError) as error:
-            raise KeyUnreadable(f"cannot read an API key from {file}: {error}", field="key_file") from None
+            raise KeyUnreadable(
+                f"cannot read an API key from {file}: {error}", field="key_file"
+            ) from None
     return read_key(text, str(file or KEY_VARIABLE), trust_network) if text or file else None
 
 
 def _tls_files(ca: Path | None, certificate: Path | None, key: Path | None) -> TlsFiles | None:
     for name, file in {"tls_ca": ca, "tls_certificate": certificate, "tls_key": key}.items():
         if file and not file.is_file():
-            raise MalformedField(f"{name} is {str(file)!r}; expected a PEM file", field=name, expected="a PEM file")
+            raise MalformedField(
+                f"{name} is {str(file)!r}; expected a PEM file", field=name, expected="a PEM file"
+            )
     if (certificate is None) != (key is None):
-        raise MalformedField("tls_certificate and tls_key need each other", field="tls_key", expected="both or neither")
+        raise MalformedField(
+            "tls_certificate and tls_key need each other",
+            field="tls_key",
+            expected="both or neither",
+        )
     if ca is None:
         if certificate or key:
-            raise MalformedField("a client certificate needs --tls-ca too", field="tls_ca", expected="a PEM file")
+            raise MalformedField(
+                "a client certificate needs --tls-ca too", field="tls_ca", expected="a PEM file"
+            )
         return None
     return TlsFiles(ca, certificate, key)
 
@@ -132,7 +162,10 @@ def directories(data: list[str]) -> dict[str, Path]:
         if not name or not Path(directory).is_dir():
             expected = "NAME=DIRECTORY with a directory that exists"
             raise MalformedField(
-                f"--data is {item!r}; expected {expected}", field="data", value=item, expected=expected
+                f"--data is {item!r}; expected {expected}",
+                field="data",
+                value=item,
+                expected=expected,
             )
         pairs[name] = Path(directory)
     return pairs

@@ -17,7 +17,16 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from cxreval.client import Board, EntryComparison, Event, Kind, LeaderboardEntry, SotaStep, Submission, Tier
+from cxreval.client import (
+    Board,
+    EntryComparison,
+    Event,
+    Kind,
+    LeaderboardEntry,
+    SotaStep,
+    Submission,
+    Tier,
+)
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.fields import printable
 from cxreval.metrics.report import Interval, MetricValue
@@ -29,15 +38,21 @@ _NAMES = ("model", "organisation", "first", "second", "rank: share")
 
 
 class Terminal(Console):
-    """A console that shows text as it is, whoever wrote it: it has no markup, and nothing in it steers the terminal."""
+    """A console that shows text as it is, whoever wrote it: it has no markup, and nothing in it
+    steers the terminal."""
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """What becomes of anything that is shown, progress bars included; rich's own control codes stand apart."""
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """What becomes of anything that is shown, progress bars included; rich's own control codes
+        stand apart."""
         for text, style, control in super().render(renderable, options):
-            yield Segment(text if control else "\n".join(map(printable, text.split("\n"))), style, control)
+            yield Segment(
+                text if control else "\n".join(map(printable, text.split("\n"))), style, control
+            )
 
 
 console = Terminal()
@@ -85,9 +100,12 @@ def percent_interval(interval: Interval) -> str:
 
 
 def print_item(head: str, about: Iterable[str]) -> None:
-    """One of a list: a line that is never broken, so that it can be copied, and below it what is to be said of it."""
+    """One of a list: a line that is never broken, so that it can be copied, and below it what is to
+    be said of it."""
     console.print(Text(head), soft_wrap=True)
-    for line in Text("\n".join(about)).wrap(console, max(console.width - len(_INDENT), 20), overflow="fold"):
+    for line in Text("\n".join(about)).wrap(
+        console, max(console.width - len(_INDENT), 20), overflow="fold"
+    ):
         console.print(Text(_INDENT) + line, soft_wrap=True)
 
 
@@ -97,9 +115,14 @@ def moment(time: datetime | None) -> str:
 
 
 def print_board(benchmark: BenchmarkSpec, board: Board, steps: list[SotaStep]) -> None:
-    """The board: rows that were run, claims apart from them, the steps of the state of the art, the audit head."""
+    """The board: rows that were run, claims apart from them, the steps of the state of the art, the
+    audit head."""
     console.print(Text(benchmark.title, style="bold"))
-    kind = "Synthetic: generated phantoms, not radiographs of patients. " if benchmark.synthetic else ""
+    kind = (
+        "Synthetic: generated phantoms, not radiographs of patients. "
+        if benchmark.synthetic
+        else ""
+    )
     console.print(
         f"{kind}{benchmark.image_count} images of {benchmark.patient_count} patients, "
         f"{len(benchmark.findings)} findings, metric auroc (macro, higher is better, 0-100). "
@@ -136,7 +159,14 @@ def _rows(title: str, entries: list[LeaderboardEntry]) -> Table:
     run = any(entry.spread for entry in entries)
     # On a board of checkpoints alone nobody asks what was handed in.
     kinds = run and any(entry.kind is not Kind.CHECKPOINT for entry in entries)
-    columns = ["#", "model", "organisation", *(["kind", "tier"] if kinds else []), "open", "submitted"]
+    columns = [
+        "#",
+        "model",
+        "organisation",
+        *(["kind", "tier"] if kinds else []),
+        "open",
+        "submitted",
+    ]
     columns += ["auroc", "ranks"] if run else ["source", "auroc"]
     table = _table(f"{title} ({', '.join(tiers)})", *columns)
     table.caption, table.caption_justify = _notes(entries), "left"
@@ -149,7 +179,11 @@ def _rows(title: str, entries: list[LeaderboardEntry]) -> Table:
             *([entry.kind, entry.tier] if kinds else []),
             "yes" if entry.open_source else "no",
             entry.submitted_date,
-            *([_score(entry), _rank_range(entry)] if run else [entry.source_kind, percent(entry.score)]),
+            *(
+                [_score(entry), _rank_range(entry)]
+                if run
+                else [entry.source_kind, percent(entry.score)]
+            ),
             style="bold reverse" if entry.sota else None,
         )
     return table
@@ -157,19 +191,30 @@ def _rows(title: str, entries: list[LeaderboardEntry]) -> Table:
 
 def _score(entry: LeaderboardEntry) -> str:
     """The score, with its interval on a second line."""
-    return percent(entry.score) + (f"\n{percent_interval(entry.interval)}" if entry.interval else "")
+    return percent(entry.score) + (
+        f"\n{percent_interval(entry.interval)}" if entry.interval else ""
+    )
 
 
 def _rank_range(entry: LeaderboardEntry) -> str:
     spread = entry.spread
     if spread is None or spread.rank_low is None:
         return "-"
-    return str(spread.rank_low) if spread.rank_low == spread.rank_high else f"{spread.rank_low}-{spread.rank_high}"
+    return (
+        str(spread.rank_low)
+        if spread.rank_low == spread.rank_high
+        else f"{spread.rank_low}-{spread.rank_high}"
+    )
 
 
 def _table(title: str, *columns: str) -> Table:
     """A table that fits 80 columns: only names may wrap."""
-    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     for column in columns:
         justify: JustifyMethod = "right" if column in _NUMBERS else "left"
         table.add_column(column, justify=justify, no_wrap=column not in _NAMES, overflow="fold")
@@ -191,7 +236,9 @@ def _disagreement(entry: LeaderboardEntry) -> str:
     if spread is None or not spread.places_disagree:
         return ""
     mean = f"{spread.mean_finding_rank:.2f}"
-    return f"by its mean rank over the findings, {mean}, it would be in place {spread.finding_place}"
+    return (
+        f"by its mean rank over the findings, {mean}, it would be in place {spread.finding_place}"
+    )
 
 
 def _steps(steps: list[SotaStep]) -> Table:
@@ -205,8 +252,11 @@ def _steps(steps: list[SotaStep]) -> Table:
 
 
 def print_comparison(models: Mapping[str, str], comparison: EntryComparison) -> None:
-    """Rows compared with each other. `models`: the name of each submission's model, in the order of the comparison."""
-    label = {submission: f"{number} {models[submission]}" for number, submission in enumerate(models, 1)}
+    """Rows compared with each other. `models`: the name of each submission's model, in the order of
+    the comparison."""
+    label = {
+        submission: f"{number} {models[submission]}" for number, submission in enumerate(models, 1)
+    }
     for submission, text in label.items():
         console.print(Text(f"{text}: {submission}"), soft_wrap=True)
     console.print()

@@ -1,7 +1,7 @@
 """Pictures of reports: ROC curves, intervals, reliability. Needs the extra `score`.
 
-Colours are Okabe and Ito's blue and vermilion, which colour-blind readers tell apart; line style and marker tell them
-apart in grey as well.
+Colours are Okabe and Ito's blue and vermilion, which colour-blind readers tell apart; line style
+and marker tell them apart in grey as well.
 """
 
 from __future__ import annotations
@@ -37,9 +37,14 @@ _STYLES = (_Style("#0072B2", "-", "o"), _Style("#D55E00", "--", "s"))
 
 
 def draw(directory: Path, reports: Mapping[str, Report]) -> list[Path]:
-    """Writes `roc.png`, `intervals.png` and `reliability.png` of one or two reports, by name, and says where."""
+    """Writes `roc.png`, `intervals.png` and `reliability.png` of one or two reports, by name, and
+    says where."""
     directory.mkdir(parents=True, exist_ok=True)
-    figures = {"roc.png": _roc(reports), "intervals.png": _intervals(reports), "reliability.png": _reliability(reports)}
+    figures = {
+        "roc.png": _roc(reports),
+        "intervals.png": _intervals(reports),
+        "reliability.png": _reliability(reports),
+    }
     for name, figure in figures.items():
         figure.savefig(directory / name, dpi=_DPI)
     return [directory / name for name in figures]
@@ -47,7 +52,11 @@ def draw(directory: Path, reports: Mapping[str, Report]) -> list[Path]:
 
 def _aurocs(report: Report) -> dict[str, MetricValue]:
     """The AUROC of each finding over all images; the macro last, under the empty name."""
-    return {value.finding: value for value in report.metrics if value.metric == "auroc" and not value.slice}
+    return {
+        value.finding: value
+        for value in report.metrics
+        if value.metric == "auroc" and not value.slice
+    }
 
 
 def _findings(reports: Mapping[str, Report]) -> list[str]:
@@ -55,16 +64,25 @@ def _findings(reports: Mapping[str, Report]) -> list[str]:
 
 
 def _roc(reports: Mapping[str, Report]) -> Figure:
-    figure, panels = _small_multiples(reports, "ROC curves: AUROC and 95 % interval", "1 - specificity", "sensitivity")
+    figure, panels = _small_multiples(
+        reports, "ROC curves: AUROC and 95 % interval", "1 - specificity", "sensitivity"
+    )
     for place, (report, style) in enumerate(zip(reports.values(), _STYLES, strict=False)):
         values = _aurocs(report)
-        curves: dict[str, RocCurve] = {curve.finding: curve for curve in _evidence(report).roc_curves}
+        curves: dict[str, RocCurve] = {
+            curve.finding: curve for curve in _evidence(report).roc_curves
+        }
         for finding, axes in panels.items():
             if finding in curves:
-                rates, sensitivities = curves[finding].false_positive_rates, curves[finding].sensitivities
+                rates, sensitivities = (
+                    curves[finding].false_positive_rates,
+                    curves[finding].sensitivities,
+                )
                 axes.plot(rates, sensitivities, style.line, color=style.color, linewidth=1.4)
             height = 0.05 + 0.1 * (len(reports) - 1 - place)
-            axes.text(0.97, height, _label(values[finding]), color=style.color, ha="right", fontsize=8.5)
+            axes.text(
+                0.97, height, _label(values[finding]), color=style.color, ha="right", fontsize=8.5
+            )
     _legend(figure, reports, markers=False)
     return figure
 
@@ -77,19 +95,36 @@ def _reliability(reports: Mapping[str, Report]) -> Figure:
         "share of positives",
     )
     for report, style in zip(reports.values(), _STYLES, strict=False):
-        bins: dict[str, Reliability] = {item.finding: item for item in _evidence(report).reliabilities}
+        bins: dict[str, Reliability] = {
+            item.finding: item for item in _evidence(report).reliabilities
+        }
         for finding, axes in panels.items():
             item = bins[finding]
             filled = [
                 (mean, positives / images, images >= FEW_IMAGES)
-                for mean, positives, images in zip(item.mean_probabilities, item.positives, item.images, strict=True)
+                for mean, positives, images in zip(
+                    item.mean_probabilities, item.positives, item.images, strict=True
+                )
                 if images
             ]
             solid = [(mean, share) for mean, share, many in filled if many]
-            axes.plot([mean for mean, _ in solid], [share for _, share in solid], style.line, color=style.color, lw=1)
+            axes.plot(
+                [mean for mean, _ in solid],
+                [share for _, share in solid],
+                style.line,
+                color=style.color,
+                lw=1,
+            )
             for mean, share, many in filled:
                 face = style.color if many else "white"
-                axes.plot([mean], [share], style.marker, color=style.color, markerfacecolor=face, markersize=4.5)
+                axes.plot(
+                    [mean],
+                    [share],
+                    style.marker,
+                    color=style.color,
+                    markerfacecolor=face,
+                    markersize=4.5,
+                )
     _legend(figure, reports)
     return figure
 
@@ -108,9 +143,19 @@ def _small_multiples(
     panels = dict(zip(findings, grid.flat, strict=False))
     for place, (finding, axes) in enumerate(panels.items()):
         axes.plot([0, 1], [0, 1], ":", color="0.6", linewidth=1)
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        axes.set(
+            xlim=(-0.02, 1.02),
+            ylim=(-0.02, 1.02),
+            aspect="equal",
+            xticks=[0, 0.5, 1],
+            yticks=[0, 0.5, 1],
+        )
         axes.set_title(_spelled(finding), fontsize=10)
-        axes.tick_params(labelsize=8, labelleft=place % columns == 0, labelbottom=place + columns >= len(findings))
+        axes.tick_params(
+            labelsize=8,
+            labelleft=place % columns == 0,
+            labelbottom=place + columns >= len(findings),
+        )
         if place % columns == 0:
             axes.set_ylabel(y_label, fontsize=9)
         if place + columns >= len(findings):
@@ -149,15 +194,24 @@ def _intervals(reports: Mapping[str, Report]) -> Figure:
 
 def _interval(axes: Axes, height: float, value: MetricValue, style: _Style) -> None:
     if value.interval:
-        axes.plot([value.interval.low, value.interval.high], [height, height], color=style.color, linewidth=1.6)
+        axes.plot(
+            [value.interval.low, value.interval.high],
+            [height, height],
+            color=style.color,
+            linewidth=1.6,
+        )
     if value.value is None:
         at = axes.get_yaxis_transform()  # a share of the width, and a row
-        axes.text(0.01, height, "undefined", transform=at, color=style.color, va="center", fontsize=8.5)
+        axes.text(
+            0.01, height, "undefined", transform=at, color=style.color, va="center", fontsize=8.5
+        )
     else:
         axes.plot([value.value], [height], style.marker, color=style.color, markersize=5)
 
 
-def _legend(figure: Figure, reports: Mapping[str, Report], *, dashes: bool = True, markers: bool = True) -> None:
+def _legend(
+    figure: Figure, reports: Mapping[str, Report], *, dashes: bool = True, markers: bool = True
+) -> None:
     """Which report is which, below the panels, drawn as they are drawn there."""
     lines = [
         Line2D(

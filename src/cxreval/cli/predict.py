@@ -15,8 +15,12 @@ from cxreval.errors import MalformedField
 
 def predict(
     context: typer.Context,
-    submission: Annotated[str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")],
-    image: Annotated[Path, typer.Argument(help="radiograph, a PNG or JPEG file", exists=True, dir_okay=False)],
+    submission: Annotated[
+        str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")
+    ],
+    image: Annotated[
+        Path, typer.Argument(help="radiograph, a PNG or JPEG file", exists=True, dir_okay=False)
+    ],
     registry: options.Registry = options.REGISTRY,
     inference: options.Inference = options.INFERENCE,
     json: options.Json = False,
@@ -28,16 +32,26 @@ def predict(
         expected = "an ONNX checkpoint"
         found = manifest.format or manifest.kind
         raise MalformedField(
-            f"{submission} is of kind {found}; expected {expected}", field="submission", expected=expected
+            f"{submission} is of kind {found}; expected {expected}",
+            field="submission",
+            expected=expected,
         )
     with InferenceClient(inference, context.obj.tls) as model:
-        model.load(manifest.artifact_sha256, manifest.preprocessing_profile, len(manifest.output_names))
-        output_row = model.predict(manifest.artifact_sha256, manifest.preprocessing_profile, image.read_bytes())
+        model.load(
+            manifest.artifact_sha256, manifest.preprocessing_profile, len(manifest.output_names)
+        )
+        output_row = model.predict(
+            manifest.artifact_sha256, manifest.preprocessing_profile, image.read_bytes()
+        )
     probabilities = {
-        finding: float(value) for finding, value in zip(manifest.output_names, output_row, strict=True) if finding
+        finding: float(value)
+        for finding, value in zip(manifest.output_names, output_row, strict=True)
+        if finding
     }
     if json:
-        output.print_json({"submission": submission, "image": str(image), "probabilities": probabilities})
+        output.print_json(
+            {"submission": submission, "image": str(image), "probabilities": probabilities}
+        )
         return
     table = Table(title=f"{manifest.model} on {image.name}", title_justify="left")
     table.add_column("finding")

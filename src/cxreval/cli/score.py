@@ -19,7 +19,9 @@ from cxreval.metrics.report import Report
 
 
 def score(
-    table: Annotated[Path, typer.Argument(help="predictions: CSV, plain or gzipped, or Parquet", dir_okay=False)],
+    table: Annotated[
+        Path, typer.Argument(help="predictions: CSV, plain or gzipped, or Parquet", dir_okay=False)
+    ],
     benchmark: options.Benchmark = options.BENCHMARK,
     labels: Annotated[
         Path | None,
@@ -29,14 +31,18 @@ def score(
         ),
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="another table to compare with, image by image")
+        Path | None,
+        typer.Option(dir_okay=False, help="another table to compare with, image by image"),
     ] = None,
     json: options.Json = False,
-    plot: Annotated[Path | None, typer.Option(file_okay=False, help="directory to write pictures to")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(file_okay=False, help="directory to write pictures to")
+    ] = None,
 ) -> None:
     """Score a table of predictions without a server: the report that the service would give.
 
-    TABLE has the column `Image Index` or `image` and one column a finding, `Mass` or `prob_Mass`, in any order.
+    TABLE has the column `Image Index` or `image` and one column a finding, `Mass` or `prob_Mass`,
+    in any order.
     """
     if plot is not None:
         _require_extra()
@@ -57,7 +63,8 @@ def score(
 
 
 def _require_extra() -> None:
-    """Ends the command with one sentence where the extra is not installed; only pictures need it."""
+    """Ends the command with one sentence where the extra is not installed; only pictures need
+    it."""
     if find_spec("matplotlib") is None:
         message = "cxreval score --plot needs matplotlib, which comes with the extra: pip install 'cxreval[score]'"
         output.errors.print(message, style="red")
@@ -78,7 +85,9 @@ def _report(truth: Truth, file: Path) -> Report:
         table.add(images, probabilities)
         return truth.report(table)
     except CxrevalError as error:  # which of the two tables it is about
-        raise type(error)(f"{file}: {error.message}", **(error.metadata | {"file": str(file)})) from None
+        raise type(error)(
+            f"{file}: {error.message}", **(error.metadata | {"file": str(file)})
+        ) from None
 
 
 def _draw(directory: Path, reports: dict[str, Report]) -> None:

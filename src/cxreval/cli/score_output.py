@@ -1,4 +1,5 @@
-"""How `cxreval score` shows reports and their comparison: tables of at most 100 columns, and JSON."""
+"""How `cxreval score` shows reports and their comparison: tables of at most 100 columns, and
+JSON."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ _console = output.Terminal(width=WIDTH)
 
 
 def short_names(files: Sequence[Path]) -> list[str]:
-    """The last parts of each path, as many as tell the files apart; numbered when a file is named twice."""
+    """The last parts of each path, as many as tell the files apart; numbered when a file is named
+    twice."""
     if len(set(files)) < len(files):
         return [f"{file.name} ({number})" for number, file in enumerate(files, start=1)]
     depth = 1
@@ -56,16 +58,25 @@ def short_names(files: Sequence[Path]) -> list[str]:
 
 
 def print_json(reports: Sequence[Report], differences: Sequence[PairedDifference]) -> None:
-    """One object on standard output. Undefined replicates are null; nothing in it tells how the files are called."""
+    """One object on standard output. Undefined replicates are null; nothing in it tells how the
+    files are called."""
     report, against = (*reports, None)[:2]
     output.print_json(
-        _plain({"report": report, "against": against, "comparison": differences if len(reports) == 2 else None})
+        _plain(
+            {
+                "report": report,
+                "against": against,
+                "comparison": differences if len(reports) == 2 else None,
+            }
+        )
     )
 
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
@@ -93,7 +104,15 @@ def print_report(name: str, spec: BenchmarkSpec, report: Report) -> None:
 
 
 def _print_findings(report: Report) -> None:
-    table = _table("", "finding", "AUROC", "95 %\ninterval", "images\nwith it", "patients\nwith it", *_COLUMNS.values())
+    table = _table(
+        "",
+        "finding",
+        "AUROC",
+        "95 %\ninterval",
+        "images\nwith it",
+        "patients\nwith it",
+        *_COLUMNS.values(),
+    )
     of: dict[str, dict[str, MetricValue]] = {}
     for value in report.metrics:
         if not value.slice:
@@ -129,7 +148,15 @@ def _notes(auroc: MetricValue) -> list[str]:
 
 
 def _print_slices(macros: Sequence[MetricValue]) -> None:
-    table = _table("Macro AUROC by slice", "slice", "AUROC", "95 %\ninterval", "images", "with a\nfinding", "patients")
+    table = _table(
+        "Macro AUROC by slice",
+        "slice",
+        "AUROC",
+        "95 %\ninterval",
+        "images",
+        "with a\nfinding",
+        "patients",
+    )
     for macro in macros:
         table.add_row(
             Text(macro.slice),
@@ -184,8 +211,12 @@ def print_comparison(names: Sequence[str], differences: Sequence[PairedDifferenc
 def _verdict(first: str, second: str, differences: Sequence[PairedDifference]) -> str:
     """The macro decides; what the findings add is said beside it."""
     findings = [pair for pair in differences if pair.finding]
-    ahead, behind = (sum(pair.separable and sign * pair.difference > 0 for pair in findings) for sign in (1, -1))
-    rest = f"Of the {len(findings)} findings, {ahead} are better in {first} and {behind} in {second}."
+    ahead, behind = (
+        sum(pair.separable and sign * pair.difference > 0 for pair in findings) for sign in (1, -1)
+    )
+    rest = (
+        f"Of the {len(findings)} findings, {ahead} are better in {first} and {behind} in {second}."
+    )
     macro = next((pair for pair in differences if not pair.finding), None)
     if macro is None or macro.low is None or macro.high is None:
         return f"The macro AUROC is undefined, at least in some resamples, so neither is called better. {rest}"

@@ -24,7 +24,10 @@ TOKEN_VARIABLE = "CXREVAL_CLIENT_ENDPOINT_TOKEN"  # noqa: S105 -- its name, no t
 """Environment variable with the token of an endpoint."""
 
 Watch = Annotated[
-    bool, typer.Option("--watch", help="show the progress until it has ended; exit status 2 if it failed")
+    bool,
+    typer.Option(
+        "--watch", help="show the progress until it has ended; exit status 2 if it failed"
+    ),
 ]
 
 
@@ -33,18 +36,24 @@ def submit(
     manifest: Annotated[Path, typer.Argument(help="manifest, a YAML file")],
     file: Annotated[
         Path | None,
-        typer.Argument(help="checkpoint or table; none for an endpoint or a claim", exists=True, dir_okay=False),
+        typer.Argument(
+            help="checkpoint or table; none for an endpoint or a claim", exists=True, dir_okay=False
+        ),
     ] = None,
     registry: options.Registry = options.REGISTRY,
     benchmark: options.Benchmark = options.BENCHMARK,
     token_file: Annotated[
-        Path | None, typer.Option(help="file with the token of an endpoint", exists=True, dir_okay=False)
+        Path | None,
+        typer.Option(help="file with the token of an endpoint", exists=True, dir_okay=False),
     ] = None,
-    ask_token: Annotated[bool, typer.Option("--ask-token", help="ask for the token of an endpoint")] = False,
+    ask_token: Annotated[
+        bool, typer.Option("--ask-token", help="ask for the token of an endpoint")
+    ] = False,
     watch: Watch = False,
     json: options.Json = False,
 ) -> None:
-    """Submit what a manifest declares to a benchmark: a checkpoint, an endpoint, predictions, or a claim."""
+    """Submit what a manifest declares to a benchmark: a checkpoint, an endpoint, predictions, or a
+    claim."""
     with options.registry_client(context, registry) as client:
         declared = _checked(client, benchmark, manifest)
         _check_file(declared.kind, file)
@@ -58,11 +67,14 @@ def submit(
 
 
 def _checked(client: RegistryClient, benchmark: str, file: Path) -> Manifest:
-    """The manifest in a file. Raises the first thing that is wrong with it, which tells all others along."""
+    """The manifest in a file. Raises the first thing that is wrong with it, which tells all others
+    along."""
     today = datetime.now(UTC).date()
     document = read_document(file, today)
     if document.problems:
-        with contextlib.suppress(CxrevalError):  # by the benchmark's findings and metrics, something else may be wrong
+        with contextlib.suppress(
+            CxrevalError
+        ):  # by the benchmark's findings and metrics, something else may be wrong
             spec = client.get_benchmark(benchmark)
             document = read_document(file, today, findings=spec.findings, metrics=spec.metrics)
     if document.problems:
@@ -71,7 +83,8 @@ def _checked(client: RegistryClient, benchmark: str, file: Path) -> Manifest:
 
 
 def _endpoint_token(file: Path | None, ask: bool) -> str:
-    """From a file, a prompt or the environment: an argument could be read by every process of the machine."""
+    """From a file, a prompt or the environment: an argument could be read by every process of the
+    machine."""
     if file:
         return file.read_text(encoding="utf-8").strip()
     if ask:
@@ -80,19 +93,28 @@ def _endpoint_token(file: Path | None, ask: bool) -> str:
 
 
 def _check_file(kind: Kind, file: Path | None) -> None:
-    """Raises `MalformedField` unless the file is there, and not empty, exactly when the kind comes with one."""
+    """Raises `MalformedField` unless the file is there, and not empty, exactly when the kind comes
+    with one."""
     if (kind in UPLOADED) != (file is not None):
         expected = "its file as the second argument" if kind in UPLOADED else "no file"
-        raise MalformedField(f"the manifest is of kind {kind}; expected {expected}", field="file", expected=expected)
+        raise MalformedField(
+            f"the manifest is of kind {kind}; expected {expected}", field="file", expected=expected
+        )
     if file and not file.stat().st_size:
         expected = "at least one byte"
-        raise MalformedField(f"{file} is empty; expected {expected}", field="file", expected=expected)
+        raise MalformedField(
+            f"{file} is empty; expected {expected}", field="file", expected=expected
+        )
 
 
 def upload(
     context: typer.Context,
-    submission: Annotated[str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")],
-    file: Annotated[Path, typer.Argument(help="the file that its manifest names", exists=True, dir_okay=False)],
+    submission: Annotated[
+        str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")
+    ],
+    file: Annotated[
+        Path, typer.Argument(help="the file that its manifest names", exists=True, dir_okay=False)
+    ],
     registry: options.Registry = options.REGISTRY,
     watch: Watch = False,
     json: options.Json = False,
@@ -104,7 +126,9 @@ def upload(
 
 def status(
     context: typer.Context,
-    submission: Annotated[str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")],
+    submission: Annotated[
+        str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")
+    ],
     registry: options.Registry = options.REGISTRY,
     watch: Watch = False,
     json: options.Json = False,
@@ -118,14 +142,14 @@ def _upload(client: RegistryClient, submission: str, file: Path) -> Submission:
     with output.progress_bars() as bars:
         task = bars.add_task(f"uploading {file.name}", total=file.stat().st_size)
 
-        def moved(sent: int, total: int) -> None:
+        def on_progress(sent: int, total: int) -> None:
             bars.update(task, completed=sent, total=total)
 
-        def broken(error: CxrevalError) -> None:
+        def on_failure(error: CxrevalError) -> None:
             bars.console.print(f"{error.reason}: going on from what has arrived", soft_wrap=True)
 
         try:
-            return client.upload_artifact(submission, file, UploadProgress(moved, broken))
+            return client.upload_artifact(submission, file, UploadProgress(on_progress, on_failure))
         except (*UPLOAD_PASSING, KeyboardInterrupt):
             later = f"cxreval submission upload {submission} {file}"
             bars.console.print(f"to go on later: {later}", soft_wrap=True)
@@ -150,7 +174,14 @@ def _score(client: RegistryClient, submission: Submission) -> MetricValue | None
         return None
     report = client.get_evaluation(submission.evaluation).report
     values = report.metrics if report else ()
-    return next((value for value in values if (value.metric, value.finding, value.slice) == ("auroc", "", "")), None)
+    return next(
+        (
+            value
+            for value in values
+            if (value.metric, value.finding, value.slice) == ("auroc", "", "")
+        ),
+        None,
+    )
 
 
 def _watch(client: RegistryClient, submission: Submission) -> Submission:
@@ -158,10 +189,10 @@ def _watch(client: RegistryClient, submission: Submission) -> Submission:
     with output.progress_bars() as bars:
         task = bars.add_task(submission.status, total=submission.images_total)
 
-        def broken(error: CxrevalError) -> None:
+        def on_failure(error: CxrevalError) -> None:
             bars.console.print(f"{error.reason}: waiting for the registry", soft_wrap=True)
 
-        for latest in client.watch(submission.name, broken):
+        for latest in client.watch(submission.name, on_failure):
             submission = latest
             bars.update(task, description=latest.status, completed=latest.images_done)
     return submission

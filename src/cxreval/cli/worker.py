@@ -37,21 +37,31 @@ _LEFT = "PyTorch state dicts are left to other workers"
 
 def worker(
     context: typer.Context,
-    data: Annotated[list[str], typer.Option(help="a benchmark and its directory of list and images, NAME=DIRECTORY")],
+    data: Annotated[
+        list[str],
+        typer.Option(help="a benchmark and its directory of list and images, NAME=DIRECTORY"),
+    ],
     registry: options.Registry = options.REGISTRY,
     inference: options.Inference = options.INFERENCE,
     scoring: options.Scoring = options.SCORING,
     name: Annotated[str, typer.Option(help="name of this worker; default: host and process")] = "",
     once: Annotated[bool, typer.Option("--once", help="end when nothing waits any more")] = False,
-    poll_seconds: Annotated[float, typer.Option(help="pause between looks at an empty queue")] = 2.0,
+    poll_seconds: Annotated[
+        float, typer.Option(help="pause between looks at an empty queue")
+    ] = 2.0,
     patience_seconds: Annotated[float, typer.Option(help="how long a service may be away")] = 300.0,
     allow_private_endpoints: Annotated[
-        bool, typer.Option("--allow-private-endpoints", help="also ask endpoints in this machine's own network")
+        bool,
+        typer.Option(
+            "--allow-private-endpoints", help="also ask endpoints in this machine's own network"
+        ),
     ] = False,
     json: options.Json = False,
 ) -> None:
     """Run queued evaluations, one after the other."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=output.errors)])
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=output.errors)]
+    )
     signal.signal(signal.SIGTERM, _stop)
     directories = options.directories(data)
     local_benchmarks(directories)
@@ -76,7 +86,9 @@ def worker(
 
         def show(lease: Lease, done: int, total: int) -> None:
             if lease.evaluation not in tasks:
-                tasks[lease.evaluation] = bars.add_task(lease.submission.manifest.model, total=total)
+                tasks[lease.evaluation] = bars.add_task(
+                    lease.submission.manifest.model, total=total
+                )
             bars.update(tasks[lease.evaluation], completed=done)
 
         while True:
@@ -85,7 +97,8 @@ def worker(
             except DatasetInvalid:
                 raise
             except CxrevalError as error:
-                # Whatever the registry's trouble is, the evaluation is not lost: its lease runs out.
+                # Whatever the registry's trouble is, the evaluation is not lost: its lease runs
+                # out.
                 if once:
                     raise
                 _log.warning("%s: %s", error.reason, error)
@@ -104,7 +117,9 @@ def worker(
 def _converter() -> Converter | None:
     """What converts PyTorch state dicts, where this machine can."""
     if absent := absent_packages():
-        _log.info("%s: there is no %s; it comes with pip install 'cxreval[export]'", _LEFT, absent[0])
+        _log.info(
+            "%s: there is no %s; it comes with pip install 'cxreval[export]'", _LEFT, absent[0]
+        )
         return None
     try:
         sandbox.check()
@@ -114,7 +129,9 @@ def _converter() -> Converter | None:
     return _convert
 
 
-def _convert(manifest: Manifest, weights: Path, path: Path, images: Sequence[Path]) -> dict[str, str]:
+def _convert(
+    manifest: Manifest, weights: Path, path: Path, images: Sequence[Path]
+) -> dict[str, str]:
     from cxreval.export.conversion import convert_state_dict  # noqa: PLC0415 -- PyTorch, once a state dict comes
 
     return convert_state_dict(manifest, weights, path, images)
@@ -128,10 +145,15 @@ def _print(evaluation: Evaluation, json: bool) -> None:
         macro = next(value for value in evaluation.report.metrics if not value.finding)
         outcome = f"auroc {output.percent(macro.value)}"
     else:
-        outcome = f"{evaluation.failure.reason}: {evaluation.failure.message}" if evaluation.failure else ""
+        outcome = (
+            f"{evaluation.failure.reason}: {evaluation.failure.message}"
+            if evaluation.failure
+            else ""
+        )
     output.console.print(f"{evaluation.name} {evaluation.status} {outcome}", soft_wrap=True)
 
 
 def _stop(number: int, _: FrameType | None) -> NoReturn:
-    """SIGTERM ends the worker at once: everything recorded stays, the lease runs out, the next worker goes on."""
+    """SIGTERM ends the worker at once: everything recorded stays, the lease runs out, the next
+    worker goes on."""
     raise SystemExit(128 + number)

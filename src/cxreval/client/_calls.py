@@ -1,4 +1,5 @@
-"""How every call is made: request id along, deadline set, the service's error raised under its own class."""
+"""How every call is made: request id along, deadline set, the service's error raised under its own
+class."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ def call(method: Callable[..., Any], request: Any, seconds: float = UNARY_SECOND
         return method(request, timeout=seconds, metadata=request_id.outgoing())
 
 
-def stream(method: Callable[..., Any], request: Any, seconds: float = STREAM_SECONDS) -> Iterator[Any]:
+def stream(
+    method: Callable[..., Any], request: Any, seconds: float = STREAM_SECONDS
+) -> Iterator[Any]:
     """Calls an rpc that answers with a stream; leaving the iterator early cancels the call."""
     with translated():
         answers = method(request, timeout=seconds, metadata=request_id.outgoing())
@@ -68,14 +71,15 @@ def items(method: Callable[..., Any], request: Any, name: str) -> Iterator[Any]:
 
 
 class Patience:
-    """How long to go on with what fails again and again for a passing reason: `seconds`, from the first failure on.
+    """How long to go on with what fails again and again for a passing reason: `seconds`, from the
+    first failure on.
 
-    `broken` hears each failure.
+    `on_failure` hears each failure.
     """
 
-    def __init__(self, seconds: float, broken: Callable[[CxrevalError], None]) -> None:
+    def __init__(self, seconds: float, on_failure: Callable[[CxrevalError], None]) -> None:
         self._seconds = seconds
-        self._broken = broken
+        self._on_failure = on_failure
         self.begin()
 
     def begin(self) -> None:
@@ -88,7 +92,7 @@ class Patience:
         self._give_up = self._give_up or now + self._seconds
         if now + self._pause > self._give_up:
             raise error
-        self._broken(error)
+        self._on_failure(error)
         time.sleep(self._pause)
         self._pause = min(2 * self._pause, _PAUSES[1])
 
@@ -115,6 +119,9 @@ class ServiceClient:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()

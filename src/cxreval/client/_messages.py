@@ -68,7 +68,8 @@ def benchmark_message(spec: BenchmarkSpec) -> benchmark_service_pb2.Benchmark:
         labels_sha256=spec.labels_sha256,
         findings=spec.findings,
         metrics=[
-            benchmark_service_pb2.Metric(id=metric, direction=directions[METRICS[metric]]) for metric in spec.metrics
+            benchmark_service_pb2.Metric(id=metric, direction=directions[METRICS[metric]])
+            for metric in spec.metrics
         ],
         scorer_version=spec.scorer_version,
         replicates=spec.replicates,
@@ -76,7 +77,8 @@ def benchmark_message(spec: BenchmarkSpec) -> benchmark_service_pb2.Benchmark:
 
 
 def benchmark(message: benchmark_service_pb2.Benchmark) -> BenchmarkSpec:
-    """The specification. Raises `BenchmarkDigestMismatch` when this cxreval's rules give it another digest."""
+    """The specification. Raises `BenchmarkDigestMismatch` when this cxreval's rules give it another
+    digest."""
     spec = BenchmarkSpec(
         name=BenchmarkName.parse(message.name).benchmark,
         title=message.title,
@@ -117,7 +119,9 @@ def manifest_message(manifest: Manifest) -> submission_pb2.Manifest:
         preprocessing_profile=manifest.preprocessing_profile,
         output_names=manifest.output_names,
         claimed_metrics=[
-            submission_pb2.ClaimedMetric(metric=claim.metric, finding=claim.finding, value=claim.value)
+            submission_pb2.ClaimedMetric(
+                metric=claim.metric, finding=claim.finding, value=claim.value
+            )
             for claim in manifest.claimed_metrics
         ],
         artifact_sha256=manifest.artifact_sha256,
@@ -132,14 +136,20 @@ def _manifest(message: submission_pb2.Manifest) -> Manifest:
         model=message.model,
         organisation=message.organisation,
         open_source=message.open_source,
-        source_kind=_to_enum(SourceKind, submission_pb2.SourceKind, message.source_kind, "SOURCE_KIND_"),
+        source_kind=_to_enum(
+            SourceKind, submission_pb2.SourceKind, message.source_kind, "SOURCE_KIND_"
+        ),
         source_url=message.source_url,
         contact=message.contact,
-        format=_to_enum(CheckpointFormat, submission_pb2.CheckpointFormat, message.format, "CHECKPOINT_FORMAT_")
+        format=_to_enum(
+            CheckpointFormat, submission_pb2.CheckpointFormat, message.format, "CHECKPOINT_FORMAT_"
+        )
         if message.format
         else None,
         architecture=message.architecture,
-        endpoint=Endpoint(endpoint.address, endpoint.tls, endpoint.model_name, endpoint.requests_per_second)
+        endpoint=Endpoint(
+            endpoint.address, endpoint.tls, endpoint.model_name, endpoint.requests_per_second
+        )
         if message.HasField("endpoint")
         else None,
         reproduction=Reproduction(how.repository, how.commit, how.seed, how.script)
@@ -151,7 +161,8 @@ def _manifest(message: submission_pb2.Manifest) -> Manifest:
         preprocessing_profile=message.preprocessing_profile,
         output_names=tuple(message.output_names),
         claimed_metrics=tuple(
-            ClaimedMetric(claim.metric, claim.value, claim.finding) for claim in message.claimed_metrics
+            ClaimedMetric(claim.metric, claim.value, claim.finding)
+            for claim in message.claimed_metrics
         ),
         artifact_sha256=message.artifact_sha256,
         submitted_date=message.submitted_date,
@@ -175,7 +186,9 @@ def submission(message: submission_pb2.Submission) -> models.Submission:
         failure=_failure(message),
         note=message.note,
         etag=message.etag,
-        seconds_left=message.time_left.ToTimedelta().total_seconds() if message.HasField("time_left") else None,
+        seconds_left=message.time_left.ToTimedelta().total_seconds()
+        if message.HasField("time_left")
+        else None,
         superseded_by=message.superseded_by,
     )
 
@@ -185,8 +198,12 @@ def event(message: submission_pb2.SubmissionEvent) -> models.Event:
     return models.Event(
         submission=message.submission,
         version=message.version,
-        change=_to_enum(models.Change, submission_pb2.SubmissionEvent.Change, message.change, "CHANGE_"),
-        status=_to_enum(models.SubmissionStatus, submission_pb2.Submission.State, message.state, "STATE_"),
+        change=_to_enum(
+            models.Change, submission_pb2.SubmissionEvent.Change, message.change, "CHANGE_"
+        ),
+        status=_to_enum(
+            models.SubmissionStatus, submission_pb2.Submission.State, message.state, "STATE_"
+        ),
         actor=message.actor,
         reason=message.reason,
         details=dict(message.details),
@@ -203,7 +220,9 @@ def audit_event(link: audit_service_pb2.AuditLink) -> AuditEvent:
         place=link.place,
         submission=message.submission,
         version=message.version,
-        change=submission_pb2.SubmissionEvent.Change.Name(message.change).removeprefix("CHANGE_").lower(),
+        change=submission_pb2.SubmissionEvent.Change.Name(message.change)
+        .removeprefix("CHANGE_")
+        .lower(),
         state=submission_pb2.Submission.State.Name(message.state).removeprefix("STATE_").lower(),
         actor=message.actor,
         reason=message.reason,
@@ -271,7 +290,9 @@ def leaderboard_entry(message: leaderboard_service_pb2.LeaderboardEntry) -> mode
         model=message.model,
         organisation=message.organisation,
         open_source=message.open_source,
-        source_kind=_to_enum(SourceKind, submission_pb2.SourceKind, message.source_kind, "SOURCE_KIND_"),
+        source_kind=_to_enum(
+            SourceKind, submission_pb2.SourceKind, message.source_kind, "SOURCE_KIND_"
+        ),
         source_url=message.source_url,
         submitted_date=message.submitted_date,
         tier=_to_enum(models.Tier, submission_pb2.Tier, message.tier, "TIER_"),
@@ -282,7 +303,9 @@ def leaderboard_entry(message: leaderboard_service_pb2.LeaderboardEntry) -> mode
         profile_digest=message.profile_digest,
         metrics=tuple(reports.metric_value(value) for value in message.metrics),
         interval=reports.interval(message.interval) if message.HasField("interval") else None,
-        spread=models.RankSpread(**rankings.spread_fields(message.spread)) if message.HasField("spread") else None,
+        spread=models.RankSpread(**rankings.spread_fields(message.spread))
+        if message.HasField("spread")
+        else None,
         disputed=message.disputed,
     )
 
@@ -300,7 +323,9 @@ def sota_step(message: leaderboard_service_pb2.SotaStep) -> models.SotaStep:
     )
 
 
-def entry_comparison(message: leaderboard_service_pb2.CompareEntriesResponse) -> models.EntryComparison:
+def entry_comparison(
+    message: leaderboard_service_pb2.CompareEntriesResponse,
+) -> models.EntryComparison:
     """Rows compared with each other."""
     return models.EntryComparison(
         pairs=tuple(rankings.comparison(pair) for pair in message.comparisons),
@@ -308,7 +333,9 @@ def entry_comparison(message: leaderboard_service_pb2.CompareEntriesResponse) ->
     )
 
 
-def organisation_message(identifier: str, display_name: str, quota: models.Quota) -> admin_service_pb2.Organisation:
+def organisation_message(
+    identifier: str, display_name: str, quota: models.Quota
+) -> admin_service_pb2.Organisation:
     """An organisation as it should be."""
     return admin_service_pb2.Organisation(
         name=str(OrganisationName(identifier)),
@@ -356,4 +383,6 @@ def key_info(message: admin_service_pb2.ApiKey) -> models.KeyInfo:
 
 def _quota(message: admin_service_pb2.Quota) -> models.Quota:
     fields = ("submissions_per_day", "concurrent", "stored_bytes")
-    return models.Quota(**{field: getattr(message, field) for field in fields if message.HasField(field)})
+    return models.Quota(
+        **{field: getattr(message, field) for field in fields if message.HasField(field)}
+    )

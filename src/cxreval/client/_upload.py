@@ -20,10 +20,11 @@ _LEAST_CHUNK_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class UploadProgress:
-    """What to show of an upload: `moved` hears the bytes sent and their total, `broken` why it stopped for a while."""
+    """What to show of an upload: `on_progress` hears the bytes sent and their total, `on_failure`
+    why it stopped for a while."""
 
-    moved: Callable[[int, int], None] = lambda _sent, _total: None
-    broken: Callable[[CxrevalError], None] = lambda _error: None
+    on_progress: Callable[[int, int], None] = lambda _sent, _total: None
+    on_failure: Callable[[CxrevalError], None] = lambda _error: None
 
 
 def upload(
@@ -42,7 +43,7 @@ def upload(
         progress: hears how far it is.
         patience_seconds: how long nothing may get on before the last error is raised.
     """
-    total, patience = file.stat().st_size, _Patience(patience_seconds, progress.broken)
+    total, patience = file.stat().st_size, _Patience(patience_seconds, progress.on_failure)
     while True:
         offset = 0
         try:
@@ -52,7 +53,9 @@ def upload(
             patience.got_to(found.received_bytes)
             offset = min(found.received_bytes, total)
             messages = _messages(artifact, file, total, offset, patience.chunk_bytes, progress)
-            answer: artifact_service_pb2.UploadArtifactResponse = call(stub.UploadArtifact, messages, STREAM_SECONDS)
+            answer: artifact_service_pb2.UploadArtifactResponse = call(
+                stub.UploadArtifact, messages, STREAM_SECONDS
+            )
         except SubmissionState:
             # gRPC itself repeats a short call whose answer was lost: the first one had done it.
             if call(stub.GetUpload, artifact_service_pb2.GetUploadRequest(**artifact)).complete:
@@ -61,7 +64,7 @@ def upload(
         except DigestMismatch as error:
             # The bytes before the offset were not this file's, and the registry has discarded them.
             patience.begin_again(offset, error)
-            progress.broken(error)
+            progress.on_failure(error)
         except UPLOAD_PASSING as error:
             patience.wait(error)
         else:
@@ -71,8 +74,8 @@ def upload(
 class _Patience(Patience):
     """With an upload that breaks off again and again."""
 
-    def __init__(self, seconds: float, broken: Callable[[CxrevalError], None]) -> None:
-        super().__init__(seconds, broken)
+    def __init__(self, seconds: float, on_failure: Callable[[CxrevalError], None]) -> None:
+        super().__init__(seconds, on_failure)
         self._restarted, self._furthest = False, -1
         self.chunk_bytes = CHUNK_BYTES
 
@@ -92,19 +95,27 @@ class _Patience(Patience):
     def wait(self, error: CxrevalError) -> None:
         """Pauses. Raises the error when patience is at its end."""
         super().wait(error)
-        # On a line so slow that one chunk takes longer than the registry waits, smaller ones get on.
+        # On a line so slow that one chunk takes longer than the registry waits, smaller ones get
+        # on.
         self.chunk_bytes = max(self.chunk_bytes // 2, _LEAST_CHUNK_BYTES)
 
 
 def _messages(
-    artifact: dict[str, Any], file: Path, total: int, offset: int, chunk_bytes: int, progress: UploadProgress
+    artifact: dict[str, Any],
+    file: Path,
+    total: int,
+    offset: int,
+    chunk_bytes: int,
+    progress: UploadProgress,
 ) -> Iterator[artifact_service_pb2.UploadArtifactRequest]:
-    header = artifact_service_pb2.UploadArtifactHeader(**artifact, size_bytes=total, write_offset=offset)
+    header = artifact_service_pb2.UploadArtifactHeader(
+        **artifact, size_bytes=total, write_offset=offset
+    )
     yield artifact_service_pb2.UploadArtifactRequest(header=header)
-    progress.moved(offset, total)
+    progress.on_progress(offset, total)
     with file.open("rb") as opened:
         opened.seek(offset)
         while chunk := opened.read(chunk_bytes):
             yield artifact_service_pb2.UploadArtifactRequest(chunk=chunk)
             offset += len(chunk)
-            progress.moved(offset, total)
+            progress.on_progress(offset, total)

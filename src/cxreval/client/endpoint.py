@@ -1,4 +1,5 @@
-"""Client of somebody else's server that speaks the Open Inference Protocol v2: slow, limited, and away at times."""
+"""Client of somebody else's server that speaks the Open Inference Protocol v2: slow, limited, and
+away at times."""
 
 from __future__ import annotations
 
@@ -30,8 +31,13 @@ CALL_SECONDS = 60.0
 IN_FLIGHT = 8
 """Most requests on their way at once."""
 
-_PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
-# How gRPC libraries call a message that is above their limit, by the status that also means "not now".
+_PASSING = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+)
+# How gRPC libraries call a message that is above their limit, by the status that also means "not
+# now".
 _TOO_LARGE = ("larger than max", "exceeds maximum size")
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 10.0
 _SHOWN_CHARACTERS = 200
@@ -40,7 +46,8 @@ _SHOWN_VERSIONS = 10
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """What a model takes: `takes_images`, encoded ones, or a float32 tensor; `rank` is its number of dimensions."""
+    """What a model takes: `takes_images`, encoded ones, or a float32 tensor; `rank` is its number
+    of dimensions."""
 
     name: str
     takes_images: bool
@@ -62,7 +69,8 @@ class EndpointClient:
     Args:
         address: the numeric address to connect to, such as `ipv4:192.0.2.1:443`.
         authority: `host:port` as it was declared; the certificate is held against its host.
-        tls: whether to speak TLS, trusting gRPC's roots, or those in GRPC_DEFAULT_SSL_ROOTS_FILE_PATH.
+        tls: whether to speak TLS, trusting gRPC's roots, or those in
+            GRPC_DEFAULT_SSL_ROOTS_FILE_PATH.
         model: name of the model there.
         token: sent as `authorization: Bearer`, if not empty; no error repeats it.
         requests_per_second: most requests in a second, repeated ones included.
@@ -107,7 +115,10 @@ class EndpointClient:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._channel.close()
 
@@ -116,10 +127,13 @@ class EndpointClient:
 
         Raises:
             EndpointUnavailable: no answer came in time.
-            EndpointRefused: it refused, or the model takes neither encoded images nor one float32 tensor.
+            EndpointRefused: it refused, or the model takes neither encoded images nor one float32
+                tensor.
         """
         request = oip.ModelMetadataRequest(name=self._model)
-        answer = self._result(self._stub.ModelMetadata, request, self._send(self._stub.ModelMetadata, request))
+        answer = self._result(
+            self._stub.ModelMetadata, request, self._send(self._stub.ModelMetadata, request)
+        )
         inputs = [
             ModelInput(tensor.name, tensor.datatype == "BYTES", len(tensor.shape))
             for tensor in answer.inputs
@@ -127,11 +141,18 @@ class EndpointClient:
         ]
         inputs.sort(key=lambda tensor: not tensor.takes_images)
         if not inputs or (len(answer.inputs) > 1 and not inputs[0].takes_images):
-            found = ", ".join(f"{tensor.name} {tensor.datatype}" for tensor in answer.inputs) or "no input"
+            found = (
+                ", ".join(f"{tensor.name} {tensor.datatype}" for tensor in answer.inputs)
+                or "no input"
+            )
             expected = "an input of BYTES for encoded images, or one of FP32"
-            raise EndpointRefused(f"the model takes {self._said(found)}; expected {expected}", expected=expected)
+            raise EndpointRefused(
+                f"the model takes {self._said(found)}; expected {expected}", expected=expected
+            )
         return ModelInfo(
-            inputs[0], self._said(answer.platform), tuple(map(self._said, answer.versions[:_SHOWN_VERSIONS]))
+            inputs[0],
+            self._said(answer.platform),
+            tuple(map(self._said, answer.versions[:_SHOWN_VERSIONS])),
         )
 
     def predict_many(
@@ -143,7 +164,8 @@ class EndpointClient:
 
         Raises:
             EndpointUnavailable: the server failed for `patience_seconds` without one answer.
-            EndpointRefused: it refused a request for good, or its answer is no float32 tensor of two dimensions.
+            EndpointRefused: it refused a request for good, or its answer is no float32 tensor of
+                two dimensions.
         """
         waiting: deque[tuple[K, Any, Any]] = deque()
         try:
@@ -160,9 +182,17 @@ class EndpointClient:
 
     def _receive(self, key: K, request: Any, future: Any) -> tuple[K, NDArray[np.float32]]:
         answer = self._result(self._stub.ModelInfer, request, future)
-        if len(answer.outputs) != 1 or answer.outputs[0].datatype != "FP32" or len(answer.outputs[0].shape) != 2:
-            found = str([(output.name, output.datatype, list(output.shape)) for output in answer.outputs])
-            raise EndpointRefused(f"the model gave {self._said(found)}; expected one output of FP32 with 2 dimensions")
+        if (
+            len(answer.outputs) != 1
+            or answer.outputs[0].datatype != "FP32"
+            or len(answer.outputs[0].shape) != 2
+        ):
+            found = str(
+                [(output.name, output.datatype, list(output.shape)) for output in answer.outputs]
+            )
+            raise EndpointRefused(
+                f"the model gave {self._said(found)}; expected one output of FP32 with 2 dimensions"
+            )
         return key, _output(answer)
 
     def _send(self, method: Any, request: Any) -> Any:
@@ -181,7 +211,9 @@ class EndpointClient:
             try:
                 answer = future.result()
             except grpc.RpcError as error:
-                if error.code() not in _PASSING or any(words in (error.details() or "") for words in _TOO_LARGE):
+                if error.code() not in _PASSING or any(
+                    words in (error.details() or "") for words in _TOO_LARGE
+                ):
                     raise EndpointRefused(f"the server answered {self._shown(error)}") from None
                 wait = max(pause, _retry_seconds(error))
                 if time.monotonic() + wait > self._answered + self._patience_seconds:
@@ -214,7 +246,9 @@ def _retry_seconds(error: Any) -> float:
     return 0.0
 
 
-def _request(model: str, to: ModelInput, image: bytes | NDArray[np.float32]) -> oip.ModelInferRequest:
+def _request(
+    model: str, to: ModelInput, image: bytes | NDArray[np.float32]
+) -> oip.ModelInferRequest:
     if isinstance(image, bytes):
         shape: list[int] = [1] * max(to.rank, 1)
         raw = len(image).to_bytes(4, "little") + image

@@ -28,11 +28,15 @@ class InferenceClient(ServiceClient):
     def __init__(self, target: str, tls: TlsFiles | None = None) -> None:
         super().__init__(target, tls)
         self._stub: Any = oip_grpc.GRPCInferenceServiceStub(self._channel)
-        self._capabilities: Any = capabilities_service_pb2_grpc.CapabilitiesServiceStub(self._channel)
+        self._capabilities: Any = capabilities_service_pb2_grpc.CapabilitiesServiceStub(
+            self._channel
+        )
 
     def capabilities(self) -> Capabilities:
         """Profiles, limits, runtime."""
-        answer = call(self._capabilities.GetCapabilities, capabilities_service_pb2.GetCapabilitiesRequest())
+        answer = call(
+            self._capabilities.GetCapabilities, capabilities_service_pb2.GetCapabilitiesRequest()
+        )
         return Capabilities(
             profiles=tuple(
                 ProfileInfo(profile.name, profile.digest, tuple(profile.shape), profile.description)
@@ -50,7 +54,8 @@ class InferenceClient(ServiceClient):
         return bool(call(self._stub.ModelReady, oip.ModelReadyRequest(name=model)).ready)
 
     def load(self, model: str, profile: str, output_columns: int) -> None:
-        """Loads a model for a preprocessing profile; it must give `output_columns` values an image."""
+        """Loads a model for a preprocessing profile; it must give `output_columns` values an
+        image."""
         parameters = {
             "profile": oip.ModelRepositoryParameter(string_param=profile),
             "output_columns": oip.ModelRepositoryParameter(int64_param=output_columns),
@@ -60,7 +65,11 @@ class InferenceClient(ServiceClient):
 
     def unload(self, model: str) -> None:
         """Unloads a model after its running requests."""
-        call(self._stub.RepositoryModelUnload, oip.RepositoryModelUnloadRequest(model_name=model), LOAD_SECONDS)
+        call(
+            self._stub.RepositoryModelUnload,
+            oip.RepositoryModelUnloadRequest(model_name=model),
+            LOAD_SECONDS,
+        )
 
     def predict(self, model: str, profile: str, image: bytes) -> NDArray[np.float32]:
         """The output of a model loaded for `profile` for one encoded image, shape (columns,)."""
@@ -69,7 +78,8 @@ class InferenceClient(ServiceClient):
     def predict_many(
         self, model: str, profile: str, images: Iterable[tuple[K, bytes]], in_flight: int = 32
     ) -> Iterator[tuple[K, NDArray[np.float32]]]:
-        """The model's output for each encoded image, in order, with up to `in_flight` requests on their way.
+        """The model's output for each encoded image, in order, with up to `in_flight` requests on
+        their way.
 
         The key stays here; the service sees only the bytes.
 
@@ -90,14 +100,18 @@ class InferenceClient(ServiceClient):
 
     def _send(self, model: str, profile: str, image: bytes) -> Any:
         request = _request(model, profile, image)
-        return self._stub.ModelInfer.future(request, timeout=UNARY_SECONDS, metadata=request_id.outgoing())
+        return self._stub.ModelInfer.future(
+            request, timeout=UNARY_SECONDS, metadata=request_id.outgoing()
+        )
 
 
 def _request(model: str, profile: str, image: bytes) -> oip.ModelInferRequest:
     tensor = oip.ModelInferRequest.InferInputTensor(name="image", datatype="BYTES", shape=[1])
     raw = len(image).to_bytes(4, "little") + image
     parameters = {"profile": oip.InferParameter(string_param=profile)}
-    return oip.ModelInferRequest(model_name=model, parameters=parameters, inputs=[tensor], raw_input_contents=[raw])
+    return oip.ModelInferRequest(
+        model_name=model, parameters=parameters, inputs=[tensor], raw_input_contents=[raw]
+    )
 
 
 def _receive(key: K, future: Any) -> tuple[K, NDArray[np.float32]]:
@@ -106,7 +120,13 @@ def _receive(key: K, future: Any) -> tuple[K, NDArray[np.float32]]:
 
 
 def _row(answer: oip.ModelInferResponse) -> NDArray[np.float32]:
-    if len(answer.outputs) != 1 or answer.outputs[0].datatype != "FP32" or len(answer.raw_output_contents) != 1:
+    if (
+        len(answer.outputs) != 1
+        or answer.outputs[0].datatype != "FP32"
+        or len(answer.raw_output_contents) != 1
+    ):
         found = [(output.name, output.datatype) for output in answer.outputs]
-        raise ModelOutputMismatch(f"model gave {found}; expected one FP32 output", field="outputs", expected="one FP32")
+        raise ModelOutputMismatch(
+            f"model gave {found}; expected one FP32 output", field="outputs", expected="one FP32"
+        )
     return np.frombuffer(answer.raw_output_contents[0], dtype="<f4").astype(np.float32, copy=False)

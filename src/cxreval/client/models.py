@@ -93,8 +93,9 @@ class Failure:
 class Submission:
     """Something handed in, with its state.
 
-    `etag` changes with every event. `seconds_left` is an estimate of what the running evaluation still takes; None
-    until there is progress to judge by. `superseded_by` is another submission's name, or empty.
+    `etag` changes with every event. `seconds_left` is an estimate of what the running evaluation
+    still takes; None until there is progress to judge by. `superseded_by` is another submission's
+    name, or empty.
     """
 
     name: str
@@ -160,7 +161,8 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """Probabilities of some images: shape (images, findings), float32, columns in the benchmark's order of findings."""
+    """Probabilities of some images: shape (images, findings), float32, columns in the benchmark's
+    order of findings."""
 
     images: tuple[str, ...]
     probabilities: NDArray[np.float32]
@@ -170,8 +172,10 @@ class Predictions:
 class RankSpread:
     """How firmly a row stands in its place.
 
-    `rank_low`, `rank_high`: the range of its rank in 95 % of the resamples; `first_share`: how many of them it leads.
-    `mean_finding_rank`: mean over the findings of its rank there, None when one has no score; `finding_place`: its
+    `rank_low`, `rank_high`: the range of its rank in 95 % of the resamples; `first_share`: how many
+    of them it leads.
+    `mean_finding_rank`: mean over the findings of its rank there, None when one has no score;
+    `finding_place`: its
     place by that figure. `places_disagree`: that place is another one than its place by score.
     """
 
@@ -185,10 +189,11 @@ class RankSpread:
 
 @dataclass(frozen=True, slots=True)
 class LeaderboardEntry:
-    """A row of the board. `score` is the macro of the primary metric in its own unit (AUROC: 0 to 1).
+    """A row of the board. `score` is the macro of the primary metric in its own unit (AUROC: 0 to
+    1).
 
-    Rows with evidence that the paired test cannot separate share a `rank`. `metrics` are those over all images. A claim
-    has neither `interval` nor `spread`.
+    Rows with evidence that the paired test cannot separate share a `rank`. `metrics` are those over
+    all images. A claim has neither `interval` nor `spread`.
     """
 
     submission: str
@@ -227,7 +232,8 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class SotaStep:
-    """A record that was broken; `significance` says whether by more than chance, None where the service does not."""
+    """A record that was broken; `significance` says whether by more than chance, None where the
+    service does not."""
 
     submission: str
     model: str
@@ -242,7 +248,8 @@ class SotaStep:
 class EntryComparison:
     """Some rows of a board compared, every two of them, named by submission.
 
-    `rank_frequencies`: for each row the share of the resamples in which it has rank 1, 2, ... among them.
+    `rank_frequencies`: for each row the share of the resamples in which it has rank 1, 2, ... among
+    them.
     """
 
     pairs: tuple[Comparison, ...]

@@ -32,8 +32,9 @@ RESUME_SECONDS = 0.5
 class ScoringClient(ServiceClient):
     """Speaks to a scoring service. Every method raises the `CxrevalError` that the service names.
 
-    Predictions are given as sequences and sent from there: a stream that breaks is resumed behind the messages that the
-    service has taken, and a service that has lost them, by a restart, gets them again from the beginning.
+    Predictions are given as sequences and sent from there: a stream that breaks is resumed behind
+    the messages that the service has taken, and a service that has lost them, by a restart, gets
+    them again from the beginning.
     """
 
     def __init__(self, target: str, tls: TlsFiles | None = None) -> None:
@@ -69,7 +70,9 @@ class ScoringClient(ServiceClient):
             progress: hears now and then how many different images have come in.
         """
         header = _header(benchmark, export=False)
-        answers = _Exchange(self._stub.ScorePredictions, header, (partial_states, predictions), progress).run()
+        answers = _Exchange(
+            self._stub.ScorePredictions, header, (partial_states, predictions), progress
+        ).run()
         if not answers:
             raise InternalError("scoring ended the stream without a report", field="report")
         return reports.report(answers[-1].report)
@@ -80,14 +83,18 @@ class ScoringClient(ServiceClient):
         predictions: Sequence[Predictions],
         progress: Callable[[int], None] | None = None,
     ) -> list[PartialState]:
-        """Has a part of the predictions checked, and returns it in the form that `score` merges. Arguments as there."""
+        """Has a part of the predictions checked, and returns it in the form that `score` merges.
+        Arguments as there."""
         header = _header(benchmark, export=True)
         answers = _Exchange(self._stub.ScorePredictions, header, (predictions,), progress).run()
         return [_partial_state(answer.partial_state, len(benchmark.findings)) for answer in answers]
 
     def rank(self, entries: Sequence[Entry]) -> list[Ranked]:
         """Ranks entries and finds the state-of-the-art steps."""
-        answer = call(self._stub.RankEntries, pb.RankEntriesRequest(entries=[_entry(entry) for entry in entries]))
+        answer = call(
+            self._stub.RankEntries,
+            pb.RankEntriesRequest(entries=[_entry(entry) for entry in entries]),
+        )
         return [_ranked(rank) for rank in answer.ranks]
 
 
@@ -109,7 +116,8 @@ class _Exchange:
         self._tries = 0
 
     def run(self) -> list[pb.ScorePredictionsResponse]:
-        """The answers behind the last progress. A first stream that cannot be opened is the caller's to try again."""
+        """The answers behind the last progress. A first stream that cannot be opened is the
+        caller's to try again."""
         while True:
             try:
                 return self._attempt()
@@ -135,7 +143,8 @@ class _Exchange:
         return found
 
     def _requests(self, held: SimpleQueue[int | None]) -> Iterator[pb.ScorePredictionsRequest]:
-        """The header, then what the service does not hold; `held` says how much that is, None that nobody listens."""
+        """The header, then what the service does not hold; `held` says how much that is, None that
+        nobody listens."""
         yield pb.ScorePredictionsRequest(header=self._header)
         taken = held.get()
         if taken is not None:
@@ -159,13 +168,17 @@ def _header(benchmark: BenchmarkSpec, *, export: bool) -> pb.ScorePredictionsHea
 
 def _request(content: Predictions | PartialState) -> pb.ScorePredictionsRequest:
     if isinstance(content, Predictions):
-        return pb.ScorePredictionsRequest(batch=reports.batch_message(content.images, content.probabilities))
+        return pb.ScorePredictionsRequest(
+            batch=reports.batch_message(content.images, content.probabilities)
+        )
     return pb.ScorePredictionsRequest(partial_state=reports.partial_state_message(content))
 
 
 def _partial_state(message: Any, findings: int) -> PartialState:
     rows = reports.partial_state_rows(message)
-    return PartialState(message.benchmark_digest, rows, reports.probabilities(message).reshape(rows.size, findings))
+    return PartialState(
+        message.benchmark_digest, rows, reports.probabilities(message).reshape(rows.size, findings)
+    )
 
 
 def _entry(entry: Entry) -> pb.RankedEntry:

@@ -1,4 +1,5 @@
-"""A reader's check of a whole registry: the chain of events, the receipts that it vouches for, and the boards."""
+"""A reader's check of a whole registry: the chain of events, the receipts that it vouches for, and
+the boards."""
 
 from __future__ import annotations
 
@@ -16,14 +17,16 @@ from cxreval.errors import AuditMismatch, ReceiptInvalid
 
 _ON_BOARD = ("published", "disputed")
 
-# What happened just now is on the board at once, and in the chain within a second: a difference counts if it stays.
+# What happened just now is on the board at once, and in the chain within a second: a difference
+# counts if it stays.
 _TRIES, _PAUSE_SECONDS = 3, 1.0
 
 
 class Verification:
     """Goes through all that a registry says and holds each part against the others.
 
-    `head`: the last event that was followed. `sealed`: how many events were not the reader's to read. `receipts`: how
+    `head`: the last event that was followed. `sealed`: how many events were not the reader's to
+    read. `receipts`: how
     many were checked. `rows`: how many rows of boards were.
 
     Args:
@@ -44,8 +47,8 @@ class Verification:
         """Checks everything once.
 
         Raises:
-            AuditMismatch: an event was changed, is missing or stands in another place, the chain does not lead through
-                `since`, or a board is not what events and receipts make it.
+            AuditMismatch: an event was changed, is missing or stands in another place, the chain
+                does not lead through `since`, or a board is not what events and receipts make it.
             ReceiptInvalid: a receipt is not what its event or the key vouches for.
         """
         self._follow()
@@ -63,11 +66,14 @@ class Verification:
             raise AuditMismatch(min(lasting), place=self.head.place)
 
     def _follow(self) -> None:
-        """Goes on from the head to the end of the chain, and checks the receipts that came to be meanwhile."""
+        """Goes on from the head to the end of the chain, and checks the receipts that came to be
+        meanwhile."""
         vouched: list[AuditEvent] = []
         for event in chain.follow(self._client.audit_chain(self.head.place), self.head):
             if event.place == self._since.place and event.digest != self._since.digest:
-                raise AuditMismatch(f"event {event.place} is not the one that was seen before", place=event.place)
+                raise AuditMismatch(
+                    f"event {event.place} is not the one that was seen before", place=event.place
+                )
             self.head, self.sealed = Head(event.place, event.digest), self.sealed + event.is_sealed
             if not event.is_sealed:
                 self._states[event.submission] = event.state
@@ -80,20 +86,30 @@ class Verification:
     def _receipt(self, event: AuditEvent) -> dict[str, Any]:
         found = self._client.receipt(event.submission, event.version)
         if hashlib.sha256(found.payload).hexdigest() != event.details["receipt_sha256"]:
-            raise ReceiptInvalid(f"the receipt of {event.submission} is not the one of event {event.place}")
+            raise ReceiptInvalid(
+                f"the receipt of {event.submission} is not the one of event {event.place}"
+            )
         return receipts.verify(found, self._public_key)
 
     def _differences(self) -> set[str]:
         """What on the boards is not as events and receipts have it."""
-        expected, shown, found = {name for name, state in self._states.items() if state in _ON_BOARD}, set(), set()
+        expected, shown, found = (
+            {name for name, state in self._states.items() if state in _ON_BOARD},
+            set(),
+            set(),
+        )
         for benchmark in self._client.list_benchmarks():
             for row in self._client.leaderboard(benchmark.name):
                 shown.add(row.submission)
                 if row.submission in expected and (difference := self._row_difference(row)):
                     found.add(f"{row.submission}: {difference}")
         self.rows = len(shown)
-        found |= {f"{name} is on the board; the chain does not put it there" for name in shown - expected}
-        return found | {f"{name} is not on the board; the chain puts it there" for name in expected - shown}
+        found |= {
+            f"{name} is on the board; the chain does not put it there" for name in shown - expected
+        }
+        return found | {
+            f"{name} is not on the board; the chain puts it there" for name in expected - shown
+        }
 
     def _row_difference(self, row: LeaderboardEntry) -> str:
         signed = self._signed.get(row.submission)

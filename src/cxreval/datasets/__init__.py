@@ -1,1 +1,2 @@
-"""Data sets and the benchmarks made of them. No pixels are decoded here; labels are read only in `truth`."""
+"""Data sets and the benchmarks made of them. No pixels are decoded here; labels are read only in
+`truth`."""

@@ -1,7 +1,8 @@
-"""Predictions in a file: CSV, plain or gzipped, or Parquet, told apart by what the file holds and not by its name.
+"""Predictions in a file: CSV, plain or gzipped, or Parquet, told apart by what the file holds and
+not by its name.
 
-A table has one row an image, its name in the column `Image Index` or `image`, and one column a finding, `Mass` or
-`prob_Mass`, in any order; `Pleural_Thickening` may be spelled with a space.
+A table has one row an image, its name in the column `Image Index` or `image`, and one column a
+finding, `Mass` or `prob_Mass`, in any order; `Pleural_Thickening` may be spelled with a space.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ MAX_ROWS = 10_000_000
 """Rows of a table; repeated ones count."""
 
 MAX_CELL_BYTES = 255
-"""Longest name of an image, as long as the name of a file may be, and longest number that is text."""
+"""Longest name of an image, as long as the name of a file may be, and longest number that is
+text."""
 
 _MAX_COLUMNS = 256
 _ROW_BYTES = 4096
@@ -39,15 +41,17 @@ _EXPECTED = "a number within [0, 1]"
 def read_predictions(
     file: Path, findings: Sequence[str], most_rows: int = MAX_ROWS
 ) -> tuple[list[str], NDArray[np.float32]]:
-    """The images in the file's order and their probabilities, shape (images, findings), in the order of `findings`.
+    """The images in the file's order and their probabilities, shape (images, findings), in the
+    order of `findings`.
 
-    Numbers are read as float64, checked, and rounded to float32, which is how the scoring service gets them. Rows are
-    counted from 1, without a CSV file's header. Of a compressed file no more is unpacked than `most_rows` may take.
+    Numbers are read as float64, checked, and rounded to float32, which is how the scoring service
+    gets them. Rows are counted from 1, without a CSV file's header. Of a compressed file no more is
+    unpacked than `most_rows` may take.
 
     Raises:
-        TableInvalid: it cannot be read as a table, has no rows or more than `most_rows`, unpacks to more than 4 KiB for
-            each of them, a column is missing, comes twice or holds no numbers, or a cell is empty, not a number or
-            longer than 255 bytes.
+        TableInvalid: it cannot be read as a table, has no rows or more than `most_rows`, unpacks to
+            more than 4 KiB for each of them, a column is missing, comes twice or holds no numbers,
+            or a cell is empty, not a number or longer than 255 bytes.
         UnknownFinding: a column is neither the image nor a finding of the benchmark.
         InvalidProbability: a number is NaN, infinite or outside [0, 1].
     """
@@ -69,7 +73,8 @@ def _opened(file: Path, most_bytes: int) -> Iterator[tuple[pa.Schema, Iterable[p
     if start == _PARQUET:
         metadata = parquet.read_metadata(file)
         _check_size(file, metadata, most_bytes)
-        # A text that many rows share stays one until its length is known: 50 KB in each of 20,000 rows would be 1 GB.
+        # A text that many rows share stays one until its length is known: 50 KB in each of 20,000
+        # rows would be 1 GB.
         paths = [metadata.schema.column(place).path for place in range(metadata.num_columns)]
         with parquet.ParquetFile(file, metadata=metadata, read_dictionary=paths) as table:
             yield table.schema_arrow, table.iter_batches()
@@ -94,7 +99,8 @@ def _check_size(file: Path, metadata: parquet.FileMetaData, most_bytes: int) -> 
 
 
 class _Bounded:
-    """A stream that ends in an error after `most_bytes`. Lines end at 1 MiB, the size of the reader's block."""
+    """A stream that ends in an error after `most_bytes`. Lines end at 1 MiB, the size of the
+    reader's block."""
 
     closed = False
 
@@ -111,14 +117,18 @@ class _Bounded:
 
 def _too_large(file: Path, most_bytes: int) -> TableInvalid:
     expected = f"at most {most_bytes}"
-    return TableInvalid(f"{file} unpacks to more bytes; expected {expected}", file=file, expected=expected)
+    return TableInvalid(
+        f"{file} unpacks to more bytes; expected {expected}", file=file, expected=expected
+    )
 
 
 def _places(file: Path, names: Sequence[str], findings: Sequence[str]) -> list[int]:
     """Where the image's column stands, and then each finding's."""
     if len(names) > _MAX_COLUMNS:
         expected = f"at most {_MAX_COLUMNS}"
-        raise TableInvalid(f"{file} has {len(names)} columns; expected {expected}", file=file, expected=expected)
+        raise TableInvalid(
+            f"{file} has {len(names)} columns; expected {expected}", file=file, expected=expected
+        )
     meanings = dict.fromkeys(_IMAGE, _IMAGE[0])
     for finding in findings:
         for name in (finding, finding.replace("_", " ")):
@@ -147,7 +157,9 @@ def _check_kinds(file: Path, fields: Sequence[pa.Field]) -> None:
     """Before anything is read: of what is no text and no number nobody knows how much it takes."""
     for place, field in enumerate(fields):
         kind = field.type
-        number = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
+        number = (
+            pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
+        )
         if not (_is_text(kind) or (place and number)):
             expected = "numbers" if place else "text"
             message = f"{file}: column {field.name!r} holds {kind}; expected {expected}"
@@ -173,7 +185,11 @@ class _Fault:
 
 
 def _collected(
-    file: Path, names: Sequence[str], places: Sequence[int], batches: Iterable[pa.RecordBatch], most_rows: int
+    file: Path,
+    names: Sequence[str],
+    places: Sequence[int],
+    batches: Iterable[pa.RecordBatch],
+    most_rows: int,
 ) -> tuple[list[str], NDArray[np.float32]]:
     images: list[str] = []
     pieces: list[NDArray[np.float32]] = []
@@ -184,7 +200,8 @@ def _collected(
             message = f"{file} has more than {most_rows} rows, which is too many"
             raise TableInvalid(message, file=file, expected=f"at most {most_rows}")
         image_column, *columns = (
-            _plain(file, name, batch.column(place), start) for name, place in zip(names, places, strict=True)
+            _plain(file, name, batch.column(place), start)
+            for name, place in zip(names, places, strict=True)
         )
         images += _images(file, names[0], image_column, start)
         numbers = [_numbers(column) for column in columns]

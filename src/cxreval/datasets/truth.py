@@ -2,9 +2,10 @@
 
 Only the scoring service and `cxreval score` may import this module.
 
-A label table has one row an image, with its name, its patient and, if it likes, the patient's sex and age and the
-view. Findings stand in one of two forms: NIH's, a column `Finding Labels` of names joined by `|`; or a column for each
-finding with 0, 1 or nothing, where nothing means that nobody knows.
+A label table has one row an image, with its name, its patient and, if it likes, the patient's sex
+and age and the
+view. Findings stand in one of two forms: NIH's, a column `Finding Labels` of names joined by `|`;
+or a column for each finding with 0, 1 or nothing, where nothing means that nobody knows.
 """
 
 from __future__ import annotations
@@ -28,19 +29,34 @@ from cxreval.metrics.score import score
 from cxreval.resource_names import BenchmarkName
 
 NO_FINDING = "No Finding"
-AGE_BANDS = {"0-19": (0, 20), "20-39": (20, 40), "40-59": (40, 60), "60-79": (60, 80), "80-": (80, 121)}
-"""Years of age, the second not included; ages beyond 120 are typing errors in NIH's table and belong to no band."""
+AGE_BANDS = {
+    "0-19": (0, 20),
+    "20-39": (20, 40),
+    "40-59": (40, 60),
+    "60-79": (60, 80),
+    "80-": (80, 121),
+}
+"""Years of age, the second not included; ages beyond 120 are typing errors in NIH's table and
+belong to no band."""
 
 _PATIENT_NUMBER = re.compile(r"[0-9]{1,18}")
 _AGE = re.compile(r"[0-9]{1,3}")
 _IMAGE, _LABELS, _PATIENT = "Image Index", "Finding Labels", "Patient ID"
 _AGE_COLUMN, _SEX, _VIEW = "Patient Age", "Patient Gender", "View Position"
-_OTHER_COLUMNS = ("Follow-up #", "OriginalImage[Width", "Height]", "OriginalImagePixelSpacing[x", "y]", "")
+_OTHER_COLUMNS = (
+    "Follow-up #",
+    "OriginalImage[Width",
+    "Height]",
+    "OriginalImagePixelSpacing[x",
+    "y]",
+    "",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """Labels of a benchmark's images. `rows`: the row of each image by name, sorted; `cohort`: arrays in that order."""
+    """Labels of a benchmark's images. `rows`: the row of each image by name, sorted; `cohort`:
+    arrays in that order."""
 
     spec: BenchmarkSpec
     rows: Mapping[str, int]
@@ -73,8 +89,8 @@ def load_truth(spec: BenchmarkSpec, directory: Path) -> Truth:
     """Reads the label table and the list of a data set in NIH's layout.
 
     Raises:
-        DatasetInvalid: a file is missing or has another digest, a row is malformed, an image of the list is not in the
-            table, or the counts are not the specification's.
+        DatasetInvalid: a file is missing or has another digest, a row is malformed, an image of the
+            list is not in the table, or the counts are not the specification's.
     """
     images = image_list(spec, directory)
     file = directory / spec.labels_file
@@ -104,7 +120,8 @@ def load_truth(spec: BenchmarkSpec, directory: Path) -> Truth:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One image of the table: the label of each finding in the table's own order, None where nobody knows."""
+    """One image of the table: the label of each finding in the table's own order, None where nobody
+    knows."""
 
     patient: int
     labels: Mapping[str, bool | None]
@@ -123,25 +140,40 @@ def _rows(text: str, file: Path, wanted: set[str]) -> dict[str, _Row]:
         if image not in wanted:
             continue
         if image in rows:
-            raise DatasetInvalid(f"{file} line {line}: image {image!r} comes twice", file=file, line=line, image=image)
+            raise DatasetInvalid(
+                f"{file} line {line}: image {image!r} comes twice",
+                file=file,
+                line=line,
+                image=image,
+            )
         try:
             rows[image] = _row(row, columns)
         except ValueError as problem:
-            raise DatasetInvalid(f"{file} line {line}: {problem}", file=file, line=line, image=image) from None
+            raise DatasetInvalid(
+                f"{file} line {line}: {problem}", file=file, line=line, image=image
+            ) from None
     return rows
 
 
 def _checked_columns(names: Sequence[str], file: Path) -> Sequence[str]:
     """The findings that have a column of their own; none in NIH's form. Raises `DatasetInvalid`."""
     findings = [name for name in names if name in FINDINGS]
-    missing = [name for name in (_IMAGE, _PATIENT, *(() if findings else (_LABELS,))) if name not in names]
+    missing = [
+        name for name in (_IMAGE, _PATIENT, *(() if findings else (_LABELS,))) if name not in names
+    ]
     if missing:
         raise DatasetInvalid(f"{file} has no column {missing[0]!r}", file=file, field=missing[0])
     known = {_IMAGE, _PATIENT, _AGE_COLUMN, _SEX, _VIEW, *_OTHER_COLUMNS, *(findings or (_LABELS,))}
     unknown = [name for name in names if name not in known]
     if unknown or len(set(names)) < len(names):
-        what = f"{len(unknown)} unknown columns, the first is {unknown[0]!r}" if unknown else "a column twice"
-        raise DatasetInvalid(f"{file} has {what}", file=file, field=unknown[0] if unknown else "", count=len(unknown))
+        what = (
+            f"{len(unknown)} unknown columns, the first is {unknown[0]!r}"
+            if unknown
+            else "a column twice"
+        )
+        raise DatasetInvalid(
+            f"{file} has {what}", file=file, field=unknown[0] if unknown else "", count=len(unknown)
+        )
     return findings
 
 
@@ -152,7 +184,9 @@ def _row(row: Mapping[str, str], columns: Sequence[str]) -> _Row:
     age = row.get(_AGE_COLUMN) or ""
     return _Row(
         patient=int(row[_PATIENT]),
-        labels={name: _label(name, row[name]) for name in columns} if columns else _named(row[_LABELS] or ""),
+        labels={name: _label(name, row[name]) for name in columns}
+        if columns
+        else _named(row[_LABELS] or ""),
         sex=row.get(_SEX) or "",
         view=row.get(_VIEW) or "",
         age=int(age) if _AGE.fullmatch(age) else None,
@@ -193,7 +227,10 @@ def _cohort(findings: Sequence[str], rows: Sequence[_Row]) -> Cohort:
 
 
 def _age_band(age: int | None) -> str:
-    return next((band for band, (low, high) in AGE_BANDS.items() if age is not None and low <= age < high), "")
+    return next(
+        (band for band, (low, high) in AGE_BANDS.items() if age is not None and low <= age < high),
+        "",
+    )
 
 
 def _slices(dimension: str, values: Sequence[str]) -> list[Slice]:

@@ -1,4 +1,5 @@
-"""Whether a data-set directory is what a benchmark's specification says, and exactly what is missing."""
+"""Whether a data-set directory is what a benchmark's specification says, and exactly what is
+missing."""
 
 from __future__ import annotations
 
@@ -29,9 +30,11 @@ class Check:
 def verify(
     spec: BenchmarkSpec, directory: Path, progress: Callable[[int, int], None] | None = None
 ) -> tuple[Check, ...]:
-    """Checks list, label table, split and image files; `progress` hears images looked at and their total.
+    """Checks list, label table, split and image files; `progress` hears images looked at and their
+    total.
 
-    A directory without the label table is complete for a worker, which must not have it: the check says so.
+    A directory without the label table is complete for a worker, which must not have it: the check
+    says so.
     """
     images, listed = _check_list(spec, directory)
     checks = [listed, _check_labels(spec, directory, images), _check_split(directory, images)]
@@ -56,7 +59,9 @@ def _check_list(spec: BenchmarkSpec, directory: Path) -> tuple[list[str], Check]
 def _check_labels(spec: BenchmarkSpec, directory: Path, images: list[str]) -> Check:
     file = directory / spec.labels_file
     if not file.is_file():
-        return Check("labels", f"{spec.labels_file}: absent, as it must be for a worker; scoring needs it")
+        return Check(
+            "labels", f"{spec.labels_file}: absent, as it must be for a worker; scoring needs it"
+        )
     content = file.read_bytes()
     problems = []
     if (found := hashlib.sha256(content).hexdigest()) != spec.labels_sha256:
@@ -64,7 +69,9 @@ def _check_labels(spec: BenchmarkSpec, directory: Path, images: list[str]) -> Ch
     try:
         rows = list(csv.reader(content.decode("utf-8-sig", errors="replace").splitlines()))[1:]
     except csv.Error as error:
-        return Check("labels", f"{spec.labels_file}: unreadable", (*problems, f"{spec.labels_file}: {error}"))
+        return Check(
+            "labels", f"{spec.labels_file}: unreadable", (*problems, f"{spec.labels_file}: {error}")
+        )
     names = {row[0] for row in rows if row}
     if absent := [image for image in images if image not in names]:
         problems.append(f"{spec.labels_file} has no row for {len(absent)} images: {_some(absent)}")
@@ -77,7 +84,9 @@ def _check_split(directory: Path, images: list[str]) -> Check:
     if not file.is_file():
         return Check("split", f"{TRAIN_LIST_FILE}: absent, so the split by patient is not checked")
     train = read_list(file)
-    shared = sorted({_patient(image) for image in images} & {_patient(image) for image in train} - {""})
+    shared = sorted(
+        {_patient(image) for image in images} & {_patient(image) for image in train} - {""}
+    )
     summary = f"{TRAIN_LIST_FILE}: {len(train)} images"
     if set(images) <= set(train):
         return Check("split", f"{summary}; the list is part of them")
@@ -85,7 +94,9 @@ def _check_split(directory: Path, images: list[str]) -> Check:
     return Check("split", summary, (problem,) if shared else ())
 
 
-def _check_images(directory: Path, images: list[str], progress: Callable[[int, int], None] | None) -> Check:
+def _check_images(
+    directory: Path, images: list[str], progress: Callable[[int, int], None] | None
+) -> Check:
     missing, broken = [], []
     for number, image in enumerate(images, start=1):
         file = directory / image
@@ -101,7 +112,9 @@ def _check_images(directory: Path, images: list[str], progress: Callable[[int, i
     if broken:
         problems.append(f"{len(broken)} images are not complete PNG files: {_some(broken)}")
     present = len(images) - len(missing)
-    return Check("images", f"{IMAGES_DIRECTORY}/: {present} of {len(images)} images", tuple(problems))
+    return Check(
+        "images", f"{IMAGES_DIRECTORY}/: {present} of {len(images)} images", tuple(problems)
+    )
 
 
 def _is_whole_png(file: Path) -> bool:

@@ -1,1 +1,2 @@
-"""The walk of a submission: lease, predict, record, score, publish. A library; `cxreval worker` runs it."""
+"""The walk of a submission: lease, predict, record, score, publish. A library; `cxreval worker`
+runs it."""

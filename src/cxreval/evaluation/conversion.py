@@ -15,8 +15,9 @@ COMPARED_IMAGES = 4
 """Images of the benchmark on which the ONNX file is compared with what it was made of."""
 
 Converter = Callable[[Manifest, Path, Path, Sequence[Path]], Mapping[str, str]]
-"""Makes of the first file, a state dict that the manifest describes, the second, ONNX with a column for each of the
-dataset's findings in order; compares both on images, and returns what is to be known of that."""
+"""Makes of the first file, a state dict that the manifest describes, the second, ONNX with a column
+for each of the dataset's findings in order; compares both on images, and returns what is to be
+known of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,9 @@ class Converted:
     evidence: Mapping[str, str]
 
 
-def convert(registry: RegistryClient, lease: Lease, converter: Converter | None, images: Sequence[Path]) -> Converted:
+def convert(
+    registry: RegistryClient, lease: Lease, converter: Converter | None, images: Sequence[Path]
+) -> Converted:
     """Downloads the submission's state dict, converts it, and uploads the result under the lease.
 
     Raises:
@@ -43,7 +46,10 @@ def convert(registry: RegistryClient, lease: Lease, converter: Converter | None,
         raise ConversionUnavailable(message)
     manifest = lease.submission.manifest
     with tempfile.TemporaryDirectory() as directory:
-        weights, onnx_file = Path(directory).resolve() / "checkpoint", Path(directory) / "model.onnx"
+        weights, onnx_file = (
+            Path(directory).resolve() / "checkpoint",
+            Path(directory) / "model.onnx",
+        )
         download(registry, manifest.artifact_sha256, weights)
         try:
             evidence = converter(manifest, weights, onnx_file, images)

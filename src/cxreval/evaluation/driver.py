@@ -1,7 +1,8 @@
 """The evaluation driver: walks a leased submission from what was handed in to its published report.
 
-It holds the only copy of nothing. Predictions are recorded in the registry as they come, so a worker that dies loses at
-most the batch in its hands and the images on their way, and the next one asks only for what is not recorded yet.
+It holds the only copy of nothing. Predictions are recorded in the registry as they come, so a
+worker that dies loses at most the batch in its hands and the images on their way, and the next one
+asks only for what is not recorded yet.
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ from cxreval.client import (
     RegistryClient,
     ScoringClient,
 )
-from cxreval.datasets.benchmark import FINDINGS, IMAGES_DIRECTORY, BenchmarkSpec, image_list, load_spec
+from cxreval.datasets.benchmark import (
+    FINDINGS,
+    IMAGES_DIRECTORY,
+    BenchmarkSpec,
+    image_list,
+    load_spec,
+)
 from cxreval.errors import (
     BenchmarkDigestMismatch,
     CxrevalError,
@@ -37,7 +44,7 @@ from cxreval.errors import (
     WorkerError,
 )
 from cxreval.evaluation.conversion import COMPARED_IMAGES, Converter, convert
-from cxreval.evaluation.endpoints import Asked
+from cxreval.evaluation.endpoints import EndpointSource
 from cxreval.evaluation.provenance import provenance
 from cxreval.evaluation.resume import LeaseKeeper, Patience
 from cxreval.evaluation.sources import Checkpoint, Rows, Source, Table
@@ -54,7 +61,8 @@ RECORD_SECONDS = 10.0
 """Longest time between two records; an endpoint may be slow."""
 
 STALL_SECONDS = 300.0
-"""Longest wait for the next thing to happen beyond the patience with services; then the lease is let go."""
+"""Longest wait for the next thing to happen beyond the patience with services; then the lease is
+let go."""
 
 SCORE_IMAGES = 1024
 """Images in one message to scoring."""
@@ -69,9 +77,11 @@ Progress = Callable[[Lease, int, int], None]
 
 
 class EvaluationDriver:
-    """Runs evaluations on the data sets in `data`: benchmark to directory with its list and images, without labels.
+    """Runs evaluations on the data sets in `data`: benchmark to directory with its list and images,
+    without labels.
 
-    `patience_seconds`: how long a service may be away before the evaluation is given back to the queue.
+    `patience_seconds`: how long a service may be away before the evaluation is given back to the
+    queue.
     `allow_private_endpoints`: whether endpoints in this worker's own network are asked.
     `converter`: makes ONNX of PyTorch state dicts, where this worker can.
     """
@@ -97,13 +107,16 @@ class EvaluationDriver:
         self._converter = converter
 
     def run_next(self, progress: Progress) -> Evaluation | None:
-        """Runs the next evaluation to its end; `progress` hears images done and total. None when nothing waits.
+        """Runs the next evaluation to its end; `progress` hears images done and total. None when
+        nothing waits.
 
-        A failed evaluation is a result like any other: it is recorded with its reason and returned, whatever failed. An
-        evaluation whose lease went to another worker is returned as the registry has it.
+        A failed evaluation is a result like any other: it is recorded with its reason and returned,
+        whatever failed. An evaluation whose lease went to another worker is returned as the
+        registry has it.
 
         Raises:
-            DatasetInvalid: this worker's data set is damaged; the evaluation is queued again, for a better one.
+            DatasetInvalid: this worker's data set is damaged; the evaluation is queued again, for a
+                better one.
             CxrevalError: the registry cannot be asked for work.
         """
         converts = self._converter is not None
@@ -112,7 +125,9 @@ class EvaluationDriver:
             return None
         token = request_id.current.set(lease.evaluation.rpartition("/")[2])
         try:
-            with LeaseKeeper(self._registry, lease, self._patience_seconds + STALL_SECONDS) as keeper:
+            with LeaseKeeper(
+                self._registry, lease, self._patience_seconds + STALL_SECONDS
+            ) as keeper:
                 return self._settle(lease, keeper, progress)
         finally:
             request_id.current.reset(token)
@@ -122,7 +137,7 @@ class EvaluationDriver:
         try:
             return self._evaluate(lease, patience, progress)
         except LeaseLost:
-            return self._gone(lease)
+            return self._lease_lost(lease)
         except DatasetInvalid as error:
             self._fail(lease, error, patience)
             raise  # every other evaluation would fail here too
@@ -130,22 +145,25 @@ class EvaluationDriver:
             return self._fail(lease, error, patience)
         except Exception:  # noqa: BLE001 -- whatever a file brings about, the next evaluation is not to suffer for it
             _log.exception("%s failed for a reason without a name", lease.evaluation)
-            unnamed = WorkerError("the worker failed in a way that it has no name for; the cause is in its log")
+            unnamed = WorkerError(
+                "the worker failed in a way that it has no name for; the cause is in its log"
+            )
             return self._fail(lease, unnamed, patience)
 
     def _fail(self, lease: Lease, error: CxrevalError, patience: Patience) -> Evaluation:
         if isinstance(error, SubmissionFault):
             failure = Failure(error.reason, error.message[:FAILURE_CHARACTERS], Fault.SUBMISSION)
         else:
-            # Addresses and paths of this installation are its operator's to read, not a submitter's.
+            # Addresses and paths of this installation are its operator's to read, not a
+            # submitter's.
             _log.warning("%s failed: %s: %s", lease.evaluation, error.reason, error)
             failure = Failure(error.reason, PLATFORM_FAILED, Fault.SYSTEM)
         try:
             return patience.call(lambda: self._registry.fail_evaluation(lease, failure))
         except LeaseLost:
-            return self._gone(lease)
+            return self._lease_lost(lease)
 
-    def _gone(self, lease: Lease) -> Evaluation:
+    def _lease_lost(self, lease: Lease) -> Evaluation:
         _log.warning("%s went to another worker", lease.evaluation)
         return self._registry.get_evaluation(lease.evaluation)
 
@@ -166,17 +184,27 @@ class EvaluationDriver:
             return Table(self._registry, lease, images)
         directory = self._data[lease.benchmark.name] / IMAGES_DIRECTORY
         if manifest.kind is Kind.ENDPOINT:
-            return Asked(lease, directory, allow_private=self._allow_private_endpoints)
+            return EndpointSource(lease, directory, allow_private=self._allow_private_endpoints)
         if manifest.format is CheckpointFormat.PYTORCH_STATE_DICT:
             compared = [directory / image for image in images[:COMPARED_IMAGES]]
             made = convert(self._registry, lease, self._converter, compared)
-            return Checkpoint(self._inference, lease, directory, made.sha256, FINDINGS, made.evidence)
-        return Checkpoint(self._inference, lease, directory, manifest.artifact_sha256, manifest.output_names)
+            return Checkpoint(
+                self._inference, lease, directory, made.sha256, FINDINGS, made.evidence
+            )
+        return Checkpoint(
+            self._inference, lease, directory, manifest.artifact_sha256, manifest.output_names
+        )
 
     def _predict(
-        self, lease: Lease, source: Source, images: list[str], patience: Patience, progress: Progress
+        self,
+        lease: Lease,
+        source: Source,
+        images: list[str],
+        patience: Patience,
+        progress: Progress,
     ) -> PredictionTable:
-        """Predicts what the registry has no record of. Starts from the record each time, so repeating it is safe."""
+        """Predicts what the registry has no record of. Starts from the record each time, so
+        repeating it is safe."""
         table = PredictionTable(image_rows(images), lease.benchmark.findings)
         for recorded in self._registry.read_predictions(lease):
             table.add(recorded.images, recorded.probabilities)
@@ -197,7 +225,8 @@ class EvaluationDriver:
 
 
 def local_benchmarks(data: Mapping[str, Path]) -> dict[str, BenchmarkSpec]:
-    """The specifications of a worker's data sets. Raises `DatasetInvalid` for another list or a missing image."""
+    """The specifications of a worker's data sets. Raises `DatasetInvalid` for another list or a
+    missing image."""
     specs = {name: load_spec(name, directory) for name, directory in data.items()}
     for name, spec in specs.items():
         images, directory = image_list(spec, data[name]), data[name] / IMAGES_DIRECTORY
@@ -209,7 +238,8 @@ def local_benchmarks(data: Mapping[str, Path]) -> dict[str, BenchmarkSpec]:
 
 
 def _recorded_together(rows: Rows) -> Iterator[list[tuple[str, NDArray[np.float32]]]]:
-    """Predictions in the pieces that are recorded: when there are enough, or when enough time has passed."""
+    """Predictions in the pieces that are recorded: when there are enough, or when enough time has
+    passed."""
     batch, since = [], time.monotonic()
     for row in rows:
         batch.append(row)
@@ -232,4 +262,6 @@ def _check_report(report: Report, benchmark: BenchmarkSpec, table: PredictionTab
         found = f"{report.benchmark_digest}, predictions {report.predictions_sha256}"
         expected = f"{benchmark.digest}, predictions {table.sha256()}"
         message = f"scoring reported on benchmark {found}; expected {expected}"
-        raise BenchmarkDigestMismatch(message, field="benchmark_digest", found=found, expected=expected)
+        raise BenchmarkDigestMismatch(
+            message, field="benchmark_digest", found=found, expected=expected
+        )

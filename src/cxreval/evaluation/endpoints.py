@@ -1,6 +1,7 @@
 """An endpoint as a source of predictions: a submitter's own server, asked about every image.
 
-Where it may be is a stranger's word, so its name is resolved once, what it resolves to is judged, and exactly that
+Where it may be is a stranger's word, so its name is resolved once, what it resolves to is judged,
+and exactly that
 address is connected to: no name can point into the network that the worker stands in.
 """
 
@@ -17,7 +18,12 @@ from numpy.typing import NDArray
 
 from cxreval.client import Lease
 from cxreval.client.endpoint import EndpointClient, ModelInfo
-from cxreval.errors import EndpointRefused, EndpointUnavailable, InvalidProbability, ServiceUnavailable
+from cxreval.errors import (
+    EndpointRefused,
+    EndpointUnavailable,
+    InvalidProbability,
+    ServiceUnavailable,
+)
 from cxreval.evaluation.sources import Rows, read_images
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES, Profile
@@ -31,11 +37,17 @@ _AZURE_HOST = IPv4Address("168.63.129.16")
 """Public by its number, but every machine of Azure reaches its host's metadata there."""
 
 
-class Asked:
-    """An endpoint, asked at the rate that its manifest allows. `allow_private`: also in the worker's own network."""
+class EndpointSource:
+    """An endpoint, asked at the rate that its manifest allows. `allow_private`: also in the
+    worker's own network."""
 
     def __init__(
-        self, lease: Lease, directory: Path, *, allow_private: bool, patience_seconds: float = PATIENCE_SECONDS
+        self,
+        lease: Lease,
+        directory: Path,
+        *,
+        allow_private: bool,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         manifest = lease.submission.manifest
         if manifest.endpoint is None:
@@ -45,17 +57,21 @@ class Asked:
         self._directory = directory
         self._profile = PROFILES.get(manifest.preprocessing_profile)
         self._width = len(manifest.output_names)
-        self._columns = [manifest.output_names.index(finding) for finding in lease.benchmark.findings]
+        self._columns = [
+            manifest.output_names.index(finding) for finding in lease.benchmark.findings
+        ]
         self._allow_private = allow_private
         self._patience_seconds = patience_seconds
         self._known: dict[str, str] = {}
 
     def rows(self, images: Sequence[str]) -> Rows:
-        """Sends the images: as they are where the model takes encoded ones, else as the declared profile makes them.
+        """Sends the images: as they are where the model takes encoded ones, else as the declared
+        profile makes them.
 
         Raises:
             EndpointUnavailable: it gave no answer for too long.
-            EndpointRefused: it refused, is in a private network, takes something else, or gives the wrong columns.
+            EndpointRefused: it refused, is in a private network, takes something else, or gives the
+                wrong columns.
             InvalidProbability: a value is not finite or outside 0 to 1.
         """
         with self._client() as client:
@@ -67,7 +83,8 @@ class Asked:
     def provenance(self) -> Mapping[str, str]:
         """Where it was asked, and what it says about itself.
 
-        It is asked now where another worker had all its answers; should it be away by now, they count without that.
+        It is asked now where another worker had all its answers; should it be away by now, they
+        count without that.
 
         Raises:
             EndpointRefused: as `rows`.
@@ -98,13 +115,19 @@ class Asked:
         )
 
     def _described(self, client: EndpointClient) -> ModelInfo:
-        """What the server says about the model; it is kept, with the profile where the model takes tensors."""
+        """What the server says about the model; it is kept, with the profile where the model takes
+        tensors."""
         model = client.describe()
-        self._known = {"endpoint_platform": model.platform, "endpoint_versions": ", ".join(model.versions)}
+        self._known = {
+            "endpoint_platform": model.platform,
+            "endpoint_versions": ", ".join(model.versions),
+        }
         if not model.input.takes_images:
             if self._profile is None:
                 expected = "preprocessing_profile in the manifest: the model takes tensors"
-                raise EndpointRefused(f"the manifest names no profile; expected {expected}", expected=expected)
+                raise EndpointRefused(
+                    f"the manifest names no profile; expected {expected}", expected=expected
+                )
             self._known |= {"profile": self._profile.name, "profile_digest": self._profile.digest}
         return model
 
@@ -116,19 +139,28 @@ class Asked:
         return _tensors(self._profile, images)
 
     def _probabilities(self, image: str, output: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The findings' values: of the one row, or the mean of those that came for several crops."""
+        """The findings' values: of the one row, or the mean of those that came for several
+        crops."""
         rows = 1 if self._profile is None or "profile" not in self._known else self._profile.crops
         if output.shape != (rows, self._width):
             expected = f"({rows}, {self._width}), a column for each of output_names"
-            raise EndpointRefused(f"the model gave shape {output.shape}; expected {expected}", expected=expected)
-        found: NDArray[np.float32] = output.mean(axis=0, dtype=np.float64).astype(np.float32)[self._columns]
+            raise EndpointRefused(
+                f"the model gave shape {output.shape}; expected {expected}", expected=expected
+            )
+        found: NDArray[np.float32] = output.mean(axis=0, dtype=np.float64).astype(np.float32)[
+            self._columns
+        ]
         if not ((output >= 0) & (output <= 1))[:, self._columns].all():
             expected = "finite numbers from 0 to 1"
-            raise InvalidProbability(f"the answer to {image!r} has other values; expected {expected}", image=image)
+            raise InvalidProbability(
+                f"the answer to {image!r} has other values; expected {expected}", image=image
+            )
         return found
 
 
-def _tensors(profile: Profile, images: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def _tensors(
+    profile: Profile, images: Iterator[tuple[str, bytes]]
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
     for image, encoded in images:
         yield image, profile.apply(decode(encoded)).reshape(profile.crops, *profile.shape)
 
@@ -146,7 +178,8 @@ def resolve(address: str, *, allow_private: bool) -> tuple[str, bool]:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         if error.errno == socket.EAI_AGAIN:
-            # Whose name server it is cannot be told. A fault of ours must not be booked on all who hand in endpoints.
+            # Whose name server it is cannot be told. A fault of ours must not be booked on all who
+            # hand in endpoints.
             raise ServiceUnavailable(f"no name server answers about {host}") from None
         raise EndpointUnavailable(f"endpoint.address: there is no host {host}") from None
     addresses = [ip_address(str(item[4][0]).partition("%")[0]) for item in found]
@@ -156,15 +189,17 @@ def resolve(address: str, *, allow_private: bool) -> tuple[str, bool]:
         message = f"endpoint.address {address} is not in the public network; expected one that everybody reaches"
         raise EndpointRefused(message, field="endpoint.address", expected="a public address")
     chosen = addresses[0]
-    return (f"ipv4:{chosen}:{port}" if chosen.version == 4 else f"ipv6:[{chosen}]:{port}"), _is_private(chosen)
+    return (
+        f"ipv4:{chosen}:{port}" if chosen.version == 4 else f"ipv6:[{chosen}]:{port}"
+    ), _is_private(chosen)
 
 
 def _is_private(found: IPv4Address | IPv6Address) -> bool:
     if isinstance(found, IPv6Address):
         if found.ipv4_mapped:
             return _is_private(found.ipv4_mapped)
-        # Outside of the global unicast range, and in these parts of it, an address may carry an IPv4 address and lead
-        # wherever that one does.
+        # Outside of the global unicast range, and in these parts of it, an address may carry an
+        # IPv4 address and lead wherever that one does.
         if found not in _GLOBAL_UNICAST or found.sixtofour or found.teredo:
             return True
     return not found.is_global or found.is_multicast or found == _AZURE_HOST

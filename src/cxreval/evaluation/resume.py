@@ -1,4 +1,5 @@
-"""What lets an evaluation outlive the processes it depends on: patience with services, and a lease kept alive."""
+"""What lets an evaluation outlive the processes it depends on: patience with services, and a lease
+kept alive."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PASSING = (ServiceUnavailable, ServiceOverloaded, DeadlineExceeded, ModelNotFound)
-"""Errors that go away when the step is repeated: a service restarts and forgets its models, a queue drains."""
+"""Errors that go away when the step is repeated: a service restarts and forgets its models, a queue
+drains."""
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -33,7 +35,8 @@ _LONGEST_PAUSE_SECONDS = 5.0
 class LeaseKeeper:
     """Renews a lease in the background, three times as often as it must. Use as a context manager.
 
-    It stops when nothing has got on for `stall_seconds`: a worker that hangs must not keep what another could finish.
+    It stops when nothing has got on for `stall_seconds`: a worker that hangs must not keep what
+    another could finish.
     """
 
     def __init__(self, registry: RegistryClient, lease: Lease, stall_seconds: float) -> None:
@@ -45,7 +48,9 @@ class LeaseKeeper:
         self.progressed()
         # The renewals belong to the same request as the rest of the evaluation.
         run = contextvars.copy_context().run
-        self._thread = threading.Thread(target=run, args=(self._renew,), name="lease-keeper", daemon=True)
+        self._thread = threading.Thread(
+            target=run, args=(self._renew,), name="lease-keeper", daemon=True
+        )
 
     def progressed(self) -> None:
         """Something got on."""
@@ -61,7 +66,10 @@ class LeaseKeeper:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stop.set()
         self._thread.join()
@@ -94,7 +102,8 @@ class Patience:
         self._pause = _FIRST_PAUSE_SECONDS
 
     def call(self, step: Callable[[], T]) -> T:
-        """Returns what `step` returns. Raises its last error when the patience ends, `LeaseLost` before that."""
+        """Returns what `step` returns. Raises its last error when the patience ends, `LeaseLost`
+        before that."""
         self.progressed()
         while True:
             self._keeper.check()

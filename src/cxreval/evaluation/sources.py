@@ -1,4 +1,5 @@
-"""Where an evaluation's predictions come from: a model that inference runs, or a table that was handed in."""
+"""Where an evaluation's predictions come from: a model that inference runs, or a table that was
+handed in."""
 
 from __future__ import annotations
 
@@ -30,14 +31,16 @@ from cxreval.errors import (
 from cxreval.metrics.predictions import PredictionTable, image_rows
 
 Rows = Iterator[tuple[str, NDArray[np.float32]]]
-"""Images, each with its probabilities, float32 of shape (findings,), in the order of the benchmark's findings."""
+"""Images, each with its probabilities, float32 of shape (findings,), in the order of the
+benchmark's findings."""
 
 
 class Source(Protocol):
     """Gives the predictions of one evaluation."""
 
     def rows(self, images: Sequence[str]) -> Rows:
-        """The predictions of these images of the benchmark, in order. May be asked again after an error that passes."""
+        """The predictions of these images of the benchmark, in order. May be asked again after an
+        error that passes."""
 
     def provenance(self) -> Mapping[str, str]:
         """What it was that gave them."""
@@ -80,7 +83,8 @@ class Checkpoint:
             yield image, output[self._columns]
 
     def provenance(self) -> Mapping[str, str]:
-        """Raises `UnknownProfile` when the inference service does not have the submission's preprocessing profile."""
+        """Raises `UnknownProfile` when the inference service does not have the submission's
+        preprocessing profile."""
         capabilities = self._inference.capabilities()
         profiles = {profile.name: profile for profile in capabilities.profiles}
         profile = profiles.get(self._profile)
@@ -110,8 +114,8 @@ class Table:
         """Reads the whole table, and checks it, before the first row comes.
 
         Raises:
-            PredictionsInvalid: it is no table, or does not have exactly the benchmark's images; the message names image
-                and column.
+            PredictionsInvalid: it is no table, or does not have exactly the benchmark's images; the
+                message names image and column.
             ArtifactCorrupt: it did not arrive as it was handed in.
         """
         rows = image_rows(self._images)
@@ -120,7 +124,8 @@ class Table:
             file = Path(directory) / "predictions"
             download(self._registry, self._sha256, file)
             try:
-                # A row may come twice: whoever joins two files is told of the first image that differs.
+                # A row may come twice: whoever joins two files is told of the first image that
+                # differs.
                 table.add(*read_predictions(file, self._findings, most_rows=2 * len(self._images)))
                 table.check_complete()
             except _TABLE_FAULTS as error:
@@ -133,7 +138,14 @@ class Table:
         return {}
 
 
-_TABLE_FAULTS = (TableInvalid, UnknownFinding, InvalidProbability, UnknownImage, DuplicateImage, MissingImages)
+_TABLE_FAULTS = (
+    TableInvalid,
+    UnknownFinding,
+    InvalidProbability,
+    UnknownImage,
+    DuplicateImage,
+    MissingImages,
+)
 
 
 def _refused(error: CxrevalError, file: Path) -> PredictionsInvalid:
@@ -143,7 +155,8 @@ def _refused(error: CxrevalError, file: Path) -> PredictionsInvalid:
 
 
 def download(registry: RegistryClient, sha256: str, file: Path) -> None:
-    """Writes an artifact to a file. Raises `ArtifactCorrupt` when the bytes that came have another digest."""
+    """Writes an artifact to a file. Raises `ArtifactCorrupt` when the bytes that came have another
+    digest."""
     digest = hashlib.sha256()
     with file.open("wb") as stream:
         for chunk in registry.download_artifact(sha256):
@@ -151,11 +164,14 @@ def download(registry: RegistryClient, sha256: str, file: Path) -> None:
             stream.write(chunk)
     if digest.hexdigest() != sha256:
         message = f"artifacts/{sha256} came with the digest {digest.hexdigest()}"
-        raise ArtifactCorrupt(message, field="artifact_sha256", found=digest.hexdigest(), expected=sha256)
+        raise ArtifactCorrupt(
+            message, field="artifact_sha256", found=digest.hexdigest(), expected=sha256
+        )
 
 
 def read_images(directory: Path, images: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """The files of images, one after the other. Raises `DatasetInvalid` for one that cannot be read."""
+    """The files of images, one after the other. Raises `DatasetInvalid` for one that cannot be
+    read."""
     for image in images:
         try:
             yield image, (directory / image).read_bytes()

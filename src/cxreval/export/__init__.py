@@ -1,1 +1,2 @@
-"""PyTorch models to ONNX checkpoints. Needs the `export` extra; nothing else in cxreval imports PyTorch."""
+"""PyTorch models to ONNX checkpoints. Needs the `export` extra; nothing else in cxreval imports
+PyTorch."""

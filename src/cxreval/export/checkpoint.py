@@ -1,4 +1,5 @@
-"""Published checkpoints as plain tensors. They are pickles, and a pickle is a program: this process never opens one."""
+"""Published checkpoints as plain tensors. They are pickles, and a pickle is a program: this process
+never opens one."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from cxreval.export import sandbox, unpickle
 from cxreval.fields import printable
 
 MAX_CHECKPOINT_BYTES = 2 * 1024**3
-"""Most bytes of a checkpoint file; training scripts store the optimizer too, twice the size of the weights."""
+"""Most bytes of a checkpoint file; training scripts store the optimizer too, twice the size of the
+weights."""
 
 _EXPECTED = "a PyTorch checkpoint"
 _MESSAGE_CHARACTERS = 300
@@ -26,7 +28,8 @@ _MESSAGE_CHARACTERS = 300
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint's tensors by name. `whole_pickle` tells that the file held code, which was run in the sandbox."""
+    """A checkpoint's tensors by name. `whole_pickle` tells that the file held code, which was run
+    in the sandbox."""
 
     tensors: dict[str, torch.Tensor]
     sha256: str
@@ -34,20 +37,22 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path, sha256: str = "", *, tensors_only: bool = False) -> Checkpoint:
-    """Opens a checkpoint in a sandbox: as plain tensors if its format allows, else as the pickle it is.
+    """Opens a checkpoint in a sandbox: as plain tensors if its format allows, else as the pickle it
+    is.
 
-    Takes a state dict, a dict of a training script with one under `state_dict` or `model`, or a whole module; in the
-    zip format or the one before it, also from Python 2.
+    Takes a state dict, a dict of a training script with one under `state_dict` or `model`, or a
+    whole module; in the zip format or the one before it, also from Python 2.
 
     Args:
         path: the file.
         sha256: the digest it must have, where one is known.
-        tensors_only: whether a file that holds more, for example a whole module, is refused and not run.
+        tensors_only: whether a file that holds more, for example a whole module, is refused and not
+            run.
 
     Raises:
         DigestMismatch: it has another digest; it is not opened.
-        CheckpointUnreadable: the file is absent, damaged, no checkpoint, or fails or overstays its time in the sandbox;
-            or it holds more than tensors.
+        CheckpointUnreadable: the file is absent, damaged, no checkpoint, or fails or overstays its
+            time in the sandbox; or it holds more than tensors.
         ArtifactTooLarge: the file has more than `MAX_CHECKPOINT_BYTES`.
         SandboxUnavailable: this machine has no sandbox.
     """
@@ -56,7 +61,9 @@ def read_checkpoint(path: Path, sha256: str = "", *, tensors_only: bool = False)
         raise _unreadable(path, "there is no such file")
     if (size := path.stat().st_size) > MAX_CHECKPOINT_BYTES:
         expected = f"at most {MAX_CHECKPOINT_BYTES} bytes"
-        raise ArtifactTooLarge(f"{path} has {size} bytes; expected {expected}", field="weights", expected=expected)
+        raise ArtifactTooLarge(
+            f"{path} has {size} bytes; expected {expected}", field="weights", expected=expected
+        )
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if sha256 not in ("", found):
@@ -76,11 +83,15 @@ def _open(path: Path, mode: str) -> dict[str, torch.Tensor] | None:
         try:
             ended = sandbox.run_module(unpickle.__name__, (mode,), path, answer, trouble)
         except subprocess.TimeoutExpired:
-            raise _unreadable(path, f"opening it took more than {sandbox.TIMEOUT_SECONDS:g} s") from None
+            raise _unreadable(
+                path, f"opening it took more than {sandbox.TIMEOUT_SECONDS:g} s"
+            ) from None
         if ended.returncode == unpickle.NEEDS_WHOLE and mode == "weights-only":
             return None
         if ended.returncode != 0:
-            raise _unreadable(path, f"opening it ended with status {ended.returncode}: {_last_line(trouble)}")
+            raise _unreadable(
+                path, f"opening it ended with status {ended.returncode}: {_last_line(trouble)}"
+            )
         answer.seek(0)
         try:
             return load(answer.read(unpickle.MAX_TENSOR_BYTES))

@@ -16,15 +16,19 @@ _PACKAGES = ("torch", "torchvision", "torchxrayvision", "onnx", "onnxscript")
 """What an ONNX file's bytes depend on; their versions are evidence."""
 
 
-def convert_state_dict(manifest: Manifest, weights: Path, path: Path, images: Sequence[Path]) -> dict[str, str]:
-    """Writes `path`, compares it with PyTorch on `images`, and returns the evidence, one short text a fact.
+def convert_state_dict(
+    manifest: Manifest, weights: Path, path: Path, images: Sequence[Path]
+) -> dict[str, str]:
+    """Writes `path`, compares it with PyTorch on `images`, and returns the evidence, one short text
+    a fact.
 
     The same weights and versions give the same bytes.
 
     Raises:
-        CheckpointUnreadable: the file is no state dict, or holds more than tensors: a stranger's pickle is never run.
-        CheckpointMismatch: the weights are another architecture's, have another number of outputs, or are not finite
-            in float32.
+        CheckpointUnreadable: the file is no state dict, or holds more than tensors: a stranger's
+            pickle is never run.
+        CheckpointMismatch: the weights are another architecture's, have another number of outputs,
+            or are not finite in float32.
         InvalidProbability: PyTorch itself gives what is not a number.
         SandboxUnavailable: this machine has no sandbox.
         ParityFailed: a probability differs from PyTorch's.

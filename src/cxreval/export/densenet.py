@@ -1,7 +1,9 @@
-"""DenseNet-121 with fixed random weights, in the two forms that published chest X-ray checkpoints have.
+"""DenseNet-121 with fixed random weights, in the two forms that published chest X-ray checkpoints
+have.
 
-They stand in for trained checkpoints where only agreement matters: same layers, same size, same cost. Plain random
-weights answer nearly the same to every image; these are calibrated on a few images to tell such images apart.
+They stand in for trained checkpoints where only agreement matters: same layers, same size, same
+cost. Plain random weights answer nearly the same to every image; these are calibrated on a few
+images to tell such images apart.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ TORCHXRAYVISION_TARGETS: tuple[str, ...] = tuple(torchxrayvision.models.DenseNet
 """TorchXRayVision's 18 output columns, in order."""
 
 _CHEXNET_OUTPUTS = 14
-_LOGIT_SPREAD = 1.0  # more would also spread the rounding differences between PyTorch and onnxruntime
+_LOGIT_SPREAD = (
+    1.0  # more would also spread the rounding differences between PyTorch and onnxruntime
+)
 
 Images = npt.NDArray[np.float32]
 
@@ -31,11 +35,14 @@ def build_torchxrayvision_densenet(seed: int, images: Images) -> nn.Module:
         seed: fixes the weights; the same seed and images give the same model on the same machine.
         images: (N, 1, 224, 224) as `xrv-224` gives them, to calibrate on: two dozen or more.
     """
-    return calibrated(lambda: torchxrayvision.models.DenseNet(weights=None, apply_sigmoid=True), seed, images)
+    return calibrated(
+        lambda: torchxrayvision.models.DenseNet(weights=None, apply_sigmoid=True), seed, images
+    )
 
 
 def build_torchvision_densenet(seed: int, images: Images) -> nn.Module:
-    """torchvision's DenseNet-121 in the form of CheXNet, (N, 3, 224, 224) to (N, 14) probabilities, in eval mode.
+    """torchvision's DenseNet-121 in the form of CheXNet, (N, 3, 224, 224) to (N, 14) probabilities,
+    in eval mode.
 
     Args:
         seed: fixes the weights; the same seed and images give the same model on the same machine.
@@ -70,7 +77,8 @@ def _set_batch_statistics(network: nn.Module, images: torch.Tensor) -> None:
 
 
 def _spread_logits(network: nn.Module, images: torch.Tensor) -> None:
-    """Scales and shifts the last layer so that each output's logits have mean 0 and the same standard deviation."""
+    """Scales and shifts the last layer so that each output's logits have mean 0 and the same
+    standard deviation."""
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
     seen: list[torch.Tensor] = []
     handle = linear.register_forward_hook(lambda _module, _inputs, logits: seen.append(logits))

@@ -1,4 +1,5 @@
-"""Fetches a file over HTTP: resumed where it broke off, and taken only when it is whole and has its digest."""
+"""Fetches a file over HTTP: resumed where it broke off, and taken only when it is whole and has its
+digest."""
 
 from __future__ import annotations
 
@@ -34,10 +35,11 @@ def _ignore(_done: int, _total: int | None) -> None:
 
 
 def download(url: str, directory: Path, sha256: str = "", progress: Progress = _ignore) -> Path:
-    """The file at `url` in `directory`, fetched unless it is there, under the URL's digest and its last part.
+    """The file at `url` in `directory`, fetched unless it is there, under the URL's digest and its
+    last part.
 
-    What came before a break stays as `*.partial`. It is taken up again within a call where the server's ETag shows
-    that the file is the same, and by a later call where `sha256` will tell.
+    What came before a break stays as `*.partial`. It is taken up again within a call where the
+    server's ETag shows that the file is the same, and by a later call where `sha256` will tell.
 
     Args:
         url: http or https; http only with a `sha256`.
@@ -70,7 +72,12 @@ def _check(url: str, sha256: str) -> None:
     allowed = ("https", "http") if sha256 else ("https",)
     if parts.scheme not in allowed or not parts.hostname:
         expected = "an https URL, or an http URL together with its sha256"
-        raise MalformedField(f"weights is {url!r}; expected {expected}", field="weights", value=url, expected=expected)
+        raise MalformedField(
+            f"weights is {url!r}; expected {expected}",
+            field="weights",
+            value=url,
+            expected=expected,
+        )
 
 
 def _check_digest(url: str, file: Path, sha256: str) -> None:
@@ -151,7 +158,9 @@ def _request(transfer: _Transfer, progress: Progress) -> None:
         _receive(transfer, response, start, progress)
 
 
-def _receive(transfer: _Transfer, response: http.client.HTTPResponse, start: int, progress: Progress) -> None:
+def _receive(
+    transfer: _Transfer, response: http.client.HTTPResponse, start: int, progress: Progress
+) -> None:
     done = start
     with transfer.partial.open("ab" if start else "wb") as file:
         progress(done, transfer.total)
@@ -171,7 +180,9 @@ def _check_size(transfer: _Transfer, size: int) -> None:
 
 
 def _failed(url: str, problem: str) -> DownloadFailed:
-    return DownloadFailed(f"{url} was not fetched: {problem}", field="weights", url=url, problem=problem)
+    return DownloadFailed(
+        f"{url} was not fetched: {problem}", field="weights", url=url, problem=problem
+    )
 
 
 def _opener() -> urllib.request.OpenerDirector:

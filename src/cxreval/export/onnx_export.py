@@ -20,11 +20,16 @@ OUTPUT_NAME = "probabilities"
 
 
 def export_onnx(
-    module: nn.Module, shape: tuple[int, int, int], path: Path, metadata: Mapping[str, str] = MappingProxyType({})
+    module: nn.Module,
+    shape: tuple[int, int, int],
+    path: Path,
+    metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Writes `module` to `path`: input `pixels` (batch, *shape) float32, output `probabilities`, any batch size.
+    """Writes `module` to `path`: input `pixels` (batch, *shape) float32, output `probabilities`,
+    any batch size.
 
-    The file holds its weights itself and none of the exporter's notes on source files; it appears only when whole.
+    The file holds its weights itself and none of the exporter's notes on source files; it appears
+    only when whole.
 
     Args:
         module: maps (N, *shape) to (N, columns) probabilities; exported as it answers in eval mode.
@@ -32,7 +37,9 @@ def export_onnx(
         path: the file to write or replace.
         metadata: what the file says about itself (`metadata_props`), and all it says.
     """
-    example = torch.zeros(2, *shape)  # two, because the exporter takes a batch of one for a constant
+    example = torch.zeros(
+        2, *shape
+    )  # two, because the exporter takes a batch of one for a constant
     with _quiet_exporter():
         program: Any = torch.onnx.export(
             module.eval(),
@@ -55,11 +62,18 @@ def export_onnx(
 
 
 def _drop_notes(model: onnx.ModelProto) -> None:
-    """Removes stack traces: they name files of the exporting machine and make equal models differ."""
+    """Removes stack traces: they name files of the exporting machine and make equal models
+    differ."""
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     graph = model.graph
-    parts: list[Any] = [*graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output]
+    parts: list[Any] = [
+        *graph.node,
+        *graph.value_info,
+        *graph.initializer,
+        *graph.input,
+        *graph.output,
+    ]
     for part in parts:
         part.doc_string = ""
         del part.metadata_props[:]
@@ -67,7 +81,8 @@ def _drop_notes(model: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """The exporter prints progress, logs about operators of torchvision, and warns about PyTorch's own internals."""
+    """The exporter prints progress, logs about operators of torchvision, and warns about PyTorch's
+    own internals."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

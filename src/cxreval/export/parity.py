@@ -29,7 +29,16 @@ TOLERANCE = 1e-5
 
 _BATCH = 8
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_PACKAGES = ("cxreval", "torch", "torchvision", "torchxrayvision", "onnx", "onnxscript", "onnxruntime", "numpy")
+_PACKAGES = (
+    "cxreval",
+    "torch",
+    "torchvision",
+    "torchxrayvision",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "numpy",
+)
 
 Progress = Callable[[int, int], None]
 """Called with the number of images compared, and of all images."""
@@ -41,8 +50,9 @@ Batch = npt.NDArray[np.float32]
 class ParityReport:
     """How far the ONNX file's probabilities are from the original's.
 
-    `differences` is the largest absolute difference of each finding over all images, `largest_difference` the largest
-    of them. `images_sha256` is over the images' names and digests, `name SP sha256 LF` in order.
+    `differences` is the largest absolute difference of each finding over all images,
+    `largest_difference` the largest of them. `images_sha256` is over the images' names and digests,
+    `name SP sha256 LF` in order.
     """
 
     system: str
@@ -61,12 +71,15 @@ class ParityReport:
 
 
 def find_images(directory: Path) -> list[Path]:
-    """The PNG and JPEG files of a directory, sorted by name. Raises `DatasetInvalid` if there are none."""
+    """The PNG and JPEG files of a directory, sorted by name. Raises `DatasetInvalid` if there are
+    none."""
     files = directory.iterdir() if directory.is_dir() else ()
     images = sorted(file for file in files if file.suffix.lower() in _IMAGE_SUFFIXES)
     if not images:
         expected = "a directory of PNG or JPEG images"
-        raise DatasetInvalid(f"{directory} holds no image; expected {expected}", field="parity", expected=expected)
+        raise DatasetInvalid(
+            f"{directory} holds no image; expected {expected}", field="parity", expected=expected
+        )
     return images
 
 
@@ -80,8 +93,10 @@ def check_parity(
     """Runs the original and the ONNX file on the same tensors, both on the CPU in float32.
 
     Raises:
-        ParityFailed: a probability differs by more than `TOLERANCE`, or is not a number in the ONNX file alone.
-        InvalidProbability: the original itself gives what is not a number: its weights are to blame.
+        ParityFailed: a probability differs by more than `TOLERANCE`, or is not a number in the ONNX
+            file alone.
+        InvalidProbability: the original itself gives what is not a number: its weights are to
+            blame.
         ImageUnreadable: a file is not a complete image.
     """
     session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
@@ -108,8 +123,11 @@ def check_parity(
         images_sha256=seen.hexdigest(),
         tolerance=TOLERANCE,
         largest_difference=float(largest.max()),
-        differences={finding: float(value) for finding, value in zip(FINDINGS, largest, strict=True)},
-        versions={"python": platform.python_version()} | {package: version(package) for package in _PACKAGES},
+        differences={
+            finding: float(value) for finding, value in zip(FINDINGS, largest, strict=True)
+        },
+        versions={"python": platform.python_version()}
+        | {package: version(package) for package in _PACKAGES},
     )
 
 
@@ -148,4 +166,9 @@ def _check(system: SeedSystem, largest: Batch) -> None:
         f"the export of {system.name} differs from its original by {largest[worst]:.3g} in {FINDINGS[worst]}; "
         f"expected at most {TOLERANCE:g}"
     )
-    raise ParityFailed(message, field=FINDINGS[worst], expected=f"at most {TOLERANCE:g}", found=f"{largest[worst]:.3g}")
+    raise ParityFailed(
+        message,
+        field=FINDINGS[worst],
+        expected=f"at most {TOLERANCE:g}",
+        found=f"{largest[worst]:.3g}",
+    )

@@ -1,8 +1,9 @@
-"""Runs a Python module without network, without the file system, with nothing but what it is given to read.
+"""Runs a Python module without network, without the file system, with nothing but what it is given
+to read.
 
-Bubblewrap takes every namespace away, as root and as an ordinary user alike. What is left: `/usr`, this Python with
-its packages, the named files, all read-only, and a small `/tmp` in memory. There is no second, weaker way: where
-namespaces cannot be had, nothing is run.
+Bubblewrap takes every namespace away, as root and as an ordinary user alike. What is left: `/usr`,
+this Python with its packages, the named files, all read-only, and a small `/tmp` in memory. There
+is no second, weaker way: where namespaces cannot be had, nothing is run.
 """
 
 from __future__ import annotations
@@ -36,16 +37,31 @@ _ISOLATION = (
 def run_module(
     module: str, arguments: Sequence[str], readable: Path, stdout: BinaryIO, stderr: BinaryIO
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs `python -m module arguments... INPUT`; it can read `readable`, as INPUT, and write `stdout` and `stderr`.
+    """Runs `python -m module arguments... INPUT`; it can read `readable`, as INPUT, and write
+    `stdout` and `stderr`.
 
     Raises:
         SandboxUnavailable: bubblewrap is absent, or this machine forbids its namespaces.
         subprocess.TimeoutExpired: it took longer than `TIMEOUT_SECONDS`.
     """
-    command = [*_bubblewrap(), "--ro-bind", str(readable), _INPUT, "--remount-ro", "/", "--chdir", "/tmp"]  # noqa: S108
+    command = [
+        *_bubblewrap(),
+        "--ro-bind",
+        str(readable),
+        _INPUT,
+        "--remount-ro",
+        "/",
+        "--chdir",
+        "/tmp",  # noqa: S108 -- inside the sandbox
+    ]
     command += ["--", sys.executable, "-I", "-m", module, *arguments, _INPUT]
     return subprocess.run(  # noqa: S603 -- bubblewrap and this interpreter
-        command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, timeout=TIMEOUT_SECONDS, check=False
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
     )
 
 
@@ -61,13 +77,18 @@ def _bubblewrap() -> tuple[str, ...]:
     for binary in _binaries():
         command = (binary, *_ISOLATION, *_mounts())
         probe = subprocess.run(  # noqa: S603 -- bubblewrap running `true`
-            [*command, "--", "/usr/bin/true"], capture_output=True, timeout=_PROBE_SECONDS, check=False
+            [*command, "--", "/usr/bin/true"],
+            capture_output=True,
+            timeout=_PROBE_SECONDS,
+            check=False,
         )
         if probe.returncode == 0:
             return command
         found = f"{binary}: {probe.stderr.decode(errors='replace').strip()}"
     expected = "bubblewrap and user namespaces that this user may create"
-    message = f"a checkpoint is opened only in a sandbox, and there is none: {found}; expected {expected}"
+    message = (
+        f"a checkpoint is opened only in a sandbox, and there is none: {found}; expected {expected}"
+    )
     raise SandboxUnavailable(message, expected=expected, found=found)
 
 
@@ -79,7 +100,14 @@ def _binaries() -> Iterator[str]:
 
 
 def _mounts() -> Iterator[str]:
-    yield from ("--ro-bind", "/usr", "/usr", "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache")
+    yield from (
+        "--ro-bind",
+        "/usr",
+        "/usr",
+        "--ro-bind-try",
+        "/etc/ld.so.cache",
+        "/etc/ld.so.cache",
+    )
     for name in ("/bin", "/lib", "/lib64"):
         directory = Path(name)
         if directory.is_symlink():

@@ -1,4 +1,5 @@
-"""One seed system to one ONNX file that says what it is, with its parity report beside it; all or nothing."""
+"""One seed system to one ONNX file that says what it is, with its parity report beside it; all or
+nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def export_seed(
     images: Sequence[Path] = (),
     progress: Progress = lambda _done, _total: None,
 ) -> ParityReport | None:
-    """Writes `path` and, where there are `images` to compare on, its parity report; both appear only when right.
+    """Writes `path` and, where there are `images` to compare on, its parity report; both appear
+    only when right.
 
     Raises:
         MalformedField: the directory of `path` does not exist.
@@ -32,7 +34,9 @@ def export_seed(
     """
     if not path.parent.is_dir():
         expected = "a file in a directory that exists"
-        raise MalformedField(f"output is {str(path)!r}; expected {expected}", field="output", expected=expected)
+        raise MalformedField(
+            f"output is {str(path)!r}; expected {expected}", field="output", expected=expected
+        )
     report = None
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as directory:
         onnx_file, report_file = Path(directory) / path.name, Path(directory) / "parity.json"
@@ -53,7 +57,8 @@ def parity_file(path: Path) -> Path:
 
 
 def metadata(system: SeedSystem, checkpoint: Checkpoint) -> dict[str, str]:
-    """What the ONNX file says about itself; `cxreval.output_names` is a JSON list, one name a column."""
+    """What the ONNX file says about itself; `cxreval.output_names` is a JSON list, one name a
+    column."""
     return {
         "cxreval.system": system.name,
         "cxreval.version": system.version,

@@ -1,7 +1,8 @@
 """The four seed systems: each as its authors run it, and as the module that is exported.
 
-What is exported gives the benchmark's findings in the benchmark's order, as probabilities. The columns are chosen by
-name and moved in the last layer's weights, so the graph costs what the original costs.
+What is exported gives the benchmark's findings in the benchmark's order, as probabilities. The
+columns are chosen by name and moved in the last layer's weights, so the graph costs what the
+original costs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ import torch
 from torch import nn
 
 from cxreval.datasets.benchmark import FINDINGS
-from cxreval.errors import CheckpointMismatch, MalformedField, OutputsIncomplete, UnknownFinding, UnknownProfile
+from cxreval.errors import (
+    CheckpointMismatch,
+    MalformedField,
+    OutputsIncomplete,
+    UnknownFinding,
+    UnknownProfile,
+)
 from cxreval.export.checkpoint import Checkpoint
 from cxreval.export.torch_libraries import torchvision, torchxrayvision
 from cxreval.imaging.preprocess import PROFILES, Profile
@@ -56,8 +63,9 @@ _OPTIONAL = "num_batches_tracked"
 class SeedSystem:
     """A published classifier with its weights.
 
-    `original` maps (N, *profile.shape) to (N, len(outputs)) probabilities as its authors define them; `exported` to
-    (N, 14), the benchmark's findings in order. `version` names the architecture and the library it comes from.
+    `original` maps (N, *profile.shape) to (N, len(outputs)) probabilities as its authors define
+    them; `exported` to (N, 14), the benchmark's findings in order. `version` names the architecture
+    and the library it comes from.
     """
 
     name: str
@@ -76,13 +84,16 @@ class SeedSystem:
 class BenchmarkOutputs(nn.Module):
     """A network of logits as probabilities of the benchmark's findings.
 
-    With `thresholds` (14,), TorchXRayVision's operating points, the probability is bent to 0.5 at each of them, as
+    With `thresholds` (14,), TorchXRayVision's operating points, the probability is bent to 0.5 at
+    each of them, as
     the library does it: `p / 2t` below, `1 - (1 - p) / 2(1 - t)` above.
     """
 
     thresholds: torch.Tensor | None
 
-    def __init__(self, network: nn.Module, columns: list[int], thresholds: torch.Tensor | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, columns: list[int], thresholds: torch.Tensor | None = None
+    ) -> None:
         super().__init__()
         self.network = copy.deepcopy(network)
         linear = _last_linear(self.network)
@@ -102,14 +113,15 @@ class BenchmarkOutputs(nn.Module):
 
 
 def build(architecture: str, checkpoint: Checkpoint, outputs: Sequence[str]) -> SeedSystem:
-    """Any of the networks that a manifest may name; `outputs` are those of a network that does not name its own.
+    """Any of the networks that a manifest may name; `outputs` are those of a network that does not
+    name its own.
 
     Raises:
         MalformedField: there is no such network.
         UnknownFinding: `outputs` names something that is no finding of the benchmark.
         OutputsIncomplete: `outputs` does not hold every finding exactly once.
-        CheckpointMismatch: the weights are another architecture's, have another number of outputs, are of a type that
-            is no float, or are not finite in float32.
+        CheckpointMismatch: the weights are another architecture's, have another number of outputs,
+            are of a type that is no float, or are not finite in float32.
     """
     if architecture == "chexnet":
         return build_chexnet(checkpoint)
@@ -119,18 +131,24 @@ def build(architecture: str, checkpoint: Checkpoint, outputs: Sequence[str]) -> 
 
 
 def torchxrayvision_file(model: str) -> str:
-    """Where TorchXRayVision publishes the weights of a model. Raises `MalformedField` for a name it does not have."""
+    """Where TorchXRayVision publishes the weights of a model. Raises `MalformedField` for a name it
+    does not have."""
     if model not in TORCHXRAYVISION_MODELS:
         expected = f"one of {', '.join(TORCHXRAYVISION_MODELS)}, which know every finding"
-        raise MalformedField(f"model is {model!r}; expected {expected}", field="model", value=model, expected=expected)
+        raise MalformedField(
+            f"model is {model!r}; expected {expected}",
+            field="model",
+            value=model,
+            expected=expected,
+        )
     return str(torchxrayvision.models.model_urls[model]["weights_url"])
 
 
 def build_torchxrayvision(checkpoint: Checkpoint, model: str) -> SeedSystem:
     """A TorchXRayVision model by the library's own name.
 
-    The library's forward is sigmoid, then its operating points (`op_norm`); `apply_sigmoid` is of no effect beside
-    them. Both are part of the exported graph.
+    The library's forward is sigmoid, then its operating points (`op_norm`); `apply_sigmoid` is of
+    no effect beside them. Both are part of the exported graph.
 
     Raises:
         MalformedField: the library has no such model, or it lacks findings of the benchmark.
@@ -148,7 +166,9 @@ def build_torchxrayvision(checkpoint: Checkpoint, model: str) -> SeedSystem:
         network.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
     tensors = _without_prefixes(checkpoint.tensors, ("module.", "model."))
     thresholds = torch.tensor(known["op_threshs"])
-    _check_thresholds(_as(thresholds, "op_threshs", tensors.pop("op_threshs", thresholds)), thresholds, model)
+    _check_thresholds(
+        _as(thresholds, "op_threshs", tensors.pop("op_threshs", thresholds)), thresholds, model
+    )
     _load(network, tensors)
     columns = _columns(outputs)
     return SeedSystem(
@@ -162,7 +182,8 @@ def build_torchxrayvision(checkpoint: Checkpoint, model: str) -> SeedSystem:
 
 
 def _library_model(network: nn.Module, model: str, file_name: str) -> nn.Module:
-    """The library's own loader on a file of its own format: a whole pickled DenseNet, or the ResNet's state dict."""
+    """The library's own loader on a file of its own format: a whole pickled DenseNet, or the
+    ResNet's state dict."""
     with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stdout(io.StringIO()):
         payload = network if model.startswith("densenet") else network.state_dict()
         torch.save(payload, Path(directory) / file_name)
@@ -171,42 +192,55 @@ def _library_model(network: nn.Module, model: str, file_name: str) -> nn.Module:
 
 
 def _check_thresholds(found: torch.Tensor, expected: torch.Tensor, model: str) -> None:
-    """A state dict of a loaded model carries its operating points; they tell another model's weights apart."""
+    """A state dict of a loaded model carries its operating points; they tell another model's
+    weights apart."""
     if found.shape != expected.shape or not torch.allclose(found, expected, equal_nan=True):
         raise _mismatch(f"op_threshs are not those of {model}", f"the operating points of {model}")
 
 
 def build_chexnet(checkpoint: Checkpoint) -> SeedSystem:
-    """The CheXNet re-implementation: DenseNet-121 with a sigmoid in its classifier, wrapped and saved by DataParallel.
+    """The CheXNet re-implementation: DenseNet-121 with a sigmoid in its classifier, wrapped and
+    saved by DataParallel.
 
     Raises:
         CheckpointMismatch: the weights are another architecture's.
     """
     tensors = _without_prefixes(checkpoint.tensors, ("module.", "densenet121."))
-    renamed = {name.replace("classifier.0.", "classifier."): tensor for name, tensor in tensors.items()}
+    renamed = {
+        name.replace("classifier.0.", "classifier."): tensor for name, tensor in tensors.items()
+    }
     return _torchvision_system("chexnet", "densenet121", renamed, CHEXNET_OUTPUTS)
 
 
-def build_torchvision(architecture: str, checkpoint: Checkpoint, outputs: Sequence[str] = FINDINGS) -> SeedSystem:
-    """torchvision's `densenet121` or `resnet50` with an output for each finding, and others if it has them.
+def build_torchvision(
+    architecture: str, checkpoint: Checkpoint, outputs: Sequence[str] = FINDINGS
+) -> SeedSystem:
+    """torchvision's `densenet121` or `resnet50` with an output for each finding, and others if it
+    has them.
 
     Args:
         architecture: torchvision's name.
         checkpoint: a state dict of it, with or without the prefix `module.`.
-        outputs: the findings in the order of the checkpoint's outputs; empty for one that is none of them.
+        outputs: the findings in the order of the checkpoint's outputs; empty for one that is none
+            of them.
 
     Raises:
         UnknownFinding: `outputs` names something that is no finding of the benchmark.
         OutputsIncomplete: `outputs` does not hold every finding exactly once.
-        CheckpointMismatch: the weights are another architecture's, or have another number of outputs.
+        CheckpointMismatch: the weights are another architecture's, or have another number of
+            outputs.
     """
     _check_outputs(outputs)
     tensors = _without_prefixes(checkpoint.tensors, ("module.",))
     return _torchvision_system(architecture, architecture, tensors, tuple(outputs))
 
 
-def _torchvision_system(name: str, architecture: str, tensors: Tensors, outputs: tuple[str, ...]) -> SeedSystem:
-    network: nn.Module = getattr(torchvision.models, architecture)(weights=None, num_classes=len(outputs))
+def _torchvision_system(
+    name: str, architecture: str, tensors: Tensors, outputs: tuple[str, ...]
+) -> SeedSystem:
+    network: nn.Module = getattr(torchvision.models, architecture)(
+        weights=None, num_classes=len(outputs)
+    )
     if architecture == "densenet121":
         tensors = {_OLD_DENSE_LAYER.sub(r"\1\2.", key): tensor for key, tensor in tensors.items()}
     _load(network, tensors)
@@ -240,7 +274,9 @@ def _check_outputs(outputs: Sequence[str]) -> None:
 def _profile(name: str) -> Profile:
     if name not in PROFILES:
         expected = f"one of {', '.join(sorted(PROFILES))}"
-        message = f"this model needs the profile {name!r}, which is not known here; expected {expected}"
+        message = (
+            f"this model needs the profile {name!r}, which is not known here; expected {expected}"
+        )
         raise UnknownProfile(message, field="profile", value=name, expected=expected)
     return PROFILES[name]
 
@@ -250,7 +286,8 @@ def _last_linear(network: nn.Module) -> nn.Linear:
 
 
 def _without_prefixes(tensors: Tensors, prefixes: Sequence[str]) -> dict[str, torch.Tensor]:
-    """Names without what DataParallel and a wrapping module put before each of them, outermost first."""
+    """Names without what DataParallel and a wrapping module put before each of them, outermost
+    first."""
     for prefix in prefixes:
         if any(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
@@ -273,7 +310,9 @@ def _load(network: nn.Module, tensors: Tensors) -> None:
     for name, tensor in loaded.items():
         if tensor.shape != wanted[name].shape:
             expected = f"shape {tuple(wanted[name].shape)}"
-            raise _mismatch(f"{name} has shape {tuple(tensor.shape)}; expected {expected}", expected)
+            raise _mismatch(
+                f"{name} has shape {tuple(tensor.shape)}; expected {expected}", expected
+            )
         if not torch.isfinite(tensor).all():
             expected = f"weights that are finite as {tensor.dtype}"
             raise _mismatch(f"{name} has values that are not finite; expected {expected}", expected)
@@ -282,7 +321,8 @@ def _load(network: nn.Module, tensors: Tensors) -> None:
 
 
 def _as(wanted: torch.Tensor, name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor in the type of `wanted`, in which it is run: what is finite in another may not be in this one."""
+    """The tensor in the type of `wanted`, in which it is run: what is finite in another may not be
+    in this one."""
     types = _FLOATS if wanted.is_floating_point() else (wanted.dtype,)
     if tensor.dtype not in types:
         expected = " or ".join(map(str, types))
@@ -298,4 +338,6 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _mismatch(found: str, expected: str) -> CheckpointMismatch:
-    return CheckpointMismatch(f"the checkpoint does not fit: {found}", field="weights", expected=expected, found=found)
+    return CheckpointMismatch(
+        f"the checkpoint does not fit: {found}", field="weights", expected=expected, found=found
+    )

@@ -1,8 +1,9 @@
 """torchvision and TorchXRayVision, importable beside a CPU-only PyTorch.
 
-The torchvision wheel on PyPI is built for CUDA. Beside a CPU-only torch its C++ operators do not load, and importing
-torchvision fails where it describes `nms` and `qnms`, which nobody declared. Declaring both schemas is enough: the
-classification models use neither.
+The torchvision wheel on PyPI is built for CUDA. Beside a CPU-only torch its C++ operators do not
+load, and importing
+torchvision fails where it describes `nms` and `qnms`, which nobody declared. Declaring both schemas
+is enough: the classification models use neither.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _SCHEMAS = (
 
 
 def _declare_missing_operators() -> object:
-    """Declares the schemas unless torchvision's own binary does. The declarations live as long as the result."""
+    """Declares the schemas unless torchvision's own binary does. The declarations live as long as
+    the result."""
     loader: Any = torch.ops
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
@@ -43,7 +45,9 @@ def _declare_missing_operators() -> object:
 _declarations = _declare_missing_operators()
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-    warnings.simplefilter("ignore")  # both libraries warn at import about parts that are not used here
+    warnings.simplefilter(
+        "ignore"
+    )  # both libraries warn at import about parts that are not used here
     import torchvision
     import torchxrayvision
 

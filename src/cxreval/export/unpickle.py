@@ -1,7 +1,9 @@
-"""The program that opens a checkpoint, run by `cxreval.export.checkpoint` inside `cxreval.export.sandbox` only.
+"""The program that opens a checkpoint, run by `cxreval.export.checkpoint` inside
+`cxreval.export.sandbox` only.
 
-`python -m cxreval.export.unpickle weights-only|whole FILE` writes the checkpoint's tensors to standard output as
-safetensors, a format that can hold nothing else. `whole` runs whatever code the pickle names.
+`python -m cxreval.export.unpickle weights-only|whole FILE` writes the checkpoint's tensors to
+standard output as safetensors, a format that can hold nothing else. `whole` runs whatever code the
+pickle names.
 """
 
 from __future__ import annotations
@@ -27,11 +29,14 @@ _STATE_KEYS = ("state_dict", "model")
 
 
 def main() -> None:
-    """Opens the file named on the command line and writes its tensors. Exits with one line on standard error."""
+    """Opens the file named on the command line and writes its tensors. Exits with one line on
+    standard error."""
     mode, file = sys.argv[1:]
     _limit_resources()
     answer = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no part of the answer
+    os.dup2(
+        sys.stderr.fileno(), sys.stdout.fileno()
+    )  # what libraries print is no part of the answer
     try:
         _convert(file, answer, weights_only=mode == "weights-only")
     except Exception as error:  # noqa: BLE001 -- a pickle can raise anything
@@ -64,10 +69,16 @@ def _convert(file: str, answer: BinaryIO, *, weights_only: bool) -> None:
 
     # Checkpoints written by Python 2 name their tensors with byte strings.
     payload = torch.load(file, map_location="cpu", weights_only=weights_only, encoding="latin1")
-    tensors = {str(name): value for name, value in _state(payload).items() if isinstance(value, torch.Tensor)}
+    tensors = {
+        str(name): value
+        for name, value in _state(payload).items()
+        if isinstance(value, torch.Tensor)
+    }
     if not tensors:
         raise ValueError("the file holds no tensors by name")
-    answer.write(save({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}))
+    answer.write(
+        save({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()})
+    )
     answer.flush()
 
 
@@ -80,7 +91,11 @@ def _state(payload: Any) -> Mapping[Any, Any]:
             return payload.state_dict()
         if not isinstance(payload, Mapping):
             break
-        inner = [payload[key] for key in _STATE_KEYS if isinstance(payload.get(key), Mapping | torch.nn.Module)]
+        inner = [
+            payload[key]
+            for key in _STATE_KEYS
+            if isinstance(payload.get(key), Mapping | torch.nn.Module)
+        ]
         if not inner:
             return payload
         payload = inner[0]

@@ -1,1 +1,2 @@
-"""From encoded radiographs to the tensors that models take. Knows nothing of labels, models or gRPC."""
+"""From encoded radiographs to the tensors that models take. Knows nothing of labels, models or
+gRPC."""

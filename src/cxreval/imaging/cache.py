@@ -1,12 +1,14 @@
 """Preprocessed images on disk, so that the second model over a data set need not decode them again.
 
-One file an image and profile, named by their digests and moved into place whole. Processes share a directory without
-talking to each other: what one wrote the others find, in the page cache of the machine. Reading straight into the
-caller's memory took 21 microseconds for 196 KiB, mapping the file 37, and a slot of one large mapped file 18: not
-enough to pay for an index that a crash can damage.
+One file an image and profile, named by their digests and moved into place whole. Processes share a
+directory without
+talking to each other: what one wrote the others find, in the page cache of the machine. Reading
+straight into the caller's memory took 21 microseconds for 196 KiB, mapping the file 37, and a slot
+of one large mapped file 18: not enough to pay for an index that a crash can damage.
 
-What goes when the room is full is drawn by lot. A leaderboard reads whole data sets in the same order again and again,
-and the least recently used image of a data set that does not fit is always the one that is needed next.
+What goes when the room is full is drawn by lot. A leaderboard reads whole data sets in the same
+order again and again, and the least recently used image of a data set that does not fit is always
+the one that is needed next.
 """
 
 from __future__ import annotations
@@ -42,8 +44,9 @@ def image_digest(data: bytes) -> str:
 class ImageCache:
     """A directory of preprocessed images of at most `max_bytes`, shared by threads and processes.
 
-    A writer that is killed, and a machine that loses power, leave nothing that is ever served: an entry that is
-    shorter than its tensor or does not match its checksum is removed and reported missing.
+    A writer that is killed, and a machine that loses power, leave nothing that is ever served: an
+    entry that is shorter than its tensor or does not match its checksum is removed and reported
+    missing.
     """
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
@@ -55,7 +58,8 @@ class ImageCache:
         self._size_file = os.open(directory / "size", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def read(self, profile: Profile, image: str, out: Tensor) -> bool:
-        """Fills `out`, contiguous, with the tensors of the image with this digest; False if they are not here.
+        """Fills `out`, contiguous, with the tensors of the image with this digest; False if they
+        are not here.
 
         After False, `out` holds anything.
         """
@@ -69,13 +73,16 @@ class ImageCache:
             found = os.preadv(file, [content, checksum], 0)
         finally:
             os.close(file)
-        if found == out.nbytes + _CHECKSUM_BYTES and checksum[:_CHECKSUM_BYTES] == _checksum(content):
+        if found == out.nbytes + _CHECKSUM_BYTES and checksum[:_CHECKSUM_BYTES] == _checksum(
+            content
+        ):
             return True
         path.unlink(missing_ok=True)
         return False
 
     def write(self, profile: Profile, image: str, tensor: Tensor) -> bool:
-        """Keeps the tensors of an image; False if there is no room or another process is making some.
+        """Keeps the tensors of an image; False if there is no room or another process is making
+        some.
 
         Raises:
             OSError: the directory cannot be written.
@@ -104,7 +111,8 @@ class ImageCache:
         return self._directory / f"{profile.digest}-{decode.REVISION}" / image[:2] / image
 
     def _reserve(self, nbytes: int) -> bool:
-        """Counts an entry before it is written: the count may be too high after a crash, never too low."""
+        """Counts an entry before it is written: the count may be too high after a crash, never too
+        low."""
         if nbytes > self._max_bytes:
             return False
         with self._locked() as locked:
@@ -118,7 +126,8 @@ class ImageCache:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[bool]:
-        """Whether the size file is ours now. A process that stopped with the lock in its hands stops nobody else."""
+        """Whether the size file is ours now. A process that stopped with the lock in its hands
+        stops nobody else."""
         with self._mutex:
             locked = self._try_lock()
             try:

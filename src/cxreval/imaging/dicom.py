@@ -1,11 +1,14 @@
 """DICOM: one gray frame, as it is meant to be seen, as an image like any other.
 
-pydicom reads the header; only the elements that decide a pixel are looked at, so neither an error nor a log line can
-name a patient. The pixel data are decoded by the codecs that this package uses anyway.
+pydicom reads the header; only the elements that decide a pixel are looked at, so neither an error
+nor a log line can name a patient. The pixel data are decoded by the codecs that this package uses
+anyway.
 
-A stored value goes through the modality LUT or rescale, then the first VOI LUT or window, and MONOCHROME1 is inverted.
-Where the file has neither VOI LUT nor window, the range of its stored bits is the range of the image: that is also how
-TorchXRayVision reads DICOM. All of it is one table, with an entry for each value that the stored bits can take.
+A stored value goes through the modality LUT or rescale, then the first VOI LUT or window, and
+MONOCHROME1 is inverted.
+Where the file has neither VOI LUT nor window, the range of its stored bits is the range of the
+image: that is also how TorchXRayVision reads DICOM. All of it is one table, with an entry for each
+value that the stored bits can take.
 """
 
 from __future__ import annotations
@@ -80,8 +83,8 @@ class _Frame:
 def decode_dicom(data: bytes, max_pixels: int) -> Image:
     """Decodes a DICOM file with one gray frame of 8 to 16 bits; black is 0.
 
-    Transfer syntaxes: uncompressed (implicit, explicit, big endian), RLE, JPEG baseline, extended and lossless,
-    JPEG-LS, JPEG 2000.
+    Transfer syntaxes: uncompressed (implicit, explicit, big endian), RLE, JPEG baseline, extended
+    and lossless, JPEG-LS, JPEG 2000.
 
     Returns:
         (H, W); uint8 for 8 stored bits, else uint16 over its whole range.
@@ -107,11 +110,12 @@ def _unreadable(problem: str) -> ImageUnreadable:
     return unreadable(f"DICOM {problem}")
 
 
-# --- the header -------------------------------------------------------------------------------------------------------
+# --- the header -----------------------------------------------------------------------------------
 
 
 class _BoundedReader(io.BytesIO):
-    """A file that can be read from only so often: a header of many tiny elements costs an object each."""
+    """A file that can be read from only so often: a header of many tiny elements costs an object
+    each."""
 
     reads = 0
 
@@ -123,10 +127,13 @@ class _BoundedReader(io.BytesIO):
 
 
 def _read(data: bytes) -> tuple[str, Dataset]:
-    """Transfer syntax and the elements in `_TAGS`. pydicom's own `dcmread` would inflate a deflated file unbounded."""
+    """Transfer syntax and the elements in `_TAGS`. pydicom's own `dcmread` would inflate a deflated
+    file unbounded."""
     file = _BoundedReader(data)
     read_preamble(file, force=False)
-    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
+    meta = read_dataset(
+        file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2
+    )
     syntax = str(meta.get("TransferSyntaxUID", ""))
     if syntax not in _SYNTAXES:
         found = syntax if syntax.startswith("1.2.840.10008.1.2") and len(syntax) < 30 else "unknown"
@@ -137,16 +144,36 @@ def _read(data: bytes) -> tuple[str, Dataset]:
 
 def _frame(dataset: Dataset, *, little_endian: bool) -> _Frame:
     photometric = str(dataset.get("PhotometricInterpretation", "missing"))
-    samples, frames = int(dataset.get("SamplesPerPixel", 1)), int(dataset.get("NumberOfFrames") or 1)
+    samples, frames = (
+        int(dataset.get("SamplesPerPixel", 1)),
+        int(dataset.get("NumberOfFrames") or 1),
+    )
     if photometric not in ("MONOCHROME1", "MONOCHROME2") or samples != 1:
-        raise _unreadable("is not gray: its photometric interpretation is neither MONOCHROME1 nor MONOCHROME2")
+        raise _unreadable(
+            "is not gray: its photometric interpretation is neither MONOCHROME1 nor MONOCHROME2"
+        )
     if frames != 1:
         raise _unreadable(f"with {frames} frames; only one can be scored")
-    for element in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"):
+    for element in (
+        "Rows",
+        "Columns",
+        "BitsAllocated",
+        "BitsStored",
+        "HighBit",
+        "PixelRepresentation",
+    ):
         if element not in dataset:
             raise _unreadable(f"without {element}")
-    allocated, stored, high_bit = int(dataset.BitsAllocated), int(dataset.BitsStored), int(dataset.HighBit)
-    if allocated not in (8, 16) or not 8 <= stored <= allocated or not stored - 1 <= high_bit < allocated:
+    allocated, stored, high_bit = (
+        int(dataset.BitsAllocated),
+        int(dataset.BitsStored),
+        int(dataset.HighBit),
+    )
+    if (
+        allocated not in (8, 16)
+        or not 8 <= stored <= allocated
+        or not stored - 1 <= high_bit < allocated
+    ):
         raise _unreadable(f"with {stored} bits stored, {allocated} allocated, high bit {high_bit}")
     return _Frame(
         rows=int(dataset.Rows),
@@ -166,7 +193,7 @@ def _pixel_data(dataset: Dataset) -> bytes:
     return bytes(dataset.PixelData)
 
 
-# --- pixel data -------------------------------------------------------------------------------------------------------
+# --- pixel data -----------------------------------------------------------------------------------
 
 Samples = npt.NDArray[np.integer[Any]]
 
@@ -176,7 +203,8 @@ def _lying(frame: _Frame) -> ImageUnreadable:
 
 
 def _codes(samples: Samples, frame: _Frame) -> npt.NDArray[np.uint16]:
-    """The stored bits of each sample as an unsigned number, without what else the allocated bits hold."""
+    """The stored bits of each sample as an unsigned number, without what else the allocated bits
+    hold."""
     if samples.shape != (frame.rows, frame.columns):
         raise _lying(frame)
     codes = samples.astype(np.uint16)
@@ -187,7 +215,9 @@ def _codes(samples: Samples, frame: _Frame) -> npt.NDArray[np.uint16]:
 
 def _raw(data: bytes, frame: _Frame, order: str = "<") -> Samples:
     if len(data) < frame.nbytes:
-        raise _unreadable(f"pixel data have {len(data)} bytes, and the header asks for {frame.nbytes}")
+        raise _unreadable(
+            f"pixel data have {len(data)} bytes, and the header asks for {frame.nbytes}"
+        )
     dtype = np.dtype(f"{order}u{frame.allocated // 8}")
     return np.frombuffer(data, dtype, frame.rows * frame.columns).reshape(frame.rows, frame.columns)
 
@@ -198,24 +228,33 @@ def _big_endian(data: bytes, frame: _Frame) -> Samples:
 
 def _rle(data: bytes, frame: _Frame) -> Samples:
     code = _code_stream(data)
-    return _raw(bytes(imagecodecs.dicomrle_decode(code, f"<u{frame.allocated // 8}", out=frame.nbytes)), frame)
+    return _raw(
+        bytes(imagecodecs.dicomrle_decode(code, f"<u{frame.allocated // 8}", out=frame.nbytes)),
+        frame,
+    )
 
 
 def _jpeg(data: bytes, frame: _Frame) -> Samples:
     code = _code_stream(data)
     try:
-        return decode_jpeg(code, frame.rows * frame.columns, frames=(*PLAIN, LOSSLESS), precisions=range(8, 17))
+        return decode_jpeg(
+            code, frame.rows * frame.columns, frames=(*PLAIN, LOSSLESS), precisions=range(8, 17)
+        )
     except ImageTooLarge:
         raise _lying(frame) from None
 
 
 def _jpeg_ls(data: bytes, frame: _Frame) -> Samples:
     code = _code_stream(data).rstrip(b"\0")
-    if not code.endswith(b"\xff\xd9"):  # CharLS counts on for seconds where zeros follow the last bits
+    if not code.endswith(
+        b"\xff\xd9"
+    ):  # CharLS counts on for seconds where zeros follow the last bits
         raise _unreadable("pixel data are truncated")
     header = code.find(b"\xff\xf7")
     sides = code[header + 5 : header + 9]
-    _check_code_stream(int.from_bytes(sides[:2]), int.from_bytes(sides[2:]), code[header + 9 : header + 10], frame)
+    _check_code_stream(
+        int.from_bytes(sides[:2]), int.from_bytes(sides[2:]), code[header + 9 : header + 10], frame
+    )
     return _decoded(imagecodecs.jpegls_decode, code)
 
 
@@ -266,7 +305,7 @@ _SYNTAXES: dict[str, Callable[[bytes, _Frame], Samples]] = {
 }
 
 
-# --- grayscale --------------------------------------------------------------------------------------------------------
+# --- grayscale ------------------------------------------------------------------------------------
 
 
 def _table(dataset: Dataset, frame: _Frame) -> Image:
@@ -286,7 +325,8 @@ def _table(dataset: Dataset, frame: _Frame) -> Image:
 
 
 def _modality(values: Values, dataset: Dataset, frame: _Frame) -> tuple[Values, float, float]:
-    """Values after the modality LUT or rescale, and the smallest and largest that there can be (PS3.3 C.11.1)."""
+    """Values after the modality LUT or rescale, and the smallest and largest that there can be
+    (PS3.3 C.11.1)."""
     if _MODALITY_LUT in dataset and dataset[_MODALITY_LUT].value:
         values, top = _looked_up(values, dataset[_MODALITY_LUT].value[0], frame)
         return values, 0, top
@@ -296,11 +336,14 @@ def _modality(values: Values, dataset: Dataset, frame: _Frame) -> tuple[Values, 
 
 
 def _presented(values: Values, low: float, high: float, dataset: Dataset, frame: _Frame) -> Values:
-    """Values as fractions of white, by the first VOI LUT, else the first window, else their range (PS3.3 C.11.2)."""
+    """Values as fractions of white, by the first VOI LUT, else the first window, else their range
+    (PS3.3 C.11.2)."""
     if _VOI_LUT in dataset and dataset[_VOI_LUT].value:
         values, top = _looked_up(values, dataset[_VOI_LUT].value[0], frame)
         return values / top
-    if (center := _first(dataset, "WindowCenter")) is None or (width := _first(dataset, "WindowWidth")) is None:
+    if (center := _first(dataset, "WindowCenter")) is None or (
+        width := _first(dataset, "WindowWidth")
+    ) is None:
         return (values - low) / (high - low)
     function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
@@ -330,7 +373,9 @@ def _looked_up(values: Values, item: Dataset, frame: _Frame) -> tuple[Values, fl
         data = np.frombuffer(data, np.uint8 if packed else "<u2" if frame.little_endian else ">u2")
     table = np.asarray(data, np.float64).reshape(-1)
     if len(table) < entries:
-        raise _unreadable(f"with a look-up table of {len(table)} entries that says it has {entries}")
+        raise _unreadable(
+            f"with a look-up table of {len(table)} entries that says it has {entries}"
+        )
     index = np.clip(np.rint(values) - first, 0, entries - 1).astype(np.int64)
     return np.minimum(table[index], (1 << bits) - 1), float((1 << bits) - 1)
 

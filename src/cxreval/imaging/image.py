@@ -8,13 +8,17 @@ import numpy.typing as npt
 from cxreval.errors import ImageTooLarge, ImageUnreadable
 
 Image = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-"""A decoded image: (H, W), or (H, W, C) with 1 to 4 channels: gray, gray and alpha, RGB, RGB and alpha."""
+"""A decoded image: (H, W), or (H, W, C) with 1 to 4 channels: gray, gray and alpha, RGB, RGB and
+alpha."""
 
 
 def unreadable(problem: str) -> ImageUnreadable:
-    """The error of an image that is not what its bytes claim; `problem` never quotes what may name a patient."""
+    """The error of an image that is not what its bytes claim; `problem` never quotes what may name
+    a patient."""
     expected = "a complete PNG, JPEG or DICOM image"
-    return ImageUnreadable(f"image is unreadable: {problem}; expected {expected}", field="image", expected=expected)
+    return ImageUnreadable(
+        f"image is unreadable: {problem}; expected {expected}", field="image", expected=expected
+    )
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -27,6 +31,8 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
     if width == 0 or height == 0:
         raise unreadable(f"its header says {width}x{height} pixels")
     if width * height > max_pixels:
-        message = f"image is {width}x{height}, {width * height} pixels; expected at most {max_pixels}"
+        message = (
+            f"image is {width}x{height}, {width * height} pixels; expected at most {max_pixels}"
+        )
         expected = f"at most {max_pixels} pixels"
         raise ImageTooLarge(message, field="image", expected=expected, width=width, height=height)

@@ -16,7 +16,8 @@ _MAX_SCANS = 32  # encoders write about ten; each costs a pass over all pixels
 _MAX_SEGMENTS = 10_000
 
 PLAIN = (0xC0, 0xC1, 0xC2)
-"""Frame markers of the processes that image files use: baseline, extended sequential, progressive; Huffman coded."""
+"""Frame markers of the processes that image files use: baseline, extended sequential, progressive;
+Huffman coded."""
 
 LOSSLESS = 0xC3
 """Frame marker of the lossless process, which only DICOM uses."""
@@ -26,7 +27,8 @@ _SOS, _EOI = 0xDA, 0xD9
 _MARKER = re.compile(rb"\xff+[^\x00\xff]", re.DOTALL)
 _MARKER_AFTER_SCAN = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
-# Entropy-coded noise; then, for files with restart markers, every one of them with noise of its own.
+# Entropy-coded noise; then, for files with restart markers, every one of them with noise of its
+# own.
 _NOISE = bytes((167 * i + 31) % 251 for i in range(64))
 _TAIL = _NOISE + b"".join(bytes((0xFF, 0xD0 + i % 8)) + _NOISE[i:] for i in range(32))
 
@@ -44,8 +46,8 @@ def decode_jpeg(
     """
     scan_ends = _scan_ends(data, max_pixels, frames, precisions)
     image = _decode_complete(data)
-    # The decoder paints what a scan lacks with gray and says nothing. Noise appended to each scan changes such an
-    # image; after a complete scan it is skipped.
+    # The decoder paints what a scan lacks with gray and says nothing. Noise appended to each scan
+    # changes such an image; after a complete scan it is skipped.
     begins, ends = [0, *scan_ends], [*scan_ends, len(data)]
     probe = _TAIL.join(data[begin:end] for begin, end in zip(begins, ends, strict=True))
     if not np.array_equal(image, _decode_complete(probe)):
@@ -61,8 +63,11 @@ def _decode_complete(data: bytes) -> Image:
     return image
 
 
-def _scan_ends(data: bytes, max_pixels: int, frames: Sequence[int], precisions: Sequence[int]) -> list[int]:
-    """Checks the frame header and that every segment is whole; returns where each scan's data end."""
+def _scan_ends(
+    data: bytes, max_pixels: int, frames: Sequence[int], precisions: Sequence[int]
+) -> list[int]:
+    """Checks the frame header and that every segment is whole; returns where each scan's data
+    end."""
     scan_ends: list[int] = []
     headers = 0
     for marker, segment, end in _segments(data):
@@ -77,7 +82,8 @@ def _scan_ends(data: bytes, max_pixels: int, frames: Sequence[int], precisions: 
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Marker and content of every segment up to EOI, and where it ends; a scan ends with its entropy-coded data."""
+    """Marker and content of every segment up to EOI, and where it ends; a scan ends with its
+    entropy-coded data."""
     position = 2
     for _ in range(_MAX_SEGMENTS):
         found = _MARKER.match(data, position)
@@ -106,4 +112,6 @@ def _check_frame(
     precision, components = segment[0], segment[5]
     check_pixels(int.from_bytes(segment[3:5]), int.from_bytes(segment[1:3]), max_pixels)
     if marker not in frames or precision not in precisions or components not in (1, 3):
-        raise unreadable(f"JPEG of process SOF{marker - 0xC0} with {components} channels of {precision} bits")
+        raise unreadable(
+            f"JPEG of process SOF{marker - 0xC0} with {components} channels of {precision} bits"
+        )

@@ -1,4 +1,5 @@
-"""PNG: header, chunks, checksums and the amount of pixel data are checked before libpng sees the file."""
+"""PNG: header, chunks, checksums and the amount of pixel data are checked before libpng sees the
+file."""
 
 from __future__ import annotations
 
@@ -16,7 +17,15 @@ _MAX_CHUNKS = 65_536
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-_ADAM7_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_ADAM7_PASSES = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
 """First column, first row, column step and row step of each pass of an interlaced PNG."""
 
 
@@ -29,10 +38,17 @@ class _Header:
 
     @property
     def inflated_size(self) -> int:
-        """Bytes of the pixel data before compression: every row of every pass with its filter byte."""
+        """Bytes of the pixel data before compression: every row of every pass with its filter
+        byte."""
         passes = _ADAM7_PASSES if self.interlaced else ((0, 0, 1, 1),)
-        sizes = ((-(-(self.width - x) // dx), -(-(self.height - y) // dy)) for x, y, dx, dy in passes)
-        return sum(rows * (1 + -(-columns * self.bits_per_pixel // 8)) for columns, rows in sizes if columns > 0 < rows)
+        sizes = (
+            (-(-(self.width - x) // dx), -(-(self.height - y) // dy)) for x, y, dx, dy in passes
+        )
+        return sum(
+            rows * (1 + -(-columns * self.bits_per_pixel // 8))
+            for columns, rows in sizes
+            if columns > 0 < rows
+        )
 
 
 def decode_png(data: bytes, max_pixels: int) -> Image:
@@ -67,11 +83,16 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     view = memoryview(data)
     start = len(PNG_SIGNATURE)
     for _ in range(_MAX_CHUNKS):
-        kind, end = data[start + 4 : start + 8], start + 12 + int.from_bytes(data[start : start + 4])
+        kind, end = (
+            data[start + 4 : start + 8],
+            start + 12 + int.from_bytes(data[start : start + 4]),
+        )
         if len(kind) < 4 or end > len(data):
             raise unreadable("PNG is truncated")
         if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
-            raise unreadable(f"PNG chunk {kind.decode('latin-1')!r} at byte {start} does not match its checksum")
+            raise unreadable(
+                f"PNG chunk {kind.decode('latin-1')!r} at byte {start} does not match its checksum"
+            )
         if kind == b"acTL":
             raise unreadable("PNG is animated")
         if kind == b"IEND":
@@ -82,7 +103,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def _check_inflated_size(compressed: bytes, expected: int) -> None:
-    """libpng takes the rows that its header asks for and ignores what is left; a wrong header must not pass."""
+    """libpng takes the rows that its header asks for and ignores what is left; a wrong header must
+    not pass."""
     try:
         found = len(imagecodecs.deflate_decode(compressed, out=expected))
     except Exception:  # noqa: BLE001 -- the codec tells "too much" and "corrupt" apart only by number

@@ -1,7 +1,9 @@
-"""Preprocessing profiles: named, versioned ways from a decoded image to the tensor that a model takes.
+"""Preprocessing profiles: named, versioned ways from a decoded image to the tensor that a model
+takes.
 
-A profile is data with a digest that stands on every result: change what decides a pixel and the digest changes. Each
-profile agrees with the pipeline of the library it is named after within its `tolerance`, on the same decoded image.
+A profile is data with a digest that stands on every result: change what decides a pixel and the
+digest changes. Each profile agrees with the pipeline of the library it is named after within its
+`tolerance`, on the same decoded image.
 """
 
 from __future__ import annotations
@@ -34,11 +36,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A versioned way from a decoded image to a float32 tensor of `shape` (C, H, W), or to `crops` of them.
+    """A versioned way from a decoded image to a float32 tensor of `shape` (C, H, W), or to `crops`
+    of them.
 
-    With several crops the answer to an image is the mean of the answers to its crops. `steps` names every operation and
-    parameter that decides the result, `revision` rises when the code gives other values for the same steps, and
-    `tolerance` bounds the absolute difference to the original library's pipeline.
+    With several crops the answer to an image is the mean of the answers to its crops. `steps` names
+    every operation and parameter that decides the result, `revision` rises when the code gives
+    other values for the same steps, and `tolerance` bounds the absolute difference to the original
+    library's pipeline.
     """
 
     name: str
@@ -58,7 +62,12 @@ class Profile:
     @property
     def digest(self) -> str:
         """sha256 over the canonical JSON of name, shape, revision and steps; 64 hex characters."""
-        definition = {"name": self.name, "shape": self.shape, "revision": self.revision, "steps": self.steps}
+        definition = {
+            "name": self.name,
+            "shape": self.shape,
+            "revision": self.revision,
+            "steps": self.steps,
+        }
         canonical = json.dumps(definition, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -69,7 +78,8 @@ class Profile:
             (C, H, W); (crops, C, H, W) where a profile has several.
 
         Raises:
-            InvalidTensor: the image is not uint8 or uint16, is empty, or is neither (H, W) nor (H, W, 1 to 4).
+            InvalidTensor: the image is not uint8 or uint16, is empty, or is neither (H, W) nor (H,
+                W, 1 to 4).
         """
         well_formed = image.ndim == 2 or (image.ndim == 3 and image.shape[2] <= 4)
         if image.dtype not in (np.uint8, np.uint16) or not well_formed or image.size == 0:
@@ -109,14 +119,16 @@ def _xrv_tensor(image: Image, size: int) -> Tensor:
     resampling = gaussian_bilinear(side, size)
     out = resampling.across(resampling.down(square))
     low, high = square.min(), square.max()
-    # Zero padding darkens or brightens the border; scikit-image clips that away unless 0 is itself a legitimate value.
+    # Zero padding darkens or brightens the border; scikit-image clips that away unless 0 is itself
+    # a legitimate value.
     if not low <= 0 <= high and out.min() <= 0 <= out.max():
         low, high = min(low, np.float32(0)), max(high, np.float32(0))
     return np.asarray(np.clip(out, low, high)[np.newaxis])
 
 
 def _xrv_scale(gray: Image) -> Tensor:
-    """[0, 255] or [0, 65535] to [-1024, 1024], in the operations and precision of TorchXRayVision."""
+    """[0, 255] or [0, 65535] to [-1024, 1024], in the operations and precision of
+    TorchXRayVision."""
     scaled = gray.astype(np.float32)
     scaled /= np.iinfo(gray.dtype).max
     scaled *= 2
@@ -126,10 +138,12 @@ def _xrv_scale(gray: Image) -> Tensor:
 
 
 def _imagenet(size: int) -> Profile:
-    """torchvision's `Resize(size)`, `CenterCrop(size)`, `ToTensor` and `Normalize` on a Pillow RGB image.
+    """torchvision's `Resize(size)`, `CenterCrop(size)`, `ToTensor` and `Normalize` on a Pillow RGB
+    image.
 
-    Pillow resizes across, then down. Since version 13 it starts with down where an image is more than about twice as
-    tall as wide; such an image may then differ by one 8-bit level, and its score must not depend on a Pillow version.
+    Pillow resizes across, then down. Since version 13 it starts with down where an image is more
+    than about twice as tall as wide; such an image may then differ by one 8-bit level, and its
+    score must not depend on a Pillow version.
     """
     return Profile(
         name=f"imagenet-{size}",
@@ -152,7 +166,9 @@ def _imagenet(size: int) -> Profile:
 
 def _imagenet_tensor(image: Image, size: int) -> Tensor:
     height, width = image.shape[:2]
-    across, down = (_positioned(*sides, size, size, _center) for sides in ((width, height), (height, width)))
+    across, down = (
+        _positioned(*sides, size, size, _center) for sides in ((width, height), (height, width))
+    )
     return _imagenet_scale([_resized(channel, across, down) for channel in _channels(image)])
 
 
@@ -164,7 +180,8 @@ def _channels(image: Image) -> list[npt.NDArray[np.uint8]]:
 
 
 def _imagenet_scale(planes: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
-    """Three planes, or one three times, as torchvision's `ToTensor` and `Normalize` make them; (3, H, W)."""
+    """Three planes, or one three times, as torchvision's `ToTensor` and `Normalize` make them; (3,
+    H, W)."""
     rgb = np.stack([*planes] * (3 // len(planes))).astype(np.float32)
     rgb /= 255
     rgb -= np.array(IMAGENET_MEAN, np.float32)[:, np.newaxis, np.newaxis]
@@ -172,7 +189,9 @@ def _imagenet_scale(planes: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
     return rgb
 
 
-def _resized(channel: npt.NDArray[np.uint8], across: Resampling, down: Resampling) -> npt.NDArray[np.uint8]:
+def _resized(
+    channel: npt.NDArray[np.uint8], across: Resampling, down: Resampling
+) -> npt.NDArray[np.uint8]:
     rows = np.zeros((channel.shape[0], across.size_out), np.uint8)
     # Only the rows that the crop needs: a million rows would take gigabytes.
     rows[down.needed] = from_fixed_point(across.across(channel[down.needed]))
@@ -186,9 +205,11 @@ def _to_8_bits(channel: Image) -> npt.NDArray[np.uint8]:
 
 
 def _imagenet_tencrop(size: int, crop: int) -> Profile:
-    """torchvision's `Resize(size)`, `TenCrop(crop)`, `ToTensor` and `Normalize`, as CheXNet is tested with.
+    """torchvision's `Resize(size)`, `TenCrop(crop)`, `ToTensor` and `Normalize`, as CheXNet is
+    tested with.
 
-    As for `imagenet-224`, an image more than about twice as tall as wide may differ by one 8-bit level.
+    As for `imagenet-224`, an image more than about twice as tall as wide may differ by one 8-bit
+    level.
     """
     return Profile(
         name=f"imagenet-{crop}-tencrop",
@@ -213,17 +234,25 @@ def _imagenet_tencrop(size: int, crop: int) -> Profile:
 
 
 def _tencrop_tensor(image: Image, size: int, crop: int) -> Tensor:
-    """(10, 3, crop, crop). Only the corners and the center are resized, however long the image is."""
+    """(10, 3, crop, crop). Only the corners and the center are resized, however long the image
+    is."""
     height, width = image.shape[:2]
-    top, middle, bottom = (_positioned(height, width, size, crop, at) for at in (_first, _center, _last))
-    left, center, right = (_positioned(width, height, size, crop, at) for at in (_first, _center, _last))
+    top, middle, bottom = (
+        _positioned(height, width, size, crop, at) for at in (_first, _center, _last)
+    )
+    left, center, right = (
+        _positioned(width, height, size, crop, at) for at in (_first, _center, _last)
+    )
     mirrored_center = _positioned(width, height, size, crop, lambda free: free - _center(free))
     channels = _channels(image)
 
     def crop_at(down: Resampling, across: Resampling) -> Tensor:
         return _imagenet_scale([_resized(channel, across, down) for channel in channels])
 
-    upper, lower = [crop_at(top, left), crop_at(top, right)], [crop_at(bottom, left), crop_at(bottom, right)]
+    upper, lower = (
+        [crop_at(top, left), crop_at(top, right)],
+        [crop_at(bottom, left), crop_at(bottom, right)],
+    )
     inner = crop_at(middle, center)
     odd = mirrored_center is not center
     mirrored = [*upper[::-1], *lower[::-1], crop_at(middle, mirrored_center) if odd else inner]
@@ -242,7 +271,9 @@ def _last(free: int) -> int:
     return free
 
 
-def _positioned(side: int, other: int, size: int, crop: int, at: Callable[[int], int]) -> Resampling:
+def _positioned(
+    side: int, other: int, size: int, crop: int, at: Callable[[int], int]
+) -> Resampling:
     """Resizes so that the shorter of `side` and `other` has `size` samples; makes `crop` of them.
 
     `at` says where they begin, told how many samples are outside.
@@ -252,5 +283,8 @@ def _positioned(side: int, other: int, size: int, crop: int, at: Callable[[int],
     return pillow_bilinear(side, resized, start, start + crop)
 
 
-PROFILES = {profile.name: profile for profile in (_imagenet(224), _imagenet_tencrop(256, 224), _xrv(224), _xrv(512))}
+PROFILES = {
+    profile.name: profile
+    for profile in (_imagenet(224), _imagenet_tencrop(256, 224), _xrv(224), _xrv(512))
+}
 """The profiles by name; the names are `cxreval.datasets.profiles.PROFILE_NAMES`."""

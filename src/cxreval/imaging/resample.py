@@ -1,7 +1,9 @@
-"""Resampling along one axis as a banded matrix, built once for an image size and then only multiplied.
+"""Resampling along one axis as a banded matrix, built once for an image size and then only
+multiplied.
 
-Blurring, interpolating and zero padding are linear, so a whole resize is `A @ image @ B.T`. An output sample depends on
-few neighbouring input samples; the matrix is kept as small dense blocks along its diagonal and multiplied by BLAS.
+Blurring, interpolating and zero padding are linear, so a whole resize is `A @ image @ B.T`. An
+output sample depends on few neighbouring input samples; the matrix is kept as small dense blocks
+along its diagonal and multiplied by BLAS.
 """
 
 from __future__ import annotations
@@ -44,17 +46,26 @@ class Resampling:
     @property
     def needed(self) -> slice:
         """The input samples that the outputs depend on."""
-        return slice(min(block.inputs.start for block in self.blocks), max(block.inputs.stop for block in self.blocks))
+        return slice(
+            min(block.inputs.start for block in self.blocks),
+            max(block.inputs.stop for block in self.blocks),
+        )
 
     def down(self, image: npt.NDArray[np.generic]) -> Array:
-        """Resamples the rows of an image: (size_in, W) to (size_out, W), in the dtype of the weights."""
+        """Resamples the rows of an image: (size_in, W) to (size_out, W), in the dtype of the
+        weights."""
         out = np.empty((self.size_out, image.shape[1]), self.blocks[0].weights.dtype)
         for block in self.blocks:
-            np.matmul(block.weights, image[block.inputs].astype(out.dtype, copy=False), out=out[block.outputs])
+            np.matmul(
+                block.weights,
+                image[block.inputs].astype(out.dtype, copy=False),
+                out=out[block.outputs],
+            )
         return out
 
     def across(self, image: npt.NDArray[np.generic]) -> Array:
-        """Resamples the columns of an image: (H, size_in) to (H, size_out), in the dtype of the weights."""
+        """Resamples the columns of an image: (H, size_in) to (H, size_out), in the dtype of the
+        weights."""
         out = np.empty((image.shape[0], self.size_out), self.blocks[0].weights.dtype)
         for block in self.blocks:
             columns = image[:, block.inputs].astype(out.dtype, copy=False)
@@ -66,8 +77,8 @@ class Resampling:
 def gaussian_bilinear(size_in: int, size_out: int) -> Resampling:
     """The map of `skimage.transform.resize(mode="constant")`, order 1, in float32.
 
-    When it shrinks: a Gaussian blur with sigma (size_in / size_out - 1) / 2; then bilinear interpolation at the pixel
-    centres. Samples outside the image are zero.
+    When it shrinks: a Gaussian blur with sigma (size_in / size_out - 1) / 2; then bilinear
+    interpolation at the pixel centres. Samples outside the image are zero.
     """
     scale = size_in / size_out
     kernel = _gaussian_kernel(max(0.0, (scale - 1) / 2))
@@ -90,10 +101,12 @@ def _gaussian_kernel(sigma: float) -> npt.NDArray[np.float64]:
 
 @lru_cache(maxsize=_CACHED_SIZES)
 def pillow_bilinear(size_in: int, size_out: int, start: int, stop: int) -> Resampling:
-    """Outputs `start` to `stop` (exclusive) of Pillow's BILINEAR resize of `size_in` to `size_out` 8-bit samples.
+    """Outputs `start` to `stop` (exclusive) of Pillow's BILINEAR resize of `size_in` to `size_out`
+    8-bit samples.
 
-    The weights are Pillow's fixed-point ones, whole numbers in float64: sums of products with 8-bit samples stay below
-    2**31, so they are exact, and `from_fixed_point` then gives Pillow's own bytes.
+    The weights are Pillow's fixed-point ones, whole numbers in float64: sums of products with 8-bit
+    samples stay below 2**31, so they are exact, and `from_fixed_point` then gives Pillow's own
+    bytes.
     """
     scale = size_in / size_out
     support = max(scale, 1.0)  # the triangle widens when it shrinks: that is Pillow's antialiasing
@@ -114,7 +127,8 @@ def from_fixed_point(values: Array) -> npt.NDArray[np.uint8]:
 
 
 def _banded(size_in: int, first: npt.NDArray[np.int64], taps: Array) -> Resampling:
-    """Row i of the matrix holds `taps[i]` from column `first[i]` on; taps outside 0 to size_in are dropped."""
+    """Row i of the matrix holds `taps[i]` from column `first[i]` on; taps outside 0 to size_in are
+    dropped."""
     return Resampling(size_in, len(taps), tuple(_blocks(size_in, first, taps)))
 
 

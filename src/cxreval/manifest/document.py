@@ -1,8 +1,8 @@
 """A manifest as a YAML document.
 
-Fields are read by their type, not by what YAML 1.1 takes a word for: text is what is written (`no`, `2025-12-19` and
-`3.10` are text), true and false are spelled so, numbers are not in quotes. Anchors, aliases, tags and a second document
-are refused.
+Fields are read by their type, not by what YAML 1.1 takes a word for: text is what is written (`no`,
+`2025-12-19` and `3.10` are text), true and false are spelled so, numbers are not in quotes.
+Anchors, aliases, tags and a second document are refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import yaml
 
 from cxreval.datasets.benchmark import FINDINGS, METRICS
 from cxreval.errors import CxrevalError, MalformedField, MissingField, OutputsIncomplete
-from cxreval.fields import refused, shown
+from cxreval.fields import field_error, shown
 from cxreval.manifest import rules
 from cxreval.manifest.model import Manifest
 from cxreval.manifest.rules import ROOT
@@ -40,7 +40,8 @@ _FLAGS = {"true": True, "false": False}
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file that was read: its manifest, what is wrong with it, and the line of each field by its path.
+    """A file that was read: its manifest, what is wrong with it, and the line of each field by its
+    path.
 
     Where a field is wrong, the manifest has it empty.
     """
@@ -57,9 +58,14 @@ class Document:
 
 
 def read_document(
-    file: Path, today: date, *, findings: Sequence[str] = FINDINGS, metrics: Sequence[str] = tuple(METRICS)
+    file: Path,
+    today: date,
+    *,
+    findings: Sequence[str] = FINDINGS,
+    metrics: Sequence[str] = tuple(METRICS),
 ) -> Document:
-    """Reads a file and finds everything that is wrong with it; `findings` and `metrics` are the benchmark's.
+    """Reads a file and finds everything that is wrong with it; `findings` and `metrics` are the
+    benchmark's.
 
     Raises:
         MalformedField: it cannot be read, is too large, is not YAML, or uses what is refused here.
@@ -68,14 +74,20 @@ def read_document(
 
 
 def parse_document(
-    text: str, name: str, today: date, findings: Sequence[str] = FINDINGS, metrics: Sequence[str] = tuple(METRICS)
+    text: str,
+    name: str,
+    today: date,
+    findings: Sequence[str] = FINDINGS,
+    metrics: Sequence[str] = tuple(METRICS),
 ) -> Document:
     """As `read_document`, of a text; `name` is what errors call it."""
     reader = _Reader()
     manifest: Manifest = reader.record(Manifest, _tree(text, name), ROOT)
     found, broken = reader.problems, reader.broken
     wholes = {path[:place] for path in broken for place in _ends(path)}
-    for error in rules.problems(manifest, today, findings=findings, metrics=metrics, with_artifact=False):
+    for error in rules.problems(
+        manifest, today, findings=findings, metrics=metrics, with_artifact=False
+    ):
         if not _follows(error, broken, wholes):
             found.append(error)
     lines = reader.lines
@@ -85,13 +97,17 @@ def parse_document(
 
 
 def _follows(error: CxrevalError, broken: Collection[str], wholes: Collection[str]) -> bool:
-    """Whether a rule is broken only because the form of a field is: it is about the field, or about what lacks it.
+    """Whether a rule is broken only because the form of a field is: it is about the field, or about
+    what lacks it.
 
-    `broken`: paths of the fields whose form is; `wholes`: paths of the lists and records that they stand in.
+    `broken`: paths of the fields whose form is; `wholes`: paths of the lists and records that they
+    stand in.
     """
     path = error.metadata["field"]
     # A list misses what cannot be read in it; an item is like another one only without it.
-    lacks = path in wholes and (isinstance(error, OutputsIncomplete | MissingField) or path.endswith("]"))
+    lacks = path in wholes and (
+        isinstance(error, OutputsIncomplete | MissingField) or path.endswith("]")
+    )
     return lacks or path in broken or any(path[:place] in broken for place in _ends(path))
 
 
@@ -104,7 +120,8 @@ def read_manifest(file: Path) -> Manifest:
     """Reads a manifest. Its form is checked; what its fields say is for the registry to judge.
 
     Raises:
-        CxrevalError: the first thing that is wrong, with the others in its `also`, as soon as the form of one field is.
+        CxrevalError: the first thing that is wrong, with the others in its `also`, as soon as the
+            form of one field is.
     """
     reader = _Reader()
     manifest: Manifest = reader.record(Manifest, _tree(_text(file), str(file)), ROOT)
@@ -113,7 +130,7 @@ def read_manifest(file: Path) -> Manifest:
     return manifest
 
 
-# --- YAML to nodes ----------------------------------------------------------------------------------------------------
+# --- YAML to nodes --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +161,14 @@ def _text(file: Path) -> str:
         with file.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise MalformedField(f"{file} is larger; expected {expected}", field=ROOT, expected=expected)
+            raise MalformedField(
+                f"{file} is larger; expected {expected}", field=ROOT, expected=expected
+            )
         return content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise MalformedField(f"cannot read the manifest {file}: {error}", field=ROOT, expected=expected) from None
+        raise MalformedField(
+            f"cannot read the manifest {file}: {error}", field=ROOT, expected=expected
+        ) from None
 
 
 def _tree(text: str, name: str) -> _Node:
@@ -172,7 +193,9 @@ def _plain_events(name: str, events: Iterator[Any]) -> Iterator[Any]:
     for event in events:
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise _not_yaml(name, line, "anchors and aliases (& and *) are not taken; use quotes if it is text")
+            raise _not_yaml(
+                name, line, "anchors and aliases (& and *) are not taken; use quotes if it is text"
+            )
         if getattr(event, "tag", None):
             raise _not_yaml(name, line, "tags (!) are not taken; use quotes if it is text")
         if isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
@@ -200,10 +223,12 @@ def _node(name: str, event: Any, events: Iterator[Any], depth: int) -> _Node:
 
 
 def _not_yaml(name: str, line: int, problem: str) -> MalformedField:
-    return MalformedField(f"{name}, line {line}: {problem}; expected YAML", field=ROOT, expected="YAML", line=line)
+    return MalformedField(
+        f"{name}, line {line}: {problem}; expected YAML", field=ROOT, expected="YAML", line=line
+    )
 
 
-# --- nodes to the dataclass -------------------------------------------------------------------------------------------
+# --- nodes to the dataclass -----------------------------------------------------------------------
 
 
 class _Reader:
@@ -226,14 +251,22 @@ class _Reader:
                 values[of.name] = self._value(plain, given[of.name], name)
                 continue
             values[of.name] = _empty(plain) if of.default is dataclasses.MISSING else of.default
-            # The rules find an empty text; they cannot tell false and zero from what was never written.
-            if of.default is dataclasses.MISSING and path not in self.broken and plain in (bool, int, float):
-                self._note(name, MissingField(f"{name} is missing", field=name, expected=of.metadata["about"]))
+            # The rules find an empty text; they cannot tell false and zero from what was never
+            # written.
+            if (
+                of.default is dataclasses.MISSING
+                and path not in self.broken
+                and plain in (bool, int, float)
+            ):
+                self._note(
+                    name,
+                    MissingField(f"{name} is missing", field=name, expected=of.metadata["about"]),
+                )
         return kind(**values)
 
     def _entries(self, node: _Node, path: str, known: list[str]) -> dict[str, _Node]:
         if not isinstance(node, _Map):
-            self._note(path, refused(path, _seen(node), f"fields: {', '.join(known)}"))
+            self._note(path, field_error(path, _seen(node), f"fields: {', '.join(known)}"))
             return {}
         found: dict[str, _Node] = {}
         for key, value in node.entries:
@@ -244,7 +277,7 @@ class _Reader:
                 message = f"{name} is not a field; expected {expected}"
                 self._note(name, MalformedField(message, field=name, expected=expected))
             elif key.text in found:
-                self._note(name, refused(name, "given twice", "each field once"))
+                self._note(name, field_error(name, "given twice", "each field once"))
             else:
                 found[key.text] = value
         return found
@@ -261,14 +294,16 @@ class _Reader:
 
     def _items(self, kind: Any, node: _Node, path: str) -> tuple[Any, ...]:
         if not isinstance(node, _List):
-            self._note(path, refused(path, _seen(node), "a list"))
+            self._note(path, field_error(path, _seen(node), "a list"))
             return ()
         for index, item in enumerate(node.items):
             self.lines[f"{path}[{index}]"] = item.line
-        return tuple(self._value(kind, item, f"{path}[{index}]") for index, item in enumerate(node.items))
+        return tuple(
+            self._value(kind, item, f"{path}[{index}]") for index, item in enumerate(node.items)
+        )
 
     def _wrong(self, kind: Any, node: _Node, path: str, expected: str) -> Any:
-        self._note(path, refused(path, _seen(node), expected))
+        self._note(path, field_error(path, _seen(node), expected))
         return _empty(kind)
 
     def _note(self, path: str, error: CxrevalError) -> None:

@@ -14,10 +14,11 @@ from cxreval.fields import (
     check_email,
     check_https_url,
     check_text,
-    refused,
+    field_error,
 )
 
-# `$` also holds before a line feed at the end, in Python; this holds only at the end, in every dialect.
+# `$` also holds before a line feed at the end, in Python; this holds only at the end, in every
+# dialect.
 _END = r"(?![\s\S])"
 
 
@@ -63,7 +64,7 @@ class Matching:
     def check(self, field: str, value: Any) -> None:
         """Raises `error`."""
         if len(value) > self.longest or not re.fullmatch(self.pattern, value):
-            raise refused(field, value, self.expected, self.error)
+            raise field_error(field, value, self.expected, self.error)
 
     def schema(self) -> dict[str, Any]:
         """Exactly `check`."""
@@ -80,7 +81,7 @@ class OneOf:
     def check(self, field: str, value: Any) -> None:
         """Raises `error`."""
         if value not in self.words:
-            raise refused(field, value, f"one of {', '.join(self.words)}", self.error)
+            raise field_error(field, value, f"one of {', '.join(self.words)}", self.error)
 
     def schema(self) -> dict[str, Any]:
         """Exactly `check`."""
@@ -131,7 +132,7 @@ class Number:
     def check(self, field: str, value: Any) -> None:
         """Raises `MalformedField`."""
         if not (math.isfinite(value) and self.low <= value <= self.high):
-            raise refused(field, value, f"a finite number from {self.low:g} to {self.high:g}")
+            raise field_error(field, value, f"a finite number from {self.low:g} to {self.high:g}")
 
     def schema(self) -> dict[str, Any]:
         """Exactly `check`."""
@@ -145,7 +146,7 @@ class Whole:
     def check(self, field: str, value: Any) -> None:
         """Raises `MalformedField`."""
         if not -(2**63) <= value < 2**63:
-            raise refused(field, value, "a whole number of at most 64 bits")
+            raise field_error(field, value, "a whole number of at most 64 bits")
 
     def schema(self) -> dict[str, Any]:
         """Exactly `check`."""

@@ -1,4 +1,5 @@
-"""The manifest's fields: what each means, what it may look like, and which of them each kind of submission needs."""
+"""The manifest's fields: what each means, what it may look like, and which of them each kind of
+submission needs."""
 
 from __future__ import annotations
 
@@ -65,7 +66,8 @@ class CheckpointFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A network whose state dict can be handed in: its preprocessing profile, and whether it names its own outputs."""
+    """A network whose state dict can be handed in: its preprocessing profile, and whether it names
+    its own outputs."""
 
     profile: str
     names_outputs: bool
@@ -83,33 +85,50 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 """Networks that `cxreval.export` can build, by name."""
 
 
-def _field(about: str, form: Form | None, example: Any, default: Any = MISSING, most: int = 0) -> Any:
-    """A field of a manifest; `most`: longest list, `form` being its items'. Without a default it is required."""
-    return dataclasses.field(default=default, metadata={"about": about, "form": form, "example": example, "most": most})
+def _field(
+    about: str, form: Form | None, example: Any, default: Any = MISSING, most: int = 0
+) -> Any:
+    """A field of a manifest; `most`: longest list, `form` being its items'. Without a default it is
+    required."""
+    return dataclasses.field(
+        default=default, metadata={"about": about, "form": form, "example": example, "most": most}
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
     """A script frozen at a commit."""
 
-    repository: str = _field("Address of the repository.", HttpsUrl(), "https://github.com/me/my-classifier")
+    repository: str = _field(
+        "Address of the repository.", HttpsUrl(), "https://github.com/me/my-classifier"
+    )
     commit: str = _field(
         "Full commit: a branch or tag can move.",
-        Matching("[0-9a-f]{40}", "40 lower-case hex characters: a branch or tag can move", CommitNotFrozen),
+        Matching(
+            "[0-9a-f]{40}",
+            "40 lower-case hex characters: a branch or tag can move",
+            CommitNotFrozen,
+        ),
         "0123456789abcdef0123456789abcdef01234567",
     )
     seed: int = _field("Seed of the run.", Whole(), 7)
-    script: str = _field("The command or script in it.", Text(MAX_SCRIPT_CHARACTERS), "python evaluate.py", "")
+    script: str = _field(
+        "The command or script in it.", Text(MAX_SCRIPT_CHARACTERS), "python evaluate.py", ""
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
     """Python version and requirements with exact versions."""
 
-    python_version: str = _field("Version of Python.", Matching(_PYTHON, "a version such as 3.11.7"), "3.11.7")
+    python_version: str = _field(
+        "Version of Python.", Matching(_PYTHON, "a version such as 3.11.7"), "3.11.7"
+    )
     dependencies: tuple[str, ...] = _field(
         "Requirements, each with its exact version.",
-        Matching(_DEPENDENCY, "an exact version such as torch==2.13.0", longest=MAX_DEPENDENCY_CHARACTERS),
+        Matching(
+            _DEPENDENCY, "an exact version such as torch==2.13.0", longest=MAX_DEPENDENCY_CHARACTERS
+        ),
         ("torch==2.13.0",),
         (),
         MAX_DEPENDENCIES,
@@ -121,9 +140,13 @@ class Endpoint:
     """A server that speaks the Open Inference Protocol v2 over gRPC."""
 
     address: str = _field(
-        "Where it listens.", Matching(_ADDRESS, "host:port such as models.example.org:443"), "models.example.org:443"
+        "Where it listens.",
+        Matching(_ADDRESS, "host:port such as models.example.org:443"),
+        "models.example.org:443",
     )
-    tls: bool = _field("Whether it speaks TLS, with a certificate of a public authority.", Flag(), True)
+    tls: bool = _field(
+        "Whether it speaks TLS, with a certificate of a public authority.", Flag(), True
+    )
     model_name: str = _field("Name of the model there.", Text(MAX_NAME_CHARACTERS), "my-classifier")
     requests_per_second: float = _field(
         "Most images it is sent in a second.", Number(FEWEST_REQUESTS, MOST_REQUESTS), 20.0
@@ -132,11 +155,14 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedMetric:
-    """A figure the submitter claims, in the metric's own unit; `finding` is empty for the macro mean."""
+    """A figure the submitter claims, in the metric's own unit; `finding` is empty for the macro
+    mean."""
 
     metric: str = _field("Which figure.", Text(MAX_NAME_CHARACTERS), "auroc")
     value: float = _field("Its value, from 0 to 1.", Number(0, 1), 0.8)
-    finding: str = _field("Of which finding; without it, the mean of all.", Text(MAX_NAME_CHARACTERS), "Hernia", "")
+    finding: str = _field(
+        "Of which finding; without it, the mean of all.", Text(MAX_NAME_CHARACTERS), "Hernia", ""
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +170,32 @@ class Manifest:
     """What a submitter declares. A field that is empty or None is not given."""
 
     kind: Kind = _field("What is handed in.", None, Kind.CHECKPOINT)
-    model: str = _field("Name of the model as the board shows it.", Text(MAX_NAME_CHARACTERS), "My classifier")
-    organisation: str = _field("Who stands behind it, as the board shows it.", Text(MAX_NAME_CHARACTERS), "My group")
+    model: str = _field(
+        "Name of the model as the board shows it.", Text(MAX_NAME_CHARACTERS), "My classifier"
+    )
+    organisation: str = _field(
+        "Who stands behind it, as the board shows it.", Text(MAX_NAME_CHARACTERS), "My group"
+    )
     open_source: bool = _field("Whether code and weights are open source.", Flag(), True)
-    source_kind: SourceKind = _field("Where the model or its figure comes from.", None, SourceKind.CHECKPOINT)
+    source_kind: SourceKind = _field(
+        "Where the model or its figure comes from.", None, SourceKind.CHECKPOINT
+    )
     contact: str = _field("Whom to ask about discrepancies.", Email(), "me@example.org")
-    source_url: str = _field("Address of the source.", HttpsUrl(), "https://github.com/me/my-classifier", "")
+    source_url: str = _field(
+        "Address of the source.", HttpsUrl(), "https://github.com/me/my-classifier", ""
+    )
     format: CheckpointFormat | None = _field("What the file is.", None, CheckpointFormat.ONNX, None)
-    architecture: str = _field("Network whose state dict the file is.", OneOf(tuple(ARCHITECTURES)), "densenet121", "")
-    endpoint: Endpoint | None = _field("The server to ask. Its token is no part of a manifest.", None, None, None)
+    architecture: str = _field(
+        "Network whose state dict the file is.", OneOf(tuple(ARCHITECTURES)), "densenet121", ""
+    )
+    endpoint: Endpoint | None = _field(
+        "The server to ask. Its token is no part of a manifest.", None, None, None
+    )
     preprocessing_profile: str = _field(
-        "How an image becomes the model's input.", OneOf(PROFILE_NAMES, UnknownProfile), "xrv-224", ""
+        "How an image becomes the model's input.",
+        OneOf(PROFILE_NAMES, UnknownProfile),
+        "xrv-224",
+        "",
     )
     output_names: tuple[str, ...] = _field(
         'The finding in each column of the output, every one once; "" for a column to ignore.',
@@ -184,7 +225,8 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a manifest needs whose fields have these values: fields to give, to leave out, and their possible values."""
+    """What a manifest needs whose fields have these values: fields to give, to leave out, and their
+    possible values."""
 
     when: Mapping[str, tuple[str, ...]]
     required: tuple[str, ...] = ()
@@ -204,14 +246,19 @@ def _sources(*own: SourceKind) -> dict[str, tuple[str, ...]]:
 def _architecture_cases() -> list[Case]:
     def of(**wanted: object) -> dict[str, tuple[str, ...]]:
         ((fact, value),) = wanted.items()
-        names = tuple(name for name, known in ARCHITECTURES.items() if getattr(known, fact) == value)
+        names = tuple(
+            name for name, known in ARCHITECTURES.items() if getattr(known, fact) == value
+        )
         return {"format": (CheckpointFormat.PYTORCH_STATE_DICT,), "architecture": names}
 
     profiles = dict.fromkeys(known.profile for known in ARCHITECTURES.values())
     return [
         Case(of(names_outputs=True), forbidden=("output_names",)),
         Case(of(names_outputs=False), required=("output_names",)),
-        *(Case(of(profile=profile), only={"preprocessing_profile": (profile,)}) for profile in profiles),
+        *(
+            Case(of(profile=profile), only={"preprocessing_profile": (profile,)})
+            for profile in profiles
+        ),
     ]
 
 

@@ -9,8 +9,15 @@ from datetime import date
 from typing import Any
 
 from cxreval.datasets.benchmark import FINDINGS, METRICS
-from cxreval.errors import CxrevalError, MalformedField, MissingField, OutputsIncomplete, UnknownFinding, UnknownMetric
-from cxreval.fields import refused
+from cxreval.errors import (
+    CxrevalError,
+    MalformedField,
+    MissingField,
+    OutputsIncomplete,
+    UnknownFinding,
+    UnknownMetric,
+)
+from cxreval.fields import field_error
 from cxreval.manifest.forms import Form
 from cxreval.manifest.model import CASES, UPLOADED, Case, ClaimedMetric, Kind, Manifest
 from cxreval.metrics.ranking import latest_day
@@ -38,14 +45,16 @@ def problems(
     metrics: Sequence[str] = tuple(METRICS),
     with_artifact: bool = True,
 ) -> list[CxrevalError]:
-    """Everything that is wrong with a manifest, in the order of its fields; each error names its field.
+    """Everything that is wrong with a manifest, in the order of its fields; each error names its
+    field.
 
     Args:
         manifest: any; fields that are required may be empty or None.
         today: the day in UTC; no later date is taken.
         findings: the benchmark's.
         metrics: the benchmark's, the primary one first.
-        with_artifact: whether the digest of the file, for kinds that come with one, has to be there already.
+        with_artifact: whether the digest of the file, for kinds that come with one, has to be there
+            already.
     """
     found = list(_record(manifest, ROOT))
     for case in CASES:
@@ -53,7 +62,10 @@ def problems(
             found += _case(case, manifest)
     if with_artifact and manifest.kind in UPLOADED and not manifest.artifact_sha256:
         found.append(
-            _missing(f"{ROOT}.artifact_sha256", f"the sha256 of the file: kind {manifest.kind} comes with one")
+            _missing(
+                f"{ROOT}.artifact_sha256",
+                f"the sha256 of the file: kind {manifest.kind} comes with one",
+            )
         )
     wrong = {error.metadata["field"] for error in found}
     for field, further in (
@@ -97,9 +109,11 @@ def _record(record: Any, path: str) -> Iterator[CxrevalError]:
             yield from _checked(facts["form"], name, value)
 
 
-def _list(values: tuple[Any, ...], path: str, form: Form | None, most: int) -> Iterator[CxrevalError]:
+def _list(
+    values: tuple[Any, ...], path: str, form: Form | None, most: int
+) -> Iterator[CxrevalError]:
     if len(values) > most:
-        yield refused(path, f"a list of {len(values)}", f"at most {most}")
+        yield field_error(path, f"a list of {len(values)}", f"at most {most}")
         return
     for index, value in enumerate(values):
         if dataclasses.is_dataclass(value):
@@ -127,11 +141,11 @@ def _case(case: Case, manifest: Manifest) -> Iterator[CxrevalError]:
             yield _missing(f"{ROOT}.{field}", f"{_ABOUT[field]}; {case.name} needs it")
     for field in case.forbidden:
         if getattr(manifest, field):
-            yield refused(f"{ROOT}.{field}", "given", f"nothing: {case.name} has none")
+            yield field_error(f"{ROOT}.{field}", "given", f"nothing: {case.name} has none")
     for field, values in case.only.items():
         value = getattr(manifest, field)
         if value and value not in values:
-            yield refused(f"{ROOT}.{field}", value, f"{' or '.join(values)} for {case.name}")
+            yield field_error(f"{ROOT}.{field}", value, f"{' or '.join(values)} for {case.name}")
 
 
 def _outputs(names: tuple[str, ...], findings: Sequence[str]) -> Iterator[CxrevalError]:
@@ -149,7 +163,9 @@ def _outputs(names: tuple[str, ...], findings: Sequence[str]) -> Iterator[Cxreva
         facts = {"missing": ", ".join(missing), "repeated": ", ".join(repeated)}
         text = "; ".join(f"{word}: {found}" for word, found in facts.items() if found)
         expected = "every finding of the benchmark exactly once"
-        yield OutputsIncomplete(f"{field}: {text}; expected {expected}", field=field, expected=expected, **facts)
+        yield OutputsIncomplete(
+            f"{field}: {text}; expected {expected}", field=field, expected=expected, **facts
+        )
 
 
 def _finding(field: str, name: str, findings: Sequence[str]) -> Iterator[CxrevalError]:
@@ -158,25 +174,35 @@ def _finding(field: str, name: str, findings: Sequence[str]) -> Iterator[Cxreval
     spelled = {finding.replace("_", " ").lower(): finding for finding in findings}
     meant = spelled.get(name.replace("_", " ").lower())
     expected = f"{meant!r}" if meant else f"empty, or one of {', '.join(findings)}"
-    yield refused(field, name, expected, UnknownFinding)
+    yield field_error(field, name, expected, UnknownFinding)
 
 
-def _claims(manifest: Manifest, findings: Sequence[str], metrics: Sequence[str]) -> Iterator[CxrevalError]:
+def _claims(
+    manifest: Manifest, findings: Sequence[str], metrics: Sequence[str]
+) -> Iterator[CxrevalError]:
     seen = set()
     for index, claim in enumerate(manifest.claimed_metrics):
         field = f"{ROOT}.claimed_metrics[{index}]"
         yield from _claim(field, claim, findings, metrics)
         if (claim.metric, claim.finding) in seen:
-            yield refused(field, f"{claim.metric} {claim.finding}".rstrip(), "each metric and finding only once")
+            yield field_error(
+                field,
+                f"{claim.metric} {claim.finding}".rstrip(),
+                "each metric and finding only once",
+            )
         seen.add((claim.metric, claim.finding))
     if manifest.kind is Kind.CLAIM and manifest.claimed_metrics and (metrics[0], "") not in seen:
         expected = f"{metrics[0]} without a finding among them: it is what the board ranks by"
         yield _missing(f"{ROOT}.claimed_metrics", expected)
 
 
-def _claim(field: str, claim: ClaimedMetric, findings: Sequence[str], metrics: Sequence[str]) -> Iterator[CxrevalError]:
+def _claim(
+    field: str, claim: ClaimedMetric, findings: Sequence[str], metrics: Sequence[str]
+) -> Iterator[CxrevalError]:
     if claim.metric not in metrics:
-        yield refused(f"{field}.metric", claim.metric, f"one of {', '.join(metrics)}", UnknownMetric)
+        yield field_error(
+            f"{field}.metric", claim.metric, f"one of {', '.join(metrics)}", UnknownMetric
+        )
     if claim.finding:
         yield from _finding(f"{field}.finding", claim.finding, findings)
 
@@ -184,12 +210,15 @@ def _claim(field: str, claim: ClaimedMetric, findings: Sequence[str], metrics: S
 def _date(submitted: str, today: date) -> Iterator[CxrevalError]:
     if not submitted:
         return
-    field, expected = f"{ROOT}.submitted_date", "a date YYYY-MM-DD or YYYY-MM that is not in the future (UTC)"
+    field, expected = (
+        f"{ROOT}.submitted_date",
+        "a date YYYY-MM-DD or YYYY-MM that is not in the future (UTC)",
+    )
     try:
         latest_day(submitted)
     except MalformedField:
-        yield refused(field, submitted, expected)
+        yield field_error(field, submitted, expected)
         return
     # ISO dates sort as text; a month is compared with the current month.
     if submitted > today.isoformat()[: len(submitted)]:
-        yield refused(field, submitted, expected, today=today.isoformat())
+        yield field_error(field, submitted, expected, today=today.isoformat())

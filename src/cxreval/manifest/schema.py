@@ -1,7 +1,9 @@
-"""The manifest as a JSON Schema (2020-12), generated from its fields: for editors, and for programs in other languages.
+"""The manifest as a JSON Schema (2020-12), generated from its fields: for editors, and for programs
+in other languages.
 
-It refuses nothing that the rules take. It leaves to them what it cannot say: dates that are not in the future, findings
-that are complete, metrics and findings of the benchmark, characters that cannot be printed.
+It refuses nothing that the rules take. It leaves to them what it cannot say: dates that are not in
+the future, findings that are complete, metrics and findings of the benchmark, characters that
+cannot be printed.
 """
 
 from __future__ import annotations
@@ -24,7 +26,11 @@ _SOMETHING: dict[str, Any] = {"minLength": 1, "minItems": 1}
 def schema() -> dict[str, Any]:
     """The schema."""
     found = _record(Manifest)
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": ADDRESS, "title": "cxreval manifest"}
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": ADDRESS,
+        "title": "cxreval manifest",
+    }
     return {**head, **found, "allOf": [_case(case) for case in CASES]}
 
 
@@ -36,11 +42,12 @@ def schema_text() -> str:
 def _record(kind: type[Any]) -> dict[str, Any]:
     fields, hints = dataclasses.fields(kind), typing.get_type_hints(kind)
     return {
-        "description": (kind.__doc__ or "").split("\n", maxsplit=1)[0],
+        "description": " ".join((kind.__doc__ or "").split("\n\n")[0].split()),
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            field.name: {"description": field.metadata["about"], **_value(hints[field.name], field)} for field in fields
+            field.name: {"description": field.metadata["about"], **_value(hints[field.name], field)}
+            for field in fields
         },
         "required": [field.name for field in fields if field.default is dataclasses.MISSING],
     }

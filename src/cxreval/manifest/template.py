@@ -1,4 +1,5 @@
-"""The template that `cxreval submission init` writes: a manifest of a kind with every field explained."""
+"""The template that `cxreval submission init` writes: a manifest of a kind with every field
+explained."""
 
 from __future__ import annotations
 
@@ -21,7 +22,10 @@ _HEAD = {
     Kind.CLAIM: "A claim: a published figure. It is ranked apart from everything that was run or scored.",
 }
 _EXAMPLES: dict[Kind, dict[str, Any]] = {
-    Kind.CLAIM: {"source_kind": SourceKind.RESEARCH_PAPER, "source_url": "https://example.org/paper"},
+    Kind.CLAIM: {
+        "source_kind": SourceKind.RESEARCH_PAPER,
+        "source_url": "https://example.org/paper",
+    },
     Kind.ENDPOINT: {"source_kind": SourceKind.ENDPOINT},
     Kind.PREDICTIONS: {"source_kind": SourceKind.PREDICTIONS},
     Kind.CHECKPOINT: {"source_kind": SourceKind.CHECKPOINT},
@@ -38,7 +42,12 @@ _OWN = (
 def examples_left(manifest: Manifest) -> list[str]:
     """Fields that still have the example of the template."""
     own = _EXAMPLES.get(manifest.kind, {})
-    return [path for path in _OWN for value, example in _given(manifest, path) if value == own.get(path, example)]
+    return [
+        path
+        for path in _OWN
+        for value, example in _given(manifest, path)
+        if value == own.get(path, example)
+    ]
 
 
 def _given(manifest: Manifest, path: str) -> Iterator[tuple[Any, Any]]:
@@ -51,9 +60,14 @@ def _given(manifest: Manifest, path: str) -> Iterator[tuple[Any, Any]]:
 
 
 def template(kind: Kind) -> str:
-    """A manifest of the kind, as commented YAML. It is without fault, but its values are examples."""
+    """A manifest of the kind, as commented YAML. It is without fault, but its values are
+    examples."""
     values = {"kind": kind, "format": CheckpointFormat.ONNX, **_EXAMPLES[kind]}
-    cases = [case for case in CASES if all(values.get(field) in wanted for field, wanted in case.when.items())]
+    cases = [
+        case
+        for case in CASES
+        if all(values.get(field) in wanted for field, wanted in case.when.items())
+    ]
     required = {field for case in cases for field in case.required}
     words = {field: of_it for case in cases for field, of_it in case.only.items()}
     left_out = {field for case in cases for field in case.forbidden} | {"artifact_sha256"}
@@ -66,7 +80,10 @@ def template(kind: Kind) -> str:
         if field.name not in left_out:
             needed = field.default is dataclasses.MISSING or field.name in required
             example = values.get(field.name, field.metadata["example"])
-            lines += ["", *_entry(field, hint, example, needed, words.get(field.name) or _words(hint, field))]
+            lines += [
+                "",
+                *_entry(field, hint, example, needed, words.get(field.name) or _words(hint, field)),
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -88,7 +105,8 @@ def _words(kind: Any, field: dataclasses.Field[Any]) -> Sequence[str]:
 def _entry(
     field: dataclasses.Field[Any], kind: Any, example: Any, needed: bool, words: Sequence[str] = ()
 ) -> Iterator[str]:
-    """A comment and a field. One that may be left out is commented out, with no space behind its `#`, or two."""
+    """A comment and a field. One that may be left out is commented out, with no space behind its
+    `#`, or two."""
     about = field.metadata["about"] + ("" if needed else " Optional.")
     about += f" One of: {', '.join(words)}." if words else ""
     yield from (f"# {line}" for line in textwrap.wrap(about, _WIDTH))
@@ -115,7 +133,8 @@ def _record(kind: type[Any]) -> Iterator[str]:
 
 
 def _item(kind: type[Any]) -> Iterator[str]:
-    """A list with one record. Its comments stand behind the values: an item cannot begin with one."""
+    """A list with one record. Its comments stand behind the values: an item cannot begin with
+    one."""
     for place, (field, _) in enumerate(_fields(kind)):
         optional = field.default is not dataclasses.MISSING
         about = field.metadata["about"] + " Optional." * optional

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slice:
-    """Some of the images: those whose `dimension` (`sex`, `age`, `view`) has this `value`. `rows`: shape (n,), bool."""
+    """Some of the images: those whose `dimension` (`sex`, `age`, `view`) has this `value`. `rows`:
+    shape (n,), bool."""
 
     dimension: str
     value: str
@@ -26,7 +27,8 @@ class Slice:
 class Cohort:
     """n images in a fixed order.
 
-    `labels`: shape (n, findings), True where the finding is present. `known`: same shape, False where nobody knows;
+    `labels`: shape (n, findings), True where the finding is present. `known`: same shape, False
+    where nobody knows;
     such a cell counts nowhere. `patients`: shape (n,), numbers from 0 to `patient_count` - 1.
     """
 

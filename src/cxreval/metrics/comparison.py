@@ -1,4 +1,5 @@
-"""Two reports of one benchmark side by side: which of the two is better, finding by finding and on the whole."""
+"""Two reports of one benchmark side by side: which of the two is better, finding by finding and on
+the whole."""
 
 from __future__ import annotations
 
@@ -15,10 +16,13 @@ from cxreval.metrics.report import Report
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """The AUROC of one finding in two reports, `first` minus `second`; `finding` is empty for the macro mean.
+    """The AUROC of one finding in two reports, `first` minus `second`; `finding` is empty for the
+    macro mean.
 
-    `low`, `high`: the 95 % interval of the difference; None where a replicate is undefined, and `p_value` is 1 there.
-    `adjusted_p_value`: after Holm's correction over the findings; for the macro, a question of its own, the `p_value`.
+    `low`, `high`: the 95 % interval of the difference; None where a replicate is undefined, and
+    `p_value` is 1 there.
+    `adjusted_p_value`: after Holm's correction over the findings; for the macro, a question of its
+    own, the `p_value`.
     """
 
     finding: str
@@ -40,7 +44,8 @@ def compare_reports(first: Report, second: Report) -> tuple[PairedDifference, ..
     """The findings that have an AUROC, in order, then the macro if it has one.
 
     Raises:
-        NotComparable: the reports are of different benchmarks, or a report came without its replicates.
+        NotComparable: the reports are of different benchmarks, or a report came without its
+            replicates.
     """
     if first.benchmark_digest != second.benchmark_digest:
         digests = f"{first.benchmark_digest} and {second.benchmark_digest}"
@@ -50,7 +55,10 @@ def compare_reports(first: Report, second: Report) -> tuple[PairedDifference, ..
     pairs = [_difference(finding, scores[finding], others[finding]) for finding in scores]
     findings = [pair for pair in pairs if pair.finding]
     adjusted = holm(np.array([pair.p_value for pair in findings]))
-    corrected = [replace(pair, adjusted_p_value=float(value)) for pair, value in zip(findings, adjusted, strict=True)]
+    corrected = [
+        replace(pair, adjusted_p_value=float(value))
+        for pair, value in zip(findings, adjusted, strict=True)
+    ]
     return (*corrected, *(pair for pair in pairs if not pair.finding))
 
 
@@ -58,7 +66,9 @@ def _scores(report: Report) -> dict[str, tuple[float, NDArray[np.float64]]]:
     """Each AUROC there is with its replicates, by finding; the macro last, under the empty name."""
     if report.evidence is None:
         raise NotComparable("a report came without its replicates", field="evidence")
-    vectors = {item.finding: item.values for item in report.evidence.replicates if item.metric == "auroc"}
+    vectors = {
+        item.finding: item.values for item in report.evidence.replicates if item.metric == "auroc"
+    }
     return {
         value.finding: (value.value, vectors[value.finding])
         for value in report.metrics
@@ -67,7 +77,9 @@ def _scores(report: Report) -> dict[str, tuple[float, NDArray[np.float64]]]:
 
 
 def _difference(
-    finding: str, first: tuple[float, NDArray[np.float64]], second: tuple[float, NDArray[np.float64]]
+    finding: str,
+    first: tuple[float, NDArray[np.float64]],
+    second: tuple[float, NDArray[np.float64]],
 ) -> PairedDifference:
     entries = [Entry(finding, score, "", replicates) for score, replicates in (first, second)]
     (pair,) = compare(entries)

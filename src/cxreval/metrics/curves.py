@@ -18,7 +18,8 @@ _FEWEST_POINTS = 100
 
 @dataclass(frozen=True, slots=True)
 class RocCurve:
-    """Points of one finding's ROC curve from (0, 0) to (1, 1): false positive rate and sensitivity."""
+    """Points of one finding's ROC curve from (0, 0) to (1, 1): false positive rate and
+    sensitivity."""
 
     finding: str
     false_positive_rates: tuple[float, ...]
@@ -27,7 +28,8 @@ class RocCurve:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """One finding's 15 bins of probability: images, their mean probability and the positives among them."""
+    """One finding's 15 bins of probability: images, their mean probability and the positives among
+    them."""
 
     finding: str
     images: tuple[int, ...]
@@ -35,8 +37,11 @@ class Reliability:
     positives: tuple[int, ...]
 
 
-def roc_curve(finding: str, scores: NDArray[np.float32], positive: NDArray[np.bool_]) -> RocCurve | None:
-    """The curve with as few points as leave its area within 1e-6; None when only one class is present.
+def roc_curve(
+    finding: str, scores: NDArray[np.float32], positive: NDArray[np.bool_]
+) -> RocCurve | None:
+    """The curve with as few points as leave its area within 1e-6; None when only one class is
+    present.
 
     Arguments as for `auroc`.
     """
@@ -51,21 +56,28 @@ def roc_curve(finding: str, scores: NDArray[np.float32], positive: NDArray[np.bo
     return RocCurve(finding, tuple(x[kept].tolist()), tuple(y[kept].tolist()))
 
 
-def reliability(finding: str, probabilities: NDArray[np.float32], positive: NDArray[np.bool_]) -> Reliability:
-    """The bins behind the calibration error; a bin without images has a mean of 0. Arguments as for `brier`."""
+def reliability(
+    finding: str, probabilities: NDArray[np.float32], positive: NDArray[np.bool_]
+) -> Reliability:
+    """The bins behind the calibration error; a bin without images has a mean of 0. Arguments as for
+    `brier`."""
     place = bins(probabilities)
     images = np.bincount(place, minlength=BINS)
     means = np.bincount(place, probabilities.astype(np.float64), BINS) / np.maximum(images, 1)
     positives = np.bincount(place[positive], minlength=BINS)
-    return Reliability(finding, tuple(images.tolist()), tuple(means.tolist()), tuple(positives.tolist()))
+    return Reliability(
+        finding, tuple(images.tolist()), tuple(means.tolist()), tuple(positives.tolist())
+    )
 
 
 def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Places of the points to keep: as few evenly spaced ones as the area allows, at most all corners."""
+    """Places of the points to keep: as few evenly spaced ones as the area allows, at most all
+    corners."""
     turn = np.diff(x[:-1]) * np.diff(y[1:]) - np.diff(x[1:]) * np.diff(y[:-1])
     corners = np.concatenate(([0], 1 + np.flatnonzero(turn), [x.size - 1]))
     area = float(np.trapezoid(y, x))
-    # Every n-th corner would cut all steps on the same side; points between the corners cut on both.
+    # Every n-th corner would cut all steps on the same side; points between the corners cut on
+    # both.
     for count in range(_FEWEST_POINTS, corners.size, _FEWEST_POINTS):
         kept = np.linspace(0, x.size - 1, count).astype(np.intp)
         if abs(float(np.trapezoid(y[kept], x[kept])) - area) <= AREA_TOLERANCE:

@@ -9,18 +9,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cxreval.errors import DuplicateImage, InvalidProbability, MalformedBatch, MissingImages, UnknownImage
+from cxreval.errors import (
+    DuplicateImage,
+    InvalidProbability,
+    MalformedBatch,
+    MissingImages,
+    UnknownImage,
+)
 
 ROW_BYTES = 4 * 14 + 1
-"""What a table keeps for an image of a benchmark with 14 findings; the names are shared by all tables."""
+"""What a table keeps for an image of a benchmark with 14 findings; the names are shared by all
+tables."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PartialState:
-    """What a table of predictions holds of some images, to be merged into another one with `add_rows`.
+    """What a table of predictions holds of some images, to be merged into another one with
+    `add_rows`.
 
-    `benchmark_digest`: of the benchmark that numbers the rows; `rows`: shape (images,), rising places in its sorted
-    list; `probabilities`: shape (images, findings), float32.
+    `benchmark_digest`: of the benchmark that numbers the rows; `rows`: shape (images,), rising
+    places in its sorted list; `probabilities`: shape (images, findings), float32.
     """
 
     benchmark_digest: str
@@ -35,11 +43,14 @@ class PredictionTable:
     """
 
     def __init__(self, rows: Mapping[str, int], findings: Sequence[str]) -> None:
-        """`rows`: the row of each image, rising from 0; `image_rows` makes it, once for all tables of a benchmark."""
+        """`rows`: the row of each image, rising from 0; `image_rows` makes it, once for all tables
+        of a benchmark."""
         self._rows = rows
         self._findings = findings
         self._seen = np.zeros(len(rows), dtype=np.bool_)
-        self.probabilities: NDArray[np.float32] = np.zeros((len(rows), len(findings)), dtype=np.float32)
+        self.probabilities: NDArray[np.float32] = np.zeros(
+            (len(rows), len(findings)), dtype=np.float32
+        )
 
     @property
     def image_count(self) -> int:
@@ -47,9 +58,11 @@ class PredictionTable:
         return int(np.count_nonzero(self._seen))
 
     def add(self, images: Sequence[str], values: NDArray[np.float32]) -> None:
-        """Takes a batch: `values` row-major, one row an image. Repeating a row with the same values is harmless.
+        """Takes a batch: `values` row-major, one row an image. Repeating a row with the same values
+        is harmless.
 
-        A batch with an error is refused as a whole; the error names the first offending image and counts all of them.
+        A batch with an error is refused as a whole; the error names the first offending image and
+        counts all of them.
 
         Raises:
             MalformedBatch: the number of values is not images times findings.
@@ -74,8 +87,12 @@ class PredictionTable:
         """
         expected = rows.size * len(self._findings)
         if values.size != expected:
-            message = f"batch has {values.size} probabilities for {rows.size} images; expected {expected}"
-            raise MalformedBatch(message, field="probabilities", found=values.size, expected=str(expected))
+            message = (
+                f"batch has {values.size} probabilities for {rows.size} images; expected {expected}"
+            )
+            raise MalformedBatch(
+                message, field="probabilities", found=values.size, expected=str(expected)
+            )
         outside = np.flatnonzero((rows < 0) | (rows >= self._seen.size))
         if outside.size:
             row, size = int(rows[outside[0]]), self._seen.size
@@ -104,7 +121,8 @@ class PredictionTable:
             raise MissingImages(message, field="images", count=len(missing), image=missing[0])
 
     def sha256(self) -> str:
-        """Digest over the image names in order, each followed by LF, then the little-endian float32 rows."""
+        """Digest over the image names in order, each followed by LF, then the little-endian float32
+        rows."""
         digest = hashlib.sha256("".join(f"{image}\n" for image in self._rows).encode())
         digest.update(self.probabilities.astype("<f4", copy=False).tobytes())
         return digest.hexdigest()
@@ -137,7 +155,9 @@ class PredictionTable:
         wrong = np.flatnonzero(differs)
         if wrong.size:
             image = self._image(rows[wrong[0]])
-            message = f"{_others(wrong)} predicted twice with different values, the first is {image!r}"
+            message = (
+                f"{_others(wrong)} predicted twice with different values, the first is {image!r}"
+            )
             raise DuplicateImage(message, field="images", image=image, count=wrong.size)
 
     def _image(self, row: np.intp) -> str:

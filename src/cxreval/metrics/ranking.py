@@ -1,7 +1,8 @@
 """Ranks and state-of-the-art steps: a pure function of entries, so that a board can never be stale.
 
-Entries that were scored here bring their bootstrap replicates. All of them met the same resamples, so the difference of
-two replicate vectors is the paired difference of two submissions, and two that it cannot separate share a rank.
+Entries that were scored here bring their bootstrap replicates. All of them met the same resamples,
+so the difference of two replicate vectors is the paired difference of two submissions, and two that
+it cannot separate share a rank.
 """
 
 from __future__ import annotations
@@ -40,10 +41,13 @@ class Significance(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """Something to rank: higher scores are better, None is undefined; the date is `YYYY-MM-DD` or `YYYY-MM`.
+    """Something to rank: higher scores are better, None is undefined; the date is `YYYY-MM-DD` or
+    `YYYY-MM`.
 
-    `replicates`: shape (replicates,), the score under each resample; None for a figure that nobody here computed.
-    `finding_scores`: the score of each finding, for the rank by mean rank; empty when they are not known.
+    `replicates`: shape (replicates,), the score under each resample; None for a figure that nobody
+    here computed.
+    `finding_scores`: the score of each finding, for the rank by mean rank; empty when they are not
+    known.
     """
 
     id: str
@@ -57,11 +61,14 @@ class Entry:
 class Ranked:
     """Where an entry stands.
 
-    `rank`: 1 for the best, None without a score; shared by entries that the paired test cannot separate. `sota_step`:
-    it broke the record, and `significance` says whether by more than chance.
-    `rank_low`, `rank_high`: the range of its rank in 95 % of the replicates; `first_share`: how many of them it leads.
-    `mean_finding_rank`: mean over the findings of its rank there; `finding_place`: its place by that figure.
-    `places_disagree`: that place is another one than its place by score, so the order depends on a small choice.
+    `rank`: 1 for the best, None without a score; shared by entries that the paired test cannot
+    separate. `sota_step`: it broke the record, and `significance` says whether by more than chance.
+    `rank_low`, `rank_high`: the range of its rank in 95 % of the replicates; `first_share`: how
+    many of them it leads.
+    `mean_finding_rank`: mean over the findings of its rank there; `finding_place`: its place by
+    that figure.
+    `places_disagree`: that place is another one than its place by score, so the order depends on a
+    small choice.
     """
 
     id: str
@@ -80,8 +87,8 @@ class Ranked:
 class Comparison:
     """The paired difference of two entries, `first` minus `second`, with its 95 % interval.
 
-    `p_value`: two-sided; `adjusted_p_value`: after Holm's correction over all pairs compared together. `separable`: the
-    adjusted value is below 5 %.
+    `p_value`: two-sided; `adjusted_p_value`: after Holm's correction over all pairs compared
+    together. `separable`: the adjusted value is below 5 %.
     """
 
     first: str
@@ -118,22 +125,35 @@ def latest_day(submitted_date: str) -> date:
 
 
 def rank(entries: Sequence[Entry]) -> list[Ranked]:
-    """Ranks entries best first, equal scores by submission date and then by the order given; those without one last.
+    """Ranks entries best first, equal scores by submission date and then by the order given; those
+    without one last.
 
-    With replicates, the rank of an entry is one more than the number of entries that the paired test finds better, and
-    never better than that of an entry with a higher score. Without replicates it is the place by score: a figure that
-    nobody computed here has no interval. An entry is a state-of-the-art step when its score is above every score
-    submitted before it. Of the entries of one day only the best can be one.
+    With replicates, the rank of an entry is one more than the number of entries that the paired
+    test finds better, and
+    never better than that of an entry with a higher score. Without replicates it is the place by
+    score: a figure that nobody computed here has no interval. An entry is a state-of-the-art step
+    when its score is above every score submitted before it. Of the entries of one day only the best
+    can be one.
 
     Raises:
-        MalformedField: a date is malformed, some entries have replicates and others not, or their lengths differ.
+        MalformedField: a date is malformed, some entries have replicates and others not, or their
+            lengths differ.
     """
     days = {entry.id: latest_day(entry.submitted_date) for entry in entries}
-    scored = sorted((one for one in entries if one.score is not None), key=lambda one: (-_score(one), days[one.id]))
+    scored = sorted(
+        (one for one in entries if one.score is not None),
+        key=lambda one: (-_score(one), days[one.id]),
+    )
     unscored = [Ranked(entry.id, None) for entry in entries if entry.score is None]
-    pairs = _Pairs(scored) if scored and any(entry.replicates is not None for entry in scored) else None
+    pairs = (
+        _Pairs(scored) if scored and any(entry.replicates is not None for entry in scored) else None
+    )
     places = np.arange(1, len(scored) + 1)
-    ranks = places if pairs is None else np.maximum.accumulate(1 + np.tril(pairs.separable()).sum(axis=1))
+    ranks = (
+        places
+        if pairs is None
+        else np.maximum.accumulate(1 + np.tril(pairs.separable()).sum(axis=1))
+    )
     ranked = [Ranked(entry.id, int(place)) for entry, place in zip(scored, ranks, strict=True)]
     if pairs is not None:
         ranked = _with_spread(ranked, rank_frequencies(scored))
@@ -142,9 +162,11 @@ def rank(entries: Sequence[Entry]) -> list[Ranked]:
 
 
 def compare(entries: Sequence[Entry]) -> list[Comparison]:
-    """The paired difference of every two entries, in the order given, corrected over all of these pairs.
+    """The paired difference of every two entries, in the order given, corrected over all of these
+    pairs.
 
-    The difference of two scores is taken as normal, with the standard deviation of the paired replicates' difference.
+    The difference of two scores is taken as normal, with the standard deviation of the paired
+    replicates' difference.
 
     Raises:
         MalformedField: an entry has no score or no replicates, or their lengths differ.
@@ -166,29 +188,35 @@ def compare(entries: Sequence[Entry]) -> list[Comparison]:
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Holm's correction (Scandinavian Journal of Statistics 6, 1979) over all of these p-values, in their order."""
+    """Holm's correction (Scandinavian Journal of Statistics 6, 1979) over all of these p-values, in
+    their order."""
     order = np.argsort(p_values)
     adjusted = np.empty(order.size)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * np.arange(order.size, 0, -1)), 1)
+    adjusted[order] = np.minimum(
+        np.maximum.accumulate(p_values[order] * np.arange(order.size, 0, -1)), 1
+    )
     return adjusted
 
 
 def rank_frequencies(entries: Sequence[Entry]) -> NDArray[np.float64]:
-    """Share of the replicates in which each entry has each rank: shape (entries, entries), rows sum to 1.
+    """Share of the replicates in which each entry has each rank: shape (entries, entries), rows sum
+    to 1.
 
-    Entries that are equal in a replicate share the better rank; one that is undefined there comes last. Raises
-    `MalformedField` as `compare`.
+    Entries that are equal in a replicate share the better rank; one that is undefined there comes
+    last. Raises `MalformedField` as `compare`.
     """
     vectors = np.nan_to_num(_vectors(entries), nan=-np.inf)
     ranks = scipy.stats.rankdata(-vectors, method="min", axis=0).astype(np.intp)
-    # Row by row, a histogram of the ranks: one more dimension would take entries x entries x replicates.
+    # Row by row, a histogram of the ranks: one more dimension would take entries x entries x
+    # replicates.
     counts = np.stack([np.bincount(row - 1, minlength=len(entries)) for row in ranks])
     shares: NDArray[np.float64] = counts / vectors.shape[1]
     return shares
 
 
 class _Pairs:
-    """Every pair of entries as square matrices: differences of score, their standard errors, p-values.
+    """Every pair of entries as square matrices: differences of score, their standard errors,
+    p-values.
 
     A p-value is two-sided, and 1 where too many replicates are undefined.
     """
@@ -201,7 +229,9 @@ class _Pairs:
         # Rounding must not make the variance of the difference from a copy negative.
         self.errors = np.sqrt(np.maximum(variance[:, np.newaxis] + variance - 2 * covariance, 0))
         with np.errstate(divide="ignore", invalid="ignore"):
-            self.p_values = np.nan_to_num(2 * scipy.special.ndtr(-np.abs(self.differences) / self.errors), nan=1.0)
+            self.p_values = np.nan_to_num(
+                2 * scipy.special.ndtr(-np.abs(self.differences) / self.errors), nan=1.0
+            )
 
     def adjusted_p_values(self) -> NDArray[np.float64]:
         """After Holm's correction over all pairs."""
@@ -216,7 +246,8 @@ class _Pairs:
 
 
 def _defined(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The resamples in which all entries are defined, NaN for an entry that is undefined in too many of them.
+    """The resamples in which all entries are defined, NaN for an entry that is undefined in too
+    many of them.
 
     A resample that draws no positive of a rare finding undoes the macro of every entry alike.
     """
@@ -227,11 +258,17 @@ def _defined(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _vectors(entries: Sequence[Entry]) -> NDArray[np.float64]:
-    vectors = [entry.replicates for entry in entries if entry.score is not None and entry.replicates is not None]
+    vectors = [
+        entry.replicates
+        for entry in entries
+        if entry.score is not None and entry.replicates is not None
+    ]
     if len(vectors) < len(entries) or len({vector.size for vector in vectors}) > 1:
         expected = "a score and equally many replicates for each entry"
         raise MalformedField(
-            f"entries differ in their replicates; expected {expected}", field="entries.replicates", expected=expected
+            f"entries differ in their replicates; expected {expected}",
+            field="entries.replicates",
+            expected=expected,
         )
     return np.stack(vectors)
 
@@ -246,20 +283,31 @@ def _with_spread(ranked: Sequence[Ranked], frequencies: NDArray[np.float64]) -> 
     low = 1 + np.argmax(reached >= ALPHA / 2 - _ROUNDING, axis=1)
     high = 1 + np.argmax(reached >= 1 - ALPHA / 2 - _ROUNDING, axis=1)
     return [
-        replace(entry, rank_low=int(low[i]), rank_high=int(high[i]), first_share=float(frequencies[i, 0]))
+        replace(
+            entry,
+            rank_low=int(low[i]),
+            rank_high=int(high[i]),
+            first_share=float(frequencies[i, 0]),
+        )
         for i, entry in enumerate(ranked)
     ]
 
 
 def _with_finding_ranks(ranked: Sequence[Ranked], entries: Sequence[Entry]) -> list[Ranked]:
-    """Adds the rank by mean rank over the findings, among the entries that have a score for each of them."""
-    known = [i for i, entry in enumerate(entries) if entry.finding_scores and None not in entry.finding_scores]
+    """Adds the rank by mean rank over the findings, among the entries that have a score for each of
+    them."""
+    known = [
+        i
+        for i, entry in enumerate(entries)
+        if entry.finding_scores and None not in entry.finding_scores
+    ]
     if not known or len({len(entries[i].finding_scores) for i in known}) > 1:
         return list(ranked)
     scores = np.array([entries[i].finding_scores for i in known], dtype=np.float64)
     means = scipy.stats.rankdata(-scores, axis=0).mean(axis=1)
     places = scipy.stats.rankdata(means, method="min").astype(int)
-    # Places are compared among the same entries: those before it here are those with a better score.
+    # Places are compared among the same entries: those before it here are those with a better
+    # score.
     by_score = scipy.stats.rankdata([-_score(entries[i]) for i in known], method="min").astype(int)
     result = list(ranked)
     for row, i in enumerate(known):
@@ -275,7 +323,8 @@ def _with_finding_ranks(ranked: Sequence[Ranked], entries: Sequence[Entry]) -> l
 def _with_steps(
     ranked: Sequence[Ranked], entries: Sequence[Entry], days: Sequence[date], pairs: _Pairs | None
 ) -> list[Ranked]:
-    """Marks the entries that broke the record of their day, and tests each against the record it broke."""
+    """Marks the entries that broke the record of their day, and tests each against the record it
+    broke."""
     result = list(ranked)
     holder: int | None = None
     # Entries come best first, so the first of a day is that day's best.

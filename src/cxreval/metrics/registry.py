@@ -1,4 +1,5 @@
-"""Every metric of a report: name, direction, definition, reference and the function that computes it."""
+"""Every metric of a report: name, direction, definition, reference and the function that computes
+it."""
 
 from __future__ import annotations
 
@@ -23,9 +24,11 @@ SPECIFICITIES = {
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. `compute` takes the scores, shape (n,), float32, and the labels, shape (n,), bool.
+    """One metric. `compute` takes the scores, shape (n,), float32, and the labels, shape (n,),
+    bool.
 
-    `ranks_only`: it depends on the order of the scores alone, so that no increasing map of them changes it.
+    `ranks_only`: it depends on the order of the scores alone, so that no increasing map of them
+    changes it.
     """
 
     name: str
@@ -36,10 +39,10 @@ class Metric:
     compute: Callable[[NDArray[np.float32], NDArray[np.bool_]], float | None]
 
 
-_SENSITIVITY = (
-    "Highest sensitivity of a threshold whose specificity is at least {:.0%}; scores of at least it are positive."
+_SENSITIVITY = "Highest sensitivity of a threshold whose specificity is at least {:.0%}; scores of at least it are positive."
+_SENSITIVITY_REFERENCE = (
+    "Pepe, The Statistical Evaluation of Medical Tests for Classification and Prediction, 2003"
 )
-_SENSITIVITY_REFERENCE = "Pepe, The Statistical Evaluation of Medical Tests for Classification and Prediction, 2003"
 
 METRICS = {
     metric.name: metric
@@ -90,4 +93,5 @@ METRICS = {
         ),
     )
 }
-"""Every metric by its name, in the order of a report; the macro of each is the plain mean over the findings."""
+"""Every metric by its name, in the order of a report; the macro of each is the plain mean over the
+findings."""

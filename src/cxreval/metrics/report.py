@@ -1,4 +1,5 @@
-"""What a report holds: every metric of one complete set of predictions, its intervals and the evidence behind them."""
+"""What a report holds: every metric of one complete set of predictions, its intervals and the
+evidence behind them."""
 
 from __future__ import annotations
 
@@ -15,12 +16,14 @@ FINDING_UNDEFINED = "FINDING_UNDEFINED"
 REPLICATES_UNDEFINED = "REPLICATES_UNDEFINED"
 
 UNDEFINED_SHARE = 0.01
-"""Replicates count for nothing when more than this share of them is undefined: too few patients carry the figure."""
+"""Replicates count for nothing when more than this share of them is undefined: too few patients
+carry the figure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """What the bootstrap over patients says: the bounds of the 95 % interval and the standard error."""
+    """What the bootstrap over patients says: the bounds of the 95 % interval and the standard
+    error."""
 
     low: float
     high: float
@@ -31,9 +34,10 @@ class Interval:
 class MetricValue:
     """One metric of one finding; `finding` is empty for the macro mean, `slice` for all images.
 
-    A `value` of None has its reason beside it, and so has an `interval` of None beside a value. The macro mean says
-    over how many findings it could be taken and what it would be over those alone. `analytic_standard_error` comes
-    from the clustered DeLong method; it is there for the AUROC over all images.
+    A `value` of None has its reason beside it, and so has an `interval` of None beside a value. The
+    macro mean says over how many findings it could be taken and what it would be over those alone.
+    `analytic_standard_error` comes from the clustered DeLong method; it is there for the AUROC over
+    all images.
     """
 
     metric: str
@@ -53,7 +57,8 @@ class MetricValue:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replicates:
-    """One metric of one finding, or of the macro mean, under every resample: shape (replicates,), NaN if undefined."""
+    """One metric of one finding, or of the macro mean, under every resample: shape (replicates,),
+    NaN if undefined."""
 
     metric: str
     finding: str
@@ -62,7 +67,8 @@ class Replicates:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What stands behind a report: the AUROC's replicates, finding by finding and the macro last, and the curves."""
+    """What stands behind a report: the AUROC's replicates, finding by finding and the macro last,
+    and the curves."""
 
     replicates: tuple[Replicates, ...] = ()
     roc_curves: tuple[RocCurve, ...] = ()
@@ -73,7 +79,8 @@ class Evidence:
 class Report:
     """What was found. Digests are 64 lower-case hex characters of a sha256.
 
-    `evidence` is None where only the figures were asked for; two reports of the same figures are equal without it.
+    `evidence` is None where only the figures were asked for; two reports of the same figures are
+    equal without it.
     """
 
     benchmark: str

@@ -36,12 +36,15 @@ SLICED_METRIC = "auroc"
 def score(
     cohort: Cohort, probabilities: NDArray[np.float32], seed: int, replicate_count: int
 ) -> tuple[tuple[MetricValue, ...], Evidence]:
-    """Every metric of every finding and its macro, metric by metric over all images; then the AUROC slice by slice.
+    """Every metric of every finding and its macro, metric by metric over all images; then the AUROC
+    slice by slice.
 
     Args:
         cohort: the labelled images.
-        probabilities: shape (images, findings), within [0, 1], rows and columns in the cohort's order.
-        seed: of the bootstrap, 0 to 2**64 - 1; the same for every submission that is to be compared.
+        probabilities: shape (images, findings), within [0, 1], rows and columns in the cohort's
+            order.
+        seed: of the bootstrap, 0 to 2**64 - 1; the same for every submission that is to be
+            compared.
         replicate_count: of the bootstrap, at least 1.
     """
     everybody = _Group(cohort, probabilities)
@@ -56,7 +59,11 @@ class _Column:
     """One finding of a group: its images whose label is known."""
 
     def __init__(
-        self, finding: str, scores: NDArray[np.float32], positive: NDArray[np.bool_], patients: NDArray[np.int64]
+        self,
+        finding: str,
+        scores: NDArray[np.float32],
+        positive: NDArray[np.bool_],
+        patients: NDArray[np.int64],
     ) -> None:
         self.finding = finding
         self.scores = scores
@@ -74,7 +81,9 @@ class _Column:
 class _Group:
     """All images of a cohort with every metric, or those of one slice with the AUROC."""
 
-    def __init__(self, cohort: Cohort, probabilities: NDArray[np.float32], part: Slice | None = None) -> None:
+    def __init__(
+        self, cohort: Cohort, probabilities: NDArray[np.float32], part: Slice | None = None
+    ) -> None:
         self._cohort = cohort
         self._slice = part.name if part else ""
         self._metrics = (SLICED_METRIC,) if part else tuple(METRICS)
@@ -128,13 +137,19 @@ class _Group:
         columns = self._columns
         curves = [roc_curve(column.finding, column.scores, column.positive) for column in columns]
         return Evidence(
-            replicates=tuple(Replicates("auroc", *pair) for pair in zip(names, self._vectors("auroc"), strict=True)),
+            replicates=tuple(
+                Replicates("auroc", *pair)
+                for pair in zip(names, self._vectors("auroc"), strict=True)
+            ),
             roc_curves=tuple(curve for curve in curves if curve is not None),
-            reliabilities=tuple(reliability(column.finding, column.scores, column.positive) for column in columns),
+            reliabilities=tuple(
+                reliability(column.finding, column.scores, column.positive) for column in columns
+            ),
         )
 
     def _vectors(self, metric: str) -> list[NDArray[np.float64]]:
-        """The metric's replicates: each finding's, then those of the macro mean, NaN where one finding is."""
+        """The metric's replicates: each finding's, then those of the macro mean, NaN where one
+        finding is."""
         findings = [np.concatenate(column.replicates[metric]) for column in self._columns]
         return [*findings, np.mean(findings, axis=0)]
 
@@ -149,13 +164,20 @@ class _Group:
     def _analytic_errors(self) -> dict[str, float | None]:
         """Standard error of each finding's AUROC and, under the empty name, of their mean."""
         sums = {
-            column.finding: placement_sums(column.scores, column.positive, column.patients, self._cohort.patient_count)
+            column.finding: placement_sums(
+                column.scores, column.positive, column.patients, self._cohort.patient_count
+            )
             for column in self._columns
         }
         defined = [found for found in sums.values() if found]
-        variances = {finding: covariance(found, found) if found else None for finding, found in sums.items()}
+        variances = {
+            finding: covariance(found, found) if found else None for finding, found in sums.items()
+        }
         variances[""] = macro_variance(defined) if len(defined) == len(sums) else None
-        return {finding: None if found is None else math.sqrt(max(found, 0)) for finding, found in variances.items()}
+        return {
+            finding: None if found is None else math.sqrt(max(found, 0))
+            for finding, found in variances.items()
+        }
 
 
 def _extend(column: _Column, found: dict[str, NDArray[np.float64]]) -> None:

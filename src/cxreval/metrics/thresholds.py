@@ -1,7 +1,7 @@
 """Metrics that walk along the thresholds: average precision and sensitivity at a given specificity.
 
-A threshold t calls an image positive when its score is at least t. Images of one score pass it together, so ties need
-no rule.
+A threshold t calls an image positive when its score is at least t. Images of one score pass it
+together, so ties need no rule.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 
 def average_precision(scores: NDArray[np.float32], positive: NDArray[np.bool_]) -> float | None:
-    """Precision at each threshold, weighted by the step in recall, without interpolation; None with one class only.
+    """Precision at each threshold, weighted by the step in recall, without interpolation; None with
+    one class only.
 
     The step sum of scikit-learn's `average_precision_score`. Arguments as for `auroc`.
     """
@@ -24,8 +25,11 @@ def average_precision(scores: NDArray[np.float32], positive: NDArray[np.bool_]) 
     return float(np.sum(steps * (hits / (hits + false_alarms))) / hits[0])
 
 
-def sensitivity_at(specificity: Fraction, scores: NDArray[np.float32], positive: NDArray[np.bool_]) -> float | None:
-    """The highest sensitivity of a threshold whose specificity is at least `specificity`; None with one class only.
+def sensitivity_at(
+    specificity: Fraction, scores: NDArray[np.float32], positive: NDArray[np.bool_]
+) -> float | None:
+    """The highest sensitivity of a threshold whose specificity is at least `specificity`; None with
+    one class only.
 
     0.0 when only the threshold above every score is that specific.
     """
@@ -37,11 +41,14 @@ def sensitivity_at(specificity: Fraction, scores: NDArray[np.float32], positive:
 
 
 def required_negatives(specificity: Fraction, negatives: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of so many negatives must lie below the threshold; in integers, because 0.9 is not a float."""
+    """How many of so many negatives must lie below the threshold; in integers, because 0.9 is not a
+    float."""
     return -(-specificity.numerator * negatives // specificity.denominator)
 
 
-def _counts(scores: NDArray[np.float32], positive: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _counts(
+    scores: NDArray[np.float32], positive: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The positives and the negatives at or above each distinct score, from the lowest score up."""
     distinct, code = np.unique(scores, return_inverse=True)
     hits = np.bincount(code[positive], minlength=distinct.size)

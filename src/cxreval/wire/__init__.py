@@ -1,1 +1,2 @@
-"""What both ends of a gRPC call agree on beyond the protos: errors, request ids, channels and limits."""
+"""What both ends of a gRPC call agree on beyond the protos: errors, request ids, channels and
+limits."""

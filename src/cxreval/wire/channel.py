@@ -1,4 +1,5 @@
-"""How every client of cxreval opens a channel: TLS, API key, message limits, keepalive, fast reconnects."""
+"""How every client of cxreval opens a channel: TLS, API key, message limits, keepalive, fast
+reconnects."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from cxreval.wire.limits import MAX_MESSAGE_BYTES
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files of a TLS client. Without `certificate` and `key` the client does not identify itself."""
+    """PEM files of a TLS client. Without `certificate` and `key` the client does not identify
+    itself."""
 
     ca: Path
     certificate: Path | None = None
@@ -29,7 +31,8 @@ _KEY = re.compile(r"cxr_[A-Za-z0-9_-]{1,200}")
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What a caller shows to say who they are. `trust_network`: send it in plain text to other machines, too."""
+    """What a caller shows to say who they are. `trust_network`: send it in plain text to other
+    machines, too."""
 
     text: str = field(repr=False)
     trust_network: bool = False
@@ -38,8 +41,9 @@ class ApiKey:
 _SERVICE_CONFIG = {
     # A headless Service resolves to every replica; use them all.
     "loadBalancingConfig": [{"round_robin": {}}],
-    # A service that restarts is away for a second. A repeated call does no harm: at worst a lease nobody heard of runs
-    # out, or a failure that was recorded the first time is answered with LEASE_LOST.
+    # A service that restarts is away for a second. A repeated call does no harm: at worst a lease
+    # nobody heard of runs out, or a failure that was recorded the first time is answered with
+    # LEASE_LOST.
     "methodConfig": [
         {
             "name": [{}],
@@ -57,7 +61,8 @@ _SERVICE_CONFIG = {
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # An evaluation outlives a restarted service: find it again within seconds, not within gRPC's two minutes.
+    # An evaluation outlives a restarted service: find it again within seconds, not within gRPC's
+    # two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
     # Idle streams behind NAT die silently without pings.
@@ -68,10 +73,13 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
 
 
 def read_key(text: str, source: str, trust_network: bool) -> ApiKey:
-    """A key out of a file or a variable, `source`. Raises `KeyUnreadable`; the text is not repeated."""
+    """A key out of a file or a variable, `source`. Raises `KeyUnreadable`; the text is not
+    repeated."""
     if not _KEY.fullmatch(text.strip()):
         expected = "one API key, cxr_..."
-        raise KeyUnreadable(f"{source} holds no API key; expected {expected}", field=source, expected=expected)
+        raise KeyUnreadable(
+            f"{source} holds no API key; expected {expected}", field=source, expected=expected
+        )
     return ApiKey(text.strip(), trust_network)
 
 
@@ -94,7 +102,9 @@ def is_loopback(target: str) -> bool:
     scheme, _, address = target.rpartition("://")
     if target.startswith("unix:"):
         return True
-    host = address.removeprefix("/").removeprefix("dns:").removeprefix("ipv4:").removeprefix("ipv6:")
+    host = (
+        address.removeprefix("/").removeprefix("dns:").removeprefix("ipv4:").removeprefix("ipv6:")
+    )
     host = host.rpartition(":")[0].strip("[]") if ":" in host else host
     if scheme not in ("", "dns") or "," in host:
         return False
@@ -107,7 +117,8 @@ def is_loopback(target: str) -> bool:
 def _channel(target: str, tls: TlsFiles | None) -> grpc.Channel:
     options = list(CHANNEL_OPTIONS)
     if tls is None:
-        # A proxy from the environment would read what goes through it, and get to see keys for this very machine.
+        # A proxy from the environment would read what goes through it, and get to see keys for this
+        # very machine.
         return grpc.insecure_channel(target, options=[*options, ("grpc.enable_http_proxy", 0)])
     credentials = grpc.ssl_channel_credentials(
         tls.ca.read_bytes(),

@@ -3,11 +3,12 @@
 MIB = 1 << 20
 
 MAX_MESSAGE_BYTES = 64 * MIB
-"""Largest gRPC message: 16 float32 images of 3x512x512, or the largest encoded image, fit with room to spare."""
+"""Largest gRPC message: 16 float32 images of 3x512x512, or the largest encoded image, fit with room
+to spare."""
 
 MAX_RECORD_BYTES = 8 * MIB
-"""Largest message to the registry and to scoring, which get no images: a full batch of predictions fits twice. Small
-messages take many times their size once they are parsed."""
+"""Largest message to the registry and to scoring, which get no images: a full batch of predictions
+fits twice. Small messages take many times their size once they are parsed."""
 
 CHUNK_BYTES = 1 * MIB
 """Largest piece of an artifact in one message."""

@@ -1,4 +1,5 @@
-"""Ranks and comparisons as protobuf messages and back; the scoring service and the registry send the same ones."""
+"""Ranks and comparisons as protobuf messages and back; the scoring service and the registry send
+the same ones."""
 
 from __future__ import annotations
 
@@ -18,11 +19,16 @@ _SPREAD = ("rank_low", "rank_high", "first_share", "mean_finding_rank", "finding
 
 def significance_value(found: Significance | None) -> pb.Significance:
     """A significance as it travels; None as `SIGNIFICANCE_UNSPECIFIED`."""
-    return _SIGNIFICANCE.get(found, pb.SIGNIFICANCE_UNSPECIFIED) if found else pb.SIGNIFICANCE_UNSPECIFIED
+    return (
+        _SIGNIFICANCE.get(found, pb.SIGNIFICANCE_UNSPECIFIED)
+        if found
+        else pb.SIGNIFICANCE_UNSPECIFIED
+    )
 
 
 def significance(value: int) -> Significance | None:
-    """The significance that a message says; None for none and for one that this version does not know."""
+    """The significance that a message says; None for none and for one that this version does not
+    know."""
     return next((found for found, known in _SIGNIFICANCE.items() if known == value), None)
 
 
@@ -34,7 +40,10 @@ def spread_message(place: Ranked) -> pb.RankSpread:
 
 def spread_fields(message: pb.RankSpread) -> dict[str, Any]:
     """The same by field, None for what the message leaves out."""
-    fields = {name: getattr(message, name) if message.HasField(cast("Any", name)) else None for name in _SPREAD}
+    fields = {
+        name: getattr(message, name) if message.HasField(cast("Any", name)) else None
+        for name in _SPREAD
+    }
     return {**fields, "places_disagree": message.places_disagree}
 
 

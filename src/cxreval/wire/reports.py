@@ -1,4 +1,5 @@
-"""Reports and predictions as they travel: the one place where the library's types meet their messages."""
+"""Reports and predictions as they travel: the one place where the library's types meet their
+messages."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def report_message(report: Report) -> report_pb2.Report:
 
 
 def report(message: report_pb2.Report) -> Report:
-    """A message as a report. Raises `ReportMismatch` when it has more values than any report, or torn replicates."""
+    """A message as a report. Raises `ReportMismatch` when it has more values than any report, or
+    torn replicates."""
     if len(message.metrics) > MAX_REPORT_METRICS:
         expected = f"at most {MAX_REPORT_METRICS} values"
         text = f"report.metrics is a list of {len(message.metrics)}; expected {expected}"
@@ -95,7 +97,9 @@ def interval_message(interval: Interval | None) -> report_pb2.Interval | None:
     """An interval as a message; None stays unset."""
     if interval is None:
         return None
-    return report_pb2.Interval(low=interval.low, high=interval.high, standard_error=interval.standard_error)
+    return report_pb2.Interval(
+        low=interval.low, high=interval.high, standard_error=interval.standard_error
+    )
 
 
 def interval(message: report_pb2.Interval) -> Interval:
@@ -107,7 +111,9 @@ def evidence_message(evidence: Evidence) -> report_pb2.Evidence:
     """Evidence as a message."""
     return report_pb2.Evidence(
         replicates=[
-            report_pb2.Replicates(metric=item.metric, finding=item.finding, values=float64_bytes(item.values))
+            report_pb2.Replicates(
+                metric=item.metric, finding=item.finding, values=float64_bytes(item.values)
+            )
             for item in evidence.replicates
         ],
         roc_curves=[
@@ -131,10 +137,13 @@ def evidence_message(evidence: Evidence) -> report_pb2.Evidence:
 
 
 def evidence(message: report_pb2.Evidence) -> Evidence:
-    """A message as evidence. Raises `ReportMismatch` for replicates that are not whole numbers of float64."""
+    """A message as evidence. Raises `ReportMismatch` for replicates that are not whole numbers of
+    float64."""
     return Evidence(
         replicates=tuple(
-            Replicates(item.metric, item.finding, float64_array(item.values, "report.evidence.replicates"))
+            Replicates(
+                item.metric, item.finding, float64_array(item.values, "report.evidence.replicates")
+            )
             for item in message.replicates
         ),
         roc_curves=tuple(
@@ -142,7 +151,12 @@ def evidence(message: report_pb2.Evidence) -> Evidence:
             for curve in message.roc_curves
         ),
         reliabilities=tuple(
-            Reliability(item.finding, tuple(item.images), tuple(item.mean_probabilities), tuple(item.positives))
+            Reliability(
+                item.finding,
+                tuple(item.images),
+                tuple(item.mean_probabilities),
+                tuple(item.positives),
+            )
             for item in message.reliabilities
         ),
     )
@@ -157,17 +171,26 @@ def float64_array(values: bytes, field: str) -> NDArray[np.float64]:
     """Bytes as values, shape (values,). Raises `ReportMismatch` naming `field`."""
     if len(values) % 8:
         expected = "float64 values of 8 bytes"
-        raise ReportMismatch(f"{field} has {len(values)} bytes; expected {expected}", field=field, expected=expected)
+        raise ReportMismatch(
+            f"{field} has {len(values)} bytes; expected {expected}", field=field, expected=expected
+        )
     return np.frombuffer(values, "<f8").astype(np.float64, copy=False)
 
 
-def batch_message(images: Sequence[str], probabilities: NDArray[np.float32]) -> report_pb2.PredictionBatch:
+def batch_message(
+    images: Sequence[str], probabilities: NDArray[np.float32]
+) -> report_pb2.PredictionBatch:
     """Predictions of some images, shape (images, findings), as a message."""
-    return report_pb2.PredictionBatch(images=images, probabilities=probabilities.astype("<f4", copy=False).tobytes())
+    return report_pb2.PredictionBatch(
+        images=images, probabilities=probabilities.astype("<f4", copy=False).tobytes()
+    )
 
 
-def probabilities(message: report_pb2.PredictionBatch | report_pb2.PartialState) -> NDArray[np.float32]:
-    """A batch's values in the order they came, shape (values,), float32; the caller checks how many there must be.
+def probabilities(
+    message: report_pb2.PredictionBatch | report_pb2.PartialState,
+) -> NDArray[np.float32]:
+    """A batch's values in the order they came, shape (values,), float32; the caller checks how many
+    there must be.
 
     Raises:
         MalformedBatch: the bytes are not whole values.
@@ -175,7 +198,9 @@ def probabilities(message: report_pb2.PredictionBatch | report_pb2.PartialState)
     if len(message.probabilities) % 4:
         expected = "float32 values of 4 bytes"
         text = f"probabilities has {len(message.probabilities)} bytes; expected {expected}"
-        raise MalformedBatch(text, field="probabilities", found=len(message.probabilities), expected=expected)
+        raise MalformedBatch(
+            text, field="probabilities", found=len(message.probabilities), expected=expected
+        )
     return np.frombuffer(message.probabilities, "<f4").astype(np.float32, copy=False)
 
 

@@ -1,6 +1,7 @@
 """The request id that follows one call through every service it touches.
 
-A server takes it from the call's metadata, or makes one; every client sends `outgoing()` with its calls.
+A server takes it from the call's metadata, or makes one; every client sends `outgoing()` with its
+calls.
 """
 
 import random

@@ -1,8 +1,9 @@
 """Errors of `cxreval.errors` as gRPC statuses and back: one table, read in both directions.
 
-A status carries `google.rpc.ErrorInfo` with the reason, the domain and the error's metadata; of an overload
-and of a quota, also `google.rpc.RetryInfo`, with the error's `retry_seconds` where it has them; where several things
-are wrong, `google.rpc.BadRequest` with the first and as many of the others as fit.
+A status carries `google.rpc.ErrorInfo` with the reason, the domain and the error's metadata; of an
+overload and of a quota, also `google.rpc.RetryInfo`, with the error's `retry_seconds` where it has
+them; where several things are wrong, `google.rpc.BadRequest` with the first and as many of the
+others as fit.
 """
 
 from __future__ import annotations
@@ -116,8 +117,8 @@ _TRANSPORT_ERRORS: dict[grpc.StatusCode, type[errors.CxrevalError]] = {
 }
 
 
-# A client refuses trailing metadata above 8 KiB with an error of its own, and a message travels in it twice: once
-# percent-encoded, once inside the base64 of the details.
+# A client refuses trailing metadata above 8 KiB with an error of its own, and a message travels in
+# it twice: once percent-encoded, once inside the base64 of the details.
 _MESSAGE_BYTES = 1000
 _VALUE_BYTES = 250
 _VIOLATION_BYTES = 300
@@ -125,31 +126,40 @@ _DETAILS_BYTES = 3600
 
 
 def to_status(error: errors.CxrevalError) -> tuple[grpc.StatusCode, str, bytes]:
-    """The gRPC code, the message, and the serialised `google.rpc.Status` for the trailing metadata."""
+    """The gRPC code, the message, and the serialised `google.rpc.Status` for the trailing
+    metadata."""
     code, message = CODES[type(error)], _cut(error.message, _MESSAGE_BYTES)
     metadata = {key: _cut(value, _VALUE_BYTES) for key, value in error.metadata.items()}
     status = status_pb2.Status(code=code.value[0], message=message)
-    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))
+    status.details.add().Pack(
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
+    )
     delay = _retry_seconds(error)
     if delay is not None:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromNanoseconds(int(delay * 1e9))
         status.details.add().Pack(retry)
     if error.also:
-        status.details.add().Pack(_violations([error, *error.also], _DETAILS_BYTES - status.ByteSize()))
+        status.details.add().Pack(
+            _violations([error, *error.also], _DETAILS_BYTES - status.ByteSize())
+        )
     return code, message, status.SerializeToString()
 
 
 def _retry_seconds(error: errors.CxrevalError) -> float | None:
     """How long a caller should wait before the same call can succeed; None when nobody knows."""
     if isinstance(error, errors.ServiceOverloaded):
-        return min(max(float(error.metadata.get("retry_seconds", 1)), RETRY_SECONDS[0]), RETRY_SECONDS[1])
+        return min(
+            max(float(error.metadata.get("retry_seconds", 1)), RETRY_SECONDS[0]), RETRY_SECONDS[1]
+        )
     if isinstance(error, errors.QuotaExceeded) and "retry_seconds" in error.metadata:
         return float(error.metadata["retry_seconds"])
     return None
 
 
-def _violations(found: Sequence[errors.CxrevalError], most_bytes: int) -> error_details_pb2.BadRequest:
+def _violations(
+    found: Sequence[errors.CxrevalError], most_bytes: int
+) -> error_details_pb2.BadRequest:
     """As many of the errors as fit; what is left out is counted in the last one."""
     bad = error_details_pb2.BadRequest()
     for number, error in enumerate(found):
@@ -167,12 +177,19 @@ def _violations(found: Sequence[errors.CxrevalError], most_bytes: int) -> error_
 
 
 def _cut(text: str, most: int) -> str:
-    encoded = text.encode(errors="replace")  # half a surrogate pair has no place in a protobuf string
-    return encoded.decode() if len(encoded) <= most else f"{encoded[: most - 3].decode(errors='ignore')}..."
+    encoded = text.encode(
+        errors="replace"
+    )  # half a surrogate pair has no place in a protobuf string
+    return (
+        encoded.decode()
+        if len(encoded) <= most
+        else f"{encoded[: most - 3].decode(errors='ignore')}..."
+    )
 
 
 def from_rpc_error(error: grpc.RpcError) -> errors.CxrevalError:
-    """The error that the service raised, or, when it never got the call, the transport's trouble under our name."""
+    """The error that the service raised, or, when it never got the call, the transport's trouble
+    under our name."""
     metadata: Any = error.trailing_metadata() or ()
     details = dict(metadata).get(DETAILS_KEY)
     named = from_details(details) if isinstance(details, bytes) else None

@@ -47,10 +47,16 @@ def upgrade() -> None:
         sa.Column("create_time", _TIME, nullable=False),
         sa.Column("update_time", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("number", name="pk_submissions"),
-        sa.ForeignKeyConstraint(["benchmark_number"], ["benchmarks.number"], name="fk_submissions_benchmark_number"),
-        sa.ForeignKeyConstraint(["artifact_sha256"], ["artifacts.sha256"], name="fk_submissions_artifact_sha256"),
+        sa.ForeignKeyConstraint(
+            ["benchmark_number"], ["benchmarks.number"], name="fk_submissions_benchmark_number"
+        ),
+        sa.ForeignKeyConstraint(
+            ["artifact_sha256"], ["artifacts.sha256"], name="fk_submissions_artifact_sha256"
+        ),
         sa.UniqueConstraint("id", name="uq_submissions_id"),
-        sa.UniqueConstraint("benchmark_number", "request_id", name="uq_submissions_benchmark_number_request_id"),
+        sa.UniqueConstraint(
+            "benchmark_number", "request_id", name="uq_submissions_benchmark_number_request_id"
+        ),
     )
     op.create_table(
         "evaluations",
@@ -70,7 +76,9 @@ def upgrade() -> None:
         sa.Column("create_time", _TIME, nullable=False),
         sa.Column("update_time", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("number", name="pk_evaluations"),
-        sa.ForeignKeyConstraint(["submission_number"], ["submissions.number"], name="fk_evaluations_submission_number"),
+        sa.ForeignKeyConstraint(
+            ["submission_number"], ["submissions.number"], name="fk_evaluations_submission_number"
+        ),
         sa.UniqueConstraint("id", name="uq_evaluations_id"),
     )
     op.create_index("ix_evaluations_submission_number", "evaluations", ["submission_number"])
@@ -82,8 +90,12 @@ def upgrade() -> None:
         sa.Column("image", sa.String(255), nullable=False),
         sa.Column("probabilities", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("number", name="pk_predictions"),
-        sa.ForeignKeyConstraint(["evaluation_number"], ["evaluations.number"], name="fk_predictions_evaluation_number"),
-        sa.UniqueConstraint("evaluation_number", "image", name="uq_predictions_evaluation_number_image"),
+        sa.ForeignKeyConstraint(
+            ["evaluation_number"], ["evaluations.number"], name="fk_predictions_evaluation_number"
+        ),
+        sa.UniqueConstraint(
+            "evaluation_number", "image", name="uq_predictions_evaluation_number_image"
+        ),
     )
     op.create_table(
         "reports",
@@ -91,7 +103,9 @@ def upgrade() -> None:
         sa.Column("report", sa.JSON(), nullable=False),
         sa.Column("create_time", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("evaluation_number", name="pk_reports"),
-        sa.ForeignKeyConstraint(["evaluation_number"], ["evaluations.number"], name="fk_reports_evaluation_number"),
+        sa.ForeignKeyConstraint(
+            ["evaluation_number"], ["evaluations.number"], name="fk_reports_evaluation_number"
+        ),
     )
 
 

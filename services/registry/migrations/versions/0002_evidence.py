@@ -1,7 +1,8 @@
-"""What stands behind a report: replicates and curves. Both ways lose nothing: results are append-only.
+"""What stands behind a report: replicates and curves. Both ways lose nothing: results are
+append-only.
 
-Before this revision a report was one JSON value. The way back puts the evidence into it, and the way forward takes it
-from there.
+Before this revision a report was one JSON value. The way back puts the evidence into it, and the
+way forward takes it from there.
 """
 
 import base64
@@ -39,14 +40,18 @@ def upgrade() -> None:
         sa.Column("score", sa.Float(53), nullable=True),
         sa.Column("vector", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("evaluation_number", "place", name="pk_replicates"),
-        sa.ForeignKeyConstraint(["evaluation_number"], ["evaluations.number"], name="fk_replicates_evaluation_number"),
+        sa.ForeignKeyConstraint(
+            ["evaluation_number"], ["evaluations.number"], name="fk_replicates_evaluation_number"
+        ),
     )
     op.create_table(
         "curves",
         sa.Column("evaluation_number", _NUMBER, autoincrement=False, nullable=False),
         sa.Column("curves", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("evaluation_number", name="pk_curves"),
-        sa.ForeignKeyConstraint(["evaluation_number"], ["evaluations.number"], name="fk_curves_evaluation_number"),
+        sa.ForeignKeyConstraint(
+            ["evaluation_number"], ["evaluations.number"], name="fk_curves_evaluation_number"
+        ),
     )
     for number, report in _reports():
         evidence = report.pop("evidence", {"vectors": [], "curves": None})
@@ -54,7 +59,9 @@ def upgrade() -> None:
         vectors = [base64.b64decode(vector) for vector in evidence["vectors"]]
         _insert_replicates(number, report["metrics"], vectors)
         if evidence["curves"] is not None:
-            op.get_bind().execute(_CURVES.insert(), {"evaluation_number": number, "curves": evidence["curves"]})
+            op.get_bind().execute(
+                _CURVES.insert(), {"evaluation_number": number, "curves": evidence["curves"]}
+            )
 
 
 def downgrade() -> None:
@@ -63,8 +70,14 @@ def downgrade() -> None:
     for number, report in _reports():
         of_it = _REPLICATES.c.evaluation_number == number
         query = sa.select(_REPLICATES.c.vector).where(of_it).order_by(_REPLICATES.c.place)
-        vectors = [base64.b64encode(vector).decode() for vector in bind.scalars(query) if vector is not None]
-        curves = bind.scalar(sa.select(_CURVES.c.curves).where(_CURVES.c.evaluation_number == number))
+        vectors = [
+            base64.b64encode(vector).decode()
+            for vector in bind.scalars(query)
+            if vector is not None
+        ]
+        curves = bind.scalar(
+            sa.select(_CURVES.c.curves).where(_CURVES.c.evaluation_number == number)
+        )
         _write(number, {**report, "evidence": {"vectors": vectors, "curves": curves}})
     op.drop_table("curves")
     op.drop_table("replicates")
@@ -79,7 +92,9 @@ def _reports() -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _write(number: int, report: dict[str, Any]) -> None:
-    op.get_bind().execute(_REPORTS.update().where(_REPORTS.c.evaluation_number == number), {"report": report})
+    op.get_bind().execute(
+        _REPORTS.update().where(_REPORTS.c.evaluation_number == number), {"report": report}
+    )
 
 
 def _insert_replicates(number: int, metrics: list[dict[str, Any]], vectors: list[bytes]) -> None:

@@ -1,7 +1,8 @@
 """Events, receipts and what the life of a submission leaves on its row.
 
-Submissions from before have two events: that they were created, and how they stand. What happened between, nobody wrote
-down. The way back loses events and receipts, and maps states that it does not know to the nearest that it does.
+Submissions from before have two events: that they were created, and how they stand. What happened
+between, nobody wrote down. The way back loses events and receipts, and maps states that it does not
+know to the nearest that it does.
 """
 
 import uuid
@@ -36,7 +37,16 @@ _EVENTS = sa.table(
     "events",
     *(
         sa.column(name)
-        for name in ("id", "submission_number", "version", "change", "state", "actor", "reason", "details")
+        for name in (
+            "id",
+            "submission_number",
+            "version",
+            "change",
+            "state",
+            "actor",
+            "reason",
+            "details",
+        )
     ),
     sa.column("create_time", _TIME),
 )
@@ -44,14 +54,24 @@ _EVENTS = sa.table(
 
 def upgrade() -> None:
     """Adds the columns and tables, and writes the events of what is there."""
-    # Column by column: to copy a table, as alembic does on SQLite, would break those that refer to it.
-    op.add_column("submissions", sa.Column("corrections", sa.JSON(), nullable=False, server_default="{}"))
-    op.add_column("submissions", sa.Column("superseded_by", sa.String(32), nullable=False, server_default=""))
-    op.add_column("submissions", sa.Column("version", sa.Integer(), nullable=False, server_default="1"))
+    # Column by column: to copy a table, as alembic does on SQLite, would break those that refer to
+    # it.
+    op.add_column(
+        "submissions", sa.Column("corrections", sa.JSON(), nullable=False, server_default="{}")
+    )
+    op.add_column(
+        "submissions", sa.Column("superseded_by", sa.String(32), nullable=False, server_default="")
+    )
+    op.add_column(
+        "submissions", sa.Column("version", sa.Integer(), nullable=False, server_default="1")
+    )
     op.create_index("ix_submissions_state", "submissions", ["state"])
     op.add_column("evaluations", sa.Column("started", _TIME, nullable=True))
     op.add_column("evaluations", sa.Column("progress_time", _TIME, nullable=True))
-    op.add_column("evaluations", sa.Column("images_before", sa.BigInteger(), nullable=False, server_default="0"))
+    op.add_column(
+        "evaluations",
+        sa.Column("images_before", sa.BigInteger(), nullable=False, server_default="0"),
+    )
     op.create_table(
         "events",
         sa.Column("number", _NUMBER, nullable=False),
@@ -68,13 +88,25 @@ def upgrade() -> None:
         sa.Column("place", sa.BigInteger(), nullable=True),
         sa.Column("digest", sa.String(64), nullable=True),
         sa.PrimaryKeyConstraint("number", name="pk_events"),
-        sa.ForeignKeyConstraint(["submission_number"], ["submissions.number"], name="fk_events_submission_number"),
+        sa.ForeignKeyConstraint(
+            ["submission_number"], ["submissions.number"], name="fk_events_submission_number"
+        ),
         sa.UniqueConstraint("id", name="uq_events_id"),
         sa.UniqueConstraint("place", name="uq_events_place"),
-        sa.UniqueConstraint("submission_number", "version", name="uq_events_submission_number_version"),
-        sa.UniqueConstraint("submission_number", "request_id", name="uq_events_submission_number_request_id"),
+        sa.UniqueConstraint(
+            "submission_number", "version", name="uq_events_submission_number_version"
+        ),
+        sa.UniqueConstraint(
+            "submission_number", "request_id", name="uq_events_submission_number_request_id"
+        ),
     )
-    op.create_index("ix_events_unchained", "events", ["number"], sqlite_where=_UNCHAINED, postgresql_where=_UNCHAINED)
+    op.create_index(
+        "ix_events_unchained",
+        "events",
+        ["number"],
+        sqlite_where=_UNCHAINED,
+        postgresql_where=_UNCHAINED,
+    )
     op.create_table(
         "receipts",
         sa.Column("event_number", _NUMBER, autoincrement=False, nullable=False),
@@ -82,8 +114,12 @@ def upgrade() -> None:
         sa.Column("payload", sa.LargeBinary(), nullable=False),
         sa.Column("signature", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("event_number", name="pk_receipts"),
-        sa.ForeignKeyConstraint(["event_number"], ["events.number"], name="fk_receipts_event_number"),
-        sa.ForeignKeyConstraint(["submission_number"], ["submissions.number"], name="fk_receipts_submission_number"),
+        sa.ForeignKeyConstraint(
+            ["event_number"], ["events.number"], name="fk_receipts_event_number"
+        ),
+        sa.ForeignKeyConstraint(
+            ["submission_number"], ["submissions.number"], name="fk_receipts_submission_number"
+        ),
     )
     op.create_index("ix_receipts_submission_number", "receipts", ["submission_number"])
     _write_events()
@@ -93,12 +129,16 @@ def downgrade() -> None:
     """Drops them."""
     bind = op.get_bind()
     for state, (before, reason) in _BACK.items():
-        failure = {"reason": reason, "message": f"it was {state}", "fault": "system"} if reason else None
+        failure = (
+            {"reason": reason, "message": f"it was {state}", "fault": "system"} if reason else None
+        )
         of_it = _SUBMISSIONS.update().where(_SUBMISSIONS.c.state == state)
         values = {"state": before} | ({"failure": sa.cast(failure, sa.JSON())} if failure else {})
         bind.execute(of_it.values(values))
     evaluations = sa.table("evaluations", sa.column("state"))
-    bind.execute(evaluations.update().where(evaluations.c.state == "cancelled").values(state="failed"))
+    bind.execute(
+        evaluations.update().where(evaluations.c.state == "cancelled").values(state="failed")
+    )
     op.drop_table("receipts")
     op.drop_table("events")
     op.drop_index("ix_submissions_state", "submissions")
@@ -122,4 +162,8 @@ def _write_events() -> None:
                 "state": state, "actor": _ACTOR, "reason": "", "details": "{}", "create_time": time,
             }  # fmt: skip
             bind.execute(_EVENTS.insert(), values)
-        bind.execute(_SUBMISSIONS.update().where(_SUBMISSIONS.c.number == row.number).values(version=len(events)))
+        bind.execute(
+            _SUBMISSIONS.update()
+            .where(_SUBMISSIONS.c.number == row.number)
+            .values(version=len(events))
+        )

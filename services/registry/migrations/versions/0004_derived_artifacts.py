@@ -18,11 +18,17 @@ def upgrade() -> None:
         sa.Column("evaluation_number", _NUMBER, autoincrement=False, nullable=False),
         sa.Column("artifact_sha256", sa.String(64), nullable=False),
         sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("evaluation_number", "artifact_sha256", name="pk_derived_artifacts"),
-        sa.ForeignKeyConstraint(
-            ["evaluation_number"], ["evaluations.number"], name="fk_derived_artifacts_evaluation_number"
+        sa.PrimaryKeyConstraint(
+            "evaluation_number", "artifact_sha256", name="pk_derived_artifacts"
         ),
-        sa.ForeignKeyConstraint(["artifact_sha256"], ["artifacts.sha256"], name="fk_derived_artifacts_artifact_sha256"),
+        sa.ForeignKeyConstraint(
+            ["evaluation_number"],
+            ["evaluations.number"],
+            name="fk_derived_artifacts_evaluation_number",
+        ),
+        sa.ForeignKeyConstraint(
+            ["artifact_sha256"], ["artifacts.sha256"], name="fk_derived_artifacts_artifact_sha256"
+        ),
     )
 
 

@@ -41,7 +41,9 @@ def upgrade() -> None:
         sa.Column("revoke_time", _TIME, nullable=True),
         sa.PrimaryKeyConstraint("number", name="pk_api_keys"),
         sa.UniqueConstraint("id", name="uq_api_keys_id"),
-        sa.ForeignKeyConstraint(["organisation"], ["organisations.id"], name="fk_api_keys_organisation"),
+        sa.ForeignKeyConstraint(
+            ["organisation"], ["organisations.id"], name="fk_api_keys_organisation"
+        ),
     )
     op.create_index("ix_api_keys_organisation", "api_keys", ["organisation"])
     op.create_table(
@@ -56,7 +58,9 @@ def upgrade() -> None:
     # Within the column's definition: SQLite adds no constraint to a table that exists.
     belongs_to = sa.ForeignKey("organisations.id", name="fk_submissions_organisation")
     op.add_column(
-        "submissions", sa.Column("organisation", sa.String(63), belongs_to, nullable=True), inline_references=True
+        "submissions",
+        sa.Column("organisation", sa.String(63), belongs_to, nullable=True),
+        inline_references=True,
     )
     op.create_index("ix_submissions_organisation", "submissions", ["organisation"])
 

@@ -19,7 +19,11 @@ def upgrade() -> None:
         sqlite_where=_QUEUED, postgresql_where=_QUEUED,
     )  # fmt: skip
     op.create_index(
-        "ix_evaluations_running", "evaluations", ["lease_expires"], sqlite_where=_RUNNING, postgresql_where=_RUNNING
+        "ix_evaluations_running",
+        "evaluations",
+        ["lease_expires"],
+        sqlite_where=_RUNNING,
+        postgresql_where=_RUNNING,
     )
     op.drop_index("ix_evaluations_state_number", "evaluations")
 

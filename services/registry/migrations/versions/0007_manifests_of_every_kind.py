@@ -1,6 +1,7 @@
 """Manifests say what kind of submission they are of, and have the fields of every kind.
 
-The way back loses what only endpoints, predictions and state dicts have; they stay, as checkpoints without a file.
+The way back loses what only endpoints, predictions and state dicts have; they stay, as checkpoints
+without a file.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,9 @@ branch_labels = None
 depends_on = None
 
 _ROWS = 500
-_SUBMISSIONS = sa.table("submissions", sa.column("number"), sa.column("kind"), sa.column("manifest", sa.JSON()))
+_SUBMISSIONS = sa.table(
+    "submissions", sa.column("number"), sa.column("kind"), sa.column("manifest", sa.JSON())
+)
 _ADDED = ("kind", "format", "architecture", "endpoint")
 _NO_REPRODUCTION = {"repository": "", "commit": "", "seed": 0, "script": ""}
 _NO_ENVIRONMENT: dict[str, Any] = {"python_version": "", "dependencies": []}
@@ -39,7 +42,9 @@ def _rewrite(change: Callable[[str, dict[str, Any]], dict[str, Any]]) -> None:
     bind, last = op.get_bind(), 0
     columns = sa.select(_SUBMISSIONS.c.number, _SUBMISSIONS.c.kind, _SUBMISSIONS.c.manifest)
     while True:
-        query = columns.where(_SUBMISSIONS.c.number > last).order_by(_SUBMISSIONS.c.number).limit(_ROWS)
+        query = (
+            columns.where(_SUBMISSIONS.c.number > last).order_by(_SUBMISSIONS.c.number).limit(_ROWS)
+        )
         rows = bind.execute(query).all()
         if not rows:
             return

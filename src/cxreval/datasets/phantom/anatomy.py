@@ -1,7 +1,8 @@
 """The healthy chest: its measures, how they vary, and how it is drawn.
 
-Body coordinates: u runs from the midline to the right of the picture (the patient's left), v downwards; one unit is
-`FIELD_MM`. `side` is -1 for the lung on the left of the picture (the patient's right) and +1 for the other.
+Body coordinates: u runs from the midline to the right of the picture (the patient's left), v
+downwards; one unit is `FIELD_MM`. `side` is -1 for the lung on the left of the picture (the
+patient's right) and +1 for the other.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ _ANATOMY, _EXPOSURE, _VESSELS = 20, 21, 22  # keys of the random streams
 
 @dataclass(frozen=True, slots=True)
 class Thorax:
-    """A patient's measures in one image. Findings that change shapes replace some of them before anything is drawn."""
+    """A patient's measures in one image. Findings that change shapes replace some of them before
+    anything is drawn."""
 
     half_width: float
     """From the midline to the widest point of a lung."""
@@ -103,7 +105,9 @@ def measure(seed: int, study: Study) -> Thorax:
         apex=0.135 + 0.03 * (r[2] - 0.5),
         domes=(dome, dome + 0.012 + 0.025 * r[3]),
         arch=0.075 + 0.045 * r[4],
-        heart_width=(0.132 + 0.036 * r[5]) * (1.1 if supine else 1.0) * (1.0 + 0.04 * (now[1] - 0.5)),
+        heart_width=(0.132 + 0.036 * r[5])
+        * (1.1 if supine else 1.0)
+        * (1.0 + 0.04 * (now[1] - 0.5)),
         heart_center=0.040 + 0.02 * (r[6] - 0.5),
         heart_base=dome - 0.075 + 0.02 * (now[2] - 0.5),
         aorta=0.034 + 0.012 * r[7],
@@ -138,7 +142,8 @@ def expose(seed: int, study: Study) -> Exposure:
 
 
 class Chest:
-    """One chest as the picture is composed: soft shapes first, on the SHAPES grid, then lines on the LINES grid."""
+    """One chest as the picture is composed: soft shapes first, on the SHAPES grid, then lines on
+    the LINES grid."""
 
     def __init__(self, thorax: Thorax, exposure: Exposure) -> None:
         self.thorax = thorax
@@ -162,13 +167,15 @@ class Chest:
         return u, np.broadcast_to(v, (side, side))
 
     def on_film(self, u: Points, v: Points) -> tuple[Points, Points]:
-        """Where points of the body lie in the picture, both 0 to 1: the inverse of `coordinates`."""
+        """Where points of the body lie in the picture, both 0 to 1: the inverse of
+        `coordinates`."""
         e = self.exposure
         y = (v - 0.5) / e.zoom + 0.5 + e.shift_v
         return (u - (y - 0.5) * e.tilt) / e.zoom + 0.5 + e.shift_u, y
 
     def wall_at(self, v: Field, inset: float | Field = 0.0) -> Field:
-        """Distance of the inner rib cage from the midline; with `inset`, that of a smaller lung inside it."""
+        """Distance of the inner rib cage from the midline; with `inset`, that of a smaller lung
+        inside it."""
         t = self.thorax
         top = t.apex - 0.045
         down: Field = np.clip((v - top - inset) * (1.0 / (0.70 - top)), 0, 1)
@@ -204,12 +211,21 @@ class Chest:
 
     @cached_property
     def heart(self) -> Field:
-        """1 where the heart is: a tilted egg that rests on the diaphragm, its right atrium a smaller ellipse."""
+        """1 where the heart is: a tilted egg that rests on the diaphragm, its right atrium a
+        smaller ellipse."""
         t = self.thorax
         lean = self.u + (self.v - t.heart_base) * -0.35
         width = t.heart_width
-        ventricles = ellipse(lean, self.v, (t.heart_center + 0.012, t.heart_base), (width * 0.94, 0.145), 0.30)
-        atrium = ellipse(self.u, self.v, (t.heart_center - 0.45 * width, t.heart_base), (width * 0.55, 0.105), 0.35)
+        ventricles = ellipse(
+            lean, self.v, (t.heart_center + 0.012, t.heart_base), (width * 0.94, 0.145), 0.30
+        )
+        atrium = ellipse(
+            self.u,
+            self.v,
+            (t.heart_center - 0.45 * width, t.heart_base),
+            (width * 0.55, 0.105),
+            0.35,
+        )
         lower_dome = np.maximum(self.diaphragm(-1), self.diaphragm(1))
         return np.maximum(ventricles, atrium) * smoothstep(0.03, 0.0, self.v - lower_dome)
 
@@ -232,7 +248,9 @@ class Chest:
         density = density * (0.55 + 0.45 * smoothstep(-0.10, 0.05, t.half_width + 0.09 - across))
         for side in (-1, 1):
             density += smoothstep(-0.006, 0.02, v - self.diaphragm(side)) * (
-                smoothstep(-0.01, 0.02, self.u * side) * smoothstep(0.03, -0.01, across - self.wall) * 0.22
+                smoothstep(-0.01, 0.02, self.u * side)
+                * smoothstep(0.03, -0.01, across - self.wall)
+                * 0.22
             )
         density -= self.both_lungs * (0.37 + t.air) * (1.0 - 0.25 * smoothstep(0.45, 0.75, v))
         density += self._mediastinum()
@@ -294,19 +312,28 @@ class Chest:
     def _clavicles(across: Field, v: Field) -> Field:
         t = np.clip((across - 0.03) * (1 / 0.33), 0, 1)
         middle = 0.255 - 0.21 * t + 0.09 * t * t
-        bone = stripe(v - middle, 0.010, 0.004) * (0.7 + 0.3 * smoothstep(0.004, 0.011, np.abs(v - middle)))
+        bone = stripe(v - middle, 0.010, 0.004) * (
+            0.7 + 0.3 * smoothstep(0.004, 0.011, np.abs(v - middle))
+        )
         return bone * smoothstep(0.024, 0.034, across) * smoothstep(0.42, 0.40, across) * 0.11
 
     @staticmethod
     def _shoulder_blades(across: Field, v: Field) -> Field:
         border = across - (0.345 - 0.10 * (v - 0.2))
-        blade = smoothstep(0.0, 0.01, border) * smoothstep(0.12, 0.19, v) * smoothstep(0.56, 0.44, v)
-        edge = stripe(border - 0.006, 0.003, 0.006) * smoothstep(0.56, 0.5, v) * smoothstep(0.16, 0.2, v)
+        blade = (
+            smoothstep(0.0, 0.01, border) * smoothstep(0.12, 0.19, v) * smoothstep(0.56, 0.44, v)
+        )
+        edge = (
+            stripe(border - 0.006, 0.003, 0.006)
+            * smoothstep(0.56, 0.5, v)
+            * smoothstep(0.16, 0.2, v)
+        )
         head = ellipse(across, v, (0.475, 0.20), (0.06, 0.065), 0.4)
         return blade * 0.05 + edge * 0.04 + head * 0.05
 
     def markings(self, seed: int, patient: int) -> Field:
-        """Density of lung vessels on the LINES grid: paths that leave the hila, bend and thin out."""
+        """Density of lung vessels on the LINES grid: paths that leave the hila, bend and thin
+        out."""
         random = stream(seed, _VESSELS, patient)
         walkers, steps = 34, 230
         r = random.random((4, 2 * walkers))

@@ -1,9 +1,10 @@
-"""Drawing with exactly rounded arithmetic, so that the same seed gives the same pixels on every machine.
+"""Drawing with exactly rounded arithmetic, so that the same seed gives the same pixels on every
+machine.
 
-IEEE 754 rounds +, -, *, / and sqrt exactly; it does not promise that for exp, sin or power, and sums depend on how a
-CPU orders them. So pictures are made of comparisons, polynomials and single operations on whole arrays, and the only
-random numbers are `Generator.random()` of PCG64. Everything is a `Field`: float32, one value a pixel, about 0 (black)
-to 1 (white).
+IEEE 754 rounds +, -, *, / and sqrt exactly; it does not promise that for exp, sin or power, and
+sums depend on how a CPU orders them. So pictures are made of comparisons, polynomials and single
+operations on whole arrays, and the only random numbers are `Generator.random()` of PCG64.
+Everything is a `Field`: float32, one value a pixel, about 0 (black) to 1 (white).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# Always float32. numpy's types call a float32 array times a Python float a float64 one, so the hint is wider.
+# Always float32. numpy's types call a float32 array times a Python float a float64 one, so the hint
+# is wider.
 Field = npt.NDArray[np.floating[Any]]
 Points = npt.NDArray[np.float64]
 
@@ -28,29 +30,36 @@ LINES = 512
 """Side of the grid that ribs, vessels and other thin structures are drawn on."""
 
 _FIXED_POINT = 16
-"""Steps a gray level while the last enlargement works in integers: 255 * 16 steps times 16 weights fit 16 bits."""
+"""Steps a gray level while the last enlargement works in integers: 255 * 16 steps times 16 weights
+fit 16 bits."""
 
 
 def stream(seed: int, *key: int) -> np.random.Generator:
-    """The random numbers for `key`: independent of every other key, and of what was drawn before."""
+    """The random numbers for `key`: independent of every other key, and of what was drawn
+    before."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
 @cache
 def pixel_centers(side: int) -> tuple[Field, Field]:
-    """x as a row (1, side) and y as a column (side, 1) of pixel centers; 0 is the left or upper edge, 1 the other."""
+    """x as a row (1, side) and y as a column (side, 1) of pixel centers; 0 is the left or upper
+    edge, 1 the other."""
     centers = (np.arange(side, dtype=np.float32) + 0.5) / side
     return centers[np.newaxis, :], centers[:, np.newaxis]
 
 
 def smoothstep(start: float, end: float, x: Field) -> Field:
-    """0 before `start`, 1 beyond `end`, and 3t² - 2t³ between them. `start` may be the greater one."""
+    """0 before `start`, 1 beyond `end`, and 3t² - 2t³ between them. `start` may be the greater
+    one."""
     t: Field = np.clip((x - start) * (1.0 / (end - start)), 0, 1)
     return t * t * (3.0 - 2.0 * t)
 
 
-def ellipse(u: Field, v: Field, center: tuple[float, float], radii: tuple[float, float], soft: float = 0.5) -> Field:
-    """1 inside, 0 outside; the edge is spread over the outer `soft` part of the squared radius, half of it outside."""
+def ellipse(
+    u: Field, v: Field, center: tuple[float, float], radii: tuple[float, float], soft: float = 0.5
+) -> Field:
+    """1 inside, 0 outside; the edge is spread over the outer `soft` part of the squared radius,
+    half of it outside."""
     du, dv = (u - center[0]) * (1.0 / radii[0]), (v - center[1]) * (1.0 / radii[1])
     return smoothstep(1.0 + soft / 2, 1.0 - soft / 2, du * du + dv * dv)
 
@@ -75,7 +84,8 @@ def _enlarge_rows(field: Field) -> Field:
 
 
 def soften(field: Field) -> Field:
-    """Each pixel averaged with its neighbours, weights 1 2 1 across and down; the outermost pixels become 0."""
+    """Each pixel averaged with its neighbours, weights 1 2 1 across and down; the outermost pixels
+    become 0."""
     out = np.zeros_like(field)
     down = field[:-2] + 2.0 * field[1:-1] + field[2:]
     out[1:-1, 1:-1] = (down[:, :-2] + 2.0 * down[:, 1:-1] + down[:, 2:]) * (1 / 16)
@@ -84,7 +94,8 @@ def soften(field: Field) -> Field:
 
 @cache
 def clouds(octaves: int) -> Field:
-    """A fixed (2 SHAPES, 2 SHAPES) tile of smooth noise, about uniform in [0, 1]; more octaves, finer detail."""
+    """A fixed (2 SHAPES, 2 SHAPES) tile of smooth noise, about uniform in [0, 1]; more octaves,
+    finer detail."""
     random = stream(0, 0, octaves)
     total = np.zeros((2 * SHAPES, 2 * SHAPES), np.float32)
     for octave in range(octaves):
@@ -104,17 +115,21 @@ def cloud_window(octaves: int, across: float, down: float) -> Field:
 
 @cache
 def _grain() -> npt.NDArray[np.int16]:
-    """A fixed tile of nearly normal noise with a standard deviation of one gray level in `_FIXED_POINT` steps."""
+    """A fixed tile of nearly normal noise with a standard deviation of one gray level in
+    `_FIXED_POINT` steps."""
     random = stream(0, 1)
     side = SIDE + SIDE // 4
-    uniforms = random.random((3, side, side), dtype=np.float32)  # three uniforms have variance 3 / 12
+    uniforms = random.random(
+        (3, side, side), dtype=np.float32
+    )  # three uniforms have variance 3 / 12
     total = uniforms[0] + uniforms[1] + uniforms[2] - 1.5
     grain: npt.NDArray[np.int16] = np.floor(total * (2.0 * _FIXED_POINT) + 0.5).astype(np.int16)
     return grain
 
 
 def develop(field: Field, noise: float, across: float, down: float) -> npt.NDArray[np.uint8]:
-    """The finished picture of a (LINES, LINES) field: enlarged to (SIDE, SIDE), with grain, in 8 bits.
+    """The finished picture of a (LINES, LINES) field: enlarged to (SIDE, SIDE), with grain, in 8
+    bits.
 
     Args:
         field: 0 is black, 1 is white; values outside are clipped.
@@ -141,7 +156,8 @@ def _enlarge_integers(levels: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
 
 
 def engrave(x: Points, y: Points) -> Field:
-    """1 on every pixel of the LINES grid that a point falls on; 0 and 1 are the picture's edges in both directions."""
+    """1 on every pixel of the LINES grid that a point falls on; 0 and 1 are the picture's edges in
+    both directions."""
     column, row = np.floor(x * LINES).astype(np.int64), np.floor(y * LINES).astype(np.int64)
     inside = (column >= 0) & (column < LINES) & (row >= 0) & (row < LINES)
     out = np.zeros(LINES * LINES, np.float32)
@@ -150,7 +166,11 @@ def engrave(x: Points, y: Points) -> Field:
 
 
 def wander(
-    random: np.random.Generator, start: tuple[Points, Points], heading: tuple[Points, Points], steps: int, turn: float
+    random: np.random.Generator,
+    start: tuple[Points, Points],
+    heading: tuple[Points, Points],
+    steps: int,
+    turn: float,
 ) -> tuple[Points, Points]:
     """Paths of many walkers that step half a LINES pixel at a time and turn at random.
 

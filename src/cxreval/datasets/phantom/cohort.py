@@ -1,8 +1,10 @@
-"""Who is in the phantom data set: patients, their follow-up studies, the findings of each, and the split.
+"""Who is in the phantom data set: patients, their follow-up studies, the findings of each, and the
+split.
 
-Frequencies, co-occurrence and persistence follow NIH's `Data_Entry_2017_v2020.csv` (112,120 images of 30,805 patients):
-each finding's odds were fitted there by logistic regression, given the findings before it in `FINDINGS` and whether the
-patient's previous image had it. Drawing the findings in that order therefore reproduces the pairs too.
+Frequencies, co-occurrence and persistence follow NIH's `Data_Entry_2017_v2020.csv` (112,120 images
+of 30,805 patients): each finding's odds were fitted there by logistic regression, given the
+findings before it in `FINDINGS` and whether the patient's previous image had it. Drawing the
+findings in that order therefore reproduces the pairs too.
 """
 
 from __future__ import annotations
@@ -33,12 +35,16 @@ _ODDS: dict[str, tuple[float, float, tuple[float, ...]]] = {
     "Edema": (0.0098, 0.221, (0.6, 1.5, 2.0, 2.4, 1.0, 0.9, 15.0, 0.5, 1.2)),
     "Emphysema": (0.0116, 0.438, (1.5, 0.9, 1.0, 1.0, 1.7, 0.7, 0.9, 4.9, 0.9, 0.8)),
     "Fibrosis": (0.0122, 0.218, (1.3, 1.2, 0.9, 1.2, 1.3, 1.8, 0.8, 1.0, 1.0, 0.6, 0.9)),
-    "Pleural_Thickening": (0.0181, 0.176, (1.2, 1.1, 2.0, 1.1, 2.2, 2.0, 1.0, 1.5, 1.3, 0.8, 1.7, 3.3)),
+    "Pleural_Thickening": (
+        0.0181,
+        0.176,
+        (1.2, 1.1, 2.0, 1.1, 2.2, 2.0, 1.0, 1.5, 1.3, 0.8, 1.7, 3.3),
+    ),
     "Hernia": (0.0013, 0.807, (1.8, 1.2, 0.5, 0.8, 3.2, 0.7, 1.0, 0.7, 0.5, 0.8, 0.8, 1.7, 1.3)),
 }
-"""For each finding: its odds if no earlier finding is present and the patient's previous image did not have it (or
-there is none), the same if that image had it, and the ratio by which each earlier finding in `FINDINGS` multiplies
-either."""
+"""For each finding: its odds if no earlier finding is present and the patient's previous image did
+not have it (or there is none), the same if that image had it, and the ratio by which each earlier
+finding in `FINDINGS` multiplies either."""
 
 _RAISED = {
     "Cardiomegaly": 1.5,
@@ -49,8 +55,8 @@ _RAISED = {
     "Pleural_Thickening": 1.3,
     "Hernia": 15.0,
 }
-"""Factors on the odds of a new finding that lift it to about 3 % of the images: Hernia is on 0.2 % of NIH's, and a few
-hundred test images would hold none."""
+"""Factors on the odds of a new finding that lift it to about 3 % of the images: Hernia is on 0.2 %
+of NIH's, and a few hundred test images would hold none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,8 @@ class Study:
 
 
 def draw_studies(seed: int, patient: int) -> list[Study]:
-    """All studies of a patient, in order. They depend on nothing but the seed and the patient's number."""
+    """All studies of a patient, in order. They depend on nothing but the seed and the patient's
+    number."""
     random = stream(seed, _COHORT, patient)
     draw = random.random()
     count = 1 + sum(draw >= share for share in _STUDIES)
@@ -98,11 +105,14 @@ def _draw_findings(draws: list[float], previous: frozenset[str]) -> frozenset[st
     return frozenset(finding for finding, there in zip(FINDINGS, present, strict=True) if there)
 
 
-def split_studies(seed: int, patients: int, test_fraction: float) -> tuple[list[Study], list[Study]]:
-    """The studies of patients 1 to `patients`: those of the test split, and those of the train_val split.
+def split_studies(
+    seed: int, patients: int, test_fraction: float
+) -> tuple[list[Study], list[Study]]:
+    """The studies of patients 1 to `patients`: those of the test split, and those of the train_val
+    split.
 
-    A patient is in the test split with probability `test_fraction`, and in the same split however many patients there
-    are; but each split has at least one.
+    A patient is in the test split with probability `test_fraction`, and in the same split however
+    many patients there are; but each split has at least one.
     """
     draws = stream(seed, _SPLIT).random(patients).tolist()
     in_order = sorted(range(patients), key=draws.__getitem__)

@@ -16,7 +16,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from cxreval.datasets.benchmark import FINDINGS, IMAGES_DIRECTORY, SPEC_FILE, BenchmarkSpec, list_sha256
+from cxreval.datasets.benchmark import (
+    FINDINGS,
+    IMAGES_DIRECTORY,
+    SPEC_FILE,
+    BenchmarkSpec,
+    list_sha256,
+)
 from cxreval.datasets.phantom.anatomy import FIELD_MM, Chest, Exposure, expose, measure
 from cxreval.datasets.phantom.canvas import SIDE, Field, develop, enlarge, smoothstep
 from cxreval.datasets.phantom.cohort import Study, split_studies
@@ -46,8 +52,11 @@ _CHUNK = 8
 
 
 def render(study: Study, seed: int) -> npt.NDArray[np.uint8]:
-    """The radiograph of a study, (1024, 1024). The same on every machine; depends on nothing but its arguments."""
-    looks = {finding: look(seed, study, finding) for finding in FINDINGS if finding in study.findings}
+    """The radiograph of a study, (1024, 1024). The same on every machine; depends on nothing but
+    its arguments."""
+    looks = {
+        finding: look(seed, study, finding) for finding in FINDINGS if finding in study.findings
+    }
     thorax = measure(seed, study)
     for finding, drawn in looks.items():
         if finding in SHAPES_OF:
@@ -59,7 +68,9 @@ def render(study: Study, seed: int) -> npt.NDArray[np.uint8]:
         if finding in DENSITY_OF:
             soft += DENSITY_OF[finding](chest, drawn)
     body = enlarge(chest.body)
-    density = enlarge(soft) + (chest.bones() + chest.markings(seed, study.patient) + chest.lines) * body
+    density = (
+        enlarge(soft) + (chest.bones() + chest.markings(seed, study.patient) + chest.lines) * body
+    )
     return develop(_tone(density, exposure), exposure.noise, *exposure.grain)
 
 
@@ -81,8 +92,8 @@ def _mark_left(gray: Field) -> None:
 def encode_png(picture: npt.NDArray[np.uint8]) -> bytes:
     """An 8-bit grayscale PNG of a (height, width) picture.
 
-    Rows are stored as differences from the row above. The pixels are the same everywhere; the compressed bytes are the
-    same wherever Python is linked with the same zlib.
+    Rows are stored as differences from the row above. The pixels are the same everywhere; the
+    compressed bytes are the same wherever Python is linked with the same zlib.
     """
     height, width = picture.shape
     rows = np.empty((height, 1 + width), np.uint8)
@@ -110,10 +121,11 @@ def generate(
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> BenchmarkSpec:
-    """Writes a phantom data set: `images/`, `Data_Entry.csv`, `test_list.txt`, `train_val_list.txt`, `benchmark.toml`.
+    """Writes a phantom data set: `images/`, `Data_Entry.csv`, `test_list.txt`,
+    `train_val_list.txt`, `benchmark.toml`.
 
-    The table and both lists are always complete. `benchmark.toml` is written last, and removed first, so a directory
-    that has one has everything else.
+    The table and both lists are always complete. `benchmark.toml` is written last, and removed
+    first, so a directory that has one has everything else.
 
     Args:
         directory: made if missing; files of an earlier run are overwritten.
@@ -140,9 +152,13 @@ def generate(
     labels = label_table(studies)
     (directory / LABELS_FILE).write_bytes(labels)
     for name, split in ((TEST_LIST, test), (TRAIN_VAL_LIST, train_val)):
-        (directory / name).write_text("".join(f"{study.image}\n" for study in split), encoding="utf-8", newline="\n")
+        (directory / name).write_text(
+            "".join(f"{study.image}\n" for study in split), encoding="utf-8", newline="\n"
+        )
     wanted = {"all": studies, "test": test, "train_val": train_val}[only]
-    for done, _ in enumerate(_draw_all(wanted, directory / IMAGES_DIRECTORY, seed, processes or _cores()), start=1):
+    for done, _ in enumerate(
+        _draw_all(wanted, directory / IMAGES_DIRECTORY, seed, processes or _cores()), start=1
+    ):
         if progress:
             progress(done, len(wanted))
 
@@ -172,14 +188,18 @@ def _check(patients: int, seed: int, test_fraction: float, processes: int | None
     )
     for field, value, good, expected in checks:
         if not good:
-            raise MalformedField(f"{field} is {value}; expected {expected}", field=field, expected=expected)
+            raise MalformedField(
+                f"{field} is {value}; expected {expected}", field=field, expected=expected
+            )
 
 
 def label_table(studies: Iterable[Study]) -> bytes:
     """The label table in NIH's columns."""
     lines = [HEADER]
     for study in studies:
-        labels = "|".join(finding for finding in FINDINGS if finding in study.findings) or "No Finding"
+        labels = (
+            "|".join(finding for finding in FINDINGS if finding in study.findings) or "No Finding"
+        )
         lines.append(
             f"{study.image},{labels},{study.follow_up},{study.patient},{study.age},{study.gender},{study.view},"
             f"{SIDE},{SIDE},{FIELD_MM / SIDE},{FIELD_MM / SIDE}"
@@ -199,7 +219,8 @@ def _draw_all(studies: list[Study], images: Path, seed: int, processes: int) -> 
     if processes == 1 or len(studies) <= _CHUNK:
         yield from map(draw, studies)
         return
-    # Spawned, not forked: the caller may run threads (gRPC does), and a fork would copy their locks.
+    # Spawned, not forked: the caller may run threads (gRPC does), and a fork would copy their
+    # locks.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         yield from pool.map(draw, studies, chunksize=_CHUNK)
 

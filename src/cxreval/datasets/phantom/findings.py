@@ -1,6 +1,7 @@
 """The 14 findings: how each changes the chest's measures, and what it adds to the picture.
 
-A finding looks the same in all images of a patient (side, place), but for its severity, which also varies from image to
+A finding looks the same in all images of a patient (side, place), but for its severity, which also
+varies from image to
 image: from hardly visible to plain, so that nobody can tell all of them.
 """
 
@@ -13,7 +14,16 @@ import numpy as np
 
 from cxreval.datasets.benchmark import FINDINGS
 from cxreval.datasets.phantom.anatomy import HILUM, Chest, Thorax
-from cxreval.datasets.phantom.canvas import Field, cloud_window, ellipse, engrave, smoothstep, soften, stream, wander
+from cxreval.datasets.phantom.canvas import (
+    Field,
+    cloud_window,
+    ellipse,
+    engrave,
+    smoothstep,
+    soften,
+    stream,
+    wander,
+)
 from cxreval.datasets.phantom.cohort import Study
 
 _PRESENTATION, _TEXTURE = 30, 31  # keys of the random streams
@@ -46,7 +56,7 @@ def look(seed: int, study: Study, finding: str) -> Look:
     return Look(0.6 * base + 0.4 * now, -1 if side < 0.5 else 1, tuple(place), texture)
 
 
-# --- shapes -----------------------------------------------------------------------------------------------------------
+# --- shapes ---------------------------------------------------------------------------------------
 
 
 def _less_volume(thorax: Thorax, look: Look) -> Thorax:
@@ -58,7 +68,11 @@ def _less_volume(thorax: Thorax, look: Look) -> Thorax:
 
 def _large_heart(thorax: Thorax, look: Look) -> Thorax:
     width = thorax.heart_width * look.between(1.05, 1.5)
-    return replace(thorax, heart_width=width, heart_center=thorax.heart_center + 0.25 * (width - thorax.heart_width))
+    return replace(
+        thorax,
+        heart_width=width,
+        heart_center=thorax.heart_center + 0.25 * (width - thorax.heart_width),
+    )
 
 
 def _congestion(thorax: Thorax, look: Look) -> Thorax:
@@ -87,7 +101,7 @@ SHAPES_OF: dict[str, Callable[[Thorax, Look], Thorax]] = {
 """What findings change before anything is drawn."""
 
 
-# --- densities --------------------------------------------------------------------------------------------------------
+# --- densities ------------------------------------------------------------------------------------
 
 
 def _atelectasis(chest: Chest, look: Look) -> Field:
@@ -97,15 +111,19 @@ def _atelectasis(chest: Chest, look: Look) -> Field:
     middle = dome - 0.035 - 0.06 * look.place[1]
     off = chest.v - (middle + (chest.across - 0.18) * slope)
     half_width = look.between(0.006, 0.016)
-    plate = smoothstep(half_width + 0.007, half_width, np.abs(off)) * smoothstep(0.05, 0.09, chest.across)
+    plate = smoothstep(half_width + 0.007, half_width, np.abs(off)) * smoothstep(
+        0.05, 0.09, chest.across
+    )
     haze = smoothstep(dome - 0.12, dome + 0.03, chest.v)
     return chest.lungs[look.side] * (
-        plate * smoothstep(0.34, 0.24, chest.across) * look.between(0.03, 0.16) + haze * look.between(0.01, 0.10)
+        plate * smoothstep(0.34, 0.24, chest.across) * look.between(0.03, 0.16)
+        + haze * look.between(0.01, 0.10)
     )
 
 
 def _effusion(chest: Chest, look: Look) -> Field:
-    """Fluid that fills the costophrenic angle and climbs along the wall; both sides in a third of the patients."""
+    """Fluid that fills the costophrenic angle and climbs along the wall; both sides in a third of
+    the patients."""
     density = np.zeros_like(chest.u)
     for side in (-1, 1) if look.place[0] < 0.33 else (look.side,):
         angle = chest.thorax.domes[side > 0] + chest.thorax.arch
@@ -162,13 +180,21 @@ def _pneumonia(chest: Chest, look: Look) -> Field:
     """A patchy focus in one lobe."""
     center = (look.side * (0.14 + 0.10 * look.place[0]), 0.36 + 0.26 * look.place[1])
     focus = ellipse(chest.u, chest.v, center, (0.10 + 0.03 * look.place[2], 0.10), 1.3)
-    return focus * chest.lungs[look.side] * (0.3 + 0.7 * _patches(look, 5, 0.6)) * look.between(0.05, 0.26)
+    return (
+        focus
+        * chest.lungs[look.side]
+        * (0.3 + 0.7 * _patches(look, 5, 0.6))
+        * look.between(0.05, 0.26)
+    )
 
 
 def _pneumothorax(chest: Chest, look: Look) -> Field:
-    """Air between wall and lung, widest at the apex: darker, without vessels, bounded by a thin bright line."""
+    """Air between wall and lung, widest at the apex: darker, without vessels, bounded by a thin
+    bright line."""
     apex = chest.thorax.apex
-    inset = look.between(0.018, 0.085) * smoothstep(apex + 0.45 + 0.15 * look.place[0], apex, chest.v)
+    inset = look.between(0.018, 0.085) * smoothstep(
+        apex + 0.45 + 0.15 * look.place[0], apex, chest.v
+    )
     lung = chest.lungs[look.side]
     collapsed = np.minimum(chest.lung(look.side, inset), lung)
     air = lung - collapsed
@@ -206,7 +232,9 @@ def _fibrosis(chest: Chest, look: Look) -> Field:
     net = soften(engrave(*chest.on_film(us, vs)))
     lungs = np.repeat(np.repeat(chest.both_lungs, 2, 0), 2, 1)
     chest.lines += net * lungs * look.between(0.05, 0.17)
-    return smoothstep(dome - 0.20, dome + 0.05, chest.v) * chest.both_lungs * look.between(0.01, 0.05)
+    return (
+        smoothstep(dome - 0.20, dome + 0.05, chest.v) * chest.both_lungs * look.between(0.01, 0.05)
+    )
 
 
 def _pleural_thickening(chest: Chest, look: Look) -> Field:
@@ -214,13 +242,16 @@ def _pleural_thickening(chest: Chest, look: Look) -> Field:
     uneven = 0.6 + 0.8 * cloud_window(3, look.place[4], look.place[5])
     depth = (chest.wall - chest.across) * (1.0 / look.between(0.014, 0.050))
     start = 0.25 + 0.25 * look.place[0]
-    stretch = smoothstep(start, start + 0.06, chest.v) * smoothstep(start + 0.42, start + 0.28, chest.v)
+    stretch = smoothstep(start, start + 0.06, chest.v) * smoothstep(
+        start + 0.42, start + 0.28, chest.v
+    )
     rim = smoothstep(1.15, 0.75, depth / uneven) * stretch
     return rim * chest.lungs[look.side] * look.between(0.06, 0.34)
 
 
 def _hernia(chest: Chest, look: Look) -> Field:
-    """Part of the stomach behind the heart: a rounded wall, gas above and fluid below a level line."""
+    """Part of the stomach behind the heart: a rounded wall, gas above and fluid below a level
+    line."""
     radius = look.between(0.045, 0.085)
     u, v = 0.01 + 0.05 * look.place[0], chest.thorax.domes[1] - 0.03 - 0.5 * radius
     du, dv = chest.u - u, chest.v - v
@@ -228,7 +259,9 @@ def _hernia(chest: Chest, look: Look) -> Field:
     sac = smoothstep(1.1, 0.9, squared)
     wall = sac * smoothstep(0.6, 0.85, squared)
     fluid = smoothstep(-0.006, 0.006, dv - radius * (0.5 * look.place[1] - 0.2))
-    return wall * look.between(0.03, 0.12) - (sac - wall) * (1.0 - 1.3 * fluid) * look.between(0.03, 0.15)
+    return wall * look.between(0.03, 0.12) - (sac - wall) * (1.0 - 1.3 * fluid) * look.between(
+        0.03, 0.15
+    )
 
 
 DENSITY_OF: dict[str, Callable[[Chest, Look], Field]] = {
@@ -245,4 +278,5 @@ DENSITY_OF: dict[str, Callable[[Chest, Look], Field]] = {
     "Pleural_Thickening": _pleural_thickening,
     "Hernia": _hernia,
 }
-"""What findings add to the soft tissue's density; some also write on the chest's `lines` and `airless`."""
+"""What findings add to the soft tissue's density; some also write on the chest's `lines` and
+`airless`."""
