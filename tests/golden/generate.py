@@ -3,7 +3,8 @@
     git worktree add /tmp/base a7cddaa
     PYTHONPATH=/tmp/base/src:/tmp/base python tests/golden/generate.py tests/golden
 
-It runs with that version's code alone (beside it in this directory: `observe` and `rows`), and makes
+It runs with that version's code alone, beside `keys`, `observe` and `rows` of this directory, and
+makes
 
 - `data/`: label tables and lists of the benchmarks, each with its `benchmark.toml`;
 - `registry.db.gz`: a SQLite registry, as it lies on disk;
@@ -19,7 +20,6 @@ under way, since no deadline has passed.
 
 from __future__ import annotations
 
-import base64
 import gzip
 import hashlib
 import json
@@ -38,8 +38,7 @@ import numpy as np
 import observe
 import rows
 from cryptography.fernet import Fernet
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from keys import ENDPOINT_TOKEN, token_key, write_keys
 from sqlalchemy import create_engine
 from typer.testing import CliRunner
 
@@ -58,6 +57,7 @@ from cxreval.manifest.model import (
     Reproduction,
     SourceKind,
 )
+from cxreval.manifest.rules import problems
 from cxreval.resource_names import (
     BenchmarkName,
     EvaluationName,
@@ -94,30 +94,11 @@ REVISIONS = ("0008", "0007", "0006", "0005", "0004", "0003", "0002", "0001")
 
 BEGIN = datetime(2100, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 LEASE_SECONDS, MAX_ATTEMPTS = 60.0, 3
-TOKEN = "golden endpoint token"  # noqa: S105 - of no endpoint
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
 )
 
 State = dict[str, Any]
-
-
-def seeded_bytes(what: str) -> bytes:
-    """32 bytes that are always the same."""
-    return hashlib.sha256(f"cxreval golden files, {what}".encode()).digest()
-
-
-def write_keys(directory: Path) -> None:
-    """Writes the registry's signing key and token key, as `tests/integration/test_golden.py` does."""
-    signing = Ed25519PrivateKey.from_private_bytes(seeded_bytes("signing key"))
-    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    pem = signing.private_bytes(encoding, form, serialization.NoEncryption())
-    (directory / "signing-key.pem").write_bytes(pem)
-    (directory / "signing-key.pem").chmod(0o600)
-    (directory / "token-key").write_bytes(
-        base64.urlsafe_b64encode(seeded_bytes("token key")) + b"\n"
-    )
-    (directory / "token-key").chmod(0o600)
 
 
 # --- benchmarks -----------------------------------------------------------------------------------
@@ -348,17 +329,27 @@ class World:
         actor = self.actor(f"{owner}/submitter") if owner else self.actor("operator")
         digest = hashlib.sha256(label.encode()).hexdigest()
         manifest = replace(manifest, model=label)
+        spec = self.truths[benchmark].spec
+        if manifest.output_names:
+            manifest = replace(manifest, output_names=("", *reversed(spec.findings)))
+        claims = [
+            replace(claim, finding=spec.findings[0]) if claim.finding else claim
+            for claim in manifest.claimed_metrics
+        ]
+        manifest = replace(manifest, claimed_metrics=tuple(claims))
         if manifest.kind in (Kind.CHECKPOINT, Kind.PREDICTIONS):
             manifest = replace(manifest, artifact_sha256=digest)
+        wrong = problems(manifest, self.now().date(), findings=spec.findings, metrics=spec.metrics)
+        assert not [str(error) for error in wrong]
         made = self.submissions.create(
             BenchmarkName(benchmark), manifest, uuid.uuid4().hex if owner else "", actor, owner,
-            self.seal(TOKEN) if token else None,
+            self.seal(ENDPOINT_TOKEN) if token else None,
         )  # fmt: skip
         self.names[label] = SubmissionName(benchmark, made.id)
 
     def seal(self, token: str) -> bytes:
         """A token as `Vault.seal` makes it, with the same salt each time."""
-        fernet = Fernet(base64.urlsafe_b64encode(seeded_bytes("token key")))
+        fernet = Fernet(token_key())
         sealed = fernet._encrypt_from_parts(token.encode(), int(BEGIN.timestamp()), bytes(16))
         assert self._vault.open(sealed) == token
         return sealed
@@ -513,9 +504,7 @@ def _fill_plain(world: World) -> None:
             replace(CLAIM, claimed_metrics=(ClaimedMetric("auroc", claimed),)),
             "rival",
         )
-    world.create(
-        "claim of another", plain, replace(CLAIM, claimed_metrics=(ClaimedMetric("brier", 0.1),))
-    )
+    world.create("claim by finding", plain, CLAIM)
     world.moment()
     world.change("eta", Change.DISPUTED, "acme/submitter")
     world.change("theta", Change.DISPUTED, "rival/submitter")
@@ -704,8 +693,8 @@ def main(home: Path) -> None:
     for part in ("rows", "moments", "keys", "labels", "registry"):
         left, right = seen["sqlite"][part], seen["postgresql"][part]
         if left != right:
-            print(part, *list(observe.differences(left, right))[:20], sep="\n  ")
-            raise SystemExit("the two databases differ")
+            listed = list(observe.differences(left, right))[:20]
+            raise SystemExit("\n".join([f"the two databases differ in {part}", *listed]))
     expected |= {part: seen["sqlite"][part] for part in ("moments", "keys", "labels", "registry")}
     uncertain = [f"benchmarks/golden-{name}" for name in ("rare", "torn", "void")]
     expected["spreads_with_undefined_resamples"] = observe.take_spreads(
