@@ -92,7 +92,7 @@ class Observer:
         as_of = timestamp_pb2.Timestamp()
         if moment != NOW:
             as_of.FromJsonString(moment)
-        of = {"parent": benchmark} | ({} if moment == NOW else {"as_of": as_of})
+        of: Json = {"parent": benchmark} | ({} if moment == NOW else {"as_of": as_of})
         entries = leaderboard_service_pb2.ListLeaderboardEntriesRequest(**of)
         rows = list(self._list(self._boards.ListLeaderboardEntries, entries))
         board: Json = {
@@ -183,7 +183,7 @@ class Observer:
         try:
             return _json(method(request, timeout=30, metadata=self._metadata))
         except grpc.RpcError as error:
-            return {"error": [error.code().name, _reason(error)]}  # type: ignore[attr-defined]
+            return {"error": [error.code().name, _reason(error)]}
 
     def _list(self, method: Any, request: Any) -> Iterator[Json]:
         """Yields the items of every page of a list."""
@@ -294,7 +294,7 @@ def _without(message: Json, field: str) -> Json:
 
 
 def _reason(error: grpc.RpcError) -> str:
-    metadata = dict(error.trailing_metadata() or ())  # type: ignore[attr-defined]
+    metadata: Json = {item[0]: item[1] for item in error.trailing_metadata() or ()}
     status = status_pb2.Status.FromString(metadata.get("grpc-status-details-bin", b""))
     info = error_details_pb2.ErrorInfo()
     return next((info.reason for detail in status.details if detail.Unpack(info)), "")
