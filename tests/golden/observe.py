@@ -285,7 +285,8 @@ def differences(expected: Any, found: Any, path: str = "") -> Iterator[str]:
 
 
 def _json(message: Any) -> Json:
-    found: Json = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    text = json_format.MessageToJson(message, preserving_proto_field_name=True, sort_keys=True)
+    found: Json = json.loads(text)
     return found
 
 
