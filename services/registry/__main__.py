@@ -21,21 +21,13 @@ from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy.exc import SQLAlchemyError
 
 from cxreval.api.registry.v1 import (
-    admin_service_pb2,
     admin_service_pb2_grpc,
-    artifact_service_pb2,
     artifact_service_pb2_grpc,
-    audit_service_pb2,
     audit_service_pb2_grpc,
-    benchmark_service_pb2,
     benchmark_service_pb2_grpc,
-    evaluation_service_pb2,
     evaluation_service_pb2_grpc,
-    leaderboard_service_pb2,
     leaderboard_service_pb2_grpc,
-    lifecycle_service_pb2,
     lifecycle_service_pb2_grpc,
-    submission_service_pb2,
     submission_service_pb2_grpc,
 )
 from cxreval.audit.receipts import Signer
@@ -124,66 +116,41 @@ def migrate(database: Database, signer: Signer) -> None:
 
 
 async def serve(config: RegistryConfig, database: Database, signer: Signer) -> None:
-    """Serves until a signal."""
+    """Serves until SIGTERM or SIGINT."""
     metrics = CollectorRegistry()
     metrics.register(StateCollector(database))
+    organisations = Organisations(database, now)
     benchmarks = Benchmarks(database, now)
     submissions = Submissions(database, now, signer)
-    vault = Vault.from_file(Path(config.token_key))
     evaluations = Evaluations(database, now, signer, config.lease_seconds, config.max_attempts)
     lifecycle = Lifecycle(database, now, signer)
     events = Events(database)
-    artifacts = open_artifacts(config.artifact_store)
-    garbage = Garbage(database, artifacts, now)
-    removed = Counter(
-        "cxreval_registry_orphans_removed_total", "Orphans removed.", ("kind",), registry=metrics
-    )
-
-    organisations = Organisations(database, now)
     tenancy = Tenancy(database)
+    artifacts = open_artifacts(config.artifact_store)
+    vault = Vault.from_file(Path(config.token_key))
     watching = Watching(lifecycle.versions, WATCH_SECONDS)
 
     server = Server(config, metrics, MAX_RECORD_BYTES, authenticator(config, organisations))
-    server.add(
-        admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
-        AdminServicer(organisations, Quotas(database, now), now),
-        admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
-    )
-    server.add(
-        benchmark_service_pb2_grpc.add_BenchmarkServiceServicer_to_server,
-        BenchmarkServicer(benchmarks),
-        benchmark_service_pb2.DESCRIPTOR.services_by_name["BenchmarkService"],
-    )
-    server.add(
-        submission_service_pb2_grpc.add_SubmissionServiceServicer_to_server,
-        SubmissionServicer(benchmarks, submissions, tenancy, vault, now),
-        submission_service_pb2.DESCRIPTOR.services_by_name["SubmissionService"],
-    )
-    server.add(
-        artifact_service_pb2_grpc.add_ArtifactServiceServicer_to_server,
-        ArtifactServicer(submissions, evaluations, artifacts, tenancy, metrics),
-        artifact_service_pb2.DESCRIPTOR.services_by_name["ArtifactService"],
-    )
-    server.add(
-        evaluation_service_pb2_grpc.add_EvaluationServiceServicer_to_server,
-        EvaluationServicer(evaluations, submissions, tenancy, vault),
-        evaluation_service_pb2.DESCRIPTOR.services_by_name["EvaluationService"],
-    )
-    server.add(
-        leaderboard_service_pb2_grpc.add_LeaderboardServiceServicer_to_server,
-        LeaderboardServicer(Boards(database), events, tenancy),
-        leaderboard_service_pb2.DESCRIPTOR.services_by_name["LeaderboardService"],
-    )
-    server.add(
-        lifecycle_service_pb2_grpc.add_LifecycleServiceServicer_to_server,
-        LifecycleServicer(lifecycle, submissions, events, tenancy, watching),
-        lifecycle_service_pb2.DESCRIPTOR.services_by_name["LifecycleService"],
-    )
-    server.add(
-        audit_service_pb2_grpc.add_AuditServiceServicer_to_server,
-        AuditServicer(events, tenancy, signer.public_key),
-        audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
-    )
+    for module, servicer in (
+        (admin_service_pb2_grpc, AdminServicer(organisations, Quotas(database, now), now)),
+        (benchmark_service_pb2_grpc, BenchmarkServicer(benchmarks)),
+        (
+            submission_service_pb2_grpc,
+            SubmissionServicer(benchmarks, submissions, tenancy, vault, now),
+        ),
+        (
+            artifact_service_pb2_grpc,
+            ArtifactServicer(submissions, evaluations, artifacts, tenancy, metrics),
+        ),
+        (evaluation_service_pb2_grpc, EvaluationServicer(evaluations, submissions, tenancy, vault)),
+        (leaderboard_service_pb2_grpc, LeaderboardServicer(Boards(database), events, tenancy)),
+        (
+            lifecycle_service_pb2_grpc,
+            LifecycleServicer(lifecycle, submissions, events, tenancy, watching),
+        ),
+        (audit_service_pb2_grpc, AuditServicer(events, tenancy, signer.public_key)),
+    ):
+        server.add(module, servicer)
 
     def ready() -> bool:
         database.ping()
@@ -192,22 +159,18 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     async def healthy() -> bool:
         return await asyncio.to_thread(ready)
 
-    def collect() -> None:
-        for kind, count in zip(("upload", "artifact"), garbage.collect(), strict=True):
-            removed.labels(kind).inc(count)
-
-    sweeping = [
+    sweeps = [
         asyncio.create_task(run_periodically(work, seconds, ready))
         for work, seconds in (
             (evaluations.reclaim_expired_leases, SWEEP_SECONDS),
             (lifecycle.expire, SWEEP_SECONDS),
             (events.chain, SWEEP_SECONDS),
-            (collect, COLLECT_SECONDS),
+            (garbage_collection(Garbage(database, artifacts, now), metrics), COLLECT_SECONDS),
         )
     ]
     await server.serve(healthy, watching.close)
-    for task in sweeping:
-        task.cancel()
+    for sweep in sweeps:
+        sweep.cancel()
 
 
 def authenticator(config: RegistryConfig, organisations: Organisations) -> Authenticator:
@@ -222,6 +185,19 @@ def authenticator(config: RegistryConfig, organisations: Organisations) -> Authe
 def open_artifacts(place: str) -> Artifacts:
     """The store of artifacts in a directory or bucket."""
     return S3Artifacts(place) if place.startswith("s3://") else LocalArtifacts(Path(place))
+
+
+def garbage_collection(garbage: Garbage, metrics: CollectorRegistry) -> Callable[[], None]:
+    """A function that removes orphaned uploads and artifacts, and counts them as a metric."""
+    removed = Counter(
+        "cxreval_registry_orphans_removed_total", "Orphans removed.", ("kind",), registry=metrics
+    )
+
+    def collect() -> None:
+        for kind, count in zip(("upload", "artifact"), garbage.collect(), strict=True):
+            removed.labels(kind).inc(count)
+
+    return collect
 
 
 async def run_periodically(
