@@ -66,7 +66,6 @@ from services.registry.store.organisations import Organisations
 from services.registry.store.quotas import Quotas
 from services.registry.store.s3_artifacts import S3Artifacts
 from services.registry.store.submissions import Submissions
-from services.registry.store.tenancy import Tenancy
 from services.registry.store.vault import Vault
 
 WATCH_SECONDS = 0.5
@@ -125,7 +124,6 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     evaluations = Evaluations(database, now, signer, config.lease_seconds, config.max_attempts)
     lifecycle = Lifecycle(database, now, signer)
     events = Events(database)
-    tenancy = Tenancy(database)
     artifacts = open_artifacts(config.artifact_store)
     vault = Vault.from_file(Path(config.token_key))
     watching = Watching(lifecycle.versions, WATCH_SECONDS)
@@ -136,19 +134,19 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
         (benchmark_service_pb2_grpc, BenchmarkServicer(benchmarks)),
         (
             submission_service_pb2_grpc,
-            SubmissionServicer(benchmarks, submissions, tenancy, vault, now),
+            SubmissionServicer(benchmarks, submissions, vault, now),
         ),
         (
             artifact_service_pb2_grpc,
-            ArtifactServicer(submissions, evaluations, artifacts, tenancy, metrics),
+            ArtifactServicer(submissions, evaluations, artifacts, metrics),
         ),
-        (evaluation_service_pb2_grpc, EvaluationServicer(evaluations, submissions, tenancy, vault)),
-        (leaderboard_service_pb2_grpc, LeaderboardServicer(Boards(database), events, tenancy)),
+        (evaluation_service_pb2_grpc, EvaluationServicer(evaluations, submissions, vault)),
+        (leaderboard_service_pb2_grpc, LeaderboardServicer(Boards(database), events)),
         (
             lifecycle_service_pb2_grpc,
-            LifecycleServicer(lifecycle, submissions, events, tenancy, watching),
+            LifecycleServicer(lifecycle, submissions, events, watching),
         ),
-        (audit_service_pb2_grpc, AuditServicer(events, tenancy, signer.public_key)),
+        (audit_service_pb2_grpc, AuditServicer(events, signer.public_key)),
     ):
         server.add(module, servicer)
 

@@ -11,7 +11,6 @@ from typing import Any
 from cxreval.api.access.v1 import access_pb2
 from cxreval.api.registry.v1 import admin_service_pb2 as pb
 from cxreval.api.registry.v1 import admin_service_pb2_grpc
-from cxreval.errors import OrganisationNotFound
 from cxreval.fields import check_text, field_error, require
 from cxreval.resource_names import KeyName, OrganisationName
 from services.chassis.principal import Role, caller
@@ -125,9 +124,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             if request.name
             else OrganisationName(who.organisation)
         )
-        if Role.OPERATOR not in who.roles and name.organisation != who.organisation:
-            raise OrganisationNotFound(f"{name} does not exist here", name=name)
-        found, usage = await asyncio.to_thread(self._quotas.get, name)
+        found, usage = await asyncio.to_thread(self._quotas.get, name, who)
         return pb.QuotaUsage(
             name=str(name),
             limits=_quota_message(found.quota),

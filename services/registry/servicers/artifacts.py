@@ -30,12 +30,11 @@ from cxreval.resource_names import SHA256, ArtifactName, EvaluationName, Submiss
 from cxreval.wire.limits import CHUNK_BYTES, MAX_ARTIFACT_BYTES
 from services.chassis import threads
 from services.chassis.principal import Role, caller, check_admitted
+from services.registry import convert
 from services.registry.domain.records import Submission
-from services.registry.servicers import shown
 from services.registry.store.artifacts import Artifacts, Upload, UploadKey
 from services.registry.store.evaluations import Evaluations
 from services.registry.store.submissions import Submissions
-from services.registry.store.tenancy import Tenancy
 
 IDLE_SECONDS = 30.0
 """A stream that brings nothing for so long ends: its connection may be dead, and it keeps others
@@ -80,11 +79,9 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         submissions: Submissions,
         evaluations: Evaluations,
         artifacts: Artifacts,
-        tenancy: Tenancy,
         metrics: CollectorRegistry,
     ) -> None:
         self._submissions = submissions
-        self._tenancy = tenancy
         self._evaluations = evaluations
         self._artifacts = artifacts
         self._bytes = Counter(
@@ -136,7 +133,7 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         )
         return pb.UploadArtifactResponse(
             artifact=str(ArtifactName(expected.key.sha256)),
-            submission=shown.submission_message(submission) if submission else None,
+            submission=convert.submission_message(submission) if submission else None,
         )
 
     async def DownloadArtifact(
@@ -144,8 +141,7 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
     ) -> AsyncIterator[pb.DownloadArtifactResponse]:
         """Sends the bytes; the last chunk only when all of them still have their digest."""
         name = ArtifactName.parse(request.name)
-        await asyncio.to_thread(self._tenancy.check_artifact, caller(), name)
-        await asyncio.to_thread(self._submissions.artifact_size, name)
+        await asyncio.to_thread(self._submissions.check_artifact, name, caller())
         chunks = self._artifacts.read(name, CHUNK_BYTES)
         while chunk := await threads.start(_THREADS, next, chunks, b""):
             self._bytes.labels("sent").inc(len(chunk))
@@ -160,14 +156,16 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
             return self._derived(request.derived, f"{path}derived")
         _check_role(f"{path}submission", Role.SUBMITTER, Role.OPERATOR)
         name = SubmissionName.parse(request.submission, f"{path}submission")
-        self._tenancy.check_own(caller(), name)
-        sha256, complete = self._submissions.artifact(name)
+        who = caller()
+        sha256, complete = self._submissions.artifact(name, who)
         key = UploadKey(name.submission, sha256, "manifest.artifact_sha256")
-        begin, forget = (
-            partial(self._submissions.begin_upload, name),
-            partial(self._submissions.forget_upload, name),
+        return _Expected(
+            key,
+            complete,
+            record=partial(self._submissions.queue, name, who),
+            begin=partial(self._submissions.begin_upload, name, who),
+            forget=partial(self._submissions.forget_upload, name, who),
         )
-        return _Expected(key, complete, partial(self._queue, name), begin, forget)
 
     def _derived(self, artifact: pb.DerivedArtifact, path: str) -> _Expected:
         name = EvaluationName.parse(artifact.evaluation, f"{path}.evaluation")
@@ -179,11 +177,6 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
             complete,
             partial(self._evaluations.add_artifact, name, artifact.token, artifact.sha256),
         )
-
-    def _queue(
-        self, name: SubmissionName, size_bytes: int, place: Callable[[], None]
-    ) -> Submission:
-        return self._submissions.queue(name, size_bytes, place, caller().name)
 
     async def _receive(
         self, messages: _Messages, header: pb.UploadArtifactHeader, upload: Upload

@@ -16,10 +16,8 @@ from cxreval.wire.limits import MAX_BATCH_IMAGES
 from services.chassis.principal import EVERYBODY, caller
 from services.registry import convert
 from services.registry.domain.records import Lease
-from services.registry.servicers import shown
 from services.registry.store.evaluations import Evaluations
 from services.registry.store.submissions import Submissions
-from services.registry.store.tenancy import Tenancy
 from services.registry.store.vault import Vault
 
 _log = logging.getLogger(__name__)
@@ -28,13 +26,10 @@ _log = logging.getLogger(__name__)
 class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     """Hands evaluations to workers and takes what they find."""
 
-    def __init__(
-        self, evaluations: Evaluations, submissions: Submissions, tenancy: Tenancy, vault: Vault
-    ) -> None:
+    def __init__(self, evaluations: Evaluations, submissions: Submissions, vault: Vault) -> None:
         self._evaluations = evaluations
         self._submissions = submissions
         self._vault = vault
-        self._tenancy = tenancy
 
     async def LeaseEvaluation(
         self, request: pb.LeaseEvaluationRequest, context: Any
@@ -62,9 +57,8 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     def _endpoint_token(self, lease: Lease) -> str:
         if lease.submission.kind is not Kind.ENDPOINT:
             return ""
-        sealed = self._submissions.sealed_token(
-            SubmissionName(lease.submission.benchmark, lease.submission.id)
-        )
+        name = SubmissionName(lease.submission.benchmark, lease.submission.id)
+        sealed = self._submissions.sealed_token(name, caller())
         return self._vault.open(sealed) if sealed else ""
 
     async def RenewLease(
@@ -125,16 +119,15 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     async def GetEvaluation(self, request: pb.GetEvaluationRequest, context: Any) -> pb.Evaluation:
         """Returns one."""
         name = _name(request.name, "name")
-        await asyncio.to_thread(self._tenancy.check_visible, caller(), name)
-        return shown.evaluation_message(await asyncio.to_thread(self._evaluations.get, name))
+        evaluation = await asyncio.to_thread(self._evaluations.get, name, caller())
+        return convert.evaluation_message(evaluation)
 
     async def GetEvidence(
         self, request: pb.GetEvidenceRequest, context: Any
     ) -> pb.GetEvidenceResponse:
         """What stands behind a report."""
         name = _name(request.evaluation)
-        await asyncio.to_thread(self._tenancy.check_visible, caller(), name)
-        evidence = await asyncio.to_thread(self._evaluations.evidence, name)
+        evidence = await asyncio.to_thread(self._evaluations.evidence, name, caller())
         return pb.GetEvidenceResponse(evidence=reports.evidence_message(evidence))
 
     async def ListEvaluations(
@@ -143,10 +136,9 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         """A page of a submission's, oldest first."""
         parent = SubmissionName.parse(request.parent, "parent")
         cursor = convert.cursor("evaluations", str(parent), request.page_size, request.page_token)
-        await asyncio.to_thread(self._tenancy.check_visible, caller(), parent)
         page = await asyncio.to_thread(self._evaluations.page, parent, cursor, caller())
         return pb.ListEvaluationsResponse(
-            evaluations=[shown.evaluation_message(item) for item in page.items],
+            evaluations=[convert.evaluation_message(item) for item in page.items],
             next_page_token=page.next_token,
         )
 

@@ -25,7 +25,6 @@ from services.registry.domain.board import (
 from services.registry.domain.pages import Cursor, Page
 from services.registry.store.boards import Boards
 from services.registry.store.events import Events
-from services.registry.store.tenancy import Tenancy
 
 # Ranking takes a second where there are a thousand rows, and others wait for its result. They keep
 # these threads, not those in which keys are checked and workers are answered.
@@ -35,8 +34,7 @@ _THREADS = ThreadPoolExecutor(4, "boards")
 class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceServicer):
     """Reads the board."""
 
-    def __init__(self, boards: Boards, events: Events, tenancy: Tenancy) -> None:
-        self._tenancy = tenancy
+    def __init__(self, boards: Boards, events: Events) -> None:
         self._boards = boards
         self._events = events
 
@@ -77,7 +75,6 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
             convert.compared_names(request),
         )
         check_compared(names, parent.benchmark)
-        await asyncio.to_thread(self._tenancy.check_visible, caller(), *names)
         return convert.compared_message(
             parent, await threads.start(_THREADS, self._compared, parent, names)
         )
@@ -108,7 +105,7 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         )
 
     def _compared(self, parent: BenchmarkName, names: list[SubmissionName]) -> Compared:
-        return compared(self._boards.entries(parent, names))
+        return compared(self._boards.entries(parent, names, caller()))
 
     def _page(
         self, parent: BenchmarkName, order: list[RankedRow], cursor: Cursor, as_of: datetime | None

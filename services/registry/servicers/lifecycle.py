@@ -14,12 +14,10 @@ from services.chassis.principal import caller
 from services.registry import convert
 from services.registry.domain.corrections import check_correction
 from services.registry.domain.records import ENDED, Change
-from services.registry.servicers import shown
 from services.registry.servicers.watching import Watching
 from services.registry.store.events import Events
 from services.registry.store.lifecycle import Lifecycle
 from services.registry.store.submissions import Submissions
-from services.registry.store.tenancy import Tenancy
 
 _log = logging.getLogger(__name__)
 
@@ -32,10 +30,8 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
         lifecycle: Lifecycle,
         submissions: Submissions,
         events: Events,
-        tenancy: Tenancy,
         watching: Watching,
     ) -> None:
-        self._tenancy = tenancy
         self._lifecycle = lifecycle
         self._submissions = submissions
         self._events = events
@@ -69,10 +65,7 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
         self, request: pb.DisputeSubmissionRequest, context: Any
     ) -> submission_pb2.Submission:
         """Marks it as doubted."""
-        await asyncio.to_thread(
-            self._tenancy.check_visible, caller(), SubmissionName.parse(request.name)
-        )
-        return await self._changed(request, Change.DISPUTED)
+        return await self._change(request, Change.DISPUTED)
 
     async def ResolveDispute(
         self, request: pb.ResolveDisputeRequest, context: Any
@@ -85,9 +78,6 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
     ) -> submission_pb2.Submission:
         """Puts another one in its place."""
         successor = SubmissionName.parse(request.successor, "successor")
-        await asyncio.to_thread(
-            self._tenancy.check_own, caller(), SubmissionName.parse(request.name), successor
-        )
         return await self._change(request, Change.SUPERSEDED, successor=successor)
 
     async def CorrectSubmission(
@@ -103,17 +93,16 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
     ) -> AsyncIterator[submission_pb2.Submission]:
         """As it is, and whenever it changes, until it has ended."""
         name = SubmissionName.parse(request.name)
-        await asyncio.to_thread(self._tenancy.check_visible, caller(), name)
-        submission = await asyncio.to_thread(self._submissions.get, name)
+        submission = await asyncio.to_thread(self._submissions.get, name, caller())
         with self._watching.watch(name.submission, caller()):
             while True:
-                yield shown.submission_message(submission)
+                yield convert.submission_message(submission)
                 if submission.state in ENDED:
                     return
                 await self._watching.next_mark(
                     name.submission, (submission.version, submission.images_done)
                 )
-                submission = await asyncio.to_thread(self._submissions.get, name)
+                submission = await asyncio.to_thread(self._submissions.get, name, caller())
 
     async def ListSubmissionEvents(
         self, request: pb.ListSubmissionEventsRequest, context: Any
@@ -123,7 +112,6 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
         cursor = convert.cursor(
             "submissionEvents", str(parent), request.page_size, request.page_token
         )
-        await asyncio.to_thread(self._tenancy.check_visible, caller(), parent)
         page = await asyncio.to_thread(self._events.page, parent, cursor, caller())
         return pb.ListSubmissionEventsResponse(
             events=[convert.event_message(event) for event in page.items],
@@ -131,20 +119,11 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
         )
 
     async def _change(self, request: Any, change: Change, **more: Any) -> submission_pb2.Submission:
-        """Does it to a submission of the caller's."""
-        await asyncio.to_thread(
-            self._tenancy.check_own, caller(), SubmissionName.parse(request.name)
-        )
-        return await self._changed(request, change, **more)
-
-    async def _changed(
-        self, request: Any, change: Change, **more: Any
-    ) -> submission_pb2.Submission:
         name = SubmissionName.parse(request.name)
-        asked = convert.change_request(request, change, caller(), **more)
-        submission = await asyncio.to_thread(self._lifecycle.change, name, asked)
+        change_request = convert.change_request(request, change, **more)
+        submission = await asyncio.to_thread(self._lifecycle.change, name, change_request, caller())
         _log.info(
             "submission changed",
             extra={"submission": str(name), "change": change, "state": submission.state},
         )
-        return shown.submission_message(submission)
+        return convert.submission_message(submission)

@@ -15,10 +15,8 @@ from cxreval.manifest.model import Kind
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.chassis.principal import caller
 from services.registry import convert
-from services.registry.servicers import shown
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.submissions import Submissions
-from services.registry.store.tenancy import Tenancy
 from services.registry.store.vault import Vault
 
 
@@ -29,13 +27,11 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
         self,
         benchmarks: Benchmarks,
         submissions: Submissions,
-        tenancy: Tenancy,
         vault: Vault,
         clock: Callable[[], datetime],
     ) -> None:
         self._benchmarks = benchmarks
         self._submissions = submissions
-        self._tenancy = tenancy
         self._vault = vault
         self._clock = clock
 
@@ -48,22 +44,22 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
         benchmark = await asyncio.to_thread(self._benchmarks.get, parent)
         manifest = convert.checked_manifest(request.manifest, benchmark.spec, self._clock().date())
         token = convert.endpoint_token(request.endpoint_token, manifest)
-        who = caller()
+        sealed_token = self._vault.seal(token) if token else None
         submission = await asyncio.to_thread(
-            self._submissions.create,
-            parent, manifest, request_id, who.name, who.organisation, self._vault.seal(token) if token else None,
-        )  # fmt: skip
+            self._submissions.create, parent, manifest, request_id, caller(), sealed_token
+        )
         if request_id and manifest.kind is Kind.ENDPOINT:
             await asyncio.to_thread(
                 self._check_same_token, parent, submission.id, request_id, token
             )
-        return shown.submission_message(submission)
+        return convert.submission_message(submission)
 
     def _check_same_token(
         self, parent: BenchmarkName, submission: str, request_id: str, token: str
     ) -> None:
         """A repeated creation must bring the token that the first one brought."""
-        sealed = self._submissions.sealed_token(SubmissionName(parent.benchmark, submission))
+        name = SubmissionName(parent.benchmark, submission)
+        sealed = self._submissions.sealed_token(name, caller())
         kept = self._vault.open(sealed) if sealed else ""
         if not hmac.compare_digest(kept.encode(), token.encode()):
             message = (
@@ -78,8 +74,8 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
     ) -> submission_pb2.Submission:
         """Returns one."""
         name = SubmissionName.parse(request.name)
-        await asyncio.to_thread(self._tenancy.check_visible, caller(), name)
-        return shown.submission_message(await asyncio.to_thread(self._submissions.get, name))
+        submission = await asyncio.to_thread(self._submissions.get, name, caller())
+        return convert.submission_message(submission)
 
     async def ListSubmissions(
         self, request: pb.ListSubmissionsRequest, context: Any
@@ -89,6 +85,6 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
         cursor = convert.cursor("submissions", str(parent), request.page_size, request.page_token)
         page = await asyncio.to_thread(self._submissions.page, parent, cursor, caller())
         return pb.ListSubmissionsResponse(
-            submissions=[shown.submission_message(item) for item in page.items],
+            submissions=[convert.submission_message(item) for item in page.items],
             next_page_token=page.next_token,
         )

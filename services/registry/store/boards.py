@@ -22,6 +22,7 @@ from cxreval.errors import SubmissionNotFound
 from cxreval.manifest.model import Kind
 from cxreval.metrics.ranking import Entry
 from cxreval.resource_names import BenchmarkName, SubmissionName
+from services.chassis.principal import Principal
 from services.registry.domain.board import (
     PROFILE_DIGEST,
     Figures,
@@ -51,6 +52,7 @@ from services.registry.store.models import (
     ReportRow,
     SubmissionRow,
 )
+from services.registry.store.tenancy import visible_to
 
 KEPT_BOARDS = 32
 """Most boards whose order is kept."""
@@ -118,18 +120,20 @@ class Boards:
             figures = self._figures.read(session, (row.number for _, row in found.values() if row))
         return [_row(standing, metric, *found[standing.submission], figures) for standing in page]
 
-    def entries(self, parent: BenchmarkName, submissions: Sequence[SubmissionName]) -> list[Entry]:
+    def entries(
+        self, parent: BenchmarkName, submissions: Sequence[SubmissionName], caller: Principal
+    ) -> list[Entry]:
         """Submissions as the ranking sees them, in the order given; without a score unless they are
         published.
 
         Raises:
-            BenchmarkNotFound, SubmissionNotFound: there is none of that name.
+            BenchmarkNotFound, SubmissionNotFound: there is none that the caller may read.
         """
         wanted = [name.submission for name in submissions]
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             query = select(SubmissionRow.id).where(
-                SubmissionRow.benchmark_number == benchmark.number
+                SubmissionRow.benchmark_number == benchmark.number, visible_to(caller)
             )
             known = set(session.scalars(query.where(SubmissionRow.id.in_(wanted))))
             for name in submissions:

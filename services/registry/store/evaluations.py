@@ -39,6 +39,7 @@ from services.registry.domain.records import (
     Lease,
     PredictionBatch,
 )
+from services.registry.domain.redaction import redact_evaluation
 from services.registry.domain.report import check_report
 from services.registry.domain.states import EVALUATION_STATE, after_failure, exhausted
 from services.registry.store import records
@@ -57,7 +58,8 @@ from services.registry.store.models import (
 )
 from services.registry.store.pages import after
 from services.registry.store.receipts import sign_row
-from services.registry.store.submissions import REGISTRY, record_artifact, submission_rows
+from services.registry.store.submissions import REGISTRY, record_artifact
+from services.registry.store.tenancy import evaluations_visible_to, visible_submission
 
 SOME_WORKER = "worker"
 """The actor of a publication."""
@@ -343,32 +345,37 @@ class Evaluations:
                 row.waits_until = self._expiry()
             return _evaluation(session, row, submission, benchmark)
 
-    def get(self, name: EvaluationName) -> Evaluation:
-        """Raises `EvaluationNotFound`."""
+    def get(self, name: EvaluationName, caller: Principal) -> Evaluation:
+        """An evaluation, redacted for the caller. Raises `EvaluationNotFound`."""
         with self._database.reading() as session:
-            return _evaluation(session, *_find(session, name, lock=False))
+            return redact_evaluation(_evaluation(session, *_visible(session, name, caller)), caller)
 
-    def evidence(self, name: EvaluationName) -> Evidence:
-        """What stands behind the report. Raises `EvaluationNotFound`, `ReportNotFound`."""
+    def evidence(self, name: EvaluationName, caller: Principal) -> Evidence:
+        """Replicates and curves of the report. Raises `EvaluationNotFound`, `ReportNotFound`."""
         with self._database.reading() as session:
-            row, _, _ = _find(session, name, lock=False)
+            row, _, _ = _visible(session, name, caller)
             if session.get(ReportRow, row.number) is None:
                 raise ReportNotFound(
                     f"{name} has no report: it is {row.state}", name=name, state=row.state
                 )
             return _evidence(session, row.number)
 
-    def page(self, parent: SubmissionName, cursor: Cursor, who: Principal) -> Page[Evaluation]:
-        """Those that are somebody's to know, oldest first. Raises `SubmissionNotFound`,
-        `InvalidPageToken`."""
+    def page(self, parent: SubmissionName, cursor: Cursor, caller: Principal) -> Page[Evaluation]:
+        """The evaluations of a submission that the caller may read, redacted for it, oldest first.
+
+        Raises:
+            SubmissionNotFound: there is no such submission.
+            InvalidPageToken: the cursor is of another list.
+        """
         with self._database.reading() as session:
-            submission, _, _ = submission_rows(session, parent)
-            query = _evaluations().where(EvaluationRow.submission_number == submission.number)
-            if not who.knows(submission.organisation or ""):
-                query = query.where(EvaluationRow.state == EvaluationState.SUCCEEDED)
-            found = session.execute(after(session, query, EvaluationRow, cursor)).all()
+            submission = visible_submission(session, parent, caller)
+            query = _evaluations().where(
+                EvaluationRow.submission_number == submission.number, evaluations_visible_to(caller)
+            )
+            rows = session.execute(after(session, query, EvaluationRow, cursor)).all()
             return cursor.page(
-                [_evaluation(session, *rows) for rows in found], lambda item: item.id
+                [redact_evaluation(_evaluation(session, *row), caller) for row in rows],
+                lambda item: item.id,
             )
 
     def _next(
@@ -469,13 +476,32 @@ def _worker(name: str) -> str:
     return f"worker {name}"
 
 
-def _find(session: Session, name: EvaluationName, *, lock: bool) -> _Found:
-    query = _evaluations().where(
+def _named(name: EvaluationName) -> Select[EvaluationRow, SubmissionRow, BenchmarkRow]:
+    return _evaluations().where(
         EvaluationRow.id == name.evaluation,
         SubmissionRow.id == name.submission,
         BenchmarkRow.id == name.benchmark,
     )
-    found = session.execute(query.with_for_update(of=_LOCKED) if lock else query).one_or_none()
+
+
+def _visible(session: Session, name: EvaluationName, caller: Principal) -> _Found:
+    """The rows of an evaluation that the caller may read. Raises `EvaluationNotFound`."""
+    return _one(session, _named(name).where(evaluations_visible_to(caller)), name)
+
+
+def _find(session: Session, name: EvaluationName, *, lock: bool) -> _Found:
+    """The rows of an evaluation, for the worker that holds its lease. Raises
+    `EvaluationNotFound`."""
+    query = _named(name)
+    return _one(session, query.with_for_update(of=_LOCKED) if lock else query, name)
+
+
+def _one(
+    session: Session,
+    query: Select[EvaluationRow, SubmissionRow, BenchmarkRow],
+    name: EvaluationName,
+) -> _Found:
+    found = session.execute(query).one_or_none()
     if found is None:
         raise EvaluationNotFound(f"{name} does not exist here", name=name)
     return found

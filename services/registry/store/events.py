@@ -19,24 +19,19 @@ from sqlalchemy.orm import Session
 
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.receipts import Receipt
-from cxreval.errors import AuditMismatch, ReceiptNotFound, SubmissionNotFound
+from cxreval.errors import AuditMismatch, ReceiptNotFound
 from cxreval.errors import SubmissionState as WrongState
 from cxreval.manifest.model import Kind
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.chassis.principal import Principal
 from services.registry.domain.pages import Cursor, Page
-from services.registry.domain.records import (
-    PRIVATE_CHANGES,
-    WAS_ON_BOARD,
-    Change,
-    Event,
-    SubmissionState,
-)
+from services.registry.domain.records import Change, Event, SubmissionState
 from services.registry.domain.states import following
 from services.registry.store.benchmarks import benchmark_row
 from services.registry.store.database import Database
 from services.registry.store.models import BenchmarkRow, EventRow, ReceiptRow, SubmissionRow
 from services.registry.store.pages import after
+from services.registry.store.tenancy import events_visible_to, visible_submission
 
 CHAIN_EVENTS = 500
 """Most events that join the chain in one transaction."""
@@ -96,18 +91,17 @@ class Events:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def page(self, parent: SubmissionName, cursor: Cursor, who: Principal) -> Page[Event]:
-        """The events of a submission that are somebody's to know, oldest first.
+    def page(self, parent: SubmissionName, cursor: Cursor, caller: Principal) -> Page[Event]:
+        """The events of a submission that the caller may read, oldest first.
 
         Raises:
-            SubmissionNotFound, InvalidPageToken: there is none.
+            SubmissionNotFound: there is no such submission.
+            InvalidPageToken: the cursor is of another list.
         """
         with self._database.reading() as session:
-            submission = _submission(session, parent)
+            submission = visible_submission(session, parent, caller)
             query = _events().where(EventRow.submission_number == submission.number)
-            if not who.knows(submission.organisation or ""):
-                query = query.where(EventRow.change.not_in(PRIVATE_CHANGES))
-            return _page(session, query, cursor)
+            return _page(session, query.where(events_visible_to(caller)), cursor)
 
     def board_changes(self, parent: BenchmarkName, cursor: Cursor) -> Page[Event]:
         """What changed a board, oldest first. Raises `BenchmarkNotFound`, `InvalidPageToken`."""
@@ -116,15 +110,17 @@ class Events:
             query = _events().where(SubmissionRow.benchmark_number == benchmark.number)
             return _page(session, query.where(EventRow.change.in_(BOARD_CHANGES)), cursor)
 
-    def receipt(self, name: SubmissionName, version: int = 0) -> Receipt:
-        """The receipt that was signed with an event, by default the latest.
+    def receipt(self, name: SubmissionName, caller: Principal, version: int = 0) -> Receipt:
+        """The receipt that was signed with the event of a version; 0: the latest receipt.
 
         Raises:
-            SubmissionNotFound, ReceiptNotFound: there is none.
+            SubmissionNotFound: there is no such submission.
+            ReceiptNotFound: it has no such receipt.
         """
         with self._database.reading() as session:
+            submission = visible_submission(session, name, caller)
             query = select(ReceiptRow).join(EventRow, EventRow.number == ReceiptRow.event_number)
-            query = query.where(ReceiptRow.submission_number == _submission(session, name).number)
+            query = query.where(ReceiptRow.submission_number == submission.number)
             if version:
                 query = query.where(EventRow.version == version)
             row = session.scalars(query.order_by(ReceiptRow.event_number.desc()).limit(1)).first()
@@ -149,23 +145,29 @@ class Events:
         with self._database.reading() as session:
             return _head(session)
 
-    def links(self, after_place: int, batch: int, who: Principal) -> Iterator[Sequence[AuditEvent]]:
-        """The chain after a place, `batch` links at a time; sealed where `who` may not know
-        everything.
+    def links(
+        self, after_place: int, batch: int, caller: Principal
+    ) -> Iterator[Sequence[AuditEvent]]:
+        """The chain after a place, `batch` links at a time; events that the caller may not read are
+        sealed.
 
         Raises:
-            AuditMismatch: there is something that is no event any more.
+            AuditMismatch: a stored event is malformed.
         """
         while True:
             with self._database.reading() as session:
                 query = (
                     _events()
+                    .add_columns(events_visible_to(caller))
                     .where(EventRow.place > after_place)
                     .order_by(EventRow.place)
                     .limit(batch)
                 )
                 try:
-                    links = [_link_for(who, *found) for found in session.execute(query)]
+                    links = [
+                        _link(*rows) if visible else _link(*rows).sealed()
+                        for *rows, visible in session.execute(query)
+                    ]
                 except (TypeError, ValueError, AttributeError) as error:
                     message = f"an event after number {after_place} of the audit chain is not one any more: {error}"
                     raise AuditMismatch(message, place=after_place) from None
@@ -197,18 +199,6 @@ def _events() -> Select[EventRow, SubmissionRow, BenchmarkRow]:
     )
 
 
-def _submission(session: Session, name: SubmissionName) -> SubmissionRow:
-    query = select(SubmissionRow).join(
-        BenchmarkRow, BenchmarkRow.number == SubmissionRow.benchmark_number
-    )
-    row = session.scalar(
-        query.where(SubmissionRow.id == name.submission, BenchmarkRow.id == name.benchmark)
-    )
-    if row is None:
-        raise SubmissionNotFound(f"{name} does not exist here", name=name)
-    return row
-
-
 def _page(
     session: Session, query: Select[EventRow, SubmissionRow, BenchmarkRow], cursor: Cursor
 ) -> Page[Event]:
@@ -234,16 +224,6 @@ def _event(row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) ->
         details=row.details,
         time=row.create_time,
     )
-
-
-def _link_for(
-    who: Principal, row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow
-) -> AuditEvent:
-    """A link as somebody may see it: one that tells of others' drafts, or of what others' runs went
-    through, sealed."""
-    link = _link(row, submission, benchmark)
-    public = submission.state in WAS_ON_BOARD and row.change not in PRIVATE_CHANGES
-    return link if public or who.knows(submission.organisation or "") else link.sealed()
 
 
 def _link(row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) -> AuditEvent:

@@ -14,6 +14,7 @@ from cxreval.errors import SubmissionState as WrongState
 from cxreval.fields import field_error
 from cxreval.manifest.model import Kind
 from cxreval.resource_names import SubmissionName
+from services.chassis.principal import Principal
 from services.registry.domain import corrections
 from services.registry.domain.records import (
     ON_BOARD,
@@ -24,6 +25,7 @@ from services.registry.domain.records import (
     Submission,
     SubmissionState,
 )
+from services.registry.domain.redaction import redact_submission
 from services.registry.domain.states import DEADLINES, EVALUATION_STATE, expired
 from services.registry.store import records
 from services.registry.store.database import Database
@@ -34,6 +36,7 @@ from services.registry.store.receipts import sign_row
 from services.registry.store.submissions import (
     REGISTRY,
     kept_request_id,
+    own_submission_rows,
     queued_evaluation,
     submission_rows,
 )
@@ -49,25 +52,31 @@ class Lifecycle:
         self._clock = clock
         self._signer = signer
 
-    def change(self, name: SubmissionName, request: ChangeRequest) -> Submission:
-        """Does what is asked for.
+    def change(self, name: SubmissionName, request: ChangeRequest, caller: Principal) -> Submission:
+        """Applies a change to the caller's submission and returns it. Everybody may dispute.
 
         Raises:
             SubmissionNotFound: there is no such submission, or no such successor.
+            OwnerRequired: one of the two belongs to another organisation.
             SubmissionState: its state forbids it, or the successor is not on the board.
             StaleEtag: it has changed since `etag`.
             RequestIdReused: the request id came before with another request.
             QuotaExceeded: a retry is one more today, or under way, than its organisation may have.
         """
         with self._database.writing() as session:
-            row, benchmark, _ = submission_rows(session, name)
+            allowed_rows = (
+                submission_rows if request.change is Change.DISPUTED else own_submission_rows
+            )
+            row, benchmark, _ = allowed_rows(session, name, caller)
             session.refresh(row, with_for_update=True)
             details = _details(request)
-            if not _done_before(session, row, request, details):
+            kept_id = kept_request_id(caller.organisation, request.request_id)
+            if not _done_before(session, row, request, kept_id, details):
                 _check_etag(row, name, request.etag)
-                self._apply(session, row, benchmark, request, details)
+                self._apply(session, row, benchmark, request, details, caller)
                 session.flush()
-            return records.submission(*submission_rows(session, name))
+            changed = records.submission(*submission_rows(session, name, caller))
+            return redact_submission(changed, caller)
 
     def versions(self, submissions: Sequence[str]) -> dict[str, tuple[int, int]]:
         """Version and images done of submissions by id: what a watcher has to look at."""
@@ -114,6 +123,7 @@ class Lifecycle:
         benchmark: BenchmarkRow,
         request: ChangeRequest,
         details: Mapping[str, str],
+        caller: Principal,
     ) -> None:
         now, change = self._clock(), request.change
         if change is Change.RETRIED:
@@ -121,11 +131,17 @@ class Lifecycle:
         if change is Change.CORRECTED:
             row.corrections = {**row.corrections, **(request.corrections or {})}
         if change is Change.SUPERSEDED and request.successor:
-            row.superseded_by = _successor(session, row, request.successor).id
+            row.superseded_by = _successor(session, row, request.successor, caller).id
         event = append(
-            session, row, change, request.actor, now,
-            reason=request.reason, details=details, request_id=_kept(request),
-        )  # fmt: skip
+            session,
+            row,
+            change,
+            caller.name,
+            now,
+            reason=request.reason,
+            details=details,
+            request_id=kept_request_id(caller.organisation, request.request_id),
+        )
         if change is Change.CANCELLED:
             end_evaluation(session, row, change, now)
         if change is Change.RETRIED:
@@ -165,17 +181,17 @@ def _details(request: ChangeRequest) -> dict[str, str]:
     return details
 
 
-def _kept(request: ChangeRequest) -> str:
-    return kept_request_id(request.organisation, request.request_id)
-
-
 def _done_before(
-    session: Session, row: SubmissionRow, request: ChangeRequest, details: Mapping[str, str]
+    session: Session,
+    row: SubmissionRow,
+    request: ChangeRequest,
+    kept_id: str,
+    details: Mapping[str, str],
 ) -> bool:
-    if not request.request_id:
+    if not kept_id:
         return False
     query = select(EventRow).where(
-        EventRow.submission_number == row.number, EventRow.request_id == _kept(request)
+        EventRow.submission_number == row.number, EventRow.request_id == kept_id
     )
     event = session.scalar(query)
     if event is None:
@@ -197,8 +213,10 @@ def _check_etag(row: SubmissionRow, name: SubmissionName, etag: int | None) -> N
         raise StaleEtag(message, field="etag", found=etag, expected=str(row.version))
 
 
-def _successor(session: Session, row: SubmissionRow, name: SubmissionName) -> SubmissionRow:
-    found, _, _ = submission_rows(session, name)
+def _successor(
+    session: Session, row: SubmissionRow, name: SubmissionName, caller: Principal
+) -> SubmissionRow:
+    found, _, _ = own_submission_rows(session, name, caller)
     problem: CxrevalError | None = None
     if found.number == row.number or found.benchmark_number != row.benchmark_number:
         problem = field_error("successor", name, "another submission to the same benchmark")

@@ -14,7 +14,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
+from cxreval.errors import OrganisationNotFound
 from cxreval.resource_names import OrganisationName
+from services.chassis.principal import Principal, Role
 from services.registry.domain.access import (
     Organisation,
     Usage,
@@ -42,8 +44,11 @@ class Quotas:
         self._database = database
         self._clock = clock
 
-    def get(self, name: OrganisationName) -> tuple[Organisation, Usage]:
-        """An organisation and what it has used up. Raises `OrganisationNotFound`."""
+    def get(self, name: OrganisationName, caller: Principal) -> tuple[Organisation, Usage]:
+        """An organisation and its usage: the caller's own, or any for an operator. Raises
+        `OrganisationNotFound`."""
+        if Role.OPERATOR not in caller.roles and name.organisation != caller.organisation:
+            raise OrganisationNotFound(f"{name} does not exist here", name=name)
         with self._database.reading() as session:
             found = organisation(organisation_row(session, name))
             return found, _usage(session, name.organisation, self._clock())
