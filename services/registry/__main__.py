@@ -67,6 +67,7 @@ from services.registry.store.quotas import Quotas
 from services.registry.store.s3_artifacts import S3Artifacts
 from services.registry.store.submissions import Submissions
 from services.registry.store.vault import Vault
+from services.registry.uploads import Uploads
 
 WATCH_SECONDS = 0.5
 """How often the database is asked what watched submissions do."""
@@ -138,7 +139,7 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
         ),
         (
             artifact_service_pb2_grpc,
-            ArtifactServicer(submissions, evaluations, artifacts, metrics),
+            ArtifactServicer(submissions, evaluations, Uploads(artifacts), metrics),
         ),
         (evaluation_service_pb2_grpc, EvaluationServicer(evaluations, submissions, vault)),
         (leaderboard_service_pb2_grpc, LeaderboardServicer(Boards(database), events)),
