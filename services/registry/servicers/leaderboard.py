@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -108,14 +109,18 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         return compared(self._boards.entries(parent, names, caller()))
 
     def _page(
-        self, parent: BenchmarkName, order: list[RankedRow], cursor: Cursor, as_of: datetime | None
+        self,
+        parent: BenchmarkName,
+        order: Sequence[RankedRow],
+        cursor: Cursor,
+        as_of: datetime | None,
     ) -> Page[Row]:
         """The rows behind the cursor's one, wherever that one stands by now."""
         page = cursor.page(_behind(order, cursor), lambda standing: standing.submission)
         return Page(self._boards.rows(parent, page.items, as_of), page.next_token)
 
 
-def _behind(order: list[RankedRow], cursor: Cursor) -> list[RankedRow]:
+def _behind(order: Sequence[RankedRow], cursor: Cursor) -> Sequence[RankedRow]:
     if not cursor.after:
         return order
     for index, standing in enumerate(order):

@@ -74,17 +74,19 @@ class Boards:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._kept: OrderedDict[tuple[str, _Published], list[RankedRow]] = OrderedDict()
-        self._newest: OrderedDict[str, tuple[int, list[RankedRow]]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, _Published], tuple[RankedRow, ...]] = OrderedDict()
+        self._newest: OrderedDict[str, tuple[int, tuple[RankedRow, ...]]] = OrderedDict()
         self._lock = Lock()
         self._figures = _KeptFigures()
 
-    def ranked_rows(self, parent: BenchmarkName, as_of: datetime | None = None) -> list[RankedRow]:
+    def ranked_rows(
+        self, parent: BenchmarkName, as_of: datetime | None = None
+    ) -> tuple[RankedRow, ...]:
         """The order of a whole board, now or as it was at a moment. Raises `BenchmarkNotFound`."""
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             happened = None if as_of else _happened(session, benchmark)
-            seen, order = self._newest.get(parent.benchmark, (None, []))
+            seen, order = self._newest.get(parent.benchmark, (None, ()))
             if happened is not None and seen == happened:
                 return order
             published = _published_set(session, benchmark, as_of)
@@ -142,14 +144,15 @@ class Boards:
             found = {entry.id: entry for _, entry in _entries(session, benchmark, wanted)}
         return [found.get(item) or Entry(item, None, "") for item in wanted]
 
-    def _ranked(self, parent: BenchmarkName, as_of: datetime | None) -> list[RankedRow]:
+    def _ranked(self, parent: BenchmarkName, as_of: datetime | None) -> tuple[RankedRow, ...]:
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             # Asked again: by now another set may be published, and this order is that one's.
             published = _published_set(session, benchmark, as_of)
             entries = _entries(session, benchmark, as_of=as_of)
         claims = [entry for kind, entry in entries if kind is Kind.CLAIM]
-        order = ranked_rows([entry for kind, entry in entries if kind is not Kind.CLAIM], claims)
+        evidence = [entry for kind, entry in entries if kind is not Kind.CLAIM]
+        order = tuple(ranked_rows(evidence, claims))
         _keep(self._kept, (parent.benchmark, published), order)
         return order
 
