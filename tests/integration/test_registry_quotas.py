@@ -214,11 +214,14 @@ def test_bytes_are_counted_once_and_a_larger_artifact_is_refused_before_it_comes
     same, other = store.create(), store.create(artifact=b"other")
     store.submissions.begin_upload(name_of(same), EVERYBODY, 6)
     store.upload(same, 6)
-    for refused in (store.submissions.begin_upload, lambda name, size: store.upload(other, size)):
+    for refused in (
+        lambda: store.submissions.begin_upload(name_of(other), EVERYBODY, 5),
+        lambda: store.upload(other, 5),
+    ):
         with pytest.raises(
             QuotaExceeded, match="6 of 10 bytes are taken, and this artifact has 5"
         ) as caught:
-            refused(name_of(other), 5)
+            refused()
         assert caught.value.metadata["reset_time"] == "never by itself"
     assert store.usage().stored_bytes == 6
     assert store.submissions.get(name_of(other), EVERYBODY).state == "awaiting_artifact"
