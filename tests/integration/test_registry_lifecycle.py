@@ -53,7 +53,7 @@ from services.registry.domain.records import (
     Submission,
 )
 from services.registry.domain.records import SubmissionState as State
-from services.registry.domain.states import DEADLINES, MOVES
+from services.registry.domain.states import DEADLINES, TRANSITIONS
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.boards import Boards
 from services.registry.store.database import Database
@@ -173,7 +173,7 @@ class Life(RuleBasedStateMachine):
         return list(self.states)
 
     def moved(self, name: SubmissionName, change: Change) -> None:
-        to = MOVES[self.states[name]][change]
+        to = TRANSITIONS[self.states[name]][change]
         if change is Change.RETRIED and name not in self.stored:
             to = State.AWAITING_ARTIFACT
         if change is Change.RETRIED:
@@ -210,7 +210,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.states)
     def ask(self, data: st.DataObject, change: Change) -> None:
         name = data.draw(st.sampled_from(self.names()))
-        if change in MOVES[self.states[name]]:
+        if change in TRANSITIONS[self.states[name]]:
             self.registry.change(name, change)
             self.moved(name, change)
         else:
@@ -223,7 +223,8 @@ class Life(RuleBasedStateMachine):
         name, successor = data.draw(st.permutations(self.names()))[:2]
         claims = {self.kinds[name] is Kind.CLAIM, self.kinds[successor] is Kind.CLAIM}
         possible = (
-            Change.SUPERSEDED in MOVES[self.states[name]] and self.states[successor] in ON_BOARD
+            Change.SUPERSEDED in TRANSITIONS[self.states[name]]
+            and self.states[successor] in ON_BOARD
         )
         if possible and len(claims) == 1:
             found = self.registry.change(name, Change.SUPERSEDED, successor=successor)
@@ -237,7 +238,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.states)
     def correct(self, data: st.DataObject, model: str) -> None:
         name = data.draw(st.sampled_from(self.names()))
-        if Change.CORRECTED in MOVES[self.states[name]]:
+        if Change.CORRECTED in TRANSITIONS[self.states[name]]:
             assert (
                 self.registry.change(
                     name, Change.CORRECTED, corrections={"model": model}

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, column, text
 
 from cxreval.manifest.model import CheckpointFormat
 from services.registry.domain.records import Change, EvaluationState, SubmissionState
-from services.registry.domain.states import EVALUATION_STATE, MOVES
+from services.registry.domain.states import EVALUATION_STATE, TRANSITIONS
 from services.registry.store.models import Base, EvaluationRow, SubmissionRow
 
 
@@ -58,7 +58,7 @@ WITH taken AS (
     RETURNING evaluations.*
 ), moved AS (
     UPDATE submissions
-    SET state = '{MOVES[SubmissionState.QUEUED][Change.LEASED]}', update_time = :now,
+    SET state = '{TRANSITIONS[SubmissionState.QUEUED][Change.LEASED]}', update_time = :now,
         failure = NULL, version = version + 1
     FROM taken WHERE submissions.number = taken.submission_number
     RETURNING submissions.*

@@ -37,7 +37,7 @@ from services.registry.store.receipts import sign_row
 from services.registry.store.tenancy import artifacts_visible_to, check_owner, visible_to
 
 REGISTRY = "registry"
-"""The actor of what the registry does by itself."""
+"""The actor of changes that the registry makes by itself."""
 
 _Rows = Row[SubmissionRow, BenchmarkRow, EvaluationRow | None]
 
@@ -65,10 +65,10 @@ def submission_rows(session: Session, name: SubmissionName, caller: Principal) -
         BenchmarkRow.id == name.benchmark,
         visible_to(caller),
     )
-    found = session.execute(query).one_or_none()
-    if found is None:
+    rows = session.execute(query).one_or_none()
+    if rows is None:
         raise SubmissionNotFound(f"{name} does not exist here", name=name)
-    return found
+    return rows
 
 
 def own_submission_rows(session: Session, name: SubmissionName, caller: Principal) -> _Rows:
@@ -84,7 +84,7 @@ def own_submission_rows(session: Session, name: SubmissionName, caller: Principa
 
 
 class Submissions:
-    """Creates, queues and finds submissions."""
+    """Creates, queues and reads submissions and records their artifacts."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime], signer: Signer) -> None:
         self._database = database
@@ -99,22 +99,22 @@ class Submissions:
         caller: Principal,
         sealed_token: bytes | None = None,
     ) -> Submission:
-        """Creates a submission. One that comes with a file awaits it; an endpoint is queued, a
-        claim is on the board.
+        """Creates a submission: one with an artifact awaits it, an endpoint is queued, a claim is
+        published.
 
         Args:
             parent: the benchmark.
             manifest: checked.
-            request_id: 32 hex characters, or empty. The same one with the same manifest gives the
-                same submission.
+            request_id: 32 hex characters, or empty. Repeating it with the same manifest returns
+                the same submission.
             caller: who creates it. It belongs to the caller's organisation, if any; each
                 organisation has request ids of its own.
-            sealed_token: what an endpoint is sent, encrypted.
+            sealed_token: the encrypted token for an endpoint.
 
         Raises:
             BenchmarkNotFound: there is no such benchmark.
-            RequestIdReused: the request id came before with another manifest.
-            QuotaExceeded: the organisation has used up what it may.
+            RequestIdReused: the request id was used for another manifest.
+            QuotaExceeded: the organisation has reached a limit.
         """
         actor, owner = caller.name, caller.organisation
         with self._database.writing() as session:
@@ -124,7 +124,7 @@ class Submissions:
             if earlier is not None:
                 if records.manifest(earlier.manifest) != manifest:
                     message = (
-                        f"request_id {request_id} was used for another manifest; expected a new one"
+                        f"request_id {request_id} was used for another manifest; use a new UUID"
                     )
                     raise RequestIdReused(
                         message, field="request_id", value=request_id, expected="a new UUID"
@@ -155,7 +155,7 @@ class Submissions:
             return row.sealed_token if caller.knows(row.organisation or "") else None
 
     def publish_claims(self, parent: BenchmarkName, claims: Iterable[Claim]) -> None:
-        """Puts claims on the board, those that are not there yet. Raises `BenchmarkNotFound`."""
+        """Creates and publishes the claims that do not exist yet. Raises `BenchmarkNotFound`."""
         with self._database.writing() as session:
             benchmark = benchmark_row(session, parent, lock=True)
             for claim in claims:
@@ -174,7 +174,7 @@ class Submissions:
 
         Raises:
             SubmissionNotFound, OwnerRequired: the caller has no such submission.
-            SubmissionState: it neither has an artifact nor awaits one.
+            SubmissionState: the submission neither has an artifact nor awaits one.
         """
         with self._database.reading() as session:
             row, _, _ = own_submission_rows(session, name, caller)
@@ -187,8 +187,8 @@ class Submissions:
 
         Raises:
             SubmissionNotFound, OwnerRequired: the caller has no such submission.
-            SubmissionState: it does not await an artifact.
-            QuotaExceeded: its organisation has no room for so many bytes.
+            SubmissionState: the submission does not await an artifact.
+            QuotaExceeded: the organisation may not store so many bytes.
         """
         with self._database.writing() as session:
             row, _, _ = own_submission_rows(session, name, caller)
@@ -215,14 +215,14 @@ class Submissions:
             name: a submission that awaits its artifact.
             caller: who uploaded it.
             size_bytes: the artifact's size.
-            keep: moves the artifact's bytes to their final place. Called last, so that nothing is
-                kept when a check fails, and after its row was inserted: see `store.garbage`.
+            keep: gives the artifact's bytes their final name. Called last, so that nothing is kept
+                when a check fails, and after its row was inserted: see `store.garbage`.
 
         Raises:
             SubmissionNotFound, OwnerRequired: the caller has no such submission.
-            SubmissionState: it does not await an artifact, for example because another upload was
-                faster.
-            QuotaExceeded: the artifact is more than its organisation may store.
+            SubmissionState: the submission does not await an artifact, for example because another
+                upload was faster.
+            QuotaExceeded: the organisation may not store so many bytes.
         """
         now = self._clock()
         with self._database.writing() as session:
@@ -275,7 +275,7 @@ class Submissions:
         sign_row(session, self._signer, row, benchmark, event)
 
     def _queue(self, session: Session, row: SubmissionRow, actor: str) -> EvaluationRow:
-        """Queues a submission that needs no file."""
+        """Queues a submission that needs no artifact."""
         append(session, row, Change.QUEUED, actor, row.create_time)
         session.flush()
         evaluation = queued_evaluation(row, row.create_time)
@@ -307,8 +307,8 @@ def _submission(
 
 
 def kept_request_id(owner: str, request_id: str) -> str:
-    """A request id as it is kept: none is another organisation's, and nobody can ask which ones
-    others have used."""
+    """The form in which a request id is stored: different for each organisation, so that none can
+    collide with another's or find out which ones another has used."""
     if not owner or not request_id:
         return request_id
     return hashlib.sha256(f"{owner}/{request_id}".encode()).hexdigest()[:32]
@@ -328,19 +328,19 @@ def _by_request_id(
 def _check_awaits(row: SubmissionRow, name: SubmissionName) -> None:
     expected = SubmissionState.AWAITING_ARTIFACT
     if row.state != expected:
-        message = f"{name} is {row.state}; an artifact is taken only while it is {expected}"
+        message = f"{name} is {row.state}; it takes an artifact only while it is {expected}"
         raise WrongState(message, field="header.submission", state=row.state, expected=expected)
 
 
 def record_artifact(session: Session, sha256: str, size_bytes: int, now: datetime) -> None:
-    """Records an artifact, unless it is already."""
+    """Records a stored artifact, unless it is recorded already."""
     insert_missing(
         session, ArtifactRow, [{"sha256": sha256, "size_bytes": size_bytes, "create_time": now}]
     )
 
 
 def queued_evaluation(row: SubmissionRow, now: datetime) -> EvaluationRow:
-    """A run of a submission that waits for a worker."""
+    """A new, queued evaluation of a submission."""
     return EvaluationRow(
         id=uuid.uuid4().hex,
         submission_number=row.number,
