@@ -1,12 +1,10 @@
-"""Starts the registry: `python -m services.registry`; migrates its database: `python -m
-services.registry migrate`.
+"""The registry's command, `python -m services.registry [COMMAND]`.
 
-`python -m services.registry create-operator-key`, where the database can be reached, prints a new
-operator's key.
+Without a command it serves. `migrate` migrates the database. `create-operator-key` prints a new
+operator's key; it runs where the database can be reached.
 
 The embedded SQLite database is migrated at every start. PostgreSQL is migrated only by `migrate`,
-which a deployment runs once before the new version starts; until then the registry says that it is
-not healthy.
+which a deployment runs once before the new version starts; until then the registry is not healthy.
 """
 
 import asyncio
@@ -70,31 +68,31 @@ from services.registry.store.vault import Vault
 from services.registry.uploads import Uploads
 
 WATCH_SECONDS = 0.5
-"""How often the database is asked what watched submissions do."""
+"""How often watched submissions are checked for changes."""
 
 SWEEP_SECONDS = 1.0
-"""How often leases and deadlines are looked at, and events join the audit chain."""
+"""How often leases and deadlines are checked, and events join the audit chain."""
 
 CREATE_OPERATOR_KEY = "create-operator-key"
-"""The command that makes an operator's key, and the actor of what it does."""
+"""The command that creates an operator's key, and the actor of its admin events."""
 
 COLLECT_SECONDS = 300.0
-"""How often orphans are looked for in the store of artifacts."""
+"""How often orphans are removed from the artifact store."""
 
 _log = logging.getLogger("services.registry")
 
 
 def now() -> datetime:
-    """The registry's clock."""
+    """The current time in UTC."""
     return datetime.now(UTC)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Migrates, makes an operator's key, or serves."""
+    """Migrates, creates an operator's key, or serves."""
     command = arguments[0] if arguments and arguments[0] in ("migrate", CREATE_OPERATOR_KEY) else ""
     config = load(RegistryConfig, "registry", arguments[1:] if command else arguments, os.environ)
     logs.configure(config.log_level)
-    os.umask(0o077)  # database, artifacts and keys are for this user alone
+    os.umask(0o077)  # only this user may read database, artifacts and keys
     database = Database(config.database_url)
     signer = Signer.from_file(Path(config.signing_key))
     if command == "migrate" or database.embedded:
@@ -109,7 +107,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def migrate(database: Database, signer: Signer) -> None:
-    """Brings the schema to its newest revision and puts the published claims on the board."""
+    """Migrates to the newest revision and publishes the seed claims."""
     migrations.upgrade(database.engine)
     Benchmarks(database, now).create(load_spec(seed.BENCHMARK))
     Submissions(database, now, signer).publish_claims(BenchmarkName(seed.BENCHMARK), seed.CLAIMS)
@@ -173,7 +171,7 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
 
 
 def authenticator(config: RegistryConfig, organisations: Organisations) -> Authenticator:
-    """Says who calls, as the settings want it."""
+    """The authenticator that the settings ask for."""
     if config.access == "open":
         return OpenAccess()
     return KeyAuthenticator(
@@ -181,9 +179,9 @@ def authenticator(config: RegistryConfig, organisations: Organisations) -> Authe
     )
 
 
-def open_artifacts(place: str) -> Artifacts:
-    """The store of artifacts in a directory or bucket."""
-    return S3Artifacts(place) if place.startswith("s3://") else LocalArtifacts(Path(place))
+def open_artifacts(location: str) -> Artifacts:
+    """The artifact store in a directory or an S3 bucket."""
+    return S3Artifacts(location) if location.startswith("s3://") else LocalArtifacts(Path(location))
 
 
 def garbage_collection(garbage: Garbage, metrics: CollectorRegistry) -> Callable[[], None]:
@@ -202,16 +200,16 @@ def garbage_collection(garbage: Garbage, metrics: CollectorRegistry) -> Callable
 async def run_periodically(
     work: Callable[[], object], seconds: float, ready: Callable[[], bool]
 ) -> None:
-    """What the registry does by itself, over and over, while the database is there."""
+    """Runs a function in a thread every `seconds`, while the database is ready. Never returns."""
 
-    def once() -> None:
+    def run_if_ready() -> None:
         if ready():
             work()
 
     while True:
         try:
-            await asyncio.to_thread(once)
-        except Exception:  # noqa: BLE001 - whatever it is, the next time may go well, and nobody else does this
+            await asyncio.to_thread(run_if_ready)
+        except Exception:  # noqa: BLE001 - logged; the next run may succeed
             _log.warning("%s failed", work.__name__, exc_info=True)
         await asyncio.sleep(seconds)
 

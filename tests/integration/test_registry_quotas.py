@@ -195,7 +195,7 @@ def test_a_repeated_request_is_charged_once_and_answered_when_all_is_used_up(sto
 def test_what_has_not_ended_is_under_way_and_a_retry_is_too(store: Store) -> None:
     store.limit(concurrent=1)
     first = store.create()
-    with pytest.raises(QuotaExceeded, match="1 of 1 submissions are under way"):
+    with pytest.raises(QuotaExceeded, match="1 of 1 submissions have not ended"):
         store.create()
     store.end(first, Fault.SUBMISSION)
     second = store.create()
@@ -239,7 +239,7 @@ def test_uploads_under_way_take_the_room_that_they_declared_until_their_bytes_ar
     store.submissions.begin_upload(name_of(first), EVERYBODY, 1)  # what came of 900 may be there
     assert store.usage().stored_bytes == 900
     text = (
-        "900 of 1000 bytes are taken, 900 of them by uploads under way, and this artifact has 101"
+        "900 of 1000 bytes are taken, 900 of them by uploads in progress, and this artifact has 101"
     )
     with pytest.raises(QuotaExceeded, match=text) as caught:
         store.submissions.begin_upload(name_of(second), EVERYBODY, 101)

@@ -1,4 +1,4 @@
-"""EvaluationService: what workers call."""
+"""EvaluationService: leases, predictions and reports of workers, and reads of evaluations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
-    """Hands evaluations to workers and takes what they find."""
+    """Leases evaluations to workers and takes their predictions and reports."""
 
     def __init__(self, evaluations: Evaluations, submissions: Submissions, vault: Vault) -> None:
         self._evaluations = evaluations
@@ -34,10 +34,10 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     async def LeaseEvaluation(
         self, request: pb.LeaseEvaluationRequest, context: Any
     ) -> pb.LeaseEvaluationResponse:
-        """Work, or none."""
+        """Leases an evaluation; the answer is empty when none can be leased."""
         name, benchmarks = convert.worker(request)
-        # What a worker calls itself is for people; whose key or certificate it has is what the
-        # events vouch for.
+        # The name that a worker gives itself proves nothing, so events also have its key or
+        # certificate.
         who = caller()
         worker = name if who is EVERYBODY else f"{name}, {who.name}"
         lease = await asyncio.to_thread(
@@ -73,7 +73,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     async def AppendPredictions(
         self, request: pb.AppendPredictionsRequest, context: Any
     ) -> pb.AppendPredictionsResponse:
-        """Records predictions durably."""
+        """Records predictions; they are durable when the call returns."""
         name, batch = _name(request.evaluation), convert.batch(request.batch)
         done = await asyncio.to_thread(self._evaluations.append, name, request.token, batch)
         return pb.AppendPredictionsResponse(images_done=done)
@@ -109,7 +109,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     async def FailEvaluation(
         self, request: pb.FailEvaluationRequest, context: Any
     ) -> pb.Evaluation:
-        """Ends the evaluation, or queues it again."""
+        """Fails the evaluation, or queues it for a retry."""
         name, failure = _name(request.evaluation), convert.failure(request.failure)
         evaluation = await asyncio.to_thread(self._evaluations.fail, name, request.token, failure)
         extra = {"evaluation": evaluation.id, "reason": failure.reason, "state": evaluation.state}
@@ -117,7 +117,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         return convert.evaluation_message(evaluation)
 
     async def GetEvaluation(self, request: pb.GetEvaluationRequest, context: Any) -> pb.Evaluation:
-        """Returns one."""
+        """Returns an evaluation."""
         name = _name(request.name, "name")
         evaluation = await asyncio.to_thread(self._evaluations.get, name, caller())
         return convert.evaluation_message(evaluation)
@@ -125,7 +125,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     async def GetEvidence(
         self, request: pb.GetEvidenceRequest, context: Any
     ) -> pb.GetEvidenceResponse:
-        """What stands behind a report."""
+        """Returns the replicates and curves of a report."""
         name = _name(request.evaluation)
         evidence = await asyncio.to_thread(self._evaluations.evidence, name, caller())
         return pb.GetEvidenceResponse(evidence=reports.evidence_message(evidence))
@@ -133,7 +133,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     async def ListEvaluations(
         self, request: pb.ListEvaluationsRequest, context: Any
     ) -> pb.ListEvaluationsResponse:
-        """A page of a submission's, oldest first."""
+        """Returns a page of a submission's evaluations, oldest first."""
         parent = SubmissionName.parse(request.parent, "parent")
         cursor = convert.cursor("evaluations", str(parent), request.page_size, request.page_token)
         page = await asyncio.to_thread(self._evaluations.page, parent, cursor, caller())

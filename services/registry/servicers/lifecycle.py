@@ -1,4 +1,4 @@
-"""LifecycleService: what happens to submissions after they were handed in."""
+"""LifecycleService: changes of submissions after their creation, and their events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
-    """Changes submissions by events, and shows them."""
+    """Changes submissions, and sends updates and events."""
 
     def __init__(
         self,
@@ -40,50 +40,50 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
     async def CancelSubmission(
         self, request: pb.CancelSubmissionRequest, context: Any
     ) -> submission_pb2.Submission:
-        """Calls it off."""
+        """Cancels a submission."""
         return await self._change(request, Change.CANCELLED)
 
     async def RetrySubmission(
         self, request: pb.RetrySubmissionRequest, context: Any
     ) -> submission_pb2.Submission:
-        """Runs it again."""
+        """Queues a failed or cancelled submission again."""
         return await self._change(request, Change.RETRIED)
 
     async def WithdrawSubmission(
         self, request: pb.WithdrawSubmissionRequest, context: Any
     ) -> submission_pb2.Submission:
-        """Takes it off the board."""
+        """Withdraws a submission from the board."""
         return await self._change(request, Change.WITHDRAWN)
 
     async def ReinstateSubmission(
         self, request: pb.ReinstateSubmissionRequest, context: Any
     ) -> submission_pb2.Submission:
-        """Puts it back on the board."""
+        """Puts a submission back on the board."""
         return await self._change(request, Change.REINSTATED)
 
     async def DisputeSubmission(
         self, request: pb.DisputeSubmissionRequest, context: Any
     ) -> submission_pb2.Submission:
-        """Marks it as doubted."""
+        """Marks a row of the board as disputed."""
         return await self._change(request, Change.DISPUTED)
 
     async def ResolveDispute(
         self, request: pb.ResolveDisputeRequest, context: Any
     ) -> submission_pb2.Submission:
-        """Settles a dispute."""
+        """Resolves a dispute."""
         return await self._change(request, Change.RESOLVED)
 
     async def SupersedeSubmission(
         self, request: pb.SupersedeSubmissionRequest, context: Any
     ) -> submission_pb2.Submission:
-        """Puts another one in its place."""
+        """Replaces a submission on the board by another one."""
         successor = SubmissionName.parse(request.successor, "successor")
         return await self._change(request, Change.SUPERSEDED, successor=successor)
 
     async def CorrectSubmission(
         self, request: pb.CorrectSubmissionRequest, context: Any
     ) -> submission_pb2.Submission:
-        """Corrects what its row shows."""
+        """Corrects names or source of a row."""
         values = {field.name: value for field, value in request.correction.ListFields()}
         check_correction(values)
         return await self._change(request, Change.CORRECTED, corrections=values)
@@ -91,7 +91,7 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
     async def WatchSubmission(
         self, request: pb.WatchSubmissionRequest, context: Any
     ) -> AsyncIterator[submission_pb2.Submission]:
-        """As it is, and whenever it changes, until it has ended."""
+        """Sends the submission now and after each change, until it has ended."""
         name = SubmissionName.parse(request.name)
         submission = await asyncio.to_thread(self._submissions.get, name, caller())
         with self._watching.watch(name.submission, caller()):
@@ -107,7 +107,7 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
     async def ListSubmissionEvents(
         self, request: pb.ListSubmissionEventsRequest, context: Any
     ) -> pb.ListSubmissionEventsResponse:
-        """A page of those of its events that are the caller's to know, oldest first."""
+        """Returns a page of the events that the caller may read, oldest first."""
         parent = SubmissionName.parse(request.parent, "parent")
         cursor = convert.cursor(
             "submissionEvents", str(parent), request.page_size, request.page_token

@@ -1,4 +1,4 @@
-"""SubmissionService: manifests in."""
+"""SubmissionService: creates and reads submissions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from services.registry.store.vault import Vault
 
 
 class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
-    """Takes submissions and gives them out again."""
+    """Creates and returns submissions."""
 
     def __init__(
         self,
@@ -57,13 +57,13 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
     def _check_same_token(
         self, parent: BenchmarkName, submission: str, request_id: str, token: str
     ) -> None:
-        """A repeated creation must bring the token that the first one brought."""
+        """Raises `RequestIdReused` unless a repeated creation has the token of the first one."""
         name = SubmissionName(parent.benchmark, submission)
         sealed = self._submissions.sealed_token(name, caller())
         kept = self._vault.open(sealed) if sealed else ""
         if not hmac.compare_digest(kept.encode(), token.encode()):
             message = (
-                f"request_id {request_id} was used with another endpoint_token; expected a new one"
+                f"request_id {request_id} was used with another endpoint_token; use a new UUID"
             )
             raise RequestIdReused(
                 message, field="request_id", value=request_id, expected="a new UUID"
@@ -72,7 +72,7 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
     async def GetSubmission(
         self, request: pb.GetSubmissionRequest, context: Any
     ) -> submission_pb2.Submission:
-        """Returns one."""
+        """Returns a submission."""
         name = SubmissionName.parse(request.name)
         submission = await asyncio.to_thread(self._submissions.get, name, caller())
         return convert.submission_message(submission)
@@ -80,7 +80,7 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
     async def ListSubmissions(
         self, request: pb.ListSubmissionsRequest, context: Any
     ) -> pb.ListSubmissionsResponse:
-        """A page of a benchmark's, oldest first."""
+        """Returns a page of a benchmark's submissions, oldest first."""
         parent = BenchmarkName.parse(request.parent, "parent")
         cursor = convert.cursor("submissions", str(parent), request.page_size, request.page_token)
         page = await asyncio.to_thread(self._submissions.page, parent, cursor, caller())
