@@ -2,8 +2,8 @@
 the artifact.
 
 An upload that is interrupted keeps its bytes, and the next call resumes it at their end. One whose
-content is refused is discarded. File access runs in a thread pool of its own, so that a slow disk or
-object store does not delay calls that only ask the database.
+content is refused is discarded. File access runs in a thread pool of its own, so that a slow disk
+or object store does not delay calls that only ask the database.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _REFUSED = (QuotaExceeded, MalformedStream, ArtifactTooLarge, DigestMismatch, Su
 
 @dataclass(frozen=True, slots=True)
 class ExpectedArtifact:
-    """An artifact that a submission or an evaluation waits for. `complete`: it is stored already."""
+    """An artifact that a submission or an evaluation awaits. `complete`: it is stored already."""
 
     key: UploadKey
     complete: bool
@@ -81,7 +81,7 @@ class Uploads:
             chunks: the rest of its bytes.
 
         Returns:
-            What `expected.record` returned.
+            The result of `expected.record`.
 
         Raises:
             UploadBusy: another call uploads the same artifact.
@@ -209,8 +209,8 @@ async def _run(work: Callable[..., _T], *arguments: Any) -> _T:
 
 
 async def _wait(work: asyncio.Future[_T]) -> _T:
-    """Waits for a thread or task to end, even if the call is cancelled meanwhile: what it uses must
-    stay open until then."""
+    """Waits for a thread or task to end, even if the call is cancelled meanwhile: the files that it
+    uses must stay open until then."""
     cancelled = None
     while not work.done():
         try:

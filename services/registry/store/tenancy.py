@@ -1,9 +1,9 @@
 """Access rules as conditions on rows: which submissions, evaluations, events and artifacts a caller
 may read, and which submissions it may change.
 
-Everybody may read what is or was on a board; an organisation may read all of its own. What a caller
-may not read answers like a name that was never used: with the same "not found" error. Workers and
-operators may read everything.
+All callers may read what is or was on a board. An organisation may read all of its own submissions,
+and workers and operators may read everything. For a submission that a caller may not read, it gets
+the same "not found" error as for a name that was never used.
 """
 
 from __future__ import annotations
