@@ -20,8 +20,8 @@ KEY_ROLES = (Role.VIEWER, Role.SUBMITTER, Role.WORKER, Role.OPERATOR)
 """The roles that a key can have."""
 
 CONCURRENT_SECONDS = 60.0
-"""When to retry after reaching the limit of concurrent submissions; the end of a submission cannot be
-predicted."""
+"""When to retry after reaching the limit of concurrent submissions; the end of a submission cannot
+be predicted."""
 
 OPERATORS = "operators"
 """The organisation of the first operator."""

@@ -47,7 +47,8 @@ class Cursor:
             raise _invalid(token) from None
         if (token_kind, token_parent) != (kind, parent) or not isinstance(after, str) or not after:
             raise _invalid(token)
-        # Keys are identifiers. Other texts are forged, and databases refuse NUL and lone surrogates.
+        # Keys are identifiers. Other texts are forged, and databases refuse NUL and lone
+        # surrogates.
         if not (after.isascii() and after.isprintable()):
             raise _invalid(token)
         return cls(kind, parent, size, after)
@@ -66,7 +67,7 @@ class Cursor:
 
 
 def page_size(requested: int, default: int, largest: int) -> int:
-    """The size of a page: `default` for 0, at most `largest`. Raises `MalformedField` if negative."""
+    """The size of a page: `default` for 0, at most `largest`. Raises `MalformedField`."""
     if requested < 0:
         raise field_error("page_size", requested, f"0 to {largest}")
     return min(requested or default, largest)

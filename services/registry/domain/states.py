@@ -97,8 +97,8 @@ def state_after(
 
 
 def after_failure(fault: Fault, stalled_attempts: int, max_attempts: int) -> Change:
-    """The change after a failed evaluation: the platform's faults are retried until the attempts are
-    used up, the submission's own fault is final."""
+    """The change after a failed evaluation: the platform's faults are retried until the attempts
+    are used up, the submission's own fault is final."""
     if fault is Fault.SYSTEM and stalled_attempts < max_attempts:
         return Change.RETURNED
     return Change.FAILED

@@ -22,7 +22,8 @@ _log = logging.getLogger(__name__)
 _BUSY_SECONDS = 10
 _READING = "registry_reading"
 
-# Errors of the database are logged without parameters: these may be tokens, contacts or key digests.
+# Errors of the database are logged without parameters: these may be tokens, contacts or key
+# digests.
 _QUIET: dict[str, Any] = {"hide_parameters": True}
 
 

@@ -2,7 +2,8 @@
 
 Every call under a lease checks its token in the transaction of its effect, with the evaluation's
 row locked, so that a worker that has lost its lease can change nothing. An expired lease stays
-valid until it is reclaimed: a worker may resume with it if no other worker has taken the evaluation.
+valid until it is reclaimed: a worker may resume with it if no other worker has taken the
+evaluation.
 
 Methods that take a lease's token serve workers, which may read everything. The others take the
 caller and return what it may read.

@@ -131,8 +131,8 @@ class Events:
     def chain(self) -> Head:
         """Appends all events that are not in the audit chain yet, and returns its new head."""
         while True:
-            # Another registry may append the same events. Places are unique, so one of the two fails
-            # and starts over.
+            # Another registry may append the same events. Places are unique, so one of the two
+            # fails and starts over.
             with contextlib.suppress(IntegrityError), self._database.writing() as session:
                 head, joined = self._chain_some(session)
                 if joined < CHAIN_EVENTS:
@@ -177,8 +177,8 @@ class Events:
 
     def _chain_some(self, session: Session) -> tuple[Head, int]:
         head = _head(session)
-        # Events of one submission are numbered in the order of its changes, because its row is locked
-        # during each.
+        # Events of one submission are numbered in the order of its changes, because its row is
+        # locked during each.
         query = (
             _events().where(EventRow.place.is_(None)).order_by(EventRow.number).limit(CHAIN_EVENTS)
         )

@@ -1,23 +1,24 @@
 """Removes orphans from the artifact store.
 
 Orphans are uploads that no submission or evaluation awaits any more, and artifacts without a row,
-which a crash between `place` and the commit leaves behind. Every row has a reference: it is inserted
-in one transaction with the submission's or evaluation's change, and neither is ever deleted.
+which a crash between `place` and the commit leaves behind. Every row has a reference: it is
+inserted in one transaction with the submission's or evaluation's change, and neither is ever
+deleted.
 
 Nothing that a running upload or a committed row needs is removed:
 
 - Only orphans older than an hour are removed. An upload in progress and an artifact that was just
   placed are younger.
-- To remove an artifact, its row is inserted and deleted again. An upload inserts the same row before
-  it places its bytes, so one of the two waits for the other's transaction: either the bytes are
-  removed before the upload places its own, or the row is committed and nothing is removed. (On
+- To remove an artifact, its row is inserted and deleted again. An upload inserts the same row
+  before it places its bytes, so one of the two waits for the other's transaction: either the bytes
+  are removed before the upload places its own, or the row is committed and nothing is removed. (On
   SQLite, writing transactions exclude each other anyway.) An upload to an object store writes its
   object before the transaction, because that is slow, and checks inside it that the object still
   exists. The check and the removal are inside for the same reason; on SQLite all other writers wait
   for them.
 - An upload that a call holds is not removed. If a submission awaits its upload again just after the
-  upload was listed as an orphan, the bytes are lost, but no client was told otherwise: the next call
-  gets UPLOAD_OFFSET and starts again.
+  upload was listed as an orphan, the bytes are lost, but no client was told otherwise: the next
+  call gets UPLOAD_OFFSET and starts again.
 """
 
 from __future__ import annotations

@@ -56,8 +56,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class CanonicalJson(TypeDecorator[dict[str, str]]):
-    """A mapping of strings, stored as canonical JSON. A stored text that is not canonical JSON reads
-    as `{"unreadable": text}`, so that a changed one never verifies."""
+    """A mapping of strings, stored as canonical JSON. A stored text that is not canonical JSON
+    reads as `{"unreadable": text}`, so that a changed one never verifies."""
 
     impl = Text
     cache_ok = True
@@ -82,8 +82,8 @@ _Number = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def _where(condition: str) -> dict[str, Any]:
-    """Arguments that make an index partial. A query uses it only if the query has the condition as a
-    literal, not as a parameter."""
+    """Arguments that make an index partial. A query uses it only if the query has the condition as
+    a literal, not as a parameter."""
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
@@ -166,9 +166,9 @@ class ArtifactRow(Base):
 class SubmissionRow(Base):
     """A submission. `artifact_sha256` is NULL until its artifact is completely stored.
 
-    `declared_bytes` is the largest size that an upload of the artifact has declared, while the upload
-    is in progress. `sealed_token` is the encrypted token for an endpoint. `organisation` is the
-    owner; NULL for the registry's own claims and for submissions from before there were keys.
+    `declared_bytes` is the largest size that an upload of the artifact has declared, while the
+    upload is in progress. `sealed_token` is the encrypted token for an endpoint. `organisation` is
+    the owner; NULL for the registry's own claims and for submissions from before there were keys.
 
     `state`, `corrections` and `superseded_by` follow from the events, of which there are `version`;
     the manifest never changes.
@@ -199,8 +199,8 @@ class SubmissionRow(Base):
 
 
 class EventRow(Base):
-    """One change of a submission. Append-only, but for `place` and `digest`, which are set once, when
-    the event joins the audit chain.
+    """One change of a submission. Append-only, but for `place` and `digest`, which are set once,
+    when the event joins the audit chain.
 
     `request_id` makes the call that caused the change idempotent.
     """
@@ -244,8 +244,8 @@ class EvaluationRow(Base):
     """A run of a submission. The lease columns stay after its end, so that a repeated completion is
     recognised.
 
-    `started`, `images_before` and `progress_time` are when the lease began, how many images were done
-    then, and when the last ones were recorded; they give an estimate of the time left.
+    `started`, `images_before` and `progress_time` are when the lease began, how many images were
+    done then, and when the last ones were recorded; they give an estimate of the time left.
 
     `stalled_attempts` counts leases in a row that recorded no prediction. `waits_until` delays the
     retry of an evaluation that the platform failed.

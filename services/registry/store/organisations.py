@@ -184,9 +184,13 @@ class Organisations:
         identifier, secret_sha256, text = new_key(f"{parent}/{request_id}" if request_id else "")
         key = ApiKey(identifier, parent.organisation, role, self._clock(), expire_time)
         row = {
-            "id": key.id, "organisation": key.organisation, "role": key.role, "secret_sha256": secret_sha256,
-            "create_time": key.create_time, "expire_time": key.expire_time,
-        }  # fmt: skip
+            "id": key.id,
+            "organisation": key.organisation,
+            "role": key.role,
+            "secret_sha256": secret_sha256,
+            "create_time": key.create_time,
+            "expire_time": key.expire_time,
+        }
         if not insert_missing(session, ApiKeyRow, [row]):
             problem = "was created by this request before, and its text is not shown again"
             expected = "a new request_id; revoke the key if its text is lost"

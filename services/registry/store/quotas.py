@@ -138,7 +138,8 @@ def _today(session: Session, owner: str, now: datetime) -> int:
     query = query.join(SubmissionRow, SubmissionRow.number == EventRow.submission_number)
     # A submission that did not change today did not start today.
     query = query.where(SubmissionRow.organisation == owner, SubmissionRow.update_time >= begin)
-    # Submissions that were cancelled before a worker took them do not count. There may be thousands.
+    # Submissions that were cancelled before a worker took them do not count. There may be
+    # thousands.
     worked = aliased(EventRow)
     of_it = and_(worked.submission_number == SubmissionRow.number, worked.change.in_(WORKED))
     query = query.where(

@@ -261,7 +261,7 @@ class Submissions:
             return cursor.page([_submission(row, caller) for row in rows], lambda item: item.id)
 
     def check_artifact(self, name: ArtifactName, caller: Principal) -> None:
-        """Raises `ArtifactNotFound` unless the artifact is stored and the caller may download it."""
+        """Raises `ArtifactNotFound` unless the caller may download the artifact."""
         query = select(ArtifactRow.sha256).where(ArtifactRow.sha256 == name.sha256)
         with self._database.reading() as session:
             if session.scalar(query.where(artifacts_visible_to(caller))) is None:

@@ -36,5 +36,5 @@ class Vault:
             return self._key.decrypt(sealed).decode()
         except InvalidToken:
             raise KeyUnreadable(
-                "the token key is not the one that encrypted this endpoint's token; restore that key"
+                "another token key encrypted this endpoint's token; restore that key"
             ) from None
