@@ -57,7 +57,7 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
     async def ListSotaSteps(
         self, request: pb.ListSotaStepsRequest, context: Any
     ) -> pb.ListSotaStepsResponse:
-        """Returns a page of state-of-the-art steps: rows with evidence, then claims, oldest first."""
+        """Returns a page of state-of-the-art steps, oldest first: evidence, then claims."""
         parent = BenchmarkName.parse(request.parent, "parent")
         as_of = convert.moment(request.as_of) if request.HasField("as_of") else None
         of = f"{parent} {as_of or 'now'}"
