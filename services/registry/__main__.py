@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter
@@ -124,6 +125,7 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     lifecycle = Lifecycle(database, now, signer)
     events = Events(database)
     artifacts = open_artifacts(config.artifact_store)
+    uploads = Uploads(artifacts)
     vault = Vault.from_file(Path(config.token_key))
     watching = Watching(lifecycle.versions, WATCH_SECONDS)
 
@@ -131,31 +133,16 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     for module, servicer in (
         (admin_service_pb2_grpc, AdminServicer(organisations, Quotas(database, now), now)),
         (benchmark_service_pb2_grpc, BenchmarkServicer(benchmarks)),
-        (
-            submission_service_pb2_grpc,
-            SubmissionServicer(benchmarks, submissions, vault, now),
-        ),
-        (
-            artifact_service_pb2_grpc,
-            ArtifactServicer(submissions, evaluations, Uploads(artifacts), metrics),
-        ),
+        (submission_service_pb2_grpc, SubmissionServicer(benchmarks, submissions, vault, now)),
+        (artifact_service_pb2_grpc, ArtifactServicer(submissions, evaluations, uploads, metrics)),
         (evaluation_service_pb2_grpc, EvaluationServicer(evaluations, submissions, vault)),
         (leaderboard_service_pb2_grpc, LeaderboardServicer(Boards(database), events)),
-        (
-            lifecycle_service_pb2_grpc,
-            LifecycleServicer(lifecycle, submissions, events, watching),
-        ),
+        (lifecycle_service_pb2_grpc, LifecycleServicer(lifecycle, submissions, events, watching)),
         (audit_service_pb2_grpc, AuditServicer(events, signer.public_key)),
     ):
         server.add(module, servicer)
 
-    def ready() -> bool:
-        database.ping()
-        return migrations.at_head(database.engine)
-
-    async def healthy() -> bool:
-        return await asyncio.to_thread(ready)
-
+    ready = partial(is_ready, database)
     sweeps = [
         asyncio.create_task(run_periodically(work, seconds, ready))
         for work, seconds in (
@@ -165,9 +152,16 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
             (garbage_collection(Garbage(database, artifacts, now), metrics), COLLECT_SECONDS),
         )
     ]
-    await server.serve(healthy, watching.close)
+    await server.serve(partial(asyncio.to_thread, ready), watching.close)
     for sweep in sweeps:
         sweep.cancel()
+
+
+def is_ready(database: Database) -> bool:
+    """Returns whether the database answers and has the newest revision. Raises
+    `ServiceUnavailable`."""
+    database.ping()
+    return migrations.at_head(database.engine)
 
 
 def authenticator(config: RegistryConfig, organisations: Organisations) -> Authenticator:
