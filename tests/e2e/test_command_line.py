@@ -251,7 +251,7 @@ def test_one_request_id_follows_an_evaluation_through_all_services(system, tmp_p
         (["--tls-ca", "/absent.pem"], "tls_ca is '/absent.pem'"),
         (
             ["--tls-ca", __file__, "--tls-certificate", __file__],
-            "tls_certificate and tls_key need each other",
+            "only one of tls_certificate and tls_key is given; give both or neither",
         ),
         (["--tls-certificate", __file__, "--tls-key", __file__], "needs --tls-ca"),
     ],

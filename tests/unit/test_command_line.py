@@ -87,7 +87,7 @@ def test_a_key_that_would_travel_in_plain_text_says_which_options_help(tmp_path:
 
 def test_a_board_of_the_future_is_refused() -> None:
     with pytest.raises(
-        MalformedField, match="--as-of is 2999-01-01T00:00:00; expected a moment that has passed"
+        MalformedField, match="--as-of is 2999-01-01T00:00:00; expected a past time, in UTC"
     ):
         run("leaderboard", "--as-of", "2999-01-01")
 
@@ -99,9 +99,9 @@ def test_check_names_an_empty_file_and_fields_that_are_still_the_templates(tmp_p
     said = run("submission", "check", str(manifest), str(empty), code=1).output
     assert f"MALFORMED_FIELD: {empty} is empty; expected 1 to" in said
     assert "TOO_LARGE" not in said
-    left = "still the examples of the template: model, organisation, contact, reproduction.repository, "
+    examples = "model, organisation, contact, reproduction.repository, reproduction.commit"
     assert (
-        f"{left}reproduction.commit\nno mistake found"
+        f"still the template's example values: {examples}\nno mistake found"
         in run("submission", "check", str(manifest)).output
     )
     text = (
@@ -138,5 +138,5 @@ def test_how_to_go_on_later_is_said_only_where_that_helps(
 ) -> None:
     with pytest.raises(type(end)):
         submission._upload(Upload(end), NAME, Path(__file__))  # type: ignore[arg-type]
-    later = f"to go on later: cxreval submission upload {NAME} {__file__}"
+    later = f"to resume the upload: cxreval submission upload {NAME} {__file__}"
     assert (later in capsys.readouterr().err.replace("\n", "")) is helps

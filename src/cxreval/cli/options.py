@@ -21,7 +21,7 @@ _ADDRESS = re.compile(
 
 
 def _address(parameter: typer.CallbackParam, value: str) -> str:
-    """An address that a channel can be opened to. Raises `MalformedField`."""
+    """Returns `value` if a channel can be opened to it. Raises `MalformedField` otherwise."""
     if not _ADDRESS.fullmatch(value):
         expected = "host:port, such as registry.example.org:50051"
         message = f"--{parameter.name} is {value!r}; expected {expected}"
@@ -51,7 +51,7 @@ TlsCa = Annotated[
     Path | None,
     typer.Option(
         envvar="CXREVAL_CLIENT_TLS_CA",
-        help="PEM file of the servers' authority; without it, plain text",
+        help="PEM file of the CA that signed the servers' certificates; default: no TLS",
     ),
 ]
 TlsCertificate = Annotated[
@@ -67,7 +67,7 @@ KeyFile = Annotated[
     Path | None,
     typer.Option(
         envvar="CXREVAL_CLIENT_KEY_FILE",
-        help="file with the API key; without one, CXREVAL_CLIENT_KEY may hold the key",
+        help="file with the API key; default: the key in CXREVAL_CLIENT_KEY, if set",
     ),
 ]
 TrustNetwork = Annotated[
@@ -75,7 +75,7 @@ TrustNetwork = Annotated[
     typer.Option(
         "--trust-network",
         envvar="CXREVAL_CLIENT_TRUST_NETWORK",
-        help="send the API key without TLS to other machines, too: something else encrypts the way",
+        help="send the API key to other machines without TLS; only if the network is encrypted",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
@@ -87,14 +87,15 @@ BENCHMARK = "nih-chestxray14"
 
 
 KEY_VARIABLE = "CXREVAL_CLIENT_KEY"
-"""The variable that may hold an API key. There is no such option: other users of a machine see the
-options."""
+"""Environment variable with the API key.
+
+There is no option for it, because other users of a machine can read the arguments of a process.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How services are reached. Files are read when a client is made: some commands ask no
-    service."""
+    """TLS files and API key for every service. Files are read when a client is created."""
 
     tls_ca: Path | None
     tls_certificate: Path | None
@@ -104,19 +105,23 @@ class Connection:
 
     @property
     def tls(self) -> TlsFiles | None:
-        """The TLS files to use, None for plain text. Raises `MalformedField` when one is absent or
-        lacks another."""
+        """The TLS files to use, or None for plain text.
+
+        Raises `MalformedField` when a file does not exist, or needs another one that is not given.
+        """
         return _tls_files(self.tls_ca, self.tls_certificate, self.tls_key)
 
     @property
     def key(self) -> ApiKey | None:
-        """The API key in the file, else the one in the environment, else None. Raises
-        `KeyUnreadable`."""
+        """The API key: from the file, else from the environment, else None.
+
+        Raises `KeyUnreadable` when the file cannot be read or holds no key.
+        """
         return _api_key(self.key_file, self.trust_network)
 
 
 def registry_client(context: typer.Context, registry: str) -> RegistryClient:
-    """A client of the registry as the common options want it."""
+    """Returns a client of the registry with the TLS files and API key of the common options."""
     connection: Connection = context.obj
     return RegistryClient(registry, connection.tls, connection.key)
 
@@ -141,21 +146,26 @@ def _tls_files(ca: Path | None, certificate: Path | None, key: Path | None) -> T
             )
     if (certificate is None) != (key is None):
         raise MalformedField(
-            "tls_certificate and tls_key need each other",
+            "only one of tls_certificate and tls_key is given; give both or neither",
             field="tls_key",
             expected="both or neither",
         )
     if ca is None:
         if certificate or key:
             raise MalformedField(
-                "a client certificate needs --tls-ca too", field="tls_ca", expected="a PEM file"
+                "a client certificate needs --tls-ca FILE",
+                field="tls_ca",
+                expected="a PEM file",
             )
         return None
     return TlsFiles(ca, certificate, key)
 
 
 def directories(data: list[str]) -> dict[str, Path]:
-    """`NAME=DIRECTORY` pairs. Raises `MalformedField`."""
+    """Parses `NAME=DIRECTORY` pairs.
+
+    Raises `MalformedField` for any other form and for a directory that does not exist.
+    """
     pairs = {}
     for item in data:
         name, _, directory = item.partition("=")
