@@ -257,7 +257,7 @@ def test_failed_parity_leaves_what_was_there_and_nothing_new(
     with torch.no_grad():
         system.original[0][2].bias[4] = torch.nan
     with pytest.raises(
-        InvalidProbability, match="PyTorch gives what is not a number for Mass"
+        InvalidProbability, match="PyTorch returns a value that is not finite for Mass"
     ):  # the weights' own
         export.export_seed(system, checkpoint, out / "model.onnx", [picture])
     assert {file.name: file.read_bytes() for file in out.iterdir()} == {

@@ -182,7 +182,7 @@ def test_server_that_never_gives_the_file_is_a_named_error(
     server: Server, tmp_path: Path, behaviour: Answer
 ) -> None:
     server.behaviours = [behaviour]
-    with pytest.raises(DownloadFailed, match="was not fetched"):
+    with pytest.raises(DownloadFailed, match="was not downloaded"):
         download(server.url, tmp_path, SHA256)
     assert "model.pt" not in kept(tmp_path)
 

@@ -29,8 +29,8 @@ _WHAT_TO_DO = {
         " or CXREVAL_CLIENT_KEY_FILE or CXREVAL_CLIENT_KEY"
     ),
     KeyNeedsTls: (
-        "give --tls-ca FILE before the command,"
-        " or --trust-network if something else encrypts the connection"
+        "before the command, give --tls-ca FILE, or --trust-network"
+        " if the network itself is encrypted"
     ),
 }
 """Hint printed below an error of this class."""
