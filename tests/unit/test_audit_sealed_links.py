@@ -1,5 +1,4 @@
-"""A chain of which a reader sees a part: what they see is checked like the whole, and every link
-keeps its place."""
+"""An audit chain with sealed links is verified like the complete one."""
 
 from dataclasses import replace
 

@@ -1,5 +1,4 @@
-"""The command line before it asks any service: what it loads, what it reads, and how it names what
-is wrong."""
+"""The command line without a server: imports, files that it reads, and its error messages."""
 
 from __future__ import annotations
 
@@ -114,7 +113,7 @@ def test_check_names_an_empty_file_and_fields_that_are_still_the_templates(tmp_p
 
 
 class Upload:
-    """A registry of which an upload ends in some way."""
+    """A client whose uploads end in a given way."""
 
     def __init__(self, end: BaseException) -> None:
         self._end = end

@@ -1,4 +1,4 @@
-"""Configuration: file < environment < flag, and every mistake is named."""
+"""Configuration: flags override the environment, which overrides the file; errors are named."""
 
 from dataclasses import dataclass
 

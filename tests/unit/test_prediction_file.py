@@ -1,4 +1,4 @@
-"""A table of predictions is read whatever its form, and refused with the place that is wrong."""
+"""Prediction tables of every supported form are read; errors name the row and column."""
 
 import gzip
 import subprocess
@@ -133,8 +133,11 @@ def test_a_bad_cell_is_named_with_its_row_column_and_count(csv_file, cell, error
     )
     problem = field_error(file, error)
     if shown:
-        found = f"row 2, image 'b.png': column 'Pleural_Thickening' is {shown}; expected a number within [0, 1]; 2 rows"
-        assert found in problem.message
+        expected = (
+            f"row 2, image 'b.png': column 'Pleural_Thickening' is {shown}; "
+            "expected a number within [0, 1]; 2 rows"
+        )
+        assert expected in problem.message
         assert (problem.metadata["field"], problem.metadata["row"]) == ("Pleural_Thickening", "2")
 
 
@@ -218,7 +221,7 @@ try:
 except TableInvalid as error:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error.message, sep="|")
 """
-"""Prints by how many KiB a process grew until it refused the table."""
+"""Program that prints by how many KiB the process grew until it refused the table."""
 
 ROWS, LONG = 20_000, "a" * 50_000
 HEADER = b"image,Mass,Pleural_Thickening\n"

@@ -1,4 +1,4 @@
-"""Which reports the registry records, and which it refuses by naming the field."""
+"""Reports that the registry records, and reports that it refuses by naming the field."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.registry import report_message, small_spec
 SPEC = small_spec("small")
 MACRO = len(FINDINGS)
 SLICES = 6 * (MACRO + 1)
-"""Where the values of the first slice begin."""
+"""Index of the first value of the first slice."""
 
 Change = Callable[[report_pb2.Report], object]
 
@@ -42,8 +42,7 @@ def test_undefined_metric_travels_as_absent() -> None:
 def scored(
     labels: NDArray[np.bool_], probabilities: NDArray[np.float32]
 ) -> tuple[BenchmarkSpec, Report]:
-    """The report that scoring makes of some images, four a patient; the last finding is known of no
-    image."""
+    """Returns scoring's report of images, four per patient; the last finding has no labels."""
     images = len(labels)
     spec = replace(SPEC, image_count=images, patient_count=images // 4)
     known = np.ones_like(labels)
@@ -82,7 +81,7 @@ def values(*numbers: float) -> bytes:
 
 
 def set_(path: str, value: object) -> Change:
-    """Sets one field, given as `metrics[0].interval.low`."""
+    """Sets one field, given as a path such as `metrics[0].interval.low`."""
 
     def change(report: report_pb2.Report) -> None:
         holder: object = report
@@ -100,7 +99,7 @@ def swap(report: report_pb2.Report) -> None:
 
 
 def name_slices(*names: str) -> Change:
-    """Puts the report's slice into it once for each name."""
+    """Adds the report's slice once for each name."""
 
     def change(report: report_pb2.Report) -> None:
         part = list(report.metrics[SLICES:])

@@ -1,4 +1,4 @@
-"""States, the seed and what messages may say: the registry's rules without a database."""
+"""States, the seed, and rules of messages: the registry's rules without a database."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ def endpoint_message(**changes: object) -> submission_pb2.Manifest:
     }
     return manifest_message(
         b"",
-        kind=submission_pb2.Submission.KIND_ENDPOINT, source_kind=submission_pb2.SOURCE_KIND_ENDPOINT,
+        kind=submission_pb2.Submission.KIND_ENDPOINT,
+        source_kind=submission_pb2.SOURCE_KIND_ENDPOINT,
         format=submission_pb2.CHECKPOINT_FORMAT_UNSPECIFIED, artifact_sha256="",
         endpoint=submission_pb2.Endpoint(**{**server, **changes}),
     )  # fmt: skip

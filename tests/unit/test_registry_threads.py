@@ -1,4 +1,4 @@
-"""Readers of a board that is being ranked wait among themselves."""
+"""Threads that read a board that is being ranked do not block other calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.registry.servicers.leaderboard import LeaderboardServicer
 
 
 class Ranking:
-    """Boards and events in one, in which a ranking goes on until it is let go."""
+    """A store of boards and events whose ranking blocks until it is released."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()

@@ -1,4 +1,4 @@
-"""How many watchers of submissions one process serves, and whose."""
+"""Limits on the number of watchers, per organisation and in all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors cross the wire without loss."""
+"""Errors keep their class and details over gRPC."""
 
 import grpc
 import pytest
