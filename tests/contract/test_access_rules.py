@@ -61,7 +61,7 @@ def test_only_reading_is_public():
     ), public
 
 
-def test_what_a_worker_does_nobody_else_may():
+def test_only_workers_may_call_the_workers_rpcs():
     methods = (
         "LeaseEvaluation",
         "RenewLease",

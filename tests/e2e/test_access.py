@@ -17,7 +17,7 @@ from tests.support.system import manifest
 IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 5)]
 
 
-def test_an_evaluation_runs_with_a_key_for_each_who_calls(tmp_path):
+def test_an_evaluation_runs_with_a_key_for_each_caller(tmp_path):
     data = tmp_path / "data"
     describe(data, "small", IMAGES, small_table(data, [(image, "Mass") for image in IMAGES]))
     (data / "images").mkdir()

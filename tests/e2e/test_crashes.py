@@ -90,9 +90,7 @@ def finished(system, name):
     return system.registry.get_evaluation(ended.evaluation)
 
 
-def test_a_killed_worker_is_followed_by_one_that_asks_only_for_what_is_missing(
-    running, undisturbed
-):
+def test_the_worker_after_a_killed_one_requests_only_missing_images(running, undisturbed):
     system, worker, name = running
     worker.kill()
     worker.wait()

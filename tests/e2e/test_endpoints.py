@@ -84,9 +84,7 @@ def test_an_endpoint_that_fails_now_and_then_is_on_the_board_with_its_kind(syste
     assert row.score is not None
 
 
-def test_our_own_inference_is_an_endpoint_like_any_other_and_gives_what_it_gives_as_a_checkpoint(
-    system, tmp_path
-):
+def test_the_inference_service_as_an_endpoint_gives_the_checkpoints_scores(system, tmp_path):
     from tests.support.system import manifest
 
     checkpoint = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
@@ -157,14 +155,14 @@ def test_an_endpoint_that_does_not_do_its_part_is_the_submitters_fault(system, m
     system.registry.cancel(submitted.name, "not mended")
 
 
-def test_a_wrong_token_is_refused_and_what_is_recorded_is_not_asked_for_again(system):
+def test_a_wrong_token_is_refused_and_recorded_images_are_not_requested_again(system):
     with NaiveServer(TOKEN) as server:
         submit(system, endpoint(server.address), "wrong")
         failure = run(system).failure
         assert (failure.reason, "UNAUTHENTICATED" in failure.message) == ("ENDPOINT_REFUSED", True)
 
 
-def test_a_worker_that_finds_all_answers_recorded_still_learns_what_gave_them(system):
+def test_a_worker_that_finds_all_predictions_recorded_still_records_the_provenance(system):
     with NaiveServer(datatype="FP32") as server:
         submitted = submit(system, endpoint(server.address, profile="xrv-224"))
         lease = system.registry.lease_evaluation("dies", ["small"])
@@ -183,7 +181,7 @@ def test_a_worker_that_finds_all_answers_recorded_still_learns_what_gave_them(sy
 STEERS = "\x1b]0;owned\x07\x1b[2J\n\0\u202e"
 
 
-def test_whatever_a_server_says_about_itself_the_run_is_not_lost_for_it(system):
+def test_no_metadata_of_a_server_fails_the_run(system):
     with NaiveServer(TOKEN) as server:
         server.platform, server.versions = (
             f"{STEERS}{TOKEN}{'p' * 9000}",
@@ -197,7 +195,7 @@ def test_whatever_a_server_says_about_itself_the_run_is_not_lost_for_it(system):
     assert all(value.isprintable() for value in ended.provenance.values())
 
 
-def test_whatever_a_server_calls_its_tensors_a_failure_is_text_that_steers_nothing(system):
+def test_failure_messages_have_no_control_characters_of_tensor_names(system):
     with NaiveServer(datatype=f"INT8{STEERS}") as server:
         submitted = submit(system, endpoint(server.address))
         failure = run(system).failure
@@ -279,7 +277,7 @@ def test_a_certificate_counts_only_if_an_authority_that_the_worker_trusts_signed
     )
 
 
-def test_a_worker_asks_nothing_in_its_own_network_unless_it_is_told_to(system):
+def test_a_worker_calls_no_private_address_unless_allowed(system):
     with NaiveServer() as server:
         submit(system, endpoint(server.address))
         failure = run(system, allow_private=False).failure

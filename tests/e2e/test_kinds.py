@@ -175,7 +175,7 @@ def test_a_claim_is_on_the_board_at_once_ranked_apart_and_signed(system):
 # --- checkpoints beside them ----------------------------------------------------------------------
 
 
-def test_the_board_shows_what_was_handed_in_where_it_is_not_only_checkpoints(system, tmp_path):
+def test_the_board_shows_kinds_if_not_all_are_checkpoints(system, tmp_path):
     (tmp_path / "predictions.csv").write_text(table(perfect))
     system.registry.submit("small", predictions("Scored"), tmp_path / "predictions.csv")
     run(system)

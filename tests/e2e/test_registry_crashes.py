@@ -195,7 +195,7 @@ def walking(kind: str, directory: Path, lease_seconds: float) -> Iterator[Walk]:
 
 
 @pytest.mark.parametrize("kind", DATABASES)
-def test_life_goes_on_after_a_crash_at_every_transition(kind: str, tmp_path: Path) -> None:
+def test_submissions_complete_after_a_crash_at_every_transition(kind: str, tmp_path: Path) -> None:
     # A registry that died is back before the lease of the worker that called it is taken back.
     with walking(kind, tmp_path, lease_seconds=3.0) as walk:
         _live(walk, tmp_path / "artifacts")
@@ -251,7 +251,7 @@ def _live(walk: Walk, artifacts: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", DATABASES)
-def test_what_needs_no_file_is_handed_in_once_whenever_the_registry_crashes(
+def test_a_submission_without_a_file_is_created_once_across_crashes(
     kind: str, tmp_path: Path
 ) -> None:
     with walking(kind, tmp_path, lease_seconds=60.0) as walk:

@@ -215,7 +215,7 @@ def test_three_pictures_are_drawn(data, score, tmp_path):
         assert f"wrote {tmp_path / 'pictures' / picture}" in ended.err
 
 
-def test_undefined_figures_are_told_with_their_reason(score, tmp_path):
+def test_undefined_values_are_printed_with_their_reason(score, tmp_path):
     images = [f"{patient:08d}_000.png" for patient in range(1, 41)]
     labels = small_table(
         tmp_path, [(image, "Mass" if i < 2 else "No Finding") for i, image in enumerate(images)]

@@ -74,7 +74,7 @@ def test_a_service_that_stays_away_costs_no_prediction(system, caplog):
     assert evaluation.provenance["resumed_images"] == str(len(IMAGES))
 
 
-def test_a_worker_outlives_whatever_an_evaluation_brings_about(system, monkeypatch, caplog):
+def test_a_worker_survives_an_unexpected_exception(system, monkeypatch, caplog):
     with monkeypatch.context() as broken:
         broken.setattr(InferenceClient, "load", lambda *_: 1 / 0)
         evaluation = driver(system).run_next(ignore)
@@ -91,7 +91,7 @@ def test_a_worker_outlives_whatever_an_evaluation_brings_about(system, monkeypat
     assert driver(system).run_next(ignore).status is EvaluationStatus.SUCCEEDED
 
 
-def test_a_worker_whose_evaluation_went_to_another_lets_go(system, monkeypatch):
+def test_a_worker_that_lost_its_lease_stops_the_evaluation(system, monkeypatch):
     monkeypatch.setattr(
         "cxreval.evaluation.driver.STALL_SECONDS", -30.0
     )  # with the patience of 30 s: renews nothing
@@ -107,7 +107,7 @@ def test_a_worker_whose_evaluation_went_to_another_lets_go(system, monkeypatch):
     assert (evaluation.status, evaluation.worker) == (EvaluationStatus.RUNNING, "other")
 
 
-def test_a_lease_is_kept_only_while_something_gets_on(system):
+def test_a_lease_is_renewed_only_while_there_is_progress(system):
     lease = system.registry.lease_evaluation("hangs", ["small"])
     with LeaseKeeper(system.registry, lease, stall_seconds=0.0) as keeper:
         time.sleep(2 * LEASE_SECONDS)

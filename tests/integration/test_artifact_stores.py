@@ -136,7 +136,7 @@ def test_artifact_lies_under_its_digest_once_and_reads_back_in_chunks(kept: Kept
     assert [len(chunk) for chunk in chunks] == [1000, 1000, 560]
 
 
-def test_another_process_goes_on_where_the_first_one_stopped(kept: Kept) -> None:
+def test_another_process_resumes_where_the_first_one_stopped(kept: Kept) -> None:
     key = key_of()
     receive(kept.store, key, BYTES[:1500])
     other = kept.open()
@@ -320,7 +320,7 @@ def test_orphans_are_removed_after_an_hour_and_nothing_that_is_needed(
     assert awaiting.submission in "".join(kept.names())
 
 
-def test_what_workers_make_is_needed_while_its_evaluation_goes_on_and_once_it_is_recorded(
+def test_artifacts_of_workers_are_kept_during_the_evaluation_and_once_recorded(
     kept: Kept, books: Books
 ) -> None:
     queued, key = books.awaiting()

@@ -140,7 +140,7 @@ def test_an_unknown_setting_is_refused_with_its_name():
     assert "unknown variable CXREVAL_SCORING_DATE" in ended.stderr
 
 
-def test_tls_lets_in_whom_the_authority_signed_and_nobody_else(data, tmp_path):
+def test_tls_accepts_only_clients_that_the_ca_signed(data, tmp_path):
     known = make_certificates(tmp_path)
     flags = ["--data", f"small={data[0]}", *server_flags(tmp_path)]
     with Service("scoring", flags, tmp_path / "scoring.log", tls=known) as running:

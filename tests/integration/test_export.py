@@ -234,7 +234,7 @@ def test_same_system_gives_the_same_bytes(export: ModuleType, small: Any, tmp_pa
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
-def test_failed_parity_leaves_what_was_there_and_nothing_new(
+def test_failed_parity_changes_no_file(
     export: ModuleType, small: Any, picture: Path, tmp_path: Path
 ) -> None:
     import torch
@@ -273,7 +273,7 @@ def test_file_without_parity_has_no_report_of_an_earlier_one(
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_unusable_images_and_places_are_named(
+def test_unusable_images_and_output_paths_are_named(
     export: ModuleType, small: Any, picture: Path, tmp_path: Path
 ) -> None:
     from cxreval.export.parity import find_images

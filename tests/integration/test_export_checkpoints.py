@@ -322,7 +322,7 @@ def test_pickle_that_breaks_its_process_is_a_named_error(
         read_checkpoint(hostile(tmp_path / "evil.pt", program))
 
 
-def test_what_holds_more_than_tensors_is_not_run_where_only_tensors_are_taken(
+def test_file_with_more_than_tensors_is_not_run_where_only_tensors_are_accepted(
     tmp_path: Path,
 ) -> None:
     file = hostile(tmp_path / "evil.pt", "raise RuntimeError('executed')")

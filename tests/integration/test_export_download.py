@@ -144,14 +144,14 @@ def test_whole_file_is_taken_once_and_progress_counts_bytes(server: Server, tmp_
     assert server.ranges == [None]
 
 
-def test_broken_download_goes_on_where_it_broke(server: Server, tmp_path: Path) -> None:
+def test_broken_download_is_resumed(server: Server, tmp_path: Path) -> None:
     server.behaviours = [breaks_off, breaks_off, whole]
     assert download(server.url, tmp_path, SHA256).read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=400000-", "bytes=800000-"]
     assert kept(tmp_path) == {"model.pt": len(CONTENT)}
 
 
-def test_later_call_goes_on_with_what_an_earlier_one_left(server: Server, tmp_path: Path) -> None:
+def test_later_call_resumes_an_earlier_download(server: Server, tmp_path: Path) -> None:
     server.behaviours = [breaks_off, is_busy]
     with pytest.raises(DownloadFailed, match="503"):
         download(server.url, tmp_path, SHA256)

@@ -223,7 +223,7 @@ BAD_IMAGES = {
 
 
 @pytest.mark.parametrize(("image", "reason"), BAD_IMAGES.values(), ids=BAD_IMAGES)
-def test_bad_image_is_named_by_its_place_and_the_next_request_works(
+def test_bad_image_is_named_by_its_index_and_the_next_request_works(
     oip: Any, model: str, image: bytes, reason: str
 ) -> None:
     error = error_of(lambda: oip.ModelInfer(image_request(model, [png(), image, png()])))
@@ -341,7 +341,7 @@ def test_unknown_model_and_version_are_not_found(oip: Any, model: str) -> None:
     )
 
 
-def test_request_that_never_fits_the_queue_is_told_the_limit(oip: Any, model: str) -> None:
+def test_request_that_never_fits_the_queue_is_refused_with_the_limit(oip: Any, model: str) -> None:
     error = error_of(lambda: oip.ModelInfer(image_request(model, [b"x"] * 513)))
 
     assert (error.reason, error.metadata["expected"]) == ("INVALID_TENSOR", "at most 512 images")
@@ -519,7 +519,7 @@ def test_least_recently_used_model_makes_room(tmp_path: Path) -> None:
         )
 
 
-def test_unload_answers_what_runs_and_refuses_what_comes_after(
+def test_unload_completes_running_requests_and_refuses_later_ones(
     service: InferenceService, oip: Any
 ) -> None:
     digest = onnx_models.slow_classifier(service.models, layers=4)
@@ -595,7 +595,7 @@ def test_health_has_a_name_for_each_model_that_tells_the_truth(
     assert seen == [response.SERVICE_UNKNOWN, response.SERVING, response.NOT_SERVING]
 
 
-def test_config_says_what_the_warm_up_found(
+def test_config_reports_the_results_of_the_warm_up(
     service: InferenceService, oip: Any, model: str
 ) -> None:
     config = oip.ModelConfig(pb.ModelConfigRequest(name=model)).config

@@ -59,7 +59,7 @@ def test_every_message_and_rpc_has_tritons_numbers_and_types() -> None:
         assert mine[kind] == {name: theirs[kind].get(name) for name in mine[kind]}
 
 
-def test_server_says_what_it_is(seen: dict[str, Any]) -> None:
+def test_server_metadata_names_the_server(seen: dict[str, Any]) -> None:
     assert (seen["live"], seen["ready"]) == (True, True)
     assert seen["server"]["name"] == "cxreval"
     assert seen["server"]["extensions"] == ["model_repository", "model_configuration", "statistics"]

@@ -252,7 +252,7 @@ def test_a_stream_ends_when_its_key_is_revoked(closed: ClosedRegistry) -> None:
         assert time.monotonic() - revoked < 5
 
 
-def test_an_upload_ends_when_its_key_is_revoked_and_another_key_goes_on_with_it(
+def test_an_upload_ends_when_its_key_is_revoked_and_another_key_resumes_it(
     closed: ClosedRegistry,
 ) -> None:
     key, text = closed.operator.create_key("acme", Role.SUBMITTER)
@@ -364,7 +364,7 @@ def test_no_secret_is_stored_or_logged(closed: ClosedRegistry) -> None:
         assert text.split("_")[2].encode() not in stored
 
 
-def test_who_calls_stands_in_the_access_log(closed: ClosedRegistry) -> None:
+def test_the_access_log_names_the_caller(closed: ClosedRegistry) -> None:
     list(closed.client("acme/viewer").list_benchmarks())
     identifier = closed.keys["acme/viewer"].split("_")[1]
     assert f'"principal": "organisations/acme/keys/{identifier}"' in closed.service.log.read_text()
@@ -408,7 +408,7 @@ def _timed(call: Callable[[], object]) -> float:
 @pytest.mark.parametrize(
     "listen", ["0.0.0.0:1", "[::]:1", "registry:1", "192.0.2.1:1", "localhost.example.org:1"]
 )
-def test_a_registry_that_asks_nobody_listens_on_loopback_only(listen: str) -> None:
+def test_a_registry_with_open_access_listens_on_loopback_only(listen: str) -> None:
     with pytest.raises(ConfigError, match="access"):
         RegistryConfig(access="open", listen=listen)
     RegistryConfig(listen=listen)
@@ -451,7 +451,7 @@ def test_a_key_in_plain_text_goes_through_no_proxy(
             proxy.accept()
 
 
-def test_a_listed_certificate_is_a_worker_and_another_is_nobody(tmp_path: Path) -> None:
+def test_a_listed_certificate_is_a_worker_and_another_is_anonymous(tmp_path: Path) -> None:
     known = make_certificates(tmp_path)
     for name, reason in (("client", None), ("somebody-else", KeyMissing)):
         flags = [*server_flags(tmp_path), "--access=keys", f"--worker-certificates={name}"]

@@ -153,7 +153,7 @@ def test_status_of_a_published_submission_shows_its_score_with_the_interval(boar
     )
 
 
-def test_status_of_a_claim_has_no_score_of_ours(board: Board) -> None:
+def test_status_of_a_claim_has_no_measured_score(board: Board) -> None:
     claim = board.json("leaderboard", "--benchmark", "nih-chestxray14")["entries"][0]["submission"]
     assert board.json("status", claim)["score"] is None
     assert "auroc" not in board.printed("status", claim)

@@ -318,7 +318,9 @@ def roles_of(method: str) -> frozenset[Role]:
     return allowed_roles(METHODS[method].containing_service.full_name, method) or frozenset()
 
 
-def test_what_is_hidden_answers_like_what_never_was_and_nothing_changes(world: World) -> None:
+def test_hidden_resources_are_indistinguishable_from_absent_ones_and_nothing_changes(
+    world: World,
+) -> None:
     before, tried = world.state(), 0
     for method, (places, _) in NAMES.items():
         if not roles_of(method) & {Role.PUBLIC, Role.SUBMITTER}:
@@ -341,7 +343,7 @@ def test_what_is_hidden_answers_like_what_never_was_and_nothing_changes(world: W
     assert world.state() == before
 
 
-def test_what_others_do_is_not_a_submitters_to_do(world: World) -> None:
+def test_a_submitter_may_not_call_the_rpcs_of_other_roles(world: World) -> None:
     before, tried = world.state(), 0
     for method in METHODS.keys() - {"CreateBenchmark"}:
         if roles_of(method) & {Role.PUBLIC, Role.SUBMITTER}:
@@ -419,13 +421,15 @@ def assert_nothing_private(world: World, channel: grpc.Channel, public: str) -> 
         )
 
 
-def test_who_has_no_key_sees_no_more_of_a_public_board_than_a_stranger(tmp_path: Path) -> None:
+def test_an_anonymous_caller_gets_no_more_of_a_public_board_than_another_organisation(
+    tmp_path: Path,
+) -> None:
     with World(tmp_path, "sqlite", "--public-board=true") as world:
         for name in (world.public, world.endpoint):
             assert_nothing_private(world, world.channel(), name)
 
 
-def test_who_ran_a_row_and_what_went_wrong_on_the_way_is_not_for_strangers(world: World) -> None:
+def test_worker_and_failures_of_a_row_are_hidden_from_other_organisations(world: World) -> None:
     own, seen = (
         list(world.client(who).submission_events(world.public))
         for who in ("acme/viewer", "rival/viewer")
@@ -455,7 +459,7 @@ def test_the_owner_the_worker_and_the_operator_see_it_all(world: World) -> None:
     assert len(list(world.client("rival/submitter").list_submissions(SPEC.name))) == 3
 
 
-def test_the_chain_holds_for_those_who_see_only_a_part_of_it(world: World) -> None:
+def test_the_chain_verifies_for_callers_with_sealed_links(world: World) -> None:
     head = world.chained()
     whole = list(world.operator.audit_chain())
     partly = list(world.client("rival/viewer").audit_chain())
@@ -483,7 +487,7 @@ def test_a_public_row_can_be_disputed_by_all_and_changed_by_its_owner_only(world
     assert rival in [event.actor for event in client.submission_events(world.public)]
 
 
-def test_an_artifact_that_somebody_else_stored_is_neither_told_of_nor_taken_over(
+def test_an_artifact_of_another_organisation_is_neither_revealed_nor_reused(
     world: World,
 ) -> None:
     sha256 = hashlib.sha256(b"acme's public model").hexdigest()
@@ -545,7 +549,9 @@ def test_a_request_id_of_a_change_is_each_organisations_own_and_not_shown(world:
     assert from_rpc_error(caught.value).reason == "REQUEST_ID_REUSED"
 
 
-def test_a_worker_uploads_what_it_made_and_nothing_that_a_submission_awaits(world: World) -> None:
+def test_a_worker_uploads_its_artifacts_but_not_those_that_a_submission_awaits(
+    world: World,
+) -> None:
     key = world.operator.create_key("acme", ClientRole.WORKER)[1]
     before = world.state()
     for method in ("GetUpload", "UploadArtifact"):
@@ -588,7 +594,7 @@ TRICKS = (
 )  # fmt: skip
 
 
-def test_a_name_with_a_trick_is_refused_with_its_field_whoever_sends_it(world: World) -> None:
+def test_a_malformed_name_is_refused_with_its_field_for_every_role(world: World) -> None:
     before = world.state()
     for method, (places, _) in NAMES.items():
         roles = roles_of(method)

@@ -491,7 +491,7 @@ def test_board_as_of_a_moment_is_the_board_of_then(registry: Registry) -> None:
     assert registry.on_board(datetime(2025, 1, 1, tzinfo=UTC)) == []
 
 
-def test_history_of_a_board_has_what_changed_it(registry: Registry) -> None:
+def test_history_of_a_board_lists_its_changes(registry: Registry) -> None:
     name = registry.published()
     registry.change(name, Change.DISPUTED)
     registry.change(name, Change.RESOLVED)
@@ -621,7 +621,7 @@ def test_missing_and_reordered_events_are_found(registry: Registry, damage: str)
             chain.verify(registry.links())
 
 
-def test_chain_goes_on_from_a_head_that_was_kept(registry: Registry) -> None:
+def test_chain_is_verified_from_an_earlier_head(registry: Registry) -> None:
     name = registry.published()
     kept = registry.events.chain()
     registry.change(name, Change.WITHDRAWN)

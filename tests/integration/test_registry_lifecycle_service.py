@@ -108,7 +108,7 @@ def field_error(call: Callable[[], object]) -> tuple[grpc.StatusCode, str, str |
     return caught.value.code(), error.reason, error.metadata.get("field")
 
 
-def test_watcher_sees_the_whole_life_as_it_happens(running: Running) -> None:
+def test_watcher_receives_every_state_as_it_happens(running: Running) -> None:
     name = running.call.create_submission(SPEC.name, b"watched").name
     seen: list[SubmissionStatus] = []
     ready = threading.Event()
@@ -352,7 +352,7 @@ def test_a_board_that_changes_all_the_time_is_no_forgery(tmp_path: Path) -> None
         ),
     ],
 )
-def test_a_board_that_is_not_what_was_signed_is_found(
+def test_a_board_that_differs_from_its_receipts_is_detected(
     audited: tuple[Running, sqlite3.Connection],
     forgery: str,
     found: str,

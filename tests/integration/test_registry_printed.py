@@ -105,7 +105,7 @@ def test_names_of_keys_can_be_copied_to_the_command_that_revokes_them(registry: 
     assert "…" not in events
 
 
-def test_submissions_are_listed_with_the_newest_first_and_only_to_those_who_may_see_them(
+def test_submissions_are_listed_newest_first_and_only_to_permitted_callers(
     registry: Printed,
 ) -> None:
     text = registry.run("submission", "list", "--benchmark", SPEC.name)
@@ -177,7 +177,7 @@ def test_the_audit_head_is_published_with_the_board(registry: Printed) -> None:
     registry.run("audit", "verify", "--since", printed)
 
 
-def test_changes_of_a_board_are_told_with_row_actor_and_reason(registry: Printed) -> None:
+def test_changes_of_a_board_are_printed_with_row_actor_and_reason(registry: Printed) -> None:
     changes = ("leaderboard", "--benchmark", SPEC.name, "--changes")
     text = registry.run(*changes)
     lines = [line.strip() for line in text.splitlines()]
@@ -194,7 +194,7 @@ def test_changes_of_a_board_are_told_with_row_actor_and_reason(registry: Printed
     assert registry.json(*changes, "--as-of", "2025-01-01") == []
 
 
-def test_who_brings_no_key_is_told_how_to(registry: Printed) -> None:
+def test_a_missing_key_prints_how_to_give_one(registry: Printed) -> None:
     ended = command("quota", "--registry", registry.service.address)
     assert (ended.returncode, "error: KEY_MISSING" in ended.stderr) == (1, True)
     assert (

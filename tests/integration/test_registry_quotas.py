@@ -103,7 +103,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     found.database.close()
 
 
-def test_the_day_counts_what_was_handed_in_but_never_the_platforms_faults(store: Store) -> None:
+def test_the_daily_quota_counts_submissions_but_not_the_platforms_faults(store: Store) -> None:
     store.limit(submissions_per_day=3)
     store.end(store.create(), Fault.SUBMISSION)
     assert store.usage().submissions_today == 1
@@ -166,7 +166,7 @@ def test_a_retry_counts_for_its_day_unless_the_platform_failed_what_it_repeats(
     assert store.usage().submissions_today == 0
 
 
-def test_what_expires_is_charged_by_whose_fault_it_is(store: Store) -> None:
+def test_an_expired_submission_is_charged_by_its_fault(store: Store) -> None:
     never_uploaded, never_taken = store.create(), store.create()
     store.upload(never_taken)
     store.now = NOON + timedelta(days=8)
@@ -186,7 +186,7 @@ def test_a_repeated_request_is_charged_once_and_answered_when_all_is_used_up(sto
     assert store.usage().submissions_today == 1
 
 
-def test_what_has_not_ended_is_under_way_and_a_retry_is_too(store: Store) -> None:
+def test_unfinished_submissions_and_retries_count_as_concurrent(store: Store) -> None:
     store.limit(concurrent=1)
     first = store.create()
     with pytest.raises(QuotaExceeded, match="1 of 1 submissions are under way"):
@@ -253,7 +253,7 @@ def test_uploads_under_way_take_the_room_that_they_declared_until_their_bytes_ar
     assert store.usage().stored_bytes == 700
 
 
-def test_what_is_stored_can_be_uploaded_again_but_not_without_end(store: Store) -> None:
+def test_stored_bytes_can_be_uploaded_again_but_only_so_often(store: Store) -> None:
     store.limit(stored_bytes=1000)
     store.upload(store.create(), 900)
     again, once_more = store.create(), store.create()

@@ -375,7 +375,7 @@ def test_failed_keep_of_the_bytes_leaves_nothing_in_the_database(store: Store) -
     assert store.count(ArtifactRow) == store.count(EvaluationRow) == 0
 
 
-def test_of_two_uploads_at_once_one_queues_and_the_other_is_told(store: Store) -> None:
+def test_of_two_concurrent_uploads_one_queues_and_the_other_is_refused(store: Store) -> None:
     created = store.submissions.create(PARENT, MANIFEST, "", "submitter")
 
     def upload() -> str:
@@ -426,13 +426,13 @@ def test_oldest_evaluation_is_leased_first_and_each_only_once(store: Store) -> N
     assert store.evaluations.lease("worker", [PARENT]) is None
 
 
-def test_worker_gets_only_benchmarks_that_it_has(store: Store) -> None:
+def test_worker_leases_only_for_its_benchmarks(store: Store) -> None:
     store.queued()
     assert store.evaluations.lease("worker", [BenchmarkName("other")]) is None
     assert store.evaluations.lease("worker", [BenchmarkName("other"), PARENT]) is not None
 
 
-def test_state_dicts_are_for_workers_that_convert_them_and_hold_nobody_else_up(
+def test_state_dicts_are_leased_only_to_converting_workers_and_block_no_others(
     store: Store,
 ) -> None:
     form = CheckpointFormat.PYTORCH_STATE_DICT

@@ -313,7 +313,7 @@ def test_wrong_data_sets_stop_the_service_before_it_serves(tmp_path):
         scoring_service(tmp_path / "scoring.log", small=tmp_path).start()
 
 
-def test_streams_that_stop_half_way_keep_nobody_from_being_scored(service):
+def test_stalled_streams_do_not_block_others(service):
     spec, running = service
     release = threading.Event()
 

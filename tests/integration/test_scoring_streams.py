@@ -159,7 +159,7 @@ def test_any_split_order_overlap_and_retry_gives_the_same_bytes(running, small, 
     assert serialised(report) == expected
 
 
-def test_zero_is_zero_whatever_its_sign_and_whoever_comes_last(running, small):
+def test_zeros_of_either_sign_are_equal_in_any_order(running, small):
     spec, images, probabilities, expected = small
     negative = np.where(probabilities == 0, np.float32(-0.0), probabilities)
     assert np.signbit(negative).any()
@@ -338,7 +338,7 @@ class Proxy:
         self.cut()
 
 
-def test_a_cut_connection_is_resumed_without_sending_again_what_was_taken(running, large):
+def test_a_cut_connection_is_resumed_without_resending_accepted_batches(running, large):
     spec, images, probabilities, expected = large
     before = rows_taken(running)
     with Proxy(running.address) as proxy, ScoringClient(proxy.address) as client:
@@ -379,7 +379,7 @@ def opened(stub, name, session=""):
     return next(call).progress.message_count, call, release
 
 
-def test_an_open_session_refuses_a_second_stream_and_goes_on(running, small):
+def test_an_open_session_refuses_a_second_stream_and_continues(running, small):
     spec, images, probabilities, expected = small
     session, together = uuid.uuid4().hex, threading.Event()
 

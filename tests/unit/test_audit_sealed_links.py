@@ -45,7 +45,7 @@ def test_every_part_of_a_chain_leads_to_its_head(pairs):
 
 
 @given(parts, st.data())
-def test_whatever_is_changed_about_a_link_that_is_seen_is_found(pairs, data):
+def test_every_change_of_an_unsealed_link_is_detected(pairs, data):
     _, seen = partly(pairs)
     place = data.draw(st.integers(0, len(seen) - 1))
     if seen[place].is_sealed:

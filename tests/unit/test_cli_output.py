@@ -135,7 +135,7 @@ def a_progress_bar():
         "a progress bar",
     ],
 )
-def test_a_strangers_text_is_shown_as_it_is_and_steers_nothing(terminal, show):
+def test_submitted_text_is_printed_without_markup_or_control_characters(terminal, show):
     show()
     assert SHOWN in terminal.getvalue()
     for control in ("\x1b]", "\x1b[2J", "\x07", "\x9b", "\u202e", "\u2066"):

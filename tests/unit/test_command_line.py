@@ -61,7 +61,7 @@ def test_a_key_and_tls_files_are_read_only_by_commands_that_ask_a_service(tmp_pa
 @pytest.mark.parametrize(
     "address", ["http://registry:50051", "registry", "registry:", ":50051", "no host:1", ""]
 )
-def test_an_address_that_is_none_is_refused_by_name(address: str) -> None:
+def test_a_malformed_address_is_refused_by_name(address: str) -> None:
     with pytest.raises(MalformedField, match=r"--registry is .* expected host:port") as caught:
         run("leaderboard", "--registry", address)
     assert caught.value.metadata["field"] == "registry"
@@ -132,7 +132,7 @@ class Upload:
         (DigestMismatch("another file"), False),
     ],
 )
-def test_how_to_go_on_later_is_said_only_where_that_helps(
+def test_resuming_is_suggested_only_where_it_helps(
     end: BaseException, helps: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(type(end)):

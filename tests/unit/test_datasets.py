@@ -112,7 +112,7 @@ def cohort_of(directory, text, images):
     return load_truth(describe(directory, "small", images, labels), directory).cohort
 
 
-def test_a_table_with_a_column_a_finding_says_what_nobody_knows(tmp_path):
+def test_a_table_with_a_column_per_finding_marks_unknown_labels(tmp_path):
     rows = [f"{IMAGES[0]},1,1,0", f"{IMAGES[1]},1,,", f"{IMAGES[2]},2,0,1", f"{IMAGES[3]},2,,0"]
     cohort = cohort_of(tmp_path, "\n".join(["Image Index,Patient ID,Hernia,Mass", *rows]), IMAGES)
     hernia, mass, nodule = (FINDINGS.index(finding) for finding in ("Hernia", "Mass", "Nodule"))
@@ -278,7 +278,7 @@ def test_unknown_and_missing_fields_of_a_specification_are_refused(data):
     assert parse_spec(text, SPEC_FILE) == data[1]
 
 
-def test_no_directory_and_no_package_is_said_plainly(tmp_path):
+def test_an_unknown_benchmark_without_a_directory_is_refused(tmp_path):
     with pytest.raises(DatasetInvalid, match="no specification named 'nobody' comes with cxreval"):
         load_spec("nobody", tmp_path)
 

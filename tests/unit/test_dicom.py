@@ -161,7 +161,7 @@ def test_every_number_of_stored_bits_fills_the_range(stored: int) -> None:
     assert (image.min(), image.max()) == (0, np.iinfo(image.dtype).max)
 
 
-def test_what_lies_beside_the_stored_bits_is_ignored() -> None:
+def test_bits_beside_the_stored_bits_are_ignored() -> None:
     overlaid = GRAY12 | np.uint16(0xF000)
     np.testing.assert_array_equal(decode(dicom(overlaid, stored=12)), full_range(GRAY12, 12))
     np.testing.assert_array_equal(

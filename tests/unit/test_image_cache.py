@@ -41,7 +41,7 @@ def files(directory: Path) -> list[Path]:
     return [path for path in directory.glob("*/*/*") if path.is_file()]
 
 
-def test_what_one_cache_wrote_another_reads_and_nothing_else(tmp_path: Path) -> None:
+def test_another_cache_reads_exactly_the_written_entries(tmp_path: Path) -> None:
     assert ImageCache(tmp_path, ROOM).write(XRV, image(1), tensor(1))
     other = ImageCache(tmp_path, ROOM)
     np.testing.assert_array_equal(read(other, 1), tensor(1))
@@ -120,7 +120,7 @@ def test_killed_writers_leave_nothing_torn_and_nothing_locked(tmp_path: Path, ro
     assert read(cache, 99) is not None
 
 
-def test_stopped_process_that_holds_the_lock_stops_nobody_else(tmp_path: Path) -> None:
+def test_stopped_process_that_holds_the_lock_does_not_block_others(tmp_path: Path) -> None:
     holder, other = ImageCache(tmp_path, ROOM), ImageCache(tmp_path, ROOM)
     with holder._locked():
         start = time.perf_counter()

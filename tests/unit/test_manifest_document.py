@@ -264,7 +264,7 @@ VALUES |= (
 
 
 @given(st.sampled_from(PLACES), VALUES)
-def test_whatever_is_put_into_a_field_the_rules_name_that_field_or_what_depends_on_it(place, value):
+def test_errors_name_the_changed_field_or_one_that_depends_on_it(place, value):
     name, path = place
     manifest = mutated(GOOD[name], path, value)
     for field, _, _ in found(json.dumps(manifest)):

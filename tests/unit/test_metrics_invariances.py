@@ -80,7 +80,7 @@ def test_a_replicate_equals_the_metric_on_repeated_rows(metric, seed):
 
 @every_metric
 @given(seed=SEEDS)
-def test_a_replicate_that_draws_everybody_once_equals_the_value(metric, seed):
+def test_a_replicate_that_draws_each_patient_once_equals_the_value(metric, seed):
     scores, positive, patients, count = table(seed)
     found = replicates(scores, positive, patients, count, np.ones((count, 1), np.float32))[
         metric.name

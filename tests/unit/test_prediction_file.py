@@ -81,7 +81,7 @@ def test_text_becomes_the_float32_that_numpy_makes_of_it(csv_file):
     np.testing.assert_array_equal(values[:, 0], np.array(texts, dtype=np.float32))
 
 
-def test_what_a_file_is_shows_in_its_bytes_and_not_in_its_name(csv_file, parquet_file):
+def test_format_is_detected_by_content_and_not_by_name(csv_file, parquet_file):
     text = "image,Mass,Pleural_Thickening\na.png,0.125,0.75\n"
     plain = read_predictions(csv_file(text, "table.parquet.txt"), FINDINGS)
     zipped = read_predictions(csv_file(gzip.compress(text.encode()), "table.csv"), FINDINGS)

@@ -335,7 +335,7 @@ def test_a_resample_that_is_undefined_for_everyone_does_not_stop_the_test():
     assert [item.rank for item in rank(entries)] == [1, 2, 3]
 
 
-def test_too_many_undefined_replicates_separate_nobody():
+def test_too_many_undefined_replicates_separate_no_entries():
     generator = np.random.default_rng(5)
     entries = [
         Entry(str(k), k / 10, "2025-12-01", k / 10 + generator.normal(0, 1e-3, 200))

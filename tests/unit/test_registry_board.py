@@ -147,7 +147,7 @@ def test_comparison_has_every_pair_and_frequencies_in_the_order_given() -> None:
         ),
     ],
 )
-def test_what_has_no_replicates_to_test_is_not_comparable(other: Entry, problem: str) -> None:
+def test_rows_without_replicates_are_not_comparable(other: Entry, problem: str) -> None:
     with pytest.raises(NotComparable, match=problem) as caught:
         compared([entry(0, 0.8, "2026-01-01", 0.0, run=True), other])
     assert caught.value.metadata["value"] == other.id

@@ -59,7 +59,7 @@ def scored(
 
 
 @pytest.mark.parametrize("predictor", ["right", "wrong", "constant", "random", "rounded"])
-def test_whatever_scoring_finds_is_accepted(predictor: str) -> None:
+def test_every_report_of_scoring_is_accepted(predictor: str) -> None:
     random = np.random.default_rng(1)
     labels = random.random((80, len(FINDINGS))) < 0.2
     labels[:, 0] = False  # one class only

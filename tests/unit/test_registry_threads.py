@@ -28,7 +28,7 @@ class Ranking:
         return []
 
 
-def test_a_ranking_that_many_wait_for_keeps_nobody_else_waiting() -> None:
+def test_a_slow_ranking_does_not_block_other_calls() -> None:
     ranking: Any = Ranking()
     servicer = LeaderboardServicer(ranking, ranking, ranking)
     request = pb.ListLeaderboardEntriesRequest(parent="benchmarks/small")
