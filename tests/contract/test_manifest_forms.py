@@ -1,5 +1,4 @@
-"""A manifest has the same fields, and the same words in them, in YAML, in the JSON Schema and in
-the proto message."""
+"""A manifest has the same fields and enum values in YAML, JSON Schema and the proto message."""
 
 import dataclasses
 import json
@@ -15,8 +14,7 @@ from tests.conftest import REPOSITORY
 
 
 def of_yaml(kind):
-    """What the reader of YAML takes, by the dataclass that it fills: names, with the fields or the
-    words in each."""
+    """Fields that the YAML reader accepts by dataclass, with their subfields or enum values."""
     found = {}
     for name, hint in typing.get_type_hints(kind).items():
         inner = [one for one in typing.get_args(hint) if one not in (NoneType, Ellipsis)]

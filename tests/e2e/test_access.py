@@ -1,5 +1,4 @@
-"""The whole of cxreval where everybody shows a key: submitter, worker and inference, from manifest
-to row."""
+"""A complete evaluation with API keys: submitter, worker and inference, from manifest to row."""
 
 import os
 import subprocess
@@ -26,7 +25,8 @@ def test_an_evaluation_runs_with_a_key_for_each_caller(tmp_path):
     with ClosedRegistry(tmp_path) as registry:
         settings = tmp_path / "inference.toml"
         settings.write_text(
-            f'registry = "{registry.service.address}"\nregistry_api_key = "{registry.keys["worker"]}"\n'
+            f'registry = "{registry.service.address}"\n'
+            f'registry_api_key = "{registry.keys["worker"]}"\n'
         )
         inference = registry.enter_context(InferenceService(tmp_path, "--config", str(settings)))
         scoring = registry.enter_context(scoring_service(tmp_path / "scoring.log", small=data))

@@ -1,5 +1,4 @@
-"""What a person does with `cxreval`, on real services: submit, watch, read the board, predict,
-check data."""
+"""`cxreval` on real services: submit, watch, print the board, predict, verify data."""
 
 import json
 

@@ -1,5 +1,4 @@
-"""kill -9 of the worker, of any service, in the middle of an evaluation changes nothing in the
-report."""
+"""kill -9 of the worker or of any service during an evaluation does not change the report."""
 
 import shutil
 
@@ -22,8 +21,10 @@ EARLY = IMAGES // 6
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """600 images, so that there is a middle to be killed in; few different pictures, so that they
-    are made quickly."""
+    """600 images, so that a process can be killed in the middle.
+
+    They are copies of few pictures, so that they are generated quickly.
+    """
     directory = tmp_path_factory.mktemp("crashes")
     pictures = directory / "pictures"
     pictures.mkdir()
@@ -49,7 +50,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(data, checkpoint, tmp_path_factory):
-    """The report of an evaluation in which nothing happened."""
+    """The report of an evaluation without crashes."""
     directory, spec = data
     with System(tmp_path_factory.mktemp("undisturbed"), {"crashes": directory}) as system:
         system.registry.create_benchmark(spec)
@@ -63,7 +64,7 @@ def undisturbed(data, checkpoint, tmp_path_factory):
 
 @pytest.fixture
 def running(data, checkpoint, tmp_path):
-    """A system with an evaluation that has begun."""
+    """A system with an evaluation that is running."""
     directory, spec = data
     with System(tmp_path, {"crashes": directory}) as system:
         system.registry.create_benchmark(spec)

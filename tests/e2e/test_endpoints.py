@@ -1,5 +1,6 @@
-"""Endpoints: somebody's own server is asked about every image, and its token is nobody's to see."""
+"""Endpoints: a third-party server predicts every image, and its token is never revealed."""
 
+import functools
 import json
 import math
 
@@ -46,8 +47,8 @@ def system(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(driver_module, "Asked", lambda *args, **named: endpoints.Asked(
-        *args, **named, patience_seconds=3.0))  # fmt: skip
+    impatient_source = functools.partial(endpoints.EndpointSource, patience_seconds=3.0)
+    monkeypatch.setattr(driver_module, "EndpointSource", impatient_source)
 
 
 def run(system, allow_private=True):
@@ -167,7 +168,9 @@ def test_a_worker_that_finds_all_predictions_recorded_still_records_the_provenan
         submitted = submit(system, endpoint(server.address, profile="xrv-224"))
         lease = system.registry.lease_evaluation("dies", ["small"])
         images = system.data["small"] / "images"
-        first, second = (endpoints.Asked(lease, images, allow_private=True) for _ in range(2))
+        first, second = (
+            endpoints.EndpointSource(lease, images, allow_private=True) for _ in range(2)
+        )
         assert len(list(first.rows(IMAGES))) == len(server.times)
         assert second.provenance() == first.provenance()
         assert len(IMAGES) == len(server.times)
@@ -200,9 +203,10 @@ def test_failure_messages_have_no_control_characters_of_tensor_names(system):
         submitted = submit(system, endpoint(server.address))
         failure = run(system).failure
         assert "the model takes pixels INT8 ]0;owned  [2J" in failure.message
-    lines = "".join(command(*words, "--registry", system.registry_service.address).stdout for words in (
-        ("status", submitted.name), ("submission", "history", submitted.name)
-    ))  # fmt: skip
+    commands = (("status", submitted.name), ("submission", "history", submitted.name))
+    lines = "".join(
+        command(*words, "--registry", system.registry_service.address).stdout for words in commands
+    )
     assert "ENDPOINT_REFUSED" in lines
     assert lines.replace("\n", "").isprintable()
 
@@ -246,7 +250,9 @@ def test_several_crops_are_one_request_that_the_server_must_let_in_and_their_ans
         submitted = submit(system, endpoint(server.address, profile=ten_crops))
         lease = system.registry.lease_evaluation("looks", ["small"])
         rows = dict(
-            endpoints.Asked(lease, system.data["small"] / "images", allow_private=True).rows(IMAGES)
+            endpoints.EndpointSource(
+                lease, system.data["small"] / "images", allow_private=True
+            ).rows(IMAGES)
         )
     assert server.shapes == [(10, 3, 224, 224)] * len(IMAGES)
     assert list(rows) == IMAGES
@@ -268,9 +274,11 @@ def test_a_certificate_counts_only_if_an_authority_that_the_worker_trusts_signed
         system.registry.retry(submitted.name, "the worker's authorities are complete now")
         monkeypatch.setenv(
             "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", str(files.ca)
-        )  # gRPC reads it once a process
-        worked = command("worker", *system.addresses(), "--data", f"small={system.data['small']}", "--once", "--json",
-                         "--allow-private-endpoints")  # fmt: skip
+        )  # gRPC reads it once per process
+        worked = command(
+            "worker", *system.addresses(), "--data", f"small={system.data['small']}",
+            "--once", "--json", "--allow-private-endpoints",
+        )  # fmt: skip
     found = json.loads(worked.stdout)
     assert (found["status"], found["provenance"]["endpoint_tls"]) == ("succeeded", "true"), (
         worked.stderr
@@ -288,9 +296,9 @@ def test_a_worker_calls_no_private_address_unless_allowed(system):
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "localhost", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
-     "224.0.0.1", "[::1]", "[fe80::1]", "[fc00::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]",
-     "[64:ff9b:1::7f00:1]", "[::7f00:1]", "[::ffff:0:7f00:1]", "[fec0::1]", "168.63.129.16",
+    ["127.0.0.1", "localhost", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254",
+     "100.64.0.1", "0.0.0.0", "224.0.0.1", "[::1]", "[fe80::1]", "[fc00::1]",
+     "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[64:ff9b:1::7f00:1]", "[::7f00:1]", "[::ffff:0:7f00:1]", "[fec0::1]", "168.63.129.16",
      "0177.0.0.1", "2130706433"],
 )  # fmt: skip
 def test_no_spelling_of_a_private_address_is_public(host):
@@ -373,10 +381,14 @@ def test_from_the_command_line_the_token_comes_from_a_file(system, tmp_path):
         )
         (tmp_path / "manifest.yaml").write_text(text)
         registry = ("--registry", system.registry_service.address)
-        submitted = json_of("submit", str(tmp_path / "manifest.yaml"), "--benchmark", "small", *registry,
-                            "--token-file", str(tmp_path / "token"))  # fmt: skip
-        worked = command("worker", *system.addresses(), "--data", f"small={system.data['small']}", "--once", "--json",
-                         "--allow-private-endpoints")  # fmt: skip
+        submitted = json_of(
+            "submit", str(tmp_path / "manifest.yaml"), "--benchmark", "small", *registry,
+            "--token-file", str(tmp_path / "token"),
+        )  # fmt: skip
+        worked = command(
+            "worker", *system.addresses(), "--data", f"small={system.data['small']}",
+            "--once", "--json", "--allow-private-endpoints",
+        )  # fmt: skip
     assert json.loads(worked.stdout)["status"] == "succeeded", worked.stderr
     assert system.registry.get_submission(submitted["name"]).status is SubmissionStatus.PUBLISHED
     assert TOKEN not in worked.stdout + worked.stderr

@@ -1,5 +1,4 @@
-"""Every kind of submission from `submit` to the board: real services, a real worker, real
-scoring."""
+"""Every kind of submission from `submit` to the board, with real services and a real worker."""
 
 import gzip
 import math
@@ -38,7 +37,7 @@ def system(tmp_path_factory):
 
 
 def run(system):
-    """What waits, to its end."""
+    """Runs the queued evaluation to its end."""
     clients = (system.registry, system.inference, system.scoring)
     ended = EvaluationDriver(*clients, system.data, "test", 10.0).run_next(lambda *_: None)
     assert ended
@@ -98,12 +97,17 @@ def broken(wrong):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (table(images=IMAGES[:-2]), f"MISSING_IMAGES: 2 of 8 images have no prediction, the first is {IMAGES[-2]!r}"),
+        (table(images=IMAGES[:-2]),
+         f"MISSING_IMAGES: 2 of 8 images have no prediction, the first is {IMAGES[-2]!r}"),
         (table(images=[*IMAGES, "other.png"]), "UNKNOWN_IMAGE: 1 image is not in the benchmark"),
-        (table(broken(math.nan)), f"INVALID_PROBABILITY: the table row 3, image {IMAGES[2]!r}: column 'Mass' is 'nan'"),
-        (table(broken("")), f"TABLE_INVALID: the table row 3, image {IMAGES[2]!r}: column 'Mass' is empty"),
-        (table() + table(lambda *_: 0.6).partition("\n")[2], "DUPLICATE_IMAGE: 8 images are predicted twice"),
-        (table().replace("Mass", "Lump"), "UNKNOWN_FINDING: the table has 1 unknown column, the first is 'Lump'"),
+        (table(broken(math.nan)),
+         f"INVALID_PROBABILITY: the table row 3, image {IMAGES[2]!r}: column 'Mass' is 'nan'"),
+        (table(broken("")),
+         f"TABLE_INVALID: the table row 3, image {IMAGES[2]!r}: column 'Mass' is empty"),
+        (table() + table(lambda *_: 0.6).partition("\n")[2],
+         "DUPLICATE_IMAGE: 8 images are predicted twice"),
+        (table().replace("Mass", "Lump"),
+         "UNKNOWN_FINDING: the table has 1 unknown column, the first is 'Lump'"),
         ("\x89PNG", "TABLE_INVALID: cannot read the table"),
     ],
 )  # fmt: skip

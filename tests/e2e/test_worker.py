@@ -1,4 +1,4 @@
-"""A worker in trouble: its data damaged, a service away for good, its lease taken by another."""
+"""Failures of a worker: damaged data, a service that stays away, a lease that another one has."""
 
 import time
 

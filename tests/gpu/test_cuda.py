@@ -1,5 +1,4 @@
-"""On a machine with a GPU: a model really runs there, in full and half precision, and answers as on
-a CPU."""
+"""On a GPU, models run there in full and half precision, with the results of the CPU."""
 
 from __future__ import annotations
 

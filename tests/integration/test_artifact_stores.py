@@ -1,5 +1,4 @@
-"""Both stores of artifacts, a directory and a real SeaweedFS: resumed, checked, complete or not at
-all, collected."""
+"""Both artifact stores, a directory and SeaweedFS: resume, verification, atomicity, collection."""
 
 from __future__ import annotations
 
@@ -60,7 +59,7 @@ def now() -> datetime:
 
 
 class Kept:
-    """A store, what lies in it, and a way to change that behind its back."""
+    """A store, its content, and functions that change the content directly."""
 
     def __init__(self, kind: str, directory: Path, server: SeaweedFs | None) -> None:
         self._directory = directory
@@ -70,7 +69,7 @@ class Kept:
         self.store = self.open()
 
     def open(self) -> Artifacts:
-        """The store as another process sees it."""
+        """Opens the store as another process."""
         return LocalArtifacts(self._directory) if self._local else S3Artifacts(self._url)
 
     def names(self) -> list[str]:
@@ -110,7 +109,7 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def receive(store: Artifacts, key: UploadKey, content: bytes, offset: int = 0) -> None:
-    """A call that breaks off at the end of `content`."""
+    """Sends `content` in a call that then breaks off."""
     with store.receive(key) as upload:
         upload.begin(offset)
         for start in range(0, len(content), 700):
@@ -195,8 +194,7 @@ def test_unknown_artifact_is_not_found(kept: Kept) -> None:
 
 
 def test_two_calls_never_write_the_same_upload(kept: Kept) -> None:
-    """A directory says at once that another process is at it, an object store when both write the
-    same piece."""
+    """A directory refuses the second process at once; an object store does when a piece exists."""
     key, sent = key_of(), []
     with kept.store.receive(key) as first:
         first.begin(0)

@@ -1,5 +1,4 @@
-"""What every service does, shown on the scoring service: health, reflection, TLS, drain, deadlines,
-errors."""
+"""What every service has, tested on scoring: health, reflection, TLS, drain, deadlines, errors."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The four seed systems as ONNX files answer like the PyTorch originals on real radiographs."""
+"""The four seed systems as ONNX files give the probabilities of the PyTorch originals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ from tests.conftest import require_module
 CALIBRATION = 6
 TESTED = int(os.environ.get("CXREVAL_PARITY_IMAGES", "8"))  # 198 for all
 SYSTEMS = {
-    "torchxrayvision": "xrv-224", "chexnet": "imagenet-224", "densenet121": "imagenet-224", "resnet50": "imagenet-224",
+    "torchxrayvision": "xrv-224", "chexnet": "imagenet-224", "densenet121": "imagenet-224",
+    "resnet50": "imagenet-224",
 }  # fmt: skip
 
 
@@ -201,7 +202,7 @@ def test_operating_points_are_applied_as_the_library_applies_them(export: Module
 
 @pytest.fixture
 def small(export: ModuleType) -> Any:
-    """A system that takes no time: a seed system's shape with one layer, and its checkpoint."""
+    """A fast system: a seed system's shape with one layer, and its checkpoint."""
     import torch
     from torch import nn
 

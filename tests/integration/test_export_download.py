@@ -1,5 +1,4 @@
-"""Downloads are whole and right, or are named errors: against servers that break off, lie and
-refuse."""
+"""Downloads are complete and verified, or fail with named errors, whatever the server does."""
 
 from __future__ import annotations
 
@@ -23,8 +22,7 @@ Answer = Callable[[BaseHTTPRequestHandler, int], None]
 
 
 class Server:
-    """An HTTP server on loopback that behaves as told, request after request; the last behaviour is
-    for good."""
+    """An HTTP server on loopback with one behaviour per request; the last one is repeated."""
 
     def __init__(self) -> None:
         self.behaviours: list[Answer] = [whole]

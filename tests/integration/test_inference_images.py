@@ -1,5 +1,4 @@
-"""Encoded images at the service: kept once decoded, named by digest, seen by several models, cut
-into ten crops."""
+"""Encoded images in inference: the decoded cache, digests, several models, ten crops."""
 
 from __future__ import annotations
 
@@ -68,7 +67,7 @@ def second(service: InferenceService, oip: Any) -> str:
 
 @pytest.fixture(scope="module")
 def color(service: InferenceService, oip: Any) -> str:
-    """A model of three channels, with ten crops."""
+    """A model with three channels and ten crops."""
     return load(service, oip, "imagenet-224-tencrop", channels=3, scale=200.0)
 
 
@@ -100,7 +99,7 @@ def sha256(data: bytes) -> str:
 
 
 def lookups(service: InferenceService) -> tuple[float, float]:
-    """Hits and misses so far."""
+    """Numbers of cache hits and misses so far."""
     figures = service.metrics()
     hit, miss = (
         f'cxreval_inference_cached_images_total{{outcome="{outcome}"}}'

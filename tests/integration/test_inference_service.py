@@ -1,5 +1,4 @@
-"""The inference service as its callers meet it: right answers under load, and a model life that
-tells the truth."""
+"""The inference service over gRPC: results under load, errors, and the models' life cycle."""
 
 from __future__ import annotations
 
@@ -55,7 +54,7 @@ def oip(service: InferenceService) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def model(service: InferenceService, oip: Any) -> str:
-    """A loaded model that takes images by profile `xrv-224`."""
+    """A loaded model that accepts images by the profile `xrv-224`."""
     digest = onnx_models.classifier(service.models)
     oip.RepositoryModelLoad(load_request(digest, "xrv-224", onnx_models.COLUMNS))
     return digest
@@ -125,8 +124,7 @@ def test_real_rgba_radiograph_is_accepted(oip: Any, model: str, shared: Path) ->
 def test_answers_do_not_depend_on_the_batch_they_travelled_in(
     service: InferenceService, oip: Any, model: str
 ) -> None:
-    """Mixed sizes, tensors and images, single calls and a stream, all at once: each gets its own
-    answer."""
+    """Mixed sizes, tensors and images, unary calls and a stream, all concurrently."""
     slow = onnx_models.slow_classifier(service.models, layers=3)
     oip.RepositoryModelLoad(load_request(slow))
     tensors = random_images(60, seed=2)
@@ -198,7 +196,7 @@ def test_model_of_fixed_batch_size_answers_requests_of_any_size(
 
 
 def _png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds nothing."""
+    """A PNG with a size in its header and no data."""
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)),
         (b"IDAT", zlib.compress(b"\0" * 1000)),

@@ -1,5 +1,4 @@
-"""What `cxreval leaderboard`, `compare` and `status` show of a board with shared ranks, on a real
-registry."""
+"""Output of `cxreval leaderboard`, `compare` and `status` for a board with shared ranks."""
 
 from __future__ import annotations
 
@@ -24,8 +23,10 @@ COLUMNS = 80
 
 @dataclass(frozen=True)
 class Board:
-    """A registry with three rows. `submissions`: by model, in the order in which they were handed
-    in."""
+    """A registry with three rows.
+
+    `submissions`: by model, in the order of creation.
+    """
 
     address: str
     submissions: dict[str, str]

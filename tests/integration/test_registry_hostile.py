@@ -1,5 +1,4 @@
-"""A hostile submitter: everything that one organisation can try against another, rpc by rpc, and
-through every text."""
+"""A hostile submitter: every attack of one organisation on another, by rpc and by text field."""
 
 from __future__ import annotations
 
@@ -52,7 +51,8 @@ SPEC = small_spec("small")
 BENCHMARK = f"benchmarks/{SPEC.name}"
 NEVER = "0" * 32
 MODULES = (
-    admin_service_pb2, artifact_service_pb2, audit_service_pb2, benchmark_service_pb2, evaluation_service_pb2,
+    admin_service_pb2, artifact_service_pb2, audit_service_pb2, benchmark_service_pb2,
+    evaluation_service_pb2,
     leaderboard_service_pb2, lifecycle_service_pb2, submission_service_pb2,
 )  # fmt: skip
 METHODS = {
@@ -117,10 +117,12 @@ NAMES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "ListLeaderboardChanges": ({"parent": "benchmark"}, {}),
 }
 NAMELESS = {
-    "ListOrganisations", "ListAdminEvents", "ListBenchmarks", "GetAuditHead", "ReadAuditChain", "GetPublicKey",
+    "ListOrganisations", "ListAdminEvents", "ListBenchmarks", "GetAuditHead", "ReadAuditChain",
+    "GetPublicKey",
 }  # fmt: skip
 PUBLIC_LISTS = (
-    "ListSubmissions", "ListLeaderboardEntries", "ListSotaSteps", "ListLeaderboardChanges", "ListBenchmarks",
+    "ListSubmissions", "ListLeaderboardEntries", "ListSotaSteps", "ListLeaderboardChanges",
+    "ListBenchmarks",
     "GetAuditHead", "ReadAuditChain", "GetPublicKey",
 )  # fmt: skip
 
@@ -155,7 +157,10 @@ class World(ClosedRegistry):
         self.hidden["queued"] = self.acme.submit(SPEC.name, b"queued", **PRIVATE).name
         self.secrets = [
             *(name.rpartition("/")[2] for name in self.hidden.values()),
-            *(hashlib.sha256(data).hexdigest() for data in (b"draft", b"acme's failing model", b"running", b"queued")),
+            *(
+                hashlib.sha256(data).hexdigest()
+                for data in (b"draft", b"acme's failing model", b"running", b"queued")
+            ),
             "secret@acme.example", "SECRET-FAILURE", "SECRET-REASON", "SECRET-MODEL", self.token,
             "gateway.acme.example", "acme-served", "SECRET-SERVER", "SECRET-NODE",
         ]  # fmt: skip
@@ -192,7 +197,7 @@ class World(ClosedRegistry):
         self.call(self.worker.channel, "FailEvaluation", **request)
 
     def call(self, channel: grpc.Channel, method: str, **fields: Any) -> list[Any]:
-        """Calls an rpc by its name; its answers."""
+        """Calls an rpc by name and returns its responses."""
         return invoke(
             channel, METHODS[method], GetMessageClass(METHODS[method].input_type)(**fields)
         )
@@ -202,7 +207,7 @@ class World(ClosedRegistry):
         return str(answer.evaluations[-1].name)
 
     def targets(self, kind: str) -> list[str]:
-        """Names of the kind that are not the rival's to know."""
+        """Names of this kind that the rival may not know."""
         match kind:
             case "submission":
                 return list(self.hidden.values())
@@ -221,7 +226,7 @@ class World(ClosedRegistry):
         }[kind]
 
     def state(self) -> object:
-        """All that acme has, and how many things ever happened."""
+        """Everything that acme has, and the number of events."""
         (page,) = self.call(self.acme.channel, "ListSubmissions", parent=BENCHMARK, page_size=500)
         files = sorted(
             str(file) for file in (self.directory / "artifacts").rglob("*") if file.is_file()
@@ -229,7 +234,7 @@ class World(ClosedRegistry):
         return page, self.happened(), files
 
     def happened(self) -> int:
-        """How many events there are."""
+        """Returns the number of events."""
         database = Database(self.database_url)
         with database.reading() as session:
             found = session.scalar(select(func.count()).select_from(EventRow)) or 0
@@ -237,7 +242,7 @@ class World(ClosedRegistry):
         return found
 
     def chained(self) -> Head:
-        """The head of the chain, once all that happened is in it."""
+        """Returns the head of the chain once all events have joined it."""
         deadline = time.monotonic() + 10
         while (
             head := self.operator.audit_head()
@@ -247,10 +252,12 @@ class World(ClosedRegistry):
 
 
 ENDPOINT = {
-    "kind": submission_pb2.Submission.KIND_ENDPOINT, "format": 0, "artifact_sha256": "", "preprocessing_profile": "",
+    "kind": submission_pb2.Submission.KIND_ENDPOINT, "format": 0, "artifact_sha256": "",
+    "preprocessing_profile": "",
     "source_kind": submission_pb2.SOURCE_KIND_ENDPOINT,
     "endpoint": submission_pb2.Endpoint(
-        address="gateway.acme.example:8443", tls=True, model_name="acme-served", requests_per_second=20
+        address="gateway.acme.example:8443", tls=True, model_name="acme-served",
+        requests_per_second=20,
     ),
 }  # fmt: skip
 SERVED = {
@@ -262,8 +269,11 @@ PRIVATE = {"contact": "secret@acme.example", "model": "SECRET-MODEL"}
 
 def invoke(channel: grpc.Channel, method: Any, request: Any) -> list[Any]:
     path = f"/{method.containing_service.full_name}/{method.name}"
-    kind = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
-    call = getattr(channel, kind)(
+    request_kind, response_kind = (
+        "stream" if streaming else "unary"
+        for streaming in (method.client_streaming, method.server_streaming)
+    )
+    call = getattr(channel, f"{request_kind}_{response_kind}")(
         path,
         lambda message: message.SerializeToString(),
         GetMessageClass(method.output_type).FromString,
@@ -273,7 +283,7 @@ def invoke(channel: grpc.Channel, method: Any, request: Any) -> list[Any]:
 
 
 def filled(world: World, method: str, path: str, value: str) -> Any:
-    """A request of the rpc that is good but for `value` at `path`."""
+    """Returns a request of the rpc that is valid except for `value` at `path`."""
     places, more = NAMES[method]
     request = GetMessageClass(METHODS[method].input_type)(**more)
     for place in places:
@@ -290,7 +300,7 @@ def filled(world: World, method: str, path: str, value: str) -> Any:
 
 
 def outcome(channel: grpc.Channel, method: str, request: Any) -> tuple[str, str, str]:
-    """Code, reason and message of a call that is refused."""
+    """Returns code, reason and message of a refused call."""
     with pytest.raises(grpc.RpcError) as caught:
         invoke(channel, METHODS[method], request)
     error = from_rpc_error(caught.value)
@@ -394,12 +404,13 @@ def test_no_list_no_board_and_no_chain_tells_of_hidden_things(world: World, who:
 
 
 def assert_nothing_private(world: World, channel: grpc.Channel, public: str) -> None:
-    """Every way to read a row of acme's: what its owner knows beyond the row is in none of them."""
+    """Checks that no way to read a row of acme's returns private fields."""
     owner = world.call(world.acme.channel, "ListEvaluations", parent=public)[0].evaluations
     assert len(owner) == 2
     values = {"submission": public, "evaluation": owner[-1].name}
     for method in (
-        "GetSubmission", "WatchSubmission", "ListSubmissionEvents", "ListEvaluations", "GetEvaluation", "GetEvidence",
+        "GetSubmission", "WatchSubmission", "ListSubmissionEvents", "ListEvaluations",
+        "GetEvaluation", "GetEvidence",
         "GetReceipt", "CompareEntries",
     ):  # fmt: skip
         ((path, kind),) = NAMES[method][0].items()
@@ -585,11 +596,16 @@ def test_a_forged_page_token_finds_out_nothing(world: World) -> None:
 
 
 TRICKS = (
-    "", "/", "..", "../../etc/passwd", "benchmarks/small/submissions/../../x", "benchmarks/small/submissions/%2e%2e",
-    "benchmarks/..%2fsmall", f"{BENCHMARK}/submissions/{NEVER}/", f"{BENCHMARK}/submissions/{NEVER}\n",
-    f"{BENCHMARK}/submissions/{NEVER}\0", f"{BENCHMARK}//submissions/{NEVER}", f"{BENCHMARK}/submissions/{'A' * 32}",
-    f"{BENCHMARK}/submissions/{chr(0xFF10) * 32}", f"benchmarks/sm\u00e4ll/submissions/{NEVER}", "artifacts/../x",
-    f"artifacts/{'a' * 63}\u202e", "organisations/..", "organisations/acme/keys/%2e", "organisations/' OR 1=1 --",
+    "", "/", "..", "../../etc/passwd", "benchmarks/small/submissions/../../x",
+    "benchmarks/small/submissions/%2e%2e",
+    "benchmarks/..%2fsmall", f"{BENCHMARK}/submissions/{NEVER}/",
+    f"{BENCHMARK}/submissions/{NEVER}\n",
+    f"{BENCHMARK}/submissions/{NEVER}\0", f"{BENCHMARK}//submissions/{NEVER}",
+    f"{BENCHMARK}/submissions/{'A' * 32}",
+    f"{BENCHMARK}/submissions/{chr(0xFF10) * 32}", f"benchmarks/sm\u00e4ll/submissions/{NEVER}",
+    "artifacts/../x",
+    f"artifacts/{'a' * 63}\u202e", "organisations/..", "organisations/acme/keys/%2e",
+    "organisations/' OR 1=1 --",
     "benchmarks/" + "a" * 100_000, "/" * 100_000, "\u202e\u0000\ufeff",
 )  # fmt: skip
 
@@ -638,9 +654,12 @@ INJECTIONS = {
 SEEN_AS_IT_IS = ("sql", "html", "markup", "template", "formula", "shell")
 
 MANIFEST_TEXTS = (
-    "model", "organisation", "source_url", "contact", "preprocessing_profile", "artifact_sha256", "submitted_date",
-    "architecture", "output_names", "reproduction.repository", "reproduction.commit", "reproduction.script",
-    "environment.python_version", "environment.dependencies", "claimed_metrics.metric", "claimed_metrics.finding",
+    "model", "organisation", "source_url", "contact", "preprocessing_profile", "artifact_sha256",
+    "submitted_date",
+    "architecture", "output_names", "reproduction.repository", "reproduction.commit",
+    "reproduction.script",
+    "environment.python_version", "environment.dependencies", "claimed_metrics.metric",
+    "claimed_metrics.finding",
     "endpoint.address", "endpoint.model_name",
 )  # fmt: skip
 
@@ -689,13 +708,18 @@ def test_every_other_text_is_refused_by_name_or_kept_as_it_is(world: World) -> N
     for name, text in INJECTIONS.items():
         requests = {
             "reason": ("DisputeSubmission", {"name": world.mine, "reason": text}),
-            "correction.model": ("CorrectSubmission", {"name": world.mine, **BECAUSE, "correction": {"model": text}}),
+            "correction.model": (
+                "CorrectSubmission",
+                {"name": world.mine, **BECAUSE, "correction": {"model": text}},
+            ),
             "correction.organisation": (
-                "CorrectSubmission", {"name": world.mine, **BECAUSE, "correction": {"organisation": text}},
+                "CorrectSubmission",
+                {"name": world.mine, **BECAUSE, "correction": {"organisation": text}},
             ),
             "worker": ("LeaseEvaluation", {"worker": text, "benchmarks": ["benchmarks/never"]}),
             "organisation.display_name": (
-                "UpdateOrganisation", {"organisation": {"name": "organisations/rival", "display_name": text}},
+                "UpdateOrganisation",
+                {"organisation": {"name": "organisations/rival", "display_name": text}},
             ),
         }  # fmt: skip
         for field, (method, fields) in requests.items():
@@ -729,7 +753,8 @@ def test_injected_texts_are_harmless_on_the_terminal_and_in_the_log(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable, value in {
-        "CXREVAL_CLIENT_REGISTRY": world.service.address, "CXREVAL_CLIENT_KEY": world.keys["acme/submitter"],
+        "CXREVAL_CLIENT_REGISTRY": world.service.address,
+        "CXREVAL_CLIENT_KEY": world.keys["acme/submitter"],
         "COLUMNS": "250",
     }.items():  # fmt: skip
         monkeypatch.setenv(variable, value)

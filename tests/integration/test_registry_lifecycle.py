@@ -1,5 +1,4 @@
-"""The life of a submission as a state machine on both databases, its audit chain, its receipts,
-boards of the past."""
+"""The life cycle of submissions on both databases: states, audit chain, receipts, past boards."""
 
 from __future__ import annotations
 
@@ -153,8 +152,7 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registr
 
 
 class Life(RuleBasedStateMachine):
-    """Anybody may do anything at any time; a model of the table of moves says what must come of
-    it."""
+    """A state machine of random actions, checked against a model of the transition table."""
 
     registry: Registry
 
@@ -292,7 +290,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def time_passes(self) -> None:
-        """Longer than any deadline: nothing stays where only somebody else could end it."""
+        """Advances beyond every deadline: every state that only another party can end then ends."""
         self.registry.time += max(DEADLINES.values())
         self.registry.evaluations.reclaim_expired_leases()
         self.registry.lifecycle.expire()
@@ -523,7 +521,7 @@ def test_every_flipped_value_of_the_event_table_is_found(registry: Registry) -> 
                 try:
                     _store(registry.database, place, column, changed)
                 except (DataError, IntegrityError):
-                    continue  # the database itself refuses what nothing refers to, or what is there already
+                    continue  # a constraint of the database refuses the change
                 assert _verdict(registry, head) != "good", (place, column, original, changed)
                 _store(registry.database, place, column, original)
     assert _verdict(registry, head) == "good"
@@ -546,7 +544,7 @@ def test_every_character_of_every_text_of_an_event_counts(registry: Registry) ->
 
 
 def _misspelt(link: chain.AuditEvent) -> Iterator[chain.AuditEvent]:
-    """An event with one character of one of its texts changed, for each of them."""
+    """Copies of an event, each with one character of one of its texts changed."""
     for field, value in asdict(link).items():
         if isinstance(value, str):
             yield from (replace(link, **{field: other}) for other in _flipped(value))
@@ -569,7 +567,7 @@ def _verdict(registry: Registry, head: chain.Head) -> str:
 
 
 def _flips(database: Database, place: int, column: str) -> list[tuple[Any, Any]]:
-    """A stored value with what it is after one bit of it changed, for some bits."""
+    """A stored value, with copies in which one bit is flipped."""
     with database.reading() as session:
         value = session.scalar(
             text(f"SELECT {column} FROM events WHERE place = :place"), {"place": place}

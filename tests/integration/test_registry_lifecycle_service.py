@@ -1,4 +1,4 @@
-"""The life of submissions over gRPC and on the command line: watched, changed, audited."""
+"""The life cycle of submissions over gRPC and on the command line: watch, change, audit."""
 
 from __future__ import annotations
 
@@ -375,8 +375,7 @@ def test_a_board_that_differs_from_its_receipts_is_detected(
 def audited(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Running, sqlite3.Connection]]:
-    """A registry with a row and a withdrawn one, which verifies, and its database as it then
-    was."""
+    """A registry with a row and a withdrawn row, which verifies, and a copy of its database."""
     running = Running(tmp_path_factory.mktemp("audited"))
     running.published("First")
     withdrawn = running.published("Second")

@@ -1,5 +1,4 @@
-"""What the command line prints of a registry that asks for keys, at 80 columns: long actors,
-reasons and names."""
+"""Output of the command line at 80 columns, with long actors, reasons and names."""
 
 from __future__ import annotations
 
@@ -22,12 +21,17 @@ from tests.support.registry import report_message, small_spec
 from tests.support.system import command
 
 SPEC = small_spec("printed")
-WHY = "The authors write that images of the test list were among those that the network was trained with, all of them."
+WHY = (
+    "The authors write that images of the test list were among those"
+    " that the network was trained with, all of them."
+)
 
 
 class Printed(ClosedRegistry):
-    """A registry with two published rows of one organisation, the first of which was doubted and
-    taken back."""
+    """A registry with two published rows of one organisation.
+
+    The first was disputed and withdrawn.
+    """
 
     def __enter__(self) -> Printed:
         super().__enter__()
@@ -51,7 +55,7 @@ class Printed(ClosedRegistry):
         return name
 
     def run(self, *arguments: str, who: str = "acme/submitter") -> str:
-        """What a command prints on a terminal of 80 columns."""
+        """Returns the output of a command on a terminal of 80 columns."""
         environment = {
             "CXREVAL_CLIENT_REGISTRY": self.service.address,
             "CXREVAL_CLIENT_KEY": self.keys[who],

@@ -1,5 +1,4 @@
-"""Quotas: what counts, what is free, what is said, and that no race slips over a limit. On both
-databases."""
+"""Quotas on both databases: what counts, what does not, the errors, and no races over a limit."""
 
 from __future__ import annotations
 
@@ -119,7 +118,7 @@ def test_the_daily_quota_counts_submissions_but_not_the_platforms_faults(store: 
     store.create()
     with pytest.raises(
         QuotaExceeded,
-        match=r"3 of 3 submissions and retries of today; the count begins again at 2026-03-15T00:00",
+        match=r"3 of 3 submissions and retries of today; the count begins again at 2026-03-15T00",
     ):
         store.create()
     assert store.usage().submissions_today == 3
@@ -354,7 +353,8 @@ def test_quota_over_grpc_leaves_no_row_and_no_file(tmp_path: Path) -> None:
         )
         tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
         assert {**error.metadata, "retry_seconds": ""} == {
-            "quota": "submissions_per_day", "limit": "1", "used": "1", "reset_time": f"{tomorrow}T00:00:00+00:00",
+            "quota": "submissions_per_day", "limit": "1", "used": "1",
+            "reset_time": f"{tomorrow}T00:00:00+00:00",
             "retry_seconds": "",
         }  # fmt: skip
         details = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())[DETAILS_KEY])

@@ -115,7 +115,7 @@ class Store:
         self.time += timedelta(seconds=seconds)
 
     def queued(self, manifest: Manifest = MANIFEST) -> Submission:
-        """A new submission that waits for a worker."""
+        """Creates a submission in the state queued."""
         created = self.submissions.create(PARENT, manifest, "", "submitter")
         return self.submissions.queue(
             SubmissionName(SPEC.name, created.id), 8, lambda: None, "submitter"
@@ -129,7 +129,7 @@ class Store:
     def published(
         self, score: float | None, own_noise: int | None = None
     ) -> tuple[str, EvaluationName]:
-        """A new row of the board: its submission's id, its evaluation."""
+        """Publishes a new row; returns its submission's id and its evaluation."""
         self.queued()
         lease, name = self.lease()
         self.evaluations.complete(name, lease.token, report(score, own_noise), {})
@@ -173,7 +173,7 @@ def test_migrations_give_exactly_the_models_and_can_be_repeated(kind: str, tmp_p
 
 
 def go_to(database: Database, revision: str) -> None:
-    """Brings the schema forward or back."""
+    """Migrates the schema to a revision, up or down."""
     config = migrations._config()
     with database.engine.begin() as connection:
         config.attributes["connection"] = connection
@@ -200,7 +200,7 @@ def test_migration_of_evidence_loses_nothing_on_the_way_back_and_forth(store: St
 def test_reports_from_before_the_evidence_are_ranked_by_score_alone_after_the_migration(
     store: Store,
 ) -> None:
-    """A report of the first schema had nothing but the AUROC's values and counts."""
+    """A report of the first schema had only the values and counts of AUROC."""
     names = [store.published(score)[1] for score in (0.8, 0.9)]
     go_to(store.database, "0001")
     kept = (
@@ -242,7 +242,7 @@ def test_reports_from_before_the_evidence_are_ranked_by_score_alone_after_the_mi
 
 
 def test_manifests_from_before_the_kinds_are_read_as_they_are_now(store: Store) -> None:
-    """The fields that were added are those of kinds that did not exist."""
+    """All fields that were added belong to kinds that did not exist then."""
     names = [SubmissionName(SPEC.name, store.queued().id) for _ in range(3)]
     before = [store.submissions.get(name) for name in names]
     go_to(store.database, "0006")
@@ -775,7 +775,7 @@ def test_reading_transaction_cannot_write_and_sees_one_moment(store: Store) -> N
 def test_lease_in_one_statement_leaves_what_the_steps_leave(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On SQLite both are the steps."""
+    """On SQLite both are the separate steps."""
     for _ in range(2):
         store.queued()
     leases = [store.lease()[0]]
@@ -913,8 +913,7 @@ def test_states_are_counted_including_those_without_any(store: Store) -> None:
 
 
 def test_completion_and_takeover_at_once_have_one_winner(store: Store) -> None:
-    """While the old worker completes, the lease runs out and a new worker asks: never both
-    succeed."""
+    """The lease expires while the old worker completes and a new one asks: only one succeeds."""
     for _ in range(5):
         store.queued()
         lease, name = store.lease("old")

@@ -1,4 +1,4 @@
-"""Uploads that break and go on, uploads beside each other, artifacts that workers make."""
+"""Uploads that are resumed, concurrent uploads, and artifacts that workers upload."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_broken_upload_keeps_what_arrived_and_resumes_only_from_there(running: R
 
 
 def until_free(messages: Callable[[], Any], running: Running) -> CxrevalError:
-    """The error of an upload, once the server has noticed that the one before broke off."""
+    """Returns an upload's error once the server has noticed that the one before broke off."""
     deadline = time.monotonic() + 10
     while (
         error := error_of(lambda: running.call.artifacts.UploadArtifact(messages()))

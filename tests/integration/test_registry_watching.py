@@ -1,5 +1,4 @@
-"""A watched submission over real gRPC: what is seen while it runs, and when the registry goes away
-and comes back."""
+"""WatchSubmission over gRPC: progress during a run, and across a restart of the registry."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The scoring service refuses what cannot be scored, with reason and field, and the next stream
-works."""
+"""The scoring service refuses invalid input with reason and field, and the next stream works."""
 
 import json
 import threading
@@ -138,7 +137,7 @@ REQUEST = scoring_service_pb2.ScorePredictionsRequest
 
 
 def header(**fields):
-    """A header for the service's benchmark."""
+    """Returns a header for the service's benchmark."""
     fields = {"benchmark": "benchmarks/small"} | fields
     return REQUEST(header=scoring_service_pb2.ScorePredictionsHeader(**fields))
 

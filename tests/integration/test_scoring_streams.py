@@ -1,5 +1,4 @@
-"""Scoring streams split, overlap, break and are resumed, and the report is the same to the last
-bit."""
+"""Scoring streams that split, overlap, break and resume give the same report to the last bit."""
 
 import asyncio
 import contextlib
@@ -36,7 +35,7 @@ SIZES = {"small": 48, "large": 9000}
 
 @pytest.fixture(scope="module")
 def directories(tmp_path_factory):
-    """Two benchmarks, three images a patient, labels that the seed draws."""
+    """Two benchmarks with three images per patient and random labels."""
     found = {}
     for name, size in SIZES.items():
         found[name] = directory = tmp_path_factory.mktemp(name)
@@ -67,7 +66,7 @@ def truths(directories):
 
 @pytest.fixture(scope="module")
 def small(running, truths):
-    """Specification, images, their probabilities and the report of all of them sent at once."""
+    """Specification, images, probabilities, and the report when all are sent at once."""
     return whole(running, truths["small"])
 
 
@@ -107,7 +106,7 @@ def bare_stub(address):
 
 
 def exchange(address, *messages):
-    """All answers to one stream. Raises the error that the service names."""
+    """Returns all responses to one stream. Raises the error that the service names."""
     with bare_stub(address) as stub:
         try:
             return list(stub.ScorePredictions(iter(messages), timeout=30))
@@ -116,7 +115,7 @@ def exchange(address, *messages):
 
 
 def resumed(address, *messages):
-    """As `exchange`, again as long as the service has not seen that the stream before broke."""
+    """Like `exchange`, but retries until the service has noticed that the last stream broke."""
     for _ in range(100):
         try:
             return exchange(address, *messages)
@@ -126,7 +125,7 @@ def resumed(address, *messages):
 
 
 def rows_taken(service):
-    """What the service has counted since it started."""
+    """Returns the service's counter of accepted rows."""
     page = urllib.request.urlopen(f"http://{service.metrics_address}/metrics").read().decode()
     name = "cxreval_scoring_predictions_total"
     return next(float(line.split()[1]) for line in page.splitlines() if line.startswith(f"{name} "))
@@ -281,7 +280,7 @@ def test_a_session_belongs_to_its_benchmark_and_streams_without_one_are_forgotte
 
 
 class Hooked(list):
-    """Batches that call `hook` once, before the one at `place` is sent."""
+    """Batches that call `hook` once before the batch at index `place` is sent."""
 
     def __init__(self, items, place, hook):
         super().__init__(items)
@@ -297,7 +296,7 @@ class Hooked(list):
 
 
 class Proxy:
-    """A TCP proxy whose connections can be cut with a reset."""
+    """A TCP proxy whose connections can be reset."""
 
     def __init__(self, target):
         host, _, port = target.partition(":")
@@ -322,7 +321,7 @@ class Proxy:
                 sink.sendall(content)
 
     def cut(self):
-        """Resets every connection; new ones are taken."""
+        """Resets every connection; new ones are accepted."""
         broken, self._sockets = self._sockets, []
         for one in broken:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -368,7 +367,7 @@ def test_a_service_that_was_killed_gets_everything_again(directories, large, tmp
 
 
 def opened(stub, name, session=""):
-    """A stream that has its first answer and stays open until the event is set."""
+    """A stream that has its first response and stays open until the event is set."""
     release = threading.Event()
 
     def messages():
@@ -455,8 +454,7 @@ def test_streams_and_rows_are_on_the_metrics_page(running, small):
 
 
 def test_a_sender_that_outruns_the_service_waits(truths):
-    """The handler is held inside the first batch; what the client can send then is bounded by flow
-    control."""
+    """The handler blocks in the first batch; flow control limits what the client can send then."""
     truth, release = truths["large"], threading.Event()
     images = list(truth.rows)[:4096]
     message = request(Predictions(tuple(images), np.full((4096, 14), 0.5, "f4")))

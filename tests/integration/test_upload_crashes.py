@@ -1,5 +1,4 @@
-"""kill -9 of the registry in every phase of an upload: nothing is lost, nothing is doubled, nothing
-lies around."""
+"""kill -9 of the registry in every phase of an upload: nothing is lost, repeated or left over."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ SENT = (
     "before place",
     "after place",
 )
-"""After `place` the artifact is where its digest finds it, without a row."""
+"""After `place` the artifact is stored under its digest, but has no row yet."""
 
 RECORDED = """
     SELECT artifact_sha256 FROM submissions WHERE artifact_sha256 = :sha256 AND state = 'queued'
@@ -80,7 +79,7 @@ class Walk:
         self.artifacts: dict[str, bytes] = {}
 
     def artifact(self) -> bytes:
-        """Another one each time."""
+        """Returns a new artifact each time."""
         content = np.random.default_rng(len(self.artifacts)).bytes(2 * CHUNK_BYTES + 17)
         self.artifacts[hashlib.sha256(content).hexdigest()] = content
         return content
@@ -91,7 +90,7 @@ class Walk:
         artifact: bytes,
         upload: Callable[[Path, UploadProgress], object],
     ) -> None:
-        """One upload, during which the registry dies at all points."""
+        """Makes one upload, during which the registry dies at all points."""
         self.file.write_bytes(artifact)
         sha256 = hashlib.sha256(artifact).hexdigest()
         counts: list[int] = []
