@@ -33,7 +33,7 @@ def of_schema(schema):
     found = {}
     for name, value in schema["properties"].items():
         of = value.get("items", value)
-        # Words that are no enumeration in the other two, such as profiles, are texts there.
+        # Profiles and the like are enumerated here only; elsewhere they are text.
         enumerated = name in ("kind", "source_kind", "format")
         found[name] = (
             of_schema(of) if "properties" in of else set(of["enum"]) if enumerated else None
@@ -64,7 +64,7 @@ def test_yaml_json_schema_and_proto_have_the_same_fields_however_deep():
         "commit",
         "seed",
         "script",
-    }  # what is compared has depth
+    }  # nested fields are compared, too
     assert (
         of_schema(json.loads((REPOSITORY / "docs" / "manifest.schema.json").read_text())) == fields
     )

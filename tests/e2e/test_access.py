@@ -55,6 +55,6 @@ def test_an_evaluation_runs_with_a_key_for_each_caller(tmp_path):
         own, workers = (f"organisations/{of}/keys/" for of in ("acme", "operators"))
         assert [own in actor for actor in actors] == [True, True, False, False]
         assert [workers in actor for actor in actors] == [False, False, True, False]
-        assert actors[3] == "worker"  # everybody reads a publication
+        assert actors[3] == "worker"  # publications are visible to all
         with InferenceClient(inference.address) as models:
             assert models.capabilities().runtime

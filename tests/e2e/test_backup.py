@@ -101,7 +101,7 @@ def _published(call: Registry, client: RegistryClient, artifact: bytes) -> str:
     while (
         lease := client.lease_evaluation("worker", [SPEC.name])
     ) and lease.submission.name != name:
-        pass  # those that came in during the backup
+        pass  # submitted during the backup
     assert lease
     request = CompleteEvaluationRequest(
         evaluation=lease.evaluation, token=lease.token, report=report_message(SPEC)

@@ -14,8 +14,7 @@ from tests.support.system import System, manifest
 
 PATIENTS, PER_PATIENT, PICTURES = 150, 4, 24
 IMAGES = PATIENTS * PER_PATIENT
-# Between two looks of a test some images pass; this early there are enough left to be killed in the
-# middle of.
+# Some images are done between two polls of a test; this early enough are left for a crash.
 EARLY = IMAGES // 6
 
 
@@ -97,9 +96,8 @@ def test_the_worker_after_a_killed_one_requests_only_missing_images(running, und
     worker.wait()
     recorded = system.registry.get_submission(name).images_done
     before = inferred(system)
-    while (now := inferred(system)) != before or admitted(
-        system
-    ):  # what was on its way is answered to nobody
+    # Requests that were in flight complete without a client.
+    while (now := inferred(system)) != before or admitted(system):
         before = now
     assert recorded < IMAGES
     system.start_worker("second")

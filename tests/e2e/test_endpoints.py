@@ -150,9 +150,8 @@ def test_an_endpoint_that_does_not_do_its_part_is_the_submitters_fault(system, m
         failure = run(system).failure
     assert (failure.reason, failure.fault) == (reason, Fault.SUBMISSION)
     assert says in failure.message
-    assert (
-        system.registry.retry(submitted.name, "mended").status is SubmissionStatus.QUEUED
-    )  # it needs no upload
+    # Without an upload, a retry is queued at once.
+    assert system.registry.retry(submitted.name, "mended").status is SubmissionStatus.QUEUED
     system.registry.cancel(submitted.name, "not mended")
 
 
@@ -298,8 +297,8 @@ def test_a_worker_calls_no_private_address_unless_allowed(system):
     "host",
     ["127.0.0.1", "localhost", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254",
      "100.64.0.1", "0.0.0.0", "224.0.0.1", "[::1]", "[fe80::1]", "[fc00::1]",
-     "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[64:ff9b:1::7f00:1]", "[::7f00:1]", "[::ffff:0:7f00:1]", "[fec0::1]", "168.63.129.16",
-     "0177.0.0.1", "2130706433"],
+     "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[64:ff9b:1::7f00:1]",
+     "[::7f00:1]", "[::ffff:0:7f00:1]", "[fec0::1]", "168.63.129.16", "0177.0.0.1", "2130706433"],
 )  # fmt: skip
 def test_no_spelling_of_a_private_address_is_public(host):
     with pytest.raises((EndpointRefused, EndpointUnavailable)):

@@ -87,7 +87,7 @@ def test_a_table_of_predictions_is_scored(system, tmp_path, form):
     assert not {"profile", "inference_runtime"} & set(ended.provenance)
     found = row(system, submitted.name)
     assert (found.kind, found.tier, found.score) == (Kind.PREDICTIONS, Tier.SCORED, 1.0)
-    assert found.interval is not None  # it has evidence, and is ranked with what was run
+    assert found.interval is not None  # it has evidence, and is ranked with executed rows
 
 
 def broken(wrong):
@@ -161,7 +161,7 @@ def test_a_claim_is_on_the_board_at_once_ranked_apart_and_signed(system):
     assert (found.kind, found.tier, found.score, found.interval, found.spread) == (
         Kind.CLAIM, Tier.CLAIMED, 0.81, None, None,
     )  # fmt: skip
-    assert found.rank == 1  # among the claims, whatever was run
+    assert found.rank == 1  # claims are ranked by themselves
     content = receipts.verify(system.registry.receipt(submitted.name), system.registry.public_key())
     assert (content["kind"], content["tier"], content["score"]) == ("claim", "claimed", 0.81)
     assert [event.change for event in system.registry.submission_events(submitted.name)] == [

@@ -44,8 +44,7 @@ def test_the_report_equals_an_independent_computation(shared, originals, tmp_pat
     from cxreval.export.onnx_export import export_onnx
 
     images, pixels = originals
-    # With this seed no positive and negative of a finding are so close that rounding could swap
-    # them.
+    # With this seed, rounding cannot swap a positive and a negative of any finding.
     network = build_torchxrayvision_densenet(seed=20, images=pixels[::8])
     with torch.inference_mode():
         expected = np.concatenate(

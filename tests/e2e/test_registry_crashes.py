@@ -197,7 +197,7 @@ def walking(kind: str, directory: Path, lease_seconds: float) -> Iterator[Walk]:
 
 @pytest.mark.parametrize("kind", DATABASES)
 def test_submissions_complete_after_a_crash_at_every_transition(kind: str, tmp_path: Path) -> None:
-    # A registry that died is back before the lease of the worker that called it is taken back.
+    # The registry restarts before the lease of the calling worker expires.
     with walking(kind, tmp_path, lease_seconds=3.0) as walk:
         _live(walk, tmp_path / "artifacts")
 
@@ -211,8 +211,7 @@ def _live(walk: Walk, artifacts: Path) -> None:
         leases: list[evaluation_pb.Lease] = []
         walk.through(point, "leased", lambda leases=leases: leases.append(walk.lease()))
         walk.through(point, "returned", lambda lease=leases[-1]: walk.fail(lease, "FAULT_SYSTEM"))
-        # A lease that nobody heard of is one event more: the worker's, and then that it ran out or
-        # was taken over.
+        # A lease whose response was lost adds an event: it expires or is taken over.
         heard = [
             change for change in walk.changes(name) if change not in ("leased", "lease-expired")
         ]

@@ -131,7 +131,7 @@ def test_a_better_table_is_named_whichever_comes_first(data, score, tmp_path):
         ended = score(first, *on(data), "--against", second)
         assert "good.csv is better than bad.csv: macro AUROC +0." in " ".join(ended.out.split())
         assert max(map(len, ended.out.splitlines())) <= 100
-        assert "\N{HORIZONTAL ELLIPSIS}" not in ended.out  # nothing was cut to fit
+        assert "\N{HORIZONTAL ELLIPSIS}" not in ended.out  # nothing is truncated
 
 
 def test_label_table_may_have_another_name_but_not_other_labels(data, score, tmp_path):

@@ -189,7 +189,7 @@ def _contents(kind: str, values: list[Any]) -> Change:
 
 
 def _twice(request: pb.ModelInferRequest) -> None:
-    request.inputs.extend(list(request.inputs))  # a list of its own: or it never ends
+    request.inputs.extend(list(request.inputs))  # a copy: extend() would not end on itself
 
 
 def _output(name: str) -> Change:
@@ -231,7 +231,7 @@ def test_changed_bytes_of_a_request_get_an_answer_or_a_named_refusal(
     served: Served, data: st.DataObject
 ) -> None:
     content = data.draw(mutated([served.images.SerializeToString()]))
-    # Bytes that are no message at all are refused by gRPC, before any of our code sees them.
+    # Bytes that are not a message are refused by gRPC itself.
     served.check_answer_to(
         content, allowed=REFUSALS if _parses(content) else REFUSALS | {grpc.StatusCode.INTERNAL}
     )

@@ -107,8 +107,8 @@ def test_phantoms_judge_densenet_121_as_the_real_radiographs_do(
     full, half = (model.each(images) for model in pair(path, "imagenet-224"))
     assert 0 < np.abs(half - full).max() <= FP16_TOLERANCE
     table = shared / "nih-chestxray14" / "Data_Entry_2017_v2020.csv"
-    # Two of the 198 show a hernia: one pair of images that change places moves that AUROC by more
-    # than is allowed.
+    # Only two of the 198 images show a hernia, so that swapping one pair of images changes that
+    # AUROC by more than is allowed.
     assert (
         abs(auroc_changes(full, half, _findings(table, [file.name for file in files])).mean())
         <= AUROC_TOLERANCE

@@ -20,7 +20,7 @@ from tests.support.inference import (
     tensor_request,
 )
 
-# Not a part that CI must have: its machine has no GPU.
+# Skipped even with REQUIRE_PARTS=1: CI has no GPU.
 pytestmark = pytest.mark.skipif(
     shutil.which("nvidia-smi") is None
     or "CUDAExecutionProvider" not in onnxruntime.get_available_providers(),

@@ -359,13 +359,13 @@ def test_artifact_that_is_being_recorded_is_waited_for_and_kept(
     tmp_path: Path, books: Books
 ) -> None:
     store = LocalArtifacts(tmp_path / "artifacts")
-    finish(store, key_of(), BYTES)  # the orphan of a crash
+    finish(store, key_of(), BYTES)  # an orphan that a crash left
     name, key = books.awaiting()
     garbage = Garbage(books.database, store, lambda: now() + LATER)
     collecting = threading.Thread(target=garbage.collect)
 
     def place(upload: Any) -> None:
-        collecting.start()  # it finds no row yet
+        collecting.start()  # there is no row yet
         collecting.join(1)
         assert collecting.is_alive()
         upload.place()

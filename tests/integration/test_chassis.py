@@ -81,9 +81,7 @@ def test_sigterm_turns_health_first_finishes_running_calls_and_exits_0(service):
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
         running = stub.ScorePredictions(slow_stream(started, release), timeout=20)
         assert started.wait(10)
-        time.sleep(
-            0.2
-        )  # the header must have arrived: a call that the server has not seen is not running
+        time.sleep(0.2)  # until the header has arrived, the server does not count the call
         service.process.terminate()
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
         release.set()

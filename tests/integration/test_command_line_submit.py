@@ -121,7 +121,7 @@ def test_a_submission_is_named_before_anything_can_go_wrong_with_it(
         assert process.stderr
         assert process.stdout
         name = process.stderr.readline().removeprefix("submission ").strip()
-        assert client.get_submission(name).name == name  # while the command goes on
+        assert client.get_submission(name).name == name  # while the command still runs
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == ""
         process.stderr.read()

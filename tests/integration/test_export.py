@@ -28,7 +28,7 @@ from cxreval.imaging.preprocess import PROFILES
 from tests.conftest import require_module
 
 CALIBRATION = 6
-TESTED = int(os.environ.get("CXREVAL_PARITY_IMAGES", "8"))  # 198 for all
+TESTED = int(os.environ.get("CXREVAL_PARITY_IMAGES", "8"))  # there are 198
 SYSTEMS = {
     "torchxrayvision": "xrv-224", "chexnet": "imagenet-224", "densenet121": "imagenet-224",
     "resnet50": "imagenet-224",
@@ -175,7 +175,7 @@ def test_file_is_one_valid_onnx_model_that_says_what_it_is_and_nothing_else(
         ("cxreval.system", exported.system.name),
         ("cxreval.version", exported.system.version),
     ]
-    del model.graph.initializer[:]  # random weights spell anything
+    del model.graph.initializer[:]  # random weights may contain any bytes
     assert b".py" not in model.SerializeToString()
 
 
@@ -193,11 +193,13 @@ def test_operating_points_are_applied_as_the_library_applies_them(export: Module
     nn.init.eye_(linear.weight)
     nn.init.zeros_(linear.bias)
     logits = torch.linspace(-12, 12, 1001)[:, None].expand(-1, 18)
-    logits = torch.cat([logits, torch.logit(thresholds)[None]])  # exactly at the points, too
+    logits = torch.cat(
+        [logits, torch.logit(thresholds)[None]]
+    )  # exactly at the operating points, too
     expected = torchxrayvision.models.op_norm(torch.sigmoid(logits), thresholds)[:, columns]
     exported = BenchmarkOutputs(linear, columns, thresholds[columns])(logits)
     assert torch.equal(exported, expected)
-    assert (exported.diff(dim=0)[:1000] >= 0).all()  # monotone: an AUROC does not change
+    assert (exported.diff(dim=0)[:1000] >= 0).all()  # monotonic, so that AUROCs do not change
 
 
 @pytest.fixture
@@ -253,13 +255,13 @@ def test_failed_parity_changes_no_file(
         export.export_seed(system, checkpoint, out / "model.onnx", [picture])
     with torch.no_grad():
         system.exported.network[2].bias[4] = torch.nan
-    with pytest.raises(ParityFailed, match="by nan in Mass"):  # ours: PyTorch has a number
+    with pytest.raises(ParityFailed, match="by nan in Mass"):  # NaN in the export only
         export.export_seed(system, checkpoint, out / "model.onnx", [picture])
     with torch.no_grad():
         system.original[0][2].bias[4] = torch.nan
     with pytest.raises(
         InvalidProbability, match="PyTorch returns a value that is not finite for Mass"
-    ):  # the weights' own
+    ):  # NaN in the weights
         export.export_seed(system, checkpoint, out / "model.onnx", [picture])
     assert {file.name: file.read_bytes() for file in out.iterdir()} == {
         "model.onnx": b"earlier", "model.parity.json": b"{}",

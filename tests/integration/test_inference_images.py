@@ -205,7 +205,7 @@ def test_request_for_several_models_decodes_once_and_answers_for_each(
     answer = oip.ModelInfer(for_models(image_request(model, files), second, color))
 
     assert service.metrics()["cxreval_inference_preprocess_seconds_count"] - decoded == len(files)
-    assert lookups(service)[1] - misses == 2 * len(files)  # of two profiles
+    assert lookups(service)[1] - misses == 2 * len(files)  # for each of two profiles
     assert answer.model_name == model
     names = ["probabilities", f"{second}:probabilities", f"{color}:probabilities"]
     assert [output.name for output in answer.outputs] == names

@@ -584,7 +584,7 @@ def test_health_has_a_name_for_each_model_that_tells_the_truth(
         oip.RepositoryModelLoad(load_request(digest))
         assert health.Check(health_pb2.HealthCheckRequest(service=digest)).status == 1
         seen.append(next(watch).status)
-        oip.RepositoryModelLoad(load_request(digest, "xrv-224"))  # anew, for a profile
+        oip.RepositoryModelLoad(load_request(digest, "xrv-224"))  # reloads it for a profile
         assert health.Check(health_pb2.HealthCheckRequest(service=digest)).status == 1
         oip.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=digest))
         seen.append(next(watch).status)
@@ -614,7 +614,7 @@ def test_config_reports_the_results_of_the_warm_up(
         ("image_sha256", pb.TYPE_STRING),
     ]
     assert [list(one.dims) for one in config.output] == [[onnx_models.COLUMNS]]
-    # A model that takes no time shares runs; one that takes its time gains nothing by it on a CPU.
+    # A fast model is batched; on a CPU, a slow one would gain nothing.
     assert config.max_batch_size > 1
     slow = onnx_models.slow_classifier(service.models, layers=30, seed=5)
     oip.RepositoryModelLoad(load_request(slow))
@@ -764,7 +764,7 @@ def test_request_for_another_profile_than_the_model_is_loaded_for_is_refused(
     request.parameters["profile"].string_param = "xrv-224"
     before = rows(oip.ModelInfer(request))
 
-    oip.RepositoryModelLoad(load_request(digest, "imagenet-224"))  # by somebody else
+    oip.RepositoryModelLoad(load_request(digest, "imagenet-224"))  # by another client
     error = error_of(lambda: oip.ModelInfer(request))
 
     assert (error.reason, error.metadata["field"]) == ("MODEL_NOT_FOUND", "parameters[profile]")

@@ -247,7 +247,7 @@ def test_a_stream_ends_when_its_key_is_revoked(closed: ClosedRegistry) -> None:
         closed.operator.revoke_key(key.name)
         revoked = time.monotonic()
         with pytest.raises(grpc.RpcError) as caught:
-            next(watching)  # there is nothing to tell
+            next(watching)  # without an event to send
         assert from_rpc_error(caught.value).reason == "KEY_REVOKED"
         assert time.monotonic() - revoked < 5
 
@@ -263,7 +263,7 @@ def test_an_upload_ends_when_its_key_is_revoked_and_another_key_resumes_it(
         time.sleep(0.2)
         closed.operator.revoke_key(key.name)
         revoked.set()
-        over.wait(20)  # open, and nothing comes
+        over.wait(20)  # keeps the stream open without sending
 
     with Registry(closed.service.address, ApiKey(text)) as call:
         name = call.create_submission(SPEC.name, artifact).name
@@ -383,7 +383,7 @@ def test_secrets_are_compared_in_constant_time_and_unknown_keys_cost_the_same(
     assert access.matches(digest, secret)
     assert not access.matches(digest, "0" * 64)
     assert not access.matches(None, secret)
-    # One comparison of two digests of one length each time, whatever is known.
+    # Each time one comparison of two digests of equal length, whether the key exists or not.
     assert [(len(stored), len(found)) for stored, found in compared] == [(64, 64)] * 3
 
     def seconds(stored: str | None, guess: str) -> float:
@@ -394,7 +394,7 @@ def test_secrets_are_compared_in_constant_time_and_unknown_keys_cost_the_same(
         seconds(digest, "x" * 64),
         seconds(None, secret),
     )
-    # Coarse, so that it never fails by chance: each takes well under a millisecond for 200 of them.
+    # A wide tolerance, because 200 comparisons take well under a millisecond.
     assert max(near, far, unknown) < 5 * min(near, far, unknown)
 
 
@@ -480,7 +480,7 @@ def test_a_public_board_is_read_without_a_key_and_nothing_else_is(tmp_path: Path
             nobody.quota()
         with pytest.raises(KeyMissing):
             list(nobody.download_artifact("0" * 64))
-        # A key that is none is not nobody's.
+        # A malformed key is not an anonymous call.
         with (
             pytest.raises(KeyUnknown),
             RegistryClient(running.service.address, key=ApiKey("cxr_0_0")) as client,

@@ -68,9 +68,8 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
             ).name
             report = report_message(SPEC, score, own_noise=day)
             if day == 1:
-                for value in report.metrics[
-                    :14
-                ]:  # better in each finding than its own mean: a small choice decides
+                # Better in each finding than its mean says.
+                for value in report.metrics[:14]:
                     value.value = 0.81
             lease = call.lease(SPEC.name)
             call.evaluations.CompleteEvaluation(
@@ -114,7 +113,7 @@ def test_comparison_shows_each_pair_and_how_often_each_leads(board: Board) -> No
     assert "-0.10" in words
     assert "<0.001 yes" in words
     assert "3: 100.0%" in words
-    # The names of the submissions are longer than a line, and are not torn.
+    # Names of submissions are longer than a line and must not be wrapped.
     assert all(len(line) <= COLUMNS for line in text.splitlines() if "submissions/" not in line)
     found = board.json("compare", *names)
     assert found["models"] == {name: model for model, name in board.submissions.items()}

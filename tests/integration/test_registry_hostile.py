@@ -63,7 +63,7 @@ METHODS = {
 }
 BECAUSE = {"reason": "because"}
 
-# Where each rpc takes the name of something, and what else it needs to get that far.
+# For each rpc, its fields with a resource name, and other fields that it requires.
 NAMES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "GetSubmission": ({"name": "submission"}, {}),
     "WatchSubmission": ({"name": "submission"}, {}),
@@ -539,7 +539,7 @@ def test_a_request_id_of_a_change_is_each_organisations_own_and_not_shown(world:
     used = str(uuid.uuid4())
     fields = {"name": world.public, "reason": "doubtful", "request_id": used}
     world.call(world.acme.channel, "DisputeSubmission", **fields)
-    world.call(world.acme.channel, "DisputeSubmission", **fields)  # once
+    world.call(world.acme.channel, "DisputeSubmission", **fields)  # idempotent
     world.operator.resolve(world.public, "clean")
     world.chained()
     shown = [
@@ -622,7 +622,7 @@ def test_a_malformed_name_is_refused_with_its_field_for_every_role(world: World)
         for path in places:
             for trick in TRICKS:
                 if (method, trick) == ("GetQuota", ""):
-                    continue  # the caller's own
+                    continue  # means the caller's own quota
                 code, reason, text = outcome(
                     who.channel, method, filled(world, method, path, trick)
                 )

@@ -300,7 +300,7 @@ class Life(RuleBasedStateMachine):
             if state is not State.RUNNING:
                 self.moved(name, Change.EXPIRED)
             elif self.attempts[name] < MAX_ATTEMPTS:
-                self.moved(name, Change.LEASE_EXPIRED)  # its worker died; it waits for the next one
+                self.moved(name, Change.LEASE_EXPIRED)  # the worker died; it is queued again
             else:
                 self.moved(name, Change.FAILED)
 
@@ -338,7 +338,7 @@ def test_life_of_submissions_follows_the_table_of_moves(kind: str, tmp_path: Pat
             self.registry.database.close()
 
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-    # Not shrunk: that takes minutes, and the steps that failed are printed all the same.
+    # Without shrinking, which takes minutes; the failed steps are printed anyway.
     how = settings(max_examples=12, stateful_step_count=25, deadline=None, phases=[Phase.generate])
     run_state_machine_as_test(Here, settings=settings(how, suppress_health_check=checks))
 

@@ -278,7 +278,7 @@ def test_audit_holds_offline_and_online_until_a_byte_is_changed(tmp_path: Path) 
         name = running.published()
         found = json.loads(running.printed("audit", "verify", "--json"))
         assert found["events"] == found["head"]["place"] > 4
-        assert found["receipts"] == 5  # the four claims that it came with, and this row
+        assert found["receipts"] == 5  # the four seeded claims, and this row
         kept = f"{found['head']['place']}:{found['head']['digest']}"
         receipt, key = tmp_path / "receipt.json", tmp_path / "public.pem"
         running.printed("audit", "receipt", name, str(receipt))
@@ -359,7 +359,7 @@ def test_a_board_that_differs_from_its_receipts_is_detected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     running, honest = audited
-    monkeypatch.setattr(verification, "_PAUSE_SECONDS", 0.0)  # nothing happened just now
+    monkeypatch.setattr(verification, "_PAUSE_SECONDS", 0.0)  # no event is recent
     running.service.stop()
     with contextlib.closing(sqlite3.connect(running.directory / "registry.db")) as database:
         honest.backup(database)

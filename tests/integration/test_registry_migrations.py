@@ -165,5 +165,5 @@ def test_way_back_beyond_the_events_keeps_every_submission_in_a_near_state(
     assert predictions(filled) == recorded
     filled.events.chain()
     assert chain.verify(iter(filled.links())).place >= len(after)
-    # What waited waits, and goes on.
+    # A queued evaluation is still queued.
     assert filled.evaluations.lease("worker", [PARENT])

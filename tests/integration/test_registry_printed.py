@@ -91,7 +91,7 @@ def test_history_loses_nothing_of_actors_and_reasons(registry: Printed) -> None:
     ]
     for event in events:
         assert f"{event.time:%Y-%m-%d %H:%M:%S}  {event.change:<13}  {event.status}" in lines
-        assert f"by {event.actor}" in lines  # in one piece, to be copied
+        assert f"by {event.actor}" in lines  # unwrapped, so that it can be copied
     assert f"why: {WHY}" in " ".join(lines)
     assert "why: we were wrong" in lines
 

@@ -141,7 +141,7 @@ def test_a_retry_counts_for_its_day_unless_the_platform_failed_what_it_repeats(
     assert store.usage().submissions_today == 0
     for submission in made[:2]:
         store.change(submission, Change.RETRIED)
-    assert store.usage().submissions_today == 2  # each once, though handed in and retried
+    assert store.usage().submissions_today == 2  # a submission and its retry count once
     with pytest.raises(QuotaExceeded, match="2 of 2 submissions and retries of today"):
         store.change(made[2], Change.RETRIED)
     store.end(made[0], Fault.SUBMISSION)
@@ -154,10 +154,10 @@ def test_a_retry_counts_for_its_day_unless_the_platform_failed_what_it_repeats(
     assert store.usage().submissions_today == 1
     store.end(made[2], Fault.SYSTEM)
     assert store.usage().submissions_today == 0
-    store.change(made[0], Change.RETRIED)  # another run after a fault of its own
+    store.change(made[0], Change.RETRIED)  # a retry after the submitter's fault
     assert store.usage().submissions_today == 1
     store.create()
-    store.change(made[2], Change.RETRIED)  # paid for before the day was full
+    store.change(made[2], Change.RETRIED)  # its submission was already charged
     assert store.usage().submissions_today == 3
     with pytest.raises(QuotaExceeded):
         store.create()
@@ -225,8 +225,8 @@ def test_uploads_under_way_take_the_room_that_they_declared_until_their_bytes_ar
     store.limit(stored_bytes=1000)
     first, second = store.create(artifact=b"first"), store.create(artifact=b"second")
     store.submissions.begin_upload(name_of(first), 900)
-    store.submissions.begin_upload(name_of(first), 900)  # goes on
-    store.submissions.begin_upload(name_of(first), 1)  # what came of 900 may be there
+    store.submissions.begin_upload(name_of(first), 900)  # resumes
+    store.submissions.begin_upload(name_of(first), 1)  # part of the 900 bytes may be stored
     assert store.usage().stored_bytes == 900
     text = (
         "900 of 1000 bytes are taken, 900 of them by uploads under way, and this artifact has 101"
@@ -239,11 +239,11 @@ def test_uploads_under_way_take_the_room_that_they_declared_until_their_bytes_ar
         store.submissions.begin_upload(name_of(second), 101)
     store.submissions.begin_upload(
         name_of(store.create(artifact=b"first", owner="rival")), 5000
-    )  # has no limit
-    store.submissions.forget_upload(name_of(second))  # all of it was refused
+    )  # this organisation has no limit
+    store.submissions.forget_upload(name_of(second))  # the whole upload was refused
     assert store.usage().stored_bytes == 900
 
-    store.change(first, Change.CANCELLED)  # the bytes wait to be collected
+    store.change(first, Change.CANCELLED)  # its bytes are not collected yet
     with pytest.raises(QuotaExceeded):
         store.submissions.begin_upload(name_of(second), 101)
     store.now += GRACE + timedelta(hours=2)
@@ -301,9 +301,8 @@ def test_uploads_that_break_off_leave_no_more_than_the_quota_on_the_disk(tmp_pat
         running.operator.update_organisation("acme", "Acme", ClientQuota(stored_bytes=1_000_005))
         with pytest.raises(grpc.RpcError):
             call.artifacts.UploadArtifact(upload_messages(other, b"wrong"))
-        assert (
-            running.client("acme/submitter").quota().stored_bytes == 1_000_000
-        )  # what is refused gives its room back
+        # A refused upload no longer counts.
+        assert running.client("acme/submitter").quota().stored_bytes == 1_000_000
         call.artifacts.UploadArtifact(upload_messages(other, b"right"))
         assert running.client("acme/submitter").quota().stored_bytes == 1_000_005
 

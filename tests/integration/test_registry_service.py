@@ -605,8 +605,7 @@ def test_kill_loses_nothing_that_was_answered_and_keeps_nothing_half_written(
     sha256 = hashlib.sha256(artifact).hexdigest()
     assert running.kept()[3] == sorted([first.manifest.artifact_sha256, sha256])
 
-    # Nobody renewed the old lease while the registry was gone: the next worker goes on where the
-    # old one stopped.
+    # The old lease expired while the registry was down: the next worker resumes its evaluation.
     time.sleep(2)
     taken = running.call.lease("killed", "new")
     renew = evaluation_pb.RenewLeaseRequest(evaluation=lease.evaluation.name, token=lease.token)

@@ -302,7 +302,7 @@ def test_a_failing_statement_is_logged_without_its_values(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = Database(fresh_database("sqlite", tmp_path))
-    secret = secrets.token_hex()  # the log has this line, but not its value
+    secret = secrets.token_hex()  # the log may contain this line, but not its value
     with pytest.raises(ServiceUnavailable), database.reading() as session:
         session.execute(text("SELECT :secret FROM nowhere"), {"secret": secret})
     assert "nowhere" in caplog.text
@@ -486,8 +486,7 @@ def test_racing_workers_never_get_the_same_evaluation(store: Store, workers: int
             for job in [pool.submit(work, number) for number in range(workers)]
             for item in job.result()
         ]
-    # A worker may find nothing while another one holds the lock of the last ones; nothing is given
-    # out twice.
+    # A worker may get no lease while another one has locked the last rows; none is leased twice.
     leased += [
         lease.submission.id
         for lease in iter(lambda: store.evaluations.lease("late", [PARENT]), None)
@@ -576,9 +575,7 @@ def test_evaluation_that_no_lease_brings_forward_fails_and_names_the_last_worker
 ) -> None:
     store.queued()
     second = store.queued()
-    for attempt in range(
-        1 + MAX_ATTEMPTS
-    ):  # the first brings a prediction, the others the same one
+    for attempt in range(1 + MAX_ATTEMPTS):  # only the first adds a prediction
         lease, name = store.lease(f"worker-{attempt}")
         store.evaluations.append(name, lease.token, batch("a.png"))
         store.wait(LEASE_SECONDS)

@@ -210,9 +210,7 @@ def test_client_resumes_after_the_network_was_cut(running: Running, tmp_path: Pa
     assert "SERVICE_UNAVAILABLE" in reasons
     assert moved[-1] == len(artifact)
     resumed = [offset for before, offset in itertools.pairwise(moved) if offset <= before]
-    assert (
-        resumed[0] > 0
-    )  # what was on its way when the network was cut is lost, not what had arrived
+    assert resumed[0] > 0  # bytes that had arrived before the cut are kept
 
 
 def test_retry_deadline_counts_from_the_break_and_not_from_the_start_of_the_call(
@@ -407,7 +405,7 @@ def test_worker_uploads_artifacts_only_under_its_lease(running: Running, tmp_pat
     (tmp_path / "made.onnx").write_bytes(made)
     sha256 = hashlib.sha256(made).hexdigest()
     with RegistryClient(running.service.address) as client:
-        for _ in range(2):  # the second time there is nothing to send
+        for _ in range(2):  # the second call has nothing to send
             assert client.upload_derived_artifact(lease, tmp_path / "made.onnx") == sha256
         assert b"".join(client.download_artifact(sha256)) == made
 

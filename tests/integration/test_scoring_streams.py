@@ -142,8 +142,7 @@ def test_any_split_order_overlap_and_retry_gives_the_same_bytes(running, small, 
     seed = data.draw(st.integers(0, 2**32 - 1))
     size = data.draw(st.integers(1, len(images)))
     generator = np.random.default_rng(seed)
-    # Each image goes to one worker at least and to others by chance; a worker may send a batch
-    # twice.
+    # Each image goes to at least one random worker; a worker may send a batch twice.
     chosen = generator.random((workers, len(images))) < 0.3
     chosen[generator.integers(0, workers, len(images)), np.arange(len(images))] = True
     parts = []
@@ -405,7 +404,7 @@ def test_open_streams_are_bounded_and_parked_ones_give_way_oldest_first(running,
         with pytest.raises(MissingImages):
             exchange(running.address, header(spec.name, session), sent[0])
     with bare_stub(running.address) as stub:
-        # Four are parked, which is all there may be: two new streams push out the two oldest.
+        # Four sessions are parked, the limit: two new streams evict the two oldest.
         _, *one = opened(stub, spec.name)
         _, *two = opened(stub, spec.name)
         held, *three = opened(stub, spec.name, sessions[2])
@@ -493,9 +492,8 @@ def test_a_sender_that_outruns_the_service_waits(truths):
         last_progress = [
             answer.progress for answer in answers.result() if answer.HasField("progress")
         ][-1]
-    assert (
-        0 < waiting < count
-    )  # of 45 MB; gRPC fits its window to the machine, 4 to 27 MB were seen
+    # Of 45 MB. gRPC adapts its window to the machine; 4 to 27 MB have been measured.
+    assert 0 < waiting < count
     assert last_progress.message_count == count
 
 

@@ -46,9 +46,8 @@ RECORDED = """
 def walk(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Walk]:
-    monkeypatch.setattr(
-        _calls, "_PAUSES", (0.2, 0.2)
-    )  # the registry is back at once, however often it died
+    # The registry restarts at once, so short pauses suffice.
+    monkeypatch.setattr(_calls, "_PAUSES", (0.2, 0.2))
     store, kind = request.param.split()
     place = str(tmp_path / "artifacts")
     if store == "s3":
@@ -100,7 +99,7 @@ class Walk:
             UploadProgress(broken=lambda _: counts.append(len(self.rows(RECORDED, sha256=sha256)))),
         )
         assert self.registry.ahead() == []
-        # Until the commit it is awaited; from then on it is recorded.
+        # The artifact is recorded by the commit, and remains so.
         assert counts == sorted(counts)
         assert set(counts) <= {0, 1}
         assert len(self.rows(RECORDED, sha256=sha256)) == 1
@@ -113,8 +112,8 @@ class Walk:
 def test_upload_outlives_a_registry_that_dies_at_every_point(walk: Walk) -> None:
     with Registry(walk.registry.address) as call, RegistryClient(walk.registry.address) as client:
         call.create_benchmark(SPEC)
-        # Who heard nothing of the commit asks, and does not come to what follows on it: that takes
-        # a second upload.
+        # A client that got no response to the commit asks for the state and skips the steps after
+        # it; those need a second upload.
         for of_submitter, of_worker in (
             ([*SENT, "after queued"], [*SENT, "after add_artifact"]),
             (["after discard"], ["after discard"]),

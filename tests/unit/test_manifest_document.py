@@ -201,7 +201,7 @@ def test_the_template_of_each_kind_is_without_fault_and_so_is_all_that_it_commen
     assert found(text) == []
     VALIDATOR.validate(yaml.safe_load(text))
     whole = re.sub(r"(?m)^( *)#(?! \S)", r"\1", text)
-    whole = re.sub(r"(?m)^( *)#(?! \S)", r"\1", whole)  # those inside one
+    whole = re.sub(r"(?m)^( *)#(?! \S)", r"\1", whole)  # nested comments
     whole = whole.replace('architecture: "densenet121"', "").replace('    finding: "Hernia"', "")
     assert set(yaml.safe_load(whole)) > set(yaml.safe_load(text))
     assert found(whole) == []
@@ -286,11 +286,10 @@ def test_schema_refuses_nothing_that_the_rules_take_and_all_that_it_can_say(plac
     if not wrong:
         texts_only = not any(isinstance(item, int | float) and _is_text(path) for item in [value])
         assert not (errors and texts_only), errors
-    elif not errors and not (
-        path[-1] == "seed" and isinstance(value, float)
-    ):  # a schema takes 7.0 for a whole number
-        # What no schema says: dates, whole lists of findings, names of metrics and findings, what
-        # can be printed.
+    # A schema accepts 7.0 as an integer.
+    elif not errors and not (path[-1] == "seed" and isinstance(value, float)):
+        # A schema does not cover dates, complete lists of findings, names of metrics and findings,
+        # and control characters.
         assert {field.partition("[")[0] for field, _, _ in wrong} <= {
             "submitted_date", "output_names", "claimed_metrics", "source_url",
             "reproduction.repository", "model", "organisation", "contact",

@@ -112,8 +112,7 @@ def test_every_interval_holds_its_value(scored):
         assert value.interval is not None
         assert value.interval_undefined_reason == ""
         assert 0 < value.interval.standard_error < 0.25
-        # A bootstrap replicate is noisier than the sample, which the calibration error takes for
-        # miscalibration.
+        # A bootstrap replicate is noisier than the sample, which raises the calibration error.
         if value.metric != "calibration_error":
             assert value.interval.low < value.value < value.interval.high
 

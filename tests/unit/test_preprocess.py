@@ -283,7 +283,7 @@ def _radiographs(shared: Path) -> list[Path]:
 
 def test_memory_for_a_very_tall_image_is_that_of_its_crop() -> None:
     image = np.random.default_rng(0).integers(0, 256, (400_000, 64), dtype=np.uint8)
-    middle = image[200_000 - 64 : 200_000 + 64]  # with the center where it was
+    middle = image[200_000 - 64 : 200_000 + 64]  # with the same center
 
     tracemalloc.start()
     tensor = IMAGENET.apply(image)
