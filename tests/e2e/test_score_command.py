@@ -14,7 +14,7 @@ from pyarrow import csv, parquet
 
 from cxreval.cli import app
 from cxreval.client import Predictions, ScoringClient
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from tests.support.scoring import describe, scoring_service, small_table
 
 PICTURES = ("intervals.png", "reliability.png", "roc.png")
@@ -244,10 +244,8 @@ def test_only_pictures_need_the_extra_and_one_sentence_says_so(data, score, tmp_
     assert score(table, *on(data)).status == 0
     ended = score(table, *on(data), "--plot", tmp_path / "pictures")
     assert (ended.status, ended.out) == (1, "")
-    assert " ".join(ended.err.split()) == (
-        "cxreval score --plot needs matplotlib, which comes with the extra:"
-        " pip install 'cxreval[score]'"
-    )
+    sentence = "cxreval score --plot needs matplotlib; run: pip install 'cxreval[score]'"
+    assert " ".join(ended.err.split()) == sentence
 
 
 def test_two_real_models_are_told_apart_as_their_authors_say(shared, score, tmp_path):

@@ -121,11 +121,12 @@ def history(
 def list_submissions(
     context: typer.Context,
     registry: options.Registry = options.REGISTRY,
-    benchmark: options.Benchmark = options.BENCHMARK,
+    benchmark: options.Benchmark = "",
     json: options.Json = False,
 ) -> None:
     """List a benchmark's submissions, newest first: your organisation's, and those on the board."""
     with options.registry_client(context, registry) as client:
+        benchmark = options.benchmark_name(client, benchmark)
         submissions = list(client.list_submissions(benchmark))[::-1]
     if json:
         output.print_json(submissions)

@@ -9,11 +9,20 @@ from typing import Annotated, Any
 import typer
 
 from cxreval.cli import options, output
+from cxreval.datasets.benchmark import BenchmarkSpec, load_spec, read_spec
 from cxreval.errors import CxrevalError, MalformedField
 from cxreval.manifest.document import Document, read_document
 from cxreval.manifest.model import Kind
 from cxreval.manifest.schema import schema_text
 from cxreval.manifest.template import examples_left, template
+
+Benchmark = Annotated[
+    str,
+    typer.Option(
+        "--benchmark",
+        help="name of a packaged benchmark, or a benchmark.toml; default: the only packaged one",
+    ),
+]
 
 
 def init(
@@ -24,11 +33,13 @@ def init(
         ),
     ],
     kind: Annotated[Kind, typer.Option(help="kind of the submission")] = Kind.CHECKPOINT,
+    benchmark: Benchmark = "",
 ) -> None:
     """Write a manifest template with an explanation of every field."""
+    spec = _spec(benchmark)
     try:
         with file.open("x", encoding="utf-8") as stream:
-            stream.write(template(kind))
+            stream.write(template(kind, spec))
     except OSError as error:
         expected = "a new file in an existing directory"
         message = f"cannot write {file}: {error.strerror}; expected {expected}"
@@ -44,22 +55,23 @@ def check(
             help="the checkpoint or the table of predictions", exists=True, dir_okay=False
         ),
     ] = None,
+    benchmark: Benchmark = "",
     json: options.Json = False,
 ) -> None:
     """Check a manifest, and the file it declares, without a server.
 
-    Findings and metrics are those of NIH ChestX-ray14. The exit status is 1 if there is a mistake.
-
-    Findings and metrics are those of NIH ChestX-ray14. The exit status is 1 when something is
-    wrong.
+    The exit status is 1 if there is a mistake.
     """
     from cxreval.cli import artifact  # noqa: PLC0415 -- slow to import
 
-    document = read_document(manifest, datetime.now(UTC).date())
+    spec = _spec(benchmark)
+    document = read_document(manifest, datetime.now(UTC).date(), spec)
     facts = artifact.facts(file) if file else {}
     problems = [_problem(document, error) for error in document.problems]
     if file:
-        problems += [_file_problem(error) for error in artifact.problems(file, facts, document)]
+        problems += [
+            _file_problem(error) for error in artifact.problems(file, facts, document, spec)
+        ]
     left = examples_left(document.manifest)
     if json:
         output.print_json(
@@ -79,6 +91,12 @@ def check(
 def schema() -> None:
     """Print the JSON Schema of a manifest, for editors and other programs."""
     typer.echo(schema_text(), nl=False)
+
+
+def _spec(benchmark: str) -> BenchmarkSpec:
+    """The specification in a file, else the packaged one of that name. Raises `DatasetInvalid`."""
+    file = Path(benchmark)
+    return read_spec(file) if file.suffix == ".toml" else load_spec(benchmark)
 
 
 def _problem(document: Document, error: CxrevalError) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cxreval.client import ApiKey, RegistryClient, TlsFiles
-from cxreval.errors import KeyUnreadable, MalformedField
+from cxreval.errors import BenchmarkNotFound, KeyUnreadable, MalformedField
 from cxreval.wire.channel import read_key
 
 # A host with its port, or a target with one of gRPC's own schemes.
@@ -44,7 +44,15 @@ Benchmark = Annotated[
     typer.Option(
         "--benchmark",
         envvar="CXREVAL_CLIENT_BENCHMARK",
-        help="benchmark, for example nih-chestxray14",
+        help="benchmark, for example nih-chestxray14; default: the registry's first one",
+    ),
+]
+SpecName = Annotated[
+    str,
+    typer.Option(
+        "--benchmark",
+        envvar="CXREVAL_CLIENT_BENCHMARK",
+        help="benchmark, for example nih-chestxray14; default: the directory's benchmark.toml",
     ),
 ]
 TlsCa = Annotated[
@@ -83,8 +91,6 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")
 REGISTRY = "localhost:50051"
 INFERENCE = "localhost:50052"
 SCORING = "localhost:50053"
-BENCHMARK = "nih-chestxray14"
-
 
 KEY_VARIABLE = "CXREVAL_CLIENT_KEY"
 """Environment variable with the API key.
@@ -124,6 +130,22 @@ def registry_client(context: typer.Context, registry: str) -> RegistryClient:
     """Returns a client of the registry with the TLS files and API key of the common options."""
     connection: Connection = context.obj
     return RegistryClient(registry, connection.tls, connection.key)
+
+
+def benchmark_name(client: RegistryClient, given: str) -> str:
+    """Returns `given`, or the name of the registry's first benchmark if `given` is empty.
+
+    Raises:
+        BenchmarkNotFound: the registry has none.
+    """
+    if given:
+        return given
+    for spec in client.list_benchmarks():
+        return spec.name
+    raise BenchmarkNotFound(
+        "the registry has no benchmark; create one with `cxreval dataset register`",
+        field="benchmark",
+    )
 
 
 def _api_key(file: Path | None, trust_network: bool) -> ApiKey | None:

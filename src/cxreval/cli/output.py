@@ -1,4 +1,4 @@
-"""How things are shown: tables for people on a terminal, JSON for programs."""
+"""Output of the command line: tables for terminals, JSON for programs."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from cxreval.client import (
 )
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.fields import printable
+from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import Interval, MetricValue
 
-_NUMBERS = ("#", "auroc", "difference", "95 % interval", "p")
+_NUMBERS = ("#", "difference", "95 % interval", "p", *(metric.label for metric in METRICS.values()))
 _DISPUTED = "disputed; `cxreval submission history` says why"
 _INDENT = "    "
 _NAMES = ("model", "organisation", "first", "second", "rank: share")
 
 
 class Terminal(Console):
-    """A console that shows text as it is, whoever wrote it: it has no markup, and nothing in it
-    steers the terminal."""
+    """A console that prints text literally: no markup, and no control characters."""
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
@@ -47,8 +47,10 @@ class Terminal(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
-        """What becomes of anything that is shown, progress bars included; rich's own control codes
-        stand apart."""
+        """Renders anything that is printed, including progress bars, without control characters.
+
+        Rich's own control codes are kept.
+        """
         for text, style, control in super().render(renderable, options):
             yield Segment(
                 text if control else "\n".join(map(printable, text.split("\n"))), style, control
@@ -60,13 +62,13 @@ errors = Terminal(stderr=True)
 
 
 def print_json(value: Any) -> None:
-    """Dataclasses, and collections of them, as JSON on standard output."""
+    """Prints dataclasses, and collections of them, as JSON on standard output."""
     json.dump(value, sys.stdout, indent=2, default=_plain)
     sys.stdout.write("\n")
 
 
 def fields(record: Any) -> dict[str, Any]:
-    """A dataclass as `print_json` prints it."""
+    """Returns a dataclass as the dict that `print_json` prints."""
     return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
 
 
@@ -79,7 +81,7 @@ def _plain(value: Any) -> Any:
 
 
 def progress_bars() -> Progress:
-    """Progress bars on standard error, so that standard output stays clean for JSON."""
+    """Returns progress bars on standard error, so that standard output has only JSON."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -90,18 +92,20 @@ def progress_bars() -> Progress:
 
 
 def percent(score: float | None) -> str:
-    """An AUROC of 0 to 1 as the board shows it: 0 to 100 with two decimals."""
+    """Formats a value of 0 to 1 as the board shows it: 0 to 100 with two decimals."""
     return "undefined" if score is None else f"{100 * score:.2f}"
 
 
 def percent_interval(interval: Interval) -> str:
-    """The bounds of an AUROC's interval, as the board shows them."""
+    """Formats the bounds of an interval as the board shows them."""
     return f"{percent(interval.low)}-{percent(interval.high)}"
 
 
 def print_item(head: str, about: Iterable[str]) -> None:
-    """One of a list: a line that is never broken, so that it can be copied, and below it what is to
-    be said of it."""
+    """Prints an item of a list: a line that is never wrapped, and indented details below it.
+
+    The first line can be copied as a whole.
+    """
     console.print(Text(head), soft_wrap=True)
     for line in Text("\n".join(about)).wrap(
         console, max(console.width - len(_INDENT), 20), overflow="fold"
@@ -110,13 +114,12 @@ def print_item(head: str, about: Iterable[str]) -> None:
 
 
 def moment(time: datetime | None) -> str:
-    """A time in UTC, to the second, as people read it."""
+    """Formats a time in UTC, to the second; `never` for None."""
     return f"{time:%Y-%m-%d %H:%M:%S}" if time else "never"
 
 
 def print_board(benchmark: BenchmarkSpec, board: Board, steps: list[SotaStep]) -> None:
-    """The board: rows that were run, claims apart from them, the steps of the state of the art, the
-    audit head."""
+    """Prints the board: evaluated rows, claims, steps of the state of the art, the audit head."""
     console.print(Text(benchmark.title, style="bold"))
     kind = (
         "Synthetic: generated phantoms, not radiographs of patients. "
@@ -125,39 +128,52 @@ def print_board(benchmark: BenchmarkSpec, board: Board, steps: list[SotaStep]) -
     )
     console.print(
         f"{kind}{benchmark.image_count} images of {benchmark.patient_count} patients, "
-        f"{len(benchmark.findings)} findings, metric auroc (macro, higher is better, 0-100). "
+        f"{len(benchmark.findings)} findings, metric {benchmark.ranking_metric} "
+        f"(macro, {benchmark.direction} is better, 0-100). "
         f"Digest {benchmark.digest[:12]}."
     )
+    label = metric_label(benchmark.ranking_metric)
     evidence = [entry for entry in board if entry.tier is not Tier.CLAIMED]
     claims = [entry for entry in board if entry.tier is Tier.CLAIMED]
     console.print()
     if evidence:
         console.print(
-            f"Intervals and ranges of ranks are 95 %, from {benchmark.replicates} resamples of the patients; "
-            "rows that they cannot tell apart share a rank (=).\n"
+            f"Intervals and ranges of ranks are 95 %, from {benchmark.replicates} resamples "
+            "of the patients; rows that they cannot tell apart share a rank (=).\n"
         )
-        console.print(_rows("Run or scored here", evidence))
+        left_out = max(
+            (entry.spread.undefined_replicates for entry in evidence if entry.spread), default=0
+        )
+        if left_out:
+            console.print(f"{_left_out(left_out, benchmark)}\n")
+        console.print(_rows("Run or scored here", label, evidence))
     else:
         console.print("Nothing has been run or scored here yet.\n")
     if claims:
-        console.print(_rows("Only claimed, never ranked with rows that were run or scored", claims))
+        title = "Only claimed, never ranked with rows that were run or scored"
+        console.print(_rows(title, label, claims))
     if steps:
-        console.print(_steps(steps))
+        console.print(_steps(label, steps))
     console.print(f"Head of the audit chain:\n{board.audit_head.place}:{board.audit_head.digest}")
 
 
 def print_events(events: list[Event], *, named: bool = False) -> None:
-    """Events of submissions, oldest first; `named`: each with the submission's name."""
+    """Prints events of submissions, oldest first, with the submission's name if `named`."""
     for event in events:
         about = [event.submission] if named else []
         about += [f"by {event.actor}", *([f"why: {event.reason}"] if event.reason else [])]
         print_item(f"{moment(event.time)}  {event.change:<13}  {event.status}", about)
 
 
-def _rows(title: str, entries: list[LeaderboardEntry]) -> Table:
+def metric_label(name: str) -> str:
+    """Returns the short name of a metric; its name when this version does not know it."""
+    return METRICS[name].label if name in METRICS else name
+
+
+def _rows(title: str, label: str, entries: list[LeaderboardEntry]) -> Table:
     tiers = sorted({entry.tier for entry in entries})
     run = any(entry.spread for entry in entries)
-    # On a board of checkpoints alone nobody asks what was handed in.
+    # A board of checkpoints only needs no column for the kind.
     kinds = run and any(entry.kind is not Kind.CHECKPOINT for entry in entries)
     columns = [
         "#",
@@ -167,7 +183,7 @@ def _rows(title: str, entries: list[LeaderboardEntry]) -> Table:
         "open",
         "submitted",
     ]
-    columns += ["auroc", "ranks"] if run else ["source", "auroc"]
+    columns += [label, "ranks"] if run else ["source", label]
     table = _table(f"{title} ({', '.join(tiers)})", *columns)
     table.caption, table.caption_justify = _notes(entries), "left"
     held = Counter(entry.rank for entry in entries)
@@ -190,7 +206,7 @@ def _rows(title: str, entries: list[LeaderboardEntry]) -> Table:
 
 
 def _score(entry: LeaderboardEntry) -> str:
-    """The score, with its interval on a second line."""
+    """Formats the score, with its interval on a second line."""
     return percent(entry.score) + (
         f"\n{percent_interval(entry.interval)}" if entry.interval else ""
     )
@@ -208,7 +224,7 @@ def _rank_range(entry: LeaderboardEntry) -> str:
 
 
 def _table(title: str, *columns: str) -> Table:
-    """A table that fits 80 columns: only names may wrap."""
+    """Returns a table that fits into 80 columns: only names may wrap."""
     table = Table(
         title=Text(title, style="bold"),
         title_justify="left",
@@ -241,8 +257,8 @@ def _disagreement(entry: LeaderboardEntry) -> str:
     )
 
 
-def _steps(steps: list[SotaStep]) -> Table:
-    columns = ("submitted", "model", "organisation", "tier", "auroc", "improvement")
+def _steps(label: str, steps: list[SotaStep]) -> Table:
+    columns = ("submitted", "model", "organisation", "tier", label, "improvement")
     table = _table("Steps of the state of the art", *columns)
     for step in steps:
         names = Text(step.model), Text(step.organisation)
@@ -251,21 +267,26 @@ def _steps(steps: list[SotaStep]) -> Table:
     return table
 
 
-def print_comparison(models: Mapping[str, str], comparison: EntryComparison) -> None:
-    """Rows compared with each other. `models`: the name of each submission's model, in the order of
-    the comparison."""
-    label = {
+def print_comparison(
+    benchmark: BenchmarkSpec, models: Mapping[str, str], comparison: EntryComparison
+) -> None:
+    """Prints the comparison of rows.
+
+    `models` has the model of each submission, in the order of the comparison.
+    """
+    names = {
         submission: f"{number} {models[submission]}" for number, submission in enumerate(models, 1)
     }
-    for submission, text in label.items():
+    for submission, text in names.items():
         console.print(Text(f"{text}: {submission}"), soft_wrap=True)
     console.print()
-    title = "First minus second, auroc 0-100; p after Holm's correction over all pairs"
+    label = metric_label(benchmark.ranking_metric)
+    title = f"First minus second, {label} 0-100; p after Holm's correction over all pairs"
     table = _table(title, "first", "second", "difference", "95 % interval", "p", "told apart")
     for pair in comparison.pairs:
         table.add_row(
-            Text(label[pair.first]),
-            Text(label[pair.second]),
+            Text(names[pair.first]),
+            Text(names[pair.second]),
             f"{100 * pair.difference:+.2f}",
             f"{100 * pair.low:+.2f} to {100 * pair.high:+.2f}",
             _p_value(pair.adjusted_p_value),
@@ -275,8 +296,17 @@ def print_comparison(models: Mapping[str, str], comparison: EntryComparison) -> 
     table = _table("Share of the resamples in which each has which rank", "model", "rank: share")
     for submission, shares in comparison.rank_frequencies.items():
         reached = [f"{rank}: {share:.1%}" for rank, share in enumerate(shares, 1) if share > 0]
-        table.add_row(Text(label[submission]), "  ".join(reached))
+        table.add_row(Text(names[submission]), "  ".join(reached))
     console.print(table)
+    if comparison.undefined_replicates:
+        console.print(_left_out(comparison.undefined_replicates, benchmark))
+
+
+def _left_out(count: int, benchmark: BenchmarkSpec) -> str:
+    return (
+        f"{count} of {benchmark.replicates} resamples are left out of the ranks: every score is "
+        "undefined there."
+    )
 
 
 def _p_value(value: float) -> str:
@@ -284,7 +314,7 @@ def _p_value(value: float) -> str:
 
 
 def print_submission(submission: Submission, score: MetricValue | None = None) -> None:
-    """One submission's state, and its macro AUROC once it is published."""
+    """Prints the state of a submission, and its score once it is published."""
     lines = [
         submission.name,
         f"  model     {submission.manifest.model} ({submission.manifest.organisation})",
@@ -296,7 +326,7 @@ def print_submission(submission: Submission, score: MetricValue | None = None) -
     ]
     if score:
         interval = f" (95 %: {percent_interval(score.interval)})" if score.interval else ""
-        lines.append(f"  auroc     {percent(score.value)}{interval}")
+        lines.append(f"  {metric_label(score.metric):9} {percent(score.value)}{interval}")
     if submission.seconds_left is not None:
         lines.append(f"  left      about {submission.seconds_left:.0f} s")
     if submission.superseded_by:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cxreval.datasets.nih import FINDINGS
 from cxreval.export.checkpoint import read_checkpoint
 from cxreval.export.onnx_export import export_onnx
 from cxreval.export.parity import check_parity
@@ -18,10 +19,11 @@ _PACKAGES = ("torch", "torchvision", "torchxrayvision", "onnx", "onnxscript")
 
 def convert_state_dict(
     manifest: Manifest, weights: Path, path: Path, images: Sequence[Path]
-) -> dict[str, str]:
-    """Writes `path`, compares it with PyTorch on `images`, and returns the evidence as short texts.
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Converts a state dict to the ONNX file `path` and compares it with PyTorch on `images`.
 
-    The same weights and package versions give the same bytes.
+    Returns the finding of each output column, and the evidence as short texts. The same weights and
+    package versions give the same bytes.
 
     Raises:
         CheckpointUnreadable: the file is not a state dict, or contains more than tensors: a
@@ -37,7 +39,7 @@ def convert_state_dict(
     system = build(manifest.architecture, checkpoint, manifest.output_names)
     export_onnx(system.exported, system.profile.shape, path, metadata(system, checkpoint))
     report = check_parity(system, checkpoint, path, images)
-    return {
+    return FINDINGS, {
         "architecture": manifest.architecture,
         "conversion_images": str(report.images),
         "conversion_images_sha256": report.images_sha256,

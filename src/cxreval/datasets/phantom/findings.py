@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.phantom.anatomy import HILUM, Chest, Thorax
 from cxreval.datasets.phantom.canvas import (
     Field,
