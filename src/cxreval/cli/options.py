@@ -52,7 +52,7 @@ SpecName = Annotated[
     typer.Option(
         "--benchmark",
         envvar="CXREVAL_CLIENT_BENCHMARK",
-        help="benchmark, for example nih-chestxray14; default: the directory's benchmark.toml",
+        help="benchmark, for example nih-chestxray14; default: the directory's own",
     ),
 ]
 TlsCa = Annotated[
