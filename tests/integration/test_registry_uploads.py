@@ -244,7 +244,9 @@ def test_client_waits_for_a_registry_that_is_down_when_the_upload_begins(tmp_pat
             running.service.start()
 
     with RegistryClient(running.service.address) as client:
-        done = client.upload_artifact(name, tmp_path / "model.onnx", UploadProgress(broken=broken))
+        done = client.upload_artifact(
+            name, tmp_path / "model.onnx", UploadProgress(on_failure=broken)
+        )
         assert (done.status, set(reasons)) == ("queued", {"SERVICE_UNAVAILABLE"})
         running.service.stop()
         with pytest.raises(ServiceUnavailable):
@@ -285,7 +287,7 @@ def test_client_restarts_when_the_earlier_bytes_were_of_another_file(
         done = client.upload_artifact(
             name,
             tmp_path / "model.onnx",
-            UploadProgress(broken=lambda error: reasons.append(error.reason)),
+            UploadProgress(on_failure=lambda error: reasons.append(error.reason)),
         )
     assert (done.status, reasons) == (
         "queued",

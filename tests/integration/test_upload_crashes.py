@@ -96,7 +96,9 @@ class Walk:
         self.registry.die(*points)
         upload(
             self.file,
-            UploadProgress(broken=lambda _: counts.append(len(self.rows(RECORDED, sha256=sha256)))),
+            UploadProgress(
+                on_failure=lambda _: counts.append(len(self.rows(RECORDED, sha256=sha256)))
+            ),
         )
         assert self.registry.ahead() == []
         # The artifact is recorded by the commit, and remains so.
