@@ -20,7 +20,7 @@ from cxreval.wire.limits import MIB
 from services.chassis import logs
 from services.chassis.config import ConfigError, load
 from services.chassis.server import Server
-from services.inference.backends.onnx import RUNTIME, OnnxModel
+from services.inference.backends.session import RUNTIME, OnnxModel
 from services.inference.batching import Limits
 from services.inference.config import InferenceConfig, cores
 from services.inference.model_cache import Fetch, ModelCache

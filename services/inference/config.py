@@ -9,7 +9,7 @@ from pathlib import Path
 from cxreval.errors import KeyUnreadable
 from cxreval.wire.channel import ApiKey, TlsFiles, read_key
 from services.chassis.config import ConfigError, ServerConfig, setting
-from services.inference.backends.onnx import PROVIDERS, Execution
+from services.inference.backends.session import PROVIDERS, Execution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.errors import InvalidTensor, MalformedField, ModelNotFound, UnknownProfile
 from cxreval.imaging.preprocess import PROFILES
-from services.inference.backends.onnx import PLATFORM
+from services.inference.backends.session import PLATFORM
 from services.inference.model_pool import Listing, LoadRequirements, Model
 from services.inference.statistics import Duration, Statistics
 

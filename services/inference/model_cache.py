@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cxreval.errors import ArtifactCorrupt, ArtifactTooLarge
-from services.inference.backends.onnx import MAX_MODEL_BYTES
+from cxreval.onnx_file.reading import MAX_MODEL_BYTES
 
 _log = logging.getLogger(__name__)
 

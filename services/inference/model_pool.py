@@ -19,9 +19,11 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
-from cxreval.errors import CxrevalError, ModelNotFound, ModelOutputMismatch, ServiceOverloaded
+from cxreval.errors import CxrevalError, ModelNotFound, ServiceOverloaded
 from cxreval.imaging.preprocess import PROFILES, Profile
-from services.inference.backends import onnx
+from cxreval.onnx_file.reading import profile_name
+from cxreval.onnx_file.signature import Signature, check_columns, inspect
+from services.inference.backends.session import PROVIDERS, OnnxModel
 from services.inference.batching import Batcher, BatchMetrics, Limits
 from services.inference.model_cache import ModelCache
 
@@ -54,7 +56,7 @@ class PoolMetrics:
         )
 
 
-OpenModel = Callable[[Path, onnx.Signature, Profile | None], onnx.OnnxModel]
+OpenModel = Callable[[Path, Signature, Profile | None], OnnxModel]
 """Opens a file for running; blocks."""
 
 
@@ -98,7 +100,7 @@ class Model:
         self,
         digest: str,
         nbytes: int,
-        runtime: onnx.OnnxModel,
+        runtime: OnnxModel,
         profile: Profile | None,
         batcher: Batcher,
     ) -> None:
@@ -107,7 +109,7 @@ class Model:
         self.signature = runtime.signature
         self.columns = runtime.columns
         self.max_batch = runtime.max_batch
-        self.on_gpu = runtime.provider != onnx.PROVIDERS["cpu"]
+        self.on_gpu = runtime.provider != PROVIDERS["cpu"]
         self.profile = profile
         self.batcher = batcher
         self._users = 0
@@ -179,7 +181,7 @@ class ModelPool:
         gives up.
 
         Raises:
-            SubmissionFault: the file is at fault; see `backends.onnx`.
+            SubmissionFault: the file is at fault; see `cxreval.onnx_file` and `backends.session`.
             ServiceOverloaded: too many loads wait.
             CxrevalError: the file cannot be had; see `model_cache`.
         """
@@ -208,7 +210,7 @@ class ModelPool:
         digest = await asyncio.to_thread(self._cache.add, file)
         self._names[name] = digest
         await self.load(
-            digest, LoadRequirements(PROFILES.get(await asyncio.to_thread(onnx.profile_name, file)))
+            digest, LoadRequirements(PROFILES.get(await asyncio.to_thread(profile_name, file)))
         )
 
     def use(self, name: str) -> contextlib.AbstractContextManager[Model]:
@@ -281,23 +283,16 @@ class ModelPool:
             del self._loads[digest]
             self._metrics.load_seconds.labels(outcome).observe(time.perf_counter() - start)
 
-    def _open(self, digest: str, demand: LoadRequirements) -> tuple[onnx.OnnxModel, int]:
+    def _open(self, digest: str, demand: LoadRequirements) -> tuple[OnnxModel, int]:
         """Blocking, for a thread."""
         file = self._cache.file(digest)
-        signature = onnx.inspect(file, demand.profile.shape if demand.profile else None)
+        shape = demand.profile.shape if demand.profile else None
+        signature = inspect(file, shape, demand.columns)
         runtime = self._open_model(file, signature, demand.profile)
-        if demand.columns not in (None, runtime.columns):
-            raise ModelOutputMismatch(
-                f"model gives {runtime.columns} columns; expected {demand.columns}",
-                field="model.outputs",
-                expected=f"{demand.columns} columns",
-                found=f"{runtime.columns} columns",
-            )
+        check_columns(runtime.columns, demand.columns)
         return runtime, file.stat().st_size
 
-    def _admit(
-        self, digest: str, nbytes: int, runtime: onnx.OnnxModel, profile: Profile | None
-    ) -> None:
+    def _admit(self, digest: str, nbytes: int, runtime: OnnxModel, profile: Profile | None) -> None:
         """Puts a model into use. Only now another one has to go: a file that fails must not push
         out one that works."""
         if digest in self._ready:

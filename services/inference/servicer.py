@@ -19,9 +19,9 @@ from cxreval.api.oip import grpc_predict_v2_pb2_grpc as oip_grpc
 from cxreval.errors import CxrevalError, InternalError, InvalidTensor, ServiceUnavailable
 from cxreval.imaging.decode import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from cxreval.imaging.preprocess import PROFILES, Profile
+from cxreval.onnx_file.reading import MAX_MODEL_BYTES
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
 from services.inference import convert
-from services.inference.backends.onnx import MAX_MODEL_BYTES
 from services.inference.batching import Admission, Limits
 from services.inference.model_pool import Model, ModelPool
 from services.inference.preprocessing import Preprocessor
