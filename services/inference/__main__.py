@@ -70,9 +70,7 @@ async def main(config: InferenceConfig) -> None:
     await _load(pool, config)
 
     async def healthy() -> bool:
-        return (
-            True  # models come and go while it serves; it can take one from the moment it listens
-        )
+        return preprocessor.is_healthy() and await pool.is_healthy()
 
     await server.serve(healthy, servicer.drain)
     preprocessor.close()

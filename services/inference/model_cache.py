@@ -33,6 +33,10 @@ class ModelCache:
         self._fetch = fetch
         self._removing = threading.Lock()
 
+    def is_writable(self) -> bool:
+        """Whether a model could be fetched into the directory."""
+        return os.access(self._directory, os.W_OK | os.X_OK)
+
     def file(self, digest: str) -> Path:
         """The model's file, with the bytes that its digest says.
 

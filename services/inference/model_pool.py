@@ -23,7 +23,7 @@ from cxreval.errors import CxrevalError, ModelNotFound, ServiceOverloaded
 from cxreval.imaging.preprocess import PROFILES, Profile
 from cxreval.onnx_file.reading import profile_name
 from cxreval.onnx_file.signature import Signature, check_columns, inspect
-from services.inference.backends.session import PROVIDERS, OnnxModel
+from services.inference.backends.session import PROVIDERS, OnnxModel, watchdog
 from services.inference.batching import Batcher, BatchMetrics, Limits
 from services.inference.model_cache import ModelCache
 
@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 _CONCURRENT_LOADS = 2  # a model being loaded takes several times its size in memory
 _WAITING_LOADS = 32
+_HUNG_SECONDS = 1800.0  # a load that has held a slot this long will not end
 _REMEMBERED_FAILURES = 100
 _SHA256_LENGTH = 64
 
@@ -171,6 +172,7 @@ class ModelPool:
         self._loads: dict[str, _Load] = {}
         self._failures: OrderedDict[str, str] = OrderedDict()
         self._load_slots = asyncio.Semaphore(_CONCURRENT_LOADS)
+        self._load_starts: list[float] = []  # of the loads that hold a slot
         self._closing: set[asyncio.Task[None]] = set()
 
     async def load(self, digest: str, demand: LoadRequirements) -> None:
@@ -225,6 +227,17 @@ class ModelPool:
         self._check_ready(digest)
         return self._ready[digest]
 
+    async def is_healthy(self) -> bool:
+        """Whether models can be loaded and run; one bad model does not make the pool unhealthy.
+
+        It is unhealthy if its cache directory is gone, if time limits are no longer enforced, or
+        if a hung load occupies every slot.
+        """
+        hung = [start for start in self._load_starts if time.monotonic() - start > _HUNG_SECONDS]
+        if len(hung) >= _CONCURRENT_LOADS or not watchdog.alive:
+            return False
+        return await asyncio.to_thread(self._cache.is_writable)
+
     def is_ready(self, name: str) -> bool:
         """Whether the model takes requests."""
         return self._digest(name) in self._ready
@@ -272,7 +285,11 @@ class ModelPool:
         outcome = "failed"
         try:
             async with self._load_slots:
-                runtime, nbytes = await asyncio.to_thread(self._open, digest, demand)
+                self._load_starts.append(began := time.monotonic())
+                try:
+                    runtime, nbytes = await asyncio.to_thread(self._open, digest, demand)
+                finally:
+                    self._load_starts.remove(began)
             self._admit(digest, nbytes, runtime, demand.profile)
             outcome = "loaded"
             await self._announce_all(digest)

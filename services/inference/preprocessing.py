@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,8 @@ from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import Profile
 
 _log = logging.getLogger(__name__)
+
+_HUNG_SECONDS = 60.0  # an image that has been decoded for this long will not end
 
 _BUCKETS = (
     0.0001,
@@ -47,6 +50,8 @@ class Preprocessor:
 
     def __init__(self, threads: int, cache: ImageCache | None, metrics: CollectorRegistry) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._thread_count = threads
+        self._starts: dict[int, float] = {}  # of the images being decoded, by thread
         self._cache = cache
         self._cache_works = True
         self._seconds = Histogram(
@@ -103,11 +108,24 @@ class Preprocessor:
             for profile, stacked in tensors.items()
         }
 
+    def is_healthy(self) -> bool:
+        """Whether images can be decoded: not every thread has hung on its image."""
+        now = time.monotonic()
+        hung = sum(now - start > _HUNG_SECONDS for start in list(self._starts.values()))
+        return hung < self._thread_count
+
     def close(self) -> None:
         """Ends the threads after what they do now."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _one(self, image: bytes | str, outs: Mapping[Profile, Array]) -> None:
+        self._starts[threading.get_ident()] = time.monotonic()
+        try:
+            self._preprocess(image, outs)
+        finally:
+            del self._starts[threading.get_ident()]
+
+    def _preprocess(self, image: bytes | str, outs: Mapping[Profile, Array]) -> None:
         start = time.perf_counter()
         if self._cache is None:
             digest, missing = "", list(outs)

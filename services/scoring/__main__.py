@@ -32,8 +32,13 @@ async def main(config: ScoringConfig) -> None:
         scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"],
     )
 
+    def complete() -> bool:
+        return bool(truths) and all(
+            len(truth.rows) == truth.spec.image_count for truth in truths.values()
+        )
+
     async def healthy() -> bool:
-        return bool(truths)
+        return await asyncio.to_thread(complete)
 
     await server.serve(healthy)
 

@@ -526,3 +526,22 @@ def _weights() -> dict[str, onnx.ModelProto]:
             lambda model: model.graph.initializer[1].CopyFrom(packed),
         ),
     }
+
+
+def only_a_run_shows() -> dict[str, bytes]:
+    """Files that look right: opening a session or running the model shows that they are not."""
+    loop = (
+        "body (int64 i, bool go, float[N,1] sum) => (bool next, float[N,1] more) "
+        "{ next = Identity(go) more = Add(sum, step) }"
+    )
+    built = {
+        "operator version that the runtime does not implement": text(opsets='"" : 1'),
+        "shape that no image has": text(
+            "probabilities = Reshape(flat, sizes)", weights="int64[2] sizes = {7, 1}"
+        ),
+        "loop without an end": text(
+            f"probabilities = Loop (, yes, flat) <body = {loop}>",
+            weights="bool yes = {1}, float[1] step = {1}",
+        ),
+    }
+    return {name: model.SerializeToString() for name, model in built.items()}

@@ -37,6 +37,11 @@ class Watchdog:
         """Lifts the time limit of a run that has ended."""
         del self._runs[id(options)]
 
+    @property
+    def alive(self) -> bool:
+        """Whether time limits are kept: the thread runs, or no run has needed it yet."""
+        return self._thread is None or self._thread.is_alive()
+
     def _check(self) -> None:
         while True:
             time.sleep(_CHECK_SECONDS)
