@@ -63,14 +63,17 @@ watchdog = Watchdog()
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How models are run: on one of `PROVIDERS`, empty for CUDA where there is one; in half
-    precision or as saved."""
+    """Provider and precision of all runs.
+
+    `provider` is one of `PROVIDERS`, or empty for CUDA if available. `fp16` is half precision;
+    without it, models run as saved.
+    """
 
     provider: str = ""
     fp16: bool = False
 
     def provider_names(self) -> list[str]:
-        """Best first; the CPU runs what the others lack."""
+        """Returns onnxruntime's providers in order; the CPU runs what the others lack."""
         wanted = {"": ("cuda", "cpu"), "tensorrt": ("tensorrt", "cuda", "cpu")}.get(
             self.provider, (self.provider, "cpu")
         )
@@ -78,17 +81,17 @@ class Execution:
         return [name for name in names if name in ort.get_available_providers()]
 
     def __str__(self) -> str:
-        """For whoever reads a result."""
+        """Text for the provenance of a result."""
         return f"{self.provider or 'auto'}, {'fp16' if self.fp16 else 'as saved'}"
 
 
 class OnnxModel:
-    """A model in an onnxruntime session, warmed up.
+    """A warmed-up model in an onnxruntime session.
 
-    `columns` is the width of its output, `max_batch` the most images that one run may hold: the
-    number that the file fixes; one, for a model whose answer to an image depends on the others in
-    its batch; or the largest batch that the warm-up found to save time, or to cost nobody any, and
-    no more than was asked for. `image_seconds` is what an image took then.
+    `columns` is the width of its output. `max_batch` is the most images of one run: the number that
+    the file fixes; one, if the answer to an image depends on the rest of its batch; else the
+    largest batch up to the setting that saves time, or takes negligible time, in the warm-up.
+    `image_seconds` is the run time per image in the warm-up.
     """
 
     def __init__(
@@ -102,21 +105,22 @@ class OnnxModel:
         run_seconds: float = 60.0,
         execution: Execution = Execution(),
     ) -> None:
-        """Opens the session (seconds) and runs the warm-up. A run is ended after `run_seconds`.
+        """Opens the session, which takes seconds, and runs the warm-up.
 
-        Half precision is judged by phantoms in the `profile` that the model is meant for; without
-        one, by noise, which drives many a network to certain answers that no rounding moves.
+        A run is ended after `run_seconds`. Half precision is checked on phantoms, preprocessed with
+        `profile`. Without a profile it is checked on noise, which is a weak check: many networks
+        are certain about noise, and rounding does not change their answers.
 
         Raises:
-            ModelUnsupported: the runtime refuses the file, it fails when it runs, or in half
-                precision its answers differ by more than `FP16_TOLERANCE`.
-            ModelOutputMismatch: it does not give one row of floats per image.
-            ServiceUnavailable: the provider that was asked for does not work on this machine.
+            ModelUnsupported: the runtime refuses the file, a run fails, or in half precision the
+                answers differ by more than `FP16_TOLERANCE`.
+            ModelOutputMismatch: the output is not one row of floats per image.
+            ServiceUnavailable: the configured provider does not work on this machine.
         """
         self.signature = signature
         self._session = _session(file, threads, execution)
         self.provider: str = self._session.get_providers()[0]
-        self._bound = self.provider != PROVIDERS["cpu"]  # on a CPU there is nothing to move
+        self._bound = self.provider != PROVIDERS["cpu"]  # on a CPU, no data are moved
         self.columns = 0
         self._run_seconds = run_seconds
         self.max_batch = min(max_batch, signature.batch or max_batch)
@@ -131,14 +135,16 @@ class OnnxModel:
             self.max_batch = self._useful_batch(answers)
 
     def run(self, pieces: Sequence[Images]) -> Array:
-        """Runs pieces of images (n, C, H, W) as one batch; (sum of n, columns), rows in the order
-        of the images.
+        """Runs pieces of images (n, C, H, W) as one batch.
+
+        Returns:
+            (sum of n, columns), the rows in the order of the images.
 
         Raises:
-            ModelUnsupported: the runtime fails on these images, or does not finish them in time.
-            ServiceOverloaded: there is no memory even for one image; nothing says that it is the
+            ModelUnsupported: the run fails or exceeds its time limit.
+            ServiceOverloaded: memory does not suffice even for one image, which need not be the
                 model's fault.
-            ModelOutputMismatch: not one row of 1 to `MAX_COLUMNS` columns came for each image.
+            ModelOutputMismatch: the output is not one row of 1 to `MAX_COLUMNS` columns per image.
         """
         images = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         count = len(images)
@@ -176,16 +182,16 @@ class OnnxModel:
                 if self._bound
                 else self._plain_run(images, options)
             )
-        except Exception as error:  # noqa: BLE001 - onnxruntime raises bare RuntimeErrors of its own for each status
+        except Exception as error:  # noqa: BLE001 - onnxruntime's classes have no usable base
             if _MEMORY.search(str(error)):
                 raise ServiceOverloaded(f"no memory to run {count} images", unit="memory") from None
-            late = (
+            problem = (
                 f"it was ended after {self._run_seconds:g} s"
                 if options.terminate
                 else first_line(error)
             )
             raise ModelUnsupported(
-                f"the runtime failed on {count} images: {late}",
+                f"the runtime failed on {count} images: {problem}",
                 field="model",
                 expected="a model that runs",
             ) from None
@@ -199,7 +205,7 @@ class OnnxModel:
         )[0]
 
     def _bound_run(self, images: Images, options: ort.RunOptions) -> Any:
-        """Inputs and outputs are tied to the device once a run, instead of node by node."""
+        """Runs with inputs and outputs bound to the device, which saves copies between nodes."""
         binding = self._session.io_binding()
         binding.bind_cpu_input(self.signature.input_name, np.ascontiguousarray(images))
         binding.bind_output(self.signature.output_name)
@@ -207,7 +213,7 @@ class OnnxModel:
         return binding.copy_outputs_to_cpu()[0]
 
     def each(self, images: Images) -> Array:
-        """The answers to images (n, C, H, W), each run alone; (n, columns)."""
+        """Runs each of the images (n, C, H, W) alone; returns (n, columns)."""
         return np.concatenate([self.run([image[np.newaxis]]) for image in images])
 
     def _generated(self) -> Images:
@@ -217,10 +223,10 @@ class OnnxModel:
         return generator.standard_normal(shape, np.float32)
 
     def _useful_batch(self, answers: Array) -> int:
-        """The largest batch worth running, from what runs of twice the size each time take."""
+        """Returns the largest batch worth running; doubles the size while that saves time."""
         images = self._generated()
-        # Not every exported graph keeps its word about a free batch dimension; an answer must not
-        # depend on who else asked at the same time.
+        # Some exported graphs declare a free batch dimension and do not support it. And an answer
+        # must not depend on the other images of its batch.
         together = None
         with contextlib.suppress(CxrevalError):
             together = self.run([images])
@@ -241,7 +247,7 @@ class OnnxModel:
         return useful
 
     def _seconds(self, images: Images) -> float:
-        """What a run takes, the better of two."""
+        """Returns the shorter duration of two runs."""
         taken = []
         for _ in range(2):
             start = time.perf_counter()
@@ -256,23 +262,22 @@ def _session(file: Path, threads: int, execution: Execution) -> ort.InferenceSes
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    # Threads that spin while they wait take the cores that decode the next images.
+    # Spinning threads would use the cores that decode the next images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         content = half_precision(file) if execution.fp16 else str(file)
         session = ort.InferenceSession(content, options, providers=execution.provider_names())
-    except Exception as error:  # noqa: BLE001 - onnxruntime raises bare RuntimeErrors of its own for each status
+    except Exception as error:  # noqa: BLE001 - onnxruntime's classes have no usable base
+        # The message contains the path of the file, which callers must not learn.
+        problem = first_line(str(error).replace(str(file), "the file"))
         raise ModelUnsupported(
-            # The runtime names the file by its path; where this server keeps its files is nobody's
-            # business.
-            f"the runtime refuses the model: {first_line(str(error).replace(str(file), 'the file'))}",
+            f"the runtime refuses the model: {problem}",
             field="model",
             expected=f"operators of {RUNTIME}",
         ) from None
-    # A GPU build lists CUDA as available on machines without one; the session then falls back to
-    # the CPU and says so.
-    if execution.provider and session.get_providers()[0] != PROVIDERS[execution.provider]:
-        found = session.get_providers()[0]
-        message = f"models run on {found} here; this server was told to use {execution.provider}"
-        raise ServiceUnavailable(message, expected=execution.provider, found=found)
+    # A GPU build lists CUDA as available on machines without a GPU; the session then uses the CPU.
+    provider = session.get_providers()[0]
+    if execution.provider and provider != PROVIDERS[execution.provider]:
+        message = f"models run on {provider} here; this server was told to use {execution.provider}"
+        raise ServiceUnavailable(message, expected=execution.provider, found=provider)
     return session

@@ -1,7 +1,4 @@
-"""What onnxruntime supports, as tables, so that nothing here has to import it.
-
-A test compares the tables with the installed onnxruntime.
-"""
+"""Tables of what onnxruntime supports; a test compares them with the installed onnxruntime."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ OPSETS = {
 }
 """Newest version of each operator set; the domain "" is ONNX's own, also written ai.onnx.
 
-A file may import any version of other sets, but has no operators from them unless it brings them as functions.
+A file may import any version of another set, and may call its own functions in that domain.
 """
 
 STANDARD = ("", "ai.onnx.ml")

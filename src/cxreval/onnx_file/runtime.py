@@ -1,4 +1,4 @@
-"""Whether a model keeps to what the runtime supports."""
+"""Checks whether the runtime supports a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cxreval.errors import ModelUnsupported
 from cxreval.onnx_file.operators import MAX_IR_VERSION, OPERATORS, OPSETS, STANDARD
 from cxreval.onnx_file.reading import MAX_MODEL_BYTES, every, first_line
 
-_LARGE = 4096  # elements; no weight of this size states a shape, so inference does not read it
+_LARGE = 4096  # elements; inference only reads weights that hold a shape, which are smaller
 _VALUE_FIELDS = (
     "float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data",
 )  # fmt: skip
@@ -27,9 +27,9 @@ _BITS: dict[int, int] = {
 
 
 def check_runtime_support(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Checks a valid model against the runtime; returns it with the types that follow from it.
+    """Checks a valid model; returns it with inferred types and shapes.
 
-    Large weights are dropped from `model`.
+    It drops large weights from `model`, which are not needed any more.
 
     Raises:
         ModelUnsupported: the runtime would refuse the model.
@@ -42,7 +42,7 @@ def check_runtime_support(model: onnx.ModelProto) -> onnx.ModelProto:
     sparse = list(every(onnx.SparseTensorProto, model))
     for sparse_tensor in sparse:
         _check_dense_size(sparse_tensor)
-    # ONNX's inference takes a sparse weight for another type than the runtime, which makes it dense.
+    # ONNX's inference gives sparse weights a type of their own; the runtime makes them dense.
     return model if sparse else _inferred(model)
 
 
@@ -65,7 +65,7 @@ def _check_versions(model: onnx.ModelProto) -> None:
 
 
 def _check_operators(model: onnx.ModelProto) -> None:
-    """Follows calls of the model's own functions; a function that nothing calls is not checked."""
+    """Checks the operators of the graph and of the functions that it calls."""
     functions = {(item.domain, item.name, item.overload): item for item in model.functions}
     called, pending = set(), [*model.graph.node]
     while pending:
@@ -92,7 +92,7 @@ def _check_names(model: onnx.ModelProto) -> None:
 
 
 def _check_tensor(tensor: onnx.TensorProto) -> None:
-    """The checker of ONNX refuses too few values, not too many."""
+    """Checks type and size; ONNX's checker refuses too few values, but not too many."""
     name = f"tensor {tensor.name!r}"
     if tensor.data_type not in onnx.TensorProto.DataType.values():
         raise _unsupported(f"{name} is of unknown type {tensor.data_type}", "types of ONNX")
@@ -125,8 +125,7 @@ def _check_dense_size(sparse: onnx.SparseTensorProto) -> None:
 def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns the model with inferred types and shapes.
 
-    The shapes that a file states inside the graph and for its output are left out: where they are
-    wrong the runtime uses its own.
+    The shapes that the file states for inner values and the output are ignored, as in the runtime.
     """
     for tensor in every(onnx.TensorProto, model):
         if math.prod(tensor.dims) > _LARGE:
@@ -142,7 +141,7 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
         )
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         if "(op_type:Constant)" in str(error):
-            return model  # ONNX's inference fails on constants of functions that have an attribute's value
+            return model  # ONNX's inference fails on constants that refer to a function's attribute
         raise _unsupported(first_line(error), "operators that fit what they are given") from None
 
 
