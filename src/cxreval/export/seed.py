@@ -14,6 +14,7 @@ from cxreval.export.checkpoint import Checkpoint
 from cxreval.export.onnx_export import export_onnx
 from cxreval.export.parity import ParityReport, Progress, check_parity
 from cxreval.export.systems import SeedSystem
+from cxreval.onnx_file.reading import PROFILE_KEY
 
 
 def export_seed(
@@ -64,7 +65,7 @@ def metadata(system: SeedSystem, checkpoint: Checkpoint) -> dict[str, str]:
     return {
         "cxreval.system": system.name,
         "cxreval.version": system.version,
-        "cxreval.preprocessing_profile": system.profile.name,
+        PROFILE_KEY: system.profile.name,
         "cxreval.profile_digest": system.profile.digest,
         "cxreval.output_names": json.dumps(FINDINGS),
         "cxreval.checkpoint_sha256": checkpoint.sha256,
