@@ -23,6 +23,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer
 from prometheus_client import CollectorRegistry, start_http_server
 
+from cxreval.fields import split_host_port
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
 from services.chassis.config import ConfigError, ServerConfig
 from services.chassis.interceptors import WrappedServer
@@ -127,9 +128,11 @@ class Server:
         port = self._bind()
         await self._server.start()
         if self._config.metrics_listen:
-            host, metrics_port = split_address(self._config.metrics_listen)
+            host, metrics_port = split_host_port(self._config.metrics_listen)
             start_http_server(metrics_port, addr=host, registry=self._metrics)
-        _log.info("listening", extra={"address": f"{split_address(self._config.listen)[0]}:{port}"})
+        _log.info(
+            "listening", extra={"address": f"{split_host_port(self._config.listen)[0]}:{port}"}
+        )
         watcher = asyncio.create_task(self._watch(healthy))
         await stop.wait()
         _log.info("draining", extra={"drain_seconds": self._config.drain_seconds})
@@ -164,14 +167,6 @@ class Server:
     async def _report_all(self, serving: bool) -> None:
         for name in ("", *self._names):
             await self.report(name, serving)
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """`host:port` as a pair. Raises `ConfigError`."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise ConfigError(f"address is {address!r}; expected host:port")
-    return host.strip("[]"), int(port)
 
 
 def _credentials(config: ServerConfig) -> grpc.ServerCredentials:

@@ -7,12 +7,12 @@ import hashlib
 import logging
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cxreval.errors import ArtifactCorrupt, ArtifactTooLarge
+from cxreval.files import durable_file, file_sha256
 from services.inference.backends.onnx import MAX_MODEL_BYTES
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class ModelCache:
         """
         file = self._directory / f"{digest}.onnx"
         if file.exists():
-            if _sha256(file) == digest:
+            if file_sha256(file) == digest:
                 os.utime(file)  # what was used last is removed last
                 return file
             _log.warning("cached model is corrupt, fetching it again", extra={"model": digest})
@@ -54,7 +54,7 @@ class ModelCache:
 
     def add(self, file: Path) -> str:
         """Copies a file into the directory; its digest. Raises `OSError`."""
-        digest = _sha256(file)
+        digest = file_sha256(file)
         kept = self._directory / f"{digest}.onnx"
         if not kept.exists():
             part = kept.with_suffix(".part")
@@ -63,13 +63,8 @@ class ModelCache:
         return digest
 
     def _download(self, digest: str, file: Path) -> None:
-        handle, name = tempfile.mkstemp(dir=self._directory, prefix=digest[:12], suffix=".part")
-        part = Path(name)
-        try:
-            with open(handle, "wb") as out:  # noqa: PTH123 - a descriptor, not a path
-                found = self._copy(digest, out.write)
-                out.flush()
-                os.fsync(out.fileno())
+        with durable_file(file) as content:
+            found = self._copy(digest, content.write)
             if found != digest:
                 raise ArtifactCorrupt(
                     f"fetched model has sha256 {found}; expected {digest}",
@@ -77,10 +72,6 @@ class ModelCache:
                     expected=digest,
                     found=found,
                 )
-            part.replace(file)
-            _sync_directory(self._directory)
-        finally:
-            part.unlink(missing_ok=True)
 
     def _copy(self, digest: str, write: Callable[[bytes], object]) -> str:
         """Writes the artifact; returns the sha256 of what came."""
@@ -110,17 +101,3 @@ class ModelCache:
             if path != keep:
                 path.unlink()
                 total -= size
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _sync_directory(directory: Path) -> None:
-    """Makes a rename survive a power failure."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

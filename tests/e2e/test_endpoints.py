@@ -46,8 +46,8 @@ def system(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(driver_module, "Asked", lambda *args, **named: endpoints.Asked(
-        *args, **named, patience_seconds=3.0))  # fmt: skip
+    monkeypatch.setattr(driver_module, "EndpointSource", lambda *args, **named: endpoints.EndpointSource(
+        *args, **named, retry_seconds=3.0))  # fmt: skip
 
 
 def run(system, allow_private=True):
@@ -169,7 +169,9 @@ def test_a_worker_that_finds_all_answers_recorded_still_learns_what_gave_them(sy
         submitted = submit(system, endpoint(server.address, profile="xrv-224"))
         lease = system.registry.lease_evaluation("dies", ["small"])
         images = system.data["small"] / "images"
-        first, second = (endpoints.Asked(lease, images, allow_private=True) for _ in range(2))
+        first, second = (
+            endpoints.EndpointSource(lease, images, allow_private=True) for _ in range(2)
+        )
         assert len(list(first.rows(IMAGES))) == len(server.times)
         assert second.provenance() == first.provenance()
         assert len(IMAGES) == len(server.times)
@@ -248,7 +250,9 @@ def test_several_crops_are_one_request_that_the_server_must_let_in_and_their_ans
         submitted = submit(system, endpoint(server.address, profile=ten_crops))
         lease = system.registry.lease_evaluation("looks", ["small"])
         rows = dict(
-            endpoints.Asked(lease, system.data["small"] / "images", allow_private=True).rows(IMAGES)
+            endpoints.EndpointSource(
+                lease, system.data["small"] / "images", allow_private=True
+            ).rows(IMAGES)
         )
     assert server.shapes == [(10, 3, 224, 224)] * len(IMAGES)
     assert list(rows) == IMAGES

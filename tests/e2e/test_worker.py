@@ -7,7 +7,7 @@ import pytest
 from cxreval.client import EvaluationStatus, Fault, InferenceClient, SubmissionStatus
 from cxreval.errors import DatasetInvalid, LeaseLost
 from cxreval.evaluation.driver import PLATFORM_FAILED, EvaluationDriver, local_benchmarks
-from cxreval.evaluation.resume import LeaseKeeper
+from cxreval.evaluation.resume import LeaseKeeper, retry_policy
 from tests.support import onnx_models
 from tests.support.certificates import make_certificates
 from tests.support.inference import png
@@ -32,9 +32,9 @@ def system(tmp_path):
         yield running
 
 
-def driver(system, patience_seconds=30.0):
+def driver(system, retry_seconds=30.0):
     clients = (system.registry, system.inference, system.scoring)
-    return EvaluationDriver(*clients, system.data, "test", patience_seconds)
+    return EvaluationDriver(*clients, system.data, "test", retry_seconds)
 
 
 def ignore(*_):
@@ -58,7 +58,7 @@ def test_a_worker_with_damaged_data_gives_the_evaluation_back_and_stops(system):
 
 def test_a_service_that_stays_away_costs_no_prediction(system, caplog):
     system.scoring_service.kill()
-    given_back = driver(system, patience_seconds=0.2).run_next(ignore)
+    given_back = driver(system, retry_seconds=0.2).run_next(ignore)
     assert (given_back.status, given_back.images_done) == (EvaluationStatus.QUEUED, len(IMAGES))
     returned = list(system.registry.submission_events(system.submitted))[-1]
     # Where the service is, is not for a submitter.
@@ -94,7 +94,7 @@ def test_a_worker_outlives_whatever_an_evaluation_brings_about(system, monkeypat
 def test_a_worker_whose_evaluation_went_to_another_lets_go(system, monkeypatch):
     monkeypatch.setattr(
         "cxreval.evaluation.driver.STALL_SECONDS", -30.0
-    )  # with the patience of 30 s: renews nothing
+    )  # with the retry deadline of 30 s: renews nothing
     taken = []
 
     def take_over(lease, done, total):
@@ -109,7 +109,7 @@ def test_a_worker_whose_evaluation_went_to_another_lets_go(system, monkeypatch):
 
 def test_a_lease_is_kept_only_while_something_gets_on(system):
     lease = system.registry.lease_evaluation("hangs", ["small"])
-    with LeaseKeeper(system.registry, lease, stall_seconds=0.0) as keeper:
+    with LeaseKeeper(system.registry, lease, retry_policy(1.0), stall_seconds=0.0) as keeper:
         time.sleep(2 * LEASE_SECONDS)
         assert system.registry.lease_evaluation("other", ["small"]) is not None
         keeper.check()  # it does not know yet, and its next call will tell
@@ -137,7 +137,7 @@ def test_everything_walks_over_mutual_tls(tmp_path):
 
 def test_a_kept_lease_outlives_its_length(system):
     lease = system.registry.lease_evaluation("keeps", ["small"])
-    with LeaseKeeper(system.registry, lease, stall_seconds=60.0):
+    with LeaseKeeper(system.registry, lease, retry_policy(1.0), stall_seconds=60.0):
         time.sleep(3 * LEASE_SECONDS)
         assert system.registry.lease_evaluation("other", ["small"]) is None
 

@@ -217,7 +217,7 @@ def test_client_goes_on_after_the_network_was_cut_in_the_middle(
     )  # what was on its way when the network was cut is lost, not what had arrived
 
 
-def test_patience_counts_from_the_break_and_not_from_the_beginning_of_a_long_call(
+def test_the_retry_deadline_runs_from_the_failure_and_not_from_the_start_of_a_long_call(
     running: Running, tmp_path: Path
 ) -> None:
     artifact = content(32, 14)
@@ -227,9 +227,7 @@ def test_patience_counts_from_the_break_and_not_from_the_beginning_of_a_long_cal
     with Proxy(running.service.address) as proxy, RegistryClient(proxy.address) as client:
         proxy.cut_after = [24 * CHUNK_BYTES]
         assert (
-            client.upload_artifact(
-                name, tmp_path / "model.onnx", progress, patience_seconds=1
-            ).status
+            client.upload_artifact(name, tmp_path / "model.onnx", progress, retry_seconds=1).status
             == "queued"
         )
         assert proxy.connections >= 2
@@ -248,11 +246,13 @@ def test_client_waits_for_a_registry_that_is_down_when_the_upload_begins(tmp_pat
             running.service.start()
 
     with RegistryClient(running.service.address) as client:
-        done = client.upload_artifact(name, tmp_path / "model.onnx", UploadProgress(broken=broken))
+        done = client.upload_artifact(
+            name, tmp_path / "model.onnx", UploadProgress(on_failure=broken)
+        )
         assert (done.status, set(reasons)) == ("queued", {"SERVICE_UNAVAILABLE"})
         running.service.stop()
         with pytest.raises(ServiceUnavailable):
-            client.upload_artifact(name, tmp_path / "model.onnx", patience_seconds=0.1)
+            client.upload_artifact(name, tmp_path / "model.onnx", retry_seconds=0.1)
     running.call.channel.close()
 
 
@@ -266,7 +266,7 @@ def test_client_gives_up_when_nothing_gets_on(running: Running, tmp_path: Path) 
             {"submission": name},
             tmp_path / "model.onnx",
             UploadProgress(),
-            patience_seconds=1,
+            retry_seconds=1,
         )
     assert caught.value.reason == "UPLOAD_BUSY"
 
@@ -289,7 +289,7 @@ def test_client_begins_again_when_what_arrived_before_was_another_file(
         done = client.upload_artifact(
             name,
             tmp_path / "model.onnx",
-            UploadProgress(broken=lambda error: reasons.append(error.reason)),
+            UploadProgress(on_failure=lambda error: reasons.append(error.reason)),
         )
     assert (done.status, reasons) == (
         "queued",

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import sqlalchemy
 
-from cxreval.client import RegistryClient, UploadProgress, _calls
+from cxreval import retry
+from cxreval.client import RegistryClient, UploadProgress
 from cxreval.wire.limits import CHUNK_BYTES
 from services.registry.__main__ import open_artifacts
 from services.registry.store.artifacts import Artifacts
@@ -47,9 +48,8 @@ RECORDED = """
 def walk(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Walk]:
-    monkeypatch.setattr(
-        _calls, "_PAUSES", (0.2, 0.2)
-    )  # the registry is back at once, however often it died
+    # Without longer pauses: the registry is back at once, however often it died.
+    monkeypatch.setattr(retry, "MULTIPLIER", 1)
     store, kind = request.param.split()
     place = str(tmp_path / "artifacts")
     if store == "s3":
@@ -98,7 +98,9 @@ class Walk:
         self.registry.die(*points)
         upload(
             self.file,
-            UploadProgress(broken=lambda _: counts.append(len(self.rows(RECORDED, sha256=sha256)))),
+            UploadProgress(
+                on_failure=lambda _: counts.append(len(self.rows(RECORDED, sha256=sha256)))
+            ),
         )
         assert self.registry.ahead() == []
         # Until the commit it is awaited; from then on it is recorded.

@@ -25,7 +25,10 @@ def test_one_organisation_takes_no_other_ones_watchers_and_gets_its_own_back() -
             for number in range(MAX_OF_ONE):
                 held.enter_context(watching.watch("one", member("rival", number % 7)))
             with (
-                pytest.raises(ServiceOverloaded, match=f"{MAX_OF_ONE} calls of yours"),
+                pytest.raises(
+                    ServiceOverloaded,
+                    match=rf"\(limit {MAX_OF_ONE} per organisation\); poll GetSubmission",
+                ),
                 watching.watch("one", member("rival", 8)),
             ):
                 pass

@@ -38,7 +38,7 @@ from cxreval.errors import (
     ServiceUnavailable,
 )
 from cxreval.imaging.preprocess import Profile
-from cxreval.wire.limits import MIB
+from cxreval.wire.limits import MAX_ARTIFACT_BYTES, MIB
 
 Array = npt.NDArray[np.float32]
 Images = npt.NDArray[Any]  # float32 or uint8
@@ -57,8 +57,8 @@ PROFILE_KEY = "cxreval.preprocessing_profile"
 PLATFORM = "onnxruntime_onnx"
 """What the Open Inference Protocol calls this kind of model."""
 
-MAX_MODEL_BYTES = (1 << 31) - 1
-"""Largest file: protobuf, and so ONNX without external data, ends at 2 GiB."""
+MAX_MODEL_BYTES = MAX_ARTIFACT_BYTES
+"""Largest file."""
 
 MAX_COLUMNS = 10_000
 """Most values a model may give for an image."""

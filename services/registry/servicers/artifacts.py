@@ -25,8 +25,8 @@ from cxreval.errors import (
     SubmissionState,
     UploadOffset,
 )
-from cxreval.fields import check_pattern, field_error
-from cxreval.resource_names import SHA256, ArtifactName, EvaluationName, SubmissionName
+from cxreval.fields import check_sha256, field_error
+from cxreval.resource_names import ArtifactName, EvaluationName, SubmissionName
 from cxreval.wire.limits import CHUNK_BYTES, MAX_ARTIFACT_BYTES
 from services.chassis import threads
 from services.chassis.principal import Role, caller, check_admitted
@@ -171,7 +171,7 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
 
     def _derived(self, artifact: pb.DerivedArtifact, path: str) -> _Expected:
         name = EvaluationName.parse(artifact.evaluation, f"{path}.evaluation")
-        check_pattern(f"{path}.sha256", artifact.sha256, SHA256, "64 lower-case hex characters")
+        check_sha256(f"{path}.sha256", artifact.sha256)
         complete = self._evaluations.has_artifact(name, artifact.token, artifact.sha256)
         key = UploadKey(name.evaluation, artifact.sha256, f"{path}.sha256")
         return _Expected(

@@ -76,12 +76,15 @@ class Watching:
 
     def _check_room(self, watcher: str) -> None:
         of_one, of_all = self._watchers[watcher], self._watchers.total()
-        for count, limit, whose in (
-            (of_one, MAX_OF_ONE, "of yours"),
-            (of_all, MAX_WATCHERS, "here"),
+        for count, limit, scope in (
+            (of_one, MAX_OF_ONE, " per organisation"),
+            (of_all, MAX_WATCHERS, ""),
         ):
             if count >= limit:
-                message = f"{limit} calls {whose} watch submissions already; ask with GetSubmission, or try again later"
+                message = (
+                    f"too many open WatchSubmission streams (limit {limit}{scope}); "
+                    "poll GetSubmission or retry later"
+                )
                 raise ServiceOverloaded(message, limit=limit)
 
     async def _keep_asking(self) -> None:

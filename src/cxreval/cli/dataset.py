@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +19,7 @@ from cxreval.datasets.benchmark import (
 )
 from cxreval.datasets.verify import verify as verify_dataset
 from cxreval.errors import DatasetInvalid
+from cxreval.files import file_sha256
 
 app = typer.Typer(no_args_is_help=True, help="Make, describe, check and register data sets.")
 
@@ -105,7 +105,7 @@ def describe(
         list_file=list_file,
         list_sha256=list_sha256(images),
         labels_file=labels_file,
-        labels_sha256=hashlib.sha256(labels.read_bytes()).hexdigest(),
+        labels_sha256=file_sha256(labels),
         image_count=len(images),
         patient_count=len({image.partition("_")[0] for image in images}),
     )

@@ -35,8 +35,9 @@ from cxreval.client.models import (
     Tier,
     TruthInfo,
 )
-from cxreval.client.registry import RegistryClient, file_sha256
+from cxreval.client.registry import RegistryClient
 from cxreval.client.scoring import ScoringClient
+from cxreval.files import file_sha256
 from cxreval.manifest.document import read_manifest
 from cxreval.manifest.model import (
     CheckpointFormat,

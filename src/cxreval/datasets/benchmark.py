@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from cxreval.errors import DatasetInvalid
-from cxreval.resource_names import BENCHMARK_ID, SHA256
+from cxreval.fields import SHA256, SHA256_FORM
+from cxreval.resource_names import BENCHMARK_ID
 
 FINDINGS = (
     "Atelectasis",
@@ -178,9 +179,9 @@ def spec_problem(spec: BenchmarkSpec) -> tuple[str, str] | None:
         ("title", _is_text(spec.title, 200), "1 to 200 printable characters"),
         ("synthetic", isinstance(spec.synthetic, bool), "true or false"),
         ("list_file", _is_plain_file(spec.list_file), _PLAIN_FILE),
-        ("list_sha256", _is_sha256(spec.list_sha256), "64 lower-case hex characters"),
+        ("list_sha256", _is_sha256(spec.list_sha256), SHA256_FORM),
         ("labels_file", _is_plain_file(spec.labels_file), _PLAIN_FILE),
-        ("labels_sha256", _is_sha256(spec.labels_sha256), "64 lower-case hex characters"),
+        ("labels_sha256", _is_sha256(spec.labels_sha256), SHA256_FORM),
         (
             "image_count",
             type(spec.image_count) is int and spec.image_count > 0,

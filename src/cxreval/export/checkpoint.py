@@ -3,7 +3,6 @@ never opens one."""
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -17,8 +16,10 @@ from safetensors.torch import load
 from cxreval.errors import ArtifactTooLarge, CheckpointUnreadable, DigestMismatch
 from cxreval.export import sandbox, unpickle
 from cxreval.fields import printable
+from cxreval.files import file_sha256
+from cxreval.wire.limits import MAX_ARTIFACT_BYTES
 
-MAX_CHECKPOINT_BYTES = 2 * 1024**3
+MAX_CHECKPOINT_BYTES = MAX_ARTIFACT_BYTES
 """Most bytes of a checkpoint file; training scripts store the optimizer too, twice the size of the
 weights."""
 
@@ -64,8 +65,7 @@ def read_checkpoint(path: Path, sha256: str = "", *, tensors_only: bool = False)
         raise ArtifactTooLarge(
             f"{path} has {size} bytes; expected {expected}", field="weights", expected=expected
         )
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_sha256(path)
     if sha256 not in ("", found):
         message = f"{path} has sha256 {found}; expected {sha256}"
         raise DigestMismatch(message, field="sha256", expected=sha256, found=found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -14,17 +13,17 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cxreval.errors import ArtifactTooLarge, DigestMismatch, DownloadFailed, MalformedField
+from cxreval.files import file_sha256
+from cxreval.retry import Backoff, RetryPolicy
+from cxreval.wire.limits import MAX_ARTIFACT_BYTES
 
-MAX_DOWNLOAD_BYTES = 2 * 1024**3
-"""Most bytes of a download."""
-
-ATTEMPTS = 5
-"""How many attempts in a row may bring next to nothing before a download fails."""
+MAX_DOWNLOAD_BYTES = MAX_ARTIFACT_BYTES
+"""Maximum size of a download."""
 
 _TIMEOUT_SECONDS = 30.0
 _CHUNK_BYTES = 64 * 1024
-_WORTH_ANOTHER_ATTEMPT = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
-_PAUSE_SECONDS = 0.5  # times the failures so far
+_TRANSIENT_STATUSES = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
+_RETRIES = RetryPolicy(initial_pause=0.5, max_attempts=5)
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes there are, and the bytes there will be where the server says so."""
@@ -83,8 +82,7 @@ def _check(url: str, sha256: str) -> None:
 def _check_digest(url: str, file: Path, sha256: str) -> None:
     if not sha256:
         return
-    with file.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
+    found = file_sha256(file)
     if found != sha256:
         file.unlink()
         message = f"{url} has sha256 {found}; expected {sha256}"
@@ -107,7 +105,7 @@ class _Transfer:
 
 
 def _fetch(transfer: _Transfer, progress: Progress) -> None:
-    failures = 0
+    backoff = Backoff(_RETRIES)
     while True:
         before = transfer.done
         try:
@@ -118,10 +116,11 @@ def _fetch(transfer: _Transfer, progress: Progress) -> None:
             if transfer.total is None or transfer.done == transfer.total:
                 return
             problem = f"it broke off after {transfer.done} of {transfer.total} bytes"
-        failures = 0 if transfer.done >= before + _CHUNK_BYTES else failures + 1
-        if failures == ATTEMPTS:
-            raise _failed(transfer.url, f"{problem}, the last of {ATTEMPTS} attempts in a row")
-        time.sleep(_PAUSE_SECONDS * failures)
+        if transfer.done >= before + _CHUNK_BYTES:
+            backoff.progressed()
+        else:
+            last = f"{problem}, the last of {_RETRIES.max_attempts} attempts without progress"
+            backoff.wait(_failed(transfer.url, last))
 
 
 def _retryable(transfer: _Transfer, error: OSError | http.client.HTTPException) -> str:
@@ -129,7 +128,7 @@ def _retryable(transfer: _Transfer, error: OSError | http.client.HTTPException) 
     if isinstance(error, urllib.error.HTTPError):
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             transfer.partial.unlink(missing_ok=True)  # longer than the file that is there now
-        elif error.code < 500 and error.code not in _WORTH_ANOTHER_ATTEMPT:
+        elif error.code < 500 and error.code not in _TRANSIENT_STATUSES:
             raise _failed(transfer.url, f"the server answers {error.code} {error.reason}")
         return f"the server answers {error.code} {error.reason}"
     if transfer.partial.is_dir() or not transfer.partial.parent.is_dir():

@@ -22,7 +22,7 @@ import yaml
 
 from cxreval.datasets.benchmark import FINDINGS, METRICS
 from cxreval.errors import CxrevalError, MalformedField, MissingField, OutputsIncomplete
-from cxreval.fields import field_error, shown
+from cxreval.fields import field_error, required, shown
 from cxreval.manifest import rules
 from cxreval.manifest.model import Manifest
 from cxreval.manifest.rules import ROOT
@@ -260,7 +260,7 @@ class _Reader:
             ):
                 self._note(
                     name,
-                    MissingField(f"{name} is missing", field=name, expected=of.metadata["about"]),
+                    required(name, rules.expected(kind, of.name)),
                 )
         return kind(**values)
 

@@ -13,11 +13,14 @@ fits twice. Small messages take many times their size once they are parsed."""
 CHUNK_BYTES = 1 * MIB
 """Largest piece of an artifact in one message."""
 
-MAX_ARTIFACT_BYTES = 2048 * MIB
-"""Largest checkpoint."""
+MAX_ARTIFACT_BYTES = 2048 * MIB - 1
+"""Largest artifact, download and model file: protobuf, and so an ONNX file, ends below 2 GiB."""
 
 MAX_BATCH_IMAGES = 4096
 """Most images in one batch of predictions."""
+
+MAX_FAILURE_CHARACTERS = 4000
+"""Maximum length of the message of a failure; a longer one is cut."""
 
 MAX_REPORT_METRICS = 1000
 """Most values in one report."""
