@@ -56,6 +56,10 @@ from cxreval.wire.limits import (
     MAX_BATCH_IMAGES,
     MAX_FAILURE_CHARACTERS,
     MAX_PAGE_SIZE,
+    MAX_PROVENANCE_CHARACTERS,
+    MAX_PROVENANCE_ENTRIES,
+    MAX_REASON_CHARACTERS,
+    MAX_TOKEN_CHARACTERS,
 )
 from services.chassis.principal import Principal
 from services.registry.domain.board import MOST_COMPARED, Compared, Figures, Row
@@ -79,12 +83,9 @@ from services.registry.store.boards import KEPT_REPORTS
 MAX_WORKER_CHARACTERS = 200
 MAX_LEASE_BENCHMARKS = 100
 MAX_IMAGE_CHARACTERS = 255
-MAX_PROVENANCE_ENTRIES = 100
-MAX_PROVENANCE_CHARACTERS = 4000
-MAX_REASON_CHARACTERS = 1000
 
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,62}")
-_TOKEN = re.compile(r"[!-~]{1,4096}")
+_TOKEN = re.compile(rf"[!-~]{{1,{MAX_TOKEN_CHARACTERS}}}")
 _ETAG = re.compile(r"[1-9][0-9]{0,8}")
 _PROVENANCE_KEY = re.compile(r"(?=.{1,64}\Z)[a-z0-9]+(_[a-z0-9]+)*")
 _DIRECTIONS = {
@@ -235,7 +236,9 @@ def endpoint_token(token: str, of: Manifest) -> str:
         raise not_allowed("endpoint_token", f"kind {of.kind}")
     if token and not _TOKEN.fullmatch(token):
         raise field_error(
-            "endpoint_token", "malformed", "1 to 4096 printable ASCII characters without spaces"
+            "endpoint_token",
+            "malformed",
+            f"1 to {MAX_TOKEN_CHARACTERS} printable ASCII characters without spaces",
         )
     return token
 

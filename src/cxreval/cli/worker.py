@@ -28,7 +28,7 @@ from cxreval.client import (
 )
 from cxreval.errors import CxrevalError, DatasetInvalid, SandboxUnavailable
 from cxreval.evaluation.conversion import Converter
-from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
+from cxreval.evaluation.driver import RETRY_SECONDS, EvaluationDriver, local_benchmarks
 from cxreval.export import sandbox
 
 _log = logging.getLogger(__name__)
@@ -49,7 +49,9 @@ def worker(
     poll_seconds: Annotated[
         float, typer.Option(help="pause between looks at an empty queue")
     ] = 2.0,
-    patience_seconds: Annotated[float, typer.Option(help="how long a service may be away")] = 300.0,
+    patience_seconds: Annotated[
+        float, typer.Option(help="how long a service may be unavailable")
+    ] = RETRY_SECONDS,
     allow_private_endpoints: Annotated[
         bool,
         typer.Option(

@@ -61,6 +61,9 @@ RECORD_IMAGES = 64
 RECORD_SECONDS = 10.0
 """Maximum age of a prediction before it is recorded; an endpoint may be slow."""
 
+RETRY_SECONDS = 300.0
+"""How long a service may be unavailable before an evaluation is given back to the queue."""
+
 STALL_SECONDS = 300.0
 """Longest time without progress, beyond the retry deadline, before the lease is not renewed."""
 
@@ -94,7 +97,7 @@ class EvaluationDriver:
         scoring: ScoringClient,
         data: Mapping[str, Path],
         worker: str,
-        retry_seconds: float = 300.0,
+        retry_seconds: float = RETRY_SECONDS,
         allow_private_endpoints: bool = False,
         converter: Converter | None = None,
     ) -> None:
