@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.errors import InvalidTensor, MalformedField, ModelNotFound, UnknownProfile
-from cxreval.fields import SHA256, SHA256_FORM
+from cxreval.fields import SHA256, SHA256_FORM, field_error
 from cxreval.imaging.preprocess import PROFILES
 from services.inference.backends.onnx import PLATFORM
 from services.inference.model_pool import Listing, LoadRequirements, Model
@@ -409,11 +409,7 @@ def to_index(listings: Sequence[Listing], *, only_ready: bool) -> pb.RepositoryI
 def check_repository(name: str) -> None:
     """Raises `MalformedField` unless the repository's name is empty."""
     if name:
-        raise MalformedField(
-            f"repository_name is {name[:80]!r}; expected an empty name",
-            field="repository_name",
-            expected="an empty name",
-        )
+        raise field_error("repository_name", name, "an empty name")
 
 
 def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, LoadRequirements]:
@@ -426,8 +422,7 @@ def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, LoadRequiremen
     check_repository(request.repository_name)
     if not SHA256.fullmatch(request.model_name):
         expected = f"the sha256 of the model's file: {SHA256_FORM}"
-        message = f"model_name is {request.model_name[:80]!r}; expected {expected}"
-        raise MalformedField(message, field="model_name", expected=expected)
+        raise field_error("model_name", request.model_name, expected)
     parameters = request.parameters
     _no_parameters("parameters", parameters, ("profile", "output_columns"))
     profile = None

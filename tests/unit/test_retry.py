@@ -1,4 +1,4 @@
-"""Retries: transient errors alone are retried, pauses double up to a limit, progress resets them."""
+"""Only transient errors are retried, pauses double up to a limit, and progress resets them."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from cxreval.cli import options, output
 from cxreval.client import Organisation, Quota, Role
-from cxreval.errors import MalformedField, OrganisationNotFound
+from cxreval.errors import OrganisationNotFound
+from cxreval.fields import field_error
 
 app = typer.Typer(help="Manage organisations and API keys; for operators.", no_args_is_help=True)
 organisations = typer.Typer(help="Whom submissions belong to.", no_args_is_help=True)
@@ -202,10 +203,7 @@ def _number(name: str, text: str) -> int | None:
     if text == "none":
         return None
     if not re.fullmatch(r"[0-9]{1,18}", text):
-        expected = "a whole number, or none"
-        raise MalformedField(
-            f"{name} is {text!r}; expected {expected}", field=name, expected=expected
-        )
+        raise field_error(name, text, "a whole number, or none")
     return int(text)
 
 
@@ -214,10 +212,7 @@ def _lifetime(text: str) -> timedelta | None:
         return None
     found = _LIFETIME.fullmatch(text)
     if found is None:
-        expected = "a number and its unit, s, m, h or d: 90d"
-        raise MalformedField(
-            f"lifetime is {text!r}; expected {expected}", field="lifetime", expected=expected
-        )
+        raise field_error("lifetime", text, "a number and its unit, s, m, h or d: 90d")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 

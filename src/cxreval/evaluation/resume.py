@@ -19,7 +19,10 @@ T = TypeVar("T")
 
 
 def retry_policy(deadline_seconds: float) -> RetryPolicy:
-    """Returns the policy for the steps of an evaluation: a restarted service has lost its models."""
+    """Returns the policy for the steps of an evaluation.
+
+    An unknown model is transient: a restarted inference service has lost its models.
+    """
     return RetryPolicy(
         transient=(*TRANSIENT, ModelNotFound),
         initial_pause=0.1,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cxreval.errors import ArtifactTooLarge, DigestMismatch, DownloadFailed, MalformedField
+from cxreval.errors import ArtifactTooLarge, DigestMismatch, DownloadFailed
+from cxreval.fields import field_error
 from cxreval.files import file_sha256
 from cxreval.retry import Backoff, RetryPolicy
 from cxreval.wire.limits import MAX_ARTIFACT_BYTES
@@ -70,13 +71,7 @@ def _check(url: str, sha256: str) -> None:
     parts = urlsplit(url)
     allowed = ("https", "http") if sha256 else ("https",)
     if parts.scheme not in allowed or not parts.hostname:
-        expected = "an https URL, or an http URL together with its sha256"
-        raise MalformedField(
-            f"weights is {url!r}; expected {expected}",
-            field="weights",
-            value=url,
-            expected=expected,
-        )
+        raise field_error("weights", url, "an https URL, or an http URL together with its sha256")
 
 
 def _check_digest(url: str, file: Path, sha256: str) -> None:

@@ -62,7 +62,7 @@ class CheckpointFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A network whose state dict can be submitted; `names_outputs`: whether it names its outputs."""
+    """A network whose state dict can be submitted; `names_outputs` if it names its outputs."""
 
     profile: str
     names_outputs: bool
@@ -292,7 +292,10 @@ CASES: tuple[Case, ...] = (
         required=("output_names",),
         forbidden=("architecture",),
     ),
-    Case({"kind": (Kind.CHECKPOINT,), "format": (CheckpointFormat.PYTORCH_STATE_DICT,)}, required=("architecture",)),
+    Case(
+        {"kind": (Kind.CHECKPOINT,), "format": (CheckpointFormat.PYTORCH_STATE_DICT,)},
+        required=("architecture",),
+    ),
     *_architecture_cases(),
     Case(
         {"kind": (Kind.ENDPOINT,)},
@@ -310,7 +313,8 @@ CASES: tuple[Case, ...] = (
         {"kind": (Kind.CLAIM,)},
         required=("source_url", "claimed_metrics"),
         forbidden=(
-            "format", "architecture", "endpoint", "preprocessing_profile", "output_names", "artifact_sha256",
+            "format", "architecture", "endpoint", "preprocessing_profile", "output_names",
+            "artifact_sha256",
         ),
         only=_sources(),
     ),

@@ -154,8 +154,8 @@ class _KeySender(
         metadata = (*(details.metadata or ()), self._entry)
         return continuation(
             _Details(
-                details.method, details.timeout, metadata, details.credentials, details.wait_for_ready,
-                details.compression,
+                details.method, details.timeout, metadata, details.credentials,
+                details.wait_for_ready, details.compression,
             ),
             request,
         )  # fmt: skip
