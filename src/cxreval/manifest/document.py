@@ -81,15 +81,15 @@ def parse_document(
     """Reads a manifest from a text, as `read_document`; errors call it `name`."""
     reader = _Reader()
     manifest: Manifest = reader.record(Manifest, _tree(text, name), ROOT)
-    found, broken = reader.problems, reader.broken
+    problems, broken = reader.problems, reader.broken
     parents = {path[:end] for path in broken for end in _ends(path)}
     for error in rules.problems(
         manifest, today, findings=findings, metrics=metrics, with_artifact=False
     ):
         if not _follows(error, broken, parents):
-            found.append(error)
+            problems.append(error)
     lines = reader.lines
-    document = Document(manifest, found[:_MAX_PROBLEMS], lines)
+    document = Document(manifest, problems[:_MAX_PROBLEMS], lines)
     document.problems.sort(key=lambda error: document.line(error.metadata["field"]))
     return document
 

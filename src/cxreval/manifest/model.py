@@ -262,19 +262,19 @@ def _sources(*own: SourceKind) -> dict[str, tuple[str, ...]]:
 
 
 def _architecture_cases() -> list[Case]:
-    def of(**wanted: object) -> dict[str, tuple[str, ...]]:
-        ((fact, value),) = wanted.items()
+    def when(**wanted: object) -> dict[str, tuple[str, ...]]:
+        ((attribute, value),) = wanted.items()
         names = tuple(
-            name for name, known in ARCHITECTURES.items() if getattr(known, fact) == value
+            name for name, known in ARCHITECTURES.items() if getattr(known, attribute) == value
         )
         return {"format": (CheckpointFormat.PYTORCH_STATE_DICT,), "architecture": names}
 
     profiles = dict.fromkeys(known.profile for known in ARCHITECTURES.values())
     return [
-        Case(of(names_outputs=True), forbidden=("output_names",)),
-        Case(of(names_outputs=False), required=("output_names",)),
+        Case(when(names_outputs=True), forbidden=("output_names",)),
+        Case(when(names_outputs=False), required=("output_names",)),
         *(
-            Case(of(profile=profile), only={"preprocessing_profile": (profile,)})
+            Case(when(profile=profile), only={"preprocessing_profile": (profile,)})
             for profile in profiles
         ),
     ]

@@ -62,23 +62,23 @@ def problems(
         metrics: the benchmark's metrics, the primary one first.
         with_artifact: whether kinds with a file must already have its digest.
     """
-    found = list(_record(manifest, ROOT))
+    errors = list(_record(manifest, ROOT))
     for case in CASES:
         if all(getattr(manifest, field) in values for field, values in case.when.items()):
-            found += _case(case, manifest)
+            errors += _case(case, manifest)
     if with_artifact and manifest.kind in UPLOADED and not manifest.artifact_sha256:
-        found.append(
+        errors.append(
             required(f"{ROOT}.artifact_sha256", "the sha256 of the file", f"kind {manifest.kind}")
         )
-    wrong = {error.metadata["field"] for error in found}
+    wrong = {error.metadata["field"] for error in errors}
     for field, further in (
         ("output_names", _outputs(manifest.output_names, findings)),
         ("claimed_metrics", _claims(manifest, findings, metrics)),
         ("submitted_date", _date(manifest.submitted_date, today)),
     ):
         if f"{ROOT}.{field}" not in wrong:
-            found += (error for error in further if error.metadata["field"] not in wrong)
-    return sorted(found, key=lambda error: _POSITIONS[_top(error)])
+            errors += (error for error in further if error.metadata["field"] not in wrong)
+    return sorted(errors, key=lambda error: _POSITIONS[_top(error)])
 
 
 def refusal(problems: Sequence[CxrevalError]) -> CxrevalError:

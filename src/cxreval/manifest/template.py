@@ -96,8 +96,8 @@ def _fields(kind: type[Any]) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
 def _words(kind: Any, field: dataclasses.Field[Any]) -> Sequence[str]:
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return tuple(kind)
-    found: Sequence[str] = getattr(field.metadata["form"], "words", ())
-    return found
+    words: Sequence[str] = getattr(field.metadata["form"], "words", ())
+    return words
 
 
 def _entry(

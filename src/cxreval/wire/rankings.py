@@ -30,10 +30,10 @@ def significance(value: int) -> Significance | None:
     return next((member for member, number in _SIGNIFICANCE.items() if number == value), None)
 
 
-def spread_message(place: Ranked) -> pb.RankSpread:
+def spread_message(ranked: Ranked) -> pb.RankSpread:
     """Returns the message of the spread of an entry's rank."""
-    fields = {name: getattr(place, name) for name in _SPREAD}
-    return pb.RankSpread(**fields, places_disagree=place.places_disagree)
+    fields = {name: getattr(ranked, name) for name in _SPREAD}
+    return pb.RankSpread(**fields, places_disagree=ranked.places_disagree)
 
 
 def spread_fields(message: pb.RankSpread) -> dict[str, Any]:
