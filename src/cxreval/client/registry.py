@@ -245,8 +245,8 @@ class RegistryClient(ServiceClient):
     ) -> Iterator[Submission]:
         """The submission as it is, and again whenever it changes or gets on, until it has ended.
 
-        Resumes if the registry is back within `retry_seconds`; `on_failure` is called with each error
-        that is retried.
+        Resumes if the registry is back within `retry_seconds`; `on_failure` is called with each
+        error that is retried.
         """
         request = lifecycle_service_pb2.WatchSubmissionRequest(name=submission)
         backoff = Backoff(RetryPolicy(deadline_seconds=retry_seconds), on_failure)
