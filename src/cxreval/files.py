@@ -10,6 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+MAX_ARTIFACT_BYTES = 2**31 - 1
+"""Maximum size of an artifact, a download and a model file.
+
+A protobuf message, and so an ONNX file without external data, must be smaller than 2 GiB.
+"""
+
 
 def file_sha256(file: Path) -> str:
     """Returns the sha256 of a file as 64 lower-case hex characters."""

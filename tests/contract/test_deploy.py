@@ -21,7 +21,8 @@ import typer
 
 from cxreval.audit.receipts import Signer
 from cxreval.cli.app import app
-from cxreval.wire.limits import MAX_ARTIFACT_BYTES, MIB
+from cxreval.files import MAX_ARTIFACT_BYTES
+from cxreval.wire.limits import MIB
 from services.registry.store.vault import Vault
 from tests.conftest import REPOSITORY, missing, require_module
 

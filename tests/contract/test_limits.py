@@ -9,14 +9,12 @@ import pytest
 
 from cxreval.datasets.benchmark import FEWEST_REPLICATES, MOST_REPLICATES
 from cxreval.datasets.prediction_file import MAX_CELL_BYTES, MAX_ROWS
-from cxreval.export.checkpoint import MAX_CHECKPOINT_BYTES
-from cxreval.export.download import MAX_DOWNLOAD_BYTES
+from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.manifest import document
 from cxreval.manifest.model import FEWEST_REQUESTS, MAX_NAME_CHARACTERS, MOST_REQUESTS
 from cxreval.wire.limits import (
     CHUNK_BYTES,
     DEFAULT_PAGE_SIZE,
-    MAX_ARTIFACT_BYTES,
     MAX_BATCH_IMAGES,
     MAX_FAILURE_CHARACTERS,
     MAX_PAGE_SIZE,
@@ -97,4 +95,4 @@ def test_documents_state_the_limits_of_the_code(file: str, pattern: str, limit: 
 
 def test_a_model_file_is_as_large_everywhere_as_protobuf_allows() -> None:
     assert MAX_ARTIFACT_BYTES == 2**31 - 1
-    assert {MAX_MODEL_BYTES, MAX_CHECKPOINT_BYTES, MAX_DOWNLOAD_BYTES} == {MAX_ARTIFACT_BYTES}
+    assert MAX_MODEL_BYTES == MAX_ARTIFACT_BYTES

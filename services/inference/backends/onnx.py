@@ -37,8 +37,9 @@ from cxreval.errors import (
     ServiceOverloaded,
     ServiceUnavailable,
 )
+from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.imaging.preprocess import Profile
-from cxreval.wire.limits import MAX_ARTIFACT_BYTES, MIB
+from cxreval.wire.limits import MIB
 
 Array = npt.NDArray[np.float32]
 Images = npt.NDArray[Any]  # float32 or uint8

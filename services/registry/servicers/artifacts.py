@@ -26,8 +26,9 @@ from cxreval.errors import (
     UploadOffset,
 )
 from cxreval.fields import check_sha256, field_error
+from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.resource_names import ArtifactName, EvaluationName, SubmissionName
-from cxreval.wire.limits import CHUNK_BYTES, MAX_ARTIFACT_BYTES
+from cxreval.wire.limits import CHUNK_BYTES
 from services.chassis import threads
 from services.chassis.principal import Role, caller, check_admitted
 from services.registry.domain.records import Submission

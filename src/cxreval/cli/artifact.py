@@ -25,10 +25,10 @@ from cxreval.errors import (
     ModelNotOnnx,
     ModelOutputMismatch,
 )
+from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.manifest.document import Document
 from cxreval.manifest.model import UPLOADED, CheckpointFormat, Kind, Manifest
-from cxreval.wire.limits import MAX_ARTIFACT_BYTES
 
 _FLOAT = onnx.TensorProto.FLOAT
 

@@ -16,12 +16,7 @@ from safetensors.torch import load
 from cxreval.errors import ArtifactTooLarge, CheckpointUnreadable, DigestMismatch
 from cxreval.export import sandbox, unpickle
 from cxreval.fields import printable
-from cxreval.files import file_sha256
-from cxreval.wire.limits import MAX_ARTIFACT_BYTES
-
-MAX_CHECKPOINT_BYTES = MAX_ARTIFACT_BYTES
-"""Most bytes of a checkpoint file; training scripts store the optimizer too, twice the size of the
-weights."""
+from cxreval.files import MAX_ARTIFACT_BYTES, file_sha256
 
 _EXPECTED = "a PyTorch checkpoint"
 _MESSAGE_CHARACTERS = 300
@@ -54,14 +49,14 @@ def read_checkpoint(path: Path, sha256: str = "", *, tensors_only: bool = False)
         DigestMismatch: it has another digest; it is not opened.
         CheckpointUnreadable: the file is absent, damaged, no checkpoint, or fails or overstays its
             time in the sandbox; or it holds more than tensors.
-        ArtifactTooLarge: the file has more than `MAX_CHECKPOINT_BYTES`.
+        ArtifactTooLarge: the file has more than `MAX_ARTIFACT_BYTES`.
         SandboxUnavailable: this machine has no sandbox.
     """
     path = path.resolve()
     if not path.is_file():
         raise _unreadable(path, "there is no such file")
-    if (size := path.stat().st_size) > MAX_CHECKPOINT_BYTES:
-        expected = f"at most {MAX_CHECKPOINT_BYTES} bytes"
+    if (size := path.stat().st_size) > MAX_ARTIFACT_BYTES:
+        expected = f"at most {MAX_ARTIFACT_BYTES} bytes"
         raise ArtifactTooLarge(
             f"{path} has {size} bytes; expected {expected}", field="weights", expected=expected
         )

@@ -14,12 +14,8 @@ from urllib.parse import urlsplit
 
 from cxreval.errors import ArtifactTooLarge, DigestMismatch, DownloadFailed
 from cxreval.fields import field_error
-from cxreval.files import file_sha256
+from cxreval.files import MAX_ARTIFACT_BYTES, file_sha256
 from cxreval.retry import Backoff, RetryPolicy
-from cxreval.wire.limits import MAX_ARTIFACT_BYTES
-
-MAX_DOWNLOAD_BYTES = MAX_ARTIFACT_BYTES
-"""Maximum size of a download."""
 
 _TIMEOUT_SECONDS = 30.0
 _CHUNK_BYTES = 64 * 1024
@@ -48,7 +44,7 @@ def download(url: str, directory: Path, sha256: str = "", progress: Progress = _
     Raises:
         MalformedField: `url` is something else.
         DigestMismatch: the file is whole and has another digest; nothing is kept.
-        ArtifactTooLarge: the server says or sends more than `MAX_DOWNLOAD_BYTES`; nothing is kept.
+        ArtifactTooLarge: the server says or sends more than `MAX_ARTIFACT_BYTES`; nothing is kept.
         DownloadFailed: the server refuses, lies about the length, or breaks off again and again.
     """
     _check(url, sha256)
@@ -166,9 +162,9 @@ def _receive(
 
 
 def _check_size(transfer: _Transfer, size: int) -> None:
-    if size > MAX_DOWNLOAD_BYTES:
+    if size > MAX_ARTIFACT_BYTES:
         transfer.partial.unlink(missing_ok=True)
-        expected = f"at most {MAX_DOWNLOAD_BYTES} bytes"
+        expected = f"at most {MAX_ARTIFACT_BYTES} bytes"
         message = f"{transfer.url} has {size} bytes or more; expected {expected}"
         raise ArtifactTooLarge(message, field="weights", expected=expected, found=size)
 

@@ -18,12 +18,6 @@ the memory of their bytes.
 CHUNK_BYTES = 1 * MIB
 """Maximum size of the part of an artifact in one message."""
 
-MAX_ARTIFACT_BYTES = 2048 * MIB - 1
-"""Maximum size of an artifact, a download and a model file.
-
-A protobuf message, and so an ONNX file without external data, must be smaller than 2 GiB.
-"""
-
 MAX_BATCH_IMAGES = 4096
 """Maximum number of images in one batch of predictions."""
 
