@@ -67,11 +67,11 @@ def test_required_and_not_allowed_fields_say_what_to_do() -> None:
     ],
 )
 def test_problems_of_a_manifest_are_plain_sentences(manifest: Manifest, message: str) -> None:
-    assert message in [error.message for error in problems(manifest, TODAY)]
+    assert message in [error.message for error in problems(manifest, TODAY, None)]
 
 
 def test_a_flag_that_is_missing_in_a_file_is_required() -> None:
-    found = parse_document("kind: claim\n", "model.yaml", TODAY).problems
+    found = parse_document("kind: claim\n", "model.yaml", TODAY, None).problems
     assert "manifest.open_source is required: true or false" in [error.message for error in found]
 
 

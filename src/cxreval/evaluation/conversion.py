@@ -14,19 +14,24 @@ from cxreval.evaluation.sources import download
 COMPARED_IMAGES = 4
 """Number of images on which the ONNX file is compared with the state dict."""
 
-Converter = Callable[[Manifest, Path, Path, Sequence[Path]], Mapping[str, str]]
+Converter = Callable[
+    [Manifest, Path, Path, Sequence[Path]], tuple[tuple[str, ...], Mapping[str, str]]
+]
 """Converts a state dict to ONNX: called with the manifest, both files, and images for comparison.
 
-The ONNX file has one column per finding of the benchmark, in order. Returns the evidence of the
-comparison for the provenance.
+Returns the finding of each output column, and the evidence of the comparison.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A converted ONNX file in the registry, and the evidence of its conversion."""
+    """A converted ONNX file in the registry.
+
+    `outputs`: the finding of each output column; `evidence`: the provenance of the conversion.
+    """
 
     sha256: str
+    outputs: tuple[str, ...]
     evidence: Mapping[str, str]
 
 
@@ -57,7 +62,7 @@ def convert(
         )
         download(registry, manifest.artifact_sha256, weights)
         try:
-            evidence = converter(manifest, weights, onnx_file, images)
+            outputs, evidence = converter(manifest, weights, onnx_file, images)
         except SandboxUnavailable as error:
             raise ConversionUnavailable(error.message, **error.metadata) from None
         except CheckpointUnreadable as error:
@@ -65,4 +70,4 @@ def convert(
                 error.message.replace(str(weights), "the checkpoint"), field="artifact"
             ) from None
         sha256 = registry.upload_derived_artifact(lease, onnx_file)
-    return Converted(sha256, {"converted_sha256": sha256, **evidence})
+    return Converted(sha256, outputs, {"converted_sha256": sha256, **evidence})

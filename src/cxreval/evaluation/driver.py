@@ -29,7 +29,6 @@ from cxreval.client import (
     ScoringClient,
 )
 from cxreval.datasets.benchmark import (
-    FINDINGS,
     IMAGES_DIRECTORY,
     BenchmarkSpec,
     image_list,
@@ -169,6 +168,8 @@ class EvaluationDriver:
     def _evaluate(self, lease: Lease, keeper: LeaseKeeper, progress: Progress) -> Evaluation:
         started = datetime.now(UTC)
         benchmark = lease.benchmark
+        # Before the model runs on every image: without labels all of that would be in vain.
+        keeper.call(lambda: self._scoring.check_truth(benchmark))
         images = image_list(benchmark, self._data[benchmark.name])
         source = keeper.call(lambda: self._source(lease, images))
         table = keeper.call(lambda: self._predict(lease, source, images, keeper, progress))
@@ -188,7 +189,12 @@ class EvaluationDriver:
             compared = [directory / image for image in images[:COMPARED_IMAGES]]
             converted = convert(self._registry, lease, self._converter, compared)
             return Checkpoint(
-                self._inference, lease, directory, converted.sha256, FINDINGS, converted.evidence
+                self._inference,
+                lease,
+                directory,
+                converted.sha256,
+                converted.outputs,
+                converted.evidence,
             )
         return Checkpoint(
             self._inference, lease, directory, manifest.artifact_sha256, manifest.output_names

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from cxreval.datasets.benchmark import FINDINGS, METRICS
+from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, MalformedField, MissingField, OutputsIncomplete
 from cxreval.fields import field_error, required, shown
 from cxreval.manifest import rules
@@ -56,36 +56,24 @@ class Document:
         return self.lines.get(path, 1)
 
 
-def read_document(
-    file: Path,
-    today: date,
-    *,
-    findings: Sequence[str] = FINDINGS,
-    metrics: Sequence[str] = tuple(METRICS),
-) -> Document:
-    """Reads a manifest from a file and checks it against a benchmark's findings and metrics.
+def read_document(file: Path, today: date, benchmark: BenchmarkSpec | None) -> Document:
+    """Reads a manifest from a file and checks it against a benchmark.
+
+    Without a benchmark, the rules about findings and metrics are not checked.
 
     Raises:
         MalformedField: the file is unreadable or too large, or is not YAML of the allowed form.
     """
-    return parse_document(_text(file), str(file), today, findings, metrics)
+    return parse_document(_text(file), str(file), today, benchmark)
 
 
-def parse_document(
-    text: str,
-    name: str,
-    today: date,
-    findings: Sequence[str] = FINDINGS,
-    metrics: Sequence[str] = tuple(METRICS),
-) -> Document:
+def parse_document(text: str, name: str, today: date, benchmark: BenchmarkSpec | None) -> Document:
     """Reads a manifest from a text, as `read_document`; errors call it `name`."""
     reader = _Reader()
     manifest: Manifest = reader.record(Manifest, _tree(text, name), ROOT)
     problems, broken = reader.problems, reader.broken
     parents = {path[:end] for path in broken for end in _ends(path)}
-    for error in rules.problems(
-        manifest, today, findings=findings, metrics=metrics, with_artifact=False
-    ):
+    for error in rules.problems(manifest, today, benchmark, with_artifact=False):
         if not _follows(error, broken, parents):
             problems.append(error)
     lines = reader.lines

@@ -8,7 +8,6 @@ from dataclasses import MISSING, dataclass
 from enum import StrEnum
 from typing import Any
 
-from cxreval.datasets.benchmark import FINDINGS
 from cxreval.datasets.profiles import PROFILE_NAMES
 from cxreval.errors import CommitNotFrozen, UnknownProfile
 from cxreval.fields import HOST_PORT, SHA256, SHA256_FORM
@@ -212,7 +211,7 @@ class Manifest:
     output_names: tuple[str, ...] = _field(
         'Finding of each column of the output, every finding once; "" for a column to ignore.',
         None,
-        FINDINGS,
+        None,
         (),
         MAX_OUTPUTS,
     )

@@ -10,7 +10,7 @@ from datetime import date
 from enum import StrEnum
 from typing import Any
 
-from cxreval.datasets.benchmark import FINDINGS, METRICS
+from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import (
     CxrevalError,
     MalformedField,
@@ -48,9 +48,8 @@ _POSITIONS = {field.name: number for number, field in enumerate(dataclasses.fiel
 def problems(
     manifest: Manifest,
     today: date,
+    benchmark: BenchmarkSpec | None,
     *,
-    findings: Sequence[str] = FINDINGS,
-    metrics: Sequence[str] = tuple(METRICS),
     with_artifact: bool = True,
 ) -> list[CxrevalError]:
     """Returns all problems of a manifest, in the order of its fields; each error names its field.
@@ -58,8 +57,8 @@ def problems(
     Args:
         manifest: any manifest; required fields may be empty or None.
         today: the current day in UTC; a later date is a problem.
-        findings: the benchmark's findings.
-        metrics: the benchmark's metrics, the primary one first.
+        benchmark: the benchmark of the submission; without one, the rules about its findings and
+            metrics are not checked.
         with_artifact: whether kinds with a file must already have its digest.
     """
     errors = list(_record(manifest, ROOT))
@@ -72,8 +71,8 @@ def problems(
         )
     wrong = {error.metadata["field"] for error in errors}
     for field, further in (
-        ("output_names", _outputs(manifest.output_names, findings)),
-        ("claimed_metrics", _claims(manifest, findings, metrics)),
+        ("output_names", _outputs(manifest.output_names, benchmark)),
+        ("claimed_metrics", _claims(manifest, benchmark)),
         ("submitted_date", _date(manifest.submitted_date, today)),
     ):
         if f"{ROOT}.{field}" not in wrong:
@@ -147,11 +146,11 @@ def _case(case: Case, manifest: Manifest) -> Iterator[CxrevalError]:
             yield field_error(f"{ROOT}.{field}", value, f"{' or '.join(values)} for {case.name}")
 
 
-def _outputs(names: tuple[str, ...], findings: Sequence[str]) -> Iterator[CxrevalError]:
+def _outputs(names: tuple[str, ...], benchmark: BenchmarkSpec | None) -> Iterator[CxrevalError]:
     """Yields problems unless the names hold every finding once; kinds without names are skipped."""
-    if not names:
+    if not names or not benchmark:
         return
-    field = f"{ROOT}.output_names"
+    field, findings = f"{ROOT}.output_names", benchmark.findings
     for index, name in enumerate(names):
         if name:
             yield from _finding(f"{field}[{index}]", name, findings)
@@ -176,13 +175,12 @@ def _finding(field: str, name: str, findings: Sequence[str]) -> Iterator[Cxreval
     yield field_error(field, name, allowed, UnknownFinding)
 
 
-def _claims(
-    manifest: Manifest, findings: Sequence[str], metrics: Sequence[str]
-) -> Iterator[CxrevalError]:
+def _claims(manifest: Manifest, benchmark: BenchmarkSpec | None) -> Iterator[CxrevalError]:
     seen = set()
     for index, claim in enumerate(manifest.claimed_metrics):
         field = f"{ROOT}.claimed_metrics[{index}]"
-        yield from _claim(field, claim, findings, metrics)
+        if benchmark:
+            yield from _claim(field, claim, benchmark)
         if (claim.metric, claim.finding) in seen:
             yield field_error(
                 field,
@@ -190,20 +188,19 @@ def _claims(
                 "each metric and finding only once",
             )
         seen.add((claim.metric, claim.finding))
-    if manifest.kind is Kind.CLAIM and manifest.claimed_metrics and (metrics[0], "") not in seen:
-        ranking = f"{metrics[0]} without a finding, the figure that the board ranks by"
+    if not benchmark or manifest.kind is not Kind.CLAIM or not manifest.claimed_metrics:
+        return
+    if (benchmark.ranking_metric, "") not in seen:
+        ranking = f"{benchmark.ranking_metric} without a finding, by which the board ranks"
         yield required(f"{ROOT}.claimed_metrics", ranking, "kind claim")
 
 
-def _claim(
-    field: str, claim: ClaimedMetric, findings: Sequence[str], metrics: Sequence[str]
-) -> Iterator[CxrevalError]:
-    if claim.metric not in metrics:
-        yield field_error(
-            f"{field}.metric", claim.metric, f"one of {', '.join(metrics)}", UnknownMetric
-        )
+def _claim(field: str, claim: ClaimedMetric, benchmark: BenchmarkSpec) -> Iterator[CxrevalError]:
+    if claim.metric not in benchmark.metric_names:
+        expected = f"one of {', '.join(benchmark.metric_names)}"
+        yield field_error(f"{field}.metric", claim.metric, expected, UnknownMetric)
     if claim.finding:
-        yield from _finding(f"{field}.finding", claim.finding, findings)
+        yield from _finding(f"{field}.finding", claim.finding, benchmark.findings)
 
 
 def _date(submitted: str, today: date) -> Iterator[CxrevalError]:

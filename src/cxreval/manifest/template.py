@@ -11,7 +11,15 @@ from enum import StrEnum
 from types import NoneType
 from typing import Any
 
-from cxreval.manifest.model import CASES, CheckpointFormat, Kind, Manifest, SourceKind
+from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.manifest.model import (
+    CASES,
+    CheckpointFormat,
+    ClaimedMetric,
+    Kind,
+    Manifest,
+    SourceKind,
+)
 
 _WIDTH = 100
 _HEAD = {
@@ -58,9 +66,15 @@ def _given(manifest: Manifest, path: str) -> Iterator[tuple[Any, Any]]:
             yield getattr(holder, name), field.metadata["example"]
 
 
-def template(kind: Kind) -> str:
-    """Returns a valid manifest of the kind as commented YAML, with examples as values."""
-    values = {"kind": kind, "format": CheckpointFormat.ONNX, **_EXAMPLES[kind]}
+def template(kind: Kind, benchmark: BenchmarkSpec) -> str:
+    """Returns a valid manifest for a benchmark as commented YAML, with examples as values."""
+    values = {
+        "kind": kind,
+        "format": CheckpointFormat.ONNX,
+        "output_names": benchmark.findings,
+        "claimed_metrics": ClaimedMetric(benchmark.ranking_metric, 0.8, benchmark.findings[-1]),
+        **_EXAMPLES[kind],
+    }
     cases = [
         case
         for case in CASES
@@ -115,7 +129,7 @@ def _value(field: dataclasses.Field[Any], kind: Any, example: Any) -> Iterator[s
     if dataclasses.is_dataclass(kind):
         yield f"{field.name}:"
         record = typing.cast("type[Any]", kind)
-        yield from _item(record) if field.metadata["most"] else _record(record)
+        yield from _item(example) if field.metadata["most"] else _record(record)
     elif isinstance(example, tuple):
         yield f"{field.name}:"
         yield from (f"  - {_text(item)}" for item in example)
@@ -129,13 +143,14 @@ def _record(kind: type[Any]) -> Iterator[str]:
         yield from (f"  {line}" for line in entry)
 
 
-def _item(kind: type[Any]) -> Iterator[str]:
+def _item(record: Any) -> Iterator[str]:
     """Yields a list of one record; its comments follow the values, as an item needs."""
-    for number, (field, _) in enumerate(_fields(kind)):
+    for number, (field, _) in enumerate(_fields(type(record))):
         optional = field.default is not dataclasses.MISSING
         about = field.metadata["about"] + " Optional." * optional
         mark = "  - " if number == 0 else "    "
-        yield f"{mark}{'#' * optional}{field.name}: {_text(field.metadata['example'])}  # {about}"
+        value = _text(getattr(record, field.name))
+        yield f"{mark}{'#' * optional}{field.name}: {value}  # {about}"
 
 
 def _text(value: Any) -> str:

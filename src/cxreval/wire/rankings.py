@@ -33,7 +33,11 @@ def significance(value: int) -> Significance | None:
 def spread_message(ranked: Ranked) -> pb.RankSpread:
     """Returns the message of the spread of an entry's rank."""
     fields = {name: getattr(ranked, name) for name in _SPREAD}
-    return pb.RankSpread(**fields, places_disagree=ranked.places_disagree)
+    return pb.RankSpread(
+        **fields,
+        places_disagree=ranked.places_disagree,
+        undefined_replicates=ranked.undefined_replicates,
+    )
 
 
 def spread_fields(message: pb.RankSpread) -> dict[str, Any]:
@@ -42,7 +46,11 @@ def spread_fields(message: pb.RankSpread) -> dict[str, Any]:
         name: getattr(message, name) if message.HasField(cast("Any", name)) else None
         for name in _SPREAD
     }
-    return {**fields, "places_disagree": message.places_disagree}
+    return {
+        **fields,
+        "places_disagree": message.places_disagree,
+        "undefined_replicates": message.undefined_replicates,
+    }
 
 
 def comparison_message(pair: Comparison, first: str, second: str) -> pb.PairwiseComparison:
