@@ -61,19 +61,23 @@ class ScoringClient(ServiceClient):
         ]
 
     def check_truth(self, benchmark: BenchmarkSpec) -> None:
-        """Raises unless the service holds the labels of exactly this benchmark.
+        """Raises unless the service has the labels of exactly this benchmark.
 
         Raises:
-            TruthNotFound: it holds no labels of a benchmark of this name.
-            BenchmarkDigestMismatch: it holds those of another specification of this name.
+            TruthNotFound: the service has no labels of a benchmark of this name.
+            BenchmarkDigestMismatch: it has those of another specification of this name.
         """
         digests = {truth.benchmark: truth.benchmark_digest for truth in self.list_truths()}
         name = benchmark.name
         if name not in digests:
-            message = f"the scoring service holds no labels of {name}; it holds {', '.join(digests) or 'none'}"
+            known = ", ".join(digests) or "none"
+            message = f"the scoring service holds no labels of {name}; it holds {known}"
             raise TruthNotFound(message, field="benchmark", value=name)
         if digests[name] != benchmark.digest:
-            message = f"the scoring service holds {name} with digest {digests[name]}; expected {benchmark.digest}"
+            message = (
+                f"the scoring service holds {name} with digest {digests[name]}; "
+                f"expected {benchmark.digest}"
+            )
             raise BenchmarkDigestMismatch(
                 message, field="benchmark_digest", found=digests[name], expected=benchmark.digest
             )

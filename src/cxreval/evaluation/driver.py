@@ -168,7 +168,7 @@ class EvaluationDriver:
     def _evaluate(self, lease: Lease, keeper: LeaseKeeper, progress: Progress) -> Evaluation:
         started = datetime.now(UTC)
         benchmark = lease.benchmark
-        # Before the model runs on every image: without labels all of that would be in vain.
+        # First, because without labels the predictions could not be scored.
         keeper.call(lambda: self._scoring.check_truth(benchmark))
         images = image_list(benchmark, self._data[benchmark.name])
         source = keeper.call(lambda: self._source(lease, images))
