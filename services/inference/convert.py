@@ -7,7 +7,6 @@ element. The last two can be sent to several models at once, named by the parame
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.errors import InvalidTensor, MalformedField, ModelNotFound, UnknownProfile
+from cxreval.fields import SHA256, SHA256_FORM, field_error
 from cxreval.imaging.preprocess import PROFILES
 from services.inference.backends.session import PLATFORM
 from services.inference.model_pool import Listing, LoadRequirements, Model
@@ -208,11 +208,11 @@ def _encoded(
 def _digests(elements: Sequence[bytes]) -> list[str]:
     digests = [element.decode("latin-1") for element in elements]
     for index, digest in enumerate(digests):
-        if not _SHA256.fullmatch(digest):
+        if not SHA256.fullmatch(digest):
             _refuse(
                 f"inputs[0].contents[{index}]",
                 repr(digest[:80]),
-                "sha256 of an image: 64 lower-case hex characters",
+                f"sha256 of an image: {SHA256_FORM}",
             )
     return digests
 
@@ -400,17 +400,11 @@ def to_index(listings: Sequence[Listing], *, only_ready: bool) -> pb.RepositoryI
 
 # --- the repository -------------------------------------------------------------------------------
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
 
 def check_repository(name: str) -> None:
     """Raises `MalformedField` unless the repository's name is empty."""
     if name:
-        raise MalformedField(
-            f"repository_name is {name[:80]!r}; expected an empty name",
-            field="repository_name",
-            expected="an empty name",
-        )
+        raise field_error("repository_name", name, "an empty name")
 
 
 def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, LoadRequirements]:
@@ -421,10 +415,9 @@ def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, LoadRequiremen
         UnknownProfile: no profile has this name.
     """
     check_repository(request.repository_name)
-    if not _SHA256.fullmatch(request.model_name):
-        expected = "the sha256 of the model's file: 64 lower-case hex characters"
-        message = f"model_name is {request.model_name[:80]!r}; expected {expected}"
-        raise MalformedField(message, field="model_name", expected=expected)
+    if not SHA256.fullmatch(request.model_name):
+        expected = f"the sha256 of the model's file: {SHA256_FORM}"
+        raise field_error("model_name", request.model_name, expected)
     parameters = request.parameters
     _no_parameters("parameters", parameters, ("profile", "output_columns"))
     profile = None

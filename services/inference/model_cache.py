@@ -6,13 +6,12 @@ import hashlib
 import logging
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cxreval.errors import ArtifactCorrupt, ArtifactTooLarge
-from cxreval.onnx_file.reading import MAX_MODEL_BYTES
+from cxreval.files import MAX_ARTIFACT_BYTES, durable_file, file_sha256
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ class ModelCache:
         """
         file = self._directory / f"{digest}.onnx"
         if file.exists():
-            if _sha256(file) == digest:
+            if file_sha256(file) == digest:
                 os.utime(file)  # for the eviction of the least recently used
                 return file
             _log.warning("cached model is corrupt; fetching it again", extra={"model": digest})
@@ -57,7 +56,7 @@ class ModelCache:
 
     def add(self, file: Path) -> str:
         """Copies a file into the directory; returns its digest. Raises `OSError`."""
-        digest = _sha256(file)
+        digest = file_sha256(file)
         kept = self._directory / f"{digest}.onnx"
         if not kept.exists():
             part = kept.with_suffix(".part")
@@ -66,13 +65,8 @@ class ModelCache:
         return digest
 
     def _download(self, digest: str, file: Path) -> None:
-        handle, name = tempfile.mkstemp(dir=self._directory, prefix=digest[:12], suffix=".part")
-        part = Path(name)
-        try:
-            with open(handle, "wb") as out:  # noqa: PTH123 - a descriptor, not a path
-                actual = self._copy(digest, out.write)
-                out.flush()
-                os.fsync(out.fileno())
+        with durable_file(file) as content:
+            actual = self._copy(digest, content.write)
             if actual != digest:
                 raise ArtifactCorrupt(
                     f"fetched model has sha256 {actual}; expected {digest}",
@@ -80,18 +74,14 @@ class ModelCache:
                     expected=digest,
                     found=actual,
                 )
-            part.replace(file)
-            _sync_directory(self._directory)
-        finally:
-            part.unlink(missing_ok=True)
 
     def _copy(self, digest: str, write: Callable[[bytes], object]) -> str:
         """Fetches and writes the artifact; returns the sha256 of its bytes."""
         sha256, size = hashlib.sha256(), 0
         for piece in self._fetch(digest):
             size += len(piece)
-            if size > MAX_MODEL_BYTES:
-                expected = f"at most {MAX_MODEL_BYTES} bytes"
+            if size > MAX_ARTIFACT_BYTES:
+                expected = f"at most {MAX_ARTIFACT_BYTES} bytes"
                 raise ArtifactTooLarge(
                     f"model is too large; expected {expected}", expected=expected
                 )
@@ -112,17 +102,3 @@ class ModelCache:
             if path != keep:
                 path.unlink()
                 total -= size
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _sync_directory(directory: Path) -> None:
-    """Makes a rename durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

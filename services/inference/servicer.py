@@ -17,9 +17,9 @@ from cxreval.api.inference.v1 import capabilities_service_pb2_grpc as capabiliti
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.api.oip import grpc_predict_v2_pb2_grpc as oip_grpc
 from cxreval.errors import CxrevalError, InternalError, InvalidTensor, ServiceUnavailable
+from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.imaging.decode import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from cxreval.imaging.preprocess import PROFILES, Profile
-from cxreval.onnx_file.reading import MAX_MODEL_BYTES
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
 from services.inference import convert
 from services.inference.batching import Admission, Limits
@@ -325,6 +325,6 @@ class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
             max_message_bytes=MAX_MESSAGE_BYTES,
             max_image_bytes=MAX_IMAGE_BYTES,
             max_image_pixels=MAX_IMAGE_PIXELS,
-            max_model_bytes=MAX_MODEL_BYTES,
+            max_model_bytes=MAX_ARTIFACT_BYTES,
             runtime=self._runtime,
         )

@@ -550,7 +550,9 @@ def test_an_operator_manages_organisations_and_keys_on_the_command_line(
         with pytest.raises(RoleRequired):
             run("admin", "key", "revoke", name)
         monkeypatch.setenv("CXREVAL_CLIENT_KEY", "hunter2")
-        with pytest.raises(KeyUnreadable, match="CXREVAL_CLIENT_KEY holds no API key") as caught:
+        with pytest.raises(
+            KeyUnreadable, match="CXREVAL_CLIENT_KEY does not hold an API key"
+        ) as caught:
             run("quota")
         assert "hunter2" not in str(caught.value)
 

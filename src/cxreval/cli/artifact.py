@@ -17,12 +17,12 @@ from cxreval.errors import (
     DigestMismatch,
     MalformedField,
 )
+from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.manifest.document import Document
 from cxreval.manifest.model import UPLOADED, CheckpointFormat, Kind, Manifest
 from cxreval.onnx_file.reading import read
 from cxreval.onnx_file.signature import check, described, inputs
-from cxreval.wire.limits import MAX_ARTIFACT_BYTES
 
 
 def facts(file: Path) -> dict[str, str]:

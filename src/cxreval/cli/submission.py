@@ -13,7 +13,7 @@ import typer
 
 from cxreval.cli import options, output
 from cxreval.client import RegistryClient, Submission, SubmissionStatus, UploadProgress, file_sha256
-from cxreval.client._upload import UPLOAD_PASSING
+from cxreval.client._upload import TRANSIENT_UPLOAD_ERRORS
 from cxreval.errors import CxrevalError, MalformedField
 from cxreval.manifest.document import read_document
 from cxreval.manifest.model import UPLOADED, Kind, Manifest
@@ -160,7 +160,7 @@ def _upload(client: RegistryClient, submission: str, file: Path) -> Submission:
 
         try:
             return client.upload_artifact(submission, file, UploadProgress(on_progress, on_failure))
-        except (*UPLOAD_PASSING, KeyboardInterrupt):
+        except (*TRANSIENT_UPLOAD_ERRORS, KeyboardInterrupt):
             later = f"cxreval submission upload {submission} {file}"
             bars.console.print(f"to resume the upload: {later}", soft_wrap=True)
             raise

@@ -11,12 +11,10 @@ import onnx.checker
 from google.protobuf.message import DecodeError, Message
 
 from cxreval.errors import ModelExternalData, ModelNotOnnx
+from cxreval.files import MAX_ARTIFACT_BYTES
 
 PROFILE_KEY = "cxreval.preprocessing_profile"
 """Key of a file's metadata that names its preprocessing profile; `cxreval export` writes it."""
-
-MAX_MODEL_BYTES = (1 << 31) - 1
-"""Largest file: protobuf, and so ONNX without external data, ends at 2 GiB."""
 
 Part = TypeVar("Part", bound=Message)
 
@@ -60,8 +58,8 @@ def profile_name(file: Path) -> str:
 
 def _parse(file: Path) -> onnx.ModelProto:
     size = file.stat().st_size
-    if size > MAX_MODEL_BYTES:
-        raise not_onnx(f"it has {size} bytes; expected at most {MAX_MODEL_BYTES}")
+    if size > MAX_ARTIFACT_BYTES:
+        raise not_onnx(f"it has {size} bytes; expected at most {MAX_ARTIFACT_BYTES}")
     try:
         model = onnx.load_model(file, format="protobuf", load_external_data=False)
     except (DecodeError, ValueError) as error:

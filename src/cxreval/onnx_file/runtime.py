@@ -9,8 +9,9 @@ import onnx.helper
 import onnx.shape_inference
 
 from cxreval.errors import ModelUnsupported
+from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.onnx_file.operators import MAX_IR_VERSION, OPERATORS, OPSETS, STANDARD
-from cxreval.onnx_file.reading import MAX_MODEL_BYTES, every, first_line
+from cxreval.onnx_file.reading import every, first_line
 
 _LARGE = 4096  # elements; inference only reads weights that hold a shape, which are smaller
 _VALUE_FIELDS = (
@@ -115,10 +116,10 @@ def _bits(data_type: int) -> int:
 
 def _check_dense_size(sparse: onnx.SparseTensorProto) -> None:
     nbytes = math.prod(sparse.dims) * _bits(sparse.values.data_type) // 8
-    if nbytes > MAX_MODEL_BYTES:
+    if nbytes > MAX_ARTIFACT_BYTES:
         raise _unsupported(
             f"sparse tensor {sparse.values.name!r} takes {nbytes} bytes when it is made dense",
-            f"at most {MAX_MODEL_BYTES} bytes",
+            f"at most {MAX_ARTIFACT_BYTES} bytes",
         )
 
 
