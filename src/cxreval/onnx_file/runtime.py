@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import onnx
 import onnx.helper
@@ -86,10 +87,10 @@ def _check_operators(model: onnx.ModelProto) -> None:
 
 def _check_names(model: onnx.ModelProto) -> None:
     for graph in every(onnx.GraphProto, model):
-        names = [node.name for node in graph.node if node.name]
-        if len(set(names)) < len(names):
-            name = next(name for name in names if names.count(name) > 1)
-            raise _unsupported(f"two nodes have the name {name!r}", "another name for each node")
+        names = Counter(node.name for node in graph.node if node.name)
+        for name, count in names.most_common(1):
+            if count > 1:
+                raise _unsupported(f"{count} nodes have the name {name!r}", "unique names")
 
 
 def _check_tensor(tensor: onnx.TensorProto) -> None:
