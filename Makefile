@@ -41,7 +41,7 @@ checkpoints: .venv/.installed-$(EXTRAS)
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: .venv/bin/python pyproject.toml constraints.txt
-	$(INSTALL) -e .
+	$(INSTALL) -e '.[inference,worker]'
 	touch $@
 
 .venv/.installed-$(EXTRAS): .venv/bin/python pyproject.toml constraints.txt

@@ -41,6 +41,7 @@ from cxreval.api.registry.v1 import (
 from cxreval.audit.receipts import Signer
 from cxreval.datasets.benchmark import load_spec
 from cxreval.errors import CxrevalError
+from cxreval.extras import require_extra
 from cxreval.resource_names import BenchmarkName
 from cxreval.wire.limits import MAX_RECORD_BYTES
 from services.chassis import logs
@@ -72,7 +73,6 @@ from services.registry.store.lifecycle import Lifecycle
 from services.registry.store.local_artifacts import LocalArtifacts
 from services.registry.store.organisations import Organisations
 from services.registry.store.quotas import Quotas
-from services.registry.store.s3_artifacts import S3Artifacts
 from services.registry.store.submissions import Submissions
 from services.registry.store.tenancy import Tenancy
 from services.registry.store.vault import Vault
@@ -221,7 +221,12 @@ def authenticator(config: RegistryConfig, organisations: Organisations) -> Authe
 
 def open_artifacts(place: str) -> Artifacts:
     """The store of artifacts in a directory or bucket."""
-    return S3Artifacts(place) if place.startswith("s3://") else LocalArtifacts(Path(place))
+    if not place.startswith("s3://"):
+        return LocalArtifacts(Path(place))
+    require_extra("s3", f"the artifact store {place}", "obstore")
+    from services.registry.store.s3_artifacts import S3Artifacts  # noqa: PLC0415 -- needs the extra
+
+    return S3Artifacts(place)
 
 
 async def run_periodically(

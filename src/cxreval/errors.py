@@ -506,6 +506,12 @@ class CheckpointMismatch(SubmissionFault):
     reason = "CHECKPOINT_MISMATCH"
 
 
+class ExtraMissing(CxrevalError):
+    """A package is not installed that comes with an extra of cxreval, such as `cxreval[export]`."""
+
+    reason = "EXTRA_MISSING"
+
+
 class SandboxUnavailable(CxrevalError):
     """This machine cannot open a pickle apart from the network and the file system, so it is not
     opened."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import onnx
 from google.protobuf.message import DecodeError
 
 from cxreval.client import file_sha256
@@ -25,12 +24,14 @@ from cxreval.errors import (
     ModelNotOnnx,
     ModelOutputMismatch,
 )
+from cxreval.extras import require_extra
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.manifest.document import Document
 from cxreval.manifest.model import UPLOADED, CheckpointFormat, Kind, Manifest
 from cxreval.wire.limits import MAX_ARTIFACT_BYTES
 
-_FLOAT = onnx.TensorProto.FLOAT
+_FLOAT = 1
+"""`onnx.TensorProto.FLOAT`."""
 
 
 def facts(file: Path) -> dict[str, str]:
@@ -94,6 +95,9 @@ def _pickle(file: Path) -> None:
 
 
 def _onnx(file: Path, known: dict[str, str], manifest: Manifest) -> None:
+    require_extra("onnx", f"checking the ONNX file {file}", "onnx")
+    import onnx  # noqa: PLC0415 -- needs the extra
+
     try:
         graph = onnx.load(file, load_external_data=False).graph
     except (DecodeError, OSError, ValueError) as error:
@@ -139,6 +143,8 @@ def _described(values: Sequence[Any]) -> str:
 
 
 def _words(values: Sequence[Any]) -> Iterator[str]:
+    import onnx  # noqa: PLC0415 -- needs the extra
+
     for value in values:
         number = value.type.tensor_type.elem_type
         kind = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ from rich.table import Table
 from cxreval.cli import output
 from cxreval.datasets.benchmark import FINDINGS
 from cxreval.errors import MalformedField
+from cxreval.extras import require_extra
 from cxreval.resource_names import SHA256
 
 if TYPE_CHECKING:  # the modules behind it need the extra
@@ -47,22 +47,13 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")
 
 DOWNLOADS = Path("~/.cache/cxreval/weights")
 IN_ORDER = ",".join(FINDINGS)
-_EXTRA = ("torch", "torchvision", "torchxrayvision", "onnxscript", "safetensors")
-
-
-def absent_packages() -> list[str]:
-    """What of the extra is not installed."""
-    return [name for name in _EXTRA if find_spec(name) is None]
+PACKAGES = ("torch", "torchvision", "torchxrayvision", "onnxscript", "safetensors")
 
 
 @app.callback()
-def require_extra() -> None:
-    """Ends the command with one sentence where the extra is not installed; `cxreval` itself does
-    not need it."""
-    if absent := absent_packages():
-        message = f"cxreval export needs {absent[0]}, which comes with the extra: pip install 'cxreval[export]'"
-        output.errors.print(message, style="red")
-        raise typer.Exit(1)
+def require_packages() -> None:
+    """Ends the command with one sentence where the extra is not installed."""
+    require_extra("export", "cxreval export", *PACKAGES)
 
 
 @app.command("torchxrayvision")

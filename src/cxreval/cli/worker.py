@@ -17,7 +17,7 @@ from rich.logging import RichHandler
 from rich.progress import TaskID
 
 from cxreval.cli import options, output
-from cxreval.cli.export import absent_packages
+from cxreval.cli.export import PACKAGES
 from cxreval.client import (
     Evaluation,
     EvaluationStatus,
@@ -26,10 +26,10 @@ from cxreval.client import (
     Manifest,
     ScoringClient,
 )
-from cxreval.errors import CxrevalError, DatasetInvalid, SandboxUnavailable
+from cxreval.errors import CxrevalError, DatasetInvalid, ExtraMissing, SandboxUnavailable
 from cxreval.evaluation.conversion import Converter
-from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
 from cxreval.export import sandbox
+from cxreval.extras import require_extra
 
 _log = logging.getLogger(__name__)
 _LEFT = "PyTorch state dicts are left to other workers"
@@ -59,6 +59,12 @@ def worker(
     json: options.Json = False,
 ) -> None:
     """Run queued evaluations, one after the other."""
+    require_extra("worker", "cxreval worker", "imagecodecs", "pydicom", "pyarrow")
+    from cxreval.evaluation.driver import (  # noqa: PLC0415 -- needs the extra
+        EvaluationDriver,
+        local_benchmarks,
+    )
+
     logging.basicConfig(
         level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=output.errors)]
     )
@@ -116,14 +122,10 @@ def worker(
 
 def _converter() -> Converter | None:
     """What converts PyTorch state dicts, where this machine can."""
-    if absent := absent_packages():
-        _log.info(
-            "%s: there is no %s; it comes with pip install 'cxreval[export]'", _LEFT, absent[0]
-        )
-        return None
     try:
+        require_extra("export", "converting them", *PACKAGES)
         sandbox.check()
-    except SandboxUnavailable as error:
+    except (ExtraMissing, SandboxUnavailable) as error:
         _log.info("%s: %s", _LEFT, error)
         return None
     return _convert
