@@ -27,7 +27,7 @@ from cxreval.api.registry.v1 import leaderboard_service_pb2 as leaderboard_pb
 from cxreval.api.registry.v1 import submission_pb2 as submission_pb
 from cxreval.api.scoring.v1 import report_pb2 as report_pb
 from cxreval.audit.chain import AuditEvent, Head
-from cxreval.datasets.benchmark import METRICS, BenchmarkSpec, spec_problem
+from cxreval.datasets.benchmark import SLICES, BenchmarkMetric, BenchmarkSpec, spec_problem
 from cxreval.errors import CxrevalError, InvalidProbability, MalformedBatch
 from cxreval.fields import check_pattern, check_text, field_error, printable, require
 from cxreval.manifest.model import (
@@ -42,6 +42,7 @@ from cxreval.manifest.model import (
     SourceKind,
 )
 from cxreval.manifest.rules import problems, refusal
+from cxreval.metrics.registry import Direction
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import rankings, reports
 from cxreval.wire.limits import DEFAULT_PAGE_SIZE, MAX_BATCH_IMAGES, MAX_PAGE_SIZE
@@ -76,10 +77,6 @@ _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,62}")
 _TOKEN = re.compile(r"[!-~]{1,4096}")
 _ETAG = re.compile(r"[1-9][0-9]{0,8}")
 _PROVENANCE_KEY = re.compile(r"(?=.{1,64}\Z)[a-z0-9]+(_[a-z0-9]+)*")
-_DIRECTIONS = {
-    "higher": benchmark_pb.Metric.DIRECTION_HIGHER_IS_BETTER,
-    "lower": benchmark_pb.Metric.DIRECTION_LOWER_IS_BETTER,
-}
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -106,10 +103,19 @@ def request_id(text: str) -> str:
 
 def spec(message: benchmark_pb.Benchmark) -> BenchmarkSpec:
     """The specification of a benchmark to create. Raises `MalformedField`."""
-    for index, metric in enumerate(message.metrics):
-        if metric.id in METRICS and metric.direction != _DIRECTIONS[METRICS[metric.id]]:
-            expected = f"the direction of {metric.id}: {METRICS[metric.id]} is better"
-            raise field_error(f"benchmark.metrics[{index}].direction", metric.direction, expected)
+    metrics = tuple(
+        BenchmarkMetric(
+            metric.id,
+            _to_enum(
+                Direction,
+                benchmark_pb.Metric.Direction,
+                "DIRECTION_",
+                f"benchmark.metrics[{index}].direction",
+                metric.direction,
+            ),
+        )
+        for index, metric in enumerate(message.metrics)
+    )
     found = BenchmarkSpec(
         name=BenchmarkName.parse(message.name, "benchmark.name").benchmark,
         title=message.title,
@@ -121,12 +127,13 @@ def spec(message: benchmark_pb.Benchmark) -> BenchmarkSpec:
         image_count=message.image_count,
         patient_count=message.patient_count,
         findings=tuple(message.findings),
-        metrics=tuple(metric.id for metric in message.metrics),
+        metrics=metrics,
+        ranking_metric=message.ranking_metric or (metrics[0].id if metrics else ""),
         scorer_version=message.scorer_version,
         replicates=message.replicates,
+        # A client that states no ranking metric is older than slices.
+        slices=tuple(message.slices) if message.ranking_metric else SLICES,
     )
-    if len(set(found.metrics)) != len(found.metrics):
-        raise field_error("benchmark.metrics", ", ".join(found.metrics), "each metric once")
     problem = spec_problem(found)
     if problem:
         field, expected = problem
@@ -153,7 +160,7 @@ def checked_manifest(message: submission_pb.Manifest, of: BenchmarkSpec, today: 
     found = _declared(message, unknown)
     named = {error.metadata["field"] for error in unknown}
     rest = [
-        *problems(found, today, findings=of.findings, metrics=of.metrics),
+        *problems(found, today, of),
         *_too_slow(found, of.image_count),
     ]
     unknown += [error for error in rest if error.metadata["field"] not in named]
@@ -369,9 +376,11 @@ def benchmark_message(benchmark: Benchmark) -> benchmark_pb.Benchmark:
         labels_sha256=found.labels_sha256,
         findings=found.findings,
         metrics=[
-            benchmark_pb.Metric(id=metric, direction=_DIRECTIONS[METRICS[metric]])
+            benchmark_pb.Metric(id=metric.id, direction=f"DIRECTION_{metric.direction.name}")
             for metric in found.metrics
         ],
+        ranking_metric=found.ranking_metric,
+        slices=found.slices,
         scorer_version=found.scorer_version,
         digest=found.digest,
         create_time=timestamp(benchmark.create_time),
@@ -548,6 +557,7 @@ def compared_message(
             leaderboard_pb.RankFrequencies(submission=name(submission), shares=shares)
             for submission, shares in found.frequencies.items()
         ],
+        undefined_replicates=found.undefined_replicates,
     )
 
 

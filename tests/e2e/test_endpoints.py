@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from cxreval.client import EvaluationStatus, Fault, Kind, SubmissionStatus, Tier
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import EndpointRefused, EndpointUnavailable, MalformedField, RequestIdReused
 from cxreval.evaluation import driver as driver_module
 from cxreval.evaluation import endpoints

@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from cxreval.audit import receipts
 from cxreval.client import EvaluationStatus, Fault, Kind, SubmissionStatus, Tier
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import SubmissionState
 from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
 from tests.support import onnx_models

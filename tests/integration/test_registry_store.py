@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cxreval.api.scoring.v1 import report_pb2
 from cxreval.audit.receipts import Signer
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import (
     BenchmarkExists,
     BenchmarkNotFound,

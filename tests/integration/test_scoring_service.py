@@ -11,7 +11,7 @@ import pytest
 
 from cxreval.api.scoring.v1 import report_pb2, scoring_service_pb2, scoring_service_pb2_grpc
 from cxreval.client import Predictions, ScoringClient
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import CxrevalError, MalformedField
 from cxreval.metrics.ranking import Entry, rank
 from cxreval.wire.status import from_rpc_error

@@ -5,7 +5,8 @@ import dataclasses
 
 import pytest
 
-from cxreval.datasets.benchmark import FINDINGS, SPEC_FILE, load_spec, parse_spec, read_list
+from cxreval.datasets.benchmark import SPEC_FILE, load_spec, parse_spec, read_list
+from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.truth import load_truth
 from cxreval.datasets.verify import verify
 from cxreval.errors import DatasetInvalid

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxreval.client import SourceKind, read_manifest
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import MalformedField
 from cxreval.manifest import document
 from cxreval.manifest.document import parse_document

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cxreval.metrics.score import score
 
 from cxreval.datasets.truth import load_truth
 from cxreval.errors import DatasetInvalid, InvalidProbability, MalformedField, MissingImages
@@ -14,7 +15,6 @@ from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import FINDING_UNDEFINED, NO_LABELS, ONE_CLASS_ONLY
 from cxreval.metrics.resampling import FindingResampler
-from cxreval.metrics.score import score
 from cxreval.wire.status import CODES, grpc
 from tests.support.scoring import describe
 

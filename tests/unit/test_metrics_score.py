@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cxreval.metrics.score import UNDEFINED_SHARE, score
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +13,6 @@ from cxreval.metrics.cohort import Cohort, Slice
 from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import FINDING_UNDEFINED, REPLICATES_UNDEFINED, Interval
 from cxreval.metrics.resampling import patient_weights
-from cxreval.metrics.score import UNDEFINED_SHARE, score
 
 FINDINGS = ("Mass", "Nodule", "Hernia")
 SEED = 20171208

@@ -18,7 +18,7 @@ from cxreval.api.registry.v1 import (
 )
 from cxreval.audit.chain import AuditEvent
 from cxreval.client import models
-from cxreval.datasets.benchmark import METRICS, BenchmarkSpec
+from cxreval.datasets.benchmark import BenchmarkMetric, BenchmarkSpec
 from cxreval.errors import BenchmarkDigestMismatch
 from cxreval.manifest.model import (
     CheckpointFormat,
@@ -30,6 +30,7 @@ from cxreval.manifest.model import (
     Reproduction,
     SourceKind,
 )
+from cxreval.metrics.registry import Direction
 from cxreval.resource_names import BenchmarkName, OrganisationName
 from cxreval.wire import rankings, reports
 
@@ -52,10 +53,6 @@ def time(stamp: Any) -> datetime:
 
 def benchmark_message(spec: BenchmarkSpec) -> benchmark_service_pb2.Benchmark:
     """The specification as it travels."""
-    directions = {
-        "higher": _Direction.DIRECTION_HIGHER_IS_BETTER,
-        "lower": _Direction.DIRECTION_LOWER_IS_BETTER,
-    }
     return benchmark_service_pb2.Benchmark(
         name=str(BenchmarkName(spec.name)),
         title=spec.title,
@@ -68,9 +65,13 @@ def benchmark_message(spec: BenchmarkSpec) -> benchmark_service_pb2.Benchmark:
         labels_sha256=spec.labels_sha256,
         findings=spec.findings,
         metrics=[
-            benchmark_service_pb2.Metric(id=metric, direction=directions[METRICS[metric]])
+            benchmark_service_pb2.Metric(
+                id=metric.id, direction=f"DIRECTION_{metric.direction.name}"
+            )
             for metric in spec.metrics
         ],
+        ranking_metric=spec.ranking_metric,
+        slices=spec.slices,
         scorer_version=spec.scorer_version,
         replicates=spec.replicates,
     )
@@ -90,11 +91,18 @@ def benchmark(message: benchmark_service_pb2.Benchmark) -> BenchmarkSpec:
         labels_file=message.labels_file,
         labels_sha256=message.labels_sha256,
         findings=tuple(message.findings),
-        metrics=tuple(metric.id for metric in message.metrics),
+        metrics=tuple(
+            BenchmarkMetric(
+                metric.id, Direction[_Direction.Name(metric.direction).removeprefix("DIRECTION_")]
+            )
+            for metric in message.metrics
+        ),
+        ranking_metric=message.ranking_metric,
+        slices=tuple(message.slices),
         scorer_version=message.scorer_version,
         replicates=message.replicates,
     )
-    if not set(spec.metrics) <= METRICS.keys() or spec.digest != message.digest:
+    if spec.digest != message.digest:
         text = f"{message.name} has digest {message.digest}, but not by this cxreval's rules; use matching versions"
         raise BenchmarkDigestMismatch(text, field="digest", found=message.digest)
     return spec
@@ -330,6 +338,7 @@ def entry_comparison(
     return models.EntryComparison(
         pairs=tuple(rankings.comparison(pair) for pair in message.comparisons),
         rank_frequencies={row.submission: tuple(row.shares) for row in message.rank_frequencies},
+        undefined_replicates=message.undefined_replicates,
     )
 
 

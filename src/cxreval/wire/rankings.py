@@ -35,7 +35,11 @@ def significance(value: int) -> Significance | None:
 def spread_message(place: Ranked) -> pb.RankSpread:
     """How firmly an entry stands in its place, as it travels."""
     fields = {name: getattr(place, name) for name in _SPREAD}
-    return pb.RankSpread(**fields, places_disagree=place.places_disagree)
+    return pb.RankSpread(
+        **fields,
+        places_disagree=place.places_disagree,
+        undefined_replicates=place.undefined_replicates,
+    )
 
 
 def spread_fields(message: pb.RankSpread) -> dict[str, Any]:
@@ -44,7 +48,11 @@ def spread_fields(message: pb.RankSpread) -> dict[str, Any]:
         name: getattr(message, name) if message.HasField(cast("Any", name)) else None
         for name in _SPREAD
     }
-    return {**fields, "places_disagree": message.places_disagree}
+    return {
+        **fields,
+        "places_disagree": message.places_disagree,
+        "undefined_replicates": message.undefined_replicates,
+    }
 
 
 def comparison_message(pair: Comparison, first: str, second: str) -> pb.PairwiseComparison:
