@@ -39,6 +39,7 @@ from cxreval.api.registry.v1 import leaderboard_service_pb2, lifecycle_service_p
 from cxreval.audit.receipts import Signer
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from cxreval.wire import reports
+from services.chassis.principal import EVERYBODY
 from services.registry import convert, migrations
 from services.registry.store import records
 from services.registry.store.benchmarks import Benchmarks
@@ -82,7 +83,7 @@ def stored(directory: Path, kind: str, count: int, state: str) -> tuple[str, Dat
     database = Database(url)
     migrations.upgrade(database.engine)
     Benchmarks(database, now).create(SPEC)
-    Submissions(database, now, SIGNER).create(BenchmarkName(SPEC.name), MANIFEST, "", "bench")
+    Submissions(database, now, SIGNER).create(BenchmarkName(SPEC.name), MANIFEST, "", EVERYBODY)
     manifest, moment = records.to_json(MANIFEST), now()
     ids = [uuid.uuid4().hex for _ in range(count)]
     with database.writing() as session:

@@ -46,7 +46,6 @@ from cxreval.metrics.registry import Direction
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import rankings, reports
 from cxreval.wire.limits import DEFAULT_PAGE_SIZE, MAX_BATCH_IMAGES, MAX_PAGE_SIZE
-from services.chassis.principal import Principal
 from services.registry.domain.board import MOST_COMPARED, Compared, Figures, Row
 from services.registry.domain.pages import Cursor, page_size
 from services.registry.domain.records import (
@@ -342,14 +341,13 @@ def _to_enum(kind: type[E], wrapper: EnumTypeWrapper, prefix: str, field: str, n
         raise field_error(field, number, expected) from None
 
 
-def change_request(request: Any, change: Change, who: Principal, **more: Any) -> ChangeRequest:
+def change_request(request: Any, change: Change, **more: Any) -> ChangeRequest:
     """What a request of the lifecycle asks for. Raises `MissingField`, `MalformedField`."""
     check_text("reason", request.reason, MAX_REASON_CHARACTERS)
     if request.etag and not _ETAG.fullmatch(request.etag):
         raise field_error("etag", request.etag, "empty, or the etag of a submission")
     etag = int(request.etag) if request.etag else None
-    known_by = request_id(request.request_id)
-    return ChangeRequest(change, who.name, request.reason, etag, known_by, who.organisation, **more)
+    return ChangeRequest(change, request.reason, etag, request_id(request.request_id), **more)
 
 
 def moment(message: Timestamp) -> datetime:

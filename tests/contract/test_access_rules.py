@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import pkgutil
+import types
 
 import grpc.aio
 import pytest
@@ -13,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 import cxreval.api
 from cxreval.api.oip import grpc_predict_v2_pb2
+from cxreval.api.registry.v1 import benchmark_service_pb2_grpc
 from services.chassis.config import ServerConfig
 from services.chassis.interceptors import access
 from services.chassis.principal import Role
@@ -83,15 +85,37 @@ def test_a_server_with_an_undeclared_rpc_never_starts():
     service.method.add(name="Forgotten", input_type=".tests.Empty", output_type=".tests.Empty")
     pool.AddSerializedFile(file.SerializeToString())
 
+    class UndeclaredServicer:
+        pass
+
     def register(_: object, server: grpc.aio.Server) -> None:
         handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
         server.add_registered_method_handlers("tests.Undeclared", {"Forgotten": handler})
 
+    module = types.ModuleType("undeclared_pb2_grpc")
+    module.UndeclaredServicer = UndeclaredServicer
+    module.add_UndeclaredServicer_to_server = register
+
     async def start() -> None:
         server = Server(ServerConfig(listen="127.0.0.1:0"), CollectorRegistry())
-        server.add(register, None, pool.FindServiceByName("tests.Undeclared"))
+        server.add(module, UndeclaredServicer())
 
     with pytest.raises(
         access.UndeclaredRpc, match=r"tests.Undeclared/Forgotten does not say who may call it"
     ):
         asyncio.run(start())
+
+
+def test_a_server_takes_one_service_of_a_module_and_each_once():
+    async def add(*servicers: object) -> None:
+        server = Server(ServerConfig(listen="127.0.0.1:0"), CollectorRegistry())
+        for servicer in servicers:
+            server.add(benchmark_service_pb2_grpc, servicer)
+
+    benchmarks = benchmark_service_pb2_grpc.BenchmarkServiceServicer()
+    with pytest.raises(ValueError, match=r"BenchmarkService is already registered"):
+        asyncio.run(add(benchmarks, benchmarks))
+    with pytest.raises(
+        TypeError, match=r"object implements 0 services of .*benchmark_service_pb2_grpc"
+    ):
+        asyncio.run(add(object()))

@@ -26,6 +26,7 @@ from cxreval.errors import (
     UploadOffset,
 )
 from cxreval.resource_names import ArtifactName, BenchmarkName, EvaluationName, SubmissionName
+from services.chassis.principal import EVERYBODY
 from services.registry import convert, migrations
 from services.registry.domain.records import Change, ChangeRequest, Failure, Fault
 from services.registry.store import s3_artifacts
@@ -271,15 +272,13 @@ class Books:
 
     def awaiting(self, artifact: bytes = BYTES) -> tuple[SubmissionName, UploadKey]:
         manifest = convert.manifest(manifest_message(artifact))
-        created = self.submissions.create(BenchmarkName(SPEC.name), manifest, "", "tests")
+        created = self.submissions.create(BenchmarkName(SPEC.name), manifest, "", EVERYBODY)
         return SubmissionName(SPEC.name, created.id), UploadKey(
             created.id, manifest.artifact_sha256, "manifest"
         )
 
     def cancel(self, name: SubmissionName) -> None:
-        self.lifecycle.change(
-            name, ChangeRequest(change=Change.CANCELLED, actor="tests", reason="tests")
-        )
+        self.lifecycle.change(name, ChangeRequest(Change.CANCELLED, "tests"), EVERYBODY)
 
     def upload(
         self, store: Artifacts, name: SubmissionName, key: UploadKey, place: Callable[[Any], None]
@@ -288,7 +287,7 @@ class Books:
             upload.begin(0)
             upload.write(BYTES)
             upload.store()
-            self.submissions.queue(name, len(BYTES), lambda: place(upload), "tests")
+            self.submissions.queue(name, EVERYBODY, len(BYTES), lambda: place(upload))
             upload.discard()
 
 
@@ -401,4 +400,4 @@ def test_upload_that_comes_while_its_orphan_is_removed_stores_its_own_bytes(
     assert Garbage(books.database, store, lambda: now() + LATER).collect() == (0, 1)
     uploading[0].join(20)
     assert b"".join(store.read(NAME, 1000)) == BYTES
-    assert books.submissions.get(name).state == "queued"
+    assert books.submissions.get(name, EVERYBODY).state == "queued"

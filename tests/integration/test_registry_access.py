@@ -66,7 +66,7 @@ from services.registry.store.local_artifacts import LocalArtifacts
 from services.registry.store.models import SubmissionRow
 from services.registry.store.organisations import Organisations
 from services.registry.store.submissions import Submissions
-from services.registry.store.tenancy import Tenancy
+from services.registry.uploads import Uploads
 from tests.support.access import ClosedRegistry, operator_key
 from tests.support.certificates import make_certificates, server_flags
 from tests.support.processes import REPOSITORY
@@ -299,11 +299,12 @@ def test_a_key_that_is_revoked_while_an_artifact_is_stored_queues_nothing(
     Organisations(database, now).create(OrganisationName("acme"), "Acme", access.Quota(), "test")
     submissions, store = Submissions(database, now, signer), LocalArtifacts(tmp_path / "artifacts")
     evaluations = Evaluations(database, now, signer, lease_seconds=60, max_attempts=1)
-    servicer = ArtifactServicer(
-        submissions, evaluations, store, Tenancy(database), CollectorRegistry()
-    )
+    servicer = ArtifactServicer(submissions, evaluations, Uploads(store), CollectorRegistry())
     manifest = convert.checked_manifest(manifest_message(b"bytes"), SPEC, now().date())
-    found = submissions.create(BenchmarkName(SPEC.name), manifest, "", "test", "acme")
+    submitter = principal.Principal(
+        "organisations/acme/keys/0", frozenset({principal.Role.SUBMITTER}), "acme"
+    )
+    found = submissions.create(BenchmarkName(SPEC.name), manifest, "", submitter)
     name = SubmissionName(SPEC.name, found.id)
 
     async def revoked() -> None:
@@ -314,19 +315,15 @@ def test_a_key_that_is_revoked_while_an_artifact_is_stored_queues_nothing(
             yield message
 
     async def upload() -> None:
-        principal.enter(
-            principal.Principal(
-                "organisations/acme/keys/0", frozenset({principal.Role.SUBMITTER}), "acme"
-            )
-        )
+        principal.enter(submitter)
         principal.enter_stream(revoked)
         await servicer.UploadArtifact(messages(), None)
 
     with pytest.raises(KeyRevoked):
         asyncio.run(upload())
-    assert submissions.get(name).state == "awaiting_artifact"
+    assert submissions.get(name, submitter).state == "awaiting_artifact"
     with pytest.raises(ArtifactNotFound):
-        submissions.artifact_size(ArtifactName(manifest.artifact_sha256))
+        submissions.check_artifact(ArtifactName(manifest.artifact_sha256), principal.EVERYBODY)
     assert store.received(UploadKey(found.id, manifest.artifact_sha256)) == 5
     database.close()
 

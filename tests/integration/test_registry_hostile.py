@@ -32,11 +32,13 @@ from cxreval.api.registry.v1 import (
 from cxreval.audit import chain
 from cxreval.audit.chain import Head
 from cxreval.cli.app import app
+from cxreval.client import Quota
 from cxreval.client import Role as ClientRole
 from cxreval.errors import ArtifactNotFound, DigestMismatch, InvalidPageToken, OwnerRequired
 from cxreval.wire.status import from_rpc_error
 from services.chassis.interceptors.access import allowed_roles
 from services.chassis.principal import Role
+from services.registry.domain.records import PRIVATE_CHANGES
 from services.registry.store.database import Database
 from services.registry.store.models import EventRow
 from tests.support.access import ClosedRegistry
@@ -423,6 +425,99 @@ def test_who_has_no_key_sees_no_more_of_a_public_board_than_a_stranger(tmp_path:
     with World(tmp_path, "sqlite", "--public-board=true") as world:
         for name in (world.public, world.endpoint):
             assert_nothing_private(world, world.channel(), name)
+        answered = assert_redacted(world, world.channel())
+        assert answered == READS_OF_RECORDS
+
+
+# What an answer may not hold for callers outside the owning organisation, by message.
+REDACTED = {
+    "Manifest": ("contact", "endpoint"),
+    "Submission": ("failure",),
+    "Evaluation": ("failure", "worker"),
+}
+RECORDS = {*REDACTED, "SubmissionEvent"}
+READS_OF_RECORDS = {
+    "GetSubmission", "ListSubmissions", "WatchSubmission", "GetEvaluation", "ListEvaluations",
+    "ListSubmissionEvents", "ListLeaderboardChanges", "ReadAuditChain",
+}  # fmt: skip
+
+
+def test_every_answer_that_holds_a_record_is_redacted_for_strangers(world: World) -> None:
+    world.operator.create_organisation("stranger", "Stranger", Quota())
+    key = world.operator.create_key("stranger", ClientRole.SUBMITTER)[1]
+    answered = assert_redacted(world, world.channel(key))
+    assert answered == READS_OF_RECORDS | {"DisputeSubmission"}
+
+
+def assert_redacted(world: World, channel: grpc.Channel) -> set[str]:
+    """Calls every rpc whose answer can hold a submission, an evaluation or an event with the names
+    of acme's rows; the names of the rpcs that answered. Rpcs for workers alone are left out."""
+    answered: set[str] = set()
+    refusals: set[tuple[str, str]] = set()
+    for method in (name for name in METHODS if may_hold(METHODS[name].output_type, RECORDS)):
+        if not roles_of(method) & {Role.PUBLIC, Role.SUBMITTER}:
+            continue
+        for submission in (world.public, world.endpoint):
+            try:
+                answers = invoke(channel, METHODS[method], about(world, method, submission))
+            except grpc.RpcError as error:
+                refusals.add((method, from_rpc_error(error).reason))
+                continue
+            answered.add(method)
+            records = [record for answer in answers for record in messages_in(answer)]
+            assert {type(record).DESCRIPTOR.name for record in records} & RECORDS, method
+            for record in records:
+                assert_no_private_field(record, method)
+            if method == "DisputeSubmission":
+                world.operator.resolve(submission, "because")
+    # A stranger changes nothing of others, and what it creates or uploads is its own.
+    expected = {"OWNER_REQUIRED", "MISSING_FIELD", "KEY_MISSING"}
+    assert {reason for _, reason in refusals} <= expected, refusals
+    return answered
+
+
+def about(world: World, method: str, submission: str) -> Any:
+    """A request of the rpc in which every name is of the submission."""
+    names, more = NAMES.get(method, ({}, {}))
+    values = {
+        "submission": submission,
+        "evaluation": world.evaluation(submission),
+        "benchmark": BENCHMARK,
+    }
+    request = GetMessageClass(METHODS[method].input_type)(**more)
+    for path, kind in names.items():
+        holder, _, field = path.rpartition(".")
+        setattr(getattr(request, holder) if holder else request, field, values[kind])
+    return request
+
+
+def may_hold(kind: Any, names: set[str], seen: frozenset[str] = frozenset()) -> bool:
+    """Whether a message of this descriptor, or one inside it, has one of the names."""
+    if kind.name in names:
+        return True
+    inside = (field.message_type for field in kind.fields if field.message_type)
+    seen |= {kind.full_name}
+    return any(may_hold(item, names, seen) for item in inside if item.full_name not in seen)
+
+
+def messages_in(message: Any) -> Iterator[Any]:
+    """The message and all messages inside it, those in maps excepted."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type and not field.message_type.GetOptions().map_entry:
+            for item in value if field.is_repeated else [value]:
+                yield from messages_in(item)
+
+
+def assert_no_private_field(record: Any, method: str) -> None:
+    name = type(record).DESCRIPTOR.name
+    present = {field.name for field, _ in record.ListFields()}
+    assert present.isdisjoint(REDACTED.get(name, ())), (method, record)
+    if name == "Evaluation":
+        assert not [key for key in record.provenance if key.startswith("endpoint_")], method
+    if name == "SubmissionEvent":
+        change = submission_pb2.SubmissionEvent.Change.Name(record.change)
+        assert change.removeprefix("CHANGE_").lower() not in PRIVATE_CHANGES, (method, record)
 
 
 def test_who_ran_a_row_and_what_went_wrong_on_the_way_is_not_for_strangers(world: World) -> None:

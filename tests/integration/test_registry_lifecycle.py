@@ -53,7 +53,7 @@ from services.registry.domain.records import (
     Submission,
 )
 from services.registry.domain.records import SubmissionState as State
-from services.registry.domain.states import DEADLINES, MOVES
+from services.registry.domain.states import DEADLINES, TRANSITIONS
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.boards import Boards
 from services.registry.store.database import Database
@@ -107,11 +107,11 @@ class Registry:
         return self.time
 
     def create(self, manifest: Manifest = MANIFEST) -> SubmissionName:
-        created = self.submissions.create(PARENT, manifest, "", "submitter")
+        created = self.submissions.create(PARENT, manifest, "", EVERYBODY)
         return SubmissionName(SPEC.name, created.id)
 
     def queue(self, name: SubmissionName) -> Submission:
-        return self.submissions.queue(name, 8, lambda: None, "submitter")
+        return self.submissions.queue(name, EVERYBODY, 8, lambda: None)
 
     def complete(self, score: float = 0.8) -> None:
         lease = self.evaluations.lease("worker", [PARENT])
@@ -128,7 +128,7 @@ class Registry:
         return name
 
     def change(self, name: SubmissionName, change: Change, **more: Any) -> Submission:
-        return self.lifecycle.change(name, ChangeRequest(change, "somebody", "because", **more))
+        return self.lifecycle.change(name, ChangeRequest(change, "because", **more), EVERYBODY)
 
     def history(self, name: SubmissionName) -> list[Change]:
         cursor = Cursor("submissionEvents", str(name), 500)
@@ -173,7 +173,7 @@ class Life(RuleBasedStateMachine):
         return list(self.states)
 
     def moved(self, name: SubmissionName, change: Change) -> None:
-        to = MOVES[self.states[name]][change]
+        to = TRANSITIONS[self.states[name]][change]
         if change is Change.RETRIED and name not in self.stored:
             to = State.AWAITING_ARTIFACT
         if change is Change.RETRIED:
@@ -210,7 +210,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.states)
     def ask(self, data: st.DataObject, change: Change) -> None:
         name = data.draw(st.sampled_from(self.names()))
-        if change in MOVES[self.states[name]]:
+        if change in TRANSITIONS[self.states[name]]:
             self.registry.change(name, change)
             self.moved(name, change)
         else:
@@ -223,7 +223,8 @@ class Life(RuleBasedStateMachine):
         name, successor = data.draw(st.permutations(self.names()))[:2]
         claims = {self.kinds[name] is Kind.CLAIM, self.kinds[successor] is Kind.CLAIM}
         possible = (
-            Change.SUPERSEDED in MOVES[self.states[name]] and self.states[successor] in ON_BOARD
+            Change.SUPERSEDED in TRANSITIONS[self.states[name]]
+            and self.states[successor] in ON_BOARD
         )
         if possible and len(claims) == 1:
             found = self.registry.change(name, Change.SUPERSEDED, successor=successor)
@@ -237,7 +238,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.states)
     def correct(self, data: st.DataObject, model: str) -> None:
         name = data.draw(st.sampled_from(self.names()))
-        if Change.CORRECTED in MOVES[self.states[name]]:
+        if Change.CORRECTED in TRANSITIONS[self.states[name]]:
             assert (
                 self.registry.change(
                     name, Change.CORRECTED, corrections={"model": model}
@@ -279,7 +280,7 @@ class Life(RuleBasedStateMachine):
                     evaluation, token, Failure("BROKEN", "it broke", Fault(how))
                 )
         except LeaseLost:
-            goes_on = self.registry.evaluations.get(evaluation).state == "running"
+            goes_on = self.registry.evaluations.get(evaluation, EVERYBODY).state == "running"
             assert not (goes_on and self.newest[evaluation] == token)
             return
         if how == "complete":
@@ -309,7 +310,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def what_is_stored_is_what_the_model_says(self) -> None:
         for name, state in self.states.items():
-            found = self.registry.submissions.get(name)
+            found = self.registry.submissions.get(name, EVERYBODY)
             assert (found.state, found.version) == (state, self.versions[name])
             history = self.registry.history(name)
             assert len(history) == found.version
@@ -374,7 +375,7 @@ def test_stale_etag_and_reused_request_id_are_refused_and_change_nothing(
     registry: Registry,
 ) -> None:
     name = registry.published()
-    seen = registry.submissions.get(name).version
+    seen = registry.submissions.get(name, EVERYBODY).version
 
     registry.change(name, Change.DISPUTED, etag=seen, request_id="a" * 32)
     with pytest.raises(StaleEtag):
@@ -397,7 +398,7 @@ def test_lease_of_a_dead_worker_is_taken_back_after_twice_its_length(registry: R
     registry.time += timedelta(seconds=LEASE_SECONDS)
     assert registry.evaluations.reclaim_expired_leases() == 1
 
-    assert registry.submissions.get(name).state is State.QUEUED
+    assert registry.submissions.get(name, EVERYBODY).state is State.QUEUED
     assert registry.history(name)[-1] is Change.LEASE_EXPIRED
 
 
@@ -407,7 +408,7 @@ def test_upload_that_never_comes_ends_with_its_cause(registry: Registry) -> None
 
     assert registry.lifecycle.expire() == 1
 
-    found = registry.submissions.get(name)
+    found = registry.submissions.get(name, EVERYBODY)
     assert found.failure == Failure(
         "UPLOAD_EXPIRED", "its artifact was not uploaded within a day", Fault.SUBMISSION
     )
@@ -421,7 +422,7 @@ def test_queue_without_a_worker_ends_as_the_platforms_fault(registry: Registry) 
 
     assert registry.lifecycle.expire() == 1
 
-    assert registry.submissions.get(name).failure == Failure(
+    assert registry.submissions.get(name, EVERYBODY).failure == Failure(
         "NO_WORKER", "no worker took it within 7 days", Fault.SYSTEM
     )
     assert registry.evaluations.lease("late", [PARENT]) is None
@@ -440,7 +441,7 @@ def test_run_that_is_kept_for_a_day_ends_and_its_worker_loses_the_lease(registry
 
     assert registry.lifecycle.expire() == 1
 
-    found = registry.submissions.get(name).failure
+    found = registry.submissions.get(name, EVERYBODY).failure
     assert found == Failure(
         "EVALUATION_EXPIRED", "its evaluation did not end within a day", Fault.SYSTEM
     )
@@ -455,14 +456,14 @@ def test_time_left_is_estimated_from_the_pace_of_the_lease(registry: Registry) -
     registry.queue(name)
     lease = registry.evaluations.lease("worker", [PARENT])
     assert lease
-    assert registry.submissions.get(name).seconds_left is None
+    assert registry.submissions.get(name, EVERYBODY).seconds_left is None
 
     registry.time += timedelta(seconds=30)
     row = b"\0\0\0\x3f" * len(SPEC.findings)
     evaluation = EvaluationName(SPEC.name, name.submission, lease.evaluation.id)
     registry.evaluations.append(evaluation, lease.token, PredictionBatch(("a.png",), (row,)))
 
-    assert registry.submissions.get(name).seconds_left == pytest.approx(90, rel=0.01)
+    assert registry.submissions.get(name, EVERYBODY).seconds_left == pytest.approx(90, rel=0.01)
 
 
 # --- the board of the past ------------------------------------------------------------------------
@@ -637,18 +638,18 @@ def test_receipt_of_a_row_verifies_offline_and_the_chain_vouches_for_it(registry
 
     draft = registry.create()
     with pytest.raises(ReceiptNotFound):
-        registry.events.receipt(draft)
+        registry.events.receipt(draft, EVERYBODY)
     registry.change(draft, Change.CANCELLED)
     name = registry.published(0.8)
-    first = registry.events.receipt(name)
+    first = registry.events.receipt(name, EVERYBODY)
     registry.change(name, Change.CORRECTED, corrections={"model": "Right name"})
-    second = registry.events.receipt(name)
+    second = registry.events.receipt(name, EVERYBODY)
 
     content = receipts.verify(first, SIGNER.public_key)
     assert (content["submission"], content["score"], content["model"]) == (str(name), 0.8, "Model")
     assert content["benchmark_digest"] == SPEC.digest
     assert receipts.verify(second, SIGNER.public_key)["model"] == "Right name"
-    assert registry.events.receipt(name, content["version"]) == first
+    assert registry.events.receipt(name, EVERYBODY, content["version"]) == first
     with registry.database.reading() as session:
         vouched = [row.details.get("receipt_sha256") for row in session.scalars(select(EventRow))]
     assert {hashlib.sha256(receipt.payload).hexdigest() for receipt in (first, second)} <= set(
@@ -657,7 +658,7 @@ def test_receipt_of_a_row_verifies_offline_and_the_chain_vouches_for_it(registry
 
 
 def test_every_flipped_bit_of_a_receipt_file_is_found(registry: Registry) -> None:
-    file = registry.events.receipt(registry.published()).to_file()
+    file = registry.events.receipt(registry.published(), EVERYBODY).to_file()
     assert receipts.verify(receipts.Receipt.from_file(file), SIGNER.public_key)
     for place in range(len(file)):
         for bit in (1, 8, 32, 128):
@@ -667,7 +668,7 @@ def test_every_flipped_bit_of_a_receipt_file_is_found(registry: Registry) -> Non
 
 
 def test_receipt_of_another_key_is_refused(registry: Registry) -> None:
-    receipt = registry.events.receipt(registry.published())
+    receipt = registry.events.receipt(registry.published(), EVERYBODY)
     other = Signer(Ed25519PrivateKey.generate())
     with pytest.raises(CxrevalError, match="the signature is not that of this receipt"):
         receipts.verify(receipt, other.public_key)

@@ -96,7 +96,7 @@ def test_way_back_and_forth_keeps_every_state_event_and_receipt(
     filled: Registry, revision: str
 ) -> None:
     before, links = submissions(filled), filled.links()
-    receipts = {item: filled.events.receipt(SubmissionName(SPEC.name, item)) for item, found in before.items()
+    receipts = {item: filled.events.receipt(SubmissionName(SPEC.name, item), EVERYBODY) for item, found in before.items()
                 if found.tier}  # fmt: skip
     go_to(filled, revision)
     assert not migrations.at_head(filled.database.engine)
@@ -105,7 +105,7 @@ def test_way_back_and_forth_keeps_every_state_event_and_receipt(
     assert filled.links() == links
     assert chain.verify(iter(links)).place == len(links)
     assert {
-        item: filled.events.receipt(SubmissionName(SPEC.name, item)) for item in receipts
+        item: filled.events.receipt(SubmissionName(SPEC.name, item), EVERYBODY) for item in receipts
     } == receipts
 
 

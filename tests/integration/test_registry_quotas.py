@@ -17,6 +17,7 @@ from cxreval.client import Quota as ClientQuota
 from cxreval.errors import QuotaExceeded
 from cxreval.resource_names import BenchmarkName, EvaluationName, OrganisationName, SubmissionName
 from cxreval.wire.status import DETAILS_KEY, from_rpc_error, to_status
+from services.chassis.principal import EVERYBODY, Principal, Role
 from services.registry import convert
 from services.registry.__main__ import migrate
 from services.registry.domain.access import Quota, Usage
@@ -73,10 +74,10 @@ class Store:
     def create(
         self, request_id: str = "", owner: str = "acme", artifact: bytes = b"model"
     ) -> Submission:
-        return self.submissions.create(PARENT, manifest(artifact), request_id, "test", owner)
+        return self.submissions.create(PARENT, manifest(artifact), request_id, member(owner))
 
     def upload(self, submission: Submission, size: int = 5) -> None:
-        self.submissions.queue(name_of(submission), size, lambda: None, "test")
+        self.submissions.queue(name_of(submission), EVERYBODY, size, lambda: None)
 
     def end(self, submission: Submission, fault: Fault) -> None:
         self.upload(submission)
@@ -86,10 +87,15 @@ class Store:
         self.evaluations.fail(name, lease.token, Failure("X", "because", fault))
 
     def change(self, submission: Submission, change: Change) -> None:
-        self.lifecycle.change(name_of(submission), ChangeRequest(change, "test", "because"))
+        self.lifecycle.change(name_of(submission), ChangeRequest(change, "because"), EVERYBODY)
 
     def usage(self) -> Usage:
-        return Quotas(self.database, self.clock).get(ACME)[1]
+        return Quotas(self.database, self.clock).get(ACME, EVERYBODY)[1]
+
+
+def member(organisation: str) -> Principal:
+    """A caller of an organisation; empty: of none."""
+    return Principal("test", frozenset(Role), organisation)
 
 
 def name_of(submission: Submission) -> SubmissionName:
@@ -172,7 +178,7 @@ def test_what_expires_is_charged_by_whose_fault_it_is(store: Store) -> None:
     store.now = NOON + timedelta(days=8)
     for submission in (never_uploaded, never_taken):
         store.lifecycle.expire()
-        assert store.submissions.get(name_of(submission)).state == "failed"
+        assert store.submissions.get(name_of(submission), EVERYBODY).state == "failed"
     store.limit(submissions_per_day=0)
     store.change(never_taken, Change.RETRIED)
     with pytest.raises(QuotaExceeded):
@@ -189,7 +195,7 @@ def test_a_repeated_request_is_charged_once_and_answered_when_all_is_used_up(sto
 def test_what_has_not_ended_is_under_way_and_a_retry_is_too(store: Store) -> None:
     store.limit(concurrent=1)
     first = store.create()
-    with pytest.raises(QuotaExceeded, match="1 of 1 submissions are under way"):
+    with pytest.raises(QuotaExceeded, match="1 of 1 submissions have not ended"):
         store.create()
     store.end(first, Fault.SUBMISSION)
     second = store.create()
@@ -206,16 +212,19 @@ def test_bytes_are_counted_once_and_a_larger_artifact_is_refused_before_it_comes
     store.limit(stored_bytes=10)
     store.upload(store.create(), 6)
     same, other = store.create(), store.create(artifact=b"other")
-    store.submissions.begin_upload(name_of(same), 6)
+    store.submissions.begin_upload(name_of(same), EVERYBODY, 6)
     store.upload(same, 6)
-    for refused in (store.submissions.begin_upload, lambda name, size: store.upload(other, size)):
+    for refused in (
+        lambda: store.submissions.begin_upload(name_of(other), EVERYBODY, 5),
+        lambda: store.upload(other, 5),
+    ):
         with pytest.raises(
             QuotaExceeded, match="6 of 10 bytes are taken, and this artifact has 5"
         ) as caught:
-            refused(name_of(other), 5)
+            refused()
         assert caught.value.metadata["reset_time"] == "never by itself"
     assert store.usage().stored_bytes == 6
-    assert store.submissions.get(name_of(other)).state == "awaiting_artifact"
+    assert store.submissions.get(name_of(other), EVERYBODY).state == "awaiting_artifact"
     store.upload(other, 4)
     assert store.usage().stored_bytes == 10
 
@@ -225,30 +234,30 @@ def test_uploads_under_way_take_the_room_that_they_declared_until_their_bytes_ar
 ) -> None:
     store.limit(stored_bytes=1000)
     first, second = store.create(artifact=b"first"), store.create(artifact=b"second")
-    store.submissions.begin_upload(name_of(first), 900)
-    store.submissions.begin_upload(name_of(first), 900)  # goes on
-    store.submissions.begin_upload(name_of(first), 1)  # what came of 900 may be there
+    store.submissions.begin_upload(name_of(first), EVERYBODY, 900)
+    store.submissions.begin_upload(name_of(first), EVERYBODY, 900)  # goes on
+    store.submissions.begin_upload(name_of(first), EVERYBODY, 1)  # what came of 900 may be there
     assert store.usage().stored_bytes == 900
     text = (
-        "900 of 1000 bytes are taken, 900 of them by uploads under way, and this artifact has 101"
+        "900 of 1000 bytes are taken, 900 of them by uploads in progress, and this artifact has 101"
     )
     with pytest.raises(QuotaExceeded, match=text) as caught:
-        store.submissions.begin_upload(name_of(second), 101)
+        store.submissions.begin_upload(name_of(second), EVERYBODY, 101)
     assert caught.value.metadata["reset_time"] == "when an upload ends"
-    store.submissions.begin_upload(name_of(second), 100)
+    store.submissions.begin_upload(name_of(second), EVERYBODY, 100)
     with pytest.raises(QuotaExceeded):
-        store.submissions.begin_upload(name_of(second), 101)
+        store.submissions.begin_upload(name_of(second), EVERYBODY, 101)
     store.submissions.begin_upload(
-        name_of(store.create(artifact=b"first", owner="rival")), 5000
+        name_of(store.create(artifact=b"first", owner="rival")), EVERYBODY, 5000
     )  # has no limit
-    store.submissions.forget_upload(name_of(second))  # all of it was refused
+    store.submissions.forget_upload(name_of(second), EVERYBODY)  # all of it was refused
     assert store.usage().stored_bytes == 900
 
     store.change(first, Change.CANCELLED)  # the bytes wait to be collected
     with pytest.raises(QuotaExceeded):
-        store.submissions.begin_upload(name_of(second), 101)
+        store.submissions.begin_upload(name_of(second), EVERYBODY, 101)
     store.now += GRACE + timedelta(hours=2)
-    store.submissions.begin_upload(name_of(second), 1000)
+    store.submissions.begin_upload(name_of(second), EVERYBODY, 1000)
     store.upload(second, 700)
     assert store.usage().stored_bytes == 700
 
@@ -257,11 +266,11 @@ def test_what_is_stored_can_be_uploaded_again_but_not_without_end(store: Store) 
     store.limit(stored_bytes=1000)
     store.upload(store.create(), 900)
     again, once_more = store.create(), store.create()
-    store.submissions.begin_upload(name_of(again), 900)
+    store.submissions.begin_upload(name_of(again), EVERYBODY, 900)
     with pytest.raises(QuotaExceeded):
-        store.submissions.begin_upload(name_of(once_more), 900)
+        store.submissions.begin_upload(name_of(once_more), EVERYBODY, 900)
     store.upload(again, 900)
-    store.submissions.begin_upload(name_of(once_more), 900)
+    store.submissions.begin_upload(name_of(once_more), EVERYBODY, 900)
     store.upload(once_more, 900)
     assert store.usage().stored_bytes == 900
 
@@ -272,7 +281,7 @@ def test_many_uploads_at_once_do_not_slip_over_the_bytes(store: Store) -> None:
 
     def begin(name: SubmissionName) -> bool:
         try:
-            store.submissions.begin_upload(name, 300)
+            store.submissions.begin_upload(name, EVERYBODY, 300)
         except QuotaExceeded:
             return False
         return True

@@ -30,6 +30,7 @@ from cxreval.errors import (
     InvalidPageToken,
     LeaseLost,
     MalformedBatch,
+    NotComparable,
     ReportMismatch,
     ReportNotFound,
     RequestIdReused,
@@ -116,9 +117,9 @@ class Store:
 
     def queued(self, manifest: Manifest = MANIFEST) -> Submission:
         """A new submission that waits for a worker."""
-        created = self.submissions.create(PARENT, manifest, "", "submitter")
+        created = self.submissions.create(PARENT, manifest, "", EVERYBODY)
         return self.submissions.queue(
-            SubmissionName(SPEC.name, created.id), 8, lambda: None, "submitter"
+            SubmissionName(SPEC.name, created.id), EVERYBODY, 8, lambda: None
         )
 
     def lease(self, worker: str = "worker") -> tuple[Lease, EvaluationName]:
@@ -136,7 +137,7 @@ class Store:
         return name.submission, name
 
     def submission(self, lease: Lease) -> Submission:
-        return self.submissions.get(SubmissionName(SPEC.name, lease.submission.id))
+        return self.submissions.get(SubmissionName(SPEC.name, lease.submission.id), EVERYBODY)
 
     def count(self, table: type[Base]) -> int:
         with self.database.reading() as session:
@@ -182,17 +183,19 @@ def go_to(database: Database, revision: str) -> None:
 
 def test_migration_of_evidence_loses_nothing_on_the_way_back_and_forth(store: Store) -> None:
     names = [store.published(score)[1] for score in (0.8, 0.9, None)]
-    evaluations = [store.evaluations.get(name) for name in names]
-    evidence = [reports.evidence_message(store.evaluations.evidence(name)) for name in names]
+    evaluations = [store.evaluations.get(name, EVERYBODY) for name in names]
+    evidence = [
+        reports.evidence_message(store.evaluations.evidence(name, EVERYBODY)) for name in names
+    ]
     board = store.boards.ranked_rows(PARENT)
     go_to(store.database, "0001")
     assert not migrations.at_head(store.database.engine)
     with store.database.engine.connect() as connection:
         assert not {"replicates", "curves"} & set(inspect(connection).get_table_names())
     go_to(store.database, "head")
-    assert [store.evaluations.get(name) for name in names] == evaluations
+    assert [store.evaluations.get(name, EVERYBODY) for name in names] == evaluations
     assert [
-        reports.evidence_message(store.evaluations.evidence(name)) for name in names
+        reports.evidence_message(store.evaluations.evidence(name, EVERYBODY)) for name in names
     ] == evidence
     assert Boards(store.database).ranked_rows(PARENT) == board
 
@@ -231,26 +234,26 @@ def test_reports_from_before_the_evidence_are_ranked_by_score_alone_after_the_mi
         None,
         None,
     ]
-    report = store.evaluations.get(names[0]).report
+    report = store.evaluations.get(names[0], EVERYBODY).report
     assert report
     assert (report.replicate_count, report.metrics[0].value, report.metrics[0].slice) == (
         0,
         0.8,
         "",
     )
-    assert store.evaluations.evidence(names[0]).replicates == ()
+    assert store.evaluations.evidence(names[0], EVERYBODY).replicates == ()
 
 
 def test_manifests_from_before_the_kinds_are_read_as_they_are_now(store: Store) -> None:
     """The fields that were added are those of kinds that did not exist."""
     names = [SubmissionName(SPEC.name, store.queued().id) for _ in range(3)]
-    before = [store.submissions.get(name) for name in names]
+    before = [store.submissions.get(name, EVERYBODY) for name in names]
     go_to(store.database, "0006")
     with store.database.reading() as session:
         old = set().union(*session.scalars(select(SubmissionRow.manifest)))
     assert not {"kind", "format", "architecture", "endpoint"} & old
     go_to(store.database, "head")
-    assert [store.submissions.get(name) for name in names] == before
+    assert [store.submissions.get(name, EVERYBODY) for name in names] == before
 
 
 @pytest.mark.parametrize("kind", DATABASES)
@@ -321,42 +324,42 @@ def test_same_benchmark_twice_is_one_and_another_of_its_name_is_refused(store: S
 
 
 def test_submission_reads_back_as_it_was_created(store: Store) -> None:
-    created = store.submissions.create(PARENT, MANIFEST, "", "submitter")
+    created = store.submissions.create(PARENT, MANIFEST, "", EVERYBODY)
     name = SubmissionName(SPEC.name, created.id)
-    assert store.submissions.get(name) == created
+    assert store.submissions.get(name, EVERYBODY) == created
     assert created.manifest == MANIFEST
     assert created.create_time == store.time
     assert (created.state, created.tier) == (records.SubmissionState.AWAITING_ARTIFACT, None)
-    queued = store.submissions.queue(name, 8, lambda: None, "submitter")
-    assert store.submissions.get(name) == queued
+    queued = store.submissions.queue(name, EVERYBODY, 8, lambda: None)
+    assert store.submissions.get(name, EVERYBODY) == queued
     assert queued.evaluation
 
 
 def test_unknown_names_are_not_found(store: Store) -> None:
     other = BenchmarkName("other")
     with pytest.raises(BenchmarkNotFound):
-        store.submissions.create(other, MANIFEST, "", "submitter")
-    created = store.submissions.create(PARENT, MANIFEST, "", "submitter")
+        store.submissions.create(other, MANIFEST, "", EVERYBODY)
+    created = store.submissions.create(PARENT, MANIFEST, "", EVERYBODY)
     with pytest.raises(SubmissionNotFound):
-        store.submissions.get(SubmissionName("other", created.id))
+        store.submissions.get(SubmissionName("other", created.id), EVERYBODY)
     with pytest.raises(EvaluationNotFound):
-        store.evaluations.get(EvaluationName(SPEC.name, created.id, "0" * 32))
+        store.evaluations.get(EvaluationName(SPEC.name, created.id, "0" * 32), EVERYBODY)
 
 
 def test_same_request_id_and_manifest_give_the_same_submission(store: Store) -> None:
-    first = store.submissions.create(PARENT, MANIFEST, "a" * 32, "submitter")
-    assert store.submissions.create(PARENT, MANIFEST, "a" * 32, "submitter") == first
-    assert store.submissions.create(PARENT, MANIFEST, "b" * 32, "submitter").id != first.id
+    first = store.submissions.create(PARENT, MANIFEST, "a" * 32, EVERYBODY)
+    assert store.submissions.create(PARENT, MANIFEST, "a" * 32, EVERYBODY) == first
+    assert store.submissions.create(PARENT, MANIFEST, "b" * 32, EVERYBODY).id != first.id
     other = convert.manifest(manifest_message(b"artifact", model="Other"))
     with pytest.raises(RequestIdReused):
-        store.submissions.create(PARENT, other, "a" * 32, "submitter")
+        store.submissions.create(PARENT, other, "a" * 32, EVERYBODY)
     assert store.count(SubmissionRow) == 2
 
 
 def test_same_request_id_from_many_threads_gives_one_submission(store: Store) -> None:
     with ThreadPoolExecutor(8) as pool:
         jobs = [
-            pool.submit(store.submissions.create, PARENT, MANIFEST, "a" * 32, "submitter")
+            pool.submit(store.submissions.create, PARENT, MANIFEST, "a" * 32, EVERYBODY)
             for _ in range(16)
         ]
         found = {job.result().id for job in jobs}
@@ -364,24 +367,24 @@ def test_same_request_id_from_many_threads_gives_one_submission(store: Store) ->
 
 
 def test_failed_keep_of_the_bytes_leaves_nothing_in_the_database(store: Store) -> None:
-    created = store.submissions.create(PARENT, MANIFEST, "", "submitter")
+    created = store.submissions.create(PARENT, MANIFEST, "", EVERYBODY)
 
     def full() -> None:
         raise OSError("no space left on device")
 
     with pytest.raises(OSError, match="no space"):
-        store.submissions.queue(SubmissionName(SPEC.name, created.id), 8, full, "submitter")
-    assert store.submissions.get(SubmissionName(SPEC.name, created.id)) == created
+        store.submissions.queue(SubmissionName(SPEC.name, created.id), EVERYBODY, 8, full)
+    assert store.submissions.get(SubmissionName(SPEC.name, created.id), EVERYBODY) == created
     assert store.count(ArtifactRow) == store.count(EvaluationRow) == 0
 
 
 def test_of_two_uploads_at_once_one_queues_and_the_other_is_told(store: Store) -> None:
-    created = store.submissions.create(PARENT, MANIFEST, "", "submitter")
+    created = store.submissions.create(PARENT, MANIFEST, "", EVERYBODY)
 
     def upload() -> str:
         try:
             store.submissions.queue(
-                SubmissionName(SPEC.name, created.id), 8, lambda: None, "submitter"
+                SubmissionName(SPEC.name, created.id), EVERYBODY, 8, lambda: None
             )
         except SubmissionState:
             return "told"
@@ -400,7 +403,7 @@ def test_same_artifact_in_two_submissions_is_one_artifact(store: Store) -> None:
 
 
 def test_pages_together_are_the_list_oldest_first(store: Store) -> None:
-    created = [store.submissions.create(PARENT, MANIFEST, "", "submitter").id for _ in range(5)]
+    created = [store.submissions.create(PARENT, MANIFEST, "", EVERYBODY).id for _ in range(5)]
     found, token = [], ""
     while True:
         page = store.submissions.page(
@@ -463,7 +466,7 @@ def test_lease_carries_what_the_worker_needs(store: Store) -> None:
         1,
         "w1",
     )
-    assert lease.evaluation == store.evaluations.get(name)
+    assert lease.evaluation == store.evaluations.get(name, EVERYBODY)
     assert lease.submission == store.submission(lease)
     assert (lease.submission.id, lease.submission.state) == (queued.id, "running")
 
@@ -531,12 +534,12 @@ def test_lost_lease_changes_nothing(store: Store) -> None:
     old, name = store.lease("old")
     store.wait(LEASE_SECONDS)
     store.lease("new")
-    before = store.evaluations.get(name)
+    before = store.evaluations.get(name, EVERYBODY)
     for token in (old.token, "", "é"):
         for call in calls_with_a_lease(store, name, token):
             with pytest.raises(LeaseLost, match="another token"):
                 call()
-    assert store.evaluations.get(name) == before
+    assert store.evaluations.get(name, EVERYBODY) == before
     assert store.count(PredictionRow) == store.count(ReportRow) == 0
 
 
@@ -567,7 +570,7 @@ def test_attempts_that_bring_predictions_are_never_used_up(store: Store) -> None
         lease, name = store.lease()
         store.evaluations.append(name, lease.token, batch(image))
         store.wait(LEASE_SECONDS)
-    assert store.evaluations.get(name).attempt == 4 > MAX_ATTEMPTS
+    assert store.evaluations.get(name, EVERYBODY).attempt == 4 > MAX_ATTEMPTS
     assert store.lease()
 
 
@@ -584,7 +587,7 @@ def test_evaluation_that_no_lease_brings_forward_fails_and_names_the_last_worker
         store.wait(LEASE_SECONDS)
     other, _ = store.lease("next")
     assert other.submission.id == second.id
-    failed = store.evaluations.get(name)
+    failed = store.evaluations.get(name, EVERYBODY)
     assert (failed.state, failed.attempt) == (EvaluationState.FAILED, 1 + MAX_ATTEMPTS)
     assert failed.failure
     assert (failed.failure.reason, failed.failure.fault) == ("ATTEMPTS_EXHAUSTED", Fault.SYSTEM)
@@ -628,14 +631,14 @@ def test_more_images_than_the_benchmark_has_are_refused_and_leave_nothing(store:
     assert store.evaluations.append(name, lease.token, batch("a", "b", "c")) == 3
     with pytest.raises(MalformedBatch, match="4 images"):
         store.evaluations.append(name, lease.token, batch("d", "e"))
-    assert store.count(PredictionRow) == store.evaluations.get(name).images_done == 3
+    assert store.count(PredictionRow) == store.evaluations.get(name, EVERYBODY).images_done == 3
 
 
 def test_whole_batch_of_4096_is_recorded_in_order(store: Store) -> None:
     large = small_spec("large", images=5000)
     store.benchmarks.create(large)
-    created = store.submissions.create(BenchmarkName("large"), MANIFEST, "", "submitter")
-    store.submissions.queue(SubmissionName("large", created.id), 8, lambda: None, "submitter")
+    created = store.submissions.create(BenchmarkName("large"), MANIFEST, "", EVERYBODY)
+    store.submissions.queue(SubmissionName("large", created.id), EVERYBODY, 8, lambda: None)
     lease = store.evaluations.lease("worker", [BenchmarkName("large")])
     assert lease
     name = EvaluationName("large", created.id, lease.evaluation.id)
@@ -662,7 +665,7 @@ def test_completion_publishes_the_report_at_once(store: Store) -> None:
         REPORT,
         {"device": "cpu"},
     )
-    assert store.evaluations.get(name) == done
+    assert store.evaluations.get(name, EVERYBODY) == done
     submission = store.submission(lease)
     assert (submission.state, submission.tier) == (records.SubmissionState.PUBLISHED, Tier.EXECUTED)
     (row,) = store.boards.rows(PARENT, store.boards.ranked_rows(PARENT))
@@ -682,7 +685,7 @@ def test_repeated_completion_is_harmless_and_a_different_report_is_refused(store
         store.evaluations.complete(name, lease.token, reports.report(report_message(SPEC, 0.9)), {})
     with pytest.raises(LeaseLost):
         store.evaluations.complete(name, "0" * 32, REPORT, {})
-    assert store.evaluations.get(name) == done
+    assert store.evaluations.get(name, EVERYBODY) == done
 
 
 def test_repeated_completion_with_another_evidence_is_refused(store: Store) -> None:
@@ -706,10 +709,10 @@ def test_refused_report_leaves_the_evaluation_running_and_nothing_half_written(
         store.evaluations.complete(
             name, lease.token, reports.report(report_message(SPEC, **change)), {}
         )
-    assert store.evaluations.get(name) == lease.evaluation
+    assert store.evaluations.get(name, EVERYBODY) == lease.evaluation
     assert [store.count(table) for table in (ReportRow, ReplicateRow, CurveRow)] == [0, 0, 0]
     with pytest.raises(ReportNotFound):
-        store.evaluations.evidence(name)
+        store.evaluations.evidence(name, EVERYBODY)
     store.evaluations.complete(name, lease.token, REPORT, {})
     assert [store.count(table) for table in (ReportRow, ReplicateRow, CurveRow)] == [
         1,
@@ -719,7 +722,7 @@ def test_refused_report_leaves_the_evaluation_running_and_nothing_half_written(
 
 
 def kept_evidence(store: Store, name: EvaluationName) -> report_pb2.Evidence:
-    return reports.evidence_message(store.evaluations.evidence(name))
+    return reports.evidence_message(store.evaluations.evidence(name, EVERYBODY))
 
 
 @pytest.mark.parametrize("score", [0.8, None])
@@ -727,7 +730,7 @@ def test_evidence_reads_back_to_the_last_bit(store: Store, score: float | None) 
     _, name = store.published(score)
     assert kept_evidence(store, name) == report_message(SPEC, score).evidence
     with pytest.raises(EvaluationNotFound):
-        store.evaluations.evidence(replace(name, evaluation="0" * 32))
+        store.evaluations.evidence(replace(name, evaluation="0" * 32), EVERYBODY)
 
 
 # --- the board ------------------------------------------------------------------------------------
@@ -824,6 +827,7 @@ def test_lease_in_one_statement_leaves_what_the_steps_leave(
 
 def test_no_more_than_some_boards_are_kept(store: Store) -> None:
     first = store.boards.ranked_rows(PARENT)
+    assert isinstance(first, tuple), "a cached board must not be mutable"
     assert store.boards.ranked_rows(PARENT) is first
     for number in range(KEPT_BOARDS):
         store.benchmarks.create(small_spec(f"other-{number}"))
@@ -854,22 +858,21 @@ def test_board_that_is_read_while_rows_are_published_is_always_whole(store: Stor
         assert [len(scores) for scores in found] == sorted(len(scores) for scores in found)
 
 
-def test_entries_to_compare_come_in_the_order_asked_for(store: Store) -> None:
+def test_rows_are_compared_in_the_order_asked_for(store: Store) -> None:
     low, high = store.published(0.7)[0], store.published(0.9)[0]
-    queued = store.queued().id
-    names = [SubmissionName(SPEC.name, item) for item in (high, queued, low)]
-    found = store.boards.entries(PARENT, names)
-    assert [(entry.id, entry.score) for entry in found] == [(high, 0.9), (queued, None), (low, 0.7)]
-    assert [None if entry.replicates is None else entry.replicates.size for entry in found] == [
-        100,
-        None,
-        100,
-    ]
-    assert found[0].finding_scores == (0.9,) * len(FINDINGS)
+    names = [SubmissionName(SPEC.name, item) for item in (low, high)]
+    compared = store.boards.compared(PARENT, names, EVERYBODY)
+    (pair,) = compared.pairs
+    assert (pair.first, pair.second) == (low, high)
+    assert pair.difference == pytest.approx(-0.2)
+    assert compared.frequencies == {low: (0.0, 1.0), high: (1.0, 0.0)}
+    queued = SubmissionName(SPEC.name, store.queued().id)
+    with pytest.raises(NotComparable, match="it has no score"):
+        store.boards.compared(PARENT, [*names, queued], EVERYBODY)
     with pytest.raises(SubmissionNotFound):
-        store.boards.entries(PARENT, [*names, SubmissionName(SPEC.name, "0" * 32)])
+        store.boards.compared(PARENT, [*names, SubmissionName(SPEC.name, "0" * 32)], EVERYBODY)
     with pytest.raises(BenchmarkNotFound):
-        store.boards.entries(BenchmarkName("other"), names)
+        store.boards.compared(BenchmarkName("other"), names, EVERYBODY)
 
 
 def test_fault_of_the_submission_is_final(store: Store) -> None:
@@ -897,14 +900,14 @@ def test_fault_of_the_platform_is_tried_again_until_the_attempts_are_used_up(sto
         assert store.evaluations.lease("at once", [PARENT]) is None
         store.wait(LEASE_SECONDS)
     assert states == [("queued", "queued"), ("queued", "queued"), ("failed", "failed")]
-    assert store.evaluations.get(name).failure == failure
+    assert store.evaluations.get(name, EVERYBODY).failure == failure
     assert store.evaluations.lease("worker", [PARENT]) is None
 
 
 def test_states_are_counted_including_those_without_any(store: Store) -> None:
     store.queued()
     store.lease()
-    store.submissions.create(PARENT, MANIFEST, "", "submitter")
+    store.submissions.create(PARENT, MANIFEST, "", EVERYBODY)
     nothing = dict.fromkeys(SubmissionStates, 0)
     assert store.database.submissions_by_state() == nothing | {"awaiting_artifact": 1, "running": 1}
     assert store.database.evaluations_by_state() == dict.fromkeys(EvaluationState, 0) | {

@@ -22,6 +22,7 @@ from cxreval.errors import CxrevalError, DeadlineExceeded, DigestMismatch, Servi
 from cxreval.wire.limits import CHUNK_BYTES
 from cxreval.wire.status import from_rpc_error
 from services.registry.servicers import artifacts
+from services.registry.uploads import BufferedWriter
 from tests.support.processes import Service
 from tests.support.proxy import Proxy
 from tests.support.registry import (
@@ -348,12 +349,12 @@ def test_chunks_are_written_in_order_whatever_the_pace_and_an_error_comes_back()
         written.append(content)
 
     async def send(chunks: list[bytes]) -> None:
-        writer = artifacts._Writer(write)
+        writer = BufferedWriter(write)
         try:
             for chunk in chunks:
                 await writer.put(chunk)
         finally:
-            await writer.written()
+            await writer.flush()
 
     some = [bytes([number]) for number in range(4)]
     asyncio.run(send(some))

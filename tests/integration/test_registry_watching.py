@@ -91,7 +91,7 @@ def test_a_registry_that_stops_lets_its_watchers_go_at_once(
     next(watched)
     assert service.stop() == 0
     with pytest.raises(
-        ServiceUnavailable, match="the registry stops"
+        ServiceUnavailable, match="the registry is stopping"
     ):  # not cut off when the drain time is over
         next(watched)
 

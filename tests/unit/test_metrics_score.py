@@ -2,17 +2,25 @@
 behind it."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
-from cxreval.metrics.score import UNDEFINED_SHARE, score
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxreval.metrics.cohort import Cohort, Slice
 from cxreval.metrics.registry import METRICS
-from cxreval.metrics.report import FINDING_UNDEFINED, REPLICATES_UNDEFINED, Interval
+from cxreval.metrics.report import (
+    FINDING_UNDEFINED,
+    REPLICATES_UNDEFINED,
+    UNDEFINED_SHARE,
+    Interval,
+)
 from cxreval.metrics.resampling import patient_weights
+from cxreval.metrics.scorers import SCORERS
+
+score = partial(SCORERS["2"].score, recorded=("auroc",))
 
 FINDINGS = ("Mass", "Nodule", "Hernia")
 SEED = 20171208

@@ -22,11 +22,11 @@ from services.registry.domain import seed
 from services.registry.domain.records import ENDED, Change, Fault, Kind, Submission, SubmissionState
 from services.registry.domain.states import (
     DEADLINES,
-    MOVES,
+    TRANSITIONS,
     after_failure,
     expired,
     fewest_requests_per_second,
-    following,
+    state_after,
 )
 from tests.support.registry import manifest_message, small_spec
 
@@ -34,9 +34,9 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def test_every_state_has_a_way_out_and_can_be_reached() -> None:
-    assert set(MOVES) == set(SubmissionState)
-    assert all(MOVES.values())
-    reached = {to for moves in MOVES.values() for to in moves.values()} | {
+    assert set(TRANSITIONS) == set(SubmissionState)
+    assert all(TRANSITIONS.values())
+    reached = {to for moves in TRANSITIONS.values() for to in moves.values()} | {
         SubmissionState.AWAITING_ARTIFACT
     }
     assert reached == set(SubmissionState)
@@ -45,7 +45,7 @@ def test_every_state_has_a_way_out_and_can_be_reached() -> None:
 def test_what_no_person_has_to_end_has_a_deadline() -> None:
     assert set(DEADLINES) == set(SubmissionState) - ENDED
     for state in DEADLINES:
-        assert following(state, Change.EXPIRED) is SubmissionState.FAILED
+        assert state_after(state, Change.EXPIRED) is SubmissionState.FAILED
         assert expired(state, Kind.CHECKPOINT).reason
 
 
@@ -87,9 +87,9 @@ def endpoint_message(**changes: object) -> submission_pb2.Manifest:
 
 def test_retry_without_a_stored_artifact_awaits_one() -> None:
     for state in (SubmissionState.FAILED, SubmissionState.CANCELLED):
-        assert following(state, Change.RETRIED) is SubmissionState.QUEUED
-        assert following(state, Change.RETRIED, ready=False) is SubmissionState.AWAITING_ARTIFACT
-    assert following(SubmissionState.PUBLISHED, Change.RETRIED, ready=False) is None
+        assert state_after(state, Change.RETRIED) is SubmissionState.QUEUED
+        assert state_after(state, Change.RETRIED, ready=False) is SubmissionState.AWAITING_ARTIFACT
+    assert state_after(SubmissionState.PUBLISHED, Change.RETRIED, ready=False) is None
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class Ranking:
 
 def test_a_ranking_that_many_wait_for_keeps_nobody_else_waiting() -> None:
     ranking: Any = Ranking()
-    servicer = LeaderboardServicer(ranking, ranking, ranking)
+    servicer = LeaderboardServicer(ranking, ranking)
     request = pb.ListLeaderboardEntriesRequest(parent="benchmarks/small")
 
     async def read() -> None:

@@ -11,7 +11,6 @@ from typing import Any
 from cxreval.api.access.v1 import access_pb2
 from cxreval.api.registry.v1 import admin_service_pb2 as pb
 from cxreval.api.registry.v1 import admin_service_pb2_grpc
-from cxreval.errors import OrganisationNotFound
 from cxreval.fields import check_text, field_error, require
 from cxreval.resource_names import KeyName, OrganisationName
 from services.chassis.principal import Role, caller
@@ -29,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
-    """Manages who may use the registry."""
+    """Manages organisations, API keys and quotas."""
 
     def __init__(
         self, organisations: Organisations, quotas: Quotas, clock: Callable[[], datetime]
@@ -41,25 +40,25 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def CreateOrganisation(
         self, request: pb.CreateOrganisationRequest, context: Any
     ) -> pb.Organisation:
-        """Creates one, or returns the existing one of the same values."""
+        """Creates an organisation, or returns the existing one with the same values."""
         values = _declared(request.organisation)
-        found = await asyncio.to_thread(self._organisations.create, *values, caller().name)
-        _log.info("organisation created", extra={"organisation": found.id})
-        return _organisation_message(found)
+        organisation = await asyncio.to_thread(self._organisations.create, *values, caller().name)
+        _log.info("organisation created", extra={"organisation": organisation.id})
+        return _organisation_message(organisation)
 
     async def UpdateOrganisation(
         self, request: pb.UpdateOrganisationRequest, context: Any
     ) -> pb.Organisation:
-        """Replaces its values."""
+        """Replaces an organisation's display name and quota."""
         values = _declared(request.organisation)
-        found = await asyncio.to_thread(self._organisations.update, *values, caller().name)
-        _log.info("organisation updated", extra={"organisation": found.id})
-        return _organisation_message(found)
+        organisation = await asyncio.to_thread(self._organisations.update, *values, caller().name)
+        _log.info("organisation updated", extra={"organisation": organisation.id})
+        return _organisation_message(organisation)
 
     async def ListOrganisations(
         self, request: pb.ListOrganisationsRequest, context: Any
     ) -> pb.ListOrganisationsResponse:
-        """A page of them, oldest first."""
+        """Returns a page of organisations, oldest first."""
         cursor = convert.cursor("organisations", "", request.page_size, request.page_token)
         page = await asyncio.to_thread(self._organisations.page, cursor)
         return pb.ListOrganisationsResponse(
@@ -70,7 +69,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def CreateApiKey(
         self, request: pb.CreateApiKeyRequest, context: Any
     ) -> pb.CreateApiKeyResponse:
-        """Creates one, and shows its text this once."""
+        """Creates a key and returns its text, which no other call returns."""
         parent = OrganisationName.parse(request.parent, "parent")
         role, expire_time = _role(request.role), self._expire_time(request)
         request_id = convert.request_id(request.request_id)
@@ -83,7 +82,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def ListApiKeys(
         self, request: pb.ListApiKeysRequest, context: Any
     ) -> pb.ListApiKeysResponse:
-        """A page of an organisation's, oldest first."""
+        """Returns a page of an organisation's keys, oldest first."""
         parent = OrganisationName.parse(request.parent, "parent")
         cursor = convert.cursor("keys", str(parent), request.page_size, request.page_token)
         page = await asyncio.to_thread(self._organisations.keys, parent, cursor)
@@ -92,7 +91,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         )
 
     async def RevokeApiKey(self, request: pb.RevokeApiKeyRequest, context: Any) -> pb.ApiKey:
-        """Takes one back."""
+        """Revokes a key."""
         name = KeyName.parse(request.name)
         key = await asyncio.to_thread(self._organisations.revoke_key, name, caller().name)
         _log.info("key revoked", extra={"key": str(name)})
@@ -101,7 +100,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def ListAdminEvents(
         self, request: pb.ListAdminEventsRequest, context: Any
     ) -> pb.ListAdminEventsResponse:
-        """What operators did last."""
+        """Returns the latest admin events, newest first."""
         events = await asyncio.to_thread(self._organisations.admin_events)
         return pb.ListAdminEventsResponse(
             events=[
@@ -116,7 +115,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         )
 
     async def GetQuota(self, request: pb.GetQuotaRequest, context: Any) -> pb.QuotaUsage:
-        """Limits and use of an organisation."""
+        """Returns limits and usage of an organisation."""
         who = caller()
         if not request.name:
             require("name", who.organisation, "organisations/{organisation}: you belong to none")
@@ -125,12 +124,10 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             if request.name
             else OrganisationName(who.organisation)
         )
-        if Role.OPERATOR not in who.roles and name.organisation != who.organisation:
-            raise OrganisationNotFound(f"{name} does not exist here", name=name)
-        found, usage = await asyncio.to_thread(self._quotas.get, name)
+        organisation, usage = await asyncio.to_thread(self._quotas.get, name, who)
         return pb.QuotaUsage(
             name=str(name),
-            limits=_quota_message(found.quota),
+            limits=_quota_message(organisation.quota),
             submissions_today=usage.submissions_today,
             concurrent=usage.concurrent,
             stored_bytes=usage.stored_bytes,
@@ -169,24 +166,24 @@ def _role(number: int) -> Role:
     return known[number]
 
 
-def _organisation_message(found: Organisation) -> pb.Organisation:
+def _organisation_message(organisation: Organisation) -> pb.Organisation:
     return pb.Organisation(
-        name=str(OrganisationName(found.id)),
-        display_name=found.display_name,
-        quota=_quota_message(found.quota),
-        create_time=convert.timestamp(found.create_time),
+        name=str(OrganisationName(organisation.id)),
+        display_name=organisation.display_name,
+        quota=_quota_message(organisation.quota),
+        create_time=convert.timestamp(organisation.create_time),
     )
 
 
-def _quota_message(found: Quota) -> pb.Quota:
-    return pb.Quota(**{limit: getattr(found, limit) for limit in _LIMITS})
+def _quota_message(quota: Quota) -> pb.Quota:
+    return pb.Quota(**{limit: getattr(quota, limit) for limit in _LIMITS})
 
 
-def _key_message(found: ApiKey) -> pb.ApiKey:
+def _key_message(key: ApiKey) -> pb.ApiKey:
     return pb.ApiKey(
-        name=str(found.name),
-        role=f"ROLE_{found.role.name}",
-        create_time=convert.timestamp(found.create_time),
-        expire_time=convert.timestamp(found.expire_time) if found.expire_time else None,
-        revoke_time=convert.timestamp(found.revoke_time) if found.revoke_time else None,
+        name=str(key.name),
+        role=f"ROLE_{key.role.name}",
+        create_time=convert.timestamp(key.create_time),
+        expire_time=convert.timestamp(key.expire_time) if key.expire_time else None,
+        revoke_time=convert.timestamp(key.revoke_time) if key.revoke_time else None,
     )

@@ -19,6 +19,7 @@ from cxreval.manifest.document import read_document
 from cxreval.manifest.model import UPLOADED, Kind, Manifest
 from cxreval.manifest.rules import refusal
 from cxreval.metrics.report import MetricValue
+from cxreval.resource_names import BenchmarkName
 
 TOKEN_VARIABLE = "CXREVAL_CLIENT_ENDPOINT_TOKEN"  # noqa: S105 -- its name, no token
 """Environment variable with the token of an endpoint."""
@@ -175,7 +176,7 @@ def _score(client: RegistryClient, submission: Submission) -> MetricValue | None
     report = client.get_evaluation(submission.evaluation).report
     if report is None:
         return None
-    metric = client.get_benchmark(report.benchmark).ranking_metric
+    metric = client.get_benchmark(BenchmarkName.parse(report.benchmark).benchmark).ranking_metric
     return next(
         value
         for value in report.metrics

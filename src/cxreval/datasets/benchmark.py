@@ -164,9 +164,10 @@ def load_spec(name: str, directory: Path | None = None) -> BenchmarkSpec:
         if directory and not name:
             packaged = [spec for spec in packaged if (directory / spec.list_file).is_file()]
         if len(packaged) != 1:
-            where = f"{file} does not exist, and " if file else ""
+            where = f"{file} does not exist and " if file else ""
+            named = f"named {name!r}" if name else "for it"
             known = ", ".join(packaged_names())
-            message = f"{where}no specification {name!r} comes with cxreval, which has {known}"
+            message = f"{where}no specification {named} comes with cxreval, which has {known}"
             raise DatasetInvalid(message, file=file or name, expected=known)
         (spec,) = packaged
     if name and spec.name != name:
@@ -276,7 +277,7 @@ def spec_problem(spec: BenchmarkSpec) -> tuple[str, str] | None:
         (
             "metrics",
             _are_distinct(spec.metric_names, 1, len(directions))
-            and all(directions.get(metric.id) == metric.direction for metric in spec.metrics),
+            and all((one.id, one.direction) in directions.items() for one in spec.metrics),
             f"distinct metrics among {known}, each with its direction",
         ),
         (
