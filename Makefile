@@ -1,8 +1,8 @@
-# Two commands for a newcomer: `make demo` and `make test`. Both make their own environment in .venv.
+# `make demo` and `make test` create their environment in .venv and install what they need.
 
 PYTHON ?= python3
 BIN := .venv/bin
-# What CI requires, a newcomer may lack: PyTorch and torchxrayvision, for the parity tests against the originals.
+# REQUIRE_PARTS=1 (CI) also installs PyTorch, for the parity tests against the original libraries.
 comma := ,
 EXTRAS := $(if $(filter 1,$(REQUIRE_PARTS)),test$(comma)export,test)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -15,11 +15,12 @@ demo: .venv/.installed
 demo-stop: .venv/.installed
 	$(BIN)/python demo/run.py stop
 
-# Two processes, each with whole files: what a file starts, it starts once.
+# Two processes, each with whole files, so that the servers a file starts are started once.
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Minutes more: thousands of broken inputs, half precision on every real radiograph, Triton's own load generator.
+# Some minutes more: thousands of broken inputs, half precision on every real radiograph, Triton's
+# load generator, and the wheel in an empty environment of each supported Python.
 test-full: test
 	$(BIN)/python -m pytest tests/extended
 
@@ -41,7 +42,7 @@ checkpoints: .venv/.installed-$(EXTRAS)
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: .venv/bin/python pyproject.toml constraints.txt
-	$(INSTALL) -e .
+	$(INSTALL) -e '.[inference,worker]'
 	touch $@
 
 .venv/.installed-$(EXTRAS): .venv/bin/python pyproject.toml constraints.txt

@@ -32,6 +32,7 @@ from cxreval.api.registry.v1 import (
 from cxreval.audit.receipts import Signer
 from cxreval.datasets.benchmark import load_spec, packaged_names
 from cxreval.errors import CxrevalError
+from cxreval.extras import require_extra
 from cxreval.resource_names import BenchmarkName
 from cxreval.wire.limits import MAX_RECORD_BYTES
 from services.chassis import logs
@@ -63,7 +64,6 @@ from services.registry.store.lifecycle import Lifecycle
 from services.registry.store.local_artifacts import LocalArtifacts
 from services.registry.store.organisations import Organisations
 from services.registry.store.quotas import Quotas
-from services.registry.store.s3_artifacts import S3Artifacts
 from services.registry.store.submissions import Submissions
 from services.registry.store.vault import Vault
 from services.registry.uploads import Uploads
@@ -176,7 +176,12 @@ def authenticator(config: RegistryConfig, organisations: Organisations) -> Authe
 
 def open_artifacts(location: str) -> Artifacts:
     """The artifact store in a directory or an S3 bucket."""
-    return S3Artifacts(location) if location.startswith("s3://") else LocalArtifacts(Path(location))
+    if not location.startswith("s3://"):
+        return LocalArtifacts(Path(location))
+    require_extra("s3", f"the artifact store {location}", "obstore")
+    from services.registry.store.s3_artifacts import S3Artifacts  # noqa: PLC0415 -- needs the extra
+
+    return S3Artifacts(location)
 
 
 def garbage_collection(garbage: Garbage, metrics: CollectorRegistry) -> Callable[[], None]:

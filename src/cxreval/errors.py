@@ -502,6 +502,12 @@ class CheckpointMismatch(SubmissionFault):
     reason = "CHECKPOINT_MISMATCH"
 
 
+class ExtraMissing(CxrevalError):
+    """A package is not installed that comes with an extra of cxreval, such as `cxreval[export]`."""
+
+    reason = "EXTRA_MISSING"
+
+
 class SandboxUnavailable(CxrevalError):
     """This machine has no sandbox, without which no pickle is opened."""
 

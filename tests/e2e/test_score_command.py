@@ -244,7 +244,10 @@ def test_only_pictures_need_the_extra_and_one_sentence_says_so(data, score, tmp_
     assert score(table, *on(data)).status == 0
     ended = score(table, *on(data), "--plot", tmp_path / "pictures")
     assert (ended.status, ended.out) == (1, "")
-    sentence = "cxreval score --plot needs matplotlib; run: pip install 'cxreval[score]'"
+    sentence = (
+        "error: EXTRA_MISSING: cxreval score --plot needs matplotlib, which comes with an extra: "
+        "pip install 'cxreval[score]'"
+    )
     assert " ".join(ended.err.split()) == sentence
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from cxreval.errors import ServiceUnavailable
+from cxreval.extras import require_extra
 from services.registry.domain.records import EvaluationState, SubmissionState
 from services.registry.store.models import Base, EvaluationRow, SubmissionRow
 
@@ -32,6 +33,8 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.embedded = make_url(url).get_backend_name() == "sqlite"
+        if not self.embedded:
+            require_extra("postgres", "a PostgreSQL database", "psycopg")
         self.engine = (
             _sqlite(url) if self.embedded else create_engine(url, pool_pre_ping=True, **_QUIET)
         )

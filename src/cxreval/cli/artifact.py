@@ -17,12 +17,11 @@ from cxreval.errors import (
     DigestMismatch,
     MalformedField,
 )
+from cxreval.extras import require_extra
 from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.manifest.document import Document
 from cxreval.manifest.model import UPLOADED, CheckpointFormat, Kind, Manifest
-from cxreval.onnx_file.reading import read
-from cxreval.onnx_file.signature import check, described, inputs
 
 
 def facts(file: Path) -> dict[str, str]:
@@ -98,6 +97,10 @@ def _pickle(file: Path) -> None:
 
 
 def _onnx(file: Path, known: dict[str, str], manifest: Manifest) -> None:
+    require_extra("onnx", f"checking the ONNX file {file}", "onnx")
+    from cxreval.onnx_file.reading import read  # noqa: PLC0415 -- needs the extra
+    from cxreval.onnx_file.signature import check, described, inputs  # noqa: PLC0415
+
     model = read(file)
     known |= {
         "inputs": described(inputs(model.graph)) or "none",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from cxreval.cli import output
 from cxreval.datasets.nih import FINDINGS
+from cxreval.extras import require_extra
 from cxreval.fields import check_sha256
 
 if TYPE_CHECKING:  # the modules behind it need the extra
@@ -46,21 +46,13 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")
 
 DOWNLOADS = Path("~/.cache/cxreval/weights")
 IN_ORDER = ",".join(FINDINGS)
-_EXTRA = ("torch", "torchvision", "torchxrayvision", "onnxscript", "safetensors")
-
-
-def absent_packages() -> list[str]:
-    """Returns the packages of the `export` extra that are not installed."""
-    return [name for name in _EXTRA if find_spec(name) is None]
+PACKAGES = ("torch", "torchvision", "torchxrayvision", "onnxscript", "safetensors")
 
 
 @app.callback()
-def require_extra() -> None:
-    """Exits with status 1 and a message if the `export` extra is not installed."""
-    if absent := absent_packages():
-        message = f"cxreval export needs {absent[0]}; run: pip install 'cxreval[export]'"
-        output.errors.print(message, style="red")
-        raise typer.Exit(1)
+def require_packages() -> None:
+    """Ends the command with one sentence where the extra is not installed."""
+    require_extra("export", "cxreval export", *PACKAGES)
 
 
 @app.command("torchxrayvision")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from cxreval.datasets.benchmark import load_spec
 from cxreval.datasets.prediction_file import read_predictions
 from cxreval.datasets.truth import Truth, load_truth
 from cxreval.errors import CxrevalError
+from cxreval.extras import require_extra
 from cxreval.metrics.comparison import compare_reports
 from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import Report
@@ -47,7 +47,7 @@ def score(
     `prob_Mass`, in any order.
     """
     if plot is not None:
-        _require_extra()
+        require_extra("score", "cxreval score --plot", "matplotlib")
     truth = _truth(benchmark, labels)
     files = [table] if against is None else [table, against]
     reports = [_report(truth, file) for file in files]
@@ -63,14 +63,6 @@ def score(
         score_output.print_report(name, truth.spec, report)
     if differences:
         score_output.print_comparison(names, METRICS[metric], differences)
-
-
-def _require_extra() -> None:
-    """Exits with status 1 and a message if matplotlib is not installed; only plots need it."""
-    if find_spec("matplotlib") is None:
-        message = "cxreval score --plot needs matplotlib; run: pip install 'cxreval[score]'"
-        output.errors.print(message, style="red")
-        raise typer.Exit(1)
 
 
 def _truth(benchmark: str, labels: Path | None) -> Truth:

@@ -17,7 +17,7 @@ from rich.logging import RichHandler
 from rich.progress import TaskID
 
 from cxreval.cli import options, output
-from cxreval.cli.export import absent_packages
+from cxreval.cli.export import PACKAGES
 from cxreval.client import (
     Evaluation,
     EvaluationStatus,
@@ -26,10 +26,11 @@ from cxreval.client import (
     Manifest,
     ScoringClient,
 )
-from cxreval.errors import CxrevalError, DatasetInvalid, SandboxUnavailable
+from cxreval.errors import CxrevalError, DatasetInvalid, ExtraMissing, SandboxUnavailable
 from cxreval.evaluation.conversion import Converter
-from cxreval.evaluation.driver import RETRY_SECONDS, EvaluationDriver, local_benchmarks
+from cxreval.evaluation.resume import RETRY_SECONDS
 from cxreval.export import sandbox
+from cxreval.extras import require_extra
 
 _log = logging.getLogger(__name__)
 _NO_STATE_DICTS = "this worker does not take PyTorch state dicts"
@@ -61,6 +62,12 @@ def worker(
     json: options.Json = False,
 ) -> None:
     """Run queued evaluations, one at a time."""
+    require_extra("worker", "cxreval worker", "imagecodecs", "pydicom", "pyarrow")
+    from cxreval.evaluation.driver import (  # noqa: PLC0415 -- needs the extra
+        EvaluationDriver,
+        local_benchmarks,
+    )
+
     logging.basicConfig(
         level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=output.errors)]
     )
@@ -117,16 +124,10 @@ def worker(
 
 def _converter() -> Converter | None:
     """Returns the converter of PyTorch state dicts, or None if this machine cannot run it."""
-    if absent := absent_packages():
-        _log.info(
-            "%s: %s is not installed; run: pip install 'cxreval[export]'",
-            _NO_STATE_DICTS,
-            absent[0],
-        )
-        return None
     try:
+        require_extra("export", "converting them", *PACKAGES)
         sandbox.check()
-    except SandboxUnavailable as error:
+    except (ExtraMissing, SandboxUnavailable) as error:
         _log.info("%s: %s", _NO_STATE_DICTS, error)
         return None
     return _convert

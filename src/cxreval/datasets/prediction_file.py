@@ -7,20 +7,33 @@ finding, `Mass` or `prob_Mass`, in any order; `Pleural_Thickening` may be spelle
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import csv
+import gzip
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from decimal import Decimal
+from io import BufferedIOBase
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyarrow import csv, parquet
 
 from cxreval.errors import CxrevalError, InvalidProbability, TableInvalid, UnknownFinding
+from cxreval.extras import require_extra
 from cxreval.fields import shown
+
+Cell = str | float | Decimal | None
+"""What a table holds; None is an empty cell of Parquet."""
+
+Places = Sequence[int]
+"""Numbers of columns, from 0."""
+
+Batches = Iterator[list[Sequence[Cell]]]
+"""The rows in pieces, each as columns."""
 
 MAX_ROWS = 10_000_000
 """Rows of a table; repeated ones count."""
@@ -33,7 +46,11 @@ _MAX_COLUMNS = 256
 _ROW_BYTES = 4096
 _SPARE_BYTES = 1 << 20  # headers, and what Parquet keeps beside its values
 _IMAGE = ("Image Index", "image")
-_NUMBER = r"(?i)^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?$|^[+-]?(nan|inf|infinity)$"
+_LINE_BYTES = 1 << 20
+_BATCH_ROWS = 10_000
+_NUMBER = re.compile(
+    r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf|infinity)", re.IGNORECASE | re.ASCII
+)
 _PARQUET, _GZIP = b"PAR1", b"\x1f\x8b"
 _EXPECTED = "a number within [0, 1]"
 
@@ -54,68 +71,81 @@ def read_predictions(
             or a cell is empty, not a number or longer than 255 bytes.
         UnknownFinding: a column is neither the image nor a finding of the benchmark.
         InvalidProbability: a number is NaN, infinite or outside [0, 1].
+        ExtraMissing: it is a Parquet file, and the extra `parquet` is not installed.
     """
     try:
-        with _opened(file, most_rows * _ROW_BYTES + _SPARE_BYTES) as (schema, batches):
-            places = _places(file, schema.names, findings)
-            fields = [schema.field(place) for place in places]
-            _check_kinds(file, fields)
-            return _collected(file, [field.name for field in fields], places, batches, most_rows)
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        with _opened(file, most_rows) as (names, read):
+            places = _places(file, names, findings)
+            return _collected(file, [names[place] for place in places], read(places), most_rows)
+    except (OSError, EOFError, zlib.error, csv.Error, UnicodeDecodeError) as error:
         raise TableInvalid(f"cannot read {file} as a table: {error}", file=file) from None
 
 
 @contextmanager
-def _opened(file: Path, most_bytes: int) -> Iterator[tuple[pa.Schema, Iterable[pa.RecordBatch]]]:
-    """Names and kinds of the columns, and the rows piece by piece."""
+def _opened(file: Path, most_rows: int) -> Iterator[tuple[list[str], Callable[[Places], Batches]]]:
+    """Opens the file: the names of its columns, and a function that reads some of them."""
     with file.open("rb") as stream:
         start = stream.read(4)
+    most_bytes = most_rows * _ROW_BYTES + _SPARE_BYTES
     if start == _PARQUET:
-        metadata = parquet.read_metadata(file)
-        _check_size(file, metadata, most_bytes)
-        # A text that many rows share stays one until its length is known: 50 KB in each of 20,000
-        # rows would be 1 GB.
-        paths = [metadata.schema.column(place).path for place in range(metadata.num_columns)]
-        with parquet.ParquetFile(file, metadata=metadata, read_dictionary=paths) as table:
-            yield table.schema_arrow, table.iter_batches()
+        require_extra("parquet", f"reading the Parquet file {file}", "pyarrow")
+        from cxreval.datasets.parquet_file import opened  # noqa: PLC0415 -- needs the extra
+
+        with opened(file, most_bytes) as table:
+            yield table
         return
-    with pa.input_stream(file, compression="gzip" if start.startswith(_GZIP) else None) as unpacked:
-        # Nothing is guessed: every cell is text, the header is the first row.
-        texts = {f"f{i}": pa.string() for i in range(_MAX_COLUMNS)}
-        reader = csv.open_csv(
-            pa.PythonFile(_Bounded(file, unpacked, most_bytes), mode="r"),
-            read_options=csv.ReadOptions(autogenerate_column_names=True),
-            convert_options=csv.ConvertOptions(column_types=texts),
-        )
-        first = reader.read_next_batch()
-        schema = pa.schema([(str(column[0].as_py()), column.type) for column in first.columns])
-        yield schema, chain([first.slice(1)], reader)
+    compressed = start.startswith(_GZIP)
+    with gzip.open(file, "rb") if compressed else file.open("rb") as stream:
+        rows = _csv_rows(file, stream, most_rows, most_bytes)
+        names = next(rows, [])
+        yield names, lambda places: _csv_batches(file, rows, names, places)
 
 
-def _check_size(file: Path, metadata: parquet.FileMetaData, most_bytes: int) -> None:
-    groups = map(metadata.row_group, range(metadata.num_row_groups))
-    if sum(group.total_byte_size for group in groups) > most_bytes:
-        raise _too_large(file, most_bytes)
+def _csv_rows(
+    file: Path, stream: BufferedIOBase, most_rows: int, most_bytes: int
+) -> Iterator[list[str]]:
+    """Yields the cells of each line that is not empty, the header's first."""
+    reader = csv.reader(_lines(file, stream, most_bytes), strict=True)
+    for line, cells in enumerate(reader):
+        if line > 2 * most_rows + 1:
+            expected = f"at most {most_rows} rows"
+            message = f"{file} has more than {line} lines; expected {expected}"
+            raise TableInvalid(message, file=file, expected=expected)
+        if cells:
+            yield cells
 
 
-class _Bounded:
-    """A stream that ends in an error after `most_bytes`. Lines end at 1 MiB, the size of the
-    reader's block."""
-
-    closed = False
-
-    def __init__(self, file: Path, stream: pa.NativeFile, most_bytes: int) -> None:
-        self._file, self._stream, self._left, self._most = file, stream, most_bytes, most_bytes
-
-    def read(self, size: int) -> bytes:
-        found: bytes = self._stream.read(size)
-        self._left -= len(found)
-        if self._left < 0:
-            raise _too_large(self._file, self._most)
-        return found
+def _lines(file: Path, stream: BufferedIOBase, most_bytes: int) -> Iterator[str]:
+    left, encoding = most_bytes, "utf-8-sig"
+    while line := stream.readline(_LINE_BYTES + 1):
+        left -= len(line)
+        if left < 0:
+            raise too_large(file, most_bytes)
+        if len(line) > _LINE_BYTES:
+            expected = f"at most {_LINE_BYTES} bytes in a line"
+            message = f"{file} has a longer line; expected {expected}"
+            raise TableInvalid(message, file=file, expected=expected)
+        yield line.decode(encoding)
+        encoding = "utf-8"
 
 
-def _too_large(file: Path, most_bytes: int) -> TableInvalid:
+def _csv_batches(
+    file: Path, rows: Iterator[list[str]], names: Sequence[str], places: Places
+) -> Batches:
+    start = 0
+    while batch := list(islice(rows, _BATCH_ROWS)):
+        for row, cells in enumerate(batch, start=start + 1):
+            if len(cells) != len(names):
+                expected = f"{len(names)}, as in the header"
+                message = f"{file} row {row} has {len(cells)} cells; expected {expected}"
+                raise TableInvalid(message, file=file, row=row, expected=expected)
+        start += len(batch)
+        columns = list(zip(*batch, strict=True))
+        yield [columns[place] for place in places]
+
+
+def too_large(file: Path, most_bytes: int) -> TableInvalid:
+    """Returns the error of a file that unpacks to more than `most_bytes`."""
     expected = f"at most {most_bytes}"
     return TableInvalid(
         f"{file} unpacks to more bytes; expected {expected}", file=file, expected=expected
@@ -153,25 +183,6 @@ def _places(file: Path, names: Sequence[str], findings: Sequence[str]) -> list[i
     return [found.index(name) for name in wanted]
 
 
-def _check_kinds(file: Path, fields: Sequence[pa.Field]) -> None:
-    """Before anything is read: of what is no text and no number nobody knows how much it takes."""
-    for place, field in enumerate(fields):
-        kind = field.type
-        number = (
-            pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
-        )
-        if not (_is_text(kind) or (place and number)):
-            expected = "numbers" if place else "text"
-            message = f"{file}: column {field.name!r} holds {kind}; expected {expected}"
-            raise TableInvalid(message, file=file, field=field.name, expected=expected)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind))
-
-
 @dataclass(slots=True)
 class _Fault:
     """The first cell that is wrong, and how many rows have one."""
@@ -185,33 +196,28 @@ class _Fault:
 
 
 def _collected(
-    file: Path,
-    names: Sequence[str],
-    places: Sequence[int],
-    batches: Iterable[pa.RecordBatch],
-    most_rows: int,
+    file: Path, names: Sequence[str], batches: Batches, most_rows: int
 ) -> tuple[list[str], NDArray[np.float32]]:
     images: list[str] = []
     pieces: list[NDArray[np.float32]] = []
     fault: _Fault | None = None
     for batch in batches:
         start = len(images)
-        if start + batch.num_rows > most_rows:
+        if start + len(batch[0]) > most_rows:
             message = f"{file} has more than {most_rows} rows, which is too many"
             raise TableInvalid(message, file=file, expected=f"at most {most_rows}")
-        image_column, *columns = (
-            _plain(file, name, batch.column(place), start)
-            for name, place in zip(names, places, strict=True)
-        )
-        images += _images(file, names[0], image_column, start)
-        numbers = [_numbers(column) for column in columns]
-        values = np.column_stack([column.to_numpy(zero_copy_only=False) for column in numbers])
+        for name, cells in zip(names, batch, strict=True):
+            _check_lengths(file, name, cells, start)
+        images += _images(file, names[0], batch[0], start)
+        columns = batch[1:]
+        # None, for a cell that is no number, becomes NaN.
+        values = np.array([[_number(cell) for cell in column] for column in columns], np.float64).T
         wrong = ~((values >= 0) & (values <= 1))  # True for NaN
         rows = np.flatnonzero(wrong.any(axis=1))
         if rows.size and fault is None:
             row, column = int(rows[0]), int(np.argmax(wrong[rows[0]]))
-            error = InvalidProbability if numbers[column][row].is_valid else TableInvalid
-            value = columns[column][row].as_py()
+            value = columns[column][row]
+            error = TableInvalid if _number(value) is None else InvalidProbability
             fault = _Fault(error, start + row + 1, names[1 + column], images[start + row], value)
         if fault:
             fault.count += rows.size
@@ -223,38 +229,40 @@ def _collected(
     return images, np.concatenate(pieces)
 
 
-def _plain(file: Path, name: str, column: pa.Array, start: int) -> pa.Array:
-    """The column, of text with every row's own: valid and short."""
-    if not _is_text(column.type):
-        return column
-    texts = column.dictionary if pa.types.is_dictionary(column.type) else column
-    longest = pc.max(pc.binary_length(texts)).as_py() or 0
+def _check_lengths(file: Path, name: str, cells: Sequence[Cell], start: int) -> None:
+    # A character has one byte at least and four at most.
+    long = (cell for cell in cells if isinstance(cell, str) and len(cell) > MAX_CELL_BYTES // 4)
+    longest = max((len(cell.encode()) for cell in long), default=0)
     if longest > MAX_CELL_BYTES:
-        expected = f"at most {MAX_CELL_BYTES} bytes"
-        message = f"{file} row {start + 1} or after: column {name!r} has a cell of {longest} bytes; expected {expected}"
-        raise TableInvalid(message, file=file, field=name, expected=expected)
-    try:
-        column.validate(full=True)
-    except pa.ArrowInvalid as error:
-        message = f"{file} row {start + 1} or after: column {name!r} holds no text: {error}; expected UTF-8"
-        raise TableInvalid(message, file=file, field=name, expected="UTF-8") from None
-    return column.dictionary_decode() if texts is not column else column
+        raise too_long(file, name, longest, start)
 
 
-def _images(file: Path, name: str, column: pa.Array, start: int) -> list[str]:
-    images: list[str | None] = column.to_pylist()
-    if None in images:
-        row = start + images.index(None) + 1
-        message = f"{file} row {row}: column {name!r} is empty; {_count(images.count(None), 'row')} without an image"
+def too_long(file: Path, name: str, longest: int, start: int) -> TableInvalid:
+    """Returns the error of a column with a cell that is too long, `start` rows or more after the
+    first."""
+    expected = f"at most {MAX_CELL_BYTES} bytes"
+    message = (
+        f"{file} row {start + 1} or after: column {name!r} has a cell of {longest} bytes; "
+        f"expected {expected}"
+    )
+    return TableInvalid(message, file=file, field=name, expected=expected)
+
+
+def _images(file: Path, name: str, cells: Sequence[Cell], start: int) -> list[str]:
+    empty = sum(cell is None for cell in cells)
+    if empty:
+        row = start + list(cells).index(None) + 1
+        rows = _count(empty, "row")
+        message = f"{file} row {row}: column {name!r} is empty; {rows} without an image"
         raise TableInvalid(message, file=file, field=name, row=row)
-    return [image for image in images if image is not None]
+    return [str(cell) for cell in cells]
 
 
-def _numbers(column: pa.Array) -> pa.Array:
-    """The column as float64, null where there is no number."""
-    if _is_text(column.type):
-        column = pc.if_else(pc.match_substring_regex(column, _NUMBER), column, None)
-    return column.cast(pa.float64())
+def _number(cell: Cell) -> float | None:
+    """The cell as float64, None where it is empty or no number."""
+    if isinstance(cell, str):
+        return float(cell) if _NUMBER.fullmatch(cell) else None
+    return None if cell is None else float(cell)
 
 
 def _error(file: Path, fault: _Fault) -> CxrevalError:

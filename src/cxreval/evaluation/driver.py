@@ -45,7 +45,7 @@ from cxreval.errors import (
 from cxreval.evaluation.conversion import COMPARED_IMAGES, Converter, convert
 from cxreval.evaluation.endpoints import EndpointSource
 from cxreval.evaluation.provenance import provenance
-from cxreval.evaluation.resume import LeaseKeeper, retry_policy
+from cxreval.evaluation.resume import RETRY_SECONDS, LeaseKeeper, retry_policy
 from cxreval.evaluation.sources import Checkpoint, Rows, Source, Table
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.report import Report
@@ -59,9 +59,6 @@ RECORD_IMAGES = 64
 
 RECORD_SECONDS = 10.0
 """Maximum age of a prediction before it is recorded; an endpoint may be slow."""
-
-RETRY_SECONDS = 300.0
-"""How long a service may be unavailable before an evaluation is given back to the queue."""
 
 STALL_SECONDS = 300.0
 """Longest time without progress, beyond the retry deadline, before the lease is not renewed."""

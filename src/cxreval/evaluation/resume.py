@@ -15,6 +15,9 @@ from cxreval.errors import CxrevalError, LeaseLost, ModelNotFound
 from cxreval.retry import TRANSIENT, Backoff, RetryPolicy
 
 _log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 300.0
+"""How long a service may be unavailable before an evaluation is given back to the queue."""
 T = TypeVar("T")
 
 

@@ -16,10 +16,11 @@ from enum import StrEnum
 from itertools import combinations
 
 import numpy as np
-import scipy  # its parts are loaded when they are first used: half a second that no command waits for in vain
 from numpy.typing import NDArray
 
 from cxreval.errors import MalformedField
+from cxreval.metrics import normal
+from cxreval.metrics.ranks import lowest_ranks, mean_ranks
 from cxreval.metrics.registry import Direction
 from cxreval.metrics.report import UNDEFINED_SHARE
 
@@ -171,7 +172,7 @@ def compare(entries: Sequence[Entry]) -> list[Comparison]:
         MalformedField: an entry has no score or no replicates, or their lengths differ.
     """
     pairs = _Pairs(entries)
-    adjusted, reach = pairs.adjusted_p_values(), scipy.special.ndtri(1 - ALPHA / 2) * pairs.errors
+    adjusted, reach = pairs.adjusted_p_values(), normal.QUANTILE_975 * pairs.errors
     return [
         Comparison(
             first=entries[i].id,
@@ -216,7 +217,7 @@ def rank_frequencies(
     if not kept.size:
         return np.full((len(entries), len(entries)), np.nan), left_out
     kept = np.nan_to_num(kept, nan=-np.inf)
-    ranks = scipy.stats.rankdata(-kept, method="min", axis=0).astype(np.intp)
+    ranks = lowest_ranks(-kept)
     # Row by row, a histogram of the ranks: one more dimension would take entries x entries x
     # replicates.
     counts = np.stack([np.bincount(row - 1, minlength=len(entries)) for row in ranks])
@@ -251,7 +252,7 @@ class _Pairs:
         self.errors = np.sqrt(np.maximum(variance[:, np.newaxis] + variance - 2 * covariance, 0))
         with np.errstate(divide="ignore", invalid="ignore"):
             self.p_values = np.nan_to_num(
-                2 * scipy.special.ndtr(-np.abs(self.differences) / self.errors), nan=1.0
+                2 * normal.tail(np.abs(self.differences) / self.errors), nan=1.0
             )
 
     def adjusted_p_values(self) -> NDArray[np.float64]:
@@ -332,11 +333,11 @@ def _with_finding_ranks(ranked: Sequence[Ranked], entries: Sequence[Entry]) -> l
     if not known or len({len(entries[i].finding_scores) for i in known}) > 1:
         return list(ranked)
     scores = np.array([entries[i].finding_scores for i in known], dtype=np.float64)
-    means = scipy.stats.rankdata(-scores, axis=0).mean(axis=1)
-    places = scipy.stats.rankdata(means, method="min").astype(int)
+    means = mean_ranks(-scores).mean(axis=1)
+    places = lowest_ranks(means)
     # Places are compared among the same entries: those before it here are those with a better
     # score.
-    by_score = scipy.stats.rankdata([-_score(entries[i]) for i in known], method="min").astype(int)
+    by_score = lowest_ranks(np.array([-_score(entries[i]) for i in known]))
     result = list(ranked)
     for row, i in enumerate(known):
         result[i] = replace(

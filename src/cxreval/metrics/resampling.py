@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import scipy  # its parts are loaded when they are first used
 from numpy.typing import NDArray
 
 from cxreval.metrics.calibration import BINS, bins
 from cxreval.metrics.registry import SPECIFICITIES
+from cxreval.metrics.sparse import PIECE, CountMatrix, ValueMatrix
 from cxreval.metrics.thresholds import required_negatives
 
 _CHUNK = 256
@@ -80,11 +80,13 @@ class FindingResampler:
         tied = np.isin(low, values)
         # Row d: negatives above the positives' score d - 1 and not above score d; the last row:
         # those above all.
-        self._negatives = _counts(place, patients[~positive], (values.size + 1, patient_count))
+        self._negatives = CountMatrix(place, patients[~positive], (values.size + 1, patient_count))
         self._tied_rows, row = np.unique(place[tied], return_inverse=True)
-        self._tied = _counts(row, patients[~positive][tied], (self._tied_rows.size, patient_count))
+        self._tied = CountMatrix(
+            row, patients[~positive][tied], (self._tied_rows.size, patient_count)
+        )
         at = np.searchsorted(values, scores[positive])
-        self._positives = _counts(at, patients[positive], (values.size, patient_count))
+        self._positives = CountMatrix(at, patients[positive], (values.size, patient_count))
         self._images = scores.size
 
     def replicates(
@@ -97,10 +99,12 @@ class FindingResampler:
             weights: shape (patient_count, replicates), whole numbers.
             auroc_only: leave out all other metrics.
         """
-        if self._images * weights.max(initial=0) >= _EXACT:
-            weights = weights.astype(np.float64)
-        hits, tied = self._positives @ weights, self._tied @ weights
-        below = _running_sum(self._negatives @ weights)
+        most = weights.max(initial=0)
+        dtype = np.dtype(np.float64 if self._images * most >= _EXACT else weights.dtype)
+        # A patient is rarely drawn more than ten times, and bytes are added faster than floats.
+        drawn = weights.astype(np.uint8 if PIECE * most <= np.iinfo(np.uint8).max else dtype)
+        hits, tied = self._positives.times(drawn, dtype), self._tied.times(drawn, dtype)
+        below = _running_sum(self._negatives.times(drawn, dtype))
         negatives, below = below[-1].astype(np.float64), below[:-1]
         positives = hits.sum(axis=0, dtype=np.float64)
         positives[(positives == 0) | (negatives == 0)] = np.nan
@@ -162,9 +166,7 @@ class CalibrationResampler:
             [bins(probabilities), np.full_like(patients, BINS), np.full_like(patients, BINS + 1)]
         )
         values = np.concatenate([gap, np.square(gap), np.ones_like(gap)])
-        self._sums = scipy.sparse.csr_array(
-            (values, (rows, np.tile(patients, 3))), shape=(BINS + 2, patient_count)
-        )
+        self._sums = ValueMatrix(rows, np.tile(patients, 3), values, (BINS + 2, patient_count))
 
     def replicates(self, weights: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
         """Brier score and calibration error by name, each of shape (replicates,), NaN where no
@@ -172,10 +174,3 @@ class CalibrationResampler:
         *gaps, squares, images = self._sums @ weights.astype(np.float64)
         images[images == 0] = np.nan
         return {"brier": squares / images, "calibration_error": np.abs(gaps).sum(axis=0) / images}
-
-
-def _counts(
-    rows: NDArray[np.int64], patients: NDArray[np.int64], shape: tuple[int, int]
-) -> scipy.sparse.csr_array:
-    """How many images fall into each row and patient."""
-    return scipy.sparse.csr_array((np.ones(rows.size, np.float32), (rows, patients)), shape=shape)

@@ -99,6 +99,7 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.ConversionUnavailable: _FAILED_PRECONDITION,
     errors.CheckpointUnreadable: _INVALID_ARGUMENT,
     errors.CheckpointMismatch: _FAILED_PRECONDITION,
+    errors.ExtraMissing: _FAILED_PRECONDITION,
     errors.SandboxUnavailable: _FAILED_PRECONDITION,
     errors.DownloadFailed: grpc.StatusCode.UNAVAILABLE,
     errors.ParityFailed: _FAILED_PRECONDITION,

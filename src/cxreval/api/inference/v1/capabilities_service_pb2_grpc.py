@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CapabilitiesServiceStub:
-    """Tells a client what this inference server can do.
+    """Returns the capabilities of this inference server.
     """
 
     def __init__(self, channel):
@@ -43,7 +43,7 @@ class CapabilitiesServiceStub:
 
 
 class CapabilitiesServiceServicer:
-    """Tells a client what this inference server can do.
+    """Returns the capabilities of this inference server.
     """
 
     def GetCapabilities(self, request, context):
@@ -70,7 +70,7 @@ def add_CapabilitiesServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CapabilitiesService:
-    """Tells a client what this inference server can do.
+    """Returns the capabilities of this inference server.
     """
 
     @staticmethod

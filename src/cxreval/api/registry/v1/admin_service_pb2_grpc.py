@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Manages who may use the registry. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """Manages the organisations and keys that may use the registry. A malformed resource name is
+    INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     def __init__(self, channel):
@@ -78,13 +79,16 @@ class AdminServiceStub:
 
 
 class AdminServiceServicer:
-    """Manages who may use the registry. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """Manages the organisations and keys that may use the registry. A malformed resource name is
+    INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     def CreateOrganisation(self, request, context):
-        """Creates an organisation. The same values again are harmless: its name is what a request id is elsewhere.
+        """Creates an organisation. The call is idempotent: repeating it with the same name and values
+        returns the existing organisation.
 
-        Errors: ALREADY_EXISTS `ORGANISATION_EXISTS`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+        Errors: ALREADY_EXISTS `ORGANISATION_EXISTS`; INVALID_ARGUMENT `MISSING_FIELD`,
+        `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,7 +97,8 @@ class AdminServiceServicer:
     def UpdateOrganisation(self, request, context):
         """Replaces display name and quota of an organisation.
 
-        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`,
+        `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,10 +114,12 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateApiKey(self, request, context):
-        """Creates an API key. Its text is in this answer and nowhere else, so that a call whose answer was lost cannot be repeated:
-        with the same `request_id` it creates no second key, and says which one to revoke.
+        """Creates an API key. Only this response contains the key's text, so a call whose response
+        was lost cannot be repeated: with the same `request_id` it creates no second key, and its
+        error names the key to revoke.
 
-        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; ALREADY_EXISTS `API_KEY_EXISTS` with its `name`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; ALREADY_EXISTS `API_KEY_EXISTS` with its
+        `name`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,14 +128,16 @@ class AdminServiceServicer:
     def ListApiKeys(self, request, context):
         """Lists the keys of an organisation, oldest first, without their texts.
 
-        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+        `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeApiKey(self, request, context):
-        """Takes a key back for good. Within five seconds no call is let in with it, and its streams end.
+        """Revokes a key permanently. Within five seconds all calls with it are refused, and its
+        streams end.
 
         Errors: NOT_FOUND `API_KEY_NOT_FOUND`.
         """
@@ -137,16 +146,17 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListAdminEvents(self, request, context):
-        """Lists the last 500 things that operators did to organisations and keys, the newest first.
+        """Lists the last 500 changes that operators made to organisations and keys, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetQuota(self, request, context):
-        """Returns what an organisation may use up, what it has used up, and when it may again.
+        """Returns the quota of an organisation, its use, and the time when the daily use is reset.
 
-        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`, also for another organisation than the caller's.
+        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`, also for another organisation than the
+        caller's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -204,7 +214,8 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Manages who may use the registry. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """Manages the organisations and keys that may use the registry. A malformed resource name is
+    INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     @staticmethod

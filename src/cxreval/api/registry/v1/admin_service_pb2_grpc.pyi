@@ -27,21 +27,26 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """Manages who may use the registry. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call."""
+    """Manages the organisations and keys that may use the registry. A malformed resource name is
+    INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     CreateOrganisation: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateOrganisationRequest, _admin_service_pb2.Organisation]
-    """Creates an organisation. The same values again are harmless: its name is what a request id is elsewhere.
+    """Creates an organisation. The call is idempotent: repeating it with the same name and values
+    returns the existing organisation.
 
-    Errors: ALREADY_EXISTS `ORGANISATION_EXISTS`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+    Errors: ALREADY_EXISTS `ORGANISATION_EXISTS`; INVALID_ARGUMENT `MISSING_FIELD`,
+    `MALFORMED_FIELD`.
     """
     UpdateOrganisation: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.UpdateOrganisationRequest, _admin_service_pb2.Organisation]
     """Replaces display name and quota of an organisation.
 
-    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`,
+    `MALFORMED_FIELD`.
     """
     ListOrganisations: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListOrganisationsRequest, _admin_service_pb2.ListOrganisationsResponse]
     """Lists the organisations, oldest first.
@@ -49,43 +54,53 @@ class AdminServiceStub:
     Errors: INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
     """
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateApiKeyRequest, _admin_service_pb2.CreateApiKeyResponse]
-    """Creates an API key. Its text is in this answer and nowhere else, so that a call whose answer was lost cannot be repeated:
-    with the same `request_id` it creates no second key, and says which one to revoke.
+    """Creates an API key. Only this response contains the key's text, so a call whose response
+    was lost cannot be repeated: with the same `request_id` it creates no second key, and its
+    error names the key to revoke.
 
-    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; ALREADY_EXISTS `API_KEY_EXISTS` with its `name`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; ALREADY_EXISTS `API_KEY_EXISTS` with its
+    `name`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
     """
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListApiKeysRequest, _admin_service_pb2.ListApiKeysResponse]
     """Lists the keys of an organisation, oldest first, without their texts.
 
-    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+    `MALFORMED_FIELD`.
     """
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeApiKeyRequest, _admin_service_pb2.ApiKey]
-    """Takes a key back for good. Within five seconds no call is let in with it, and its streams end.
+    """Revokes a key permanently. Within five seconds all calls with it are refused, and its
+    streams end.
 
     Errors: NOT_FOUND `API_KEY_NOT_FOUND`.
     """
     ListAdminEvents: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAdminEventsRequest, _admin_service_pb2.ListAdminEventsResponse]
-    """Lists the last 500 things that operators did to organisations and keys, the newest first."""
+    """Lists the last 500 changes that operators made to organisations and keys, newest first."""
     GetQuota: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetQuotaRequest, _admin_service_pb2.QuotaUsage]
-    """Returns what an organisation may use up, what it has used up, and when it may again.
+    """Returns the quota of an organisation, its use, and the time when the daily use is reset.
 
-    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`, also for another organisation than the caller's.
+    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`, also for another organisation than the
+    caller's.
     """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """Manages who may use the registry. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call."""
+    """Manages the organisations and keys that may use the registry. A malformed resource name is
+    INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateOrganisation: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateOrganisationRequest, _admin_service_pb2.Organisation]  # type: ignore[assignment]
-    """Creates an organisation. The same values again are harmless: its name is what a request id is elsewhere.
+    """Creates an organisation. The call is idempotent: repeating it with the same name and values
+    returns the existing organisation.
 
-    Errors: ALREADY_EXISTS `ORGANISATION_EXISTS`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+    Errors: ALREADY_EXISTS `ORGANISATION_EXISTS`; INVALID_ARGUMENT `MISSING_FIELD`,
+    `MALFORMED_FIELD`.
     """
     UpdateOrganisation: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.UpdateOrganisationRequest, _admin_service_pb2.Organisation]  # type: ignore[assignment]
     """Replaces display name and quota of an organisation.
 
-    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`,
+    `MALFORMED_FIELD`.
     """
     ListOrganisations: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListOrganisationsRequest, _admin_service_pb2.ListOrganisationsResponse]  # type: ignore[assignment]
     """Lists the organisations, oldest first.
@@ -93,31 +108,38 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Errors: INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
     """
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateApiKeyRequest, _admin_service_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
-    """Creates an API key. Its text is in this answer and nowhere else, so that a call whose answer was lost cannot be repeated:
-    with the same `request_id` it creates no second key, and says which one to revoke.
+    """Creates an API key. Only this response contains the key's text, so a call whose response
+    was lost cannot be repeated: with the same `request_id` it creates no second key, and its
+    error names the key to revoke.
 
-    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; ALREADY_EXISTS `API_KEY_EXISTS` with its `name`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; ALREADY_EXISTS `API_KEY_EXISTS` with its
+    `name`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
     """
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListApiKeysRequest, _admin_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
     """Lists the keys of an organisation, oldest first, without their texts.
 
-    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+    `MALFORMED_FIELD`.
     """
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeApiKeyRequest, _admin_service_pb2.ApiKey]  # type: ignore[assignment]
-    """Takes a key back for good. Within five seconds no call is let in with it, and its streams end.
+    """Revokes a key permanently. Within five seconds all calls with it are refused, and its
+    streams end.
 
     Errors: NOT_FOUND `API_KEY_NOT_FOUND`.
     """
     ListAdminEvents: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAdminEventsRequest, _admin_service_pb2.ListAdminEventsResponse]  # type: ignore[assignment]
-    """Lists the last 500 things that operators did to organisations and keys, the newest first."""
+    """Lists the last 500 changes that operators made to organisations and keys, newest first."""
     GetQuota: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetQuotaRequest, _admin_service_pb2.QuotaUsage]  # type: ignore[assignment]
-    """Returns what an organisation may use up, what it has used up, and when it may again.
+    """Returns the quota of an organisation, its use, and the time when the daily use is reset.
 
-    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`, also for another organisation than the caller's.
+    Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`, also for another organisation than the
+    caller's.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Manages who may use the registry. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call."""
+    """Manages the organisations and keys that may use the registry. A malformed resource name is
+    INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """
 
     @_abc_1.abstractmethod
     def CreateOrganisation(
@@ -125,9 +147,11 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.CreateOrganisationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.Organisation, _abc.Awaitable[_admin_service_pb2.Organisation]]:
-        """Creates an organisation. The same values again are harmless: its name is what a request id is elsewhere.
+        """Creates an organisation. The call is idempotent: repeating it with the same name and values
+        returns the existing organisation.
 
-        Errors: ALREADY_EXISTS `ORGANISATION_EXISTS`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+        Errors: ALREADY_EXISTS `ORGANISATION_EXISTS`; INVALID_ARGUMENT `MISSING_FIELD`,
+        `MALFORMED_FIELD`.
         """
 
     @_abc_1.abstractmethod
@@ -138,7 +162,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_service_pb2.Organisation, _abc.Awaitable[_admin_service_pb2.Organisation]]:
         """Replaces display name and quota of an organisation.
 
-        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`,
+        `MALFORMED_FIELD`.
         """
 
     @_abc_1.abstractmethod
@@ -158,10 +183,12 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.CreateApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.CreateApiKeyResponse, _abc.Awaitable[_admin_service_pb2.CreateApiKeyResponse]]:
-        """Creates an API key. Its text is in this answer and nowhere else, so that a call whose answer was lost cannot be repeated:
-        with the same `request_id` it creates no second key, and says which one to revoke.
+        """Creates an API key. Only this response contains the key's text, so a call whose response
+        was lost cannot be repeated: with the same `request_id` it creates no second key, and its
+        error names the key to revoke.
 
-        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; ALREADY_EXISTS `API_KEY_EXISTS` with its `name`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; ALREADY_EXISTS `API_KEY_EXISTS` with its
+        `name`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
         """
 
     @_abc_1.abstractmethod
@@ -172,7 +199,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_service_pb2.ListApiKeysResponse, _abc.Awaitable[_admin_service_pb2.ListApiKeysResponse]]:
         """Lists the keys of an organisation, oldest first, without their texts.
 
-        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+        `MALFORMED_FIELD`.
         """
 
     @_abc_1.abstractmethod
@@ -181,7 +209,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.RevokeApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ApiKey, _abc.Awaitable[_admin_service_pb2.ApiKey]]:
-        """Takes a key back for good. Within five seconds no call is let in with it, and its streams end.
+        """Revokes a key permanently. Within five seconds all calls with it are refused, and its
+        streams end.
 
         Errors: NOT_FOUND `API_KEY_NOT_FOUND`.
         """
@@ -192,7 +221,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ListAdminEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListAdminEventsResponse, _abc.Awaitable[_admin_service_pb2.ListAdminEventsResponse]]:
-        """Lists the last 500 things that operators did to organisations and keys, the newest first."""
+        """Lists the last 500 changes that operators made to organisations and keys, newest first."""
 
     @_abc_1.abstractmethod
     def GetQuota(
@@ -200,9 +229,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.GetQuotaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.QuotaUsage, _abc.Awaitable[_admin_service_pb2.QuotaUsage]]:
-        """Returns what an organisation may use up, what it has used up, and when it may again.
+        """Returns the quota of an organisation, its use, and the time when the daily use is reset.
 
-        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`, also for another organisation than the caller's.
+        Errors: NOT_FOUND `ORGANISATION_NOT_FOUND`, also for another organisation than the
+        caller's.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,9 +26,10 @@ if _version_not_supported:
 
 
 class ArtifactServiceStub:
-    """Takes artifacts and gives them out. An artifact is any file, named by the sha256 of its bytes: a checkpoint, a table of
-    predictions, a model that a worker made of one. The same bytes are stored once, whoever uploads them. A malformed
-    resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """Stores artifacts and returns them. An artifact is a file that is named by the sha256 of its
+    bytes: a checkpoint, a table of predictions, or a model that a worker derived from a
+    checkpoint. The same bytes are stored once for all organisations. A malformed resource name
+    is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     def __init__(self, channel):
@@ -55,33 +56,38 @@ class ArtifactServiceStub:
 
 
 class ArtifactServiceServicer:
-    """Takes artifacts and gives them out. An artifact is any file, named by the sha256 of its bytes: a checkpoint, a table of
-    predictions, a model that a worker made of one. The same bytes are stored once, whoever uploads them. A malformed
-    resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """Stores artifacts and returns them. An artifact is a file that is named by the sha256 of its
+    bytes: a checkpoint, a table of predictions, or a model that a worker derived from a
+    checkpoint. The same bytes are stored once for all organisations. A malformed resource name
+    is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     def GetUpload(self, request, context):
-        """Says from which byte on an upload goes on. Every byte before it is stored durably.
+        """Returns the upload offset, from which an upload resumes. Every byte before it is stored
+        durably.
 
-        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`, `EVALUATION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`,
-        `LEASE_LOST`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`; PERMISSION_DENIED `ROLE_REQUIRED` for a worker that
-        asks for a submission's artifact and for anybody else who asks for a worker's.
+        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`, `EVALUATION_NOT_FOUND`; FAILED_PRECONDITION
+        `SUBMISSION_STATE`, `LEASE_LOST`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`;
+        PERMISSION_DENIED `ROLE_REQUIRED` if a worker asks for a submission's artifact, or another
+        caller for a derived artifact.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UploadArtifact(self, request_iterator, context):
-        """Uploads an artifact: a header, then the bytes in order from `header.write_offset` on. When all have arrived with the
-        digest that was declared, the artifact is recorded, and a submission that awaited it is queued.
+        """Uploads an artifact: a header, then the bytes in order from `header.write_offset`. When all
+        bytes have arrived and have the declared digest, the artifact is recorded, and a submission
+        that awaited it is queued.
 
-        A call that breaks off or ends early leaves what has arrived: ask GetUpload and go on from there. A refused stream, or
-        bytes with another digest, leave nothing.
+        If a call breaks off or ends early, the received bytes are kept: call GetUpload and resume
+        from its offset. A refused stream, or bytes with another digest, are discarded.
 
-        Errors: as GetUpload, and OUT_OF_RANGE `UPLOAD_OFFSET` with `received_bytes` in its metadata; ABORTED `UPLOAD_BUSY`
-        while another call uploads the same artifact; DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` when no bytes come for a while;
-        RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`, before any bytes come where that is known;
-        INVALID_ARGUMENT `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`.
+        Errors: as GetUpload, and OUT_OF_RANGE `UPLOAD_OFFSET` with `received_bytes` in its
+        metadata; ABORTED `UPLOAD_BUSY` while another call uploads the same artifact;
+        DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if no bytes arrive for 30 s; RESOURCE_EXHAUSTED
+        `QUOTA_EXCEEDED`, before the first byte if that is known; INVALID_ARGUMENT
+        `DIGEST_MISMATCH`, `ARTIFACT_INCOMPLETE`, `ARTIFACT_TOO_LARGE`, `MALFORMED_STREAM`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,7 +96,8 @@ class ArtifactServiceServicer:
     def DownloadArtifact(self, request, context):
         """Sends the bytes of a stored artifact.
 
-        Errors: NOT_FOUND `ARTIFACT_NOT_FOUND`; DATA_LOSS `ARTIFACT_CORRUPT` when the stored bytes no longer match.
+        Errors: NOT_FOUND `ARTIFACT_NOT_FOUND`; DATA_LOSS `ARTIFACT_CORRUPT` when the stored bytes
+        no longer match.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,9 +130,10 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ArtifactService:
-    """Takes artifacts and gives them out. An artifact is any file, named by the sha256 of its bytes: a checkpoint, a table of
-    predictions, a model that a worker made of one. The same bytes are stored once, whoever uploads them. A malformed
-    resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """Stores artifacts and returns them. An artifact is a file that is named by the sha256 of its
+    bytes: a checkpoint, a table of predictions, or a model that a worker derived from a
+    checkpoint. The same bytes are stored once for all organisations. A malformed resource name
+    is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AuditServiceStub:
-    """Shows the audit chain and the receipts.
+    """Returns the audit chain and the receipts.
     """
 
     def __init__(self, channel):
@@ -58,7 +58,7 @@ class AuditServiceStub:
 
 
 class AuditServiceServicer:
-    """Shows the audit chain and the receipts.
+    """Returns the audit chain and the receipts.
     """
 
     def GetAuditHead(self, request, context):
@@ -71,7 +71,8 @@ class AuditServiceServicer:
     def ReadAuditChain(self, request, context):
         """Sends the audit chain, oldest link first.
 
-        Errors: DATA_LOSS `AUDIT_MISMATCH` for an event that is not one any more; INVALID_ARGUMENT `MALFORMED_FIELD`.
+        Errors: DATA_LOSS `AUDIT_MISMATCH` if a stored event is malformed; INVALID_ARGUMENT
+        `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -80,14 +81,16 @@ class AuditServiceServicer:
     def GetReceipt(self, request, context):
         """Returns a receipt of a submission that was published.
 
-        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`, `RECEIPT_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`, `RECEIPT_NOT_FOUND`; INVALID_ARGUMENT
+        `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetPublicKey(self, request, context):
-        """Returns the key that receipts are checked with. Whoever checks receipts should have it from the operator.
+        """Returns the public key of the receipts. To check receipts, obtain the key from the operator
+        by another way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,7 +128,7 @@ def add_AuditServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuditService:
-    """Shows the audit chain and the receipts.
+    """Returns the audit chain and the receipts.
     """
 
     @staticmethod

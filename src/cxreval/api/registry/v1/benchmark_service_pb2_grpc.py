@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class BenchmarkServiceStub:
-    """Keeps the benchmarks. A benchmark never changes: change one part and it is another benchmark.
+    """Stores the benchmarks. A benchmark never changes: a benchmark with a changed part is another
+    benchmark.
     """
 
     def __init__(self, channel):
@@ -53,14 +54,16 @@ class BenchmarkServiceStub:
 
 
 class BenchmarkServiceServicer:
-    """Keeps the benchmarks. A benchmark never changes: change one part and it is another benchmark.
+    """Stores the benchmarks. A benchmark never changes: a benchmark with a changed part is another
+    benchmark.
     """
 
     def CreateBenchmark(self, request, context):
-        """Creates a benchmark. Repeating the call with the same specification returns the existing one.
+        """Creates a benchmark. Repeating the call with the same specification returns the existing
+        one.
 
-        Errors: INVALID_ARGUMENT `MALFORMED_FIELD`; ALREADY_EXISTS `BENCHMARK_EXISTS` when the name is taken by another
-        specification.
+        Errors: INVALID_ARGUMENT `MALFORMED_FIELD`; ALREADY_EXISTS `BENCHMARK_EXISTS` if the name
+        belongs to another specification.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,7 +114,8 @@ def add_BenchmarkServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class BenchmarkService:
-    """Keeps the benchmarks. A benchmark never changes: change one part and it is another benchmark.
+    """Stores the benchmarks. A benchmark never changes: a benchmark with a changed part is another
+    benchmark.
     """
 
     @staticmethod

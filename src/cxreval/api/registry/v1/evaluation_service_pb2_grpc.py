@@ -26,9 +26,11 @@ if _version_not_supported:
 
 
 class EvaluationServiceStub:
-    """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with
-    all predictions recorded so far. Until then it holds, run out or not. One that too many leases in a row brought no new
-    prediction fails with `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """Leases evaluations to workers. A lease that is not renewed expires, and the next worker
+    leases the evaluation with all predictions recorded so far. Until then the worker may resume
+    with an expired lease. An evaluation fails with `ATTEMPTS_EXHAUSTED` if too many consecutive
+    leases recorded no new prediction. A malformed resource name is INVALID_ARGUMENT
+    `MALFORMED_FIELD` in every call.
     """
 
     def __init__(self, channel):
@@ -85,13 +87,16 @@ class EvaluationServiceStub:
 
 
 class EvaluationServiceServicer:
-    """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with
-    all predictions recorded so far. Until then it holds, run out or not. One that too many leases in a row brought no new
-    prediction fails with `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """Leases evaluations to workers. A lease that is not renewed expires, and the next worker
+    leases the evaluation with all predictions recorded so far. Until then the worker may resume
+    with an expired lease. An evaluation fails with `ATTEMPTS_EXHAUSTED` if too many consecutive
+    leases recorded no new prediction. A malformed resource name is INVALID_ARGUMENT
+    `MALFORMED_FIELD` in every call.
     """
 
     def LeaseEvaluation(self, request, context):
-        """Leases the oldest evaluation that waits or whose lease has run out. The answer has no lease when there is none.
+        """Leases the oldest evaluation that is queued or whose lease has expired. Without such an
+        evaluation, the response has no lease.
 
         Errors: INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
         """
@@ -127,18 +132,21 @@ class EvaluationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CompleteEvaluation(self, request, context):
-        """Records the report and publishes the submission. Repeating it with the same lease and the same report is harmless.
+        """Records the report and publishes the submission. The call is idempotent: it may be repeated
+        with the same lease and the same report.
 
-        Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another benchmark or another
-        report than the one already recorded, `MALFORMED_FIELD` for the provenance.
+        Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
+        benchmark or another report than the one already recorded, `MALFORMED_FIELD` for the
+        provenance.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FailEvaluation(self, request, context):
-        """Ends the evaluation with a failure. A fault of the platform queues it again, to be leased after the length of a lease,
-        unless too many leases in a row brought no new prediction.
+        """Ends the evaluation with a failure. After a fault of the platform the evaluation is queued
+        again and can be leased after the duration of a lease, unless too many consecutive leases
+        recorded no new prediction.
 
         Errors: as RenewLease, and INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
         """
@@ -156,7 +164,7 @@ class EvaluationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetEvidence(self, request, context):
-        """Returns what stands behind the report of an evaluation: replicates and curves.
+        """Returns the evidence of an evaluation's report: replicates and curves.
 
         Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`.
         """
@@ -165,9 +173,11 @@ class EvaluationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEvaluations(self, request, context):
-        """Lists the evaluations of a submission, oldest first. Of others' submissions only the one behind the row.
+        """Lists the evaluations of a submission, oldest first. Of other organisations' submissions,
+        only the evaluation behind the row.
 
-        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+        `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -230,9 +240,11 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EvaluationService:
-    """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with
-    all predictions recorded so far. Until then it holds, run out or not. One that too many leases in a row brought no new
-    prediction fails with `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """Leases evaluations to workers. A lease that is not renewed expires, and the next worker
+    leases the evaluation with all predictions recorded so far. Until then the worker may resume
+    with an expired lease. An evaluation fails with `ATTEMPTS_EXHAUSTED` if too many consecutive
+    leases recorded no new prediction. A malformed resource name is INVALID_ARGUMENT
+    `MALFORMED_FIELD` in every call.
     """
 
     @staticmethod

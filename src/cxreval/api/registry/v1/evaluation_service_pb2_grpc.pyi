@@ -27,9 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EvaluationServiceStub:
-    """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with
-    all predictions recorded so far. Until then it holds, run out or not. One that too many leases in a row brought no new
-    prediction fails with `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """Leases evaluations to workers. A lease that is not renewed expires, and the next worker
+    leases the evaluation with all predictions recorded so far. Until then the worker may resume
+    with an expired lease. An evaluation fails with `ATTEMPTS_EXHAUSTED` if too many consecutive
+    leases recorded no new prediction. A malformed resource name is INVALID_ARGUMENT
+    `MALFORMED_FIELD` in every call.
     """
 
     @_typing.overload
@@ -37,7 +39,8 @@ class EvaluationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EvaluationServiceAsyncStub: ...
     LeaseEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.LeaseEvaluationRequest, _evaluation_service_pb2.LeaseEvaluationResponse]
-    """Leases the oldest evaluation that waits or whose lease has run out. The answer has no lease when there is none.
+    """Leases the oldest evaluation that is queued or whose lease has expired. Without such an
+    evaluation, the response has no lease.
 
     Errors: INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
     """
@@ -57,14 +60,17 @@ class EvaluationServiceStub:
     Errors: as RenewLease.
     """
     CompleteEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompleteEvaluationRequest, _evaluation_service_pb2.Evaluation]
-    """Records the report and publishes the submission. Repeating it with the same lease and the same report is harmless.
+    """Records the report and publishes the submission. The call is idempotent: it may be repeated
+    with the same lease and the same report.
 
-    Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another benchmark or another
-    report than the one already recorded, `MALFORMED_FIELD` for the provenance.
+    Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
+    benchmark or another report than the one already recorded, `MALFORMED_FIELD` for the
+    provenance.
     """
     FailEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.FailEvaluationRequest, _evaluation_service_pb2.Evaluation]
-    """Ends the evaluation with a failure. A fault of the platform queues it again, to be leased after the length of a lease,
-    unless too many leases in a row brought no new prediction.
+    """Ends the evaluation with a failure. After a fault of the platform the evaluation is queued
+    again and can be leased after the duration of a lease, unless too many consecutive leases
+    recorded no new prediction.
 
     Errors: as RenewLease, and INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
     """
@@ -74,26 +80,31 @@ class EvaluationServiceStub:
     Errors: NOT_FOUND `EVALUATION_NOT_FOUND`.
     """
     GetEvidence: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetEvidenceRequest, _evaluation_service_pb2.GetEvidenceResponse]
-    """Returns what stands behind the report of an evaluation: replicates and curves.
+    """Returns the evidence of an evaluation's report: replicates and curves.
 
     Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`.
     """
     ListEvaluations: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.ListEvaluationsRequest, _evaluation_service_pb2.ListEvaluationsResponse]
-    """Lists the evaluations of a submission, oldest first. Of others' submissions only the one behind the row.
+    """Lists the evaluations of a submission, oldest first. Of other organisations' submissions,
+    only the evaluation behind the row.
 
-    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+    `MALFORMED_FIELD`.
     """
 
 @_typing.type_check_only
 class EvaluationServiceAsyncStub(EvaluationServiceStub):
-    """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with
-    all predictions recorded so far. Until then it holds, run out or not. One that too many leases in a row brought no new
-    prediction fails with `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """Leases evaluations to workers. A lease that is not renewed expires, and the next worker
+    leases the evaluation with all predictions recorded so far. Until then the worker may resume
+    with an expired lease. An evaluation fails with `ATTEMPTS_EXHAUSTED` if too many consecutive
+    leases recorded no new prediction. A malformed resource name is INVALID_ARGUMENT
+    `MALFORMED_FIELD` in every call.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     LeaseEvaluation: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.LeaseEvaluationRequest, _evaluation_service_pb2.LeaseEvaluationResponse]  # type: ignore[assignment]
-    """Leases the oldest evaluation that waits or whose lease has run out. The answer has no lease when there is none.
+    """Leases the oldest evaluation that is queued or whose lease has expired. Without such an
+    evaluation, the response has no lease.
 
     Errors: INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
     """
@@ -113,14 +124,17 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     Errors: as RenewLease.
     """
     CompleteEvaluation: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompleteEvaluationRequest, _evaluation_service_pb2.Evaluation]  # type: ignore[assignment]
-    """Records the report and publishes the submission. Repeating it with the same lease and the same report is harmless.
+    """Records the report and publishes the submission. The call is idempotent: it may be repeated
+    with the same lease and the same report.
 
-    Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another benchmark or another
-    report than the one already recorded, `MALFORMED_FIELD` for the provenance.
+    Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
+    benchmark or another report than the one already recorded, `MALFORMED_FIELD` for the
+    provenance.
     """
     FailEvaluation: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.FailEvaluationRequest, _evaluation_service_pb2.Evaluation]  # type: ignore[assignment]
-    """Ends the evaluation with a failure. A fault of the platform queues it again, to be leased after the length of a lease,
-    unless too many leases in a row brought no new prediction.
+    """Ends the evaluation with a failure. After a fault of the platform the evaluation is queued
+    again and can be leased after the duration of a lease, unless too many consecutive leases
+    recorded no new prediction.
 
     Errors: as RenewLease, and INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
     """
@@ -130,20 +144,24 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     Errors: NOT_FOUND `EVALUATION_NOT_FOUND`.
     """
     GetEvidence: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetEvidenceRequest, _evaluation_service_pb2.GetEvidenceResponse]  # type: ignore[assignment]
-    """Returns what stands behind the report of an evaluation: replicates and curves.
+    """Returns the evidence of an evaluation's report: replicates and curves.
 
     Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`.
     """
     ListEvaluations: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.ListEvaluationsRequest, _evaluation_service_pb2.ListEvaluationsResponse]  # type: ignore[assignment]
-    """Lists the evaluations of a submission, oldest first. Of others' submissions only the one behind the row.
+    """Lists the evaluations of a submission, oldest first. Of other organisations' submissions,
+    only the evaluation behind the row.
 
-    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+    `MALFORMED_FIELD`.
     """
 
 class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Hands evaluations to workers. A lease that is not renewed runs out, and the evaluation goes to the next worker with
-    all predictions recorded so far. Until then it holds, run out or not. One that too many leases in a row brought no new
-    prediction fails with `ATTEMPTS_EXHAUSTED`. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """Leases evaluations to workers. A lease that is not renewed expires, and the next worker
+    leases the evaluation with all predictions recorded so far. Until then the worker may resume
+    with an expired lease. An evaluation fails with `ATTEMPTS_EXHAUSTED` if too many consecutive
+    leases recorded no new prediction. A malformed resource name is INVALID_ARGUMENT
+    `MALFORMED_FIELD` in every call.
     """
 
     @_abc_1.abstractmethod
@@ -152,7 +170,8 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_service_pb2.LeaseEvaluationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_service_pb2.LeaseEvaluationResponse, _abc.Awaitable[_evaluation_service_pb2.LeaseEvaluationResponse]]:
-        """Leases the oldest evaluation that waits or whose lease has run out. The answer has no lease when there is none.
+        """Leases the oldest evaluation that is queued or whose lease has expired. Without such an
+        evaluation, the response has no lease.
 
         Errors: INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
         """
@@ -196,10 +215,12 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_service_pb2.CompleteEvaluationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_service_pb2.Evaluation, _abc.Awaitable[_evaluation_service_pb2.Evaluation]]:
-        """Records the report and publishes the submission. Repeating it with the same lease and the same report is harmless.
+        """Records the report and publishes the submission. The call is idempotent: it may be repeated
+        with the same lease and the same report.
 
-        Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another benchmark or another
-        report than the one already recorded, `MALFORMED_FIELD` for the provenance.
+        Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
+        benchmark or another report than the one already recorded, `MALFORMED_FIELD` for the
+        provenance.
         """
 
     @_abc_1.abstractmethod
@@ -208,8 +229,9 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_service_pb2.FailEvaluationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_service_pb2.Evaluation, _abc.Awaitable[_evaluation_service_pb2.Evaluation]]:
-        """Ends the evaluation with a failure. A fault of the platform queues it again, to be leased after the length of a lease,
-        unless too many leases in a row brought no new prediction.
+        """Ends the evaluation with a failure. After a fault of the platform the evaluation is queued
+        again and can be leased after the duration of a lease, unless too many consecutive leases
+        recorded no new prediction.
 
         Errors: as RenewLease, and INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
         """
@@ -231,7 +253,7 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_service_pb2.GetEvidenceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_service_pb2.GetEvidenceResponse, _abc.Awaitable[_evaluation_service_pb2.GetEvidenceResponse]]:
-        """Returns what stands behind the report of an evaluation: replicates and curves.
+        """Returns the evidence of an evaluation's report: replicates and curves.
 
         Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`.
         """
@@ -242,9 +264,11 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_service_pb2.ListEvaluationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_service_pb2.ListEvaluationsResponse, _abc.Awaitable[_evaluation_service_pb2.ListEvaluationsResponse]]:
-        """Lists the evaluations of a submission, oldest first. Of others' submissions only the one behind the row.
+        """Lists the evaluations of a submission, oldest first. Of other organisations' submissions,
+        only the evaluation behind the row.
 
-        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+        `MALFORMED_FIELD`.
         """
 
 def add_EvaluationServiceServicer_to_server(servicer: EvaluationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class LeaderboardServiceStub:
-    """Reads the board. Rows that were run or scored and rows that are only claimed are ranked apart, never together.
+    """Reads the board. Rows that were executed or scored and rows that are only claimed are ranked
+    apart, never together.
     """
 
     def __init__(self, channel):
@@ -58,13 +59,16 @@ class LeaderboardServiceStub:
 
 
 class LeaderboardServiceServicer:
-    """Reads the board. Rows that were run or scored and rows that are only claimed are ranked apart, never together.
+    """Reads the board. Rows that were executed or scored and rows that are only claimed are ranked
+    apart, never together.
     """
 
     def ListLeaderboardEntries(self, request, context):
-        """Lists the rows of a benchmark: those with evidence first, by rank, then the claimed ones, by rank.
+        """Lists the rows of a benchmark: those with evidence first, by rank, then the claimed ones,
+        by rank.
 
-        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+        `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,26 +77,31 @@ class LeaderboardServiceServicer:
     def ListSotaSteps(self, request, context):
         """Lists the state-of-the-art steps of a benchmark, oldest first: evidence, then claims.
 
-        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+        `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompareEntries(self, request, context):
-        """Compares rows that were run or scored with each other, every two of them, from their stored replicates.
+        """Compares every pair of the named rows, which were executed or scored, by their stored
+        replicates.
 
-        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `NOT_COMPARABLE` for a claim, a
-        submission without a report or one with an undefined score; INVALID_ARGUMENT `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION
+        `NOT_COMPARABLE` for a claim, a submission without a report or one with an undefined score;
+        INVALID_ARGUMENT `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListLeaderboardChanges(self, request, context):
-        """Lists what changed a board, oldest first: rows that came, went, were doubted or corrected.
+        """Lists the changes of a board, oldest first: rows that were added, removed, disputed or
+        corrected.
 
-        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+        `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,7 +139,8 @@ def add_LeaderboardServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LeaderboardService:
-    """Reads the board. Rows that were run or scored and rows that are only claimed are ranked apart, never together.
+    """Reads the board. Rows that were executed or scored and rows that are only claimed are ranked
+    apart, never together.
     """
 
     @staticmethod

@@ -27,63 +27,83 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class LeaderboardServiceStub:
-    """Reads the board. Rows that were run or scored and rows that are only claimed are ranked apart, never together."""
+    """Reads the board. Rows that were executed or scored and rows that are only claimed are ranked
+    apart, never together.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> LeaderboardServiceAsyncStub: ...
     ListLeaderboardEntries: _grpc.UnaryUnaryMultiCallable[_leaderboard_service_pb2.ListLeaderboardEntriesRequest, _leaderboard_service_pb2.ListLeaderboardEntriesResponse]
-    """Lists the rows of a benchmark: those with evidence first, by rank, then the claimed ones, by rank.
+    """Lists the rows of a benchmark: those with evidence first, by rank, then the claimed ones,
+    by rank.
 
-    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+    `MALFORMED_FIELD`.
     """
     ListSotaSteps: _grpc.UnaryUnaryMultiCallable[_leaderboard_service_pb2.ListSotaStepsRequest, _leaderboard_service_pb2.ListSotaStepsResponse]
     """Lists the state-of-the-art steps of a benchmark, oldest first: evidence, then claims.
 
-    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+    `MALFORMED_FIELD`.
     """
     CompareEntries: _grpc.UnaryUnaryMultiCallable[_leaderboard_service_pb2.CompareEntriesRequest, _leaderboard_service_pb2.CompareEntriesResponse]
-    """Compares rows that were run or scored with each other, every two of them, from their stored replicates.
+    """Compares every pair of the named rows, which were executed or scored, by their stored
+    replicates.
 
-    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `NOT_COMPARABLE` for a claim, a
-    submission without a report or one with an undefined score; INVALID_ARGUMENT `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION
+    `NOT_COMPARABLE` for a claim, a submission without a report or one with an undefined score;
+    INVALID_ARGUMENT `MALFORMED_FIELD`.
     """
     ListLeaderboardChanges: _grpc.UnaryUnaryMultiCallable[_leaderboard_service_pb2.ListLeaderboardChangesRequest, _leaderboard_service_pb2.ListLeaderboardChangesResponse]
-    """Lists what changed a board, oldest first: rows that came, went, were doubted or corrected.
+    """Lists the changes of a board, oldest first: rows that were added, removed, disputed or
+    corrected.
 
-    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+    `MALFORMED_FIELD`.
     """
 
 @_typing.type_check_only
 class LeaderboardServiceAsyncStub(LeaderboardServiceStub):
-    """Reads the board. Rows that were run or scored and rows that are only claimed are ranked apart, never together."""
+    """Reads the board. Rows that were executed or scored and rows that are only claimed are ranked
+    apart, never together.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListLeaderboardEntries: _aio.UnaryUnaryMultiCallable[_leaderboard_service_pb2.ListLeaderboardEntriesRequest, _leaderboard_service_pb2.ListLeaderboardEntriesResponse]  # type: ignore[assignment]
-    """Lists the rows of a benchmark: those with evidence first, by rank, then the claimed ones, by rank.
+    """Lists the rows of a benchmark: those with evidence first, by rank, then the claimed ones,
+    by rank.
 
-    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+    `MALFORMED_FIELD`.
     """
     ListSotaSteps: _aio.UnaryUnaryMultiCallable[_leaderboard_service_pb2.ListSotaStepsRequest, _leaderboard_service_pb2.ListSotaStepsResponse]  # type: ignore[assignment]
     """Lists the state-of-the-art steps of a benchmark, oldest first: evidence, then claims.
 
-    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+    `MALFORMED_FIELD`.
     """
     CompareEntries: _aio.UnaryUnaryMultiCallable[_leaderboard_service_pb2.CompareEntriesRequest, _leaderboard_service_pb2.CompareEntriesResponse]  # type: ignore[assignment]
-    """Compares rows that were run or scored with each other, every two of them, from their stored replicates.
+    """Compares every pair of the named rows, which were executed or scored, by their stored
+    replicates.
 
-    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `NOT_COMPARABLE` for a claim, a
-    submission without a report or one with an undefined score; INVALID_ARGUMENT `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION
+    `NOT_COMPARABLE` for a claim, a submission without a report or one with an undefined score;
+    INVALID_ARGUMENT `MALFORMED_FIELD`.
     """
     ListLeaderboardChanges: _aio.UnaryUnaryMultiCallable[_leaderboard_service_pb2.ListLeaderboardChangesRequest, _leaderboard_service_pb2.ListLeaderboardChangesResponse]  # type: ignore[assignment]
-    """Lists what changed a board, oldest first: rows that came, went, were doubted or corrected.
+    """Lists the changes of a board, oldest first: rows that were added, removed, disputed or
+    corrected.
 
-    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+    `MALFORMED_FIELD`.
     """
 
 class LeaderboardServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Reads the board. Rows that were run or scored and rows that are only claimed are ranked apart, never together."""
+    """Reads the board. Rows that were executed or scored and rows that are only claimed are ranked
+    apart, never together.
+    """
 
     @_abc_1.abstractmethod
     def ListLeaderboardEntries(
@@ -91,9 +111,11 @@ class LeaderboardServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _leaderboard_service_pb2.ListLeaderboardEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_leaderboard_service_pb2.ListLeaderboardEntriesResponse, _abc.Awaitable[_leaderboard_service_pb2.ListLeaderboardEntriesResponse]]:
-        """Lists the rows of a benchmark: those with evidence first, by rank, then the claimed ones, by rank.
+        """Lists the rows of a benchmark: those with evidence first, by rank, then the claimed ones,
+        by rank.
 
-        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+        `MALFORMED_FIELD`.
         """
 
     @_abc_1.abstractmethod
@@ -104,7 +126,8 @@ class LeaderboardServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_leaderboard_service_pb2.ListSotaStepsResponse, _abc.Awaitable[_leaderboard_service_pb2.ListSotaStepsResponse]]:
         """Lists the state-of-the-art steps of a benchmark, oldest first: evidence, then claims.
 
-        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+        `MALFORMED_FIELD`.
         """
 
     @_abc_1.abstractmethod
@@ -113,10 +136,12 @@ class LeaderboardServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _leaderboard_service_pb2.CompareEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_leaderboard_service_pb2.CompareEntriesResponse, _abc.Awaitable[_leaderboard_service_pb2.CompareEntriesResponse]]:
-        """Compares rows that were run or scored with each other, every two of them, from their stored replicates.
+        """Compares every pair of the named rows, which were executed or scored, by their stored
+        replicates.
 
-        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `NOT_COMPARABLE` for a claim, a
-        submission without a report or one with an undefined score; INVALID_ARGUMENT `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION
+        `NOT_COMPARABLE` for a claim, a submission without a report or one with an undefined score;
+        INVALID_ARGUMENT `MALFORMED_FIELD`.
         """
 
     @_abc_1.abstractmethod
@@ -125,9 +150,11 @@ class LeaderboardServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _leaderboard_service_pb2.ListLeaderboardChangesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_leaderboard_service_pb2.ListLeaderboardChangesResponse, _abc.Awaitable[_leaderboard_service_pb2.ListLeaderboardChangesResponse]]:
-        """Lists what changed a board, oldest first: rows that came, went, were doubted or corrected.
+        """Lists the changes of a board, oldest first: rows that were added, removed, disputed or
+        corrected.
 
-        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+        `MALFORMED_FIELD`.
         """
 
 def add_LeaderboardServiceServicer_to_server(servicer: LeaderboardServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 
 class LifecycleServiceStub:
-    """Changes submissions by events, and shows them. Nothing is ever edited. A malformed resource name is INVALID_ARGUMENT
-    `MALFORMED_FIELD` in every call.
+    """Changes submissions by events, and lists the events. Stored events are never edited. A
+    malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     def __init__(self, channel):
@@ -90,22 +90,23 @@ class LifecycleServiceStub:
 
 
 class LifecycleServiceServicer:
-    """Changes submissions by events, and shows them. Nothing is ever edited. A malformed resource name is INVALID_ARGUMENT
-    `MALFORMED_FIELD` in every call.
+    """Changes submissions by events, and lists the events. Stored events are never edited. A
+    malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     def CancelSubmission(self, request, context):
-        """Calls off a submission that is not on the board yet. Its worker loses the lease.
+        """Cancels a submission that is not on the board yet. Its worker loses the lease.
 
-        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`; ABORTED `STALE_ETAG`;
-        ALREADY_EXISTS `REQUEST_ID_REUSED`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE`; ABORTED
+        `STALE_ETAG`; ALREADY_EXISTS `REQUEST_ID_REUSED`; INVALID_ARGUMENT `MISSING_FIELD`,
+        `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetrySubmission(self, request, context):
-        """Runs a submission again that failed or was cancelled; without a stored checkpoint it awaits one.
+        """Queues a failed or cancelled submission again. Without a stored checkpoint it awaits one.
 
         Errors: as CancelSubmission, and RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`.
         """
@@ -114,7 +115,7 @@ class LifecycleServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WithdrawSubmission(self, request, context):
-        """Takes a row off the board; its events and report stay.
+        """Removes a row from the board; its events and report are kept.
 
         Errors: as CancelSubmission.
         """
@@ -132,7 +133,7 @@ class LifecycleServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DisputeSubmission(self, request, context):
-        """Marks a row as doubted; it stays on the board.
+        """Marks a row as disputed; it stays on the board.
 
         Errors: as CancelSubmission.
         """
@@ -141,7 +142,7 @@ class LifecycleServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResolveDispute(self, request, context):
-        """Settles a dispute: the row stands.
+        """Resolves a dispute: the row stays published.
 
         Errors: as CancelSubmission.
         """
@@ -150,7 +151,8 @@ class LifecycleServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SupersedeSubmission(self, request, context):
-        """Puts another submission of the same kind in the place of a row, which leaves the board.
+        """Replaces a row by another submission of the same kind. The replaced row is removed from the
+        board.
 
         Errors: as CancelSubmission.
         """
@@ -159,7 +161,8 @@ class LifecycleServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CorrectSubmission(self, request, context):
-        """Corrects what a row shows. The manifest stays as it was handed in; figures cannot be corrected.
+        """Corrects fields of a row. The manifest is kept as it was submitted; figures cannot be
+        corrected.
 
         Errors: as CancelSubmission.
         """
@@ -168,19 +171,22 @@ class LifecycleServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchSubmission(self, request, context):
-        """Sends the submission as it is, and again whenever it changes or gets on, until it has ended or the caller leaves.
+        """Sends the submission now and after every change or progress, until it ends or the caller
+        cancels.
 
-        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; RESOURCE_EXHAUSTED `SERVICE_OVERLOADED` for too many watchers, of
-        the caller's organisation or in all.
+        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; RESOURCE_EXHAUSTED `SERVICE_OVERLOADED` for too
+        many open WatchSubmission streams, of the caller's organisation or in total.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSubmissionEvents(self, request, context):
-        """Lists the events of a submission, oldest first. What others' runs went through, leases and failures, is left out.
+        """Lists the events of a submission, oldest first. Events of other organisations' runs, such
+        as leases and failures, are left out.
 
-        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+        `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -248,8 +254,8 @@ def add_LifecycleServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LifecycleService:
-    """Changes submissions by events, and shows them. Nothing is ever edited. A malformed resource name is INVALID_ARGUMENT
-    `MALFORMED_FIELD` in every call.
+    """Changes submissions by events, and lists the events. Stored events are never edited. A
+    malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     @staticmethod

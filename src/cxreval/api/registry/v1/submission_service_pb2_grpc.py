@@ -27,7 +27,8 @@ if _version_not_supported:
 
 
 class SubmissionServiceStub:
-    """Takes submissions. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """Creates and returns submissions. A malformed resource name is INVALID_ARGUMENT
+    `MALFORMED_FIELD` in every call.
     """
 
     def __init__(self, channel):
@@ -54,15 +55,18 @@ class SubmissionServiceStub:
 
 
 class SubmissionServiceServicer:
-    """Takes submissions. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """Creates and returns submissions. A malformed resource name is INVALID_ARGUMENT
+    `MALFORMED_FIELD` in every call.
     """
 
     def CreateSubmission(self, request, context):
-        """Creates a submission that awaits its file. Nothing is stored when the manifest is refused: the status names the first
-        mistake, and its `google.rpc.BadRequest` as many of all mistakes as fit.
+        """Creates a submission, which then awaits its file. If the manifest is refused, nothing is
+        stored: the status names the first mistake, and its `google.rpc.BadRequest` as many of all
+        mistakes as fit.
 
-        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`, `MISSING_FIELD`, `COMMIT_NOT_FROZEN`,
-        `UNKNOWN_PROFILE`, `UNKNOWN_FINDING`, `OUTPUTS_INCOMPLETE`, `UNKNOWN_METRIC`; ALREADY_EXISTS `REQUEST_ID_REUSED`.
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`,
+        `MISSING_FIELD`, `COMMIT_NOT_FROZEN`, `UNKNOWN_PROFILE`, `UNKNOWN_FINDING`,
+        `OUTPUTS_INCOMPLETE`, `UNKNOWN_METRIC`; ALREADY_EXISTS `REQUEST_ID_REUSED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -80,7 +84,8 @@ class SubmissionServiceServicer:
     def ListSubmissions(self, request, context):
         """Lists the submissions of a benchmark, oldest first.
 
-        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+        `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,7 +118,8 @@ def add_SubmissionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SubmissionService:
-    """Takes submissions. A malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    """Creates and returns submissions. A malformed resource name is INVALID_ARGUMENT
+    `MALFORMED_FIELD` in every call.
     """
 
     @staticmethod

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ScoringServiceStub:
-    """Scores predictions against labels that only this service can read. Keeps no state between calls.
+    """Scores predictions against labels that only this service can read. Keeps no state between
+    calls.
     """
 
     def __init__(self, channel):
@@ -48,27 +49,31 @@ class ScoringServiceStub:
 
 
 class ScoringServiceServicer:
-    """Scores predictions against labels that only this service can read. Keeps no state between calls.
+    """Scores predictions against labels that only this service can read. Keeps no state between
+    calls.
     """
 
     def ListTruths(self, request, context):
-        """Lists the benchmarks whose truth this instance holds.
+        """Lists the benchmarks whose ground truth this instance has.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ScorePredictions(self, request_iterator, context):
-        """Scores predictions: a header first, then batches and partial states in any order, in as many messages as you like.
-        The first answer says what is held already, further ones how far the service has come, the last one or ones bring the
-        report or the partial state. The service reads no faster than it takes in, so a sender that outruns it waits.
+        """Scores predictions: a header first, then batches and partial states in any order, in any
+        number of messages. The first response says what the service has already, further responses
+        report progress, and the last ones contain the report or the partial state. gRPC's flow
+        control slows down a sender that is faster than the service.
 
-        A stream that breaks is resumed by another one with the same `session`: the first answer says how many messages were
-        taken, and the caller goes on behind them. What a restart of the service or a long wait has lost is 0 again.
+        A stream that breaks is resumed by another one with the same `session`: the first response
+        says how many messages were received, and the caller resumes after them. After a restart of
+        the service or a long pause that number is 0.
 
-        Errors: NOT_FOUND `TRUTH_NOT_FOUND`; FAILED_PRECONDITION `BENCHMARK_DIGEST_MISMATCH`; RESOURCE_EXHAUSTED
-        `SERVICE_OVERLOADED`; INVALID_ARGUMENT `UNKNOWN_IMAGE`, `DUPLICATE_IMAGE`, `MISSING_IMAGES`, `INVALID_PROBABILITY`,
-        `MALFORMED_BATCH`, `MALFORMED_STREAM`, `EMPTY_STREAM`.
+        Errors: NOT_FOUND `TRUTH_NOT_FOUND`; FAILED_PRECONDITION `BENCHMARK_DIGEST_MISMATCH`;
+        RESOURCE_EXHAUSTED `SERVICE_OVERLOADED`; INVALID_ARGUMENT `UNKNOWN_IMAGE`,
+        `DUPLICATE_IMAGE`, `MISSING_IMAGES`, `INVALID_PROBABILITY`, `MALFORMED_BATCH`,
+        `MALFORMED_STREAM`, `EMPTY_STREAM`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,7 +101,8 @@ def add_ScoringServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ScoringService:
-    """Scores predictions against labels that only this service can read. Keeps no state between calls.
+    """Scores predictions against labels that only this service can read. Keeps no state between
+    calls.
     """
 
     @staticmethod
