@@ -24,7 +24,7 @@ from tests.support.wheel import build_wheel
 
 OWNERS = {
     "cxreval": "",
-    "cxreval.cli.artifact": "onnx",
+    "cxreval.onnx_file": "onnx",
     "cxreval.cli.plots": "score",
     "cxreval.datasets.parquet_file": "parquet",
     "cxreval.export": "export",

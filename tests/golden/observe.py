@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -280,6 +281,8 @@ def differences(expected: Any, found: Any, path: str = "") -> Iterator[str]:
     elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
         for index, pair in enumerate(zip(expected, found, strict=True)):
             yield from differences(*pair, f"{path}[{index}]")
+    elif path.endswith("p_value") and math.isclose(expected, found, rel_tol=1e-12):
+        return  # computed when it is asked for and never stored: its last bits are the library's
     elif expected != found:
         yield f"{path} is {json.dumps(found)[:200]}; expected {json.dumps(expected)[:200]}"
 
