@@ -691,9 +691,9 @@ def test_repeated_completion_with_another_evidence_is_refused(store: Store) -> N
     store.queued()
     lease, name = store.lease()
     store.evaluations.complete(name, lease.token, report(0.8, own_noise=1), {})
-    with pytest.raises(ReportMismatch, match="another report"):
+    with pytest.raises(ReportMismatch, match="a different report already"):
         store.evaluations.complete(name, lease.token, report(0.8, own_noise=2), {})
-    with pytest.raises(ReportMismatch, match="another report"):
+    with pytest.raises(ReportMismatch, match="a different report already"):
         store.evaluations.complete(name, lease.token, replace(report(0.8), evidence=None), {})
     assert kept_evidence(store, name) == report_message(SPEC, 0.8, own_noise=1).evidence
 
@@ -825,6 +825,7 @@ def test_lease_in_one_statement_leaves_what_the_steps_leave(
 
 
 def test_no_more_than_some_boards_are_kept(store: Store) -> None:
+    store.published(0.8)
     first = store.boards.ranked_rows(PARENT)
     assert isinstance(first, tuple), "a cached board must not be mutable"
     assert store.boards.ranked_rows(PARENT) is first
