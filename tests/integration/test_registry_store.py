@@ -823,6 +823,7 @@ def test_lease_in_one_statement_leaves_what_the_steps_leave(
 
 
 def test_no_more_than_some_boards_are_kept(store: Store) -> None:
+    store.published(0.8)
     first = store.boards.ranked_rows(PARENT)
     assert isinstance(first, tuple), "a cached board must not be mutable"
     assert store.boards.ranked_rows(PARENT) is first
