@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from enum import StrEnum
 
-
-class Role(StrEnum):
-    """What a caller is; the contract says which of them may call an rpc."""
-
-    PUBLIC = "public"
-    VIEWER = "viewer"
-    SUBMITTER = "submitter"
-    WORKER = "worker"
-    OPERATOR = "operator"
+from cxreval.records import Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ from cxreval.manifest.model import (
     SourceKind,
 )
 from cxreval.manifest.rules import problems, refusal
+from cxreval.records import Change, Failure, Fault, SubmissionState
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import rankings, reports
 from cxreval.wire.limits import DEFAULT_PAGE_SIZE, MAX_BATCH_IMAGES, MAX_PAGE_SIZE
@@ -50,16 +51,12 @@ from services.registry.domain.board import MOST_COMPARED, Compared, Figures, Row
 from services.registry.domain.pages import Cursor, page_size
 from services.registry.domain.records import (
     Benchmark,
-    Change,
     ChangeRequest,
     Evaluation,
     Event,
-    Failure,
-    Fault,
     Lease,
     PredictionBatch,
     Submission,
-    SubmissionState,
 )
 from services.registry.domain.states import fewest_requests_per_second
 from services.registry.store.boards import KEPT_REPORTS

@@ -25,9 +25,10 @@ from cxreval.errors import (
     UploadBusy,
     UploadOffset,
 )
+from cxreval.records import Change, Failure, Fault
 from cxreval.resource_names import ArtifactName, BenchmarkName, EvaluationName, SubmissionName
 from services.registry import convert, migrations
-from services.registry.domain.records import Change, ChangeRequest, Failure, Fault
+from services.registry.domain.records import ChangeRequest
 from services.registry.store import s3_artifacts
 from services.registry.store.artifacts import Artifacts, UploadKey
 from services.registry.store.benchmarks import Benchmarks

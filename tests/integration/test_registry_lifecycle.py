@@ -38,21 +38,14 @@ from cxreval.errors import (
     SubmissionState,
 )
 from cxreval.manifest.model import Endpoint, Kind, Manifest
+from cxreval.records import Change, Failure, Fault
+from cxreval.records import SubmissionState as State
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import reports
 from services.chassis.principal import EVERYBODY
 from services.registry import convert, migrations
 from services.registry.domain.pages import Cursor
-from services.registry.domain.records import (
-    ENDED,
-    ON_BOARD,
-    Change,
-    ChangeRequest,
-    Failure,
-    Fault,
-    Submission,
-)
-from services.registry.domain.records import SubmissionState as State
+from services.registry.domain.records import ENDED, ON_BOARD, ChangeRequest, Submission
 from services.registry.domain.states import DEADLINES, MOVES
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.boards import Boards

@@ -39,6 +39,8 @@ from cxreval.errors import (
 )
 from cxreval.manifest.model import CheckpointFormat, Kind, Manifest
 from cxreval.metrics.report import Report
+from cxreval.records import EvaluationState, Failure, Fault, Tier
+from cxreval.records import SubmissionState as SubmissionStates
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import reports
 from services.chassis.principal import EVERYBODY
@@ -46,16 +48,7 @@ from services.registry import convert, migrations
 from services.registry.__main__ import migrate
 from services.registry.domain import records
 from services.registry.domain.pages import Cursor
-from services.registry.domain.records import (
-    EvaluationState,
-    Failure,
-    Fault,
-    Lease,
-    PredictionBatch,
-    Submission,
-    Tier,
-)
-from services.registry.domain.records import SubmissionState as SubmissionStates
+from services.registry.domain.records import Lease, PredictionBatch, Submission
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.boards import KEPT_BOARDS, Boards
 from services.registry.store.database import Database

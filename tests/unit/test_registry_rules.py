@@ -17,9 +17,10 @@ from cxreval.errors import (
     MalformedField,
     MissingField,
 )
+from cxreval.records import Change, Fault, SubmissionState
 from services.registry import convert
 from services.registry.domain import seed
-from services.registry.domain.records import ENDED, Change, Fault, Kind, Submission, SubmissionState
+from services.registry.domain.records import ENDED, Kind, Submission
 from services.registry.domain.states import (
     DEADLINES,
     MOVES,

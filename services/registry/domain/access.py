@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cxreval.errors import KeyExpired, KeyRevoked, KeyUnknown, QuotaExceeded
+from cxreval.records import Quota, Role
 from cxreval.resource_names import KeyName, OrganisationName
-from services.chassis.principal import Principal, Role
+from services.chassis.principal import Principal
 
 _TEXT = re.compile(r"cxr_([0-9a-f]{16})_([0-9a-f]{64})")
 _NOBODYS = "0" * 64
@@ -26,20 +27,6 @@ ends."""
 
 OPERATORS = "operators"
 """The organisation of the first operator."""
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """The most that an organisation may use up; None: no limit.
-
-    `submissions_per_day` counts days in UTC as `charges` does, `concurrent` submissions that have
-    not ended, `stored_bytes` artifacts, the same bytes once, and what uploads under way have
-    declared.
-    """
-
-    submissions_per_day: int | None = None
-    concurrent: int | None = None
-    stored_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,16 +140,6 @@ def _exceeded(
 
 def _moment(time: datetime) -> str:
     return time.isoformat(timespec="seconds")
-
-
-@dataclass(frozen=True, slots=True)
-class AdminEvent:
-    """What an operator did to keys and organisations."""
-
-    time: datetime
-    actor: str
-    action: str
-    target: str
 
 
 def new_key(request: str = "") -> tuple[str, str, str]:

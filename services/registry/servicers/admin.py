@@ -13,10 +13,11 @@ from cxreval.api.registry.v1 import admin_service_pb2 as pb
 from cxreval.api.registry.v1 import admin_service_pb2_grpc
 from cxreval.errors import OrganisationNotFound
 from cxreval.fields import check_text, field_error, require
+from cxreval.records import Quota, Role
 from cxreval.resource_names import KeyName, OrganisationName
-from services.chassis.principal import Role, caller
+from services.chassis.principal import caller
 from services.registry import convert
-from services.registry.domain.access import KEY_ROLES, ApiKey, Organisation, Quota
+from services.registry.domain.access import KEY_ROLES, ApiKey, Organisation
 from services.registry.store.organisations import Organisations
 from services.registry.store.quotas import Quotas
 

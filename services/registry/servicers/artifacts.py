@@ -26,10 +26,11 @@ from cxreval.errors import (
     UploadOffset,
 )
 from cxreval.fields import check_pattern, field_error
+from cxreval.records import Role
 from cxreval.resource_names import SHA256, ArtifactName, EvaluationName, SubmissionName
 from cxreval.wire.limits import CHUNK_BYTES, MAX_ARTIFACT_BYTES
 from services.chassis import threads
-from services.chassis.principal import Role, caller, check_admitted
+from services.chassis.principal import caller, check_admitted
 from services.registry.domain.records import Submission
 from services.registry.servicers import shown
 from services.registry.store.artifacts import Artifacts, Upload, UploadKey

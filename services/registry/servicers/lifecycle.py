@@ -9,11 +9,12 @@ from typing import Any
 
 from cxreval.api.registry.v1 import lifecycle_service_pb2 as pb
 from cxreval.api.registry.v1 import lifecycle_service_pb2_grpc, submission_pb2
+from cxreval.records import Change
 from cxreval.resource_names import SubmissionName
 from services.chassis.principal import caller
 from services.registry import convert
 from services.registry.domain.corrections import check_correction
-from services.registry.domain.records import ENDED, Change
+from services.registry.domain.records import ENDED
 from services.registry.servicers import shown
 from services.registry.servicers.watching import Watching
 from services.registry.store.events import Events

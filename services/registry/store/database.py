@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from cxreval.errors import ServiceUnavailable
-from services.registry.domain.records import EvaluationState, SubmissionState
+from cxreval.records import EvaluationState, SubmissionState
 from services.registry.store.models import Base, EvaluationRow, SubmissionRow
 
 _log = logging.getLogger(__name__)

@@ -22,16 +22,11 @@ from cxreval.audit.receipts import Receipt
 from cxreval.errors import AuditMismatch, ReceiptNotFound, SubmissionNotFound
 from cxreval.errors import SubmissionState as WrongState
 from cxreval.manifest.model import Kind
+from cxreval.records import Change, SubmissionState
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.chassis.principal import Principal
 from services.registry.domain.pages import Cursor, Page
-from services.registry.domain.records import (
-    PRIVATE_CHANGES,
-    WAS_ON_BOARD,
-    Change,
-    Event,
-    SubmissionState,
-)
+from services.registry.domain.records import PRIVATE_CHANGES, WAS_ON_BOARD, Event
 from services.registry.domain.states import following
 from services.registry.store.benchmarks import benchmark_row
 from services.registry.store.database import Database

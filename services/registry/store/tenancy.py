@@ -18,9 +18,10 @@ from cxreval.errors import (
     OwnerRequired,
     SubmissionNotFound,
 )
+from cxreval.records import EvaluationState, Role
 from cxreval.resource_names import ArtifactName, EvaluationName, SubmissionName
-from services.chassis.principal import Principal, Role
-from services.registry.domain.records import WAS_ON_BOARD, EvaluationState
+from services.chassis.principal import Principal
+from services.registry.domain.records import WAS_ON_BOARD
 from services.registry.store.database import Database
 from services.registry.store.models import BenchmarkRow, EvaluationRow, SubmissionRow
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from cxreval import records
 from cxreval.api.access.v1 import access_pb2
 from cxreval.api.registry.v1 import (
     admin_service_pb2,
@@ -38,11 +39,11 @@ _Direction = benchmark_service_pb2.Metric.Direction
 
 
 def _to_enum(kind: type[_E], wrapper: Any, number: int, prefix: str) -> _E:
-    return kind(wrapper.Name(number).removeprefix(prefix).lower().replace("_", "-"))
+    return kind[wrapper.Name(number).removeprefix(prefix)]
 
 
 def _from_enum(value: StrEnum | None, wrapper: Any, prefix: str) -> Any:
-    return wrapper.Value(prefix + value.replace("-", "_").upper()) if value else 0
+    return wrapper.Value(prefix + value.name) if value else 0
 
 
 def time(stamp: Any) -> datetime:
@@ -176,8 +177,10 @@ def submission(message: submission_pb2.Submission) -> models.Submission:
         name=message.name,
         kind=_to_enum(Kind, kinds.Kind, message.kind, "KIND_"),
         manifest=_manifest(message.manifest),
-        status=_to_enum(models.SubmissionStatus, kinds.State, message.state, "STATE_"),
-        tier=_to_enum(models.Tier, submission_pb2.Tier, message.tier, "TIER_"),
+        status=_to_enum(records.SubmissionState, kinds.State, message.state, "STATE_"),
+        tier=_to_enum(records.Tier, submission_pb2.Tier, message.tier, "TIER_")
+        if message.tier
+        else None,
         create_time=time(message.create_time),
         update_time=time(message.update_time),
         evaluation=message.evaluation,
@@ -199,10 +202,10 @@ def event(message: submission_pb2.SubmissionEvent) -> models.Event:
         submission=message.submission,
         version=message.version,
         change=_to_enum(
-            models.Change, submission_pb2.SubmissionEvent.Change, message.change, "CHANGE_"
+            records.Change, submission_pb2.SubmissionEvent.Change, message.change, "CHANGE_"
         ),
         status=_to_enum(
-            models.SubmissionStatus, submission_pb2.Submission.State, message.state, "STATE_"
+            records.SubmissionState, submission_pb2.Submission.State, message.state, "STATE_"
         ),
         actor=message.actor,
         reason=message.reason,
@@ -237,15 +240,15 @@ def audit_event(link: audit_service_pb2.AuditLink) -> AuditEvent:
 
 def _failure(
     message: submission_pb2.Submission | evaluation_service_pb2.Evaluation,
-) -> models.Failure | None:
+) -> records.Failure | None:
     if not message.HasField("failure"):
         return None
     failure = message.failure
-    fault = _to_enum(models.Fault, submission_pb2.Failure.Fault, failure.fault, "FAULT_")
-    return models.Failure(failure.reason, failure.message, fault)
+    fault = _to_enum(records.Fault, submission_pb2.Failure.Fault, failure.fault, "FAULT_")
+    return records.Failure(failure.reason, failure.message, fault)
 
 
-def failure_message(failure: models.Failure) -> submission_pb2.Failure:
+def failure_message(failure: records.Failure) -> submission_pb2.Failure:
     """A failure as it travels."""
     fault = _from_enum(failure.fault, submission_pb2.Failure.Fault, "FAULT_")
     return submission_pb2.Failure(reason=failure.reason, message=failure.message, fault=fault)
@@ -256,7 +259,7 @@ def evaluation(message: evaluation_service_pb2.Evaluation) -> models.Evaluation:
     states = evaluation_service_pb2.Evaluation.State
     return models.Evaluation(
         name=message.name,
-        status=_to_enum(models.EvaluationStatus, states, message.state, "STATE_"),
+        status=_to_enum(records.EvaluationState, states, message.state, "STATE_"),
         attempt=message.attempt,
         worker=message.worker,
         images_done=message.images_done,
@@ -295,7 +298,7 @@ def leaderboard_entry(message: leaderboard_service_pb2.LeaderboardEntry) -> mode
         ),
         source_url=message.source_url,
         submitted_date=message.submitted_date,
-        tier=_to_enum(models.Tier, submission_pb2.Tier, message.tier, "TIER_"),
+        tier=_to_enum(records.Tier, submission_pb2.Tier, message.tier, "TIER_"),
         rank=message.rank if message.HasField("rank") else None,
         score=message.score if message.HasField("score") else None,
         sota=message.sota,
@@ -318,7 +321,7 @@ def sota_step(message: leaderboard_service_pb2.SotaStep) -> models.SotaStep:
         organisation=message.organisation,
         submitted_date=message.submitted_date,
         score=message.score,
-        tier=_to_enum(models.Tier, submission_pb2.Tier, message.tier, "TIER_"),
+        tier=_to_enum(records.Tier, submission_pb2.Tier, message.tier, "TIER_"),
         significance=rankings.significance(message.significance),
     )
 
@@ -334,7 +337,7 @@ def entry_comparison(
 
 
 def organisation_message(
-    identifier: str, display_name: str, quota: models.Quota
+    identifier: str, display_name: str, quota: records.Quota
 ) -> admin_service_pb2.Organisation:
     """An organisation as it should be."""
     return admin_service_pb2.Organisation(
@@ -374,15 +377,15 @@ def key_info(message: admin_service_pb2.ApiKey) -> models.KeyInfo:
     """A key."""
     return models.KeyInfo(
         name=message.name,
-        role=_to_enum(models.Role, access_pb2.Role, message.role, "ROLE_"),
+        role=_to_enum(records.Role, access_pb2.Role, message.role, "ROLE_"),
         create_time=time(message.create_time),
         expire_time=time(message.expire_time) if message.HasField("expire_time") else None,
         revoke_time=time(message.revoke_time) if message.HasField("revoke_time") else None,
     )
 
 
-def _quota(message: admin_service_pb2.Quota) -> models.Quota:
+def _quota(message: admin_service_pb2.Quota) -> records.Quota:
     fields = ("submissions_per_day", "concurrent", "stored_bytes")
-    return models.Quota(
+    return records.Quota(
         **{field: getattr(message, field) for field in fields if message.HasField(field)}
     )

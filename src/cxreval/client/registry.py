@@ -42,19 +42,15 @@ from cxreval.client._calls import (
 )
 from cxreval.client._upload import UploadProgress, upload
 from cxreval.client.models import (
-    AdminEvent,
     Board,
     EntryComparison,
     Evaluation,
     Event,
-    Failure,
     KeyInfo,
     Lease,
     Organisation,
     Predictions,
-    Quota,
     QuotaUsage,
-    Role,
     SotaStep,
     Submission,
 )
@@ -68,6 +64,7 @@ from cxreval.errors import (
 )
 from cxreval.manifest.model import Manifest
 from cxreval.metrics.report import Evidence, Report
+from cxreval.records import AdminEvent, Failure, Quota, Role
 from cxreval.resource_names import ArtifactName, BenchmarkName, OrganisationName
 from cxreval.wire import reports
 from cxreval.wire.channel import ApiKey, TlsFiles
