@@ -39,7 +39,8 @@ from cxreval.api.registry.v1 import leaderboard_service_pb2, lifecycle_service_p
 from cxreval.audit.receipts import Signer
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from cxreval.wire import reports
-from services.registry import convert, migrations
+from services.registry import migrations
+from services.registry.convert import submissions
 from services.registry.store import records
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.database import Database
@@ -57,7 +58,7 @@ from tests.support.registry import (
 
 WORKERS, QUEUED, ROWS, WATCHERS = 8, 10_000, 1_000, 1_000
 SPEC = small_spec("bench")
-MANIFEST = convert.manifest(manifest_message(b"artifact"))
+MANIFEST = submissions.manifest(manifest_message(b"artifact"))
 SIGNER = Signer(Ed25519PrivateKey.generate())
 
 

@@ -61,6 +61,12 @@ class MissingField(CxrevalError):
     reason = "MISSING_FIELD"
 
 
+class UnknownValue(CxrevalError):
+    """An answer has an enum value that this version does not know; upgrade the client."""
+
+    reason = "UNKNOWN_VALUE"
+
+
 class InvalidPageToken(CxrevalError):
     """A page token was not given out by this service, or for another list."""
 

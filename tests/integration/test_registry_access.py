@@ -53,7 +53,7 @@ from cxreval.wire.channel import is_loopback
 from cxreval.wire.status import from_rpc_error
 from services.chassis import principal
 from services.chassis.config import ConfigError
-from services.registry import convert, migrations
+from services.registry import migrations
 from services.registry.__main__ import migrate, now
 from services.registry.config import RegistryConfig
 from services.registry.domain import access
@@ -302,7 +302,7 @@ def test_a_key_that_is_revoked_while_an_artifact_is_stored_queues_nothing(
     servicer = ArtifactServicer(
         submissions, evaluations, store, Tenancy(database), CollectorRegistry()
     )
-    manifest = convert.checked_manifest(manifest_message(b"bytes"), SPEC, now().date())
+    manifest = submissions.checked_manifest(manifest_message(b"bytes"), SPEC, now().date())
     found = submissions.create(BenchmarkName(SPEC.name), manifest, "", "test", "acme")
     name = SubmissionName(SPEC.name, found.id)
 

@@ -18,8 +18,8 @@ from cxreval.errors import QuotaExceeded
 from cxreval.records import Change, Failure, Fault, Quota
 from cxreval.resource_names import BenchmarkName, EvaluationName, OrganisationName, SubmissionName
 from cxreval.wire.status import DETAILS_KEY, from_rpc_error, to_status
-from services.registry import convert
 from services.registry.__main__ import migrate
+from services.registry.convert import submissions
 from services.registry.domain.access import Usage
 from services.registry.domain.records import ChangeRequest, Submission
 from services.registry.store.benchmarks import Benchmarks
@@ -46,7 +46,7 @@ NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 
 
 def manifest(artifact: bytes = b"model") -> object:
-    return convert.checked_manifest(manifest_message(artifact), SPEC, NOON.date())
+    return submissions.checked_manifest(manifest_message(artifact), SPEC, NOON.date())
 
 
 class Store:

@@ -8,24 +8,20 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from cxreval.api.access.v1 import access_pb2
 from cxreval.api.registry.v1 import admin_service_pb2 as pb
 from cxreval.api.registry.v1 import admin_service_pb2_grpc
 from cxreval.errors import OrganisationNotFound
-from cxreval.fields import check_text, field_error, require
-from cxreval.records import Quota, Role
+from cxreval.fields import field_error, require
+from cxreval.records import Role
 from cxreval.resource_names import KeyName, OrganisationName
 from services.chassis.principal import caller
-from services.registry import convert
-from services.registry.domain.access import KEY_ROLES, ApiKey, Organisation
+from services.registry.convert import admin as convert
+from services.registry.convert import requests
 from services.registry.store.organisations import Organisations
 from services.registry.store.quotas import Quotas
 
-MAX_DISPLAY_CHARACTERS = 100
-MAX_LIMIT = 2**62
 MAX_LIFETIME = timedelta(days=3660)
 
-_LIMITS = ("submissions_per_day", "concurrent", "stored_bytes")
 _log = logging.getLogger(__name__)
 
 
@@ -43,28 +39,28 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         self, request: pb.CreateOrganisationRequest, context: Any
     ) -> pb.Organisation:
         """Creates one, or returns the existing one of the same values."""
-        values = _declared(request.organisation)
+        values = convert.organisation(request.organisation)
         found = await asyncio.to_thread(self._organisations.create, *values, caller().name)
         _log.info("organisation created", extra={"organisation": found.id})
-        return _organisation_message(found)
+        return convert.organisation_message(found)
 
     async def UpdateOrganisation(
         self, request: pb.UpdateOrganisationRequest, context: Any
     ) -> pb.Organisation:
         """Replaces its values."""
-        values = _declared(request.organisation)
+        values = convert.organisation(request.organisation)
         found = await asyncio.to_thread(self._organisations.update, *values, caller().name)
         _log.info("organisation updated", extra={"organisation": found.id})
-        return _organisation_message(found)
+        return convert.organisation_message(found)
 
     async def ListOrganisations(
         self, request: pb.ListOrganisationsRequest, context: Any
     ) -> pb.ListOrganisationsResponse:
         """A page of them, oldest first."""
-        cursor = convert.cursor("organisations", "", request.page_size, request.page_token)
+        cursor = requests.cursor("organisations", "", request.page_size, request.page_token)
         page = await asyncio.to_thread(self._organisations.page, cursor)
         return pb.ListOrganisationsResponse(
-            organisations=[_organisation_message(item) for item in page.items],
+            organisations=[convert.organisation_message(item) for item in page.items],
             next_page_token=page.next_token,
         )
 
@@ -73,23 +69,23 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     ) -> pb.CreateApiKeyResponse:
         """Creates one, and shows its text this once."""
         parent = OrganisationName.parse(request.parent, "parent")
-        role, expire_time = _role(request.role), self._expire_time(request)
-        request_id = convert.request_id(request.request_id)
+        role, expire_time = convert.key_role(request.role), self._expire_time(request)
+        request_id = requests.request_id(request.request_id)
         key, text = await asyncio.to_thread(
             self._organisations.create_key, parent, role, expire_time, caller().name, request_id
         )
         _log.info("key created", extra={"key": str(key.name), "role": role})
-        return pb.CreateApiKeyResponse(key=_key_message(key), text=text)
+        return pb.CreateApiKeyResponse(key=convert.key_message(key), text=text)
 
     async def ListApiKeys(
         self, request: pb.ListApiKeysRequest, context: Any
     ) -> pb.ListApiKeysResponse:
         """A page of an organisation's, oldest first."""
         parent = OrganisationName.parse(request.parent, "parent")
-        cursor = convert.cursor("keys", str(parent), request.page_size, request.page_token)
+        cursor = requests.cursor("keys", str(parent), request.page_size, request.page_token)
         page = await asyncio.to_thread(self._organisations.keys, parent, cursor)
         return pb.ListApiKeysResponse(
-            keys=[_key_message(item) for item in page.items], next_page_token=page.next_token
+            keys=[convert.key_message(item) for item in page.items], next_page_token=page.next_token
         )
 
     async def RevokeApiKey(self, request: pb.RevokeApiKeyRequest, context: Any) -> pb.ApiKey:
@@ -97,24 +93,14 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         name = KeyName.parse(request.name)
         key = await asyncio.to_thread(self._organisations.revoke_key, name, caller().name)
         _log.info("key revoked", extra={"key": str(name)})
-        return _key_message(key)
+        return convert.key_message(key)
 
     async def ListAdminEvents(
         self, request: pb.ListAdminEventsRequest, context: Any
     ) -> pb.ListAdminEventsResponse:
         """What operators did last."""
         events = await asyncio.to_thread(self._organisations.admin_events)
-        return pb.ListAdminEventsResponse(
-            events=[
-                pb.AdminEvent(
-                    time=convert.timestamp(event.time),
-                    actor=event.actor,
-                    action=event.action,
-                    target=event.target,
-                )
-                for event in events
-            ]
-        )
+        return pb.ListAdminEventsResponse(events=map(convert.event_message, events))
 
     async def GetQuota(self, request: pb.GetQuotaRequest, context: Any) -> pb.QuotaUsage:
         """Limits and use of an organisation."""
@@ -129,14 +115,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         if Role.OPERATOR not in who.roles and name.organisation != who.organisation:
             raise OrganisationNotFound(f"{name} does not exist here", name=name)
         found, usage = await asyncio.to_thread(self._quotas.get, name)
-        return pb.QuotaUsage(
-            name=str(name),
-            limits=_quota_message(found.quota),
-            submissions_today=usage.submissions_today,
-            concurrent=usage.concurrent,
-            stored_bytes=usage.stored_bytes,
-            reset_time=convert.timestamp(usage.reset_time),
-        )
+        return convert.usage_message(name, found.quota, usage)
 
     def _expire_time(self, request: pb.CreateApiKeyRequest) -> datetime | None:
         if not request.HasField("lifetime"):
@@ -147,47 +126,3 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
                 "lifetime", f"{seconds} s", f"unset, or 1 second to {MAX_LIFETIME.days} days"
             )
         return self._clock() + timedelta(seconds=seconds)
-
-
-def _declared(message: pb.Organisation) -> tuple[OrganisationName, str, Quota]:
-    name = OrganisationName.parse(message.name, "organisation.name")
-    check_text("organisation.display_name", message.display_name, MAX_DISPLAY_CHARACTERS)
-    limits = {
-        limit: getattr(message.quota, limit) for limit in _LIMITS if message.quota.HasField(limit)
-    }
-    for limit, value in limits.items():
-        if not 0 <= value <= MAX_LIMIT:
-            raise field_error(f"organisation.quota.{limit}", value, f"unset, or 0 to {MAX_LIMIT}")
-    return name, message.display_name, Quota(**limits)
-
-
-def _role(number: int) -> Role:
-    known = {access_pb2.Role.Value(f"ROLE_{role.name}"): role for role in KEY_ROLES}
-    expected = f"one of {', '.join(access_pb2.Role.Name(item) for item in known)}"
-    require("role", number, expected)
-    if number not in known:
-        raise field_error("role", number, expected)
-    return known[number]
-
-
-def _organisation_message(found: Organisation) -> pb.Organisation:
-    return pb.Organisation(
-        name=str(OrganisationName(found.id)),
-        display_name=found.display_name,
-        quota=_quota_message(found.quota),
-        create_time=convert.timestamp(found.create_time),
-    )
-
-
-def _quota_message(found: Quota) -> pb.Quota:
-    return pb.Quota(**{limit: getattr(found, limit) for limit in _LIMITS})
-
-
-def _key_message(found: ApiKey) -> pb.ApiKey:
-    return pb.ApiKey(
-        name=str(found.name),
-        role=f"ROLE_{found.role.name}",
-        create_time=convert.timestamp(found.create_time),
-        expire_time=convert.timestamp(found.expire_time) if found.expire_time else None,
-        revoke_time=convert.timestamp(found.revoke_time) if found.revoke_time else None,
-    )

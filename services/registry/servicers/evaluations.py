@@ -14,7 +14,7 @@ from cxreval.resource_names import EvaluationName, SubmissionName
 from cxreval.wire import reports
 from cxreval.wire.limits import MAX_BATCH_IMAGES
 from services.chassis.principal import EVERYBODY, caller
-from services.registry import convert
+from services.registry.convert import evaluations, requests
 from services.registry.domain.records import Lease
 from services.registry.servicers import shown
 from services.registry.store.evaluations import Evaluations
@@ -40,7 +40,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         self, request: pb.LeaseEvaluationRequest, context: Any
     ) -> pb.LeaseEvaluationResponse:
         """Work, or none."""
-        name, benchmarks = convert.worker(request)
+        name, benchmarks = evaluations.worker(request)
         # What a worker calls itself is for people; whose key or certificate it has is what the
         # events vouch for.
         who = caller()
@@ -57,7 +57,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         }
         _log.info("evaluation leased", extra=extra)
         token = await asyncio.to_thread(self._endpoint_token, lease)
-        return pb.LeaseEvaluationResponse(lease=convert.lease_message(lease, token))
+        return pb.LeaseEvaluationResponse(lease=evaluations.lease_message(lease, token))
 
     def _endpoint_token(self, lease: Lease) -> str:
         if lease.submission.kind is not Kind.ENDPOINT:
@@ -74,13 +74,13 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         expires = await asyncio.to_thread(
             self._evaluations.renew, _name(request.evaluation), request.token
         )
-        return pb.RenewLeaseResponse(expire_time=convert.timestamp(expires))
+        return pb.RenewLeaseResponse(expire_time=expires)
 
     async def AppendPredictions(
         self, request: pb.AppendPredictionsRequest, context: Any
     ) -> pb.AppendPredictionsResponse:
         """Records predictions durably."""
-        name, batch = _name(request.evaluation), convert.batch(request.batch)
+        name, batch = _name(request.evaluation), evaluations.batch(request.batch)
         done = await asyncio.to_thread(self._evaluations.append, name, request.token, batch)
         return pb.AppendPredictionsResponse(images_done=done)
 
@@ -92,7 +92,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
             _name(request.evaluation), request.token, MAX_BATCH_IMAGES
         )
         while batch := await asyncio.to_thread(next, batches, None):
-            yield pb.ReadPredictionsResponse(batch=convert.batch_message(batch))
+            yield pb.ReadPredictionsResponse(batch=evaluations.batch_message(batch))
 
     async def CompleteEvaluation(
         self, request: pb.CompleteEvaluationRequest, context: Any
@@ -101,7 +101,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         name, report, provenance = (
             _name(request.evaluation),
             reports.report(request.report),
-            convert.provenance(request.provenance),
+            evaluations.provenance(request.provenance),
         )
         evaluation = await asyncio.to_thread(
             self._evaluations.complete, name, request.token, report, provenance
@@ -110,17 +110,17 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
             "evaluation succeeded",
             extra={"evaluation": evaluation.id, "attempt": evaluation.attempt},
         )
-        return convert.evaluation_message(evaluation)
+        return evaluations.evaluation_message(evaluation)
 
     async def FailEvaluation(
         self, request: pb.FailEvaluationRequest, context: Any
     ) -> pb.Evaluation:
         """Ends the evaluation, or queues it again."""
-        name, failure = _name(request.evaluation), convert.failure(request.failure)
+        name, failure = _name(request.evaluation), evaluations.failure(request.failure)
         evaluation = await asyncio.to_thread(self._evaluations.fail, name, request.token, failure)
         extra = {"evaluation": evaluation.id, "reason": failure.reason, "state": evaluation.state}
         _log.warning("evaluation failed", extra=extra)
-        return convert.evaluation_message(evaluation)
+        return evaluations.evaluation_message(evaluation)
 
     async def GetEvaluation(self, request: pb.GetEvaluationRequest, context: Any) -> pb.Evaluation:
         """Returns one."""
@@ -142,7 +142,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     ) -> pb.ListEvaluationsResponse:
         """A page of a submission's, oldest first."""
         parent = SubmissionName.parse(request.parent, "parent")
-        cursor = convert.cursor("evaluations", str(parent), request.page_size, request.page_token)
+        cursor = requests.cursor("evaluations", str(parent), request.page_size, request.page_token)
         await asyncio.to_thread(self._tenancy.check_visible, caller(), parent)
         page = await asyncio.to_thread(self._evaluations.page, parent, cursor, caller())
         return pb.ListEvaluationsResponse(

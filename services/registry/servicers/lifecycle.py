@@ -12,7 +12,7 @@ from cxreval.api.registry.v1 import lifecycle_service_pb2_grpc, submission_pb2
 from cxreval.records import Change
 from cxreval.resource_names import SubmissionName
 from services.chassis.principal import caller
-from services.registry import convert
+from services.registry.convert import requests, submissions
 from services.registry.domain.corrections import check_correction
 from services.registry.domain.records import ENDED
 from services.registry.servicers import shown
@@ -121,13 +121,13 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
     ) -> pb.ListSubmissionEventsResponse:
         """A page of those of its events that are the caller's to know, oldest first."""
         parent = SubmissionName.parse(request.parent, "parent")
-        cursor = convert.cursor(
+        cursor = requests.cursor(
             "submissionEvents", str(parent), request.page_size, request.page_token
         )
         await asyncio.to_thread(self._tenancy.check_visible, caller(), parent)
         page = await asyncio.to_thread(self._events.page, parent, cursor, caller())
         return pb.ListSubmissionEventsResponse(
-            events=[convert.event_message(event) for event in page.items],
+            events=[submissions.event_message(event) for event in page.items],
             next_page_token=page.next_token,
         )
 
@@ -142,7 +142,7 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
         self, request: Any, change: Change, **more: Any
     ) -> submission_pb2.Submission:
         name = SubmissionName.parse(request.name)
-        asked = convert.change_request(request, change, caller(), **more)
+        asked = requests.change_request(request, change, caller(), **more)
         submission = await asyncio.to_thread(self._lifecycle.change, name, asked)
         _log.info(
             "submission changed",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from cxreval.api.registry.v1 import evaluation_service_pb2 as evaluation_pb
 from cxreval.api.registry.v1 import submission_pb2
 from services.chassis.principal import caller
-from services.registry import convert
+from services.registry.convert import evaluations, submissions
 from services.registry.domain.records import Evaluation, Submission
 
 _OF_AN_ENDPOINT = "endpoint_"
@@ -16,7 +16,7 @@ itself."""
 
 def submission_message(found: Submission) -> submission_pb2.Submission:
     """A submission for the caller: contact, endpoint and failure only if it is theirs to know."""
-    message = convert.submission_message(found)
+    message = submissions.submission_message(found)
     if not caller().knows(found.owner):
         message.ClearField("failure")
         message.manifest.ClearField("contact")
@@ -27,7 +27,7 @@ def submission_message(found: Submission) -> submission_pb2.Submission:
 def evaluation_message(found: Evaluation) -> evaluation_pb.Evaluation:
     """An evaluation for the caller: its failure, worker and endpoint only if it is theirs to
     know."""
-    message = convert.evaluation_message(found)
+    message = evaluations.evaluation_message(found)
     if not caller().knows(found.owner):
         message.ClearField("failure")
         message.ClearField("worker")

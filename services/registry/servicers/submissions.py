@@ -14,7 +14,7 @@ from cxreval.errors import RequestIdReused
 from cxreval.manifest.model import Kind
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.chassis.principal import caller
-from services.registry import convert
+from services.registry.convert import requests, submissions
 from services.registry.servicers import shown
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.submissions import Submissions
@@ -44,10 +44,12 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
     ) -> submission_pb2.Submission:
         """Checks the manifest and stores the submission."""
         parent = BenchmarkName.parse(request.parent, "parent")
-        request_id = convert.request_id(request.request_id)
+        request_id = requests.request_id(request.request_id)
         benchmark = await asyncio.to_thread(self._benchmarks.get, parent)
-        manifest = convert.checked_manifest(request.manifest, benchmark.spec, self._clock().date())
-        token = convert.endpoint_token(request.endpoint_token, manifest)
+        manifest = submissions.checked_manifest(
+            request.manifest, benchmark.spec, self._clock().date()
+        )
+        token = submissions.endpoint_token(request.endpoint_token, manifest)
         who = caller()
         submission = await asyncio.to_thread(
             self._submissions.create,
@@ -86,7 +88,7 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
     ) -> pb.ListSubmissionsResponse:
         """A page of a benchmark's, oldest first."""
         parent = BenchmarkName.parse(request.parent, "parent")
-        cursor = convert.cursor("submissions", str(parent), request.page_size, request.page_token)
+        cursor = requests.cursor("submissions", str(parent), request.page_size, request.page_token)
         page = await asyncio.to_thread(self._submissions.page, parent, cursor, caller())
         return pb.ListSubmissionsResponse(
             submissions=[shown.submission_message(item) for item in page.items],
