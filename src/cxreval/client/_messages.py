@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC
-
 from cxreval.api.registry.v1 import (
     admin_service_pb2,
     audit_service_pb2,
@@ -18,13 +16,10 @@ from cxreval.client import models
 from cxreval.datasets.benchmark import METRICS, BenchmarkSpec
 from cxreval.errors import BenchmarkDigestMismatch
 from cxreval.manifest.model import Manifest
-from cxreval.records import AdminEvent, Change, Failure, Quota, SubmissionState
+from cxreval.records import AdminEvent, Failure, Quota
 from cxreval.resource_names import OrganisationName
 from cxreval.wire import benchmarks, rankings, reports
-from cxreval.wire.codec import Decoder, Encoder, enum_decoder
-
-_change = enum_decoder(Change, submission_pb2.SubmissionEvent, "change")
-_state = enum_decoder(SubmissionState, submission_pb2.SubmissionEvent, "state")
+from cxreval.wire.codec import Decoder, Encoder
 
 
 def benchmark(message: benchmark_service_pb2.Benchmark) -> BenchmarkSpec:
@@ -45,19 +40,19 @@ def benchmark(message: benchmark_service_pb2.Benchmark) -> BenchmarkSpec:
 
 def audit_event(link: audit_service_pb2.AuditLink) -> AuditEvent:
     """A link of the audit chain, in the very form that its digest is of."""
-    message = link.event
     if not link.HasField("event"):
         return AuditEvent(link.place, "", 0, "", "", "", "", {}, "", 0, "", "", link.digest)
+    change = event(link.event)
     return AuditEvent(
         place=link.place,
-        submission=message.submission,
-        version=message.version,
-        change=_change(message.change).value,
-        state=_state(message.state).value,
-        actor=message.actor,
-        reason=message.reason,
-        details=dict(message.details),
-        time=message.time.ToDatetime(UTC).isoformat(timespec="microseconds"),
+        submission=change.submission,
+        version=change.version,
+        change=change.change.value,
+        state=change.status.value,
+        actor=change.actor,
+        reason=change.reason,
+        details=change.details,
+        time=change.time.isoformat(timespec="microseconds"),
         number=link.number,
         id=link.id,
         request_id=link.request_id,

@@ -130,7 +130,7 @@ class Encoder(Generic[R, M]):
             convert = _from_seconds
         elif isinstance(kind, type) and issubclass(kind, StrEnum):
             convert = {
-                member: number for number, member in _members(self, kind, target)
+                member: number for number, member in _members(self, kind, target).items()
             }.__getitem__
         elif is_dataclass(kind):
             encoder = _nested(self, kind, target) or Encoder(
@@ -220,7 +220,7 @@ class Decoder(Generic[R, M]):
         elif kind is float and source.message_type:
             convert = _to_seconds
         elif isinstance(kind, type) and issubclass(kind, StrEnum):
-            members = dict(_members(self, kind, source))
+            members = _members(self, kind, source)
             if _optional(hint) is not hint:
                 members[0] = None
             convert = _enum(members, source, f"{self.path}.{source.name}", self.unknown)
@@ -242,29 +242,11 @@ class Decoder(Generic[R, M]):
         return (lambda values, errors: tuple([each(value, errors) for value in values])), False
 
 
-def enum_decoder(
-    kind: type[StrEnum], message: type[Message], field: str, unknown: _Refusal = newer_peer
-) -> Callable[[int], Any]:
-    """What makes members of the values of one required enum field.
-
-    It raises `MissingField` for zero, and what `unknown` makes for a value that is not known here.
-    """
-    descriptor = message.DESCRIPTOR
-    members = dict(
-        _members(f"enum_decoder of {kind.__name__}", kind, descriptor.fields_by_name[field])
-    )
-    return _enum(
-        members, descriptor.fields_by_name[field], f"{_snake(descriptor.name)}.{field}", unknown
-    )
-
-
-def _enum(
-    members: dict[int, Any], source: _Field, path: str, unknown: _Refusal
-) -> Callable[..., Any]:
+def _enum(members: dict[int, Any], source: _Field, path: str, unknown: _Refusal) -> _Decode:
     prefix = _prefix(source.enum_type)
     expected = f"one of {', '.join(prefix + each.name for each in members.values() if each)}"
 
-    def decode(number: int, errors: _Errors = None) -> Any:
+    def decode(number: int, errors: _Errors) -> Any:
         try:
             return members[number]
         except KeyError:
@@ -390,8 +372,8 @@ def _optional(hint: Any) -> Any:
     return hint
 
 
-def _members(codec: _Codec | str, kind: type[StrEnum], target: _Field) -> list[tuple[int, Any]]:
-    """Number and member of each enum value. Raises `TypeError` for one that is on one side only."""
+def _members(codec: _Codec, kind: type[StrEnum], target: _Field) -> dict[int, Any]:
+    """The members of an enumeration by number. Raises `TypeError` for one that is on one side only."""
     prefix = _prefix(target.enum_type)
     numbers = {
         value.name.removeprefix(prefix): value.number
@@ -401,7 +383,7 @@ def _members(codec: _Codec | str, kind: type[StrEnum], target: _Field) -> list[t
     for name in numbers.keys() ^ kind.__members__.keys():
         side = target.enum_type.full_name if name in numbers else kind.__name__
         _refuse(codec, target.name, f"has the value {name} in {side} alone")
-    return [(numbers[member.name], member) for member in kind]
+    return {numbers[member.name]: member for member in kind}
 
 
 def _prefix(enum: Any) -> str:
@@ -427,8 +409,6 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
-def _refuse(codec: _Codec | str, name: str, why: str) -> NoReturn:
-    if not isinstance(codec, str):
-        record, message = codec.record.__name__, codec.message.DESCRIPTOR.full_name
-        codec = f"{type(codec).__name__} of {record} and {message}"
-    raise TypeError(f"{codec}: field {name} {why}")
+def _refuse(codec: _Codec, name: str, why: str) -> NoReturn:
+    pair = f"{codec.record.__name__} and {codec.message.DESCRIPTOR.full_name}"
+    raise TypeError(f"{type(codec).__name__} of {pair}: field {name} {why}")
