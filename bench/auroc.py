@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.metrics.auroc import aurocs
 
 Table = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]

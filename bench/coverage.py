@@ -17,13 +17,13 @@ import os
 import time
 
 import numpy as np
+from cxreval.metrics.score import INTERVAL_PERCENTILES
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from cxreval.metrics.auroc import auroc
 from cxreval.metrics.delong import covariance, placement_sums
 from cxreval.metrics.resampling import FindingResampler, patient_weights
-from cxreval.metrics.score import INTERVAL_PERCENTILES
 
 SHIFT, PATIENT_EFFECT = 1.6, 1.0
 AUROC = float(ndtr(SHIFT / np.sqrt(2 * (1 + PATIENT_EFFECT**2))))

@@ -28,7 +28,8 @@ import grpc.aio
 import numpy as np
 
 from cxreval.api.scoring.v1 import scoring_service_pb2 as pb
-from cxreval.datasets.benchmark import FINDINGS, BenchmarkSpec
+from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.datasets.nih import FINDINGS
 from cxreval.wire import reports
 from tests.support.processes import REPOSITORY, free_port
 from tests.support.scoring import describe, scoring_service, small_table

@@ -24,7 +24,8 @@ import numpy as np
 import onnxruntime
 
 from cxreval.datasets import phantom
-from cxreval.datasets.benchmark import FINDINGS, image_list
+from cxreval.datasets.benchmark import image_list
+from cxreval.datasets.nih import FINDINGS
 from cxreval.evaluation.driver import EvaluationDriver
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES

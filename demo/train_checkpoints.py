@@ -35,7 +35,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.phantom import TEST_FRACTION, Study, render, split_studies
 from cxreval.imaging.preprocess import PROFILES
 

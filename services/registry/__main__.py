@@ -39,7 +39,7 @@ from cxreval.api.registry.v1 import (
     submission_service_pb2_grpc,
 )
 from cxreval.audit.receipts import Signer
-from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.benchmark import load_spec, packaged_names
 from cxreval.errors import CxrevalError
 from cxreval.resource_names import BenchmarkName
 from cxreval.wire.limits import MAX_RECORD_BYTES
@@ -117,9 +117,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def migrate(database: Database, signer: Signer) -> None:
-    """Brings the schema to its newest revision and puts the published claims on the board."""
+    """Brings the schema to its newest revision, and adds packaged benchmarks and seeded claims."""
     migrations.upgrade(database.engine)
-    Benchmarks(database, now).create(load_spec(seed.BENCHMARK))
+    for name in packaged_names():
+        Benchmarks(database, now).create(load_spec(name))
     Submissions(database, now, signer).publish_claims(BenchmarkName(seed.BENCHMARK), seed.CLAIMS)
 
 

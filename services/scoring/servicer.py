@@ -23,17 +23,11 @@ from cxreval.errors import (
     TruthNotFound,
 )
 from cxreval.metrics.predictions import PredictionTable
-from cxreval.metrics.ranking import rank
 from cxreval.resource_names import BenchmarkName
 from cxreval.wire import reports
 from cxreval.wire.limits import MAX_BATCH_IMAGES
 from services.scoring import convert
 from services.scoring.streams import Streams
-
-MAX_RANKED_ENTRIES = 10_000
-
-MAX_TESTED_ENTRIES = 500
-"""Most entries with replicates in one ranking: every pair of them is tested."""
 
 PROGRESS_IMAGES = 4096
 """Images between two answers that say how far a stream has come."""
@@ -117,19 +111,6 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
                 )
                 yield pb.ScorePredictionsResponse(report=report)
             stream.finished = True
-
-    async def RankEntries(
-        self, request: pb.RankEntriesRequest, context: Any
-    ) -> pb.RankEntriesResponse:
-        """Ranks what the caller brings."""
-        _check_count(len(request.entries), MAX_RANKED_ENTRIES, "entries")
-        _check_count(
-            sum(bool(entry.replicates) for entry in request.entries),
-            MAX_TESTED_ENTRIES,
-            "entries with replicates",
-        )
-        ranks = await asyncio.to_thread(rank, convert.entries(request.entries))
-        return pb.RankEntriesResponse(ranks=[convert.rank_message(ranked) for ranked in ranks])
 
     def _truth(self, header: pb.ScorePredictionsHeader) -> Truth:
         name = BenchmarkName.parse(header.benchmark, "header.benchmark").benchmark

@@ -6,7 +6,7 @@ import json
 import pytest
 from onnx import helper
 
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from tests.support import onnx_models
 from tests.support.inference import png
 from tests.support.scoring import describe, small_table

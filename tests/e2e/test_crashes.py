@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cxreval.client import EvaluationStatus, SubmissionStatus
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from tests.support import onnx_models
 from tests.support.inference import png
 from tests.support.scoring import describe, small_table

@@ -10,7 +10,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from cxreval.client import EvaluationStatus, Fault, Kind, SubmissionStatus, Tier
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import EndpointRefused, EndpointUnavailable, MalformedField, RequestIdReused
 from cxreval.evaluation import driver as driver_module
 from cxreval.evaluation import endpoints
@@ -369,7 +370,7 @@ def test_from_the_command_line_the_token_comes_from_a_file(system, tmp_path):
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     with NaiveServer(TOKEN) as server:
         text = (
-            template(Kind.ENDPOINT)
+            template(Kind.ENDPOINT, load_spec("nih-chestxray14"))
             .replace("models.example.org:443", server.address)
             .replace("tls: true", "tls: false")
         )

@@ -10,7 +10,8 @@ from pyarrow import parquet
 
 from cxreval.audit import receipts
 from cxreval.client import EvaluationStatus, Fault, Kind, SubmissionStatus, Tier
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import SubmissionState
 from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
 from tests.support import onnx_models
@@ -197,7 +198,7 @@ def test_the_board_shows_what_was_handed_in_where_it_is_not_only_checkpoints(sys
 def test_submit_says_whether_a_kind_comes_with_a_file(tmp_path, declared, file):
     from cxreval.manifest.template import template
 
-    (tmp_path / "manifest.yaml").write_text(template(declared.kind))
+    (tmp_path / "manifest.yaml").write_text(template(declared.kind, load_spec("nih-chestxray14")))
     files = [str(tmp_path / "manifest.yaml")] * (1 + file)
     ended = command("submit", *files, "--registry", "127.0.0.1:1")
     assert ended.returncode == 1

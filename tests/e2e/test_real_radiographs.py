@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cxreval.client import SubmissionStatus, Tier
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from tests.conftest import require_module
 from tests.support.scoring import describe
 from tests.support.system import System, manifest

@@ -15,7 +15,7 @@ from pyarrow import csv, parquet
 
 from cxreval.cli import app
 from cxreval.client import Predictions, ScoringClient
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from tests.support.scoring import describe, scoring_service, small_table
 
 PICTURES = ("intervals.png", "reliability.png", "roc.png")

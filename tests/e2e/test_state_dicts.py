@@ -14,7 +14,7 @@ from cxreval.client import (
     Tier,
     file_sha256,
 )
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.evaluation.driver import PLATFORM_FAILED, EvaluationDriver, local_benchmarks
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES

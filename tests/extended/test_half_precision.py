@@ -12,7 +12,7 @@ import pytest
 
 from cxreval.client import read_manifest
 from cxreval.datasets import phantom
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import ModelUnsupported
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES

@@ -171,9 +171,13 @@ def test_only_clients_with_an_allowed_name_may_call_and_health_answers_all(data,
                 client.list_truths()
 
 
-@pytest.mark.parametrize("method", ["RankEntries", "ScorePredictions"])
 @pytest.mark.parametrize(
-    "wrong", [b"\xff\xff\xff", b"\x0a\x03\x0a\x01\xff"], ids=["no protobuf", "no UTF-8"]
+    ("method", "wrong"),
+    [
+        pytest.param("ListTruths", b"\xff\xff\xff", id="no protobuf, one request"),
+        pytest.param("ScorePredictions", b"\xff\xff\xff", id="no protobuf, a stream"),
+        pytest.param("ScorePredictions", b"\x0a\x03\x0a\x01\xff", id="no UTF-8"),
+    ],
 )
 def test_bytes_that_are_no_request_are_refused_by_name(service, method, wrong):
     with grpc.insecure_channel(service.address) as channel, pytest.raises(grpc.RpcError) as caught:
@@ -185,5 +189,5 @@ def test_bytes_that_are_no_request_are_refused_by_name(service, method, wrong):
 
 def test_a_message_far_above_what_scoring_needs_is_refused_unread(service):
     with grpc.insecure_channel(service.address) as channel, pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(f"/{SERVICE}/RankEntries")(b"\x0a\x00" * (5 << 20), timeout=20)
+        channel.unary_unary(f"/{SERVICE}/ListTruths")(b"\x0a\x00" * (5 << 20), timeout=20)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from cxreval.cli.app import app
 from cxreval.cli.submission import TOKEN_VARIABLE
 from cxreval.client import RegistryClient
+from cxreval.datasets.benchmark import load_spec
 from cxreval.errors import CxrevalError
 from cxreval.manifest.model import Kind
 from cxreval.manifest.template import template
@@ -64,7 +65,7 @@ def client(address: str) -> Iterator[RegistryClient]:
 
 def manifest(directory: Path, kind: Kind) -> str:
     file = directory / "mine.yaml"
-    file.write_text(template(kind))
+    file.write_text(template(kind, load_spec("nih-chestxray14")))
     return str(file)
 
 
@@ -156,7 +157,7 @@ def test_findings_are_those_of_the_benchmark_that_is_submitted_to(
     address: str, client: RegistryClient, tmp_path: Path
 ) -> None:
     client.create_benchmark(replace(FEW, findings=("Mass", "Nodule")))
-    found = yaml.safe_load(template(Kind.CHECKPOINT))
+    found = yaml.safe_load(template(Kind.CHECKPOINT, load_spec("nih-chestxray14")))
     (tmp_path / "model.onnx").write_bytes(b"model")
     said = {}
     for names in (("Nodule", "Mass"), ("Nodule", "Hernia")):

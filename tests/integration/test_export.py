@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import (
     DatasetInvalid,
     ImageUnreadable,

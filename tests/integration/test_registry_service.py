@@ -27,7 +27,8 @@ from cxreval.api.scoring.v1 import report_pb2
 from cxreval.api.scoring.v1 import scoring_service_pb2 as scoring_pb
 from cxreval.audit.receipts import Signer
 from cxreval.client import RegistryClient
-from cxreval.datasets.benchmark import FINDINGS, MOST_REPLICATES, BenchmarkSpec, load_spec
+from cxreval.datasets.benchmark import MOST_REPLICATES, BenchmarkSpec, load_spec
+from cxreval.datasets.nih import FINDINGS
 from cxreval.metrics.ranking import Significance
 from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import Interval

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cxreval.api.scoring.v1 import report_pb2
 from cxreval.audit.receipts import Signer
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import (
     BenchmarkExists,
     BenchmarkNotFound,
@@ -30,6 +30,7 @@ from cxreval.errors import (
     InvalidPageToken,
     LeaseLost,
     MalformedBatch,
+    NotComparable,
     ReportMismatch,
     ReportNotFound,
     RequestIdReused,
@@ -848,22 +849,21 @@ def test_board_that_is_read_while_rows_are_published_is_always_whole(store: Stor
         assert [len(scores) for scores in found] == sorted(len(scores) for scores in found)
 
 
-def test_entries_to_compare_come_in_the_order_asked_for(store: Store) -> None:
+def test_rows_are_compared_in_the_order_asked_for(store: Store) -> None:
     low, high = store.published(0.7)[0], store.published(0.9)[0]
-    queued = store.queued().id
-    names = [SubmissionName(SPEC.name, item) for item in (high, queued, low)]
-    found = store.boards.entries(PARENT, names)
-    assert [(entry.id, entry.score) for entry in found] == [(high, 0.9), (queued, None), (low, 0.7)]
-    assert [None if entry.replicates is None else entry.replicates.size for entry in found] == [
-        100,
-        None,
-        100,
-    ]
-    assert found[0].finding_scores == (0.9,) * len(FINDINGS)
+    names = [SubmissionName(SPEC.name, item) for item in (low, high)]
+    compared = store.boards.compared(PARENT, names)
+    (pair,) = compared.pairs
+    assert (pair.first, pair.second) == (low, high)
+    assert pair.difference == pytest.approx(-0.2)
+    assert compared.frequencies == {low: (0.0, 1.0), high: (1.0, 0.0)}
+    queued = SubmissionName(SPEC.name, store.queued().id)
+    with pytest.raises(NotComparable, match="it has no score"):
+        store.boards.compared(PARENT, [*names, queued])
     with pytest.raises(SubmissionNotFound):
-        store.boards.entries(PARENT, [*names, SubmissionName(SPEC.name, "0" * 32)])
+        store.boards.compared(PARENT, [*names, SubmissionName(SPEC.name, "0" * 32)])
     with pytest.raises(BenchmarkNotFound):
-        store.boards.entries(BenchmarkName("other"), names)
+        store.boards.compared(BenchmarkName("other"), names)
 
 
 def test_fault_of_the_submission_is_final(store: Store) -> None:

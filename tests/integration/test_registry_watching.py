@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cxreval.client import Lease, Predictions, RegistryClient, Submission, SubmissionStatus
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import CxrevalError, ServiceUnavailable
 from tests.support.processes import Service
 from tests.support.registry import Registry, registry_service, small_spec

@@ -11,9 +11,8 @@ import pytest
 
 from cxreval.api.scoring.v1 import report_pb2, scoring_service_pb2, scoring_service_pb2_grpc
 from cxreval.client import Predictions, ScoringClient
-from cxreval.datasets.benchmark import FINDINGS
-from cxreval.errors import CxrevalError, MalformedField
-from cxreval.metrics.ranking import Entry, rank
+from cxreval.datasets.nih import FINDINGS
+from cxreval.errors import CxrevalError
 from cxreval.wire.status import from_rpc_error
 from tests.support.scoring import describe, scoring_service, small_table
 
@@ -216,75 +215,6 @@ def test_partial_states_of_the_wrong_form_are_refused(
     assert metadata.items() <= error.metadata.items()
     with ScoringClient(running.address) as client:
         assert client.score(spec, [whole()]).image_count == len(IMAGES)
-
-
-def test_ranks_are_those_of_the_library(service):
-    _, running = service
-    plain = [
-        Entry("a", 0.8, "2025-12"),
-        Entry("b", None, "2025-12-01"),
-        Entry("c", 0.9, "2026-01-02"),
-    ]
-    draws = np.random.default_rng(0).normal(0, 0.01, (3, 200))
-    draws[1] = draws[0] + np.random.default_rng(1).normal(0, 0.001, 200)
-    draws[2, 7] = np.nan
-    tested = [
-        Entry("a", 0.80, "2025-12", 0.80 + draws[0], (0.7, 0.9)),
-        Entry("b", 0.85, "2026-01", 0.85 + draws[1], (0.8, 0.85)),
-        Entry("c", 0.81, "2026-02", 0.81 + draws[2], (0.9, None)),
-    ]
-    with ScoringClient(running.address) as client:
-        assert client.rank([]) == []
-        for entries in (plain, tested):
-            assert client.rank(entries) == rank(entries)
-
-
-@pytest.mark.parametrize(
-    ("entries", "field"),
-    [
-        ([Entry("a", 0.8, "yesterday")], "submitted_date"),
-        ([Entry("a", 0.8, "2025-12"), Entry("a", 0.9, "2025-12")], "entries.id"),
-        ([Entry("a", float("nan"), "2025-12")], "entries.score"),
-        ([Entry("a", 0.8, "2025-12", finding_scores=(float("inf"),))], "entries.finding_scores"),
-        (
-            [
-                Entry("a", 0.8, "2025-12", finding_scores=(0.5, 0.5)),
-                Entry("b", 0.8, "2025-12", finding_scores=(0.5,)),
-            ],
-            "entries.finding_scores",
-        ),
-        ([Entry("a", 0.8, "2025-12", np.array([0.5, np.inf]))], "entries.replicates"),
-        (
-            [Entry("a", 0.8, "2025-12", np.zeros(2)), Entry("b", 0.8, "2025-12", np.zeros(3))],
-            "entries.replicates",
-        ),
-        (
-            [Entry("a", 0.8, "2025-12", np.zeros(2)), Entry("b", 0.8, "2025-12")],
-            "entries.replicates",
-        ),
-        ([Entry(str(i), 0.8, "2025-12", np.zeros(2)) for i in range(501)], "entries"),
-        ([Entry(str(i), 0.8, "2025-12") for i in range(10_001)], "entries"),
-    ],
-)
-def test_entries_that_cannot_be_ranked_are_refused_with_their_field(service, entries, field):
-    _, running = service
-    with ScoringClient(running.address) as client, pytest.raises(MalformedField) as caught:
-        client.rank(entries)
-    assert caught.value.metadata["field"] == field
-
-
-def test_replicates_that_are_torn_are_refused(service):
-    _, running = service
-    entry = scoring_service_pb2.RankedEntry(
-        id="a", score=0.8, submitted_date="2025-12", replicates=bytes(15)
-    )
-    request = scoring_service_pb2.RankEntriesRequest(entries=[entry])
-    with grpc.insecure_channel(running.address) as channel:
-        stub = scoring_service_pb2_grpc.ScoringServiceStub(channel)
-        with pytest.raises(grpc.RpcError) as caught:
-            stub.RankEntries(request, timeout=10)
-    error = from_rpc_error(caught.value)
-    assert (error.reason, error.metadata["field"]) == ("MALFORMED_FIELD", "entries.replicates")
 
 
 def test_every_rpc_is_counted_timed_and_logged_with_its_request_id(service):

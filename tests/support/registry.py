@@ -28,7 +28,8 @@ from cxreval.api.registry.v1 import (
 )
 from cxreval.api.scoring.v1 import report_pb2
 from cxreval.audit.receipts import Signer
-from cxreval.datasets.benchmark import FINDINGS, BenchmarkSpec
+from cxreval.datasets.benchmark import SLICES, BenchmarkSpec, ranked_by
+from cxreval.datasets.nih import FINDINGS
 from cxreval.metrics.registry import METRICS
 from cxreval.wire.channel import ApiKey, TlsFiles, connect
 from services.registry.__main__ import migrate
@@ -159,18 +160,19 @@ class Registry:
         return answer.lease
 
 
-def small_spec(name: str, images: int = 4, replicates: int = 100) -> BenchmarkSpec:
+def small_spec(
+    name: str, images: int = 4, replicates: int = 100, ranking_metric: str = "auroc"
+) -> BenchmarkSpec:
     """A benchmark of a few images; its digests are those of its name."""
     digest = hashlib.sha256(name.encode()).hexdigest()
     return BenchmarkSpec(
         name, f"Title of {name}", True, "test_list.txt", digest, "labels.csv", digest, images, images,
-        replicates=replicates,
+        FINDINGS, ranked_by(ranking_metric), ranking_metric, "2", replicates, SLICES,
     )  # fmt: skip
 
 
 def benchmark_message(spec: BenchmarkSpec) -> benchmark_service_pb2.Benchmark:
     """A specification as a client sends it."""
-    higher = benchmark_service_pb2.Metric.DIRECTION_HIGHER_IS_BETTER
     return benchmark_service_pb2.Benchmark(
         name=f"benchmarks/{spec.name}",
         title=spec.title,
@@ -183,8 +185,11 @@ def benchmark_message(spec: BenchmarkSpec) -> benchmark_service_pb2.Benchmark:
         labels_sha256=spec.labels_sha256,
         findings=spec.findings,
         metrics=[
-            benchmark_service_pb2.Metric(id=metric, direction=higher) for metric in spec.metrics
+            benchmark_service_pb2.Metric(id=one.id, direction=f"DIRECTION_{one.direction.name}")
+            for one in spec.metrics
         ],
+        ranking_metric=spec.ranking_metric,
+        slices=spec.slices,
         scorer_version=spec.scorer_version,
         replicates=spec.replicates,
     )

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from cxreval.datasets.benchmark import SPEC_FILE, BenchmarkSpec, list_sha256
+from cxreval.datasets.benchmark import SLICES, SPEC_FILE, BenchmarkSpec, list_sha256, ranked_by
+from cxreval.datasets.nih import FINDINGS
 from cxreval.metrics.report import Report
 from cxreval.wire import reports
 from cxreval.wire.channel import TlsFiles
@@ -18,7 +19,12 @@ HEADER = (
 
 
 def describe(
-    directory: Path, name: str, images: Sequence[str], labels: Path, replicates: int = 100
+    directory: Path,
+    name: str,
+    images: Sequence[str],
+    labels: Path,
+    replicates: int = 100,
+    ranking_metric: str = "auroc",
 ) -> BenchmarkSpec:
     """Makes `directory` the home of a benchmark over `images`, with a link to the label table."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -35,7 +41,12 @@ def describe(
         labels_sha256=hashlib.sha256(labels.read_bytes()).hexdigest(),
         image_count=len(images),
         patient_count=len({image.partition("_")[0] for image in images}),
+        findings=FINDINGS,
+        metrics=ranked_by(ranking_metric),
+        ranking_metric=ranking_metric,
+        scorer_version="2",
         replicates=replicates,
+        slices=SLICES,
     )
     (directory / SPEC_FILE).write_text(spec.to_toml())
     return spec

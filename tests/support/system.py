@@ -29,7 +29,7 @@ from cxreval.client import (
     SubmissionStatus,
     TlsFiles,
 )
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from tests.support.certificates import server_flags
 from tests.support.inference import InferenceService
 from tests.support.processes import REPOSITORY

@@ -5,7 +5,8 @@ import dataclasses
 
 import pytest
 
-from cxreval.datasets.benchmark import FINDINGS, SPEC_FILE, load_spec, parse_spec, read_list
+from cxreval.datasets.benchmark import SPEC_FILE, load_spec, parse_spec, read_list
+from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.truth import load_truth
 from cxreval.datasets.verify import verify
 from cxreval.errors import DatasetInvalid
@@ -248,12 +249,27 @@ def test_the_title_is_not_part_of_the_digest(data):
         (f'labels_file = "{"x" * 256}"', "labels_file"),
         ('list_sha256 = "ABC"', "list_sha256"),
         ("image_count = 0", "image_count"),
-        ('findings = ["Cold"]', "findings"),
+        ('findings = ["Mass|Hernia"]', "findings"),
+        ('findings = [" Mass"]', "findings"),
+        ('findings = ["Mass", "Mass"]', "findings"),
+        ('findings = [""]', "findings"),
+        ("findings = []", "findings"),
+        (f'findings = ["{"x" * 65}"]', "findings"),
         ("findings = 5", "findings"),
         ("findings = [[1]]", "findings"),
         ('findings = "Mass"', "findings"),
         ("metrics = 5", "metrics"),
         ('metrics = ["accuracy"]', "metrics"),
+        ("metrics = {}", "metrics"),
+        ('metrics = { auroc = "lower" }', "metrics"),
+        ('metrics = { auroc = "up" }', "metrics"),
+        ("metrics = { auroc = 1 }", "metrics"),
+        ('metrics = ["auroc", "auroc"]', "metrics"),
+        ('ranking_metric = "brier"', "ranking_metric"),
+        ("ranking_metric = 1", "ranking_metric"),
+        ('slices = ["hospital"]', "slices"),
+        ('slices = ["sex", "sex"]', "slices"),
+        ('slices = "sex"', "slices"),
         ('scorer_version = "0"', "scorer_version"),
         ('synthetic = "no"', "synthetic"),
         ("replicates = 99", "replicates"),

@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxreval.client import SourceKind, read_manifest
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import MalformedField
 from cxreval.manifest import document
 from cxreval.manifest.document import parse_document
@@ -29,6 +30,7 @@ from cxreval.manifest.template import template
 from tests.conftest import REPOSITORY
 
 TODAY = date(2026, 11, 26)
+NIH = load_spec("nih-chestxray14")
 VALIDATOR = jsonschema.Draft202012Validator(schema())
 
 TEXT = f"""\
@@ -58,7 +60,7 @@ submitted_date: 2025-12-19
 
 def found(text: str) -> list[tuple[str, int, str]]:
     """What is wrong: field without its root, line, reason."""
-    read = parse_document(text, "manifest.yaml", TODAY)
+    read = parse_document(text, "manifest.yaml", TODAY, NIH)
     fields = [(error.metadata["field"], error.reason) for error in read.problems]
     return [
         (field.removeprefix("manifest").lstrip("."), read.line(field), reason)
@@ -162,7 +164,7 @@ def test_every_mistake_in_one_list_is_found_at_once_and_none_twice():
 )
 def test_a_file_that_is_no_plain_yaml_is_refused_with_its_line(text, says):
     with pytest.raises(MalformedField, match=says):
-        parse_document(text, "manifest.yaml", TODAY)
+        parse_document(text, "manifest.yaml", TODAY, NIH)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
@@ -185,7 +187,7 @@ def test_mistakes_of_form_and_of_rule_take_no_longer_together_than_one_after_the
             + "".join(f"k{key}: 1\n" for key in range(keys))
         )
         start = time.process_time()
-        assert parse_document(text, "manifest.yaml", TODAY).problems
+        assert parse_document(text, "manifest.yaml", TODAY, NIH).problems
         return time.process_time() - start
 
     assert seconds(1000, 8000) < 3 * (seconds(1000, 1) + seconds(1, 8000))
@@ -196,7 +198,7 @@ def test_mistakes_of_form_and_of_rule_take_no_longer_together_than_one_after_the
 
 @pytest.mark.parametrize("kind", Kind)
 def test_the_template_of_each_kind_is_without_fault_and_so_is_all_that_it_comments_out(kind):
-    text = template(kind)
+    text = template(kind, NIH)
     assert found(text) == []
     VALIDATOR.validate(yaml.safe_load(text))
     whole = re.sub(r"(?m)^( *)#(?! \S)", r"\1", text)
@@ -216,7 +218,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "checkpoint": yaml.load(TEXT, yaml.BaseLoader)
     | {"open_source": True, "claimed_metrics": [{"metric": "auroc", "value": 1}]},
     **{
-        kind.value: yaml.safe_load(template(kind))
+        kind.value: yaml.safe_load(template(kind, NIH))
         for kind in (Kind.ENDPOINT, Kind.PREDICTIONS, Kind.CLAIM)
     },
 }
@@ -325,4 +327,4 @@ def mutated(good: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str
 @given(st.text(max_size=200) | st.text("&*!{}[]:-?|>\"'#%@` \n\tab", max_size=200))
 def test_any_text_is_read_or_refused(text):
     with contextlib.suppress(MalformedField):
-        assert parse_document(text, "manifest.yaml", TODAY).problems
+        assert parse_document(text, "manifest.yaml", TODAY, NIH).problems

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import (
     CommitNotFrozen,
     CxrevalError,
@@ -39,6 +40,7 @@ from services.registry.convert import submissions
 from tests.support.registry import COMMIT, manifest_message
 
 TODAY = date(2026, 3, 15)
+NIH = load_spec("nih-chestxray14")
 GOOD = submissions.manifest(manifest_message(b"artifact"))
 HOW = Reproduction("https://example.org/repository", COMMIT, 7)
 
@@ -80,7 +82,7 @@ XRV = replace(
 
 
 def check_manifest(manifest: Manifest) -> None:
-    found = problems(manifest, TODAY)
+    found = problems(manifest, TODAY, NIH)
     if found:
         raise refusal(found)
 
@@ -250,7 +252,7 @@ def test_manifest_without_fault_is_accepted(manifest: Manifest) -> None:
 def named(manifest: Manifest) -> list[tuple[str, str]]:
     return [
         (error.metadata["field"].removeprefix("manifest."), error.reason)
-        for error in problems(manifest, TODAY)
+        for error in problems(manifest, TODAY, NIH)
     ]
 
 
@@ -374,7 +376,7 @@ def test_any_text_is_accepted_or_refused_by_name_with_details_that_fit_into_meta
         environment=Environment("3.11", (dependency,)),
         submitted_date=submitted,
     )
-    found = problems(manifest, TODAY)
+    found = problems(manifest, TODAY, NIH)
     details = to_status(refusal(found))[2] if found else b""
     assert len(details) < 4000
 
@@ -394,7 +396,7 @@ def broken_everywhere() -> Manifest:
 
 
 def test_every_mistake_is_found_at_once_in_the_order_of_the_fields() -> None:
-    assert [error.metadata["field"].removeprefix("manifest.") for error in problems(broken_everywhere(), TODAY)] == [
+    assert [error.metadata["field"].removeprefix("manifest.") for error in problems(broken_everywhere(), TODAY, NIH)] == [
         "model", "contact", "preprocessing_profile", "output_names[13]", "output_names", "reproduction.repository",
         "reproduction.commit", "environment.python_version", "environment.dependencies[0]",
         "environment.dependencies[2]", "claimed_metrics[0].value", "claimed_metrics[0].metric",
@@ -403,14 +405,14 @@ def test_every_mistake_is_found_at_once_in_the_order_of_the_fields() -> None:
 
 
 def test_all_mistakes_travel_with_the_first_and_what_does_not_fit_is_counted() -> None:
-    found = problems(broken_everywhere(), TODAY)
+    found = problems(broken_everywhere(), TODAY, NIH)
     received = from_details(to_status(refusal(found))[2])
     assert received
     assert (received.reason, received.metadata["field"]) == ("MISSING_FIELD", "manifest.model")
     assert [error.metadata["field"] for error in received.also] == [
         error.metadata["field"] for error in found[1:]
     ]
-    many = problems(dependencies(*["numpy"] * MAX_DEPENDENCIES), TODAY)
+    many = problems(dependencies(*["numpy"] * MAX_DEPENDENCIES), TODAY, NIH)
     details = to_status(refusal(many))[2]
     received = from_details(details)
     assert received

@@ -39,7 +39,7 @@ def test_findings_are_corrected_together_and_the_macro_is_not():
     second = report(
         dict.fromkeys(values, 0.5) | {"Edema": None}, dict.fromkeys(values, 0.5 - 0 * spread)
     )
-    mass, hernia, macro = compare_reports(first, second)
+    mass, hernia, macro = compare_reports(first, second, "auroc")
     assert [pair.finding for pair in (mass, hernia, macro)] == ["Mass", "Hernia", ""]
     # 0.02, 0.03 and 0.025 with a standard error of 0.01: z of 2, 3 and 2.5.
     assert [pair.p_value for pair in (mass, hernia, macro)] == pytest.approx(
@@ -56,7 +56,7 @@ def test_findings_are_corrected_together_and_the_macro_is_not():
 def test_an_undefined_replicate_leaves_the_interval_out_and_separates_nothing():
     first = report({"Mass": 0.9}, {"Mass": [0.9, np.nan, 0.9]})
     second = report({"Mass": 0.5}, {"Mass": [0.5, np.nan, 0.5]})
-    (pair,) = compare_reports(first, second)
+    (pair,) = compare_reports(first, second, "auroc")
     assert (pair.low, pair.high, pair.p_value, pair.separable) == (None, None, 1.0, False)
     assert pair.difference == pytest.approx(0.4)
 
@@ -64,6 +64,6 @@ def test_an_undefined_replicate_leaves_the_interval_out_and_separates_nothing():
 def test_reports_without_common_resamples_are_refused():
     one = report({"Mass": 0.9}, {"Mass": [0.9, 0.8, 0.9]})
     with pytest.raises(NotComparable, match="no resamples in common"):
-        compare_reports(one, replace(one, benchmark_digest="f" * 64))
+        compare_reports(one, replace(one, benchmark_digest="f" * 64), "auroc")
     with pytest.raises(NotComparable, match="without its replicates"):
-        compare_reports(one, replace(one, evidence=None))
+        compare_reports(one, replace(one, evidence=None), "auroc")

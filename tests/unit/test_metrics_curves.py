@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.metrics.auroc import auroc
 from cxreval.metrics.calibration import BINS, calibration_error
 from cxreval.metrics.curves import AREA_TOLERANCE, reliability, roc_curve

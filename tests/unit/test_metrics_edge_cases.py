@@ -2,6 +2,7 @@
 there."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import FINDING_UNDEFINED, NO_LABELS, ONE_CLASS_ONLY
 from cxreval.metrics.resampling import FindingResampler
-from cxreval.metrics.score import score
+from cxreval.metrics.scorers import SCORERS
 from cxreval.wire.status import CODES, grpc
 from tests.support.scoring import describe
+
+score = partial(SCORERS["2"].score, recorded=("auroc",))
 
 RANKED = [name for name, metric in METRICS.items() if metric.ranks_only]
 IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 7)]

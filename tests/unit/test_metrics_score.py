@@ -2,6 +2,7 @@
 behind it."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,9 +11,16 @@ from hypothesis import strategies as st
 
 from cxreval.metrics.cohort import Cohort, Slice
 from cxreval.metrics.registry import METRICS
-from cxreval.metrics.report import FINDING_UNDEFINED, REPLICATES_UNDEFINED, Interval
+from cxreval.metrics.report import (
+    FINDING_UNDEFINED,
+    REPLICATES_UNDEFINED,
+    UNDEFINED_SHARE,
+    Interval,
+)
 from cxreval.metrics.resampling import patient_weights
-from cxreval.metrics.score import UNDEFINED_SHARE, score
+from cxreval.metrics.scorers import SCORERS
+
+score = partial(SCORERS["2"].score, recorded=("auroc",))
 
 FINDINGS = ("Mass", "Nodule", "Hernia")
 SEED = 20171208

@@ -1,5 +1,6 @@
 """Ranks, the paired test behind them, and state-of-the-art steps."""
 
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -9,15 +10,24 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from cxreval.errors import MalformedField
+from cxreval.metrics import ranking
 from cxreval.metrics.ranking import (
     ALPHA,
     Entry,
     Significance,
     compare,
     latest_day,
-    rank,
-    rank_frequencies,
 )
+from cxreval.metrics.registry import Direction
+
+
+def rank(entries, direction=Direction.HIGHER_IS_BETTER):
+    return ranking.rank(entries, direction)
+
+
+def rank_frequencies(entries, direction=Direction.HIGHER_IS_BETTER):
+    return ranking.rank_frequencies(entries, direction)[0]
+
 
 DAYS = st.dates().filter(lambda day: day.year >= 1000).map(str)
 ENTRIES = st.lists(
@@ -409,6 +419,81 @@ def test_the_range_of_ranks_counts_replicates_without_a_rounding_error(first):
     ]
     ranked = {item.id: item for item in rank(entries)}
     assert (ranked["0"].rank_low, ranked["0"].rank_high) == ((1, 3) if first == 100 else (2, 3))
+
+
+# --- direction and undefined resamples ------------------------------------------------------------
+
+
+def turned(entry):
+    """The entry in a metric whose lower values are better."""
+    scores = tuple(-score for score in entry.finding_scores)
+    replicates = None if entry.replicates is None else -entry.replicates
+    return replace(entry, score=-entry.score, replicates=replicates, finding_scores=scores)
+
+
+@given(SEEDS)
+def test_lower_is_better_is_the_mirror_of_higher_is_better(seed):
+    entries = field_of(seed)
+    lower = rank([turned(entry) for entry in entries], Direction.LOWER_IS_BETTER)
+    assert lower == rank(entries)
+    claims = [replace(entry, replicates=None) for entry in entries]
+    assert rank([turned(entry) for entry in claims], Direction.LOWER_IS_BETTER) == rank(claims)
+
+
+def undefined_everywhere(entries, columns):
+    for entry in entries:
+        entry.replicates[columns] = np.nan
+    return entries
+
+
+@given(SEEDS)
+def test_a_resample_without_any_score_changes_no_share_and_no_range(seed):
+    """The same board with and without 2 of 202 resamples in which every score is undefined."""
+    entries = field_of(seed, replicates=200)
+    padded = [replace(one, replicates=np.append(one.replicates, [0, 0])) for one in entries]
+    undefined_everywhere(padded, [200, 201])
+    shares, left_out = ranking.rank_frequencies(padded, Direction.HIGHER_IS_BETTER)
+    np.testing.assert_array_equal(shares, rank_frequencies(entries))
+    assert left_out == 2
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    for one, other in zip(rank(padded), rank(entries), strict=True):
+        assert one.undefined_replicates == 2
+        assert replace(one, undefined_replicates=0) == other
+
+
+def test_a_row_18_points_behind_leads_in_no_resample():
+    """As 4 of 2,000 resamples without a positive of one finding made it, in 0.2 %."""
+    noise = np.random.default_rng(0).normal(0, 0.001, (2, 2000))
+    entries = [
+        Entry("a", 0.86, "2025-12", 0.86 + noise[0]),
+        Entry("b", 0.68, "2025-12", 0.68 + noise[1]),
+    ]
+    undefined_everywhere(entries, slice(4))
+    ahead, behind = rank(entries)
+    assert (ahead.first_share, behind.first_share) == (1.0, 0.0)
+    assert (behind.rank_low, behind.rank_high, behind.undefined_replicates) == (2, 2, 4)
+
+
+@pytest.mark.parametrize("undefined", [50, 2000])
+def test_where_too_many_resamples_have_no_score_there_is_no_range(undefined):
+    """Above 1 % there is no interval either; from 2.5 % every range would have begun at 1."""
+    noise = np.random.default_rng(0).normal(0, 0.001, (2, 2000))
+    entries = [
+        Entry("a", 0.86, "2025-12", 0.86 + noise[0]),
+        Entry("b", 0.68, "2025-12", 0.68 + noise[1]),
+    ]
+    undefined_everywhere(entries, slice(undefined))
+    for row in rank(entries):
+        assert (row.rank, row.rank_low, row.rank_high, row.first_share) == (1, None, None, None)
+        assert row.undefined_replicates == undefined
+
+
+def test_an_entry_that_alone_is_undefined_comes_last_in_that_resample():
+    vectors = {"a": [0.5, np.nan, 0.5, np.nan], "b": [0.4, 0.4, 0.6, np.nan]}
+    entries = [Entry(k, float(np.nanmean(v)), "2025-12", np.array(v)) for k, v in vectors.items()]
+    shares, left_out = ranking.rank_frequencies(entries, Direction.HIGHER_IS_BETTER)
+    assert left_out == 1
+    np.testing.assert_allclose(shares, [[1 / 3, 2 / 3], [2 / 3, 1 / 3]])
 
 
 # --- by findings ----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cxreval.errors import MalformedField, NotComparable
 from cxreval.metrics.ranking import Entry, rank
+from cxreval.metrics.registry import Direction
 from cxreval.resource_names import SubmissionName
 from services.registry.domain.board import (
     RankedRow,
@@ -18,6 +19,8 @@ from services.registry.domain.board import (
     sota_steps,
 )
 from services.registry.domain.records import Kind
+
+HIGHER = Direction.HIGHER_IS_BETTER
 
 MOST_ROWS = 8
 COMMON, *OWN = np.random.default_rng(0).normal(0, 1, (1 + MOST_ROWS, 100))
@@ -49,9 +52,9 @@ def places(board: list[RankedRow], kind: Kind) -> list[object]:
 def test_claims_are_never_ranked_together_with_rows_that_were_run(
     run: list[Entry], claims: list[Entry]
 ) -> None:
-    board = ranked_rows(run, claims)
-    assert places(board, Kind.CHECKPOINT) == rank(run)
-    assert places(board, Kind.CLAIM) == rank(claims)
+    board = ranked_rows(run, claims, HIGHER)
+    assert places(board, Kind.CHECKPOINT) == rank(run, HIGHER)
+    assert places(board, Kind.CLAIM) == rank(claims, HIGHER)
     assert [standing.kind for standing in board] == [Kind.CHECKPOINT] * len(run) + [
         Kind.CLAIM
     ] * len(claims)
@@ -62,7 +65,7 @@ def test_claims_are_never_ranked_together_with_rows_that_were_run(
 def test_each_kind_has_one_record_holder_and_it_has_the_highest_score(
     run: list[Entry], claims: list[Entry]
 ) -> None:
-    board = ranked_rows(run, claims)
+    board = ranked_rows(run, claims, HIGHER)
     for kind, rows in ((Kind.CHECKPOINT, run), (Kind.CLAIM, claims)):
         best = max((row.score for row in rows if row.score is not None), default=None)
         assert [row.score for row in board if row.sota and row.kind is kind] == (
@@ -72,7 +75,7 @@ def test_each_kind_has_one_record_holder_and_it_has_the_highest_score(
 
 @given(entries(run=True), entries(run=False))
 def test_steps_rise_and_end_with_the_record_holder(run: list[Entry], claims: list[Entry]) -> None:
-    board = ranked_rows(run, claims)
+    board = ranked_rows(run, claims, HIGHER)
     steps = sota_steps(board)
     for kind in (Kind.CHECKPOINT, Kind.CLAIM):
         scores = [step.score for step in steps if step.kind is kind]
@@ -91,7 +94,9 @@ def test_rows_that_cannot_be_told_apart_share_a_rank_and_only_the_higher_score_h
     near = [
         entry(n, score, "2026-01-01", 0.02, run=True) for n, score in enumerate((0.80, 0.801, 0.60))
     ]
-    assert [(row.submission, row.place.rank, row.sota) for row in ranked_rows(near, [])] == [
+    assert [
+        (row.submission, row.place.rank, row.sota) for row in ranked_rows(near, [], HIGHER)
+    ] == [
         ("run-1", 1, True),
         ("run-0", 1, False),
         ("run-2", 3, False),
@@ -127,7 +132,7 @@ def test_comparison_has_every_pair_and_frequencies_in_the_order_given() -> None:
     rows = [
         entry(n, score, "2026-01-01", 0.005, run=True) for n, score in enumerate((0.7, 0.9, 0.8))
     ]
-    found = compared(rows)
+    found = compared(rows, HIGHER)
     assert [(pair.first, pair.second) for pair in found.pairs] == [
         ("run-0", "run-1"),
         ("run-0", "run-2"),
@@ -151,5 +156,5 @@ def test_comparison_has_every_pair_and_frequencies_in_the_order_given() -> None:
 )
 def test_what_has_no_replicates_to_test_is_not_comparable(other: Entry, problem: str) -> None:
     with pytest.raises(NotComparable, match=problem) as caught:
-        compared([entry(0, 0.8, "2026-01-01", 0.0, run=True), other])
+        compared([entry(0, 0.8, "2026-01-01", 0.0, run=True), other], HIGHER)
     assert caught.value.metadata["value"] == other.id

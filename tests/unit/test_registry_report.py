@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from cxreval.api.scoring.v1 import report_pb2
-from cxreval.datasets.benchmark import FINDINGS, BenchmarkSpec
+from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import ReportMismatch
 from cxreval.metrics.cohort import Cohort, Slice
 from cxreval.metrics.report import MetricValue, Report
-from cxreval.metrics.score import score
+from cxreval.metrics.scorers import SCORERS
 from cxreval.wire import reports
 from services.registry.domain.report import MAX_CURVE_POINTS, check_report
 from tests.support.registry import report_message, small_spec
+
+score = partial(SCORERS["2"].score, recorded=("auroc",))
 
 SPEC = small_spec("small")
 MACRO = len(FINDINGS)

@@ -9,7 +9,7 @@ import pytest
 
 from cxreval.api.registry.v1 import evaluation_service_pb2, submission_pb2
 from cxreval.api.scoring.v1 import report_pb2
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import (
     CxrevalError,
     InvalidProbability,

@@ -42,6 +42,7 @@ def compared_message(parent: BenchmarkName, compared: Compared) -> pb.CompareEnt
             pb.RankFrequencies(submission=name(submission), shares=shares)
             for submission, shares in compared.frequencies.items()
         ],
+        undefined_replicates=compared.undefined_replicates,
     )
 
 

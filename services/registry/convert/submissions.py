@@ -32,7 +32,7 @@ def checked_manifest(message: pb.Manifest, of: BenchmarkSpec, today: date) -> Ma
     declared = manifest(message, errors)
     named = {error.metadata["field"] for error in errors}
     rest = [
-        *problems(declared, today, findings=of.findings, metrics=of.metrics),
+        *problems(declared, today, of),
         *_too_slow(declared, of.image_count),
     ]
     errors += [error for error in rest if error.metadata["field"] not in named]

@@ -15,6 +15,7 @@ from cxreval.errors import NotComparable
 from cxreval.fields import field_error
 from cxreval.manifest.model import Kind
 from cxreval.metrics.ranking import Comparison, Entry, Ranked, compare, rank, rank_frequencies
+from cxreval.metrics.registry import Direction
 from cxreval.metrics.report import UNDEFINED_SHARE, MetricValue
 from cxreval.resource_names import SubmissionName
 from services.registry.domain.records import Submission
@@ -70,25 +71,35 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Every two of some rows, and how often each row has which rank: `frequencies` by submission,
-    rank 1 first."""
+    """Every two of some rows, and how often each row has which rank.
+
+    `frequencies`: shares by submission, rank 1 first. `undefined_replicates`: resamples that they
+    leave out, because the score of every row is undefined there.
+    """
 
     pairs: list[Comparison]
     frequencies: Mapping[str, tuple[float, ...]]
+    undefined_replicates: int
 
 
-def ranked_rows(evidence: Sequence[Entry], claims: Sequence[Entry]) -> list[RankedRow]:
-    """The order of the board: rows with evidence by rank, then claims by rank. Entries are named by
-    submission."""
-    return [*_ranked_rows(Kind.CHECKPOINT, evidence), *_ranked_rows(Kind.CLAIM, claims)]
+def ranked_rows(
+    evidence: Sequence[Entry], claims: Sequence[Entry], direction: Direction
+) -> tuple[RankedRow, ...]:
+    """Returns the order of the board: rows with evidence by rank, then claims by rank.
+
+    The id of an entry is its submission's.
+    """
+    return (
+        *_ranked_rows(Kind.CHECKPOINT, evidence, direction),
+        *_ranked_rows(Kind.CLAIM, claims, direction),
+    )
 
 
-def sota_steps(board: Sequence[RankedRow]) -> list[RankedRow]:
-    """Those that broke the record, oldest first: evidence, then claims."""
-    steps = [standing for standing in board if standing.place.sota_step]
-    # Every step has a higher score than the one before it, so the order by score is the order in
-    # time.
-    return sorted(steps, key=lambda standing: (standing.kind is Kind.CLAIM, standing.score))
+def sota_steps(board: Sequence[RankedRow]) -> tuple[RankedRow, ...]:
+    """Returns the rows that broke the record, oldest first: evidence, then claims."""
+    # Every step has a better score than the one before it, and the board has the best row first.
+    steps = [row for row in reversed(board) if row.place.sota_step]
+    return tuple(sorted(steps, key=lambda row: row.kind is Kind.CLAIM))
 
 
 def board_row(
@@ -133,7 +144,7 @@ def check_compared(names: Sequence[SubmissionName], benchmark: str) -> None:
             )
 
 
-def compared(entries: Sequence[Entry]) -> Compared:
+def compared(entries: Sequence[Entry], direction: Direction) -> Compared:
     """Compares rows from their replicates, in the order given.
 
     Raises:
@@ -148,11 +159,11 @@ def compared(entries: Sequence[Entry]) -> Compared:
                 field="submissions",
                 value=entry.id,
             )
-    frequencies = rank_frequencies(entries)
+    frequencies, undefined = rank_frequencies(entries, direction)
     shares = {
         entry.id: tuple(row.tolist()) for entry, row in zip(entries, frequencies, strict=True)
     }
-    return Compared(compare(entries), shares)
+    return Compared(compare(entries), shares, undefined)
 
 
 def _not_comparable(entry: Entry) -> str:
@@ -166,10 +177,10 @@ def _not_comparable(entry: Entry) -> str:
     return f"its score is undefined in {undefined} of {entry.replicates.size} resamples"
 
 
-def _ranked_rows(kind: Kind, entries: Sequence[Entry]) -> list[RankedRow]:
+def _ranked_rows(kind: Kind, entries: Sequence[Entry], direction: Direction) -> list[RankedRow]:
     scores = {entry.id: entry.score for entry in entries}
     # Best first: the first row is the one that broke the record last, if it has a score at all.
     return [
         RankedRow(place.id, kind, scores[place.id], place, sota=index == 0 and place.sota_step)
-        for index, place in enumerate(rank(entries))
+        for index, place in enumerate(rank(entries, direction))
     ]

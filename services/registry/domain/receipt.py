@@ -34,7 +34,7 @@ def receipt_content(
     """
     spec = benchmark.spec
     values = metrics or claimed_metrics(submission)
-    score = macro(values, spec.metrics[0])
+    score = macro(values, spec.ranking_metric)
     interval = score.interval if score else None
     return {
         "type": KIND,
@@ -58,7 +58,7 @@ def receipt_content(
         "profile_digest": evaluation.provenance.get(PROFILE_DIGEST, "") if evaluation else "",
         "report_sha256": hashlib.sha256(canonical_json(report)).hexdigest() if report else "",
         "predictions_sha256": report["predictions_sha256"] if report else "",
-        "metric": spec.metrics[0],
+        "metric": spec.ranking_metric,
         "score": score.value if score else None,
         "interval": [interval.low, interval.high] if interval else None,
         "metrics_sha256": metrics_sha256(values),

@@ -8,7 +8,6 @@ worker is gone.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -18,9 +17,9 @@ from cxreval.errors import CxrevalError, ReportMismatch
 from cxreval.fields import field_error
 from cxreval.metrics.calibration import BINS
 from cxreval.metrics.curves import Reliability, RocCurve
-from cxreval.metrics.registry import METRICS
+from cxreval.metrics.registry import METRICS, Metric
 from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
-from cxreval.metrics.score import SLICED_METRIC
+from cxreval.metrics.scorers import SCORERS
 from cxreval.resource_names import SHA256, BenchmarkName
 
 MAX_REASON_CHARACTERS = 100
@@ -28,11 +27,12 @@ MAX_SLICE_CHARACTERS = 100
 MAX_CURVE_POINTS = 20_000
 """Most points of one finding's ROC curve."""
 
-_SLICE = re.compile(r"[a-z]+=.+")
-
 
 def check_report(report: Report, spec: BenchmarkSpec) -> None:
     """Raises `ReportMismatch` naming the first field that is not the benchmark's."""
+    if spec.scorer_version not in SCORERS:
+        known = f"one of {', '.join(SCORERS)}, the scorers that this registry has"
+        raise _mismatch("scorer_version", spec.scorer_version, known)
     same: list[tuple[str, object, object]] = [
         ("benchmark", report.benchmark, str(BenchmarkName(spec.name))),
         ("benchmark_digest", report.benchmark_digest, spec.digest),
@@ -63,31 +63,37 @@ def _mismatch(field: str, found: object, expected: str) -> CxrevalError:
 
 
 def _check_metrics(values: Sequence[MetricValue], spec: BenchmarkSpec) -> None:
+    scorer = SCORERS[spec.scorer_version]
     findings = (*spec.findings, "")
-    overall = [(metric, finding, "") for metric in METRICS for finding in findings]
+    overall = [(metric, finding, "") for metric in scorer.metrics for finding in findings]
     slices = [value.slice for value in values[len(overall) :: len(findings)]]
-    sliced = [(SLICED_METRIC, finding, name) for name in slices for finding in findings]
+    sliced = [(scorer.sliced_metric, finding, name) for name in slices for finding in findings]
     if [(value.metric, value.finding, value.slice) for value in values] != overall + sliced:
-        order = f"{', '.join(METRICS)} over all images, then {SLICED_METRIC} slice by slice; findings in order, macro last"
+        order = (
+            f"{', '.join(scorer.metrics)} over all images, then {scorer.sliced_metric} slice by "
+            "slice; findings in order, macro last"
+        )
         raise _mismatch("metrics", f"a list of {len(values)}", order)
-    _check_slices(slices)
+    _check_slices(slices, spec.slices)
     for index, value in enumerate(values):
-        _check_value(f"metrics[{index}]", value, len(spec.findings))
+        metric = scorer.metrics[value.metric]
+        _check_value(f"metrics[{index}]", value, metric, len(spec.findings))
 
 
-def _check_slices(names: Sequence[str]) -> None:
+def _check_slices(names: Sequence[str], dimensions: Sequence[str]) -> None:
     for name in names:
-        if len(name) > MAX_SLICE_CHARACTERS or not name.isprintable() or not _SLICE.fullmatch(name):
-            raise _mismatch(
-                "metrics.slice",
-                name,
-                f"dimension=value of at most {MAX_SLICE_CHARACTERS} characters",
-            )
+        dimension, _, value = name.partition("=")
+        if len(name) > MAX_SLICE_CHARACTERS or not (value and value.isprintable()):
+            expected = f"dimension=value of at most {MAX_SLICE_CHARACTERS} characters"
+            raise _mismatch("metrics.slice", name, expected)
+        if dimension not in dimensions:
+            expected = f"a slice by one of {', '.join(dimensions)}" if dimensions else "no slice"
+            raise _mismatch("metrics.slice", name, expected)
     if len(set(names)) < len(names):
         raise _mismatch("metrics.slice", "a name that comes twice", "each slice once")
 
 
-def _check_value(field: str, value: MetricValue, findings: int) -> None:
+def _check_value(field: str, value: MetricValue, metric: Metric, findings: int) -> None:
     if (
         bool(value.undefined_reason) != (value.value is None)
         or len(value.undefined_reason) > MAX_REASON_CHARACTERS
@@ -96,9 +102,9 @@ def _check_value(field: str, value: MetricValue, findings: int) -> None:
         raise _mismatch(f"{field}.undefined_reason", value.undefined_reason, expected)
     if min(value.positive_images, value.negative_images, value.positive_patients) < 0:
         raise _mismatch(field, "a negative count", "counts of 0 or more")
-    if value.value is not None and not 0 <= value.value <= 1:
-        raise _mismatch(f"{field}.value", value.value, "a finite number from 0 to 1")
-    _check_interval(field, value)
+    if value.value is not None and not metric.low <= value.value <= metric.high:
+        raise _mismatch(f"{field}.value", value.value, _number(metric))
+    _check_interval(field, value, metric)
     error = value.analytic_standard_error
     if error is not None and not 0 <= error < math.inf:
         raise _mismatch(
@@ -107,13 +113,18 @@ def _check_value(field: str, value: MetricValue, findings: int) -> None:
     if not 0 <= value.defined_findings <= findings:
         raise _mismatch(f"{field}.defined_findings", value.defined_findings, f"0 to {findings}")
     mean = value.defined_mean
-    if (mean is None) != (value.defined_findings == 0) or not (mean is None or 0 <= mean <= 1):
-        raise _mismatch(
-            f"{field}.defined_mean", mean, "a number from 0 to 1 exactly when findings are defined"
-        )
+    if (mean is None) != (value.defined_findings == 0) or not (
+        mean is None or metric.low <= mean <= metric.high
+    ):
+        expected = f"{_number(metric)}, exactly when findings are defined"
+        raise _mismatch(f"{field}.defined_mean", mean, expected)
 
 
-def _check_interval(field: str, value: MetricValue) -> None:
+def _number(metric: Metric) -> str:
+    return f"a finite number from {metric.low:g} to {metric.high:g}"
+
+
+def _check_interval(field: str, value: MetricValue, metric: Metric) -> None:
     reason = value.interval_undefined_reason
     wanted = value.value is not None and value.interval is None
     if bool(reason) != wanted or len(reason) > MAX_REASON_CHARACTERS:
@@ -121,29 +132,38 @@ def _check_interval(field: str, value: MetricValue) -> None:
         raise _mismatch(f"{field}.interval_undefined_reason", reason, expected)
     if value.interval is None:
         return
-    if value.value is None or not _is_interval(value.interval):
-        expected = "0 <= low <= high <= 1 and a finite standard error of 0 or more, beside a value"
+    if value.value is None or not _is_interval(value.interval, metric):
+        expected = (
+            f"{metric.low:g} <= low <= high <= {metric.high:g} and a finite standard error of 0 or "
+            "more, beside a value"
+        )
         raise _mismatch(f"{field}.interval", value.interval, expected)
 
 
-def _is_interval(found: Interval) -> bool:
-    return 0 <= found.low <= found.high <= 1 and 0 <= found.standard_error < math.inf
+def _is_interval(interval: Interval, metric: Metric) -> bool:
+    in_range = metric.low <= interval.low <= interval.high <= metric.high
+    return in_range and 0 <= interval.standard_error < math.inf
 
 
 # --- evidence -------------------------------------------------------------------------------------
 
 
 def _check_evidence(evidence: Evidence, report: Report, spec: BenchmarkSpec) -> None:
-    metric = spec.metrics[0]
-    found = [(item.metric, item.finding) for item in evidence.replicates]
-    if found != [(metric, finding) for finding in (*spec.findings, "")]:
-        expected = f"{metric} of each finding in order, the macro mean last"
-        raise _mismatch("evidence.replicates", f"a list of {len(found)}", expected)
+    findings = (*spec.findings, "")
+    recorded = [(item.metric, item.finding) for item in evidence.replicates]
+    if recorded != [(metric, finding) for metric in spec.metric_names for finding in findings]:
+        expected = f"{', '.join(spec.metric_names)} of each finding in order, the macro mean last"
+        raise _mismatch("evidence.replicates", f"a list of {len(recorded)}", expected)
     for index, replicates in enumerate(evidence.replicates):
         _check_replicates(f"evidence.replicates[{index}].values", replicates, spec.replicates)
+    # A ROC curve exists exactly when its area does.
     defined = [
-        value.finding for value in report.metrics[: len(spec.findings)] if value.value is not None
-    ]  # the first metric is the AUROC, and a curve exists exactly when it does
+        value.finding
+        for value in report.metrics
+        if (value.metric, value.slice) == ("auroc", "")
+        and value.finding
+        and value.value is not None
+    ]
     _check_findings("evidence.roc_curves", evidence.roc_curves, defined)
     for index, curve in enumerate(evidence.roc_curves):
         _check_curve(f"evidence.roc_curves[{index}]", curve)
@@ -163,11 +183,11 @@ def _check_findings(
 def _check_replicates(field: str, replicates: Replicates, count: int) -> None:
     if replicates.values.size != count:
         raise _mismatch(field, f"{replicates.values.size} values", f"{count} values")
+    metric = METRICS[replicates.metric]
     defined = replicates.values[~np.isnan(replicates.values)]
-    if not np.all((defined >= 0) & (defined <= 1)):
-        raise _mismatch(
-            field, "a vector with another number", "values from 0 to 1, NaN where undefined"
-        )
+    if not np.all((defined >= metric.low) & (defined <= metric.high)):
+        expected = f"{_number(metric)} under each resample, NaN where it is undefined"
+        raise _mismatch(field, "a vector with another number", expected)
 
 
 def _check_curve(field: str, curve: RocCurve) -> None:

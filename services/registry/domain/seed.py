@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.manifest.model import ClaimedMetric, Kind, Manifest, SourceKind
 
 BENCHMARK = "nih-chestxray14"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -10,16 +11,14 @@ from typing import Any
 from cxreval.api.registry.v1 import leaderboard_service_pb2 as pb
 from cxreval.api.registry.v1 import leaderboard_service_pb2_grpc
 from cxreval.audit.chain import Head
-from cxreval.resource_names import BenchmarkName, SubmissionName
+from cxreval.resource_names import BenchmarkName
 from services.chassis import threads
 from services.chassis.principal import caller
 from services.registry.convert import audit, leaderboard, requests, submissions
 from services.registry.domain.board import (
-    Compared,
     RankedRow,
     Row,
     check_compared,
-    compared,
     sota_steps,
 )
 from services.registry.domain.pages import Cursor, Page
@@ -79,9 +78,8 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         )
         check_compared(names, parent.benchmark)
         await asyncio.to_thread(self._tenancy.check_visible, caller(), *names)
-        return leaderboard.compared_message(
-            parent, await threads.start(_THREADS, self._compared, parent, names)
-        )
+        compared = await threads.start(_THREADS, self._boards.compared, parent, names)
+        return leaderboard.compared_message(parent, compared)
 
     async def ListLeaderboardChanges(
         self, request: pb.ListLeaderboardChangesRequest, context: Any
@@ -108,18 +106,19 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
             parent, sota_steps(self._boards.ranked_rows(parent, as_of)), cursor, as_of
         )
 
-    def _compared(self, parent: BenchmarkName, names: list[SubmissionName]) -> Compared:
-        return compared(self._boards.entries(parent, names))
-
     def _page(
-        self, parent: BenchmarkName, order: list[RankedRow], cursor: Cursor, as_of: datetime | None
+        self,
+        parent: BenchmarkName,
+        order: Sequence[RankedRow],
+        cursor: Cursor,
+        as_of: datetime | None,
     ) -> Page[Row]:
         """The rows behind the cursor's one, wherever that one stands by now."""
         page = cursor.page(_behind(order, cursor), lambda standing: standing.submission)
         return Page(self._boards.rows(parent, page.items, as_of), page.next_token)
 
 
-def _behind(order: list[RankedRow], cursor: Cursor) -> list[RankedRow]:
+def _behind(order: Sequence[RankedRow], cursor: Cursor) -> Sequence[RankedRow]:
     if not cursor.after:
         return order
     for index, standing in enumerate(order):

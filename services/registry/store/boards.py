@@ -25,11 +25,13 @@ from cxreval.records import Change, EvaluationState, SubmissionState
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.registry.domain.board import (
     PROFILE_DIGEST,
+    Compared,
     Figures,
     RankedRow,
     Row,
     board_row,
     claimed_metrics,
+    compared,
     macro,
     ranked_rows,
 )
@@ -67,17 +69,19 @@ class Boards:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._kept: OrderedDict[tuple[str, _Published], list[RankedRow]] = OrderedDict()
-        self._newest: OrderedDict[str, tuple[int, list[RankedRow]]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, _Published], tuple[RankedRow, ...]] = OrderedDict()
+        self._newest: OrderedDict[str, tuple[int, tuple[RankedRow, ...]]] = OrderedDict()
         self._lock = Lock()
         self._figures = _KeptFigures()
 
-    def ranked_rows(self, parent: BenchmarkName, as_of: datetime | None = None) -> list[RankedRow]:
-        """The order of a whole board, now or as it was at a moment. Raises `BenchmarkNotFound`."""
+    def ranked_rows(
+        self, parent: BenchmarkName, as_of: datetime | None = None
+    ) -> tuple[RankedRow, ...]:
+        """Returns the order of a board, now or as of a time. Raises `BenchmarkNotFound`."""
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             happened = None if as_of else _happened(session, benchmark)
-            seen, order = self._newest.get(parent.benchmark, (None, []))
+            seen, order = self._newest.get(parent.benchmark, (None, ()))
             if happened is not None and seen == happened:
                 return order
             published = _published_set(session, benchmark, as_of)
@@ -96,7 +100,7 @@ class Boards:
         wanted = [standing.submission for standing in page]
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
-            metric = records.benchmark(benchmark).spec.metrics[0]
+            metric = records.benchmark(benchmark).spec.ranking_metric
             # Whatever their state is by now: a row that was withdrawn since the order was made
             # still stands in it.
             query = _with_run(select(SubmissionRow, EvaluationRow))
@@ -113,12 +117,12 @@ class Boards:
             figures = self._figures.read(session, (row.number for _, row in found.values() if row))
         return [_row(standing, metric, *found[standing.submission], figures) for standing in page]
 
-    def entries(self, parent: BenchmarkName, submissions: Sequence[SubmissionName]) -> list[Entry]:
-        """Submissions as the ranking sees them, in the order given; without a score unless they are
-        published.
+    def compared(self, parent: BenchmarkName, submissions: Sequence[SubmissionName]) -> Compared:
+        """Compares every two of some rows, in the order given.
 
         Raises:
             BenchmarkNotFound, SubmissionNotFound: there is none of that name.
+            NotComparable: one is not published, is a claim, or its score is undefined.
         """
         wanted = [name.submission for name in submissions]
         with self._database.reading() as session:
@@ -130,17 +134,20 @@ class Boards:
             for name in submissions:
                 if name.submission not in known:
                     raise SubmissionNotFound(f"{name} does not exist here", name=name)
-            found = {entry.id: entry for _, entry in _entries(session, benchmark, wanted)}
-        return [found.get(item) or Entry(item, None, "") for item in wanted]
+            direction = records.benchmark(benchmark).spec.direction
+            entries = {entry.id: entry for _, entry in _entries(session, benchmark, wanted)}
+        return compared([entries.get(item) or Entry(item, None, "") for item in wanted], direction)
 
-    def _ranked(self, parent: BenchmarkName, as_of: datetime | None) -> list[RankedRow]:
+    def _ranked(self, parent: BenchmarkName, as_of: datetime | None) -> tuple[RankedRow, ...]:
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             # Asked again: by now another set may be published, and this order is that one's.
             published = _published_set(session, benchmark, as_of)
+            direction = records.benchmark(benchmark).spec.direction
             entries = _entries(session, benchmark, as_of=as_of)
         claims = [entry for kind, entry in entries if kind is Kind.CLAIM]
-        order = ranked_rows([entry for kind, entry in entries if kind is not Kind.CLAIM], claims)
+        evidence = [entry for kind, entry in entries if kind is not Kind.CLAIM]
+        order = ranked_rows(evidence, claims, direction)
         _keep(self._kept, (parent.benchmark, published), order)
         return order
 
@@ -262,7 +269,7 @@ def _entries(
 ) -> list[tuple[Kind, Entry]]:
     """What is published as entries to rank, each with its kind. `only`: as for `_published`."""
     spec = records.benchmark(benchmark).spec
-    metric = spec.metrics[0]
+    metric = spec.ranking_metric
     published = session.execute(
         _published(select(SubmissionRow, EvaluationRow.number), benchmark, only, as_of)
     ).all()

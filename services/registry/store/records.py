@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.datasets.benchmark import BenchmarkSpec, spec_from_fields
 from cxreval.manifest.model import (
     CheckpointFormat,
     ClaimedMetric,
@@ -47,7 +47,7 @@ def report_json(found: Report) -> dict[str, Any]:
 
 def benchmark(row: BenchmarkRow) -> Benchmark:
     """A benchmark."""
-    return Benchmark(BenchmarkSpec(**_tuples(row.spec)), row.create_time)
+    return Benchmark(spec_from_fields(row.spec), row.create_time)
 
 
 def manifest(stored: Mapping[str, Any]) -> Manifest:
@@ -152,19 +152,17 @@ def evidence_rows(number: int, found: Report) -> list[ReplicateRow | CurveRow]:
     """The evidence of an evaluation's report as rows. `number` is the evaluation's."""
     if found.evidence is None:
         return []
-    # The primary metric is the report's first, and its replicates stand in the same order.
+    scores = {(item.metric, item.finding): item.value for item in found.metrics if not item.slice}
     replicates = [
         ReplicateRow(
             evaluation_number=number,
             place=place,
             metric=item.metric,
             finding=item.finding,
-            score=value.value,
+            score=scores[item.metric, item.finding],
             vector=item.values.astype("<f8", copy=False).tobytes(),
         )
-        for place, (item, value) in enumerate(
-            zip(found.evidence.replicates, found.metrics, strict=False)
-        )
+        for place, item in enumerate(found.evidence.replicates)
     ]
     curves = {
         "roc_curves": [asdict(curve) for curve in found.evidence.roc_curves],

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from cxreval.client import file_sha256
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.datasets.prediction_file import read_predictions
 from cxreval.errors import (
     ArtifactTooLarge,
@@ -38,10 +39,12 @@ def facts(file: Path) -> dict[str, str]:
     return {"sha256": file_sha256(file), "size_bytes": str(file.stat().st_size)}
 
 
-def problems(file: Path, known: dict[str, str], document: Document) -> list[CxrevalError]:
-    """What is wrong with a file; what it holds is added to `known`."""
+def problems(
+    file: Path, known: dict[str, str], document: Document, benchmark: BenchmarkSpec
+) -> list[CxrevalError]:
+    """Returns what is wrong with a file; what it holds is added to `known`."""
     found, manifest = [], document.manifest
-    for step in (_digest, _content):
+    for step in (_digest, partial(_content, benchmark)):
         try:
             step(file, known, manifest)
         except CxrevalError as error:
@@ -67,10 +70,12 @@ def _digest(file: Path, known: dict[str, str], manifest: Manifest) -> None:
         )
 
 
-def _content(file: Path, known: dict[str, str], manifest: Manifest) -> None:
+def _content(
+    benchmark: BenchmarkSpec, file: Path, known: dict[str, str], manifest: Manifest
+) -> None:
     if manifest.kind is Kind.PREDICTIONS:
-        images, _ = read_predictions(file, FINDINGS)
-        known |= {"images": str(len(set(images))), "columns": ", ".join(FINDINGS)}
+        images, _ = read_predictions(file, benchmark.findings)
+        known |= {"images": str(len(set(images))), "columns": ", ".join(benchmark.findings)}
     elif manifest.kind is Kind.CHECKPOINT and manifest.format is CheckpointFormat.ONNX:
         _onnx(file, known, manifest)
     elif (

@@ -16,7 +16,7 @@ from cxreval.resource_names import SubmissionName
 def leaderboard(
     context: typer.Context,
     registry: options.Registry = options.REGISTRY,
-    benchmark: options.Benchmark = options.BENCHMARK,
+    benchmark: options.Benchmark = "",
     as_of: Annotated[
         datetime | None,
         typer.Option(
@@ -31,6 +31,7 @@ def leaderboard(
     """Print the ranked board of a benchmark and its steps of the state of the art."""
     then = _past(as_of) if as_of else None
     with options.registry_client(context, registry) as client:
+        benchmark = options.benchmark_name(client, benchmark)
         if changes:
             _changes(
                 [
@@ -89,7 +90,8 @@ def compare(
     with options.registry_client(context, registry) as client:
         comparison = client.compare(benchmark, submissions)
         models = {name: client.get_submission(name).manifest.model for name in submissions}
+        spec = client.get_benchmark(benchmark)
     if json:
         output.print_json({"models": models} | output.fields(comparison))
     else:
-        output.print_comparison(models, comparison)
+        output.print_comparison(spec, models, comparison)

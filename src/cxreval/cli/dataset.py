@@ -11,15 +11,23 @@ import typer
 from cxreval.cli import options, output
 from cxreval.datasets import phantom
 from cxreval.datasets.benchmark import (
+    DEFAULT_REPLICATES,
+    SLICES,
     SPEC_FILE,
     BenchmarkSpec,
     list_sha256,
     load_spec,
     parse_spec,
+    ranked_by,
     read_list,
 )
+from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.verify import verify as verify_dataset
 from cxreval.errors import DatasetInvalid
+from cxreval.fields import field_error
+from cxreval.metrics.scorers import LATEST_SCORER, SCORERS
+
+_RANKABLE = [metric.name for metric in SCORERS[LATEST_SCORER].metrics.values() if metric.rankable]
 
 app = typer.Typer(no_args_is_help=True, help="Make, describe, check and register data sets.")
 
@@ -54,7 +62,7 @@ def draw_phantoms(
 @app.command("verify")
 def verify(
     directory: Directory,
-    benchmark: options.Benchmark = options.BENCHMARK,
+    benchmark: options.SpecName = "",
     json: options.Json = False,
 ) -> None:
     """Check a data set's counts, lists and digests, and name what is missing. Exit status 1 if
@@ -89,9 +97,17 @@ def describe(
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="the images are not of patients")
     ] = False,
+    findings: Annotated[
+        str, typer.Option(help="findings in the report's order, joined by commas")
+    ] = ",".join(FINDINGS),
+    ranking_metric: Annotated[
+        str, typer.Option(help=f"metric that the board ranks by: {', '.join(_RANKABLE)}")
+    ] = "auroc",
     json: options.Json = False,
 ) -> None:
     """Write benchmark.toml: the specification of a benchmark made of a named list in a data set."""
+    if ranking_metric not in _RANKABLE:
+        raise field_error("ranking_metric", ranking_metric, f"one of {', '.join(_RANKABLE)}")
     images = read_list(directory / list_file)
     if not images:
         raise DatasetInvalid(f"{directory / list_file} lists no image", file=list_file)
@@ -108,6 +124,12 @@ def describe(
         labels_sha256=hashlib.sha256(labels.read_bytes()).hexdigest(),
         image_count=len(images),
         patient_count=len({image.partition("_")[0] for image in images}),
+        findings=tuple(finding.strip() for finding in findings.split(",")),
+        metrics=ranked_by(ranking_metric),
+        ranking_metric=ranking_metric,
+        scorer_version=LATEST_SCORER,
+        replicates=DEFAULT_REPLICATES,
+        slices=SLICES,
     )
     parse_spec(
         spec.to_toml(), "the new specification"
@@ -127,7 +149,7 @@ def describe(
 def register(
     context: typer.Context,
     directory: Directory,
-    benchmark: options.Benchmark = options.BENCHMARK,
+    benchmark: options.SpecName = "",
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from cxreval.cli import output
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import MalformedField
 from cxreval.resource_names import SHA256
 

@@ -121,12 +121,13 @@ def history(
 def list_submissions(
     context: typer.Context,
     registry: options.Registry = options.REGISTRY,
-    benchmark: options.Benchmark = options.BENCHMARK,
+    benchmark: options.Benchmark = "",
     json: options.Json = False,
 ) -> None:
     """List the submissions to a benchmark that you may see, the newest first: your organisation's,
     and the board's."""
     with options.registry_client(context, registry) as client:
+        benchmark = options.benchmark_name(client, benchmark)
         found = list(client.list_submissions(benchmark))[::-1]
     if json:
         output.print_json(found)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cxreval.client import ApiKey, RegistryClient, TlsFiles
-from cxreval.errors import KeyUnreadable, MalformedField
+from cxreval.errors import BenchmarkNotFound, KeyUnreadable, MalformedField
 from cxreval.wire.channel import read_key
 
 # A host with its port, or a target with one of gRPC's own schemes.
@@ -44,7 +44,15 @@ Benchmark = Annotated[
     typer.Option(
         "--benchmark",
         envvar="CXREVAL_CLIENT_BENCHMARK",
-        help="benchmark, for example nih-chestxray14",
+        help="benchmark, for example nih-chestxray14; without it, the registry's first one",
+    ),
+]
+SpecName = Annotated[
+    str,
+    typer.Option(
+        "--benchmark",
+        envvar="CXREVAL_CLIENT_BENCHMARK",
+        help="benchmark, for example nih-chestxray14; without it, the directory's own",
     ),
 ]
 TlsCa = Annotated[
@@ -83,8 +91,6 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")
 REGISTRY = "localhost:50051"
 INFERENCE = "localhost:50052"
 SCORING = "localhost:50053"
-BENCHMARK = "nih-chestxray14"
-
 
 KEY_VARIABLE = "CXREVAL_CLIENT_KEY"
 """The variable that may hold an API key. There is no such option: other users of a machine see the
@@ -119,6 +125,21 @@ def registry_client(context: typer.Context, registry: str) -> RegistryClient:
     """A client of the registry as the common options want it."""
     connection: Connection = context.obj
     return RegistryClient(registry, connection.tls, connection.key)
+
+
+def benchmark_name(client: RegistryClient, given: str) -> str:
+    """Returns the benchmark that is given, or else the registry's first one.
+
+    Raises:
+        BenchmarkNotFound: the registry has none.
+    """
+    if given:
+        return given
+    for spec in client.list_benchmarks():
+        return spec.name
+    raise BenchmarkNotFound(
+        "the registry has no benchmark yet; create one, or name it", field="benchmark"
+    )
 
 
 def _api_key(file: Path | None, trust_network: bool) -> ApiKey | None:

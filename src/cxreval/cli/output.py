@@ -29,9 +29,10 @@ from cxreval.client import (
 )
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.fields import printable
+from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import Interval, MetricValue
 
-_NUMBERS = ("#", "auroc", "difference", "95 % interval", "p")
+_NUMBERS = ("#", "difference", "95 % interval", "p", *(metric.label for metric in METRICS.values()))
 _DISPUTED = "disputed; `cxreval submission history` says why"
 _INDENT = "    "
 _NAMES = ("model", "organisation", "first", "second", "rank: share")
@@ -90,12 +91,12 @@ def progress_bars() -> Progress:
 
 
 def percent(score: float | None) -> str:
-    """An AUROC of 0 to 1 as the board shows it: 0 to 100 with two decimals."""
+    """Returns a figure of 0 to 1 as the board shows it: 0 to 100 with two decimals."""
     return "undefined" if score is None else f"{100 * score:.2f}"
 
 
 def percent_interval(interval: Interval) -> str:
-    """The bounds of an AUROC's interval, as the board shows them."""
+    """Returns the bounds of a figure's interval as the board shows them."""
     return f"{percent(interval.low)}-{percent(interval.high)}"
 
 
@@ -125,9 +126,11 @@ def print_board(benchmark: BenchmarkSpec, board: Board, steps: list[SotaStep]) -
     )
     console.print(
         f"{kind}{benchmark.image_count} images of {benchmark.patient_count} patients, "
-        f"{len(benchmark.findings)} findings, metric auroc (macro, higher is better, 0-100). "
+        f"{len(benchmark.findings)} findings, metric {benchmark.ranking_metric} "
+        f"(macro, {benchmark.direction} is better, 0-100). "
         f"Digest {benchmark.digest[:12]}."
     )
+    label = metric_label(benchmark.ranking_metric)
     evidence = [entry for entry in board if entry.tier is not Tier.CLAIMED]
     claims = [entry for entry in board if entry.tier is Tier.CLAIMED]
     console.print()
@@ -136,13 +139,19 @@ def print_board(benchmark: BenchmarkSpec, board: Board, steps: list[SotaStep]) -
             f"Intervals and ranges of ranks are 95 %, from {benchmark.replicates} resamples of the patients; "
             "rows that they cannot tell apart share a rank (=).\n"
         )
-        console.print(_rows("Run or scored here", evidence))
+        left_out = max(
+            (entry.spread.undefined_replicates for entry in evidence if entry.spread), default=0
+        )
+        if left_out:
+            console.print(f"{_left_out(left_out, benchmark)}\n")
+        console.print(_rows("Run or scored here", label, evidence))
     else:
         console.print("Nothing has been run or scored here yet.\n")
     if claims:
-        console.print(_rows("Only claimed, never ranked with rows that were run or scored", claims))
+        title = "Only claimed, never ranked with rows that were run or scored"
+        console.print(_rows(title, label, claims))
     if steps:
-        console.print(_steps(steps))
+        console.print(_steps(label, steps))
     console.print(f"Head of the audit chain:\n{board.audit_head.place}:{board.audit_head.digest}")
 
 
@@ -154,7 +163,12 @@ def print_events(events: list[Event], *, named: bool = False) -> None:
         print_item(f"{moment(event.time)}  {event.change:<13}  {event.status}", about)
 
 
-def _rows(title: str, entries: list[LeaderboardEntry]) -> Table:
+def metric_label(name: str) -> str:
+    """Returns the short name of a metric; its name when this version does not know it."""
+    return METRICS[name].label if name in METRICS else name
+
+
+def _rows(title: str, label: str, entries: list[LeaderboardEntry]) -> Table:
     tiers = sorted({entry.tier for entry in entries})
     run = any(entry.spread for entry in entries)
     # On a board of checkpoints alone nobody asks what was handed in.
@@ -167,7 +181,7 @@ def _rows(title: str, entries: list[LeaderboardEntry]) -> Table:
         "open",
         "submitted",
     ]
-    columns += ["auroc", "ranks"] if run else ["source", "auroc"]
+    columns += [label, "ranks"] if run else ["source", label]
     table = _table(f"{title} ({', '.join(tiers)})", *columns)
     table.caption, table.caption_justify = _notes(entries), "left"
     held = Counter(entry.rank for entry in entries)
@@ -241,8 +255,8 @@ def _disagreement(entry: LeaderboardEntry) -> str:
     )
 
 
-def _steps(steps: list[SotaStep]) -> Table:
-    columns = ("submitted", "model", "organisation", "tier", "auroc", "improvement")
+def _steps(label: str, steps: list[SotaStep]) -> Table:
+    columns = ("submitted", "model", "organisation", "tier", label, "improvement")
     table = _table("Steps of the state of the art", *columns)
     for step in steps:
         names = Text(step.model), Text(step.organisation)
@@ -251,21 +265,24 @@ def _steps(steps: list[SotaStep]) -> Table:
     return table
 
 
-def print_comparison(models: Mapping[str, str], comparison: EntryComparison) -> None:
+def print_comparison(
+    benchmark: BenchmarkSpec, models: Mapping[str, str], comparison: EntryComparison
+) -> None:
     """Rows compared with each other. `models`: the name of each submission's model, in the order of
     the comparison."""
-    label = {
+    names = {
         submission: f"{number} {models[submission]}" for number, submission in enumerate(models, 1)
     }
-    for submission, text in label.items():
+    for submission, text in names.items():
         console.print(Text(f"{text}: {submission}"), soft_wrap=True)
     console.print()
-    title = "First minus second, auroc 0-100; p after Holm's correction over all pairs"
+    label = metric_label(benchmark.ranking_metric)
+    title = f"First minus second, {label} 0-100; p after Holm's correction over all pairs"
     table = _table(title, "first", "second", "difference", "95 % interval", "p", "told apart")
     for pair in comparison.pairs:
         table.add_row(
-            Text(label[pair.first]),
-            Text(label[pair.second]),
+            Text(names[pair.first]),
+            Text(names[pair.second]),
             f"{100 * pair.difference:+.2f}",
             f"{100 * pair.low:+.2f} to {100 * pair.high:+.2f}",
             _p_value(pair.adjusted_p_value),
@@ -275,8 +292,17 @@ def print_comparison(models: Mapping[str, str], comparison: EntryComparison) -> 
     table = _table("Share of the resamples in which each has which rank", "model", "rank: share")
     for submission, shares in comparison.rank_frequencies.items():
         reached = [f"{rank}: {share:.1%}" for rank, share in enumerate(shares, 1) if share > 0]
-        table.add_row(Text(label[submission]), "  ".join(reached))
+        table.add_row(Text(names[submission]), "  ".join(reached))
     console.print(table)
+    if comparison.undefined_replicates:
+        console.print(_left_out(comparison.undefined_replicates, benchmark))
+
+
+def _left_out(count: int, benchmark: BenchmarkSpec) -> str:
+    return (
+        f"{count} of {benchmark.replicates} resamples are left out of the ranks: every score is "
+        "undefined there."
+    )
 
 
 def _p_value(value: float) -> str:
@@ -284,7 +310,7 @@ def _p_value(value: float) -> str:
 
 
 def print_submission(submission: Submission, score: MetricValue | None = None) -> None:
-    """One submission's state, and its macro AUROC once it is published."""
+    """Prints the state of a submission, and its score once it is published."""
     lines = [
         submission.name,
         f"  model     {submission.manifest.model} ({submission.manifest.organisation})",
@@ -296,7 +322,7 @@ def print_submission(submission: Submission, score: MetricValue | None = None) -
     ]
     if score:
         interval = f" (95 %: {percent_interval(score.interval)})" if score.interval else ""
-        lines.append(f"  auroc     {percent(score.value)}{interval}")
+        lines.append(f"  {metric_label(score.metric):9} {percent(score.value)}{interval}")
     if submission.seconds_left is not None:
         lines.append(f"  left      about {submission.seconds_left:.0f} s")
     if submission.superseded_by:

@@ -15,6 +15,7 @@ from cxreval.datasets.prediction_file import read_predictions
 from cxreval.datasets.truth import Truth, load_truth
 from cxreval.errors import CxrevalError
 from cxreval.metrics.comparison import compare_reports
+from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import Report
 
 
@@ -22,7 +23,7 @@ def score(
     table: Annotated[
         Path, typer.Argument(help="predictions: CSV, plain or gzipped, or Parquet", dir_okay=False)
     ],
-    benchmark: options.Benchmark = options.BENCHMARK,
+    benchmark: options.SpecName = "",
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -49,7 +50,8 @@ def score(
     truth = _truth(benchmark, labels)
     files = [table] if against is None else [table, against]
     reports = [_report(truth, file) for file in files]
-    differences = compare_reports(*reports) if len(reports) == 2 else ()
+    metric = truth.spec.ranking_metric
+    differences = compare_reports(reports[0], reports[1], metric) if against else ()
     names = score_output.short_names(files)
     if plot is not None:
         _draw(plot, dict(zip(names, reports, strict=True)))
@@ -59,7 +61,7 @@ def score(
     for name, report in zip(names, reports, strict=True):
         score_output.print_report(name, truth.spec, report)
     if differences:
-        score_output.print_comparison(names, differences)
+        score_output.print_comparison(names, METRICS[metric], differences)
 
 
 def _require_extra() -> None:

@@ -17,6 +17,7 @@ from rich.text import Text
 from cxreval.cli import output
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.metrics.comparison import PairedDifference
+from cxreval.metrics.registry import METRICS, Direction, Metric
 from cxreval.metrics.report import (
     FINDING_UNDEFINED,
     NO_LABELS,
@@ -30,13 +31,6 @@ from cxreval.metrics.report import (
 WIDTH = 100
 
 _MACRO = "macro"
-_COLUMNS = {
-    "average_precision": "AP",
-    "brier": "Brier",
-    "calibration_error": "ECE",
-    "sensitivity_at_90_specificity": "sens.\nat 90%",
-    "sensitivity_at_95_specificity": "sens.\nat 95%",
-}
 _REASONS = {
     ONE_CLASS_ONLY: "only one class is there",
     NO_LABELS: "no label is known",
@@ -97,61 +91,71 @@ def print_report(name: str, spec: BenchmarkSpec, report: Report) -> None:
         f"intervals: 95 %, {report.replicate_count} resamples of patients, seed {report.seed}\n"
         f"predictions {report.predictions_sha256}\n",
     )
-    _print_findings(report)
+    _print_findings(report, METRICS[spec.ranking_metric])
     slices = [value for value in report.metrics if value.slice and not value.finding]
     if slices:
         _print_slices(slices)
 
 
-def _print_findings(report: Report) -> None:
+def _print_findings(report: Report, ranking: Metric) -> None:
+    """Prints a row for each finding: the ranking metric with its interval, then the others."""
+    values: dict[str, dict[str, MetricValue]] = {}
+    for value in report.metrics:
+        if not value.slice:
+            values.setdefault(value.finding, {})[value.metric] = value
+    others = [METRICS[name] for name in values[""] if name != ranking.name]
     table = _table(
         "",
         "finding",
-        "AUROC",
+        ranking.label,
         "95 %\ninterval",
         "images\nwith it",
         "patients\nwith it",
-        *_COLUMNS.values(),
+        *(metric.label.replace(" ", "\n", 1) for metric in others),
     )
-    of: dict[str, dict[str, MetricValue]] = {}
-    for value in report.metrics:
-        if not value.slice:
-            of.setdefault(value.finding, {})[value.metric] = value
-    for finding, values in of.items():
-        auroc = values["auroc"]
+    for finding, by_metric in values.items():
+        score = by_metric[ranking.name]
         if not finding:
             table.add_section()
         table.add_row(
             finding or _MACRO,
-            _figure(auroc.value),
-            _bounds(auroc.interval),
-            str(auroc.positive_images),
-            str(auroc.positive_patients),
-            *(_figure(values[metric].value) for metric in _COLUMNS),
+            _figure(score.value),
+            _bounds(score.interval),
+            str(score.positive_images),
+            str(score.positive_patients),
+            *(_figure(by_metric[metric.name].value) for metric in others),
         )
-    notes = [note for values in of.values() for note in _notes(values["auroc"])]
-    _print(table, "Brier and ECE: lower is better; all others: higher.", *notes)
+    lower = [
+        metric.label
+        for metric in (ranking, *others)
+        if metric.direction is Direction.LOWER_IS_BETTER
+    ]
+    notes = [note for by_metric in values.values() for note in _notes(by_metric[ranking.name])]
+    _print(table, f"{' and '.join(lower)}: lower is better; all others: higher.", *notes)
 
 
-def _notes(auroc: MetricValue) -> list[str]:
-    """Why a figure or its interval is not there."""
-    name = auroc.slice or auroc.finding or _MACRO
-    if auroc.value is None and auroc.defined_mean is not None:
-        rest = f"; over the {auroc.defined_findings} that have one the mean AUROC is {auroc.defined_mean:.4f}"
-    else:
+def _notes(score: MetricValue) -> list[str]:
+    """Why a figure or its interval is missing."""
+    name = score.slice or score.finding or _MACRO
+    if score.value is None:
         rest = ""
-    if auroc.value is None:
-        return [f"{name}: undefined, {_REASONS[auroc.undefined_reason]}{rest}."]
-    if auroc.interval is None:
-        return [f"{name}: no interval, {_REASONS[auroc.interval_undefined_reason]}."]
+        if score.defined_mean is not None:
+            rest = (
+                f"; over the {score.defined_findings} that have one the mean "
+                f"{METRICS[score.metric].label} is {score.defined_mean:.4f}"
+            )
+        return [f"{name}: undefined, {_REASONS[score.undefined_reason]}{rest}."]
+    if score.interval is None:
+        return [f"{name}: no interval, {_REASONS[score.interval_undefined_reason]}."]
     return []
 
 
 def _print_slices(macros: Sequence[MetricValue]) -> None:
+    label = METRICS[macros[0].metric].label
     table = _table(
-        "Macro AUROC by slice",
+        f"Macro {label} by slice",
         "slice",
-        "AUROC",
+        label,
         "95 %\ninterval",
         "images",
         "with a\nfinding",
@@ -170,11 +174,13 @@ def _print_slices(macros: Sequence[MetricValue]) -> None:
     _print(table, "Patients: those with a finding.", *notes)
 
 
-def print_comparison(names: Sequence[str], differences: Sequence[PairedDifference]) -> None:
+def print_comparison(
+    names: Sequence[str], metric: Metric, differences: Sequence[PairedDifference]
+) -> None:
     """The paired differences and, in a sentence, what they say."""
     first, second = names
     table = _table(
-        f"AUROC of {first} less that of {second}, on the same resamples",
+        f"{metric.label} of {first} less that of {second}, on the same resamples",
         "finding",
         "first",
         "second",
@@ -205,25 +211,29 @@ def print_comparison(names: Sequence[str], differences: Sequence[PairedDifferenc
         "one question asked beforehand, a family of its own, and its p is not corrected. Told apart: p, corrected "
         "where it is, below 0.05.",
     )
-    _console.print(Text(_verdict(first, second, differences), style="bold"))
+    _console.print(Text(_verdict(first, second, metric, differences), style="bold"))
 
 
-def _verdict(first: str, second: str, differences: Sequence[PairedDifference]) -> str:
+def _verdict(
+    first: str, second: str, metric: Metric, differences: Sequence[PairedDifference]
+) -> str:
     """The macro decides; what the findings add is said beside it."""
     findings = [pair for pair in differences if pair.finding]
+    up = 1 if metric.direction is Direction.HIGHER_IS_BETTER else -1
     ahead, behind = (
-        sum(pair.separable and sign * pair.difference > 0 for pair in findings) for sign in (1, -1)
+        sum(pair.separable and sign * pair.difference > 0 for pair in findings)
+        for sign in (up, -up)
     )
     rest = (
         f"Of the {len(findings)} findings, {ahead} are better in {first} and {behind} in {second}."
     )
     macro = next((pair for pair in differences if not pair.finding), None)
     if macro is None or macro.low is None or macro.high is None:
-        return f"The macro AUROC is undefined, at least in some resamples, so neither is called better. {rest}"
-    better, worse, sign = (first, second, 1) if macro.difference >= 0 else (second, first, -1)
+        return f"The macro {metric.label} is undefined, at least in some resamples, so neither is called better. {rest}"
+    better, worse, sign = (first, second, 1) if up * macro.difference >= 0 else (second, first, -1)
     low, high = sorted((sign * macro.low, sign * macro.high))
     evidence = f"95 % interval {low:+.4f} to {high:+.4f}, p {_p(macro.p_value, '= ')}"
-    difference = f"macro AUROC {sign * macro.difference:+.4f}, {evidence}"
+    difference = f"macro {metric.label} {sign * macro.difference:+.4f}, {evidence}"
     verdict = f"is better than {worse}" if macro.separable else f"cannot be told apart from {worse}"
     return f"{better} {verdict}: {difference}. {rest}"
 

@@ -19,6 +19,7 @@ from cxreval.manifest.document import read_document
 from cxreval.manifest.model import UPLOADED, Kind, Manifest
 from cxreval.manifest.rules import refusal
 from cxreval.metrics.report import MetricValue
+from cxreval.resource_names import BenchmarkName
 
 TOKEN_VARIABLE = "CXREVAL_CLIENT_ENDPOINT_TOKEN"  # noqa: S105 -- its name, no token
 """Environment variable with the token of an endpoint."""
@@ -41,7 +42,7 @@ def submit(
         ),
     ] = None,
     registry: options.Registry = options.REGISTRY,
-    benchmark: options.Benchmark = options.BENCHMARK,
+    benchmark: options.Benchmark = "",
     token_file: Annotated[
         Path | None,
         typer.Option(help="file with the token of an endpoint", exists=True, dir_okay=False),
@@ -60,6 +61,7 @@ def submit(
         if file:
             declared = dataclasses.replace(declared, artifact_sha256=file_sha256(file))
         token = _endpoint_token(token_file, ask_token) if declared.kind is Kind.ENDPOINT else ""
+        benchmark = options.benchmark_name(client, benchmark)
         created = client.create_submission(benchmark, declared, endpoint_token=token)
         # Whatever happens to the rest of this command, the submission can be found again.
         output.errors.print(f"submission {created.name}", soft_wrap=True)
@@ -70,13 +72,12 @@ def _checked(client: RegistryClient, benchmark: str, file: Path) -> Manifest:
     """The manifest in a file. Raises the first thing that is wrong with it, which tells all others
     along."""
     today = datetime.now(UTC).date()
-    document = read_document(file, today)
+    document = read_document(file, today, None)
     if document.problems:
-        with contextlib.suppress(
-            CxrevalError
-        ):  # by the benchmark's findings and metrics, something else may be wrong
-            spec = client.get_benchmark(benchmark)
-            document = read_document(file, today, findings=spec.findings, metrics=spec.metrics)
+        # By the benchmark's findings and metrics, more may be wrong.
+        with contextlib.suppress(CxrevalError):
+            spec = client.get_benchmark(options.benchmark_name(client, benchmark))
+            document = read_document(file, today, spec)
     if document.problems:
         raise refusal(document.problems)
     return document.manifest
@@ -169,18 +170,17 @@ def _finish(client: RegistryClient, submission: Submission, watch: bool, json: b
 
 
 def _score(client: RegistryClient, submission: Submission) -> MetricValue | None:
-    """The macro AUROC over all images; None before it is published, and for a claim."""
+    """The macro of the ranking metric over all images; None before publication and for a claim."""
     if submission.status is not SubmissionStatus.PUBLISHED or not submission.evaluation:
         return None
     report = client.get_evaluation(submission.evaluation).report
-    values = report.metrics if report else ()
+    if report is None:
+        return None
+    metric = client.get_benchmark(BenchmarkName.parse(report.benchmark).benchmark).ranking_metric
     return next(
-        (
-            value
-            for value in values
-            if (value.metric, value.finding, value.slice) == ("auroc", "", "")
-        ),
-        None,
+        value
+        for value in report.metrics
+        if (value.metric, value.finding, value.slice) == (metric, "", "")
     )
 
 

@@ -131,7 +131,7 @@ def _converter() -> Converter | None:
 
 def _convert(
     manifest: Manifest, weights: Path, path: Path, images: Sequence[Path]
-) -> dict[str, str]:
+) -> tuple[tuple[str, ...], dict[str, str]]:
     from cxreval.export.conversion import convert_state_dict  # noqa: PLC0415 -- PyTorch, once a state dict comes
 
     return convert_state_dict(manifest, weights, path, images)

@@ -13,7 +13,7 @@ from cxreval.api.registry.v1 import (
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.receipts import Receipt
 from cxreval.client import models
-from cxreval.datasets.benchmark import METRICS, BenchmarkSpec
+from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import BenchmarkDigestMismatch
 from cxreval.manifest.model import Manifest
 from cxreval.records import AdminEvent, Failure, Quota
@@ -29,7 +29,7 @@ def benchmark(message: benchmark_service_pb2.Benchmark) -> BenchmarkSpec:
         BenchmarkDigestMismatch: this version of cxreval computes another digest.
     """
     spec = benchmarks.spec(message)
-    if not set(spec.metrics) <= METRICS.keys() or spec.digest != message.digest:
+    if spec.digest != message.digest:
         text = (
             f"{message.name} has digest {message.digest}, but not by this cxreval's rules; "
             "use matching versions"
@@ -67,6 +67,7 @@ def entry_comparison(
     return models.EntryComparison(
         pairs=tuple(rankings.comparison(pair) for pair in message.comparisons),
         rank_frequencies={row.submission: tuple(row.shares) for row in message.rank_frequencies},
+        undefined_replicates=message.undefined_replicates,
     )
 
 

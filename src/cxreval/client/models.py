@@ -113,6 +113,7 @@ class RankSpread:
     mean_finding_rank: float | None
     finding_place: int | None
     places_disagree: bool
+    undefined_replicates: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +178,13 @@ class EntryComparison:
     """Some rows of a board compared, every two of them, named by submission.
 
     `rank_frequencies`: for each row the share of the resamples in which it has rank 1, 2, ... among
-    them.
+    them. `undefined_replicates`: resamples left out, because the score of every row is undefined
+    there.
     """
 
     pairs: tuple[Comparison, ...]
     rank_frequencies: Mapping[str, tuple[float, ...]]
+    undefined_replicates: int
 
 
 @dataclass(frozen=True, slots=True)

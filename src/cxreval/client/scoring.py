@@ -14,12 +14,17 @@ from cxreval.api.scoring.v1 import scoring_service_pb2_grpc
 from cxreval.client._calls import ServiceClient, call, stream
 from cxreval.client.models import Predictions, TruthInfo
 from cxreval.datasets.benchmark import BenchmarkSpec
-from cxreval.errors import InternalError, ServiceOverloaded, ServiceUnavailable
+from cxreval.errors import (
+    BenchmarkDigestMismatch,
+    InternalError,
+    ServiceOverloaded,
+    ServiceUnavailable,
+    TruthNotFound,
+)
 from cxreval.metrics.predictions import PartialState
-from cxreval.metrics.ranking import Entry, Ranked
 from cxreval.metrics.report import Report
 from cxreval.resource_names import BenchmarkName
-from cxreval.wire import rankings, reports
+from cxreval.wire import reports
 from cxreval.wire.channel import TlsFiles
 
 RESUME_TRIES = 10
@@ -53,6 +58,24 @@ class ScoringClient(ServiceClient):
             )
             for truth in answer.truths
         ]
+
+    def check_truth(self, benchmark: BenchmarkSpec) -> None:
+        """Raises unless the service holds the labels of exactly this benchmark.
+
+        Raises:
+            TruthNotFound: it holds no labels of a benchmark of this name.
+            BenchmarkDigestMismatch: it holds those of another specification of this name.
+        """
+        digests = {truth.benchmark: truth.benchmark_digest for truth in self.list_truths()}
+        name = benchmark.name
+        if name not in digests:
+            message = f"the scoring service holds no labels of {name}; it holds {', '.join(digests) or 'none'}"
+            raise TruthNotFound(message, field="benchmark", value=name)
+        if digests[name] != benchmark.digest:
+            message = f"the scoring service holds {name} with digest {digests[name]}; expected {benchmark.digest}"
+            raise BenchmarkDigestMismatch(
+                message, field="benchmark_digest", found=digests[name], expected=benchmark.digest
+            )
 
     def score(
         self,
@@ -88,14 +111,6 @@ class ScoringClient(ServiceClient):
         header = _header(benchmark, export=True)
         answers = _Exchange(self._stub.ScorePredictions, header, (predictions,), progress).run()
         return [_partial_state(answer.partial_state, len(benchmark.findings)) for answer in answers]
-
-    def rank(self, entries: Sequence[Entry]) -> list[Ranked]:
-        """Ranks entries and finds the state-of-the-art steps."""
-        answer = call(
-            self._stub.RankEntries,
-            pb.RankEntriesRequest(entries=[_entry(entry) for entry in entries]),
-        )
-        return [_ranked(rank) for rank in answer.ranks]
 
 
 class _Exchange:
@@ -178,26 +193,4 @@ def _partial_state(message: Any, findings: int) -> PartialState:
     rows = reports.partial_state_rows(message)
     return PartialState(
         message.benchmark_digest, rows, reports.probabilities(message).reshape(rows.size, findings)
-    )
-
-
-def _entry(entry: Entry) -> pb.RankedEntry:
-    known = [score for score in entry.finding_scores if score is not None]
-    return pb.RankedEntry(
-        id=entry.id,
-        score=entry.score,
-        submitted_date=entry.submitted_date,
-        replicates=None if entry.replicates is None else reports.float64_bytes(entry.replicates),
-        # A mean rank needs every finding: where one is undefined, the others would say nothing.
-        finding_scores=known if len(known) == len(entry.finding_scores) else [],
-    )
-
-
-def _ranked(message: pb.Rank) -> Ranked:
-    return Ranked(
-        id=message.id,
-        rank=message.rank if message.HasField("rank") else None,
-        sota_step=message.sota_step,
-        significance=rankings.significance(message.significance),
-        **rankings.spread_fields(message.spread),
     )

@@ -20,15 +20,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxreval.datasets.benchmark import FINDINGS, BenchmarkSpec, image_list
+from cxreval.datasets.benchmark import BenchmarkSpec, image_list
+from cxreval.datasets.nih import FINDINGS, NO_FINDING
 from cxreval.errors import DatasetInvalid
 from cxreval.metrics.cohort import Cohort, Slice
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.report import Report
-from cxreval.metrics.score import score
+from cxreval.metrics.scorers import SCORERS
 from cxreval.resource_names import BenchmarkName
 
-NO_FINDING = "No Finding"
 AGE_BANDS = {
     "0-19": (0, 20),
     "20-39": (20, 40),
@@ -70,7 +70,9 @@ class Truth:
         """Scores a complete table, evidence included. Raises `MissingImages`."""
         table.check_complete()
         spec = self.spec
-        metrics, evidence = score(self.cohort, table.probabilities, spec.seed, spec.replicates)
+        metrics, evidence = SCORERS[spec.scorer_version].score(
+            self.cohort, table.probabilities, spec.seed, spec.replicates, spec.metric_names
+        )
         return Report(
             benchmark=str(BenchmarkName(spec.name)),
             benchmark_digest=spec.digest,
@@ -103,14 +105,15 @@ def load_truth(spec: BenchmarkSpec, directory: Path) -> Truth:
         message = f"the label table {file} has digest {digest}; expected {spec.labels_sha256}"
         raise DatasetInvalid(message, file=file, found=digest, expected=spec.labels_sha256)
     try:
-        rows = _rows(content.decode("utf-8-sig"), file, set(images))
+        vocabulary = tuple(dict.fromkeys((*FINDINGS, *spec.findings)))
+        rows = _rows(content.decode("utf-8-sig"), file, set(images), vocabulary)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DatasetInvalid(f"cannot read the label table {file}: {error}", file=file) from None
     absent = [image for image in images if image not in rows]
     if absent:
         message = f"{file} has no row for {len(absent)} images, the first is {absent[0]!r}"
         raise DatasetInvalid(message, file=file, image=absent[0], count=len(absent))
-    cohort = _cohort(spec.findings, [rows[image] for image in images])
+    cohort = _cohort(spec, [rows[image] for image in images])
     if (len(images), cohort.patient_count) != (spec.image_count, spec.patient_count):
         expected = f"{spec.image_count} of {spec.patient_count}"
         message = f"{file} has {len(images)} images of {cohort.patient_count} patients; expected {expected}"
@@ -130,10 +133,10 @@ class _Row:
     age: int | None
 
 
-def _rows(text: str, file: Path, wanted: set[str]) -> dict[str, _Row]:
-    """The wanted images."""
+def _rows(text: str, file: Path, wanted: set[str], vocabulary: Sequence[str]) -> dict[str, _Row]:
+    """Reads the rows of the wanted images; `vocabulary`: the findings that a table may name."""
     reader = csv.DictReader(text.splitlines())
-    columns = _checked_columns(reader.fieldnames or (), file)
+    columns = _checked_columns(reader.fieldnames or (), file, vocabulary)
     rows: dict[str, _Row] = {}
     for line, row in enumerate(reader, start=2):
         image = row[_IMAGE]
@@ -147,7 +150,7 @@ def _rows(text: str, file: Path, wanted: set[str]) -> dict[str, _Row]:
                 image=image,
             )
         try:
-            rows[image] = _row(row, columns)
+            rows[image] = _row(row, columns, vocabulary)
         except ValueError as problem:
             raise DatasetInvalid(
                 f"{file} line {line}: {problem}", file=file, line=line, image=image
@@ -155,9 +158,13 @@ def _rows(text: str, file: Path, wanted: set[str]) -> dict[str, _Row]:
     return rows
 
 
-def _checked_columns(names: Sequence[str], file: Path) -> Sequence[str]:
-    """The findings that have a column of their own; none in NIH's form. Raises `DatasetInvalid`."""
-    findings = [name for name in names if name in FINDINGS]
+def _checked_columns(names: Sequence[str], file: Path, vocabulary: Sequence[str]) -> Sequence[str]:
+    """Returns the findings that have a column of their own; none in NIH's form.
+
+    Raises:
+        DatasetInvalid: a column is missing, unknown or comes twice.
+    """
+    findings = [name for name in names if name in vocabulary]
     missing = [
         name for name in (_IMAGE, _PATIENT, *(() if findings else (_LABELS,))) if name not in names
     ]
@@ -177,7 +184,7 @@ def _checked_columns(names: Sequence[str], file: Path) -> Sequence[str]:
     return findings
 
 
-def _row(row: Mapping[str, str], columns: Sequence[str]) -> _Row:
+def _row(row: Mapping[str, str], columns: Sequence[str], vocabulary: Sequence[str]) -> _Row:
     """Raises `ValueError` with what is wrong."""
     if not _PATIENT_NUMBER.fullmatch(row[_PATIENT] or ""):
         raise ValueError(f"patient is {row[_PATIENT]!r}; expected a number")
@@ -186,20 +193,20 @@ def _row(row: Mapping[str, str], columns: Sequence[str]) -> _Row:
         patient=int(row[_PATIENT]),
         labels={name: _label(name, row[name]) for name in columns}
         if columns
-        else _named(row[_LABELS] or ""),
+        else _named(row[_LABELS] or "", vocabulary),
         sex=row.get(_SEX) or "",
         view=row.get(_VIEW) or "",
         age=int(age) if _AGE.fullmatch(age) else None,
     )
 
 
-def _named(names: str) -> dict[str, bool | None]:
+def _named(names: str, vocabulary: Sequence[str]) -> dict[str, bool | None]:
     """NIH's form: the findings that are named are present and all others absent."""
     present = {name.strip() for name in names.split("|")} - {NO_FINDING}
-    unknown = sorted(present - set(FINDINGS))
+    unknown = sorted(present.difference(vocabulary))
     if unknown:
         raise ValueError(f"unknown finding {unknown[0]!r}")
-    return {finding: finding in present for finding in FINDINGS}
+    return {finding: finding in present for finding in vocabulary}
 
 
 def _label(finding: str, value: str | None) -> bool | None:
@@ -208,16 +215,17 @@ def _label(finding: str, value: str | None) -> bool | None:
     return None if value == "" else value == "1"
 
 
-def _cohort(findings: Sequence[str], rows: Sequence[_Row]) -> Cohort:
-    labels = [[row.labels.get(finding) for finding in findings] for row in rows]
+def _cohort(spec: BenchmarkSpec, rows: Sequence[_Row]) -> Cohort:
+    labels = [[row.labels.get(finding) for finding in spec.findings] for row in rows]
     _, patients = np.unique(np.array([row.patient for row in rows], np.int64), return_inverse=True)
-    slices = [
-        *_slices("sex", [row.sex for row in rows]),
-        *_slices("age", [_age_band(row.age) for row in rows]),
-        *_slices("view", [row.view for row in rows]),
-    ]
+    values = {
+        "sex": [row.sex for row in rows],
+        "age": [_age_band(row.age) for row in rows],
+        "view": [row.view for row in rows],
+    }
+    slices = [part for dimension in spec.slices for part in _slices(dimension, values[dimension])]
     return Cohort(
-        findings=tuple(findings),
+        findings=spec.findings,
         labels=np.array([[label is True for label in row] for row in labels], np.bool_),
         known=np.array([[label is not None for label in row] for row in labels], np.bool_),
         patients=patients.astype(np.int64),

@@ -14,17 +14,22 @@ from cxreval.evaluation.sources import download
 COMPARED_IMAGES = 4
 """Images of the benchmark on which the ONNX file is compared with what it was made of."""
 
-Converter = Callable[[Manifest, Path, Path, Sequence[Path]], Mapping[str, str]]
-"""Makes of the first file, a state dict that the manifest describes, the second, ONNX with a column
-for each of the dataset's findings in order; compares both on images, and returns what is to be
-known of that."""
+Converter = Callable[
+    [Manifest, Path, Path, Sequence[Path]], tuple[tuple[str, ...], Mapping[str, str]]
+]
+"""Converts the first file, a state dict that the manifest describes, to the second, an ONNX file, and
+compares both on images. Returns the finding in each column of the output, and the evidence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """An ONNX file that the registry has, and the evidence of how it was made."""
+    """An ONNX file that the registry has.
+
+    `outputs`: the finding in each column of its output; `evidence`: how it was made.
+    """
 
     sha256: str
+    outputs: tuple[str, ...]
     evidence: Mapping[str, str]
 
 
@@ -52,7 +57,7 @@ def convert(
         )
         download(registry, manifest.artifact_sha256, weights)
         try:
-            evidence = converter(manifest, weights, onnx_file, images)
+            outputs, evidence = converter(manifest, weights, onnx_file, images)
         except SandboxUnavailable as error:
             raise ConversionUnavailable(error.message, **error.metadata) from None
         except CheckpointUnreadable as error:
@@ -60,4 +65,4 @@ def convert(
                 error.message.replace(str(weights), "the checkpoint"), field="artifact"
             ) from None
         sha256 = registry.upload_derived_artifact(lease, onnx_file)
-    return Converted(sha256, {"converted_sha256": sha256, **evidence})
+    return Converted(sha256, outputs, {"converted_sha256": sha256, **evidence})

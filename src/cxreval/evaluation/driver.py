@@ -29,7 +29,6 @@ from cxreval.client import (
     ScoringClient,
 )
 from cxreval.datasets.benchmark import (
-    FINDINGS,
     IMAGES_DIRECTORY,
     BenchmarkSpec,
     image_list,
@@ -170,6 +169,8 @@ class EvaluationDriver:
     def _evaluate(self, lease: Lease, patience: Patience, progress: Progress) -> Evaluation:
         started = datetime.now(UTC)
         benchmark = lease.benchmark
+        # Before the model runs on every image: without labels all of that would be in vain.
+        patience.call(lambda: self._scoring.check_truth(benchmark))
         images = image_list(benchmark, self._data[benchmark.name])
         source = patience.call(lambda: self._source(lease, images))
         table = patience.call(lambda: self._predict(lease, source, images, patience, progress))
@@ -189,7 +190,7 @@ class EvaluationDriver:
             compared = [directory / image for image in images[:COMPARED_IMAGES]]
             made = convert(self._registry, lease, self._converter, compared)
             return Checkpoint(
-                self._inference, lease, directory, made.sha256, FINDINGS, made.evidence
+                self._inference, lease, directory, made.sha256, made.outputs, made.evidence
             )
         return Checkpoint(
             self._inference, lease, directory, manifest.artifact_sha256, manifest.output_names

@@ -22,6 +22,7 @@ from cxreval.errors import (
     DuplicateImage,
     InvalidProbability,
     MissingImages,
+    ModelOutputMismatch,
     PredictionsInvalid,
     TableInvalid,
     UnknownFinding,
@@ -73,6 +74,11 @@ class Checkpoint:
         self._sha256 = sha256
         self._evidence = evidence
         self._width = len(outputs)
+        missing = [finding for finding in lease.benchmark.findings if finding not in outputs]
+        if missing:
+            message = f"the model has no output for {', '.join(missing)}"
+            expected = "an output for each finding of the benchmark"
+            raise ModelOutputMismatch(message, field="output_names", expected=expected)
         self._columns = [outputs.index(finding) for finding in lease.benchmark.findings]
 
     def rows(self, images: Sequence[str]) -> Rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cxreval.datasets.nih import FINDINGS
 from cxreval.export.checkpoint import read_checkpoint
 from cxreval.export.onnx_export import export_onnx
 from cxreval.export.parity import check_parity
@@ -18,11 +19,10 @@ _PACKAGES = ("torch", "torchvision", "torchxrayvision", "onnx", "onnxscript")
 
 def convert_state_dict(
     manifest: Manifest, weights: Path, path: Path, images: Sequence[Path]
-) -> dict[str, str]:
-    """Writes `path`, compares it with PyTorch on `images`, and returns the evidence, one short text
-    a fact.
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Writes `path` and compares it with PyTorch on `images`.
 
-    The same weights and versions give the same bytes.
+    Returns the finding in each column of the output, and the evidence, one short text a fact. The same weights and versions give the same bytes.
 
     Raises:
         CheckpointUnreadable: the file is no state dict, or holds more than tensors: a stranger's
@@ -38,7 +38,7 @@ def convert_state_dict(
     system = build(manifest.architecture, checkpoint, manifest.output_names)
     export_onnx(system.exported, system.profile.shape, path, metadata(system, checkpoint))
     report = check_parity(system, checkpoint, path, images)
-    return {
+    return FINDINGS, {
         "architecture": manifest.architecture,
         "conversion_images": str(report.images),
         "conversion_images_sha256": report.images_sha256,

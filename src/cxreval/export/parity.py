@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import DatasetInvalid, ImageUnreadable, InvalidProbability, ParityFailed
 from cxreval.export.checkpoint import Checkpoint
 from cxreval.export.onnx_export import INPUT_NAME, OUTPUT_NAME

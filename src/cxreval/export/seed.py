@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import MalformedField
 from cxreval.export.checkpoint import Checkpoint
 from cxreval.export.onnx_export import export_onnx

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import (
     CheckpointMismatch,
     MalformedField,

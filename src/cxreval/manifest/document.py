@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from cxreval.datasets.benchmark import FINDINGS, METRICS
+from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, MalformedField, MissingField, OutputsIncomplete
 from cxreval.fields import field_error, shown
 from cxreval.manifest import rules
@@ -57,37 +57,24 @@ class Document:
         return self.lines.get(path, 1)
 
 
-def read_document(
-    file: Path,
-    today: date,
-    *,
-    findings: Sequence[str] = FINDINGS,
-    metrics: Sequence[str] = tuple(METRICS),
-) -> Document:
-    """Reads a file and finds everything that is wrong with it; `findings` and `metrics` are the
-    benchmark's.
+def read_document(file: Path, today: date, benchmark: BenchmarkSpec | None) -> Document:
+    """Reads a file and finds everything that is wrong with it.
+
+    `benchmark`: the one that it is for; None leaves out what only a benchmark can judge.
 
     Raises:
         MalformedField: it cannot be read, is too large, is not YAML, or uses what is refused here.
     """
-    return parse_document(_text(file), str(file), today, findings, metrics)
+    return parse_document(_text(file), str(file), today, benchmark)
 
 
-def parse_document(
-    text: str,
-    name: str,
-    today: date,
-    findings: Sequence[str] = FINDINGS,
-    metrics: Sequence[str] = tuple(METRICS),
-) -> Document:
+def parse_document(text: str, name: str, today: date, benchmark: BenchmarkSpec | None) -> Document:
     """As `read_document`, of a text; `name` is what errors call it."""
     reader = _Reader()
     manifest: Manifest = reader.record(Manifest, _tree(text, name), ROOT)
     found, broken = reader.problems, reader.broken
     wholes = {path[:place] for path in broken for place in _ends(path)}
-    for error in rules.problems(
-        manifest, today, findings=findings, metrics=metrics, with_artifact=False
-    ):
+    for error in rules.problems(manifest, today, benchmark, with_artifact=False):
         if not _follows(error, broken, wholes):
             found.append(error)
     lines = reader.lines

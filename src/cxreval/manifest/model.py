@@ -9,7 +9,6 @@ from dataclasses import MISSING, dataclass
 from enum import StrEnum
 from typing import Any
 
-from cxreval.datasets.benchmark import FINDINGS
 from cxreval.datasets.profiles import PROFILE_NAMES
 from cxreval.errors import CommitNotFrozen, UnknownProfile
 from cxreval.manifest.forms import Email, Flag, Form, HttpsUrl, Matching, Number, OneOf, Text, Whole
@@ -200,7 +199,7 @@ class Manifest:
     output_names: tuple[str, ...] = _field(
         'The finding in each column of the output, every one once; "" for a column to ignore.',
         None,
-        FINDINGS,
+        None,
         (),
         MAX_OUTPUTS,
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from typing import Any
 
-from cxreval.datasets.benchmark import FINDINGS, METRICS
+from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import (
     CxrevalError,
     MalformedField,
@@ -40,9 +40,8 @@ _PLACES = {name: place for place, name in enumerate(_ABOUT)}
 def problems(
     manifest: Manifest,
     today: date,
+    benchmark: BenchmarkSpec | None,
     *,
-    findings: Sequence[str] = FINDINGS,
-    metrics: Sequence[str] = tuple(METRICS),
     with_artifact: bool = True,
 ) -> list[CxrevalError]:
     """Everything that is wrong with a manifest, in the order of its fields; each error names its
@@ -51,8 +50,8 @@ def problems(
     Args:
         manifest: any; fields that are required may be empty or None.
         today: the day in UTC; no later date is taken.
-        findings: the benchmark's.
-        metrics: the benchmark's, the primary one first.
+        benchmark: the benchmark that it is for; None leaves out what only a benchmark can judge,
+            its findings and metrics.
         with_artifact: whether the digest of the file, for kinds that come with one, has to be there
             already.
     """
@@ -69,8 +68,8 @@ def problems(
         )
     wrong = {error.metadata["field"] for error in found}
     for field, further in (
-        ("output_names", _outputs(manifest.output_names, findings)),
-        ("claimed_metrics", _claims(manifest, findings, metrics)),
+        ("output_names", _outputs(manifest.output_names, benchmark)),
+        ("claimed_metrics", _claims(manifest, benchmark)),
         ("submitted_date", _date(manifest.submitted_date, today)),
     ):
         if f"{ROOT}.{field}" not in wrong:
@@ -148,11 +147,11 @@ def _case(case: Case, manifest: Manifest) -> Iterator[CxrevalError]:
             yield field_error(f"{ROOT}.{field}", value, f"{' or '.join(values)} for {case.name}")
 
 
-def _outputs(names: tuple[str, ...], findings: Sequence[str]) -> Iterator[CxrevalError]:
+def _outputs(names: tuple[str, ...], benchmark: BenchmarkSpec | None) -> Iterator[CxrevalError]:
     """Every finding once; a manifest without names has been judged by its kind."""
-    if not names:
+    if not names or not benchmark:
         return
-    field = f"{ROOT}.output_names"
+    field, findings = f"{ROOT}.output_names", benchmark.findings
     for index, name in enumerate(names):
         if name:
             yield from _finding(f"{field}[{index}]", name, findings)
@@ -177,13 +176,12 @@ def _finding(field: str, name: str, findings: Sequence[str]) -> Iterator[Cxreval
     yield field_error(field, name, expected, UnknownFinding)
 
 
-def _claims(
-    manifest: Manifest, findings: Sequence[str], metrics: Sequence[str]
-) -> Iterator[CxrevalError]:
+def _claims(manifest: Manifest, benchmark: BenchmarkSpec | None) -> Iterator[CxrevalError]:
     seen = set()
     for index, claim in enumerate(manifest.claimed_metrics):
         field = f"{ROOT}.claimed_metrics[{index}]"
-        yield from _claim(field, claim, findings, metrics)
+        if benchmark:
+            yield from _claim(field, claim, benchmark)
         if (claim.metric, claim.finding) in seen:
             yield field_error(
                 field,
@@ -191,20 +189,20 @@ def _claims(
                 "each metric and finding only once",
             )
         seen.add((claim.metric, claim.finding))
-    if manifest.kind is Kind.CLAIM and manifest.claimed_metrics and (metrics[0], "") not in seen:
-        expected = f"{metrics[0]} without a finding among them: it is what the board ranks by"
+    if not benchmark or manifest.kind is not Kind.CLAIM or not manifest.claimed_metrics:
+        return
+    if (benchmark.ranking_metric, "") not in seen:
+        metric = benchmark.ranking_metric
+        expected = f"{metric} without a finding among them: it is what the board ranks by"
         yield _missing(f"{ROOT}.claimed_metrics", expected)
 
 
-def _claim(
-    field: str, claim: ClaimedMetric, findings: Sequence[str], metrics: Sequence[str]
-) -> Iterator[CxrevalError]:
-    if claim.metric not in metrics:
-        yield field_error(
-            f"{field}.metric", claim.metric, f"one of {', '.join(metrics)}", UnknownMetric
-        )
+def _claim(field: str, claim: ClaimedMetric, benchmark: BenchmarkSpec) -> Iterator[CxrevalError]:
+    if claim.metric not in benchmark.metric_names:
+        expected = f"one of {', '.join(benchmark.metric_names)}"
+        yield field_error(f"{field}.metric", claim.metric, expected, UnknownMetric)
     if claim.finding:
-        yield from _finding(f"{field}.finding", claim.finding, findings)
+        yield from _finding(f"{field}.finding", claim.finding, benchmark.findings)
 
 
 def _date(submitted: str, today: date) -> Iterator[CxrevalError]:

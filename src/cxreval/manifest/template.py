@@ -12,7 +12,15 @@ from enum import StrEnum
 from types import NoneType
 from typing import Any
 
-from cxreval.manifest.model import CASES, CheckpointFormat, Kind, Manifest, SourceKind
+from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.manifest.model import (
+    CASES,
+    CheckpointFormat,
+    ClaimedMetric,
+    Kind,
+    Manifest,
+    SourceKind,
+)
 
 _WIDTH = 100
 _HEAD = {
@@ -59,10 +67,18 @@ def _given(manifest: Manifest, path: str) -> Iterator[tuple[Any, Any]]:
             yield getattr(holder, name), field.metadata["example"]
 
 
-def template(kind: Kind) -> str:
-    """A manifest of the kind, as commented YAML. It is without fault, but its values are
-    examples."""
-    values = {"kind": kind, "format": CheckpointFormat.ONNX, **_EXAMPLES[kind]}
+def template(kind: Kind, benchmark: BenchmarkSpec) -> str:
+    """Returns a manifest for a benchmark as commented YAML.
+
+    It is without fault, but its values are examples.
+    """
+    values = {
+        "kind": kind,
+        "format": CheckpointFormat.ONNX,
+        "output_names": benchmark.findings,
+        "claimed_metrics": ClaimedMetric(benchmark.ranking_metric, 0.8, benchmark.findings[-1]),
+        **_EXAMPLES[kind],
+    }
     cases = [
         case
         for case in CASES
@@ -118,7 +134,7 @@ def _value(field: dataclasses.Field[Any], kind: Any, example: Any) -> Iterator[s
     if dataclasses.is_dataclass(kind):
         yield f"{field.name}:"
         record = typing.cast("type[Any]", kind)
-        yield from _item(record) if field.metadata["most"] else _record(record)
+        yield from _item(example) if field.metadata["most"] else _record(record)
     elif isinstance(example, tuple):
         yield f"{field.name}:"
         yield from (f"  - {_text(item)}" for item in example)
@@ -132,14 +148,15 @@ def _record(kind: type[Any]) -> Iterator[str]:
         yield from (f"  {line}" for line in entry)
 
 
-def _item(kind: type[Any]) -> Iterator[str]:
+def _item(record: Any) -> Iterator[str]:
     """A list with one record. Its comments stand behind the values: an item cannot begin with
     one."""
-    for place, (field, _) in enumerate(_fields(kind)):
+    for place, (field, _) in enumerate(_fields(type(record))):
         optional = field.default is not dataclasses.MISSING
         about = field.metadata["about"] + " Optional." * optional
         mark = "  - " if place == 0 else "    "
-        yield f"{mark}{'#' * optional}{field.name}: {_text(field.metadata['example'])}  # {about}"
+        value = _text(getattr(record, field.name))
+        yield f"{mark}{'#' * optional}{field.name}: {value}  # {about}"
 
 
 def _text(value: Any) -> str:

@@ -16,8 +16,9 @@ from cxreval.metrics.report import Report
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """The AUROC of one finding in two reports, `first` minus `second`; `finding` is empty for the
-    macro mean.
+    """A metric of one finding in two reports, `first` minus `second`.
+
+    `finding` is empty for the macro mean.
 
     `low`, `high`: the 95 % interval of the difference; None where a replicate is undefined, and
     `p_value` is 1 there.
@@ -40,8 +41,8 @@ class PairedDifference:
         return self.adjusted_p_value < ALPHA
 
 
-def compare_reports(first: Report, second: Report) -> tuple[PairedDifference, ...]:
-    """The findings that have an AUROC, in order, then the macro if it has one.
+def compare_reports(first: Report, second: Report, metric: str) -> tuple[PairedDifference, ...]:
+    """Compares two reports by a metric: the findings where it is defined, in order, then the macro.
 
     Raises:
         NotComparable: the reports are of different benchmarks, or a report came without its
@@ -51,7 +52,7 @@ def compare_reports(first: Report, second: Report) -> tuple[PairedDifference, ..
         digests = f"{first.benchmark_digest} and {second.benchmark_digest}"
         message = f"reports of the benchmarks {digests} have no resamples in common"
         raise NotComparable(message, field="benchmark_digest", expected=first.benchmark_digest)
-    scores, others = _scores(first), _scores(second)
+    scores, others = _scores(first, metric), _scores(second, metric)
     pairs = [_difference(finding, scores[finding], others[finding]) for finding in scores]
     findings = [pair for pair in pairs if pair.finding]
     adjusted = holm(np.array([pair.p_value for pair in findings]))
@@ -62,17 +63,17 @@ def compare_reports(first: Report, second: Report) -> tuple[PairedDifference, ..
     return (*corrected, *(pair for pair in pairs if not pair.finding))
 
 
-def _scores(report: Report) -> dict[str, tuple[float, NDArray[np.float64]]]:
-    """Each AUROC there is with its replicates, by finding; the macro last, under the empty name."""
+def _scores(report: Report, metric: str) -> dict[str, tuple[float, NDArray[np.float64]]]:
+    """Each defined value with its replicates, by finding; the macro last, under the empty name."""
     if report.evidence is None:
         raise NotComparable("a report came without its replicates", field="evidence")
     vectors = {
-        item.finding: item.values for item in report.evidence.replicates if item.metric == "auroc"
+        item.finding: item.values for item in report.evidence.replicates if item.metric == metric
     }
     return {
         value.finding: (value.value, vectors[value.finding])
         for value in report.metrics
-        if value.metric == "auroc" and not value.slice and value.value is not None
+        if value.metric == metric and not value.slice and value.value is not None
     }
 
 

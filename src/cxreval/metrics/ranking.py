@@ -1,8 +1,8 @@
-"""Ranks and state-of-the-art steps: a pure function of entries, so that a board can never be stale.
+"""Ranks and state-of-the-art steps, as a pure function of entries.
 
-Entries that were scored here bring their bootstrap replicates. All of them met the same resamples,
-so the difference of two replicate vectors is the paired difference of two submissions, and two that
-it cannot separate share a rank.
+Entries that were scored here have bootstrap replicates. All replicates of a benchmark come from the
+same resamples, so the difference of two replicate vectors is the paired difference of two
+submissions. Two submissions that the paired test cannot separate share a rank.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import scipy  # its parts are loaded when they are first used: half a second tha
 from numpy.typing import NDArray
 
 from cxreval.errors import MalformedField
+from cxreval.metrics.registry import Direction
 from cxreval.metrics.report import UNDEFINED_SHARE
 
 ALPHA = 0.05
@@ -41,13 +42,12 @@ class Significance(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """Something to rank: higher scores are better, None is undefined; the date is `YYYY-MM-DD` or
-    `YYYY-MM`.
+    """A submission to rank.
 
-    `replicates`: shape (replicates,), the score under each resample; None for a figure that nobody
-    here computed.
-    `finding_scores`: the score of each finding, for the rank by mean rank; empty when they are not
-    known.
+    `score`: in the metric's own unit; None where it is undefined. `submitted_date`: `YYYY-MM-DD` or
+    `YYYY-MM`. `replicates`: shape (replicates,), the score under each resample, NaN where it is
+    undefined; None for a claim, which was not computed here. `finding_scores`: the score of each
+    finding, for the rank by mean rank; empty when they are not known.
     """
 
     id: str
@@ -59,16 +59,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """Where an entry stands.
+    """The rank of an entry.
 
     `rank`: 1 for the best, None without a score; shared by entries that the paired test cannot
-    separate. `sota_step`: it broke the record, and `significance` says whether by more than chance.
-    `rank_low`, `rank_high`: the range of its rank in 95 % of the replicates; `first_share`: how
-    many of them it leads.
-    `mean_finding_rank`: mean over the findings of its rank there; `finding_place`: its place by
-    that figure.
-    `places_disagree`: that place is another one than its place by score, so the order depends on a
-    small choice.
+    separate. `sota_step`: the entry broke the record; `significance`: whether by more than chance.
+    `rank_low`, `rank_high`: range of the rank in 95 % of the resamples. `first_share`: share of the
+    resamples in which the entry ranks first. These three are None without replicates, and where too
+    many of the entry's are undefined. `undefined_replicates`: number of resamples that they leave
+    out, because the score of every entry is undefined there. `mean_finding_rank`: mean over the
+    findings of the rank by each; `finding_place`: rank by that mean. `places_disagree`: that rank
+    differs from the rank by score, so the order depends on how the findings are combined.
     """
 
     id: str
@@ -81,6 +81,7 @@ class Ranked:
     mean_finding_rank: float | None = None
     finding_place: int | None = None
     places_disagree: bool = False
+    undefined_replicates: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +102,12 @@ class Comparison:
 
     @property
     def separable(self) -> bool:
-        """Whether the two are told apart."""
+        """Whether the test separates the two."""
         return self.adjusted_p_value < ALPHA
 
 
 def latest_day(submitted_date: str) -> date:
-    """The last day a date can mean: nobody gains precedence by leaving out the day.
+    """Returns the last day that a date can mean, so that leaving out the day gains no precedence.
 
     Raises:
         MalformedField: it is neither `YYYY-MM-DD` nor `YYYY-MM`.
@@ -124,22 +125,21 @@ def latest_day(submitted_date: str) -> date:
     raise MalformedField(message, field="submitted_date", value=submitted_date, expected=expected)
 
 
-def rank(entries: Sequence[Entry]) -> list[Ranked]:
-    """Ranks entries best first, equal scores by submission date and then by the order given; those
-    without one last.
+def rank(entries: Sequence[Entry], direction: Direction) -> list[Ranked]:
+    """Ranks entries best first, equal scores by submission date and then by the order given.
 
-    With replicates, the rank of an entry is one more than the number of entries that the paired
-    test finds better, and
-    never better than that of an entry with a higher score. Without replicates it is the place by
-    score: a figure that nobody computed here has no interval. An entry is a state-of-the-art step
-    when its score is above every score submitted before it. Of the entries of one day only the best
-    can be one.
+    Entries without a score come last. With replicates, the rank of an entry is one more than the
+    number of entries that the paired test finds better, and never better than that of an entry with
+    a better score. Without replicates it is the position by score: a claim has no interval. An
+    entry is a state-of-the-art step when its score is better than every score submitted before it.
+    Of the entries of one day only the best can be one.
 
     Raises:
         MalformedField: a date is malformed, some entries have replicates and others not, or their
             lengths differ.
     """
     days = {entry.id: latest_day(entry.submitted_date) for entry in entries}
+    entries = [_oriented(entry, direction) for entry in entries]
     scored = sorted(
         (one for one in entries if one.score is not None),
         key=lambda one: (-_score(one), days[one.id]),
@@ -156,17 +156,16 @@ def rank(entries: Sequence[Entry]) -> list[Ranked]:
     )
     ranked = [Ranked(entry.id, int(place)) for entry, place in zip(scored, ranks, strict=True)]
     if pairs is not None:
-        ranked = _with_spread(ranked, rank_frequencies(scored))
+        ranked = _with_spread(ranked, scored)
     ranked = _with_finding_ranks(ranked, scored)
     return _with_steps(ranked, scored, [days[entry.id] for entry in scored], pairs) + unscored
 
 
 def compare(entries: Sequence[Entry]) -> list[Comparison]:
-    """The paired difference of every two entries, in the order given, corrected over all of these
-    pairs.
+    """Returns the paired difference of every two entries, in the order given.
 
-    The difference of two scores is taken as normal, with the standard deviation of the paired
-    replicates' difference.
+    The p-values are corrected over all of these pairs. The difference of two scores is taken as
+    normal, with the standard deviation of the paired replicates' difference.
 
     Raises:
         MalformedField: an entry has no score or no replicates, or their lengths differ.
@@ -198,25 +197,47 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     return adjusted
 
 
-def rank_frequencies(entries: Sequence[Entry]) -> NDArray[np.float64]:
-    """Share of the replicates in which each entry has each rank: shape (entries, entries), rows sum
-    to 1.
+def rank_frequencies(
+    entries: Sequence[Entry], direction: Direction
+) -> tuple[NDArray[np.float64], int]:
+    """Returns how often each entry has each rank, and the number of resamples that are left out.
 
-    Entries that are equal in a replicate share the better rank; one that is undefined there comes
-    last. Raises `MalformedField` as `compare`.
+    The first has shape (entries, entries): the share of the resamples in which an entry has rank
+    1, 2, ...; its rows sum to 1. Entries that are equal in a resample share the better rank, and
+    one that is undefined there comes last. A resample in which every entry is undefined says
+    nothing about their order and is left out; the shares are NaN where that leaves none.
+
+    Raises:
+        MalformedField: as `compare`.
     """
-    vectors = np.nan_to_num(_vectors(entries), nan=-np.inf)
-    ranks = scipy.stats.rankdata(-vectors, method="min", axis=0).astype(np.intp)
+    vectors = _vectors([_oriented(entry, direction) for entry in entries])
+    kept = vectors[:, ~np.isnan(vectors).all(axis=0)]
+    left_out = vectors.shape[1] - kept.shape[1]
+    if not kept.size:
+        return np.full((len(entries), len(entries)), np.nan), left_out
+    kept = np.nan_to_num(kept, nan=-np.inf)
+    ranks = scipy.stats.rankdata(-kept, method="min", axis=0).astype(np.intp)
     # Row by row, a histogram of the ranks: one more dimension would take entries x entries x
     # replicates.
     counts = np.stack([np.bincount(row - 1, minlength=len(entries)) for row in ranks])
-    shares: NDArray[np.float64] = counts / vectors.shape[1]
-    return shares
+    shares: NDArray[np.float64] = counts / kept.shape[1]
+    return shares, left_out
+
+
+def _oriented(entry: Entry, direction: Direction) -> Entry:
+    """The entry with its figures turned so that higher is better."""
+    if direction is Direction.HIGHER_IS_BETTER:
+        return entry
+    return replace(
+        entry,
+        score=None if entry.score is None else -entry.score,
+        replicates=None if entry.replicates is None else -entry.replicates,
+        finding_scores=tuple(None if score is None else -score for score in entry.finding_scores),
+    )
 
 
 class _Pairs:
-    """Every pair of entries as square matrices: differences of score, their standard errors,
-    p-values.
+    """Every pair of entries as square matrices: differences, their standard errors, p-values.
 
     A p-value is two-sided, and 1 where too many replicates are undefined.
     """
@@ -245,16 +266,20 @@ class _Pairs:
         return self.adjusted_p_values() < ALPHA
 
 
-def _defined(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The resamples in which all entries are defined, NaN for an entry that is undefined in too
-    many of them.
+def _unreliable(vectors: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The entries that are undefined in too many resamples to say anything about them."""
+    unreliable: NDArray[np.bool_] = np.isnan(vectors).mean(axis=1) > UNDEFINED_SHARE
+    return unreliable
 
-    A resample that draws no positive of a rare finding undoes the macro of every entry alike.
+
+def _defined(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The resamples in which every other entry is defined, NaN for the unreliable entries.
+
+    A resample that draws no positive of a rare finding makes the macro of every entry undefined.
     """
-    undefined = np.isnan(vectors)
-    torn = undefined.mean(axis=1) > UNDEFINED_SHARE
-    kept = ~undefined[~torn].any(axis=0)
-    return np.where(torn[:, np.newaxis], np.nan, vectors)[:, kept]
+    unreliable = _unreliable(vectors)
+    kept = ~np.isnan(vectors[~unreliable]).any(axis=0)
+    return np.where(unreliable[:, np.newaxis], np.nan, vectors)[:, kept]
 
 
 def _vectors(entries: Sequence[Entry]) -> NDArray[np.float64]:
@@ -277,17 +302,20 @@ def _score(entry: Entry) -> float:
     return float("nan") if entry.score is None else entry.score
 
 
-def _with_spread(ranked: Sequence[Ranked], frequencies: NDArray[np.float64]) -> list[Ranked]:
-    """Adds where each entry comes out over the replicates."""
+def _with_spread(ranked: Sequence[Ranked], entries: Sequence[Entry]) -> list[Ranked]:
+    """Adds the range of each entry's rank over the resamples."""
+    frequencies, left_out = rank_frequencies(entries, Direction.HIGHER_IS_BETTER)
+    unreliable = _unreliable(_vectors(entries))
     reached = np.cumsum(frequencies, axis=1)
     low = 1 + np.argmax(reached >= ALPHA / 2 - _ROUNDING, axis=1)
     high = 1 + np.argmax(reached >= 1 - ALPHA / 2 - _ROUNDING, axis=1)
     return [
         replace(
             entry,
-            rank_low=int(low[i]),
-            rank_high=int(high[i]),
-            first_share=float(frequencies[i, 0]),
+            rank_low=None if unreliable[i] else int(low[i]),
+            rank_high=None if unreliable[i] else int(high[i]),
+            first_share=None if unreliable[i] else float(frequencies[i, 0]),
+            undefined_replicates=left_out,
         )
         for i, entry in enumerate(ranked)
     ]

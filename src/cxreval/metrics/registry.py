@@ -1,13 +1,12 @@
-"""Every metric of a report: name, direction, definition, reference and the function that computes
-it."""
+"""Every metric by name: direction, range, definition, reference and the function that computes it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from fractions import Fraction
 from functools import partial
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,24 +21,44 @@ SPECIFICITIES = {
 }
 
 
+class Direction(StrEnum):
+    """Which values of a metric are better."""
+
+    HIGHER_IS_BETTER = "higher"
+    LOWER_IS_BETTER = "lower"
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. `compute` takes the scores, shape (n,), float32, and the labels, shape (n,),
-    bool.
+    """One metric.
 
-    `ranks_only`: it depends on the order of the scores alone, so that no increasing map of them
-    changes it.
+    `label`: its short name in tables. `compute` takes the scores, shape (n,), float32, and the labels, shape (n,), bool, and returns
+    None where the metric is undefined. Values lie within [`low`, `high`]. `ranks_only`: the value
+    depends on the order of the scores alone, so no increasing map of them changes it. `resampled`:
+    the bootstrap computes it for every resample, so the metric has intervals.
     """
 
     name: str
-    direction: Literal["higher", "lower"]
+    label: str
+    direction: Direction
     definition: str
     reference: str
     ranks_only: bool
     compute: Callable[[NDArray[np.float32], NDArray[np.bool_]], float | None]
+    low: float = 0.0
+    high: float = 1.0
+    resampled: bool = True
+
+    @property
+    def rankable(self) -> bool:
+        """Whether a board can rank by it: the paired test needs its values under each resample."""
+        return self.resampled
 
 
-_SENSITIVITY = "Highest sensitivity of a threshold whose specificity is at least {:.0%}; scores of at least it are positive."
+_SENSITIVITY = (
+    "Highest sensitivity of a threshold whose specificity is at least {:.0%}; "
+    "scores of at least it are positive."
+)
 _SENSITIVITY_REFERENCE = (
     "Pepe, The Statistical Evaluation of Medical Tests for Classification and Prediction, 2003"
 )
@@ -49,15 +68,18 @@ METRICS = {
     for metric in (
         Metric(
             "auroc",
-            "higher",
-            "Share of pairs of a positive and a negative image in which the positive scores higher; ties count half.",
+            "AUROC",
+            Direction.HIGHER_IS_BETTER,
+            "Share of pairs of a positive and a negative image in which the positive scores "
+            "higher; ties count half.",
             "Hanley and McNeil, Radiology 143, 1982",
             True,
             auroc,
         ),
         Metric(
             "average_precision",
-            "higher",
+            "AP",
+            Direction.HIGHER_IS_BETTER,
             "Precision at each threshold, weighted by the step in recall, without interpolation.",
             "scikit-learn, average_precision_score",
             True,
@@ -65,7 +87,8 @@ METRICS = {
         ),
         Metric(
             "brier",
-            "lower",
+            "Brier",
+            Direction.LOWER_IS_BETTER,
             "Mean squared difference of probability and outcome.",
             "Brier, Monthly Weather Review 78, 1950",
             False,
@@ -73,9 +96,10 @@ METRICS = {
         ),
         Metric(
             "calibration_error",
-            "lower",
-            "Mean over images of the distance between mean probability and share of positives in the image's bin, "
-            "of 15 equal bins (lo, hi], the first one with 0.",
+            "ECE",
+            Direction.LOWER_IS_BETTER,
+            "Mean over images of the distance between mean probability and share of positives in "
+            "the image's bin, of 15 equal bins (lo, hi], the first one with 0.",
             "Guo et al., On Calibration of Modern Neural Networks, ICML 2017",
             False,
             calibration_error,
@@ -83,7 +107,8 @@ METRICS = {
         *(
             Metric(
                 name,
-                "higher",
+                f"sens. at {float(specificity):.0%}",
+                Direction.HIGHER_IS_BETTER,
                 _SENSITIVITY.format(float(specificity)),
                 _SENSITIVITY_REFERENCE,
                 True,
@@ -93,5 +118,4 @@ METRICS = {
         ),
     )
 }
-"""Every metric by its name, in the order of a report; the macro of each is the plain mean over the
-findings."""
+"""Every metric by its name; the macro of each is the plain mean over the findings."""

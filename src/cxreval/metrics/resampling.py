@@ -145,6 +145,9 @@ class CalibrationResampler:
     """One finding's probabilities, summed by patient and bin once, so that a replicate costs one
     sparse product."""
 
+    METRICS = frozenset({"brier", "calibration_error"})
+    """What `replicates` computes."""
+
     def __init__(
         self,
         probabilities: NDArray[np.float32],

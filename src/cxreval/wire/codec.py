@@ -51,7 +51,7 @@ _Field = Any
 _Errors = list[CxrevalError] | None
 _Encode = Callable[[Any], Any]
 _Decode = Callable[[Any, _Errors], Any]
-_Refusal = Callable[[str, object, str], CxrevalError]
+Refusal = Callable[[str, object, str], CxrevalError]
 
 _TYPES = {
     FieldDescriptor.TYPE_STRING: str,
@@ -165,7 +165,7 @@ class Decoder(Generic[R, M]):
     computed: Mapping[str, Callable[[M], Any]] = field(default_factory=dict)
     unread: Collection[str] = ()
     nested: Collection[Decoder[Any, Any]] = ()
-    unknown: _Refusal = newer_peer
+    unknown: Refusal = newer_peer
     path: str = ""
 
     def __post_init__(self) -> None:
@@ -242,7 +242,7 @@ class Decoder(Generic[R, M]):
         return (lambda values, errors: tuple([each(value, errors) for value in values])), False
 
 
-def _enum(members: dict[int, Any], source: _Field, path: str, unknown: _Refusal) -> _Decode:
+def _enum(members: dict[int, Any], source: _Field, path: str, unknown: Refusal) -> _Decode:
     prefix = _prefix(source.enum_type)
     expected = f"one of {', '.join(prefix + each.name for each in members.values() if each)}"
 

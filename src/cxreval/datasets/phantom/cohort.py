@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.phantom.canvas import stream
 
 _COHORT, _SPLIT = 10, 11  # keys of the random streams

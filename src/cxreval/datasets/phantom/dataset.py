@@ -17,12 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cxreval.datasets.benchmark import (
-    FINDINGS,
+    DEFAULT_REPLICATES,
     IMAGES_DIRECTORY,
+    SLICES,
     SPEC_FILE,
     BenchmarkSpec,
     list_sha256,
+    ranked_by,
 )
+from cxreval.datasets.nih import FINDINGS, NO_FINDING
 from cxreval.datasets.phantom.anatomy import FIELD_MM, Chest, Exposure, expose, measure
 from cxreval.datasets.phantom.canvas import SIDE, Field, develop, enlarge, smoothstep
 from cxreval.datasets.phantom.cohort import Study, split_studies
@@ -172,6 +175,12 @@ def generate(
         labels_sha256=hashlib.sha256(labels).hexdigest(),
         image_count=len(test),
         patient_count=len({study.patient for study in test}),
+        findings=FINDINGS,
+        metrics=ranked_by("auroc"),
+        ranking_metric="auroc",
+        scorer_version="2",  # the same seed makes the same benchmark, whatever scorers there are
+        replicates=DEFAULT_REPLICATES,
+        slices=SLICES,
     )
     unfinished = directory / f"{SPEC_FILE}.unfinished"
     unfinished.write_text(spec.to_toml(), encoding="utf-8", newline="\n")
@@ -198,7 +207,7 @@ def label_table(studies: Iterable[Study]) -> bytes:
     lines = [HEADER]
     for study in studies:
         labels = (
-            "|".join(finding for finding in FINDINGS if finding in study.findings) or "No Finding"
+            "|".join(finding for finding in FINDINGS if finding in study.findings) or NO_FINDING
         )
         lines.append(
             f"{study.image},{labels},{study.follow_up},{study.patient},{study.age},{study.gender},{study.view},"

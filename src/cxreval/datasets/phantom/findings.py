@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cxreval.datasets.benchmark import FINDINGS
+from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.phantom.anatomy import HILUM, Chest, Thorax
 from cxreval.datasets.phantom.canvas import (
     Field,

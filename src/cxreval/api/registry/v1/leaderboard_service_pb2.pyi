@@ -123,12 +123,14 @@ class CompareEntriesRequest(_message.Message):
     def __init__(self, parent: _Optional[str] = ..., submissions: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CompareEntriesResponse(_message.Message):
-    __slots__ = ("comparisons", "rank_frequencies")
+    __slots__ = ("comparisons", "rank_frequencies", "undefined_replicates")
     COMPARISONS_FIELD_NUMBER: _ClassVar[int]
     RANK_FREQUENCIES_FIELD_NUMBER: _ClassVar[int]
+    UNDEFINED_REPLICATES_FIELD_NUMBER: _ClassVar[int]
     comparisons: _containers.RepeatedCompositeFieldContainer[_scoring_service_pb2.PairwiseComparison]
     rank_frequencies: _containers.RepeatedCompositeFieldContainer[RankFrequencies]
-    def __init__(self, comparisons: _Optional[_Iterable[_Union[_scoring_service_pb2.PairwiseComparison, _Mapping]]] = ..., rank_frequencies: _Optional[_Iterable[_Union[RankFrequencies, _Mapping]]] = ...) -> None: ...
+    undefined_replicates: int
+    def __init__(self, comparisons: _Optional[_Iterable[_Union[_scoring_service_pb2.PairwiseComparison, _Mapping]]] = ..., rank_frequencies: _Optional[_Iterable[_Union[RankFrequencies, _Mapping]]] = ..., undefined_replicates: _Optional[int] = ...) -> None: ...
 
 class RankFrequencies(_message.Message):
     __slots__ = ("submission", "shares")

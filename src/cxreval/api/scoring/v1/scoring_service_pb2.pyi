@@ -84,55 +84,23 @@ class ScoringProgress(_message.Message):
     image_count: int
     def __init__(self, message_count: _Optional[int] = ..., image_count: _Optional[int] = ...) -> None: ...
 
-class RankedEntry(_message.Message):
-    __slots__ = ("id", "score", "submitted_date", "replicates", "finding_scores")
-    ID_FIELD_NUMBER: _ClassVar[int]
-    SCORE_FIELD_NUMBER: _ClassVar[int]
-    SUBMITTED_DATE_FIELD_NUMBER: _ClassVar[int]
-    REPLICATES_FIELD_NUMBER: _ClassVar[int]
-    FINDING_SCORES_FIELD_NUMBER: _ClassVar[int]
-    id: str
-    score: float
-    submitted_date: str
-    replicates: bytes
-    finding_scores: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, id: _Optional[str] = ..., score: _Optional[float] = ..., submitted_date: _Optional[str] = ..., replicates: _Optional[bytes] = ..., finding_scores: _Optional[_Iterable[float]] = ...) -> None: ...
-
-class RankEntriesRequest(_message.Message):
-    __slots__ = ("entries",)
-    ENTRIES_FIELD_NUMBER: _ClassVar[int]
-    entries: _containers.RepeatedCompositeFieldContainer[RankedEntry]
-    def __init__(self, entries: _Optional[_Iterable[_Union[RankedEntry, _Mapping]]] = ...) -> None: ...
-
-class Rank(_message.Message):
-    __slots__ = ("id", "rank", "sota_step", "significance", "spread")
-    ID_FIELD_NUMBER: _ClassVar[int]
-    RANK_FIELD_NUMBER: _ClassVar[int]
-    SOTA_STEP_FIELD_NUMBER: _ClassVar[int]
-    SIGNIFICANCE_FIELD_NUMBER: _ClassVar[int]
-    SPREAD_FIELD_NUMBER: _ClassVar[int]
-    id: str
-    rank: int
-    sota_step: bool
-    significance: Significance
-    spread: RankSpread
-    def __init__(self, id: _Optional[str] = ..., rank: _Optional[int] = ..., sota_step: _Optional[bool] = ..., significance: _Optional[_Union[Significance, str]] = ..., spread: _Optional[_Union[RankSpread, _Mapping]] = ...) -> None: ...
-
 class RankSpread(_message.Message):
-    __slots__ = ("rank_low", "rank_high", "first_share", "mean_finding_rank", "finding_place", "places_disagree")
+    __slots__ = ("rank_low", "rank_high", "first_share", "mean_finding_rank", "finding_place", "places_disagree", "undefined_replicates")
     RANK_LOW_FIELD_NUMBER: _ClassVar[int]
     RANK_HIGH_FIELD_NUMBER: _ClassVar[int]
     FIRST_SHARE_FIELD_NUMBER: _ClassVar[int]
     MEAN_FINDING_RANK_FIELD_NUMBER: _ClassVar[int]
     FINDING_PLACE_FIELD_NUMBER: _ClassVar[int]
     PLACES_DISAGREE_FIELD_NUMBER: _ClassVar[int]
+    UNDEFINED_REPLICATES_FIELD_NUMBER: _ClassVar[int]
     rank_low: int
     rank_high: int
     first_share: float
     mean_finding_rank: float
     finding_place: int
     places_disagree: bool
-    def __init__(self, rank_low: _Optional[int] = ..., rank_high: _Optional[int] = ..., first_share: _Optional[float] = ..., mean_finding_rank: _Optional[float] = ..., finding_place: _Optional[int] = ..., places_disagree: _Optional[bool] = ...) -> None: ...
+    undefined_replicates: int
+    def __init__(self, rank_low: _Optional[int] = ..., rank_high: _Optional[int] = ..., first_share: _Optional[float] = ..., mean_finding_rank: _Optional[float] = ..., finding_place: _Optional[int] = ..., places_disagree: _Optional[bool] = ..., undefined_replicates: _Optional[int] = ...) -> None: ...
 
 class PairwiseComparison(_message.Message):
     __slots__ = ("first", "second", "difference", "low", "high", "p_value", "adjusted_p_value")
@@ -151,9 +119,3 @@ class PairwiseComparison(_message.Message):
     p_value: float
     adjusted_p_value: float
     def __init__(self, first: _Optional[str] = ..., second: _Optional[str] = ..., difference: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., p_value: _Optional[float] = ..., adjusted_p_value: _Optional[float] = ...) -> None: ...
-
-class RankEntriesResponse(_message.Message):
-    __slots__ = ("ranks",)
-    RANKS_FIELD_NUMBER: _ClassVar[int]
-    ranks: _containers.RepeatedCompositeFieldContainer[Rank]
-    def __init__(self, ranks: _Optional[_Iterable[_Union[Rank, _Mapping]]] = ...) -> None: ...

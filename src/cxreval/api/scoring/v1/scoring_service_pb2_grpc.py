@@ -45,11 +45,6 @@ class ScoringServiceStub:
                 request_serializer=cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.ScorePredictionsRequest.SerializeToString,
                 response_deserializer=cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.ScorePredictionsResponse.FromString,
                 _registered_method=True)
-        self.RankEntries = channel.unary_unary(
-                '/cxreval.api.scoring.v1.ScoringService/RankEntries',
-                request_serializer=cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.RankEntriesRequest.SerializeToString,
-                response_deserializer=cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.RankEntriesResponse.FromString,
-                _registered_method=True)
 
 
 class ScoringServiceServicer:
@@ -79,16 +74,6 @@ class ScoringServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def RankEntries(self, request, context):
-        """Ranks entries by score, higher first; those that the paired test cannot separate share a rank. Finds the
-        state-of-the-art steps and tests each against the record it broke.
-
-        Errors: INVALID_ARGUMENT `MALFORMED_FIELD`.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_ScoringServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -101,11 +86,6 @@ def add_ScoringServiceServicer_to_server(servicer, server):
                     servicer.ScorePredictions,
                     request_deserializer=cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.ScorePredictionsRequest.FromString,
                     response_serializer=cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.ScorePredictionsResponse.SerializeToString,
-            ),
-            'RankEntries': grpc.unary_unary_rpc_method_handler(
-                    servicer.RankEntries,
-                    request_deserializer=cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.RankEntriesRequest.FromString,
-                    response_serializer=cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.RankEntriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -163,33 +143,6 @@ class ScoringService:
             '/cxreval.api.scoring.v1.ScoringService/ScorePredictions',
             cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.ScorePredictionsRequest.SerializeToString,
             cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.ScorePredictionsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def RankEntries(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/cxreval.api.scoring.v1.ScoringService/RankEntries',
-            cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.RankEntriesRequest.SerializeToString,
-            cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2.RankEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,12 +47,6 @@ class ScoringServiceStub:
     `SERVICE_OVERLOADED`; INVALID_ARGUMENT `UNKNOWN_IMAGE`, `DUPLICATE_IMAGE`, `MISSING_IMAGES`, `INVALID_PROBABILITY`,
     `MALFORMED_BATCH`, `MALFORMED_STREAM`, `EMPTY_STREAM`.
     """
-    RankEntries: _grpc.UnaryUnaryMultiCallable[_scoring_service_pb2.RankEntriesRequest, _scoring_service_pb2.RankEntriesResponse]
-    """Ranks entries by score, higher first; those that the paired test cannot separate share a rank. Finds the
-    state-of-the-art steps and tests each against the record it broke.
-
-    Errors: INVALID_ARGUMENT `MALFORMED_FIELD`.
-    """
 
 @_typing.type_check_only
 class ScoringServiceAsyncStub(ScoringServiceStub):
@@ -72,12 +66,6 @@ class ScoringServiceAsyncStub(ScoringServiceStub):
     Errors: NOT_FOUND `TRUTH_NOT_FOUND`; FAILED_PRECONDITION `BENCHMARK_DIGEST_MISMATCH`; RESOURCE_EXHAUSTED
     `SERVICE_OVERLOADED`; INVALID_ARGUMENT `UNKNOWN_IMAGE`, `DUPLICATE_IMAGE`, `MISSING_IMAGES`, `INVALID_PROBABILITY`,
     `MALFORMED_BATCH`, `MALFORMED_STREAM`, `EMPTY_STREAM`.
-    """
-    RankEntries: _aio.UnaryUnaryMultiCallable[_scoring_service_pb2.RankEntriesRequest, _scoring_service_pb2.RankEntriesResponse]  # type: ignore[assignment]
-    """Ranks entries by score, higher first; those that the paired test cannot separate share a rank. Finds the
-    state-of-the-art steps and tests each against the record it broke.
-
-    Errors: INVALID_ARGUMENT `MALFORMED_FIELD`.
     """
 
 class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -107,18 +95,6 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND `TRUTH_NOT_FOUND`; FAILED_PRECONDITION `BENCHMARK_DIGEST_MISMATCH`; RESOURCE_EXHAUSTED
         `SERVICE_OVERLOADED`; INVALID_ARGUMENT `UNKNOWN_IMAGE`, `DUPLICATE_IMAGE`, `MISSING_IMAGES`, `INVALID_PROBABILITY`,
         `MALFORMED_BATCH`, `MALFORMED_STREAM`, `EMPTY_STREAM`.
-        """
-
-    @_abc_1.abstractmethod
-    def RankEntries(
-        self,
-        request: _scoring_service_pb2.RankEntriesRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_scoring_service_pb2.RankEntriesResponse, _abc.Awaitable[_scoring_service_pb2.RankEntriesResponse]]:
-        """Ranks entries by score, higher first; those that the paired test cannot separate share a rank. Finds the
-        state-of-the-art steps and tests each against the record it broke.
-
-        Errors: INVALID_ARGUMENT `MALFORMED_FIELD`.
         """
 
 def add_ScoringServiceServicer_to_server(servicer: ScoringServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,10 +1,15 @@
-"""From predictions to a report's figures: every metric, its interval, its slices."""
+"""The scorers, side by side by version: the rules by which predictions become a report's figures.
+
+A report names the version that computed it. A version is never changed and never removed, so that
+every report can be read, verified and computed again. New rules get a new version here, and a new
+benchmark that names it beside the old one.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +17,7 @@ from numpy.typing import NDArray
 from cxreval.metrics.cohort import Cohort, Slice
 from cxreval.metrics.curves import reliability, roc_curve
 from cxreval.metrics.delong import covariance, macro_variance, placement_sums
-from cxreval.metrics.registry import METRICS
+from cxreval.metrics.registry import METRICS, Metric
 from cxreval.metrics.report import (
     FINDING_UNDEFINED,
     NO_LABELS,
@@ -29,30 +34,65 @@ from cxreval.metrics.resampling import CalibrationResampler, FindingResampler, p
 INTERVAL_PERCENTILES = (2.5, 97.5)
 """Bounds of every interval among its replicates."""
 
-SLICED_METRIC = "auroc"
-"""The metric that is also given slice by slice."""
 
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """The rules of one version.
 
-def score(
-    cohort: Cohort, probabilities: NDArray[np.float32], seed: int, replicate_count: int
-) -> tuple[tuple[MetricValue, ...], Evidence]:
-    """Every metric of every finding and its macro, metric by metric over all images; then the AUROC
-    slice by slice.
-
-    Args:
-        cohort: the labelled images.
-        probabilities: shape (images, findings), within [0, 1], rows and columns in the cohort's
-            order.
-        seed: of the bootstrap, 0 to 2**64 - 1; the same for every submission that is to be
-            compared.
-        replicate_count: of the bootstrap, at least 1.
+    `metrics`: what a report holds over all images, by name, in the report's order. `sliced_metric`:
+    the one that it also holds slice by slice.
     """
-    everybody = _Group(cohort, probabilities)
-    groups = [everybody, *(_Group(cohort, probabilities, part) for part in cohort.slices)]
-    for weights in patient_weights(seed, cohort.patient_count, replicate_count):
-        for group in groups:
-            group.resample(weights)
-    return tuple(value for group in groups for value in group.values()), everybody.evidence()
+
+    metrics: Mapping[str, Metric]
+    sliced_metric: str
+
+    def score(
+        self,
+        cohort: Cohort,
+        probabilities: NDArray[np.float32],
+        seed: int,
+        replicate_count: int,
+        recorded: Sequence[str],
+    ) -> tuple[tuple[MetricValue, ...], Evidence]:
+        """Returns the figures of a report and the evidence behind them.
+
+        The figures are those of each finding and their macro mean, metric by metric over all
+        images, then the sliced metric slice by slice.
+
+        Args:
+            cohort: the labelled images.
+            probabilities: shape (images, findings), within [0, 1], rows and columns in the cohort's
+                order.
+            seed: of the bootstrap, 0 to 2**64 - 1; the same for every submission that is to be
+                compared.
+            replicate_count: of the bootstrap, at least 1.
+            recorded: the metrics whose replicates are part of the evidence.
+        """
+        overall = _Group(cohort, probabilities, tuple(self.metrics))
+        sliced = [
+            _Group(cohort, probabilities, (self.sliced_metric,), part) for part in cohort.slices
+        ]
+        for weights in patient_weights(seed, cohort.patient_count, replicate_count):
+            for group in (overall, *sliced):
+                group.resample(weights)
+        values = tuple(value for group in (overall, *sliced) for value in group.values())
+        return values, overall.evidence(recorded)
+
+
+_VERSION_2 = (
+    "auroc",
+    "average_precision",
+    "brier",
+    "calibration_error",
+    "sensitivity_at_90_specificity",
+    "sensitivity_at_95_specificity",
+)
+
+SCORERS = {"2": Scorer({name: METRICS[name] for name in _VERSION_2}, sliced_metric="auroc")}
+"""Every scorer by its version."""
+
+LATEST_SCORER = "2"
+"""Version that new benchmarks are described with."""
 
 
 class _Column:
@@ -79,14 +119,18 @@ class _Column:
 
 
 class _Group:
-    """All images of a cohort with every metric, or those of one slice with the AUROC."""
+    """Some metrics of all images of a cohort, or of those of one slice."""
 
     def __init__(
-        self, cohort: Cohort, probabilities: NDArray[np.float32], part: Slice | None = None
+        self,
+        cohort: Cohort,
+        probabilities: NDArray[np.float32],
+        metrics: Sequence[str],
+        part: Slice | None = None,
     ) -> None:
         self._cohort = cohort
         self._slice = part.name if part else ""
-        self._metrics = (SLICED_METRIC,) if part else tuple(METRICS)
+        self._metrics = metrics
         rows = part.rows if part else np.ones(cohort.patients.size, np.bool_)
         self._any = np.any((cohort.labels & cohort.known)[rows], axis=1)
         self._patients = cohort.patients[rows]
@@ -103,13 +147,13 @@ class _Group:
         self._calibrations = [
             (column, CalibrationResampler(column.scores, column.positive, column.patients, size))
             for column in self._columns
-            if part is None
+            if not CalibrationResampler.METRICS.isdisjoint(metrics)
         ]
 
     def resample(self, weights: NDArray[np.float32]) -> None:
         """Computes some more replicates; `weights` has shape (patients, replicates)."""
         for column, resampler in self._resamplers:
-            _extend(column, resampler.replicates(weights, auroc_only=bool(self._slice)))
+            _extend(column, resampler.replicates(weights, auroc_only=self._metrics == ("auroc",)))
         for column, calibration in self._calibrations:
             _extend(column, calibration.replicates(weights))
 
@@ -131,15 +175,16 @@ class _Group:
                     analytic_standard_error=error,
                 )
 
-    def evidence(self) -> Evidence:
-        """The AUROC's replicates and the curves of each finding."""
+    def evidence(self, recorded: Sequence[str]) -> Evidence:
+        """Returns the replicates of some metrics, metric by metric, and the curves of each finding."""
         names = [column.finding for column in self._columns] + [""]
         columns = self._columns
         curves = [roc_curve(column.finding, column.scores, column.positive) for column in columns]
         return Evidence(
             replicates=tuple(
-                Replicates("auroc", *pair)
-                for pair in zip(names, self._vectors("auroc"), strict=True)
+                Replicates(metric, *pair)
+                for metric in recorded
+                for pair in zip(names, self._vectors(metric), strict=True)
             ),
             roc_curves=tuple(curve for curve in curves if curve is not None),
             reliabilities=tuple(
