@@ -12,11 +12,10 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import grpc
 import grpc.aio
-from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -83,15 +82,23 @@ class Server:
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._wrapped)
 
-    def add(
-        self, register: Callable[[Any, Any], None], servicer: object, service: ServiceDescriptor
-    ) -> None:
-        """Adds a service: the generated `add_..._to_server`, the servicer, the service's
-        descriptor."""
-        if service.full_name in self._names:
-            raise ValueError(f"{service.full_name} is already registered")
-        register(servicer, self._wrapped)
-        self._names.append(service.full_name)
+    def add(self, module: ModuleType, servicer: object) -> None:
+        """Adds a service: its generated `..._pb2_grpc` module and the servicer that implements it.
+
+        Raises:
+            TypeError: the servicer implements no service, or several, of the module.
+            ValueError: the service was added before.
+        """
+        registrations = [
+            getattr(module, f"add_{name}_to_server")
+            for name, base in vars(module).items()
+            if name.endswith("Servicer") and isinstance(servicer, base)
+        ]
+        if len(registrations) != 1:
+            message = f"{type(servicer).__name__} implements {len(registrations)} services"
+            raise TypeError(f"{message} of {module.__name__}; expected one")
+        registrations[0](servicer, self._wrapped)
+        self._names.append(self._wrapped.services[-1])
 
     async def report(self, name: str, serving: bool) -> None:
         """Health of something smaller than a service, under a name of its own."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from cxreval.api.inference.v1 import capabilities_service_pb2, capabilities_service_pb2_grpc
-from cxreval.api.oip import grpc_predict_v2_pb2, grpc_predict_v2_pb2_grpc
+from cxreval.api.inference.v1 import capabilities_service_pb2_grpc
+from cxreval.api.oip import grpc_predict_v2_pb2_grpc
 from cxreval.client import RegistryClient
 from cxreval.errors import ArtifactNotFound, CxrevalError
 from cxreval.imaging.cache import ImageCache
@@ -56,16 +56,9 @@ async def main(config: InferenceConfig) -> None:
     )
     preprocessor = Preprocessor(config.decode_threads or cores(), _image_cache(config), metrics)
     servicer = InferenceServicer(pool, preprocessor, limits)
-    server.add(
-        grpc_predict_v2_pb2_grpc.add_GRPCInferenceServiceServicer_to_server,
-        servicer,
-        grpc_predict_v2_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"],
-    )
-    server.add(
-        capabilities_service_pb2_grpc.add_CapabilitiesServiceServicer_to_server,
-        CapabilitiesServicer(f"{RUNTIME}, {config.execution()}"),
-        capabilities_service_pb2.DESCRIPTOR.services_by_name["CapabilitiesService"],
-    )
+    server.add(grpc_predict_v2_pb2_grpc, servicer)
+    capabilities = CapabilitiesServicer(f"{RUNTIME}, {config.execution()}")
+    server.add(capabilities_service_pb2_grpc, capabilities)
 
     await _load(pool, config)
 

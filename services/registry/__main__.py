@@ -1,12 +1,10 @@
-"""Starts the registry: `python -m services.registry`; migrates its database: `python -m
-services.registry migrate`.
+"""The registry's command, `python -m services.registry [COMMAND]`.
 
-`python -m services.registry create-operator-key`, where the database can be reached, prints a new
-operator's key.
+Without a command it serves. `migrate` migrates the database. `create-operator-key` prints a new
+operator's key; it runs where the database can be reached.
 
 The embedded SQLite database is migrated at every start. PostgreSQL is migrated only by `migrate`,
-which a deployment runs once before the new version starts; until then the registry says that it is
-not healthy.
+which a deployment runs once before the new version starts; until then the registry is not healthy.
 """
 
 import asyncio
@@ -15,27 +13,20 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy.exc import SQLAlchemyError
 
 from cxreval.api.registry.v1 import (
-    admin_service_pb2,
     admin_service_pb2_grpc,
-    artifact_service_pb2,
     artifact_service_pb2_grpc,
-    audit_service_pb2,
     audit_service_pb2_grpc,
-    benchmark_service_pb2,
     benchmark_service_pb2_grpc,
-    evaluation_service_pb2,
     evaluation_service_pb2_grpc,
-    leaderboard_service_pb2,
     leaderboard_service_pb2_grpc,
-    lifecycle_service_pb2,
     lifecycle_service_pb2_grpc,
-    submission_service_pb2,
     submission_service_pb2_grpc,
 )
 from cxreval.audit.receipts import Signer
@@ -74,35 +65,35 @@ from services.registry.store.organisations import Organisations
 from services.registry.store.quotas import Quotas
 from services.registry.store.s3_artifacts import S3Artifacts
 from services.registry.store.submissions import Submissions
-from services.registry.store.tenancy import Tenancy
 from services.registry.store.vault import Vault
+from services.registry.uploads import Uploads
 
 WATCH_SECONDS = 0.5
-"""How often the database is asked what watched submissions do."""
+"""How often watched submissions are checked for changes."""
 
 SWEEP_SECONDS = 1.0
-"""How often leases and deadlines are looked at, and events join the audit chain."""
+"""How often leases and deadlines are checked, and events join the audit chain."""
 
 CREATE_OPERATOR_KEY = "create-operator-key"
-"""The command that makes an operator's key, and the actor of what it does."""
+"""The command that creates an operator's key, and the actor of its admin events."""
 
 COLLECT_SECONDS = 300.0
-"""How often orphans are looked for in the store of artifacts."""
+"""How often orphans are removed from the artifact store."""
 
 _log = logging.getLogger("services.registry")
 
 
 def now() -> datetime:
-    """The registry's clock."""
+    """The current time in UTC."""
     return datetime.now(UTC)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Migrates, makes an operator's key, or serves."""
+    """Migrates, creates an operator's key, or serves."""
     command = arguments[0] if arguments and arguments[0] in ("migrate", CREATE_OPERATOR_KEY) else ""
     config = load(RegistryConfig, "registry", arguments[1:] if command else arguments, os.environ)
     logs.configure(config.log_level)
-    os.umask(0o077)  # database, artifacts and keys are for this user alone
+    os.umask(0o077)  # only this user may read database, artifacts and keys
     database = Database(config.database_url)
     signer = Signer.from_file(Path(config.signing_key))
     if command == "migrate" or database.embedded:
@@ -125,94 +116,57 @@ def migrate(database: Database, signer: Signer) -> None:
 
 
 async def serve(config: RegistryConfig, database: Database, signer: Signer) -> None:
-    """Serves until a signal."""
+    """Serves until SIGTERM or SIGINT."""
     metrics = CollectorRegistry()
     metrics.register(StateCollector(database))
+    organisations = Organisations(database, now)
     benchmarks = Benchmarks(database, now)
     submissions = Submissions(database, now, signer)
-    vault = Vault.from_file(Path(config.token_key))
     evaluations = Evaluations(database, now, signer, config.lease_seconds, config.max_attempts)
     lifecycle = Lifecycle(database, now, signer)
     events = Events(database)
     artifacts = open_artifacts(config.artifact_store)
-    garbage = Garbage(database, artifacts, now)
-    removed = Counter(
-        "cxreval_registry_orphans_removed_total", "Orphans removed.", ("kind",), registry=metrics
-    )
-
-    organisations = Organisations(database, now)
-    tenancy = Tenancy(database)
+    uploads = Uploads(artifacts)
+    vault = Vault.from_file(Path(config.token_key))
     watching = Watching(lifecycle.versions, WATCH_SECONDS)
 
     server = Server(config, metrics, MAX_RECORD_BYTES, authenticator(config, organisations))
-    server.add(
-        admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
-        AdminServicer(organisations, Quotas(database, now), now),
-        admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
-    )
-    server.add(
-        benchmark_service_pb2_grpc.add_BenchmarkServiceServicer_to_server,
-        BenchmarkServicer(benchmarks),
-        benchmark_service_pb2.DESCRIPTOR.services_by_name["BenchmarkService"],
-    )
-    server.add(
-        submission_service_pb2_grpc.add_SubmissionServiceServicer_to_server,
-        SubmissionServicer(benchmarks, submissions, tenancy, vault, now),
-        submission_service_pb2.DESCRIPTOR.services_by_name["SubmissionService"],
-    )
-    server.add(
-        artifact_service_pb2_grpc.add_ArtifactServiceServicer_to_server,
-        ArtifactServicer(submissions, evaluations, artifacts, tenancy, metrics),
-        artifact_service_pb2.DESCRIPTOR.services_by_name["ArtifactService"],
-    )
-    server.add(
-        evaluation_service_pb2_grpc.add_EvaluationServiceServicer_to_server,
-        EvaluationServicer(evaluations, submissions, tenancy, vault),
-        evaluation_service_pb2.DESCRIPTOR.services_by_name["EvaluationService"],
-    )
-    server.add(
-        leaderboard_service_pb2_grpc.add_LeaderboardServiceServicer_to_server,
-        LeaderboardServicer(Boards(database), events, tenancy),
-        leaderboard_service_pb2.DESCRIPTOR.services_by_name["LeaderboardService"],
-    )
-    server.add(
-        lifecycle_service_pb2_grpc.add_LifecycleServiceServicer_to_server,
-        LifecycleServicer(lifecycle, submissions, events, tenancy, watching),
-        lifecycle_service_pb2.DESCRIPTOR.services_by_name["LifecycleService"],
-    )
-    server.add(
-        audit_service_pb2_grpc.add_AuditServiceServicer_to_server,
-        AuditServicer(events, tenancy, signer.public_key),
-        audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
-    )
+    for module, servicer in (
+        (admin_service_pb2_grpc, AdminServicer(organisations, Quotas(database, now), now)),
+        (benchmark_service_pb2_grpc, BenchmarkServicer(benchmarks)),
+        (submission_service_pb2_grpc, SubmissionServicer(benchmarks, submissions, vault, now)),
+        (artifact_service_pb2_grpc, ArtifactServicer(submissions, evaluations, uploads, metrics)),
+        (evaluation_service_pb2_grpc, EvaluationServicer(evaluations, submissions, vault)),
+        (leaderboard_service_pb2_grpc, LeaderboardServicer(Boards(database), events)),
+        (lifecycle_service_pb2_grpc, LifecycleServicer(lifecycle, submissions, events, watching)),
+        (audit_service_pb2_grpc, AuditServicer(events, signer.public_key)),
+    ):
+        server.add(module, servicer)
 
-    def ready() -> bool:
-        database.ping()
-        return migrations.at_head(database.engine)
-
-    async def healthy() -> bool:
-        return await asyncio.to_thread(ready)
-
-    def collect() -> None:
-        for kind, count in zip(("upload", "artifact"), garbage.collect(), strict=True):
-            removed.labels(kind).inc(count)
-
-    sweeping = [
+    ready = partial(is_ready, database)
+    sweeps = [
         asyncio.create_task(run_periodically(work, seconds, ready))
         for work, seconds in (
             (evaluations.reclaim_expired_leases, SWEEP_SECONDS),
             (lifecycle.expire, SWEEP_SECONDS),
             (events.chain, SWEEP_SECONDS),
-            (collect, COLLECT_SECONDS),
+            (garbage_collection(Garbage(database, artifacts, now), metrics), COLLECT_SECONDS),
         )
     ]
-    await server.serve(healthy, watching.close)
-    for task in sweeping:
-        task.cancel()
+    await server.serve(partial(asyncio.to_thread, ready), watching.close)
+    for sweep in sweeps:
+        sweep.cancel()
+
+
+def is_ready(database: Database) -> bool:
+    """Returns whether the database answers and has the newest revision. Raises
+    `ServiceUnavailable`."""
+    database.ping()
+    return migrations.at_head(database.engine)
 
 
 def authenticator(config: RegistryConfig, organisations: Organisations) -> Authenticator:
-    """Says who calls, as the settings want it."""
+    """The authenticator that the settings ask for."""
     if config.access == "open":
         return OpenAccess()
     return KeyAuthenticator(
@@ -220,24 +174,37 @@ def authenticator(config: RegistryConfig, organisations: Organisations) -> Authe
     )
 
 
-def open_artifacts(place: str) -> Artifacts:
-    """The store of artifacts in a directory or bucket."""
-    return S3Artifacts(place) if place.startswith("s3://") else LocalArtifacts(Path(place))
+def open_artifacts(location: str) -> Artifacts:
+    """The artifact store in a directory or an S3 bucket."""
+    return S3Artifacts(location) if location.startswith("s3://") else LocalArtifacts(Path(location))
+
+
+def garbage_collection(garbage: Garbage, metrics: CollectorRegistry) -> Callable[[], None]:
+    """A function that removes orphaned uploads and artifacts, and counts them as a metric."""
+    removed = Counter(
+        "cxreval_registry_orphans_removed_total", "Orphans removed.", ("kind",), registry=metrics
+    )
+
+    def collect() -> None:
+        for kind, count in zip(("upload", "artifact"), garbage.collect(), strict=True):
+            removed.labels(kind).inc(count)
+
+    return collect
 
 
 async def run_periodically(
     work: Callable[[], object], seconds: float, ready: Callable[[], bool]
 ) -> None:
-    """What the registry does by itself, over and over, while the database is there."""
+    """Runs a function in a thread every `seconds`, while the database is ready. Never returns."""
 
-    def once() -> None:
+    def run_if_ready() -> None:
         if ready():
             work()
 
     while True:
         try:
-            await asyncio.to_thread(once)
-        except Exception:  # noqa: BLE001 - whatever it is, the next time may go well, and nobody else does this
+            await asyncio.to_thread(run_if_ready)
+        except Exception:  # noqa: BLE001 - logged; the next run may succeed
             _log.warning("%s failed", work.__name__, exc_info=True)
         await asyncio.sleep(seconds)
 

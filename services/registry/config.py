@@ -12,7 +12,7 @@ _DATABASE = re.compile(r"(sqlite:///(?!:memory:)|postgresql\+psycopg://).+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryConfig(ServerConfig):
-    """What the registry can be told. Raises `ConfigError` when a value does not fit."""
+    """Settings of the registry. Raises `ConfigError` for an invalid value."""
 
     database_url: str = setting(
         "sqlite:///cxreval-data/registry.db",
@@ -21,22 +21,24 @@ class RegistryConfig(ServerConfig):
     )
     artifact_store: str = setting(
         "cxreval-data/artifacts",
-        "where uploaded files are kept: a directory, or s3://BUCKET/PREFIX with AWS_... in the environment",
+        "where uploaded files are stored: a directory, or s3://BUCKET/PREFIX with AWS_... in the "
+        "environment",
     )
     signing_key: str = setting(
         "cxreval-data/signing-key.pem",
-        "Ed25519 key, a PEM file, that signs the receipts of the board; made if missing",
+        "Ed25519 key, a PEM file, that signs the receipts of the board; created if missing",
     )
     token_key: str = setting(
         "cxreval-data/token-key",
-        "key, a file, that the tokens of endpoints are encrypted with; made if missing",
+        "file with the key that encrypts the tokens of endpoints; created if missing",
     )
     access: str = setting(
         "keys",
-        "keys: callers need API keys; open: everybody may do everything, on the loopback interface only",
+        "keys: callers need API keys; open: every caller may do everything, on the loopback "
+        "interface only",
     )
     public_board: bool = setting(
-        False, "whether boards and what is published can be read without a key"
+        False, "whether boards and published submissions can be read without a key"
     )
     worker_certificates: tuple[str, ...] = setting(
         (),
@@ -44,7 +46,7 @@ class RegistryConfig(ServerConfig):
     )
     lease_seconds: float = setting(60.0, "how long a worker's lease lasts unless it is renewed")
     max_attempts: int = setting(
-        3, "leases in a row without a new prediction after which an evaluation fails"
+        3, "number of leases in a row without a new prediction after which an evaluation fails"
     )
 
     def __post_init__(self) -> None:

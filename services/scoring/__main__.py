@@ -6,7 +6,7 @@ import sys
 
 from prometheus_client import CollectorRegistry
 
-from cxreval.api.scoring.v1 import scoring_service_pb2, scoring_service_pb2_grpc
+from cxreval.api.scoring.v1 import scoring_service_pb2_grpc
 from cxreval.datasets.benchmark import load_spec
 from cxreval.datasets.truth import load_truth
 from cxreval.errors import CxrevalError
@@ -26,11 +26,8 @@ async def main(config: ScoringConfig) -> None:
         for name, directory in config.directories().items()
     }
     server = Server(config, metrics, MAX_RECORD_BYTES)
-    server.add(
-        scoring_service_pb2_grpc.add_ScoringServiceServicer_to_server,
-        ScoringServicer(truths, config.max_concurrent, config.max_streams, metrics),
-        scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"],
-    )
+    servicer = ScoringServicer(truths, config.max_concurrent, config.max_streams, metrics)
+    server.add(scoring_service_pb2_grpc, servicer)
 
     async def healthy() -> bool:
         return bool(truths)

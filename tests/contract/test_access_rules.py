@@ -1,8 +1,9 @@
-"""Every rpc says who may call it, and a server with one that does not never starts."""
+"""Every rpc declares its allowed callers, and a server with one that does not never starts."""
 
 import asyncio
 import importlib
 import pkgutil
+import types
 
 import grpc.aio
 import pytest
@@ -13,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 import cxreval.api
 from cxreval.api.oip import grpc_predict_v2_pb2
+from cxreval.api.registry.v1 import benchmark_service_pb2_grpc
 from cxreval.records import Role
 from services.chassis.config import ServerConfig
 from services.chassis.interceptors import access
@@ -20,7 +22,7 @@ from services.chassis.server import Server
 
 
 def services():
-    """Every service that a module of `cxreval.api` describes, and those that every server adds."""
+    """Every service in a module of `cxreval.api`, and those that every server adds."""
     found = (module.name for module in pkgutil.walk_packages(cxreval.api.__path__, "cxreval.api."))
     modules = [importlib.import_module(name) for name in found if name.endswith("_pb2")]
     files = [module.DESCRIPTOR for module in (health_pb2, reflection_pb2, *modules)]
@@ -61,7 +63,7 @@ def test_only_reading_is_public():
     ), public
 
 
-def test_what_a_worker_does_nobody_else_may():
+def test_only_workers_may_call_the_workers_rpcs():
     methods = (
         "LeaseEvaluation",
         "RenewLease",
@@ -83,15 +85,37 @@ def test_a_server_with_an_undeclared_rpc_never_starts():
     service.method.add(name="Forgotten", input_type=".tests.Empty", output_type=".tests.Empty")
     pool.AddSerializedFile(file.SerializeToString())
 
+    class UndeclaredServicer:
+        pass
+
     def register(_: object, server: grpc.aio.Server) -> None:
         handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
         server.add_registered_method_handlers("tests.Undeclared", {"Forgotten": handler})
 
+    module = types.ModuleType("undeclared_pb2_grpc")
+    module.UndeclaredServicer = UndeclaredServicer
+    module.add_UndeclaredServicer_to_server = register
+
     async def start() -> None:
         server = Server(ServerConfig(listen="127.0.0.1:0"), CollectorRegistry())
-        server.add(register, None, pool.FindServiceByName("tests.Undeclared"))
+        server.add(module, UndeclaredServicer())
 
     with pytest.raises(
         access.UndeclaredRpc, match=r"tests.Undeclared/Forgotten does not say who may call it"
     ):
         asyncio.run(start())
+
+
+def test_a_server_takes_one_service_of_a_module_and_each_once():
+    async def add(*servicers: object) -> None:
+        server = Server(ServerConfig(listen="127.0.0.1:0"), CollectorRegistry())
+        for servicer in servicers:
+            server.add(benchmark_service_pb2_grpc, servicer)
+
+    benchmarks = benchmark_service_pb2_grpc.BenchmarkServiceServicer()
+    with pytest.raises(ValueError, match=r"BenchmarkService is already registered"):
+        asyncio.run(add(benchmarks, benchmarks))
+    with pytest.raises(
+        TypeError, match=r"object implements 0 services of .*benchmark_service_pb2_grpc"
+    ):
+        asyncio.run(add(object()))

@@ -1,5 +1,4 @@
-"""What a person does with `cxreval`, on real services: submit, watch, read the board, predict,
-check data."""
+"""`cxreval` on real services: submit, watch, print the board, predict, verify data."""
 
 import json
 
@@ -12,7 +11,7 @@ from tests.support.inference import png
 from tests.support.scoring import describe, small_table
 from tests.support.system import System, command, json_of
 
-NAN = (helper.make_node("Log", ["logits"], ["shifted"]),)  # of negative logits
+NAN = (helper.make_node("Log", ["logits"], ["shifted"]),)  # NaN for negative logits
 IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 9)]
 
 MANIFEST = (
@@ -240,7 +239,7 @@ def test_one_request_id_follows_an_evaluation_through_all_services(system, tmp_p
         }
     assert "inference.GRPCInferenceService/RepositoryModelLoad" in methods["inference"]
     assert "cxreval.api.scoring.v1.ScoringService/ScorePredictions" in methods["scoring"]
-    # Inference fetches the model on behalf of the same request.
+    # Inference fetches the model with the id of the same request.
     assert "cxreval.api.registry.v1.ArtifactService/DownloadArtifact" in methods["registry"]
     assert "cxreval.api.registry.v1.EvaluationService/CompleteEvaluation" in methods["registry"]
 
@@ -251,7 +250,7 @@ def test_one_request_id_follows_an_evaluation_through_all_services(system, tmp_p
         (["--tls-ca", "/absent.pem"], "tls_ca is '/absent.pem'"),
         (
             ["--tls-ca", __file__, "--tls-certificate", __file__],
-            "tls_certificate and tls_key need each other",
+            "only one of tls_certificate and tls_key is given; give both or neither",
         ),
         (["--tls-certificate", __file__, "--tls-key", __file__], "needs --tls-ca"),
     ],

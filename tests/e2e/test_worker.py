@@ -1,4 +1,4 @@
-"""A worker in trouble: its data damaged, a service away for good, its lease taken by another."""
+"""Failures of a worker: damaged data, a service that stays away, a lease that another one has."""
 
 import time
 
@@ -46,11 +46,11 @@ def test_a_worker_with_damaged_data_gives_the_evaluation_back_and_stops(system):
     whole = image.read_bytes()
     image.unlink()
     with pytest.raises(DatasetInvalid, match=r"lacks 1 of 4 images, the first is 00000003_000.png"):
-        local_benchmarks(system.data)  # what `cxreval worker` does before it leases anything
+        local_benchmarks(system.data)  # `cxreval worker` calls it before its first lease
     with pytest.raises(DatasetInvalid, match=r"cannot read .*00000003_000.png"):
         driver(system).run_next(ignore)
     assert system.registry.get_submission(system.submitted).status is SubmissionStatus.QUEUED
-    assert driver(system).run_next(ignore) is None  # not at once: what broke needs time to mend
+    assert driver(system).run_next(ignore) is None  # not retried at once
     image.write_bytes(whole)
     time.sleep(LEASE_SECONDS)
     assert driver(system).run_next(ignore).status is EvaluationStatus.SUCCEEDED
@@ -61,7 +61,7 @@ def test_a_service_that_stays_away_costs_no_prediction(system, caplog):
     given_back = driver(system, patience_seconds=0.2).run_next(ignore)
     assert (given_back.status, given_back.images_done) == (EvaluationStatus.QUEUED, len(IMAGES))
     returned = list(system.registry.submission_events(system.submitted))[-1]
-    # Where the service is, is not for a submitter.
+    # The address of the service is hidden from submitters.
     assert (returned.reason, returned.details["failure"]) == (
         PLATFORM_FAILED,
         "SERVICE_UNAVAILABLE",
@@ -74,7 +74,7 @@ def test_a_service_that_stays_away_costs_no_prediction(system, caplog):
     assert evaluation.provenance["resumed_images"] == str(len(IMAGES))
 
 
-def test_a_worker_outlives_whatever_an_evaluation_brings_about(system, monkeypatch, caplog):
+def test_a_worker_survives_an_unexpected_exception(system, monkeypatch, caplog):
     with monkeypatch.context() as broken:
         broken.setattr(InferenceClient, "load", lambda *_: 1 / 0)
         evaluation = driver(system).run_next(ignore)
@@ -91,10 +91,9 @@ def test_a_worker_outlives_whatever_an_evaluation_brings_about(system, monkeypat
     assert driver(system).run_next(ignore).status is EvaluationStatus.SUCCEEDED
 
 
-def test_a_worker_whose_evaluation_went_to_another_lets_go(system, monkeypatch):
-    monkeypatch.setattr(
-        "cxreval.evaluation.driver.STALL_SECONDS", -30.0
-    )  # with the patience of 30 s: renews nothing
+def test_a_worker_that_lost_its_lease_stops_the_evaluation(system, monkeypatch):
+    # With a retry deadline of 30 s, no lease is renewed.
+    monkeypatch.setattr("cxreval.evaluation.driver.STALL_SECONDS", -30.0)
     taken = []
 
     def take_over(lease, done, total):
@@ -107,12 +106,12 @@ def test_a_worker_whose_evaluation_went_to_another_lets_go(system, monkeypatch):
     assert (evaluation.status, evaluation.worker) == (EvaluationStatus.RUNNING, "other")
 
 
-def test_a_lease_is_kept_only_while_something_gets_on(system):
+def test_a_lease_is_renewed_only_while_there_is_progress(system):
     lease = system.registry.lease_evaluation("hangs", ["small"])
     with LeaseKeeper(system.registry, lease, stall_seconds=0.0) as keeper:
         time.sleep(2 * LEASE_SECONDS)
         assert system.registry.lease_evaluation("other", ["small"]) is not None
-        keeper.check()  # it does not know yet, and its next call will tell
+        keeper.check()  # does not raise: only the next call to the registry reveals the loss
     with pytest.raises(LeaseLost, match="another token"):
         system.registry.renew_lease(lease)
 

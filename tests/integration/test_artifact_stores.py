@@ -1,5 +1,4 @@
-"""Both stores of artifacts, a directory and a real SeaweedFS: resumed, checked, complete or not at
-all, collected."""
+"""Both artifact stores, a directory and SeaweedFS: resume, verification, atomicity, collection."""
 
 from __future__ import annotations
 
@@ -27,6 +26,7 @@ from cxreval.errors import (
 )
 from cxreval.records import Change, Failure, Fault
 from cxreval.resource_names import ArtifactName, BenchmarkName, EvaluationName, SubmissionName
+from services.chassis.principal import EVERYBODY
 from services.registry import migrations
 from services.registry.convert import submissions
 from services.registry.domain.records import ChangeRequest
@@ -62,7 +62,7 @@ def now() -> datetime:
 
 
 class Kept:
-    """A store, what lies in it, and a way to change that behind its back."""
+    """A store, its content, and functions that change the content directly."""
 
     def __init__(self, kind: str, directory: Path, server: SeaweedFs | None) -> None:
         self._directory = directory
@@ -72,7 +72,7 @@ class Kept:
         self.store = self.open()
 
     def open(self) -> Artifacts:
-        """The store as another process sees it."""
+        """Opens the store as another process."""
         return LocalArtifacts(self._directory) if self._local else S3Artifacts(self._url)
 
     def names(self) -> list[str]:
@@ -112,7 +112,7 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def receive(store: Artifacts, key: UploadKey, content: bytes, offset: int = 0) -> None:
-    """A call that breaks off at the end of `content`."""
+    """Sends `content` in a call that then breaks off."""
     with store.receive(key) as upload:
         upload.begin(offset)
         for start in range(0, len(content), 700):
@@ -138,7 +138,7 @@ def test_artifact_lies_under_its_digest_once_and_reads_back_in_chunks(kept: Kept
     assert [len(chunk) for chunk in chunks] == [1000, 1000, 560]
 
 
-def test_another_process_goes_on_where_the_first_one_stopped(kept: Kept) -> None:
+def test_another_process_resumes_where_the_first_one_stopped(kept: Kept) -> None:
     key = key_of()
     receive(kept.store, key, BYTES[:1500])
     other = kept.open()
@@ -197,8 +197,7 @@ def test_unknown_artifact_is_not_found(kept: Kept) -> None:
 
 
 def test_two_calls_never_write_the_same_upload(kept: Kept) -> None:
-    """A directory says at once that another process is at it, an object store when both write the
-    same piece."""
+    """A directory refuses the second process at once; an object store does when a piece exists."""
     key, sent = key_of(), []
     with kept.store.receive(key) as first:
         first.begin(0)
@@ -273,15 +272,13 @@ class Books:
 
     def awaiting(self, artifact: bytes = BYTES) -> tuple[SubmissionName, UploadKey]:
         manifest = submissions.manifest(manifest_message(artifact))
-        created = self.submissions.create(BenchmarkName(SPEC.name), manifest, "", "tests")
+        created = self.submissions.create(BenchmarkName(SPEC.name), manifest, "", EVERYBODY)
         return SubmissionName(SPEC.name, created.id), UploadKey(
             created.id, manifest.artifact_sha256, "manifest"
         )
 
     def cancel(self, name: SubmissionName) -> None:
-        self.lifecycle.change(
-            name, ChangeRequest(change=Change.CANCELLED, actor="tests", reason="tests")
-        )
+        self.lifecycle.change(name, ChangeRequest(Change.CANCELLED, "tests"), EVERYBODY)
 
     def upload(
         self, store: Artifacts, name: SubmissionName, key: UploadKey, place: Callable[[Any], None]
@@ -290,7 +287,7 @@ class Books:
             upload.begin(0)
             upload.write(BYTES)
             upload.store()
-            self.submissions.queue(name, len(BYTES), lambda: place(upload), "tests")
+            self.submissions.queue(name, EVERYBODY, len(BYTES), lambda: place(upload))
             upload.discard()
 
 
@@ -322,7 +319,7 @@ def test_orphans_are_removed_after_an_hour_and_nothing_that_is_needed(
     assert awaiting.submission in "".join(kept.names())
 
 
-def test_what_workers_make_is_needed_while_its_evaluation_goes_on_and_once_it_is_recorded(
+def test_artifacts_of_workers_are_kept_during_the_evaluation_and_once_recorded(
     kept: Kept, books: Books
 ) -> None:
     queued, key = books.awaiting()
@@ -363,13 +360,13 @@ def test_artifact_that_is_being_recorded_is_waited_for_and_kept(
     tmp_path: Path, books: Books
 ) -> None:
     store = LocalArtifacts(tmp_path / "artifacts")
-    finish(store, key_of(), BYTES)  # the orphan of a crash
+    finish(store, key_of(), BYTES)  # an orphan that a crash left
     name, key = books.awaiting()
     garbage = Garbage(books.database, store, lambda: now() + LATER)
     collecting = threading.Thread(target=garbage.collect)
 
     def place(upload: Any) -> None:
-        collecting.start()  # it finds no row yet
+        collecting.start()  # there is no row yet
         collecting.join(1)
         assert collecting.is_alive()
         upload.place()
@@ -403,4 +400,4 @@ def test_upload_that_comes_while_its_orphan_is_removed_stores_its_own_bytes(
     assert Garbage(books.database, store, lambda: now() + LATER).collect() == (0, 1)
     uploading[0].join(20)
     assert b"".join(store.read(NAME, 1000)) == BYTES
-    assert books.submissions.get(name).state == "queued"
+    assert books.submissions.get(name, EVERYBODY).state == "queued"

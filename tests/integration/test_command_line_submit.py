@@ -1,5 +1,4 @@
-"""`cxreval submit` on a real registry: every mistake at once, a name that is never lost, an
-endpoint's token kept."""
+"""`cxreval submit` on a registry: all mistakes at once, the name printed early, a secret token."""
 
 from __future__ import annotations
 
@@ -114,14 +113,16 @@ def test_a_submission_is_named_before_anything_can_go_wrong_with_it(
         *json_too,
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "cxreval.cli.app", *arguments, "--benchmark", SPEC.name, "--registry", address],
-        cwd=REPOSITORY, env=os.environ | {"COLUMNS": "80"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "cxreval.cli.app", *arguments,
+         "--benchmark", SPEC.name, "--registry", address],
+        cwd=REPOSITORY, env=os.environ | {"COLUMNS": "80"}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     with process:
         assert process.stderr
         assert process.stdout
         name = process.stderr.readline().removeprefix("submission ").strip()
-        assert client.get_submission(name).name == name  # while the command goes on
+        assert client.get_submission(name).name == name  # while the command still runs
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == ""
         process.stderr.read()

@@ -1,5 +1,4 @@
-"""Downloads are whole and right, or are named errors: against servers that break off, lie and
-refuse."""
+"""Downloads are complete and verified, or fail with named errors, whatever the server does."""
 
 from __future__ import annotations
 
@@ -23,8 +22,7 @@ Answer = Callable[[BaseHTTPRequestHandler, int], None]
 
 
 class Server:
-    """An HTTP server on loopback that behaves as told, request after request; the last behaviour is
-    for good."""
+    """An HTTP server on loopback with one behaviour per request; the last one is repeated."""
 
     def __init__(self) -> None:
         self.behaviours: list[Answer] = [whole]
@@ -144,14 +142,14 @@ def test_whole_file_is_taken_once_and_progress_counts_bytes(server: Server, tmp_
     assert server.ranges == [None]
 
 
-def test_broken_download_goes_on_where_it_broke(server: Server, tmp_path: Path) -> None:
+def test_broken_download_is_resumed(server: Server, tmp_path: Path) -> None:
     server.behaviours = [breaks_off, breaks_off, whole]
     assert download(server.url, tmp_path, SHA256).read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=400000-", "bytes=800000-"]
     assert kept(tmp_path) == {"model.pt": len(CONTENT)}
 
 
-def test_later_call_goes_on_with_what_an_earlier_one_left(server: Server, tmp_path: Path) -> None:
+def test_later_call_resumes_an_earlier_download(server: Server, tmp_path: Path) -> None:
     server.behaviours = [breaks_off, is_busy]
     with pytest.raises(DownloadFailed, match="503"):
         download(server.url, tmp_path, SHA256)
@@ -182,7 +180,7 @@ def test_server_that_never_gives_the_file_is_a_named_error(
     server: Server, tmp_path: Path, behaviour: Answer
 ) -> None:
     server.behaviours = [behaviour]
-    with pytest.raises(DownloadFailed, match="was not fetched"):
+    with pytest.raises(DownloadFailed, match="was not downloaded"):
         download(server.url, tmp_path, SHA256)
     assert "model.pt" not in kept(tmp_path)
 

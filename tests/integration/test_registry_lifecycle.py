@@ -1,5 +1,4 @@
-"""The life of a submission as a state machine on both databases, its audit chain, its receipts,
-boards of the past."""
+"""The life cycle of submissions on both databases: states, audit chain, receipts, past boards."""
 
 from __future__ import annotations
 
@@ -47,7 +46,7 @@ from services.registry import migrations
 from services.registry.convert import submissions
 from services.registry.domain.pages import Cursor
 from services.registry.domain.records import ENDED, ON_BOARD, ChangeRequest, Submission
-from services.registry.domain.states import DEADLINES, MOVES
+from services.registry.domain.states import DEADLINES, TRANSITIONS
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.boards import Boards
 from services.registry.store.database import Database
@@ -101,11 +100,11 @@ class Registry:
         return self.time
 
     def create(self, manifest: Manifest = MANIFEST) -> SubmissionName:
-        created = self.submissions.create(PARENT, manifest, "", "submitter")
+        created = self.submissions.create(PARENT, manifest, "", EVERYBODY)
         return SubmissionName(SPEC.name, created.id)
 
     def queue(self, name: SubmissionName) -> Submission:
-        return self.submissions.queue(name, 8, lambda: None, "submitter")
+        return self.submissions.queue(name, EVERYBODY, 8, lambda: None)
 
     def complete(self, score: float = 0.8) -> None:
         lease = self.evaluations.lease("worker", [PARENT])
@@ -122,7 +121,7 @@ class Registry:
         return name
 
     def change(self, name: SubmissionName, change: Change, **more: Any) -> Submission:
-        return self.lifecycle.change(name, ChangeRequest(change, "somebody", "because", **more))
+        return self.lifecycle.change(name, ChangeRequest(change, "because", **more), EVERYBODY)
 
     def history(self, name: SubmissionName) -> list[Change]:
         cursor = Cursor("submissionEvents", str(name), 500)
@@ -147,8 +146,7 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registr
 
 
 class Life(RuleBasedStateMachine):
-    """Anybody may do anything at any time; a model of the table of moves says what must come of
-    it."""
+    """A state machine of random actions, checked against a model of the transition table."""
 
     registry: Registry
 
@@ -167,7 +165,7 @@ class Life(RuleBasedStateMachine):
         return list(self.states)
 
     def moved(self, name: SubmissionName, change: Change) -> None:
-        to = MOVES[self.states[name]][change]
+        to = TRANSITIONS[self.states[name]][change]
         if change is Change.RETRIED and name not in self.stored:
             to = State.AWAITING_ARTIFACT
         if change is Change.RETRIED:
@@ -204,7 +202,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.states)
     def ask(self, data: st.DataObject, change: Change) -> None:
         name = data.draw(st.sampled_from(self.names()))
-        if change in MOVES[self.states[name]]:
+        if change in TRANSITIONS[self.states[name]]:
             self.registry.change(name, change)
             self.moved(name, change)
         else:
@@ -217,7 +215,8 @@ class Life(RuleBasedStateMachine):
         name, successor = data.draw(st.permutations(self.names()))[:2]
         claims = {self.kinds[name] is Kind.CLAIM, self.kinds[successor] is Kind.CLAIM}
         possible = (
-            Change.SUPERSEDED in MOVES[self.states[name]] and self.states[successor] in ON_BOARD
+            Change.SUPERSEDED in TRANSITIONS[self.states[name]]
+            and self.states[successor] in ON_BOARD
         )
         if possible and len(claims) == 1:
             found = self.registry.change(name, Change.SUPERSEDED, successor=successor)
@@ -231,7 +230,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.states)
     def correct(self, data: st.DataObject, model: str) -> None:
         name = data.draw(st.sampled_from(self.names()))
-        if Change.CORRECTED in MOVES[self.states[name]]:
+        if Change.CORRECTED in TRANSITIONS[self.states[name]]:
             assert (
                 self.registry.change(
                     name, Change.CORRECTED, corrections={"model": model}
@@ -273,7 +272,7 @@ class Life(RuleBasedStateMachine):
                     evaluation, token, Failure("BROKEN", "it broke", Fault(how))
                 )
         except LeaseLost:
-            goes_on = self.registry.evaluations.get(evaluation).state == "running"
+            goes_on = self.registry.evaluations.get(evaluation, EVERYBODY).state == "running"
             assert not (goes_on and self.newest[evaluation] == token)
             return
         if how == "complete":
@@ -286,7 +285,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def time_passes(self) -> None:
-        """Longer than any deadline: nothing stays where only somebody else could end it."""
+        """Advances beyond every deadline: every state that only another party can end then ends."""
         self.registry.time += max(DEADLINES.values())
         self.registry.evaluations.reclaim_expired_leases()
         self.registry.lifecycle.expire()
@@ -296,14 +295,14 @@ class Life(RuleBasedStateMachine):
             if state is not State.RUNNING:
                 self.moved(name, Change.EXPIRED)
             elif self.attempts[name] < MAX_ATTEMPTS:
-                self.moved(name, Change.LEASE_EXPIRED)  # its worker died; it waits for the next one
+                self.moved(name, Change.LEASE_EXPIRED)  # the worker died; it is queued again
             else:
                 self.moved(name, Change.FAILED)
 
     @invariant()
     def what_is_stored_is_what_the_model_says(self) -> None:
         for name, state in self.states.items():
-            found = self.registry.submissions.get(name)
+            found = self.registry.submissions.get(name, EVERYBODY)
             assert (found.state, found.version) == (state, self.versions[name])
             history = self.registry.history(name)
             assert len(history) == found.version
@@ -334,7 +333,7 @@ def test_life_of_submissions_follows_the_table_of_moves(kind: str, tmp_path: Pat
             self.registry.database.close()
 
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-    # Not shrunk: that takes minutes, and the steps that failed are printed all the same.
+    # Without shrinking, which takes minutes; the failed steps are printed anyway.
     how = settings(max_examples=12, stateful_step_count=25, deadline=None, phases=[Phase.generate])
     run_state_machine_as_test(Here, settings=settings(how, suppress_health_check=checks))
 
@@ -368,7 +367,7 @@ def test_stale_etag_and_reused_request_id_are_refused_and_change_nothing(
     registry: Registry,
 ) -> None:
     name = registry.published()
-    seen = registry.submissions.get(name).version
+    seen = registry.submissions.get(name, EVERYBODY).version
 
     registry.change(name, Change.DISPUTED, etag=seen, request_id="a" * 32)
     with pytest.raises(StaleEtag):
@@ -391,7 +390,7 @@ def test_lease_of_a_dead_worker_is_taken_back_after_twice_its_length(registry: R
     registry.time += timedelta(seconds=LEASE_SECONDS)
     assert registry.evaluations.reclaim_expired_leases() == 1
 
-    assert registry.submissions.get(name).state is State.QUEUED
+    assert registry.submissions.get(name, EVERYBODY).state is State.QUEUED
     assert registry.history(name)[-1] is Change.LEASE_EXPIRED
 
 
@@ -401,7 +400,7 @@ def test_upload_that_never_comes_ends_with_its_cause(registry: Registry) -> None
 
     assert registry.lifecycle.expire() == 1
 
-    found = registry.submissions.get(name)
+    found = registry.submissions.get(name, EVERYBODY)
     assert found.failure == Failure(
         "UPLOAD_EXPIRED", "its artifact was not uploaded within a day", Fault.SUBMISSION
     )
@@ -415,7 +414,7 @@ def test_queue_without_a_worker_ends_as_the_platforms_fault(registry: Registry) 
 
     assert registry.lifecycle.expire() == 1
 
-    assert registry.submissions.get(name).failure == Failure(
+    assert registry.submissions.get(name, EVERYBODY).failure == Failure(
         "NO_WORKER", "no worker took it within 7 days", Fault.SYSTEM
     )
     assert registry.evaluations.lease("late", [PARENT]) is None
@@ -434,7 +433,7 @@ def test_run_that_is_kept_for_a_day_ends_and_its_worker_loses_the_lease(registry
 
     assert registry.lifecycle.expire() == 1
 
-    found = registry.submissions.get(name).failure
+    found = registry.submissions.get(name, EVERYBODY).failure
     assert found == Failure(
         "EVALUATION_EXPIRED", "its evaluation did not end within a day", Fault.SYSTEM
     )
@@ -449,14 +448,14 @@ def test_time_left_is_estimated_from_the_pace_of_the_lease(registry: Registry) -
     registry.queue(name)
     lease = registry.evaluations.lease("worker", [PARENT])
     assert lease
-    assert registry.submissions.get(name).seconds_left is None
+    assert registry.submissions.get(name, EVERYBODY).seconds_left is None
 
     registry.time += timedelta(seconds=30)
     row = b"\0\0\0\x3f" * len(SPEC.findings)
     evaluation = EvaluationName(SPEC.name, name.submission, lease.evaluation.id)
     registry.evaluations.append(evaluation, lease.token, PredictionBatch(("a.png",), (row,)))
 
-    assert registry.submissions.get(name).seconds_left == pytest.approx(90, rel=0.01)
+    assert registry.submissions.get(name, EVERYBODY).seconds_left == pytest.approx(90, rel=0.01)
 
 
 # --- the board of the past ------------------------------------------------------------------------
@@ -485,7 +484,7 @@ def test_board_as_of_a_moment_is_the_board_of_then(registry: Registry) -> None:
     assert registry.on_board(datetime(2025, 1, 1, tzinfo=UTC)) == []
 
 
-def test_history_of_a_board_has_what_changed_it(registry: Registry) -> None:
+def test_history_of_a_board_lists_its_changes(registry: Registry) -> None:
     name = registry.published()
     registry.change(name, Change.DISPUTED)
     registry.change(name, Change.RESOLVED)
@@ -517,7 +516,7 @@ def test_every_flipped_value_of_the_event_table_is_found(registry: Registry) -> 
                 try:
                     _store(registry.database, place, column, changed)
                 except (DataError, IntegrityError):
-                    continue  # the database itself refuses what nothing refers to, or what is there already
+                    continue  # a constraint of the database refuses the change
                 assert _verdict(registry, head) != "good", (place, column, original, changed)
                 _store(registry.database, place, column, original)
     assert _verdict(registry, head) == "good"
@@ -540,7 +539,7 @@ def test_every_character_of_every_text_of_an_event_counts(registry: Registry) ->
 
 
 def _misspelt(link: chain.AuditEvent) -> Iterator[chain.AuditEvent]:
-    """An event with one character of one of its texts changed, for each of them."""
+    """Copies of an event, each with one character of one of its texts changed."""
     for field, value in asdict(link).items():
         if isinstance(value, str):
             yield from (replace(link, **{field: other}) for other in _flipped(value))
@@ -563,7 +562,7 @@ def _verdict(registry: Registry, head: chain.Head) -> str:
 
 
 def _flips(database: Database, place: int, column: str) -> list[tuple[Any, Any]]:
-    """A stored value with what it is after one bit of it changed, for some bits."""
+    """A stored value, with copies in which one bit is flipped."""
     with database.reading() as session:
         value = session.scalar(
             text(f"SELECT {column} FROM events WHERE place = :place"), {"place": place}
@@ -615,7 +614,7 @@ def test_missing_and_reordered_events_are_found(registry: Registry, damage: str)
             chain.verify(registry.links())
 
 
-def test_chain_goes_on_from_a_head_that_was_kept(registry: Registry) -> None:
+def test_chain_is_verified_from_an_earlier_head(registry: Registry) -> None:
     name = registry.published()
     kept = registry.events.chain()
     registry.change(name, Change.WITHDRAWN)
@@ -631,18 +630,18 @@ def test_receipt_of_a_row_verifies_offline_and_the_chain_vouches_for_it(registry
 
     draft = registry.create()
     with pytest.raises(ReceiptNotFound):
-        registry.events.receipt(draft)
+        registry.events.receipt(draft, EVERYBODY)
     registry.change(draft, Change.CANCELLED)
     name = registry.published(0.8)
-    first = registry.events.receipt(name)
+    first = registry.events.receipt(name, EVERYBODY)
     registry.change(name, Change.CORRECTED, corrections={"model": "Right name"})
-    second = registry.events.receipt(name)
+    second = registry.events.receipt(name, EVERYBODY)
 
     content = receipts.verify(first, SIGNER.public_key)
     assert (content["submission"], content["score"], content["model"]) == (str(name), 0.8, "Model")
     assert content["benchmark_digest"] == SPEC.digest
     assert receipts.verify(second, SIGNER.public_key)["model"] == "Right name"
-    assert registry.events.receipt(name, content["version"]) == first
+    assert registry.events.receipt(name, EVERYBODY, content["version"]) == first
     with registry.database.reading() as session:
         vouched = [row.details.get("receipt_sha256") for row in session.scalars(select(EventRow))]
     assert {hashlib.sha256(receipt.payload).hexdigest() for receipt in (first, second)} <= set(
@@ -651,7 +650,7 @@ def test_receipt_of_a_row_verifies_offline_and_the_chain_vouches_for_it(registry
 
 
 def test_every_flipped_bit_of_a_receipt_file_is_found(registry: Registry) -> None:
-    file = registry.events.receipt(registry.published()).to_file()
+    file = registry.events.receipt(registry.published(), EVERYBODY).to_file()
     assert receipts.verify(receipts.Receipt.from_file(file), SIGNER.public_key)
     for place in range(len(file)):
         for bit in (1, 8, 32, 128):
@@ -661,8 +660,8 @@ def test_every_flipped_bit_of_a_receipt_file_is_found(registry: Registry) -> Non
 
 
 def test_receipt_of_another_key_is_refused(registry: Registry) -> None:
-    receipt = registry.events.receipt(registry.published())
+    receipt = registry.events.receipt(registry.published(), EVERYBODY)
     other = Signer(Ed25519PrivateKey.generate())
-    with pytest.raises(CxrevalError, match="the signature is not that of this receipt"):
+    with pytest.raises(CxrevalError, match="the signature does not match the receipt"):
         receipts.verify(receipt, other.public_key)
     assert json.loads(receipt.payload)["kind"] == "checkpoint"

@@ -1,5 +1,4 @@
-"""Migrations of a database that holds a submission in every state: down step by step, and up
-again."""
+"""Migrations, down and up step by step, of a database with a submission in every state."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ PREDICTIONS = replace(MANIFEST, kind=Kind.PREDICTIONS, format=None)
 BEFORE_EVENTS = {State.DISPUTED: State.PUBLISHED} | dict.fromkeys(
     (State.SUPERSEDED, State.WITHDRAWN, State.CANCELLED), State.FAILED
 )
-"""What revision 0002 makes of states that it does not know."""
+"""States to which revision 0002 maps those that it does not know."""
 
 
 def go_to(registry: Registry, revision: str) -> None:
@@ -90,7 +89,7 @@ def test_way_back_and_forth_keeps_every_state_event_and_receipt(
     filled: Registry, revision: str
 ) -> None:
     before, links = submissions(filled), filled.links()
-    receipts = {item: filled.events.receipt(SubmissionName(SPEC.name, item)) for item, found in before.items()
+    receipts = {item: filled.events.receipt(SubmissionName(SPEC.name, item), EVERYBODY) for item, found in before.items()
                 if found.tier}  # fmt: skip
     go_to(filled, revision)
     assert not migrations.at_head(filled.database.engine)
@@ -99,13 +98,13 @@ def test_way_back_and_forth_keeps_every_state_event_and_receipt(
     assert filled.links() == links
     assert chain.verify(iter(links)).place == len(links)
     assert {
-        item: filled.events.receipt(SubmissionName(SPEC.name, item)) for item in receipts
+        item: filled.events.receipt(SubmissionName(SPEC.name, item), EVERYBODY) for item in receipts
     } == receipts
 
 
 @pytest.fixture
 def of_every_kind(filled: Registry) -> Registry:
-    """The same with an endpoint, a claim, a state dict and a table of predictions beside them."""
+    """`filled`, with an endpoint, a claim, a state dict and a table of predictions."""
     for manifest in (ENDPOINT, CLAIM, STATE_DICT):
         filled.create(manifest)
     filled.create(PREDICTIONS)
@@ -157,5 +156,5 @@ def test_way_back_beyond_the_events_keeps_every_submission_in_a_near_state(
     assert predictions(filled) == recorded
     filled.events.chain()
     assert chain.verify(iter(filled.links())).place >= len(after)
-    # What waited waits, and goes on.
+    # A queued evaluation is still queued.
     assert filled.evaluations.lease("worker", [PARENT])

@@ -1,5 +1,4 @@
-"""Quotas: what counts, what is free, what is said, and that no race slips over a limit. On both
-databases."""
+"""Quotas on both databases: what counts, what does not, the errors, and no races over a limit."""
 
 from __future__ import annotations
 
@@ -15,9 +14,10 @@ from google.rpc import error_details_pb2, status_pb2
 from cxreval.audit.receipts import Signer
 from cxreval.client import Quota as ClientQuota
 from cxreval.errors import QuotaExceeded
-from cxreval.records import Change, Failure, Fault, Quota
+from cxreval.records import Change, Failure, Fault, Quota, Role
 from cxreval.resource_names import BenchmarkName, EvaluationName, OrganisationName, SubmissionName
 from cxreval.wire.status import DETAILS_KEY, from_rpc_error, to_status
+from services.chassis.principal import EVERYBODY, Principal
 from services.registry.__main__ import migrate
 from services.registry.convert import submissions
 from services.registry.domain.access import Usage
@@ -74,10 +74,10 @@ class Store:
     def create(
         self, request_id: str = "", owner: str = "acme", artifact: bytes = b"model"
     ) -> Submission:
-        return self.submissions.create(PARENT, manifest(artifact), request_id, "test", owner)
+        return self.submissions.create(PARENT, manifest(artifact), request_id, member(owner))
 
     def upload(self, submission: Submission, size: int = 5) -> None:
-        self.submissions.queue(name_of(submission), size, lambda: None, "test")
+        self.submissions.queue(name_of(submission), EVERYBODY, size, lambda: None)
 
     def end(self, submission: Submission, fault: Fault) -> None:
         self.upload(submission)
@@ -87,10 +87,15 @@ class Store:
         self.evaluations.fail(name, lease.token, Failure("X", "because", fault))
 
     def change(self, submission: Submission, change: Change) -> None:
-        self.lifecycle.change(name_of(submission), ChangeRequest(change, "test", "because"))
+        self.lifecycle.change(name_of(submission), ChangeRequest(change, "because"), EVERYBODY)
 
     def usage(self) -> Usage:
-        return Quotas(self.database, self.clock).get(ACME)[1]
+        return Quotas(self.database, self.clock).get(ACME, EVERYBODY)[1]
+
+
+def member(organisation: str) -> Principal:
+    """A caller of an organisation; empty: of none."""
+    return Principal("test", frozenset(Role), organisation)
 
 
 def name_of(submission: Submission) -> SubmissionName:
@@ -104,7 +109,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     found.database.close()
 
 
-def test_the_day_counts_what_was_handed_in_but_never_the_platforms_faults(store: Store) -> None:
+def test_the_daily_quota_counts_submissions_but_not_the_platforms_faults(store: Store) -> None:
     store.limit(submissions_per_day=3)
     store.end(store.create(), Fault.SUBMISSION)
     assert store.usage().submissions_today == 1
@@ -120,7 +125,7 @@ def test_the_day_counts_what_was_handed_in_but_never_the_platforms_faults(store:
     store.create()
     with pytest.raises(
         QuotaExceeded,
-        match=r"3 of 3 submissions and retries of today; the count begins again at 2026-03-15T00:00",
+        match=r"3 of 3 submissions and retries of today; the count begins again at 2026-03-15T00",
     ):
         store.create()
     assert store.usage().submissions_today == 3
@@ -143,7 +148,7 @@ def test_a_retry_counts_for_its_day_unless_the_platform_failed_what_it_repeats(
     assert store.usage().submissions_today == 0
     for submission in made[:2]:
         store.change(submission, Change.RETRIED)
-    assert store.usage().submissions_today == 2  # each once, though handed in and retried
+    assert store.usage().submissions_today == 2  # a submission and its retry count once
     with pytest.raises(QuotaExceeded, match="2 of 2 submissions and retries of today"):
         store.change(made[2], Change.RETRIED)
     store.end(made[0], Fault.SUBMISSION)
@@ -156,10 +161,10 @@ def test_a_retry_counts_for_its_day_unless_the_platform_failed_what_it_repeats(
     assert store.usage().submissions_today == 1
     store.end(made[2], Fault.SYSTEM)
     assert store.usage().submissions_today == 0
-    store.change(made[0], Change.RETRIED)  # another run after a fault of its own
+    store.change(made[0], Change.RETRIED)  # a retry after the submitter's fault
     assert store.usage().submissions_today == 1
     store.create()
-    store.change(made[2], Change.RETRIED)  # paid for before the day was full
+    store.change(made[2], Change.RETRIED)  # its submission was already charged
     assert store.usage().submissions_today == 3
     with pytest.raises(QuotaExceeded):
         store.create()
@@ -167,13 +172,13 @@ def test_a_retry_counts_for_its_day_unless_the_platform_failed_what_it_repeats(
     assert store.usage().submissions_today == 0
 
 
-def test_what_expires_is_charged_by_whose_fault_it_is(store: Store) -> None:
+def test_an_expired_submission_is_charged_by_its_fault(store: Store) -> None:
     never_uploaded, never_taken = store.create(), store.create()
     store.upload(never_taken)
     store.now = NOON + timedelta(days=8)
     for submission in (never_uploaded, never_taken):
         store.lifecycle.expire()
-        assert store.submissions.get(name_of(submission)).state == "failed"
+        assert store.submissions.get(name_of(submission), EVERYBODY).state == "failed"
     store.limit(submissions_per_day=0)
     store.change(never_taken, Change.RETRIED)
     with pytest.raises(QuotaExceeded):
@@ -187,10 +192,10 @@ def test_a_repeated_request_is_charged_once_and_answered_when_all_is_used_up(sto
     assert store.usage().submissions_today == 1
 
 
-def test_what_has_not_ended_is_under_way_and_a_retry_is_too(store: Store) -> None:
+def test_unfinished_submissions_and_retries_count_as_concurrent(store: Store) -> None:
     store.limit(concurrent=1)
     first = store.create()
-    with pytest.raises(QuotaExceeded, match="1 of 1 submissions are under way"):
+    with pytest.raises(QuotaExceeded, match="1 of 1 submissions have not ended"):
         store.create()
     store.end(first, Fault.SUBMISSION)
     second = store.create()
@@ -207,16 +212,19 @@ def test_bytes_are_counted_once_and_a_larger_artifact_is_refused_before_it_comes
     store.limit(stored_bytes=10)
     store.upload(store.create(), 6)
     same, other = store.create(), store.create(artifact=b"other")
-    store.submissions.begin_upload(name_of(same), 6)
+    store.submissions.begin_upload(name_of(same), EVERYBODY, 6)
     store.upload(same, 6)
-    for refused in (store.submissions.begin_upload, lambda name, size: store.upload(other, size)):
+    for refused in (
+        lambda: store.submissions.begin_upload(name_of(other), EVERYBODY, 5),
+        lambda: store.upload(other, 5),
+    ):
         with pytest.raises(
             QuotaExceeded, match="6 of 10 bytes are taken, and this artifact has 5"
         ) as caught:
-            refused(name_of(other), 5)
+            refused()
         assert caught.value.metadata["reset_time"] == "never by itself"
     assert store.usage().stored_bytes == 6
-    assert store.submissions.get(name_of(other)).state == "awaiting_artifact"
+    assert store.submissions.get(name_of(other), EVERYBODY).state == "awaiting_artifact"
     store.upload(other, 4)
     assert store.usage().stored_bytes == 10
 
@@ -226,43 +234,43 @@ def test_uploads_under_way_take_the_room_that_they_declared_until_their_bytes_ar
 ) -> None:
     store.limit(stored_bytes=1000)
     first, second = store.create(artifact=b"first"), store.create(artifact=b"second")
-    store.submissions.begin_upload(name_of(first), 900)
-    store.submissions.begin_upload(name_of(first), 900)  # goes on
-    store.submissions.begin_upload(name_of(first), 1)  # what came of 900 may be there
+    store.submissions.begin_upload(name_of(first), EVERYBODY, 900)
+    store.submissions.begin_upload(name_of(first), EVERYBODY, 900)  # goes on
+    store.submissions.begin_upload(name_of(first), EVERYBODY, 1)  # what came of 900 may be there
     assert store.usage().stored_bytes == 900
     text = (
-        "900 of 1000 bytes are taken, 900 of them by uploads under way, and this artifact has 101"
+        "900 of 1000 bytes are taken, 900 of them by uploads in progress, and this artifact has 101"
     )
     with pytest.raises(QuotaExceeded, match=text) as caught:
-        store.submissions.begin_upload(name_of(second), 101)
+        store.submissions.begin_upload(name_of(second), EVERYBODY, 101)
     assert caught.value.metadata["reset_time"] == "when an upload ends"
-    store.submissions.begin_upload(name_of(second), 100)
+    store.submissions.begin_upload(name_of(second), EVERYBODY, 100)
     with pytest.raises(QuotaExceeded):
-        store.submissions.begin_upload(name_of(second), 101)
+        store.submissions.begin_upload(name_of(second), EVERYBODY, 101)
     store.submissions.begin_upload(
-        name_of(store.create(artifact=b"first", owner="rival")), 5000
+        name_of(store.create(artifact=b"first", owner="rival")), EVERYBODY, 5000
     )  # has no limit
-    store.submissions.forget_upload(name_of(second))  # all of it was refused
+    store.submissions.forget_upload(name_of(second), EVERYBODY)  # all of it was refused
     assert store.usage().stored_bytes == 900
 
-    store.change(first, Change.CANCELLED)  # the bytes wait to be collected
+    store.change(first, Change.CANCELLED)  # its bytes are not collected yet
     with pytest.raises(QuotaExceeded):
-        store.submissions.begin_upload(name_of(second), 101)
+        store.submissions.begin_upload(name_of(second), EVERYBODY, 101)
     store.now += GRACE + timedelta(hours=2)
-    store.submissions.begin_upload(name_of(second), 1000)
+    store.submissions.begin_upload(name_of(second), EVERYBODY, 1000)
     store.upload(second, 700)
     assert store.usage().stored_bytes == 700
 
 
-def test_what_is_stored_can_be_uploaded_again_but_not_without_end(store: Store) -> None:
+def test_stored_bytes_can_be_uploaded_again_but_only_so_often(store: Store) -> None:
     store.limit(stored_bytes=1000)
     store.upload(store.create(), 900)
     again, once_more = store.create(), store.create()
-    store.submissions.begin_upload(name_of(again), 900)
+    store.submissions.begin_upload(name_of(again), EVERYBODY, 900)
     with pytest.raises(QuotaExceeded):
-        store.submissions.begin_upload(name_of(once_more), 900)
+        store.submissions.begin_upload(name_of(once_more), EVERYBODY, 900)
     store.upload(again, 900)
-    store.submissions.begin_upload(name_of(once_more), 900)
+    store.submissions.begin_upload(name_of(once_more), EVERYBODY, 900)
     store.upload(once_more, 900)
     assert store.usage().stored_bytes == 900
 
@@ -273,7 +281,7 @@ def test_many_uploads_at_once_do_not_slip_over_the_bytes(store: Store) -> None:
 
     def begin(name: SubmissionName) -> bool:
         try:
-            store.submissions.begin_upload(name, 300)
+            store.submissions.begin_upload(name, EVERYBODY, 300)
         except QuotaExceeded:
             return False
         return True
@@ -303,9 +311,8 @@ def test_uploads_that_break_off_leave_no_more_than_the_quota_on_the_disk(tmp_pat
         running.operator.update_organisation("acme", "Acme", ClientQuota(stored_bytes=1_000_005))
         with pytest.raises(grpc.RpcError):
             call.artifacts.UploadArtifact(upload_messages(other, b"wrong"))
-        assert (
-            running.client("acme/submitter").quota().stored_bytes == 1_000_000
-        )  # what is refused gives its room back
+        # A refused upload no longer counts.
+        assert running.client("acme/submitter").quota().stored_bytes == 1_000_000
         call.artifacts.UploadArtifact(upload_messages(other, b"right"))
         assert running.client("acme/submitter").quota().stored_bytes == 1_000_005
 
@@ -355,7 +362,8 @@ def test_quota_over_grpc_leaves_no_row_and_no_file(tmp_path: Path) -> None:
         )
         tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
         assert {**error.metadata, "retry_seconds": ""} == {
-            "quota": "submissions_per_day", "limit": "1", "used": "1", "reset_time": f"{tomorrow}T00:00:00+00:00",
+            "quota": "submissions_per_day", "limit": "1", "used": "1",
+            "reset_time": f"{tomorrow}T00:00:00+00:00",
             "retry_seconds": "",
         }  # fmt: skip
         details = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())[DETAILS_KEY])

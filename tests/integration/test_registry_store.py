@@ -110,10 +110,10 @@ class Store:
         self.time += timedelta(seconds=seconds)
 
     def queued(self, manifest: Manifest = MANIFEST) -> Submission:
-        """A new submission that waits for a worker."""
-        created = self.submissions.create(PARENT, manifest, "", "submitter")
+        """Creates a submission in the state queued."""
+        created = self.submissions.create(PARENT, manifest, "", EVERYBODY)
         return self.submissions.queue(
-            SubmissionName(SPEC.name, created.id), 8, lambda: None, "submitter"
+            SubmissionName(SPEC.name, created.id), EVERYBODY, 8, lambda: None
         )
 
     def lease(self, worker: str = "worker") -> tuple[Lease, EvaluationName]:
@@ -124,14 +124,14 @@ class Store:
     def published(
         self, score: float | None, own_noise: int | None = None
     ) -> tuple[str, EvaluationName]:
-        """A new row of the board: its submission's id, its evaluation."""
+        """Publishes a new row; returns its submission's id and its evaluation."""
         self.queued()
         lease, name = self.lease()
         self.evaluations.complete(name, lease.token, report(score, own_noise), {})
         return name.submission, name
 
     def submission(self, lease: Lease) -> Submission:
-        return self.submissions.get(SubmissionName(SPEC.name, lease.submission.id))
+        return self.submissions.get(SubmissionName(SPEC.name, lease.submission.id), EVERYBODY)
 
     def count(self, table: type[Base]) -> int:
         with self.database.reading() as session:
@@ -168,7 +168,7 @@ def test_migrations_give_exactly_the_models_and_can_be_repeated(kind: str, tmp_p
 
 
 def go_to(database: Database, revision: str) -> None:
-    """Brings the schema forward or back."""
+    """Migrates the schema to a revision, up or down."""
     config = migrations._config()
     with database.engine.begin() as connection:
         config.attributes["connection"] = connection
@@ -177,17 +177,19 @@ def go_to(database: Database, revision: str) -> None:
 
 def test_migration_of_evidence_loses_nothing_on_the_way_back_and_forth(store: Store) -> None:
     names = [store.published(score)[1] for score in (0.8, 0.9, None)]
-    evaluations = [store.evaluations.get(name) for name in names]
-    evidence = [reports.evidence_message(store.evaluations.evidence(name)) for name in names]
+    evaluations = [store.evaluations.get(name, EVERYBODY) for name in names]
+    evidence = [
+        reports.evidence_message(store.evaluations.evidence(name, EVERYBODY)) for name in names
+    ]
     board = store.boards.ranked_rows(PARENT)
     go_to(store.database, "0001")
     assert not migrations.at_head(store.database.engine)
     with store.database.engine.connect() as connection:
         assert not {"replicates", "curves"} & set(inspect(connection).get_table_names())
     go_to(store.database, "head")
-    assert [store.evaluations.get(name) for name in names] == evaluations
+    assert [store.evaluations.get(name, EVERYBODY) for name in names] == evaluations
     assert [
-        reports.evidence_message(store.evaluations.evidence(name)) for name in names
+        reports.evidence_message(store.evaluations.evidence(name, EVERYBODY)) for name in names
     ] == evidence
     assert Boards(store.database).ranked_rows(PARENT) == board
 
@@ -195,7 +197,7 @@ def test_migration_of_evidence_loses_nothing_on_the_way_back_and_forth(store: St
 def test_reports_from_before_the_evidence_are_ranked_by_score_alone_after_the_migration(
     store: Store,
 ) -> None:
-    """A report of the first schema had nothing but the AUROC's values and counts."""
+    """A report of the first schema had only the values and counts of AUROC."""
     names = [store.published(score)[1] for score in (0.8, 0.9)]
     go_to(store.database, "0001")
     kept = (
@@ -226,26 +228,26 @@ def test_reports_from_before_the_evidence_are_ranked_by_score_alone_after_the_mi
         None,
         None,
     ]
-    report = store.evaluations.get(names[0]).report
+    report = store.evaluations.get(names[0], EVERYBODY).report
     assert report
     assert (report.replicate_count, report.metrics[0].value, report.metrics[0].slice) == (
         0,
         0.8,
         "",
     )
-    assert store.evaluations.evidence(names[0]).replicates == ()
+    assert store.evaluations.evidence(names[0], EVERYBODY).replicates == ()
 
 
 def test_manifests_from_before_the_kinds_are_read_as_they_are_now(store: Store) -> None:
-    """The fields that were added are those of kinds that did not exist."""
+    """All fields that were added belong to kinds that did not exist then."""
     names = [SubmissionName(SPEC.name, store.queued().id) for _ in range(3)]
-    before = [store.submissions.get(name) for name in names]
+    before = [store.submissions.get(name, EVERYBODY) for name in names]
     go_to(store.database, "0006")
     with store.database.reading() as session:
         old = set().union(*session.scalars(select(SubmissionRow.manifest)))
     assert not {"kind", "format", "architecture", "endpoint"} & old
     go_to(store.database, "head")
-    assert [store.submissions.get(name) for name in names] == before
+    assert [store.submissions.get(name, EVERYBODY) for name in names] == before
 
 
 @pytest.mark.parametrize("kind", DATABASES)
@@ -297,7 +299,7 @@ def test_a_failing_statement_is_logged_without_its_values(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = Database(fresh_database("sqlite", tmp_path))
-    secret = secrets.token_hex()  # the log has this line, but not its value
+    secret = secrets.token_hex()  # the log may contain this line, but not its value
     with pytest.raises(ServiceUnavailable), database.reading() as session:
         session.execute(text("SELECT :secret FROM nowhere"), {"secret": secret})
     assert "nowhere" in caplog.text
@@ -316,42 +318,42 @@ def test_same_benchmark_twice_is_one_and_another_of_its_name_is_refused(store: S
 
 
 def test_submission_reads_back_as_it_was_created(store: Store) -> None:
-    created = store.submissions.create(PARENT, MANIFEST, "", "submitter")
+    created = store.submissions.create(PARENT, MANIFEST, "", EVERYBODY)
     name = SubmissionName(SPEC.name, created.id)
-    assert store.submissions.get(name) == created
+    assert store.submissions.get(name, EVERYBODY) == created
     assert created.manifest == MANIFEST
     assert created.create_time == store.time
     assert (created.state, created.tier) == (records.SubmissionState.AWAITING_ARTIFACT, None)
-    queued = store.submissions.queue(name, 8, lambda: None, "submitter")
-    assert store.submissions.get(name) == queued
+    queued = store.submissions.queue(name, EVERYBODY, 8, lambda: None)
+    assert store.submissions.get(name, EVERYBODY) == queued
     assert queued.evaluation
 
 
 def test_unknown_names_are_not_found(store: Store) -> None:
     other = BenchmarkName("other")
     with pytest.raises(BenchmarkNotFound):
-        store.submissions.create(other, MANIFEST, "", "submitter")
-    created = store.submissions.create(PARENT, MANIFEST, "", "submitter")
+        store.submissions.create(other, MANIFEST, "", EVERYBODY)
+    created = store.submissions.create(PARENT, MANIFEST, "", EVERYBODY)
     with pytest.raises(SubmissionNotFound):
-        store.submissions.get(SubmissionName("other", created.id))
+        store.submissions.get(SubmissionName("other", created.id), EVERYBODY)
     with pytest.raises(EvaluationNotFound):
-        store.evaluations.get(EvaluationName(SPEC.name, created.id, "0" * 32))
+        store.evaluations.get(EvaluationName(SPEC.name, created.id, "0" * 32), EVERYBODY)
 
 
 def test_same_request_id_and_manifest_give_the_same_submission(store: Store) -> None:
-    first = store.submissions.create(PARENT, MANIFEST, "a" * 32, "submitter")
-    assert store.submissions.create(PARENT, MANIFEST, "a" * 32, "submitter") == first
-    assert store.submissions.create(PARENT, MANIFEST, "b" * 32, "submitter").id != first.id
+    first = store.submissions.create(PARENT, MANIFEST, "a" * 32, EVERYBODY)
+    assert store.submissions.create(PARENT, MANIFEST, "a" * 32, EVERYBODY) == first
+    assert store.submissions.create(PARENT, MANIFEST, "b" * 32, EVERYBODY).id != first.id
     other = submissions.manifest(manifest_message(b"artifact", model="Other"))
     with pytest.raises(RequestIdReused):
-        store.submissions.create(PARENT, other, "a" * 32, "submitter")
+        store.submissions.create(PARENT, other, "a" * 32, EVERYBODY)
     assert store.count(SubmissionRow) == 2
 
 
 def test_same_request_id_from_many_threads_gives_one_submission(store: Store) -> None:
     with ThreadPoolExecutor(8) as pool:
         jobs = [
-            pool.submit(store.submissions.create, PARENT, MANIFEST, "a" * 32, "submitter")
+            pool.submit(store.submissions.create, PARENT, MANIFEST, "a" * 32, EVERYBODY)
             for _ in range(16)
         ]
         found = {job.result().id for job in jobs}
@@ -359,24 +361,24 @@ def test_same_request_id_from_many_threads_gives_one_submission(store: Store) ->
 
 
 def test_failed_keep_of_the_bytes_leaves_nothing_in_the_database(store: Store) -> None:
-    created = store.submissions.create(PARENT, MANIFEST, "", "submitter")
+    created = store.submissions.create(PARENT, MANIFEST, "", EVERYBODY)
 
     def full() -> None:
         raise OSError("no space left on device")
 
     with pytest.raises(OSError, match="no space"):
-        store.submissions.queue(SubmissionName(SPEC.name, created.id), 8, full, "submitter")
-    assert store.submissions.get(SubmissionName(SPEC.name, created.id)) == created
+        store.submissions.queue(SubmissionName(SPEC.name, created.id), EVERYBODY, 8, full)
+    assert store.submissions.get(SubmissionName(SPEC.name, created.id), EVERYBODY) == created
     assert store.count(ArtifactRow) == store.count(EvaluationRow) == 0
 
 
-def test_of_two_uploads_at_once_one_queues_and_the_other_is_told(store: Store) -> None:
-    created = store.submissions.create(PARENT, MANIFEST, "", "submitter")
+def test_of_two_concurrent_uploads_one_queues_and_the_other_is_refused(store: Store) -> None:
+    created = store.submissions.create(PARENT, MANIFEST, "", EVERYBODY)
 
     def upload() -> str:
         try:
             store.submissions.queue(
-                SubmissionName(SPEC.name, created.id), 8, lambda: None, "submitter"
+                SubmissionName(SPEC.name, created.id), EVERYBODY, 8, lambda: None
             )
         except SubmissionState:
             return "told"
@@ -395,7 +397,7 @@ def test_same_artifact_in_two_submissions_is_one_artifact(store: Store) -> None:
 
 
 def test_pages_together_are_the_list_oldest_first(store: Store) -> None:
-    created = [store.submissions.create(PARENT, MANIFEST, "", "submitter").id for _ in range(5)]
+    created = [store.submissions.create(PARENT, MANIFEST, "", EVERYBODY).id for _ in range(5)]
     found, token = [], ""
     while True:
         page = store.submissions.page(
@@ -421,13 +423,13 @@ def test_oldest_evaluation_is_leased_first_and_each_only_once(store: Store) -> N
     assert store.evaluations.lease("worker", [PARENT]) is None
 
 
-def test_worker_gets_only_benchmarks_that_it_has(store: Store) -> None:
+def test_worker_leases_only_for_its_benchmarks(store: Store) -> None:
     store.queued()
     assert store.evaluations.lease("worker", [BenchmarkName("other")]) is None
     assert store.evaluations.lease("worker", [BenchmarkName("other"), PARENT]) is not None
 
 
-def test_state_dicts_are_for_workers_that_convert_them_and_hold_nobody_else_up(
+def test_state_dicts_are_leased_only_to_converting_workers_and_block_no_others(
     store: Store,
 ) -> None:
     form = CheckpointFormat.PYTORCH_STATE_DICT
@@ -458,7 +460,7 @@ def test_lease_carries_what_the_worker_needs(store: Store) -> None:
         1,
         "w1",
     )
-    assert lease.evaluation == store.evaluations.get(name)
+    assert lease.evaluation == store.evaluations.get(name, EVERYBODY)
     assert lease.submission == store.submission(lease)
     assert (lease.submission.id, lease.submission.state) == (queued.id, "running")
 
@@ -481,8 +483,7 @@ def test_racing_workers_never_get_the_same_evaluation(store: Store, workers: int
             for job in [pool.submit(work, number) for number in range(workers)]
             for item in job.result()
         ]
-    # A worker may find nothing while another one holds the lock of the last ones; nothing is given
-    # out twice.
+    # A worker may get no lease while another one has locked the last rows; none is leased twice.
     leased += [
         lease.submission.id
         for lease in iter(lambda: store.evaluations.lease("late", [PARENT]), None)
@@ -526,12 +527,12 @@ def test_lost_lease_changes_nothing(store: Store) -> None:
     old, name = store.lease("old")
     store.wait(LEASE_SECONDS)
     store.lease("new")
-    before = store.evaluations.get(name)
+    before = store.evaluations.get(name, EVERYBODY)
     for token in (old.token, "", "é"):
         for call in calls_with_a_lease(store, name, token):
             with pytest.raises(LeaseLost, match="another token"):
                 call()
-    assert store.evaluations.get(name) == before
+    assert store.evaluations.get(name, EVERYBODY) == before
     assert store.count(PredictionRow) == store.count(ReportRow) == 0
 
 
@@ -562,7 +563,7 @@ def test_attempts_that_bring_predictions_are_never_used_up(store: Store) -> None
         lease, name = store.lease()
         store.evaluations.append(name, lease.token, batch(image))
         store.wait(LEASE_SECONDS)
-    assert store.evaluations.get(name).attempt == 4 > MAX_ATTEMPTS
+    assert store.evaluations.get(name, EVERYBODY).attempt == 4 > MAX_ATTEMPTS
     assert store.lease()
 
 
@@ -571,15 +572,13 @@ def test_evaluation_that_no_lease_brings_forward_fails_and_names_the_last_worker
 ) -> None:
     store.queued()
     second = store.queued()
-    for attempt in range(
-        1 + MAX_ATTEMPTS
-    ):  # the first brings a prediction, the others the same one
+    for attempt in range(1 + MAX_ATTEMPTS):  # only the first adds a prediction
         lease, name = store.lease(f"worker-{attempt}")
         store.evaluations.append(name, lease.token, batch("a.png"))
         store.wait(LEASE_SECONDS)
     other, _ = store.lease("next")
     assert other.submission.id == second.id
-    failed = store.evaluations.get(name)
+    failed = store.evaluations.get(name, EVERYBODY)
     assert (failed.state, failed.attempt) == (EvaluationState.FAILED, 1 + MAX_ATTEMPTS)
     assert failed.failure
     assert (failed.failure.reason, failed.failure.fault) == ("ATTEMPTS_EXHAUSTED", Fault.SYSTEM)
@@ -623,14 +622,14 @@ def test_more_images_than_the_benchmark_has_are_refused_and_leave_nothing(store:
     assert store.evaluations.append(name, lease.token, batch("a", "b", "c")) == 3
     with pytest.raises(MalformedBatch, match="4 images"):
         store.evaluations.append(name, lease.token, batch("d", "e"))
-    assert store.count(PredictionRow) == store.evaluations.get(name).images_done == 3
+    assert store.count(PredictionRow) == store.evaluations.get(name, EVERYBODY).images_done == 3
 
 
 def test_whole_batch_of_4096_is_recorded_in_order(store: Store) -> None:
     large = small_spec("large", images=5000)
     store.benchmarks.create(large)
-    created = store.submissions.create(BenchmarkName("large"), MANIFEST, "", "submitter")
-    store.submissions.queue(SubmissionName("large", created.id), 8, lambda: None, "submitter")
+    created = store.submissions.create(BenchmarkName("large"), MANIFEST, "", EVERYBODY)
+    store.submissions.queue(SubmissionName("large", created.id), EVERYBODY, 8, lambda: None)
     lease = store.evaluations.lease("worker", [BenchmarkName("large")])
     assert lease
     name = EvaluationName("large", created.id, lease.evaluation.id)
@@ -657,7 +656,7 @@ def test_completion_publishes_the_report_at_once(store: Store) -> None:
         REPORT,
         {"device": "cpu"},
     )
-    assert store.evaluations.get(name) == done
+    assert store.evaluations.get(name, EVERYBODY) == done
     submission = store.submission(lease)
     assert (submission.state, submission.tier) == (records.SubmissionState.PUBLISHED, Tier.EXECUTED)
     (row,) = store.boards.rows(PARENT, store.boards.ranked_rows(PARENT))
@@ -677,16 +676,16 @@ def test_repeated_completion_is_harmless_and_a_different_report_is_refused(store
         store.evaluations.complete(name, lease.token, reports.report(report_message(SPEC, 0.9)), {})
     with pytest.raises(LeaseLost):
         store.evaluations.complete(name, "0" * 32, REPORT, {})
-    assert store.evaluations.get(name) == done
+    assert store.evaluations.get(name, EVERYBODY) == done
 
 
 def test_repeated_completion_with_another_evidence_is_refused(store: Store) -> None:
     store.queued()
     lease, name = store.lease()
     store.evaluations.complete(name, lease.token, report(0.8, own_noise=1), {})
-    with pytest.raises(ReportMismatch, match="another report"):
+    with pytest.raises(ReportMismatch, match="a different report"):
         store.evaluations.complete(name, lease.token, report(0.8, own_noise=2), {})
-    with pytest.raises(ReportMismatch, match="another report"):
+    with pytest.raises(ReportMismatch, match="a different report"):
         store.evaluations.complete(name, lease.token, replace(report(0.8), evidence=None), {})
     assert kept_evidence(store, name) == report_message(SPEC, 0.8, own_noise=1).evidence
 
@@ -701,10 +700,10 @@ def test_refused_report_leaves_the_evaluation_running_and_nothing_half_written(
         store.evaluations.complete(
             name, lease.token, reports.report(report_message(SPEC, **change)), {}
         )
-    assert store.evaluations.get(name) == lease.evaluation
+    assert store.evaluations.get(name, EVERYBODY) == lease.evaluation
     assert [store.count(table) for table in (ReportRow, ReplicateRow, CurveRow)] == [0, 0, 0]
     with pytest.raises(ReportNotFound):
-        store.evaluations.evidence(name)
+        store.evaluations.evidence(name, EVERYBODY)
     store.evaluations.complete(name, lease.token, REPORT, {})
     assert [store.count(table) for table in (ReportRow, ReplicateRow, CurveRow)] == [
         1,
@@ -714,7 +713,7 @@ def test_refused_report_leaves_the_evaluation_running_and_nothing_half_written(
 
 
 def kept_evidence(store: Store, name: EvaluationName) -> report_pb2.Evidence:
-    return reports.evidence_message(store.evaluations.evidence(name))
+    return reports.evidence_message(store.evaluations.evidence(name, EVERYBODY))
 
 
 @pytest.mark.parametrize("score", [0.8, None])
@@ -722,7 +721,7 @@ def test_evidence_reads_back_to_the_last_bit(store: Store, score: float | None) 
     _, name = store.published(score)
     assert kept_evidence(store, name) == report_message(SPEC, score).evidence
     with pytest.raises(EvaluationNotFound):
-        store.evaluations.evidence(replace(name, evaluation="0" * 32))
+        store.evaluations.evidence(replace(name, evaluation="0" * 32), EVERYBODY)
 
 
 # --- the board ------------------------------------------------------------------------------------
@@ -770,7 +769,7 @@ def test_reading_transaction_cannot_write_and_sees_one_moment(store: Store) -> N
 def test_lease_in_one_statement_leaves_what_the_steps_leave(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On SQLite both are the steps."""
+    """On SQLite both are the separate steps."""
     for _ in range(2):
         store.queued()
     leases = [store.lease()[0]]
@@ -819,6 +818,7 @@ def test_lease_in_one_statement_leaves_what_the_steps_leave(
 
 def test_no_more_than_some_boards_are_kept(store: Store) -> None:
     first = store.boards.ranked_rows(PARENT)
+    assert isinstance(first, tuple), "a cached board must not be mutable"
     assert store.boards.ranked_rows(PARENT) is first
     for number in range(KEPT_BOARDS):
         store.benchmarks.create(small_spec(f"other-{number}"))
@@ -852,18 +852,18 @@ def test_board_that_is_read_while_rows_are_published_is_always_whole(store: Stor
 def test_rows_are_compared_in_the_order_asked_for(store: Store) -> None:
     low, high = store.published(0.7)[0], store.published(0.9)[0]
     names = [SubmissionName(SPEC.name, item) for item in (low, high)]
-    compared = store.boards.compared(PARENT, names)
+    compared = store.boards.compared(PARENT, names, EVERYBODY)
     (pair,) = compared.pairs
     assert (pair.first, pair.second) == (low, high)
     assert pair.difference == pytest.approx(-0.2)
     assert compared.frequencies == {low: (0.0, 1.0), high: (1.0, 0.0)}
     queued = SubmissionName(SPEC.name, store.queued().id)
     with pytest.raises(NotComparable, match="it has no score"):
-        store.boards.compared(PARENT, [*names, queued])
+        store.boards.compared(PARENT, [*names, queued], EVERYBODY)
     with pytest.raises(SubmissionNotFound):
-        store.boards.compared(PARENT, [*names, SubmissionName(SPEC.name, "0" * 32)])
+        store.boards.compared(PARENT, [*names, SubmissionName(SPEC.name, "0" * 32)], EVERYBODY)
     with pytest.raises(BenchmarkNotFound):
-        store.boards.compared(BenchmarkName("other"), names)
+        store.boards.compared(BenchmarkName("other"), names, EVERYBODY)
 
 
 def test_fault_of_the_submission_is_final(store: Store) -> None:
@@ -891,14 +891,14 @@ def test_fault_of_the_platform_is_tried_again_until_the_attempts_are_used_up(sto
         assert store.evaluations.lease("at once", [PARENT]) is None
         store.wait(LEASE_SECONDS)
     assert states == [("queued", "queued"), ("queued", "queued"), ("failed", "failed")]
-    assert store.evaluations.get(name).failure == failure
+    assert store.evaluations.get(name, EVERYBODY).failure == failure
     assert store.evaluations.lease("worker", [PARENT]) is None
 
 
 def test_states_are_counted_including_those_without_any(store: Store) -> None:
     store.queued()
     store.lease()
-    store.submissions.create(PARENT, MANIFEST, "", "submitter")
+    store.submissions.create(PARENT, MANIFEST, "", EVERYBODY)
     nothing = dict.fromkeys(SubmissionStates, 0)
     assert store.database.submissions_by_state() == nothing | {"awaiting_artifact": 1, "running": 1}
     assert store.database.evaluations_by_state() == dict.fromkeys(EvaluationState, 0) | {
@@ -907,8 +907,7 @@ def test_states_are_counted_including_those_without_any(store: Store) -> None:
 
 
 def test_completion_and_takeover_at_once_have_one_winner(store: Store) -> None:
-    """While the old worker completes, the lease runs out and a new worker asks: never both
-    succeed."""
+    """The lease expires while the old worker completes and a new one asks: only one succeeds."""
     for _ in range(5):
         store.queued()
         lease, name = store.lease("old")

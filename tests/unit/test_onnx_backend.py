@@ -1,4 +1,4 @@
-"""What an ONNX file must be, and how it is run."""
+"""Requirements on an ONNX file, and how it is run."""
 
 from __future__ import annotations
 

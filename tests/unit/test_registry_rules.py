@@ -1,4 +1,4 @@
-"""States, the seed and what messages may say: the registry's rules without a database."""
+"""States, the seed, and rules of messages: the registry's rules without a database."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from services.registry.domain import seed
 from services.registry.domain.records import ENDED, Kind, Submission
 from services.registry.domain.states import (
     DEADLINES,
-    MOVES,
+    TRANSITIONS,
     after_failure,
     expired,
     fewest_requests_per_second,
-    following,
+    state_after,
 )
 from tests.support.registry import manifest_message, small_spec
 
@@ -35,18 +35,18 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def test_every_state_has_a_way_out_and_can_be_reached() -> None:
-    assert set(MOVES) == set(SubmissionState)
-    assert all(MOVES.values())
-    reached = {to for moves in MOVES.values() for to in moves.values()} | {
+    assert set(TRANSITIONS) == set(SubmissionState)
+    assert all(TRANSITIONS.values())
+    reached = {to for moves in TRANSITIONS.values() for to in moves.values()} | {
         SubmissionState.AWAITING_ARTIFACT
     }
     assert reached == set(SubmissionState)
 
 
-def test_what_no_person_has_to_end_has_a_deadline() -> None:
+def test_every_state_that_needs_no_person_has_a_deadline() -> None:
     assert set(DEADLINES) == set(SubmissionState) - ENDED
     for state in DEADLINES:
-        assert following(state, Change.EXPIRED) is SubmissionState.FAILED
+        assert state_after(state, Change.EXPIRED) is SubmissionState.FAILED
         assert expired(state, Kind.CHECKPOINT).reason
 
 
@@ -80,7 +80,8 @@ def endpoint_message(**changes: object) -> submission_pb2.Manifest:
     }
     return manifest_message(
         b"",
-        kind=submission_pb2.Submission.KIND_ENDPOINT, source_kind=submission_pb2.SOURCE_KIND_ENDPOINT,
+        kind=submission_pb2.Submission.KIND_ENDPOINT,
+        source_kind=submission_pb2.SOURCE_KIND_ENDPOINT,
         format=submission_pb2.CHECKPOINT_FORMAT_UNSPECIFIED, artifact_sha256="",
         endpoint=submission_pb2.Endpoint(**{**server, **changes}),
     )  # fmt: skip
@@ -88,9 +89,9 @@ def endpoint_message(**changes: object) -> submission_pb2.Manifest:
 
 def test_retry_without_a_stored_artifact_awaits_one() -> None:
     for state in (SubmissionState.FAILED, SubmissionState.CANCELLED):
-        assert following(state, Change.RETRIED) is SubmissionState.QUEUED
-        assert following(state, Change.RETRIED, ready=False) is SubmissionState.AWAITING_ARTIFACT
-    assert following(SubmissionState.PUBLISHED, Change.RETRIED, ready=False) is None
+        assert state_after(state, Change.RETRIED) is SubmissionState.QUEUED
+        assert state_after(state, Change.RETRIED, ready=False) is SubmissionState.AWAITING_ARTIFACT
+    assert state_after(SubmissionState.PUBLISHED, Change.RETRIED, ready=False) is None
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_only_faults_of_the_platform_are_tried_again(
     assert after_failure(fault, attempt, max_attempts=3) is change
 
 
-def test_submission_without_date_stands_on_the_board_with_the_day_it_was_handed_in() -> None:
+def test_submission_without_date_is_dated_by_its_creation() -> None:
     manifest = submissions.manifest(manifest_message(b"", submitted_date=""))
     submission = Submission(
         "small", "s", Kind.CHECKPOINT, manifest, SubmissionState.QUEUED, None, NOW, NOW, 4, manifest
@@ -208,7 +209,7 @@ STEERING = "".join(
 )
 
 
-def test_nothing_in_what_a_worker_reports_steers_a_terminal() -> None:
+def test_text_reported_by_a_worker_has_no_control_characters() -> None:
     failure = evaluations.failure(
         submission_pb2.Failure(reason="BROKEN", fault=1, message=f"a{STEERING}Ä [b]")
     )
@@ -250,7 +251,7 @@ def test_long_failure_message_is_cut_rather_than_refused() -> None:
         ),
     ],
 )
-def test_worker_must_say_who_it_is_and_what_it_has(
+def test_worker_must_name_itself_and_its_benchmarks(
     request_: evaluation_service_pb2.LeaseEvaluationRequest, kind: type[CxrevalError], field: str
 ) -> None:
     with pytest.raises(kind) as caught:

@@ -1,4 +1,4 @@
-"""How many watchers of submissions one process serves, and whose."""
+"""Limits on the number of watchers, per organisation and in all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from cxreval.errors import ServiceOverloaded
 from cxreval.records import Role
 from services.chassis.principal import Principal
-from services.registry.servicers.watching import MAX_OF_ONE, MAX_WATCHERS, Watching
+from services.registry.servicers.watching import MAX_WATCHERS, MAX_WATCHERS_OF_ONE, Watching
 
 
 def member(organisation: str, key: int) -> Principal:
@@ -19,14 +19,16 @@ def member(organisation: str, key: int) -> Principal:
     )
 
 
-def test_one_organisation_takes_no_other_ones_watchers_and_gets_its_own_back() -> None:
+def test_watchers_are_limited_per_organisation_and_released() -> None:
     async def watch() -> None:
         watching = Watching(lambda _: {}, 0.01)
         with ExitStack() as held:
-            for number in range(MAX_OF_ONE):
+            for number in range(MAX_WATCHERS_OF_ONE):
                 held.enter_context(watching.watch("one", member("rival", number % 7)))
             with (
-                pytest.raises(ServiceOverloaded, match=f"{MAX_OF_ONE} calls of yours"),
+                pytest.raises(
+                    ServiceOverloaded, match=rf"\(limit {MAX_WATCHERS_OF_ONE}\); poll GetSubmission"
+                ),
                 watching.watch("one", member("rival", 8)),
             ):
                 pass
@@ -48,7 +50,9 @@ def test_all_together_are_limited_too() -> None:
             for number in range(MAX_WATCHERS):
                 held.enter_context(watching.watch("one", member(f"organisation-{number % 10}", 0)))
             with (
-                pytest.raises(ServiceOverloaded, match=f"{MAX_WATCHERS} calls here"),
+                pytest.raises(
+                    ServiceOverloaded, match=rf"\(limit of the registry {MAX_WATCHERS}\)"
+                ),
                 watching.watch("one", member("acme", 1)),
             ):
                 pass

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -37,19 +37,28 @@ class WrappedServer:
     time_limit: TimeLimit
     access: Access
     streams: RunningStreams
+    services: list[str] = field(default_factory=list)
+    """Full names of the services, in the order in which they were added."""
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Nothing: generated code goes on with the next, which has the handlers by name."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """Adds a service. Raises `UndeclaredRpc` when one of its rpcs does not say who may call
-        it."""
+        """Adds a service.
+
+        Raises:
+            ValueError: it was added before.
+            UndeclaredRpc: one of its rpcs does not say who may call it.
+        """
+        if service in self.services:
+            raise ValueError(f"{service} is already registered")
         wrapped = {
             method: self._wrap(service, method, handler) for method, handler in handlers.items()
         }
         self.server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service, wrapped),)
         )
+        self.services.append(service)
 
     def _wrap(self, service: str, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         streaming = bool(handler.request_streaming or handler.response_streaming)

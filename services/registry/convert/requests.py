@@ -12,7 +12,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from cxreval.fields import check_text, field_error
 from cxreval.records import Change
 from cxreval.wire.limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
-from services.chassis.principal import Principal
 from services.registry.domain.pages import Cursor, page_size
 from services.registry.domain.records import ChangeRequest
 
@@ -38,14 +37,13 @@ def request_id(text: str) -> str:
     return parsed.hex
 
 
-def change_request(request: Any, change: Change, who: Principal, **more: Any) -> ChangeRequest:
+def change_request(request: Any, change: Change, **more: Any) -> ChangeRequest:
     """What a request of the lifecycle asks for. Raises `MissingField`, `MalformedField`."""
     check_text("reason", request.reason, MAX_REASON_CHARACTERS)
     if request.etag and not _ETAG.fullmatch(request.etag):
         raise field_error("etag", request.etag, "empty, or the etag of a submission")
     etag = int(request.etag) if request.etag else None
-    known_by = request_id(request.request_id)
-    return ChangeRequest(change, who.name, request.reason, etag, known_by, who.organisation, **more)
+    return ChangeRequest(change, request.reason, etag, request_id(request.request_id), **more)
 
 
 def moment(message: Timestamp) -> datetime:

@@ -1,2 +1,1 @@
-"""What the registry knows about its subject: records, states, rules and the board. Pure: no gRPC,
-no database."""
+"""Records, states, rules and the board as pure values: no gRPC, no database, no clock."""

@@ -1,5 +1,4 @@
-"""API keys, organisations and what each organisation may use up. No secret is ever kept: only its
-sha256."""
+"""API keys, organisations and quotas. Of a key's secret only the sha256 is stored."""
 
 from __future__ import annotations
 
@@ -16,14 +15,14 @@ from cxreval.resource_names import KeyName, OrganisationName
 from services.chassis.principal import Principal
 
 _TEXT = re.compile(r"cxr_([0-9a-f]{16})_([0-9a-f]{64})")
-_NOBODYS = "0" * 64
+_NO_DIGEST = "0" * 64
 
 KEY_ROLES = (Role.VIEWER, Role.SUBMITTER, Role.WORKER, Role.OPERATOR)
 """The roles that a key can have."""
 
-UNDER_WAY_SECONDS = 60.0
-"""When a caller may try again who has too many submissions under way; nobody knows when one of them
-ends."""
+CONCURRENT_SECONDS = 60.0
+"""When to retry after reaching the limit of concurrent submissions; the end of a submission cannot
+be predicted."""
 
 OPERATORS = "operators"
 """The organisation of the first operator."""
@@ -31,8 +30,7 @@ OPERATORS = "operators"
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an organisation has used up, counted as `Quota` says; `reset_time` begins its next
-    day."""
+    """Usage of an organisation, counted as for `Quota`. `reset_time`: when the next day begins."""
 
     submissions_today: int
     concurrent: int
@@ -42,8 +40,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Organisation:
-    """Whom submissions belong to. `display_name` is for people; boards show what the manifests
-    say."""
+    """An owner of submissions. Boards show the organisation of the manifest, not `display_name`."""
 
     id: str
     display_name: str
@@ -64,33 +61,32 @@ class ApiKey:
 
     @property
     def name(self) -> KeyName:
-        """Its resource name, which stands in the events of what is done with it."""
+        """The key's resource name, which is the actor of events caused with it."""
         return KeyName(self.organisation, self.id)
 
     def principal(self, now: datetime) -> Principal:
-        """Whom the key stands for. Raises `KeyRevoked`, `KeyExpired`."""
+        """The caller that the key authenticates. Raises `KeyRevoked`, `KeyExpired`."""
         if self.revoke_time:
-            raise KeyRevoked(
-                f"{self.name} was revoked; expected a key that is good", name=self.name
-            )
+            raise KeyRevoked(f"{self.name} was revoked; use another key", name=self.name)
         if self.expire_time and self.expire_time <= now:
             until = self.expire_time.isoformat(timespec="seconds")
-            message = f"{self.name} was good until {until}; expected a key that is good"
+            message = f"{self.name} expired at {until}; use another key"
             raise KeyExpired(message, name=self.name, expire_time=until)
         return Principal(str(self.name), frozenset({Role.PUBLIC, self.role}), self.organisation)
 
 
 def day_of(now: datetime) -> tuple[datetime, datetime]:
-    """Beginning and end of a moment's day in UTC."""
+    """Beginning and end, in UTC, of the day of a time."""
     begin = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return begin, begin + timedelta(days=1)
 
 
 def check_day(organisation: Organisation, used: int, now: datetime) -> None:
-    """Raises `QuotaExceeded` unless one more submission, or retry, fits into the day."""
+    """Raises `QuotaExceeded` unless another submission or retry is allowed today."""
     limit, (_, reset) = organisation.quota.submissions_per_day, day_of(now)
     if limit is not None and used >= limit:
-        text = f"{used} of {limit} submissions and retries of today; the count begins again at {_moment(reset)}"
+        text = f"{used} of {limit} submissions and retries of today; "
+        text += f"the count begins again at {_moment(reset)}"
         wait = (reset - now).total_seconds()
         raise _exceeded(
             organisation, "submissions_per_day", limit, used, text, _moment(reset), wait
@@ -98,28 +94,22 @@ def check_day(organisation: Organisation, used: int, now: datetime) -> None:
 
 
 def check_concurrent(organisation: Organisation, used: int) -> None:
-    """Raises `QuotaExceeded` unless one more submission may be under way."""
+    """Raises `QuotaExceeded` unless another concurrent submission is allowed."""
     limit = organisation.quota.concurrent
     if limit is not None and used >= limit:
-        text = f"{used} of {limit} submissions are under way; expected one of them to end, or to be cancelled"
-        raise _exceeded(
-            organisation,
-            "concurrent",
-            limit,
-            used,
-            text,
-            "when a submission ends",
-            UNDER_WAY_SECONDS,
-        )
+        text = f"{used} of {limit} submissions have not ended; wait until one ends, or cancel one"
+        reset = "when a submission ends"
+        raise _exceeded(organisation, "concurrent", limit, used, text, reset, CONCURRENT_SECONDS)
 
 
 def check_bytes(organisation: Organisation, stored: int, uploading: int, more: int) -> None:
-    """Raises `QuotaExceeded` unless so many more bytes may be stored beside those that are and
-    those that come."""
+    """Raises `QuotaExceeded` unless `more` bytes are allowed beside the stored bytes and those of
+    uploads in progress."""
     limit, used = organisation.quota.stored_bytes, stored + uploading
     if limit is not None and used + more > limit:
-        on_their_way = f", {uploading} of them by uploads under way" if uploading else ""
-        text = f"{used} of {limit} bytes are taken{on_their_way}, and this artifact has {more}; expected a smaller one"
+        part = f", {uploading} of them by uploads in progress" if uploading else ""
+        text = f"{used} of {limit} bytes are taken{part}, and this artifact has {more}; "
+        text += "use a smaller one or ask the operator for a larger quota"
         reset = "when an upload ends" if uploading else "never by itself"
         raise _exceeded(organisation, "stored_bytes", limit, used, text, reset, None)
 
@@ -143,11 +133,10 @@ def _moment(time: datetime) -> str:
 
 
 def new_key(request: str = "") -> tuple[str, str, str]:
-    """A new key: its identifier, the sha256 of its secret, and its text, which nobody can make out
-    of the two.
+    """Creates a key: its identifier, the sha256 of its secret, and its text.
 
-    `request`: what identifies the request for it, so that one that comes again finds the key by its
-    identifier.
+    `request`: identifies the request. The same request gives the same identifier, so that a
+    repetition is recognised.
     """
     identifier = _digest(request)[:16] if request else secrets.token_hex(8)
     secret = secrets.token_hex(32)
@@ -156,26 +145,25 @@ def new_key(request: str = "") -> tuple[str, str, str]:
 
 def parts(text: str) -> tuple[str, str]:
     """Identifier and secret of a key's text. Raises `KeyUnknown`."""
-    found = _TEXT.fullmatch(text)
-    if found is None:
+    match = _TEXT.fullmatch(text)
+    if match is None:
         raise unknown_key()
-    return found[1], found[2]
+    return match[1], match[2]
 
 
 def matches(stored: str | None, secret: str) -> bool:
-    """Whether `stored` is the secret's digest. None, for a key that does not exist, takes just as
-    long to refuse."""
-    same = hmac.compare_digest(stored or _NOBODYS, _digest(secret))
+    """Returns whether `stored` is the secret's digest. None, for a key that does not exist, takes
+    the same time."""
+    same = hmac.compare_digest(stored or _NO_DIGEST, _digest(secret))
     return same and stored is not None
 
 
 def unknown_key() -> KeyUnknown:
-    """One error for a wrong form, a wrong identifier and a wrong secret. Nothing of the text is
-    repeated."""
+    """The error for a wrong form, identifier or secret: the same for all, without the text."""
     expected = "a key as it was shown when it was created: cxr_{key}_{secret}"
     return KeyUnknown(f"the API key is not known here; expected {expected}", expected=expected)
 
 
 def _digest(secret: str) -> str:
-    # Plain sha256: a secret of 256 random bits cannot be guessed, so there is nothing to slow down.
+    # Plain sha256: a secret of 256 random bits cannot be guessed, so no slow hash is needed.
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,5 +1,5 @@
-"""Which starts of a submission count for a day: each is work, unless no worker took it or the
-platform failed."""
+"""Which starts of a submission count towards the daily quota: all but those that no worker took or
+that the platform failed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _STARTS = (Change.CREATED, Change.RETRIED)
 _FAILURES = (Change.FAILED, Change.EXPIRED)
 
 WORKED = (*_FAILURES, Change.LEASED)
-"""Without one of these, a submission that was called off counts for no day."""
+"""A cancelled submission without one of these changes does not count."""
 
 CHARGING = (*_STARTS, *WORKED, Change.CANCELLED)
-"""The changes that `charged` judges by."""
+"""The changes that `charged` reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change of a submission. `by_platform`: it failed, and the platform did."""
+    """One change of a submission. `by_platform`: a failure by the platform's fault."""
 
     change: Change
     time: datetime
@@ -29,30 +29,32 @@ class Step:
 
     @classmethod
     def of(cls, change: str, time: datetime, fault: str | None) -> Step:
-        """A step out of an event; a failure whose fault nobody recorded is taken for the
-        platform's."""
+        """A step from an event's values; a failure without a recorded fault is the platform's."""
         return cls(Change(change), time, change in _FAILURES and fault != Fault.SUBMISSION)
 
 
 def charged(history: Iterable[Step]) -> list[datetime]:
-    """The moments for which a submission counts, one for each start that does.
+    """The times of the starts of a submission that count.
 
-    It starts when it is handed in, and with each retry. A start is free when it was called off
-    before a worker took it, or failed through the platform. A retry after the platform's fault is
-    the same start over again, at its first time: it was paid for already, and the day may be over
-    on which it was given back.
+    A submission starts when it is created and with each retry. A start does not count if it was
+    cancelled before a worker took it, or failed by the platform's fault. A retry after the
+    platform's fault counts at the time of the start that failed: that day may be over, and its
+    quota was used.
+
+    Args:
+        history: the submission's changes, oldest first.
     """
     counted: list[datetime] = []
-    start, given_back, taken = None, None, False
+    start, refunded, leased = None, None, False
     for step in history:
         if step.change in _STARTS:
             if start:
                 counted.append(start)
-            start, given_back, taken = given_back or step.time, None, False
+            start, refunded, leased = refunded or step.time, None, False
         elif step.change is Change.LEASED:
-            taken = True
-        elif step.change is Change.CANCELLED and not taken:
+            leased = True
+        elif step.change is Change.CANCELLED and not leased:
             start = None
         elif step.by_platform:
-            start, given_back = None, start
+            start, refunded = None, start
     return [*counted, start] if start else counted

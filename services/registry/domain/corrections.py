@@ -1,5 +1,4 @@
-"""What of a row may be corrected after it was published: how it is shown, never what it found or
-when."""
+"""Corrections of published rows: names and source may change, results and dates never."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ _TEXT = {True: "true", False: "false"}
 
 
 def check_correction(values: Mapping[str, Any]) -> None:
-    """Checks new values of some of `FIELDS`. Raises `MissingField`, `MalformedField`."""
+    """Checks new values for some of `FIELDS`. Raises `MissingField`, `MalformedField`."""
     require("correction", values, f"at least one of {', '.join(FIELDS)}")
     for field in ("model", "organisation"):
         if field in values:
@@ -23,15 +22,15 @@ def check_correction(values: Mapping[str, Any]) -> None:
 
 
 def details(values: Mapping[str, Any]) -> dict[str, str]:
-    """A correction as an event holds it."""
+    """A correction as the details of an event."""
     return {
         field: _TEXT[value] if isinstance(value, bool) else value for field, value in values.items()
     }
 
 
 def correction(stored: Mapping[str, str]) -> dict[str, Any]:
-    """The values out of an event's details; these hold other things, too."""
-    found: dict[str, Any] = {field: stored[field] for field in FIELDS if field in stored}
-    if "open_source" in found:
-        found["open_source"] = found["open_source"] == _TEXT[True]
-    return found
+    """The corrected values in the details of an event; other details are ignored."""
+    values: dict[str, Any] = {field: stored[field] for field in FIELDS if field in stored}
+    if "open_source" in values:
+        values["open_source"] = values["open_source"] == _TEXT[True]
+    return values

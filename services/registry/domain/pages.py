@@ -1,4 +1,4 @@
-"""Page tokens: opaque to callers, bound to one list, refused when malformed or of another list."""
+"""Page tokens: opaque to callers and bound to one list."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where to read on in the list `kind` of `parent`: after the item with the key `after`; empty
-    at the beginning."""
+    """A position in the list `kind` of `parent`: after the item with the key `after`; empty: at the
+    beginning."""
 
     kind: str
     parent: str
@@ -36,26 +36,25 @@ class Cursor:
 
     @classmethod
     def parse(cls, kind: str, parent: str, size: int, token: str) -> Cursor:
-        """Raises `InvalidPageToken` for a token that this list did not give out."""
+        """The cursor of a page token. Raises `InvalidPageToken` unless it is this list's."""
         if not token:
             return cls(kind, parent, size)
         try:
-            found_kind, found_parent, after = json.loads(
+            token_kind, token_parent, after = json.loads(
                 base64.b64decode(token[:MAX_TOKEN_CHARACTERS], b"-_", validate=True)
             )
         except (ValueError, TypeError, RecursionError):
             raise _invalid(token) from None
-        if (found_kind, found_parent) != (kind, parent) or not isinstance(after, str) or not after:
+        if (token_kind, token_parent) != (kind, parent) or not isinstance(after, str) or not after:
             raise _invalid(token)
-        # Keys are identifiers. Anything else was made up, and NUL or half a surrogate pair is no
-        # text to a database.
+        # Keys are identifiers. Other texts are forged, and databases refuse NUL and lone
+        # surrogates.
         if not (after.isascii() and after.isprintable()):
             raise _invalid(token)
         return cls(kind, parent, size, after)
 
     def page(self, items: Sequence[T], key: Callable[[T], str]) -> Page[T]:
-        """The page out of up to `size + 1` items, where one too many shows that another page
-        follows."""
+        """The page of up to `size + 1` items; one more than `size` means that a page follows."""
         kept = list(items[: self.size])
         if len(items) <= self.size:
             return Page(kept, "")
@@ -68,8 +67,7 @@ class Cursor:
 
 
 def page_size(requested: int, default: int, largest: int) -> int:
-    """0 means `default`, more than `largest` means `largest`. Raises `MalformedField` when
-    negative."""
+    """The size of a page: `default` for 0, at most `largest`. Raises `MalformedField`."""
     if requested < 0:
         raise field_error("page_size", requested, f"0 to {largest}")
     return min(requested or default, largest)

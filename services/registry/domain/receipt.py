@@ -1,4 +1,4 @@
-"""What a receipt says about a published row."""
+"""The content of a receipt: the signed statement about a published row."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def receipt_content(
     Args:
         submission: as it is published.
         benchmark: the benchmark it is published on.
-        evaluation: the run behind it; None for a claim.
-        report: its report as JSON, of which the receipt has the sha256 in canonical form.
+        evaluation: the evaluation behind the row; None for a claim.
+        report: its report as JSON; the receipt has the sha256 of its canonical form.
         metrics: the report's values over all images.
     """
     spec = benchmark.spec

@@ -147,17 +147,13 @@ class ChangeRequest:
     """A change of a submission that somebody asks for.
 
     `etag`: the version that they saw, or None. `request_id`: 32 hex characters, or empty; the same
-    one with the same
-    request is done once for each `organisation`, that of the actor. `corrections`: fields of the
-    manifest with their
-    new values. `successor`: what supersedes it.
+    one with the same request is done once for each organisation. `corrections`: fields of the
+    manifest with their new values. `successor`: what supersedes it.
     """
 
     change: Change
-    actor: str
     reason: str = ""
     etag: int | None = None
     request_id: str = ""
-    organisation: str = ""
     corrections: Mapping[str, Any] | None = None
     successor: SubmissionName | None = None

@@ -1,5 +1,4 @@
-"""The life of a submission: which change leads from which state to which. The store asks here
-before it writes one."""
+"""The states of a submission and the changes that lead from one to another."""
 
 from __future__ import annotations
 
@@ -11,10 +10,10 @@ from cxreval.records import Change, EvaluationState, Failure, Fault, SubmissionS
 
 _State = SubmissionState
 
-MOVES: Mapping[SubmissionState, Mapping[Change, SubmissionState]] = {
+TRANSITIONS: Mapping[SubmissionState, Mapping[Change, SubmissionState]] = {
     _State.AWAITING_ARTIFACT: {
         Change.QUEUED: _State.QUEUED,
-        Change.PUBLISHED: _State.PUBLISHED,  # a claim needs no artifact; an endpoint is queued without one
+        Change.PUBLISHED: _State.PUBLISHED,  # a claim, which needs no artifact
         Change.EXPIRED: _State.FAILED,
         Change.CANCELLED: _State.CANCELLED,
     },
@@ -25,7 +24,7 @@ MOVES: Mapping[SubmissionState, Mapping[Change, SubmissionState]] = {
         Change.CANCELLED: _State.CANCELLED,
     },
     _State.RUNNING: {
-        Change.LEASED: _State.RUNNING,  # the lease ran out and the next worker takes over
+        Change.LEASED: _State.RUNNING,  # the lease expired and another worker takes over
         Change.RETURNED: _State.QUEUED,
         Change.LEASE_EXPIRED: _State.QUEUED,
         Change.PUBLISHED: _State.PUBLISHED,
@@ -50,7 +49,8 @@ MOVES: Mapping[SubmissionState, Mapping[Change, SubmissionState]] = {
     _State.FAILED: {Change.RETRIED: _State.QUEUED},
     _State.CANCELLED: {Change.RETRIED: _State.QUEUED},
 }
-"""Where each change leads. A retry without a stored artifact leads to AWAITING_ARTIFACT instead."""
+"""The state after each allowed change, by state. A retry without a stored artifact leads to
+AWAITING_ARTIFACT instead."""
 
 EVALUATION_STATE: Mapping[Change, EvaluationState] = {
     Change.LEASED: EvaluationState.RUNNING,
@@ -61,14 +61,14 @@ EVALUATION_STATE: Mapping[Change, EvaluationState] = {
     Change.EXPIRED: EvaluationState.FAILED,
     Change.CANCELLED: EvaluationState.CANCELLED,
 }
-"""What a change of a submission makes of its latest evaluation."""
+"""The state of a submission's latest evaluation after a change of the submission."""
 
 DEADLINES: Mapping[SubmissionState, timedelta] = {
     _State.AWAITING_ARTIFACT: timedelta(days=1),
     _State.QUEUED: timedelta(days=7),
     _State.RUNNING: timedelta(days=1),
 }
-"""Longest stay in a state that something has to end; a submission that stays longer expires."""
+"""How long a submission may stay in a state before it expires."""
 
 _EXPIRED: Mapping[SubmissionState, tuple[str, str, Fault]] = {
     _State.AWAITING_ARTIFACT: ("UPLOAD_EXPIRED", "its artifact was not uploaded", Fault.SUBMISSION),
@@ -79,41 +79,41 @@ _EXPIRED: Mapping[SubmissionState, tuple[str, str, Fault]] = {
 ATTEMPTS_EXHAUSTED = "ATTEMPTS_EXHAUSTED"
 
 
-def following(
+def state_after(
     state: SubmissionState, change: Change, *, ready: bool = True
 ) -> SubmissionState | None:
-    """Where a change leads; None when it cannot happen in this state. `ready`: all that a worker
-    needs is here."""
-    to = MOVES[state].get(change)
-    return (
-        SubmissionState.AWAITING_ARTIFACT if to and change is Change.RETRIED and not ready else to
-    )
+    """The state after a change; None when the state forbids the change. `ready`: the submission has
+    everything that a worker needs."""
+    new_state = TRANSITIONS[state].get(change)
+    if new_state and change is Change.RETRIED and not ready:
+        return SubmissionState.AWAITING_ARTIFACT
+    return new_state
 
 
 def after_failure(fault: Fault, stalled_attempts: int, max_attempts: int) -> Change:
-    """A fault of the platform is tried again until the attempts are used up; the submission's own
-    fault is final."""
+    """The change after a failed evaluation: the platform's faults are retried until the attempts
+    are used up, the submission's own fault is final."""
     if fault is Fault.SYSTEM and stalled_attempts < max_attempts:
         return Change.RETURNED
     return Change.FAILED
 
 
 def exhausted(stalled_attempts: int, worker: str) -> Failure:
-    """The failure of an evaluation whose leases ran out without progress."""
-    message = f"{stalled_attempts} leases in a row ran out without a new prediction; the last worker was {worker!r}"
+    """The failure of an evaluation whose leases expired without progress."""
+    message = f"{stalled_attempts} leases in a row expired without a new prediction; "
+    message += f"the last worker was {worker!r}"
     return Failure(ATTEMPTS_EXHAUSTED, message, Fault.SYSTEM)
 
 
 def fewest_requests_per_second(images: int) -> float:
-    """The slowest rate at which an endpoint may be asked, so that it can be done in half of the
-    time it has."""
+    """The lowest request rate with which an endpoint can be evaluated in half of its deadline."""
     return images / (DEADLINES[_State.RUNNING] / 2).total_seconds()
 
 
 def expired(state: SubmissionState, kind: Kind) -> Failure:
     """The failure of a submission that stayed in a state beyond its deadline."""
-    reason, what, fault = _EXPIRED[state]
+    reason, problem, fault = _EXPIRED[state]
     if state is _State.RUNNING and kind is Kind.ENDPOINT:
-        what, fault = "its endpoint did not answer about every image", Fault.SUBMISSION
+        problem, fault = "its endpoint did not answer about every image", Fault.SUBMISSION
     days = DEADLINES[state].days
-    return Failure(reason, f"{what} within {'a day' if days == 1 else f'{days} days'}", fault)
+    return Failure(reason, f"{problem} within {'a day' if days == 1 else f'{days} days'}", fault)

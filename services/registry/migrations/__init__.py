@@ -1,4 +1,4 @@
-"""The schema's history. Revisions stand in `versions/`; a test holds them against
+"""Migrations of the database. Revisions are in `versions/`; a test compares their result with
 `store.models`."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sqlalchemy import Engine, inspect, text
 
 
 def upgrade(engine: Engine) -> None:
-    """Brings the database to the newest revision, in one transaction."""
+    """Migrates the database to the newest revision, in one transaction."""
     config = _config()
     with engine.begin() as connection:
         config.attributes["connection"] = connection
@@ -21,7 +21,7 @@ def upgrade(engine: Engine) -> None:
 
 
 def at_head(engine: Engine) -> bool:
-    """Whether the database has the newest revision."""
+    """Returns whether the database has the newest revision."""
     with engine.connect() as connection:
         if not inspect(connection).has_table("alembic_version"):
             return False

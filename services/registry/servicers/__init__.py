@@ -1,1 +1,2 @@
-"""The registry's rpcs and metrics: convert, call the store in a thread, convert."""
+"""The registry's rpcs and metrics. A servicer converts the request, calls a store in a thread, and
+converts the answer."""

@@ -10,9 +10,7 @@ from typing import Any
 
 from cxreval.api.registry.v1 import admin_service_pb2 as pb
 from cxreval.api.registry.v1 import admin_service_pb2_grpc
-from cxreval.errors import OrganisationNotFound
 from cxreval.fields import field_error, require
-from cxreval.records import Role
 from cxreval.resource_names import KeyName, OrganisationName
 from services.chassis.principal import caller
 from services.registry.convert import admin as convert
@@ -26,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
-    """Manages who may use the registry."""
+    """Manages organisations, API keys and quotas."""
 
     def __init__(
         self, organisations: Organisations, quotas: Quotas, clock: Callable[[], datetime]
@@ -38,25 +36,25 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def CreateOrganisation(
         self, request: pb.CreateOrganisationRequest, context: Any
     ) -> pb.Organisation:
-        """Creates one, or returns the existing one of the same values."""
+        """Creates an organisation, or returns the existing one with the same values."""
         values = convert.organisation(request.organisation)
-        found = await asyncio.to_thread(self._organisations.create, *values, caller().name)
-        _log.info("organisation created", extra={"organisation": found.id})
-        return convert.organisation_message(found)
+        organisation = await asyncio.to_thread(self._organisations.create, *values, caller().name)
+        _log.info("organisation created", extra={"organisation": organisation.id})
+        return convert.organisation_message(organisation)
 
     async def UpdateOrganisation(
         self, request: pb.UpdateOrganisationRequest, context: Any
     ) -> pb.Organisation:
-        """Replaces its values."""
+        """Replaces an organisation's display name and quota."""
         values = convert.organisation(request.organisation)
-        found = await asyncio.to_thread(self._organisations.update, *values, caller().name)
-        _log.info("organisation updated", extra={"organisation": found.id})
-        return convert.organisation_message(found)
+        organisation = await asyncio.to_thread(self._organisations.update, *values, caller().name)
+        _log.info("organisation updated", extra={"organisation": organisation.id})
+        return convert.organisation_message(organisation)
 
     async def ListOrganisations(
         self, request: pb.ListOrganisationsRequest, context: Any
     ) -> pb.ListOrganisationsResponse:
-        """A page of them, oldest first."""
+        """Returns a page of organisations, oldest first."""
         cursor = requests.cursor("organisations", "", request.page_size, request.page_token)
         page = await asyncio.to_thread(self._organisations.page, cursor)
         return pb.ListOrganisationsResponse(
@@ -67,7 +65,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def CreateApiKey(
         self, request: pb.CreateApiKeyRequest, context: Any
     ) -> pb.CreateApiKeyResponse:
-        """Creates one, and shows its text this once."""
+        """Creates a key and returns its text, which no other call returns."""
         parent = OrganisationName.parse(request.parent, "parent")
         role, expire_time = convert.key_role(request.role), self._expire_time(request)
         request_id = requests.request_id(request.request_id)
@@ -80,7 +78,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def ListApiKeys(
         self, request: pb.ListApiKeysRequest, context: Any
     ) -> pb.ListApiKeysResponse:
-        """A page of an organisation's, oldest first."""
+        """Returns a page of an organisation's keys, oldest first."""
         parent = OrganisationName.parse(request.parent, "parent")
         cursor = requests.cursor("keys", str(parent), request.page_size, request.page_token)
         page = await asyncio.to_thread(self._organisations.keys, parent, cursor)
@@ -89,7 +87,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         )
 
     async def RevokeApiKey(self, request: pb.RevokeApiKeyRequest, context: Any) -> pb.ApiKey:
-        """Takes one back."""
+        """Revokes a key."""
         name = KeyName.parse(request.name)
         key = await asyncio.to_thread(self._organisations.revoke_key, name, caller().name)
         _log.info("key revoked", extra={"key": str(name)})
@@ -98,12 +96,12 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def ListAdminEvents(
         self, request: pb.ListAdminEventsRequest, context: Any
     ) -> pb.ListAdminEventsResponse:
-        """What operators did last."""
+        """Returns the latest admin events, newest first."""
         events = await asyncio.to_thread(self._organisations.admin_events)
         return pb.ListAdminEventsResponse(events=map(convert.event_message, events))
 
     async def GetQuota(self, request: pb.GetQuotaRequest, context: Any) -> pb.QuotaUsage:
-        """Limits and use of an organisation."""
+        """Returns limits and usage of an organisation."""
         who = caller()
         if not request.name:
             require("name", who.organisation, "organisations/{organisation}: you belong to none")
@@ -112,10 +110,8 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             if request.name
             else OrganisationName(who.organisation)
         )
-        if Role.OPERATOR not in who.roles and name.organisation != who.organisation:
-            raise OrganisationNotFound(f"{name} does not exist here", name=name)
-        found, usage = await asyncio.to_thread(self._quotas.get, name)
-        return convert.usage_message(name, found.quota, usage)
+        organisation, usage = await asyncio.to_thread(self._quotas.get, name, who)
+        return convert.usage_message(name, organisation.quota, usage)
 
     def _expire_time(self, request: pb.CreateApiKeyRequest) -> datetime | None:
         if not request.HasField("lifetime"):

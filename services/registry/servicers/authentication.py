@@ -1,9 +1,7 @@
-"""Says who calls the registry: by an API key, or by the certificate of a worker.
+"""Authenticates callers of the registry by an API key, or by the certificate of a worker.
 
-Keys that proved good are remembered for a moment, by the sha256 of their text, so that a worker's
-thousands of calls do
-not each ask the database. What is no key is never remembered: whoever tries one waits for the
-database each time.
+Valid keys are cached for a few seconds, by the sha256 of their text, so that not every call of a
+worker asks the database. Invalid keys are not cached: each attempt waits for the database.
 """
 
 from __future__ import annotations
@@ -20,14 +18,14 @@ from services.chassis.principal import Principal
 from services.registry.domain.access import ApiKey
 from services.registry.store.organisations import Organisations
 
-REMEMBERED_SECONDS = 3.0
-"""How long a revoked key may still be taken for good."""
+CACHE_SECONDS = 3.0
+"""How long a revoked key may still be accepted."""
 
-_MOST_REMEMBERED = 10_000
+_MAX_CACHED = 10_000
 
 
 class KeyAuthenticator:
-    """Takes API keys and the certificates of workers. Used by one event loop."""
+    """Authenticates by API keys and by certificates of workers. Used by one event loop."""
 
     def __init__(
         self,
@@ -40,26 +38,26 @@ class KeyAuthenticator:
         self._organisations = organisations
         self._clock = clock
         self._workers = frozenset(worker_certificates)
-        self._nobody = Principal("", frozenset({Role.PUBLIC} if public_board else ()))
-        self._remembered: dict[bytes, tuple[ApiKey, float]] = {}
+        self._anonymous = Principal("", frozenset({Role.PUBLIC} if public_board else ()))
+        self._cached: dict[bytes, tuple[ApiKey, float]] = {}
 
     async def principal(self, credentials: Credentials) -> Principal:
-        """See `Authenticator`. With a key and a certificate, the caller is whom the key says."""
+        """See `Authenticator`. A key takes precedence over a certificate."""
         text = credentials.bearer()
         if text:
             return (await self._key(text)).principal(self._clock())
-        workers = self._workers and self._workers & credentials.certificate_names()
-        if workers:
-            return Principal(f"certificates/{min(workers)}", frozenset({Role.PUBLIC, Role.WORKER}))
-        return self._nobody
+        names = self._workers and self._workers & credentials.certificate_names()
+        if names:
+            return Principal(f"certificates/{min(names)}", frozenset({Role.PUBLIC, Role.WORKER}))
+        return self._anonymous
 
     async def _key(self, text: str) -> ApiKey:
         digest, now = hashlib.sha256(text.encode()).digest(), time.monotonic()
-        key, until = self._remembered.get(digest, (None, 0.0))
+        key, until = self._cached.get(digest, (None, 0.0))
         if key is None or until <= now:
-            self._remembered.pop(digest, None)
+            self._cached.pop(digest, None)
             key = await asyncio.to_thread(self._organisations.key_of, text)
-            if len(self._remembered) >= _MOST_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[digest] = key, now + REMEMBERED_SECONDS
+            if len(self._cached) >= _MAX_CACHED:
+                self._cached.clear()
+            self._cached[digest] = key, now + CACHE_SECONDS
         return key

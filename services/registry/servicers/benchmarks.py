@@ -1,4 +1,4 @@
-"""BenchmarkService."""
+"""BenchmarkService: specifications of benchmarks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.registry.store.benchmarks import Benchmarks
 
 
 class BenchmarkServicer(benchmark_service_pb2_grpc.BenchmarkServiceServicer):
-    """Creates and finds benchmarks."""
+    """Creates and returns benchmarks."""
 
     def __init__(self, benchmarks: Benchmarks) -> None:
         self._benchmarks = benchmarks
@@ -21,21 +21,21 @@ class BenchmarkServicer(benchmark_service_pb2_grpc.BenchmarkServiceServicer):
     async def CreateBenchmark(
         self, request: pb.CreateBenchmarkRequest, context: Any
     ) -> pb.Benchmark:
-        """Creates one, or returns the existing one of the same specification."""
+        """Creates a benchmark, or returns the existing one with the same specification."""
         benchmark = await asyncio.to_thread(
             self._benchmarks.create, benchmarks.spec(request.benchmark)
         )
         return benchmarks.benchmark_message(benchmark)
 
     async def GetBenchmark(self, request: pb.GetBenchmarkRequest, context: Any) -> pb.Benchmark:
-        """Returns one."""
+        """Returns a benchmark."""
         benchmark = await asyncio.to_thread(self._benchmarks.get, BenchmarkName.parse(request.name))
         return benchmarks.benchmark_message(benchmark)
 
     async def ListBenchmarks(
         self, request: pb.ListBenchmarksRequest, context: Any
     ) -> pb.ListBenchmarksResponse:
-        """A page of them, oldest first."""
+        """Returns a page of benchmarks, oldest first."""
         cursor = requests.cursor("benchmarks", "", request.page_size, request.page_token)
         page = await asyncio.to_thread(self._benchmarks.page, cursor)
         return pb.ListBenchmarksResponse(

@@ -1,4 +1,4 @@
-"""EvaluationService: what workers call."""
+"""EvaluationService: leases, predictions and reports of workers, and reads of evaluations."""
 
 from __future__ import annotations
 
@@ -16,33 +16,28 @@ from cxreval.wire.limits import MAX_BATCH_IMAGES
 from services.chassis.principal import EVERYBODY, caller
 from services.registry.convert import evaluations, requests
 from services.registry.domain.records import Lease
-from services.registry.servicers import shown
 from services.registry.store.evaluations import Evaluations
 from services.registry.store.submissions import Submissions
-from services.registry.store.tenancy import Tenancy
 from services.registry.store.vault import Vault
 
 _log = logging.getLogger(__name__)
 
 
 class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
-    """Hands evaluations to workers and takes what they find."""
+    """Leases evaluations to workers and takes their predictions and reports."""
 
-    def __init__(
-        self, evaluations: Evaluations, submissions: Submissions, tenancy: Tenancy, vault: Vault
-    ) -> None:
+    def __init__(self, evaluations: Evaluations, submissions: Submissions, vault: Vault) -> None:
         self._evaluations = evaluations
         self._submissions = submissions
         self._vault = vault
-        self._tenancy = tenancy
 
     async def LeaseEvaluation(
         self, request: pb.LeaseEvaluationRequest, context: Any
     ) -> pb.LeaseEvaluationResponse:
-        """Work, or none."""
+        """Leases an evaluation; the answer is empty when none can be leased."""
         name, benchmarks = evaluations.worker(request)
-        # What a worker calls itself is for people; whose key or certificate it has is what the
-        # events vouch for.
+        # The name that a worker gives itself proves nothing, so events also have its key or
+        # certificate.
         who = caller()
         worker = name if who is EVERYBODY else f"{name}, {who.name}"
         lease = await asyncio.to_thread(
@@ -62,9 +57,8 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     def _endpoint_token(self, lease: Lease) -> str:
         if lease.submission.kind is not Kind.ENDPOINT:
             return ""
-        sealed = self._submissions.sealed_token(
-            SubmissionName(lease.submission.benchmark, lease.submission.id)
-        )
+        name = SubmissionName(lease.submission.benchmark, lease.submission.id)
+        sealed = self._submissions.sealed_token(name, caller())
         return self._vault.open(sealed) if sealed else ""
 
     async def RenewLease(
@@ -79,7 +73,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     async def AppendPredictions(
         self, request: pb.AppendPredictionsRequest, context: Any
     ) -> pb.AppendPredictionsResponse:
-        """Records predictions durably."""
+        """Records predictions; they are durable when the call returns."""
         name, batch = _name(request.evaluation), evaluations.batch(request.batch)
         done = await asyncio.to_thread(self._evaluations.append, name, request.token, batch)
         return pb.AppendPredictionsResponse(images_done=done)
@@ -115,7 +109,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     async def FailEvaluation(
         self, request: pb.FailEvaluationRequest, context: Any
     ) -> pb.Evaluation:
-        """Ends the evaluation, or queues it again."""
+        """Fails the evaluation, or queues it for a retry."""
         name, failure = _name(request.evaluation), evaluations.failure(request.failure)
         evaluation = await asyncio.to_thread(self._evaluations.fail, name, request.token, failure)
         extra = {"evaluation": evaluation.id, "reason": failure.reason, "state": evaluation.state}
@@ -123,30 +117,28 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         return evaluations.evaluation_message(evaluation)
 
     async def GetEvaluation(self, request: pb.GetEvaluationRequest, context: Any) -> pb.Evaluation:
-        """Returns one."""
+        """Returns an evaluation."""
         name = _name(request.name, "name")
-        await asyncio.to_thread(self._tenancy.check_visible, caller(), name)
-        return shown.evaluation_message(await asyncio.to_thread(self._evaluations.get, name))
+        evaluation = await asyncio.to_thread(self._evaluations.get, name, caller())
+        return evaluations.evaluation_message(evaluation)
 
     async def GetEvidence(
         self, request: pb.GetEvidenceRequest, context: Any
     ) -> pb.GetEvidenceResponse:
-        """What stands behind a report."""
+        """Returns the replicates and curves of a report."""
         name = _name(request.evaluation)
-        await asyncio.to_thread(self._tenancy.check_visible, caller(), name)
-        evidence = await asyncio.to_thread(self._evaluations.evidence, name)
+        evidence = await asyncio.to_thread(self._evaluations.evidence, name, caller())
         return pb.GetEvidenceResponse(evidence=reports.evidence_message(evidence))
 
     async def ListEvaluations(
         self, request: pb.ListEvaluationsRequest, context: Any
     ) -> pb.ListEvaluationsResponse:
-        """A page of a submission's, oldest first."""
+        """Returns a page of a submission's evaluations, oldest first."""
         parent = SubmissionName.parse(request.parent, "parent")
         cursor = requests.cursor("evaluations", str(parent), request.page_size, request.page_token)
-        await asyncio.to_thread(self._tenancy.check_visible, caller(), parent)
         page = await asyncio.to_thread(self._evaluations.page, parent, cursor, caller())
         return pb.ListEvaluationsResponse(
-            evaluations=[shown.evaluation_message(item) for item in page.items],
+            evaluations=[evaluations.evaluation_message(item) for item in page.items],
             next_page_token=page.next_token,
         )
 

@@ -1,4 +1,4 @@
-"""LeaderboardService: the board, ranked whenever it is read."""
+"""LeaderboardService: the board, ranked when it is read."""
 
 from __future__ import annotations
 
@@ -24,25 +24,23 @@ from services.registry.domain.board import (
 from services.registry.domain.pages import Cursor, Page
 from services.registry.store.boards import Boards
 from services.registry.store.events import Events
-from services.registry.store.tenancy import Tenancy
 
-# Ranking takes a second where there are a thousand rows, and others wait for its result. They keep
-# these threads, not those in which keys are checked and workers are answered.
+# Ranking a thousand rows takes a second, and other readers wait for the result. They wait in these
+# threads, not in those that check keys and serve workers.
 _THREADS = ThreadPoolExecutor(4, "boards")
 
 
 class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceServicer):
-    """Reads the board."""
+    """Returns rows, state-of-the-art steps, comparisons and changes of a board."""
 
-    def __init__(self, boards: Boards, events: Events, tenancy: Tenancy) -> None:
-        self._tenancy = tenancy
+    def __init__(self, boards: Boards, events: Events) -> None:
         self._boards = boards
         self._events = events
 
     async def ListLeaderboardEntries(
         self, request: pb.ListLeaderboardEntriesRequest, context: Any
     ) -> pb.ListLeaderboardEntriesResponse:
-        """A page of rows: evidence by rank, then claims by rank."""
+        """Returns a page of rows: rows with evidence by rank, then claims by rank."""
         parent = BenchmarkName.parse(request.parent, "parent")
         as_of = requests.moment(request.as_of) if request.HasField("as_of") else None
         of = f"{parent} {as_of or 'now'}"
@@ -57,7 +55,7 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
     async def ListSotaSteps(
         self, request: pb.ListSotaStepsRequest, context: Any
     ) -> pb.ListSotaStepsResponse:
-        """A page of steps, oldest first: evidence, then claims."""
+        """Returns a page of state-of-the-art steps, oldest first: evidence, then claims."""
         parent = BenchmarkName.parse(request.parent, "parent")
         as_of = requests.moment(request.as_of) if request.HasField("as_of") else None
         of = f"{parent} {as_of or 'now'}"
@@ -71,20 +69,19 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
     async def CompareEntries(
         self, request: pb.CompareEntriesRequest, context: Any
     ) -> pb.CompareEntriesResponse:
-        """Every two of some rows."""
+        """Compares some rows in pairs."""
         parent, names = (
             BenchmarkName.parse(request.parent, "parent"),
             leaderboard.compared_names(request),
         )
         check_compared(names, parent.benchmark)
-        await asyncio.to_thread(self._tenancy.check_visible, caller(), *names)
-        compared = await threads.start(_THREADS, self._boards.compared, parent, names)
+        compared = await threads.start(_THREADS, self._boards.compared, parent, names, caller())
         return leaderboard.compared_message(parent, compared)
 
     async def ListLeaderboardChanges(
         self, request: pb.ListLeaderboardChangesRequest, context: Any
     ) -> pb.ListLeaderboardChangesResponse:
-        """A page of what changed a board, oldest first."""
+        """Returns a page of the events that changed a board, oldest first."""
         parent = BenchmarkName.parse(request.parent, "parent")
         cursor = requests.cursor(
             "leaderboardChanges", str(parent), request.page_size, request.page_token
@@ -113,15 +110,15 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         cursor: Cursor,
         as_of: datetime | None,
     ) -> Page[Row]:
-        """The rows behind the cursor's one, wherever that one stands by now."""
-        page = cursor.page(_behind(order, cursor), lambda standing: standing.submission)
+        """The rows after the cursor's row, wherever that one is ranked now."""
+        page = cursor.page(_after(order, cursor), lambda row: row.submission)
         return Page(self._boards.rows(parent, page.items, as_of), page.next_token)
 
 
-def _behind(order: Sequence[RankedRow], cursor: Cursor) -> Sequence[RankedRow]:
+def _after(order: Sequence[RankedRow], cursor: Cursor) -> Sequence[RankedRow]:
     if not cursor.after:
         return order
-    for index, standing in enumerate(order):
-        if standing.submission == cursor.after:
+    for index, row in enumerate(order):
+        if row.submission == cursor.after:
             return order[index + 1 :]
     raise cursor.invalid()

@@ -1,4 +1,4 @@
-"""LifecycleService: what happens to submissions after they were handed in."""
+"""LifecycleService: changes of submissions after their creation, and their events."""
 
 from __future__ import annotations
 
@@ -15,28 +15,24 @@ from services.chassis.principal import caller
 from services.registry.convert import requests, submissions
 from services.registry.domain.corrections import check_correction
 from services.registry.domain.records import ENDED
-from services.registry.servicers import shown
 from services.registry.servicers.watching import Watching
 from services.registry.store.events import Events
 from services.registry.store.lifecycle import Lifecycle
 from services.registry.store.submissions import Submissions
-from services.registry.store.tenancy import Tenancy
 
 _log = logging.getLogger(__name__)
 
 
 class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
-    """Changes submissions by events, and shows them."""
+    """Changes submissions, and sends updates and events."""
 
     def __init__(
         self,
         lifecycle: Lifecycle,
         submissions: Submissions,
         events: Events,
-        tenancy: Tenancy,
         watching: Watching,
     ) -> None:
-        self._tenancy = tenancy
         self._lifecycle = lifecycle
         self._submissions = submissions
         self._events = events
@@ -45,56 +41,50 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
     async def CancelSubmission(
         self, request: pb.CancelSubmissionRequest, context: Any
     ) -> submission_pb2.Submission:
-        """Calls it off."""
+        """Cancels a submission."""
         return await self._change(request, Change.CANCELLED)
 
     async def RetrySubmission(
         self, request: pb.RetrySubmissionRequest, context: Any
     ) -> submission_pb2.Submission:
-        """Runs it again."""
+        """Queues a failed or cancelled submission again."""
         return await self._change(request, Change.RETRIED)
 
     async def WithdrawSubmission(
         self, request: pb.WithdrawSubmissionRequest, context: Any
     ) -> submission_pb2.Submission:
-        """Takes it off the board."""
+        """Withdraws a submission from the board."""
         return await self._change(request, Change.WITHDRAWN)
 
     async def ReinstateSubmission(
         self, request: pb.ReinstateSubmissionRequest, context: Any
     ) -> submission_pb2.Submission:
-        """Puts it back on the board."""
+        """Puts a submission back on the board."""
         return await self._change(request, Change.REINSTATED)
 
     async def DisputeSubmission(
         self, request: pb.DisputeSubmissionRequest, context: Any
     ) -> submission_pb2.Submission:
-        """Marks it as doubted."""
-        await asyncio.to_thread(
-            self._tenancy.check_visible, caller(), SubmissionName.parse(request.name)
-        )
-        return await self._changed(request, Change.DISPUTED)
+        """Marks a row of the board as disputed."""
+        return await self._change(request, Change.DISPUTED)
 
     async def ResolveDispute(
         self, request: pb.ResolveDisputeRequest, context: Any
     ) -> submission_pb2.Submission:
-        """Settles a dispute."""
+        """Resolves a dispute."""
         return await self._change(request, Change.RESOLVED)
 
     async def SupersedeSubmission(
         self, request: pb.SupersedeSubmissionRequest, context: Any
     ) -> submission_pb2.Submission:
-        """Puts another one in its place."""
+        """Replaces a submission on the board by another one."""
         successor = SubmissionName.parse(request.successor, "successor")
-        await asyncio.to_thread(
-            self._tenancy.check_own, caller(), SubmissionName.parse(request.name), successor
-        )
         return await self._change(request, Change.SUPERSEDED, successor=successor)
 
     async def CorrectSubmission(
         self, request: pb.CorrectSubmissionRequest, context: Any
     ) -> submission_pb2.Submission:
-        """Corrects what its row shows."""
+        """Corrects names or source of a row."""
         values = {field.name: value for field, value in request.correction.ListFields()}
         check_correction(values)
         return await self._change(request, Change.CORRECTED, corrections=values)
@@ -102,29 +92,27 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
     async def WatchSubmission(
         self, request: pb.WatchSubmissionRequest, context: Any
     ) -> AsyncIterator[submission_pb2.Submission]:
-        """As it is, and whenever it changes, until it has ended."""
+        """Sends the submission now and after each change, until it has ended."""
         name = SubmissionName.parse(request.name)
-        await asyncio.to_thread(self._tenancy.check_visible, caller(), name)
-        submission = await asyncio.to_thread(self._submissions.get, name)
+        submission = await asyncio.to_thread(self._submissions.get, name, caller())
         with self._watching.watch(name.submission, caller()):
             while True:
-                yield shown.submission_message(submission)
+                yield submissions.submission_message(submission)
                 if submission.state in ENDED:
                     return
                 await self._watching.next_mark(
                     name.submission, (submission.version, submission.images_done)
                 )
-                submission = await asyncio.to_thread(self._submissions.get, name)
+                submission = await asyncio.to_thread(self._submissions.get, name, caller())
 
     async def ListSubmissionEvents(
         self, request: pb.ListSubmissionEventsRequest, context: Any
     ) -> pb.ListSubmissionEventsResponse:
-        """A page of those of its events that are the caller's to know, oldest first."""
+        """Returns a page of the events that the caller may read, oldest first."""
         parent = SubmissionName.parse(request.parent, "parent")
         cursor = requests.cursor(
             "submissionEvents", str(parent), request.page_size, request.page_token
         )
-        await asyncio.to_thread(self._tenancy.check_visible, caller(), parent)
         page = await asyncio.to_thread(self._events.page, parent, cursor, caller())
         return pb.ListSubmissionEventsResponse(
             events=[submissions.event_message(event) for event in page.items],
@@ -132,20 +120,11 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
         )
 
     async def _change(self, request: Any, change: Change, **more: Any) -> submission_pb2.Submission:
-        """Does it to a submission of the caller's."""
-        await asyncio.to_thread(
-            self._tenancy.check_own, caller(), SubmissionName.parse(request.name)
-        )
-        return await self._changed(request, change, **more)
-
-    async def _changed(
-        self, request: Any, change: Change, **more: Any
-    ) -> submission_pb2.Submission:
         name = SubmissionName.parse(request.name)
-        asked = requests.change_request(request, change, caller(), **more)
-        submission = await asyncio.to_thread(self._lifecycle.change, name, asked)
+        change_request = requests.change_request(request, change, **more)
+        submission = await asyncio.to_thread(self._lifecycle.change, name, change_request, caller())
         _log.info(
             "submission changed",
             extra={"submission": str(name), "change": change, "state": submission.state},
         )
-        return shown.submission_message(submission)
+        return submissions.submission_message(submission)

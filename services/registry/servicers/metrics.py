@@ -1,5 +1,4 @@
-"""How many submissions and evaluations stand in which state, counted in the database at each
-scrape."""
+"""Metrics of submissions and evaluations by state, counted in the database at each scrape."""
 
 from __future__ import annotations
 
@@ -13,14 +12,13 @@ from services.registry.store.database import Database
 
 
 class StateCollector(Collector):
-    """Gauges by state. A scrape during an outage of the database has none of them, and all other
-    metrics."""
+    """Gauges by state. They are missing from a scrape while the database is down."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """The families without a query, so that registering them needs no database."""
+        """The families without values, so that registering them needs no database."""
         return [_submissions({}), _evaluations({})]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -29,7 +27,7 @@ class StateCollector(Collector):
             yield _submissions(self._database.submissions_by_state())
             yield _evaluations(self._database.evaluations_by_state())
         except ServiceUnavailable:
-            return  # the database's log line has the cause
+            return  # `Database` has logged the cause
 
 
 def _submissions(counts: Mapping[str, int]) -> GaugeMetricFamily:

@@ -1,4 +1,4 @@
-"""SubmissionService: manifests in."""
+"""SubmissionService: creates and reads submissions."""
 
 from __future__ import annotations
 
@@ -15,27 +15,23 @@ from cxreval.manifest.model import Kind
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.chassis.principal import caller
 from services.registry.convert import requests, submissions
-from services.registry.servicers import shown
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.submissions import Submissions
-from services.registry.store.tenancy import Tenancy
 from services.registry.store.vault import Vault
 
 
 class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
-    """Takes submissions and gives them out again."""
+    """Creates and returns submissions."""
 
     def __init__(
         self,
         benchmarks: Benchmarks,
         submissions: Submissions,
-        tenancy: Tenancy,
         vault: Vault,
         clock: Callable[[], datetime],
     ) -> None:
         self._benchmarks = benchmarks
         self._submissions = submissions
-        self._tenancy = tenancy
         self._vault = vault
         self._clock = clock
 
@@ -50,26 +46,26 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
             request.manifest, benchmark.spec, self._clock().date()
         )
         token = submissions.endpoint_token(request.endpoint_token, manifest)
-        who = caller()
+        sealed_token = self._vault.seal(token) if token else None
         submission = await asyncio.to_thread(
-            self._submissions.create,
-            parent, manifest, request_id, who.name, who.organisation, self._vault.seal(token) if token else None,
-        )  # fmt: skip
+            self._submissions.create, parent, manifest, request_id, caller(), sealed_token
+        )
         if request_id and manifest.kind is Kind.ENDPOINT:
             await asyncio.to_thread(
                 self._check_same_token, parent, submission.id, request_id, token
             )
-        return shown.submission_message(submission)
+        return submissions.submission_message(submission)
 
     def _check_same_token(
         self, parent: BenchmarkName, submission: str, request_id: str, token: str
     ) -> None:
-        """A repeated creation must bring the token that the first one brought."""
-        sealed = self._submissions.sealed_token(SubmissionName(parent.benchmark, submission))
+        """Raises `RequestIdReused` unless a repeated creation has the token of the first one."""
+        name = SubmissionName(parent.benchmark, submission)
+        sealed = self._submissions.sealed_token(name, caller())
         kept = self._vault.open(sealed) if sealed else ""
         if not hmac.compare_digest(kept.encode(), token.encode()):
             message = (
-                f"request_id {request_id} was used with another endpoint_token; expected a new one"
+                f"request_id {request_id} was used with another endpoint_token; use a new UUID"
             )
             raise RequestIdReused(
                 message, field="request_id", value=request_id, expected="a new UUID"
@@ -78,19 +74,19 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
     async def GetSubmission(
         self, request: pb.GetSubmissionRequest, context: Any
     ) -> submission_pb2.Submission:
-        """Returns one."""
+        """Returns a submission."""
         name = SubmissionName.parse(request.name)
-        await asyncio.to_thread(self._tenancy.check_visible, caller(), name)
-        return shown.submission_message(await asyncio.to_thread(self._submissions.get, name))
+        submission = await asyncio.to_thread(self._submissions.get, name, caller())
+        return submissions.submission_message(submission)
 
     async def ListSubmissions(
         self, request: pb.ListSubmissionsRequest, context: Any
     ) -> pb.ListSubmissionsResponse:
-        """A page of a benchmark's, oldest first."""
+        """Returns a page of a benchmark's submissions, oldest first."""
         parent = BenchmarkName.parse(request.parent, "parent")
         cursor = requests.cursor("submissions", str(parent), request.page_size, request.page_token)
         page = await asyncio.to_thread(self._submissions.page, parent, cursor, caller())
         return pb.ListSubmissionsResponse(
-            submissions=[shown.submission_message(item) for item in page.items],
+            submissions=[submissions.submission_message(item) for item in page.items],
             next_page_token=page.next_token,
         )

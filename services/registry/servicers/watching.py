@@ -1,4 +1,4 @@
-"""Tells many watchers of submissions what changes, with one small query for all of them."""
+"""Notifies watchers of submissions of changes, with one small query for all of them."""
 
 from __future__ import annotations
 
@@ -12,89 +12,85 @@ from cxreval.errors import CxrevalError, ServiceOverloaded, ServiceUnavailable
 from services.chassis.principal import Principal
 
 MAX_WATCHERS = 5000
-"""Most watchers that one process serves."""
+"""Most open WatchSubmission streams of a process."""
 
-MAX_OF_ONE = 1000
-"""Most watchers of one organisation, or of one caller who belongs to none: the others' are not
-theirs to take."""
+MAX_WATCHERS_OF_ONE = 1000
+"""Most open streams of one organisation, or of one caller without an organisation."""
 
 Marks = Mapping[str, tuple[int, int]]
-"""Version and images done of submissions, by id."""
+"""Version and number of images done of submissions, by id."""
 
 _log = logging.getLogger(__name__)
 
 
 class Watching:
-    """Asks for the marks of all watched submissions every `period` seconds, while there is a
-    watcher."""
+    """Reads the marks of all watched submissions every `period` seconds, while there are any."""
 
     def __init__(self, marks: Callable[[Sequence[str]], Marks], period: float) -> None:
-        self._ask = marks
+        self._read_marks = marks
         self._period = period
         self._watched: Counter[str] = Counter()
         self._watchers: Counter[str] = Counter()
         self._marks: dict[str, tuple[int, int]] = {}
         self._changed = asyncio.Condition()
-        self._asking: asyncio.Task[None] | None = None
+        self._polling: asyncio.Task[None] | None = None
         self._closed = False
 
     @contextlib.contextmanager
     def watch(self, submission: str, who: Principal) -> Iterator[None]:
-        """While it lasts, `next_mark` can be awaited. Raises `ServiceOverloaded`."""
+        """Registers a watcher for the block, in which `next_mark` can be awaited. Raises
+        `ServiceOverloaded`."""
         watcher = who.organisation or who.name
         self._check_room(watcher)
         self._watched[submission] += 1
         self._watchers[watcher] += 1
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._keep_asking())
+        if self._polling is None:
+            self._polling = asyncio.create_task(self._poll())
         try:
             yield
         finally:
-            self._watchers -= Counter([watcher])  # drops what is 0
+            self._watchers -= Counter([watcher])  # drops entries of 0
             self._watched[submission] -= 1
             if not self._watched[submission]:
                 del self._watched[submission]
                 self._marks.pop(submission, None)
 
     async def next_mark(self, submission: str, seen: tuple[int, int] | None) -> tuple[int, int]:
-        """The submission's mark, as soon as it is another one than was seen. Raises
-        `ServiceUnavailable` at the end."""
+        """Waits until the submission's mark differs from `seen`, and returns it. Raises
+        `ServiceUnavailable` when the registry stops."""
         async with self._changed:
             await self._changed.wait_for(
                 lambda: self._closed or self._marks.get(submission) not in (None, seen)
             )
             if self._closed:
-                raise ServiceUnavailable("the registry stops; watch again")
+                raise ServiceUnavailable("the registry is stopping; watch again")
             return self._marks[submission]
 
     async def close(self) -> None:
-        """Ends all watchers, who would keep a process that stops waiting; another replica, or the
-        next, takes them."""
+        """Ends all streams, so that the process can stop; clients reconnect to another replica."""
         async with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def _check_room(self, watcher: str) -> None:
-        of_one, of_all = self._watchers[watcher], self._watchers.total()
-        for count, limit, whose in (
-            (of_one, MAX_OF_ONE, "of yours"),
-            (of_all, MAX_WATCHERS, "here"),
+        for count, limit, scope in (
+            (self._watchers[watcher], MAX_WATCHERS_OF_ONE, "limit"),
+            (self._watchers.total(), MAX_WATCHERS, "limit of the registry"),
         ):
             if count >= limit:
-                message = f"{limit} calls {whose} watch submissions already; ask with GetSubmission, or try again later"
+                message = f"too many open WatchSubmission streams ({scope} {limit}); "
+                message += "poll GetSubmission or retry later"
                 raise ServiceOverloaded(message, limit=limit)
 
-    async def _keep_asking(self) -> None:
+    async def _poll(self) -> None:
         try:
             while self._watched:
-                with contextlib.suppress(
-                    CxrevalError
-                ):  # the database is away; the next time may find it
-                    found = dict(await asyncio.to_thread(self._ask, list(self._watched)))
-                    if found != self._marks:
-                        self._marks = found
+                with contextlib.suppress(CxrevalError):  # the database is down; retry next time
+                    marks = dict(await asyncio.to_thread(self._read_marks, list(self._watched)))
+                    if marks != self._marks:
+                        self._marks = marks
                         async with self._changed:
                             self._changed.notify_all()
                 await asyncio.sleep(self._period)
         finally:
-            self._asking = None
+            self._polling = None

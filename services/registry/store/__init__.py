@@ -1,1 +1,1 @@
-"""Where the registry keeps things: a SQL database and a folder of artifacts."""
+"""The registry's storage: the database and the artifact store."""

@@ -1,14 +1,14 @@
-"""Where artifacts are kept: by the sha256 of their bytes, complete or not at all. What the stores
-have in common.
+"""The interface of artifact stores, and what they share.
 
-An upload goes through four steps, so that a crash between any two of them loses nothing and doubles
-nothing:
+Artifacts are addressed by the sha256 of their bytes and are stored completely or not at all. An
+upload goes through four steps, so that a crash between any two of them neither loses nor duplicates
+anything:
 
-1. `write`: bytes gather beside their place. Whatever is there after a crash is where the upload
-goes on.
+1. `write`: bytes are collected under a temporary name. After a crash the upload resumes at their
+   end.
 2. `store`: all bytes are durable and have the declared digest.
-3. `place`, in the transaction that records the artifact: its name leads to them.
-4. `discard`, after the transaction: what was needed on the way is removed.
+3. `place`, in the transaction that records the artifact: the bytes get their final name.
+4. `discard`, after the transaction: temporary data is removed.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _KEY = re.compile(r"([0-9a-f]{32})-([0-9a-f]{64})")
 
 @dataclass(frozen=True, slots=True)
 class UploadKey:
-    """What an upload is known by: who needs it (the id of a submission or evaluation), and the
-    digest it must have."""
+    """Identifies an upload: the id of the submission or evaluation that needs it, and the digest
+    that it must have."""
 
     owner: str
     sha256: str
@@ -44,45 +44,44 @@ class UploadKey:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """None for what is no key."""
-        found = _KEY.fullmatch(text)
-        return cls(*found.groups()) if found else None
+        """The key that `str` gave this text; None for any other text."""
+        match = _KEY.fullmatch(text)
+        return cls(*match.groups()) if match else None
 
 
 class Upload(Protocol):
-    """An artifact that is being received, by one call at a time. Every method may take a while."""
+    """An artifact that is being received, by one call at a time. Every method may block."""
 
     def begin(self, offset: int) -> None:
-        """Goes on from what is there. Raises `UploadOffset` when that is not `offset` bytes."""
+        """Resumes the upload. Raises `UploadOffset` unless `offset` bytes are stored."""
 
     def write(self, chunk: bytes) -> None:
-        """Takes the next bytes."""
+        """Appends bytes."""
 
     def suspend(self) -> None:
-        """Leaves what has arrived for the next call."""
+        """Keeps the received bytes for the next call."""
 
     def discard(self) -> None:
-        """Removes what has arrived."""
+        """Removes the received bytes."""
 
     def store(self) -> None:
         """Makes all bytes durable. Raises `DigestMismatch` unless they have the declared digest."""
 
     def place(self) -> None:
-        """Puts the stored bytes where their digest finds them. Quick: a transaction waits for
-        it."""
+        """Gives the stored bytes their final name. Fast, because a transaction waits for it."""
 
 
 class Artifacts(Protocol):
-    """A store of artifacts. What does not answer is `ServiceUnavailable`."""
+    """A store of artifacts. Every method raises `ServiceUnavailable` if the store is down."""
 
     def receive(self, key: UploadKey) -> AbstractContextManager[Upload]:
-        """Receives an artifact within the block. Raises `UploadBusy` while another call does."""
+        """Holds an upload within the block. Raises `UploadBusy` while another call holds it."""
 
     def received(self, key: UploadKey) -> int:
-        """Bytes of an upload that are durable."""
+        """The upload offset: how many bytes of it are durable."""
 
     def read(self, name: ArtifactName, chunk_bytes: int) -> Iterator[bytes]:
-        """The bytes, the last chunk only after the digest of all of them was verified.
+        """Yields the bytes, the last chunk only after the digest of all of them was verified.
 
         Raises:
             ArtifactNotFound: it is not stored.
@@ -90,27 +89,27 @@ class Artifacts(Protocol):
         """
 
     def stale_uploads(self, before: datetime) -> list[UploadKey]:
-        """Uploads that nothing was written to since."""
+        """Uploads whose last write was before a time."""
 
     def stale_artifacts(self, before: datetime) -> list[ArtifactName]:
-        """Complete artifacts that were put in their place before."""
+        """Complete artifacts that got their final name before a time."""
 
     def remove_upload(self, key: UploadKey) -> bool:
-        """Removes what has arrived; whether it was there and no call was at it."""
+        """Removes an upload and returns True; False if there is none or a call holds it."""
 
     def remove(self, name: ArtifactName) -> None:
         """Removes an artifact."""
 
 
-def check_digest(found: str, key: UploadKey) -> None:
-    """Raises `DigestMismatch` unless the upload's bytes have the declared digest."""
-    if found != key.sha256:
-        message = f"the bytes have sha256 {found}; {key.declared_in} declares {key.sha256}"
-        raise DigestMismatch(message, field=key.declared_in, found=found, expected=key.sha256)
+def check_digest(sha256: str, key: UploadKey) -> None:
+    """Raises `DigestMismatch` unless `sha256`, of the uploaded bytes, is the declared digest."""
+    if sha256 != key.sha256:
+        message = f"the bytes have sha256 {sha256}; {key.declared_in} declares {key.sha256}"
+        raise DigestMismatch(message, field=key.declared_in, found=sha256, expected=key.sha256)
 
 
 def check_offset(offset: int, received: int) -> None:
-    """Raises `UploadOffset` unless an upload goes on where it stopped."""
+    """Raises `UploadOffset` unless `offset` is the upload offset, `received`."""
     if offset != received:
         message = (
             f"header.write_offset is {offset}; expected {received}, the first byte that is missing"
@@ -122,15 +121,15 @@ def check_offset(offset: int, received: int) -> None:
 
 
 def busy(key: UploadKey) -> UploadBusy:
-    """The error for a second call that uploads the same artifact."""
+    """The error for a call that uploads an artifact which another call is uploading."""
     return UploadBusy(
-        f"another call uploads artifacts/{key.sha256} for {key.owner}; wait for its end",
+        f"another call uploads artifacts/{key.sha256} for {key.owner}; retry when it has ended",
         owner=key.owner,
     )
 
 
 def verified(chunks: Iterable[bytes], name: ArtifactName) -> Iterator[bytes]:
-    """The chunks as they come, the last one only when all of them have the digest. Raises
+    """Yields the chunks, the last one only after the digest of all of them was verified. Raises
     `ArtifactCorrupt`."""
     digest = hashlib.sha256()
     held_back = b""
@@ -143,5 +142,5 @@ def verified(chunks: Iterable[bytes], name: ArtifactName) -> Iterator[bytes]:
         _log.error(
             "artifact is corrupt", extra={"artifact": name.sha256, "found": digest.hexdigest()}
         )
-        raise ArtifactCorrupt(f"the stored bytes of {name} have another digest now", name=name)
+        raise ArtifactCorrupt(f"the stored bytes of {name} no longer have its digest", name=name)
     yield held_back

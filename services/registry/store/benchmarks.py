@@ -1,4 +1,4 @@
-"""The stored benchmarks."""
+"""Creates and reads stored benchmarks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from services.registry.store.pages import after
 
 
 def benchmark_row(session: Session, name: BenchmarkName, *, lock: bool = False) -> BenchmarkRow:
-    """Raises `BenchmarkNotFound`. `lock`: let no other transaction add to this benchmark until this
-    one ends."""
+    """The row of a benchmark. `lock`: no other transaction may add to the benchmark until this one
+    ends. Raises `BenchmarkNotFound`."""
     query = select(BenchmarkRow).where(BenchmarkRow.id == name.benchmark)
     row = session.scalar(query.with_for_update(key_share=True) if lock else query)
     if row is None:
@@ -30,14 +30,14 @@ def benchmark_row(session: Session, name: BenchmarkName, *, lock: bool = False) 
 
 
 class Benchmarks:
-    """Creates and finds benchmarks."""
+    """Creates and reads benchmarks."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._clock = clock
 
     def create(self, spec: BenchmarkSpec) -> Benchmark:
-        """Creates it, or returns the existing one with the same digest. Raises
+        """Creates a benchmark, or returns the existing one with the same digest. Raises
         `BenchmarkExists`."""
         name = BenchmarkName(spec.name)
         with self._database.writing() as session:
@@ -64,12 +64,12 @@ class Benchmarks:
             return records.benchmark(row)
 
     def get(self, name: BenchmarkName) -> Benchmark:
-        """Raises `BenchmarkNotFound`."""
+        """A benchmark. Raises `BenchmarkNotFound`."""
         with self._database.reading() as session:
             return records.benchmark(benchmark_row(session, name))
 
     def page(self, cursor: Cursor) -> Page[Benchmark]:
-        """Oldest first. Raises `InvalidPageToken`."""
+        """A page of benchmarks, oldest first. Raises `InvalidPageToken`."""
         with self._database.reading() as session:
             rows = session.scalars(after(session, select(BenchmarkRow), BenchmarkRow, cursor)).all()
             return cursor.page(

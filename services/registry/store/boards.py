@@ -23,6 +23,7 @@ from cxreval.manifest.model import Kind
 from cxreval.metrics.ranking import Entry
 from cxreval.records import Change, EvaluationState, SubmissionState
 from cxreval.resource_names import BenchmarkName, SubmissionName
+from services.chassis.principal import Principal
 from services.registry.domain.board import (
     PROFILE_DIGEST,
     Compared,
@@ -48,6 +49,7 @@ from services.registry.store.models import (
     ReportRow,
     SubmissionRow,
 )
+from services.registry.store.tenancy import visible_to
 
 KEPT_BOARDS = 32
 """Most boards whose order is kept."""
@@ -117,18 +119,20 @@ class Boards:
             figures = self._figures.read(session, (row.number for _, row in found.values() if row))
         return [_row(standing, metric, *found[standing.submission], figures) for standing in page]
 
-    def compared(self, parent: BenchmarkName, submissions: Sequence[SubmissionName]) -> Compared:
+    def compared(
+        self, parent: BenchmarkName, submissions: Sequence[SubmissionName], caller: Principal
+    ) -> Compared:
         """Compares every two of some rows, in the order given.
 
         Raises:
-            BenchmarkNotFound, SubmissionNotFound: there is none of that name.
+            BenchmarkNotFound, SubmissionNotFound: there is none that the caller may read.
             NotComparable: one is not published, is a claim, or its score is undefined.
         """
         wanted = [name.submission for name in submissions]
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             query = select(SubmissionRow.id).where(
-                SubmissionRow.benchmark_number == benchmark.number
+                SubmissionRow.benchmark_number == benchmark.number, visible_to(caller)
             )
             known = set(session.scalars(query.where(SubmissionRow.id.in_(wanted))))
             for name in submissions:

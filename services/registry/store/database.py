@@ -1,5 +1,4 @@
-"""The database: SQLite in a file, or PostgreSQL. Transactions, counts of states, and nothing about
-the subject."""
+"""The database, SQLite in a file or PostgreSQL: transactions and counts of states."""
 
 from __future__ import annotations
 
@@ -23,29 +22,28 @@ _log = logging.getLogger(__name__)
 _BUSY_SECONDS = 10
 _READING = "registry_reading"
 
-# Errors of the database go to the log: without the values, which may be tokens, contacts or digests
-# of keys.
+# Errors of the database are logged without parameters: these may be tokens, contacts or key
+# digests.
 _QUIET: dict[str, Any] = {"hide_parameters": True}
 
 
 class Database:
-    """Opens transactions. All state lives in the database; an instance may be shared by threads."""
+    """Opens transactions. Threads may share an instance."""
 
     def __init__(self, url: str) -> None:
         self.embedded = make_url(url).get_backend_name() == "sqlite"
         self.engine = (
             _sqlite(url) if self.embedded else create_engine(url, pool_pre_ping=True, **_QUIET)
         )
-        # Everything in a reading transaction is of one moment, and the database itself refuses to
-        # write there.
+        # A reading transaction sees one snapshot, and the database refuses writes in it.
         options = (
             {}
             if self.embedded
             else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         )
         reading = self.engine.execution_options(**{_READING: True}, **options)
-        # Connections of its own, always left as they were: no journey to set one back, none to see
-        # whether it lives.
+        # A pool of its own, whose connections are never changed: this saves the round trips that
+        # reset a connection and check that it is alive.
         self._autocommit = (
             self.engine
             if self.embedded
@@ -58,8 +56,8 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """A transaction that commits at the end of the block. On SQLite it has the write lock from
-        its beginning.
+        """A transaction that commits at the end of the block. On SQLite it holds the write lock
+        from its beginning.
 
         Raises:
             ServiceUnavailable: the database does not answer.
@@ -69,7 +67,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A transaction that only reads, and reads what was there at its beginning.
+        """A read-only transaction on a snapshot of the database.
 
         Raises:
             ServiceUnavailable: the database does not answer.
@@ -79,8 +77,8 @@ class Database:
 
     @contextmanager
     def at_once(self) -> Iterator[Connection]:
-        """A connection on which each statement is a transaction of its own: no journey to begin and
-        to commit it.
+        """A connection on which each statement is a transaction of its own, without the round trips
+        of BEGIN and COMMIT.
 
         Raises:
             ServiceUnavailable: the database does not answer.
@@ -116,10 +114,9 @@ class Database:
 
 
 def insert_missing(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> int:
-    """Inserts the rows whose unique keys are not there yet and leaves those that are; how many were
-    inserted.
+    """Inserts the rows whose unique keys do not exist yet; returns how many.
 
-    Safe beside other transactions that insert the same rows.
+    Safe while other transactions insert the same rows.
     """
     if not rows:
         return 0
@@ -135,9 +132,9 @@ def _answering() -> Iterator[None]:
     try:
         yield
     except (OperationalError, PoolTimeout) as error:
-        # A server that went away, a lock that was not got in time, no free connection.
+        # The server is down, a lock timed out, or the pool has no free connection.
         _log.warning("the database does not answer", exc_info=error)
-        raise ServiceUnavailable("the registry's database does not answer; try again") from error
+        raise ServiceUnavailable("the registry's database does not answer; retry later") from error
 
 
 def _sqlite(url: str) -> Engine:
@@ -159,7 +156,7 @@ def _sqlite(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # A transaction that reads first and writes later would fail at once when another one wrote
+        # IMMEDIATE: a transaction that reads first and writes later would fail if another one wrote
         # in between.
         reading = connection.get_execution_options().get(_READING, False)
         connection.exec_driver_sql(f"PRAGMA query_only={int(reading)}")

@@ -1,9 +1,12 @@
 """The stored evaluations: leases, predictions, reports.
 
-Every call on behalf of a lease checks its token in the transaction of its effect, with the
-evaluation's row locked, so that a worker whose lease has passed to another one can change nothing.
-A lease that has run out holds until another
-worker takes it: who comes back late to an evaluation that nobody wanted goes on.
+Every call under a lease checks its token in the transaction of its effect, with the evaluation's
+row locked, so that a worker that has lost its lease can change nothing. An expired lease stays
+valid until it is reclaimed: a worker may resume with it if no other worker has taken the
+evaluation.
+
+Methods that take a lease's token serve workers, which may read everything. The others take the
+caller and return what it may read.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from services.chassis.principal import Principal
 from services.registry.domain.pages import Cursor, Page
 from services.registry.domain.records import EVALUATED_TIER, Evaluation, Lease, PredictionBatch
+from services.registry.domain.redaction import redact_evaluation
 from services.registry.domain.report import check_report
 from services.registry.domain.states import EVALUATION_STATE, after_failure, exhausted
 from services.registry.store import records
@@ -50,23 +54,23 @@ from services.registry.store.models import (
 )
 from services.registry.store.pages import after
 from services.registry.store.receipts import sign_row
-from services.registry.store.submissions import REGISTRY, record_artifact, submission_rows
+from services.registry.store.submissions import REGISTRY, record_artifact
+from services.registry.store.tenancy import evaluations_visible_to, visible_submission
 
-SOME_WORKER = "worker"
+PUBLISHER = "worker"
 """The actor of a publication."""
 
-_TAKEN_BACK = 100
+_RECLAIM_BATCH = 100
 
-# Both change together. Locking only one would read the other as it was before the wait for the
-# lock. Everybody locks
-# the submission first: in another order two of them would wait for each other.
+# Both rows change together, so both are locked: a wait for one lock would leave the other row as it
+# was read before. Every transaction locks the submission first; another order could deadlock.
 _LOCKED = (SubmissionRow, EvaluationRow)
 
-# Spelt out, not as parameters: only so can the indexes of these states be used.
+# Literals instead of parameters, because partial indexes on a state are used only for a literal.
 _QUEUED = EvaluationRow.state == literal_column(f"'{EvaluationState.QUEUED}'")
 _RUNNING = EvaluationRow.state == literal_column(f"'{EvaluationState.RUNNING}'")
 
-_Found = Row[EvaluationRow, SubmissionRow, BenchmarkRow]
+_Rows = Row[EvaluationRow, SubmissionRow, BenchmarkRow]
 
 
 def _evaluations() -> Select[EvaluationRow, SubmissionRow, BenchmarkRow]:
@@ -78,7 +82,7 @@ def _evaluations() -> Select[EvaluationRow, SubmissionRow, BenchmarkRow]:
 
 
 class Evaluations:
-    """Hands evaluations to workers and records what they find."""
+    """Leases evaluations to workers and records their predictions and reports."""
 
     def __init__(
         self,
@@ -98,19 +102,21 @@ class Evaluations:
     def lease(
         self, worker: str, benchmarks: Sequence[BenchmarkName], *, converts: bool = False
     ) -> Lease | None:
-        """The oldest evaluation of these benchmarks that waits or whose lease has run out; None
-        when there is none.
+        """Leases the oldest queued evaluation of these benchmarks, or one with an expired lease.
 
-        State dicts are leased only to a worker that `converts` them. One that was leased too often
-        in a row without a new prediction fails instead, and the next one is taken.
+        State dicts are leased only to a worker that `converts` them. An evaluation whose last
+        `max_attempts` leases recorded no prediction fails instead, and the next one is taken.
+
+        Returns:
+            None when no evaluation can be leased.
         """
         if not self._database.embedded and (
             lease := self._lease_queued(worker, benchmarks, converts)
         ):
             return lease
         with self._database.writing() as session:
-            while (found := self._next(session, benchmarks, converts)) is not None:
-                row, submission, benchmark = found
+            while (rows := self._next(session, benchmarks, converts)) is not None:
+                row, submission, benchmark = rows
                 if row.stalled_attempts < self._max_attempts:
                     return self._leased_to(session, worker, row, submission, benchmark)
                 self._move(
@@ -128,10 +134,10 @@ class Evaluations:
         self, worker: str, benchmarks: Sequence[BenchmarkName], converts: bool
     ) -> Lease | None:
         known = {row.number: row for name in benchmarks if (row := self._benchmark(name))}
-        found = None
-        # A connection may have died unnoticed: the other way asks whether its own is alive.
+        leased = None
+        # This connection may be dead. The transaction that follows checks its own before use.
         with contextlib.suppress(ServiceUnavailable), self._database.at_once() as connection:
-            found = lease_queued(
+            leased = lease_queued(
                 connection,
                 list(known),
                 converts,
@@ -140,10 +146,10 @@ class Evaluations:
                 self._clock(),
                 self._expiry(),
             )
-        return self._lease(*found, known[found[1].benchmark_number]) if found else None
+        return self._lease(*leased, known[leased[1].benchmark_number]) if leased else None
 
     def _benchmark(self, name: BenchmarkName) -> BenchmarkRow | None:
-        """Read once: a benchmark never changes."""
+        """The row of a benchmark, cached, because benchmarks never change."""
         if name.benchmark not in self._benchmarks:
             with self._database.reading() as session:
                 row = session.scalar(select(BenchmarkRow).where(BenchmarkRow.id == name.benchmark))
@@ -153,18 +159,17 @@ class Evaluations:
         return self._benchmarks[name.benchmark]
 
     def reclaim_expired_leases(self) -> int:
-        """Queues evaluations whose lease ran out more than a lease's length ago, of any benchmark;
-        how many.
+        """Queues evaluations whose lease expired more than a lease's length ago; returns how many.
 
-        Without it one whose worker died would seem to run for as long as no worker asks for work.
-        The time to spare is for a worker that comes back.
+        Without this an evaluation whose worker died would be shown as running until another worker
+        asks for work. The extra time lets a worker that was interrupted resume.
         """
         with self._database.writing() as session:
             late = self._clock() - timedelta(seconds=self._lease_seconds)
             query = (
                 _evaluations()
                 .where(_RUNNING, EvaluationRow.lease_expires <= late)
-                .limit(_TAKEN_BACK)
+                .limit(_RECLAIM_BATCH)
             )
             query = query.order_by(EvaluationRow.lease_expires)
             rows = session.execute(query.with_for_update(of=_LOCKED, skip_locked=True)).all()
@@ -177,7 +182,7 @@ class Evaluations:
             return len(rows)
 
     def renew(self, name: EvaluationName, token: str) -> datetime:
-        """Extends a lease to its full length from now; when it runs out. Raises
+        """Extends a lease to its full length from now and returns its expiry. Raises
         `EvaluationNotFound`, `LeaseLost`."""
         with self._database.writing() as session:
             row, _, _ = self._held(session, name, token)
@@ -185,11 +190,12 @@ class Evaluations:
             return row.lease_expires
 
     def append(self, name: EvaluationName, token: str, batch: PredictionBatch) -> int:
-        """Records predictions; images already recorded are left as they are. How many are recorded
-        in all.
+        """Records predictions and returns how many are recorded in all.
+
+        Images that are recorded already are skipped.
 
         Raises:
-            EvaluationNotFound, LeaseLost: the lease does not hold.
+            EvaluationNotFound, LeaseLost: the lease is not valid.
             MalformedBatch: not one probability per finding, or more images than the benchmark has.
         """
         with self._database.writing() as session:
@@ -206,14 +212,16 @@ class Evaluations:
                 row.stalled_attempts, row.progress_time = 0, self._clock()
             if row.images_done > spec.image_count:
                 expected = f"at most the benchmark's {spec.image_count} images"
-                message = f"batch.images brings the evaluation to {row.images_done} images; expected {expected}"
+                message = f"with batch.images the evaluation has {row.images_done} images; "
+                message += f"expected {expected}"
                 raise MalformedBatch(
                     message, field="batch.images", found=row.images_done, expected=expected
                 )
             return row.images_done
 
     def has_artifact(self, name: EvaluationName, token: str, sha256: str) -> bool:
-        """Whether an artifact that a worker made for an evaluation is stored. Raises as `renew`."""
+        """Returns whether an artifact that a worker derived for an evaluation is stored. Raises
+        like `renew`."""
         with self._database.reading() as session:
             row, _, _ = self._held(session, name, token, lock=False)
             return session.get(DerivedArtifactRow, (row.number, sha256)) is not None
@@ -226,7 +234,7 @@ class Evaluations:
         size_bytes: int,
         keep: Callable[[], None],
     ) -> None:
-        """Records an artifact that a worker made for an evaluation. Raises as `renew`.
+        """Records an artifact that a worker derived for an evaluation. Raises like `renew`.
 
         Args:
             name: a leased evaluation.
@@ -239,22 +247,25 @@ class Evaluations:
             row, _, _ = self._held(session, name, token)
             now = self._clock()
             record_artifact(session, sha256, size_bytes, now)
-            made = {"evaluation_number": row.number, "artifact_sha256": sha256, "create_time": now}
-            insert_missing(session, DerivedArtifactRow, [made])
+            derived = {
+                "evaluation_number": row.number,
+                "artifact_sha256": sha256,
+                "create_time": now,
+            }
+            insert_missing(session, DerivedArtifactRow, [derived])
             keep()
 
     def predictions(
         self, name: EvaluationName, token: str, batch_images: int
     ) -> Iterator[PredictionBatch]:
-        """The recorded predictions in the order they came, at most `batch_images` at a time.
+        """Yields the recorded predictions in order, at most `batch_images` images at a time.
 
         Raises:
-            EvaluationNotFound, LeaseLost: the lease does not hold, or no longer.
+            EvaluationNotFound, LeaseLost: the lease is not valid, or no longer.
         """
         last = 0
         while True:
-            # No lock: reading changes nothing, so it is enough that the lease held when each batch
-            # was read.
+            # No lock: it is enough that the lease was valid when each batch was read.
             with self._database.reading() as session:
                 row, _, _ = self._held(session, name, token, lock=False)
                 query = (
@@ -265,12 +276,12 @@ class Evaluations:
                     .order_by(PredictionRow.number)
                     .limit(batch_images)
                 )
-                found = session.scalars(query).all()
-            if not found:
+                rows = session.scalars(query).all()
+            if not rows:
                 return
-            last = found[-1].number
+            last = rows[-1].number
             yield PredictionBatch(
-                tuple(item.image for item in found), tuple(item.probabilities for item in found)
+                tuple(item.image for item in rows), tuple(item.probabilities for item in rows)
             )
 
     def complete(
@@ -278,13 +289,14 @@ class Evaluations:
     ) -> Evaluation:
         """Records the report with its evidence and publishes the submission.
 
-        With the same lease and report it may be repeated. The evaluation comes back with its
-        report's figures alone.
+        Idempotent for the same lease and report.
+
+        Returns:
+            The evaluation, its report without the evidence.
 
         Raises:
-            EvaluationNotFound, LeaseLost: the lease does not hold.
-            ReportMismatch: the report is not the benchmark's, or another one than was recorded with
-                this lease.
+            EvaluationNotFound, LeaseLost: the lease is not valid.
+            ReportMismatch: the report does not fit the benchmark, or this lease recorded another.
         """
         with self._database.writing() as session:
             row, submission, benchmark = _find(session, name, lock=True)
@@ -292,7 +304,7 @@ class Evaluations:
                 recorded = _evaluation(session, row, submission, benchmark)
                 if recorded.report != report or not _same_evidence(session, row.number, report):
                     raise ReportMismatch(
-                        f"{name} has another report already; a report is never changed",
+                        f"{name} has a different report already; reports never change",
                         field="report",
                     )
                 return recorded
@@ -310,13 +322,13 @@ class Evaluations:
             row.provenance = dict(provenance)
             row.state, row.failure, row.update_time = EvaluationState.SUCCEEDED, None, now
             submission.tier, submission.failure = EVALUATED_TIER[Kind(submission.kind)], None
-            # Everybody reads this event, and its digest covers its actor: whose worker it was says
-            # the lease's.
+            # This event is public and its digest covers the actor, so the actor is not the worker's
+            # name; the event of the lease has that.
             event = append(
                 session,
                 submission,
                 Change.PUBLISHED,
-                SOME_WORKER,
+                PUBLISHER,
                 now,
                 details={"evaluation": row.id},
             )
@@ -325,48 +337,53 @@ class Evaluations:
             return _evaluation(session, row, submission, benchmark)
 
     def fail(self, name: EvaluationName, token: str, failure: Failure) -> Evaluation:
-        """Ends the evaluation, or queues it again. Raises `EvaluationNotFound`, `LeaseLost`."""
+        """Fails the evaluation, or queues it for a retry. Raises `EvaluationNotFound`,
+        `LeaseLost`."""
         with self._database.writing() as session:
             row, submission, benchmark = self._held(session, name, token)
             change = after_failure(failure.fault, row.stalled_attempts, self._max_attempts)
             self._move(session, row, submission, change, _worker(row.worker), failure)
             if change is Change.RETURNED:
-                # What broke needs time to mend, and a worker with a broken mount must not use up
-                # the attempts at once.
+                # A pause before the retry, so that one broken worker does not use up all attempts.
                 row.waits_until = self._expiry()
             return _evaluation(session, row, submission, benchmark)
 
-    def get(self, name: EvaluationName) -> Evaluation:
-        """Raises `EvaluationNotFound`."""
+    def get(self, name: EvaluationName, caller: Principal) -> Evaluation:
+        """An evaluation, redacted for the caller. Raises `EvaluationNotFound`."""
         with self._database.reading() as session:
-            return _evaluation(session, *_find(session, name, lock=False))
+            return redact_evaluation(_evaluation(session, *_visible(session, name, caller)), caller)
 
-    def evidence(self, name: EvaluationName) -> Evidence:
-        """What stands behind the report. Raises `EvaluationNotFound`, `ReportNotFound`."""
+    def evidence(self, name: EvaluationName, caller: Principal) -> Evidence:
+        """Replicates and curves of the report. Raises `EvaluationNotFound`, `ReportNotFound`."""
         with self._database.reading() as session:
-            row, _, _ = _find(session, name, lock=False)
+            row, _, _ = _visible(session, name, caller)
             if session.get(ReportRow, row.number) is None:
                 raise ReportNotFound(
                     f"{name} has no report: it is {row.state}", name=name, state=row.state
                 )
             return _evidence(session, row.number)
 
-    def page(self, parent: SubmissionName, cursor: Cursor, who: Principal) -> Page[Evaluation]:
-        """Those that are somebody's to know, oldest first. Raises `SubmissionNotFound`,
-        `InvalidPageToken`."""
+    def page(self, parent: SubmissionName, cursor: Cursor, caller: Principal) -> Page[Evaluation]:
+        """The evaluations of a submission that the caller may read, redacted for it, oldest first.
+
+        Raises:
+            SubmissionNotFound: there is no such submission.
+            InvalidPageToken: the cursor is of another list.
+        """
         with self._database.reading() as session:
-            submission, _, _ = submission_rows(session, parent)
-            query = _evaluations().where(EvaluationRow.submission_number == submission.number)
-            if not who.knows(submission.organisation or ""):
-                query = query.where(EvaluationRow.state == EvaluationState.SUCCEEDED)
-            found = session.execute(after(session, query, EvaluationRow, cursor)).all()
+            submission = visible_submission(session, parent, caller)
+            query = _evaluations().where(
+                EvaluationRow.submission_number == submission.number, evaluations_visible_to(caller)
+            )
+            rows = session.execute(after(session, query, EvaluationRow, cursor)).all()
             return cursor.page(
-                [_evaluation(session, *rows) for rows in found], lambda item: item.id
+                [redact_evaluation(_evaluation(session, *row), caller) for row in rows],
+                lambda item: item.id,
             )
 
     def _next(
         self, session: Session, benchmarks: Sequence[BenchmarkName], converts: bool
-    ) -> _Found | None:
+    ) -> _Rows | None:
         now = self._clock()
         query = _evaluations().where(BenchmarkRow.id.in_([name.benchmark for name in benchmarks]))
         if not converts:
@@ -374,16 +391,15 @@ class Evaluations:
             query = query.where(format_.is_distinct_from(CheckpointFormat.PYTORCH_STATE_DICT))
         query = query.limit(1).with_for_update(of=_LOCKED, skip_locked=True)
         waited = or_(EvaluationRow.waits_until.is_(None), EvaluationRow.waits_until <= now)
-        # Two queries, each of which walks an index and stops at the first row; one would sort the
-        # queue.
+        # Two queries, each of which reads one row of an index; a single query would sort the queue.
         queries = (
             query.where(_RUNNING, EvaluationRow.lease_expires <= now).order_by(
                 EvaluationRow.lease_expires
             ),
             query.where(_QUEUED, waited).order_by(EvaluationRow.create_time, EvaluationRow.number),
         )
-        found = [session.execute(query).one_or_none() for query in queries]
-        return min((item for item in found if item), key=lambda item: item[0].number, default=None)
+        rows = [session.execute(query).one_or_none() for query in queries]
+        return min((row for row in rows if row), key=lambda row: row[0].number, default=None)
 
     def _leased_to(
         self,
@@ -428,7 +444,7 @@ class Evaluations:
         reason = failure.message if failure else ""
         append(session, submission, change, actor, now, reason=reason, details=details)
         row.state, row.update_time = state, now
-        # A failure after which it is tried again is only an event.
+        # A failure that is retried is recorded as an event only.
         ended = failure if state is EvaluationState.FAILED else None
         row.failure = submission.failure = records.to_json(ended) if ended else None
         if state is EvaluationState.QUEUED:
@@ -436,10 +452,10 @@ class Evaluations:
 
     def _held(
         self, session: Session, name: EvaluationName, token: str, *, lock: bool = True
-    ) -> _Found:
-        found = _find(session, name, lock=lock)
-        self._check_held(found[0], name, token)
-        return found
+    ) -> _Rows:
+        rows = _find(session, name, lock=lock)
+        self._check_held(rows[0], name, token)
+        return rows
 
     def _check_held(self, row: EvaluationRow, name: EvaluationName, token: str) -> None:
         if row.state != EvaluationState.RUNNING:
@@ -462,16 +478,35 @@ def _worker(name: str) -> str:
     return f"worker {name}"
 
 
-def _find(session: Session, name: EvaluationName, *, lock: bool) -> _Found:
-    query = _evaluations().where(
+def _named(name: EvaluationName) -> Select[EvaluationRow, SubmissionRow, BenchmarkRow]:
+    return _evaluations().where(
         EvaluationRow.id == name.evaluation,
         SubmissionRow.id == name.submission,
         BenchmarkRow.id == name.benchmark,
     )
-    found = session.execute(query.with_for_update(of=_LOCKED) if lock else query).one_or_none()
-    if found is None:
+
+
+def _visible(session: Session, name: EvaluationName, caller: Principal) -> _Rows:
+    """The rows of an evaluation that the caller may read. Raises `EvaluationNotFound`."""
+    return _one(session, _named(name).where(evaluations_visible_to(caller)), name)
+
+
+def _find(session: Session, name: EvaluationName, *, lock: bool) -> _Rows:
+    """The rows of an evaluation, for the worker that holds its lease. Raises
+    `EvaluationNotFound`."""
+    query = _named(name)
+    return _one(session, query.with_for_update(of=_LOCKED) if lock else query, name)
+
+
+def _one(
+    session: Session,
+    query: Select[EvaluationRow, SubmissionRow, BenchmarkRow],
+    name: EvaluationName,
+) -> _Rows:
+    rows = session.execute(query).one_or_none()
+    if rows is None:
         raise EvaluationNotFound(f"{name} does not exist here", name=name)
-    return found
+    return rows
 
 
 def _evaluation(
@@ -491,15 +526,15 @@ def _evidence(session: Session, number: int) -> Evidence:
 
 
 def _same_evidence(session: Session, number: int, report: Report) -> bool:
-    """Compares it bit by bit; NaN equals NaN."""
+    """Returns whether the recorded evidence equals the report's, bit by bit; NaN equals NaN."""
     if report.evidence is None:
         return False
-    recorded, found = _evidence(session, number), report.evidence
-    vectors = zip(recorded.replicates, found.replicates, strict=False)
+    recorded, sent = _evidence(session, number), report.evidence
+    vectors = zip(recorded.replicates, sent.replicates, strict=False)
     return (
-        len(recorded.replicates) == len(found.replicates)
-        and all(mine.values.tobytes() == other.values.tobytes() for mine, other in vectors)
-        and (recorded.roc_curves, recorded.reliabilities) == (found.roc_curves, found.reliabilities)
+        len(recorded.replicates) == len(sent.replicates)
+        and all(ours.values.tobytes() == theirs.values.tobytes() for ours, theirs in vectors)
+        and (recorded.roc_curves, recorded.reliabilities) == (sent.roc_curves, sent.reliabilities)
     )
 
 
@@ -507,7 +542,8 @@ def _check_width(batch: PredictionBatch, findings: int) -> None:
     for image, probabilities in zip(batch.images, batch.rows, strict=True):
         if len(probabilities) != 4 * findings:
             expected = f"{findings} probabilities per image, one per finding"
-            message = f"batch.probabilities holds {len(probabilities) // 4} values for {image!r}; expected {expected}"
+            values = len(probabilities) // 4
+            message = f"batch.probabilities has {values} values for {image!r}; expected {expected}"
             raise MalformedBatch(
                 message, field="batch.probabilities", image=image, expected=expected
             )

@@ -1,9 +1,8 @@
-"""The events of submissions: appended with each change, read in order, joined to the audit chain.
+"""The events of submissions, their receipts, and the audit chain.
 
 An event is written in the transaction of its change, so neither exists without the other. Events
-join the chain a
-moment later, in `chain`: one after the other over all submissions, which would else wait for each
-other.
+join the chain a moment later, in `chain`, one after the other over all submissions: joining it at
+once would serialise all changes.
 """
 
 from __future__ import annotations
@@ -19,19 +18,20 @@ from sqlalchemy.orm import Session
 
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.receipts import Receipt
-from cxreval.errors import AuditMismatch, ReceiptNotFound, SubmissionNotFound
+from cxreval.errors import AuditMismatch, ReceiptNotFound
 from cxreval.errors import SubmissionState as WrongState
 from cxreval.manifest.model import Kind
 from cxreval.records import Change, SubmissionState
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.chassis.principal import Principal
 from services.registry.domain.pages import Cursor, Page
-from services.registry.domain.records import PRIVATE_CHANGES, WAS_ON_BOARD, Event
-from services.registry.domain.states import following
+from services.registry.domain.records import Event
+from services.registry.domain.states import state_after
 from services.registry.store.benchmarks import benchmark_row
 from services.registry.store.database import Database
 from services.registry.store.models import BenchmarkRow, EventRow, ReceiptRow, SubmissionRow
 from services.registry.store.pages import after
+from services.registry.store.tenancy import events_visible_to, visible_submission
 
 CHAIN_EVENTS = 500
 """Most events that join the chain in one transaction."""
@@ -40,7 +40,7 @@ BOARD_CHANGES = (
     Change.PUBLISHED, Change.DISPUTED, Change.RESOLVED, Change.CORRECTED,
     Change.SUPERSEDED, Change.WITHDRAWN, Change.REINSTATED,
 )  # fmt: skip
-"""What changes a board."""
+"""The changes that change a board."""
 
 
 def append(
@@ -54,27 +54,25 @@ def append(
     details: Mapping[str, str] | None = None,
     request_id: str = "",
 ) -> EventRow:
-    """Moves a submission, whose row is locked, and records why. Raises `SubmissionState` when its
-    state forbids it."""
-    state = SubmissionState(row.state)
-    to = state
+    """Applies a change to a submission, whose row is locked, and records the event. Raises
+    `SubmissionState` when the submission's state forbids the change."""
+    state = new_state = SubmissionState(row.state)
     if change is not Change.CREATED:
-        found = following(
-            state, change, ready=row.kind == Kind.ENDPOINT or row.artifact_sha256 is not None
-        )
-        if found is None:
+        ready = row.kind == Kind.ENDPOINT or row.artifact_sha256 is not None
+        following = state_after(state, change, ready=ready)
+        if following is None:
             message = f"submission {row.id} is {state}: it cannot be {change}"
             raise WrongState(message, field="name", state=state, change=change)
-        to = found
+        new_state = following
     row.version = (row.version or 0) + 1
-    row.state, row.update_time = to, now
+    row.state, row.update_time = new_state, now
     session.flush()
     event = EventRow(
         id=uuid.uuid4().hex,
         submission_number=row.number,
         version=row.version,
         change=change,
-        state=to,
+        state=new_state,
         actor=actor,
         reason=reason,
         details=dict(details or {}),
@@ -91,35 +89,37 @@ class Events:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def page(self, parent: SubmissionName, cursor: Cursor, who: Principal) -> Page[Event]:
-        """The events of a submission that are somebody's to know, oldest first.
+    def page(self, parent: SubmissionName, cursor: Cursor, caller: Principal) -> Page[Event]:
+        """The events of a submission that the caller may read, oldest first.
 
         Raises:
-            SubmissionNotFound, InvalidPageToken: there is none.
+            SubmissionNotFound: there is no such submission.
+            InvalidPageToken: the cursor is of another list.
         """
         with self._database.reading() as session:
-            submission = _submission(session, parent)
+            submission = visible_submission(session, parent, caller)
             query = _events().where(EventRow.submission_number == submission.number)
-            if not who.knows(submission.organisation or ""):
-                query = query.where(EventRow.change.not_in(PRIVATE_CHANGES))
-            return _page(session, query, cursor)
+            return _page(session, query.where(events_visible_to(caller)), cursor)
 
     def board_changes(self, parent: BenchmarkName, cursor: Cursor) -> Page[Event]:
-        """What changed a board, oldest first. Raises `BenchmarkNotFound`, `InvalidPageToken`."""
+        """The events that changed a board, oldest first. Raises `BenchmarkNotFound`,
+        `InvalidPageToken`."""
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             query = _events().where(SubmissionRow.benchmark_number == benchmark.number)
             return _page(session, query.where(EventRow.change.in_(BOARD_CHANGES)), cursor)
 
-    def receipt(self, name: SubmissionName, version: int = 0) -> Receipt:
-        """The receipt that was signed with an event, by default the latest.
+    def receipt(self, name: SubmissionName, caller: Principal, version: int = 0) -> Receipt:
+        """The receipt that was signed with the event of a version; 0: the latest receipt.
 
         Raises:
-            SubmissionNotFound, ReceiptNotFound: there is none.
+            SubmissionNotFound: there is no such submission.
+            ReceiptNotFound: it has no such receipt.
         """
         with self._database.reading() as session:
+            submission = visible_submission(session, name, caller)
             query = select(ReceiptRow).join(EventRow, EventRow.number == ReceiptRow.event_number)
-            query = query.where(ReceiptRow.submission_number == _submission(session, name).number)
+            query = query.where(ReceiptRow.submission_number == submission.number)
             if version:
                 query = query.where(EventRow.version == version)
             row = session.scalars(query.order_by(ReceiptRow.event_number.desc()).limit(1)).first()
@@ -130,39 +130,46 @@ class Events:
             return Receipt(row.payload, row.signature)
 
     def chain(self) -> Head:
-        """Joins the events that are not in the chain yet to it; the head afterwards."""
+        """Appends all events that are not in the audit chain yet, and returns its new head."""
         while True:
-            # Another registry may chain the same events: places are unique, so one of the two gives
-            # up.
+            # Another registry may append the same events. Places are unique, so one of the two
+            # fails and starts over.
             with contextlib.suppress(IntegrityError), self._database.writing() as session:
                 head, joined = self._chain_some(session)
                 if joined < CHAIN_EVENTS:
                     return head
 
     def head(self) -> Head:
-        """The last link as it stands."""
+        """The head of the audit chain: the place and digest of its last link."""
         with self._database.reading() as session:
             return _head(session)
 
-    def links(self, after_place: int, batch: int, who: Principal) -> Iterator[Sequence[AuditEvent]]:
-        """The chain after a place, `batch` links at a time; sealed where `who` may not know
-        everything.
+    def links(
+        self, after_place: int, batch: int, caller: Principal
+    ) -> Iterator[Sequence[AuditEvent]]:
+        """Yields the links of the audit chain after a place, `batch` at a time; events that the
+        caller may not read are sealed.
 
         Raises:
-            AuditMismatch: there is something that is no event any more.
+            AuditMismatch: a stored event is malformed.
         """
         while True:
             with self._database.reading() as session:
                 query = (
                     _events()
+                    .add_columns(events_visible_to(caller))
                     .where(EventRow.place > after_place)
                     .order_by(EventRow.place)
                     .limit(batch)
                 )
                 try:
-                    links = [_link_for(who, *found) for found in session.execute(query)]
+                    links = [
+                        _link(*rows) if visible else _link(*rows).sealed()
+                        for *rows, visible in session.execute(query)
+                    ]
                 except (TypeError, ValueError, AttributeError) as error:
-                    message = f"an event after number {after_place} of the audit chain is not one any more: {error}"
+                    message = f"an event after place {after_place} of the audit chain is malformed"
+                    message += f": {error}"
                     raise AuditMismatch(message, place=after_place) from None
             if not links:
                 return
@@ -171,17 +178,17 @@ class Events:
 
     def _chain_some(self, session: Session) -> tuple[Head, int]:
         head = _head(session)
-        # Events of one submission are numbered in the order in which they happened: its row is
-        # locked meanwhile.
+        # Events of one submission are numbered in the order of its changes, because its row is
+        # locked during each.
         query = (
             _events().where(EventRow.place.is_(None)).order_by(EventRow.number).limit(CHAIN_EVENTS)
         )
-        found = session.execute(query).all()
-        for event, submission, benchmark in found:
+        rows = session.execute(query).all()
+        for event, submission, benchmark in rows:
             event.place = head.place + 1
             event.digest = _link(event, submission, benchmark).link(head.digest)
             head = Head(event.place, event.digest)
-        return head, len(found)
+        return head, len(rows)
 
 
 def _events() -> Select[EventRow, SubmissionRow, BenchmarkRow]:
@@ -192,23 +199,11 @@ def _events() -> Select[EventRow, SubmissionRow, BenchmarkRow]:
     )
 
 
-def _submission(session: Session, name: SubmissionName) -> SubmissionRow:
-    query = select(SubmissionRow).join(
-        BenchmarkRow, BenchmarkRow.number == SubmissionRow.benchmark_number
-    )
-    row = session.scalar(
-        query.where(SubmissionRow.id == name.submission, BenchmarkRow.id == name.benchmark)
-    )
-    if row is None:
-        raise SubmissionNotFound(f"{name} does not exist here", name=name)
-    return row
-
-
 def _page(
     session: Session, query: Select[EventRow, SubmissionRow, BenchmarkRow], cursor: Cursor
 ) -> Page[Event]:
-    found = session.execute(after(session, query, EventRow, cursor)).all()
-    return cursor.page([_event(*rows) for rows in found], lambda event: event.id)
+    rows = session.execute(after(session, query, EventRow, cursor)).all()
+    return cursor.page([_event(*row) for row in rows], lambda event: event.id)
 
 
 def _head(session: Session) -> Head:
@@ -231,18 +226,8 @@ def _event(row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) ->
     )
 
 
-def _link_for(
-    who: Principal, row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow
-) -> AuditEvent:
-    """A link as somebody may see it: one that tells of others' drafts, or of what others' runs went
-    through, sealed."""
-    link = _link(row, submission, benchmark)
-    public = submission.state in WAS_ON_BOARD and row.change not in PRIVATE_CHANGES
-    return link if public or who.knows(submission.organisation or "") else link.sealed()
-
-
 def _link(row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) -> AuditEvent:
-    """Raises `TypeError`, `ValueError` or `AttributeError` for what the registry cannot have
+    """Raises `TypeError`, `ValueError` or `AttributeError` for values that the registry cannot have
     written."""
     for number in (row.place or 0, row.version, row.number):
         if type(number) is not int:

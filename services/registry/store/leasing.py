@@ -1,7 +1,7 @@
-"""Leasing a queued evaluation in one statement, on PostgreSQL: what a fleet of workers does most.
+"""Leases a queued evaluation in one statement, on PostgreSQL.
 
-The result is that of the steps of `Evaluations.lease`, which SQLite takes, and PostgreSQL when a
-lease has run out.
+It does what `Evaluations.lease` does step by step on SQLite, and on PostgreSQL while a lease has
+expired. ADR 19 has the measurements for which both exist.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, column, text
 
 from cxreval.manifest.model import CheckpointFormat
 from cxreval.records import Change, EvaluationState, SubmissionState
-from services.registry.domain.states import EVALUATION_STATE, MOVES
+from services.registry.domain.states import EVALUATION_STATE, TRANSITIONS
 from services.registry.store.models import Base, EvaluationRow, SubmissionRow
 
 
@@ -27,10 +27,8 @@ def _columns(table: type[Base], prefix: str) -> str:
     )
 
 
-# Both rows are locked at once and rows that somebody else has locked are passed over, so this never
-# waits for a lock,
-# and never holds one that somebody waits for while it does. Nothing is taken while a lease has run
-# out: that one may be older, or have been leased too often.
+# Locks both rows at once and skips locked rows, so it never waits for a lock. Leases nothing while
+# a lease has expired: that evaluation may be older, or may have used up its attempts.
 _STATEMENT = f"""
 WITH taken AS (
     SELECT evaluations.number, evaluations.submission_number
@@ -38,16 +36,21 @@ WITH taken AS (
     WHERE evaluations.state = '{EvaluationState.QUEUED}'
         AND (evaluations.waits_until IS NULL OR evaluations.waits_until <= :now)
         AND submissions.benchmark_number = ANY(:benchmarks)
-        AND (:converts OR submissions.manifest ->> 'format' IS DISTINCT FROM '{CheckpointFormat.PYTORCH_STATE_DICT}')
+        AND (
+            :converts OR submissions.manifest ->> 'format'
+                IS DISTINCT FROM '{CheckpointFormat.PYTORCH_STATE_DICT}'
+        )
         AND NOT EXISTS (
-            SELECT FROM evaluations WHERE state = '{EvaluationState.RUNNING}' AND lease_expires <= :now
+            SELECT FROM evaluations
+            WHERE state = '{EvaluationState.RUNNING}' AND lease_expires <= :now
         )
     ORDER BY evaluations.create_time, evaluations.number
     LIMIT 1
     FOR UPDATE OF submissions, evaluations SKIP LOCKED
 ), run AS (
     UPDATE evaluations
-    SET state = '{EVALUATION_STATE[Change.LEASED]}', update_time = :now, failure = NULL, worker = :worker,
+    SET state = '{EVALUATION_STATE[Change.LEASED]}', update_time = :now, failure = NULL,
+        worker = :worker,
         attempt = attempt + 1, stalled_attempts = stalled_attempts + 1,
         started = :now, progress_time = NULL, images_before = images_done,
         lease_token = :token, lease_expires = :expires
@@ -55,12 +58,14 @@ WITH taken AS (
     RETURNING evaluations.*
 ), moved AS (
     UPDATE submissions
-    SET state = '{MOVES[SubmissionState.QUEUED][Change.LEASED]}', update_time = :now, failure = NULL,
-        version = version + 1
+    SET state = '{TRANSITIONS[SubmissionState.QUEUED][Change.LEASED]}', update_time = :now,
+        failure = NULL, version = version + 1
     FROM taken WHERE submissions.number = taken.submission_number
     RETURNING submissions.*
-), happened AS (
-    INSERT INTO events (id, submission_number, version, change, state, actor, reason, details, create_time)
+), recorded AS (
+    INSERT INTO events (
+        id, submission_number, version, change, state, actor, reason, details, create_time
+    )
     SELECT :event, moved.number, moved.version, '{Change.LEASED}', moved.state, :actor, '',
         '{{"attempt":"' || run.attempt || '","evaluation":"' || run.id || '"}}', :now
     FROM moved, run
@@ -73,8 +78,8 @@ _LEASE = text(_STATEMENT).columns(
     *(column(f"run_{item.name}", item.type) for item in EvaluationRow.__table__.columns),
     *(column(f"moved_{item.name}", item.type) for item in SubmissionRow.__table__.columns),
 )
-_OF_RUN = [item.name for item in EvaluationRow.__table__.columns]
-_OF_SUBMISSION = [item.name for item in SubmissionRow.__table__.columns]
+_EVALUATION_COLUMNS = [item.name for item in EvaluationRow.__table__.columns]
+_SUBMISSION_COLUMNS = [item.name for item in SubmissionRow.__table__.columns]
 
 
 def lease_queued(
@@ -86,33 +91,39 @@ def lease_queued(
     now: datetime,
     expires: datetime,
 ) -> tuple[EvaluationRow, SubmissionRow] | None:
-    """Leases the oldest evaluation of these benchmarks that waits, and records it as an event.
+    """Leases the oldest queued evaluation of these benchmarks and records the event.
 
     Args:
         connection: to PostgreSQL.
-        benchmarks: numbers.
+        benchmarks: numbers of the benchmarks.
         converts: whether the worker converts state dicts.
-        worker: its name.
-        actor: who the event says did it.
-        now: when it begins.
-        expires: when it runs out.
+        worker: name of the worker.
+        actor: actor of the event.
+        now: when the lease begins.
+        expires: when it expires.
 
     Returns:
-        What the rows are now, to be read only; None when nothing waits or any lease has run out.
+        The changed rows, read-only; None when nothing is queued or any lease has expired.
     """
     values: dict[str, Any] = {
-        "benchmarks": list(benchmarks), "converts": converts, "worker": worker, "actor": actor, "now": now,
-        "expires": expires, "token": secrets.token_hex(16), "event": uuid.uuid4().hex,
-    }  # fmt: skip
-    found = connection.execute(_LEASE, values).one_or_none()
-    if found is None:
+        "benchmarks": list(benchmarks),
+        "converts": converts,
+        "worker": worker,
+        "actor": actor,
+        "now": now,
+        "expires": expires,
+        "token": secrets.token_hex(16),
+        "event": uuid.uuid4().hex,
+    }
+    row = connection.execute(_LEASE, values).one_or_none()
+    if row is None:
         return None
-    run, submission = found[: len(_OF_RUN)], found[len(_OF_RUN) :]
-    # They are read like rows; mapped ones would be watched for changes that nobody makes, which
+    split = len(_EVALUATION_COLUMNS)
+    evaluation = dict(zip(_EVALUATION_COLUMNS, row[:split], strict=True))
+    submission = dict(zip(_SUBMISSION_COLUMNS, row[split:], strict=True))
+    # Plain objects with the rows' attributes: the session would track changes of mapped rows, which
     # costs time.
     return (
-        cast("EvaluationRow", SimpleNamespace(**dict(zip(_OF_RUN, run, strict=True)))),
-        cast(
-            "SubmissionRow", SimpleNamespace(**dict(zip(_OF_SUBMISSION, submission, strict=True)))
-        ),
+        cast("EvaluationRow", SimpleNamespace(**evaluation)),
+        cast("SubmissionRow", SimpleNamespace(**submission)),
     )

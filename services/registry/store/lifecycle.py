@@ -1,4 +1,4 @@
-"""What people do to a submission after it was handed in. Each is an event; nothing is edited."""
+"""Changes of submissions after their creation. Each is recorded as an event."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from cxreval.fields import field_error
 from cxreval.manifest.model import Kind
 from cxreval.records import Change, EvaluationState, Failure, SubmissionState
 from cxreval.resource_names import SubmissionName
+from services.chassis.principal import Principal
 from services.registry.domain import corrections
 from services.registry.domain.records import ON_BOARD, ChangeRequest, Submission
+from services.registry.domain.redaction import redact_submission
 from services.registry.domain.states import DEADLINES, EVALUATION_STATE, expired
 from services.registry.store import records
 from services.registry.store.database import Database
@@ -27,62 +29,76 @@ from services.registry.store.receipts import sign_row
 from services.registry.store.submissions import (
     REGISTRY,
     kept_request_id,
+    own_submission_rows,
     queued_evaluation,
     submission_rows,
 )
 
-_SWEPT = 100
+_EXPIRY_BATCH = 100
 
 
 class Lifecycle:
-    """Changes submissions, and ends what stays in a state for too long."""
+    """Changes submissions, and expires those that stay in a state beyond its deadline."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime], signer: Signer) -> None:
         self._database = database
         self._clock = clock
         self._signer = signer
 
-    def change(self, name: SubmissionName, request: ChangeRequest) -> Submission:
-        """Does what is asked for.
+    def change(self, name: SubmissionName, request: ChangeRequest, caller: Principal) -> Submission:
+        """Applies a change to a submission and returns it, redacted for the caller.
+
+        Every caller that may read a submission may dispute it; other changes are its owner's.
 
         Raises:
-            SubmissionNotFound: there is no such submission, or no such successor.
-            SubmissionState: its state forbids it, or the successor is not on the board.
-            StaleEtag: it has changed since `etag`.
-            RequestIdReused: the request id came before with another request.
-            QuotaExceeded: a retry is one more today, or under way, than its organisation may have.
+            SubmissionNotFound: the caller may read no such submission, or no such successor.
+            OwnerRequired: one of the two belongs to another organisation.
+            SubmissionState: its state forbids the change, or the successor is not on the board.
+            StaleEtag: the submission has changed since `etag`.
+            RequestIdReused: the request id was used for another request.
+            QuotaExceeded: the organisation has no quota for a retry.
         """
         with self._database.writing() as session:
-            row, benchmark, _ = submission_rows(session, name)
+            allowed_rows = (
+                submission_rows if request.change is Change.DISPUTED else own_submission_rows
+            )
+            row, benchmark, _ = allowed_rows(session, name, caller)
             session.refresh(row, with_for_update=True)
             details = _details(request)
-            if not _done_before(session, row, request, details):
+            kept_id = kept_request_id(caller.organisation, request.request_id)
+            if not _is_repeated(session, row, request, kept_id, details):
                 _check_etag(row, name, request.etag)
-                self._apply(session, row, benchmark, request, details)
+                self._apply(session, row, benchmark, request, details, caller)
                 session.flush()
-            return records.submission(*submission_rows(session, name))
+            changed = records.submission(*submission_rows(session, name, caller))
+            return redact_submission(changed, caller)
 
     def versions(self, submissions: Sequence[str]) -> dict[str, tuple[int, int]]:
-        """Version and images done of submissions by id: what a watcher has to look at."""
+        """Version and number of images done of submissions, by id; one changes with each update."""
         with self._database.reading() as session:
             query = select(SubmissionRow.id, SubmissionRow.version, EvaluationRow.images_done)
             query = query.outerjoin(
                 EvaluationRow, EvaluationRow.submission_number == SubmissionRow.number
             )
             query = query.where(SubmissionRow.id.in_(submissions)).order_by(EvaluationRow.number)
-            return {found[0]: (found[1], found[2] or 0) for found in session.execute(query)}
+            return {row[0]: (row[1], row[2] or 0) for row in session.execute(query)}
 
     def expire(self) -> int:
-        """Ends submissions that stayed in a state beyond its deadline; how many."""
+        """Fails submissions that stayed in a state beyond its deadline; returns how many."""
         return sum(self._expire_some(state) for state in DEADLINES)
 
     def _expire_some(self, state: SubmissionState) -> int:
         now = self._clock()
         with self._database.writing() as session:
-            late = (SubmissionRow.state == state) & (
+            overdue = (SubmissionRow.state == state) & (
                 SubmissionRow.update_time <= now - DEADLINES[state]
             )
-            query = select(SubmissionRow).where(late).order_by(SubmissionRow.number).limit(_SWEPT)
+            query = (
+                select(SubmissionRow)
+                .where(overdue)
+                .order_by(SubmissionRow.number)
+                .limit(_EXPIRY_BATCH)
+            )
             rows = session.scalars(query.with_for_update(skip_locked=True)).all()
             for row in rows:
                 failure = expired(state, Kind(row.kind))
@@ -107,6 +123,7 @@ class Lifecycle:
         benchmark: BenchmarkRow,
         request: ChangeRequest,
         details: Mapping[str, str],
+        caller: Principal,
     ) -> None:
         now, change = self._clock(), request.change
         if change is Change.RETRIED:
@@ -114,11 +131,17 @@ class Lifecycle:
         if change is Change.CORRECTED:
             row.corrections = {**row.corrections, **(request.corrections or {})}
         if change is Change.SUPERSEDED and request.successor:
-            row.superseded_by = _successor(session, row, request.successor).id
+            row.superseded_by = _successor(session, row, request.successor, caller).id
         event = append(
-            session, row, change, request.actor, now,
-            reason=request.reason, details=details, request_id=_kept(request),
-        )  # fmt: skip
+            session,
+            row,
+            change,
+            caller.name,
+            now,
+            reason=request.reason,
+            details=details,
+            request_id=kept_request_id(caller.organisation, request.request_id),
+        )
         if change is Change.CANCELLED:
             end_evaluation(session, row, change, now)
         if change is Change.RETRIED:
@@ -138,12 +161,11 @@ def end_evaluation(
     now: datetime,
     failure: Failure | None = None,
 ) -> None:
-    """Ends the run of a submission that waits or goes on, if there is one; its worker's lease is
-    lost."""
-    goes_on = EvaluationRow.state.in_([EvaluationState.QUEUED, EvaluationState.RUNNING])
+    """Ends the queued or running evaluation of a submission, if any. Its worker loses the lease."""
+    active = EvaluationRow.state.in_([EvaluationState.QUEUED, EvaluationState.RUNNING])
     query = (
         select(EvaluationRow)
-        .where(EvaluationRow.submission_number == row.number, goes_on)
+        .where(EvaluationRow.submission_number == row.number, active)
         .with_for_update()
     )
     for evaluation in session.scalars(query.execution_options(populate_existing=True)):
@@ -158,26 +180,24 @@ def _details(request: ChangeRequest) -> dict[str, str]:
     return details
 
 
-def _kept(request: ChangeRequest) -> str:
-    return kept_request_id(request.organisation, request.request_id)
-
-
-def _done_before(
-    session: Session, row: SubmissionRow, request: ChangeRequest, details: Mapping[str, str]
+def _is_repeated(
+    session: Session,
+    row: SubmissionRow,
+    request: ChangeRequest,
+    kept_id: str,
+    details: Mapping[str, str],
 ) -> bool:
-    if not request.request_id:
+    if not kept_id:
         return False
     query = select(EventRow).where(
-        EventRow.submission_number == row.number, EventRow.request_id == _kept(request)
+        EventRow.submission_number == row.number, EventRow.request_id == kept_id
     )
     event = session.scalar(query)
     if event is None:
         return False
     stored = {key: value for key, value in event.details.items() if key != "receipt_sha256"}
     if (event.change, event.reason, stored) != (request.change, request.reason, details):
-        message = (
-            f"request_id {request.request_id} was used for another request; expected a new one"
-        )
+        message = f"request_id {request.request_id} was used for another request; use a new UUID"
         raise RequestIdReused(
             message, field="request_id", value=request.request_id, expected="a new UUID"
         )
@@ -186,20 +206,22 @@ def _done_before(
 
 def _check_etag(row: SubmissionRow, name: SubmissionName, etag: int | None) -> None:
     if etag is not None and etag != row.version:
-        message = f"{name} has changed: its etag is now {row.version}, not {etag}; read it again"
+        message = f"{name} has changed: its etag is {row.version}, not {etag}; read it again"
         raise StaleEtag(message, field="etag", found=etag, expected=str(row.version))
 
 
-def _successor(session: Session, row: SubmissionRow, name: SubmissionName) -> SubmissionRow:
-    found, _, _ = submission_rows(session, name)
+def _successor(
+    session: Session, row: SubmissionRow, name: SubmissionName, caller: Principal
+) -> SubmissionRow:
+    successor, _, _ = own_submission_rows(session, name, caller)
     problem: CxrevalError | None = None
-    if found.number == row.number or found.benchmark_number != row.benchmark_number:
+    if successor.number == row.number or successor.benchmark_number != row.benchmark_number:
         problem = field_error("successor", name, "another submission to the same benchmark")
-    elif (found.kind == Kind.CLAIM) != (row.kind == Kind.CLAIM):
+    elif (successor.kind == Kind.CLAIM) != (row.kind == Kind.CLAIM):
         problem = field_error("successor", name, "a claim for a claim, a run for a run")
-    elif found.state not in ON_BOARD:
-        message = f"successor {name} is {found.state}; expected one on the board"
-        problem = WrongState(message, field="successor", state=found.state, expected="published")
+    elif (state := successor.state) not in ON_BOARD:
+        message = f"successor {name} is {state}; expected one on the board"
+        problem = WrongState(message, field="successor", state=state, expected="published")
     if problem:
         raise problem
-    return found
+    return successor

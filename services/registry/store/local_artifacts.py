@@ -1,5 +1,8 @@
-"""Artifacts in a local directory: at `<first two hex characters>/<sha256>`, uploads at
-`uploads/<owner>-<sha256>`."""
+"""Artifacts in a local directory.
+
+An artifact is the file `<first two hex characters>/<sha256>`, an upload the file
+`uploads/<owner>-<sha256>`.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,11 @@ from services.registry.store.artifacts import UploadKey, busy, check_digest, che
 
 _log = logging.getLogger(__name__)
 _READ_BYTES = 1 << 20
-_SYNC_BYTES = 16 << 20  # so much is written before the disk is asked to begin with it
+_SYNC_BYTES = 16 << 20  # written between two early syncs
 
 
 class LocalArtifacts:
-    """See `Artifacts`. Several registries may share the directory, if its file system has locks."""
+    """See `Artifacts`. Registries may share a directory if its file system has locks."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -44,7 +47,7 @@ class LocalArtifacts:
         """See `Artifacts.received`."""
         try:
             with self._part(key).open("rb") as file:
-                # Before the caller forgets these bytes, they must survive a loss of power too.
+                # The client will not send these bytes again, so they must survive a power loss.
                 os.fsync(file.fileno())
                 _sync_directory(self._uploads)
                 return os.fstat(file.fileno()).st_size
@@ -96,7 +99,7 @@ class LocalArtifacts:
 
 
 class _LocalUpload:
-    """See `Upload`. Its file is locked, so that nobody else appends to it or removes it."""
+    """See `Upload`. Holds the lock on its file, so no other call appends to it or removes it."""
 
     def __init__(
         self, file: BinaryIO, key: UploadKey, part: Path, place: Path, syncing: Executor
@@ -130,15 +133,14 @@ class _LocalUpload:
         """Nothing to do: the file stays."""
 
     def discard(self) -> None:
-        if _is_at(self._part, self._file):  # not once it was placed
+        if _is_at(self._part, self._file):  # false after `place`
             self._part.unlink()
 
     def store(self) -> None:
         check_digest(self._digest.hexdigest(), self._key)
         with _writable():
             os.fsync(self._file.fileno())
-            # The age of a file in its place is that of its placing: what looks for orphans leaves
-            # young ones alone.
+            # The file's age counts from now: the search for orphans skips young files.
             os.utime(self._file.fileno())
 
     def place(self) -> None:
@@ -151,10 +153,10 @@ class _LocalUpload:
 
 @contextmanager
 def _locked(part: Path, key: UploadKey) -> Iterator[BinaryIO]:
-    """The file of an upload, made if it is not there, with a lock that the kernel drops when its
-    process ends."""
+    """Opens and locks the file of an upload, creating it if needed. The kernel releases the lock
+    when the process ends. Raises `UploadBusy`."""
     while True:
-        # Unbuffered: what was written is in the kernel, and survives the process.
+        # Unbuffered: written bytes are in the kernel and survive the process.
         with _writable():
             descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         with os.fdopen(descriptor, "rb+", buffering=0) as file:
@@ -163,7 +165,7 @@ def _locked(part: Path, key: UploadKey) -> Iterator[BinaryIO]:
             except BlockingIOError:
                 raise busy(key) from None
             if not _is_at(part, file):
-                continue  # between opening and locking, another call finished with it
+                continue  # another call ended the upload between opening and locking
             try:
                 yield file
             finally:
@@ -188,7 +190,7 @@ def _older(directory: Path, before: datetime) -> Iterator[Path]:
 
 @contextmanager
 def _writable() -> Iterator[None]:
-    """A full disk or a lost mount is no defect of ours, and passes."""
+    """Raises `ServiceUnavailable` for a full disk or a lost mount, which are transient."""
     try:
         yield
     except OSError as error:
@@ -199,8 +201,7 @@ def _writable() -> Iterator[None]:
 
 
 def _begin_to_sync(part: Path) -> None:
-    """Lets the disk write while more is received. Only a head start: the sync that counts finds
-    every error again."""
+    """Starts writing to disk while more is received. Errors are ignored: `store` syncs again."""
     with contextlib.suppress(OSError), part.open("rb") as file:
         os.fdatasync(file.fileno())
 

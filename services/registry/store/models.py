@@ -33,58 +33,57 @@ from cxreval.audit.canonical import canonical_json
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC. SQLite keeps no time zone, so there it is written without and read back with
-    UTC."""
+    """A time in UTC. SQLite stores no time zone, so it is written without one and read as UTC."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Into the database. Raises `ValueError` for a moment without time zone: a defect of the
-        caller."""
+        """Converts to the database. Raises `ValueError` for a time without time zone, which is a
+        defect of the caller."""
         if value is None:
             return None
         if value.tzinfo is None:
             raise ValueError(f"{value} has no time zone")
-        moment = value.astimezone(UTC)
-        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Out of the database."""
+        """Converts from the database."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class CanonicalJson(TypeDecorator[dict[str, str]]):
-    """A mapping of text, stored as its canonical JSON. What was written in another way is not taken
-    for the same."""
+    """A mapping of strings, stored as canonical JSON. A stored text that is not canonical JSON
+    reads as `{"unreadable": text}`, so that a changed one never verifies."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: dict[str, str] | None, dialect: Dialect) -> str:  # noqa: ARG002
-        """Into the database."""
+        """Converts to the database."""
         return canonical_json(value or {}).decode()
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> dict[str, str]:  # noqa: ARG002
-        """Out of the database."""
+        """Converts from the database."""
         try:
-            found: Any = json.loads(value or "")
+            parsed: Any = json.loads(value or "")
         except ValueError:
-            found = None
-        if not isinstance(found, dict) or canonical_json(found).decode() != value:
+            parsed = None
+        if not isinstance(parsed, dict) or canonical_json(parsed).decode() != value:
             return {"unreadable": str(value)}
-        return found
+        return parsed
 
 
-# SQLite numbers rows by itself only for a column declared INTEGER.
+# SQLite numbers rows automatically only for a column declared INTEGER.
 _Number = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def _where(condition: str) -> dict[str, Any]:
-    """Makes an index partial. A query uses it only if it has the condition literally, not as a
-    parameter."""
+    """Arguments that make an index partial. A query uses it only if the query has the condition as
+    a literal, not as a parameter."""
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
@@ -102,7 +101,7 @@ class Base(DeclarativeBase):
 
 
 class OrganisationRow(Base):
-    """Whom submissions belong to. A limit that is absent is none."""
+    """An organisation, which owns submissions. A limit of NULL is no limit."""
 
     __tablename__ = "organisations"
 
@@ -116,7 +115,7 @@ class OrganisationRow(Base):
 
 
 class ApiKeyRow(Base):
-    """A key: the sha256 of its secret, never the secret. Never deleted; revoked once, for good."""
+    """An API key: the sha256 of its secret, never the secret. Never deleted; revoked once."""
 
     __tablename__ = "api_keys"
 
@@ -131,8 +130,7 @@ class ApiKeyRow(Base):
 
 
 class AdminEventRow(Base):
-    """What an operator did to organisations and keys, written with its effect. Only ever
-    inserted."""
+    """A change of an organisation or key by an operator, written with its effect. Append-only."""
 
     __tablename__ = "admin_events"
 
@@ -156,8 +154,7 @@ class BenchmarkRow(Base):
 
 
 class ArtifactRow(Base):
-    """A file whose bytes are completely stored. A submission or an evaluation refers to it for
-    good."""
+    """A completely stored artifact. A submission or an evaluation refers to it permanently."""
 
     __tablename__ = "artifacts"
 
@@ -167,14 +164,14 @@ class ArtifactRow(Base):
 
 
 class SubmissionRow(Base):
-    """Something handed in. `artifact_sha256` is empty until the checkpoint is completely stored.
+    """A submission. `artifact_sha256` is NULL until its artifact is completely stored.
 
-    `declared_bytes` is the most that an upload of it has declared, while it is under way.
-    `sealed_token` is what an endpoint is sent, encrypted. `organisation` is whom it belongs to;
-    absent for what came with the registry and from before there were keys.
+    `declared_bytes` is the largest size that an upload of the artifact has declared, while the
+    upload is in progress. `sealed_token` is the encrypted token for an endpoint. `organisation` is
+    the owner; NULL for the registry's own claims and for submissions from before there were keys.
 
-    `state`, `corrections` and `superseded_by` are what the events, `version` of them, left; the
-    manifest never changes.
+    `state`, `corrections` and `superseded_by` follow from the events, of which there are `version`;
+    the manifest never changes.
     """
 
     __tablename__ = "submissions"
@@ -202,10 +199,10 @@ class SubmissionRow(Base):
 
 
 class EventRow(Base):
-    """One change of a submission. Only ever inserted; `place` and `digest` are filled in once, when
-    it joins the chain.
+    """One change of a submission. Append-only, but for `place` and `digest`, which are set once,
+    when the event joins the audit chain.
 
-    `request_id` makes a call that changed something safe to repeat.
+    `request_id` makes the call that caused the change idempotent.
     """
 
     __tablename__ = "events"
@@ -231,7 +228,7 @@ class EventRow(Base):
 
 
 class ReceiptRow(Base):
-    """What was signed about a submission when an event published or corrected it. Append-only."""
+    """The signed receipt of an event that published or changed a row of the board. Append-only."""
 
     __tablename__ = "receipts"
 
@@ -244,21 +241,19 @@ class ReceiptRow(Base):
 
 
 class EvaluationRow(Base):
-    """A run of a submission. The lease columns stay after its end, so that a repeated completion
-    can be recognised.
+    """A run of a submission. The lease columns stay after its end, so that a repeated completion is
+    recognised.
 
-    `started`, `images_before` and `progress_time` say when the lease began, how many images were
-    done then, and when
-    the last ones were recorded: enough to estimate the time left.
+    `started`, `images_before` and `progress_time` are when the lease began, how many images were
+    done then, and when the last ones were recorded; they give an estimate of the time left.
 
-    `stalled_attempts` counts leases in a row that recorded no prediction; `waits_until` keeps an
-    evaluation that failed through the platform's fault from being leased again at once.
+    `stalled_attempts` counts leases in a row that recorded no prediction. `waits_until` delays the
+    retry of an evaluation that the platform failed.
     """
 
     __tablename__ = "evaluations"
-    # Of what waits and of what goes on only, so that they do not grow with what has ended. No other
-    # index has the
-    # order of the first: PostgreSQL could choose it and walk through all that was ever leased.
+    # Partial, so that they do not grow with ended evaluations. No other index may have the order of
+    # the first: PostgreSQL could choose that one and read through all evaluations that ever were.
     __table_args__ = (
         Index("ix_evaluations_queued", "create_time", "number", **_where("state = 'queued'")),
         Index("ix_evaluations_running", "lease_expires", **_where("state = 'running'")),
@@ -285,7 +280,7 @@ class EvaluationRow(Base):
 
 
 class DerivedArtifactRow(Base):
-    """An artifact that a worker made for an evaluation, for example the ONNX form of a state
+    """An artifact that a worker derived for an evaluation, for example the ONNX form of a state
     dict."""
 
     __tablename__ = "derived_artifacts"
@@ -298,8 +293,7 @@ class DerivedArtifactRow(Base):
 
 
 class PredictionRow(Base):
-    """The probabilities of one image: float32 little-endian, one per finding. Written once, kept
-    for good."""
+    """The probabilities of one image: float32 little-endian, one per finding. Append-only."""
 
     __tablename__ = "predictions"
     __table_args__ = (UniqueConstraint("evaluation_number", "image"),)
@@ -311,8 +305,7 @@ class PredictionRow(Base):
 
 
 class ReportRow(Base):
-    """What an evaluation found, without its evidence. Append-only: at most one an evaluation, never
-    changed."""
+    """The report of an evaluation, without its evidence. Append-only, at most one an evaluation."""
 
     __tablename__ = "reports"
 
@@ -327,8 +320,8 @@ class ReplicateRow(Base):
     """The primary metric of one finding, in the report's order, the macro mean last. Append-only.
 
     `score` is the report's value, so that a board is ranked without reading whole reports. `vector`
-    is the value under each resample, float64 little-endian; absent for reports made before there
-    were resamples. It stands last, so that reading the score leaves it alone.
+    is the value under each resample, float64 little-endian; NULL for reports from before there were
+    resamples. It is the last column, so that reading the score does not read it.
     """
 
     __tablename__ = "replicates"

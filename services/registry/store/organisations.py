@@ -1,4 +1,4 @@
-"""Organisations and their API keys. Whatever an operator does to them is recorded in the same
+"""Organisations and their API keys. Each change is recorded as an admin event in the same
 transaction."""
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from services.registry.store.models import AdminEventRow, ApiKeyRow, Organisatio
 from services.registry.store.pages import after
 
 ADMIN_EVENTS = 500
-"""Most events of operators that one answer has."""
+"""Most admin events in one answer."""
 
 
 def organisation_row(
     session: Session, name: OrganisationName, *, lock: bool = False
 ) -> OrganisationRow:
-    """Raises `OrganisationNotFound`. `lock`: let no other transaction change it, or use it up,
-    until this one ends."""
+    """The row of an organisation. `lock`: no other transaction may change it, or add to its usage,
+    until this one ends. Raises `OrganisationNotFound`."""
     query = select(OrganisationRow).where(OrganisationRow.id == name.organisation)
     row = session.scalar(query.with_for_update(key_share=True) if lock else query)
     if row is None:
@@ -50,7 +50,7 @@ def organisation(row: OrganisationRow) -> Organisation:
 
 
 class Organisations:
-    """Creates and changes organisations and keys, and finds them."""
+    """Creates, changes and reads organisations and keys."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
@@ -59,22 +59,23 @@ class Organisations:
     def create(
         self, name: OrganisationName, display_name: str, quota: Quota, actor: str
     ) -> Organisation:
-        """Creates one; again with the same values is harmless. Raises `OrganisationExists`: it has
-        others."""
+        """Creates an organisation, or returns the existing one with the same values. Raises
+        `OrganisationExists`."""
         with self._database.writing() as session:
             self._add_missing(session, name, display_name, quota, actor)
-            found = organisation(organisation_row(session, name))
-            if (found.display_name, found.quota) != (display_name, quota):
-                message = f"{name} exists already, with another display name or quota; expected another identifier"
+            existing = organisation(organisation_row(session, name))
+            if (existing.display_name, existing.quota) != (display_name, quota):
+                message = f"{name} exists already, with another display name or quota; "
+                message += "use another identifier, or UpdateOrganisation"
                 raise OrganisationExists(
                     message, field="organisation.name", name=name, expected="a new name"
                 )
-            return found
+            return existing
 
     def update(
         self, name: OrganisationName, display_name: str, quota: Quota, actor: str
     ) -> Organisation:
-        """Replaces display name and quota. Raises `OrganisationNotFound`."""
+        """Replaces an organisation's display name and quota. Raises `OrganisationNotFound`."""
         with self._database.writing() as session:
             row = organisation_row(session, name, lock=True)
             row.display_name = display_name
@@ -84,7 +85,7 @@ class Organisations:
             return organisation(row)
 
     def page(self, cursor: Cursor) -> Page[Organisation]:
-        """Oldest first. Raises `InvalidPageToken`."""
+        """A page of organisations, oldest first. Raises `InvalidPageToken`."""
         with self._database.reading() as session:
             rows = session.scalars(
                 after(session, select(OrganisationRow), OrganisationRow, cursor)
@@ -99,26 +100,26 @@ class Organisations:
         actor: str,
         request_id: str = "",
     ) -> tuple[ApiKey, str]:
-        """A new key and its text, which is not kept.
+        """Creates a key; returns it and its text, which is not stored.
 
         Raises:
             OrganisationNotFound: there is no such organisation.
-            ApiKeyExists: the request came before.
+            ApiKeyExists: a request with this id has created a key before.
         """
         with self._database.writing() as session:
             organisation_row(session, parent)
             return self._add_key(session, parent, role, expire_time, actor, request_id)
 
     def create_operator_key(self, actor: str) -> str:
-        """The text of a new key of an operator, in the organisation `operators`, which is made if
-        it is missing."""
+        """Creates an operator's key and returns its text. Creates its organisation, `operators`, if
+        it does not exist."""
         name = OrganisationName(OPERATORS)
         with self._database.writing() as session:
             self._add_missing(session, name, "Operators", Quota(), actor)
             return self._add_key(session, name, Role.OPERATOR, None, actor)[1]
 
     def keys(self, parent: OrganisationName, cursor: Cursor) -> Page[ApiKey]:
-        """An organisation's keys, oldest first. Raises `OrganisationNotFound`,
+        """A page of an organisation's keys, oldest first. Raises `OrganisationNotFound`,
         `InvalidPageToken`."""
         with self._database.reading() as session:
             organisation_row(session, parent)
@@ -127,7 +128,7 @@ class Organisations:
             return cursor.page([_key(row) for row in rows], lambda item: item.id)
 
     def revoke_key(self, name: KeyName, actor: str) -> ApiKey:
-        """Takes a key back for good; again is harmless. Raises `ApiKeyNotFound`."""
+        """Revokes a key. Idempotent. Raises `ApiKeyNotFound`."""
         with self._database.writing() as session:
             query = select(ApiKeyRow).where(
                 ApiKeyRow.id == name.key, ApiKeyRow.organisation == name.organisation
@@ -141,8 +142,8 @@ class Organisations:
             return _key(row)
 
     def key_of(self, text: str) -> ApiKey:
-        """The key with this text. Raises `KeyUnknown`; a wrong identifier takes the same work as a
-        wrong secret."""
+        """The key with this text. Raises `KeyUnknown`, after the same work for a wrong identifier
+        as for a wrong secret."""
         identifier, secret = parts(text)
         with self._database.reading() as session:
             row = session.scalar(select(ApiKeyRow).where(ApiKeyRow.id == identifier))
@@ -151,7 +152,7 @@ class Organisations:
         return _key(row)
 
     def admin_events(self) -> list[AdminEvent]:
-        """What operators did last, the newest first."""
+        """The latest admin events, newest first."""
         with self._database.reading() as session:
             query = select(AdminEventRow).order_by(AdminEventRow.number.desc()).limit(ADMIN_EVENTS)
             rows = session.scalars(query).all()
@@ -181,14 +182,18 @@ class Organisations:
         identifier, secret_sha256, text = new_key(f"{parent}/{request_id}" if request_id else "")
         key = ApiKey(identifier, parent.organisation, role, self._clock(), expire_time)
         row = {
-            "id": key.id, "organisation": key.organisation, "role": key.role, "secret_sha256": secret_sha256,
-            "create_time": key.create_time, "expire_time": key.expire_time,
-        }  # fmt: skip
+            "id": key.id,
+            "organisation": key.organisation,
+            "role": key.role,
+            "secret_sha256": secret_sha256,
+            "create_time": key.create_time,
+            "expire_time": key.expire_time,
+        }
         if not insert_missing(session, ApiKeyRow, [row]):
-            what = "was created by this request before, and its text is not shown again"
-            expected = "a new request_id, after the key was revoked if nobody has its text"
+            problem = "was created by this request before, and its text is not shown again"
+            expected = "a new request_id; revoke the key if its text is lost"
             raise ApiKeyExists(
-                f"{key.name} {what}; expected {expected}", name=key.name, expected=expected
+                f"{key.name} {problem}; expected {expected}", name=key.name, expected=expected
             )
         self._record(session, actor, "key_created", f"{key.name} ({role})")
         return key, text

@@ -1,4 +1,4 @@
-"""Reading one page of a stored list, oldest first."""
+"""Limits a query to one page of a list, oldest first."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def after(
     ],
     cursor: Cursor,
 ) -> S:
-    """`query` from behind the cursor's row, and one row more than the page holds.
+    """`query` for the rows after the cursor's row, and one more than the page holds.
 
     Raises:
-        InvalidPageToken: the list has no such row, whatever other lists have.
+        InvalidPageToken: the cursor's row is not in this list.
     """
     if cursor.after:
         number = session.scalar(

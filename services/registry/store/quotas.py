@@ -1,8 +1,8 @@
-"""What organisations have used up. It is counted, never kept: what the platform failed is free
-without a refund.
+"""Usage of organisations, checked against their quotas.
 
-Whoever adds to what is counted locks the organisation's row first, so that two at a time never pass
-a limit together.
+Usage is counted from submissions and events, never stored, so that a run that the platform failed
+needs no refund. A transaction that adds to it locks the organisation's row first, so that two at
+once cannot exceed a limit together.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from cxreval.records import Fault, SubmissionState
+from cxreval.errors import OrganisationNotFound
+from cxreval.records import Fault, Role, SubmissionState
 from cxreval.resource_names import OrganisationName
+from services.chassis.principal import Principal
 from services.registry.domain.access import (
     Organisation,
     Usage,
@@ -31,23 +33,25 @@ from services.registry.store.models import ArtifactRow, EventRow, SubmissionRow
 from services.registry.store.organisations import organisation, organisation_row
 
 LINGERS = timedelta(hours=3)
-"""How long bytes may lie there of an upload that nobody awaits any more: the call that brings them
-lasts an hour at most, unless a setting says otherwise, and they are collected an hour after the
-last of them."""
+"""How long the bytes of an abandoned upload may exist: a call lasts at most an hour by default, and
+orphans are collected an hour after the last write."""
 
 
 class Quotas:
-    """Shows quotas and their use."""
+    """Reads quotas and usage."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._clock = clock
 
-    def get(self, name: OrganisationName) -> tuple[Organisation, Usage]:
-        """An organisation and what it has used up. Raises `OrganisationNotFound`."""
+    def get(self, name: OrganisationName, caller: Principal) -> tuple[Organisation, Usage]:
+        """An organisation and its usage: the caller's own, or any for an operator. Raises
+        `OrganisationNotFound`."""
+        if Role.OPERATOR not in caller.roles and name.organisation != caller.organisation:
+            raise OrganisationNotFound(f"{name} does not exist here", name=name)
         with self._database.reading() as session:
-            found = organisation(organisation_row(session, name))
-            return found, _usage(session, name.organisation, self._clock())
+            row = organisation_row(session, name)
+            return organisation(row), _usage(session, name.organisation, self._clock())
 
 
 def _usage(session: Session, owner: str, now: datetime) -> Usage:
@@ -60,64 +64,67 @@ def _usage(session: Session, owner: str, now: datetime) -> Usage:
 
 
 def charge_creation(session: Session, owner: str, now: datetime) -> None:
-    """Before a submission is added. `owner`: an organisation, or empty for nobody. Raises
-    `QuotaExceeded`."""
+    """Checks the quotas before a submission is added.
+
+    Args:
+        session: a writing transaction.
+        owner: the submission's organisation; empty: none, and no quota.
+        now: the current time.
+
+    Raises:
+        QuotaExceeded: the organisation has reached a limit.
+    """
     if owner:
-        found = _locked(session, owner)
-        _check_day(session, found, now)
-        check_concurrent(found, _concurrent(session, owner))
+        organisation_ = _locked(session, owner)
+        _check_day(session, organisation_, now)
+        check_concurrent(organisation_, _concurrent(session, owner))
 
 
 def charge_retry(session: Session, row: SubmissionRow, now: datetime) -> None:
-    """Before a submission that has ended goes on: like another one, unless the platform failed it.
-
-    Raises:
-        QuotaExceeded: it may not, for now.
-    """
+    """Checks the quotas before a submission is retried. The daily quota does not apply after a
+    failure of the platform. Raises `QuotaExceeded`."""
     if row.organisation:
-        found = _locked(session, row.organisation)
+        organisation_ = _locked(session, row.organisation)
         if not (row.failure and row.failure["fault"] == Fault.SYSTEM):
-            _check_day(session, found, now)
-        check_concurrent(found, _concurrent(session, row.organisation))
+            _check_day(session, organisation_, now)
+        check_concurrent(organisation_, _concurrent(session, row.organisation))
 
 
 def charge_upload(session: Session, row: SubmissionRow, size_bytes: int, now: datetime) -> None:
-    """Before bytes of the artifact of a submission, whose row is locked, may come: sets room aside
-    for all of them.
+    """Reserves storage for an upload of the artifact of a submission, whose row is locked.
 
-    More than was declared cannot come. An upload that declares less than one before it keeps the
-    room of that one: its bytes may be there.
+    An upload cannot bring more bytes than it declared. If it declares fewer than an earlier one, it
+    keeps that reservation, because the earlier bytes may still be stored.
 
     Raises:
-        QuotaExceeded: there is no room.
+        QuotaExceeded: the organisation may not store so much.
     """
     if row.organisation:
-        found, size_bytes = (
-            _locked(session, row.organisation),
-            max(size_bytes, row.declared_bytes or 0),
-        )
+        organisation_ = _locked(session, row.organisation)
+        size_bytes = max(size_bytes, row.declared_bytes or 0)
         uploading = _uploading_bytes(session, row.organisation, now, row)
-        # Bytes that are stored already will take no room; until it is known that they are the same,
-        # they lie there.
+        # An artifact that the organisation stores already counts once. Until the upload has proved
+        # to be the same, its bytes count as an upload.
         stored = 0 if _stores(session, row) else _stored_bytes(session, row.organisation)
-        check_bytes(found, stored, uploading, size_bytes)
+        check_bytes(organisation_, stored, uploading, size_bytes)
         row.declared_bytes = size_bytes
 
 
 def charge_artifact(session: Session, row: SubmissionRow, size_bytes: int, now: datetime) -> None:
-    """Before the artifact of a submission, whose row is locked, is recorded. Raises
-    `QuotaExceeded`."""
+    """Checks the quota before the artifact of a submission, whose row is locked, is recorded.
+    Raises `QuotaExceeded`."""
     if row.organisation:
-        found = _locked(session, row.organisation)
+        organisation_ = _locked(session, row.organisation)
         if not _stores(session, row):
             uploading = _uploading_bytes(session, row.organisation, now, row)
-            check_bytes(found, _stored_bytes(session, row.organisation), uploading, size_bytes)
+            stored = _stored_bytes(session, row.organisation)
+            check_bytes(organisation_, stored, uploading, size_bytes)
         row.declared_bytes = None
 
 
-def _check_day(session: Session, found: Organisation, now: datetime) -> None:
-    if found.quota.submissions_per_day is not None:
-        check_day(found, _today(session, found.id, now), now)
+def _check_day(session: Session, organisation_: Organisation, now: datetime) -> None:
+    if organisation_.quota.submissions_per_day is not None:
+        check_day(organisation_, _today(session, organisation_.id, now), now)
 
 
 def _locked(session: Session, owner: str) -> Organisation:
@@ -130,10 +137,10 @@ def _today(session: Session, owner: str, now: datetime) -> int:
         EventRow.submission_number, EventRow.change, EventRow.create_time, EventRow.details
     )
     query = query.join(SubmissionRow, SubmissionRow.number == EventRow.submission_number)
-    # What was not touched today did not start today.
+    # A submission that did not change today did not start today.
     query = query.where(SubmissionRow.organisation == owner, SubmissionRow.update_time >= begin)
-    # Nor does what was called off before anybody worked on it count; there may be thousands of
-    # these.
+    # Submissions that were cancelled before a worker took them do not count. There may be
+    # thousands.
     worked = aliased(EventRow)
     of_it = and_(worked.submission_number == SubmissionRow.number, worked.change.in_(WORKED))
     query = query.where(
@@ -158,7 +165,7 @@ def _concurrent(session: Session, owner: str) -> int:
 
 
 def _stores(session: Session, row: SubmissionRow) -> bool:
-    """Whether the organisation of a submission has what its manifest declares."""
+    """Returns whether the organisation of a submission stores the declared artifact already."""
     same = _stored_by(row.organisation or "") & (
         SubmissionRow.artifact_sha256 == row.manifest["artifact_sha256"]
     )
@@ -166,7 +173,7 @@ def _stores(session: Session, row: SubmissionRow) -> bool:
 
 
 def _uploading_bytes(
-    session: Session, owner: str, now: datetime, but: SubmissionRow | None = None
+    session: Session, owner: str, now: datetime, excluded: SubmissionRow | None = None
 ) -> int:
     awaits = SubmissionRow.state == SubmissionState.AWAITING_ARTIFACT
     query = select(func.sum(SubmissionRow.declared_bytes)).where(
@@ -174,9 +181,9 @@ def _uploading_bytes(
         SubmissionRow.artifact_sha256.is_(None),
         or_(awaits, SubmissionRow.update_time > now - LINGERS),
     )
-    return int(
-        session.scalar(query.where(SubmissionRow.number != but.number) if but else query) or 0
-    )
+    if excluded:
+        query = query.where(SubmissionRow.number != excluded.number)
+    return int(session.scalar(query) or 0)
 
 
 def _stored_bytes(session: Session, owner: str) -> int:

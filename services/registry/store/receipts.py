@@ -1,5 +1,4 @@
-"""The signed receipt of a row on the board, written in the transaction of the event that put it
-there."""
+"""Signs the receipt of a row of the board, in the transaction of the event that put it there."""
 
 from __future__ import annotations
 
@@ -25,10 +24,10 @@ from services.registry.store.models import (
 def sign_row(
     session: Session, signer: Signer, row: SubmissionRow, benchmark: BenchmarkRow, event: EventRow
 ) -> None:
-    """Signs what the row says on the board after an event that put it there or changed it.
+    """Signs and stores the receipt of a row after an event that published or changed it.
 
     The submission's row is locked; its report, if it has one, is in the session or stored. The
-    event names the receipt by its sha256, so that the chain vouches for it.
+    event's details get the receipt's sha256, which puts it into the audit chain.
     """
     evaluation, report = _run_behind(session, row)
     submission = records.submission(row, benchmark, None)
@@ -61,7 +60,7 @@ def _run_behind(
         ReportRow, ReportRow.evaluation_number == EvaluationRow.number
     )
     of_it = EvaluationRow.submission_number == row.number
-    found = session.execute(
+    rows = session.execute(
         query.where(of_it, EvaluationRow.state == EvaluationState.SUCCEEDED)
     ).one_or_none()
-    return (found[0], found[1]) if found else (None, None)
+    return (rows[0], rows[1]) if rows else (None, None)

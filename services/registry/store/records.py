@@ -1,4 +1,4 @@
-"""Rows of the tables to the domain's records and back."""
+"""Converts rows of the tables to the domain's records and back."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ from services.registry.store.models import (
 
 
 def to_json(record: BenchmarkSpec | Manifest | Failure) -> dict[str, Any]:
-    """A record as a JSON column holds it."""
+    """A record as the value of a JSON column."""
     return asdict(record)
 
 
-def report_json(found: Report) -> dict[str, Any]:
-    """A report as a JSON column holds it: without its evidence."""
-    fields = asdict(replace(found, evidence=None))
+def report_json(report: Report) -> dict[str, Any]:
+    """A report as the value of a JSON column, without its evidence."""
+    fields = asdict(replace(report, evidence=None))
     del fields["evidence"]
     return fields
 
 
 def benchmark(row: BenchmarkRow) -> Benchmark:
-    """A benchmark."""
+    """A benchmark from its row."""
     return Benchmark(spec_from_fields(row.spec), row.create_time)
 
 
 def manifest(stored: Mapping[str, Any]) -> Manifest:
-    """A manifest out of its JSON."""
+    """A manifest from its JSON."""
     how, where, endpoint = stored["reproduction"], stored["environment"], stored["endpoint"]
     return Manifest(
         **{
@@ -70,7 +70,7 @@ def manifest(stored: Mapping[str, Any]) -> Manifest:
 
 
 def submission(row: SubmissionRow, of: BenchmarkRow, latest: EvaluationRow | None) -> Submission:
-    """A submission, with its benchmark's row and that of its latest evaluation."""
+    """A submission from its row, its benchmark's and its latest evaluation's."""
     original = manifest(row.manifest)
     return Submission(
         benchmark=of.id,
@@ -95,7 +95,7 @@ def submission(row: SubmissionRow, of: BenchmarkRow, latest: EvaluationRow | Non
 
 
 def _seconds_left(row: EvaluationRow, images: int) -> float | None:
-    """At the pace of the present lease until its last record."""
+    """Seconds until all images are done, at the rate of the current lease; None if not known."""
     done = row.images_done - row.images_before
     if (
         row.state != EvaluationState.RUNNING
@@ -110,9 +110,9 @@ def _seconds_left(row: EvaluationRow, images: int) -> float | None:
 
 
 def evaluation(
-    row: EvaluationRow, of: SubmissionRow, on: BenchmarkRow, found: Mapping[str, Any] | None
+    row: EvaluationRow, of: SubmissionRow, on: BenchmarkRow, stored: Mapping[str, Any] | None
 ) -> Evaluation:
-    """An evaluation, with the rows of its submission and benchmark and its report's JSON."""
+    """An evaluation from its row, its submission's, its benchmark's, and its report's JSON."""
     return Evaluation(
         benchmark=on.id,
         submission=of.id,
@@ -123,7 +123,7 @@ def evaluation(
         images_done=row.images_done,
         create_time=row.create_time,
         update_time=row.update_time,
-        report=report(found) if found else None,
+        report=report(stored) if stored else None,
         provenance=row.provenance,
         failure=failure(row.failure),
         owner=of.organisation or "",
@@ -131,15 +131,14 @@ def evaluation(
 
 
 def report(stored: Mapping[str, Any]) -> Report:
-    """A report out of its JSON."""
+    """A report from its JSON, without evidence."""
     return Report(
         **{**stored, "metrics": tuple(_metric_value(value) for value in stored["metrics"])}
     )
 
 
 def metrics_over_all_images(stored: Mapping[str, Any]) -> tuple[MetricValue, ...]:
-    """The values of a report that are of no slice, out of the report's JSON; much faster than the
-    whole report."""
+    """The values of a report over all images, from its JSON; much faster than the whole report."""
     return tuple(_metric_value(value) for value in stored["metrics"] if not value.get("slice"))
 
 
@@ -148,11 +147,11 @@ def _metric_value(stored: Mapping[str, Any]) -> MetricValue:
     return MetricValue(**{**stored, "interval": Interval(**interval) if interval else None})
 
 
-def evidence_rows(number: int, found: Report) -> list[ReplicateRow | CurveRow]:
-    """The evidence of an evaluation's report as rows. `number` is the evaluation's."""
-    if found.evidence is None:
+def evidence_rows(number: int, report: Report) -> list[ReplicateRow | CurveRow]:
+    """The evidence of a report as rows. `number` is the evaluation's."""
+    if report.evidence is None:
         return []
-    scores = {(item.metric, item.finding): item.value for item in found.metrics if not item.slice}
+    scores = {(item.metric, item.finding): item.value for item in report.metrics if not item.slice}
     replicates = [
         ReplicateRow(
             evaluation_number=number,
@@ -162,17 +161,17 @@ def evidence_rows(number: int, found: Report) -> list[ReplicateRow | CurveRow]:
             score=scores[item.metric, item.finding],
             vector=item.values.astype("<f8", copy=False).tobytes(),
         )
-        for place, item in enumerate(found.evidence.replicates)
+        for place, item in enumerate(report.evidence.replicates)
     ]
     curves = {
-        "roc_curves": [asdict(curve) for curve in found.evidence.roc_curves],
-        "reliabilities": [asdict(item) for item in found.evidence.reliabilities],
+        "roc_curves": [asdict(curve) for curve in report.evidence.roc_curves],
+        "reliabilities": [asdict(item) for item in report.evidence.reliabilities],
     }
     return [*replicates, CurveRow(evaluation_number=number, curves=curves)]
 
 
 def evidence(replicates: Sequence[ReplicateRow], curves: CurveRow | None) -> Evidence:
-    """The evidence out of its rows, the replicates' in order."""
+    """The evidence from its rows; those of replicates in order."""
     stored = curves.curves if curves else {"roc_curves": [], "reliabilities": []}
     return Evidence(
         replicates=tuple(
@@ -186,7 +185,7 @@ def evidence(replicates: Sequence[ReplicateRow], curves: CurveRow | None) -> Evi
 
 
 def vector(stored: bytes) -> NDArray[np.float64]:
-    """Replicates out of their bytes."""
+    """The values under each resample from their bytes: float64, one a replicate."""
     return np.frombuffer(stored, "<f8").astype(np.float64, copy=False)
 
 
@@ -197,5 +196,5 @@ def _tuples(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def failure(stored: Mapping[str, Any] | None) -> Failure | None:
-    """A failure out of its JSON."""
+    """A failure from its JSON."""
     return Failure(stored["reason"], stored["message"], Fault(stored["fault"])) if stored else None

@@ -1,13 +1,12 @@
-"""Artifacts in an object store (S3): at `artifacts/<sha256>`, uploads in pieces at
-`uploads/<owner>-<sha256>/<offset>`.
+"""Artifacts in an object store (S3).
 
-Endpoint, region and credentials come from the environment, under the names that every client of S3
-reads (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, ...); without `AWS_ALLOW_HTTP=true` it
-has to be https.
+An artifact is the object `artifacts/<sha256>`. An upload is stored in pieces, each the object
+`uploads/<owner>-<sha256>/<offset>`. A piece is created, never overwritten, and its name has its
+offset. So any replica can resume an upload, and of two calls that write the same bytes one is
+refused: no lock is needed.
 
-A piece is created, never overwritten, and its name says where it belongs. So any replica can go on
-with an upload, and
-of two calls that write the same bytes one is refused: no lock is needed.
+Endpoint, region and credentials come from the usual environment variables (`AWS_ENDPOINT_URL`,
+`AWS_REGION`, `AWS_ACCESS_KEY_ID`, ...). An http endpoint needs `AWS_ALLOW_HTTP=true`.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from cxreval.resource_names import SHA256, ArtifactName
 from services.registry.store.artifacts import UploadKey, busy, check_digest, check_offset, verified
 
 PIECE_BYTES = 8 << 20
-"""What an upload gathers in memory before it is sent on."""
+"""Size of a piece: how many bytes an upload buffers in memory before it stores them."""
 
-_PART_BYTES = 8 << 20  # of a multipart upload; S3 takes nothing below 5 MiB
+_PART_BYTES = 8 << 20  # of a multipart upload; S3's minimum is 5 MiB
 
 _log = logging.getLogger(__name__)
 _CODE = re.compile(r"<Code>(\w+)</Code>")
@@ -62,7 +61,7 @@ class S3Artifacts:
 
     @contextmanager
     def receive(self, key: UploadKey) -> Iterator[_S3Upload]:
-        """See `Artifacts.receive`. Another registry that does is found at the first piece."""
+        """See `Artifacts.receive`. A call of another registry is noticed at the first piece."""
         if key in self._receiving:
             raise busy(key)
         self._receiving.add(key)
@@ -80,10 +79,10 @@ class S3Artifacts:
         """See `Artifacts.read`."""
         try:
             with _answering():
-                found = obstore.get(self._store, _path(name))
+                answer = obstore.get(self._store, _path(name))
         except FileNotFoundError:
             raise ArtifactNotFound(f"the bytes of {name} are not stored here", name=name) from None
-        yield from verified(_in_chunks(found, chunk_bytes), name)
+        yield from verified(_in_chunks(answer, chunk_bytes), name)
 
     def stale_uploads(self, before: datetime) -> list[UploadKey]:
         """See `Artifacts.stale_uploads`."""
@@ -103,8 +102,8 @@ class S3Artifacts:
         return [ArtifactName(sha256) for sha256 in stale if SHA256.fullmatch(sha256)]
 
     def remove_upload(self, key: UploadKey) -> bool:
-        """See `Artifacts.remove_upload`. A call of another registry that is at it starts again from
-        nothing."""
+        """See `Artifacts.remove_upload`. A call of another registry that holds the upload has to
+        start again."""
         if key in self._receiving:
             return False
         with _answering():
@@ -130,7 +129,7 @@ class _S3Upload:
         self._store = store
         self._key = key
         self._digest = hashlib.sha256()
-        self._gathered = bytearray()
+        self._buffered = bytearray()
         self._offset = 0
 
     def begin(self, offset: int) -> None:
@@ -138,7 +137,7 @@ class _S3Upload:
             pieces = _pieces(self._store, self._key)
             chain = _chain(pieces)
             check_offset(offset, _end(chain))
-            # A piece that belongs to nothing would keep its place from the one that does.
+            # A piece that does not continue the chain would block the one that does.
             obstore.delete(
                 self._store,
                 [path for path, *_ in pieces if path not in {piece[0] for piece in chain}],
@@ -148,16 +147,16 @@ class _S3Upload:
         self._offset = offset
 
     def write(self, chunk: bytes) -> None:
-        self._gathered += chunk
+        self._buffered += chunk
         self._digest.update(chunk)
-        if len(self._gathered) >= PIECE_BYTES:
+        if len(self._buffered) >= PIECE_BYTES:
             self._flush()
 
     def suspend(self) -> None:
         self._flush()
 
     def discard(self) -> None:
-        self._gathered.clear()
+        self._buffered.clear()
         try:
             with _answering():
                 obstore.delete(self._store, [path for path, *_ in _pieces(self._store, self._key)])
@@ -176,22 +175,20 @@ class _S3Upload:
             self._copy(chain)
 
     def place(self) -> None:
-        # Stored a moment ago, too young to be collected; yet a collector may have listed an older
-        # object of this name,
-        # and remove the new one. Only now that the row is inserted is that over, or will find the
-        # row: this cannot be asked before the transaction. On PostgreSQL nobody waits for the
-        # answer but who stores the same bytes.
+        # The object is too young to be collected, but a collector may have listed an older object
+        # of this name and now remove the new one. Since the artifact's row is inserted, that
+        # collector has either ended or will find the row, so the check belongs here, inside the
+        # transaction. On PostgreSQL only uploads of the same bytes wait for the answer.
         try:
             with _answering():
                 obstore.head(self._store, _path(ArtifactName(self._key.sha256)))
         except FileNotFoundError as error:
             raise ServiceUnavailable(
-                "the artifact store has lost what it was given; try again"
+                "the artifact store no longer has the uploaded bytes; upload again"
             ) from error
 
     def _copy(self, chain: list[tuple[str, int, int]]) -> None:
-        """Puts the pieces together; the object is there when the writer is closed, and not
-        before."""
+        """Joins the pieces into the artifact's object, which exists only after `close`."""
         digest = hashlib.sha256()
         writer = obstore.open_writer(
             self._store,
@@ -207,17 +204,17 @@ class _S3Upload:
         writer.close()
 
     def _flush(self) -> None:
-        if not self._gathered:
+        if not self._buffered:
             return
         path = f"{_directory(self._key)}{self._offset:016d}"
         try:
             with _answering():
-                obstore.put(self._store, path, bytes(self._gathered), mode="create")
+                obstore.put(self._store, path, bytes(self._buffered), mode="create")
         except AlreadyExistsError:
-            self._gathered.clear()
+            self._buffered.clear()
             raise busy(self._key) from None
-        self._offset += len(self._gathered)
-        self._gathered.clear()
+        self._offset += len(self._buffered)
+        self._buffered.clear()
 
 
 def _directory(key: UploadKey) -> str:
@@ -230,14 +227,14 @@ def _path(name: ArtifactName) -> str:
 
 def _pieces(store: S3Store, key: UploadKey) -> list[tuple[str, int, int]]:
     """Path, offset and size in bytes of every piece of an upload, in order."""
-    found = [item for batch in obstore.list(store, _directory(key)) for item in batch]
+    objects = [item for batch in obstore.list(store, _directory(key)) for item in batch]
     return sorted(
-        (item["path"], int(item["path"].rpartition("/")[2]), item["size"]) for item in found
+        (item["path"], int(item["path"].rpartition("/")[2]), item["size"]) for item in objects
     )
 
 
 def _chain(pieces: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
-    """The pieces that follow on each other from the first byte on."""
+    """The pieces that continue each other, from the first byte on."""
     chain: list[tuple[str, int, int]] = []
     for piece in pieces:
         if piece[1] == _end(chain):
@@ -249,9 +246,9 @@ def _end(chain: list[tuple[str, int, int]]) -> int:
     return chain[-1][1] + chain[-1][2] if chain else 0
 
 
-def _in_chunks(found: obstore.GetResult, chunk_bytes: int) -> Iterator[bytes]:
+def _in_chunks(answer: obstore.GetResult, chunk_bytes: int) -> Iterator[bytes]:
     with _answering():
-        for block in found.stream(chunk_bytes):
+        for block in answer.stream(chunk_bytes):
             content = memoryview(block)
             for start in range(0, len(content), chunk_bytes):
                 yield bytes(content[start : start + chunk_bytes])
@@ -259,8 +256,8 @@ def _in_chunks(found: obstore.GetResult, chunk_bytes: int) -> Iterator[bytes]:
 
 @contextmanager
 def _answering() -> Iterator[None]:
-    """A store that is away, or refuses what it allowed at the start, is a fault of the platform's
-    that passes."""
+    """Raises `ServiceUnavailable` for errors of the store, which are transient: it was writable at
+    the start."""
     try:
         yield
     except AlreadyExistsError:

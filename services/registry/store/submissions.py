@@ -19,6 +19,7 @@ from cxreval.resource_names import ArtifactName, BenchmarkName, SubmissionName
 from services.chassis.principal import Principal
 from services.registry.domain.pages import Cursor, Page
 from services.registry.domain.records import Submission
+from services.registry.domain.redaction import redact_submission
 from services.registry.domain.seed import Claim
 from services.registry.store import records
 from services.registry.store.benchmarks import benchmark_row
@@ -28,10 +29,10 @@ from services.registry.store.models import ArtifactRow, BenchmarkRow, Evaluation
 from services.registry.store.pages import after
 from services.registry.store.quotas import charge_artifact, charge_creation, charge_upload
 from services.registry.store.receipts import sign_row
-from services.registry.store.tenancy import visible_to
+from services.registry.store.tenancy import artifacts_visible_to, check_owner, visible_to
 
 REGISTRY = "registry"
-"""The actor of what the registry does by itself."""
+"""The actor of changes that the registry makes by itself."""
 
 _Rows = Row[SubmissionRow, BenchmarkRow, EvaluationRow | None]
 
@@ -52,19 +53,33 @@ def _with_latest() -> Select[SubmissionRow, BenchmarkRow, EvaluationRow | None]:
     )
 
 
-def submission_rows(session: Session, name: SubmissionName) -> _Rows:
-    """The rows of one submission. Raises `SubmissionNotFound`."""
+def submission_rows(session: Session, name: SubmissionName, caller: Principal) -> _Rows:
+    """The rows of a submission that the caller may read. Raises `SubmissionNotFound`."""
     query = _with_latest().where(
-        SubmissionRow.id == name.submission, BenchmarkRow.id == name.benchmark
+        SubmissionRow.id == name.submission,
+        BenchmarkRow.id == name.benchmark,
+        visible_to(caller),
     )
-    found = session.execute(query).one_or_none()
-    if found is None:
+    rows = session.execute(query).one_or_none()
+    if rows is None:
         raise SubmissionNotFound(f"{name} does not exist here", name=name)
-    return found
+    return rows
+
+
+def own_submission_rows(session: Session, name: SubmissionName, caller: Principal) -> _Rows:
+    """The rows of a submission that the caller may change.
+
+    Raises:
+        SubmissionNotFound: there is none that the caller may read.
+        OwnerRequired: it belongs to another organisation.
+    """
+    rows = submission_rows(session, name, caller)
+    check_owner(rows[0], name, caller)
+    return rows
 
 
 class Submissions:
-    """Creates, queues and finds submissions."""
+    """Creates, queues and reads submissions and records their artifacts."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime], signer: Signer) -> None:
         self._database = database
@@ -76,28 +91,27 @@ class Submissions:
         parent: BenchmarkName,
         manifest: Manifest,
         request_id: str,
-        actor: str,
-        owner: str = "",
+        caller: Principal,
         sealed_token: bytes | None = None,
     ) -> Submission:
-        """Creates a submission. One that comes with a file awaits it; an endpoint is queued, a
-        claim is on the board.
+        """Creates a submission: one with an artifact awaits it, an endpoint is queued, a claim is
+        published.
 
         Args:
             parent: the benchmark.
             manifest: checked.
-            request_id: 32 hex characters, or empty. The same one with the same manifest gives the
-                same submission.
-            actor: who asks for it.
-            owner: the organisation it will belong to; empty: nobody's. Each has request ids of its
-                own.
-            sealed_token: what an endpoint is sent, encrypted.
+            request_id: 32 hex characters, or empty. Repeating it with the same manifest returns
+                the same submission.
+            caller: who creates it. It belongs to the caller's organisation, if any; each
+                organisation has request ids of its own.
+            sealed_token: the encrypted token for an endpoint.
 
         Raises:
             BenchmarkNotFound: there is no such benchmark.
-            RequestIdReused: the request id came before with another manifest.
-            QuotaExceeded: the organisation has used up what it may.
+            RequestIdReused: the request id was used for another manifest.
+            QuotaExceeded: the organisation has reached a limit.
         """
+        actor, owner = caller.name, caller.organisation
         with self._database.writing() as session:
             benchmark = benchmark_row(session, parent, lock=True)
             kept_id = kept_request_id(owner, request_id)
@@ -105,14 +119,13 @@ class Submissions:
             if earlier is not None:
                 if records.manifest(earlier.manifest) != manifest:
                     message = (
-                        f"request_id {request_id} was used for another manifest; expected a new one"
+                        f"request_id {request_id} was used for another manifest; use a new UUID"
                     )
                     raise RequestIdReused(
                         message, field="request_id", value=request_id, expected="a new UUID"
                     )
-                return records.submission(
-                    *submission_rows(session, SubmissionName(parent.benchmark, earlier.id))
-                )
+                name = SubmissionName(parent.benchmark, earlier.id)
+                return _submission(submission_rows(session, name, caller), caller)
             charge_creation(session, owner, self._clock())
             row = self._row(benchmark, uuid.uuid4().hex, manifest)
             row.request_id, row.organisation = kept_id or None, owner or None
@@ -124,16 +137,20 @@ class Submissions:
             evaluation = (
                 self._queue(session, row, actor) if manifest.kind is Kind.ENDPOINT else None
             )
-            return records.submission(row, benchmark, evaluation)
+            return _submission((row, benchmark, evaluation), caller)
 
-    def sealed_token(self, name: SubmissionName) -> bytes | None:
-        """What an endpoint is sent, encrypted; None if there is none. Raises
-        `SubmissionNotFound`."""
+    def sealed_token(self, name: SubmissionName, caller: Principal) -> bytes | None:
+        """The encrypted token for an endpoint; None if there is none that the caller may read.
+
+        Raises:
+            SubmissionNotFound: there is no such submission.
+        """
         with self._database.reading() as session:
-            return submission_rows(session, name)[0].sealed_token
+            row, _, _ = submission_rows(session, name, caller)
+            return row.sealed_token if caller.knows(row.organisation or "") else None
 
     def publish_claims(self, parent: BenchmarkName, claims: Iterable[Claim]) -> None:
-        """Puts claims on the board, those that are not there yet. Raises `BenchmarkNotFound`."""
+        """Creates and publishes the claims that do not exist yet. Raises `BenchmarkNotFound`."""
         with self._database.writing() as session:
             benchmark = benchmark_row(session, parent, lock=True)
             for claim in claims:
@@ -147,97 +164,103 @@ class Submissions:
                     append(session, row, Change.CREATED, REGISTRY, row.create_time)
                     self._publish_claim(session, row, benchmark, REGISTRY)
 
-    def artifact(self, name: SubmissionName) -> tuple[str, bool]:
-        """Digest of the artifact of a submission, and whether it is completely stored.
+    def artifact(self, name: SubmissionName, caller: Principal) -> tuple[str, bool]:
+        """Digest of the artifact of the caller's submission, and whether it is completely stored.
 
         Raises:
-            SubmissionNotFound: there is no such submission.
-            SubmissionState: it neither has an artifact nor awaits one.
+            SubmissionNotFound, OwnerRequired: the caller has no such submission.
+            SubmissionState: the submission neither has an artifact nor awaits one.
         """
         with self._database.reading() as session:
-            row, _, _ = submission_rows(session, name)
+            row, _, _ = own_submission_rows(session, name, caller)
             if row.artifact_sha256 is None:
                 _check_awaits(row, name)
             return row.manifest["artifact_sha256"], row.artifact_sha256 is not None
 
-    def begin_upload(self, name: SubmissionName, size_bytes: int) -> None:
-        """Sets room aside for its artifact, before that comes; again is harmless.
+    def begin_upload(self, name: SubmissionName, caller: Principal, size_bytes: int) -> None:
+        """Reserves storage for the artifact of the caller's submission; may be repeated.
 
         Raises:
-            SubmissionNotFound: there is no such submission.
-            SubmissionState: it does not await an artifact.
-            QuotaExceeded: its organisation has no room for so many bytes.
+            SubmissionNotFound, OwnerRequired: the caller has no such submission.
+            SubmissionState: the submission does not await an artifact.
+            QuotaExceeded: the organisation may not store so many bytes.
         """
         with self._database.writing() as session:
-            row, _, _ = submission_rows(session, name)
+            row, _, _ = own_submission_rows(session, name, caller)
             session.refresh(row, with_for_update=True)
             _check_awaits(row, name)
             charge_upload(session, row, size_bytes, self._clock())
 
-    def forget_upload(self, name: SubmissionName) -> None:
-        """What had arrived of its artifact is removed: gives the room back. Raises
-        `SubmissionNotFound`."""
+    def forget_upload(self, name: SubmissionName, caller: Principal) -> None:
+        """Releases the storage that `begin_upload` reserved, after the upload was discarded.
+
+        Raises:
+            SubmissionNotFound, OwnerRequired: the caller has no such submission.
+        """
         with self._database.writing() as session:
-            row, _, _ = submission_rows(session, name)
+            row, _, _ = own_submission_rows(session, name, caller)
             row.declared_bytes = None
 
     def queue(
-        self, name: SubmissionName, size_bytes: int, keep: Callable[[], None], actor: str
+        self, name: SubmissionName, caller: Principal, size_bytes: int, keep: Callable[[], None]
     ) -> Submission:
         """Records the artifact and queues the submission, in one transaction.
 
         Args:
             name: a submission that awaits its artifact.
+            caller: who uploaded it.
             size_bytes: the artifact's size.
-            keep: puts the artifact's bytes in their place; called last, so that nothing is kept
-                when a check fails,
-                and after its row was inserted: see `store.garbage`.
-            actor: who uploaded it.
+            keep: gives the artifact's bytes their final name. Called last, so that nothing is kept
+                when a check fails, and after its row was inserted: see `store.garbage`.
 
         Raises:
-            SubmissionNotFound: there is no such submission.
-            SubmissionState: it does not await an artifact, for example because another upload was
-                faster.
-            QuotaExceeded: the artifact is more than its organisation may store.
+            SubmissionNotFound, OwnerRequired: the caller has no such submission.
+            SubmissionState: the submission does not await an artifact, for example because another
+                upload was faster.
+            QuotaExceeded: the organisation may not store so many bytes.
         """
         now = self._clock()
         with self._database.writing() as session:
-            row, benchmark, _ = submission_rows(session, name)
+            row, benchmark, _ = own_submission_rows(session, name, caller)
             session.refresh(row, with_for_update=True)
             _check_awaits(row, name)
             sha256 = row.manifest["artifact_sha256"]
             charge_artifact(session, row, size_bytes, now)
             record_artifact(session, sha256, size_bytes, now)
             row.artifact_sha256 = sha256
-            append(session, row, Change.QUEUED, actor, now, details={"artifact_sha256": sha256})
+            details = {"artifact_sha256": sha256}
+            append(session, row, Change.QUEUED, caller.name, now, details=details)
             evaluation = queued_evaluation(row, now)
             session.add(evaluation)
             session.flush()
             keep()
-            return records.submission(row, benchmark, evaluation)
+            return _submission((row, benchmark, evaluation), caller)
 
-    def get(self, name: SubmissionName) -> Submission:
-        """Raises `SubmissionNotFound`."""
+    def get(self, name: SubmissionName, caller: Principal) -> Submission:
+        """A submission, redacted for the caller. Raises `SubmissionNotFound`."""
         with self._database.reading() as session:
-            return records.submission(*submission_rows(session, name))
+            return _submission(submission_rows(session, name, caller), caller)
 
-    def page(self, parent: BenchmarkName, cursor: Cursor, who: Principal) -> Page[Submission]:
-        """Those that somebody sees, oldest first. Raises `BenchmarkNotFound`,
-        `InvalidPageToken`."""
+    def page(self, parent: BenchmarkName, cursor: Cursor, caller: Principal) -> Page[Submission]:
+        """The submissions that the caller may read, redacted for it, oldest first.
+
+        Raises:
+            BenchmarkNotFound: there is no such benchmark.
+            InvalidPageToken: the cursor is of another list.
+        """
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             query = _with_latest().where(SubmissionRow.benchmark_number == benchmark.number)
-            query = query.where(visible_to(who))
-            found = session.execute(after(session, query, SubmissionRow, cursor)).all()
-            return cursor.page([records.submission(*rows) for rows in found], lambda item: item.id)
+            query = query.where(visible_to(caller))
+            rows = session.execute(after(session, query, SubmissionRow, cursor)).all()
+            return cursor.page([_submission(row, caller) for row in rows], lambda item: item.id)
 
-    def artifact_size(self, name: ArtifactName) -> int:
-        """Size in bytes of a stored artifact. Raises `ArtifactNotFound`."""
+    def check_artifact(self, name: ArtifactName, caller: Principal) -> None:
+        """Raises `ArtifactNotFound` unless the caller may download the artifact."""
+        query = select(ArtifactRow.sha256).where(ArtifactRow.sha256 == name.sha256)
         with self._database.reading() as session:
-            row = session.get(ArtifactRow, name.sha256)
-            if row is None:
+            if session.scalar(query.where(artifacts_visible_to(caller))) is None:
                 raise ArtifactNotFound(f"{name} is not stored here", name=name)
-            return row.size_bytes
 
     def _publish_claim(
         self, session: Session, row: SubmissionRow, benchmark: BenchmarkRow, actor: str
@@ -247,7 +270,7 @@ class Submissions:
         sign_row(session, self._signer, row, benchmark, event)
 
     def _queue(self, session: Session, row: SubmissionRow, actor: str) -> EvaluationRow:
-        """Queues a submission that needs no file."""
+        """Queues a submission that needs no artifact."""
         append(session, row, Change.QUEUED, actor, row.create_time)
         session.flush()
         evaluation = queued_evaluation(row, row.create_time)
@@ -272,9 +295,15 @@ class Submissions:
         )
 
 
+def _submission(
+    rows: _Rows | tuple[SubmissionRow, BenchmarkRow, EvaluationRow | None], caller: Principal
+) -> Submission:
+    return redact_submission(records.submission(*rows), caller)
+
+
 def kept_request_id(owner: str, request_id: str) -> str:
-    """A request id as it is kept: none is another organisation's, and nobody can ask which ones
-    others have used."""
+    """The form in which a request id is stored: different for each organisation, so that none can
+    collide with another's or find out which ones another has used."""
     if not owner or not request_id:
         return request_id
     return hashlib.sha256(f"{owner}/{request_id}".encode()).hexdigest()[:32]
@@ -294,19 +323,19 @@ def _by_request_id(
 def _check_awaits(row: SubmissionRow, name: SubmissionName) -> None:
     expected = SubmissionState.AWAITING_ARTIFACT
     if row.state != expected:
-        message = f"{name} is {row.state}; an artifact is taken only while it is {expected}"
+        message = f"{name} is {row.state}; it takes an artifact only while it is {expected}"
         raise WrongState(message, field="header.submission", state=row.state, expected=expected)
 
 
 def record_artifact(session: Session, sha256: str, size_bytes: int, now: datetime) -> None:
-    """Records an artifact, unless it is already."""
+    """Records a stored artifact, unless it is recorded already."""
     insert_missing(
         session, ArtifactRow, [{"sha256": sha256, "size_bytes": size_bytes, "create_time": now}]
     )
 
 
 def queued_evaluation(row: SubmissionRow, now: datetime) -> EvaluationRow:
-    """A run of a submission that waits for a worker."""
+    """A new, queued evaluation of a submission."""
     return EvaluationRow(
         id=uuid.uuid4().hex,
         submission_number=row.number,

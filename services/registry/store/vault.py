@@ -1,4 +1,4 @@
-"""Secrets of submitters, kept only encrypted."""
+"""Encrypts the tokens of endpoints, which are stored only in this form."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from cxreval.errors import KeyUnreadable
 
 
 class Vault:
-    """Seals and opens tokens of endpoints with the operator's key. Nobody reads them out of the
-    database alone."""
+    """Encrypts and decrypts tokens with the operator's key, which is not in the database."""
 
     def __init__(self, key: bytes) -> None:
         """Raises `ValueError` unless it is a Fernet key."""
@@ -20,22 +19,22 @@ class Vault:
 
     @classmethod
     def from_file(cls, file: Path) -> Vault:
-        """The key in a file; it is made, readable by its owner alone, if there is none. Raises
-        `KeyUnreadable`."""
+        """A vault with the key in a file, which is created, readable by its owner only, if it does
+        not exist. Raises `KeyUnreadable`."""
         try:
             return cls(key_in(file, lambda: Fernet.generate_key() + b"\n").strip())
         except (OSError, ValueError) as error:
             raise KeyUnreadable(f"cannot use the token key {file}: {error}", file=file) from None
 
     def seal(self, token: str) -> bytes:
-        """A token as it is stored."""
+        """Encrypts a token."""
         return self._key.encrypt(token.encode())
 
     def open(self, sealed: bytes) -> str:
-        """A token as it was given. Raises `KeyUnreadable` when another key sealed it."""
+        """Decrypts a token. Raises `KeyUnreadable` when another key encrypted it."""
         try:
             return self._key.decrypt(sealed).decode()
         except InvalidToken:
             raise KeyUnreadable(
-                "the token key is not the one that sealed the token of this endpoint"
+                "another token key encrypted this endpoint's token; restore that key"
             ) from None

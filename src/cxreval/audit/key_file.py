@@ -1,4 +1,4 @@
-"""Files of secret keys, made at their first use."""
+"""Files with secret keys, created on first use."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 def key_in(file: Path, make: Callable[[], bytes]) -> bytes:
-    """The content of a key file. If there is none it is made, readable by its owner alone, of what
-    `make` returns.
+    """Returns the content of a key file; creates the file from `make()` if it does not exist.
 
-    Of two processes that make it at once, one wins and both get the winner's. Raises `OSError`.
+    Only the file's owner can read it. Two processes that create it at the same time return the
+    same key. Raises `OSError`.
     """
     if not file.exists():
         _write_once(file, make())

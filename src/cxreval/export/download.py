@@ -1,5 +1,4 @@
-"""Fetches a file over HTTP: resumed where it broke off, and taken only when it is whole and has its
-digest."""
+"""Downloads a file over HTTP: resumes after a break, and checks the length and the digest."""
 
 from __future__ import annotations
 
@@ -16,18 +15,18 @@ from urllib.parse import urlsplit
 from cxreval.errors import ArtifactTooLarge, DigestMismatch, DownloadFailed, MalformedField
 
 MAX_DOWNLOAD_BYTES = 2 * 1024**3
-"""Most bytes of a download."""
+"""Largest download."""
 
 ATTEMPTS = 5
-"""How many attempts in a row may bring next to nothing before a download fails."""
+"""Number of consecutive attempts without progress after which a download fails."""
 
 _TIMEOUT_SECONDS = 30.0
 _CHUNK_BYTES = 64 * 1024
 _WORTH_ANOTHER_ATTEMPT = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
-_PAUSE_SECONDS = 0.5  # times the failures so far
+_PAUSE_SECONDS = 0.5  # multiplied by the number of failures so far
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes there are, and the bytes there will be where the server says so."""
+"""Called with the number of bytes received, and the total if the server gives it."""
 
 
 def _ignore(_done: int, _total: int | None) -> None:
@@ -35,21 +34,24 @@ def _ignore(_done: int, _total: int | None) -> None:
 
 
 def download(url: str, directory: Path, sha256: str = "", progress: Progress = _ignore) -> Path:
-    """The file at `url` in `directory`, fetched unless it is there, under the URL's digest and its
-    last part.
+    """Returns the path of the file at `url` in `directory`; downloads it if it is not there.
 
-    What came before a break stays as `*.partial`. It is taken up again within a call where the
-    server's ETag shows that the file is the same, and by a later call where `sha256` will tell.
+    The file's name is a digest of the URL followed by the URL's last part. An incomplete download
+    stays as `*.partial`. It is resumed within a call if the server's ETag shows that the file is
+    unchanged, and by a later call if `sha256` is given.
 
     Args:
         url: http or https; http only with a `sha256`.
-        sha256: 64 hex characters the file must have; without it, https alone vouches for the file.
+        directory: directory of the downloads; created if missing.
+        sha256: expected digest, 64 hex characters; without it, only https protects the content.
+        progress: see `Progress`.
 
     Raises:
-        MalformedField: `url` is something else.
-        DigestMismatch: the file is whole and has another digest; nothing is kept.
-        ArtifactTooLarge: the server says or sends more than `MAX_DOWNLOAD_BYTES`; nothing is kept.
-        DownloadFailed: the server refuses, lies about the length, or breaks off again and again.
+        MalformedField: `url` has another form.
+        DigestMismatch: the complete file has another digest; nothing is kept.
+        ArtifactTooLarge: the file has more than `MAX_DOWNLOAD_BYTES`; nothing is kept.
+        DownloadFailed: the server refuses, sends a wrong length, or fails `ATTEMPTS` times in a
+            row.
     """
     _check(url, sha256)
     name = Path(urlsplit(url).path).name or "download"
@@ -84,16 +86,16 @@ def _check_digest(url: str, file: Path, sha256: str) -> None:
     if not sha256:
         return
     with file.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
-    if found != sha256:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    if digest != sha256:
         file.unlink()
-        message = f"{url} has sha256 {found}; expected {sha256}"
-        raise DigestMismatch(message, field="sha256", expected=sha256, found=found)
+        message = f"{url} has sha256 {digest}; expected {sha256}"
+        raise DigestMismatch(message, field="sha256", expected=sha256, found=digest)
 
 
 @dataclass(slots=True)
 class _Transfer:
-    """A file on its way. `etag` is set where it proves two answers to be of the same bytes."""
+    """A download in progress. `etag` is set only if it identifies the bytes (a strong ETag)."""
 
     url: str
     sha256: str
@@ -125,10 +127,10 @@ def _fetch(transfer: _Transfer, progress: Progress) -> None:
 
 
 def _retryable(transfer: _Transfer, error: OSError | http.client.HTTPException) -> str:
-    """What went wrong, where another attempt may go right; otherwise raises."""
+    """Returns the problem if a retry may succeed; otherwise raises."""
     if isinstance(error, urllib.error.HTTPError):
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            transfer.partial.unlink(missing_ok=True)  # longer than the file that is there now
+            transfer.partial.unlink(missing_ok=True)  # longer than the server's current file
         elif error.code < 500 and error.code not in _WORTH_ANOTHER_ATTEMPT:
             raise _failed(transfer.url, f"the server answers {error.code} {error.reason}")
         return f"the server answers {error.code} {error.reason}"
@@ -138,7 +140,7 @@ def _retryable(transfer: _Transfer, error: OSError | http.client.HTTPException) 
 
 
 def _request(transfer: _Transfer, progress: Progress) -> None:
-    """One request and its answer, up to its end or its break."""
+    """Sends one request and reads its response until it ends or breaks off."""
     start = transfer.done if transfer.sha256 or transfer.etag else 0
     request = urllib.request.Request(transfer.url, headers={"Accept-Encoding": "identity"})  # noqa: S310 -- checked
     if start:
@@ -146,11 +148,11 @@ def _request(transfer: _Transfer, progress: Progress) -> None:
         if transfer.etag:
             request.add_header("If-Range", transfer.etag)
     with _OPENER.open(request, timeout=_TIMEOUT_SECONDS) as response:
-        _check(response.url, transfer.sha256)  # a redirect must not lose what https vouched for
+        _check(response.url, transfer.sha256)  # a redirect from https to http is refused, too
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
             start = 0
         elif not (sent := response.headers["Content-Range"] or "").startswith(f"bytes {start}-"):
-            raise _failed(transfer.url, f"asked for bytes from {start}, the server sends {sent!r}")
+            raise _failed(transfer.url, f"asked for bytes from {start}; the server sent {sent!r}")
         etag = response.headers["ETag"] or ""
         transfer.etag = "" if etag.startswith("W/") else etag
         transfer.total = None if response.length is None else start + response.length
@@ -181,12 +183,12 @@ def _check_size(transfer: _Transfer, size: int) -> None:
 
 def _failed(url: str, problem: str) -> DownloadFailed:
     return DownloadFailed(
-        f"{url} was not fetched: {problem}", field="weights", url=url, problem=problem
+        f"{url} was not downloaded: {problem}", field="weights", url=url, problem=problem
     )
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Without urllib's handlers for ftp and file, which a redirect could reach."""
+    """Returns an opener without handlers for ftp and file, so that no redirect reaches them."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,

@@ -1,5 +1,4 @@
-"""One seed system to one ONNX file that says what it is, with its parity report beside it; all or
-nothing."""
+"""Exports a seed system to an ONNX file with its parity report; writes both or neither."""
 
 from __future__ import annotations
 
@@ -24,13 +23,14 @@ def export_seed(
     images: Sequence[Path] = (),
     progress: Progress = lambda _done, _total: None,
 ) -> ParityReport | None:
-    """Writes `path` and, where there are `images` to compare on, its parity report; both appear
-    only when right.
+    """Exports a system to `path`; with `images`, compares it with PyTorch and returns the report.
+
+    The ONNX file and the report appear only after every check has passed.
 
     Raises:
         MalformedField: the directory of `path` does not exist.
-        ParityFailed: the file does not answer like the original.
-        InvalidProbability: the original gives what is not a number.
+        ParityFailed: the file's probabilities differ from the original's.
+        InvalidProbability: the original returns a value that is not finite.
     """
     if not path.parent.is_dir():
         expected = "a file in a directory that exists"
@@ -44,7 +44,7 @@ def export_seed(
         if images:
             report = check_parity(system, checkpoint, onnx_file, images, progress)
             report_file.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
-        parity_file(path).unlink(missing_ok=True)  # of an earlier file of this name
+        parity_file(path).unlink(missing_ok=True)  # the report of the file that is replaced
         onnx_file.replace(path)
         if report:
             report_file.replace(parity_file(path))
@@ -52,13 +52,15 @@ def export_seed(
 
 
 def parity_file(path: Path) -> Path:
-    """Where the parity report of the ONNX file at `path` lies."""
+    """Returns the path of the parity report of the ONNX file at `path`."""
     return path.with_name(f"{path.stem}.parity.json")
 
 
 def metadata(system: SeedSystem, checkpoint: Checkpoint) -> dict[str, str]:
-    """What the ONNX file says about itself; `cxreval.output_names` is a JSON list, one name a
-    column."""
+    """Returns the `metadata_props` of the ONNX file.
+
+    `cxreval.output_names` is a JSON list with one name per column.
+    """
     return {
         "cxreval.system": system.name,
         "cxreval.version": system.version,

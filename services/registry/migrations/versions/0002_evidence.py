@@ -1,8 +1,7 @@
-"""What stands behind a report: replicates and curves. Both ways lose nothing: results are
-append-only.
+"""Tables for the evidence behind a report: replicates and curves.
 
-Before this revision a report was one JSON value. The way back puts the evidence into it, and the
-way forward takes it from there.
+Before this revision a report was one JSON value with its evidence. Upgrade moves the evidence into
+tables, downgrade moves it back, and neither loses anything: results are append-only.
 """
 
 import base64
@@ -84,7 +83,7 @@ def downgrade() -> None:
 
 
 def _reports() -> Iterator[tuple[int, dict[str, Any]]]:
-    """One at a time: all of them need not fit into memory."""
+    """Yields one at a time, because all of them may not fit into memory."""
     bind = op.get_bind()
     for number in bind.scalars(sa.select(_REPORTS.c.evaluation_number)).all():
         query = sa.select(_REPORTS.c.report).where(_REPORTS.c.evaluation_number == number)

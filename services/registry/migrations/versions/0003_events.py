@@ -1,8 +1,8 @@
-"""Events, receipts and what the life of a submission leaves on its row.
+"""Tables for events and receipts, and the columns of submissions that follow from events.
 
-Submissions from before have two events: that they were created, and how they stand. What happened
-between, nobody wrote down. The way back loses events and receipts, and maps states that it does not
-know to the nearest that it does.
+Existing submissions get two events: their creation and their current state, because nothing in
+between was recorded. Downgrade loses events and receipts, and maps unknown states to the nearest
+known ones.
 """
 
 import uuid
@@ -53,9 +53,8 @@ _EVENTS = sa.table(
 
 
 def upgrade() -> None:
-    """Adds the columns and tables, and writes the events of what is there."""
-    # Column by column: to copy a table, as alembic does on SQLite, would break those that refer to
-    # it.
+    """Adds columns and tables, and the events of existing submissions."""
+    # Column by column: copying a table, as alembic does on SQLite, would break references to it.
     op.add_column(
         "submissions", sa.Column("corrections", sa.JSON(), nullable=False, server_default="{}")
     )
@@ -158,9 +157,16 @@ def _write_events() -> None:
             events.append((_CHANGES[row.state], row.state, row.update_time))
         for version, (change, state, time) in enumerate(events, start=1):
             values = {
-                "id": uuid.uuid4().hex, "submission_number": row.number, "version": version, "change": change,
-                "state": state, "actor": _ACTOR, "reason": "", "details": "{}", "create_time": time,
-            }  # fmt: skip
+                "id": uuid.uuid4().hex,
+                "submission_number": row.number,
+                "version": version,
+                "change": change,
+                "state": state,
+                "actor": _ACTOR,
+                "reason": "",
+                "details": "{}",
+                "create_time": time,
+            }
             bind.execute(_EVENTS.insert(), values)
         bind.execute(
             _SUBMISSIONS.update()

@@ -1,6 +1,6 @@
-"""Organisations, API keys, what operators did to them, and whom a submission belongs to.
+"""Tables for organisations, API keys and admin events, and the owner of a submission.
 
-What was handed in before belongs to nobody. The way back forgets organisations and keys.
+Existing submissions have no owner. Downgrade loses organisations and keys.
 """
 
 import sqlalchemy as sa
@@ -55,7 +55,7 @@ def upgrade() -> None:
         sa.Column("target", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("number", name="pk_admin_events"),
     )
-    # Within the column's definition: SQLite adds no constraint to a table that exists.
+    # Within the column's definition: SQLite cannot add a constraint to an existing table.
     belongs_to = sa.ForeignKey("organisations.id", name="fk_submissions_organisation")
     op.add_column(
         "submissions",

@@ -1,4 +1,4 @@
-"""Indexes of what waits and of what is leased, which do not grow with what has ended."""
+"""Partial indexes of queued and of running evaluations, which do not grow with ended ones."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,7 +13,7 @@ _RUNNING = sa.text("state = 'running'")
 
 
 def upgrade() -> None:
-    """Puts two partial indexes in the place of one."""
+    """Replaces one index by two partial ones."""
     op.create_index(
         "ix_evaluations_queued", "evaluations", ["create_time", "number"],
         sqlite_where=_QUEUED, postgresql_where=_QUEUED,
@@ -29,7 +29,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Puts it back."""
+    """Restores the old index."""
     op.create_index("ix_evaluations_state_number", "evaluations", ["state", "number"])
     op.drop_index("ix_evaluations_running", "evaluations")
     op.drop_index("ix_evaluations_queued", "evaluations")

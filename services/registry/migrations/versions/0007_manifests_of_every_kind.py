@@ -1,6 +1,6 @@
-"""Manifests say what kind of submission they are of, and have the fields of every kind.
+"""Manifests get their kind of submission, and the fields of every kind.
 
-The way back loses what only endpoints, predictions and state dicts have; they stay, as checkpoints
+Downgrade loses the fields of endpoints, predictions and state dicts, which stay as checkpoints
 without a file.
 """
 
@@ -32,7 +32,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Takes them away."""
+    """Removes the fields."""
     _rewrite(_back)
     unknown = _SUBMISSIONS.c.kind.not_in(_KNOWN_KINDS)
     op.get_bind().execute(_SUBMISSIONS.update().where(unknown).values(kind="checkpoint"))

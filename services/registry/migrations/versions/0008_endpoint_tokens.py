@@ -1,4 +1,4 @@
-"""The token of an endpoint, sealed. The way back forgets it."""
+"""A column for the encrypted token of an endpoint. Downgrade loses it."""
 
 import sqlalchemy as sa
 from alembic import op

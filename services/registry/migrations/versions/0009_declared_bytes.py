@@ -1,4 +1,5 @@
-"""What an upload under way has declared, for its organisation's quota. The way back forgets it."""
+"""A column for the declared bytes of an upload in progress, which count for the quota. Downgrade
+loses it."""
 
 import sqlalchemy as sa
 from alembic import op
