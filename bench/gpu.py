@@ -26,7 +26,8 @@ import onnxruntime
 from bench.inference import Bench, Call
 from cxreval.datasets import phantom
 from cxreval.imaging.preprocess import PROFILES
-from services.inference.backends.onnx import Execution, OnnxModel, inspect
+from cxreval.onnx_file.signature import inspect
+from services.inference.backends.session import Execution, OnnxModel
 from tests.support.inference import tensor_request
 
 BATCH, IN_FLIGHT = 64, 4

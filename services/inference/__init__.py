@@ -1,2 +1,1 @@
-"""The inference service: ONNX classifiers behind the Open Inference Protocol v2, loaded by the
-digest of their file."""
+"""The inference service: serves ONNX classifiers, loaded by digest, with the OIP v2."""

@@ -101,7 +101,8 @@ def test_a_server_with_an_undeclared_rpc_never_starts():
         server.add(module, UndeclaredServicer())
 
     with pytest.raises(
-        access.UndeclaredRpc, match=r"tests.Undeclared/Forgotten does not say who may call it"
+        access.UndeclaredRpc,
+        match=r"tests.Undeclared/Forgotten has no option .*; list the roles in it",
     ):
         asyncio.run(start())
 

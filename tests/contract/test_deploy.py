@@ -20,6 +20,8 @@ import typer
 
 from cxreval.audit.receipts import Signer
 from cxreval.cli.app import app
+from cxreval.files import MAX_ARTIFACT_BYTES
+from cxreval.wire.limits import MIB
 from services.registry.store.vault import Vault
 from tests.conftest import REPOSITORY, missing, require_module
 
@@ -543,7 +545,7 @@ def test_each_cache_fits_its_volume_and_models_with_room_for_one_more(service, m
         name: 1024 * int(volumes[name]["emptyDir"]["sizeLimit"].removesuffix("Gi"))
         for name in ("models", "images")
     }
-    assert mib["models"] >= settings["model_cache_mib"] + 2 * 2048
+    assert mib["models"] * MIB >= settings["model_cache_mib"] * MIB + 2 * MAX_ARTIFACT_BYTES
     assert mib["images"] > settings["image_cache_mib"] > 0
 
 

@@ -1,11 +1,15 @@
 """`cxreval` on real services: submit, watch, print the board, predict, verify data."""
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from onnx import helper
 
+from cxreval.client import RegistryClient
 from cxreval.datasets.nih import FINDINGS
+from cxreval.manifest.document import read_document
 from tests.support import onnx_models
 from tests.support.inference import png
 from tests.support.scoring import describe, small_table
@@ -172,17 +176,31 @@ def test_a_bad_checkpoint_fails_with_its_reason_and_leaves_no_row(system, tmp_pa
     json_of("dataset", "register", str(data), "--benchmark", "small", *registry)
     before = json_of("leaderboard", "--benchmark", "small", *registry)["entries"]
     checkpoint = tmp_path / f"{make(tmp_path)}.onnx"
-    manifest = str(system.directory / "manifest.yaml")
-    submitted = json_of("submit", manifest, str(checkpoint), "--benchmark", "small", *registry)
+    submission = hand_in(system, checkpoint)
     assert (
         command("worker", *system.addresses(), "--data", f"small={data}", "--once").returncode == 0
     )
-    ended = command("status", submitted["name"], "--watch", *registry)
+    ended = command("status", submission, "--watch", *registry)
     assert ended.returncode == 2
     assert reason in ended.stdout
-    failure = json_of("status", submitted["name"], *registry)["failure"]
+    failure = json_of("status", submission, *registry)["failure"]
     assert (failure["reason"], failure["fault"]) == (reason, "submission")
     assert json_of("leaderboard", "--benchmark", "small", *registry)["entries"] == before
+    if reason != "INVALID_PROBABILITY":  # which only a run shows
+        manifest = str(system.directory / "manifest.yaml")
+        refused = command("submit", manifest, str(checkpoint), "--benchmark", "small", *registry)
+        assert refused.returncode == 1
+        assert f"error: {reason}: " in refused.stderr
+
+
+def hand_in(system, checkpoint):
+    """Submits without the checks of the command line, as another client may."""
+    document = read_document(system.directory / "manifest.yaml", datetime.now(UTC).date(), None)
+    manifest = replace(document.manifest, artifact_sha256=checkpoint.stem)
+    with RegistryClient(at(system, "registry")[1]) as client:
+        submission = client.create_submission("small", manifest).name
+        client.upload_artifact(submission, checkpoint)
+        return submission
 
 
 @pytest.mark.parametrize(

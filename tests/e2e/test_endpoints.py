@@ -48,7 +48,7 @@ def system(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    impatient_source = functools.partial(endpoints.EndpointSource, patience_seconds=3.0)
+    impatient_source = functools.partial(endpoints.EndpointSource, retry_seconds=3.0)
     monkeypatch.setattr(driver_module, "EndpointSource", impatient_source)
 
 
@@ -116,7 +116,7 @@ def test_a_server_of_tensors_gets_those_of_the_declared_profile(system):
         submit(system, endpoint(server.address))
         failure = run(system).failure
     assert (failure.reason, failure.fault) == ("ENDPOINT_REFUSED", Fault.SUBMISSION)
-    assert "expected preprocessing_profile" in failure.message
+    assert "expected a preprocessing_profile" in failure.message
 
 
 @pytest.mark.parametrize(
@@ -135,12 +135,12 @@ def test_a_server_of_tensors_gets_those_of_the_declared_profile(system):
         (
             lambda _: [0.5] * 13,
             "ENDPOINT_REFUSED",
-            "the model gave shape (1, 13); expected (1, 14)",
+            "the model returned shape (1, 13); expected (1, 14)",
         ),
         (
             lambda _: [math.nan] * 14,
             "INVALID_PROBABILITY",
-            "the answer to '00000001_000.png' has other values",
+            "the model returned other values for '00000001_000.png'",
         ),
         (lambda _: [1.5] * 14, "INVALID_PROBABILITY", "expected finite numbers from 0 to 1"),
     ],
@@ -341,7 +341,7 @@ def test_a_token_is_not_sent_in_plain_text_through_the_public_network(system, mo
     submit(system, endpoint("models.example.org:443"), TOKEN)
     failure = run(system).failure
     assert (failure.reason, failure.fault) == ("ENDPOINT_REFUSED", Fault.SUBMISSION)
-    assert failure.message == "a token is not sent in plain text; expected endpoint.tls: true"
+    assert failure.message == "the token is not sent in plain text; set endpoint.tls to true"
 
 
 def test_an_endpoint_is_not_run_on_one_image(system, tmp_path):

@@ -16,7 +16,9 @@ from cxreval.errors import ModelUnsupported
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.metrics.auroc import aurocs
-from services.inference.backends.onnx import FP16_TOLERANCE, Execution, OnnxModel, inspect
+from cxreval.onnx_file.signature import inspect
+from services.inference.backends.precision import FP16_TOLERANCE
+from services.inference.backends.session import Execution, OnnxModel
 from tests.conftest import REPOSITORY, require_module
 
 AUROC_TOLERANCE = 1e-3

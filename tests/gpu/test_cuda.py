@@ -9,7 +9,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from services.inference.backends.onnx import FP16_TOLERANCE, Execution, OnnxModel, inspect
+from cxreval.onnx_file.signature import inspect
+from services.inference.backends.precision import FP16_TOLERANCE
+from services.inference.backends.session import Execution, OnnxModel
 from tests.support import onnx_models
 from tests.support.inference import (
     InferenceService,

@@ -163,7 +163,7 @@ def test_only_clients_with_an_allowed_name_may_call_and_health_answers_all(data,
                 assert client.list_truths()
                 continue
             with pytest.raises(
-                CertificateNotAllowed, match=r"certificate is of 127\.0\.0\.1, client"
+                CertificateNotAllowed, match=r"certificate has 127\.0\.0\.1, client"
             ):
                 client.list_truths()
 

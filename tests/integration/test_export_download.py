@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -119,7 +120,9 @@ def is_huge(handler: BaseHTTPRequestHandler, _start: int) -> None:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(download_module, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(
+        download_module, "_RETRIES", replace(download_module._RETRIES, initial_pause=0.0)
+    )
     started = Server()
     yield started
     started.close()
@@ -215,7 +218,7 @@ def test_damaged_file_of_an_earlier_download_is_found(server: Server, tmp_path: 
 
 def test_file_above_the_limit_is_refused_before_it_comes(server: Server, tmp_path: Path) -> None:
     server.behaviours = [is_huge]
-    with pytest.raises(ArtifactTooLarge, match="expected at most 2147483648 bytes"):
+    with pytest.raises(ArtifactTooLarge, match="expected at most 2147483647 bytes"):
         download(server.url, tmp_path, SHA256)
     assert kept(tmp_path) == {}
 

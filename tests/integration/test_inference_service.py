@@ -570,6 +570,21 @@ def test_health_and_server_metadata_answer(service: InferenceService, oip: Any) 
     assert extensions == ["model_repository", "model_configuration", "statistics"]
 
 
+def test_health_follows_the_cache_that_models_are_loaded_from(tmp_path: Path) -> None:
+    response = health_pb2.HealthCheckResponse
+    with InferenceService(tmp_path) as service, service.connect() as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(), timeout=30
+        )
+        seen = [next(watch).status]
+        service.models.rename(tmp_path / "away")
+        seen.append(next(watch).status)
+        (tmp_path / "away").rename(service.models)
+        seen.append(next(watch).status)
+        watch.cancel()
+    assert seen == [response.SERVING, response.NOT_SERVING, response.SERVING]
+
+
 def test_health_has_a_name_for_each_model_that_tells_the_truth(
     service: InferenceService, oip: Any
 ) -> None:

@@ -300,7 +300,7 @@ def test_a_key_that_is_revoked_while_an_artifact_is_stored_queues_nothing(
     submissions, store = Submissions(database, now, signer), LocalArtifacts(tmp_path / "artifacts")
     evaluations = Evaluations(database, now, signer, lease_seconds=60, max_attempts=1)
     servicer = ArtifactServicer(submissions, evaluations, Uploads(store), CollectorRegistry())
-    manifest = submissions.checked_manifest(manifest_message(b"bytes"), SPEC, now().date())
+    manifest = checked_manifest(manifest_message(b"bytes"), SPEC, now().date())
     submitter = principal.Principal(
         "organisations/acme/keys/0", frozenset({principal.Role.SUBMITTER}), "acme"
     )
@@ -550,7 +550,9 @@ def test_an_operator_manages_organisations_and_keys_on_the_command_line(
         with pytest.raises(RoleRequired):
             run("admin", "key", "revoke", name)
         monkeypatch.setenv("CXREVAL_CLIENT_KEY", "hunter2")
-        with pytest.raises(KeyUnreadable, match="CXREVAL_CLIENT_KEY holds no API key") as caught:
+        with pytest.raises(
+            KeyUnreadable, match="CXREVAL_CLIENT_KEY does not hold an API key"
+        ) as caught:
             run("quota")
         assert "hunter2" not in str(caught.value)
 

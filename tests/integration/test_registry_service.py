@@ -29,11 +29,12 @@ from cxreval.audit.receipts import Signer
 from cxreval.client import RegistryClient
 from cxreval.datasets.benchmark import MOST_REPLICATES, BenchmarkSpec, load_spec
 from cxreval.datasets.nih import FINDINGS
+from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.metrics.ranking import Significance
 from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import Interval
 from cxreval.wire import reports
-from cxreval.wire.limits import CHUNK_BYTES, MAX_ARTIFACT_BYTES, MAX_RECORD_BYTES
+from cxreval.wire.limits import CHUNK_BYTES, MAX_RECORD_BYTES
 from cxreval.wire.status import from_rpc_error
 from services.registry import migrations
 from services.registry.__main__ import migrate

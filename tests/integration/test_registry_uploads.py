@@ -214,7 +214,7 @@ def test_client_resumes_after_the_network_was_cut(running: Running, tmp_path: Pa
     assert resumed[0] > 0  # bytes that had arrived before the cut are kept
 
 
-def test_retry_deadline_counts_from_the_break_and_not_from_the_start_of_the_call(
+def test_the_retry_deadline_runs_from_the_failure_and_not_from_the_start_of_a_long_call(
     running: Running, tmp_path: Path
 ) -> None:
     artifact = content(32, 14)
@@ -224,9 +224,7 @@ def test_retry_deadline_counts_from_the_break_and_not_from_the_start_of_the_call
     with Proxy(running.service.address) as proxy, RegistryClient(proxy.address) as client:
         proxy.cut_after = [24 * CHUNK_BYTES]
         assert (
-            client.upload_artifact(
-                name, tmp_path / "model.onnx", progress, patience_seconds=1
-            ).status
+            client.upload_artifact(name, tmp_path / "model.onnx", progress, retry_seconds=1).status
             == "queued"
         )
         assert proxy.connections >= 2
@@ -251,7 +249,7 @@ def test_client_waits_for_a_registry_that_is_down_when_the_upload_begins(tmp_pat
         assert (done.status, set(reasons)) == ("queued", {"SERVICE_UNAVAILABLE"})
         running.service.stop()
         with pytest.raises(ServiceUnavailable):
-            client.upload_artifact(name, tmp_path / "model.onnx", patience_seconds=0.1)
+            client.upload_artifact(name, tmp_path / "model.onnx", retry_seconds=0.1)
     running.call.channel.close()
 
 
@@ -265,7 +263,7 @@ def test_client_gives_up_without_progress(running: Running, tmp_path: Path) -> N
             {"submission": name},
             tmp_path / "model.onnx",
             UploadProgress(),
-            patience_seconds=1,
+            retry_seconds=1,
         )
     assert caught.value.reason == "UPLOAD_BUSY"
 

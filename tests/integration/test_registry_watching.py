@@ -86,7 +86,7 @@ def test_watcher_resumes_when_the_registry_restarts(
 def test_a_registry_that_stops_lets_its_watchers_go_at_once(
     service: Service, client: RegistryClient
 ) -> None:
-    watched = client.watch(leased(service, client).submission.name, patience_seconds=0.1)
+    watched = client.watch(leased(service, client).submission.name, retry_seconds=0.1)
     next(watched)
     assert service.stop() == 0
     with pytest.raises(
@@ -98,7 +98,7 @@ def test_a_registry_that_stops_lets_its_watchers_go_at_once(
 def test_watcher_gives_up_when_the_registry_stays_away(
     service: Service, client: RegistryClient
 ) -> None:
-    watched = client.watch(leased(service, client).submission.name, patience_seconds=0.1)
+    watched = client.watch(leased(service, client).submission.name, retry_seconds=0.1)
     next(watched)
     service.kill()
     with pytest.raises(ServiceUnavailable):

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import sqlalchemy
 
-from cxreval.client import RegistryClient, UploadProgress, _calls
+from cxreval import retry
+from cxreval.client import RegistryClient, UploadProgress
 from cxreval.wire.limits import CHUNK_BYTES
 from services.registry.__main__ import open_artifacts
 from services.registry.store.artifacts import Artifacts
@@ -47,7 +48,7 @@ def walk(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Walk]:
     # The registry restarts at once, so short pauses suffice.
-    monkeypatch.setattr(_calls, "_PAUSES", (0.2, 0.2))
+    monkeypatch.setattr(retry, "MULTIPLIER", 1)
     store, kind = request.param.split()
     place = str(tmp_path / "artifacts")
     if store == "s3":

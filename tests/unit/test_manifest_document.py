@@ -159,7 +159,7 @@ def test_every_mistake_in_one_list_is_found_at_once_and_none_twice():
         ("model: [", "line 1"),
         ("model: Model\n\tkind: x", "line 2"),
         ("[" * 5000, "more than 8 levels"),
-        ("? [a, b]\n: c", "a key is no word"),
+        ("? [a, b]\n: c", "a key is not a word"),
         ("model: \x00", "a character that YAML does not allow"),
     ],
 )

@@ -16,7 +16,12 @@ from cxreval.records import Failure
 from cxreval.resource_names import BenchmarkName, EvaluationName
 from cxreval.wire import reports
 from cxreval.wire.codec import Decoder, Encoder
-from cxreval.wire.limits import MAX_BATCH_IMAGES
+from cxreval.wire.limits import (
+    MAX_BATCH_IMAGES,
+    MAX_FAILURE_CHARACTERS,
+    MAX_PROVENANCE_CHARACTERS,
+    MAX_PROVENANCE_ENTRIES,
+)
 from services.registry.convert.benchmarks import benchmark_message
 from services.registry.convert.submissions import submission_message
 from services.registry.domain.records import Evaluation, Lease, PredictionBatch
@@ -24,9 +29,6 @@ from services.registry.domain.records import Evaluation, Lease, PredictionBatch
 MAX_WORKER_CHARACTERS = 200
 MAX_LEASE_BENCHMARKS = 100
 MAX_IMAGE_CHARACTERS = 255
-MAX_PROVENANCE_ENTRIES = 100
-MAX_PROVENANCE_CHARACTERS = 4000
-MAX_FAILURE_CHARACTERS = 4000
 
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,62}")
 _PROVENANCE_KEY = re.compile(r"(?=.{1,64}\Z)[a-z0-9]+(_[a-z0-9]+)*")

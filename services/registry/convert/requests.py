@@ -11,11 +11,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from cxreval.fields import check_text, field_error
 from cxreval.records import Change
-from cxreval.wire.limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from cxreval.wire.limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MAX_REASON_CHARACTERS
 from services.registry.domain.pages import Cursor, page_size
 from services.registry.domain.records import ChangeRequest
-
-MAX_REASON_CHARACTERS = 1000
 
 _ETAG = re.compile(r"[1-9][0-9]{0,8}")
 

@@ -10,15 +10,16 @@ from datetime import date
 from cxreval.api.registry.v1 import submission_pb2 as pb
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError
-from cxreval.fields import field_error
+from cxreval.fields import field_error, not_allowed
 from cxreval.manifest.model import MAX_CLAIMS, Kind, Manifest
 from cxreval.manifest.rules import problems, refusal
 from cxreval.resource_names import EvaluationName, SubmissionName
 from cxreval.wire.codec import Decoder, Encoder
+from cxreval.wire.limits import MAX_TOKEN_CHARACTERS
 from services.registry.domain.records import Event, Submission
 from services.registry.domain.states import fewest_requests_per_second
 
-_TOKEN = re.compile(r"[!-~]{1,4096}")
+_TOKEN = re.compile(rf"[!-~]{{1,{MAX_TOKEN_CHARACTERS}}}")
 
 
 def checked_manifest(message: pb.Manifest, of: BenchmarkSpec, today: date) -> Manifest:
@@ -54,10 +55,12 @@ def _too_slow(manifest: Manifest, images: int) -> Iterator[CxrevalError]:
 def endpoint_token(token: str, of: Manifest) -> str:
     """What an endpoint is sent; no error repeats it. Raises `MalformedField`."""
     if token and of.kind is not Kind.ENDPOINT:
-        raise field_error("endpoint_token", "given", f"nothing: kind {of.kind} has no endpoint")
+        raise not_allowed("endpoint_token", f"kind {of.kind}")
     if token and not _TOKEN.fullmatch(token):
         raise field_error(
-            "endpoint_token", "malformed", "1 to 4096 printable ASCII characters without spaces"
+            "endpoint_token",
+            "malformed",
+            f"1 to {MAX_TOKEN_CHARACTERS} printable ASCII characters without spaces",
         )
     return token
 

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cxreval.audit.canonical import canonical_json
 from cxreval.errors import AuditMismatch
-
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+from cxreval.fields import SHA256
 
 GENESIS = "0" * 64
 """Previous digest of the first event."""
@@ -120,7 +118,7 @@ def verify(events: Iterable[AuditEvent], since: Head = Head()) -> Head:
 
 def _check_seal(event: AuditEvent) -> None:
     """Raises unless a sealed link has a well-formed digest and no other content."""
-    if not _DIGEST.fullmatch(event.digest) or event != event.sealed():
+    if not SHA256.fullmatch(event.digest) or event != event.sealed():
         raise _mismatch(event.place, f"it is sealed, and its digest is {event.digest or 'absent'}")
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
+
+from cxreval.files import durable_file
 
 
 def key_in(file: Path, make: Callable[[], bytes]) -> bytes:
@@ -15,20 +16,10 @@ def key_in(file: Path, make: Callable[[], bytes]) -> bytes:
     same key. Raises `OSError`.
     """
     if not file.exists():
-        _write_once(file, make())
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            contextlib.suppress(FileExistsError),
+            durable_file(file, overwrite=False) as content,
+        ):
+            content.write(make())
     return file.read_bytes()
-
-
-def _write_once(file: Path, content: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as opened:
-            opened.write(content)
-            opened.flush()
-            os.fsync(descriptor)
-        os.link(draft, file)
-    except FileExistsError:
-        pass
-    finally:
-        os.unlink(draft)  # noqa: PTH108 -- as mkstemp names it

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from cxreval.cli import options, output
 from cxreval.client import Organisation, Quota, Role
-from cxreval.errors import MalformedField, OrganisationNotFound
+from cxreval.errors import OrganisationNotFound
+from cxreval.fields import field_error
 
 app = typer.Typer(help="Manage organisations and API keys; for operators.", no_args_is_help=True)
 organisations = typer.Typer(
@@ -203,10 +204,7 @@ def _number(name: str, text: str) -> int | None:
     if text == "none":
         return None
     if not re.fullmatch(r"[0-9]{1,18}", text):
-        expected = "a whole number, or none"
-        raise MalformedField(
-            f"{name} is {text!r}; expected {expected}", field=name, expected=expected
-        )
+        raise field_error(name, text, "a whole number, or none")
     return int(text)
 
 
@@ -215,10 +213,7 @@ def _lifetime(text: str) -> timedelta | None:
         return None
     match = _LIFETIME.fullmatch(text)
     if match is None:
-        expected = "a whole number followed by s, m, h or d, such as 90d"
-        raise MalformedField(
-            f"lifetime is {text!r}; expected {expected}", field="lifetime", expected=expected
-        )
+        raise field_error("lifetime", text, "a whole number followed by s, m, h or d, such as 90d")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 

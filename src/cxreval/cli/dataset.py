@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,6 +24,7 @@ from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.verify import verify as verify_dataset
 from cxreval.errors import DatasetInvalid
 from cxreval.fields import field_error
+from cxreval.files import file_sha256
 from cxreval.metrics.scorers import LATEST_SCORER, SCORERS
 
 _RANKABLE = [metric.name for metric in SCORERS[LATEST_SCORER].metrics.values() if metric.rankable]
@@ -130,7 +130,7 @@ def describe(
         list_file=list_file,
         list_sha256=list_sha256(images),
         labels_file=labels_file,
-        labels_sha256=hashlib.sha256(labels.read_bytes()).hexdigest(),
+        labels_sha256=file_sha256(labels),
         image_count=len(images),
         patient_count=len({image.partition("_")[0] for image in images}),
         findings=tuple(finding.strip() for finding in findings.split(",")),

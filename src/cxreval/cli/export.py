@@ -12,8 +12,7 @@ from rich.table import Table
 
 from cxreval.cli import output
 from cxreval.datasets.nih import FINDINGS
-from cxreval.errors import MalformedField
-from cxreval.resource_names import SHA256
+from cxreval.fields import check_sha256
 
 if TYPE_CHECKING:  # the modules behind it need the extra
     from cxreval.export.checkpoint import Checkpoint
@@ -153,11 +152,8 @@ def _checkpoint(weights: str, sha256: str, downloads: Path) -> Checkpoint:
     from cxreval.export.checkpoint import read_checkpoint  # noqa: PLC0415 -- needs the extra
     from cxreval.export.download import download  # noqa: PLC0415
 
-    if sha256 and not SHA256.fullmatch(sha256):
-        expected = "64 hex characters"
-        raise MalformedField(
-            f"sha256 is {sha256!r}; expected {expected}", field="sha256", expected=expected
-        )
+    if sha256:
+        check_sha256("sha256", sha256)
     if "://" not in weights:
         return read_checkpoint(Path(weights), sha256)
     with _download_bar() as bar:

@@ -12,17 +12,15 @@ import typer
 
 from cxreval.client import ApiKey, RegistryClient, TlsFiles
 from cxreval.errors import BenchmarkNotFound, KeyUnreadable, MalformedField
+from cxreval.fields import HOST_PORT
 from cxreval.wire.channel import read_key
 
-# A host with its port, or a target with one of gRPC's own schemes.
-_ADDRESS = re.compile(
-    r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%A-Za-z0-9]+\]):[0-9]{1,5}|(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds|passthrough):.+"
-)
+_GRPC_TARGET = re.compile("(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds|passthrough):.+")
 
 
 def _address(parameter: typer.CallbackParam, value: str) -> str:
     """Returns `value` if a channel can be opened to it. Raises `MalformedField` otherwise."""
-    if not _ADDRESS.fullmatch(value):
+    if not (HOST_PORT.fullmatch(value) or _GRPC_TARGET.fullmatch(value)):
         expected = "host:port, such as registry.example.org:50051"
         message = f"--{parameter.name} is {value!r}; expected {expected}"
         raise MalformedField(message, field=parameter.name or "", expected=expected)

@@ -13,7 +13,7 @@ import typer
 
 from cxreval.cli import options, output
 from cxreval.client import RegistryClient, Submission, SubmissionStatus, UploadProgress, file_sha256
-from cxreval.client._upload import UPLOAD_PASSING
+from cxreval.client._upload import TRANSIENT_UPLOAD_ERRORS
 from cxreval.errors import CxrevalError, MalformedField
 from cxreval.manifest.document import read_document
 from cxreval.manifest.model import UPLOADED, Kind, Manifest
@@ -56,7 +56,7 @@ def submit(
     """Submit a manifest to a benchmark: a checkpoint, an endpoint, predictions, or a claim."""
     with options.registry_client(context, registry) as client:
         declared = _checked(client, benchmark, manifest)
-        _check_file(declared.kind, file)
+        _check_file(declared, file)
         if file:
             declared = dataclasses.replace(declared, artifact_sha256=file_sha256(file))
         token = _endpoint_token(token_file, ask_token) if declared.kind is Kind.ENDPOINT else ""
@@ -93,11 +93,14 @@ def _endpoint_token(file: Path | None, ask: bool) -> str:
     return os.environ.get(TOKEN_VARIABLE, "").strip()
 
 
-def _check_file(kind: Kind, file: Path | None) -> None:
-    """Raises `MalformedField` if the kind needs a file and has none, or the other way round.
+def _check_file(manifest: Manifest, file: Path | None) -> None:
+    """Checks the file of a submission before a submission is created for it.
 
-    An empty file is an error, too.
+    Raises:
+        MalformedField: the file is empty, missing, or given for a kind that has none.
+        SubmissionFault: it is a checkpoint that could not be evaluated.
     """
+    kind = manifest.kind
     if (kind in UPLOADED) != (file is not None):
         expected = "its file as the second argument" if kind in UPLOADED else "no file"
         raise MalformedField(
@@ -108,6 +111,10 @@ def _check_file(kind: Kind, file: Path | None) -> None:
         raise MalformedField(
             f"{file} is empty; expected {expected}", field="file", expected=expected
         )
+    if file and kind is Kind.CHECKPOINT:
+        from cxreval.cli.artifact import check_checkpoint  # noqa: PLC0415 -- imports onnx
+
+        check_checkpoint(file, {}, manifest)
 
 
 def upload(
@@ -153,7 +160,7 @@ def _upload(client: RegistryClient, submission: str, file: Path) -> Submission:
 
         try:
             return client.upload_artifact(submission, file, UploadProgress(on_progress, on_failure))
-        except (*UPLOAD_PASSING, KeyboardInterrupt):
+        except (*TRANSIENT_UPLOAD_ERRORS, KeyboardInterrupt):
             later = f"cxreval submission upload {submission} {file}"
             bars.console.print(f"to resume the upload: {later}", soft_wrap=True)
             raise

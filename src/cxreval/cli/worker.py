@@ -28,7 +28,7 @@ from cxreval.client import (
 )
 from cxreval.errors import CxrevalError, DatasetInvalid, SandboxUnavailable
 from cxreval.evaluation.conversion import Converter
-from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
+from cxreval.evaluation.driver import RETRY_SECONDS, EvaluationDriver, local_benchmarks
 from cxreval.export import sandbox
 
 _log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def worker(
     ] = 2.0,
     patience_seconds: Annotated[
         float, typer.Option(help="seconds for which an unavailable service is retried")
-    ] = 300.0,
+    ] = RETRY_SECONDS,
     allow_private_endpoints: Annotated[
         bool,
         typer.Option(

@@ -5,7 +5,6 @@ A checkpoint is a pickle, and loading a pickle can run any code, so it is loaded
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -19,9 +18,7 @@ from safetensors.torch import load
 from cxreval.errors import ArtifactTooLarge, CheckpointUnreadable, DigestMismatch
 from cxreval.export import sandbox, unpickle
 from cxreval.fields import printable
-
-MAX_CHECKPOINT_BYTES = 2 * 1024**3
-"""Largest checkpoint file. Training scripts also store the optimizer, which doubles the weights."""
+from cxreval.files import MAX_ARTIFACT_BYTES, file_sha256
 
 _EXPECTED = "a PyTorch checkpoint"
 _MESSAGE_CHARACTERS = 300
@@ -55,19 +52,18 @@ def read_checkpoint(path: Path, sha256: str = "", *, tensors_only: bool = False)
         DigestMismatch: the digest differs; the file is not loaded.
         CheckpointUnreadable: the file does not exist, is damaged, is not a checkpoint, fails or
             times out in the sandbox, or contains more than tensors where that is refused.
-        ArtifactTooLarge: the file has more than `MAX_CHECKPOINT_BYTES`.
+        ArtifactTooLarge: the file has more than `MAX_ARTIFACT_BYTES`.
         SandboxUnavailable: this machine has no sandbox.
     """
     path = path.resolve()
     if not path.is_file():
         raise _unreadable(path, "the file does not exist")
-    if (size := path.stat().st_size) > MAX_CHECKPOINT_BYTES:
-        expected = f"at most {MAX_CHECKPOINT_BYTES} bytes"
+    if (size := path.stat().st_size) > MAX_ARTIFACT_BYTES:
+        expected = f"at most {MAX_ARTIFACT_BYTES} bytes"
         raise ArtifactTooLarge(
             f"{path} has {size} bytes; expected {expected}", field="weights", expected=expected
         )
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = file_sha256(path)
     if sha256 not in ("", digest):
         message = f"{path} has sha256 {digest}; expected {sha256}"
         raise DigestMismatch(message, field="sha256", expected=sha256, found=digest)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -12,18 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cxreval.errors import ArtifactTooLarge, DigestMismatch, DownloadFailed, MalformedField
-
-MAX_DOWNLOAD_BYTES = 2 * 1024**3
-"""Largest download."""
-
-ATTEMPTS = 5
-"""Number of consecutive attempts without progress after which a download fails."""
+from cxreval.errors import ArtifactTooLarge, DigestMismatch, DownloadFailed
+from cxreval.fields import field_error
+from cxreval.files import MAX_ARTIFACT_BYTES, file_sha256
+from cxreval.retry import Backoff, RetryPolicy
 
 _TIMEOUT_SECONDS = 30.0
 _CHUNK_BYTES = 64 * 1024
-_WORTH_ANOTHER_ATTEMPT = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
-_PAUSE_SECONDS = 0.5  # multiplied by the number of failures so far
+_TRANSIENT_STATUSES = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
+_RETRIES = RetryPolicy(initial_pause=0.5, max_attempts=5)
 
 Progress = Callable[[int, int | None], None]
 """Called with the number of bytes received, and the total if the server gives it."""
@@ -49,9 +45,8 @@ def download(url: str, directory: Path, sha256: str = "", progress: Progress = _
     Raises:
         MalformedField: `url` has another form.
         DigestMismatch: the complete file has another digest; nothing is kept.
-        ArtifactTooLarge: the file has more than `MAX_DOWNLOAD_BYTES`; nothing is kept.
-        DownloadFailed: the server refuses, sends a wrong length, or fails `ATTEMPTS` times in a
-            row.
+        ArtifactTooLarge: the file has more than `MAX_ARTIFACT_BYTES`; nothing is kept.
+        DownloadFailed: the server refuses, sends a wrong length, or fails too often in a row.
     """
     _check(url, sha256)
     name = Path(urlsplit(url).path).name or "download"
@@ -73,20 +68,13 @@ def _check(url: str, sha256: str) -> None:
     parts = urlsplit(url)
     allowed = ("https", "http") if sha256 else ("https",)
     if parts.scheme not in allowed or not parts.hostname:
-        expected = "an https URL, or an http URL together with its sha256"
-        raise MalformedField(
-            f"weights is {url!r}; expected {expected}",
-            field="weights",
-            value=url,
-            expected=expected,
-        )
+        raise field_error("weights", url, "an https URL, or an http URL together with its sha256")
 
 
 def _check_digest(url: str, file: Path, sha256: str) -> None:
     if not sha256:
         return
-    with file.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    digest = file_sha256(file)
     if digest != sha256:
         file.unlink()
         message = f"{url} has sha256 {digest}; expected {sha256}"
@@ -109,7 +97,7 @@ class _Transfer:
 
 
 def _fetch(transfer: _Transfer, progress: Progress) -> None:
-    failures = 0
+    backoff = Backoff(_RETRIES)
     while True:
         before = transfer.done
         try:
@@ -120,18 +108,19 @@ def _fetch(transfer: _Transfer, progress: Progress) -> None:
             if transfer.total is None or transfer.done == transfer.total:
                 return
             problem = f"it broke off after {transfer.done} of {transfer.total} bytes"
-        failures = 0 if transfer.done >= before + _CHUNK_BYTES else failures + 1
-        if failures == ATTEMPTS:
-            raise _failed(transfer.url, f"{problem}, the last of {ATTEMPTS} attempts in a row")
-        time.sleep(_PAUSE_SECONDS * failures)
+        if transfer.done >= before + _CHUNK_BYTES:
+            backoff.progressed()
+        else:
+            last = f"{problem}, the last of {_RETRIES.max_attempts} attempts without progress"
+            backoff.wait(_failed(transfer.url, last))
 
 
 def _retryable(transfer: _Transfer, error: OSError | http.client.HTTPException) -> str:
     """Returns the problem if a retry may succeed; otherwise raises."""
     if isinstance(error, urllib.error.HTTPError):
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            transfer.partial.unlink(missing_ok=True)  # longer than the server's current file
-        elif error.code < 500 and error.code not in _WORTH_ANOTHER_ATTEMPT:
+            transfer.partial.unlink(missing_ok=True)  # longer than the current file of the server
+        elif error.code < 500 and error.code not in _TRANSIENT_STATUSES:
             raise _failed(transfer.url, f"the server answers {error.code} {error.reason}")
         return f"the server answers {error.code} {error.reason}"
     if transfer.partial.is_dir() or not transfer.partial.parent.is_dir():
@@ -174,9 +163,9 @@ def _receive(
 
 
 def _check_size(transfer: _Transfer, size: int) -> None:
-    if size > MAX_DOWNLOAD_BYTES:
+    if size > MAX_ARTIFACT_BYTES:
         transfer.partial.unlink(missing_ok=True)
-        expected = f"at most {MAX_DOWNLOAD_BYTES} bytes"
+        expected = f"at most {MAX_ARTIFACT_BYTES} bytes"
         message = f"{transfer.url} has {size} bytes or more; expected {expected}"
         raise ArtifactTooLarge(message, field="weights", expected=expected, found=size)
 

@@ -21,6 +21,7 @@ from cxreval.errors import DatasetInvalid, ImageUnreadable, InvalidProbability, 
 from cxreval.export.checkpoint import Checkpoint
 from cxreval.export.onnx_export import INPUT_NAME, OUTPUT_NAME
 from cxreval.export.systems import SeedSystem
+from cxreval.files import file_sha256
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import Profile
 
@@ -120,7 +121,7 @@ def check_parity(
         profile_digest=system.profile.digest,
         checkpoint_sha256=checkpoint.sha256,
         checkpoint_whole_pickle=checkpoint.whole_pickle,
-        onnx_sha256=hashlib.sha256(onnx_file.read_bytes()).hexdigest(),
+        onnx_sha256=file_sha256(onnx_file),
         images=len(images),
         images_sha256=images_digest.hexdigest(),
         tolerance=TOLERANCE,

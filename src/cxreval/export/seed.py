@@ -9,11 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cxreval.datasets.nih import FINDINGS
-from cxreval.errors import MalformedField
 from cxreval.export.checkpoint import Checkpoint
 from cxreval.export.onnx_export import export_onnx
 from cxreval.export.parity import ParityReport, Progress, check_parity
 from cxreval.export.systems import SeedSystem
+from cxreval.fields import field_error
+from cxreval.onnx_file.reading import PROFILE_KEY
 
 
 def export_seed(
@@ -33,10 +34,7 @@ def export_seed(
         InvalidProbability: the original returns a value that is not finite.
     """
     if not path.parent.is_dir():
-        expected = "a file in a directory that exists"
-        raise MalformedField(
-            f"output is {str(path)!r}; expected {expected}", field="output", expected=expected
-        )
+        raise field_error("output", path, "a file in a directory that exists")
     report = None
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as directory:
         onnx_file, report_file = Path(directory) / path.name, Path(directory) / "parity.json"
@@ -64,7 +62,7 @@ def metadata(system: SeedSystem, checkpoint: Checkpoint) -> dict[str, str]:
     return {
         "cxreval.system": system.name,
         "cxreval.version": system.version,
-        "cxreval.preprocessing_profile": system.profile.name,
+        PROFILE_KEY: system.profile.name,
         "cxreval.profile_digest": system.profile.digest,
         "cxreval.output_names": json.dumps(FINDINGS),
         "cxreval.checkpoint_sha256": checkpoint.sha256,

@@ -23,13 +23,13 @@ from torch import nn
 from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import (
     CheckpointMismatch,
-    MalformedField,
     OutputsIncomplete,
     UnknownFinding,
     UnknownProfile,
 )
 from cxreval.export.checkpoint import Checkpoint
 from cxreval.export.torch_libraries import torchvision, torchxrayvision
+from cxreval.fields import field_error
 from cxreval.imaging.preprocess import PROFILES, Profile
 
 CHEXNET_OUTPUTS = (
@@ -142,12 +142,7 @@ def torchxrayvision_file(model: str) -> str:
     """
     if model not in TORCHXRAYVISION_MODELS:
         expected = f"one of {', '.join(TORCHXRAYVISION_MODELS)}, which have every finding"
-        raise MalformedField(
-            f"model is {model!r}; expected {expected}",
-            field="model",
-            value=model,
-            expected=expected,
-        )
+        raise field_error("model", model, expected)
     return str(torchxrayvision.models.model_urls[model]["weights_url"])
 
 

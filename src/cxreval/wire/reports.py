@@ -1,5 +1,4 @@
-"""Reports and predictions as they travel: the one place where the library's types meet their
-messages."""
+"""Converts reports and predictions to protobuf messages and back."""
 
 from __future__ import annotations
 
@@ -17,10 +16,10 @@ from cxreval.wire.limits import MAX_REPORT_METRICS
 
 
 def report(message: report_pb2.Report) -> Report:
-    """A message as a report.
+    """Returns the report in a message.
 
     Raises:
-        ReportMismatch: it has more values than any report, or replicates that are not float64.
+        ReportMismatch: it has too many values, or the bytes of replicates are incomplete.
     """
     if len(message.metrics) > MAX_REPORT_METRICS:
         expected = f"at most {MAX_REPORT_METRICS} values"
@@ -30,12 +29,12 @@ def report(message: report_pb2.Report) -> Report:
 
 
 def float64_bytes(values: NDArray[np.float64]) -> bytes:
-    """Values as they travel: float64 little-endian."""
+    """Returns the values as bytes: float64, little-endian."""
     return values.astype("<f8", copy=False).tobytes()
 
 
 def float64_array(values: bytes, field: str) -> NDArray[np.float64]:
-    """Bytes as values, shape (values,). Raises `ReportMismatch` naming `field`."""
+    """Returns bytes as values, shape (values,). Raises `ReportMismatch`, which names `field`."""
     if len(values) % 8:
         expected = "float64 values of 8 bytes"
         raise ReportMismatch(
@@ -47,7 +46,7 @@ def float64_array(values: bytes, field: str) -> NDArray[np.float64]:
 def batch_message(
     images: Sequence[str], probabilities: NDArray[np.float32]
 ) -> report_pb2.PredictionBatch:
-    """Predictions of some images, shape (images, findings), as a message."""
+    """Returns the message of predictions of shape (images, findings)."""
     return report_pb2.PredictionBatch(
         images=images, probabilities=probabilities.astype("<f4", copy=False).tobytes()
     )
@@ -56,8 +55,9 @@ def batch_message(
 def probabilities(
     message: report_pb2.PredictionBatch | report_pb2.PartialState,
 ) -> NDArray[np.float32]:
-    """A batch's values in the order they came, shape (values,), float32; the caller checks how many
-    there must be.
+    """Returns the values of a batch in their order, float32 of shape (values,).
+
+    The caller checks their number.
 
     Raises:
         MalformedBatch: the bytes are not whole values.
@@ -72,7 +72,7 @@ def probabilities(
 
 
 def partial_state_message(state: PartialState) -> report_pb2.PartialState:
-    """A partial state as a message."""
+    """Returns the message of a partial state."""
     return report_pb2.PartialState(
         benchmark_digest=state.benchmark_digest,
         rows=state.rows.astype("<u4").tobytes(),
@@ -81,21 +81,24 @@ def partial_state_message(state: PartialState) -> report_pb2.PartialState:
 
 
 def partial_state_rows(message: report_pb2.PartialState) -> NDArray[np.intp]:
-    """The rows of a partial state, shape (images,).
+    """Returns the row numbers of a partial state, shape (images,).
 
     Raises:
-        MalformedBatch: the bytes are not whole rows, or the rows do not rise.
+        MalformedBatch: the bytes are not whole rows, or the rows are not in ascending order.
     """
-    expected = "rising uint32 rows of 4 bytes"
+    expected = "ascending uint32 rows of 4 bytes"
     if len(message.rows) % 4:
         text = f"rows has {len(message.rows)} bytes; expected {expected}"
         raise MalformedBatch(text, field="rows", found=len(message.rows), expected=expected)
     rows = np.frombuffer(message.rows, "<u4").astype(np.intp)
-    fallen = np.flatnonzero(np.diff(rows) <= 0)
-    if fallen.size:
-        before, found = rows[fallen[0]], rows[fallen[0] + 1]
-        text = f"row {found} comes after row {before}, {fallen.size} rows do not rise; expected {expected}"
-        raise MalformedBatch(text, field="rows", row=found, count=fallen.size, expected=expected)
+    unordered = np.flatnonzero(np.diff(rows) <= 0)
+    if unordered.size:
+        before, row = rows[unordered[0]], rows[unordered[0] + 1]
+        text = (
+            f"row {row} follows row {before}, {unordered.size} rows are out of order; "
+            f"expected {expected}"
+        )
+        raise MalformedBatch(text, field="rows", row=row, count=unordered.size, expected=expected)
     return rows
 
 

@@ -30,7 +30,7 @@ from cxreval.datasets.phantom.anatomy import FIELD_MM, Chest, Exposure, expose, 
 from cxreval.datasets.phantom.canvas import SIDE, Field, develop, enlarge, smoothstep
 from cxreval.datasets.phantom.cohort import Study, split_studies
 from cxreval.datasets.phantom.findings import DENSITY_OF, SHAPES_OF, look
-from cxreval.errors import MalformedField
+from cxreval.fields import field_error
 
 BENCHMARK = "phantom-cxr"
 TITLE = "Synthetic chest phantoms: generated pictures, not patients"
@@ -199,9 +199,7 @@ def _check(patients: int, seed: int, test_fraction: float, processes: int | None
     )
     for field, value, good, expected in checks:
         if not good:
-            raise MalformedField(
-                f"{field} is {value}; expected {expected}", field=field, expected=expected
-            )
+            raise field_error(field, value, expected)
 
 
 def label_table(studies: Iterable[Study]) -> bytes:
