@@ -56,6 +56,7 @@ from services.chassis.config import ConfigError
 from services.registry import migrations
 from services.registry.__main__ import migrate, now
 from services.registry.config import RegistryConfig
+from services.registry.convert.submissions import checked_manifest
 from services.registry.domain import access
 from services.registry.servicers.artifacts import ArtifactServicer
 from services.registry.store.artifacts import UploadKey
@@ -302,7 +303,7 @@ def test_a_key_that_is_revoked_while_an_artifact_is_stored_queues_nothing(
     servicer = ArtifactServicer(submissions, evaluations, Uploads(store), CollectorRegistry())
     manifest = checked_manifest(manifest_message(b"bytes"), SPEC, now().date())
     submitter = principal.Principal(
-        "organisations/acme/keys/0", frozenset({principal.Role.SUBMITTER}), "acme"
+        "organisations/acme/keys/0", frozenset({Role.SUBMITTER}), "acme"
     )
     found = submissions.create(BenchmarkName(SPEC.name), manifest, "", submitter)
     name = SubmissionName(SPEC.name, found.id)
