@@ -37,7 +37,8 @@ from cxreval.audit.receipts import Signer
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from cxreval.wire import reports
 from services.chassis.principal import EVERYBODY
-from services.registry import convert, migrations
+from services.registry import migrations
+from services.registry.convert import submissions
 from services.registry.store import records
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.database import Database
@@ -55,7 +56,7 @@ from tests.support.registry import (
 
 WORKERS, QUEUED, ROWS, WATCHERS = 8, 10_000, 1_000, 1_000
 SPEC = small_spec("bench")
-MANIFEST = convert.manifest(manifest_message(b"artifact"))
+MANIFEST = submissions.manifest(manifest_message(b"artifact"))
 SIGNER = Signer(Ed25519PrivateKey.generate())
 
 

@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from enum import StrEnum
 
-
-class Role(StrEnum):
-    """A role of a caller; each rpc's .proto option lists the roles that may call it."""
-
-    PUBLIC = "public"
-    VIEWER = "viewer"
-    SUBMITTER = "submitter"
-    WORKER = "worker"
-    OPERATOR = "operator"
+from cxreval.records import Role
 
 
 @dataclass(frozen=True, slots=True)

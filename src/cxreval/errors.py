@@ -63,6 +63,12 @@ class MissingField(CxrevalError):
     reason = "MISSING_FIELD"
 
 
+class UnknownValue(CxrevalError):
+    """An answer has an enum value that this version does not know; upgrade the client."""
+
+    reason = "UNKNOWN_VALUE"
+
+
 class InvalidPageToken(CxrevalError):
     """A page token was not issued by this service, or was issued for another list."""
 

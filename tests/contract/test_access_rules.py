@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry
 import cxreval.api
 from cxreval.api.oip import grpc_predict_v2_pb2
 from cxreval.api.registry.v1 import benchmark_service_pb2_grpc
+from cxreval.records import Role
 from services.chassis.config import ServerConfig
 from services.chassis.interceptors import access
-from services.chassis.principal import Role
 from services.chassis.server import Server
 
 

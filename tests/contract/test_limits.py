@@ -24,8 +24,8 @@ from cxreval.wire.limits import (
     MAX_TOKEN_CHARACTERS,
     MIB,
 )
+from services.registry.convert.admin import MAX_DISPLAY_CHARACTERS
 from services.registry.domain.board import FEWEST_COMPARED, MOST_COMPARED
-from services.registry.servicers.admin import MAX_DISPLAY_CHARACTERS
 from services.registry.store.organisations import ADMIN_EVENTS
 
 REPOSITORY = Path(__file__).parents[2]

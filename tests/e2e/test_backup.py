@@ -89,7 +89,7 @@ def test_registry_that_was_lost_comes_back_from_a_backup_taken_while_it_ran(
         verify(client.audit_chain())
         assert not head.place or chain[head.place] == head.digest
         for submission in client.list_submissions(SPEC.name):
-            if submission.status != "awaiting-artifact":
+            if submission.status != "awaiting_artifact":
                 assert b"".join(client.download_artifact(submission.manifest.artifact_sha256))
         _published(call, client, b"another")
     for name in ("signing-key.pem", "token-key"):

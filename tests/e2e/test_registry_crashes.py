@@ -213,7 +213,7 @@ def _live(walk: Walk, artifacts: Path) -> None:
         walk.through(point, "returned", lambda lease=leases[-1]: walk.fail(lease, "FAULT_SYSTEM"))
         # A lease whose response was lost adds an event: it expires or is taken over.
         heard = [
-            change for change in walk.changes(name) if change not in ("leased", "lease-expired")
+            change for change in walk.changes(name) if change not in ("leased", "lease_expired")
         ]
         assert heard == ["created", "queued", "returned"]
         lease = walk.lease()
@@ -231,7 +231,7 @@ def _live(walk: Walk, artifacts: Path) -> None:
         walk.change(point, "WithdrawSubmission", "withdrawn", name)
         walk.change(point, "ReinstateSubmission", "reinstated", name)
         heard = [
-            change for change in walk.changes(name) if change not in ("leased", "lease-expired")
+            change for change in walk.changes(name) if change not in ("leased", "lease_expired")
         ]
         assert heard == [
             "created", "queued", "returned", "failed", "retried", "cancelled", "retried",
@@ -317,9 +317,9 @@ def _die_with_the_registry(walk: Walk, point: str) -> None:
     lease = walk.lease()
     assert walk.registry.ahead(seconds=20) == []
     deadline = time.monotonic() + 20
-    while "lease-expired" not in walk.changes(name) and time.monotonic() < deadline:
+    while "lease_expired" not in walk.changes(name) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert walk.changes(name).count("lease-expired") == 1
+    assert walk.changes(name).count("lease_expired") == 1
     walk.complete(walk.lease())
     assert walk.client.get_submission(name).status == "published"
     assert walk.client.get_evaluation(lease.evaluation.name).attempt == 2

@@ -58,6 +58,7 @@ from cxreval.manifest.model import (
     SourceKind,
 )
 from cxreval.manifest.rules import problems
+from cxreval.records import Change, Failure, Fault, Quota, Role
 from cxreval.resource_names import (
     BenchmarkName,
     EvaluationName,
@@ -65,19 +66,10 @@ from cxreval.resource_names import (
     OrganisationName,
     SubmissionName,
 )
-from services.chassis.principal import Role
 from services.registry import __main__ as registry_main
 from services.registry import migrations
-from services.registry.domain.access import Quota
 from services.registry.domain.board import PROFILE_DIGEST
-from services.registry.domain.records import (
-    Change,
-    ChangeRequest,
-    Failure,
-    Fault,
-    Lease,
-    PredictionBatch,
-)
+from services.registry.domain.records import ChangeRequest, Lease, PredictionBatch
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.database import Database
 from services.registry.store.evaluations import Evaluations

@@ -24,10 +24,12 @@ from cxreval.errors import (
     UploadBusy,
     UploadOffset,
 )
+from cxreval.records import Change, Failure, Fault
 from cxreval.resource_names import ArtifactName, BenchmarkName, EvaluationName, SubmissionName
 from services.chassis.principal import EVERYBODY
-from services.registry import convert, migrations
-from services.registry.domain.records import Change, ChangeRequest, Failure, Fault
+from services.registry import migrations
+from services.registry.convert import submissions
+from services.registry.domain.records import ChangeRequest
 from services.registry.store import s3_artifacts
 from services.registry.store.artifacts import Artifacts, UploadKey
 from services.registry.store.benchmarks import Benchmarks
@@ -269,7 +271,7 @@ class Books:
         self.evaluations = Evaluations(self.database, now, SIGNER, lease_seconds=60, max_attempts=3)
 
     def awaiting(self, artifact: bytes = BYTES) -> tuple[SubmissionName, UploadKey]:
-        manifest = convert.manifest(manifest_message(artifact))
+        manifest = submissions.manifest(manifest_message(artifact))
         created = self.submissions.create(BenchmarkName(SPEC.name), manifest, "", EVERYBODY)
         return SubmissionName(SPEC.name, created.id), UploadKey(
             created.id, manifest.artifact_sha256, "manifest"

@@ -53,9 +53,10 @@ from cxreval.wire.channel import is_loopback
 from cxreval.wire.status import from_rpc_error
 from services.chassis import principal
 from services.chassis.config import ConfigError
-from services.registry import convert, migrations
+from services.registry import migrations
 from services.registry.__main__ import migrate, now
 from services.registry.config import RegistryConfig
+from services.registry.convert.submissions import checked_manifest
 from services.registry.domain import access
 from services.registry.servicers.artifacts import ArtifactServicer
 from services.registry.store.artifacts import UploadKey
@@ -300,9 +301,9 @@ def test_a_key_that_is_revoked_while_an_artifact_is_stored_queues_nothing(
     submissions, store = Submissions(database, now, signer), LocalArtifacts(tmp_path / "artifacts")
     evaluations = Evaluations(database, now, signer, lease_seconds=60, max_attempts=1)
     servicer = ArtifactServicer(submissions, evaluations, Uploads(store), CollectorRegistry())
-    manifest = convert.checked_manifest(manifest_message(b"bytes"), SPEC, now().date())
+    manifest = checked_manifest(manifest_message(b"bytes"), SPEC, now().date())
     submitter = principal.Principal(
-        "organisations/acme/keys/0", frozenset({principal.Role.SUBMITTER}), "acme"
+        "organisations/acme/keys/0", frozenset({Role.SUBMITTER}), "acme"
     )
     found = submissions.create(BenchmarkName(SPEC.name), manifest, "", submitter)
     name = SubmissionName(SPEC.name, found.id)

@@ -34,9 +34,9 @@ from cxreval.cli.app import app
 from cxreval.client import Quota
 from cxreval.client import Role as ClientRole
 from cxreval.errors import ArtifactNotFound, DigestMismatch, InvalidPageToken, OwnerRequired
+from cxreval.records import Role
 from cxreval.wire.status import from_rpc_error
 from services.chassis.interceptors.access import allowed_roles
-from services.chassis.principal import Role
 from services.registry.domain.records import PRIVATE_CHANGES
 from services.registry.store.database import Database
 from services.registry.store.models import EventRow

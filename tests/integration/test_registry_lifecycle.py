@@ -37,21 +37,15 @@ from cxreval.errors import (
     SubmissionState,
 )
 from cxreval.manifest.model import Endpoint, Kind, Manifest
+from cxreval.records import Change, Failure, Fault
+from cxreval.records import SubmissionState as State
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import reports
 from services.chassis.principal import EVERYBODY
-from services.registry import convert, migrations
+from services.registry import migrations
+from services.registry.convert import submissions
 from services.registry.domain.pages import Cursor
-from services.registry.domain.records import (
-    ENDED,
-    ON_BOARD,
-    Change,
-    ChangeRequest,
-    Failure,
-    Fault,
-    Submission,
-)
-from services.registry.domain.records import SubmissionState as State
+from services.registry.domain.records import ENDED, ON_BOARD, ChangeRequest, Submission
 from services.registry.domain.states import DEADLINES, TRANSITIONS
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.boards import Boards
@@ -71,7 +65,7 @@ from tests.support.registry import (
 
 SPEC = small_spec("small")
 PARENT = BenchmarkName(SPEC.name)
-MANIFEST = convert.manifest(manifest_message(b"artifact"))
+MANIFEST = submissions.manifest(manifest_message(b"artifact"))
 SIGNER = Signer(Ed25519PrivateKey.generate())
 CLAIM = replace(MANIFEST, kind=Kind.CLAIM, format=None, artifact_sha256="")
 ENDPOINT = replace(

@@ -136,7 +136,7 @@ def test_watcher_receives_every_state_as_it_happens(running: Running) -> None:
         assert ready.wait(10), seen
         ready.clear()
     thread.join(10)
-    assert seen == ["awaiting-artifact", "queued", "running", "published"]
+    assert seen == ["awaiting_artifact", "queued", "running", "published"]
 
 
 def test_watching_an_unknown_submission_is_refused_and_an_ended_one_is_sent_once(

@@ -11,18 +11,12 @@ from sqlalchemy import func, select
 
 from cxreval.audit import chain
 from cxreval.manifest.model import CheckpointFormat, Kind
+from cxreval.records import Change, Failure, Fault, SubmissionState
 from cxreval.resource_names import EvaluationName, SubmissionName
 from services.chassis.principal import EVERYBODY
 from services.registry import migrations
 from services.registry.domain.pages import Cursor
-from services.registry.domain.records import (
-    Change,
-    Failure,
-    Fault,
-    PredictionBatch,
-    Submission,
-    SubmissionState,
-)
+from services.registry.domain.records import PredictionBatch, Submission
 from services.registry.store.models import PredictionRow
 from tests.integration.test_registry_lifecycle import (
     CLAIM,

@@ -116,11 +116,11 @@ def test_submissions_are_listed_newest_first_and_only_to_permitted_callers(
     lines = text.splitlines()
     names = [line for line in lines if line.startswith("benchmarks/")]
     assert names == [registry.draft, registry.second, registry.first]
-    assert lines[1].startswith("    awaiting-artifact, created 20")
+    assert lines[1].startswith("    awaiting_artifact, created 20")
     assert lines[5].strip() == "checkpoint of Second (Organisation)"
     found = registry.json("submission", "list", "--benchmark", SPEC.name)
     assert [item["name"] for item in found] == names
-    assert [item["status"] for item in found] == ["awaiting-artifact", "published", "withdrawn"]
+    assert [item["status"] for item in found] == ["awaiting_artifact", "published", "withdrawn"]
     others = registry.run("submission", "list", "--benchmark", SPEC.name, who="rival/submitter")
     assert [registry.draft in others, registry.second in others] == [False, True]
 

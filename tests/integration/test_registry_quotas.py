@@ -14,13 +14,14 @@ from google.rpc import error_details_pb2, status_pb2
 from cxreval.audit.receipts import Signer
 from cxreval.client import Quota as ClientQuota
 from cxreval.errors import QuotaExceeded
+from cxreval.records import Change, Failure, Fault, Quota, Role
 from cxreval.resource_names import BenchmarkName, EvaluationName, OrganisationName, SubmissionName
 from cxreval.wire.status import DETAILS_KEY, from_rpc_error, to_status
-from services.chassis.principal import EVERYBODY, Principal, Role
-from services.registry import convert
+from services.chassis.principal import EVERYBODY, Principal
 from services.registry.__main__ import migrate
-from services.registry.domain.access import Quota, Usage
-from services.registry.domain.records import Change, ChangeRequest, Failure, Fault, Submission
+from services.registry.convert import submissions
+from services.registry.domain.access import Usage
+from services.registry.domain.records import ChangeRequest, Submission
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.database import Database
 from services.registry.store.evaluations import Evaluations
@@ -45,7 +46,7 @@ NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 
 
 def manifest(artifact: bytes = b"model") -> object:
-    return convert.checked_manifest(manifest_message(artifact), SPEC, NOON.date())
+    return submissions.checked_manifest(manifest_message(artifact), SPEC, NOON.date())
 
 
 class Store:

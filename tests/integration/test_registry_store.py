@@ -40,23 +40,17 @@ from cxreval.errors import (
 )
 from cxreval.manifest.model import CheckpointFormat, Kind, Manifest
 from cxreval.metrics.report import Report
+from cxreval.records import EvaluationState, Failure, Fault, Tier
+from cxreval.records import SubmissionState as SubmissionStates
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import reports
 from services.chassis.principal import EVERYBODY
-from services.registry import convert, migrations
+from services.registry import migrations
 from services.registry.__main__ import migrate
+from services.registry.convert import submissions
 from services.registry.domain import records
 from services.registry.domain.pages import Cursor
-from services.registry.domain.records import (
-    EvaluationState,
-    Failure,
-    Fault,
-    Lease,
-    PredictionBatch,
-    Submission,
-    Tier,
-)
-from services.registry.domain.records import SubmissionState as SubmissionStates
+from services.registry.domain.records import Lease, PredictionBatch, Submission
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.boards import KEPT_BOARDS, Boards
 from services.registry.store.database import Database
@@ -85,7 +79,7 @@ from tests.support.registry import (
 
 SPEC = small_spec("small")
 PARENT = BenchmarkName(SPEC.name)
-MANIFEST = convert.manifest(manifest_message(b"artifact"))
+MANIFEST = submissions.manifest(manifest_message(b"artifact"))
 REPORT = reports.report(report_message(SPEC))
 SIGNER = Signer(Ed25519PrivateKey.generate())
 LEASE_SECONDS = 60.0
@@ -350,7 +344,7 @@ def test_same_request_id_and_manifest_give_the_same_submission(store: Store) -> 
     first = store.submissions.create(PARENT, MANIFEST, "a" * 32, EVERYBODY)
     assert store.submissions.create(PARENT, MANIFEST, "a" * 32, EVERYBODY) == first
     assert store.submissions.create(PARENT, MANIFEST, "b" * 32, EVERYBODY).id != first.id
-    other = convert.manifest(manifest_message(b"artifact", model="Other"))
+    other = submissions.manifest(manifest_message(b"artifact", model="Other"))
     with pytest.raises(RequestIdReused):
         store.submissions.create(PARENT, other, "a" * 32, EVERYBODY)
     assert store.count(SubmissionRow) == 2

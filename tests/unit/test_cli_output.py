@@ -50,7 +50,7 @@ def submission():
         kind=Kind.CHECKPOINT,
         manifest=replace(manifest(), model=HOSTILE),
         status=SubmissionStatus.FAILED,
-        tier=Tier.UNSPECIFIED,
+        tier=None,
         create_time=now,
         update_time=now,
         evaluation="",

@@ -36,12 +36,12 @@ from cxreval.manifest.model import (
 )
 from cxreval.manifest.rules import problems, refusal
 from cxreval.wire.status import from_details, to_status
-from services.registry import convert
+from services.registry.convert import submissions
 from tests.support.registry import COMMIT, manifest_message
 
 TODAY = date(2026, 3, 15)
 NIH = load_spec("nih-chestxray14")
-GOOD = convert.manifest(manifest_message(b"artifact"))
+GOOD = submissions.manifest(manifest_message(b"artifact"))
 HOW = Reproduction("https://example.org/repository", COMMIT, 7)
 
 

@@ -17,9 +17,10 @@ from cxreval.errors import (
     MalformedField,
     MissingField,
 )
-from services.registry import convert
+from cxreval.records import Change, Fault, SubmissionState
+from services.registry.convert import evaluations, submissions
 from services.registry.domain import seed
-from services.registry.domain.records import ENDED, Change, Fault, Kind, Submission, SubmissionState
+from services.registry.domain.records import ENDED, Kind, Submission
 from services.registry.domain.states import (
     DEADLINES,
     TRANSITIONS,
@@ -63,11 +64,11 @@ def test_an_endpoint_may_be_as_slow_as_lets_it_end_in_half_a_day() -> None:
     message = endpoint_message(requests_per_second=0.5)
     spec = small_spec("large", images=25_596)
     with pytest.raises(MalformedField) as caught:
-        convert.checked_manifest(message, spec, NOW.date())
+        submissions.checked_manifest(message, spec, NOW.date())
     assert caught.value.metadata["field"] == "manifest.endpoint.requests_per_second"
     assert caught.value.metadata["expected"] == "at least 0.6, for 25596 images in half a day"
-    assert convert.checked_manifest(endpoint_message(requests_per_second=0.6), spec, NOW.date())
-    assert convert.checked_manifest(message, small_spec("small"), NOW.date())
+    assert submissions.checked_manifest(endpoint_message(requests_per_second=0.6), spec, NOW.date())
+    assert submissions.checked_manifest(message, small_spec("small"), NOW.date())
 
 
 def endpoint_message(**changes: object) -> submission_pb2.Manifest:
@@ -109,7 +110,7 @@ def test_only_faults_of_the_platform_are_tried_again(
 
 
 def test_submission_without_date_is_dated_by_its_creation() -> None:
-    manifest = convert.manifest(manifest_message(b"", submitted_date=""))
+    manifest = submissions.manifest(manifest_message(b"", submitted_date=""))
     submission = Submission(
         "small", "s", Kind.CHECKPOINT, manifest, SubmissionState.QUEUED, None, NOW, NOW, 4, manifest
     )
@@ -174,13 +175,13 @@ def test_malformed_batch_is_refused(
     message: report_pb2.PredictionBatch, kind: type[CxrevalError], field: str
 ) -> None:
     with pytest.raises(kind) as caught:
-        convert.batch(message)
+        evaluations.batch(message)
     assert caught.value.metadata["field"] == field
 
 
 def test_batch_keeps_every_bit_of_its_probabilities() -> None:
     message = batch(["a", "b"], [0.1, 1e-45, 1.0, 0.0])
-    assert convert.batch_message(convert.batch(message)) == message
+    assert evaluations.batch_message(evaluations.batch(message)) == message
 
 
 @pytest.mark.parametrize(
@@ -196,7 +197,7 @@ def test_failure_needs_a_reason_and_a_fault(
     failure: submission_pb2.Failure, kind: type[CxrevalError], field: str
 ) -> None:
     with pytest.raises(kind) as caught:
-        convert.failure(failure)
+        evaluations.failure(failure)
     assert caught.value.metadata["field"] == field
 
 
@@ -209,18 +210,20 @@ STEERING = "".join(
 
 
 def test_text_reported_by_a_worker_has_no_control_characters() -> None:
-    failure = convert.failure(
+    failure = evaluations.failure(
         submission_pb2.Failure(reason="BROKEN", fault=1, message=f"a{STEERING}Ä [b]")
     )
     assert failure.message == f"a{' ' * len(STEERING)}Ä [b]"
-    assert convert.provenance({"device": f"a{STEERING}Ä"}) == {"device": f"a{' ' * len(STEERING)}Ä"}
+    assert evaluations.provenance({"device": f"a{STEERING}Ä"}) == {
+        "device": f"a{' ' * len(STEERING)}Ä"
+    }
 
 
 def test_long_failure_message_is_cut_rather_than_refused() -> None:
-    failure = convert.failure(
+    failure = evaluations.failure(
         submission_pb2.Failure(reason="BROKEN", fault=1, message="x" * 100_000)
     )
-    assert len(failure.message) == convert.MAX_FAILURE_CHARACTERS
+    assert len(failure.message) == evaluations.MAX_FAILURE_CHARACTERS
 
 
 @pytest.mark.parametrize(
@@ -252,7 +255,7 @@ def test_worker_must_name_itself_and_its_benchmarks(
     request_: evaluation_service_pb2.LeaseEvaluationRequest, kind: type[CxrevalError], field: str
 ) -> None:
     with pytest.raises(kind) as caught:
-        convert.worker(request_)
+        evaluations.worker(request_)
     assert caught.value.metadata["field"] == field
 
 
@@ -261,12 +264,12 @@ def test_worker_must_name_itself_and_its_benchmarks(
 )
 def test_provenance_has_limits(provenance: dict[str, str]) -> None:
     with pytest.raises(MalformedField):
-        convert.provenance(provenance)
+        evaluations.provenance(provenance)
 
 
 def test_manifest_with_more_claims_than_any_has_is_refused_unread() -> None:
     message = manifest_message(b"")
     message.claimed_metrics.extend([submission_pb2.ClaimedMetric()] * 1001)
     with pytest.raises(MalformedField) as caught:
-        convert.checked_manifest(message, small_spec("small"), NOW.date())
+        submissions.checked_manifest(message, small_spec("small"), NOW.date())
     assert (caught.value.metadata["field"], caught.value.also) == ("manifest.claimed_metrics", ())

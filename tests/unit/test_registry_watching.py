@@ -8,7 +8,8 @@ from contextlib import ExitStack
 import pytest
 
 from cxreval.errors import ServiceOverloaded
-from services.chassis.principal import Principal, Role
+from cxreval.records import Role
+from services.chassis.principal import Principal
 from services.registry.servicers.watching import MAX_WATCHERS, MAX_WATCHERS_OF_ONE, Watching
 
 

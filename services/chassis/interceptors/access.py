@@ -16,8 +16,9 @@ from google.protobuf import descriptor_pool
 
 from cxreval.api.access.v1 import access_pb2
 from cxreval.errors import CertificateNotAllowed, CxrevalError, KeyMissing, KeyUnknown, RoleRequired
+from cxreval.records import Role
 from services.chassis.interceptors.call import Call
-from services.chassis.principal import EVERYBODY, Principal, Role, enter
+from services.chassis.principal import EVERYBODY, Principal, enter
 
 OPEN_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
 FOREIGN_SERVICES = {"inference.GRPCInferenceService": frozenset({Role.WORKER})}

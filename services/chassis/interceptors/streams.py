@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from cxreval.errors import CxrevalError, ServiceUnavailable
+from cxreval.records import Role
 from services.chassis.interceptors.access import Access
 from services.chassis.interceptors.call import Call
-from services.chassis.principal import Role, enter_stream
+from services.chassis.principal import enter_stream
 
 CHECK_SECONDS = 1.0
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cxreval.errors import KeyExpired, KeyRevoked, KeyUnknown, QuotaExceeded
+from cxreval.records import Quota, Role
 from cxreval.resource_names import KEY_ID, KeyName, OrganisationName
-from services.chassis.principal import Principal, Role
+from services.chassis.principal import Principal
 
 _TEXT = re.compile(rf"cxr_({KEY_ID.pattern})_([0-9a-f]{{64}})")
 _NO_DIGEST = "0" * 64
@@ -25,22 +26,6 @@ be predicted."""
 
 OPERATORS = "operators"
 """The organisation of the first operator."""
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """Limits of an organisation; None: no limit.
-
-    Attributes:
-        submissions_per_day: submissions and retries in a day in UTC, counted as in `charges`.
-        concurrent: submissions that have not ended.
-        stored_bytes: bytes of artifacts, equal ones once, and the declared bytes of uploads in
-            progress.
-    """
-
-    submissions_per_day: int | None = None
-    concurrent: int | None = None
-    stored_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +130,6 @@ def _exceeded(
 
 def _moment(time: datetime) -> str:
     return time.isoformat(timespec="seconds")
-
-
-@dataclass(frozen=True, slots=True)
-class AdminEvent:
-    """A change of a key or organisation by an operator."""
-
-    time: datetime
-    actor: str
-    action: str
-    target: str
 
 
 def new_key(request: str = "") -> tuple[str, str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.registry.domain.records import Change, Fault
+from cxreval.records import Change, Fault
 
 _STARTS = (Change.CREATED, Change.RETRIED)
 _FAILURES = (Change.FAILED, Change.EXPIRED)

@@ -6,24 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.report import Report
+from cxreval.records import Change, EvaluationState, Failure, SubmissionState, Tier
 from cxreval.resource_names import SubmissionName
-
-
-class Tier(StrEnum):
-    """How much stands behind a row."""
-
-    CLAIMED = "claimed"
-    SCORED = "scored"
-    EXECUTED = "executed"
-    REPLAYED = "replayed"
-    REPRODUCED = "reproduced"
-
 
 EVALUATED_TIER = {
     Kind.CHECKPOINT: Tier.EXECUTED,
@@ -32,20 +21,6 @@ EVALUATED_TIER = {
 }
 """What the figures of an evaluation are worth. Of an endpoint, a worker saw the answer to every
 image."""
-
-
-class SubmissionState(StrEnum):
-    """Where a submission stands."""
-
-    AWAITING_ARTIFACT = "awaiting_artifact"
-    QUEUED = "queued"
-    RUNNING = "running"
-    PUBLISHED = "published"
-    DISPUTED = "disputed"
-    SUPERSEDED = "superseded"
-    WITHDRAWN = "withdrawn"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
 
 
 ON_BOARD = (SubmissionState.PUBLISHED, SubmissionState.DISPUTED)
@@ -62,58 +37,11 @@ ENDED = frozenset(SubmissionState) - {
 """States that last until somebody asks for something."""
 
 
-class EvaluationState(StrEnum):
-    """Where an evaluation stands."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-class Change(StrEnum):
-    """What happens to a submission. Each is one event."""
-
-    CREATED = "created"
-    QUEUED = "queued"
-    LEASED = "leased"
-    RETURNED = "returned"
-    LEASE_EXPIRED = "lease_expired"
-    PUBLISHED = "published"
-    FAILED = "failed"
-    EXPIRED = "expired"
-    CANCELLED = "cancelled"
-    RETRIED = "retried"
-    DISPUTED = "disputed"
-    RESOLVED = "resolved"
-    CORRECTED = "corrected"
-    SUPERSEDED = "superseded"
-    WITHDRAWN = "withdrawn"
-    REINSTATED = "reinstated"
-
-
 PRIVATE_CHANGES = (
     Change.LEASED, Change.RETURNED, Change.LEASE_EXPIRED, Change.FAILED, Change.EXPIRED, Change.RETRIED,
 )  # fmt: skip
 """Changes that tell who ran it and what went wrong: not for strangers, even when the submission is
 public by now."""
-
-
-class Fault(StrEnum):
-    """Whose fault a failure is."""
-
-    SUBMISSION = "submission"
-    SYSTEM = "system"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why something ended badly."""
-
-    reason: str
-    message: str
-    fault: Fault
 
 
 @dataclass(frozen=True, slots=True)

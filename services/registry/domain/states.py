@@ -6,13 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from cxreval.manifest.model import Kind
-from services.registry.domain.records import (
-    Change,
-    EvaluationState,
-    Failure,
-    Fault,
-    SubmissionState,
-)
+from cxreval.records import Change, EvaluationState, Failure, Fault, SubmissionState
 
 _State = SubmissionState
 

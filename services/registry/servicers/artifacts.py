@@ -22,10 +22,11 @@ from cxreval.errors import (
 )
 from cxreval.fields import check_sha256, field_error
 from cxreval.files import MAX_ARTIFACT_BYTES
+from cxreval.records import Role
 from cxreval.resource_names import ArtifactName, EvaluationName, SubmissionName
 from cxreval.wire.limits import CHUNK_BYTES
-from services.chassis.principal import Role, caller
-from services.registry import convert
+from services.chassis.principal import caller
+from services.registry.convert import submissions
 from services.registry.store.artifacts import UploadKey
 from services.registry.store.evaluations import Evaluations
 from services.registry.store.submissions import Submissions
@@ -86,7 +87,7 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         )
         return pb.UploadArtifactResponse(
             artifact=str(ArtifactName(expected.key.sha256)),
-            submission=convert.submission_message(submission) if submission else None,
+            submission=submissions.submission_message(submission) if submission else None,
         )
 
     async def DownloadArtifact(

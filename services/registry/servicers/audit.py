@@ -11,7 +11,7 @@ from cxreval.api.registry.v1 import audit_service_pb2_grpc
 from cxreval.fields import field_error
 from cxreval.resource_names import SubmissionName
 from services.chassis.principal import caller
-from services.registry import convert
+from services.registry.convert import audit
 from services.registry.store.events import CHAIN_EVENTS, Events
 
 
@@ -24,7 +24,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
 
     async def GetAuditHead(self, request: pb.GetAuditHeadRequest, context: Any) -> pb.AuditHead:
         """Returns the head of the audit chain."""
-        return convert.head_message(await asyncio.to_thread(self._events.head))
+        return audit.head_message(await asyncio.to_thread(self._events.head))
 
     async def ReadAuditChain(
         self, request: pb.ReadAuditChainRequest, context: Any
@@ -34,7 +34,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
             raise field_error("after_place", request.after_place, "0 or more")
         batches = self._events.links(request.after_place, CHAIN_EVENTS, caller())
         while links := await asyncio.to_thread(next, batches, None):
-            yield pb.ReadAuditChainResponse(links=[convert.link_message(link) for link in links])
+            yield pb.ReadAuditChainResponse(links=[audit.link_message(link) for link in links])
 
     async def GetReceipt(self, request: pb.GetReceiptRequest, context: Any) -> pb.Receipt:
         """Returns a receipt of a submission."""

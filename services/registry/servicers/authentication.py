@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from cxreval.records import Role
 from services.chassis.interceptors.access import Credentials
-from services.chassis.principal import Principal, Role
+from services.chassis.principal import Principal
 from services.registry.domain.access import ApiKey
 from services.registry.store.organisations import Organisations
 

@@ -8,7 +8,7 @@ from typing import Any
 from cxreval.api.registry.v1 import benchmark_service_pb2 as pb
 from cxreval.api.registry.v1 import benchmark_service_pb2_grpc
 from cxreval.resource_names import BenchmarkName
-from services.registry import convert
+from services.registry.convert import benchmarks, requests
 from services.registry.store.benchmarks import Benchmarks
 
 
@@ -23,22 +23,22 @@ class BenchmarkServicer(benchmark_service_pb2_grpc.BenchmarkServiceServicer):
     ) -> pb.Benchmark:
         """Creates a benchmark, or returns the existing one with the same specification."""
         benchmark = await asyncio.to_thread(
-            self._benchmarks.create, convert.spec(request.benchmark)
+            self._benchmarks.create, benchmarks.spec(request.benchmark)
         )
-        return convert.benchmark_message(benchmark)
+        return benchmarks.benchmark_message(benchmark)
 
     async def GetBenchmark(self, request: pb.GetBenchmarkRequest, context: Any) -> pb.Benchmark:
         """Returns a benchmark."""
         benchmark = await asyncio.to_thread(self._benchmarks.get, BenchmarkName.parse(request.name))
-        return convert.benchmark_message(benchmark)
+        return benchmarks.benchmark_message(benchmark)
 
     async def ListBenchmarks(
         self, request: pb.ListBenchmarksRequest, context: Any
     ) -> pb.ListBenchmarksResponse:
         """Returns a page of benchmarks, oldest first."""
-        cursor = convert.cursor("benchmarks", "", request.page_size, request.page_token)
+        cursor = requests.cursor("benchmarks", "", request.page_size, request.page_token)
         page = await asyncio.to_thread(self._benchmarks.page, cursor)
         return pb.ListBenchmarksResponse(
-            benchmarks=[convert.benchmark_message(item) for item in page.items],
+            benchmarks=[benchmarks.benchmark_message(item) for item in page.items],
             next_page_token=page.next_token,
         )

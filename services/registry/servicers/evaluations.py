@@ -14,7 +14,7 @@ from cxreval.resource_names import EvaluationName, SubmissionName
 from cxreval.wire import reports
 from cxreval.wire.limits import MAX_BATCH_IMAGES
 from services.chassis.principal import EVERYBODY, caller
-from services.registry import convert
+from services.registry.convert import evaluations, requests
 from services.registry.domain.records import Lease
 from services.registry.store.evaluations import Evaluations
 from services.registry.store.submissions import Submissions
@@ -35,7 +35,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         self, request: pb.LeaseEvaluationRequest, context: Any
     ) -> pb.LeaseEvaluationResponse:
         """Leases an evaluation; the answer is empty when none can be leased."""
-        name, benchmarks = convert.worker(request)
+        name, benchmarks = evaluations.worker(request)
         # The name that a worker gives itself proves nothing, so events also have its key or
         # certificate.
         who = caller()
@@ -52,7 +52,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         }
         _log.info("evaluation leased", extra=extra)
         token = await asyncio.to_thread(self._endpoint_token, lease)
-        return pb.LeaseEvaluationResponse(lease=convert.lease_message(lease, token))
+        return pb.LeaseEvaluationResponse(lease=evaluations.lease_message(lease, token))
 
     def _endpoint_token(self, lease: Lease) -> str:
         if lease.submission.kind is not Kind.ENDPOINT:
@@ -68,13 +68,13 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         expires = await asyncio.to_thread(
             self._evaluations.renew, _name(request.evaluation), request.token
         )
-        return pb.RenewLeaseResponse(expire_time=convert.timestamp(expires))
+        return pb.RenewLeaseResponse(expire_time=expires)
 
     async def AppendPredictions(
         self, request: pb.AppendPredictionsRequest, context: Any
     ) -> pb.AppendPredictionsResponse:
         """Records predictions; they are durable when the call returns."""
-        name, batch = _name(request.evaluation), convert.batch(request.batch)
+        name, batch = _name(request.evaluation), evaluations.batch(request.batch)
         done = await asyncio.to_thread(self._evaluations.append, name, request.token, batch)
         return pb.AppendPredictionsResponse(images_done=done)
 
@@ -86,7 +86,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
             _name(request.evaluation), request.token, MAX_BATCH_IMAGES
         )
         while batch := await asyncio.to_thread(next, batches, None):
-            yield pb.ReadPredictionsResponse(batch=convert.batch_message(batch))
+            yield pb.ReadPredictionsResponse(batch=evaluations.batch_message(batch))
 
     async def CompleteEvaluation(
         self, request: pb.CompleteEvaluationRequest, context: Any
@@ -95,7 +95,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         name, report, provenance = (
             _name(request.evaluation),
             reports.report(request.report),
-            convert.provenance(request.provenance),
+            evaluations.provenance(request.provenance),
         )
         evaluation = await asyncio.to_thread(
             self._evaluations.complete, name, request.token, report, provenance
@@ -104,23 +104,23 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
             "evaluation succeeded",
             extra={"evaluation": evaluation.id, "attempt": evaluation.attempt},
         )
-        return convert.evaluation_message(evaluation)
+        return evaluations.evaluation_message(evaluation)
 
     async def FailEvaluation(
         self, request: pb.FailEvaluationRequest, context: Any
     ) -> pb.Evaluation:
         """Fails the evaluation, or queues it for a retry."""
-        name, failure = _name(request.evaluation), convert.failure(request.failure)
+        name, failure = _name(request.evaluation), evaluations.failure(request.failure)
         evaluation = await asyncio.to_thread(self._evaluations.fail, name, request.token, failure)
         extra = {"evaluation": evaluation.id, "reason": failure.reason, "state": evaluation.state}
         _log.warning("evaluation failed", extra=extra)
-        return convert.evaluation_message(evaluation)
+        return evaluations.evaluation_message(evaluation)
 
     async def GetEvaluation(self, request: pb.GetEvaluationRequest, context: Any) -> pb.Evaluation:
         """Returns an evaluation."""
         name = _name(request.name, "name")
         evaluation = await asyncio.to_thread(self._evaluations.get, name, caller())
-        return convert.evaluation_message(evaluation)
+        return evaluations.evaluation_message(evaluation)
 
     async def GetEvidence(
         self, request: pb.GetEvidenceRequest, context: Any
@@ -135,10 +135,10 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     ) -> pb.ListEvaluationsResponse:
         """Returns a page of a submission's evaluations, oldest first."""
         parent = SubmissionName.parse(request.parent, "parent")
-        cursor = convert.cursor("evaluations", str(parent), request.page_size, request.page_token)
+        cursor = requests.cursor("evaluations", str(parent), request.page_size, request.page_token)
         page = await asyncio.to_thread(self._evaluations.page, parent, cursor, caller())
         return pb.ListEvaluationsResponse(
-            evaluations=[convert.evaluation_message(item) for item in page.items],
+            evaluations=[evaluations.evaluation_message(item) for item in page.items],
             next_page_token=page.next_token,
         )
 

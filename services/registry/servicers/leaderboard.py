@@ -14,7 +14,7 @@ from cxreval.audit.chain import Head
 from cxreval.resource_names import BenchmarkName
 from services.chassis import threads
 from services.chassis.principal import caller
-from services.registry import convert
+from services.registry.convert import audit, leaderboard, requests, submissions
 from services.registry.domain.board import (
     RankedRow,
     Row,
@@ -42,14 +42,14 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
     ) -> pb.ListLeaderboardEntriesResponse:
         """Returns a page of rows: rows with evidence by rank, then claims by rank."""
         parent = BenchmarkName.parse(request.parent, "parent")
-        as_of = convert.moment(request.as_of) if request.HasField("as_of") else None
+        as_of = requests.moment(request.as_of) if request.HasField("as_of") else None
         of = f"{parent} {as_of or 'now'}"
-        cursor = convert.cursor("leaderboard", of, request.page_size, request.page_token)
+        cursor = requests.cursor("leaderboard", of, request.page_size, request.page_token)
         page, head = await threads.start(_THREADS, self._entries, parent, cursor, as_of)
         return pb.ListLeaderboardEntriesResponse(
-            entries=[convert.entry_message(row) for row in page.items],
+            entries=[leaderboard.entry_message(row) for row in page.items],
             next_page_token=page.next_token,
-            audit_head=convert.head_message(head),
+            audit_head=audit.head_message(head),
         )
 
     async def ListSotaSteps(
@@ -57,12 +57,13 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
     ) -> pb.ListSotaStepsResponse:
         """Returns a page of state-of-the-art steps, oldest first: evidence, then claims."""
         parent = BenchmarkName.parse(request.parent, "parent")
-        as_of = convert.moment(request.as_of) if request.HasField("as_of") else None
+        as_of = requests.moment(request.as_of) if request.HasField("as_of") else None
         of = f"{parent} {as_of or 'now'}"
-        cursor = convert.cursor("sotaSteps", of, request.page_size, request.page_token)
+        cursor = requests.cursor("sotaSteps", of, request.page_size, request.page_token)
         page = await threads.start(_THREADS, self._steps, parent, cursor, as_of)
         return pb.ListSotaStepsResponse(
-            steps=[convert.step_message(row) for row in page.items], next_page_token=page.next_token
+            steps=[leaderboard.step_message(row) for row in page.items],
+            next_page_token=page.next_token,
         )
 
     async def CompareEntries(
@@ -71,23 +72,23 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         """Compares some rows in pairs."""
         parent, names = (
             BenchmarkName.parse(request.parent, "parent"),
-            convert.compared_names(request),
+            leaderboard.compared_names(request),
         )
         check_compared(names, parent.benchmark)
         compared = await threads.start(_THREADS, self._boards.compared, parent, names, caller())
-        return convert.compared_message(parent, compared)
+        return leaderboard.compared_message(parent, compared)
 
     async def ListLeaderboardChanges(
         self, request: pb.ListLeaderboardChangesRequest, context: Any
     ) -> pb.ListLeaderboardChangesResponse:
         """Returns a page of the events that changed a board, oldest first."""
         parent = BenchmarkName.parse(request.parent, "parent")
-        cursor = convert.cursor(
+        cursor = requests.cursor(
             "leaderboardChanges", str(parent), request.page_size, request.page_token
         )
         page = await asyncio.to_thread(self._events.board_changes, parent, cursor)
         return pb.ListLeaderboardChangesResponse(
-            changes=[convert.event_message(event) for event in page.items],
+            changes=[submissions.event_message(event) for event in page.items],
             next_page_token=page.next_token,
         )
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from cxreval.api.registry.v1 import lifecycle_service_pb2 as pb
 from cxreval.api.registry.v1 import lifecycle_service_pb2_grpc, submission_pb2
+from cxreval.records import Change
 from cxreval.resource_names import SubmissionName
 from services.chassis.principal import caller
-from services.registry import convert
+from services.registry.convert import requests, submissions
 from services.registry.domain.corrections import check_correction
-from services.registry.domain.records import ENDED, Change
+from services.registry.domain.records import ENDED
 from services.registry.servicers.watching import Watching
 from services.registry.store.events import Events
 from services.registry.store.lifecycle import Lifecycle
@@ -96,7 +97,7 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
         submission = await asyncio.to_thread(self._submissions.get, name, caller())
         with self._watching.watch(name.submission, caller()):
             while True:
-                yield convert.submission_message(submission)
+                yield submissions.submission_message(submission)
                 if submission.state in ENDED:
                     return
                 await self._watching.next_mark(
@@ -109,21 +110,21 @@ class LifecycleServicer(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
     ) -> pb.ListSubmissionEventsResponse:
         """Returns a page of the events that the caller may read, oldest first."""
         parent = SubmissionName.parse(request.parent, "parent")
-        cursor = convert.cursor(
+        cursor = requests.cursor(
             "submissionEvents", str(parent), request.page_size, request.page_token
         )
         page = await asyncio.to_thread(self._events.page, parent, cursor, caller())
         return pb.ListSubmissionEventsResponse(
-            events=[convert.event_message(event) for event in page.items],
+            events=[submissions.event_message(event) for event in page.items],
             next_page_token=page.next_token,
         )
 
     async def _change(self, request: Any, change: Change, **more: Any) -> submission_pb2.Submission:
         name = SubmissionName.parse(request.name)
-        change_request = convert.change_request(request, change, **more)
+        change_request = requests.change_request(request, change, **more)
         submission = await asyncio.to_thread(self._lifecycle.change, name, change_request, caller())
         _log.info(
             "submission changed",
             extra={"submission": str(name), "change": change, "state": submission.state},
         )
-        return convert.submission_message(submission)
+        return submissions.submission_message(submission)

@@ -14,7 +14,7 @@ from cxreval.errors import RequestIdReused
 from cxreval.manifest.model import Kind
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.chassis.principal import caller
-from services.registry import convert
+from services.registry.convert import requests, submissions
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.submissions import Submissions
 from services.registry.store.vault import Vault
@@ -40,10 +40,12 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
     ) -> submission_pb2.Submission:
         """Checks the manifest and stores the submission."""
         parent = BenchmarkName.parse(request.parent, "parent")
-        request_id = convert.request_id(request.request_id)
+        request_id = requests.request_id(request.request_id)
         benchmark = await asyncio.to_thread(self._benchmarks.get, parent)
-        manifest = convert.checked_manifest(request.manifest, benchmark.spec, self._clock().date())
-        token = convert.endpoint_token(request.endpoint_token, manifest)
+        manifest = submissions.checked_manifest(
+            request.manifest, benchmark.spec, self._clock().date()
+        )
+        token = submissions.endpoint_token(request.endpoint_token, manifest)
         sealed_token = self._vault.seal(token) if token else None
         submission = await asyncio.to_thread(
             self._submissions.create, parent, manifest, request_id, caller(), sealed_token
@@ -52,7 +54,7 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
             await asyncio.to_thread(
                 self._check_same_token, parent, submission.id, request_id, token
             )
-        return convert.submission_message(submission)
+        return submissions.submission_message(submission)
 
     def _check_same_token(
         self, parent: BenchmarkName, submission: str, request_id: str, token: str
@@ -75,16 +77,16 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
         """Returns a submission."""
         name = SubmissionName.parse(request.name)
         submission = await asyncio.to_thread(self._submissions.get, name, caller())
-        return convert.submission_message(submission)
+        return submissions.submission_message(submission)
 
     async def ListSubmissions(
         self, request: pb.ListSubmissionsRequest, context: Any
     ) -> pb.ListSubmissionsResponse:
         """Returns a page of a benchmark's submissions, oldest first."""
         parent = BenchmarkName.parse(request.parent, "parent")
-        cursor = convert.cursor("submissions", str(parent), request.page_size, request.page_token)
+        cursor = requests.cursor("submissions", str(parent), request.page_size, request.page_token)
         page = await asyncio.to_thread(self._submissions.page, parent, cursor, caller())
         return pb.ListSubmissionsResponse(
-            submissions=[convert.submission_message(item) for item in page.items],
+            submissions=[submissions.submission_message(item) for item in page.items],
             next_page_token=page.next_token,
         )

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from cxreval.errors import SubmissionNotFound
 from cxreval.manifest.model import Kind
 from cxreval.metrics.ranking import Entry
+from cxreval.records import Change, EvaluationState, SubmissionState
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.chassis.principal import Principal
 from services.registry.domain.board import (
@@ -36,13 +37,7 @@ from services.registry.domain.board import (
     ranked_rows,
 )
 from services.registry.domain.corrections import correction
-from services.registry.domain.records import (
-    ON_BOARD,
-    Change,
-    EvaluationState,
-    Submission,
-    SubmissionState,
-)
+from services.registry.domain.records import ON_BOARD, Submission
 from services.registry.store import records
 from services.registry.store.benchmarks import benchmark_row
 from services.registry.store.database import Database

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from cxreval.errors import ServiceUnavailable
 from cxreval.extras import require_extra
-from services.registry.domain.records import EvaluationState, SubmissionState
+from cxreval.records import EvaluationState, SubmissionState
 from services.registry.store.models import Base, EvaluationRow, SubmissionRow
 
 _log = logging.getLogger(__name__)

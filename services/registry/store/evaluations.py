@@ -30,18 +30,11 @@ from cxreval.errors import (
 )
 from cxreval.manifest.model import CheckpointFormat, Kind
 from cxreval.metrics.report import Evidence, Report
+from cxreval.records import Change, EvaluationState, Failure
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from services.chassis.principal import Principal
 from services.registry.domain.pages import Cursor, Page
-from services.registry.domain.records import (
-    EVALUATED_TIER,
-    Change,
-    Evaluation,
-    EvaluationState,
-    Failure,
-    Lease,
-    PredictionBatch,
-)
+from services.registry.domain.records import EVALUATED_TIER, Evaluation, Lease, PredictionBatch
 from services.registry.domain.redaction import redact_evaluation
 from services.registry.domain.report import check_report
 from services.registry.domain.states import EVALUATION_STATE, after_failure, exhausted

@@ -21,10 +21,11 @@ from cxreval.audit.receipts import Receipt
 from cxreval.errors import AuditMismatch, ReceiptNotFound
 from cxreval.errors import SubmissionState as WrongState
 from cxreval.manifest.model import Kind
+from cxreval.records import Change, SubmissionState
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.chassis.principal import Principal
 from services.registry.domain.pages import Cursor, Page
-from services.registry.domain.records import Change, Event, SubmissionState
+from services.registry.domain.records import Event
 from services.registry.domain.states import state_after
 from services.registry.store.benchmarks import benchmark_row
 from services.registry.store.database import Database

@@ -28,8 +28,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
 
+from cxreval.records import EvaluationState, SubmissionState
 from cxreval.resource_names import ArtifactName
-from services.registry.domain.records import EvaluationState, SubmissionState
 from services.registry.store.artifacts import Artifacts, UploadKey
 from services.registry.store.database import Database, insert_missing
 from services.registry.store.models import ArtifactRow, EvaluationRow, SubmissionRow

@@ -16,7 +16,7 @@ from typing import Any, cast
 from sqlalchemy import Connection, column, text
 
 from cxreval.manifest.model import CheckpointFormat
-from services.registry.domain.records import Change, EvaluationState, SubmissionState
+from cxreval.records import Change, EvaluationState, SubmissionState
 from services.registry.domain.states import EVALUATION_STATE, TRANSITIONS
 from services.registry.store.models import Base, EvaluationRow, SubmissionRow
 

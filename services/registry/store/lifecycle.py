@@ -13,18 +13,11 @@ from cxreval.errors import CxrevalError, RequestIdReused, StaleEtag
 from cxreval.errors import SubmissionState as WrongState
 from cxreval.fields import field_error
 from cxreval.manifest.model import Kind
+from cxreval.records import Change, EvaluationState, Failure, SubmissionState
 from cxreval.resource_names import SubmissionName
 from services.chassis.principal import Principal
 from services.registry.domain import corrections
-from services.registry.domain.records import (
-    ON_BOARD,
-    Change,
-    ChangeRequest,
-    EvaluationState,
-    Failure,
-    Submission,
-    SubmissionState,
-)
+from services.registry.domain.records import ON_BOARD, ChangeRequest, Submission
 from services.registry.domain.redaction import redact_submission
 from services.registry.domain.states import DEADLINES, EVALUATION_STATE, expired
 from services.registry.store import records

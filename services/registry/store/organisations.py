@@ -11,14 +11,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cxreval.errors import ApiKeyExists, ApiKeyNotFound, OrganisationExists, OrganisationNotFound
+from cxreval.records import AdminEvent, Quota, Role
 from cxreval.resource_names import KeyName, OrganisationName
-from services.chassis.principal import Role
 from services.registry.domain.access import (
     OPERATORS,
-    AdminEvent,
     ApiKey,
     Organisation,
-    Quota,
     matches,
     new_key,
     parts,

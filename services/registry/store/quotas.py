@@ -15,8 +15,9 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from cxreval.errors import OrganisationNotFound
+from cxreval.records import Fault, Role, SubmissionState
 from cxreval.resource_names import OrganisationName
-from services.chassis.principal import Principal, Role
+from services.chassis.principal import Principal
 from services.registry.domain.access import (
     Organisation,
     Usage,
@@ -26,7 +27,7 @@ from services.registry.domain.access import (
     day_of,
 )
 from services.registry.domain.charges import CHARGING, WORKED, Step, charged
-from services.registry.domain.records import ENDED, Fault, SubmissionState
+from services.registry.domain.records import ENDED
 from services.registry.store.database import Database
 from services.registry.store.models import ArtifactRow, EventRow, SubmissionRow
 from services.registry.store.organisations import organisation, organisation_row

@@ -8,8 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cxreval.audit.receipts import Signer
+from cxreval.records import EvaluationState
 from services.registry.domain.receipt import receipt_content
-from services.registry.domain.records import EvaluationState
 from services.registry.store import records
 from services.registry.store.models import (
     BenchmarkRow,

@@ -22,16 +22,8 @@ from cxreval.manifest.model import (
 )
 from cxreval.metrics.curves import Reliability, RocCurve
 from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
-from services.registry.domain.records import (
-    Benchmark,
-    Evaluation,
-    EvaluationState,
-    Failure,
-    Fault,
-    Submission,
-    SubmissionState,
-    Tier,
-)
+from cxreval.records import EvaluationState, Failure, Fault, SubmissionState, Tier
+from services.registry.domain.records import Benchmark, Evaluation, Submission
 from services.registry.store.models import (
     BenchmarkRow,
     CurveRow,

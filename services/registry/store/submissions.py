@@ -14,16 +14,11 @@ from cxreval.audit.receipts import Signer
 from cxreval.errors import ArtifactNotFound, RequestIdReused, SubmissionNotFound
 from cxreval.errors import SubmissionState as WrongState
 from cxreval.manifest.model import Kind, Manifest
+from cxreval.records import Change, EvaluationState, SubmissionState, Tier
 from cxreval.resource_names import ArtifactName, BenchmarkName, SubmissionName
 from services.chassis.principal import Principal
 from services.registry.domain.pages import Cursor, Page
-from services.registry.domain.records import (
-    Change,
-    EvaluationState,
-    Submission,
-    SubmissionState,
-    Tier,
-)
+from services.registry.domain.records import Submission
 from services.registry.domain.redaction import redact_submission
 from services.registry.domain.seed import Claim
 from services.registry.store import records

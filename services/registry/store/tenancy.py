@@ -12,9 +12,10 @@ from sqlalchemy import ColumnElement, and_, exists, false, or_, select, true
 from sqlalchemy.orm import Session
 
 from cxreval.errors import OwnerRequired, SubmissionNotFound
+from cxreval.records import EvaluationState, Role
 from cxreval.resource_names import SubmissionName
-from services.chassis.principal import Principal, Role
-from services.registry.domain.records import PRIVATE_CHANGES, WAS_ON_BOARD, EvaluationState
+from services.chassis.principal import Principal
+from services.registry.domain.records import PRIVATE_CHANGES, WAS_ON_BOARD
 from services.registry.store.models import (
     ArtifactRow,
     BenchmarkRow,

@@ -320,7 +320,7 @@ def print_submission(submission: Submission, score: MetricValue | None = None) -
         f"  model     {submission.manifest.model} ({submission.manifest.organisation})",
         f"  state     {submission.status}",
         f"  kind      {submission.kind}",
-        f"  tier      {submission.tier}",
+        f"  tier      {submission.tier or 'none'}",
         f"  etag      {submission.etag}",
         f"  images    {submission.images_done} of {submission.images_total}",
     ]

@@ -9,30 +9,21 @@ with RegistryClient("localhost:50051") as registry:
 from cxreval.client._upload import UploadProgress
 from cxreval.client.inference import InferenceClient
 from cxreval.client.models import (
-    AdminEvent,
     Board,
     Capabilities,
-    Change,
     EntryComparison,
     Evaluation,
-    EvaluationStatus,
     Event,
-    Failure,
-    Fault,
     KeyInfo,
     LeaderboardEntry,
     Lease,
     Organisation,
     Predictions,
     ProfileInfo,
-    Quota,
     QuotaUsage,
     RankSpread,
-    Role,
     SotaStep,
     Submission,
-    SubmissionStatus,
-    Tier,
     TruthInfo,
 )
 from cxreval.client.registry import RegistryClient
@@ -50,6 +41,9 @@ from cxreval.manifest.model import (
     SourceKind,
 )
 from cxreval.metrics.predictions import PartialState
+from cxreval.records import AdminEvent, Change, Failure, Fault, Quota, Role, Tier
+from cxreval.records import EvaluationState as EvaluationStatus
+from cxreval.records import SubmissionState as SubmissionStatus
 from cxreval.wire.channel import ApiKey, TlsFiles
 
 __all__ = [

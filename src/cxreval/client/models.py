@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,78 +14,7 @@ from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.manifest.model import Kind, Manifest, SourceKind
 from cxreval.metrics.ranking import Comparison, Significance
 from cxreval.metrics.report import Interval, MetricValue, Report
-
-
-class Tier(StrEnum):
-    """How much stands behind a row; unspecified before there are figures."""
-
-    UNSPECIFIED = "unspecified"
-    CLAIMED = "claimed"
-    SCORED = "scored"
-    EXECUTED = "executed"
-    REPLAYED = "replayed"
-    REPRODUCED = "reproduced"
-
-
-class SubmissionStatus(StrEnum):
-    """Where a submission stands."""
-
-    AWAITING_ARTIFACT = "awaiting-artifact"
-    QUEUED = "queued"
-    RUNNING = "running"
-    PUBLISHED = "published"
-    DISPUTED = "disputed"
-    SUPERSEDED = "superseded"
-    WITHDRAWN = "withdrawn"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-class EvaluationStatus(StrEnum):
-    """Where an evaluation stands."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-class Change(StrEnum):
-    """What happened to a submission."""
-
-    CREATED = "created"
-    QUEUED = "queued"
-    LEASED = "leased"
-    RETURNED = "returned"
-    LEASE_EXPIRED = "lease-expired"
-    PUBLISHED = "published"
-    FAILED = "failed"
-    EXPIRED = "expired"
-    CANCELLED = "cancelled"
-    RETRIED = "retried"
-    DISPUTED = "disputed"
-    RESOLVED = "resolved"
-    CORRECTED = "corrected"
-    SUPERSEDED = "superseded"
-    WITHDRAWN = "withdrawn"
-    REINSTATED = "reinstated"
-
-
-class Fault(StrEnum):
-    """Whose fault a failure is: the submission's ends it, the platform's is tried again."""
-
-    SUBMISSION = "submission"
-    SYSTEM = "system"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why something ended badly: a reason for programs, a sentence for people."""
-
-    reason: str
-    message: str
-    fault: Fault
+from cxreval.records import Change, EvaluationState, Failure, Quota, Role, SubmissionState, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +29,8 @@ class Submission:
     name: str
     kind: Kind
     manifest: Manifest
-    status: SubmissionStatus
-    tier: Tier
+    status: SubmissionState
+    tier: Tier | None
     create_time: datetime
     update_time: datetime
     evaluation: str
@@ -122,7 +50,7 @@ class Event:
     submission: str
     version: int
     change: Change
-    status: SubmissionStatus
+    status: SubmissionState
     actor: str
     reason: str
     details: Mapping[str, str]
@@ -134,7 +62,7 @@ class Evaluation:
     """One run of a submission."""
 
     name: str
-    status: EvaluationStatus
+    status: EvaluationState
     attempt: int
     worker: str
     images_done: int
@@ -291,24 +219,6 @@ class Capabilities:
     runtime: str
 
 
-class Role(StrEnum):
-    """What the holder of a key may do."""
-
-    VIEWER = "viewer"
-    SUBMITTER = "submitter"
-    WORKER = "worker"
-    OPERATOR = "operator"
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """The most that an organisation may use up; None: no limit. Days are in UTC."""
-
-    submissions_per_day: int | None = None
-    concurrent: int | None = None
-    stored_bytes: int | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Organisation:
     """Whom submissions belong to, by its identifier."""
@@ -340,13 +250,3 @@ class KeyInfo:
     create_time: datetime
     expire_time: datetime | None
     revoke_time: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class AdminEvent:
-    """Something that an operator did to organisations or keys."""
-
-    time: datetime
-    actor: str
-    action: str
-    target: str

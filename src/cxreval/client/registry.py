@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +33,15 @@ from cxreval.client import _messages
 from cxreval.client._calls import RETRY_SECONDS, ServiceClient, call, items, pages, stream
 from cxreval.client._upload import UploadProgress, upload
 from cxreval.client.models import (
-    AdminEvent,
     Board,
     EntryComparison,
     Evaluation,
     Event,
-    Failure,
     KeyInfo,
     Lease,
     Organisation,
     Predictions,
-    Quota,
     QuotaUsage,
-    Role,
     SotaStep,
     Submission,
 )
@@ -60,9 +56,10 @@ from cxreval.errors import (
 from cxreval.files import file_sha256
 from cxreval.manifest.model import Manifest
 from cxreval.metrics.report import Evidence, Report
+from cxreval.records import AdminEvent, Failure, Quota, Role
 from cxreval.resource_names import ArtifactName, BenchmarkName, OrganisationName
 from cxreval.retry import Backoff, RetryPolicy
-from cxreval.wire import reports
+from cxreval.wire import benchmarks, reports
 from cxreval.wire.channel import ApiKey, TlsFiles
 
 
@@ -92,7 +89,7 @@ class RegistryClient(ServiceClient):
     def create_benchmark(self, spec: BenchmarkSpec) -> BenchmarkSpec:
         """Creates a benchmark; the same specification again is harmless."""
         request = benchmark_service_pb2.CreateBenchmarkRequest(
-            benchmark=_messages.benchmark_message(spec)
+            benchmark=benchmarks.spec_message(spec)
         )
         return _messages.benchmark(call(self._benchmarks.CreateBenchmark, request))
 
@@ -279,8 +276,9 @@ class RegistryClient(ServiceClient):
 
     def audit_head(self) -> Head:
         """The head of the audit chain; events join it within a second."""
-        head = call(self._audit.GetAuditHead, audit_service_pb2.GetAuditHeadRequest())
-        return Head(head.place, head.digest)
+        return _messages.head(
+            call(self._audit.GetAuditHead, audit_service_pb2.GetAuditHeadRequest())
+        )
 
     def audit_chain(self, after_place: int = 0) -> Iterator[AuditEvent]:
         """All events with their digests, oldest first; `cxreval.audit.chain.verify` follows
@@ -296,7 +294,7 @@ class RegistryClient(ServiceClient):
             self._audit.GetReceipt,
             audit_service_pb2.GetReceiptRequest(name=submission, version=version),
         )
-        return Receipt(answer.payload, answer.signature)
+        return _messages.receipt(answer)
 
     def public_key(self) -> str:
         """The key, in PEM, that this registry signs with. Who does not trust it asks the operator
@@ -368,10 +366,7 @@ class RegistryClient(ServiceClient):
     def admin_events(self) -> list[AdminEvent]:
         """What operators did last to organisations and keys, the newest first."""
         answer = call(self._admin.ListAdminEvents, admin_service_pb2.ListAdminEventsRequest())
-        return [
-            AdminEvent(_messages.time(event.time), event.actor, event.action, event.target)
-            for event in answer.events
-        ]
+        return [_messages.admin_event(event) for event in answer.events]
 
     # --- evaluations, for workers -----------------------------------------------------------------
 
@@ -395,7 +390,8 @@ class RegistryClient(ServiceClient):
         request = evaluation_service_pb2.RenewLeaseRequest(
             evaluation=lease.evaluation, token=lease.token
         )
-        return _messages.time(call(self._evaluations.RenewLease, request).expire_time)
+        answer = call(self._evaluations.RenewLease, request)
+        return answer.expire_time.ToDatetime(UTC)  # type: ignore[no-any-return]
 
     def append_predictions(self, lease: Lease, predictions: Predictions) -> int:
         """Records predictions durably; returns how many images are recorded."""
@@ -468,8 +464,7 @@ class RegistryClient(ServiceClient):
             _messages.leaderboard_entry(entry) for answer in answers for entry in answer.entries
         ]
         # Later pages may know later events; all of them know those up to the first one's head.
-        head = answers[0].audit_head
-        return Board(tuple(entries), Head(head.place, head.digest))
+        return Board(tuple(entries), _messages.head(answers[0].audit_head))
 
     def sota_steps(self, benchmark: str, as_of: datetime | None = None) -> Iterator[SotaStep]:
         """The records that were broken, oldest first: evidence, then claims."""

@@ -30,6 +30,7 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.InternalError: grpc.StatusCode.INTERNAL,
     errors.MalformedField: _INVALID_ARGUMENT,
     errors.MissingField: _INVALID_ARGUMENT,
+    errors.UnknownValue: _FAILED_PRECONDITION,
     errors.InvalidPageToken: _INVALID_ARGUMENT,
     errors.MalformedStream: _INVALID_ARGUMENT,
     errors.EmptyStream: _INVALID_ARGUMENT,

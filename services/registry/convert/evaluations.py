@@ -1,0 +1,159 @@
+"""Evaluations, leases and predictions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from cxreval.api.registry.v1 import evaluation_service_pb2 as pb
+from cxreval.api.registry.v1 import submission_pb2
+from cxreval.api.scoring.v1 import report_pb2
+from cxreval.errors import InvalidProbability, MalformedBatch
+from cxreval.fields import check_pattern, check_text, field_error, printable, require
+from cxreval.records import Failure
+from cxreval.resource_names import BenchmarkName, EvaluationName
+from cxreval.wire import reports
+from cxreval.wire.codec import Decoder, Encoder
+from cxreval.wire.limits import (
+    MAX_BATCH_IMAGES,
+    MAX_FAILURE_CHARACTERS,
+    MAX_PROVENANCE_CHARACTERS,
+    MAX_PROVENANCE_ENTRIES,
+)
+from services.registry.convert.benchmarks import benchmark_message
+from services.registry.convert.submissions import submission_message
+from services.registry.domain.records import Evaluation, Lease, PredictionBatch
+
+MAX_WORKER_CHARACTERS = 200
+MAX_LEASE_BENCHMARKS = 100
+MAX_IMAGE_CHARACTERS = 255
+
+_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,62}")
+_PROVENANCE_KEY = re.compile(r"(?=.{1,64}\Z)[a-z0-9]+(_[a-z0-9]+)*")
+
+
+def worker(request: pb.LeaseEvaluationRequest) -> tuple[str, list[BenchmarkName]]:
+    """Who asks for work, and for which benchmarks. Raises `MissingField`, `MalformedField`."""
+    check_text("worker", request.worker, MAX_WORKER_CHARACTERS)
+    require("benchmarks", request.benchmarks, "at least one benchmarks/{benchmark}")
+    if len(request.benchmarks) > MAX_LEASE_BENCHMARKS:
+        raise field_error(
+            "benchmarks", f"a list of {len(request.benchmarks)}", f"at most {MAX_LEASE_BENCHMARKS}"
+        )
+    return request.worker, [
+        BenchmarkName.parse(name, f"benchmarks[{index}]")
+        for index, name in enumerate(request.benchmarks)
+    ]
+
+
+def batch(message: report_pb2.PredictionBatch) -> PredictionBatch:
+    """Predictions to record. Raises `MalformedBatch`, `InvalidProbability`."""
+    images = tuple(message.images)
+    if not 0 < len(images) <= MAX_BATCH_IMAGES:
+        raise field_error(
+            "batch.images",
+            f"a list of {len(images)}",
+            f"1 to {MAX_BATCH_IMAGES} images",
+            MalformedBatch,
+        )
+    for index, image in enumerate(images):
+        if not (0 < len(image) <= MAX_IMAGE_CHARACTERS and image.isprintable()):
+            expected = f"a file name of 1 to {MAX_IMAGE_CHARACTERS} printable characters"
+            raise field_error(f"batch.images[{index}]", image, expected, MalformedBatch)
+    if len(set(images)) != len(images):
+        raise field_error(
+            "batch.images", "a list with repetitions", "each image once", MalformedBatch
+        )
+    values = reports.probabilities(message)
+    if values.size % len(images):
+        expected = f"as many for each of the {len(images)} images"
+        raise field_error(
+            "batch.probabilities", f"a list of {values.size}", expected, MalformedBatch
+        )
+    wrong = np.flatnonzero(~((values >= 0) & (values <= 1)))
+    if wrong.size:
+        first = int(wrong[0])
+        image = images[first // (values.size // len(images))]
+        expected = "a finite number from 0 to 1"
+        raise field_error(
+            f"batch.probabilities[{first}]",
+            values[first],
+            expected,
+            InvalidProbability,
+            image=image,
+        )
+    return PredictionBatch(
+        images, tuple(row.astype("<f4").tobytes() for row in values.reshape(len(images), -1))
+    )
+
+
+def provenance(found: Mapping[str, str]) -> dict[str, str]:
+    """The evidence of a run, of printable characters. Raises `MalformedField`."""
+    if len(found) > MAX_PROVENANCE_ENTRIES:
+        raise field_error(
+            "provenance", f"a map of {len(found)}", f"at most {MAX_PROVENANCE_ENTRIES} entries"
+        )
+    for key, value in found.items():
+        if not _PROVENANCE_KEY.fullmatch(key):
+            raise field_error(
+                "provenance",
+                key,
+                "keys of lower-case words joined by underscores, at most 64 characters",
+            )
+        if len(value) > MAX_PROVENANCE_CHARACTERS:
+            raise field_error(
+                f"provenance.{key}", value, f"at most {MAX_PROVENANCE_CHARACTERS} characters"
+            )
+    return {key: printable(value) for key, value in found.items()}
+
+
+def failure(message: submission_pb2.Failure) -> Failure:
+    """Why an evaluation failed. A longer message is cut; unprintable characters become spaces.
+
+    The message has text of submitted files and strangers' servers, and is shown on terminals and
+    pages.
+
+    Raises:
+        MissingField, MalformedField: reason or fault is.
+    """
+    check_pattern("failure.reason", message.reason, _REASON, "a name such as MODEL_OUTPUT_MISMATCH")
+    sent = _failure(message)
+    text = printable(sent.message[:MAX_FAILURE_CHARACTERS])
+    return Failure(sent.reason, text, sent.fault)
+
+
+def lease_message(lease: Lease, endpoint_token: str = "") -> pb.Lease:
+    """A lease as a message, with the token of an endpoint."""
+    message = _lease_message(lease)
+    message.endpoint_token = endpoint_token
+    return message
+
+
+def batch_message(batch: PredictionBatch) -> report_pb2.PredictionBatch:
+    """Recorded predictions as a message."""
+    return report_pb2.PredictionBatch(images=batch.images, probabilities=b"".join(batch.rows))
+
+
+_failure = Decoder(Failure, submission_pb2.Failure, unknown=field_error)
+
+evaluation_message = Encoder(
+    Evaluation,
+    pb.Evaluation,
+    computed={
+        "name": lambda evaluation: str(
+            EvaluationName(evaluation.benchmark, evaluation.submission, evaluation.id)
+        )
+    },
+    unsent=("benchmark", "submission", "id", "owner"),
+    nested=[reports.report_message],
+)
+_lease_message = Encoder(
+    Lease,
+    pb.Lease,
+    sources={"duration": "seconds"},
+    computed={"benchmark": lambda lease: benchmark_message(lease.benchmark)},
+    unset=("endpoint_token",),
+    nested=[evaluation_message, submission_message],
+)

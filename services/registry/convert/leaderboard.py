@@ -1,0 +1,97 @@
+"""Rows of boards, steps of the state of the art, and comparisons."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+from cxreval.api.registry.v1 import leaderboard_service_pb2 as pb
+from cxreval.api.scoring.v1 import report_pb2
+from cxreval.manifest.model import Kind
+from cxreval.records import SubmissionState
+from cxreval.resource_names import BenchmarkName, SubmissionName
+from cxreval.wire import rankings, reports
+from cxreval.wire.codec import Encoder
+from services.registry.convert.submissions import submission_name
+from services.registry.domain.board import MOST_COMPARED, Compared, Figures, Row
+from services.registry.store.boards import KEPT_REPORTS
+
+_MANIFEST_FIELDS = ("kind", "model", "organisation", "open_source", "source_kind", "source_url")
+
+
+def compared_names(request: pb.CompareEntriesRequest) -> list[SubmissionName]:
+    """The rows to compare. Raises `MalformedField`."""
+    names = request.submissions[
+        : MOST_COMPARED + 1
+    ]  # one too many is refused by the domain, millions are not read
+    return [SubmissionName.parse(name, f"submissions[{index}]") for index, name in enumerate(names)]
+
+
+def compared_message(parent: BenchmarkName, compared: Compared) -> pb.CompareEntriesResponse:
+    """A comparison of rows as a message."""
+
+    def name(submission: str) -> str:
+        return str(SubmissionName(parent.benchmark, submission))
+
+    pairs = [
+        replace(pair, first=name(pair.first), second=name(pair.second)) for pair in compared.pairs
+    ]
+    return pb.CompareEntriesResponse(
+        comparisons=map(rankings.comparison_message, pairs),
+        rank_frequencies=[
+            pb.RankFrequencies(submission=name(submission), shares=shares)
+            for submission, shares in compared.frequencies.items()
+        ],
+        undefined_replicates=compared.undefined_replicates,
+    )
+
+
+@lru_cache(KEPT_REPORTS)
+def _metrics(figures: Figures) -> list[report_pb2.MetricValue]:
+    """Kept, since they are most of a page: messages that are made of them copy them."""
+    return [reports.metric_value_message(value) for value in figures.values]
+
+
+entry_message = Encoder(
+    Row,
+    pb.LeaderboardEntry,
+    sources={
+        **{name: f"submission.manifest.{name}" for name in _MANIFEST_FIELDS},
+        "submitted_date": "submission.submitted_date",
+        "tier": "submission.tier",
+        "note": "submission.note",
+        "rank": "standing.place.rank",
+        "score": "standing.score",
+        "sota": "standing.sota",
+    },
+    computed={
+        "submission": lambda row: submission_name(row.submission),
+        "metrics": lambda row: _metrics(row.figures),
+        "interval": lambda row: (
+            reports.interval_message(row.score.interval)
+            if row.score and row.score.interval
+            else None
+        ),
+        "spread": lambda row: (
+            None if row.standing.kind is Kind.CLAIM else rankings.spread_message(row.standing.place)
+        ),
+        "disputed": lambda row: row.submission.state is SubmissionState.DISPUTED,
+    },
+    unsent=("figures", "score"),
+)
+step_message = Encoder(
+    Row,
+    pb.SotaStep,
+    sources={
+        "model": "submission.manifest.model",
+        "organisation": "submission.manifest.organisation",
+        "submitted_date": "submission.submitted_date",
+        "tier": "submission.tier",
+        "significance": "standing.place.significance",
+    },
+    computed={
+        "submission": lambda row: submission_name(row.submission),
+        "score": lambda row: row.standing.score,
+    },
+    unsent=("figures", "profile_digest"),
+)

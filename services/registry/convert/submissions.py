@@ -1,0 +1,97 @@
+"""Submissions, their manifests and events."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from datetime import date
+
+from cxreval.api.registry.v1 import submission_pb2 as pb
+from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.errors import CxrevalError
+from cxreval.fields import field_error, not_allowed
+from cxreval.manifest.model import MAX_CLAIMS, Kind, Manifest
+from cxreval.manifest.rules import problems, refusal
+from cxreval.resource_names import EvaluationName, SubmissionName
+from cxreval.wire.codec import Decoder, Encoder
+from cxreval.wire.limits import MAX_TOKEN_CHARACTERS
+from services.registry.domain.records import Event, Submission
+from services.registry.domain.states import fewest_requests_per_second
+
+_TOKEN = re.compile(rf"[!-~]{{1,{MAX_TOKEN_CHARACTERS}}}")
+
+
+def checked_manifest(message: pb.Manifest, of: BenchmarkSpec, today: date) -> Manifest:
+    """A manifest without fault for a submission to the benchmark `of`; `today` is the day in UTC.
+
+    Raises:
+        CxrevalError: the first thing that is wrong, with all others in its `also`.
+    """
+    del message.claimed_metrics[MAX_CLAIMS + 1 :]  # one too many is refused; no more are read
+    errors: list[CxrevalError] = []
+    declared = manifest(message, errors)
+    named = {error.metadata["field"] for error in errors}
+    rest = [
+        *problems(declared, today, of),
+        *_too_slow(declared, of.image_count),
+    ]
+    errors += [error for error in rest if error.metadata["field"] not in named]
+    if errors:
+        raise refusal(errors)
+    return declared
+
+
+def _too_slow(manifest: Manifest, images: int) -> Iterator[CxrevalError]:
+    """An endpoint that could not be asked about every image before its evaluation expires."""
+    fewest = fewest_requests_per_second(images)
+    if manifest.endpoint and 0 < manifest.endpoint.requests_per_second < fewest:
+        expected = f"at least {math.ceil(100 * fewest) / 100:g}, for {images} images in half a day"
+        yield field_error(
+            "manifest.endpoint.requests_per_second", manifest.endpoint.requests_per_second, expected
+        )
+
+
+def endpoint_token(token: str, of: Manifest) -> str:
+    """What an endpoint is sent; no error repeats it. Raises `MalformedField`."""
+    if token and of.kind is not Kind.ENDPOINT:
+        raise not_allowed("endpoint_token", f"kind {of.kind}")
+    if token and not _TOKEN.fullmatch(token):
+        raise field_error(
+            "endpoint_token",
+            "malformed",
+            f"1 to {MAX_TOKEN_CHARACTERS} printable ASCII characters without spaces",
+        )
+    return token
+
+
+def submission_name(submission: Submission) -> str:
+    """The resource name of a submission."""
+    return str(SubmissionName(submission.benchmark, submission.id))
+
+
+def _evaluation_name(submission: Submission) -> str:
+    latest = submission.evaluation
+    return str(EvaluationName(submission.benchmark, submission.id, latest)) if latest else ""
+
+
+def _successor_name(submission: Submission) -> str:
+    successor = submission.superseded_by
+    return str(SubmissionName(submission.benchmark, successor)) if successor else ""
+
+
+manifest = Decoder(Manifest, pb.Manifest, unknown=field_error)
+
+submission_message = Encoder(
+    Submission,
+    pb.Submission,
+    sources={"time_left": "seconds_left"},
+    computed={
+        "name": submission_name,
+        "evaluation": _evaluation_name,
+        "etag": lambda submission: str(submission.version),
+        "superseded_by": _successor_name,
+    },
+    unsent=("benchmark", "id", "original", "version", "owner"),
+)
+event_message = Encoder(Event, pb.SubmissionEvent, unsent=("id",))

@@ -1,0 +1,44 @@
+"""Specifications of benchmarks as protobuf messages and back."""
+
+from __future__ import annotations
+
+from cxreval.api.registry.v1 import benchmark_service_pb2 as pb
+from cxreval.datasets.benchmark import SLICES, BenchmarkSpec
+from cxreval.fields import field_error
+from cxreval.resource_names import BenchmarkName
+from cxreval.wire.codec import Decoder, Encoder, Refusal, newer_peer
+
+
+def _ranking_metric(message: pb.Benchmark) -> str:
+    """The first metric where a peer from before ranking metrics states none."""
+    return message.ranking_metric or (message.metrics[0].id if message.metrics else "")
+
+
+def _slices(message: pb.Benchmark) -> tuple[str, ...]:
+    """A peer that states no ranking metric is older than slices, too."""
+    return tuple(message.slices) if message.ranking_metric else SLICES
+
+
+def _decoder(unknown: Refusal) -> Decoder[BenchmarkSpec, pb.Benchmark]:
+    return Decoder(
+        BenchmarkSpec,
+        pb.Benchmark,
+        computed={
+            "name": lambda message: BenchmarkName.parse(message.name, "benchmark.name").benchmark,
+            "ranking_metric": _ranking_metric,
+            "slices": _slices,
+        },
+        unread=("digest", "create_time"),
+        unknown=unknown,
+    )
+
+
+spec_message = Encoder(
+    BenchmarkSpec,
+    pb.Benchmark,
+    computed={"name": lambda spec: str(BenchmarkName(spec.name))},
+    unset=("digest", "create_time"),
+)
+spec = _decoder(newer_peer)
+requested_spec = _decoder(field_error)
+"""The specification in a request, whose unknown values are `MalformedField`."""

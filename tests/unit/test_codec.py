@@ -1,0 +1,488 @@
+"""Records become messages and messages records, checked completely when a codec is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cxreval.api.registry.v1 import (
+    admin_service_pb2,
+    audit_service_pb2,
+    benchmark_service_pb2,
+    evaluation_service_pb2,
+    leaderboard_service_pb2,
+    submission_pb2,
+)
+from cxreval.api.scoring.v1 import report_pb2, scoring_service_pb2
+from cxreval.audit.chain import AuditEvent, Head
+from cxreval.audit.receipts import Receipt
+from cxreval.client import _messages, models
+from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.errors import CxrevalError, MalformedField, MissingField, UnknownValue
+from cxreval.manifest.model import Kind, Manifest
+from cxreval.metrics.ranking import Comparison
+from cxreval.metrics.report import MetricValue, Report
+from cxreval.records import AdminEvent, Change, Failure, Quota, SubmissionState, Tier
+from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
+from cxreval.wire import benchmarks, rankings, reports
+from cxreval.wire.codec import Decoder, Encoder
+from services.registry.convert import admin, audit, evaluations, leaderboard, submissions
+from services.registry.domain import access, board
+from services.registry.domain import records as domain
+from tests.support.records import MOMENTS, records
+from tests.support.registry import small_spec
+
+ID = "0123456789abcdef" * 2
+IDS = st.just(ID)
+NAMES = st.just("small")
+KEYS = st.just("0123456789abcdef")
+
+
+def sent(message):
+    """The message that arrives."""
+    return type(message).FromString(message.SerializeToString())
+
+
+# --- the same record at both ends -------------------------------------------------------------------
+
+
+SHARED = [
+    (_messages.manifest_message, submissions.manifest, Manifest),
+    (_messages.failure_message, evaluations._failure, Failure),
+    (_messages.quota_message, admin._quota, Quota),
+    (admin.event_message, _messages.admin_event, AdminEvent),
+    (audit.head_message, _messages.head, Head),
+    (rankings.comparison_message, rankings.comparison, Comparison),
+]
+
+
+@pytest.mark.parametrize(("encode", "decode", "kind"), SHARED)
+@given(data=st.data())
+def test_what_one_end_sends_the_other_end_reads(encode, decode, kind, data):
+    check_arrives(encode, decode, data.draw(records(kind)))
+
+
+def check_arrives(encode, decode, record):
+    assert decode(sent(encode(record))) == record
+
+
+@given(records(BenchmarkSpec, name=NAMES, ranking_metric=st.just("auroc")))
+def test_a_specification_arrives_as_it_was_sent(spec):
+    for decode in (benchmarks.spec, benchmarks.requested_spec):
+        assert decode(sent(benchmarks.spec_message(spec))) == spec
+
+
+@given(records(Report))
+@settings(max_examples=30)
+def test_a_report_arrives_with_its_evidence(report):
+    back = reports.report(sent(reports.report_message(report)))
+    assert back == report
+    assert (back.evidence is None) == (report.evidence is None)
+    if report.evidence:
+        mine, theirs = report.evidence, back.evidence
+        assert (mine.roc_curves, mine.reliabilities) == (theirs.roc_curves, theirs.reliabilities)
+        for one, other in zip(mine.replicates, theirs.replicates, strict=True):
+            assert (one.metric, one.finding) == (other.metric, other.finding)
+            np.testing.assert_array_equal(one.values, other.values)
+
+
+# --- what the registry keeps, as its client shows it -----------------------------------------------
+
+
+@given(records(domain.Submission, benchmark=NAMES, id=IDS, superseded_by=st.sampled_from(("", ID)),
+               evaluation=st.sampled_from((None, ID))))  # fmt: skip
+@settings(max_examples=30)
+def test_a_submission_is_shown_as_it_is_kept(kept):
+    assert _messages.submission(sent(submissions.submission_message(kept))) == shown(kept)
+
+
+def shown(kept: domain.Submission) -> models.Submission:
+    """A submission of the registry as its client has it."""
+    name = str(SubmissionName(kept.benchmark, ID))
+    return models.Submission(
+        name=name,
+        kind=kept.kind,
+        manifest=kept.manifest,
+        status=kept.state,
+        tier=kept.tier,
+        create_time=kept.create_time,
+        update_time=kept.update_time,
+        evaluation=f"{name}/evaluations/{ID}" if kept.evaluation else "",
+        images_done=kept.images_done,
+        images_total=kept.images_total,
+        failure=kept.failure,
+        note=kept.note,
+        etag=str(kept.version),
+        seconds_left=kept.seconds_left,
+        superseded_by=name if kept.superseded_by else "",
+    )
+
+
+@given(records(domain.Event))
+def test_an_event_is_shown_as_it_is_kept(kept):
+    assert _messages.event(sent(submissions.event_message(kept))) == models.Event(
+        submission=kept.submission,
+        version=kept.version,
+        change=kept.change,
+        status=kept.state,
+        actor=kept.actor,
+        reason=kept.reason,
+        details=kept.details,
+        time=kept.time,
+    )
+
+
+@given(
+    records(
+        AuditEvent,
+        submission=st.just("benchmarks/small/submissions/0"),
+        change=st.sampled_from(Change).map(str),
+        state=st.sampled_from(SubmissionState).map(str),
+        time=MOMENTS.map(lambda time: time.isoformat(timespec="microseconds")),
+    )
+)
+def test_a_link_of_the_audit_chain_has_the_same_digest_at_the_reader(link):
+    arrived = _messages.audit_event(sent(audit.link_message(link)))
+    assert arrived == link
+    assert arrived.link("0" * 64) == link.link("0" * 64)
+    sealed = link.sealed()
+    assert _messages.audit_event(sent(audit.link_message(sealed))) == sealed
+
+
+@given(records(Receipt))
+def test_a_receipt_arrives_as_it_was_signed(receipt):
+    message = audit_service_pb2.Receipt(payload=receipt.payload, signature=receipt.signature)
+    assert _messages.receipt(sent(message)) == receipt
+
+
+@given(records(domain.Evaluation, benchmark=NAMES, submission=IDS, id=IDS))
+def test_an_evaluation_is_shown_as_it_is_kept(kept):
+    assert _messages.evaluation(sent(evaluations.evaluation_message(kept))) == models.Evaluation(
+        name=str(EvaluationName("small", ID, ID)),
+        status=kept.state,
+        attempt=kept.attempt,
+        worker=kept.worker,
+        images_done=kept.images_done,
+        create_time=kept.create_time,
+        update_time=kept.update_time,
+        report=kept.report,
+        provenance=kept.provenance,
+        failure=kept.failure,
+    )
+
+
+@given(
+    records(
+        domain.Lease,
+        evaluation=records(domain.Evaluation, benchmark=NAMES, submission=IDS, id=IDS, report=st.none()),
+        submission=records(domain.Submission, benchmark=NAMES, id=IDS, evaluation=IDS,
+                           superseded_by=st.just("")),
+        benchmark=records(domain.Benchmark, spec=st.just(small_spec("small"))),
+    )
+)  # fmt: skip
+@settings(max_examples=30)
+def test_a_lease_arrives_with_what_is_to_be_run(kept):
+    assert _messages.lease(sent(evaluations.lease_message(kept, "token"))) == models.Lease(
+        evaluation=str(EvaluationName("small", ID, ID)),
+        token=kept.token,
+        attempt=kept.evaluation.attempt,
+        images_done=kept.evaluation.images_done,
+        duration_seconds=kept.seconds,
+        submission=shown(kept.submission),
+        benchmark=small_spec("small"),
+        endpoint_token="token",
+    )
+
+
+@given(
+    records(
+        board.Row,
+        submission=records(domain.Submission, benchmark=NAMES, id=IDS, tier=st.sampled_from(Tier)),
+        figures=st.lists(records(MetricValue), max_size=3).map(lambda one: board.Figures(tuple(one))),
+    )
+)  # fmt: skip
+@settings(max_examples=30)
+def test_a_row_of_the_board_is_shown_as_it_is_ranked(row):
+    kept, manifest, place = row.submission, row.submission.manifest, row.standing.place
+    spread = models.RankSpread(
+        rank_low=place.rank_low,
+        rank_high=place.rank_high,
+        first_share=place.first_share,
+        mean_finding_rank=place.mean_finding_rank,
+        finding_place=place.finding_place,
+        places_disagree=place.places_disagree,
+        undefined_replicates=place.undefined_replicates,
+    )
+    assert _messages.leaderboard_entry(sent(leaderboard.entry_message(row))) == (
+        models.LeaderboardEntry(
+            submission=str(SubmissionName("small", ID)),
+            model=manifest.model,
+            organisation=manifest.organisation,
+            open_source=manifest.open_source,
+            source_kind=manifest.source_kind,
+            source_url=manifest.source_url,
+            submitted_date=kept.submitted_date,
+            tier=kept.tier,
+            rank=place.rank,
+            score=row.standing.score,
+            sota=row.standing.sota,
+            note=kept.note,
+            profile_digest=row.profile_digest,
+            metrics=row.figures.values,
+            interval=row.score.interval if row.score else None,
+            spread=None if row.standing.kind is Kind.CLAIM else spread,
+            disputed=kept.state is SubmissionState.DISPUTED,
+            kind=manifest.kind,
+        )
+    )
+    assert _messages.sota_step(sent(leaderboard.step_message(row))) == models.SotaStep(
+        submission=str(SubmissionName("small", ID)),
+        model=manifest.model,
+        organisation=manifest.organisation,
+        submitted_date=kept.submitted_date,
+        score=row.standing.score or 0.0,
+        tier=kept.tier,
+        significance=place.significance,
+    )
+
+
+@given(records(board.Compared, pairs=st.lists(records(Comparison, first=IDS, second=IDS), max_size=2),
+               frequencies=st.just({ID: (0.25, 0.75)})))  # fmt: skip
+def test_a_comparison_names_the_submissions(kept):
+    message = leaderboard.compared_message(BenchmarkName("small"), kept)
+    name = str(SubmissionName("small", ID))
+    assert _messages.entry_comparison(sent(message)) == models.EntryComparison(
+        pairs=tuple(replace(pair, first=name, second=name) for pair in kept.pairs),
+        rank_frequencies={name: (0.25, 0.75)},
+        undefined_replicates=kept.undefined_replicates,
+    )
+
+
+@given(records(access.Organisation, id=NAMES), records(access.Usage))
+def test_an_organisation_and_its_quota_are_shown_as_they_are_kept(kept, usage):
+    assert _messages.organisation(sent(admin.organisation_message(kept))) == models.Organisation(
+        "small", kept.display_name, kept.quota, kept.create_time
+    )
+    name = admin.OrganisationName("small")
+    message = admin.usage_message(name, kept.quota, usage)
+    assert _messages.quota_usage(sent(message)) == models.QuotaUsage(
+        "small", kept.quota, usage.submissions_today, usage.concurrent, usage.stored_bytes,
+        usage.reset_time,
+    )  # fmt: skip
+
+
+@given(records(access.ApiKey, id=KEYS, organisation=NAMES))
+def test_a_key_is_shown_as_it_is_kept(kept):
+    assert _messages.key_info(sent(admin.key_message(kept))) == models.KeyInfo(
+        "organisations/small/keys/0123456789abcdef", kept.role, kept.create_time, kept.expire_time,
+        kept.revoke_time,
+    )  # fmt: skip
+
+
+# --- values that one end does not know -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("decode", "message", "field"),
+    [
+        (_messages.submission, submission_pb2.Submission(kind=99), "submission.kind"),
+        (_messages.submission, submission_pb2.Submission(kind=1, manifest={"kind": 1, "source_kind": 99}),
+         "submission.manifest.source_kind"),
+        (_messages.submission, submission_pb2.Submission(kind=1, manifest={"kind": 1, "source_kind": 1}, state=1, tier=99),
+         "submission.tier"),
+        (_messages.event, submission_pb2.SubmissionEvent(change=99), "submission_event.change"),
+        (_messages.evaluation, evaluation_service_pb2.Evaluation(state=99), "evaluation.state"),
+        (_messages.sota_step, leaderboard_service_pb2.SotaStep(tier=1, significance=99), "sota_step.significance"),
+        (_messages.key_info, admin_service_pb2.ApiKey(role=99), "api_key.role"),
+        (benchmarks.spec, benchmark_service_pb2.Benchmark(metrics=[{"id": "auroc", "direction": 99}]),
+         "benchmark.metrics.direction"),
+    ],
+)  # fmt: skip
+def test_a_client_says_of_a_value_from_a_newer_registry_that_it_must_be_upgraded(
+    decode, message, field
+):
+    with pytest.raises(UnknownValue, match=f"{field} is 99, .* upgrade cxreval") as caught:
+        decode(message)
+    assert caught.value.metadata["field"] == field
+    assert "one of " in caught.value.metadata["expected"]
+
+
+def test_an_audit_link_from_a_newer_registry_is_refused_by_name():
+    link = audit_service_pb2.AuditLink(place=1, event={"submission": "s", "change": 99, "state": 1})
+    with pytest.raises(UnknownValue, match="change is 99"):
+        _messages.audit_event(link)
+
+
+def test_a_required_value_that_an_answer_lacks_is_named():
+    with pytest.raises(MissingField, match=r"submission\.kind"):
+        _messages.submission(submission_pb2.Submission())
+
+
+def test_the_registry_says_of_a_value_from_a_newer_client_what_it_expects():
+    with pytest.raises(MalformedField) as caught:
+        evaluations.failure(submission_pb2.Failure(reason="BROKEN", fault=9))
+    assert caught.value.metadata == {
+        "field": "failure.fault",
+        "value": "9",
+        "expected": "one of FAULT_SUBMISSION, FAULT_SYSTEM",
+    }
+
+
+def test_the_registry_names_every_unknown_value_of_a_manifest_at_once():
+    errors: list[CxrevalError] = []
+    manifest = submissions.manifest(
+        submission_pb2.Manifest(kind=99, source_kind=98, format=97), errors
+    )
+    assert (manifest.kind, manifest.source_kind, manifest.format) == (None, None, None)
+    named = {(type(error), error.metadata["field"], error.metadata["value"]) for error in errors}
+    assert named == {
+        (MalformedField, "manifest.kind", "99"),
+        (MalformedField, "manifest.source_kind", "98"),
+        (MalformedField, "manifest.format", "97"),
+    }
+
+
+def test_a_manifest_that_lacks_required_values_is_read_without_them():
+    errors: list[CxrevalError] = []
+    assert submissions.manifest(submission_pb2.Manifest(), errors).kind is None
+    assert errors == []  # the rules of manifests name what is missing
+
+
+def test_a_specification_from_before_ranking_metrics_ranks_by_its_first_metric():
+    spec = small_spec("small")
+    message = benchmarks.spec_message(spec)
+    message.ClearField("ranking_metric")
+    message.ClearField("slices")
+    for decode in (benchmarks.spec, benchmarks.requested_spec):
+        assert decode(message) == spec
+
+
+# --- a codec that does not account for every field is never made -----------------------------------
+
+
+@dataclass(frozen=True)
+class Interval:
+    low: float
+    high: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class Short:
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Long(Interval):
+    median: float
+
+
+@dataclass(frozen=True)
+class Loose(Short):
+    standard_error: float | None
+
+
+@dataclass(frozen=True)
+class Wrong(Short):
+    standard_error: int
+
+
+@dataclass(frozen=True)
+class Many(Short):
+    standard_error: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Mapped(Short):
+    standard_error: Mapping[str, str]
+
+
+@pytest.mark.parametrize("make", [Encoder, Decoder])
+@pytest.mark.parametrize(
+    ("record", "tables", "error"),
+    [
+        (Short, {}, "field standard_error has no counterpart"),
+        (Long, {}, "field median has no counterpart"),
+        (Loose, {}, "field standard_error can be None in the record alone"),
+        (Wrong, {}, "field standard_error is <class 'int'> in the record"),
+        (Many, {}, "field standard_error is a list on one side alone"),
+        (Mapped, {}, "field standard_error is .* in the record alone"),
+        (Interval, {"computed": {"mean": len}}, "field mean is in a table, and nowhere else"),
+        (Interval, {"sources": {"mean": "low"}}, "field mean is in a table, and nowhere else"),
+        (Interval, {"sources": {"low": "mean"}}, "field low has no counterpart mean"),
+    ],
+)
+def test_a_field_on_one_side_alone_is_an_error_that_names_record_message_and_field(
+    make, record, tables, error
+):
+    with pytest.raises(TypeError, match=error) as caught:
+        make(record, report_pb2.Interval, **tables)
+    start = f"{make.__name__} of {record.__name__} and cxreval.api.scoring.v1.Interval: field "
+    assert str(caught.value).startswith(start)
+
+
+def test_tables_with_needless_entries_are_errors():
+    with pytest.raises(TypeError, match="low is in a table, and nowhere else"):
+        Encoder(Interval, report_pb2.Interval, unsent=("low",))
+    with pytest.raises(TypeError, match="low is in a table, and nowhere else"):
+        Decoder(Interval, report_pb2.Interval, unread=("low",))
+    with pytest.raises(TypeError, match="mean is in a table, and nowhere else"):
+        Encoder(Interval, report_pb2.Interval, unset=("mean",))
+
+
+def test_a_message_field_that_can_be_absent_must_be_one_that_can_be_none():
+    @dataclass
+    class Present:
+        rank_low: int
+        rank_high: int | None
+        first_share: float | None
+        mean_finding_rank: float | None
+        finding_place: int | None
+        places_disagree: bool
+        undefined_replicates: int
+
+    with pytest.raises(TypeError, match="rank_low is optional in the message alone"):
+        Decoder(Present, scoring_service_pb2.RankSpread)
+
+
+def test_an_enumeration_must_have_the_values_of_the_message():
+    class Fault(StrEnum):
+        SUBMISSION = "submission"
+
+    class More(StrEnum):
+        SUBMISSION = "submission"
+        SYSTEM = "system"
+        WEATHER = "weather"
+
+    for kind, error in (
+        (Fault, "has the value SYSTEM in cxreval.api.registry.v1.Failure.Fault alone"),
+        (More, "has the value WEATHER in More alone"),
+    ):
+        record = dataclass(type("Failure", (), {"__annotations__": {"reason": str, "message": str, "fault": kind}}))  # fmt: skip
+        for make in (Encoder, Decoder):
+            with pytest.raises(TypeError, match=f"field fault {error}"):
+                make(record, submission_pb2.Failure)
+
+
+def test_durations_are_timedeltas_or_seconds():
+    @dataclass
+    class Request:
+        parent: str
+        role: Tier
+        lifetime: timedelta | None
+        request_id: str
+
+    unused = {"computed": {"role": lambda _: None}}
+    encode = Encoder(Request, admin_service_pb2.CreateApiKeyRequest, **unused)
+    decode = Decoder(Request, admin_service_pb2.CreateApiKeyRequest, **unused)
+    for lifetime in (None, timedelta(0), timedelta(days=1, microseconds=1)):
+        record = Request("organisations/o", None, lifetime, "")
+        assert decode(sent(encode(record))) == record
