@@ -1,15 +1,16 @@
-"""14 AUROCs beside scikit-learn, torchmetrics and SciPy's ranks: time on one thread, and memory.
+"""Benchmark: 14 AUROCs by cxreval, scikit-learn, torchmetrics and SciPy's ranks: time and memory.
 
     .venv/bin/python -m bench.auroc [--rows 22433 1000000] [--rounds 5]
 
-22,433 rows are NIH's labels and a real model's predictions where CXREVAL_SHARED (or ../shared) has
-them; other numbers are drawn, with NIH's prevalences. Each size runs in fresh processes: with the
-vector sort that NumPy takes by itself, and with its AVX2 one, for everybody alike. The contestants
-run in turn; medians are printed, and whether all agree.
+22,433 rows are NIH's labels and a real model's predictions if CXREVAL_SHARED (or ../shared) has
+them; other sizes are random, with NIH's prevalences. Everything runs on one thread. Each size runs
+in fresh processes, with the sort that NumPy selects and with its AVX2 sort, for all implementations
+alike. The implementations run in turn; the medians and their ratios are printed, and all results
+must agree.
 
-On AMD Zen 4 NumPy takes its AVX-512 sort, whose compress-store is microcode there, several times
-slower than its AVX2 sort (numpy/x86-simd-sort#6, open; numpy/numpy#32690).
-`NPY_DISABLE_CPU_FEATURES="AVX512_ICL X86_V4"` is the way round.
+On AMD Zen 4 NumPy selects its AVX-512 sort, whose compress-store is microcode there and several
+times slower than the AVX2 sort (numpy/x86-simd-sort#6, open; numpy/numpy#32690). The workaround is
+`NPY_DISABLE_CPU_FEATURES="AVX512_ICL X86_V4"`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ PUBLISHED_ROWS, PUBLISHED_PATIENTS = 22_433, 6_187
 MEMORY_ROWS = 1_000_000
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 AVX2_SORT = {"NPY_DISABLE_CPU_FEATURES": "AVX512_ICL X86_V4"}
-NO_HEAP = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # arrays that are freed leave the process at once
+NO_HEAP = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # freed arrays are returned to the system at once
 
 PREVALENCES = (
     0.103,
@@ -78,7 +79,8 @@ def main() -> None:
             for name, taken in seconds.items():
                 ratio = taken / seconds["ours"]
                 print(
-                    f"  {name:<14} {taken * 1e3:10.1f} ms {taken / rows / 14 * 1e9:7.1f} ns a score {ratio:7.1f}x"
+                    f"  {name:<14} {taken * 1e3:10.1f} ms"
+                    f" {taken / rows / 14 * 1e9:7.1f} ns a score {ratio:7.1f}x"
                 )
     print(f"\nPeak memory above the predictions and labels, {MEMORY_ROWS:,} rows")
     for name in CONTESTANTS:
@@ -87,8 +89,10 @@ def main() -> None:
 
 
 def alone(environment: dict[str, str], function: Callable[..., Any], *arguments: object) -> Any:
-    """The function's answer from a fresh process with these variables, which NumPy reads when it is
-    imported."""
+    """Returns the function's result from a fresh process with these environment variables.
+
+    NumPy reads them when it is imported.
+    """
     before = dict(os.environ)
     os.environ.update(ONE_THREAD | environment)
     try:
@@ -100,13 +104,15 @@ def alone(environment: dict[str, str], function: Callable[..., Any], *arguments:
 
 
 def times(rows: int, rounds: int) -> dict[str, float]:
-    """Median seconds of each contestant. Raises `AssertionError` where one disagrees by more than a
-    rounding error."""
+    """Returns the median seconds of each implementation.
+
+    Raises `AssertionError` if the results differ by more than a rounding error.
+    """
     probabilities, labels, _ = table(rows)
     runs = {name: prepare(probabilities, labels) for name, prepare in CONTESTANTS.items()}
     answers = {name: run() for name, run in runs.items()}
     for name, answer in answers.items():
-        # torchmetrics counts in float32.
+        # torchmetrics computes in float32.
         np.testing.assert_allclose(
             answer, answers["ours"], rtol=0, atol=1e-5 if name == "torchmetrics" else 1e-12
         )
@@ -120,26 +126,25 @@ def times(rows: int, rounds: int) -> dict[str, float]:
 
 
 def peak_bytes(name: str) -> int:
-    """By how much the process grows at most while the contestant runs; Linux only."""
+    """Returns how much the process grows while the implementation runs. Linux only."""
     probabilities, labels, _ = table(MEMORY_ROWS)
-    CONTESTANTS[name](
-        probabilities[:1000], labels[:1000]
-    )()  # what it imports and keeps is no matter of rows
+    # A first run allocates what does not depend on the number of rows, such as imports.
+    CONTESTANTS[name](probabilities[:1000], labels[:1000])()
     run = CONTESTANTS[name](probabilities, labels)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _status("VmRSS")
     run()
     return _status("VmHWM") - before
 
 
 def _status(field: str) -> int:
-    """A size in bytes from the kernel's account of this process."""
+    """Returns a size in bytes from /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 def ours(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) -> Callable[[], Any]:
-    """The library's."""
+    """cxreval's implementation."""
     return lambda: aurocs(probabilities, labels)
 
 
@@ -154,10 +159,9 @@ def scikit_learn(
 def torchmetrics(
     probabilities: NDArray[np.float32], labels: NDArray[np.bool_]
 ) -> Callable[[], Any]:
-    """The exact mode, without its checks of the input."""
-    importlib.import_module(
-        "cxreval.export.torch_libraries"
-    )  # without it torchvision, which follows, may not load
+    """torchmetrics' exact mode, without its checks of the input."""
+    # torchmetrics imports torchvision, which may not load without this module.
+    importlib.import_module("cxreval.export.torch_libraries")
     import torch  # noqa: PLC0415
     from torchmetrics.functional.classification import multilabel_auroc  # noqa: PLC0415
 
@@ -169,7 +173,7 @@ def torchmetrics(
 
 
 def scipy_ranks(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) -> Callable[[], Any]:
-    """The textbook's formula: mean ranks of all rows, summed over the positives."""
+    """The textbook formula: mean ranks of all rows, summed over the positives."""
     from scipy.stats import rankdata  # noqa: PLC0415
 
     positives = labels.sum(axis=0)
@@ -194,13 +198,13 @@ CONTESTANTS = {
 
 
 def table(rows: int) -> Table:
-    """The published table where it is at hand and has this size, else a drawn one."""
+    """Returns the published table if it is available and has this size, else a random one."""
     file = SHARED / "predictions" / "densenet121" / "preds.csv.gz"
     return published(file) if rows == PUBLISHED_ROWS and file.is_file() else drawn(rows)
 
 
 def published(file: Path) -> Table:
-    """A real model's predictions with NIH's labels."""
+    """Returns a real model's predictions with NIH's labels."""
     with gzip.open(file, "rt") as lines:
         predicted = list(csv.DictReader(lines))
     with (SHARED / "nih-chestxray14" / "Data_Entry_2017_v2020.csv").open() as lines:
@@ -217,8 +221,10 @@ def published(file: Path) -> Table:
 
 
 def drawn(rows: int) -> Table:
-    """Random scores, higher for positives; patients of very different sizes, as many a row as the
-    published table's."""
+    """Returns random scores that are higher for positives, with patients of very different sizes.
+
+    There are as many patients per row as in the published table.
+    """
     generator = np.random.default_rng(14)
     labels = generator.random((rows, 14), np.float32) < np.array(PREVALENCES, np.float32)
     probabilities = (

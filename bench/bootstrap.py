@@ -1,11 +1,10 @@
-"""2,000 resamples of the patients for each of 14 findings, beside a loop of scikit-learn's AUROC
-over resampled rows.
+"""Benchmark: 2,000 resamples of the patients for 14 findings, and a loop of scikit-learn's AUROC.
 
     .venv/bin/python -m bench.bootstrap [--replicates 2000] [--naive 20] [--rounds 3]
 
-The rows are those of `bench.auroc`: 22,433 of 6,187 patients. The loop takes `--naive` resamples,
-the first of ours, and its time is scaled; its values must equal ours. Both run on one thread, in
-turn; medians are printed.
+The rows are those of `bench.auroc`: 22,433 of 6,187 patients. The loop runs the first `--naive`
+resamples of the same sequence, and its time is scaled; its values must equal cxreval's. Both run on
+one thread, in turn; the medians are printed.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ SEED = 14
 
 
 def main() -> None:
-    """Prints both times and their ratio, with either of NumPy's sorts."""
+    """Prints both times and their ratio, with both of NumPy's sorts."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -35,30 +34,32 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     print(
-        f"load average {os.getloadavg()[0]:.2f}, NumPy {np.__version__}, {arguments.replicates} replicates, 14 findings"
+        f"load average {os.getloadavg()[0]:.2f}, NumPy {np.__version__}, "
+        f"{arguments.replicates} replicates, 14 findings"
     )
     for sort, environment in (("NumPy's choice of sort", {}), ("AVX2 sort", AVX2_SORT)):
         ours, naive = alone(
             environment, times, arguments.replicates, arguments.naive, arguments.rounds
         )
         print(
-            f"{sort:<22}  ours {ours:6.2f} s   loop {naive:7.1f} s, scaled   ratio {naive / ours:.0f}x"
+            f"{sort:<22}  ours {ours:6.2f} s   loop {naive:7.1f} s, scaled"
+            f"   ratio {naive / ours:.0f}x"
         )
     print(f"load average {os.getloadavg()[0]:.2f}")
 
 
 def times(replicates: int, naive_replicates: int, rounds: int) -> tuple[float, float]:
-    """Median seconds of ours and of the loop, the latter scaled to as many replicates."""
+    """Returns the median seconds of cxreval and of the loop, the latter scaled up."""
     probabilities, labels, patients = table(PUBLISHED_ROWS)
     ours, naive = [], []
     for _ in range(rounds):
         start = time.perf_counter()
-        found = resampled(probabilities, labels, patients, replicates)
+        values = resampled(probabilities, labels, patients, replicates)
         ours.append(time.perf_counter() - start)
         start = time.perf_counter()
         expected = loop(probabilities, labels, patients, naive_replicates)
         naive.append((time.perf_counter() - start) * replicates / naive_replicates)
-        np.testing.assert_allclose(found[:naive_replicates], expected, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(values[:naive_replicates], expected, rtol=0, atol=1e-12)
     return statistics.median(ours), statistics.median(naive)
 
 
@@ -68,7 +69,7 @@ def resampled(
     patients: NDArray[np.int64],
     replicates: int,
 ) -> NDArray[np.float64]:
-    """The AUROCs by the library, shape (replicates, 14), arranging the scores included."""
+    """Returns cxreval's AUROCs, (replicates, 14), including the preparation of the scores."""
     count = int(patients.max()) + 1
     columns = zip(probabilities.T, labels.T, strict=True)
     findings = [FindingResampler(scores, positive, patients, count) for scores, positive in columns]
@@ -88,13 +89,13 @@ def loop(
     patients: NDArray[np.int64],
     replicates: int,
 ) -> NDArray[np.float64]:
-    """The same by taking each patient's rows as often as it was drawn."""
+    """Returns the same by repeating each patient's rows as often as the patient was drawn."""
     weights = next(patient_weights(SEED, int(patients.max()) + 1, replicates))
-    found = []
+    aurocs = []
     for drawn in weights.T:
         rows = np.repeat(np.arange(patients.size), drawn[patients].astype(np.int64))
-        found.append(roc_auc_score(labels[rows], probabilities[rows], average=None))
-    return np.array(found)
+        aurocs.append(roc_auc_score(labels[rows], probabilities[rows], average=None))
+    return np.array(aurocs)
 
 
 if __name__ == "__main__":

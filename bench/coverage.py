@@ -1,13 +1,13 @@
-"""Whether the 95 % intervals hold the truth: clustered data of a known AUROC, drawn anew 500 times.
+"""Benchmark: coverage of the 95 % intervals on 500 clustered random data sets of a known AUROC.
 
     .venv/bin/python -m bench.coverage [--draws 500] [--patients 400] [--replicates 2000]
 
-A patient has 1 to 60 images, most have few. Images of one patient share a part of their score, a
-normal effect of the patient, and most of their labels. A negative's score is N(0, 1 + t²) and a
-positive's N(m, 1 + t²), t the patients' effect, so that the AUROC of an endless benchmark is Φ(m /
-sqrt(2 (1 + t²))). Printed is how many intervals hold it: percentiles over resampled patients, as
-every report has them; the clustered DeLong's; and, to see what the patients are good for, both
-again with every image taken for a patient of its own.
+A patient has 1 to 60 images; most have few. Images of one patient share a normal patient effect on
+their scores, and most of their labels. A negative's score is N(0, 1 + t²) and a positive's
+N(m, 1 + t²), where t is the standard deviation of the patient effect, so that the AUROC of an
+infinite benchmark is Φ(m / sqrt(2 (1 + t²))). The script prints how many intervals contain it:
+percentiles over resampled patients, as in every report; the clustered DeLong intervals; and, for
+comparison, both with every image treated as a patient of its own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Draw = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]
 
 
 def main() -> None:
-    """Prints the share of intervals that hold the AUROC, and their mean width."""
+    """Prints the coverage and the mean width of the intervals."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -44,26 +44,27 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=2000)
     arguments = parser.parse_args()
     start = time.perf_counter()
-    found: dict[str, list[tuple[float, float]]] = {}
+    methods: dict[str, list[tuple[float, float]]] = {}
     for seed in range(arguments.draws):
         scores, positive, patients = draw(seed, arguments.patients)
         images = np.arange(patients.size)
         for name, clusters in (("patients", patients), ("images", images)):
             bootstrap = percentiles(scores, positive, clusters, seed, arguments.replicates)
-            found.setdefault(f"bootstrap over {name}", []).append(bootstrap)
-            found.setdefault(f"DeLong over {name}", []).append(delong(scores, positive, clusters))
+            methods.setdefault(f"bootstrap over {name}", []).append(bootstrap)
+            methods.setdefault(f"DeLong over {name}", []).append(delong(scores, positive, clusters))
     print(
-        f"{arguments.draws} draws of {arguments.patients} patients, AUROC {AUROC:.4f}, load {os.getloadavg()[0]:.2f}"
+        f"{arguments.draws} draws of {arguments.patients} patients, AUROC {AUROC:.4f}, "
+        f"load {os.getloadavg()[0]:.2f}"
     )
-    for name, intervals in found.items():
+    for name, intervals in methods.items():
         low, high = np.array(intervals).T
-        held = np.mean((low <= AUROC) & (high >= AUROC))
-        print(f"  {name:<24} hold it in {held:6.1%}   mean width {np.mean(high - low):.4f}")
+        coverage = np.mean((low <= AUROC) & (high >= AUROC))
+        print(f"  {name:<24} coverage {coverage:6.1%}   mean width {np.mean(high - low):.4f}")
     print(f"{time.perf_counter() - start:.0f} s")
 
 
 def draw(seed: int, patient_count: int) -> Draw:
-    """One benchmark and one model's scores on it."""
+    """Returns one random benchmark with one model's scores."""
     generator = np.random.default_rng(seed)
     sizes = np.minimum(1 + generator.geometric(0.25, patient_count) ** 2 // 3, MOST_IMAGES)
     patients = np.repeat(np.arange(patient_count), sizes)
@@ -83,7 +84,7 @@ def percentiles(
     seed: int,
     replicates: int,
 ) -> tuple[float, float]:
-    """The bootstrap's 95 % interval, clusters resampled."""
+    """Returns the bootstrap's 95 % interval with resampled clusters."""
     count = int(clusters[-1]) + 1
     resampler = FindingResampler(scores, positive, clusters, count)
     chunks = patient_weights(seed, count, replicates)
@@ -97,7 +98,7 @@ def percentiles(
 def delong(
     scores: NDArray[np.float32], positive: NDArray[np.bool_], clusters: NDArray[np.int64]
 ) -> tuple[float, float]:
-    """The analytic 95 % interval."""
+    """Returns the analytic 95 % interval."""
     area, sums = (
         auroc(scores, positive),
         placement_sums(scores, positive, clusters, int(clusters[-1]) + 1),

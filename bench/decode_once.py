@@ -1,14 +1,12 @@
-"""What decoding once is worth: images a second for the first and the second model over the same
-real radiographs.
+"""Benchmark: images per second of a first and a second model, with and without an image cache.
 
     .venv/bin/python -m bench.decode_once [--only free|densenet]
 
-The yardstick of each model is onnxruntime in this process on tensors that lie in memory, with the
-batch size and
-threads of the service: no model can be served faster. The service runs in a process of its own,
-without a cache and with one; then images are sent as bytes, and named by their digest. All of it
-happens in turn, `ROUNDS` times; medians are printed. The radiographs are those of CXREVAL_SHARED or
-../shared. DenseNet-121 has random weights: that needs the `export` extra.
+The upper bound for each model is onnxruntime in this process on tensors in memory, with the batch
+size and threads of the service. The service runs in a process of its own, without and with an image
+cache; with the cache, images are sent as bytes and then by digest. The cases run in turn, `ROUNDS`
+times; the medians are printed. The radiographs are those of CXREVAL_SHARED or ../shared.
+DenseNet-121 has random weights and needs the `export` extra.
 """
 
 from __future__ import annotations
@@ -43,18 +41,17 @@ PROFILE = PROFILES["xrv-224"]
 
 
 def main() -> None:
-    """Prints a line a case, for both models."""
+    """Prints one line per case for both models."""
     only = sys.argv[2] if sys.argv[1:2] == ["--only"] else ""
     shared = Path(os.environ.get("CXREVAL_SHARED", REPOSITORY.parent / "shared"))
     files = sorted((shared / "nih-chestxray14/images").glob("*.png"))
     if not files:
-        sys.exit(
-            "there are no radiographs: set CXREVAL_SHARED to a directory with nih-chestxray14/images"
-        )
+        sys.exit("no radiographs: set CXREVAL_SHARED to a directory with nih-chestxray14/images")
     images = [file.read_bytes() for file in files]
     tensors = np.stack([PROFILE.apply(decode(image)) for image in images])
     print(
-        f"{len(images)} radiographs, {CORES} cores, onnxruntime {onnxruntime.__version__}, {PROFILE.name}"
+        f"{len(images)} radiographs, {CORES} cores, onnxruntime {onnxruntime.__version__}, "
+        f"{PROFILE.name}"
     )
     with tempfile.TemporaryDirectory() as scratch:
         models = Path(scratch) / "exported"
@@ -74,7 +71,7 @@ def main() -> None:
 def measure(
     name: str, checkpoint: Path, images: list[bytes], tensors: np.ndarray, repeats: int
 ) -> None:
-    """Every case of one model, in turn."""
+    """Runs every case of one model in turn."""
     cases = ("in process", "no cache", "first model", "second model", "second model, by digest")
     seconds: dict[str, list[float]] = {case: [] for case in cases}
     in_process = alone(checkpoint, tensors)
@@ -101,7 +98,7 @@ def measure(
 
 
 def timed(work: Callable[[], None], repeats: int) -> float:
-    """Seconds of one pass over the images."""
+    """Returns the seconds of one pass over the images."""
     start = time.perf_counter()
     for _ in range(repeats):
         work()
@@ -109,7 +106,7 @@ def timed(work: Callable[[], None], repeats: int) -> float:
 
 
 def alone(checkpoint: Path, tensors: np.ndarray) -> Callable[[], None]:
-    """onnxruntime in this process, nothing else."""
+    """Returns a function that runs onnxruntime alone in this process."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = CORES
     session = onnxruntime.InferenceSession(checkpoint, options, providers=["CPUExecutionProvider"])
@@ -123,7 +120,7 @@ def alone(checkpoint: Path, tensors: np.ndarray) -> Callable[[], None]:
 
 
 class server:  # noqa: N801 - reads as the function it is used as
-    """The service with one model loaded; gives what sends it requests."""
+    """Runs the service with one model loaded; yields a function that sends requests."""
 
     def __init__(self, directory: Path, checkpoint: Path, *flags: str) -> None:
         self._service = InferenceService(
@@ -146,7 +143,7 @@ class server:  # noqa: N801 - reads as the function it is used as
 
 
 def drive(oip: Any, digest: str, requests: Iterator[pb.ModelInferRequest]) -> None:
-    """Sends requests, `IN_FLIGHT` on their way, and looks at every answer."""
+    """Sends requests, with `IN_FLIGHT` outstanding, and checks every response."""
     waiting: deque[Any] = deque()
     for request in requests:
         request.model_name = digest
@@ -158,13 +155,13 @@ def drive(oip: Any, digest: str, requests: Iterator[pb.ModelInferRequest]) -> No
 
 
 def by_bytes(images: Sequence[bytes]) -> Iterator[pb.ModelInferRequest]:
-    """Requests of `BATCH` encoded images."""
+    """Yields requests of `BATCH` encoded images."""
     for start in range(0, len(images), BATCH):
         yield image_request("", images[start : start + BATCH])
 
 
 def by_digest(images: Sequence[bytes]) -> Iterator[pb.ModelInferRequest]:
-    """The same images by the digests that a data set's manifest holds anyway."""
+    """Yields the same requests with the images' digests, as a data set's manifest lists them."""
     digests = [hashlib.sha256(image).hexdigest().encode() for image in images]
     for request in by_bytes(digests):
         request.inputs[0].name = "image_sha256"

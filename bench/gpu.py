@@ -1,13 +1,12 @@
-"""Inference on one NVIDIA GPU: half-precision models through the service, beside the same session
-in one process.
+"""Benchmark: half-precision models on one NVIDIA GPU, through the service and in one process.
 
     .venv/bin/python -m bench.gpu [--seconds 5] [--rounds 3]
 
-Needs onnxruntime-gpu (docs/gpu.md) and, to make its models, the `export` extra; without a GPU it
-says so and ends. Clients are coroutines of this process with requests of 64 images each, 4 on their
-way; what is compared runs in turn, and medians are printed. The models have random weights, with
-outputs as narrow as those of a trained classifier: otherwise the service's check of half precision
-would refuse them, as it should.
+Needs onnxruntime-gpu (docs/gpu.md) and, to create its models, the `export` extra; without a GPU it
+exits with a message. Clients are coroutines of this process with requests of 64 images, 4 of them
+outstanding; the cases run in turn, and the medians are printed. The models have random weights with
+outputs as narrow as those of a trained classifier; with wider ones the service's check of half
+precision would refuse them.
 """
 
 from __future__ import annotations
@@ -27,17 +26,18 @@ import onnxruntime
 from bench.inference import Bench, Call
 from cxreval.datasets import phantom
 from cxreval.imaging.preprocess import PROFILES
-from services.inference.backends.onnx import Execution, OnnxModel, inspect
+from cxreval.onnx_file.signature import inspect
+from services.inference.backends.session import Execution, OnnxModel
 from tests.support.inference import tensor_request
 
 BATCH, IN_FLIGHT = 64, 4
 OUTPUT_SCALE = 0.05
 TRITON_RESNET50_ON_A100 = 6127
-"""Images a second; the figure that ours is to reach on an H100."""
+"""Images per second; the target for an H100."""
 
 
 def main() -> None:
-    """Prints a line a model."""
+    """Prints one line per model."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,7 +48,7 @@ def main() -> None:
         not shutil.which("nvidia-smi")
         or "CUDAExecutionProvider" not in onnxruntime.get_available_providers()
     ):
-        sys.exit("skipped: there is no NVIDIA GPU here, or not onnxruntime-gpu (docs/gpu.md)")
+        sys.exit("skipped: needs an NVIDIA GPU and onnxruntime-gpu (docs/gpu.md)")
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     name = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
     print(f"{name}, onnxruntime {onnxruntime.__version__}, fp16, {IN_FLIGHT} x {BATCH} images")
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 async def rates(bench: Bench, checkpoint: Path) -> tuple[float, float]:
-    """Images a second in this process and through the service."""
+    """Returns the images per second in this process and through the service."""
     images = np.random.default_rng(0).standard_normal((BATCH, 3, 224, 224), np.float32)
     flags = ("--provider", "cuda", "--precision", "fp16", "--max-batch-size", str(BATCH))
     async with bench.service(
@@ -77,12 +77,12 @@ async def rates(bench: Bench, checkpoint: Path) -> tuple[float, float]:
             "alone": (alone(checkpoint, images), 1),
             "service": (served.ask(request), IN_FLIGHT),
         }
-        found = await bench.rates(contestants)
-    return BATCH * found["alone"], BATCH * found["service"]
+        rates = await bench.rates(contestants)
+    return BATCH * rates["alone"], BATCH * rates["service"]
 
 
 def alone(checkpoint: Path, images: np.ndarray) -> Call:
-    """The session that the service opens, in this process."""
+    """Returns a call of the session that the service uses, in this process."""
     model = OnnxModel(
         checkpoint, inspect(checkpoint), PROFILES["imagenet-224"], threads=1, max_batch=BATCH,
         execution=Execution("cuda", fp16=True),
@@ -95,7 +95,7 @@ def alone(checkpoint: Path, images: np.ndarray) -> Call:
 
 
 def network(architecture: str, directory: Path) -> Path:
-    """One of the seed systems with random weights, exported as its checkpoints are."""
+    """Exports a seed system with random weights and returns its ONNX file."""
     import torch  # noqa: PLC0415
 
     from cxreval.export.checkpoint import read_checkpoint  # noqa: PLC0415

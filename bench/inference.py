@@ -1,14 +1,13 @@
-"""The inference service beside onnxruntime in one process, a bare gRPC echo, a naive server and
-mosec.
+"""Benchmark: the inference service, onnxruntime in one process, a gRPC echo, a naive server, mosec.
 
     .venv/bin/python -m bench.inference [CASE ...] [--seconds 5] [--rounds 3]
 
-Cases: densenet, light, abandoned, overload, png, memory, start; all by default. Clients are
-coroutines of this process, each with one request on its way; servers are processes of their own, on
-the same cores. What is compared runs in turn, `--rounds` times, and medians are printed. `light` is
-a model that takes almost no time: there the server is what is measured. `naive` is the shortest
-grpc.aio server of the protocol that one would write, without batching, limits or metrics; `echo`
-sends each message back unread. DenseNet-121 has random weights: that needs the `export` extra.
+Cases: densenet, light, abandoned, overload, png, memory, start; default: all. Clients are
+coroutines of this process, each with one outstanding request; servers are separate processes on the
+same cores. The contestants of a case run in turn, `--rounds` times, and the medians are printed.
+`light` is a model that takes almost no time, so that the server itself is measured. `naive` is a
+minimal grpc.aio server of the protocol, without batching, limits or metrics; `echo` returns each
+message unparsed. DenseNet-121 has random weights and needs the `export` extra.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ def main() -> None:
 
 
 class Bench:
-    """Servers, models and the clock of one case."""
+    """Starts the servers and measures the rates of one case."""
 
     def __init__(self, directory: Path, seconds: float, rounds: int) -> None:
         self.directory = directory
@@ -83,7 +82,7 @@ class Bench:
     async def service(
         self, checkpoint: Path, *flags: str, profile: str = ""
     ) -> AsyncIterator[Served]:
-        """The inference service with one model loaded."""
+        """Runs the inference service with one model loaded."""
         with tempfile.TemporaryDirectory(dir=self.directory) as home:
             service = InferenceService(Path(home), *flags)
             service.models.mkdir()
@@ -104,7 +103,7 @@ class Bench:
 
     @contextlib.contextmanager
     def peer(self, name: str, checkpoint: Path, threads: int) -> Iterator[tuple[str, int]]:
-        """A server of `bench.inference_peers`: its address and process."""
+        """Runs a server of `bench.inference_peers`; yields its address and process id."""
         address = f"127.0.0.1:{free_port()}"
         command = [
             sys.executable,
@@ -125,17 +124,19 @@ class Bench:
             process.wait()
 
     async def rates(self, contestants: dict[str, tuple[Call, int]]) -> dict[str, float]:
-        """Median answers a second of each; a contestant is a call and how many clients make it at
-        once."""
-        found: dict[str, list[float]] = {name: [] for name in contestants}
+        """Returns the median responses per second of each contestant.
+
+        A contestant is a call and the number of clients that make it concurrently.
+        """
+        rounds: dict[str, list[float]] = {name: [] for name in contestants}
         for _ in range(self.rounds):
             for name, (call, clients) in contestants.items():
-                found[name].append((await loop(call, clients, self.seconds))[0])
-        return {name: statistics.median(rates) for name, rates in found.items()}
+                rounds[name].append((await loop(call, clients, self.seconds))[0])
+        return {name: statistics.median(rates) for name, rates in rounds.items()}
 
 
 class Served:
-    """A model of the service, to be asked."""
+    """A model loaded in the service, with its channel."""
 
     def __init__(
         self, channel: grpc.aio.Channel, digest: str, pid: int, service: InferenceService
@@ -146,13 +147,13 @@ class Served:
         )
 
     def ask(self, request: pb.ModelInferRequest, timeout: float | None = None) -> Call:
-        """A call that sends the request's bytes."""
+        """Returns a call that sends the request's bytes."""
         content = request.SerializeToString()
         return lambda: self._infer(content, timeout=timeout)
 
 
 async def loop(call: Call, clients: int, seconds: float) -> tuple[float, list[float]]:
-    """Answers a second, and what each took, when so many clients ask one after the other."""
+    """Returns responses per second and the latencies when `clients` call in a loop."""
     taken: list[float] = []
     end = time.perf_counter() + seconds
 
@@ -167,7 +168,7 @@ async def loop(call: Call, clients: int, seconds: float) -> tuple[float, list[fl
 
 
 def alone(checkpoint: Path, threads: int, images: np.ndarray) -> Call:
-    """onnxruntime in this process, with the service's settings."""
+    """Returns a call of onnxruntime in this process, with the service's settings."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -181,36 +182,36 @@ def alone(checkpoint: Path, threads: int, images: np.ndarray) -> Call:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of a process and its threads."""
+    """Returns the CPU time of a process and its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of a process."""
+    """Returns the resident memory of a process."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def radiographs() -> list[bytes]:
-    """The real ones of CXREVAL_SHARED or ../shared."""
+    """Returns the real radiographs of CXREVAL_SHARED or ../shared."""
     shared = Path(os.environ.get("CXREVAL_SHARED", REPOSITORY.parent / "shared"))
     return [file.read_bytes() for file in sorted((shared / "nih-chestxray14/images").glob("*.png"))]
 
 
 def densenet_file(directory: Path) -> Path:
-    """DenseNet-121 of the real shapes."""
+    """Exports DenseNet-121 with its real shapes."""
     shared = Path(os.environ.get("CXREVAL_SHARED", REPOSITORY.parent / "shared"))
     directory.mkdir(exist_ok=True)
     return densenet(directory, sorted((shared / "nih-chestxray14/images").glob("*.png")))[0]
 
 
 def light_file(directory: Path) -> Path:
-    """The model that takes almost no time."""
+    """Writes the model that takes almost no time."""
     return directory / f"{onnx_models.classifier(directory)}.onnx"
 
 
 def against(rates: dict[str, float], ceiling: str, unit: str = "images/s") -> None:
-    """Prints rates with their ratio to one of them."""
+    """Prints rates with their ratio to the rate of `ceiling`."""
     for name, rate in rates.items():
         print(f"  {name:<34} {rate:9.1f} {unit}   {rate / rates[ceiling]:5.2f} of {ceiling}")
 
@@ -234,8 +235,7 @@ async def case_densenet(bench: Bench) -> None:
 
 
 async def case_light(bench: Bench) -> None:
-    """A model that takes almost no time: one client, 32 clients, requests of 16; server time a
-    request."""
+    """The light model: one client, 32 clients, requests of 16 images; CPU time per request."""
     checkpoint = light_file(bench.directory)
     byte_model = bench.directory / f"{onnx_models.uint8_classifier(bench.directory)}.onnx"
     one, sixteen = random_images(1), random_images(16)
@@ -247,7 +247,8 @@ async def case_light(bench: Bench) -> None:
         await loop(call, 1, 1)
         _, taken = await loop(call, 1, bench.seconds)
         print(
-            f"  one client: p50 {statistics.median(taken) * 1e3:.2f} ms, p99 {np.percentile(taken, 99) * 1e3:.2f} ms"
+            f"  one client: p50 {statistics.median(taken) * 1e3:.2f} ms, "
+            f"p99 {np.percentile(taken, 99) * 1e3:.2f} ms"
         )
         message = tensor_request(served.digest, one).SerializeToString()
         with (
@@ -287,27 +288,26 @@ async def case_light(bench: Bench) -> None:
                 ):
                     before = cpu_seconds(pid)
                     _, taken = await loop(*contestants[name], bench.seconds)
-                    print(
-                        f"  {name:<34} {(cpu_seconds(pid) - before) / len(taken) * 1e3:9.2f} ms of the server a request"
-                    )
+                    cpu_ms = (cpu_seconds(pid) - before) / len(taken) * 1e3
+                    print(f"  {name:<34} {cpu_ms:9.2f} ms of server CPU per request")
 
 
 async def case_abandoned(bench: Bench) -> None:
-    """64 calls given up after 100 ms, then one more; DenseNet-121, the settings of a CPU."""
+    """DenseNet-121: 64 calls cancelled after 100 ms, then one more; default settings for a CPU."""
     checkpoint = densenet_file(bench.directory)
     async with bench.service(checkpoint) as served:
         request = tensor_request(served.digest, random_images(1), "pixels")
-        patient = served.ask(request)
-        _, taken = await loop(patient, 1, bench.seconds)
+        ask = served.ask(request)
+        _, taken = await loop(ask, 1, bench.seconds)
         single = statistics.median(taken)
         waits, before = [], served.service.metrics()
         for _ in range(bench.rounds):
-            calls = [asyncio.ensure_future(patient()) for _ in range(64)]
+            calls = [asyncio.ensure_future(ask()) for _ in range(64)]
             await asyncio.sleep(0.1)
             for call in calls:
                 call.cancel()
             start = time.perf_counter()
-            await patient()
+            await ask()
             waits.append((time.perf_counter() - start) / single)
             await asyncio.wait(calls)
         after = served.service.metrics()
@@ -316,10 +316,11 @@ async def case_abandoned(bench: Bench) -> None:
         for name in ("cxreval_inference_dropped_images_total", "cxreval_inference_batch_images_sum")
     )
     print(
-        f"  the one more waits {statistics.median(waits):.2f} single requests of {single * 1e3:.0f} ms"
+        f"  the last request takes {statistics.median(waits):.2f} times a single request "
+        f"of {single * 1e3:.0f} ms"
     )
     print(
-        f"  of the 64, {dropped:.1f} were dropped; the model ran {reached - 1:.1f} beside the one more"
+        f"  of the 64 cancelled, {dropped:.1f} were dropped and {reached - 1:.1f} reached the model"
     )
 
 
@@ -360,8 +361,7 @@ async def case_overload(bench: Bench) -> None:
 
 
 async def case_png(bench: Bench) -> None:
-    """Real radiographs as PNG, beside what decoding alone and the model alone can do with all
-    cores."""
+    """Real radiographs as PNG, beside decoding alone and the model alone on all cores."""
     checkpoint, files = densenet_file(bench.directory), radiographs()
     profile = PROFILES[PROFILE]
     tensors = np.stack([profile.apply(decode(file)) for file in files[:16]])
@@ -374,12 +374,15 @@ async def case_png(bench: Bench) -> None:
     rates = {name: 16 * rate for name, rate in rates.items()}
     both = 1 / (1 / rates["model alone"] + 1 / decoding)
     against({"decoding alone": decoding} | rates | {"both on the same cores": both}, "model alone")
-    print(f"  service: {rates['service, 4 x 16'] / min(decoding, rates['model alone']):.2f} of the smaller ceiling, "
-          f"{rates['service, 4 x 16'] / both:.2f} of both on the same cores")  # fmt: skip
+    served_rate, smaller = rates["service, 4 x 16"], min(decoding, rates["model alone"])
+    print(
+        f"  service: {served_rate / smaller:.2f} of the smaller ceiling, "
+        f"{served_rate / both:.2f} of both on the same cores"
+    )
 
 
 def decode_rate(files: Sequence[bytes]) -> float:
-    """Images a second, decoded and preprocessed with all cores."""
+    """Returns the images per second of decoding and preprocessing on all cores."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     with ThreadPoolExecutor(CORES) as pool:
@@ -411,12 +414,13 @@ async def case_memory(bench: Bench) -> None:
                 )
     first, last = memory.values()
     print(
-        f"  {first / 2**20:.0f} MiB after 1,000, {last / 2**20:.0f} MiB after 10,000: {last / first:.3f}"
+        f"  {first / 2**20:.0f} MiB after 1,000, {last / 2**20:.0f} MiB after 10,000: "
+        f"{last / first:.3f}"
     )
 
 
 async def case_start(bench: Bench) -> None:
-    """One command serves DenseNet-121's file: until health says so, beside the imports alone."""
+    """Time from the command to readiness with DenseNet-121, beside the imports alone."""
     checkpoint = densenet_file(bench.directory)
     imports, starts = [], []
     for _ in range(bench.rounds):
@@ -430,8 +434,10 @@ async def case_start(bench: Bench) -> None:
             with InferenceService(Path(home), "--model", str(checkpoint)):
                 starts.append(time.perf_counter() - start)
     after = statistics.median(starts) - statistics.median(imports)
-    print(f"  {checkpoint.stat().st_size / 1e6:.0f} MB: ready {statistics.median(starts):.2f} s after the command, "
-          f"{after:.2f} s after the imports")  # fmt: skip
+    print(
+        f"  {checkpoint.stat().st_size / 1e6:.0f} MB: ready {statistics.median(starts):.2f} s "
+        f"after the command, {after:.2f} s after the imports"
+    )
 
 
 CASES: dict[str, Callable[[Bench], Awaitable[None]]] = {

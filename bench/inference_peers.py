@@ -1,5 +1,7 @@
-"""What `bench.inference` compares with: `python -m bench.inference_peers echo|naive|mosec ADDRESS
-MODEL THREADS`."""
+"""Servers that `bench.inference` compares with the inference service.
+
+python -m bench.inference_peers echo|naive|mosec ADDRESS MODEL THREADS
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ LARGE = [("grpc.max_receive_message_length", 1 << 30), ("grpc.max_send_message_l
 
 
 def session(model: str, threads: int) -> Any:
-    """The model, as everybody here runs it."""
+    """Returns the model's session with the settings that all servers use."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -26,12 +28,12 @@ def session(model: str, threads: int) -> Any:
 
 
 async def echo(content: bytes, _: Any) -> bytes:
-    """The message as it came."""
+    """Returns the message unchanged."""
     return content
 
 
 def naive(model: Any) -> Callable[[bytes, Any], Awaitable[bytes]]:
-    """Each request is a run of its own, in a thread, one at a time."""
+    """Returns a handler that runs each request by itself in a thread, one at a time."""
     name, lock = model.get_inputs()[0].name, asyncio.Lock()
 
     async def infer(content: bytes, _: Any) -> bytes:
@@ -51,7 +53,7 @@ def naive(model: Any) -> Callable[[bytes, Any], Awaitable[bytes]]:
 
 
 async def serve(address: str, behaviour: Callable[[bytes, Any], Awaitable[bytes]]) -> None:
-    """A gRPC server that does this and nothing else."""
+    """Runs a gRPC server with only this handler."""
     server = grpc.aio.server(options=LARGE)
     handlers = {"ModelInfer": grpc.unary_unary_rpc_method_handler(behaviour)}
     server.add_generic_rpc_handlers(
@@ -63,7 +65,7 @@ async def serve(address: str, behaviour: Callable[[bytes, Any], Awaitable[bytes]
 
 
 def serve_mosec(address: str, file: str, threads: int) -> None:
-    """mosec with batches of up to 16 images, which wait a millisecond, its shortest."""
+    """Runs mosec with batches of up to 16 images and a wait of one millisecond, its minimum."""
     import mosec  # noqa: PLC0415 -- the `bench` extra
 
     class Model(mosec.Worker):  # type: ignore[misc]
@@ -81,17 +83,22 @@ def serve_mosec(address: str, file: str, threads: int) -> None:
             return list(self.model.run(None, {self.name: np.stack(data)})[0])
 
     host, _, port = address.rpartition(":")
-    sys.argv[1:] = ["--address", host, "--port", port]  # where mosec reads its settings
+    sys.argv[1:] = ["--address", host, "--port", port]  # mosec reads its settings from here
     server = mosec.Server()
     server.append_worker(Model, num=1, max_batch_size=16, max_wait_time=1, start_method="fork")
     server.run()
 
 
 async def mosec_client(address: str, content: bytes) -> Callable[[], Awaitable[bytes]]:
-    """Asks mosec over HTTP, on connections that stay open; waits until it answers."""
+    """Returns a function that calls mosec over persistent HTTP connections.
+
+    Waits until mosec responds.
+    """
     host, _, port = address.rpartition(":")
     idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-    head = f"POST /inference HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+    head = (
+        f"POST /inference HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(content)}\r\n\r\n"
+    ).encode()
 
     async def ask() -> bytes:
         reader, writer = idle.pop() if idle else await asyncio.open_connection(host, int(port))

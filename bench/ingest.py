@@ -1,13 +1,12 @@
-"""How fast scoring takes predictions in, beside gRPC streams that do nothing with the same
-messages.
+"""Benchmark: how fast scoring receives predictions, beside gRPC streams that do no work.
 
     .venv/bin/python -m bench.ingest
 
-The peers are grpc.aio servers in a process of their own, without interceptors: `echo` parses each
-message and sends it back, `sink` does not even parse it. All three get the same bytes from the same
-client in the same run, in turn; the time is that from the call to the answer to the last message.
-Scoring checks every row and fills its table, and an image is left out at the end so that no report
-is computed. The medians are printed.
+The peers are grpc.aio servers in a separate process, without interceptors: `echo` parses each
+message and returns it, `sink` does not even parse it. All three get the same bytes from the same
+client in the same run, in turn; the time runs from the call to the response to the last message.
+Scoring checks every row and fills its table. One image is missing at the end, so that no report is
+computed. The medians are printed.
 """
 
 from __future__ import annotations
@@ -40,9 +39,10 @@ PEERS = ("echo", "sink")
 
 
 def main() -> None:
-    """Prints one line a batch size and server, with the ratio of ours to it."""
+    """Prints one line per batch size and server, with the ratio of cxreval's rate to it."""
     print(
-        f"{IMAGES} images, {len(FINDINGS)} findings, {len(os.sched_getaffinity(0))} cores, grpcio {grpc.__version__}"
+        f"{IMAGES} images, {len(FINDINGS)} findings, {len(os.sched_getaffinity(0))} cores, "
+        f"grpcio {grpc.__version__}"
     )
     print(f"load average {os.getloadavg()[0]:.2f}")
     with tempfile.TemporaryDirectory() as scratch:
@@ -64,7 +64,7 @@ def main() -> None:
 async def compare(
     spec: BenchmarkSpec, images: Sequence[str], size: int, ours: str, bare: str
 ) -> None:
-    """The three servers in turn."""
+    """Measures the three servers in turn and prints their rates."""
     messages = serialised(spec, images, size)
     times: dict[str, list[float]] = {name: [] for name in ("ours", *PEERS)}
     async with grpc.aio.insecure_channel(ours) as channel, grpc.aio.insecure_channel(bare) as other:
@@ -74,14 +74,14 @@ async def compare(
         for _ in range(ROUNDS):
             for name, call in calls.items():
                 times[name].append(await seconds(call, messages))
-    rates = {name: len(images) / statistics.median(found) for name, found in times.items()}
+    rates = {name: len(images) / statistics.median(taken) for name, taken in times.items()}
     for name, rate in rates.items():
         ratio = "" if name == "ours" else f"   ours / {name} {rates['ours'] / rate:.2f}"
         print(f"batches of {size:4d}   {name:4s} {rate:10,.0f} images/s{ratio}")
 
 
 def serialised(spec: BenchmarkSpec, images: Sequence[str], size: int) -> list[bytes]:
-    """A header and batches as they travel."""
+    """Returns a header and batches as serialised messages."""
     probabilities = np.random.default_rng(0).random((len(images), len(FINDINGS)), dtype=np.float32)
     header = pb.ScorePredictionsHeader(
         benchmark=f"benchmarks/{spec.name}", benchmark_digest=spec.digest
@@ -96,8 +96,10 @@ def serialised(spec: BenchmarkSpec, images: Sequence[str], size: int) -> list[by
 
 
 async def seconds(method: Any, messages: Sequence[bytes]) -> float:
-    """From the call to the last answer before the end, which ours makes an error: an image is
-    missing."""
+    """Returns the seconds from the call to the last response.
+
+    The service then ends the stream with an error, because an image is missing.
+    """
 
     async def sent() -> AsyncIterator[bytes]:
         for message in messages:
@@ -115,7 +117,7 @@ async def seconds(method: Any, messages: Sequence[bytes]) -> float:
 
 
 async def serve(address: str) -> None:
-    """The peers."""
+    """Runs the peers."""
 
     async def echo(
         requests: AsyncIterator[pb.ScorePredictionsRequest], _: Any

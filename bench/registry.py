@@ -1,15 +1,12 @@
-"""The registry under load: leases beside a bare SKIP LOCKED loop, a board of 1,000 rows, 1,000
-watchers.
+"""Benchmark of the registry: leases, a board of 1,000 rows, and 1,000 watchers.
 
     .venv/bin/python -m bench.registry [leases] [board] [watchers]
 
-`leases`: 8 workers, threads of one process each with a connection of its own, empty a queue of
-10,000 submissions on PostgreSQL; the yardstick is the same number of workers that claim rows of a
-bare table with psycopg, one transaction
-each. `board`: the first page, and one from the middle, of a board of 1,000 rows with 100 metric
-values each, over gRPC,
-once it was read before. `watchers`: what a process gains by 1,000 calls of WatchSubmission that
-stay open.
+`leases`: 8 workers, threads of one process with a connection each, empty a queue of 10,000
+submissions on PostgreSQL. The baseline is the same number of workers that claim rows of a bare
+table with psycopg and SKIP LOCKED, in one transaction each. `board`: the first page, and a page
+from the middle, of a board of 1,000 rows with 100 metric values each, over gRPC, after a first
+read. `watchers`: the memory that 1,000 open WatchSubmission calls add to the process.
 """
 
 from __future__ import annotations
@@ -63,7 +60,7 @@ SIGNER = Signer(Ed25519PrivateKey.generate())
 
 
 def main() -> None:
-    """Runs the cases named on the command line, by default all."""
+    """Runs the cases named on the command line; default: all."""
     logging.disable(logging.WARNING)
     for name in sys.argv[1:] or CASES:
         print(f"\n{name}")
@@ -72,13 +69,15 @@ def main() -> None:
 
 
 def now() -> datetime:
-    """The clock."""
+    """Returns the current time."""
     return datetime.now(UTC)
 
 
 def stored(directory: Path, kind: str, count: int, state: str) -> tuple[str, Database, list[str]]:
-    """A database with submissions in bulk, each with an evaluation: its URL, itself, the
-    submissions' ids."""
+    """Returns the URL of a database, the database, and the ids of its submissions.
+
+    The submissions are inserted in bulk, each with an evaluation.
+    """
     url = fresh_database(kind, directory)
     database = Database(url)
     migrations.upgrade(database.engine)
@@ -93,8 +92,9 @@ def stored(directory: Path, kind: str, count: int, state: str) -> tuple[str, Dat
             [
                 common | {
                     "number": number, "id": identifier, "benchmark_number": 1, "kind": "checkpoint",
-                    "manifest": manifest, "note": "", "corrections": {}, "superseded_by": "", "version": 1,
-                    "state": "published" if state == "succeeded" else state, "tier": "executed",
+                    "manifest": manifest, "note": "", "corrections": {}, "superseded_by": "",
+                    "version": 1, "tier": "executed",
+                    "state": "published" if state == "succeeded" else state,
                 }
                 for number, identifier in enumerate(ids, start=2)
             ],
@@ -103,21 +103,21 @@ def stored(directory: Path, kind: str, count: int, state: str) -> tuple[str, Dat
             insert(EvaluationRow),
             [
                 common | {
-                    "number": number, "id": uuid.uuid4().hex, "submission_number": number, "state": state,
-                    "attempt": 0, "stalled_attempts": 0, "worker": "", "images_done": 0, "images_before": 0,
-                    "provenance": {},
+                    "number": number, "id": uuid.uuid4().hex, "submission_number": number,
+                    "state": state, "attempt": 0, "stalled_attempts": 0, "worker": "",
+                    "images_done": 0, "images_before": 0, "provenance": {},
                 }
                 for number in range(2, count + 2)
             ],
         )  # fmt: skip
     if not database.embedded:
         with database.writing() as session:
-            session.execute(text("ANALYZE"))  # what autovacuum does by itself within a minute
+            session.execute(text("ANALYZE"))  # autovacuum would do it within a minute
     return url, database, ids
 
 
 def case_leases(directory: Path) -> None:
-    """8 workers, 10,000 submissions."""
+    """8 workers lease 10,000 submissions."""
     url, database, _ = stored(directory, "postgresql", QUEUED, "queued")
     bare_url = url.replace("postgresql+psycopg://", "postgresql://")
     with psycopg.connect(bare_url, autocommit=True) as connection:
@@ -132,16 +132,17 @@ def case_leases(directory: Path) -> None:
         with psycopg.connect(bare_url) as connection:
             while True:
                 with connection.transaction():
-                    found = connection.execute(
-                        "SELECT number FROM bare WHERE state = 'queued' ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED"
+                    row = connection.execute(
+                        "SELECT number FROM bare WHERE state = 'queued' "
+                        "ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED"
                     ).fetchone()
-                    if found is None:
+                    if row is None:
                         return taken
                     connection.execute(
                         "UPDATE bare SET state = 'running', worker = %s WHERE number = %s",
-                        (str(worker), found[0]),
+                        (str(worker), row[0]),
                     )
-                    taken.append(found[0])
+                    taken.append(row[0])
 
     evaluations = Evaluations(database, now, SIGNER, 3600, 3)
 
@@ -164,7 +165,7 @@ def case_leases(directory: Path) -> None:
 
 
 def case_board(directory: Path) -> None:
-    """1,000 rows, 100 values each."""
+    """Pages of a board of 1,000 rows with 100 values each."""
     _, database, _ = stored(directory, "sqlite", ROWS, "succeeded")
     report = reports.report(report_message(SPEC, 0.8))
     template = records.report_json(report)
@@ -204,15 +205,15 @@ def case_board(directory: Path) -> None:
                 start = time.perf_counter()
                 call.leaderboard.ListLeaderboardEntries(request)
                 times.append(time.perf_counter() - start)
-            place = "second page" if token else "first page"
+            page = "second page" if token else "first page"
             print(
-                f"  {page_size:>3} rows, {place:<11}  p50 {statistics.median(times) * 1e3:6.1f} ms, "
+                f"  {page_size:>3} rows, {page:<11}  p50 {statistics.median(times) * 1e3:6.1f} ms, "
                 f"p99 {np.percentile(times, 99) * 1e3:6.1f} ms"
             )
 
 
 def case_watchers(directory: Path) -> None:
-    """1,000 open calls."""
+    """Memory of 1,000 open WatchSubmission calls."""
     _, database, ids = stored(directory, "sqlite", WATCHERS, "queued")
     database.close()
     with registry_service(directory) as service:
@@ -230,7 +231,7 @@ async def _watch(address: str, ids: list[str], memory: Callable[[], int]) -> tup
             lifecycle_service_pb2.WatchSubmissionRequest.SerializeToString,
             submission_pb2.Submission.FromString,
         )
-        calls, found = [], []
+        calls, resident = [], []
         for share in (ids[:10], ids[10:WATCHERS]):
             for identifier in share:
                 name = str(SubmissionName(SPEC.name, identifier))
@@ -238,12 +239,12 @@ async def _watch(address: str, ids: list[str], memory: Callable[[], int]) -> tup
                 assert (await call.read()).name == name
                 calls.append(call)
             await asyncio.sleep(5)
-            found.append(memory())
+            resident.append(memory())
         for call in calls:
             call.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(0.5)
-    return found[0], found[1]
+    return resident[0], resident[1]
 
 
 def _resident_kib(pid: int) -> int:

@@ -1,12 +1,10 @@
-"""From the first prediction sent to the report in hand: the whole official test split through the
-scoring service.
+"""Benchmark: the official test split through the scoring service, until the report is received.
 
     .venv/bin/python -m bench.report [--rounds 5] [--replicates 2000]
 
-The labels, patients and slices are NIH's (CXREVAL_SHARED or ../shared), 25,596 images; the
-predictions are drawn around
-them. Client and service are two processes on loopback. Beside the whole stands its floor: the same
-report computed in the client's process, without a service.
+Labels, patients and slices are NIH's (CXREVAL_SHARED or ../shared), 25,596 images; the predictions
+are random but correlated with the labels. Client and service are two processes on loopback. The
+lower bound is the same report computed in the client's process, without a service.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ BATCH = 256
 
 
 def main() -> None:
-    """Prints the median seconds of both and what the report weighs."""
+    """Prints the median seconds of both, and the size of the report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -41,7 +39,8 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=2000)
     arguments = parser.parse_args()
     print(
-        f"load average {os.getloadavg()[0]:.2f}, {len(os.sched_getaffinity(0))} cores, grpcio {grpc.__version__}"
+        f"load average {os.getloadavg()[0]:.2f}, {len(os.sched_getaffinity(0))} cores, "
+        f"grpcio {grpc.__version__}"
     )
     images = (SPLIT / "test_list.txt").read_text().split()
     with tempfile.TemporaryDirectory() as scratch:
@@ -64,19 +63,22 @@ def main() -> None:
                 assert serialised(report) == serialised(floor)
     whole, alone = statistics.median(streamed), statistics.median(computed)
     print(
-        f"{spec.image_count:,} images, {report.patient_count:,} patients, {report.replicate_count:,} replicates"
+        f"{spec.image_count:,} images, {report.patient_count:,} patients, "
+        f"{report.replicate_count:,} replicates"
     )
     print(
-        f"  stream to answer {whole:5.2f} s   in process {alone:5.2f} s   ratio {alone / whole:.2f}"
+        f"  through the service {whole:5.2f} s   in process {alone:5.2f} s"
+        f"   ratio {alone / whole:.2f}"
     )
     print(
-        f"  {len(report.metrics)} values, {len(serialised(report)) / 2**20:.2f} MiB with the evidence"
+        f"  {len(report.metrics)} values, {len(serialised(report)) / 2**20:.2f} MiB"
+        " with the evidence"
     )
     print(f"load average {os.getloadavg()[0]:.2f}")
 
 
 def drawn(truth: Truth) -> list[Predictions]:
-    """Predictions that know something: uniform, raised where the finding is present."""
+    """Returns predictions that are uniform, and higher where the finding is present."""
     images, labels = list(truth.rows), truth.cohort.labels
     probabilities = np.random.default_rng(14).random(labels.shape, np.float32)
     probabilities[labels] = np.sqrt(probabilities[labels])
@@ -85,7 +87,7 @@ def drawn(truth: Truth) -> list[Predictions]:
 
 
 def in_process(truth: Truth, predictions: list[Predictions]) -> Report:
-    """The same without a service."""
+    """Computes the same report without a service."""
     table = truth.table()
     for batch in predictions:
         table.add(batch.images, batch.probabilities)

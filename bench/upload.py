@@ -1,11 +1,10 @@
-"""An upload of 100 MB over gRPC, hashed and fsynced, beside a bare stream of the same bytes into
-nothing.
+"""Benchmark: an upload of 100 MB, hashed and fsynced, beside a gRPC stream that discards its bytes.
 
     .venv/bin/python -m bench.upload [ROUNDS]
 
-The yardstick is a grpc.aio server in a process of its own that reads the messages of a
-client-streaming rpc and forgets them, with the same message type, the same chunks and the same kind
-of client. Rounds are taken in turn.
+The baseline is a grpc.aio server in a separate process that reads the messages of a
+client-streaming rpc and discards them, with the same message type, chunks and kind of client. Both
+run in turn in each round.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ SPEC = small_spec("bench")
 
 
 class Nothing(artifact_service_pb2_grpc.ArtifactServiceServicer):
-    """Reads and forgets."""
+    """Reads and discards an upload."""
 
     async def UploadArtifact(
         self, request_iterator: AsyncIterator[Any], _context: Any
@@ -60,10 +59,10 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def main(rounds: int) -> None:
-    """Prints both, in MB/s, and their ratio."""
+    """Prints both rates in MB/s, and their ratio."""
     address = f"127.0.0.1:{free_port()}"
     bare = subprocess.Popen([sys.executable, "-m", "bench.upload", "nothing", address])
-    found: dict[str, list[float]] = {"ours": [], "bare": [], "sha256": []}
+    taken: dict[str, list[float]] = {"ours": [], "bare": [], "sha256": []}
     try:
         with tempfile.TemporaryDirectory() as scratch, registry_service(Path(scratch)) as service:
             ours, channel = Registry(service.address), connect(address)
@@ -71,7 +70,7 @@ def main(rounds: int) -> None:
             stub: Any = artifact_service_pb2_grpc.ArtifactServiceStub(channel)
             ours.create_benchmark(SPEC)
             for number in range(rounds + 1):
-                # Other bytes each time: nothing is stored yet.
+                # New bytes each time, so that the registry has not stored them yet.
                 content = np.random.default_rng(number).bytes(SIZE)
                 name = ours.create_submission(SPEC.name, content).name
                 seconds = {
@@ -87,20 +86,19 @@ def main(rounds: int) -> None:
                 }
                 if number:  # the first is warm-up
                     for kind, value in seconds.items():
-                        found[kind].append(value)
+                        taken[kind].append(value)
             channel.close()
             ours.channel.close()
     finally:
         bare.kill()
         bare.wait()
-    median = {kind: statistics.median(values) for kind, values in found.items()}
+    median = {kind: statistics.median(values) for kind, values in taken.items()}
     for kind, value in median.items():
-        spread = ", ".join(f"{seconds:.3f}" for seconds in found[kind])
+        spread = ", ".join(f"{seconds:.3f}" for seconds in taken[kind])
         print(f"{kind:7} {SIZE / value / 1e6:6.0f} MB/s  ({spread} s)")
-    ratios = [bare / ours for bare, ours in zip(found["bare"], found["ours"], strict=True)]
-    print(
-        f"ours / bare: {statistics.median(ratios):.2f} (per round: {', '.join(f'{ratio:.2f}' for ratio in ratios)})"
-    )
+    ratios = [bare / ours for bare, ours in zip(taken["bare"], taken["ours"], strict=True)]
+    per_round = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    print(f"ours / bare: {statistics.median(ratios):.2f} (per round: {per_round})")
 
 
 def messages(name: str, content: bytes) -> Iterator[Any]:

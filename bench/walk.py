@@ -1,12 +1,11 @@
-"""How much of the machine an evaluation uses: images a second through all services, beside one
-process.
+"""Benchmark: images per second of an evaluation through all services, beside one process.
 
     .venv/bin/python -m bench.walk [CHECKPOINT.onnx]
 
-The ceiling decodes and preprocesses in a thread pool and runs onnxruntime with the same batch size
-and threads, without gRPC, a database or recorded predictions. Both see the same images in the same
-run, in turn, three times; the medians are printed. Without a checkpoint, a DenseNet-121 of random
-weights is exported: that needs the `export` extra.
+The baseline decodes and preprocesses in a thread pool and runs onnxruntime with the same batch size
+and threads, without gRPC, a database or recorded predictions. Both process the same images in the
+same run, in turn, three times; the medians are printed. Without a checkpoint, a DenseNet-121 with
+random weights is exported, which needs the `export` extra.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ CORES = len(os.sched_getaffinity(0))
 
 
 def main() -> None:
-    """Prints one line a side and their ratio."""
+    """Prints one line for each side, and their ratio."""
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         data = directory / "data"
@@ -64,21 +63,22 @@ def main() -> None:
                 through.append(seconds(walk))
     best, ours = (len(files) / statistics.median(times) for times in (alone, through))
     print(
-        f"{checkpoint.name}, {len(files)} images of 1024x1024, {CORES} cores, onnxruntime {onnxruntime.__version__}"
+        f"{checkpoint.name}, {len(files)} images of 1024x1024, {CORES} cores, "
+        f"onnxruntime {onnxruntime.__version__}"
     )
     print(f"one process            {best:7.1f} images/s")
     print(f"through all services   {ours:7.1f} images/s   ratio {ours / best:.2f}")
 
 
 def seconds(work: Callable[[], None]) -> float:
-    """How long it takes."""
+    """Returns how long `work` takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def ceiling(checkpoint: Path, files: list[Path]) -> Callable[[], None]:
-    """The same images through the same model, in this process."""
+    """Returns a function that runs the same images through the same model in this process."""
     session = onnxruntime.InferenceSession(checkpoint, providers=["CPUExecutionProvider"])
     name, apply = session.get_inputs()[0].name, PROFILES["xrv-224"].apply
 
@@ -96,7 +96,7 @@ def ceiling(checkpoint: Path, files: list[Path]) -> Callable[[], None]:
 
 
 def densenet(directory: Path, files: list[Path]) -> tuple[Path, tuple[str, ...]]:
-    """TorchXRayVision's DenseNet-121 with random weights, as the tests use it."""
+    """Exports TorchXRayVision's DenseNet-121 with random weights; returns file and output names."""
     from cxreval.export.densenet import TORCHXRAYVISION_TARGETS, build_torchxrayvision_densenet  # noqa: PLC0415
     from cxreval.export.onnx_export import export_onnx  # noqa: PLC0415
 

@@ -1,10 +1,8 @@
-"""The whole of cxreval on one machine: `make demo` starts it and runs three checkpoints, `make
-demo-stop` ends it.
+"""Runs all of cxreval on one machine: `make demo` starts it, `make demo-stop` stops it.
 
-Registry, inference, scoring and a worker run as processes of their own on embedded defaults:
-SQLite, a local folder for
-artifacts, the CPU. The benchmark is synthetic: phantoms drawn here, not radiographs of patients.
-Everything lies in `.demo/`.
+Registry, inference, scoring and a worker run as separate processes with embedded defaults: SQLite,
+a local artifact directory, the CPU. They evaluate three checkpoints on a synthetic benchmark of
+phantoms, which are generated here and are not radiographs of patients. All files are in `.demo/`.
 """
 
 from __future__ import annotations
@@ -39,8 +37,10 @@ ENDED = (SubmissionStatus.PUBLISHED, SubmissionStatus.FAILED)
 
 
 def start() -> int:
-    """Draws the phantoms, starts the processes, submits every checkpoint, waits, prints the
-    board."""
+    """Starts the services, submits every checkpoint and prints the board.
+
+    Returns the exit status: 0 if every submission was published.
+    """
     stop()
     began = time.monotonic()
     make_data()
@@ -69,9 +69,9 @@ def start() -> int:
         else f" --registry {address['registry']}"
     )
     output.console.print(
-        f"{time.monotonic() - began:.0f} s. The registry answers gRPC at {address['registry']}: try "
-        f"`.venv/bin/cxreval leaderboard{option}` for the claims it came with. Logs: .demo/state/*.log. "
-        "Stop it with `make demo-stop`.",
+        f"{time.monotonic() - began:.0f} s. The registry serves gRPC at {address['registry']}: try "
+        f"`.venv/bin/cxreval leaderboard{option}` for the claims that it contains. "
+        "Logs: .demo/state/*.log. Stop it with `make demo-stop`.",
     )
     return (
         0
@@ -81,11 +81,11 @@ def start() -> int:
 
 
 def stop() -> int:
-    """Ends the processes that an earlier start left running."""
+    """Stops the processes that an earlier start left running."""
     if not PROCESSES.exists():
         return 0
     for pid, started in json.loads(PROCESSES.read_text()).items():
-        # A number may have passed to a stranger since; the start time tells.
+        # The pid may have been reused; the start time identifies the process.
         if process_start(int(pid)) == started:
             os.kill(int(pid), signal.SIGTERM)
     PROCESSES.unlink()
@@ -93,11 +93,11 @@ def stop() -> int:
 
 
 def make_data() -> None:
-    """Draws the test images once; later starts find them."""
+    """Generates the test images, unless an earlier start did."""
     if (DATA / SPEC_FILE).exists():
         return
     with output.progress_bars() as bars:
-        task = bars.add_task("drawing phantoms", total=None)
+        task = bars.add_task("generating phantoms", total=None)
         phantom.generate(
             DATA,
             patients=PATIENTS,
@@ -111,8 +111,9 @@ def launch(address: dict[str, str]) -> None:
     """Starts the three services and the worker in the background."""
     service = {
         "registry": [
-            "--database-url", f"sqlite:///{STATE}/registry.db", "--artifact-store", f"{STATE}/artifacts",
-            "--signing-key", f"{STATE}/signing-key.pem", "--token-key", f"{STATE}/token-key", "--access", "open",
+            "--database-url", f"sqlite:///{STATE}/registry.db",
+            "--artifact-store", f"{STATE}/artifacts", "--signing-key", f"{STATE}/signing-key.pem",
+            "--token-key", f"{STATE}/token-key", "--access", "open",
         ],
         "inference": ["--registry", address["registry"], "--model-cache-dir", f"{STATE}/models"],
         "scoring": ["--data", f"{BENCHMARK}={DATA}"],
@@ -131,15 +132,15 @@ def launch(address: dict[str, str]) -> None:
     for name, command in commands.items():
         with (STATE / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(  # noqa: S603 - the commands are the ones above
-                command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
-                start_new_session=True,
+                command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=environment, start_new_session=True,
             )  # fmt: skip
         running[str(process.pid)] = process_start(process.pid)
         PROCESSES.write_text(json.dumps(running))
 
 
 def wait_until_serving(name: str, address: str) -> None:
-    """Waits for the service's health; on failure shows the end of its log."""
+    """Waits until the service is healthy; on failure exits with the end of its log."""
     deadline = time.monotonic() + START_SECONDS
     with grpc.insecure_channel(
         address, options=[("grpc.max_reconnect_backoff_ms", 100)]
@@ -156,12 +157,13 @@ def wait_until_serving(name: str, address: str) -> None:
     stop()
     log = STATE / f"{name}.log"
     sys.exit(
-        f"{name} did not start within {START_SECONDS:.0f} s; the end of {log}:\n{log.read_text()[-2000:]}"
+        f"{name} did not start within {START_SECONDS:.0f} s; the end of {log}:\n"
+        f"{log.read_text()[-2000:]}"
     )
 
 
 def watch(registry: RegistryClient, submissions: list[Submission]) -> list[Submission]:
-    """Shows each submission's progress until all have ended."""
+    """Shows each submission's progress until all are published or failed, and returns them."""
     with output.progress_bars() as bars:
         tasks = [
             bars.add_task(each.manifest.model, total=each.images_total) for each in submissions
@@ -175,7 +177,7 @@ def watch(registry: RegistryClient, submissions: list[Submission]) -> list[Submi
 
 
 def free_port(wanted: int) -> int:
-    """The wanted port, or a free one when something listens there."""
+    """Returns `wanted`, or a free port if `wanted` is in use."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -186,14 +188,13 @@ def free_port(wanted: int) -> int:
 
 
 def process_start(pid: int) -> str:
-    """When a process started, in clock ticks since boot; empty when there is none."""
+    """Returns when a process started, in clock ticks since boot, or "" if it does not exist."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    return stat.rpartition(")")[2].split()[
-        19
-    ]  # field 22 of proc(5); a name in brackets may hold spaces
+    # Field 22 of proc(5). Field 2, the name in parentheses, may contain spaces.
+    return stat.rpartition(")")[2].split()[19]
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
-"""Trains the demo's three checkpoints on phantoms, without PyTorch, and writes them with their
-manifests.
+"""Trains the demo's three checkpoints on phantoms, and writes them with their manifests.
 
     .venv/bin/python demo/train_checkpoints.py
 
-Each checkpoint is a fixed feature graph (pooling, oriented filters, local contrast) with a logistic
-regression on top. The regression learns from what the very ONNX graph that is shipped gives.
-Training images are the phantom data set's train_val split, scores are on its test split. A few
-minutes on two cores; same seed, same weights up to the rounding of the linear algebra library.
-Needs the `test` extra (scikit-learn) beside the library itself.
+PyTorch is not needed. Each checkpoint is a fixed feature graph (pooling, oriented filters, local
+contrast) with a logistic regression on top, which is trained on the outputs of the exported ONNX
+graph. The training images are the phantom data set's train_val split; the scores are those of its
+test split. It takes a few minutes on two cores; the same seed gives the same weights up to rounding
+in the linear algebra library. Needs the `test` extra (scikit-learn).
 
-The recipes' sizes were chosen with an eye on the test split, so that three qualities show clearly.
-The scores serve a demonstration; they do not estimate how the classifiers do elsewhere.
+The sizes of the recipes were chosen with knowledge of the test split, so that three qualities are
+clearly visible. The scores are for demonstration only and do not estimate performance elsewhere.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from cxreval.imaging.preprocess import PROFILES
 
 SEED = 2017
 PATIENTS = 1500
-"""As many as the demo's data set has, so that its test split is the demo's."""
+"""As in the demo's data set, so that both have the same test split."""
 
 OPSET, IR_VERSION = 17, 10
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -53,7 +52,7 @@ Array = npt.NDArray[np.float32]
 
 
 class Graph:
-    """An ONNX graph under construction; methods return names of tensors."""
+    """An ONNX graph under construction; its methods return names of tensors."""
 
     def __init__(self, input_shape: tuple[int, ...]) -> None:
         self.input_shape = input_shape
@@ -61,34 +60,34 @@ class Graph:
         self.weights: list[onnx.TensorProto] = []
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """The output of one operator."""
+        """Adds an operator and returns its output."""
         output = f"{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
 
     def weight(self, values: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
-        """A constant."""
+        """Adds a constant."""
         name = f"weight_{len(self.weights)}"
         self.weights.append(numpy_helper.from_array(np.asarray(values, dtype), name))
         return name
 
     def pool(self, tensor: str, size: int) -> str:
-        """Means of `size` x `size` tiles."""
+        """Averages tiles of `size` x `size` pixels."""
         return self.add("AveragePool", tensor, kernel_shape=[size, size], strides=[size, size])
 
     def smooth(self, tensor: str, size: int) -> str:
-        """Means of the `size` x `size` neighbours of every pixel."""
+        """Averages the `size` x `size` neighbourhood of every pixel."""
         pads = [size // 2] * 4
         return self.add(
             "AveragePool", tensor, kernel_shape=[size, size], pads=pads, count_include_pad=0
         )
 
     def flat(self, tensor: str) -> str:
-        """(N, ...) as (N, features)."""
+        """Reshapes (N, ...) to (N, features)."""
         return self.add("Flatten", tensor)
 
     def finish(self, output: str, columns: int | str) -> bytes:
-        """The serialized model: `image` in, `output` out, any batch size."""
+        """Returns the serialized model: input `image`, output `findings`, any batch size."""
         graph = helper.make_graph(
             [*self.nodes, helper.make_node("Identity", [output], ["findings"])],
             "classifier",
@@ -105,14 +104,13 @@ class Graph:
 
 
 def thumbnail(graph: Graph) -> str:
-    """The image in 16 x 16 pixels, its first channel only."""
+    """Feature graph: the first channel of the image at 16 x 16 pixels."""
     channel = graph.add("Gather", "image", graph.weight([0], np.int64), axis=1)
     return graph.flat(graph.pool(channel, 14))
 
 
 def oriented(graph: Graph) -> str:
-    """Exposure-corrected thumbnail, and the strength of edges in eight directions on an 8 x 8
-    grid."""
+    """Feature graph: exposure-corrected thumbnail, and edges in eight directions (8 x 8 grid)."""
     image = standardized(graph, "image")
     edges = edge_strength(graph, graph.pool(image, 2), wavelengths=(5.0,))
     return graph.add(
@@ -121,8 +119,7 @@ def oriented(graph: Graph) -> str:
 
 
 def contrast(graph: Graph) -> str:
-    """Two scales of the image less its surroundings, their edges, and how all of it differs between
-    the sides."""
+    """Feature graph: local contrast at two scales, edges, and left-right differences."""
     image = standardized(graph, "image")
     half = graph.pool(image, 2)
     detail = graph.add("Sub", half, graph.smooth(half, 21))
@@ -136,14 +133,14 @@ def contrast(graph: Graph) -> str:
 
 
 def standardized(graph: Graph, tensor: str) -> str:
-    """Every channel with mean 0 and standard deviation 1."""
+    """Normalizes every channel to mean 0 and standard deviation 1."""
     return graph.add(
         "InstanceNormalization", tensor, graph.weight([1.0]), graph.weight([0.0]), epsilon=1e-3
     )
 
 
 def edge_strength(graph: Graph, tensor: str, wavelengths: tuple[float, ...]) -> str:
-    """|response| of Gabor filters in eight directions."""
+    """Applies Gabor filters in eight directions and returns the absolute responses."""
     filters = np.array(
         [gabor(length, np.pi * turn / 8) for length in wavelengths for turn in range(8)]
     )
@@ -152,7 +149,7 @@ def edge_strength(graph: Graph, tensor: str, wavelengths: tuple[float, ...]) -> 
 
 
 def gabor(wavelength: float, angle: float) -> npt.NDArray[np.float64]:
-    """An odd 11 x 11 Gabor filter: an edge of the given width, perpendicular to `angle`."""
+    """Returns an odd 11 x 11 Gabor filter for edges perpendicular to `angle`."""
     y, x = np.mgrid[-5:6, -5:6]
     along = x * np.cos(angle) + y * np.sin(angle)
     envelope = np.exp(-(x * x + y * y) / (0.3 * wavelength * wavelength))
@@ -162,7 +159,7 @@ def gabor(wavelength: float, angle: float) -> npt.NDArray[np.float64]:
 
 
 def mirrored(graph: Graph, tensor: str, side: int) -> str:
-    """The grid itself, and for its left half how far each cell differs from the mirrored one."""
+    """Returns the grid and, for its left half, the absolute difference to the mirrored cells."""
     flip = graph.weight(np.arange(side)[::-1][: side // 2], np.int64)
     left = graph.weight(np.arange(side // 2), np.int64)
     difference = graph.add(
@@ -173,14 +170,14 @@ def mirrored(graph: Graph, tensor: str, side: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How one checkpoint is made."""
+    """Parameters of one checkpoint."""
 
     name: str
     model: str
     profile: str
     features: Callable[[Graph], str]
     components: int
-    """Principal components of the features that the regression sees."""
+    """Number of principal components of the features that the regression uses."""
     strength: float
     """Inverse of the regression's regularization."""
 
@@ -193,14 +190,14 @@ RECIPES = (
 
 
 def feature_model(recipe: Recipe) -> bytes:
-    """The recipe's features as a model of their own."""
+    """Returns the recipe's feature graph as a model of its own."""
     graph = Graph(PROFILES[recipe.profile].shape)
     return graph.finish(recipe.features(graph), "features")
 
 
 @cache
 def feature_sessions() -> tuple[ort.InferenceSession, ...]:
-    """One single-threaded session a recipe; made once in every worker process."""
+    """Returns one single-threaded session per recipe; cached in every worker process."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     return tuple(
@@ -210,7 +207,7 @@ def feature_sessions() -> tuple[ort.InferenceSession, ...]:
 
 
 def extract(study: Study) -> list[Array]:
-    """The features of one study for every recipe."""
+    """Returns the features of one study for every recipe."""
     picture = render(study, SEED)
     tensors = {name: profile.apply(picture)[np.newaxis] for name, profile in PROFILES.items()}
     return [
@@ -220,7 +217,7 @@ def extract(study: Study) -> list[Array]:
 
 
 def extract_all(studies: list[Study]) -> list[Array]:
-    """For every recipe the features of all studies, (studies, features)."""
+    """Returns for every recipe the features of all studies, (studies, features)."""
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         rows = list(
             track(
@@ -231,13 +228,12 @@ def extract_all(studies: list[Study]) -> list[Array]:
 
 
 def truth(studies: list[Study]) -> npt.NDArray[np.bool_]:
-    """(studies, 14): which findings each study has."""
+    """Returns the labels, (studies, 14)."""
     return np.array([[finding in study.findings for finding in FINDINGS] for study in studies])
 
 
 def fit(recipe: Recipe, features: Array, labels: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Weights (features, 14) and biases (14,) of the logistic regressions, acting on raw
-    features."""
+    """Returns weights (features, 14) and biases (14,) of logistic regressions on raw features."""
     mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-3 * features.std()
     reduce = PCA(recipe.components, random_state=SEED, svd_solver="randomized")
     scores = reduce.fit_transform((features - mean) / scale)
@@ -255,20 +251,19 @@ def fit(recipe: Recipe, features: Array, labels: npt.NDArray[np.bool_]) -> tuple
 
 
 def classifier(recipe: Recipe, weights: Array, biases: Array) -> bytes:
-    """The recipe's features and their regressions in one model: probabilities in the order of
-    `FINDINGS`."""
+    """Returns the model of a recipe: probabilities in the order of `FINDINGS`."""
     graph = Graph(PROFILES[recipe.profile].shape)
     logits = graph.add("Gemm", recipe.features(graph), graph.weight(weights), graph.weight(biases))
     return graph.finish(graph.add("Sigmoid", logits), len(FINDINGS))
 
 
 def aurocs(probabilities: Array, labels: npt.NDArray[np.bool_]) -> list[float]:
-    """AUROC of each finding."""
+    """Returns the AUROC of each finding."""
     return [float(roc_auc_score(labels[:, k], probabilities[:, k])) for k in range(len(FINDINGS))]
 
 
 def predict(study: Study) -> list[Array]:
-    """(14,) from every written checkpoint: what it says about a study."""
+    """Returns the probabilities (14,) of one study from every written checkpoint."""
     picture = render(study, SEED)
     return [
         load(recipe).run(None, {"image": PROFILES[recipe.profile].apply(picture)[np.newaxis]})[0][0]
@@ -278,17 +273,17 @@ def predict(study: Study) -> list[Array]:
 
 @cache
 def load(recipe: Recipe) -> ort.InferenceSession:
-    """A session on the written checkpoint."""
+    """Returns a session of the written checkpoint."""
     return ort.InferenceSession(checkpoint_file(recipe), providers=["CPUExecutionProvider"])
 
 
 def checkpoint_file(recipe: Recipe) -> Path:
-    """Where the checkpoint is; its manifest is beside it."""
+    """Returns the path of the checkpoint; its manifest has the same name with .yaml."""
     return CHECKPOINTS / f"{recipe.name}.onnx"
 
 
 def manifest(recipe: Recipe, auroc: float) -> str:
-    """The submission's manifest as YAML."""
+    """Returns the submission's manifest as YAML."""
     names = "".join(f"  - {finding}\n" for finding in FINDINGS)
     dependencies = "".join(f"    - {package}=={version(package)}\n" for package in DEPENDENCIES)
     return f"""# Written by demo/train_checkpoints.py.

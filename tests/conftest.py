@@ -1,5 +1,8 @@
-"""Fixtures every test may use. `REQUIRE_PARTS=1` (CI) turns a missing real part from a skip into a
-failure."""
+"""Fixtures that every test may use.
+
+A test whose real part (a server, data, an extra) is missing is skipped; with `REQUIRE_PARTS=1`, as
+in CI, it fails.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import Any, NoReturn
 import pytest
 from hypothesis import settings
 
-# Shared machines are slow at times; a slow example is not a wrong one.
+# No deadline: shared machines are slow at times.
 settings.register_profile("cxreval", deadline=None)
 settings.load_profile("cxreval")
 
@@ -21,15 +24,14 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def missing(what: str) -> NoReturn:
-    """Skips the test, or the module that asks, with a sentence; fails it where every part is
-    required."""
+    """Skips the test or module with the message `what`; fails it if REQUIRE_PARTS is 1."""
     if os.environ.get("REQUIRE_PARTS") == "1":
         pytest.fail(f"REQUIRE_PARTS=1, but {what}")
     pytest.skip(what, allow_module_level=True)
 
 
 def require_module(name: str) -> ModuleType:
-    """Imports a module of an optional extra."""
+    """Imports a module of an optional extra; skips the test if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -42,7 +44,8 @@ def shared() -> Path:
     directory = Path(os.environ.get("CXREVAL_SHARED", REPOSITORY.parent / "shared"))
     if not (directory / "nih-chestxray14").is_dir():
         missing(
-            "there is no shared data: set CXREVAL_SHARED to a directory with nih-chestxray14/ and predictions/"
+            "there is no shared data:"
+            " set CXREVAL_SHARED to a directory with nih-chestxray14/ and predictions/"
         )
     return directory
 

@@ -1,2 +1,1 @@
-"""How every cxreval server is built: configuration, gRPC server, health, metrics, logs, TLS,
-draining."""
+"""What all servers share: configuration, gRPC server, health, metrics, logs, TLS, draining."""

@@ -1,4 +1,4 @@
-"""One frozen dataclass a process, loaded once: file < environment < flag.
+"""Loads the configuration of a process: a file, then the environment, then flags.
 
 A field `lease_seconds` of the program `registry` is `lease_seconds` in the TOML file that
 `--config` names, `CXREVAL_REGISTRY_LEASE_SECONDS` in the environment and `--lease-seconds` on the
@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import json
 import math
-import re
 import sys
 import tomllib
 import typing
@@ -21,20 +20,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-_ADDRESS = re.compile(
-    r".+:(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-)
+from cxreval.fields import split_host_port
 
 
 class ConfigError(Exception):
-    """The configuration is wrong; the message names the key, the source and what was expected."""
+    """The configuration is wrong; the message names the key, its source and what is expected."""
 
 
 def setting(default: Any, description: str, *, secret: bool = False, flag: bool = True) -> Any:
-    """A field of a configuration dataclass with the sentence that `--help` shows.
+    """Returns a field of a configuration dataclass, with its description for `--help`.
 
-    A secret is never printed. What is given as a flag, other users of the machine can see: some
-    secrets have none.
+    A secret is not printed. Other users of the machine can read flags, so `flag` is false for some
+    secrets.
     """
     return field(
         default=default, metadata={"description": description, "secret": secret, "flag": flag}
@@ -43,7 +40,7 @@ def setting(default: Any, description: str, *, secret: bool = False, flag: bool 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """What every server can be told."""
+    """The settings of every server."""
 
     listen: str = setting("127.0.0.1:50051", "address of the gRPC port; port 0 takes a free one")
     metrics_listen: str = setting("", "address of the Prometheus /metrics port; empty for none")
@@ -52,17 +49,15 @@ class ServerConfig:
     )
     tls_key: str = setting("", "PEM file of the server's key")
     tls_client_ca: str = setting(
-        "", "PEM file of the authority that signs clients; empty: clients need no certificate"
+        "", "PEM file of the authority for client certificates; empty: clients need none"
     )
     allowed_certificates: tuple[str, ...] = setting(
         (),
-        "names in the certificates of the clients that may call; empty: all that tls_client_ca signed",
+        "certificate names of the clients that may call; empty: every client of tls_client_ca",
     )
-    drain_seconds: float = setting(30.0, "how long SIGTERM lets running calls finish")
-    deadline_seconds: float = setting(
-        300.0, "longest a call may take, whatever deadline its caller set"
-    )
-    stream_deadline_seconds: float = setting(3600.0, "longest a streaming call may take")
+    drain_seconds: float = setting(30.0, "how long running calls may take to finish after SIGTERM")
+    deadline_seconds: float = setting(300.0, "maximum deadline of a call")
+    stream_deadline_seconds: float = setting(3600.0, "maximum deadline of a streaming call")
     log_level: str = setting("info", "debug, info, warning or error")
 
 
@@ -72,7 +67,7 @@ C = TypeVar("C", bound=ServerConfig)
 def load(
     kind: type[C], program: str, arguments: Sequence[str], environment: Mapping[str, str]
 ) -> C:
-    """Loads the configuration. Exits after `--help` and `--check-config`.
+    """Returns the configuration; exits after `--help` and `--check-config`.
 
     Raises:
         ConfigError: a key is unknown or a value does not fit.
@@ -104,7 +99,7 @@ def load(
 
 
 def _check(config: ServerConfig) -> None:
-    """What every server's settings must fulfil; a service checks its own in `__post_init__`."""
+    """Raises `ConfigError` for wrong settings; services check their own in `__post_init__`."""
     positive = ("drain_seconds", "deadline_seconds", "stream_deadline_seconds")
     checks = [
         (name, 0 < getattr(config, name) < math.inf, "a finite number above 0") for name in positive
@@ -112,7 +107,7 @@ def _check(config: ServerConfig) -> None:
     checks += [
         (
             name,
-            not getattr(config, name) or _ADDRESS.fullmatch(getattr(config, name)),
+            not getattr(config, name) or _is_address(getattr(config, name)),
             "host:port, port 0 to 65535",
         )
         for name in ("listen", "metrics_listen")
@@ -122,7 +117,7 @@ def _check(config: ServerConfig) -> None:
     checks += [
         ("listen", config.listen, "host:port"),
         ("log_level", config.log_level in levels, ", ".join(levels)),
-        # Half of a TLS setting must not end in plain text.
+        # With only half of the TLS settings, the server would use plain text.
         ("tls_key", files[0] == files[1], "tls_certificate and tls_key together"),
         (
             "tls_client_ca",
@@ -138,6 +133,14 @@ def _check(config: ServerConfig) -> None:
     for name, good, expected in checks:
         if not good:
             raise ConfigError(f"{name} is {getattr(config, name)!r}; expected {expected}")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        split_host_port(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _parser(
@@ -180,8 +183,7 @@ def _from_environment(
     prefix = f"CXREVAL_{program.upper()}_"
     values = {}
     for variable, text in environment.items():
-        # Kubernetes adds CXREVAL_REGISTRY_SERVICE_HOST and the like for a Service; those are not
-        # ours to judge.
+        # Kubernetes sets variables such as CXREVAL_REGISTRY_SERVICE_HOST for a Service.
         if not variable.startswith(prefix) or variable.startswith(
             (f"{prefix}SERVICE_", f"{prefix}PORT")
         ):

@@ -1,5 +1,4 @@
-"""Structured logs: one JSON object a line on standard error, each with the request id of the call
-it belongs to."""
+"""Structured logs: one JSON object per line on standard error, with the call's request id."""
 
 from __future__ import annotations
 
@@ -14,10 +13,10 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes time, level, logger, message, request id and whatever `extra` holds."""
+    """Formats time, level, logger, message, request id and the entries of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line of JSON."""
+        """Returns the record as one line of JSON."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -33,7 +32,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Sends all logs of the process to standard error in that form."""
+    """Sends all logs of the process to standard error as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

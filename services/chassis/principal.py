@@ -1,4 +1,4 @@
-"""Who calls, and what they may do. Plain values: what judges by them needs no transport."""
+"""The caller of an rpc and its roles, independent of the transport."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What a caller is; the contract says which of them may call an rpc."""
+    """A role of a caller; each rpc's .proto option lists the roles that may call it."""
 
     PUBLIC = "public"
     VIEWER = "viewer"
@@ -20,11 +20,12 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller. `name` stands in the events of what they do; `organisation` is an identifier, or
-    empty.
+    """A caller. Every caller has the role PUBLIC; an anonymous one has no name and no other role.
 
-    Somebody who does not say who they are has no name. Whoever has any other role has the role
-    PUBLIC, too.
+    Attributes:
+        name: how events name the caller; empty if anonymous.
+        roles: the caller's roles.
+        organisation: identifier of the caller's organisation; may be empty.
     """
 
     name: str
@@ -33,40 +34,40 @@ class Principal:
 
     @property
     def sees_everything(self) -> bool:
-        """Whether nothing is kept from them because it is somebody else's."""
+        """Whether the caller may read everything of every organisation."""
         return bool(self.roles & {Role.WORKER, Role.OPERATOR})
 
     def knows(self, owner: str) -> bool:
-        """Whether they may know everything about what belongs to `owner`, an organisation, or empty
-        for nobody."""
+        """Returns whether the caller may read everything that the organisation `owner` owns."""
         return self.sees_everything or (bool(owner) and owner == self.organisation)
 
 
 EVERYBODY = Principal("anybody", frozenset(Role))
-"""The caller of a service that asks nobody for a name."""
+"""The caller of every rpc of a service without authentication."""
 
 _current: ContextVar[Principal] = ContextVar("cxreval_principal")
 _check: ContextVar[Callable[[], Awaitable[None]]] = ContextVar("cxreval_check_admitted")
 
 
 def caller() -> Principal:
-    """Who makes the running call. Raises `LookupError` outside one: there is no default that could
-    be too much."""
+    """Returns the caller of the running call. Raises `LookupError` outside a call."""
     return _current.get()
 
 
 def enter(principal: Principal) -> None:
-    """Makes somebody the caller until the running call, which is a task of its own, ends."""
+    """Sets the caller of the running call, which is a task of its own."""
     _current.set(principal)
 
 
 def enter_stream(check: Callable[[], Awaitable[None]]) -> None:
-    """Makes `check` what `check_admitted` asks until the running stream, which is a task of its
-    own, ends."""
+    """Sets what `check_admitted` calls in the running stream, which is a task of its own."""
     _check.set(check)
 
 
 async def check_admitted() -> None:
-    """Asks again, in a stream, before something that lasts. Raises what its caller would be told if
-    it began now."""
+    """Checks, before a permanent change in a stream, that its caller is still admitted.
+
+    Raises:
+        CxrevalError: the error that a new call of this caller would get.
+    """
     await _check.get()()

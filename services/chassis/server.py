@@ -1,7 +1,8 @@
-"""A gRPC server as every cxreval process runs one.
+"""The gRPC server of every cxreval process.
 
-Health is NOT_SERVING until the process says it is healthy, and follows what it says from then on.
-SIGTERM and SIGINT: not serving, no new calls, running calls finish within the drain time, exit 0.
+Health is NOT_SERVING until the process's probe succeeds, and follows the probe from then on. At
+SIGTERM or SIGINT health is NOT_SERVING, new calls are refused, running calls may finish within the
+drain time, and the process exits with 0.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer
 from prometheus_client import CollectorRegistry, start_http_server
 
+from cxreval.fields import split_host_port
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
 from services.chassis.config import ConfigError, ServerConfig
 from services.chassis.interceptors import WrappedServer
@@ -38,20 +40,20 @@ _OPTIONS = (
     # A tensor travels in a few frames instead of dozens.
     ("grpc.http2.max_frame_size", 1 << 20),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # A second server on the same port must fail, not share it silently.
+    # A second server on the same port must fail instead of sharing it.
     ("grpc.so_reuseport", 0),
-    # Clients ping idle connections every 30 s (wire.channel); gRPC's default answers that with
-    # GOAWAY too_many_pings.
+    # Clients ping idle connections every 30 s (wire.channel); by gRPC's default that is too often,
+    # and the server would close the connection.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # New replicas get traffic from long-lived clients.
+    # Clients reconnect once an hour, so that new replicas get traffic from long-lived ones.
     ("grpc.max_connection_age_ms", 3_600_000),
     ("grpc.max_connection_age_grace_ms", 3_600_000),
 )
 
 
 class Server:
-    """Collects services, then serves them until a signal."""
+    """A server: add services, then serve them until a signal."""
 
     def __init__(
         self,
@@ -60,14 +62,13 @@ class Server:
         max_request_bytes: int = MAX_MESSAGE_BYTES,
         authenticator: Authenticator | None = None,
     ) -> None:
-        """Makes a server without services.
+        """Creates a server without services.
 
         Args:
-            config: its settings.
-            metrics: where its figures go.
-            max_request_bytes: a larger message of a request is refused before it is parsed.
-            authenticator: says who calls; None: whoever has a certificate that may call does
-                everything.
+            config: the settings.
+            metrics: the registry of its Prometheus metrics.
+            max_request_bytes: maximum size of a request message; larger ones are not parsed.
+            authenticator: identifies callers; None: every client that is let in has all roles.
         """
         self._config = config
         self._metrics = metrics
@@ -101,7 +102,7 @@ class Server:
         self._names.append(self._wrapped.services[-1])
 
     async def report(self, name: str, serving: bool) -> None:
-        """Health of something smaller than a service, under a name of its own."""
+        """Sets the health of a name of its own, for example of a model."""
         status = health_pb2.HealthCheckResponse
         await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
 
@@ -113,10 +114,9 @@ class Server:
         """Serves until SIGTERM or SIGINT.
 
         Args:
-            healthy: polled every two seconds; what it says is what health reports. An exception is
-                a no.
-            drain: awaited when the signal comes, before new calls are refused; cut off after the
-                drain time.
+            healthy: the health probe, called every two seconds; an exception counts as false.
+            drain: awaited after the signal, before new calls are refused, for at most the drain
+                time.
         """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -134,9 +134,11 @@ class Server:
         port = self._bind()
         await self._server.start()
         if self._config.metrics_listen:
-            host, metrics_port = split_address(self._config.metrics_listen)
+            host, metrics_port = split_host_port(self._config.metrics_listen)
             start_http_server(metrics_port, addr=host, registry=self._metrics)
-        _log.info("listening", extra={"address": f"{split_address(self._config.listen)[0]}:{port}"})
+        _log.info(
+            "listening", extra={"address": f"{split_host_port(self._config.listen)[0]}:{port}"}
+        )
         watcher = asyncio.create_task(self._watch(healthy))
         await stop.wait()
         _log.info("draining", extra={"drain_seconds": self._config.drain_seconds})
@@ -161,9 +163,9 @@ class Server:
     async def _watch(self, healthy: Callable[[], Awaitable[bool]]) -> None:
         while True:
             try:
-                # A probe that hangs is a no, too.
+                # A probe that does not return in time counts as false.
                 await self._report_all(await asyncio.wait_for(healthy(), _HEALTH_TIMEOUT_SECONDS))
-            except Exception:  # noqa: BLE001 - whatever keeps the probe from answering makes the process unhealthy
+            except Exception:  # noqa: BLE001 - any failure of the probe means unhealthy
                 _log.warning("health probe failed", exc_info=True)
                 await self._report_all(False)
             await asyncio.sleep(_HEALTH_PERIOD_SECONDS)
@@ -171,14 +173,6 @@ class Server:
     async def _report_all(self, serving: bool) -> None:
         for name in ("", *self._names):
             await self.report(name, serving)
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """`host:port` as a pair. Raises `ConfigError`."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise ConfigError(f"address is {address!r}; expected host:port")
-    return host.strip("[]"), int(port)
 
 
 def _credentials(config: ServerConfig) -> grpc.ServerCredentials:

@@ -1,5 +1,4 @@
-"""Work in threads of a pool of its own, so that what is slow there keeps only its own kind
-waiting."""
+"""Runs blocking work in a pool of its own, so that slow work delays only work of its kind."""
 
 from __future__ import annotations
 
@@ -14,7 +13,6 @@ T = TypeVar("T")
 
 
 def start(pool: ThreadPoolExecutor, work: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-    """Begins the work, which knows who calls and under which request id, as in
-    `asyncio.to_thread`."""
+    """Starts work in the pool, in the caller's context as `asyncio.to_thread` does."""
     run = contextvars.copy_context().run
     return asyncio.get_running_loop().run_in_executor(pool, partial(run, work, *arguments))

@@ -1,5 +1,4 @@
-"""The inference service: ONNX classifiers behind the Open Inference Protocol v2, loaded by the
-digest of their file."""
+"""The inference service: serves ONNX classifiers, loaded by digest, with the OIP v2."""
 
 from services import require
 

@@ -20,7 +20,7 @@ from cxreval.wire.limits import MIB
 from services.chassis import logs
 from services.chassis.config import ConfigError, load
 from services.chassis.server import Server
-from services.inference.backends.onnx import RUNTIME, OnnxModel
+from services.inference.backends.session import RUNTIME, OnnxModel
 from services.inference.batching import Limits
 from services.inference.config import InferenceConfig, cores
 from services.inference.model_cache import Fetch, ModelCache
@@ -30,7 +30,7 @@ from services.inference.servicer import CapabilitiesServicer, InferenceServicer
 
 
 async def main(config: InferenceConfig) -> None:
-    """Builds the service and runs it."""
+    """Builds the service and serves until SIGTERM or SIGINT."""
     metrics = CollectorRegistry()
     limits = Limits(config.max_queued_images, config.max_queued_mib * MIB)
     server = Server(config, metrics)
@@ -63,9 +63,7 @@ async def main(config: InferenceConfig) -> None:
     await _load(pool, config)
 
     async def healthy() -> bool:
-        return (
-            True  # models come and go while it serves; it can take one from the moment it listens
-        )
+        return preprocessor.is_healthy() and await pool.is_healthy()
 
     await server.serve(healthy, servicer.drain)
     preprocessor.close()
@@ -86,7 +84,7 @@ def _image_cache(config: InferenceConfig) -> ImageCache | None:
         return ImageCache(Path(config.image_cache_dir), config.image_cache_mib * MIB)
     except OSError as error:
         raise ConfigError(
-            f"image_cache_dir {config.image_cache_dir!r} cannot be written: {error.strerror}"
+            f"cannot write image_cache_dir {config.image_cache_dir!r}: {error.strerror}"
         ) from None
 
 
@@ -96,15 +94,15 @@ def _fetch(config: InferenceConfig) -> Fetch:
             config.registry, config.registry_tls(), config.api_key()
         ).download_artifact
 
-    def nowhere(digest: str) -> Iterator[bytes]:
+    def refuse(digest: str) -> Iterator[bytes]:
         raise ArtifactNotFound(
-            f"model {digest} is not in the cache, and this server has no registry to fetch it from",
+            f"model {digest} is not in the cache, and no registry to fetch it from is configured",
             field="model_name",
             expected="a cached model, or the setting registry",
             model=digest,
         )
 
-    return nowhere
+    return refuse
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""Dynamic batching without a timer, one batcher a model.
+"""Dynamic batching without a timer, with one batcher for each model.
 
-An idle model runs a request at once; while it is busy, requests gather and form the next batch. So
-nobody waits for a batch to fill, and batches grow exactly when the model is the bottleneck.
-Admission is bounded from the moment a request
-arrives until it is answered: what does not fit, or cannot be answered before its caller gives up,
-is refused at once, never queued without limit.
+An idle model runs a request at once. While it is busy, requests queue and form the next batch. So
+no request waits for a batch to fill, and batches grow only when the model is the bottleneck. The
+number of admitted requests is bounded: a request that does not fit, or that cannot be answered
+before its deadline, is refused at once.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ _WAIT_BUCKETS = (
 
 
 class BatchMetrics:
-    """The figures of all batchers of a process."""
+    """The metrics of all batchers of a process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.batch_images = Histogram(
@@ -66,8 +65,8 @@ class BatchMetrics:
         )
         self.images = Counter(
             "cxreval_inference_images_total",
-            "Images by outcome: answered, failed, cancelled (given up by the caller), refused (overload), too_late "
-            "(refused, as the deadline could not be met).",
+            "Images by outcome: answered, failed, cancelled (by the caller), refused (overload), "
+            "too_late (refused, because the deadline could not be met).",
             ("outcome",),
             registry=registry,
         )
@@ -85,7 +84,7 @@ class BatchMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Most images, and most bytes of them, that may be admitted and unanswered at one time."""
+    """Most images, and most bytes of images, that may be admitted and not answered."""
 
     images: int
     nbytes: int
@@ -93,8 +92,7 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class Admission:
-    """A request's place: how many images it has, how many of them reached the model; the clock at
-    each of its steps."""
+    """An admitted request: its size, how many images have reached the model, and its times."""
 
     images: int
     nbytes: int
@@ -114,7 +112,7 @@ class _Request:
     answers: list[Array] = field(default_factory=list)
 
     def take(self, most: int) -> Images:
-        """The next images of the request, `most` at most."""
+        """Takes the next images of the request, at most `most`."""
         start = self.admission.taken
         piece = self.images[start : start + most]
         self.admission.taken += len(piece)
@@ -125,8 +123,7 @@ class _Request:
         return self.admission.taken == len(self.images)
 
     def accept(self, rows: Array, ns: int) -> None:
-        """Takes the answers to the oldest unanswered images, from a run of this many
-        nanoseconds."""
+        """Adds the rows of the oldest unanswered images; their run took `ns` nanoseconds."""
         self.answers.append(rows)
         self.admission.run_ns += ns
         if sum(map(len, self.answers)) == len(self.images) and not self.future.done():
@@ -141,8 +138,10 @@ class _Request:
 
 
 class Batcher:
-    """Feeds one model from many requests. All methods run in the event loop; the model runs in a
-    thread of its own."""
+    """Runs one model on many requests.
+
+    All methods run in the event loop; the model runs in its own thread.
+    """
 
     def __init__(
         self,
@@ -152,10 +151,10 @@ class Batcher:
         metrics: BatchMetrics,
         image_seconds: float = 0.0,
     ) -> None:
-        """`run` takes pieces of images that form one batch, and returns a row per image in their
-        order.
+        """Makes a batcher.
 
-        `image_seconds` is what an image was seen to take; it follows what runs take from then on.
+        `run` takes the pieces of a batch and returns one row per image, in order. `image_seconds`
+        is the first estimate of the run time per image; each run updates it.
         """
         self._run = run
         self._max_batch = max_batch
@@ -172,17 +171,17 @@ class Batcher:
     def admit(
         self, images: int, nbytes: int, seconds_left: float | None = None
     ) -> Iterator[Admission]:
-        """Holds a place for a request of `images` images and `nbytes` bytes until it is answered.
+        """Admits a request; it counts against the limits while the context lasts.
 
         Args:
             images: how many it has.
             nbytes: how much memory they take.
-            seconds_left: until its caller gives up; None if never.
+            seconds_left: time until its deadline; None if it has none.
 
         Raises:
-            ServiceOverloaded: the limits are reached.
-            DeadlineExceeded: what was admitted before will keep the model busy for longer than is
-                left.
+            ServiceOverloaded: a limit is reached.
+            DeadlineExceeded: the requests admitted before keep the model busy until after the
+                deadline.
         """
         self._check_room(images, nbytes)
         self._check_time(images, seconds_left)
@@ -206,17 +205,16 @@ class Batcher:
             self._count(admission, answered=outcome == "answered")
 
     def _count(self, admission: Admission, *, answered: bool) -> None:
-        """All durations of a request at once: tools that read them take a step counted without the
-        next for a fault."""
-        found, now = self.statistics, time.perf_counter_ns()
+        """Counts all steps of a request together; monitoring tools expect equal counts."""
+        statistics, now = self.statistics, time.perf_counter_ns()
         if not answered:
-            found.failure.add(now - admission.admitted_ns)
+            statistics.failure.add(now - admission.admitted_ns)
             return
-        found.success.add(now - admission.admitted_ns)
-        found.input.add(admission.queued_ns - admission.admitted_ns)
-        found.queue.add(admission.started_ns - admission.queued_ns)
-        found.run.add(admission.run_ns)
-        found.output.add(now - admission.finished_ns)
+        statistics.success.add(now - admission.admitted_ns)
+        statistics.input.add(admission.queued_ns - admission.admitted_ns)
+        statistics.queue.add(admission.started_ns - admission.queued_ns)
+        statistics.run.add(admission.run_ns)
+        statistics.output.add(now - admission.finished_ns)
 
     def _check_room(self, images: int, nbytes: int) -> None:
         for unit, admitted, asked, limit in (
@@ -226,8 +224,8 @@ class Batcher:
             if admitted + asked > limit:
                 self._metrics.images.labels("refused").inc(images)
                 raise ServiceOverloaded(
-                    f"{admitted} {unit} wait for the model and {asked} more do not fit; the limit is {limit}: "
-                    "send less at a time or try again later",
+                    f"{admitted} {unit} wait for the model and {asked} more do not fit; the limit "
+                    f"is {limit}: send fewer at a time or try again later",
                     retry_seconds=self._seconds(images),
                     limit=limit,
                     waiting=admitted,
@@ -240,19 +238,19 @@ class Batcher:
         if seconds_left is not None and ahead > seconds_left:
             self._metrics.images.labels("too_late").inc(images)
             raise DeadlineExceeded(
-                f"{self._admitted_images} images ahead take the model about {ahead:.3g} s; the deadline is in "
-                f"{seconds_left:.3g} s",
+                f"{self._admitted_images} images ahead take the model about {ahead:.3g} s; the "
+                f"deadline is in {seconds_left:.3g} s",
                 waiting=self._admitted_images,
             )
 
     def _seconds(self, images: int) -> float:
-        """What the model needs for so many images."""
+        """Returns the expected run time of so many images."""
         return images * self.statistics.image_seconds
 
     async def infer(self, admission: Admission, images: Images) -> Array:
-        """Runs images (N, C, H, W), N as admitted; (N, columns), row i for image i.
+        """Runs images (N, C, H, W), N as admitted; returns (N, columns), row i for image i.
 
-        Cancelled, the images that have not reached the model never will.
+        If the call is cancelled, images that have not reached the model are dropped.
         """
         request = _Request(admission, images, asyncio.get_running_loop().create_future())
         admission.queued_ns = time.perf_counter_ns()
@@ -267,8 +265,7 @@ class Batcher:
                     self._queue.remove(request)
 
     def close(self) -> None:
-        """Ends the model's thread after what it runs. To be called when nothing is admitted any
-        more."""
+        """Ends the model's thread after its current run; no request may be admitted any more."""
         self._thread.shutdown(wait=False)
 
     def _run_next(self) -> None:
@@ -282,13 +279,15 @@ class Batcher:
         job.add_done_callback(lambda done: self._hand_out(batch, done))
 
     def _timed_run(self, pieces: Sequence[Images]) -> tuple[Array, int]:
-        """In the model's thread: rows, and the nanoseconds that they took."""
+        """Returns the rows and the run time in nanoseconds; called in the model's thread."""
         start = time.perf_counter_ns()
         return self._run(pieces), time.perf_counter_ns() - start
 
     def _next_batch(self) -> list[tuple[_Request, Images]]:
-        """Pieces of the oldest requests, at most `max_batch` images together. Cancelled requests
-        are left out."""
+        """Returns pieces of the oldest requests, at most `max_batch` images together.
+
+        Cancelled requests are skipped.
+        """
         batch: list[tuple[_Request, Images]] = []
         room = self._max_batch
         while self._queue and room:

@@ -9,24 +9,23 @@ from pathlib import Path
 from cxreval.errors import KeyUnreadable
 from cxreval.wire.channel import ApiKey, TlsFiles, read_key
 from services.chassis.config import ConfigError, ServerConfig, setting
-from services.inference.backends.onnx import PROVIDERS, Execution
+from services.inference.backends.session import PROVIDERS, Execution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceConfig(ServerConfig):
-    """What the inference service can be told.
+    """Settings of the inference service.
 
-    `max_batch_size` has one default for CPU and GPU: it is the bound of what the warm-up may find,
-    and on a CPU, which gains nothing from batching, that is one image for any model that takes its
-    time.
+    `max_batch_size` has one default for CPU and GPU: the warm-up chooses the batch size below it.
+    On a CPU, which gains nothing from batching, it chooses one image for all but very fast models.
     """
 
     listen: str = setting("127.0.0.1:50052", "address of the gRPC port; port 0 takes a free one")
     registry: str = setting(
-        "", "address of the registry that models are fetched from; empty: only cached models load"
+        "", "address of the registry to fetch models from; empty: only cached models can be loaded"
     )
     registry_ca: str = setting(
-        "", "PEM file of the authority that signs the registry; empty for plain text"
+        "", "PEM file of the authority that signed the registry's certificate; empty: no TLS"
     )
     registry_certificate: str = setting(
         "", "PEM file of this service's certificate for the registry"
@@ -40,38 +39,36 @@ class InferenceConfig(ServerConfig):
     )
     trust_network: bool = setting(
         False,
-        "send the API key without TLS to other machines, too: something else encrypts the way",
+        "send the API key to other machines without TLS; only if something else encrypts it",
     )
     model: tuple[str, ...] = setting((), "an ONNX file to serve from the start, FILE or NAME=FILE")
     model_cache_dir: str = setting(
         "cxreval-data/models", "directory of model files, named by their sha256"
     )
     model_cache_mib: int = setting(
-        16384, "disk space for model files; the least recently used go first"
+        16384, "disk space for model files; the least recently used are evicted"
     )
     image_cache_dir: str = setting(
         "cxreval-data/images", "directory of preprocessed images; processes may share it"
     )
     image_cache_mib: int = setting(
-        0, "disk space for preprocessed images, so that none is decoded twice; 0: none kept"
+        0, "disk space for preprocessed images, to decode each once; 0 disables the cache"
     )
     max_loaded_models: int = setting(
-        4, "models in memory at once; the least recently used goes first"
+        4, "models in memory at once; the least recently used is unloaded"
     )
     max_models_mib: int = setting(
-        8192, "size of their files together; the least recently used goes first"
+        8192, "total size of their files; the least recently used is unloaded"
     )
     max_batch_size: int = setting(
-        64, "most images in one run of a model; how many are worth it is found at its load"
+        64, "most images in one run of a model; the warm-up at its load chooses how many"
     )
     max_queued_images: int = setting(
-        512, "images a model may have admitted and not answered; more are refused"
+        512, "images that one model has admitted and not answered; more are refused"
     )
     max_queued_mib: int = setting(512, "their size, encoded and as tensors")
-    run_seconds: float = setting(
-        60.0, "longest that one run of a model may take; a run that takes longer is ended"
-    )
-    provider: str = setting("", "cpu, cuda or tensorrt; empty: cuda where there is one")
+    run_seconds: float = setting(60.0, "time limit of one run of a model; a longer run is ended")
+    provider: str = setting("", "cpu, cuda or tensorrt; empty: cuda if available")
     precision: str = setting(
         "as-saved", "as-saved, or fp16: half precision, checked against the file at each load"
     )
@@ -101,7 +98,7 @@ class InferenceConfig(ServerConfig):
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 0")
         if self.provider not in ("", *PROVIDERS):
             raise ConfigError(
-                f"provider is {self.provider!r}; expected one of {', '.join(PROVIDERS)}, or nothing"
+                f"provider is {self.provider!r}; expected one of {', '.join(PROVIDERS)}, or empty"
             )
         if self.precision not in ("as-saved", "fp16"):
             raise ConfigError(f"precision is {self.precision!r}; expected as-saved or fp16")
@@ -111,22 +108,24 @@ class InferenceConfig(ServerConfig):
             raise ConfigError("registry_certificate and registry_key need registry_ca")
 
     def execution(self) -> Execution:
-        """How models are run."""
+        """Returns provider and precision."""
         return Execution(self.provider, fp16=self.precision == "fp16")
 
     def models(self) -> dict[str, Path]:
-        """The files to serve from the start by name: a file's own name without its ending, unless
-        another is given."""
+        """Returns the files to serve from the start, by name.
+
+        The name is the file's own without its suffix, unless another is given.
+        """
         pairs = [item.rpartition("=") for item in self.model]
-        found = {name or Path(file).stem: Path(file) for name, _, file in pairs}
-        if len(found) < len(pairs) or not all(found):
+        files = {name or Path(file).stem: Path(file) for name, _, file in pairs}
+        if len(files) < len(pairs) or not all(files):
             raise ConfigError(
-                f"model is {self.model!r}; expected FILE or NAME=FILE for each, every name once"
+                f"model is {self.model!r}; expected FILE or NAME=FILE for each, each name once"
             )
-        return found
+        return files
 
     def registry_tls(self) -> TlsFiles | None:
-        """The files for a registry behind TLS."""
+        """Returns the TLS files for the registry; None without TLS."""
         if not self.registry_ca:
             return None
         return TlsFiles(
@@ -134,8 +133,7 @@ class InferenceConfig(ServerConfig):
         )
 
     def api_key(self) -> ApiKey | None:
-        """Who this service is to the registry; None: whoever has its certificate, or nobody. Raises
-        `ConfigError`."""
+        """Returns the API key for the registry, or None. Raises `ConfigError`."""
         try:
             text = self.registry_api_key
             return read_key(text, "registry_api_key", self.trust_network) if text else None
@@ -148,5 +146,5 @@ def _path(text: str) -> Path | None:
 
 
 def cores() -> int:
-    """Cores this process may run on."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))

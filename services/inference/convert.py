@@ -1,15 +1,12 @@
-"""Messages of the Open Inference Protocol to arrays and back. A malformed request is told its field
-and what to send.
+"""Converts messages of the Open Inference Protocol to arrays and back.
 
-A request carries one input: the model's own tensor, as FP32 or UINT8; or `image` as BYTES, one
-encoded image an element; or `image_sha256` as BYTES, one sha256 in hex an element, for images that
-this server has preprocessed before. The last two may go to several models at once, which the
-parameter `models` names.
+A request has one input: the model's own tensor, as FP32 or UINT8; or `image`, BYTES with an encoded
+image in each element; or `image_sha256`, BYTES with the sha256 in hex of a cached image in each
+element. The last two can be sent to several models at once, named by the parameter `models`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,22 +17,22 @@ import numpy.typing as npt
 
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.errors import InvalidTensor, MalformedField, ModelNotFound, UnknownProfile
+from cxreval.fields import SHA256, SHA256_FORM, field_error
 from cxreval.imaging.preprocess import PROFILES
-from services.inference.backends.onnx import PLATFORM
+from services.inference.backends.session import PLATFORM
 from services.inference.model_pool import Listing, LoadRequirements, Model
 from services.inference.statistics import Duration, Statistics
 
 VERSION = "1"
 MAX_IMAGES = 10_000
-"""Most encoded images that a request may name; how many the queue takes is a setting."""
+"""Most encoded images of a request; the capacity of the queue is a setting."""
 MAX_MODELS = 64
-"""Most models that a request may name."""
+"""Most models of a request."""
 IMAGE_INPUT = "image"
 DIGEST_INPUT = "image_sha256"
 MODELS = "models"
-_OF_STREAMS = "triton_enable_empty_final_response"
-"""What Triton's load generator sets in every request; it speaks of streams that give several
-answers only."""
+_IGNORED_PARAMETER = "triton_enable_empty_final_response"
+"""A parameter that Triton's load generator always sets; it only affects decoupled streams."""
 
 Array = npt.NDArray[np.float32]
 Images = npt.NDArray[Any]  # float32 or uint8
@@ -45,7 +42,7 @@ _DATATYPES = {np.dtype(np.float32): "FP32", np.dtype(np.uint8): "UINT8"}
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Images of a request as they came: the bytes of a file each, or the sha256 of one in hex."""
+    """Encoded images of a request: for each the bytes of a file, or the sha256 of one in hex."""
 
     images: Sequence[bytes | str]
 
@@ -54,7 +51,7 @@ class Encoded:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what came."""
+        """Size of the elements in bytes."""
         return sum(map(len, self.images))
 
 
@@ -62,8 +59,7 @@ class Encoded:
 
 
 def to_model_names(request: pb.ModelInferRequest) -> list[str]:
-    """The models that are to see the images: `model_name`, then those of the parameter `models`, by
-    commas.
+    """Returns the models to run: `model_name`, then those of the parameter `models`.
 
     Raises:
         MalformedField: a model is named twice, or there are too many.
@@ -73,20 +69,21 @@ def to_model_names(request: pb.ModelInferRequest) -> list[str]:
     _check_kind(request.parameters, MODELS, "string_param")
     names = [request.model_name, *request.parameters[MODELS].string_param.split(",")]
     if len(names) > MAX_MODELS or len(set(names)) < len(names):
-        expected = f"other models than model_name, each once, and {MAX_MODELS} with it at most"
+        expected = f"models other than model_name, each once, at most {MAX_MODELS} with it"
         message = f"parameter {MODELS!r} names {len(names) - 1} models; expected {expected}"
         raise MalformedField(message, field=f"parameters[{MODELS}]", expected=expected)
     return names
 
 
 def to_input(request: pb.ModelInferRequest, models: Sequence[Model]) -> Images | Encoded:
-    """What the models are to see: (N, C, H, W), read-only where it shares the request's memory; or
-    encoded images.
+    """Returns the input: an array (N, C, H, W), or encoded images.
+
+    The array is read-only if it shares the request's memory.
 
     Raises:
         ModelNotFound: the version is not `1`, or a model is loaded for another profile than the
             request's.
-        InvalidTensor, MalformedField: the request does not fit the models.
+        InvalidTensor, MalformedField: the request does not match the models.
     """
     check_version(request.model_name, request.model_version)
     _no_parameters("parameters", request.parameters, ("profile", MODELS))
@@ -104,7 +101,7 @@ def to_input(request: pb.ModelInferRequest, models: Sequence[Model]) -> Images |
             "one element for the one input",
         )
     if request.raw_input_contents and tensor.HasField("contents"):
-        _refuse("inputs[0].contents", "contents beside raw_input_contents", "only one of the two")
+        _refuse("inputs[0].contents", "contents and raw_input_contents", "only one of the two")
     raw = request.raw_input_contents[0] if request.raw_input_contents else None
     if tensor.datatype == "BYTES" and tensor.name in (IMAGE_INPUT, DIGEST_INPUT):
         images = _encoded(tensor, raw, models)
@@ -127,19 +124,20 @@ def check_version(name: str, version: str) -> None:
 
 
 def _check_profile(request: pb.ModelInferRequest, model: Model) -> None:
-    """Between a caller's load and its request another one may have loaded the same file for another
-    profile."""
+    """Checks the profile: another caller may have loaded the file anew for another one."""
     if "profile" not in request.parameters:
         return
     _check_kind(request.parameters, "profile", "string_param")
-    wanted, found = (
-        request.parameters["profile"].string_param[:80],
-        model.profile.name if model.profile else "none",
-    )
-    if wanted != found:
-        message = f"model {model.digest!r} is loaded for profile {found}; expected {wanted!r}: load it for that first"
+    wanted = request.parameters["profile"].string_param[:80]
+    loaded = model.profile.name if model.profile else "none"
+    if wanted != loaded:
         raise ModelNotFound(
-            message, field="parameters[profile]", expected=wanted, found=found, model=model.digest
+            f"model {model.digest!r} is loaded for profile {loaded}; expected {wanted!r}: load it "
+            "for that profile first",
+            field="parameters[profile]",
+            expected=wanted,
+            found=loaded,
+            model=model.digest,
         )
 
 
@@ -184,10 +182,9 @@ def _encoded(
 ) -> list[bytes]:
     for model in models:
         if model.profile is None:
-            found = f"{tensor.name!r} for model {model.digest}"
             _refuse(
                 "inputs[0].name",
-                found,
+                f"{tensor.name!r} for model {model.digest}",
                 f"{model.signature.input_name!r}: it was loaded without a profile",
             )
     if len(tensor.shape) != 1 or tensor.shape[0] < 1:
@@ -200,29 +197,28 @@ def _encoded(
         field, elements = "inputs[0].contents.bytes_contents", tensor.contents.bytes_contents
     else:
         field, elements = "raw_input_contents[0]", _elements(raw)
-    images = list(
-        islice(elements, count + 1)
-    )  # not all: a message has room for millions of empty ones
+    # At most one too many: a message has room for millions of empty elements.
+    images = list(islice(elements, count + 1))
     if len(images) != count:
-        found = f"more than {count}" if len(images) > count else f"{len(images)}"
-        _refuse(field, f"{found} elements", f"{count} elements, as the shape says")
+        number = f"more than {count}" if len(images) > count else f"{len(images)}"
+        _refuse(field, f"{number} elements", f"{count} elements, as the shape says")
     return images
 
 
 def _digests(elements: Sequence[bytes]) -> list[str]:
     digests = [element.decode("latin-1") for element in elements]
     for index, digest in enumerate(digests):
-        if not _SHA256.fullmatch(digest):
+        if not SHA256.fullmatch(digest):
             _refuse(
                 f"inputs[0].contents[{index}]",
                 repr(digest[:80]),
-                "sha256 of an image: 64 lower-case hex characters",
+                f"sha256 of an image: {SHA256_FORM}",
             )
     return digests
 
 
 def _elements(raw: bytes) -> Iterator[bytes]:
-    """BYTES elements, each after its length in four little-endian bytes."""
+    """Yields BYTES elements; each follows its length in four little-endian bytes."""
     start = 0
     while start < len(raw):
         end = start + 4 + int.from_bytes(raw[start : start + 4], "little")
@@ -230,7 +226,7 @@ def _elements(raw: bytes) -> Iterator[bytes]:
             _refuse(
                 "raw_input_contents[0]",
                 f"an element that ends at byte {end} of {len(raw)}",
-                "whole elements",
+                "complete elements",
             )
         yield raw[start + 4 : end]
         start = end
@@ -242,7 +238,7 @@ def _check_outputs(request: pb.ModelInferRequest, models: Sequence[Model]) -> No
         _refuse(
             "outputs",
             f"{len(request.outputs)} outputs",
-            "none, for several models: all of them come",
+            "none, for several models: all outputs are returned",
         )
     if len(request.outputs) > 1:
         _refuse("outputs", f"{len(request.outputs)} outputs", f"none, or {name!r}")
@@ -253,10 +249,10 @@ def _check_outputs(request: pb.ModelInferRequest, models: Sequence[Model]) -> No
 
 
 def _no_parameters(field: str, parameters: Mapping[str, object], known: Sequence[str] = ()) -> None:
-    """Refuses parameters that would otherwise be ignored in silence."""
+    """Raises `MalformedField` for a parameter that would otherwise be ignored."""
     if not parameters:
         return
-    for key in sorted(parameters.keys() - {*known, _OF_STREAMS}):
+    for key in sorted(parameters.keys() - {*known, _IGNORED_PARAMETER}):
         expected = " or ".join(repr(name) for name in known) or "no parameters"
         message = f"{field} has {key[:80]!r}; expected {expected}"
         raise MalformedField(message, field=f"{field}[{key[:80]}]", expected=expected)
@@ -274,11 +270,10 @@ def _refuse(field: str, found: str, expected: str) -> NoReturn:
 def to_response(
     request: pb.ModelInferRequest, models: Sequence[Model], rows: Sequence[Array]
 ) -> pb.ModelInferResponse:
-    """The answer with (N, columns) float32 of each model, always raw, as every client of the
-    protocol reads it.
+    """Returns a response with raw float32 rows (N, columns) of each model.
 
-    The first output is that of `model_name`, under its own name; each of the parameter `models`
-    follows in their order as `<model>:<output>`.
+    The first output is that of `model_name`, with its own name. The outputs of the parameter
+    `models` follow in their order, named `<model>:<output>`.
     """
     first, *others = (model.signature.output_name for model in models)
     names = [
@@ -300,7 +295,7 @@ def to_response(
 
 
 def to_metadata(name: str, model: Model) -> pb.ModelMetadataResponse:
-    """What a model takes and gives."""
+    """Returns inputs and outputs of a model."""
     tensor = pb.ModelMetadataResponse.TensorMetadata
     signature = model.signature
     datatype = _DATATYPES[signature.dtype]
@@ -319,18 +314,18 @@ def to_metadata(name: str, model: Model) -> pb.ModelMetadataResponse:
 
 
 def to_config(name: str, model: Model) -> pb.ModelConfigResponse:
-    """How a model is run."""
+    """Returns the configuration of a model."""
     signature, tensor = model.signature, pb.ModelInput
-    several = model.profile is not None
+    takes_images = model.profile is not None
     inputs = [
         tensor(
             name=signature.input_name,
             data_type=f"TYPE_{_DATATYPES[signature.dtype]}",
             dims=signature.image_shape,
-            optional=several,
+            optional=takes_images,
         )
     ]
-    if several:
+    if takes_images:
         inputs += [
             tensor(name=image, data_type=pb.TYPE_STRING, dims=(), optional=True)
             for image in (IMAGE_INPUT, DIGEST_INPUT)
@@ -355,39 +350,39 @@ def to_config(name: str, model: Model) -> pb.ModelConfigResponse:
 
 
 def to_statistics(models: Iterable[tuple[str, Model]]) -> pb.ModelStatisticsResponse:
-    """What models have done, each under the name it was asked by."""
+    """Returns the statistics of models, each under its name in the request."""
     return pb.ModelStatisticsResponse(
         model_stats=[_statistics(name, model.batcher.statistics) for name, model in models]
     )
 
 
-def _statistics(name: str, found: Statistics) -> pb.ModelStatistics:
+def _statistics(name: str, statistics: Statistics) -> pb.ModelStatistics:
     def duration(of: Duration) -> pb.StatisticDuration:
         return pb.StatisticDuration(count=of.count, ns=of.ns)
 
     return pb.ModelStatistics(
         name=name,
         version=VERSION,
-        last_inference=found.last_run_ms,
-        inference_count=found.images,
-        execution_count=sum(runs.count for runs in found.batches.values()),
+        last_inference=statistics.last_run_ms,
+        inference_count=statistics.images,
+        execution_count=sum(runs.count for runs in statistics.batches.values()),
         inference_stats=pb.InferStatistics(
-            success=duration(found.success),
-            fail=duration(found.failure),
-            queue=duration(found.queue),
-            compute_input=duration(found.input),
-            compute_infer=duration(found.run),
-            compute_output=duration(found.output),
+            success=duration(statistics.success),
+            fail=duration(statistics.failure),
+            queue=duration(statistics.queue),
+            compute_input=duration(statistics.input),
+            compute_infer=duration(statistics.run),
+            compute_output=duration(statistics.output),
         ),
         batch_stats=[
             pb.InferBatchStatistics(batch_size=size, compute_infer=duration(runs))
-            for size, runs in sorted(found.batches.items())
+            for size, runs in sorted(statistics.batches.items())
         ],
     )
 
 
 def to_index(listings: Sequence[Listing], *, only_ready: bool) -> pb.RepositoryIndexResponse:
-    """The models of the index."""
+    """Returns the models of the index."""
     entry = pb.RepositoryIndexResponse.ModelIndex
     return pb.RepositoryIndexResponse(
         models=[
@@ -405,31 +400,24 @@ def to_index(listings: Sequence[Listing], *, only_ready: bool) -> pb.RepositoryI
 
 # --- the repository -------------------------------------------------------------------------------
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
 
 def check_repository(name: str) -> None:
     """Raises `MalformedField` unless the repository's name is empty."""
     if name:
-        raise MalformedField(
-            f"repository_name is {name[:80]!r}; expected an empty name",
-            field="repository_name",
-            expected="an empty name",
-        )
+        raise field_error("repository_name", name, "an empty name")
 
 
 def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, LoadRequirements]:
-    """The digest of a model to load, and what is demanded of it.
+    """Returns the digest of the model to load, and the requirements.
 
     Raises:
-        MalformedField: a field or parameter has the wrong form, or is not known.
+        MalformedField: a field or parameter is malformed or unknown.
         UnknownProfile: no profile has this name.
     """
     check_repository(request.repository_name)
-    if not _SHA256.fullmatch(request.model_name):
-        expected = "the sha256 of the model's file: 64 lower-case hex characters"
-        message = f"model_name is {request.model_name[:80]!r}; expected {expected}"
-        raise MalformedField(message, field="model_name", expected=expected)
+    if not SHA256.fullmatch(request.model_name):
+        expected = f"the sha256 of the model's file: {SHA256_FORM}"
+        raise field_error("model_name", request.model_name, expected)
     parameters = request.parameters
     _no_parameters("parameters", parameters, ("profile", "output_columns"))
     profile = None
@@ -454,10 +442,9 @@ def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, LoadRequiremen
 
 
 def to_unload(request: pb.RepositoryModelUnloadRequest) -> str:
-    """The digest of a model to unload. Raises `MalformedField`."""
+    """Returns the digest or name of the model to unload. Raises `MalformedField`."""
     check_repository(request.repository_name)
-    # Triton's client always says whether to unload the models that an ensemble is made of; there
-    # are none here.
+    # Triton's client always sets this parameter, which is for ensembles; there are none here.
     _no_parameters("parameters", request.parameters, ("unload_dependents",))
     return request.model_name
 

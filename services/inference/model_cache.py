@@ -1,5 +1,4 @@
-"""Model files on the local disk, named by their sha256, fetched when missing and verified whenever
-they are opened."""
+"""A disk cache of model files: fetched when missing, verified each time they are opened."""
 
 from __future__ import annotations
 
@@ -7,54 +6,57 @@ import hashlib
 import logging
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cxreval.errors import ArtifactCorrupt, ArtifactTooLarge
-from services.inference.backends.onnx import MAX_MODEL_BYTES
+from cxreval.files import MAX_ARTIFACT_BYTES, durable_file, file_sha256
 
 _log = logging.getLogger(__name__)
 
 Fetch = Callable[[str], Iterator[bytes]]
-"""Gives the bytes of the artifact with this sha256, in pieces; blocks. Raises `CxrevalError`."""
+"""Yields the bytes of the artifact with this sha256; blocks. Raises `CxrevalError`."""
 
 
 class ModelCache:
-    """A directory of `<sha256>.onnx` files, of one process. Blocking; its threads may share it."""
+    """A directory of `<sha256>.onnx` files, for one process. Thread-safe; its methods block."""
 
     def __init__(self, directory: Path, max_bytes: int, fetch: Fetch) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         for part in directory.glob("*.part"):
-            part.unlink()  # of a download that a killed process left behind
+            part.unlink()  # an unfinished download of a killed process
         self._directory = directory
         self._max_bytes = max_bytes
         self._fetch = fetch
         self._removing = threading.Lock()
 
+    def is_writable(self) -> bool:
+        """Whether a model could be fetched into the directory."""
+        return os.access(self._directory, os.W_OK | os.X_OK)
+
     def file(self, digest: str) -> Path:
-        """The model's file, with the bytes that its digest says.
+        """Returns the model's file, fetched if needed and verified against its digest.
 
         Raises:
-            ArtifactCorrupt: the bytes that were fetched have another digest.
-            ArtifactTooLarge: they are more than a model may have.
-            CxrevalError: whatever `fetch` raises.
+            ArtifactCorrupt: the fetched bytes have another digest.
+            ArtifactTooLarge: the model is larger than the limit.
+            CxrevalError: as `fetch` raises.
         """
         file = self._directory / f"{digest}.onnx"
         if file.exists():
-            if _sha256(file) == digest:
-                os.utime(file)  # what was used last is removed last
+            if file_sha256(file) == digest:
+                os.utime(file)  # for the eviction of the least recently used
                 return file
-            _log.warning("cached model is corrupt, fetching it again", extra={"model": digest})
+            _log.warning("cached model is corrupt; fetching it again", extra={"model": digest})
         self._download(digest, file)
         with self._removing:
             self._remove_oldest(keep=file)
         return file
 
     def add(self, file: Path) -> str:
-        """Copies a file into the directory; its digest. Raises `OSError`."""
-        digest = _sha256(file)
+        """Copies a file into the directory; returns its digest. Raises `OSError`."""
+        digest = file_sha256(file)
         kept = self._directory / f"{digest}.onnx"
         if not kept.exists():
             part = kept.with_suffix(".part")
@@ -63,42 +65,32 @@ class ModelCache:
         return digest
 
     def _download(self, digest: str, file: Path) -> None:
-        handle, name = tempfile.mkstemp(dir=self._directory, prefix=digest[:12], suffix=".part")
-        part = Path(name)
-        try:
-            with open(handle, "wb") as out:  # noqa: PTH123 - a descriptor, not a path
-                found = self._copy(digest, out.write)
-                out.flush()
-                os.fsync(out.fileno())
-            if found != digest:
+        with durable_file(file) as content:
+            actual = self._copy(digest, content.write)
+            if actual != digest:
                 raise ArtifactCorrupt(
-                    f"fetched model has sha256 {found}; expected {digest}",
+                    f"fetched model has sha256 {actual}; expected {digest}",
                     field="model_name",
                     expected=digest,
-                    found=found,
+                    found=actual,
                 )
-            part.replace(file)
-            _sync_directory(self._directory)
-        finally:
-            part.unlink(missing_ok=True)
 
     def _copy(self, digest: str, write: Callable[[bytes], object]) -> str:
-        """Writes the artifact; returns the sha256 of what came."""
+        """Fetches and writes the artifact; returns the sha256 of its bytes."""
         sha256, size = hashlib.sha256(), 0
         for piece in self._fetch(digest):
             size += len(piece)
-            if size > MAX_MODEL_BYTES:
-                expected = f"at most {MAX_MODEL_BYTES} bytes"
+            if size > MAX_ARTIFACT_BYTES:
+                expected = f"at most {MAX_ARTIFACT_BYTES} bytes"
                 raise ArtifactTooLarge(
-                    f"model is larger than a model may be; expected {expected}", expected=expected
+                    f"model is too large; expected {expected}", expected=expected
                 )
             sha256.update(piece)
             write(piece)
         return sha256.hexdigest()
 
     def _remove_oldest(self, keep: Path) -> None:
-        """Removes files until the rest fit the limit. An open session keeps its file's contents all
-        the same."""
+        """Removes the least recently used files; sessions that have one open are unaffected."""
         used = sorted(
             (path.stat().st_mtime, path.stat().st_size, path)
             for path in self._directory.glob("*.onnx")
@@ -110,17 +102,3 @@ class ModelCache:
             if path != keep:
                 path.unlink()
                 total -= size
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _sync_directory(directory: Path) -> None:
-    """Makes a rename survive a power failure."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

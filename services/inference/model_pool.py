@@ -1,8 +1,7 @@
-"""The models that are loaded now: loading by digest, unloading after running requests, eviction of
-the least used.
+"""The pool of loaded models: loading by digest, unloading, eviction of the least recently used.
 
-Loading happens in a thread, so that the event loop goes on answering. Everything else runs in the
-event loop, which is why nothing here needs a lock.
+Models are loaded in threads, so the event loop is not blocked. Everything else runs in the event
+loop, so nothing here needs a lock.
 """
 
 from __future__ import annotations
@@ -19,32 +18,36 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
-from cxreval.errors import CxrevalError, ModelNotFound, ModelOutputMismatch, ServiceOverloaded
+from cxreval.errors import CxrevalError, ModelNotFound, ServiceOverloaded
 from cxreval.imaging.preprocess import PROFILES, Profile
-from services.inference.backends import onnx
+from cxreval.onnx_file.reading import profile_name
+from cxreval.onnx_file.signature import Signature, check_columns, inspect
+from services.inference.backends.session import PROVIDERS, OnnxModel, watchdog
 from services.inference.batching import Batcher, BatchMetrics, Limits
 from services.inference.model_cache import ModelCache
 
 _log = logging.getLogger(__name__)
 
-_CONCURRENT_LOADS = 2  # a model being loaded takes several times its size in memory
+_CONCURRENT_LOADS = 2  # a load takes several times the model's size in memory
 _WAITING_LOADS = 32
+_HUNG_SECONDS = 1800.0  # a load that has held a slot this long will not end
 _REMEMBERED_FAILURES = 100
 _SHA256_LENGTH = 64
 
 Announce = Callable[[str], Awaitable[None]]
-"""Hears the name of a model after it came into use or went out of it."""
+"""Called with the name of a model after it was loaded or unloaded."""
 
 _LOAD_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
 class PoolMetrics:
-    """The figures of the pool."""
+    """The metrics of the pool."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.load_seconds = Histogram(
             "cxreval_inference_model_load_seconds",
-            "Time to load a model: fetch, verify, inspect, open, warm up; by outcome loaded or failed.",
+            "Time to load a model (fetch, verify, inspect, open, warm up), by outcome: loaded, "
+            "failed.",
             ("outcome",),
             buckets=_LOAD_BUCKETS,
             registry=registry,
@@ -54,24 +57,24 @@ class PoolMetrics:
         )
 
 
-OpenModel = Callable[[Path, onnx.Signature, Profile | None], onnx.OnnxModel]
-"""Opens a file for running; blocks."""
+OpenModel = Callable[[Path, Signature, Profile | None], OnnxModel]
+"""Opens a session and warms it up; blocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadRequirements:
-    """What the caller of a load wants of the model; None demands nothing."""
+    """Profile and number of columns that a load requires; None for any."""
 
     profile: Profile | None = None
     columns: int | None = None
 
     def met_by(self, model: Model) -> bool:
-        """Whether a model as it is loaded gives what is demanded."""
+        """Whether a loaded model meets the requirements."""
         return self.profile in (None, model.profile) and self.columns in (None, model.columns)
 
 
 class State(Enum):
-    """State of a model, in the words of the Open Inference Protocol's repository index."""
+    """State of a model, as the Open Inference Protocol's repository index spells it."""
 
     LOADING = "LOADING"
     READY = "READY"
@@ -80,7 +83,7 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A line of the index."""
+    """An entry of the index."""
 
     digest: str
     state: State
@@ -88,17 +91,17 @@ class Listing:
 
 
 class Model:
-    """A loaded model with its batcher. `profile` is how encoded images become its input; None: it
-    takes none.
+    """A loaded model with its batcher.
 
-    `nbytes` is the size of its file.
+    `profile` preprocesses encoded images; a model without one takes tensors only. `nbytes` is the
+    size of its file.
     """
 
     def __init__(
         self,
         digest: str,
         nbytes: int,
-        runtime: onnx.OnnxModel,
+        runtime: OnnxModel,
         profile: Profile | None,
         batcher: Batcher,
     ) -> None:
@@ -107,7 +110,7 @@ class Model:
         self.signature = runtime.signature
         self.columns = runtime.columns
         self.max_batch = runtime.max_batch
-        self.on_gpu = runtime.provider != onnx.PROVIDERS["cpu"]
+        self.on_gpu = runtime.provider != PROVIDERS["cpu"]
         self.profile = profile
         self.batcher = batcher
         self._users = 0
@@ -116,7 +119,7 @@ class Model:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[Model]:
-        """Keeps the model from being closed."""
+        """Keeps the model open while the context lasts."""
         self._users += 1
         self._unused.clear()
         try:
@@ -134,15 +137,14 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    demand: LoadRequirements
+    requirements: LoadRequirements
     task: asyncio.Task[None]
 
 
 class ModelPool:
-    """At most `max_loaded` models of at most `max_bytes` together, each known by the sha256 of its
-    file.
+    """Holds at most `max_loaded` models of at most `max_bytes` in total, by the sha256 of the file.
 
-    Those that a server has from its start are also known by a name.
+    Models that are served from the start also have a name.
     """
 
     def __init__(
@@ -169,37 +171,38 @@ class ModelPool:
         self._loads: dict[str, _Load] = {}
         self._failures: OrderedDict[str, str] = OrderedDict()
         self._load_slots = asyncio.Semaphore(_CONCURRENT_LOADS)
+        self._load_starts: list[float] = []  # of the loads that hold a slot
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def load(self, digest: str, demand: LoadRequirements) -> None:
-        """Loads a model unless it is loaded as demanded; callers who demand the same at one time
-        share one load.
+    async def load(self, digest: str, requirements: LoadRequirements) -> None:
+        """Loads a model, unless it is loaded and meets the requirements.
 
-        A load that fails leaves a model that was ready before as it was. It goes on when its caller
-        gives up.
+        Concurrent calls with equal requirements share one load. A load continues when its caller
+        cancels. If it fails, a model that was ready before stays ready.
 
         Raises:
-            SubmissionFault: the file is at fault; see `backends.onnx`.
+            SubmissionFault: the file is unfit; see `cxreval.onnx_file` and `backends.session`.
             ServiceOverloaded: too many loads wait.
-            CxrevalError: the file cannot be had; see `model_cache`.
+            CxrevalError: the file cannot be fetched; see `model_cache`.
         """
         while load := self._loads.get(digest):
-            if load.demand == demand:
+            if load.requirements == requirements:
                 return await asyncio.shield(load.task)
             await asyncio.wait([load.task])
         model = self._ready.get(digest)
-        if model and demand.met_by(model):
+        if model and requirements.met_by(model):
             return self._ready.move_to_end(digest)
         if len(self._loads) >= _WAITING_LOADS:
             raise ServiceOverloaded(
-                f"{_WAITING_LOADS} models are being loaded; try again later", limit=_WAITING_LOADS
+                f"{_WAITING_LOADS} models are loading already; try again later",
+                limit=_WAITING_LOADS,
             )
-        task = asyncio.create_task(self._load(digest, demand))
-        self._loads[digest] = _Load(demand, task)
+        task = asyncio.create_task(self._load(digest, requirements))
+        self._loads[digest] = _Load(requirements, task)
         return await asyncio.shield(task)
 
     async def load_file(self, name: str, file: Path) -> None:
-        """Loads a file that is also known as `name`, for the profile that it says it is meant for.
+        """Loads a file and gives it a name, for the profile in the file's metadata.
 
         Raises:
             OSError: the file cannot be read.
@@ -208,32 +211,46 @@ class ModelPool:
         digest = await asyncio.to_thread(self._cache.add, file)
         self._names[name] = digest
         await self.load(
-            digest, LoadRequirements(PROFILES.get(await asyncio.to_thread(onnx.profile_name, file)))
+            digest, LoadRequirements(PROFILES.get(await asyncio.to_thread(profile_name, file)))
         )
 
     def use(self, name: str) -> contextlib.AbstractContextManager[Model]:
-        """The model, kept loaded while the context lasts. Raises `ModelNotFound`."""
+        """Returns the model, open while the context lasts. Raises `ModelNotFound`."""
         model = self.get(name)
         self._ready.move_to_end(model.digest)
         return model.in_use()
 
     def get(self, name: str) -> Model:
-        """The model, to look at. Raises `ModelNotFound`."""
+        """Returns the model, for reading its attributes. Raises `ModelNotFound`."""
         digest = self._digest(name)
         self._check_ready(digest)
         return self._ready[digest]
 
+    async def is_healthy(self) -> bool:
+        """Whether models can be loaded and run; one bad model does not make the pool unhealthy.
+
+        It is unhealthy if its cache directory is gone, if time limits are no longer enforced, or
+        if a hung load occupies every slot.
+        """
+        hung = [start for start in self._load_starts if time.monotonic() - start > _HUNG_SECONDS]
+        if len(hung) >= _CONCURRENT_LOADS or not watchdog.alive:
+            return False
+        return await asyncio.to_thread(self._cache.is_writable)
+
     def is_ready(self, name: str) -> bool:
-        """Whether the model takes requests."""
+        """Whether the model accepts requests."""
         return self._digest(name) in self._ready
 
     def ready(self) -> list[str]:
-        """The digests of the models that take requests, sorted."""
+        """Returns the digests of the models that accept requests, sorted."""
         return sorted(self._ready)
 
     async def unload(self, name: str) -> None:
-        """Takes the model out of use at once, then waits for its running requests. Raises
-        `ModelNotFound`."""
+        """Stops new requests for the model, then waits for running ones.
+
+        Raises:
+            ModelNotFound: the model is not loaded.
+        """
         digest = self._digest(name)
         while load := self._loads.get(digest):
             await asyncio.wait([load.task])
@@ -243,7 +260,7 @@ class ModelPool:
         await asyncio.shield(self._retire(digest))
 
     def index(self) -> list[Listing]:
-        """Every model that is ready, loading, or could not be loaded; by digest."""
+        """Returns every model that is ready, loading or failed to load, sorted by digest."""
         listings = {
             digest: Listing(digest, State.UNAVAILABLE, reason)
             for digest, reason in self._failures.items()
@@ -259,19 +276,23 @@ class ModelPool:
         if digest not in self._ready:
             shown = digest[:_SHA256_LENGTH]
             raise ModelNotFound(
-                f"model {shown!r} is not loaded here; load it by RepositoryModelLoad first",
+                f"model {shown!r} is not loaded here; load it with RepositoryModelLoad first",
                 field="model_name",
                 expected="sha256 of a loaded model",
                 model=shown,
             )
 
-    async def _load(self, digest: str, demand: LoadRequirements) -> None:
+    async def _load(self, digest: str, requirements: LoadRequirements) -> None:
         start = time.perf_counter()
         outcome = "failed"
         try:
             async with self._load_slots:
-                runtime, nbytes = await asyncio.to_thread(self._open, digest, demand)
-            self._admit(digest, nbytes, runtime, demand.profile)
+                self._load_starts.append(began := time.monotonic())
+                try:
+                    runtime, nbytes = await asyncio.to_thread(self._open, digest, requirements)
+                finally:
+                    self._load_starts.remove(began)
+            self._admit(digest, nbytes, runtime, requirements.profile)
             outcome = "loaded"
             await self._announce_all(digest)
         except CxrevalError as error:
@@ -281,25 +302,17 @@ class ModelPool:
             del self._loads[digest]
             self._metrics.load_seconds.labels(outcome).observe(time.perf_counter() - start)
 
-    def _open(self, digest: str, demand: LoadRequirements) -> tuple[onnx.OnnxModel, int]:
-        """Blocking, for a thread."""
+    def _open(self, digest: str, requirements: LoadRequirements) -> tuple[OnnxModel, int]:
+        """Fetches, inspects and opens a model; blocks."""
         file = self._cache.file(digest)
-        signature = onnx.inspect(file, demand.profile.shape if demand.profile else None)
-        runtime = self._open_model(file, signature, demand.profile)
-        if demand.columns not in (None, runtime.columns):
-            raise ModelOutputMismatch(
-                f"model gives {runtime.columns} columns; expected {demand.columns}",
-                field="model.outputs",
-                expected=f"{demand.columns} columns",
-                found=f"{runtime.columns} columns",
-            )
+        shape = requirements.profile.shape if requirements.profile else None
+        signature = inspect(file, shape, requirements.columns)
+        runtime = self._open_model(file, signature, requirements.profile)
+        check_columns(runtime.columns, requirements.columns)
         return runtime, file.stat().st_size
 
-    def _admit(
-        self, digest: str, nbytes: int, runtime: onnx.OnnxModel, profile: Profile | None
-    ) -> None:
-        """Puts a model into use. Only now another one has to go: a file that fails must not push
-        out one that works."""
+    def _admit(self, digest: str, nbytes: int, runtime: OnnxModel, profile: Profile | None) -> None:
+        """Makes a loaded model ready, then evicts others: a failed load must not evict a model."""
         if digest in self._ready:
             self._retire(digest)
         batcher = Batcher(
@@ -323,7 +336,7 @@ class ModelPool:
         self._metrics.loaded.set(len(self._ready))
 
     def _retire(self, digest: str) -> asyncio.Task[None]:
-        """Takes a model out of use; the task ends when its running requests have."""
+        """Stops new requests for a model; the task ends after its running requests."""
         model = self._ready.pop(digest)
         self._metrics.loaded.set(len(self._ready))
         _log.info("model unloaded", extra={"model": digest})
@@ -337,7 +350,7 @@ class ModelPool:
         await model.close()
 
     async def _announce_all(self, digest: str) -> None:
-        """By all its names."""
+        """Announces a model under its digest and its names."""
         for name in (digest, *(name for name, known in self._names.items() if known == digest)):
             await self._announce(name)
 

@@ -1,10 +1,10 @@
-"""Encoded images to a model's tensor, in threads: neither decoding nor resizing may hold the event
-loop."""
+"""Preprocesses encoded images in threads, because decoding and resizing block."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +19,8 @@ from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import Profile
 
 _log = logging.getLogger(__name__)
+
+_HUNG_SECONDS = 60.0  # an image that has been decoded for this long will not end
 
 _BUCKETS = (
     0.0001,
@@ -43,21 +45,24 @@ Array = npt.NDArray[np.float32]
 
 
 class Preprocessor:
-    """A pool of decoding threads for all models, and the images that were decoded before."""
+    """A pool of decoding threads for all models, with a cache of preprocessed images."""
 
     def __init__(self, threads: int, cache: ImageCache | None, metrics: CollectorRegistry) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._thread_count = threads
+        self._starts: dict[int, float] = {}  # of the images being decoded, by thread
         self._cache = cache
         self._cache_works = True
         self._seconds = Histogram(
             "cxreval_inference_preprocess_seconds",
-            "Time to preprocess an image for the profiles of a request, decoding it unless it is cached for all.",
+            "Time to preprocess an image for the profiles of a request; it is decoded unless all "
+            "are cached.",
             buckets=_BUCKETS,
             registry=metrics,
         )
         self._cached = Counter(
             "cxreval_inference_cached_images_total",
-            "Images looked up among the preprocessed ones, once a profile, by outcome: hit, miss.",
+            "Look-ups in the cache of preprocessed images, one a profile, by outcome: hit, miss.",
             ("outcome",),
             registry=metrics,
         )
@@ -65,18 +70,18 @@ class Preprocessor:
     async def apply(
         self, profiles: Sequence[Profile], images: Sequence[bytes | str]
     ) -> dict[str, Array]:
-        """Applies each profile to each image, which is decoded once. Cancelled, it drops what has
-        not begun.
+        """Applies each profile to each image; an image is decoded once.
 
-        An image is a file's bytes, or the sha256 (64 lower-case hex characters) of one that was
-        preprocessed before.
+        An image is the bytes of a file, or the sha256 (64 lower-case hex characters) of a cached
+        image. If the call is cancelled, images that no thread has started are skipped.
 
         Returns:
-            By the profile's name (N * crops, C, H, W), the crops of an image one after the other.
+            an array (N * crops, C, H, W) for each profile's name; the crops of an image are
+            consecutive.
 
         Raises:
-            ImageUnreadable, ImageTooLarge, ImageNotCached, InvalidTensor: the first image at fault;
-                the field says which it is.
+            ImageUnreadable, ImageTooLarge, ImageNotCached, InvalidTensor: for the first faulty
+                image; the field has its index.
         """
         tensors = {
             profile: np.empty((len(images), *profile.tensor_shape), np.float32)
@@ -103,11 +108,24 @@ class Preprocessor:
             for profile, stacked in tensors.items()
         }
 
+    def is_healthy(self) -> bool:
+        """Whether images can be decoded: at least one thread has not hung."""
+        now = time.monotonic()
+        hung = sum(now - start > _HUNG_SECONDS for start in list(self._starts.values()))
+        return hung < self._thread_count
+
     def close(self) -> None:
-        """Ends the threads after what they do now."""
+        """Ends the threads once they finish their current images."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _one(self, image: bytes | str, outs: Mapping[Profile, Array]) -> None:
+        self._starts[threading.get_ident()] = time.monotonic()
+        try:
+            self._preprocess(image, outs)
+        finally:
+            del self._starts[threading.get_ident()]
+
+    def _preprocess(self, image: bytes | str, outs: Mapping[Profile, Array]) -> None:
         start = time.perf_counter()
         if self._cache is None:
             digest, missing = "", list(outs)
@@ -120,8 +138,8 @@ class Preprocessor:
             ]
         if missing and isinstance(image, str):
             raise ImageNotCached(
-                f"{image} is not among the preprocessed images for profile {missing[0].name}: send its bytes",
-                expected="sha256 of an image that was sent before",
+                f"image {image} is not cached for profile {missing[0].name}; send its bytes",
+                expected="sha256 of a cached image",
                 image=image,
                 profile=missing[0].name,
             )
@@ -143,7 +161,7 @@ class Preprocessor:
         return hit
 
     def _write(self, cache: ImageCache, profile: Profile, digest: str, tensor: Array) -> None:
-        """A disk that is full or gone makes nobody's request fail."""
+        """Stores a tensor; a disk that is full or missing does not fail the request."""
         try:
             cache.write(profile, digest, tensor)
             self._cache_works = True
@@ -151,7 +169,7 @@ class Preprocessor:
             self._report(error)
 
     def _report(self, error: OSError) -> None:
-        """Says so once, not once an image."""
+        """Logs that the cache does not work, once until it works again."""
         if self._cache_works:
             self._cache_works = False
             _log.warning(
@@ -160,7 +178,7 @@ class Preprocessor:
 
 
 async def _located(job: asyncio.Future[None], index: int) -> None:
-    """The job's end; an error says which image of the request it is about."""
+    """Waits for a job; its error names the image of the request."""
     try:
         await job
     except CxrevalError as error:

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2, and what it lacks, on top of the model pool."""
+"""The Open Inference Protocol v2 and `CapabilitiesService`, on top of the model pool."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from cxreval.api.inference.v1 import capabilities_service_pb2_grpc as capabiliti
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.api.oip import grpc_predict_v2_pb2_grpc as oip_grpc
 from cxreval.errors import CxrevalError, InternalError, InvalidTensor, ServiceUnavailable
+from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.imaging.decode import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from cxreval.imaging.preprocess import PROFILES, Profile
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
 from services.inference import convert
-from services.inference.backends.onnx import MAX_MODEL_BYTES
 from services.inference.batching import Admission, Limits
 from services.inference.model_pool import Model, ModelPool
 from services.inference.preprocessing import Preprocessor
@@ -29,8 +29,7 @@ from services.inference.preprocessing import Preprocessor
 _log = logging.getLogger(__name__)
 
 STREAM_WINDOW = 16
-"""Requests of one stream that run at the same time; the next is read when one of them is
-answered."""
+"""Most requests of one stream that run at once; the next is read when one is answered."""
 
 _EXTENSIONS = ("model_repository", "model_configuration", "statistics")
 
@@ -52,26 +51,26 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         self._draining = asyncio.Event()
 
     async def drain(self) -> None:
-        """Refuses new requests from now on; returns when those that run are answered."""
+        """Refuses new requests; returns when the running ones are answered."""
         self._draining.set()
         await self._idle.wait()
 
     async def ServerLive(
         self, request: pb.ServerLiveRequest, context: Context
     ) -> pb.ServerLiveResponse:
-        """True."""
+        """Returns true."""
         return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(
         self, request: pb.ServerReadyRequest, context: Context
     ) -> pb.ServerReadyResponse:
-        """False while the server drains."""
+        """Returns false while the server drains."""
         return pb.ServerReadyResponse(ready=not self._draining.is_set())
 
     async def ServerMetadata(
         self, request: pb.ServerMetadataRequest, context: Context
     ) -> pb.ServerMetadataResponse:
-        """Name, version and extensions."""
+        """Returns name, version and extensions."""
         return pb.ServerMetadataResponse(
             name="cxreval", version=version("cxreval"), extensions=_EXTENSIONS
         )
@@ -79,7 +78,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
     async def ModelReady(
         self, request: pb.ModelReadyRequest, context: Context
     ) -> pb.ModelReadyResponse:
-        """Whether a request for the model would be taken now."""
+        """Returns whether the model accepts requests now."""
         known_version = request.version in ("", convert.VERSION)
         ready = known_version and self._pool.is_ready(request.name) and not self._draining.is_set()
         return pb.ModelReadyResponse(ready=ready)
@@ -87,7 +86,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
     async def ModelMetadata(
         self, request: pb.ModelMetadataRequest, context: Context
     ) -> pb.ModelMetadataResponse:
-        """Inputs and outputs of a loaded model."""
+        """Returns inputs and outputs of a loaded model."""
         convert.check_version(request.name, request.version)
         with self._pool.use(request.name) as model:
             return convert.to_metadata(request.name, model)
@@ -95,7 +94,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
     async def ModelConfig(
         self, request: pb.ModelConfigRequest, context: Context
     ) -> pb.ModelConfigResponse:
-        """How a loaded model is run."""
+        """Returns the configuration of a loaded model."""
         convert.check_version(request.name, request.version)
         with self._pool.use(request.name) as model:
             return convert.to_config(request.name, model)
@@ -103,7 +102,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
     async def ModelStatistics(
         self, request: pb.ModelStatisticsRequest, context: Context
     ) -> pb.ModelStatisticsResponse:
-        """What one loaded model has done, or each of them."""
+        """Returns the statistics of one loaded model, or of all."""
         convert.check_version(request.name, request.version)
         names = [request.name] if request.name else self._pool.ready()
         return convert.to_statistics((name, self._pool.get(name)) for name in names)
@@ -118,10 +117,9 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
     async def ModelStreamInfer(
         self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
-        """Runs the requests of a stream, up to `STREAM_WINDOW` of them at once; answers in their
-        order.
+        """Runs the requests of a stream, up to `STREAM_WINDOW` at once; answers in order.
 
-        Draining, the stream reads no further, answers what it has read, and ends with
+        When the server drains, the stream answers the requests it has read and ends with
         `ServiceUnavailable`.
         """
         started = _Started()
@@ -144,7 +142,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
     async def RepositoryIndex(
         self, request: pb.RepositoryIndexRequest, context: Context
     ) -> pb.RepositoryIndexResponse:
-        """Models that are loaded, loading, or could not be loaded."""
+        """Lists models that are loaded, loading, or failed to load."""
         convert.check_repository(request.repository_name)
         return convert.to_index(self._pool.index(), only_ready=request.ready)
 
@@ -152,9 +150,9 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         self, request: pb.RepositoryModelLoadRequest, context: Context
     ) -> pb.RepositoryModelLoadResponse:
         """Loads a model; returns when it is ready."""
-        digest, demand = convert.to_load(request)
+        digest, requirements = convert.to_load(request)
         with self._accepted():
-            await self._pool.load(digest, demand)
+            await self._pool.load(digest, requirements)
         return pb.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(
@@ -182,7 +180,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         content: convert.Images | convert.Encoded,
         seconds_left: float | None,
     ) -> list[convert.Array]:
-        """(N, columns) of each model for the N images of a request."""
+        """Returns (N, columns) of each model for the N images of a request."""
         if not isinstance(content, convert.Encoded):
             (model,) = models
             with self._admit(model, content, seconds_left) as admission:
@@ -202,8 +200,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
     def _admit(
         self, model: Model, content: convert.Images | convert.Encoded, seconds_left: float | None
     ) -> contextlib.AbstractContextManager[Admission]:
-        """A place for a request's images at a model. Of a profile with several crops, each crop
-        counts as an image."""
+        """Admits a request's images to a model; each crop of a profile counts as an image."""
         images, nbytes = len(content), content.nbytes
         if isinstance(content, convert.Encoded):
             images *= model.profile.crops if model.profile else 1
@@ -212,7 +209,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         return model.batcher.admit(images, nbytes, seconds_left)
 
     def _check_size(self, images: int) -> None:
-        """A request that never fits is the caller's mistake, not overload."""
+        """Raises `InvalidTensor` for a request that could never be admitted."""
         if images > self._limits.images:
             expected = f"at most {self._limits.images} images"
             message = f"the request has {images} images; expected {expected}"
@@ -224,8 +221,11 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         started: _Started,
         window: asyncio.Semaphore,
     ) -> None:
-        """Starts a task for each request; a None after the last. Raises `ServiceUnavailable` when
-        stopped to drain."""
+        """Starts a task for each request, and puts None after the last.
+
+        Raises:
+            ServiceUnavailable: the server drains.
+        """
         draining = asyncio.create_task(self._draining.wait())
         incoming = aiter(requests)
         try:
@@ -245,7 +245,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         raise _draining()
 
     async def _answer(self, request: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
-        """The answer to one request of a stream. An error is text, with its reason first."""
+        """Returns the answer to one request of a stream; an error is text after its reason."""
         try:
             return pb.ModelStreamInferResponse(infer_response=await self._infer(request))
         except CxrevalError as raised:
@@ -262,7 +262,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
 
     @contextlib.contextmanager
     def _accepted(self) -> Iterator[None]:
-        """Counts a call as running. Raises `ServiceUnavailable` while draining."""
+        """Counts a call as running. Raises `ServiceUnavailable` while the server drains."""
         if self._draining.is_set():
             raise _draining()
         self._running += 1
@@ -278,7 +278,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
 async def _infer_crops(
     model: Model, profile: Profile, admission: Admission, tensors: convert.Array
 ) -> convert.Array:
-    """The mean over the crops of each image; (N, columns) for (N * crops, C, H, W)."""
+    """Returns the mean over the crops of each image: (N, columns) for (N * crops, C, H, W)."""
     rows = await model.batcher.infer(admission, tensors)
     if profile.crops == 1:
         return rows
@@ -287,7 +287,7 @@ async def _infer_crops(
 
 
 async def _all(answers: Iterable[Coroutine[Any, Any, convert.Array]]) -> list[convert.Array]:
-    """Waits for every answer. When one fails or the caller gives up, the others are given up."""
+    """Waits for all answers; cancels the others if one fails or the caller cancels."""
     tasks = [asyncio.create_task(answer) for answer in answers]
     try:
         return await asyncio.gather(*tasks)
@@ -297,12 +297,13 @@ async def _all(answers: Iterable[Coroutine[Any, Any, convert.Array]]) -> list[co
 
 
 def _draining() -> ServiceUnavailable:
-    return ServiceUnavailable("this server drains and takes no new requests; try another one")
+    return ServiceUnavailable(
+        "this server is draining and accepts no new requests; try another one"
+    )
 
 
 class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
-    """`cxreval.api.inference.v1.CapabilitiesService`. `runtime` is what runs models here, and
-    how."""
+    """`cxreval.api.inference.v1.CapabilitiesService`; `runtime` describes the runtime."""
 
     def __init__(self, runtime: str) -> None:
         self._runtime = runtime
@@ -310,7 +311,7 @@ class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
     async def GetCapabilities(
         self, request: capabilities_pb.GetCapabilitiesRequest, context: Context
     ) -> capabilities_pb.GetCapabilitiesResponse:
-        """Profiles, limits, runtime."""
+        """Returns profiles, limits and runtime."""
         return capabilities_pb.GetCapabilitiesResponse(
             profiles=[
                 capabilities_pb.PreprocessingProfile(
@@ -324,6 +325,6 @@ class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
             max_message_bytes=MAX_MESSAGE_BYTES,
             max_image_bytes=MAX_IMAGE_BYTES,
             max_image_pixels=MAX_IMAGE_PIXELS,
-            max_model_bytes=MAX_MODEL_BYTES,
+            max_model_bytes=MAX_ARTIFACT_BYTES,
             runtime=self._runtime,
         )

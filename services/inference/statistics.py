@@ -1,5 +1,4 @@
-"""What one model has done since it was loaded, in the terms of the protocol's statistics
-extension."""
+"""Statistics of a model since it was loaded, as the protocol's extension defines them."""
 
 from __future__ import annotations
 
@@ -12,13 +11,13 @@ _SMOOTHING = 0.2
 
 @dataclass(slots=True)
 class Duration:
-    """How often something happened, and how many nanoseconds it took altogether."""
+    """A number of events and their total duration in nanoseconds."""
 
     count: int = 0
     ns: int = 0
 
     def add(self, ns: int) -> None:
-        """One more time."""
+        """Counts one event."""
         self.count += 1
         self.ns += ns
 
@@ -27,10 +26,10 @@ class Duration:
 class Statistics:
     """Requests and runs of the model.
 
-    `failure` has requests that failed and those that were given up; all others are in `success`,
-    and their parts in `input` (decoding and preprocessing), `queue`, `run` (the runs that a request
-    had a part in) and `output`. `last_run_ms` is milliseconds since 1970. `image_seconds` is what
-    an image costs the model, smoothed over the last runs; 0 before the first.
+    `failure` counts requests that failed or were cancelled, `success` all others. The steps of the
+    latter are `input` (decoding and preprocessing), `queue`, `run` (each run with images of the
+    request) and `output`. `last_run_ms` is in milliseconds since 1970. `image_seconds` is the run
+    time per image, smoothed over the last runs; 0 before the first.
     """
 
     success: Duration = field(default_factory=Duration)
@@ -45,7 +44,7 @@ class Statistics:
     image_seconds: float = 0.0
 
     def count_run(self, images: int, ns: int) -> None:
-        """One run of the model over a batch."""
+        """Counts one run of the model on a batch."""
         self.images += images
         self.batches[images].add(ns)
         self.last_run_ms = time.time_ns() // 1_000_000

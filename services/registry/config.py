@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from cxreval.fields import split_host_port
 from services.chassis.config import ConfigError, ServerConfig, setting
 
 _ARTIFACTS = re.compile(r"s3://[a-z0-9.-]{3,63}(/[\w./-]*)?|(?!\w+://).+")
@@ -84,8 +85,8 @@ class RegistryConfig(ServerConfig):
 
 
 def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
     try:
+        host, _ = split_host_port(address)
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False

@@ -29,7 +29,14 @@ from cxreval.api.scoring.v1 import report_pb2 as report_pb
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.datasets.benchmark import SLICES, BenchmarkMetric, BenchmarkSpec, spec_problem
 from cxreval.errors import CxrevalError, InvalidProbability, MalformedBatch
-from cxreval.fields import check_pattern, check_text, field_error, printable, require
+from cxreval.fields import (
+    check_pattern,
+    check_text,
+    field_error,
+    not_allowed,
+    printable,
+    require,
+)
 from cxreval.manifest.model import (
     MAX_CLAIMS,
     CheckpointFormat,
@@ -45,7 +52,16 @@ from cxreval.manifest.rules import problems, refusal
 from cxreval.metrics.registry import Direction
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import rankings, reports
-from cxreval.wire.limits import DEFAULT_PAGE_SIZE, MAX_BATCH_IMAGES, MAX_PAGE_SIZE
+from cxreval.wire.limits import (
+    DEFAULT_PAGE_SIZE,
+    MAX_BATCH_IMAGES,
+    MAX_FAILURE_CHARACTERS,
+    MAX_PAGE_SIZE,
+    MAX_PROVENANCE_CHARACTERS,
+    MAX_PROVENANCE_ENTRIES,
+    MAX_REASON_CHARACTERS,
+    MAX_TOKEN_CHARACTERS,
+)
 from services.registry.domain.board import MOST_COMPARED, Compared, Figures, Row
 from services.registry.domain.pages import Cursor, page_size
 from services.registry.domain.records import (
@@ -67,13 +83,9 @@ from services.registry.store.boards import KEPT_REPORTS
 MAX_WORKER_CHARACTERS = 200
 MAX_LEASE_BENCHMARKS = 100
 MAX_IMAGE_CHARACTERS = 255
-MAX_PROVENANCE_ENTRIES = 100
-MAX_PROVENANCE_CHARACTERS = 4000
-MAX_FAILURE_CHARACTERS = 4000
-MAX_REASON_CHARACTERS = 1000
 
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,62}")
-_TOKEN = re.compile(r"[!-~]{1,4096}")
+_TOKEN = re.compile(rf"[!-~]{{1,{MAX_TOKEN_CHARACTERS}}}")
 _ETAG = re.compile(r"[1-9][0-9]{0,8}")
 _PROVENANCE_KEY = re.compile(r"(?=.{1,64}\Z)[a-z0-9]+(_[a-z0-9]+)*")
 
@@ -227,10 +239,12 @@ def _declared(message: submission_pb.Manifest, unknown: list[CxrevalError]) -> M
 def endpoint_token(token: str, of: Manifest) -> str:
     """What an endpoint is sent; no error repeats it. Raises `MalformedField`."""
     if token and of.kind is not Kind.ENDPOINT:
-        raise field_error("endpoint_token", "given", f"nothing: kind {of.kind} has no endpoint")
+        raise not_allowed("endpoint_token", f"kind {of.kind}")
     if token and not _TOKEN.fullmatch(token):
         raise field_error(
-            "endpoint_token", "malformed", "1 to 4096 printable ASCII characters without spaces"
+            "endpoint_token",
+            "malformed",
+            f"1 to {MAX_TOKEN_CHARACTERS} printable ASCII characters without spaces",
         )
     return token
 

@@ -1,8 +1,8 @@
-"""Every error cxreval names: one family, one class a reason.
+"""The errors of cxreval: one class per reason, all derived from `CxrevalError`.
 
-A reason is what programs match on; the message is what people read. `wire/status.py` maps reasons
-to gRPC codes and back, so the same class is raised in the service and at the caller. Nothing here
-knows about gRPC.
+Programs match on the reason, people read the message. `wire/status.py` maps reasons to gRPC codes
+and back, so the client raises the class that the service raised. This module does not depend on
+gRPC.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from typing import ClassVar
 
 
 class CxrevalError(Exception):
-    """Base of the family. `metadata` repeats every dynamic word of the message, so that programs
-    need not parse it.
+    """Base class of all errors of cxreval.
 
-    `also`: what else is wrong, where several things were looked at together.
+    Attributes:
+        message: the text for people.
+        metadata: the values in the message, for programs.
+        also: further errors that the same check found.
     """
 
     reason: ClassVar[str] = "INTERNAL"
     by_reason: ClassVar[dict[str, type[CxrevalError]]] = {}
-    """Every class of the family by its reason."""
+    """All subclasses, by reason."""
 
     def __init__(
         self, message: str, *, field: str = "", expected: str = "", **metadata: object
@@ -41,7 +43,7 @@ class CxrevalError(Exception):
 
 
 class InternalError(CxrevalError):
-    """A defect of the service; the cause is in its log."""
+    """The service failed unexpectedly; the cause is in its log."""
 
     reason = "INTERNAL"
 
@@ -62,43 +64,43 @@ class MissingField(CxrevalError):
 
 
 class InvalidPageToken(CxrevalError):
-    """A page token was not given out by this service, or for another list."""
+    """A page token was not issued by this service, or was issued for another list."""
 
     reason = "INVALID_PAGE_TOKEN"
 
 
 class MalformedStream(CxrevalError):
-    """Messages of a stream came in the wrong order."""
+    """The messages of a stream are in the wrong order."""
 
     reason = "MALFORMED_STREAM"
 
 
 class EmptyStream(CxrevalError):
-    """A stream ended before it said anything."""
+    """A stream ended before its first message."""
 
     reason = "EMPTY_STREAM"
 
 
 class RequestIdReused(CxrevalError):
-    """A request id was used before with other content."""
+    """A request id was used before for another request."""
 
     reason = "REQUEST_ID_REUSED"
 
 
 class ServiceOverloaded(CxrevalError):
-    """A queue is full; try again later."""
+    """A queue is full; retry later."""
 
     reason = "SERVICE_OVERLOADED"
 
 
 class ServiceUnavailable(CxrevalError):
-    """The service cannot be reached or drains; try again."""
+    """The service cannot be reached or is shutting down; retry."""
 
     reason = "SERVICE_UNAVAILABLE"
 
 
 class DeadlineExceeded(CxrevalError):
-    """The call's deadline passed."""
+    """The call did not finish before its deadline."""
 
     reason = "DEADLINE_EXCEEDED"
 
@@ -107,43 +109,43 @@ class DeadlineExceeded(CxrevalError):
 
 
 class KeyMissing(CxrevalError):
-    """The call needs an API key and brings none."""
+    """The call needs an API key and has none."""
 
     reason = "KEY_MISSING"
 
 
 class KeyUnknown(CxrevalError):
-    """No API key has this identifier and this secret."""
+    """The API key does not exist."""
 
     reason = "KEY_UNKNOWN"
 
 
 class KeyExpired(CxrevalError):
-    """The API key was good until a moment that has passed."""
+    """The API key has expired."""
 
     reason = "KEY_EXPIRED"
 
 
 class KeyRevoked(CxrevalError):
-    """The API key was taken back."""
+    """The API key was revoked."""
 
     reason = "KEY_REVOKED"
 
 
 class RoleRequired(CxrevalError):
-    """The caller's role does not include the call."""
+    """The caller's roles do not allow the call."""
 
     reason = "ROLE_REQUIRED"
 
 
 class OwnerRequired(CxrevalError):
-    """The submission is another organisation's: it can be read, not changed."""
+    """The submission belongs to another organisation, so the caller may not change it."""
 
     reason = "OWNER_REQUIRED"
 
 
 class QuotaExceeded(CxrevalError):
-    """The organisation has used up what it may."""
+    """The organisation has reached its quota."""
 
     reason = "QUOTA_EXCEEDED"
 
@@ -161,7 +163,7 @@ class OrganisationExists(CxrevalError):
 
 
 class ApiKeyExists(CxrevalError):
-    """The request came before and created a key, whose text is not shown again."""
+    """The request was made before and created a key, whose text is shown only once."""
 
     reason = "API_KEY_EXISTS"
 
@@ -173,13 +175,13 @@ class ApiKeyNotFound(CxrevalError):
 
 
 class KeyNeedsTls(CxrevalError):
-    """A key would travel in plain text over a network."""
+    """An API key would be sent over a network in plain text."""
 
     reason = "KEY_NEEDS_TLS"
 
 
 class CertificateNotAllowed(CxrevalError):
-    """The client's certificate has none of the names that may call this service."""
+    """The client's certificate has no name that is allowed to call this service."""
 
     reason = "CERTIFICATE_NOT_ALLOWED"
 
@@ -200,13 +202,13 @@ class BenchmarkExists(CxrevalError):
 
 
 class BenchmarkDigestMismatch(CxrevalError):
-    """Two parties hold different specifications under one benchmark name."""
+    """Two parties have different specifications of one benchmark."""
 
     reason = "BENCHMARK_DIGEST_MISMATCH"
 
 
 class TruthNotFound(CxrevalError):
-    """This scoring service does not hold the labels of the benchmark."""
+    """This scoring service does not have the labels of the benchmark."""
 
     reason = "TRUTH_NOT_FOUND"
 
@@ -221,7 +223,7 @@ class DatasetInvalid(CxrevalError):
 
 
 class CommitNotFrozen(CxrevalError):
-    """A reproduction names a branch or tag where a commit belongs."""
+    """A reproduction names a branch or tag instead of a commit."""
 
     reason = "COMMIT_NOT_FROZEN"
 
@@ -239,7 +241,7 @@ class UnknownFinding(CxrevalError):
 
 
 class OutputsIncomplete(CxrevalError):
-    """The output names do not hold every finding of the benchmark exactly once."""
+    """The output names do not contain every finding of the benchmark exactly once."""
 
     reason = "OUTPUTS_INCOMPLETE"
 
@@ -275,13 +277,13 @@ class EvaluationNotFound(CxrevalError):
 
 
 class LeaseLost(CxrevalError):
-    """The lease ran out or belongs to another worker."""
+    """The lease has expired or belongs to another worker."""
 
     reason = "LEASE_LOST"
 
 
 class ReportMismatch(CxrevalError):
-    """A report belongs to another benchmark, or differs from the one already recorded."""
+    """A report is of another benchmark, or differs from the recorded one."""
 
     reason = "REPORT_MISMATCH"
 
@@ -293,14 +295,13 @@ class ReportNotFound(CxrevalError):
 
 
 class NotComparable(CxrevalError):
-    """An entry has no score that was computed here, so there is nothing to compare."""
+    """An entry has no score that was computed here, so it cannot be compared."""
 
     reason = "NOT_COMPARABLE"
 
 
 class WorkerError(CxrevalError):
-    """A worker came upon something that nobody thought of while it ran an evaluation; the cause is
-    in its log."""
+    """The worker hit an unexpected exception; see its log."""
 
     reason = "WORKER_ERROR"
 
@@ -315,13 +316,13 @@ class ArtifactNotFound(CxrevalError):
 
 
 class ArtifactCorrupt(CxrevalError):
-    """Stored bytes no longer have their digest."""
+    """Stored bytes do not match their digest."""
 
     reason = "ARTIFACT_CORRUPT"
 
 
 class DigestMismatch(CxrevalError):
-    """Uploaded bytes do not have the declared digest."""
+    """Uploaded bytes do not match the declared digest."""
 
     reason = "DIGEST_MISMATCH"
 
@@ -333,26 +334,25 @@ class ArtifactIncomplete(CxrevalError):
 
 
 class ArtifactTooLarge(CxrevalError):
-    """An artifact is larger than the limit, or than it declared."""
+    """An artifact is larger than the limit, or than its declared size."""
 
     reason = "ARTIFACT_TOO_LARGE"
 
 
 class UploadOffset(CxrevalError):
-    """An upload goes on at another byte than the first that is missing."""
+    """The upload offset is not the number of bytes that the registry has."""
 
     reason = "UPLOAD_OFFSET"
 
 
 class UploadBusy(CxrevalError):
-    """Another call uploads the same artifact at this moment."""
+    """Another call is uploading the same artifact."""
 
     reason = "UPLOAD_BUSY"
 
 
 class ArtifactStoreRefused(CxrevalError):
-    """The object store does not let the registry keep artifacts: wrong credentials, or no such
-    bucket."""
+    """The object store refuses the registry: the credentials or the bucket are wrong."""
 
     reason = "ARTIFACT_STORE_REFUSED"
 
@@ -367,20 +367,19 @@ class MalformedBatch(CxrevalError):
 
 
 class TableInvalid(CxrevalError):
-    """A file of predictions cannot be read as a table with one row an image and one column a
-    finding."""
+    """A file of predictions is not a table with a row per image and a column per finding."""
 
     reason = "TABLE_INVALID"
 
 
 class UnknownImage(CxrevalError):
-    """A prediction names an image outside the benchmark."""
+    """A prediction names an image that the benchmark does not have."""
 
     reason = "UNKNOWN_IMAGE"
 
 
 class DuplicateImage(CxrevalError):
-    """An image is predicted twice with different values."""
+    """An image has two different predictions."""
 
     reason = "DUPLICATE_IMAGE"
 
@@ -395,7 +394,7 @@ class MissingImages(CxrevalError):
 
 
 class ImageUnreadable(CxrevalError):
-    """Bytes are not a complete PNG, JPEG or gray DICOM image."""
+    """The bytes are not a complete PNG, JPEG or gray DICOM image."""
 
     reason = "IMAGE_UNREADABLE"
 
@@ -407,8 +406,7 @@ class ImageTooLarge(CxrevalError):
 
 
 class ImageNotCached(CxrevalError):
-    """An image was named by its digest only, and this server has not seen it for this profile; send
-    its bytes."""
+    """An image named by its digest is not cached for this profile; send its bytes."""
 
     reason = "IMAGE_NOT_CACHED"
 
@@ -420,13 +418,13 @@ class InvalidTensor(CxrevalError):
 
 
 class ModelNotFound(CxrevalError):
-    """The model is not loaded here."""
+    """The model is not loaded on this server."""
 
     reason = "MODEL_NOT_FOUND"
 
 
 class SubmissionFault(CxrevalError):
-    """What a submission is to blame for: running it again would fail again."""
+    """Base class of errors that the submission causes: a retry would fail as well."""
 
 
 class InvalidProbability(SubmissionFault):
@@ -436,20 +434,19 @@ class InvalidProbability(SubmissionFault):
 
 
 class PredictionsInvalid(SubmissionFault):
-    """A submitted table of predictions cannot be read, or does not have exactly the benchmark's
-    images."""
+    """A submitted table is unreadable, or does not have exactly the benchmark's images."""
 
     reason = "PREDICTIONS_INVALID"
 
 
 class EndpointUnavailable(SubmissionFault):
-    """An endpoint gave no answer for too long."""
+    """An endpoint did not respond for too long."""
 
     reason = "ENDPOINT_UNAVAILABLE"
 
 
 class EndpointRefused(SubmissionFault):
-    """An endpoint refused a request for good, or is or does what is not allowed."""
+    """An endpoint refused a request permanently, or breaks the rules for endpoints."""
 
     reason = "ENDPOINT_REFUSED"
 
@@ -461,25 +458,25 @@ class ModelNotOnnx(SubmissionFault):
 
 
 class ModelExternalData(SubmissionFault):
-    """An ONNX file keeps weights in other files."""
+    """An ONNX file stores weights in other files."""
 
     reason = "MODEL_EXTERNAL_DATA"
 
 
 class ModelUnsupported(SubmissionFault):
-    """An ONNX file needs operators that the runtime does not have, or fails when it runs."""
+    """An ONNX file needs operators that the runtime does not have, or fails when run."""
 
     reason = "MODEL_UNSUPPORTED"
 
 
 class ModelInputMismatch(SubmissionFault):
-    """A model does not take what its preprocessing profile gives."""
+    """A model's input does not match the output of its preprocessing profile."""
 
     reason = "MODEL_INPUT_MISMATCH"
 
 
 class ModelOutputMismatch(SubmissionFault):
-    """A model does not give one row of the declared columns per image."""
+    """A model's output is not one row of the declared columns per image."""
 
     reason = "MODEL_OUTPUT_MISMATCH"
 
@@ -494,14 +491,13 @@ class ConversionUnavailable(CxrevalError):
 
 
 class CheckpointUnreadable(SubmissionFault):
-    """A file is no PyTorch checkpoint, is damaged, or did something forbidden while it was
-    opened."""
+    """A file is not a PyTorch checkpoint, is damaged, or broke the rules of the sandbox."""
 
     reason = "CHECKPOINT_UNREADABLE"
 
 
 class CheckpointMismatch(SubmissionFault):
-    """A checkpoint's weights do not belong to the architecture it was given for."""
+    """A checkpoint's weights do not fit the declared architecture."""
 
     reason = "CHECKPOINT_MISMATCH"
 
@@ -513,23 +509,22 @@ class ExtraMissing(CxrevalError):
 
 
 class SandboxUnavailable(CxrevalError):
-    """This machine cannot open a pickle apart from the network and the file system, so it is not
-    opened."""
+    """This machine has no sandbox, without which no pickle is opened."""
 
     reason = "SANDBOX_UNAVAILABLE"
 
 
 class DownloadFailed(CxrevalError):
-    """A file could not be fetched whole."""
+    """A file could not be downloaded completely."""
 
     reason = "DOWNLOAD_FAILED"
 
 
 class ParityFailed(CxrevalError):
-    """An exported model does not answer like its original.
+    """The outputs of an exported model differ from those of its original.
 
-    That is the platform's fault, not the submission's: weights that cannot give numbers, which are,
-    are refused before both are compared.
+    This is the platform's fault: weights that do not give numbers are refused before both are
+    compared.
     """
 
     reason = "PARITY_FAILED"
@@ -539,8 +534,7 @@ class ParityFailed(CxrevalError):
 
 
 class AuditMismatch(CxrevalError):
-    """The audit chain does not hold: an event was changed, is missing, or stands in another
-    place."""
+    """The audit chain is broken: an event was changed, removed or moved."""
 
     reason = "AUDIT_MISMATCH"
 
@@ -552,12 +546,12 @@ class ReceiptNotFound(CxrevalError):
 
 
 class ReceiptInvalid(CxrevalError):
-    """A receipt is not what the key's owner signed."""
+    """A receipt's signature does not match its content."""
 
     reason = "RECEIPT_INVALID"
 
 
 class KeyUnreadable(CxrevalError):
-    """A file does not hold the key that it should."""
+    """A file does not contain a valid key."""
 
     reason = "KEY_UNREADABLE"

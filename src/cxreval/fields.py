@@ -1,7 +1,7 @@
-"""Checks of single fields of messages and files. Each error names the field and what was expected.
+"""Checks of single fields of messages and files. Each error names the field and what is expected.
 
-A refused value is shown shortened: error details travel in gRPC metadata, which holds a few
-kilobytes.
+An error repeats only the beginning of a refused value: it travels in gRPC metadata, which holds a
+few kilobytes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,27 @@ from cxreval.errors import CxrevalError, MalformedField, MissingField
 MAX_URL_CHARACTERS = 2000
 MAX_EMAIL_CHARACTERS = 254
 _SHOWN_CHARACTERS = 80
-_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+SHA256_FORM = "64 lower-case hex characters"
+
+EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(?:\.[^@\s.]+)+")
+
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = rf"{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]{{2,45}}\]"
+_PORT = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+HOST_PORT = re.compile(rf"(?:{_HOST}):(?:{_PORT})")
+"""A host name, IPv4 address or IPv6 address in brackets, with a port."""
+
+_HOST_ANY_PORT = re.compile(rf"({_HOST}):(0|{_PORT})")
 
 
 def printable(text: str) -> str:
-    """The text with a space for every character that could steer a terminal or turn what is read
-    around: ESC, NUL, line breaks, bidirectional controls."""
+    """Returns the text with a space for each character that is not printable.
+
+    Such characters control a terminal or reverse the reading order: ESC, NUL, line breaks,
+    bidirectional controls.
+    """
     return (
         text
         if text.isprintable()
@@ -28,7 +43,7 @@ def printable(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """The value as an error may show it: at most 80 characters."""
+    """Returns the value as text for an error, at most 80 characters."""
     text = str(value)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
 
@@ -40,20 +55,33 @@ def field_error(
     kind: type[CxrevalError] = MalformedField,
     **metadata: object,
 ) -> CxrevalError:
-    """The error for a field that is not what was expected."""
+    """Returns the error for a field with a wrong value."""
     text = f"{field} is {shown(value)!r}; expected {expected}"
     return kind(text, field=field, value=shown(value), expected=expected, **metadata)
 
 
+def required(field: str, expected: str, context: str = "") -> MissingField:
+    """Returns the error for an empty field that is required, always or in a context."""
+    text = f"{field} is required{f' for {context}' if context else ''}: {expected}"
+    return MissingField(text, field=field, expected=expected)
+
+
+def not_allowed(field: str, context: str) -> MalformedField:
+    """Returns the error for a field that must be empty in a context such as `kind claim`."""
+    text = f"{field} is not allowed for {context}; remove it"
+    return MalformedField(text, field=field, value="given", expected=f"no value for {context}")
+
+
 def require(field: str, value: object, expected: str) -> None:
-    """Raises `MissingField` when the value is empty."""
+    """Raises `MissingField` if the value is empty."""
     if not value:
-        raise MissingField(f"{field} is empty; expected {expected}", field=field, expected=expected)
+        raise required(field, expected)
 
 
 def check_text(field: str, value: str, longest: int, *, required: bool = True) -> None:
-    """Printable text without white space around it, at most `longest` characters."""
-    expected = f"{'1 to' if required else 'at most'} {longest} printable characters without spaces around them"
+    """Raises unless the text is printable, at most `longest` long, without spaces around it."""
+    least = "1 to" if required else "at most"
+    expected = f"{least} {longest} printable characters without spaces around them"
     if required:
         require(field, value, expected)
     if len(value) > longest or not value.isprintable() or value != value.strip():
@@ -61,27 +89,47 @@ def check_text(field: str, value: str, longest: int, *, required: bool = True) -
 
 
 def check_pattern(field: str, value: str, pattern: re.Pattern[str], expected: str) -> None:
-    """Required text that matches `pattern` as a whole."""
+    """Raises unless the whole text matches `pattern`."""
     require(field, value, expected)
     if not pattern.fullmatch(value):
         raise field_error(field, value, expected)
 
 
+def check_sha256(field: str, value: str) -> None:
+    """Raises unless the text is a sha256 in lower-case hex."""
+    check_pattern(field, value, SHA256, SHA256_FORM)
+
+
 def check_email(field: str, value: str) -> None:
-    """A required e-mail address."""
+    """Raises unless the text is an e-mail address."""
     expected = "an e-mail address such as name@example.org"
     require(field, value, expected)
-    if len(value) > MAX_EMAIL_CHARACTERS or not value.isprintable() or not _EMAIL.fullmatch(value):
+    if len(value) > MAX_EMAIL_CHARACTERS or not value.isprintable() or not EMAIL.fullmatch(value):
         raise field_error(field, value, expected)
 
 
 def check_https_url(field: str, value: str, *, required: bool) -> None:
-    """An address `https://host/...` without credentials."""
-    expected = f"an address https://... of at most {MAX_URL_CHARACTERS} characters, without spaces or credentials"
+    """Raises unless the text is an address `https://host/...` without credentials."""
+    expected = (
+        f"an address https://... of at most {MAX_URL_CHARACTERS} characters, "
+        "without spaces or credentials"
+    )
     if required:
         require(field, value, expected)
     if value and not _is_https_url(value):
         raise field_error(field, value, expected)
+
+
+def split_host_port(address: str) -> tuple[str, int]:
+    """Returns the host, without brackets, and the port (0 to 65535) of `host:port`.
+
+    Raises:
+        ValueError: the text is not such an address.
+    """
+    parts = _HOST_ANY_PORT.fullmatch(address)
+    if not parts:
+        raise ValueError(f"{shown(address)!r} is not host:port")
+    return parts[1].strip("[]"), int(parts[2])
 
 
 def _is_https_url(value: str) -> bool:

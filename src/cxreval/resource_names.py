@@ -1,8 +1,8 @@
 """Resource names: `benchmarks/{b}`, `benchmarks/{b}/submissions/{s}`, `.../evaluations/{e}`,
 `artifacts/{sha256}`, `organisations/{o}`, `organisations/{o}/keys/{k}`.
 
-Parsing is strict, so that an identifier that reaches a database or a path holds only the characters
-named here.
+Parsing is strict: an identifier that reaches a database or a path has only the characters that are
+defined here.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cxreval.errors import MalformedField
+from cxreval.fields import SHA256, field_error
 
 BENCHMARK_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_OPAQUE_ID = re.compile(r"[0-9a-f]{32}")
-_KEY_ID = re.compile(r"[0-9a-f]{16}")
-SHA256 = re.compile(r"[0-9a-f]{64}")
+OPAQUE_ID = re.compile(r"[0-9a-f]{32}")
+KEY_ID = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class BenchmarkName:
 
     @classmethod
     def parse(cls, name: str, field: str = "name") -> BenchmarkName:
-        """Raises `MalformedField` naming `field`."""
+        """Returns the parsed name. Raises `MalformedField`, which names `field`."""
         return cls(*_parse(name, field, "benchmarks/{benchmark}", BENCHMARK_ID))
 
 
@@ -45,14 +44,14 @@ class SubmissionName:
 
     @classmethod
     def parse(cls, name: str, field: str = "name") -> SubmissionName:
-        """Raises `MalformedField` naming `field`."""
+        """Returns the parsed name. Raises `MalformedField`, which names `field`."""
         return cls(
             *_parse(
                 name,
                 field,
                 "benchmarks/{benchmark}/submissions/{submission}",
                 BENCHMARK_ID,
-                _OPAQUE_ID,
+                OPAQUE_ID,
             )
         )
 
@@ -66,13 +65,14 @@ class EvaluationName:
     evaluation: str
 
     def __str__(self) -> str:
-        return f"benchmarks/{self.benchmark}/submissions/{self.submission}/evaluations/{self.evaluation}"
+        submission = SubmissionName(self.benchmark, self.submission)
+        return f"{submission}/evaluations/{self.evaluation}"
 
     @classmethod
     def parse(cls, name: str, field: str = "name") -> EvaluationName:
-        """Raises `MalformedField` naming `field`."""
+        """Returns the parsed name. Raises `MalformedField`, which names `field`."""
         pattern = "benchmarks/{benchmark}/submissions/{submission}/evaluations/{evaluation}"
-        return cls(*_parse(name, field, pattern, BENCHMARK_ID, _OPAQUE_ID, _OPAQUE_ID))
+        return cls(*_parse(name, field, pattern, BENCHMARK_ID, OPAQUE_ID, OPAQUE_ID))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class ArtifactName:
 
     @classmethod
     def parse(cls, name: str, field: str = "name") -> ArtifactName:
-        """Raises `MalformedField` naming `field`."""
+        """Returns the parsed name. Raises `MalformedField`, which names `field`."""
         return cls(*_parse(name, field, "artifacts/{sha256}", SHA256))
 
 
@@ -101,7 +101,7 @@ class OrganisationName:
 
     @classmethod
     def parse(cls, name: str, field: str = "name") -> OrganisationName:
-        """Raises `MalformedField` naming `field`."""
+        """Returns the parsed name. Raises `MalformedField`, which names `field`."""
         return cls(*_parse(name, field, "organisations/{organisation}", BENCHMARK_ID))
 
 
@@ -117,9 +117,9 @@ class KeyName:
 
     @classmethod
     def parse(cls, name: str, field: str = "name") -> KeyName:
-        """Raises `MalformedField` naming `field`."""
+        """Returns the parsed name. Raises `MalformedField`, which names `field`."""
         return cls(
-            *_parse(name, field, "organisations/{organisation}/keys/{key}", BENCHMARK_ID, _KEY_ID)
+            *_parse(name, field, "organisations/{organisation}/keys/{key}", BENCHMARK_ID, KEY_ID)
         )
 
 
@@ -127,16 +127,9 @@ def _parse(name: str, field: str, pattern: str, *identifiers: re.Pattern[str]) -
     wanted = pattern.split("/")
     parts = name.split("/", len(wanted))  # a hostile name may have millions of them
     if len(parts) != len(wanted) or parts[::2] != wanted[::2]:
-        raise MalformedField(
-            f"{field} is {name!r}; expected {pattern}", field=field, value=name, expected=pattern
-        )
+        raise field_error(field, name, pattern)
     for part, identifier in zip(parts[1::2], identifiers, strict=True):
         if not identifier.fullmatch(part):
             expected = f"{pattern} with identifiers matching {identifier.pattern}"
-            raise MalformedField(
-                f"{field} is {name!r}; expected {expected}",
-                field=field,
-                value=name,
-                expected=expected,
-            )
+            raise field_error(field, name, expected)
     return parts[1::2]

@@ -1,4 +1,4 @@
-"""Every rpc says who may call it, and a server with one that does not never starts."""
+"""Every rpc declares its allowed callers, and a server with one that does not never starts."""
 
 import asyncio
 import importlib
@@ -22,7 +22,7 @@ from services.chassis.server import Server
 
 
 def services():
-    """Every service that a module of `cxreval.api` describes, and those that every server adds."""
+    """Every service in a module of `cxreval.api`, and those that every server adds."""
     found = (module.name for module in pkgutil.walk_packages(cxreval.api.__path__, "cxreval.api."))
     modules = [importlib.import_module(name) for name in found if name.endswith("_pb2")]
     files = [module.DESCRIPTOR for module in (health_pb2, reflection_pb2, *modules)]
@@ -63,7 +63,7 @@ def test_only_reading_is_public():
     ), public
 
 
-def test_what_a_worker_does_nobody_else_may():
+def test_only_workers_may_call_the_workers_rpcs():
     methods = (
         "LeaseEvaluation",
         "RenewLease",
@@ -101,7 +101,8 @@ def test_a_server_with_an_undeclared_rpc_never_starts():
         server.add(module, UndeclaredServicer())
 
     with pytest.raises(
-        access.UndeclaredRpc, match=r"tests.Undeclared/Forgotten does not say who may call it"
+        access.UndeclaredRpc,
+        match=r"tests.Undeclared/Forgotten has no option .*; list the roles in it",
     ):
         asyncio.run(start())
 

@@ -1,5 +1,4 @@
-"""The deployment files fit Kubernetes' schemas, each other, the programs' settings and the
-guides."""
+"""The deployment files agree with Kubernetes' schemas, the programs' settings and the guides."""
 
 from __future__ import annotations
 
@@ -21,6 +20,8 @@ import typer
 
 from cxreval.audit.receipts import Signer
 from cxreval.cli.app import app
+from cxreval.files import MAX_ARTIFACT_BYTES
+from cxreval.wire.limits import MIB
 from services.registry.store.vault import Vault
 from tests.conftest import REPOSITORY, missing, require_module
 
@@ -41,13 +42,13 @@ SECRETS = {
     ): "postgresql+psycopg://cxreval:PASSWORD@postgres.example.org:5432/cxreval",
     ("worker-key", "key"): "cxr_KEY",
 }
-"""Name, key and value of every Secret, as the guide makes them."""
+"""Name, key and value of every Secret, as the guide creates them."""
 
 Object = dict[str, Any]
 
 
 def tool(name: str) -> str:
-    """A program of the test extra."""
+    """Returns the path of a program of the test extra."""
     path = Path(sys.executable).parent / name
     if not path.is_file():
         missing(f"{name} is not installed (the test extra has it)")
@@ -81,7 +82,7 @@ def k8s(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def rendered(k8s: Path) -> dict[str, str]:
-    """What `kubectl kustomize` makes of every layout."""
+    """Output of `kubectl kustomize` for every layout."""
     kubectl = tool("kubectl")
     texts = {}
     for layout in LAYOUTS:
@@ -118,7 +119,7 @@ def of_kind(objects: list[Object], *kinds: str) -> dict[str, Object]:
 
 
 def pods(objects: list[Object]) -> dict[str, Object]:
-    """Every pod and pod template by the name of what makes it."""
+    """Every pod and pod template by the name of its owner."""
     templates = {
         name: item["spec"]["template"]
         for name, item in of_kind(objects, "Deployment", "Job").items()
@@ -139,7 +140,7 @@ def labels(pod: Object) -> dict[str, str]:
 
 
 def claims(pod: Object) -> dict[str, bool]:
-    """The claims that a pod mounts, and whether each of its mounts only reads."""
+    """The claims that a pod mounts, and whether each is mounted read-only."""
     volumes = {
         volume["name"]: volume["persistentVolumeClaim"]["claimName"]
         for volume in pod["spec"].get("volumes", ())
@@ -157,7 +158,7 @@ def claims(pod: Object) -> dict[str, bool]:
 
 
 def environment(objects: list[Object], container: Object) -> dict[str, str]:
-    """A container's environment as the kubelet would make it."""
+    """A container's environment as the kubelet builds it."""
     maps = of_kind(objects, "ConfigMap")
     values: dict[str, str] = {}
     for source in container.get("envFrom", ()):
@@ -298,8 +299,11 @@ def test_keys_that_the_guide_makes_are_those_that_registry_and_migration_read(
             kind: variables.get(f"CXREVAL_REGISTRY_{kind}_KEY") for kind in ("SIGNING", "TOKEN")
         }
         mounts = {mount["name"]: mount["mountPath"] for mount in container.get("volumeMounts", ())}
-        secrets = {volume["name"]: volume["secret"]["secretName"] for volume in pod["spec"].get("volumes", ())
-                   if "secret" in volume}  # fmt: skip
+        secrets = {
+            volume["name"]: volume["secret"]["secretName"]
+            for volume in pod["spec"].get("volumes", ())
+            if "secret" in volume
+        }
         if not any(keys.values()):
             assert not secrets
             continue
@@ -313,7 +317,7 @@ def test_keys_that_the_guide_makes_are_those_that_registry_and_migration_read(
 
 
 def calls(installation: list[Object]) -> set[tuple[str, str, int]]:
-    """Who is told to call whom at which port, from arguments and environments."""
+    """Pairs of a pod and the service and port that it calls, from arguments and environments."""
     found = set()
     for name, _, container in containers(installation):
         values = [argument.rpartition("=")[2] for argument in container.get("args", ())]
@@ -348,7 +352,7 @@ def selects(selector: Object, pod: Object) -> bool:
 
 
 def opens(installation: list[Object], direction: str, pod: Object, peer: Object, port: str) -> bool:
-    """Whether a policy of `pod` lets traffic with `peer` of the same namespace through."""
+    """Whether a policy of `pod` allows traffic with `peer` of the same namespace."""
     side = "from" if direction == "ingress" else "to"
     return any(
         (
@@ -465,8 +469,10 @@ def test_gpu_overlay_changes_image_limit_and_toleration_of_inference_only(manife
 def service(
     request: pytest.FixtureRequest, manifests: dict[str, list[Object]], tmp_path_factory
 ) -> tuple[str, Object]:
-    """A service and its settings, as its program reports them when run on the files that its image
-    gets."""
+    """Name and settings of a service.
+
+    The settings are what its program reports when it runs on the files of its image.
+    """
     name = request.param
     directory = tmp_path_factory.mktemp(name)
     for source, destination in copies(name):
@@ -539,7 +545,7 @@ def test_each_cache_fits_its_volume_and_models_with_room_for_one_more(service, m
         name: 1024 * int(volumes[name]["emptyDir"]["sizeLimit"].removesuffix("Gi"))
         for name in ("models", "images")
     }
-    assert mib["models"] >= settings["model_cache_mib"] + 2 * 2048
+    assert mib["models"] * MIB >= settings["model_cache_mib"] * MIB + 2 * MAX_ARTIFACT_BYTES
     assert mib["images"] > settings["image_cache_mib"] > 0
 
 
@@ -561,8 +567,10 @@ def test_migration_job_runs_the_registry_with_the_registry_settings(manifests):
 
 
 def parsed(arguments: list[str]) -> dict[str, Any]:
-    """The parameters that a `cxreval` command line gives its command. Fails on an unknown command
-    or flag."""
+    """Parameters that a `cxreval` command line passes to its command.
+
+    Fails on an unknown command or flag.
+    """
     group: Any = typer.main.get_command(app)
     while hasattr(group, "commands"):
         group, arguments = group.commands[arguments[0]], arguments[1:]
@@ -586,7 +594,7 @@ def test_worker_takes_its_arguments(installation):
 
 @functools.cache
 def stages() -> dict[str, tuple[str, list[tuple[str, str]]]]:
-    """Base and instructions of each stage of the Dockerfile."""
+    """Base image and instructions of each stage of the Dockerfile."""
     lines = [
         line
         for line in DOCKERFILE.read_text(encoding="utf-8").splitlines()
@@ -605,7 +613,7 @@ def stages() -> dict[str, tuple[str, list[tuple[str, str]]]]:
 
 
 def instructions(stage: str) -> list[tuple[str, str]]:
-    """All instructions that make a stage, those of its bases first."""
+    """All instructions of a stage, those of its bases first."""
     base, own = stages()[stage]
     return [*(instructions(base) if base in stages() else []), *own]
 
@@ -618,7 +626,7 @@ def entrypoint(target: str) -> list[str]:
 
 
 def copies(stage: str) -> Iterator[tuple[str, str]]:
-    """What a stage copies from the build context, and where to."""
+    """Paths that a stage copies from the build context, with their targets."""
     for word, rest in instructions(stage):
         if word == "COPY" and not rest.startswith("--from"):
             *sources, destination = rest.split()

@@ -1,5 +1,4 @@
-"""A manifest has the same fields, and the same words in them, in YAML, in the JSON Schema and in
-the proto message."""
+"""A manifest has the same fields and enum values in YAML, JSON Schema and the proto message."""
 
 import dataclasses
 import json
@@ -15,8 +14,7 @@ from tests.conftest import REPOSITORY
 
 
 def of_yaml(kind):
-    """What the reader of YAML takes, by the dataclass that it fills: names, with the fields or the
-    words in each."""
+    """Fields that the YAML reader accepts by dataclass, with their subfields or enum values."""
     found = {}
     for name, hint in typing.get_type_hints(kind).items():
         inner = [one for one in typing.get_args(hint) if one not in (NoneType, Ellipsis)]
@@ -35,7 +33,7 @@ def of_schema(schema):
     found = {}
     for name, value in schema["properties"].items():
         of = value.get("items", value)
-        # Words that are no enumeration in the other two, such as profiles, are texts there.
+        # Profiles and the like are enumerated here only; elsewhere they are text.
         enumerated = name in ("kind", "source_kind", "format")
         found[name] = (
             of_schema(of) if "properties" in of else set(of["enum"]) if enumerated else None
@@ -66,7 +64,7 @@ def test_yaml_json_schema_and_proto_have_the_same_fields_however_deep():
         "commit",
         "seed",
         "script",
-    }  # what is compared has depth
+    }  # nested fields are compared, too
     assert (
         of_schema(json.loads((REPOSITORY / "docs" / "manifest.schema.json").read_text())) == fields
     )

@@ -1,4 +1,4 @@
-"""docs/metrics.md defines the metrics that there are, in the code's own words, and no others."""
+"""docs/metrics.md defines exactly the metrics of the registry, in the code's own words."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The checked-in stubs are what the protos say."""
+"""The checked-in stubs equal those generated from the protos."""
 
 import filecmp
 import os

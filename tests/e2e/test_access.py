@@ -1,5 +1,4 @@
-"""The whole of cxreval where everybody shows a key: submitter, worker and inference, from manifest
-to row."""
+"""A complete evaluation with API keys: submitter, worker and inference, from manifest to row."""
 
 import os
 import subprocess
@@ -17,7 +16,7 @@ from tests.support.system import manifest
 IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 5)]
 
 
-def test_an_evaluation_runs_with_a_key_for_each_who_calls(tmp_path):
+def test_an_evaluation_runs_with_a_key_for_each_caller(tmp_path):
     data = tmp_path / "data"
     describe(data, "small", IMAGES, small_table(data, [(image, "Mass") for image in IMAGES]))
     (data / "images").mkdir()
@@ -26,7 +25,8 @@ def test_an_evaluation_runs_with_a_key_for_each_who_calls(tmp_path):
     with ClosedRegistry(tmp_path) as registry:
         settings = tmp_path / "inference.toml"
         settings.write_text(
-            f'registry = "{registry.service.address}"\nregistry_api_key = "{registry.keys["worker"]}"\n'
+            f'registry = "{registry.service.address}"\n'
+            f'registry_api_key = "{registry.keys["worker"]}"\n'
         )
         inference = registry.enter_context(InferenceService(tmp_path, "--config", str(settings)))
         scoring = registry.enter_context(scoring_service(tmp_path / "scoring.log", small=data))
@@ -55,6 +55,6 @@ def test_an_evaluation_runs_with_a_key_for_each_who_calls(tmp_path):
         own, workers = (f"organisations/{of}/keys/" for of in ("acme", "operators"))
         assert [own in actor for actor in actors] == [True, True, False, False]
         assert [workers in actor for actor in actors] == [False, False, True, False]
-        assert actors[3] == "worker"  # everybody reads a publication
+        assert actors[3] == "worker"  # publications are visible to all
         with InferenceClient(inference.address) as models:
             assert models.capabilities().runtime

@@ -1,4 +1,4 @@
-"""The commands of docs/backup.md, taken while submissions come in, bring a registry back."""
+"""The commands of docs/backup.md restore a registry whose backup was taken during submissions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TITLES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 
 def commands(kind: str) -> tuple[str, str]:
-    """Those of the document: how to take a backup, and how to put it back."""
+    """The document's commands that take a backup, and those that restore it."""
     text = (REPOSITORY / "docs" / "backup.md").read_text()
     section = re.split(r"^## ", text, flags=re.MULTILINE)
     (found,) = [part for part in section if part.startswith(f"{TITLES[kind]}\n")]
@@ -101,7 +101,7 @@ def _published(call: Registry, client: RegistryClient, artifact: bytes) -> str:
     while (
         lease := client.lease_evaluation("worker", [SPEC.name])
     ) and lease.submission.name != name:
-        pass  # those that came in during the backup
+        pass  # submitted during the backup
     assert lease
     request = CompleteEvaluationRequest(
         evaluation=lease.evaluation, token=lease.token, report=report_message(SPEC)

@@ -1,18 +1,21 @@
-"""What a person does with `cxreval`, on real services: submit, watch, read the board, predict,
-check data."""
+"""`cxreval` on real services: submit, watch, print the board, predict, verify data."""
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from onnx import helper
 
+from cxreval.client import RegistryClient
 from cxreval.datasets.nih import FINDINGS
+from cxreval.manifest.document import read_document
 from tests.support import onnx_models
 from tests.support.inference import png
 from tests.support.scoring import describe, small_table
 from tests.support.system import System, command, json_of
 
-NAN = (helper.make_node("Log", ["logits"], ["shifted"]),)  # of negative logits
+NAN = (helper.make_node("Log", ["logits"], ["shifted"]),)  # NaN for negative logits
 IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 9)]
 
 MANIFEST = (
@@ -173,17 +176,31 @@ def test_a_bad_checkpoint_fails_with_its_reason_and_leaves_no_row(system, tmp_pa
     json_of("dataset", "register", str(data), "--benchmark", "small", *registry)
     before = json_of("leaderboard", "--benchmark", "small", *registry)["entries"]
     checkpoint = tmp_path / f"{make(tmp_path)}.onnx"
-    manifest = str(system.directory / "manifest.yaml")
-    submitted = json_of("submit", manifest, str(checkpoint), "--benchmark", "small", *registry)
+    submission = hand_in(system, checkpoint)
     assert (
         command("worker", *system.addresses(), "--data", f"small={data}", "--once").returncode == 0
     )
-    ended = command("status", submitted["name"], "--watch", *registry)
+    ended = command("status", submission, "--watch", *registry)
     assert ended.returncode == 2
     assert reason in ended.stdout
-    failure = json_of("status", submitted["name"], *registry)["failure"]
+    failure = json_of("status", submission, *registry)["failure"]
     assert (failure["reason"], failure["fault"]) == (reason, "submission")
     assert json_of("leaderboard", "--benchmark", "small", *registry)["entries"] == before
+    if reason != "INVALID_PROBABILITY":  # which only a run shows
+        manifest = str(system.directory / "manifest.yaml")
+        refused = command("submit", manifest, str(checkpoint), "--benchmark", "small", *registry)
+        assert refused.returncode == 1
+        assert f"error: {reason}: " in refused.stderr
+
+
+def hand_in(system, checkpoint):
+    """Submits without the checks of the command line, as another client may."""
+    document = read_document(system.directory / "manifest.yaml", datetime.now(UTC).date(), None)
+    manifest = replace(document.manifest, artifact_sha256=checkpoint.stem)
+    with RegistryClient(at(system, "registry")[1]) as client:
+        submission = client.create_submission("small", manifest).name
+        client.upload_artifact(submission, checkpoint)
+        return submission
 
 
 @pytest.mark.parametrize(
@@ -240,7 +257,7 @@ def test_one_request_id_follows_an_evaluation_through_all_services(system, tmp_p
         }
     assert "inference.GRPCInferenceService/RepositoryModelLoad" in methods["inference"]
     assert "cxreval.api.scoring.v1.ScoringService/ScorePredictions" in methods["scoring"]
-    # Inference fetches the model on behalf of the same request.
+    # Inference fetches the model with the id of the same request.
     assert "cxreval.api.registry.v1.ArtifactService/DownloadArtifact" in methods["registry"]
     assert "cxreval.api.registry.v1.EvaluationService/CompleteEvaluation" in methods["registry"]
 
@@ -251,7 +268,7 @@ def test_one_request_id_follows_an_evaluation_through_all_services(system, tmp_p
         (["--tls-ca", "/absent.pem"], "tls_ca is '/absent.pem'"),
         (
             ["--tls-ca", __file__, "--tls-certificate", __file__],
-            "tls_certificate and tls_key need each other",
+            "only one of tls_certificate and tls_key is given; give both or neither",
         ),
         (["--tls-certificate", __file__, "--tls-key", __file__], "needs --tls-ca"),
     ],

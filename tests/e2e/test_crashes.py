@@ -1,5 +1,4 @@
-"""kill -9 of the worker, of any service, in the middle of an evaluation changes nothing in the
-report."""
+"""kill -9 of the worker or of any service during an evaluation does not change the report."""
 
 import shutil
 
@@ -15,15 +14,16 @@ from tests.support.system import System, manifest
 
 PATIENTS, PER_PATIENT, PICTURES = 150, 4, 24
 IMAGES = PATIENTS * PER_PATIENT
-# Between two looks of a test some images pass; this early there are enough left to be killed in the
-# middle of.
+# Some images are done between two polls of a test; this early enough are left for a crash.
 EARLY = IMAGES // 6
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """600 images, so that there is a middle to be killed in; few different pictures, so that they
-    are made quickly."""
+    """600 images, so that a process can be killed in the middle.
+
+    They are copies of few pictures, so that they are generated quickly.
+    """
     directory = tmp_path_factory.mktemp("crashes")
     pictures = directory / "pictures"
     pictures.mkdir()
@@ -49,7 +49,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(data, checkpoint, tmp_path_factory):
-    """The report of an evaluation in which nothing happened."""
+    """The report of an evaluation without crashes."""
     directory, spec = data
     with System(tmp_path_factory.mktemp("undisturbed"), {"crashes": directory}) as system:
         system.registry.create_benchmark(spec)
@@ -63,7 +63,7 @@ def undisturbed(data, checkpoint, tmp_path_factory):
 
 @pytest.fixture
 def running(data, checkpoint, tmp_path):
-    """A system with an evaluation that has begun."""
+    """A system with an evaluation that is running."""
     directory, spec = data
     with System(tmp_path, {"crashes": directory}) as system:
         system.registry.create_benchmark(spec)
@@ -90,17 +90,14 @@ def finished(system, name):
     return system.registry.get_evaluation(ended.evaluation)
 
 
-def test_a_killed_worker_is_followed_by_one_that_asks_only_for_what_is_missing(
-    running, undisturbed
-):
+def test_the_worker_after_a_killed_one_requests_only_missing_images(running, undisturbed):
     system, worker, name = running
     worker.kill()
     worker.wait()
     recorded = system.registry.get_submission(name).images_done
     before = inferred(system)
-    while (now := inferred(system)) != before or admitted(
-        system
-    ):  # what was on its way is answered to nobody
+    # Requests that were in flight complete without a client.
+    while (now := inferred(system)) != before or admitted(system):
         before = now
     assert recorded < IMAGES
     system.start_worker("second")

@@ -1,5 +1,6 @@
-"""Endpoints: somebody's own server is asked about every image, and its token is nobody's to see."""
+"""Endpoints: a third-party server predicts every image, and its token is never revealed."""
 
+import functools
 import json
 import math
 
@@ -47,8 +48,8 @@ def system(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(driver_module, "Asked", lambda *args, **named: endpoints.Asked(
-        *args, **named, patience_seconds=3.0))  # fmt: skip
+    impatient_source = functools.partial(endpoints.EndpointSource, retry_seconds=3.0)
+    monkeypatch.setattr(driver_module, "EndpointSource", impatient_source)
 
 
 def run(system, allow_private=True):
@@ -85,9 +86,7 @@ def test_an_endpoint_that_fails_now_and_then_is_on_the_board_with_its_kind(syste
     assert row.score is not None
 
 
-def test_our_own_inference_is_an_endpoint_like_any_other_and_gives_what_it_gives_as_a_checkpoint(
-    system, tmp_path
-):
+def test_the_inference_service_as_an_endpoint_gives_the_checkpoints_scores(system, tmp_path):
     from tests.support.system import manifest
 
     checkpoint = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
@@ -117,7 +116,7 @@ def test_a_server_of_tensors_gets_those_of_the_declared_profile(system):
         submit(system, endpoint(server.address))
         failure = run(system).failure
     assert (failure.reason, failure.fault) == ("ENDPOINT_REFUSED", Fault.SUBMISSION)
-    assert "expected preprocessing_profile" in failure.message
+    assert "expected a preprocessing_profile" in failure.message
 
 
 @pytest.mark.parametrize(
@@ -136,12 +135,12 @@ def test_a_server_of_tensors_gets_those_of_the_declared_profile(system):
         (
             lambda _: [0.5] * 13,
             "ENDPOINT_REFUSED",
-            "the model gave shape (1, 13); expected (1, 14)",
+            "the model returned shape (1, 13); expected (1, 14)",
         ),
         (
             lambda _: [math.nan] * 14,
             "INVALID_PROBABILITY",
-            "the answer to '00000001_000.png' has other values",
+            "the model returned other values for '00000001_000.png'",
         ),
         (lambda _: [1.5] * 14, "INVALID_PROBABILITY", "expected finite numbers from 0 to 1"),
     ],
@@ -152,25 +151,26 @@ def test_an_endpoint_that_does_not_do_its_part_is_the_submitters_fault(system, m
         failure = run(system).failure
     assert (failure.reason, failure.fault) == (reason, Fault.SUBMISSION)
     assert says in failure.message
-    assert (
-        system.registry.retry(submitted.name, "mended").status is SubmissionStatus.QUEUED
-    )  # it needs no upload
+    # Without an upload, a retry is queued at once.
+    assert system.registry.retry(submitted.name, "mended").status is SubmissionStatus.QUEUED
     system.registry.cancel(submitted.name, "not mended")
 
 
-def test_a_wrong_token_is_refused_and_what_is_recorded_is_not_asked_for_again(system):
+def test_a_wrong_token_is_refused_and_recorded_images_are_not_requested_again(system):
     with NaiveServer(TOKEN) as server:
         submit(system, endpoint(server.address), "wrong")
         failure = run(system).failure
         assert (failure.reason, "UNAUTHENTICATED" in failure.message) == ("ENDPOINT_REFUSED", True)
 
 
-def test_a_worker_that_finds_all_answers_recorded_still_learns_what_gave_them(system):
+def test_a_worker_that_finds_all_predictions_recorded_still_records_the_provenance(system):
     with NaiveServer(datatype="FP32") as server:
         submitted = submit(system, endpoint(server.address, profile="xrv-224"))
         lease = system.registry.lease_evaluation("dies", ["small"])
         images = system.data["small"] / "images"
-        first, second = (endpoints.Asked(lease, images, allow_private=True) for _ in range(2))
+        first, second = (
+            endpoints.EndpointSource(lease, images, allow_private=True) for _ in range(2)
+        )
         assert len(list(first.rows(IMAGES))) == len(server.times)
         assert second.provenance() == first.provenance()
         assert len(IMAGES) == len(server.times)
@@ -184,7 +184,7 @@ def test_a_worker_that_finds_all_answers_recorded_still_learns_what_gave_them(sy
 STEERS = "\x1b]0;owned\x07\x1b[2J\n\0\u202e"
 
 
-def test_whatever_a_server_says_about_itself_the_run_is_not_lost_for_it(system):
+def test_no_metadata_of_a_server_fails_the_run(system):
     with NaiveServer(TOKEN) as server:
         server.platform, server.versions = (
             f"{STEERS}{TOKEN}{'p' * 9000}",
@@ -198,14 +198,15 @@ def test_whatever_a_server_says_about_itself_the_run_is_not_lost_for_it(system):
     assert all(value.isprintable() for value in ended.provenance.values())
 
 
-def test_whatever_a_server_calls_its_tensors_a_failure_is_text_that_steers_nothing(system):
+def test_failure_messages_have_no_control_characters_of_tensor_names(system):
     with NaiveServer(datatype=f"INT8{STEERS}") as server:
         submitted = submit(system, endpoint(server.address))
         failure = run(system).failure
         assert "the model takes pixels INT8 ]0;owned  [2J" in failure.message
-    lines = "".join(command(*words, "--registry", system.registry_service.address).stdout for words in (
-        ("status", submitted.name), ("submission", "history", submitted.name)
-    ))  # fmt: skip
+    commands = (("status", submitted.name), ("submission", "history", submitted.name))
+    lines = "".join(
+        command(*words, "--registry", system.registry_service.address).stdout for words in commands
+    )
     assert "ENDPOINT_REFUSED" in lines
     assert lines.replace("\n", "").isprintable()
 
@@ -249,7 +250,9 @@ def test_several_crops_are_one_request_that_the_server_must_let_in_and_their_ans
         submitted = submit(system, endpoint(server.address, profile=ten_crops))
         lease = system.registry.lease_evaluation("looks", ["small"])
         rows = dict(
-            endpoints.Asked(lease, system.data["small"] / "images", allow_private=True).rows(IMAGES)
+            endpoints.EndpointSource(
+                lease, system.data["small"] / "images", allow_private=True
+            ).rows(IMAGES)
         )
     assert server.shapes == [(10, 3, 224, 224)] * len(IMAGES)
     assert list(rows) == IMAGES
@@ -271,16 +274,18 @@ def test_a_certificate_counts_only_if_an_authority_that_the_worker_trusts_signed
         system.registry.retry(submitted.name, "the worker's authorities are complete now")
         monkeypatch.setenv(
             "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", str(files.ca)
-        )  # gRPC reads it once a process
-        worked = command("worker", *system.addresses(), "--data", f"small={system.data['small']}", "--once", "--json",
-                         "--allow-private-endpoints")  # fmt: skip
+        )  # gRPC reads it once per process
+        worked = command(
+            "worker", *system.addresses(), "--data", f"small={system.data['small']}",
+            "--once", "--json", "--allow-private-endpoints",
+        )  # fmt: skip
     found = json.loads(worked.stdout)
     assert (found["status"], found["provenance"]["endpoint_tls"]) == ("succeeded", "true"), (
         worked.stderr
     )
 
 
-def test_a_worker_asks_nothing_in_its_own_network_unless_it_is_told_to(system):
+def test_a_worker_calls_no_private_address_unless_allowed(system):
     with NaiveServer() as server:
         submit(system, endpoint(server.address))
         failure = run(system, allow_private=False).failure
@@ -291,10 +296,10 @@ def test_a_worker_asks_nothing_in_its_own_network_unless_it_is_told_to(system):
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "localhost", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
-     "224.0.0.1", "[::1]", "[fe80::1]", "[fc00::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]",
-     "[64:ff9b:1::7f00:1]", "[::7f00:1]", "[::ffff:0:7f00:1]", "[fec0::1]", "168.63.129.16",
-     "0177.0.0.1", "2130706433"],
+    ["127.0.0.1", "localhost", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254",
+     "100.64.0.1", "0.0.0.0", "224.0.0.1", "[::1]", "[fe80::1]", "[fc00::1]",
+     "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[64:ff9b:1::7f00:1]",
+     "[::7f00:1]", "[::ffff:0:7f00:1]", "[fec0::1]", "168.63.129.16", "0177.0.0.1", "2130706433"],
 )  # fmt: skip
 def test_no_spelling_of_a_private_address_is_public(host):
     with pytest.raises((EndpointRefused, EndpointUnavailable)):
@@ -336,7 +341,7 @@ def test_a_token_is_not_sent_in_plain_text_through_the_public_network(system, mo
     submit(system, endpoint("models.example.org:443"), TOKEN)
     failure = run(system).failure
     assert (failure.reason, failure.fault) == ("ENDPOINT_REFUSED", Fault.SUBMISSION)
-    assert failure.message == "a token is not sent in plain text; expected endpoint.tls: true"
+    assert failure.message == "the token is not sent in plain text; set endpoint.tls to true"
 
 
 def test_an_endpoint_is_not_run_on_one_image(system, tmp_path):
@@ -376,10 +381,14 @@ def test_from_the_command_line_the_token_comes_from_a_file(system, tmp_path):
         )
         (tmp_path / "manifest.yaml").write_text(text)
         registry = ("--registry", system.registry_service.address)
-        submitted = json_of("submit", str(tmp_path / "manifest.yaml"), "--benchmark", "small", *registry,
-                            "--token-file", str(tmp_path / "token"))  # fmt: skip
-        worked = command("worker", *system.addresses(), "--data", f"small={system.data['small']}", "--once", "--json",
-                         "--allow-private-endpoints")  # fmt: skip
+        submitted = json_of(
+            "submit", str(tmp_path / "manifest.yaml"), "--benchmark", "small", *registry,
+            "--token-file", str(tmp_path / "token"),
+        )  # fmt: skip
+        worked = command(
+            "worker", *system.addresses(), "--data", f"small={system.data['small']}",
+            "--once", "--json", "--allow-private-endpoints",
+        )  # fmt: skip
     assert json.loads(worked.stdout)["status"] == "succeeded", worked.stderr
     assert system.registry.get_submission(submitted["name"]).status is SubmissionStatus.PUBLISHED
     assert TOKEN not in worked.stdout + worked.stderr

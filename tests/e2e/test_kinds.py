@@ -1,5 +1,4 @@
-"""Every kind of submission from `submit` to the board: real services, a real worker, real
-scoring."""
+"""Every kind of submission from `submit` to the board, with real services and a real worker."""
 
 import gzip
 import math
@@ -39,7 +38,7 @@ def system(tmp_path_factory):
 
 
 def run(system):
-    """What waits, to its end."""
+    """Runs the queued evaluation to its end."""
     clients = (system.registry, system.inference, system.scoring)
     ended = EvaluationDriver(*clients, system.data, "test", 10.0).run_next(lambda *_: None)
     assert ended
@@ -89,7 +88,7 @@ def test_a_table_of_predictions_is_scored(system, tmp_path, form):
     assert not {"profile", "inference_runtime"} & set(ended.provenance)
     found = row(system, submitted.name)
     assert (found.kind, found.tier, found.score) == (Kind.PREDICTIONS, Tier.SCORED, 1.0)
-    assert found.interval is not None  # it has evidence, and is ranked with what was run
+    assert found.interval is not None  # it has evidence, and is ranked with executed rows
 
 
 def broken(wrong):
@@ -99,12 +98,17 @@ def broken(wrong):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (table(images=IMAGES[:-2]), f"MISSING_IMAGES: 2 of 8 images have no prediction, the first is {IMAGES[-2]!r}"),
+        (table(images=IMAGES[:-2]),
+         f"MISSING_IMAGES: 2 of 8 images have no prediction, the first is {IMAGES[-2]!r}"),
         (table(images=[*IMAGES, "other.png"]), "UNKNOWN_IMAGE: 1 image is not in the benchmark"),
-        (table(broken(math.nan)), f"INVALID_PROBABILITY: the table row 3, image {IMAGES[2]!r}: column 'Mass' is 'nan'"),
-        (table(broken("")), f"TABLE_INVALID: the table row 3, image {IMAGES[2]!r}: column 'Mass' is empty"),
-        (table() + table(lambda *_: 0.6).partition("\n")[2], "DUPLICATE_IMAGE: 8 images are predicted twice"),
-        (table().replace("Mass", "Lump"), "UNKNOWN_FINDING: the table has 1 unknown column, the first is 'Lump'"),
+        (table(broken(math.nan)),
+         f"INVALID_PROBABILITY: the table row 3, image {IMAGES[2]!r}: column 'Mass' is 'nan'"),
+        (table(broken("")),
+         f"TABLE_INVALID: the table row 3, image {IMAGES[2]!r}: column 'Mass' is empty"),
+        (table() + table(lambda *_: 0.6).partition("\n")[2],
+         "DUPLICATE_IMAGE: 8 images are predicted twice"),
+        (table().replace("Mass", "Lump"),
+         "UNKNOWN_FINDING: the table has 1 unknown column, the first is 'Lump'"),
         ("\x89PNG", "TABLE_INVALID: cannot read the table"),
     ],
 )  # fmt: skip
@@ -158,7 +162,7 @@ def test_a_claim_is_on_the_board_at_once_ranked_apart_and_signed(system):
     assert (found.kind, found.tier, found.score, found.interval, found.spread) == (
         Kind.CLAIM, Tier.CLAIMED, 0.81, None, None,
     )  # fmt: skip
-    assert found.rank == 1  # among the claims, whatever was run
+    assert found.rank == 1  # claims are ranked by themselves
     content = receipts.verify(system.registry.receipt(submitted.name), system.registry.public_key())
     assert (content["kind"], content["tier"], content["score"]) == ("claim", "claimed", 0.81)
     assert [event.change for event in system.registry.submission_events(submitted.name)] == [
@@ -176,7 +180,7 @@ def test_a_claim_is_on_the_board_at_once_ranked_apart_and_signed(system):
 # --- checkpoints beside them ----------------------------------------------------------------------
 
 
-def test_the_board_shows_what_was_handed_in_where_it_is_not_only_checkpoints(system, tmp_path):
+def test_the_board_shows_kinds_if_not_all_are_checkpoints(system, tmp_path):
     (tmp_path / "predictions.csv").write_text(table(perfect))
     system.registry.submit("small", predictions("Scored"), tmp_path / "predictions.csv")
     run(system)

@@ -1,5 +1,4 @@
-"""The whole path on the 198 real radiographs agrees with torchxrayvision, PyTorch and scikit-learn
-on their own."""
+"""The full pipeline on 198 real radiographs equals torchxrayvision, PyTorch and scikit-learn."""
 
 import csv
 
@@ -17,7 +16,7 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(scope="module")
 def originals(shared):
-    """Every sample image through torchxrayvision's own preprocessing, shape (198, 1, 224, 224)."""
+    """Every sample image after torchxrayvision's own preprocessing, (198, 1, 224, 224)."""
     require_module("torch")
     skimage_io = require_module("skimage.io")
     from cxreval.export.torch_libraries import torchxrayvision
@@ -45,8 +44,7 @@ def test_the_report_equals_an_independent_computation(shared, originals, tmp_pat
     from cxreval.export.onnx_export import export_onnx
 
     images, pixels = originals
-    # With this seed no positive and negative of a finding are so close that rounding could swap
-    # them.
+    # With this seed, rounding cannot swap a positive and a negative of any finding.
     network = build_torchxrayvision_densenet(seed=20, images=pixels[::8])
     with torch.inference_mode():
         expected = np.concatenate(

@@ -1,5 +1,4 @@
-"""kill -9 of the registry just before and just after every change of a submission: nothing is lost,
-nothing doubled."""
+"""kill -9 of the registry around every change of a submission loses and repeats nothing."""
 
 from __future__ import annotations
 
@@ -38,12 +37,15 @@ SPEC = small_spec("small")
 ARTIFACT = b"model"
 POINTS = ("before", "after")
 CLAIM = {
-    "kind": submission_pb2.Submission.KIND_CLAIM, "source_kind": submission_pb2.SOURCE_KIND_RESEARCH_PAPER,
-    "format": 0, "artifact_sha256": "", "preprocessing_profile": "", "output_names": (), "reproduction": None,
+    "kind": submission_pb2.Submission.KIND_CLAIM,
+    "source_kind": submission_pb2.SOURCE_KIND_RESEARCH_PAPER,
+    "format": 0, "artifact_sha256": "", "preprocessing_profile": "", "output_names": (),
+    "reproduction": None,
     "environment": None,
 }  # fmt: skip
 ENDPOINT = {
-    "kind": submission_pb2.Submission.KIND_ENDPOINT, "source_kind": submission_pb2.SOURCE_KIND_ENDPOINT,
+    "kind": submission_pb2.Submission.KIND_ENDPOINT,
+    "source_kind": submission_pb2.SOURCE_KIND_ENDPOINT,
     "format": 0, "artifact_sha256": "",
     "endpoint": submission_pb2.Endpoint(
         address="models.example.org:443", tls=True, model_name="model", requests_per_second=20
@@ -52,8 +54,7 @@ ENDPOINT = {
 
 
 class Walk:
-    """Submissions that are led through their lives by calls that a client repeats until they are
-    answered."""
+    """Takes submissions through their states with calls that are repeated until they succeed."""
 
     def __init__(self, registry: CrashingRegistry, file: Path) -> None:
         self.registry = registry
@@ -74,8 +75,7 @@ class Walk:
         return f"{self.calls:032x}"
 
     def through(self, point: str, change: str, call: Callable[[], object]) -> None:
-        """Makes the call while the registry dies at that point of it, and repeats it as a client
-        would."""
+        """Makes the call while the registry dies at that point, and repeats it as a client does."""
         self.registry.die(f"{point} {change}")
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
@@ -88,8 +88,10 @@ class Walk:
         assert self.registry.ahead() == []
 
     def created(self, point: str = "", change: str = "created", **manifest: object) -> str:
-        """A submission of a checkpoint, or with the manifest's fields changed; `change`: its last
-        in the creation."""
+        """Creates a submission of a checkpoint, or one with the changed fields of its manifest.
+
+        `change` is the last change of the creation.
+        """
         request = submission_service_pb2.CreateSubmissionRequest(
             parent=f"benchmarks/{SPEC.name}",
             manifest=manifest_message(ARTIFACT, **manifest),
@@ -103,7 +105,7 @@ class Walk:
         return [str(event.change) for event in self.client.submission_events(name)]
 
     def check_chain(self, *names: str) -> None:
-        """All their events join the audit chain, which is whole."""
+        """Checks that all events join the audit chain, and that it verifies."""
         events = sum(len(self.changes(name)) for name in names)
         deadline = time.monotonic() + 10
         while (
@@ -119,12 +121,11 @@ class Walk:
         self.through(point, change, lambda: getattr(self.lifecycle, method)(request))
 
     def upload(self, name: str) -> None:
-        """With the client, which looks by itself what became of an upload that it heard nothing
-        of."""
+        """Uploads with the client, which recovers from a missing response by itself."""
         self.client.upload_artifact(name, self.file)
 
     def lease(self) -> evaluation_pb.Lease:
-        """The next lease; one that nobody heard of has to run out first."""
+        """Returns the next lease; one whose response was lost must expire first."""
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             try:
@@ -141,8 +142,7 @@ class Walk:
         raise TimeoutError
 
     def expire(self, point: str, name: str) -> str:
-        """Lets its deadline pass while the registry dies at that point of ending it; the reason
-        that it then gives."""
+        """Lets the deadline pass while the registry dies at that point; returns the reason."""
         self.registry.die(f"{point} expired")
         late = update(SubmissionRow).where(SubmissionRow.id == name.rpartition("/")[2])
         database = Database(self.registry.database_url)
@@ -176,12 +176,13 @@ class Walk:
         except grpc.RpcError as error:
             if error.code() != grpc.StatusCode.FAILED_PRECONDITION:
                 raise
-            return None  # it was recorded the first time, and the lease is gone: what the channel's retries run into
+            # A retry of the channel: the first attempt was recorded, and ended the lease.
+            return None
 
 
 @contextlib.contextmanager
 def walking(kind: str, directory: Path, lease_seconds: float) -> Iterator[Walk]:
-    """A walk on a new registry. A lease is taken back after twice its length."""
+    """A walk on a new registry. Leases are reclaimed after twice their length."""
     registry = CrashingRegistry(
         directory, kind, f"--lease-seconds={lease_seconds}", "--max-attempts=20"
     )
@@ -195,8 +196,8 @@ def walking(kind: str, directory: Path, lease_seconds: float) -> Iterator[Walk]:
 
 
 @pytest.mark.parametrize("kind", DATABASES)
-def test_life_goes_on_after_a_crash_at_every_transition(kind: str, tmp_path: Path) -> None:
-    # A registry that died is back before the lease of the worker that called it is taken back.
+def test_submissions_complete_after_a_crash_at_every_transition(kind: str, tmp_path: Path) -> None:
+    # The registry restarts before the lease of the calling worker expires.
     with walking(kind, tmp_path, lease_seconds=3.0) as walk:
         _live(walk, tmp_path / "artifacts")
 
@@ -210,8 +211,7 @@ def _live(walk: Walk, artifacts: Path) -> None:
         leases: list[evaluation_pb.Lease] = []
         walk.through(point, "leased", lambda leases=leases: leases.append(walk.lease()))
         walk.through(point, "returned", lambda lease=leases[-1]: walk.fail(lease, "FAULT_SYSTEM"))
-        # A lease that nobody heard of is one event more: the worker's, and then that it ran out or
-        # was taken over.
+        # A lease whose response was lost adds an event: it expires or is taken over.
         heard = [
             change for change in walk.changes(name) if change not in ("leased", "lease-expired")
         ]
@@ -234,7 +234,8 @@ def _live(walk: Walk, artifacts: Path) -> None:
             change for change in walk.changes(name) if change not in ("leased", "lease-expired")
         ]
         assert heard == [
-            "created", "queued", "returned", "failed", "retried", "cancelled", "retried", "published",
+            "created", "queued", "returned", "failed", "retried", "cancelled", "retried",
+            "published",
             "disputed", "resolved", "corrected", "withdrawn", "reinstated",
         ]  # fmt: skip
         walk.client.receipt(name)
@@ -251,7 +252,7 @@ def _live(walk: Walk, artifacts: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", DATABASES)
-def test_what_needs_no_file_is_handed_in_once_whenever_the_registry_crashes(
+def test_a_submission_without_a_file_is_created_once_across_crashes(
     kind: str, tmp_path: Path
 ) -> None:
     with walking(kind, tmp_path, lease_seconds=60.0) as walk:
@@ -291,7 +292,8 @@ def _be_late(walk: Walk, point: str) -> None:
     walk.client.retry(name, "because")
     walk.complete(walk.lease())
     assert walk.changes(name) == [
-        "created", "expired", "retried", "queued", "expired", "retried", "leased", "expired", "retried", "leased",
+        "created", "expired", "retried", "queued", "expired", "retried", "leased", "expired",
+        "retried", "leased",
         "published",
     ]  # fmt: skip
     runs = [evaluation.status for evaluation in walk.client.list_evaluations(name)]

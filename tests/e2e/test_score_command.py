@@ -1,5 +1,4 @@
-"""`cxreval score`: without a server, the report that the service gives; with two tables, which one
-is better."""
+"""`cxreval score` prints the service's report without a server, and compares two tables."""
 
 import dataclasses
 import gzip
@@ -30,7 +29,7 @@ class Ended:
 
 @pytest.fixture
 def score(monkeypatch, capsys):
-    """Runs `cxreval score` in this process, as its entry point does."""
+    """Runs `cxreval score` in this process through its entry point."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["cxreval", "score", *map(str, arguments)])
@@ -43,8 +42,7 @@ def score(monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A benchmark of 60 patients with two images each, and a table that knows something about
-    it."""
+    """A benchmark of 60 patients with two images each, and a table of correlated predictions."""
     directory = tmp_path_factory.mktemp("small")
     draw = np.random.default_rng(3)
     images = [f"{patient:08d}_{number:03d}.png" for patient in range(1, 61) for number in (0, 1)]
@@ -72,7 +70,7 @@ def on(data, *more):
 
 
 def plain(value):
-    """A report as JSON has it."""
+    """Returns a report as its JSON has it."""
     if dataclasses.is_dataclass(value):
         return {
             field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)
@@ -133,7 +131,7 @@ def test_a_better_table_is_named_whichever_comes_first(data, score, tmp_path):
         ended = score(first, *on(data), "--against", second)
         assert "good.csv is better than bad.csv: macro AUROC +0." in " ".join(ended.out.split())
         assert max(map(len, ended.out.splitlines())) <= 100
-        assert "\N{HORIZONTAL ELLIPSIS}" not in ended.out  # nothing was cut to fit
+        assert "\N{HORIZONTAL ELLIPSIS}" not in ended.out  # nothing is truncated
 
 
 def test_label_table_may_have_another_name_but_not_other_labels(data, score, tmp_path):
@@ -165,7 +163,7 @@ def test_labels_are_the_benchmarks_in_the_current_directory(data, score, tmp_pat
 
 
 def changed(table, row, column, value):
-    """The table with one cell changed; columns are counted from 0, the image's."""
+    """Returns the table with one cell changed; column 0 is the image's."""
     values = table.column(column).to_pylist()
     values[row] = value
     return table.set_column(column, table.column_names[column], pa.array(values))
@@ -215,7 +213,7 @@ def test_three_pictures_are_drawn(data, score, tmp_path):
         assert f"wrote {tmp_path / 'pictures' / picture}" in ended.err
 
 
-def test_undefined_figures_are_told_with_their_reason(score, tmp_path):
+def test_undefined_values_are_printed_with_their_reason(score, tmp_path):
     images = [f"{patient:08d}_000.png" for patient in range(1, 41)]
     labels = small_table(
         tmp_path, [(image, "Mass" if i < 2 else "No Finding") for i, image in enumerate(images)]
@@ -273,8 +271,8 @@ def test_two_real_models_are_told_apart_as_their_authors_say(shared, score, tmp_
     assert ended.status == 0, ended.err
     text = " ".join(ended.out.split())
     assert (
-        "densenet121/preds.csv.gz is better than resnet50/preds.csv.gz: macro AUROC +0.0166, 95 % interval"
-        in text
+        "densenet121/preds.csv.gz is better than resnet50/preds.csv.gz: "
+        "macro AUROC +0.0166, 95 % interval" in text
     )
     found = json.loads(score(tables[0], *arguments, "--json").out)
     macro = found["comparison"][-1]

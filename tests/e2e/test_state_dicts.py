@@ -1,5 +1,4 @@
-"""PyTorch state dicts from `submit` to the board: real services, a real worker that converts them
-in its sandbox."""
+"""PyTorch state dicts from `submit` to the board: a real worker converts them in its sandbox."""
 
 from dataclasses import replace
 
@@ -34,7 +33,7 @@ from tests.support import checkpoints  # noqa: E402
 
 IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 5)]
 OUTPUTS = ("", *reversed(FINDINGS))
-"""Not in the benchmark's order, and one that is no finding."""
+"""Names in another order than the benchmark's, with one that is not a finding."""
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +84,7 @@ def clients(system):
 
 
 def returned(system, submission):
-    """Leaves it to another worker."""
+    """Returns the evaluation to the queue, for another worker."""
     driver = EvaluationDriver(*clients(system), system.data, "unable", converter=convert_state_dict)
     evaluation = driver.run_next(lambda *_: None)
     assert evaluation.status is EvaluationStatus.QUEUED
@@ -116,7 +115,7 @@ def test_a_state_dict_is_converted_and_run_by_a_worker_that_can(
         EvaluationDriver(*clients(system), system.data, "unable").run_next(lambda *_: None) is None
     )
     returned(system, good.name)
-    assert "there is none: bwrap is not installed" in caplog.text  # for the operator
+    assert "no sandbox to open checkpoints in: bwrap is not installed" in caplog.text
     other = system.registry.submit("small", declared("densenet121"), weights)
     evil = checkpoints.hostile(tmp_path / "evil.pth", "raise RuntimeError('executed')")
     hostile = system.registry.submit("small", declared("resnet50"), evil)

@@ -1,4 +1,4 @@
-"""A worker in trouble: its data damaged, a service away for good, its lease taken by another."""
+"""Failures of a worker: damaged data, a service that stays away, a lease that another one has."""
 
 import time
 
@@ -7,7 +7,7 @@ import pytest
 from cxreval.client import EvaluationStatus, Fault, InferenceClient, SubmissionStatus
 from cxreval.errors import DatasetInvalid, LeaseLost
 from cxreval.evaluation.driver import PLATFORM_FAILED, EvaluationDriver, local_benchmarks
-from cxreval.evaluation.resume import LeaseKeeper
+from cxreval.evaluation.resume import LeaseKeeper, retry_policy
 from tests.support import onnx_models
 from tests.support.certificates import make_certificates
 from tests.support.inference import png
@@ -32,9 +32,9 @@ def system(tmp_path):
         yield running
 
 
-def driver(system, patience_seconds=30.0):
+def driver(system, retry_seconds=30.0):
     clients = (system.registry, system.inference, system.scoring)
-    return EvaluationDriver(*clients, system.data, "test", patience_seconds)
+    return EvaluationDriver(*clients, system.data, "test", retry_seconds)
 
 
 def ignore(*_):
@@ -45,23 +45,26 @@ def test_a_worker_with_damaged_data_gives_the_evaluation_back_and_stops(system):
     image = system.data["small"] / "images" / IMAGES[2]
     whole = image.read_bytes()
     image.unlink()
-    with pytest.raises(DatasetInvalid, match=r"lacks 1 of 4 images, the first is 00000003_000.png"):
-        local_benchmarks(system.data)  # what `cxreval worker` does before it leases anything
+    with pytest.raises(DatasetInvalid, match=r"lacks 1 of 4 images, .*first.* 00000003_000.png"):
+        local_benchmarks(system.data)  # `cxreval worker` calls it before its first lease
     with pytest.raises(DatasetInvalid, match=r"cannot read .*00000003_000.png"):
         driver(system).run_next(ignore)
     assert system.registry.get_submission(system.submitted).status is SubmissionStatus.QUEUED
-    assert driver(system).run_next(ignore) is None  # not at once: what broke needs time to mend
+    assert driver(system).run_next(ignore) is None  # not retried at once
     image.write_bytes(whole)
     time.sleep(LEASE_SECONDS)
     assert driver(system).run_next(ignore).status is EvaluationStatus.SUCCEEDED
 
 
 def test_a_service_that_stays_away_costs_no_prediction(system, caplog):
-    system.scoring_service.kill()
-    given_back = driver(system, patience_seconds=0.2).run_next(ignore)
+    def lose_scoring(_lease, done, total):
+        if done == total:
+            system.scoring_service.kill()
+
+    given_back = driver(system, retry_seconds=0.2).run_next(lose_scoring)
     assert (given_back.status, given_back.images_done) == (EvaluationStatus.QUEUED, len(IMAGES))
     returned = list(system.registry.submission_events(system.submitted))[-1]
-    # Where the service is, is not for a submitter.
+    # The address of the service is hidden from submitters.
     assert (returned.reason, returned.details["failure"]) == (
         PLATFORM_FAILED,
         "SERVICE_UNAVAILABLE",
@@ -74,7 +77,7 @@ def test_a_service_that_stays_away_costs_no_prediction(system, caplog):
     assert evaluation.provenance["resumed_images"] == str(len(IMAGES))
 
 
-def test_a_worker_outlives_whatever_an_evaluation_brings_about(system, monkeypatch, caplog):
+def test_a_worker_survives_an_unexpected_exception(system, monkeypatch, caplog):
     with monkeypatch.context() as broken:
         broken.setattr(InferenceClient, "load", lambda *_: 1 / 0)
         evaluation = driver(system).run_next(ignore)
@@ -91,10 +94,9 @@ def test_a_worker_outlives_whatever_an_evaluation_brings_about(system, monkeypat
     assert driver(system).run_next(ignore).status is EvaluationStatus.SUCCEEDED
 
 
-def test_a_worker_whose_evaluation_went_to_another_lets_go(system, monkeypatch):
-    monkeypatch.setattr(
-        "cxreval.evaluation.driver.STALL_SECONDS", -30.0
-    )  # with the patience of 30 s: renews nothing
+def test_a_worker_that_lost_its_lease_stops_the_evaluation(system, monkeypatch):
+    # With a retry deadline of 30 s, no lease is renewed.
+    monkeypatch.setattr("cxreval.evaluation.driver.STALL_SECONDS", -30.0)
     taken = []
 
     def take_over(lease, done, total):
@@ -107,12 +109,12 @@ def test_a_worker_whose_evaluation_went_to_another_lets_go(system, monkeypatch):
     assert (evaluation.status, evaluation.worker) == (EvaluationStatus.RUNNING, "other")
 
 
-def test_a_lease_is_kept_only_while_something_gets_on(system):
+def test_a_lease_is_renewed_only_while_there_is_progress(system):
     lease = system.registry.lease_evaluation("hangs", ["small"])
-    with LeaseKeeper(system.registry, lease, stall_seconds=0.0) as keeper:
+    with LeaseKeeper(system.registry, lease, retry_policy(1.0), stall_seconds=0.0) as keeper:
         time.sleep(2 * LEASE_SECONDS)
         assert system.registry.lease_evaluation("other", ["small"]) is not None
-        keeper.check()  # it does not know yet, and its next call will tell
+        keeper.check()  # does not raise: only the next call to the registry reveals the loss
     with pytest.raises(LeaseLost, match="another token"):
         system.registry.renew_lease(lease)
 
@@ -137,7 +139,7 @@ def test_everything_walks_over_mutual_tls(tmp_path):
 
 def test_a_kept_lease_outlives_its_length(system):
     lease = system.registry.lease_evaluation("keeps", ["small"])
-    with LeaseKeeper(system.registry, lease, stall_seconds=60.0):
+    with LeaseKeeper(system.registry, lease, retry_policy(1.0), stall_seconds=60.0):
         time.sleep(3 * LEASE_SECONDS)
         assert system.registry.lease_evaluation("other", ["small"]) is None
 

@@ -1,4 +1,4 @@
-"""What transport, disk and malice do to bytes, as a hypothesis strategy."""
+"""A hypothesis strategy for bytes that were damaged in transport, on disk or on purpose."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 @st.composite
 def mutated(draw: st.DrawFn, originals: Sequence[bytes]) -> bytes:
-    """One of the originals after one to four changes; a PNG often with right checksums, so that a
-    reader goes on."""
+    """Returns one of the originals after one to four changes.
+
+    A PNG often gets correct checksums, so that a reader does not stop there.
+    """
     content = draw(st.sampled_from(originals))
     for _ in range(draw(st.integers(1, 4))):
         start, end = sorted(
@@ -40,7 +42,7 @@ def mutated(draw: st.DrawFn, originals: Sequence[bytes]) -> bytes:
 
 
 def _with_right_checksums(content: bytes) -> bytes:
-    """A PNG's chunks, as far as there are whole ones, each with the checksum of what it holds."""
+    """Returns a PNG in which each complete chunk has a correct checksum."""
     if not content.startswith(_PNG):
         return content
     mended, position = bytearray(content), len(_PNG)

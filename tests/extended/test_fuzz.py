@@ -1,5 +1,4 @@
-"""Whatever bytes come, the answer is a picture, a row or a named refusal, and the next answer is
-right."""
+"""Any bytes give an image, a row or a named error, and the next request is answered correctly."""
 
 from __future__ import annotations
 
@@ -78,7 +77,7 @@ def test_decoder_gives_a_picture_within_the_limit_or_a_named_refusal(content: by
 
 @dataclass(frozen=True)
 class Served:
-    """The service with one model, and what it must answer to a good request."""
+    """The service with one model, and the expected response to a valid request."""
 
     channel: grpc.Channel
     good: pb.ModelInferRequest
@@ -86,8 +85,10 @@ class Served:
     answer: np.ndarray
 
     def check_answer_to(self, content: bytes, allowed: Set[grpc.StatusCode] = REFUSALS) -> None:
-        """Sends a request's bytes: what comes is an answer or an allowed refusal, and then the
-        right next answer."""
+        """Sends a request's bytes; expects a response or an allowed error.
+
+        The next valid request must be answered correctly.
+        """
         call = self.channel.unary_unary(INFER).future(content, timeout=30)
         if call.exception() is None:
             return
@@ -167,7 +168,7 @@ def _raw(cut: int, more: bytes, times: int) -> Change:
 
 
 def _length(value: int) -> Change:
-    """The first element of raw contents says that it is as long as this."""
+    """Raw contents whose first element claims to have this length."""
 
     def change(request: pb.ModelInferRequest) -> None:
         if request.raw_input_contents:
@@ -188,7 +189,7 @@ def _contents(kind: str, values: list[Any]) -> Change:
 
 
 def _twice(request: pb.ModelInferRequest) -> None:
-    request.inputs.extend(list(request.inputs))  # a list of its own: or it never ends
+    request.inputs.extend(list(request.inputs))  # a copy: extend() would not end on itself
 
 
 def _output(name: str) -> Change:
@@ -230,7 +231,7 @@ def test_changed_bytes_of_a_request_get_an_answer_or_a_named_refusal(
     served: Served, data: st.DataObject
 ) -> None:
     content = data.draw(mutated([served.images.SerializeToString()]))
-    # Bytes that are no message at all are refused by gRPC, before any of our code sees them.
+    # Bytes that are not a message are refused by gRPC itself.
     served.check_answer_to(
         content, allowed=REFUSALS if _parses(content) else REFUSALS | {grpc.StatusCode.INTERNAL}
     )

@@ -1,5 +1,4 @@
-"""A model that phantoms let pass in half precision answers and ranks as before; one that would not
-is refused."""
+"""Half precision: models that pass the check on phantoms rank as before, others are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +16,9 @@ from cxreval.errors import ModelUnsupported
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.metrics.auroc import aurocs
-from services.inference.backends.onnx import FP16_TOLERANCE, Execution, OnnxModel, inspect
+from cxreval.onnx_file.signature import inspect
+from services.inference.backends.precision import FP16_TOLERANCE
+from services.inference.backends.session import Execution, OnnxModel
 from tests.conftest import REPOSITORY, require_module
 
 AUROC_TOLERANCE = 1e-3
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def pair(file: Path, profile_name: str) -> tuple[OnnxModel, OnnxModel]:
-    """The model in full and in half precision; the latter is judged by phantoms as it loads."""
+    """The model in full and half precision; the latter is checked on phantoms when it is loaded."""
     profile = PROFILES[profile_name]
     full, half = (
         OnnxModel(
@@ -47,8 +48,10 @@ def pair(file: Path, profile_name: str) -> tuple[OnnxModel, OnnxModel]:
 def auroc_changes(
     full: np.ndarray, half: np.ndarray, findings: Sequence[frozenset[str]]
 ) -> np.ndarray:
-    """By how much half precision moves the AUROC of each finding that has both labels; answers (n,
-    14)."""
+    """Returns the change of AUROC by half precision for each finding with both labels.
+
+    Outputs are (n, 14).
+    """
     labels = np.array([[finding in found for finding in FINDINGS] for found in findings])
     pairs = zip(aurocs(full, labels), aurocs(half, labels), strict=True)
     return np.array([other - one for one, other in pairs if one is not None and other is not None])
@@ -77,7 +80,7 @@ def test_the_demos_trained_models_rank_phantoms_as_before() -> None:
 def test_phantoms_judge_densenet_121_as_the_real_radiographs_do(
     shared: Path, tmp_path: Path, scale: float, accepted: bool
 ) -> None:
-    """Random weights exaggerate rounding; the classifier's scale decides by how much."""
+    """Random weights exaggerate rounding; the scale of the classifier determines how much."""
     torch = require_module("torch")
     seed, systems, reading = (
         require_module(f"cxreval.export.{name}") for name in ("seed", "systems", "checkpoint")
@@ -106,8 +109,8 @@ def test_phantoms_judge_densenet_121_as_the_real_radiographs_do(
     full, half = (model.each(images) for model in pair(path, "imagenet-224"))
     assert 0 < np.abs(half - full).max() <= FP16_TOLERANCE
     table = shared / "nih-chestxray14" / "Data_Entry_2017_v2020.csv"
-    # Two of the 198 show a hernia: one pair of images that change places moves that AUROC by more
-    # than is allowed.
+    # Only two of the 198 images show a hernia, so that swapping one pair of images changes that
+    # AUROC by more than is allowed.
     assert (
         abs(auroc_changes(full, half, _findings(table, [file.name for file in files])).mean())
         <= AUROC_TOLERANCE

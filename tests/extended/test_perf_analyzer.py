@@ -1,4 +1,4 @@
-"""Triton's own load generator, unchanged, measures the service: every rpc it needs is there."""
+"""Triton's own load generator, unmodified, measures the service; no rpc is missing."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def perf_analyzer() -> list[str]:
-    """The command, in the small Debian that its C library needs."""
+    """The command, in a small Debian with the C library that it needs."""
     if not ROOT.exists():
         if os.geteuid() or not shutil.which("apt-get"):
             missing(
-                "perf_analyzer is installed as root on a Debian: tests/extended/install_perf_analyzer.sh"
+                "perf_analyzer needs root on Debian: see tests/extended/install_perf_analyzer.sh"
             )
         script = str(REPOSITORY / "tests/extended/install_perf_analyzer.sh")
         subprocess.run([script, str(ROOT)], check=True, env=os.environ | {"PYTHON": sys.executable})
@@ -40,8 +40,9 @@ def test_perf_analyzer_measures_a_model(perf_analyzer: list[str], tmp_path: Path
         stub(channel).RepositoryModelLoad(load_request(digest))
         report = ROOT / "tmp" / "report.csv"
         done = subprocess.run(
-            [*perf_analyzer, "-m", digest, "-u", service.address, "-i", "grpc", "--concurrency-range", "2:4:2",
-             "--measurement-interval", "1000", "--stability-percentage", "80", "-f", "/tmp/report.csv"],
+            [*perf_analyzer, "-m", digest, "-u", service.address, "-i", "grpc",
+             "--concurrency-range", "2:4:2", "--measurement-interval", "1000",
+             "--stability-percentage", "80", "-f", "/tmp/report.csv"],
             capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         statistics = (

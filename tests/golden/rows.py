@@ -79,18 +79,24 @@ def changed(before: Rows, after: Rows) -> dict[str, Any]:
     }
 
 
-def there_and_back(connection: sa.Connection, config: Config, revision: str) -> Rows:
-    """Returns the rows after a migration to an earlier revision and to the newest again.
+def back(connection: sa.Connection, config: Config, revision: str, *then: str) -> Rows:
+    """Returns the rows after a migration down to an earlier revision and up to those in `then`.
 
     `config` is alembic's. Nothing lasts: both databases take schema changes back, too.
     """
     config.attributes["connection"] = connection
     with connection.begin() as transaction:
         command.downgrade(config, revision)
-        command.upgrade(config, "head")
+        for target in then:
+            command.upgrade(config, target)
         rows = dump(connection)
         transaction.rollback()
     return rows
+
+
+def there_and_back(connection: sa.Connection, config: Config, revision: str) -> Rows:
+    """Returns the rows after a migration to an earlier revision and to the newest again."""
+    return back(connection, config, revision, "head")
 
 
 def digest(values: Any) -> str:

@@ -1,5 +1,4 @@
-"""On a machine with a GPU: a model really runs there, in full and half precision, and answers as on
-a CPU."""
+"""On a GPU, models run there in full and half precision, with the results of the CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +9,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from services.inference.backends.onnx import FP16_TOLERANCE, Execution, OnnxModel, inspect
+from cxreval.onnx_file.signature import inspect
+from services.inference.backends.precision import FP16_TOLERANCE
+from services.inference.backends.session import Execution, OnnxModel
 from tests.support import onnx_models
 from tests.support.inference import (
     InferenceService,
@@ -21,7 +22,7 @@ from tests.support.inference import (
     tensor_request,
 )
 
-# Not a part that CI must have: its machine has no GPU.
+# Skipped even with REQUIRE_PARTS=1: CI has no GPU.
 pytestmark = pytest.mark.skipif(
     shutil.which("nvidia-smi") is None
     or "CUDAExecutionProvider" not in onnxruntime.get_available_providers(),

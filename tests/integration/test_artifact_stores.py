@@ -1,5 +1,4 @@
-"""Both stores of artifacts, a directory and a real SeaweedFS: resumed, checked, complete or not at
-all, collected."""
+"""Both artifact stores, a directory and SeaweedFS: resume, verification, atomicity, collection."""
 
 from __future__ import annotations
 
@@ -61,7 +60,7 @@ def now() -> datetime:
 
 
 class Kept:
-    """A store, what lies in it, and a way to change that behind its back."""
+    """A store, its content, and functions that change the content directly."""
 
     def __init__(self, kind: str, directory: Path, server: SeaweedFs | None) -> None:
         self._directory = directory
@@ -71,7 +70,7 @@ class Kept:
         self.store = self.open()
 
     def open(self) -> Artifacts:
-        """The store as another process sees it."""
+        """Opens the store as another process."""
         return LocalArtifacts(self._directory) if self._local else S3Artifacts(self._url)
 
     def names(self) -> list[str]:
@@ -111,7 +110,7 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def receive(store: Artifacts, key: UploadKey, content: bytes, offset: int = 0) -> None:
-    """A call that breaks off at the end of `content`."""
+    """Sends `content` in a call that then breaks off."""
     with store.receive(key) as upload:
         upload.begin(offset)
         for start in range(0, len(content), 700):
@@ -137,7 +136,7 @@ def test_artifact_lies_under_its_digest_once_and_reads_back_in_chunks(kept: Kept
     assert [len(chunk) for chunk in chunks] == [1000, 1000, 560]
 
 
-def test_another_process_goes_on_where_the_first_one_stopped(kept: Kept) -> None:
+def test_another_process_resumes_where_the_first_one_stopped(kept: Kept) -> None:
     key = key_of()
     receive(kept.store, key, BYTES[:1500])
     other = kept.open()
@@ -196,8 +195,7 @@ def test_unknown_artifact_is_not_found(kept: Kept) -> None:
 
 
 def test_two_calls_never_write_the_same_upload(kept: Kept) -> None:
-    """A directory says at once that another process is at it, an object store when both write the
-    same piece."""
+    """A directory refuses the second process at once; an object store does when a piece exists."""
     key, sent = key_of(), []
     with kept.store.receive(key) as first:
         first.begin(0)
@@ -319,7 +317,7 @@ def test_orphans_are_removed_after_an_hour_and_nothing_that_is_needed(
     assert awaiting.submission in "".join(kept.names())
 
 
-def test_what_workers_make_is_needed_while_its_evaluation_goes_on_and_once_it_is_recorded(
+def test_artifacts_of_workers_are_kept_during_the_evaluation_and_once_recorded(
     kept: Kept, books: Books
 ) -> None:
     queued, key = books.awaiting()
@@ -360,13 +358,13 @@ def test_artifact_that_is_being_recorded_is_waited_for_and_kept(
     tmp_path: Path, books: Books
 ) -> None:
     store = LocalArtifacts(tmp_path / "artifacts")
-    finish(store, key_of(), BYTES)  # the orphan of a crash
+    finish(store, key_of(), BYTES)  # an orphan that a crash left
     name, key = books.awaiting()
     garbage = Garbage(books.database, store, lambda: now() + LATER)
     collecting = threading.Thread(target=garbage.collect)
 
     def place(upload: Any) -> None:
-        collecting.start()  # it finds no row yet
+        collecting.start()  # there is no row yet
         collecting.join(1)
         assert collecting.is_alive()
         upload.place()

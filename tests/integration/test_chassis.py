@@ -1,5 +1,4 @@
-"""What every service does, shown on the scoring service: health, reflection, TLS, drain, deadlines,
-errors."""
+"""What every service has, tested on scoring: health, reflection, TLS, drain, deadlines, errors."""
 
 import subprocess
 import sys
@@ -82,9 +81,7 @@ def test_sigterm_turns_health_first_finishes_running_calls_and_exits_0(service):
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
         running = stub.ScorePredictions(slow_stream(started, release), timeout=20)
         assert started.wait(10)
-        time.sleep(
-            0.2
-        )  # the header must have arrived: a call that the server has not seen is not running
+        time.sleep(0.2)  # until the header has arrived, the server does not count the call
         service.process.terminate()
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
         release.set()
@@ -140,7 +137,7 @@ def test_an_unknown_setting_is_refused_with_its_name():
     assert "unknown variable CXREVAL_SCORING_DATE" in ended.stderr
 
 
-def test_tls_lets_in_whom_the_authority_signed_and_nobody_else(data, tmp_path):
+def test_tls_accepts_only_clients_that_the_ca_signed(data, tmp_path):
     known = make_certificates(tmp_path)
     flags = ["--data", f"small={data[0]}", *server_flags(tmp_path)]
     with Service("scoring", flags, tmp_path / "scoring.log", tls=known) as running:
@@ -166,7 +163,7 @@ def test_only_clients_with_an_allowed_name_may_call_and_health_answers_all(data,
                 assert client.list_truths()
                 continue
             with pytest.raises(
-                CertificateNotAllowed, match=r"certificate is of 127\.0\.0\.1, client"
+                CertificateNotAllowed, match=r"certificate has 127\.0\.0\.1, client"
             ):
                 client.list_truths()
 

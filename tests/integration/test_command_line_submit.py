@@ -1,5 +1,4 @@
-"""`cxreval submit` on a real registry: every mistake at once, a name that is never lost, an
-endpoint's token kept."""
+"""`cxreval submit` on a registry: all mistakes at once, the name printed early, a secret token."""
 
 from __future__ import annotations
 
@@ -23,6 +22,7 @@ from cxreval.datasets.benchmark import load_spec
 from cxreval.errors import CxrevalError
 from cxreval.manifest.model import Kind
 from cxreval.manifest.template import template
+from tests.support import onnx_models
 from tests.support.processes import REPOSITORY
 from tests.support.registry import registry_service, small_spec
 from tests.support.system import command, json_of
@@ -83,8 +83,20 @@ def test_submit_finds_all_the_mistakes_that_check_finds_and_leaves_nothing(
     assert refused.returncode == 1
     named = [f"error: {wrong['reason']}: {wrong['message']}" for wrong in checked]
     assert refused.stderr.splitlines() == named
+    # Without the benchmark's findings and metrics, submit finds what the file alone shows.
+    judged = (
+        "manifest.output_names",
+        "manifest.claimed_metrics[0].metric",
+        "manifest.claimed_metrics[0].finding",
+    )
+    alone = [
+        f"error: {wrong['reason']}: {wrong['message']}"
+        for wrong in checked
+        if not wrong["field"].startswith(judged)
+    ]
+    assert 0 < len(alone) < len(named)
     for away in (("--benchmark", "unknown", "--registry", address), ("--registry", "localhost:1")):
-        assert command("submit", *files, *away).stderr.splitlines() == named
+        assert command("submit", *files, *away).stderr.splitlines() == alone
     assert list(client.list_submissions(SPEC.name)) == []
 
 
@@ -101,27 +113,43 @@ def test_an_empty_file_is_refused_before_a_submission_waits_for_it(
     assert list(client.list_submissions(SPEC.name)) == before
 
 
+def test_a_checkpoint_that_inference_would_refuse_is_refused_before_a_submission_is_created(
+    address: str, client: RegistryClient, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / f"{onnx_models.external_data(tmp_path, in_subgraph=True)}.onnx"
+    before = list(client.list_submissions(SPEC.name))
+    files = (manifest(tmp_path, Kind.CHECKPOINT), str(checkpoint))
+
+    ended = command("submit", *files, "--benchmark", SPEC.name, "--registry", address)
+
+    assert ended.returncode == 1
+    assert "error: MODEL_EXTERNAL_DATA: tensor 'secrets' keeps its data" in ended.stderr
+    assert list(client.list_submissions(SPEC.name)) == before
+
+
 @pytest.mark.parametrize("json_too", [(), ("--json",)])
 def test_a_submission_is_named_before_anything_can_go_wrong_with_it(
     address: str, client: RegistryClient, tmp_path: Path, json_too: tuple[str, ...]
 ) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"model" + b"json" * len(json_too))
+    checkpoint = tmp_path / f"{onnx_models.classifier(tmp_path, seed=len(json_too))}.onnx"
     arguments = (
         "submit",
         manifest(tmp_path, Kind.CHECKPOINT),
-        str(tmp_path / "model.onnx"),
+        str(checkpoint),
         "--watch",
         *json_too,
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "cxreval.cli.app", *arguments, "--benchmark", SPEC.name, "--registry", address],
-        cwd=REPOSITORY, env=os.environ | {"COLUMNS": "80"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "cxreval.cli.app", *arguments,
+         "--benchmark", SPEC.name, "--registry", address],
+        cwd=REPOSITORY, env=os.environ | {"COLUMNS": "80"}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     with process:
         assert process.stderr
         assert process.stdout
         name = process.stderr.readline().removeprefix("submission ").strip()
-        assert client.get_submission(name).name == name  # while the command goes on
+        assert client.get_submission(name).name == name  # while the command still runs
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == ""
         process.stderr.read()
@@ -158,11 +186,11 @@ def test_findings_are_those_of_the_benchmark_that_is_submitted_to(
 ) -> None:
     client.create_benchmark(replace(FEW, findings=("Mass", "Nodule")))
     found = yaml.safe_load(template(Kind.CHECKPOINT, load_spec("nih-chestxray14")))
-    (tmp_path / "model.onnx").write_bytes(b"model")
+    checkpoint = tmp_path / f"{onnx_models.classifier(tmp_path, columns=2)}.onnx"
     said = {}
     for names in (("Nodule", "Mass"), ("Nodule", "Hernia")):
         (tmp_path / "mine.yaml").write_text(json.dumps(found | {"output_names": names}))
-        files = [str(tmp_path / "mine.yaml"), str(tmp_path / "model.onnx")]
+        files = [str(tmp_path / "mine.yaml"), str(checkpoint)]
         result = CliRunner().invoke(
             app, ["submit", *files, "--benchmark", FEW.name, "--registry", address]
         )

@@ -1,4 +1,4 @@
-"""The four seed systems as ONNX files answer like the PyTorch originals on real radiographs."""
+"""The four seed systems as ONNX files give the probabilities of the PyTorch originals."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ from cxreval.imaging.preprocess import PROFILES
 from tests.conftest import require_module
 
 CALIBRATION = 6
-TESTED = int(os.environ.get("CXREVAL_PARITY_IMAGES", "8"))  # 198 for all
+TESTED = int(os.environ.get("CXREVAL_PARITY_IMAGES", "8"))  # there are 198
 SYSTEMS = {
-    "torchxrayvision": "xrv-224", "chexnet": "imagenet-224", "densenet121": "imagenet-224", "resnet50": "imagenet-224",
+    "torchxrayvision": "xrv-224", "chexnet": "imagenet-224", "densenet121": "imagenet-224",
+    "resnet50": "imagenet-224",
 }  # fmt: skip
 
 
@@ -174,7 +175,7 @@ def test_file_is_one_valid_onnx_model_that_says_what_it_is_and_nothing_else(
         ("cxreval.system", exported.system.name),
         ("cxreval.version", exported.system.version),
     ]
-    del model.graph.initializer[:]  # random weights spell anything
+    del model.graph.initializer[:]  # random weights may contain any bytes
     assert b".py" not in model.SerializeToString()
 
 
@@ -192,16 +193,18 @@ def test_operating_points_are_applied_as_the_library_applies_them(export: Module
     nn.init.eye_(linear.weight)
     nn.init.zeros_(linear.bias)
     logits = torch.linspace(-12, 12, 1001)[:, None].expand(-1, 18)
-    logits = torch.cat([logits, torch.logit(thresholds)[None]])  # exactly at the points, too
+    logits = torch.cat(
+        [logits, torch.logit(thresholds)[None]]
+    )  # exactly at the operating points, too
     expected = torchxrayvision.models.op_norm(torch.sigmoid(logits), thresholds)[:, columns]
     exported = BenchmarkOutputs(linear, columns, thresholds[columns])(logits)
     assert torch.equal(exported, expected)
-    assert (exported.diff(dim=0)[:1000] >= 0).all()  # monotone: an AUROC does not change
+    assert (exported.diff(dim=0)[:1000] >= 0).all()  # monotonic, so that AUROCs do not change
 
 
 @pytest.fixture
 def small(export: ModuleType) -> Any:
-    """A system that takes no time: a seed system's shape with one layer, and its checkpoint."""
+    """A fast system: a seed system's shape with one layer, and its checkpoint."""
     import torch
     from torch import nn
 
@@ -234,7 +237,7 @@ def test_same_system_gives_the_same_bytes(export: ModuleType, small: Any, tmp_pa
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
-def test_failed_parity_leaves_what_was_there_and_nothing_new(
+def test_failed_parity_changes_no_file(
     export: ModuleType, small: Any, picture: Path, tmp_path: Path
 ) -> None:
     import torch
@@ -252,13 +255,13 @@ def test_failed_parity_leaves_what_was_there_and_nothing_new(
         export.export_seed(system, checkpoint, out / "model.onnx", [picture])
     with torch.no_grad():
         system.exported.network[2].bias[4] = torch.nan
-    with pytest.raises(ParityFailed, match="by nan in Mass"):  # ours: PyTorch has a number
+    with pytest.raises(ParityFailed, match="by nan in Mass"):  # NaN in the export only
         export.export_seed(system, checkpoint, out / "model.onnx", [picture])
     with torch.no_grad():
         system.original[0][2].bias[4] = torch.nan
     with pytest.raises(
-        InvalidProbability, match="PyTorch gives what is not a number for Mass"
-    ):  # the weights' own
+        InvalidProbability, match="PyTorch returns a value that is not finite for Mass"
+    ):  # NaN in the weights
         export.export_seed(system, checkpoint, out / "model.onnx", [picture])
     assert {file.name: file.read_bytes() for file in out.iterdir()} == {
         "model.onnx": b"earlier", "model.parity.json": b"{}",
@@ -273,7 +276,7 @@ def test_file_without_parity_has_no_report_of_an_earlier_one(
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_unusable_images_and_places_are_named(
+def test_unusable_images_and_output_paths_are_named(
     export: ModuleType, small: Any, picture: Path, tmp_path: Path
 ) -> None:
     from cxreval.export.parity import find_images

@@ -1,4 +1,4 @@
-"""The manifest's table of architectures is what the export can build."""
+"""The manifest's table of architectures equals what the export can build."""
 
 from cxreval.manifest.model import ARCHITECTURES
 from tests.conftest import require_module

@@ -1,5 +1,4 @@
-"""Checkpoints in their authors' formats are read; what is damaged, foreign or hostile is a named
-error."""
+"""Checkpoints in their authors' formats are read; damaged, foreign and hostile ones are refused."""
 
 from __future__ import annotations
 
@@ -155,7 +154,7 @@ def test_outputs_that_are_no_finding_are_left_out() -> None:
 def test_other_architecture_is_named_with_counts(resnet: nn.Module) -> None:
     with pytest.raises(
         CheckpointMismatch,
-        match=r"of the 727 names of DenseNet, \d+ missing \('features\..*\), 320 unexpected \('conv1",
+        match=r"of the 727 names of DenseNet, \d+ missing \('features\..*\), 320 unexpected \('co",
     ):
         systems.build_torchvision("densenet121", held(resnet))
 
@@ -296,7 +295,8 @@ for place in {outside!r}:
     except OSError:
         pass
 if 'CXREVAL_SECRET' in os.environ: done.append('environment')
-if os.path.exists({str(tmp_path / "secret")!r}) or os.path.exists('/etc/passwd'): done.append('read')
+files = ({str(tmp_path / "secret")!r}, '/etc/passwd')
+if any(os.path.exists(file) for file in files): done.append('read')
 if len([name for name in os.listdir('/proc') if name.isdigit()]) > 5: done.append('processes')
 if done: raise SystemExit('escaped: ' + ', '.join(done))
 raise RuntimeError('nothing was possible')
@@ -322,7 +322,7 @@ def test_pickle_that_breaks_its_process_is_a_named_error(
         read_checkpoint(hostile(tmp_path / "evil.pt", program))
 
 
-def test_what_holds_more_than_tensors_is_not_run_where_only_tensors_are_taken(
+def test_file_with_more_than_tensors_is_not_run_where_only_tensors_are_accepted(
     tmp_path: Path,
 ) -> None:
     file = hostile(tmp_path / "evil.pt", "raise RuntimeError('executed')")

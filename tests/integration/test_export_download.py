@@ -1,11 +1,11 @@
-"""Downloads are whole and right, or are named errors: against servers that break off, lie and
-refuse."""
+"""Downloads are complete and verified, or fail with named errors, whatever the server does."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -23,8 +23,7 @@ Answer = Callable[[BaseHTTPRequestHandler, int], None]
 
 
 class Server:
-    """An HTTP server on loopback that behaves as told, request after request; the last behaviour is
-    for good."""
+    """An HTTP server on loopback with one behaviour per request; the last one is repeated."""
 
     def __init__(self) -> None:
         self.behaviours: list[Answer] = [whole]
@@ -121,7 +120,9 @@ def is_huge(handler: BaseHTTPRequestHandler, _start: int) -> None:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(download_module, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(
+        download_module, "_RETRIES", replace(download_module._RETRIES, initial_pause=0.0)
+    )
     started = Server()
     yield started
     started.close()
@@ -144,14 +145,14 @@ def test_whole_file_is_taken_once_and_progress_counts_bytes(server: Server, tmp_
     assert server.ranges == [None]
 
 
-def test_broken_download_goes_on_where_it_broke(server: Server, tmp_path: Path) -> None:
+def test_broken_download_is_resumed(server: Server, tmp_path: Path) -> None:
     server.behaviours = [breaks_off, breaks_off, whole]
     assert download(server.url, tmp_path, SHA256).read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=400000-", "bytes=800000-"]
     assert kept(tmp_path) == {"model.pt": len(CONTENT)}
 
 
-def test_later_call_goes_on_with_what_an_earlier_one_left(server: Server, tmp_path: Path) -> None:
+def test_later_call_resumes_an_earlier_download(server: Server, tmp_path: Path) -> None:
     server.behaviours = [breaks_off, is_busy]
     with pytest.raises(DownloadFailed, match="503"):
         download(server.url, tmp_path, SHA256)
@@ -182,7 +183,7 @@ def test_server_that_never_gives_the_file_is_a_named_error(
     server: Server, tmp_path: Path, behaviour: Answer
 ) -> None:
     server.behaviours = [behaviour]
-    with pytest.raises(DownloadFailed, match="was not fetched"):
+    with pytest.raises(DownloadFailed, match="was not downloaded"):
         download(server.url, tmp_path, SHA256)
     assert "model.pt" not in kept(tmp_path)
 
@@ -217,7 +218,7 @@ def test_damaged_file_of_an_earlier_download_is_found(server: Server, tmp_path: 
 
 def test_file_above_the_limit_is_refused_before_it_comes(server: Server, tmp_path: Path) -> None:
     server.behaviours = [is_huge]
-    with pytest.raises(ArtifactTooLarge, match="expected at most 2147483648 bytes"):
+    with pytest.raises(ArtifactTooLarge, match="expected at most 2147483647 bytes"):
         download(server.url, tmp_path, SHA256)
     assert kept(tmp_path) == {}
 

@@ -1,5 +1,4 @@
-"""Encoded images at the service: kept once decoded, named by digest, seen by several models, cut
-into ten crops."""
+"""Encoded images in inference: the decoded cache, digests, several models, ten crops."""
 
 from __future__ import annotations
 
@@ -68,7 +67,7 @@ def second(service: InferenceService, oip: Any) -> str:
 
 @pytest.fixture(scope="module")
 def color(service: InferenceService, oip: Any) -> str:
-    """A model of three channels, with ten crops."""
+    """A model with three channels and ten crops."""
     return load(service, oip, "imagenet-224-tencrop", channels=3, scale=200.0)
 
 
@@ -100,7 +99,7 @@ def sha256(data: bytes) -> str:
 
 
 def lookups(service: InferenceService) -> tuple[float, float]:
-    """Hits and misses so far."""
+    """Numbers of cache hits and misses so far."""
     figures = service.metrics()
     hit, miss = (
         f'cxreval_inference_cached_images_total{{outcome="{outcome}"}}'
@@ -206,7 +205,7 @@ def test_request_for_several_models_decodes_once_and_answers_for_each(
     answer = oip.ModelInfer(for_models(image_request(model, files), second, color))
 
     assert service.metrics()["cxreval_inference_preprocess_seconds_count"] - decoded == len(files)
-    assert lookups(service)[1] - misses == 2 * len(files)  # of two profiles
+    assert lookups(service)[1] - misses == 2 * len(files)  # for each of two profiles
     assert answer.model_name == model
     names = ["probabilities", f"{second}:probabilities", f"{color}:probabilities"]
     assert [output.name for output in answer.outputs] == names

@@ -1,5 +1,4 @@
-"""The inference service when callers leave, when there are too many of them, and when it is told to
-stop."""
+"""The inference service with cancelled calls, under overload, and at shutdown."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ IMAGES = random_images(24, seed=4)
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[InferenceService]:
-    """A service of one model thread, runs of at most 4 images, and room for 40."""
+    """A service with one model thread, batches of at most 4 images, and a queue of 40."""
     flags = ("--threads", "1", "--max-batch-size", "4", "--max-queued-images", "40")
     with InferenceService(tmp_path, *flags) as running:
         yield running
@@ -47,7 +46,7 @@ def oip(service: InferenceService) -> Iterator[Any]:
 
 @pytest.fixture
 def slow(service: InferenceService, oip: Any) -> str:
-    """A loaded model that takes some 40 ms an image."""
+    """A loaded model that takes about 40 ms per image."""
     digest = onnx_models.slow_classifier(service.models, layers=30)
     oip.RepositoryModelLoad(load_request(digest))
     return digest
@@ -61,7 +60,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 
 
 def retry_seconds(error: Any) -> float:
-    """What the overloaded service asks for."""
+    """The retry delay that the overloaded service returns."""
     (packed,) = (value for key, value in error.trailing_metadata() if key == DETAILS_KEY)
     retry = error_details_pb2.RetryInfo()
     assert any(detail.Unpack(retry) for detail in status_pb2.Status.FromString(packed).details)
@@ -73,7 +72,7 @@ def admitted(service: InferenceService) -> float:
 
 
 def occupy(service: InferenceService, oip: Any, model: str) -> Any:
-    """Keeps the model busy with 16 images in four runs; returns the call once it is admitted."""
+    """Occupies the model with 16 images in four batches; returns the call once it is admitted."""
     call = oip.ModelInfer.future(tensor_request(model, IMAGES[:16]))
     wait_for(lambda: admitted(service) == 16)
     return call
@@ -190,7 +189,7 @@ def test_sigterm_ends_a_stream_after_what_it_has_read(
 def test_stream_reads_ahead_only_as_far_as_its_window(
     service: InferenceService, oip: Any, slow: str
 ) -> None:
-    """A fast sender on a stream is slowed down; it is neither refused nor queued without limit."""
+    """A fast sender on a stream is slowed down by flow control, neither refused nor queued."""
     answers = oip.ModelStreamInfer(
         tensor_request(slow, IMAGES[i % 24 : i % 24 + 1]) for i in range(60)
     )
@@ -202,7 +201,7 @@ def test_stream_reads_ahead_only_as_far_as_its_window(
 def test_streams_given_up_half_way_are_dropped_and_leave_no_trace(
     service: InferenceService, oip: Any, slow: str
 ) -> None:
-    """Some are given up while an answer is being written, where gRPC itself is not tidy."""
+    """Some are cancelled while a response is being written, where gRPC itself leaves errors."""
     for round_ in range(8):
         stop = threading.Event()
         answers = oip.ModelStreamInfer(_endless(slow, stop))
@@ -218,7 +217,7 @@ def test_streams_given_up_half_way_are_dropped_and_leave_no_trace(
 
 
 def _endless(model: str, stop: threading.Event) -> Iterator[pb.ModelInferRequest]:
-    """Sixteen requests, and then silence."""
+    """Sixteen requests, then no more, with the stream left open."""
     for index in range(16):
         yield tensor_request(model, IMAGES[index : index + 1])
     stop.wait(20)

@@ -1,4 +1,4 @@
-"""Models come from the registry by digest, over gRPC, and are verified before they are kept."""
+"""Models are fetched from the registry by digest over gRPC and verified before they are stored."""
 
 from __future__ import annotations
 

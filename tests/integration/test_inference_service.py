@@ -1,5 +1,4 @@
-"""The inference service as its callers meet it: right answers under load, and a model life that
-tells the truth."""
+"""The inference service over gRPC: results under load, errors, and the models' life cycle."""
 
 from __future__ import annotations
 
@@ -55,7 +54,7 @@ def oip(service: InferenceService) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def model(service: InferenceService, oip: Any) -> str:
-    """A loaded model that takes images by profile `xrv-224`."""
+    """A loaded model that accepts images by the profile `xrv-224`."""
     digest = onnx_models.classifier(service.models)
     oip.RepositoryModelLoad(load_request(digest, "xrv-224", onnx_models.COLUMNS))
     return digest
@@ -125,8 +124,7 @@ def test_real_rgba_radiograph_is_accepted(oip: Any, model: str, shared: Path) ->
 def test_answers_do_not_depend_on_the_batch_they_travelled_in(
     service: InferenceService, oip: Any, model: str
 ) -> None:
-    """Mixed sizes, tensors and images, single calls and a stream, all at once: each gets its own
-    answer."""
+    """Mixed sizes, tensors and images, unary calls and a stream, all concurrently."""
     slow = onnx_models.slow_classifier(service.models, layers=3)
     oip.RepositoryModelLoad(load_request(slow))
     tensors = random_images(60, seed=2)
@@ -198,7 +196,7 @@ def test_model_of_fixed_batch_size_answers_requests_of_any_size(
 
 
 def _png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds nothing."""
+    """A PNG with a size in its header and no data."""
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)),
         (b"IDAT", zlib.compress(b"\0" * 1000)),
@@ -223,7 +221,7 @@ BAD_IMAGES = {
 
 
 @pytest.mark.parametrize(("image", "reason"), BAD_IMAGES.values(), ids=BAD_IMAGES)
-def test_bad_image_is_named_by_its_place_and_the_next_request_works(
+def test_bad_image_is_named_by_its_index_and_the_next_request_works(
     oip: Any, model: str, image: bytes, reason: str
 ) -> None:
     error = error_of(lambda: oip.ModelInfer(image_request(model, [png(), image, png()])))
@@ -341,7 +339,7 @@ def test_unknown_model_and_version_are_not_found(oip: Any, model: str) -> None:
     )
 
 
-def test_request_that_never_fits_the_queue_is_told_the_limit(oip: Any, model: str) -> None:
+def test_request_that_never_fits_the_queue_is_refused_with_the_limit(oip: Any, model: str) -> None:
     error = error_of(lambda: oip.ModelInfer(image_request(model, [b"x"] * 513)))
 
     assert (error.reason, error.metadata["expected"]) == ("INVALID_TENSOR", "at most 512 images")
@@ -519,7 +517,7 @@ def test_least_recently_used_model_makes_room(tmp_path: Path) -> None:
         )
 
 
-def test_unload_answers_what_runs_and_refuses_what_comes_after(
+def test_unload_completes_running_requests_and_refuses_later_ones(
     service: InferenceService, oip: Any
 ) -> None:
     digest = onnx_models.slow_classifier(service.models, layers=4)
@@ -572,6 +570,21 @@ def test_health_and_server_metadata_answer(service: InferenceService, oip: Any) 
     assert extensions == ["model_repository", "model_configuration", "statistics"]
 
 
+def test_health_follows_the_cache_that_models_are_loaded_from(tmp_path: Path) -> None:
+    response = health_pb2.HealthCheckResponse
+    with InferenceService(tmp_path) as service, service.connect() as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(), timeout=30
+        )
+        seen = [next(watch).status]
+        service.models.rename(tmp_path / "away")
+        seen.append(next(watch).status)
+        (tmp_path / "away").rename(service.models)
+        seen.append(next(watch).status)
+        watch.cancel()
+    assert seen == [response.SERVING, response.NOT_SERVING, response.SERVING]
+
+
 def test_health_has_a_name_for_each_model_that_tells_the_truth(
     service: InferenceService, oip: Any
 ) -> None:
@@ -586,7 +599,7 @@ def test_health_has_a_name_for_each_model_that_tells_the_truth(
         oip.RepositoryModelLoad(load_request(digest))
         assert health.Check(health_pb2.HealthCheckRequest(service=digest)).status == 1
         seen.append(next(watch).status)
-        oip.RepositoryModelLoad(load_request(digest, "xrv-224"))  # anew, for a profile
+        oip.RepositoryModelLoad(load_request(digest, "xrv-224"))  # reloads it for a profile
         assert health.Check(health_pb2.HealthCheckRequest(service=digest)).status == 1
         oip.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=digest))
         seen.append(next(watch).status)
@@ -595,7 +608,7 @@ def test_health_has_a_name_for_each_model_that_tells_the_truth(
     assert seen == [response.SERVICE_UNKNOWN, response.SERVING, response.NOT_SERVING]
 
 
-def test_config_says_what_the_warm_up_found(
+def test_config_reports_the_results_of_the_warm_up(
     service: InferenceService, oip: Any, model: str
 ) -> None:
     config = oip.ModelConfig(pb.ModelConfigRequest(name=model)).config
@@ -616,7 +629,7 @@ def test_config_says_what_the_warm_up_found(
         ("image_sha256", pb.TYPE_STRING),
     ]
     assert [list(one.dims) for one in config.output] == [[onnx_models.COLUMNS]]
-    # A model that takes no time shares runs; one that takes its time gains nothing by it on a CPU.
+    # A fast model is batched; on a CPU, a slow one would gain nothing.
     assert config.max_batch_size > 1
     slow = onnx_models.slow_classifier(service.models, layers=30, seed=5)
     oip.RepositoryModelLoad(load_request(slow))
@@ -766,7 +779,7 @@ def test_request_for_another_profile_than_the_model_is_loaded_for_is_refused(
     request.parameters["profile"].string_param = "xrv-224"
     before = rows(oip.ModelInfer(request))
 
-    oip.RepositoryModelLoad(load_request(digest, "imagenet-224"))  # by somebody else
+    oip.RepositoryModelLoad(load_request(digest, "imagenet-224"))  # by another client
     error = error_of(lambda: oip.ModelInfer(request))
 
     assert (error.reason, error.metadata["field"]) == ("MODEL_NOT_FOUND", "parameters[profile]")

@@ -1,5 +1,4 @@
-"""An unchanged client of Triton gets what it expects: the Open Inference Protocol, message by
-message and in use."""
+"""An unmodified Triton client works: the Open Inference Protocol by message and in use."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ SCRIPT = REPOSITORY / "tests" / "support" / "triton_client.py"
 
 
 def run_script(*arguments: str) -> dict[str, Any]:
-    """What the script prints, run in a process of its own."""
+    """Returns the output of the script, which runs in a process of its own."""
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *arguments],
         capture_output=True,
@@ -37,7 +36,7 @@ def run_script(*arguments: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """A walk of Triton's client through our server."""
+    """The responses that Triton's client got from the service."""
     directory = tmp_path_factory.mktemp("triton")
     image = directory / "image.png"
     image.write_bytes(png())
@@ -59,7 +58,7 @@ def test_every_message_and_rpc_has_tritons_numbers_and_types() -> None:
         assert mine[kind] == {name: theirs[kind].get(name) for name in mine[kind]}
 
 
-def test_server_says_what_it_is(seen: dict[str, Any]) -> None:
+def test_server_metadata_names_the_server(seen: dict[str, Any]) -> None:
     assert (seen["live"], seen["ready"]) == (True, True)
     assert seen["server"]["name"] == "cxreval"
     assert seen["server"]["extensions"] == ["model_repository", "model_configuration", "statistics"]
@@ -71,8 +70,11 @@ def test_config_and_statistics_are_read(seen: dict[str, Any]) -> None:
     assert config["name"] == statistics["name"] == seen["digest"]
     assert config["max_batch_size"] > 1
     assert config["input"][0] == {
-        "name": "image_tensor", "data_type": "TYPE_FP32", "dims": ["1", "224", "224"], "optional": True
-    }  # fmt: skip
+        "name": "image_tensor",
+        "data_type": "TYPE_FP32",
+        "dims": ["1", "224", "224"],
+        "optional": True,
+    }
     assert config["output"] == [{"name": "probabilities", "data_type": "TYPE_FP32", "dims": ["14"]}]
     assert statistics["version"] == "1"
     assert statistics["inference_stats"]["success"]["count"] == "5"

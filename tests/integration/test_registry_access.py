@@ -1,4 +1,4 @@
-"""Keys, roles and certificates: who gets in, who does not, and what they are told."""
+"""Keys, roles and certificates: who is admitted, who is refused, and with which errors."""
 
 from __future__ import annotations
 
@@ -247,12 +247,12 @@ def test_a_stream_ends_when_its_key_is_revoked(closed: ClosedRegistry) -> None:
         closed.operator.revoke_key(key.name)
         revoked = time.monotonic()
         with pytest.raises(grpc.RpcError) as caught:
-            next(watching)  # there is nothing to tell
+            next(watching)  # without an event to send
         assert from_rpc_error(caught.value).reason == "KEY_REVOKED"
         assert time.monotonic() - revoked < 5
 
 
-def test_an_upload_ends_when_its_key_is_revoked_and_another_key_goes_on_with_it(
+def test_an_upload_ends_when_its_key_is_revoked_and_another_key_resumes_it(
     closed: ClosedRegistry,
 ) -> None:
     key, text = closed.operator.create_key("acme", Role.SUBMITTER)
@@ -263,7 +263,7 @@ def test_an_upload_ends_when_its_key_is_revoked_and_another_key_goes_on_with_it(
         time.sleep(0.2)
         closed.operator.revoke_key(key.name)
         revoked.set()
-        over.wait(20)  # open, and nothing comes
+        over.wait(20)  # keeps the stream open without sending
 
     with Registry(closed.service.address, ApiKey(text)) as call:
         name = call.create_submission(SPEC.name, artifact).name
@@ -361,7 +361,7 @@ def test_no_secret_is_stored_or_logged(closed: ClosedRegistry) -> None:
         assert text.split("_")[2].encode() not in stored
 
 
-def test_who_calls_stands_in_the_access_log(closed: ClosedRegistry) -> None:
+def test_the_access_log_names_the_caller(closed: ClosedRegistry) -> None:
     list(closed.client("acme/viewer").list_benchmarks())
     identifier = closed.keys["acme/viewer"].split("_")[1]
     assert f'"principal": "organisations/acme/keys/{identifier}"' in closed.service.log.read_text()
@@ -380,7 +380,7 @@ def test_secrets_are_compared_in_constant_time_and_unknown_keys_cost_the_same(
     assert access.matches(digest, secret)
     assert not access.matches(digest, "0" * 64)
     assert not access.matches(None, secret)
-    # One comparison of two digests of one length each time, whatever is known.
+    # Each time one comparison of two digests of equal length, whether the key exists or not.
     assert [(len(stored), len(found)) for stored, found in compared] == [(64, 64)] * 3
 
     def seconds(stored: str | None, guess: str) -> float:
@@ -391,7 +391,7 @@ def test_secrets_are_compared_in_constant_time_and_unknown_keys_cost_the_same(
         seconds(digest, "x" * 64),
         seconds(None, secret),
     )
-    # Coarse, so that it never fails by chance: each takes well under a millisecond for 200 of them.
+    # A wide tolerance, because 200 comparisons take well under a millisecond.
     assert max(near, far, unknown) < 5 * min(near, far, unknown)
 
 
@@ -405,7 +405,7 @@ def _timed(call: Callable[[], object]) -> float:
 @pytest.mark.parametrize(
     "listen", ["0.0.0.0:1", "[::]:1", "registry:1", "192.0.2.1:1", "localhost.example.org:1"]
 )
-def test_a_registry_that_asks_nobody_listens_on_loopback_only(listen: str) -> None:
+def test_a_registry_with_open_access_listens_on_loopback_only(listen: str) -> None:
     with pytest.raises(ConfigError, match="access"):
         RegistryConfig(access="open", listen=listen)
     RegistryConfig(listen=listen)
@@ -416,8 +416,10 @@ def test_a_registry_that_asks_nobody_listens_on_loopback_only(listen: str) -> No
 @pytest.mark.parametrize(
     ("target", "here"),
     [
-        ("localhost:1", True), ("127.0.0.1:1", True), ("[::1]:1", True), ("dns:///localhost:1", True),
-        ("unix:/run/registry", True), ("registry:1", False), ("dns:///registry:1", False), ("10.0.0.1:1", False),
+        ("localhost:1", True), ("127.0.0.1:1", True), ("[::1]:1", True),
+        ("dns:///localhost:1", True),
+        ("unix:/run/registry", True), ("registry:1", False), ("dns:///registry:1", False),
+        ("10.0.0.1:1", False),
         ("localhost.example.org:1", False), ("dns://8.8.8.8/localhost:1", False),
         ("ipv4:127.0.0.1:1,10.0.0.1:1", False),
     ],
@@ -448,7 +450,7 @@ def test_a_key_in_plain_text_goes_through_no_proxy(
             proxy.accept()
 
 
-def test_a_listed_certificate_is_a_worker_and_another_is_nobody(tmp_path: Path) -> None:
+def test_a_listed_certificate_is_a_worker_and_another_is_anonymous(tmp_path: Path) -> None:
     known = make_certificates(tmp_path)
     for name, reason in (("client", None), ("somebody-else", KeyMissing)):
         flags = [*server_flags(tmp_path), "--access=keys", f"--worker-certificates={name}"]
@@ -475,7 +477,7 @@ def test_a_public_board_is_read_without_a_key_and_nothing_else_is(tmp_path: Path
             nobody.quota()
         with pytest.raises(KeyMissing):
             list(nobody.download_artifact("0" * 64))
-        # A key that is none is not nobody's.
+        # A malformed key is not an anonymous call.
         with (
             pytest.raises(KeyUnknown),
             RegistryClient(running.service.address, key=ApiKey("cxr_0_0")) as client,
@@ -518,9 +520,12 @@ def test_an_operator_manages_organisations_and_keys_on_the_command_line(
         )
         assert "[red]Lab" in made.output
         run("admin", "organisation", "update", "lab", "--stored-bytes", "1000")
-        assert [found["quota"] for found in json.loads(run("admin", "organisation", "list", "--json").stdout)][-1] == {
-            "submissions_per_day": None, "concurrent": 2, "stored_bytes": 1000,
-        }  # fmt: skip
+        listed = json.loads(run("admin", "organisation", "list", "--json").stdout)
+        assert listed[-1]["quota"] == {
+            "submissions_per_day": None,
+            "concurrent": 2,
+            "stored_bytes": 1000,
+        }
         text = run(
             "admin", "key", "create", "lab", "--role", "viewer", "--lifetime", "90d"
         ).stdout.strip()
@@ -545,14 +550,15 @@ def test_an_operator_manages_organisations_and_keys_on_the_command_line(
         with pytest.raises(RoleRequired):
             run("admin", "key", "revoke", name)
         monkeypatch.setenv("CXREVAL_CLIENT_KEY", "hunter2")
-        with pytest.raises(KeyUnreadable, match="CXREVAL_CLIENT_KEY holds no API key") as caught:
+        with pytest.raises(
+            KeyUnreadable, match="CXREVAL_CLIENT_KEY does not hold an API key"
+        ) as caught:
             run("quota")
         assert "hunter2" not in str(caught.value)
 
 
 def run(*arguments: str) -> Result:
-    """`cxreval` in this process: starting one for each of a dozen commands takes longer than all
-    else here."""
+    """Runs `cxreval` in this process, which is much faster than a process per command."""
     result = CliRunner().invoke(app, arguments)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception

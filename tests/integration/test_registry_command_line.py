@@ -1,5 +1,4 @@
-"""What `cxreval leaderboard`, `compare` and `status` show of a board with shared ranks, on a real
-registry."""
+"""Output of `cxreval leaderboard`, `compare` and `status` for a board with shared ranks."""
 
 from __future__ import annotations
 
@@ -24,8 +23,10 @@ COLUMNS = 80
 
 @dataclass(frozen=True)
 class Board:
-    """A registry with three rows. `submissions`: by model, in the order in which they were handed
-    in."""
+    """A registry with three rows.
+
+    `submissions`: by model, in the order of creation.
+    """
 
     address: str
     submissions: dict[str, str]
@@ -67,9 +68,8 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
             ).name
             report = report_message(SPEC, score, own_noise=day)
             if day == 1:
-                for value in report.metrics[
-                    :14
-                ]:  # better in each finding than its own mean: a small choice decides
+                # Better in each finding than its mean says.
+                for value in report.metrics[:14]:
                     value.value = 0.81
             lease = call.lease(SPEC.name)
             call.evaluations.CompleteEvaluation(
@@ -113,7 +113,7 @@ def test_comparison_shows_each_pair_and_how_often_each_leads(board: Board) -> No
     assert "-0.10" in words
     assert "<0.001 yes" in words
     assert "3: 100.0%" in words
-    # The names of the submissions are longer than a line, and are not torn.
+    # Names of submissions are longer than a line and must not be wrapped.
     assert all(len(line) <= COLUMNS for line in text.splitlines() if "submissions/" not in line)
     found = board.json("compare", *names)
     assert found["models"] == {name: model for model, name in board.submissions.items()}
@@ -153,7 +153,7 @@ def test_status_of_a_published_submission_shows_its_score_with_the_interval(boar
     )
 
 
-def test_status_of_a_claim_has_no_score_of_ours(board: Board) -> None:
+def test_status_of_a_claim_has_no_measured_score(board: Board) -> None:
     claim = board.json("leaderboard", "--benchmark", "nih-chestxray14")["entries"][0]["submission"]
     assert board.json("status", claim)["score"] is None
     assert "auroc" not in board.printed("status", claim)

@@ -1,5 +1,4 @@
-"""A hostile submitter: everything that one organisation can try against another, rpc by rpc, and
-through every text."""
+"""A hostile submitter: every attack of one organisation on another, by rpc and by text field."""
 
 from __future__ import annotations
 
@@ -54,7 +53,8 @@ SPEC = small_spec("small")
 BENCHMARK = f"benchmarks/{SPEC.name}"
 NEVER = "0" * 32
 MODULES = (
-    admin_service_pb2, artifact_service_pb2, audit_service_pb2, benchmark_service_pb2, evaluation_service_pb2,
+    admin_service_pb2, artifact_service_pb2, audit_service_pb2, benchmark_service_pb2,
+    evaluation_service_pb2,
     leaderboard_service_pb2, lifecycle_service_pb2, submission_service_pb2,
 )  # fmt: skip
 METHODS = {
@@ -65,7 +65,7 @@ METHODS = {
 }
 BECAUSE = {"reason": "because"}
 
-# Where each rpc takes the name of something, and what else it needs to get that far.
+# For each rpc, its fields with a resource name, and other fields that it requires.
 NAMES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "GetSubmission": ({"name": "submission"}, {}),
     "WatchSubmission": ({"name": "submission"}, {}),
@@ -119,10 +119,12 @@ NAMES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "ListLeaderboardChanges": ({"parent": "benchmark"}, {}),
 }
 NAMELESS = {
-    "ListOrganisations", "ListAdminEvents", "ListBenchmarks", "GetAuditHead", "ReadAuditChain", "GetPublicKey",
+    "ListOrganisations", "ListAdminEvents", "ListBenchmarks", "GetAuditHead", "ReadAuditChain",
+    "GetPublicKey",
 }  # fmt: skip
 PUBLIC_LISTS = (
-    "ListSubmissions", "ListLeaderboardEntries", "ListSotaSteps", "ListLeaderboardChanges", "ListBenchmarks",
+    "ListSubmissions", "ListLeaderboardEntries", "ListSotaSteps", "ListLeaderboardChanges",
+    "ListBenchmarks",
     "GetAuditHead", "ReadAuditChain", "GetPublicKey",
 )  # fmt: skip
 
@@ -157,7 +159,10 @@ class World(ClosedRegistry):
         self.hidden["queued"] = self.acme.submit(SPEC.name, b"queued", **PRIVATE).name
         self.secrets = [
             *(name.rpartition("/")[2] for name in self.hidden.values()),
-            *(hashlib.sha256(data).hexdigest() for data in (b"draft", b"acme's failing model", b"running", b"queued")),
+            *(
+                hashlib.sha256(data).hexdigest()
+                for data in (b"draft", b"acme's failing model", b"running", b"queued")
+            ),
             "secret@acme.example", "SECRET-FAILURE", "SECRET-REASON", "SECRET-MODEL", self.token,
             "gateway.acme.example", "acme-served", "SECRET-SERVER", "SECRET-NODE",
         ]  # fmt: skip
@@ -194,7 +199,7 @@ class World(ClosedRegistry):
         self.call(self.worker.channel, "FailEvaluation", **request)
 
     def call(self, channel: grpc.Channel, method: str, **fields: Any) -> list[Any]:
-        """Calls an rpc by its name; its answers."""
+        """Calls an rpc by name and returns its responses."""
         return invoke(
             channel, METHODS[method], GetMessageClass(METHODS[method].input_type)(**fields)
         )
@@ -204,7 +209,7 @@ class World(ClosedRegistry):
         return str(answer.evaluations[-1].name)
 
     def targets(self, kind: str) -> list[str]:
-        """Names of the kind that are not the rival's to know."""
+        """Names of this kind that the rival may not know."""
         match kind:
             case "submission":
                 return list(self.hidden.values())
@@ -223,7 +228,7 @@ class World(ClosedRegistry):
         }[kind]
 
     def state(self) -> object:
-        """All that acme has, and how many things ever happened."""
+        """Everything that acme has, and the number of events."""
         (page,) = self.call(self.acme.channel, "ListSubmissions", parent=BENCHMARK, page_size=500)
         files = sorted(
             str(file) for file in (self.directory / "artifacts").rglob("*") if file.is_file()
@@ -231,7 +236,7 @@ class World(ClosedRegistry):
         return page, self.happened(), files
 
     def happened(self) -> int:
-        """How many events there are."""
+        """Returns the number of events."""
         database = Database(self.database_url)
         with database.reading() as session:
             found = session.scalar(select(func.count()).select_from(EventRow)) or 0
@@ -239,7 +244,7 @@ class World(ClosedRegistry):
         return found
 
     def chained(self) -> Head:
-        """The head of the chain, once all that happened is in it."""
+        """Returns the head of the chain once all events have joined it."""
         deadline = time.monotonic() + 10
         while (
             head := self.operator.audit_head()
@@ -249,10 +254,12 @@ class World(ClosedRegistry):
 
 
 ENDPOINT = {
-    "kind": submission_pb2.Submission.KIND_ENDPOINT, "format": 0, "artifact_sha256": "", "preprocessing_profile": "",
+    "kind": submission_pb2.Submission.KIND_ENDPOINT, "format": 0, "artifact_sha256": "",
+    "preprocessing_profile": "",
     "source_kind": submission_pb2.SOURCE_KIND_ENDPOINT,
     "endpoint": submission_pb2.Endpoint(
-        address="gateway.acme.example:8443", tls=True, model_name="acme-served", requests_per_second=20
+        address="gateway.acme.example:8443", tls=True, model_name="acme-served",
+        requests_per_second=20,
     ),
 }  # fmt: skip
 SERVED = {
@@ -264,8 +271,11 @@ PRIVATE = {"contact": "secret@acme.example", "model": "SECRET-MODEL"}
 
 def invoke(channel: grpc.Channel, method: Any, request: Any) -> list[Any]:
     path = f"/{method.containing_service.full_name}/{method.name}"
-    kind = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
-    call = getattr(channel, kind)(
+    request_kind, response_kind = (
+        "stream" if streaming else "unary"
+        for streaming in (method.client_streaming, method.server_streaming)
+    )
+    call = getattr(channel, f"{request_kind}_{response_kind}")(
         path,
         lambda message: message.SerializeToString(),
         GetMessageClass(method.output_type).FromString,
@@ -275,7 +285,7 @@ def invoke(channel: grpc.Channel, method: Any, request: Any) -> list[Any]:
 
 
 def filled(world: World, method: str, path: str, value: str) -> Any:
-    """A request of the rpc that is good but for `value` at `path`."""
+    """Returns a request of the rpc that is valid except for `value` at `path`."""
     places, more = NAMES[method]
     request = GetMessageClass(METHODS[method].input_type)(**more)
     for place in places:
@@ -292,7 +302,7 @@ def filled(world: World, method: str, path: str, value: str) -> Any:
 
 
 def outcome(channel: grpc.Channel, method: str, request: Any) -> tuple[str, str, str]:
-    """Code, reason and message of a call that is refused."""
+    """Returns code, reason and message of a refused call."""
     with pytest.raises(grpc.RpcError) as caught:
         invoke(channel, METHODS[method], request)
     error = from_rpc_error(caught.value)
@@ -320,7 +330,9 @@ def roles_of(method: str) -> frozenset[Role]:
     return allowed_roles(METHODS[method].containing_service.full_name, method) or frozenset()
 
 
-def test_what_is_hidden_answers_like_what_never_was_and_nothing_changes(world: World) -> None:
+def test_hidden_resources_are_indistinguishable_from_absent_ones_and_nothing_changes(
+    world: World,
+) -> None:
     before, tried = world.state(), 0
     for method, (places, _) in NAMES.items():
         if not roles_of(method) & {Role.PUBLIC, Role.SUBMITTER}:
@@ -343,7 +355,7 @@ def test_what_is_hidden_answers_like_what_never_was_and_nothing_changes(world: W
     assert world.state() == before
 
 
-def test_what_others_do_is_not_a_submitters_to_do(world: World) -> None:
+def test_a_submitter_may_not_call_the_rpcs_of_other_roles(world: World) -> None:
     before, tried = world.state(), 0
     for method in METHODS.keys() - {"CreateBenchmark"}:
         if roles_of(method) & {Role.PUBLIC, Role.SUBMITTER}:
@@ -394,12 +406,13 @@ def test_no_list_no_board_and_no_chain_tells_of_hidden_things(world: World, who:
 
 
 def assert_nothing_private(world: World, channel: grpc.Channel, public: str) -> None:
-    """Every way to read a row of acme's: what its owner knows beyond the row is in none of them."""
+    """Checks that no way to read a row of acme's returns private fields."""
     owner = world.call(world.acme.channel, "ListEvaluations", parent=public)[0].evaluations
     assert len(owner) == 2
     values = {"submission": public, "evaluation": owner[-1].name}
     for method in (
-        "GetSubmission", "WatchSubmission", "ListSubmissionEvents", "ListEvaluations", "GetEvaluation", "GetEvidence",
+        "GetSubmission", "WatchSubmission", "ListSubmissionEvents", "ListEvaluations",
+        "GetEvaluation", "GetEvidence",
         "GetReceipt", "CompareEntries",
     ):  # fmt: skip
         ((path, kind),) = NAMES[method][0].items()
@@ -421,7 +434,9 @@ def assert_nothing_private(world: World, channel: grpc.Channel, public: str) -> 
         )
 
 
-def test_who_has_no_key_sees_no_more_of_a_public_board_than_a_stranger(tmp_path: Path) -> None:
+def test_an_anonymous_caller_gets_no_more_of_a_public_board_than_another_organisation(
+    tmp_path: Path,
+) -> None:
     with World(tmp_path, "sqlite", "--public-board=true") as world:
         for name in (world.public, world.endpoint):
             assert_nothing_private(world, world.channel(), name)
@@ -520,7 +535,7 @@ def assert_no_private_field(record: Any, method: str) -> None:
         assert change.removeprefix("CHANGE_").lower() not in PRIVATE_CHANGES, (method, record)
 
 
-def test_who_ran_a_row_and_what_went_wrong_on_the_way_is_not_for_strangers(world: World) -> None:
+def test_worker_and_failures_of_a_row_are_hidden_from_other_organisations(world: World) -> None:
     own, seen = (
         list(world.client(who).submission_events(world.public))
         for who in ("acme/viewer", "rival/viewer")
@@ -550,7 +565,7 @@ def test_the_owner_the_worker_and_the_operator_see_it_all(world: World) -> None:
     assert len(list(world.client("rival/submitter").list_submissions(SPEC.name))) == 3
 
 
-def test_the_chain_holds_for_those_who_see_only_a_part_of_it(world: World) -> None:
+def test_the_chain_verifies_for_callers_with_sealed_links(world: World) -> None:
     head = world.chained()
     whole = list(world.operator.audit_chain())
     partly = list(world.client("rival/viewer").audit_chain())
@@ -578,7 +593,7 @@ def test_a_public_row_can_be_disputed_by_all_and_changed_by_its_owner_only(world
     assert rival in [event.actor for event in client.submission_events(world.public)]
 
 
-def test_an_artifact_that_somebody_else_stored_is_neither_told_of_nor_taken_over(
+def test_an_artifact_of_another_organisation_is_neither_revealed_nor_reused(
     world: World,
 ) -> None:
     sha256 = hashlib.sha256(b"acme's public model").hexdigest()
@@ -619,7 +634,7 @@ def test_a_request_id_of_a_change_is_each_organisations_own_and_not_shown(world:
     used = str(uuid.uuid4())
     fields = {"name": world.public, "reason": "doubtful", "request_id": used}
     world.call(world.acme.channel, "DisputeSubmission", **fields)
-    world.call(world.acme.channel, "DisputeSubmission", **fields)  # once
+    world.call(world.acme.channel, "DisputeSubmission", **fields)  # idempotent
     world.operator.resolve(world.public, "clean")
     world.chained()
     shown = [
@@ -640,7 +655,9 @@ def test_a_request_id_of_a_change_is_each_organisations_own_and_not_shown(world:
     assert from_rpc_error(caught.value).reason == "REQUEST_ID_REUSED"
 
 
-def test_a_worker_uploads_what_it_made_and_nothing_that_a_submission_awaits(world: World) -> None:
+def test_a_worker_uploads_its_artifacts_but_not_those_that_a_submission_awaits(
+    world: World,
+) -> None:
     key = world.operator.create_key("acme", ClientRole.WORKER)[1]
     before = world.state()
     for method in ("GetUpload", "UploadArtifact"):
@@ -674,16 +691,21 @@ def test_a_forged_page_token_finds_out_nothing(world: World) -> None:
 
 
 TRICKS = (
-    "", "/", "..", "../../etc/passwd", "benchmarks/small/submissions/../../x", "benchmarks/small/submissions/%2e%2e",
-    "benchmarks/..%2fsmall", f"{BENCHMARK}/submissions/{NEVER}/", f"{BENCHMARK}/submissions/{NEVER}\n",
-    f"{BENCHMARK}/submissions/{NEVER}\0", f"{BENCHMARK}//submissions/{NEVER}", f"{BENCHMARK}/submissions/{'A' * 32}",
-    f"{BENCHMARK}/submissions/{chr(0xFF10) * 32}", f"benchmarks/sm\u00e4ll/submissions/{NEVER}", "artifacts/../x",
-    f"artifacts/{'a' * 63}\u202e", "organisations/..", "organisations/acme/keys/%2e", "organisations/' OR 1=1 --",
+    "", "/", "..", "../../etc/passwd", "benchmarks/small/submissions/../../x",
+    "benchmarks/small/submissions/%2e%2e",
+    "benchmarks/..%2fsmall", f"{BENCHMARK}/submissions/{NEVER}/",
+    f"{BENCHMARK}/submissions/{NEVER}\n",
+    f"{BENCHMARK}/submissions/{NEVER}\0", f"{BENCHMARK}//submissions/{NEVER}",
+    f"{BENCHMARK}/submissions/{'A' * 32}",
+    f"{BENCHMARK}/submissions/{chr(0xFF10) * 32}", f"benchmarks/sm\u00e4ll/submissions/{NEVER}",
+    "artifacts/../x",
+    f"artifacts/{'a' * 63}\u202e", "organisations/..", "organisations/acme/keys/%2e",
+    "organisations/' OR 1=1 --",
     "benchmarks/" + "a" * 100_000, "/" * 100_000, "\u202e\u0000\ufeff",
 )  # fmt: skip
 
 
-def test_a_name_with_a_trick_is_refused_with_its_field_whoever_sends_it(world: World) -> None:
+def test_a_malformed_name_is_refused_with_its_field_for_every_role(world: World) -> None:
     before = world.state()
     for method, (places, _) in NAMES.items():
         roles = roles_of(method)
@@ -695,7 +717,7 @@ def test_a_name_with_a_trick_is_refused_with_its_field_whoever_sends_it(world: W
         for path in places:
             for trick in TRICKS:
                 if (method, trick) == ("GetQuota", ""):
-                    continue  # the caller's own
+                    continue  # means the caller's own quota
                 code, reason, text = outcome(
                     who.channel, method, filled(world, method, path, trick)
                 )
@@ -727,9 +749,12 @@ INJECTIONS = {
 SEEN_AS_IT_IS = ("sql", "html", "markup", "template", "formula", "shell")
 
 MANIFEST_TEXTS = (
-    "model", "organisation", "source_url", "contact", "preprocessing_profile", "artifact_sha256", "submitted_date",
-    "architecture", "output_names", "reproduction.repository", "reproduction.commit", "reproduction.script",
-    "environment.python_version", "environment.dependencies", "claimed_metrics.metric", "claimed_metrics.finding",
+    "model", "organisation", "source_url", "contact", "preprocessing_profile", "artifact_sha256",
+    "submitted_date",
+    "architecture", "output_names", "reproduction.repository", "reproduction.commit",
+    "reproduction.script",
+    "environment.python_version", "environment.dependencies", "claimed_metrics.metric",
+    "claimed_metrics.finding",
     "endpoint.address", "endpoint.model_name",
 )  # fmt: skip
 
@@ -778,13 +803,18 @@ def test_every_other_text_is_refused_by_name_or_kept_as_it_is(world: World) -> N
     for name, text in INJECTIONS.items():
         requests = {
             "reason": ("DisputeSubmission", {"name": world.mine, "reason": text}),
-            "correction.model": ("CorrectSubmission", {"name": world.mine, **BECAUSE, "correction": {"model": text}}),
+            "correction.model": (
+                "CorrectSubmission",
+                {"name": world.mine, **BECAUSE, "correction": {"model": text}},
+            ),
             "correction.organisation": (
-                "CorrectSubmission", {"name": world.mine, **BECAUSE, "correction": {"organisation": text}},
+                "CorrectSubmission",
+                {"name": world.mine, **BECAUSE, "correction": {"organisation": text}},
             ),
             "worker": ("LeaseEvaluation", {"worker": text, "benchmarks": ["benchmarks/never"]}),
             "organisation.display_name": (
-                "UpdateOrganisation", {"organisation": {"name": "organisations/rival", "display_name": text}},
+                "UpdateOrganisation",
+                {"organisation": {"name": "organisations/rival", "display_name": text}},
             ),
         }  # fmt: skip
         for field, (method, fields) in requests.items():
@@ -818,7 +848,8 @@ def test_injected_texts_are_harmless_on_the_terminal_and_in_the_log(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable, value in {
-        "CXREVAL_CLIENT_REGISTRY": world.service.address, "CXREVAL_CLIENT_KEY": world.keys["acme/submitter"],
+        "CXREVAL_CLIENT_REGISTRY": world.service.address,
+        "CXREVAL_CLIENT_KEY": world.keys["acme/submitter"],
         "COLUMNS": "250",
     }.items():  # fmt: skip
         monkeypatch.setenv(variable, value)

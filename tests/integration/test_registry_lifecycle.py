@@ -1,5 +1,4 @@
-"""The life of a submission as a state machine on both databases, its audit chain, its receipts,
-boards of the past."""
+"""The life cycle of submissions on both databases: states, audit chain, receipts, past boards."""
 
 from __future__ import annotations
 
@@ -153,8 +152,7 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registr
 
 
 class Life(RuleBasedStateMachine):
-    """Anybody may do anything at any time; a model of the table of moves says what must come of
-    it."""
+    """A state machine of random actions, checked against a model of the transition table."""
 
     registry: Registry
 
@@ -293,7 +291,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def time_passes(self) -> None:
-        """Longer than any deadline: nothing stays where only somebody else could end it."""
+        """Advances beyond every deadline: every state that only another party can end then ends."""
         self.registry.time += max(DEADLINES.values())
         self.registry.evaluations.reclaim_expired_leases()
         self.registry.lifecycle.expire()
@@ -303,7 +301,7 @@ class Life(RuleBasedStateMachine):
             if state is not State.RUNNING:
                 self.moved(name, Change.EXPIRED)
             elif self.attempts[name] < MAX_ATTEMPTS:
-                self.moved(name, Change.LEASE_EXPIRED)  # its worker died; it waits for the next one
+                self.moved(name, Change.LEASE_EXPIRED)  # the worker died; it is queued again
             else:
                 self.moved(name, Change.FAILED)
 
@@ -341,7 +339,7 @@ def test_life_of_submissions_follows_the_table_of_moves(kind: str, tmp_path: Pat
             self.registry.database.close()
 
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-    # Not shrunk: that takes minutes, and the steps that failed are printed all the same.
+    # Without shrinking, which takes minutes; the failed steps are printed anyway.
     how = settings(max_examples=12, stateful_step_count=25, deadline=None, phases=[Phase.generate])
     run_state_machine_as_test(Here, settings=settings(how, suppress_health_check=checks))
 
@@ -492,7 +490,7 @@ def test_board_as_of_a_moment_is_the_board_of_then(registry: Registry) -> None:
     assert registry.on_board(datetime(2025, 1, 1, tzinfo=UTC)) == []
 
 
-def test_history_of_a_board_has_what_changed_it(registry: Registry) -> None:
+def test_history_of_a_board_lists_its_changes(registry: Registry) -> None:
     name = registry.published()
     registry.change(name, Change.DISPUTED)
     registry.change(name, Change.RESOLVED)
@@ -524,7 +522,7 @@ def test_every_flipped_value_of_the_event_table_is_found(registry: Registry) -> 
                 try:
                     _store(registry.database, place, column, changed)
                 except (DataError, IntegrityError):
-                    continue  # the database itself refuses what nothing refers to, or what is there already
+                    continue  # a constraint of the database refuses the change
                 assert _verdict(registry, head) != "good", (place, column, original, changed)
                 _store(registry.database, place, column, original)
     assert _verdict(registry, head) == "good"
@@ -547,7 +545,7 @@ def test_every_character_of_every_text_of_an_event_counts(registry: Registry) ->
 
 
 def _misspelt(link: chain.AuditEvent) -> Iterator[chain.AuditEvent]:
-    """An event with one character of one of its texts changed, for each of them."""
+    """Copies of an event, each with one character of one of its texts changed."""
     for field, value in asdict(link).items():
         if isinstance(value, str):
             yield from (replace(link, **{field: other}) for other in _flipped(value))
@@ -570,7 +568,7 @@ def _verdict(registry: Registry, head: chain.Head) -> str:
 
 
 def _flips(database: Database, place: int, column: str) -> list[tuple[Any, Any]]:
-    """A stored value with what it is after one bit of it changed, for some bits."""
+    """A stored value, with copies in which one bit is flipped."""
     with database.reading() as session:
         value = session.scalar(
             text(f"SELECT {column} FROM events WHERE place = :place"), {"place": place}
@@ -622,7 +620,7 @@ def test_missing_and_reordered_events_are_found(registry: Registry, damage: str)
             chain.verify(registry.links())
 
 
-def test_chain_goes_on_from_a_head_that_was_kept(registry: Registry) -> None:
+def test_chain_is_verified_from_an_earlier_head(registry: Registry) -> None:
     name = registry.published()
     kept = registry.events.chain()
     registry.change(name, Change.WITHDRAWN)
@@ -670,6 +668,6 @@ def test_every_flipped_bit_of_a_receipt_file_is_found(registry: Registry) -> Non
 def test_receipt_of_another_key_is_refused(registry: Registry) -> None:
     receipt = registry.events.receipt(registry.published(), EVERYBODY)
     other = Signer(Ed25519PrivateKey.generate())
-    with pytest.raises(CxrevalError, match="the signature is not that of this receipt"):
+    with pytest.raises(CxrevalError, match="the signature does not match the receipt"):
         receipts.verify(receipt, other.public_key)
     assert json.loads(receipt.payload)["kind"] == "checkpoint"

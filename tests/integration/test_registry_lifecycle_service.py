@@ -1,4 +1,4 @@
-"""The life of submissions over gRPC and on the command line: watched, changed, audited."""
+"""The life cycle of submissions over gRPC and on the command line: watch, change, audit."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def field_error(call: Callable[[], object]) -> tuple[grpc.StatusCode, str, str |
     return caught.value.code(), error.reason, error.metadata.get("field")
 
 
-def test_watcher_sees_the_whole_life_as_it_happens(running: Running) -> None:
+def test_watcher_receives_every_state_as_it_happens(running: Running) -> None:
     name = running.call.create_submission(SPEC.name, b"watched").name
     seen: list[SubmissionStatus] = []
     ready = threading.Event()
@@ -278,7 +278,7 @@ def test_audit_holds_offline_and_online_until_a_byte_is_changed(tmp_path: Path) 
         name = running.published()
         found = json.loads(running.printed("audit", "verify", "--json"))
         assert found["events"] == found["head"]["place"] > 4
-        assert found["receipts"] == 5  # the four claims that it came with, and this row
+        assert found["receipts"] == 5  # the four seeded claims, and this row
         kept = f"{found['head']['place']}:{found['head']['digest']}"
         receipt, key = tmp_path / "receipt.json", tmp_path / "public.pem"
         running.printed("audit", "receipt", name, str(receipt))
@@ -352,14 +352,14 @@ def test_a_board_that_changes_all_the_time_is_no_forgery(tmp_path: Path) -> None
         ),
     ],
 )
-def test_a_board_that_is_not_what_was_signed_is_found(
+def test_a_board_that_differs_from_its_receipts_is_detected(
     audited: tuple[Running, sqlite3.Connection],
     forgery: str,
     found: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     running, honest = audited
-    monkeypatch.setattr(verification, "_PAUSE_SECONDS", 0.0)  # nothing happened just now
+    monkeypatch.setattr(verification, "_PAUSE_SECONDS", 0.0)  # no event is recent
     running.service.stop()
     with contextlib.closing(sqlite3.connect(running.directory / "registry.db")) as database:
         honest.backup(database)
@@ -375,8 +375,7 @@ def test_a_board_that_is_not_what_was_signed_is_found(
 def audited(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Running, sqlite3.Connection]]:
-    """A registry with a row and a withdrawn one, which verifies, and its database as it then
-    was."""
+    """A registry with a row and a withdrawn row, which verifies, and a copy of its database."""
     running = Running(tmp_path_factory.mktemp("audited"))
     running.published("First")
     withdrawn = running.published("Second")

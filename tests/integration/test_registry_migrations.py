@@ -1,5 +1,4 @@
-"""Migrations of a database that holds a submission in every state: down step by step, and up
-again."""
+"""Migrations, down and up step by step, of a database with a submission in every state."""
 
 from __future__ import annotations
 
@@ -41,7 +40,7 @@ PREDICTIONS = replace(MANIFEST, kind=Kind.PREDICTIONS, format=None)
 BEFORE_EVENTS = {State.DISPUTED: State.PUBLISHED} | dict.fromkeys(
     (State.SUPERSEDED, State.WITHDRAWN, State.CANCELLED), State.FAILED
 )
-"""What revision 0002 makes of states that it does not know."""
+"""States to which revision 0002 maps those that it does not know."""
 
 
 def go_to(registry: Registry, revision: str) -> None:
@@ -111,7 +110,7 @@ def test_way_back_and_forth_keeps_every_state_event_and_receipt(
 
 @pytest.fixture
 def of_every_kind(filled: Registry) -> Registry:
-    """The same with an endpoint, a claim, a state dict and a table of predictions beside them."""
+    """`filled`, with an endpoint, a claim, a state dict and a table of predictions."""
     for manifest in (ENDPOINT, CLAIM, STATE_DICT):
         filled.create(manifest)
     filled.create(PREDICTIONS)
@@ -163,5 +162,5 @@ def test_way_back_beyond_the_events_keeps_every_submission_in_a_near_state(
     assert predictions(filled) == recorded
     filled.events.chain()
     assert chain.verify(iter(filled.links())).place >= len(after)
-    # What waited waits, and goes on.
+    # A queued evaluation is still queued.
     assert filled.evaluations.lease("worker", [PARENT])

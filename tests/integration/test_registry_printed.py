@@ -1,5 +1,4 @@
-"""What the command line prints of a registry that asks for keys, at 80 columns: long actors,
-reasons and names."""
+"""Output of the command line at 80 columns, with long actors, reasons and names."""
 
 from __future__ import annotations
 
@@ -22,12 +21,17 @@ from tests.support.registry import report_message, small_spec
 from tests.support.system import command
 
 SPEC = small_spec("printed")
-WHY = "The authors write that images of the test list were among those that the network was trained with, all of them."
+WHY = (
+    "The authors write that images of the test list were among those"
+    " that the network was trained with, all of them."
+)
 
 
 class Printed(ClosedRegistry):
-    """A registry with two published rows of one organisation, the first of which was doubted and
-    taken back."""
+    """A registry with two published rows of one organisation.
+
+    The first was disputed and withdrawn.
+    """
 
     def __enter__(self) -> Printed:
         super().__enter__()
@@ -51,7 +55,7 @@ class Printed(ClosedRegistry):
         return name
 
     def run(self, *arguments: str, who: str = "acme/submitter") -> str:
-        """What a command prints on a terminal of 80 columns."""
+        """Returns the output of a command on a terminal of 80 columns."""
         environment = {
             "CXREVAL_CLIENT_REGISTRY": self.service.address,
             "CXREVAL_CLIENT_KEY": self.keys[who],
@@ -87,7 +91,7 @@ def test_history_loses_nothing_of_actors_and_reasons(registry: Printed) -> None:
     ]
     for event in events:
         assert f"{event.time:%Y-%m-%d %H:%M:%S}  {event.change:<13}  {event.status}" in lines
-        assert f"by {event.actor}" in lines  # in one piece, to be copied
+        assert f"by {event.actor}" in lines  # unwrapped, so that it can be copied
     assert f"why: {WHY}" in " ".join(lines)
     assert "why: we were wrong" in lines
 
@@ -105,14 +109,14 @@ def test_names_of_keys_can_be_copied_to_the_command_that_revokes_them(registry: 
     assert "…" not in events
 
 
-def test_submissions_are_listed_with_the_newest_first_and_only_to_those_who_may_see_them(
+def test_submissions_are_listed_newest_first_and_only_to_permitted_callers(
     registry: Printed,
 ) -> None:
     text = registry.run("submission", "list", "--benchmark", SPEC.name)
     lines = text.splitlines()
     names = [line for line in lines if line.startswith("benchmarks/")]
     assert names == [registry.draft, registry.second, registry.first]
-    assert lines[1].startswith("    awaiting-artifact, handed in 20")
+    assert lines[1].startswith("    awaiting-artifact, created 20")
     assert lines[5].strip() == "checkpoint of Second (Organisation)"
     found = registry.json("submission", "list", "--benchmark", SPEC.name)
     assert [item["name"] for item in found] == names
@@ -177,7 +181,7 @@ def test_the_audit_head_is_published_with_the_board(registry: Printed) -> None:
     registry.run("audit", "verify", "--since", printed)
 
 
-def test_changes_of_a_board_are_told_with_row_actor_and_reason(registry: Printed) -> None:
+def test_changes_of_a_board_are_printed_with_row_actor_and_reason(registry: Printed) -> None:
     changes = ("leaderboard", "--benchmark", SPEC.name, "--changes")
     text = registry.run(*changes)
     lines = [line.strip() for line in text.splitlines()]
@@ -194,7 +198,7 @@ def test_changes_of_a_board_are_told_with_row_actor_and_reason(registry: Printed
     assert registry.json(*changes, "--as-of", "2025-01-01") == []
 
 
-def test_who_brings_no_key_is_told_how_to(registry: Printed) -> None:
+def test_a_missing_key_prints_how_to_give_one(registry: Printed) -> None:
     ended = command("quota", "--registry", registry.service.address)
     assert (ended.returncode, "error: KEY_MISSING" in ended.stderr) == (1, True)
     assert (

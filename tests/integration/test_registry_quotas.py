@@ -1,5 +1,4 @@
-"""Quotas: what counts, what is free, what is said, and that no race slips over a limit. On both
-databases."""
+"""Quotas on both databases: what counts, what does not, the errors, and no races over a limit."""
 
 from __future__ import annotations
 
@@ -109,7 +108,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     found.database.close()
 
 
-def test_the_day_counts_what_was_handed_in_but_never_the_platforms_faults(store: Store) -> None:
+def test_the_daily_quota_counts_submissions_but_not_the_platforms_faults(store: Store) -> None:
     store.limit(submissions_per_day=3)
     store.end(store.create(), Fault.SUBMISSION)
     assert store.usage().submissions_today == 1
@@ -125,7 +124,7 @@ def test_the_day_counts_what_was_handed_in_but_never_the_platforms_faults(store:
     store.create()
     with pytest.raises(
         QuotaExceeded,
-        match=r"3 of 3 submissions and retries of today; the count begins again at 2026-03-15T00:00",
+        match=r"3 of 3 submissions and retries of today; the count begins again at 2026-03-15T00",
     ):
         store.create()
     assert store.usage().submissions_today == 3
@@ -148,7 +147,7 @@ def test_a_retry_counts_for_its_day_unless_the_platform_failed_what_it_repeats(
     assert store.usage().submissions_today == 0
     for submission in made[:2]:
         store.change(submission, Change.RETRIED)
-    assert store.usage().submissions_today == 2  # each once, though handed in and retried
+    assert store.usage().submissions_today == 2  # a submission and its retry count once
     with pytest.raises(QuotaExceeded, match="2 of 2 submissions and retries of today"):
         store.change(made[2], Change.RETRIED)
     store.end(made[0], Fault.SUBMISSION)
@@ -161,10 +160,10 @@ def test_a_retry_counts_for_its_day_unless_the_platform_failed_what_it_repeats(
     assert store.usage().submissions_today == 1
     store.end(made[2], Fault.SYSTEM)
     assert store.usage().submissions_today == 0
-    store.change(made[0], Change.RETRIED)  # another run after a fault of its own
+    store.change(made[0], Change.RETRIED)  # a retry after the submitter's fault
     assert store.usage().submissions_today == 1
     store.create()
-    store.change(made[2], Change.RETRIED)  # paid for before the day was full
+    store.change(made[2], Change.RETRIED)  # its submission was already charged
     assert store.usage().submissions_today == 3
     with pytest.raises(QuotaExceeded):
         store.create()
@@ -172,7 +171,7 @@ def test_a_retry_counts_for_its_day_unless_the_platform_failed_what_it_repeats(
     assert store.usage().submissions_today == 0
 
 
-def test_what_expires_is_charged_by_whose_fault_it_is(store: Store) -> None:
+def test_an_expired_submission_is_charged_by_its_fault(store: Store) -> None:
     never_uploaded, never_taken = store.create(), store.create()
     store.upload(never_taken)
     store.now = NOON + timedelta(days=8)
@@ -192,7 +191,7 @@ def test_a_repeated_request_is_charged_once_and_answered_when_all_is_used_up(sto
     assert store.usage().submissions_today == 1
 
 
-def test_what_has_not_ended_is_under_way_and_a_retry_is_too(store: Store) -> None:
+def test_unfinished_submissions_and_retries_count_as_concurrent(store: Store) -> None:
     store.limit(concurrent=1)
     first = store.create()
     with pytest.raises(QuotaExceeded, match="1 of 1 submissions have not ended"):
@@ -253,7 +252,7 @@ def test_uploads_under_way_take_the_room_that_they_declared_until_their_bytes_ar
     store.submissions.forget_upload(name_of(second), EVERYBODY)  # all of it was refused
     assert store.usage().stored_bytes == 900
 
-    store.change(first, Change.CANCELLED)  # the bytes wait to be collected
+    store.change(first, Change.CANCELLED)  # its bytes are not collected yet
     with pytest.raises(QuotaExceeded):
         store.submissions.begin_upload(name_of(second), EVERYBODY, 101)
     store.now += GRACE + timedelta(hours=2)
@@ -262,7 +261,7 @@ def test_uploads_under_way_take_the_room_that_they_declared_until_their_bytes_ar
     assert store.usage().stored_bytes == 700
 
 
-def test_what_is_stored_can_be_uploaded_again_but_not_without_end(store: Store) -> None:
+def test_stored_bytes_can_be_uploaded_again_but_only_so_often(store: Store) -> None:
     store.limit(stored_bytes=1000)
     store.upload(store.create(), 900)
     again, once_more = store.create(), store.create()
@@ -311,9 +310,8 @@ def test_uploads_that_break_off_leave_no_more_than_the_quota_on_the_disk(tmp_pat
         running.operator.update_organisation("acme", "Acme", ClientQuota(stored_bytes=1_000_005))
         with pytest.raises(grpc.RpcError):
             call.artifacts.UploadArtifact(upload_messages(other, b"wrong"))
-        assert (
-            running.client("acme/submitter").quota().stored_bytes == 1_000_000
-        )  # what is refused gives its room back
+        # A refused upload no longer counts.
+        assert running.client("acme/submitter").quota().stored_bytes == 1_000_000
         call.artifacts.UploadArtifact(upload_messages(other, b"right"))
         assert running.client("acme/submitter").quota().stored_bytes == 1_000_005
 
@@ -363,7 +361,8 @@ def test_quota_over_grpc_leaves_no_row_and_no_file(tmp_path: Path) -> None:
         )
         tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
         assert {**error.metadata, "retry_seconds": ""} == {
-            "quota": "submissions_per_day", "limit": "1", "used": "1", "reset_time": f"{tomorrow}T00:00:00+00:00",
+            "quota": "submissions_per_day", "limit": "1", "used": "1",
+            "reset_time": f"{tomorrow}T00:00:00+00:00",
             "retry_seconds": "",
         }  # fmt: skip
         details = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())[DETAILS_KEY])

@@ -29,11 +29,12 @@ from cxreval.audit.receipts import Signer
 from cxreval.client import RegistryClient
 from cxreval.datasets.benchmark import MOST_REPLICATES, BenchmarkSpec, load_spec
 from cxreval.datasets.nih import FINDINGS
+from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.metrics.ranking import Significance
 from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import Interval
 from cxreval.wire import reports
-from cxreval.wire.limits import CHUNK_BYTES, MAX_ARTIFACT_BYTES, MAX_RECORD_BYTES
+from cxreval.wire.limits import CHUNK_BYTES, MAX_RECORD_BYTES
 from cxreval.wire.status import from_rpc_error
 from services.registry import migrations
 from services.registry.__main__ import migrate
@@ -60,7 +61,7 @@ NIH = "benchmarks/nih-chestxray14"
 
 
 class Running:
-    """A running registry, what it keeps, and stubs to call it."""
+    """A running registry, its stored data, and its stubs."""
 
     def __init__(self, directory: Path, *flags: str, database_url: str = "") -> None:
         self.directory = directory
@@ -89,7 +90,7 @@ class Running:
             return int(connection.scalar(sqlalchemy.text(f"SELECT count(*) FROM {table}")) or 0)
 
     def kept(self) -> tuple[int, int, int, list[str]]:
-        """Rows of submissions, artifacts and evaluations, and the names of all files on disk."""
+        """Rows of submissions, artifacts and evaluations, and the names of all stored files."""
         directory = self.directory / "artifacts"
         files = sorted(file.name for file in directory.rglob("*") if file.is_file())
         return self.count("submissions"), self.count("artifacts"), self.count("evaluations"), files
@@ -114,7 +115,7 @@ def benchmark(running: Running, request: pytest.FixtureRequest) -> str:
 
 
 def field_error(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str, str]:
-    """Code, reason and field of the error that a call ends with."""
+    """Returns code, reason and field of the error of a call."""
     with pytest.raises(grpc.RpcError) as caught:
         call()
     error = from_rpc_error(caught.value)
@@ -386,9 +387,9 @@ def test_refused_upload_is_named_leaves_nothing_and_can_be_repeated(
 ) -> None:
     created = running.call.create_submission(benchmark, ARTIFACT)
     before = running.kept()
-    assert field_error(lambda: running.call.artifacts.UploadArtifact(iter(messages(created.name)))) == (
-        INVALID, reason, field,
-    )  # fmt: skip
+    upload = iter(messages(created.name))
+    error = field_error(lambda: running.call.artifacts.UploadArtifact(upload))
+    assert error == (INVALID, reason, field)
     assert running.kept() == before
     again = running.call.submissions.GetSubmission(
         submission_pb.GetSubmissionRequest(name=created.name)
@@ -606,8 +607,7 @@ def test_kill_loses_nothing_that_was_answered_and_keeps_nothing_half_written(
     sha256 = hashlib.sha256(artifact).hexdigest()
     assert running.kept()[3] == sorted([first.manifest.artifact_sha256, sha256])
 
-    # Nobody renewed the old lease while the registry was gone: the next worker goes on where the
-    # old one stopped.
+    # The old lease expired while the registry was down: the next worker resumes its evaluation.
     time.sleep(2)
     taken = running.call.lease("killed", "new")
     renew = evaluation_pb.RenewLeaseRequest(evaluation=lease.evaluation.name, token=lease.token)
@@ -647,7 +647,7 @@ def test_lease_outlives_a_killed_registry(tmp_path: Path) -> None:
 def read_pages(
     call: Callable[..., Any], request: Callable[..., Any], field: str, **fields: str
 ) -> list[Any]:
-    """All items of a list, read two at a time."""
+    """Returns all items of a list, read with a page size of two."""
     found, token = [], ""
     while True:
         page = call(request(page_size=2, page_token=token, **fields))
@@ -756,7 +756,7 @@ def _refuses_foreign_lists(
 def publish(
     running: Running, spec: BenchmarkSpec, report: report_pb2.Report, **manifest: Any
 ) -> tuple[str, str]:
-    """A new row of the board: the names of its submission and its evaluation."""
+    """Publishes a new row; returns the names of its submission and its evaluation."""
     submission = running.call.submit(spec.name, ARTIFACT, **manifest).name
     lease = running.call.lease(spec.name)
     request = evaluation_pb.CompleteEvaluationRequest(
@@ -771,8 +771,7 @@ NOISY_SCORES = (0.800, 0.700, 0.801, 0.802, 0.600)
 
 @pytest.fixture
 def noisy(running: Running, benchmark: str) -> list[tuple[str, str]]:
-    """Five rows, handed in a day apart: three that cannot be told apart, and two that are clearly
-    worse."""
+    """Five rows, created a day apart: three inseparable ones, and two that are clearly worse."""
     spec = small_spec(benchmark)
     return [
         publish(
@@ -794,7 +793,8 @@ def test_rows_that_cannot_be_told_apart_share_a_rank_across_pages(
         running.call.leaderboard.ListLeaderboardEntries, request, "entries", parent=parent
     )
     assert [(row.score, row.rank, row.sota) for row in rows] == [
-        (0.802, 1, True), (0.801, 1, False), (0.800, 1, False), (0.700, 4, False), (0.600, 5, False),
+        (0.802, 1, True), (0.801, 1, False), (0.800, 1, False), (0.700, 4, False),
+        (0.600, 5, False),
     ]  # fmt: skip
     assert [(row.spread.rank_low, row.spread.rank_high) for row in rows] == [(1, 3)] * 3 + [
         (4, 4),

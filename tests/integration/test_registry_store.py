@@ -116,7 +116,7 @@ class Store:
         self.time += timedelta(seconds=seconds)
 
     def queued(self, manifest: Manifest = MANIFEST) -> Submission:
-        """A new submission that waits for a worker."""
+        """Creates a submission in the state queued."""
         created = self.submissions.create(PARENT, manifest, "", EVERYBODY)
         return self.submissions.queue(
             SubmissionName(SPEC.name, created.id), EVERYBODY, 8, lambda: None
@@ -130,7 +130,7 @@ class Store:
     def published(
         self, score: float | None, own_noise: int | None = None
     ) -> tuple[str, EvaluationName]:
-        """A new row of the board: its submission's id, its evaluation."""
+        """Publishes a new row; returns its submission's id and its evaluation."""
         self.queued()
         lease, name = self.lease()
         self.evaluations.complete(name, lease.token, report(score, own_noise), {})
@@ -174,7 +174,7 @@ def test_migrations_give_exactly_the_models_and_can_be_repeated(kind: str, tmp_p
 
 
 def go_to(database: Database, revision: str) -> None:
-    """Brings the schema forward or back."""
+    """Migrates the schema to a revision, up or down."""
     config = migrations._config()
     with database.engine.begin() as connection:
         config.attributes["connection"] = connection
@@ -203,7 +203,7 @@ def test_migration_of_evidence_loses_nothing_on_the_way_back_and_forth(store: St
 def test_reports_from_before_the_evidence_are_ranked_by_score_alone_after_the_migration(
     store: Store,
 ) -> None:
-    """A report of the first schema had nothing but the AUROC's values and counts."""
+    """A report of the first schema had only the values and counts of AUROC."""
     names = [store.published(score)[1] for score in (0.8, 0.9)]
     go_to(store.database, "0001")
     kept = (
@@ -245,7 +245,7 @@ def test_reports_from_before_the_evidence_are_ranked_by_score_alone_after_the_mi
 
 
 def test_manifests_from_before_the_kinds_are_read_as_they_are_now(store: Store) -> None:
-    """The fields that were added are those of kinds that did not exist."""
+    """All fields that were added belong to kinds that did not exist then."""
     names = [SubmissionName(SPEC.name, store.queued().id) for _ in range(3)]
     before = [store.submissions.get(name, EVERYBODY) for name in names]
     go_to(store.database, "0006")
@@ -305,7 +305,7 @@ def test_a_failing_statement_is_logged_without_its_values(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = Database(fresh_database("sqlite", tmp_path))
-    secret = secrets.token_hex()  # the log has this line, but not its value
+    secret = secrets.token_hex()  # the log may contain this line, but not its value
     with pytest.raises(ServiceUnavailable), database.reading() as session:
         session.execute(text("SELECT :secret FROM nowhere"), {"secret": secret})
     assert "nowhere" in caplog.text
@@ -378,7 +378,7 @@ def test_failed_keep_of_the_bytes_leaves_nothing_in_the_database(store: Store) -
     assert store.count(ArtifactRow) == store.count(EvaluationRow) == 0
 
 
-def test_of_two_uploads_at_once_one_queues_and_the_other_is_told(store: Store) -> None:
+def test_of_two_concurrent_uploads_one_queues_and_the_other_is_refused(store: Store) -> None:
     created = store.submissions.create(PARENT, MANIFEST, "", EVERYBODY)
 
     def upload() -> str:
@@ -429,13 +429,13 @@ def test_oldest_evaluation_is_leased_first_and_each_only_once(store: Store) -> N
     assert store.evaluations.lease("worker", [PARENT]) is None
 
 
-def test_worker_gets_only_benchmarks_that_it_has(store: Store) -> None:
+def test_worker_leases_only_for_its_benchmarks(store: Store) -> None:
     store.queued()
     assert store.evaluations.lease("worker", [BenchmarkName("other")]) is None
     assert store.evaluations.lease("worker", [BenchmarkName("other"), PARENT]) is not None
 
 
-def test_state_dicts_are_for_workers_that_convert_them_and_hold_nobody_else_up(
+def test_state_dicts_are_leased_only_to_converting_workers_and_block_no_others(
     store: Store,
 ) -> None:
     form = CheckpointFormat.PYTORCH_STATE_DICT
@@ -489,8 +489,7 @@ def test_racing_workers_never_get_the_same_evaluation(store: Store, workers: int
             for job in [pool.submit(work, number) for number in range(workers)]
             for item in job.result()
         ]
-    # A worker may find nothing while another one holds the lock of the last ones; nothing is given
-    # out twice.
+    # A worker may get no lease while another one has locked the last rows; none is leased twice.
     leased += [
         lease.submission.id
         for lease in iter(lambda: store.evaluations.lease("late", [PARENT]), None)
@@ -579,9 +578,7 @@ def test_evaluation_that_no_lease_brings_forward_fails_and_names_the_last_worker
 ) -> None:
     store.queued()
     second = store.queued()
-    for attempt in range(
-        1 + MAX_ATTEMPTS
-    ):  # the first brings a prediction, the others the same one
+    for attempt in range(1 + MAX_ATTEMPTS):  # only the first adds a prediction
         lease, name = store.lease(f"worker-{attempt}")
         store.evaluations.append(name, lease.token, batch("a.png"))
         store.wait(LEASE_SECONDS)
@@ -692,9 +689,9 @@ def test_repeated_completion_with_another_evidence_is_refused(store: Store) -> N
     store.queued()
     lease, name = store.lease()
     store.evaluations.complete(name, lease.token, report(0.8, own_noise=1), {})
-    with pytest.raises(ReportMismatch, match="another report"):
+    with pytest.raises(ReportMismatch, match="a different report"):
         store.evaluations.complete(name, lease.token, report(0.8, own_noise=2), {})
-    with pytest.raises(ReportMismatch, match="another report"):
+    with pytest.raises(ReportMismatch, match="a different report"):
         store.evaluations.complete(name, lease.token, replace(report(0.8), evidence=None), {})
     assert kept_evidence(store, name) == report_message(SPEC, 0.8, own_noise=1).evidence
 
@@ -778,7 +775,7 @@ def test_reading_transaction_cannot_write_and_sees_one_moment(store: Store) -> N
 def test_lease_in_one_statement_leaves_what_the_steps_leave(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On SQLite both are the steps."""
+    """On SQLite both are the separate steps."""
     for _ in range(2):
         store.queued()
     leases = [store.lease()[0]]
@@ -916,8 +913,7 @@ def test_states_are_counted_including_those_without_any(store: Store) -> None:
 
 
 def test_completion_and_takeover_at_once_have_one_winner(store: Store) -> None:
-    """While the old worker completes, the lease runs out and a new worker asks: never both
-    succeed."""
+    """The lease expires while the old worker completes and a new one asks: only one succeeds."""
     for _ in range(5):
         store.queued()
         lease, name = store.lease("old")

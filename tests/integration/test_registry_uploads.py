@@ -1,4 +1,4 @@
-"""Uploads that break and go on, uploads beside each other, artifacts that workers make."""
+"""Uploads that are resumed, concurrent uploads, and artifacts that workers upload."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Held:
         self._go_on.set()
 
 
-def test_broken_upload_keeps_what_arrived_and_goes_on_only_from_there(running: Running) -> None:
+def test_broken_upload_keeps_what_arrived_and_resumes_only_from_there(running: Running) -> None:
     artifact = content(3, 1)
     name = running.call.create_submission(SPEC.name, artifact).name
     assert running.received(name) == 0
@@ -133,7 +133,7 @@ def test_broken_upload_keeps_what_arrived_and_goes_on_only_from_there(running: R
 
 
 def until_free(messages: Callable[[], Any], running: Running) -> CxrevalError:
-    """The error of an upload, once the server has noticed that the one before broke off."""
+    """Returns an upload's error once the server has noticed that the one before broke off."""
     deadline = time.monotonic() + 10
     while (
         error := error_of(lambda: running.call.artifacts.UploadArtifact(messages()))
@@ -143,7 +143,7 @@ def until_free(messages: Callable[[], Any], running: Running) -> CxrevalError:
     return error
 
 
-def test_second_upload_at_the_same_time_is_told_so(running: Running) -> None:
+def test_second_concurrent_upload_is_refused(running: Running) -> None:
     artifact = content(2, 2)
     name = running.call.create_submission(SPEC.name, artifact).name
     with Held(running, name, artifact):
@@ -170,7 +170,7 @@ def test_other_bytes_at_the_end_of_a_resumed_upload_discard_all_of_it(running: R
     assert (running.received(name), running.files()) == (0, before)
 
 
-def test_upload_that_ends_early_can_go_on(running: Running) -> None:
+def test_upload_that_ends_early_can_be_resumed(running: Running) -> None:
     artifact = content(2, 10)
     name = running.call.create_submission(SPEC.name, artifact).name
     early = upload_messages(name, artifact[:-1], size_bytes=len(artifact))
@@ -192,9 +192,7 @@ def test_offset_beyond_the_size_is_refused(running: Running) -> None:
         assert (error.reason, error.metadata["field"]) == ("MALFORMED_FIELD", "header.write_offset")
 
 
-def test_client_goes_on_after_the_network_was_cut_in_the_middle(
-    running: Running, tmp_path: Path
-) -> None:
+def test_client_resumes_after_the_network_was_cut(running: Running, tmp_path: Path) -> None:
     artifact = content(32, 5)
     (tmp_path / "model.onnx").write_bytes(artifact)
     name = running.call.create_submission(SPEC.name, artifact).name
@@ -213,12 +211,10 @@ def test_client_goes_on_after_the_network_was_cut_in_the_middle(
     assert "SERVICE_UNAVAILABLE" in reasons
     assert moved[-1] == len(artifact)
     resumed = [offset for before, offset in itertools.pairwise(moved) if offset <= before]
-    assert (
-        resumed[0] > 0
-    )  # what was on its way when the network was cut is lost, not what had arrived
+    assert resumed[0] > 0  # bytes that had arrived before the cut are kept
 
 
-def test_patience_counts_from_the_break_and_not_from_the_beginning_of_a_long_call(
+def test_the_retry_deadline_runs_from_the_failure_and_not_from_the_start_of_a_long_call(
     running: Running, tmp_path: Path
 ) -> None:
     artifact = content(32, 14)
@@ -228,9 +224,7 @@ def test_patience_counts_from_the_break_and_not_from_the_beginning_of_a_long_cal
     with Proxy(running.service.address) as proxy, RegistryClient(proxy.address) as client:
         proxy.cut_after = [24 * CHUNK_BYTES]
         assert (
-            client.upload_artifact(
-                name, tmp_path / "model.onnx", progress, patience_seconds=1
-            ).status
+            client.upload_artifact(name, tmp_path / "model.onnx", progress, retry_seconds=1).status
             == "queued"
         )
         assert proxy.connections >= 2
@@ -249,15 +243,17 @@ def test_client_waits_for_a_registry_that_is_down_when_the_upload_begins(tmp_pat
             running.service.start()
 
     with RegistryClient(running.service.address) as client:
-        done = client.upload_artifact(name, tmp_path / "model.onnx", UploadProgress(broken=broken))
+        done = client.upload_artifact(
+            name, tmp_path / "model.onnx", UploadProgress(on_failure=broken)
+        )
         assert (done.status, set(reasons)) == ("queued", {"SERVICE_UNAVAILABLE"})
         running.service.stop()
         with pytest.raises(ServiceUnavailable):
-            client.upload_artifact(name, tmp_path / "model.onnx", patience_seconds=0.1)
+            client.upload_artifact(name, tmp_path / "model.onnx", retry_seconds=0.1)
     running.call.channel.close()
 
 
-def test_client_gives_up_when_nothing_gets_on(running: Running, tmp_path: Path) -> None:
+def test_client_gives_up_without_progress(running: Running, tmp_path: Path) -> None:
     artifact = content(2, 6)
     (tmp_path / "model.onnx").write_bytes(artifact)
     name = running.call.create_submission(SPEC.name, artifact).name
@@ -267,13 +263,13 @@ def test_client_gives_up_when_nothing_gets_on(running: Running, tmp_path: Path) 
             {"submission": name},
             tmp_path / "model.onnx",
             UploadProgress(),
-            patience_seconds=1,
+            retry_seconds=1,
         )
     assert caught.value.reason == "UPLOAD_BUSY"
 
 
 @pytest.mark.parametrize("size", [1, 4])
-def test_client_begins_again_when_what_arrived_before_was_another_file(
+def test_client_restarts_when_the_earlier_bytes_were_of_another_file(
     running: Running, tmp_path: Path, size: int
 ) -> None:
     artifact, other = content(2, 13 + size), content(size, 20 + size)
@@ -290,7 +286,7 @@ def test_client_begins_again_when_what_arrived_before_was_another_file(
         done = client.upload_artifact(
             name,
             tmp_path / "model.onnx",
-            UploadProgress(broken=lambda error: reasons.append(error.reason)),
+            UploadProgress(on_failure=lambda error: reasons.append(error.reason)),
         )
     assert (done.status, reasons) == (
         "queued",
@@ -339,7 +335,7 @@ def test_stream_that_says_nothing_any_more_is_ended(monkeypatch: pytest.MonkeyPa
         asyncio.run(all_of_it())
 
 
-def test_chunks_are_written_in_order_whatever_the_pace_and_an_error_comes_back() -> None:
+def test_chunks_are_written_in_order_at_any_pace_and_errors_are_raised() -> None:
     written: list[bytes] = []
 
     def write(content: bytes) -> None:
@@ -384,7 +380,7 @@ def test_path_tricks_in_names_are_malformed_and_leave_nothing(running: Running, 
     assert running.files() == before
 
 
-def test_command_goes_on_with_an_upload_that_broke_off(running: Running, tmp_path: Path) -> None:
+def test_command_resumes_a_broken_upload(running: Running, tmp_path: Path) -> None:
     artifact = content(2, 12)
     (tmp_path / "model.onnx").write_bytes(artifact)
     name = running.call.create_submission(SPEC.name, artifact).name
@@ -405,14 +401,12 @@ def leased(running: Running, artifact: bytes) -> Lease:
                 return lease
 
 
-def test_worker_uploads_what_it_made_under_its_lease_alone(
-    running: Running, tmp_path: Path
-) -> None:
+def test_worker_uploads_artifacts_only_under_its_lease(running: Running, tmp_path: Path) -> None:
     lease, made = leased(running, content(0, 8)), content(1, 9)
     (tmp_path / "made.onnx").write_bytes(made)
     sha256 = hashlib.sha256(made).hexdigest()
     with RegistryClient(running.service.address) as client:
-        for _ in range(2):  # the second time there is nothing to send
+        for _ in range(2):  # the second call has nothing to send
             assert client.upload_derived_artifact(lease, tmp_path / "made.onnx") == sha256
         assert b"".join(client.download_artifact(sha256)) == made
 

@@ -1,5 +1,4 @@
-"""A watched submission over real gRPC: what is seen while it runs, and when the registry goes away
-and comes back."""
+"""WatchSubmission over gRPC: progress during a run, and across a restart of the registry."""
 
 from __future__ import annotations
 
@@ -45,7 +44,7 @@ def append(client: RegistryClient, lease: Lease, *images: str) -> None:
     )
 
 
-def test_watcher_of_a_running_submission_sees_each_image_and_the_time_left(
+def test_watcher_of_a_running_submission_gets_progress_and_time_left(
     service: Service, client: RegistryClient
 ) -> None:
     lease = leased(service, client)
@@ -65,7 +64,7 @@ def test_watcher_of_a_running_submission_sees_each_image_and_the_time_left(
     assert next(watched, None) is None
 
 
-def test_watcher_goes_on_when_the_registry_comes_back(
+def test_watcher_resumes_when_the_registry_restarts(
     service: Service, client: RegistryClient
 ) -> None:
     lease, reasons = leased(service, client), []
@@ -87,7 +86,7 @@ def test_watcher_goes_on_when_the_registry_comes_back(
 def test_a_registry_that_stops_lets_its_watchers_go_at_once(
     service: Service, client: RegistryClient
 ) -> None:
-    watched = client.watch(leased(service, client).submission.name, patience_seconds=0.1)
+    watched = client.watch(leased(service, client).submission.name, retry_seconds=0.1)
     next(watched)
     assert service.stop() == 0
     with pytest.raises(
@@ -99,7 +98,7 @@ def test_a_registry_that_stops_lets_its_watchers_go_at_once(
 def test_watcher_gives_up_when_the_registry_stays_away(
     service: Service, client: RegistryClient
 ) -> None:
-    watched = client.watch(leased(service, client).submission.name, patience_seconds=0.1)
+    watched = client.watch(leased(service, client).submission.name, retry_seconds=0.1)
     next(watched)
     service.kill()
     with pytest.raises(ServiceUnavailable):

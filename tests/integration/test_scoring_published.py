@@ -1,5 +1,4 @@
-"""Two real models' predictions, streamed to a real scoring service, give the AUROCs their authors
-published."""
+"""Two real models' predictions, sent to the scoring service, give their published AUROCs."""
 
 import csv
 import gzip
@@ -15,14 +14,16 @@ from cxreval.metrics.ranking import Entry, compare
 from tests.support.scoring import describe, scoring_service, serialised
 
 MACROS = {"densenet121": 0.8382671331804827, "resnet50": 0.8216306988745135}
-"""The mean of the 14 published AUROCs, as the authors give it."""
+"""The mean of the 14 published AUROCs, as the authors state it."""
 
 ROUNDING = 2.3e-16
-"""Their figures come from scikit-learn, which rounds at every step of a sum of trapezoids; ours are
-rounded once."""
+"""Tolerance: the authors' values come from scikit-learn, which rounds each summand.
+
+cxreval's AUROC is rounded once.
+"""
 
 REPLICATES = {"full": 2000, "quick": 100}
-"""Two benchmarks of the same images, one of them quickly scored."""
+"""Two benchmarks of the same images, one of which is scored quickly."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def service(shared, tables, tmp_path_factory):
 
 
 def batches(tables, spec, model, *, size, seed=None):
-    """The model's table in batches of `size`, shuffled by the seed."""
+    """Returns the model's table in batches of `size`, shuffled by the seed."""
     header, images, probabilities = tables[model]
     order = (
         np.arange(len(images))
@@ -73,7 +74,7 @@ def batches(tables, spec, model, *, size, seed=None):
 
 @pytest.fixture(scope="module")
 def scored(tables, service):
-    """The report of each model with all its replicates, the batches in the table's order."""
+    """The report of each model with all its replicates, sent in the table's order."""
     specs, running, _ = service
     with ScoringClient(running.address) as client:
         return {
@@ -88,7 +89,7 @@ def published(shared, model):
 
 
 def aurocs(report):
-    """The AUROCs over all images: the findings', then the macro."""
+    """Returns the AUROCs over all images: the findings', then the macro mean."""
     *findings, macro = [
         value for value in report.metrics if value.metric == "auroc" and not value.slice
     ]

@@ -1,5 +1,4 @@
-"""The scoring service refuses what cannot be scored, with reason and field, and the next stream
-works."""
+"""The scoring service refuses invalid input with reason and field, and the next stream works."""
 
 import json
 import threading
@@ -137,7 +136,7 @@ REQUEST = scoring_service_pb2.ScorePredictionsRequest
 
 
 def header(**fields):
-    """A header for the service's benchmark."""
+    """Returns a header for the service's benchmark."""
     fields = {"benchmark": "benchmarks/small"} | fields
     return REQUEST(header=scoring_service_pb2.ScorePredictionsHeader(**fields))
 
@@ -243,7 +242,7 @@ def test_wrong_data_sets_stop_the_service_before_it_serves(tmp_path):
         scoring_service(tmp_path / "scoring.log", small=tmp_path).start()
 
 
-def test_streams_that_stop_half_way_keep_nobody_from_being_scored(service):
+def test_stalled_streams_do_not_block_others(service):
     spec, running = service
     release = threading.Event()
 

@@ -1,5 +1,4 @@
-"""Scoring streams split, overlap, break and are resumed, and the report is the same to the last
-bit."""
+"""Scoring streams that split, overlap, break and resume give the same report to the last bit."""
 
 import asyncio
 import contextlib
@@ -37,7 +36,7 @@ SIZES = {"small": 48, "large": 9000}
 
 @pytest.fixture(scope="module")
 def directories(tmp_path_factory):
-    """Two benchmarks, three images a patient, labels that the seed draws."""
+    """Two benchmarks with three images per patient and random labels."""
     found = {}
     for name, size in SIZES.items():
         found[name] = directory = tmp_path_factory.mktemp(name)
@@ -68,7 +67,7 @@ def truths(directories):
 
 @pytest.fixture(scope="module")
 def small(running, truths):
-    """Specification, images, their probabilities and the report of all of them sent at once."""
+    """Specification, images, probabilities, and the report when all are sent at once."""
     return whole(running, truths["small"])
 
 
@@ -108,7 +107,7 @@ def bare_stub(address):
 
 
 def exchange(address, *messages):
-    """All answers to one stream. Raises the error that the service names."""
+    """Returns all responses to one stream. Raises the error that the service names."""
     with bare_stub(address) as stub:
         try:
             return list(stub.ScorePredictions(iter(messages), timeout=30))
@@ -117,7 +116,7 @@ def exchange(address, *messages):
 
 
 def resumed(address, *messages):
-    """As `exchange`, again as long as the service has not seen that the stream before broke."""
+    """Like `exchange`, but retries until the service has noticed that the last stream broke."""
     for _ in range(100):
         try:
             return exchange(address, *messages)
@@ -127,7 +126,7 @@ def resumed(address, *messages):
 
 
 def rows_taken(service):
-    """What the service has counted since it started."""
+    """Returns the service's counter of accepted rows."""
     page = urllib.request.urlopen(f"http://{service.metrics_address}/metrics").read().decode()
     name = "cxreval_scoring_predictions_total"
     return next(float(line.split()[1]) for line in page.splitlines() if line.startswith(f"{name} "))
@@ -144,8 +143,7 @@ def test_any_split_order_overlap_and_retry_gives_the_same_bytes(running, small, 
     seed = data.draw(st.integers(0, 2**32 - 1))
     size = data.draw(st.integers(1, len(images)))
     generator = np.random.default_rng(seed)
-    # Each image goes to one worker at least and to others by chance; a worker may send a batch
-    # twice.
+    # Each image goes to at least one random worker; a worker may send a batch twice.
     chosen = generator.random((workers, len(images))) < 0.3
     chosen[generator.integers(0, workers, len(images)), np.arange(len(images))] = True
     parts = []
@@ -160,7 +158,7 @@ def test_any_split_order_overlap_and_retry_gives_the_same_bytes(running, small, 
     assert serialised(report) == expected
 
 
-def test_zero_is_zero_whatever_its_sign_and_whoever_comes_last(running, small):
+def test_zeros_of_either_sign_are_equal_in_any_order(running, small):
     spec, images, probabilities, expected = small
     negative = np.where(probabilities == 0, np.float32(-0.0), probabilities)
     assert np.signbit(negative).any()
@@ -282,7 +280,7 @@ def test_a_session_belongs_to_its_benchmark_and_streams_without_one_are_forgotte
 
 
 class Hooked(list):
-    """Batches that call `hook` once, before the one at `place` is sent."""
+    """Batches that call `hook` once before the batch at index `place` is sent."""
 
     def __init__(self, items, place, hook):
         super().__init__(items)
@@ -298,7 +296,7 @@ class Hooked(list):
 
 
 class Proxy:
-    """A TCP proxy whose connections can be cut with a reset."""
+    """A TCP proxy whose connections can be reset."""
 
     def __init__(self, target):
         host, _, port = target.partition(":")
@@ -323,7 +321,7 @@ class Proxy:
                 sink.sendall(content)
 
     def cut(self):
-        """Resets every connection; new ones are taken."""
+        """Resets every connection; new ones are accepted."""
         broken, self._sockets = self._sockets, []
         for one in broken:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -339,7 +337,7 @@ class Proxy:
         self.cut()
 
 
-def test_a_cut_connection_is_resumed_without_sending_again_what_was_taken(running, large):
+def test_a_cut_connection_is_resumed_without_resending_accepted_batches(running, large):
     spec, images, probabilities, expected = large
     before = rows_taken(running)
     with Proxy(running.address) as proxy, ScoringClient(proxy.address) as client:
@@ -369,7 +367,7 @@ def test_a_service_that_was_killed_gets_everything_again(directories, large, tmp
 
 
 def opened(stub, name, session=""):
-    """A stream that has its first answer and stays open until the event is set."""
+    """A stream that has its first response and stays open until the event is set."""
     release = threading.Event()
 
     def messages():
@@ -380,7 +378,7 @@ def opened(stub, name, session=""):
     return next(call).progress.message_count, call, release
 
 
-def test_an_open_session_refuses_a_second_stream_and_goes_on(running, small):
+def test_an_open_session_refuses_a_second_stream_and_continues(running, small):
     spec, images, probabilities, expected = small
     session, together = uuid.uuid4().hex, threading.Event()
 
@@ -407,7 +405,7 @@ def test_open_streams_are_bounded_and_parked_ones_give_way_oldest_first(running,
         with pytest.raises(MissingImages):
             exchange(running.address, header(spec.name, session), sent[0])
     with bare_stub(running.address) as stub:
-        # Four are parked, which is all there may be: two new streams push out the two oldest.
+        # Four sessions are parked, the limit: two new streams evict the two oldest.
         _, *one = opened(stub, spec.name)
         _, *two = opened(stub, spec.name)
         held, *three = opened(stub, spec.name, sessions[2])
@@ -456,8 +454,7 @@ def test_streams_and_rows_are_on_the_metrics_page(running, small):
 
 
 def test_a_sender_that_outruns_the_service_waits(truths):
-    """The handler is held inside the first batch; what the client can send then is bounded by flow
-    control."""
+    """The handler blocks in the first batch; flow control limits what the client can send then."""
     truth, release = truths["large"], threading.Event()
     images = list(truth.rows)[:4096]
     message = request(Predictions(tuple(images), np.full((4096, 14), 0.5, "f4")))
@@ -496,9 +493,8 @@ def test_a_sender_that_outruns_the_service_waits(truths):
         last_progress = [
             answer.progress for answer in answers.result() if answer.HasField("progress")
         ][-1]
-    assert (
-        0 < waiting < count
-    )  # of 45 MB; gRPC fits its window to the machine, 4 to 27 MB were seen
+    # Of 45 MB. gRPC adapts its window to the machine; 4 to 27 MB have been measured.
+    assert 0 < waiting < count
     assert last_progress.message_count == count
 
 

@@ -1,5 +1,4 @@
-"""kill -9 of the registry in every phase of an upload: nothing is lost, nothing is doubled, nothing
-lies around."""
+"""kill -9 of the registry in every phase of an upload: nothing is lost, repeated or left over."""
 
 from __future__ import annotations
 
@@ -15,7 +14,8 @@ import numpy as np
 import pytest
 import sqlalchemy
 
-from cxreval.client import RegistryClient, UploadProgress, _calls
+from cxreval import retry
+from cxreval.client import RegistryClient, UploadProgress
 from cxreval.wire.limits import CHUNK_BYTES
 from services.registry.__main__ import open_artifacts
 from services.registry.store.artifacts import Artifacts
@@ -35,7 +35,7 @@ SENT = (
     "before place",
     "after place",
 )
-"""After `place` the artifact is where its digest finds it, without a row."""
+"""After `place` the artifact is stored under its digest, but has no row yet."""
 
 RECORDED = """
     SELECT artifact_sha256 FROM submissions WHERE artifact_sha256 = :sha256 AND state = 'queued'
@@ -47,9 +47,8 @@ RECORDED = """
 def walk(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Walk]:
-    monkeypatch.setattr(
-        _calls, "_PAUSES", (0.2, 0.2)
-    )  # the registry is back at once, however often it died
+    # The registry restarts at once, so short pauses suffice.
+    monkeypatch.setattr(retry, "MULTIPLIER", 1)
     store, kind = request.param.split()
     place = str(tmp_path / "artifacts")
     if store == "s3":
@@ -80,7 +79,7 @@ class Walk:
         self.artifacts: dict[str, bytes] = {}
 
     def artifact(self) -> bytes:
-        """Another one each time."""
+        """Returns a new artifact each time."""
         content = np.random.default_rng(len(self.artifacts)).bytes(2 * CHUNK_BYTES + 17)
         self.artifacts[hashlib.sha256(content).hexdigest()] = content
         return content
@@ -91,17 +90,19 @@ class Walk:
         artifact: bytes,
         upload: Callable[[Path, UploadProgress], object],
     ) -> None:
-        """One upload, during which the registry dies at all points."""
+        """Makes one upload, during which the registry dies at all points."""
         self.file.write_bytes(artifact)
         sha256 = hashlib.sha256(artifact).hexdigest()
         counts: list[int] = []
         self.registry.die(*points)
         upload(
             self.file,
-            UploadProgress(broken=lambda _: counts.append(len(self.rows(RECORDED, sha256=sha256)))),
+            UploadProgress(
+                on_failure=lambda _: counts.append(len(self.rows(RECORDED, sha256=sha256)))
+            ),
         )
         assert self.registry.ahead() == []
-        # Until the commit it is awaited; from then on it is recorded.
+        # The artifact is recorded by the commit, and remains so.
         assert counts == sorted(counts)
         assert set(counts) <= {0, 1}
         assert len(self.rows(RECORDED, sha256=sha256)) == 1
@@ -114,8 +115,8 @@ class Walk:
 def test_upload_outlives_a_registry_that_dies_at_every_point(walk: Walk) -> None:
     with Registry(walk.registry.address) as call, RegistryClient(walk.registry.address) as client:
         call.create_benchmark(SPEC)
-        # Who heard nothing of the commit asks, and does not come to what follows on it: that takes
-        # a second upload.
+        # A client that got no response to the commit asks for the state and skips the steps after
+        # it; those need a second upload.
         for of_submitter, of_worker in (
             ([*SENT, "after queued"], [*SENT, "after add_artifact"]),
             (["after discard"], ["after discard"]),

@@ -1,4 +1,4 @@
-"""A registry that asks for keys, with keys of every role for two organisations."""
+"""A registry that requires API keys, with keys of every role for two organisations."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ ORGANISATIONS = ("acme", "rival")
 
 
 def operator_key(directory: Path, database_url: str) -> str:
-    """The text of a first operator's key, as the registry's command makes it; the database is
-    migrated before."""
+    """Returns the text of a first operator's key, created as the registry's command does.
+
+    Migrates the database first.
+    """
     database = Database(database_url)
     migrate(database, Signer.from_file(directory / "signing-key.pem"))
     text = Organisations(database, now).create_operator_key(CREATE_OPERATOR_KEY)
@@ -29,8 +31,10 @@ def operator_key(directory: Path, database_url: str) -> str:
 
 
 class ClosedRegistry(ExitStack):
-    """A registry with `--access=keys`, a context manager. `keys`: texts by organisation and role,
-    `acme/submitter`."""
+    """A registry with `--access=keys`; a context manager.
+
+    `keys` has the text of each key by organisation and role, such as `acme/submitter`.
+    """
 
     def __init__(self, directory: Path, kind: str = "sqlite", *flags: str) -> None:
         super().__init__()
@@ -56,15 +60,15 @@ class ClosedRegistry(ExitStack):
         return self
 
     def client(self, who: str = "") -> RegistryClient:
-        """A client with one of the keys; with none for nobody."""
+        """Returns a client with one of the keys, or an anonymous one."""
         return self.enter_context(RegistryClient(self.service.address, key=self._key(who)))
 
     def stubs(self, who: str = "") -> Registry:
-        """Stubs with one of the keys."""
+        """Returns stubs with one of the keys, or anonymous ones."""
         return self.enter_context(Registry(self.service.address, self._key(who)))
 
     def channel(self, key: str = "") -> grpc.Channel:
-        """A channel with a key of this text, or with none."""
+        """Returns a channel with this key, or without one."""
         return self.enter_context(connect(self.service.address, key=ApiKey(key) if key else None))
 
     def _key(self, who: str) -> ApiKey | None:

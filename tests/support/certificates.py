@@ -1,4 +1,4 @@
-"""An authority and the certificates it signed, made with openssl."""
+"""Certificates for tests: a CA and the certificates it signed, created with openssl."""
 
 import shutil
 import subprocess
@@ -11,7 +11,10 @@ _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days
 
 
 def make_certificates(directory: Path) -> TlsFiles:
-    """`ca`, `server` and `client` as .pem and .key, good for localhost; returns the client's."""
+    """Creates keys and certificates of `ca`, `server` and `client` for localhost.
+
+    Returns the client's files.
+    """
     if shutil.which("openssl") is None:
         missing("there is no openssl to make certificates with")
 
@@ -38,6 +41,6 @@ def make_certificates(directory: Path) -> TlsFiles:
 
 
 def server_flags(directory: Path) -> list[str]:
-    """What makes a service take only clients that the authority signed."""
+    """Returns the flags of a service that accepts only clients with a certificate of the CA."""
     files = {"tls-certificate": "server.pem", "tls-key": "server.key", "tls-client-ca": "ca.pem"}
     return [f"--{name}={directory / file}" for name, file in files.items()]

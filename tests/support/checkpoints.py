@@ -1,5 +1,4 @@
-"""Checkpoints in exactly the formats that the seed systems' authors publish, with seeded random
-weights."""
+"""Checkpoints in the formats of the seed systems' authors, with seeded random weights."""
 
 from __future__ import annotations
 
@@ -17,15 +16,13 @@ from torch import nn
 from cxreval.export.densenet import calibrated
 from cxreval.export.torch_libraries import torchvision, torchxrayvision
 
-# With 1, PyTorch's float32 answer of a random ResNet-50 is 2e-5 from its own float64 answer:
-# rounding, not a model.
+# With 1, PyTorch's float32 output of a random ResNet-50 differs from its float64 output by 2e-5.
 _RESIDUAL_SCALE = 0.2
 _DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))([12])\.")
 
 
 class CheXNet(nn.Module):
-    """The re-implementation's module: torchvision's DenseNet-121 with a sigmoid in its
-    classifier."""
+    """The module of the re-implementation: DenseNet-121 with a sigmoid in its classifier."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,8 +69,10 @@ def _with_small_residuals(network: nn.Module) -> nn.Module:
 
 
 def save_xrv_densenet(network: nn.Module, path: Path) -> Path:
-    """The library's file: the whole module pickled, in the format before the zip one, without newer
-    attributes."""
+    """Saves as the library does: the whole module pickled, in the format before the zip one.
+
+    Attributes of newer PyTorch versions are left out.
+    """
     for module in network.modules():
         module.__dict__.pop("_non_persistent_buffers_set", None)
     torch.save(network, path, _use_new_zipfile_serialization=False)
@@ -85,8 +84,7 @@ def save_xrv_densenet(network: nn.Module, path: Path) -> Path:
 def save_state_dict(
     network: nn.Module, path: Path, *, data_parallel: bool = False, wrapped: bool = False
 ) -> Path:
-    """A plain state dict, as DataParallel names it, and as a training script wraps it, on
-    request."""
+    """Saves a state dict, optionally with DataParallel's names or wrapped by a training script."""
     state = {
         f"module.{name}" if data_parallel else name: tensor
         for name, tensor in network.state_dict().items()
@@ -96,8 +94,10 @@ def save_state_dict(
 
 
 def save_chexnet(network: nn.Module, path: Path) -> Path:
-    """`model.pth.tar`: no tar, but a training script's dict written by PyTorch 0.3 under Python
-    2."""
+    """Saves `model.pth.tar`, a training script's dict as PyTorch 0.3 wrote it under Python 2.
+
+    Despite its name it is not a tar file.
+    """
     state = {
         _DENSE_LAYER.sub(r"\1.\2.", f"module.{name}"): tensor
         for name, tensor in network.state_dict().items()
@@ -121,7 +121,7 @@ def save_chexnet(network: nn.Module, path: Path) -> Path:
 
 
 class Runs:
-    """Pickled, it runs a Python program where it is opened."""
+    """An object whose pickle runs a Python program when it is loaded."""
 
     def __init__(self, program: str) -> None:
         self.program = program
@@ -138,7 +138,7 @@ def hostile(path: Path, program: str) -> Path:
 
 
 class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]
-    """Writes text as Python 2 wrote its byte strings."""
+    """Pickles text as Python 2 pickled byte strings."""
 
     dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
 

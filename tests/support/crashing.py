@@ -1,11 +1,10 @@
-"""A registry that dies by kill -9 at points that the test chooses, and is started again at once, as
-a cluster would.
+"""A registry that kills itself (SIGKILL) at points that the test selects, and restarts at once.
 
-A point is a moment and what the registry does. `before leased` is the moment at which that change
-of a submission is flushed but not committed, `after leased` the one at which it is committed and
-nobody has heard of it. `before store` and `after store` are those around one step of an upload.
+A point is `before` or `after` and an operation. `before leased` is the moment at which that change
+of a submission is flushed but not committed; at `after leased` it is committed, but no response has
+been sent. `before store` and `after store` surround one step of an upload.
 
-The points are written into a file, one a line; the process takes out the first one when it dies
+The points are written to a file, one per line. The process removes the first one when it dies
 there.
 """
 
@@ -42,12 +41,14 @@ _STEPS = {
     s3_artifacts._S3Upload: ("begin", "write", "store", "place", "discard"),
     evaluations.Evaluations: ("add_artifact",),
 }
-"""What an upload goes through. Its last transaction is the change `queued`, or for a worker's
-`add_artifact`."""
+"""Steps of an upload.
+
+Its last transaction is the change `queued`, or `add_artifact` for a worker's upload.
+"""
 
 
 class CrashingRegistry(Service):
-    """See the module. It has a new database."""
+    """The registry process described in this module, with a new database."""
 
     def __init__(self, directory: Path, kind: str, *flags: str, artifact_store: str = "") -> None:
         self.database_url = fresh_database(kind, directory)
@@ -61,13 +62,14 @@ class CrashingRegistry(Service):
         self._command[2:3] = [__name__, str(self._points)]
 
     def die(self, *points: str) -> None:
-        """Lets the process die at the first point when it comes there next, then at the second, and
-        so on."""
+        """Makes the process die at each of these points in turn."""
         self._points.write_text("\n".join(points))
 
     def ahead(self, seconds: float = 5) -> list[str]:
-        """The points it has not come to; waits for a moment, since it may come there after it has
-        answered."""
+        """Returns the points that the process has not reached.
+
+        Waits up to `seconds`, because it may reach a point after it has responded.
+        """
         deadline = time.monotonic() + seconds
         while (points := self._points.read_text().splitlines()) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -75,8 +77,10 @@ class CrashingRegistry(Service):
 
 
 def main(points: Path, arguments: Sequence[str]) -> None:
-    """Starts registries, one after the other as they die, until one ends by itself or SIGTERM
-    comes."""
+    """Runs registries one after the other, each after the last was killed.
+
+    Ends when one exits by itself or SIGTERM arrives.
+    """
     registry.SWEEP_SECONDS = 0.1
     s3_artifacts.PIECE_BYTES = 1 << 16  # each write is a piece
     reached = functools.partial(_reached, points)
@@ -94,10 +98,10 @@ def main(points: Path, arguments: Sequence[str]) -> None:
             sys.exit(os.waitstatus_to_exitcode(status))
 
 
-def _reached(points: Path, found: str) -> None:
-    first, _, others = points.read_text().partition("\n")
-    if found == first:
-        points.write_text(others)
+def _reached(points: Path, point: str) -> None:
+    first, _, rest = points.read_text().partition("\n")
+    if point == first:
+        points.write_text(rest)
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -109,13 +113,11 @@ def _watch_changes(reached: Callable[[str], None]) -> None:
         return append(session, row, change, *arguments, **more)
 
     def leasing(*arguments: Any) -> Any:
-        reached(
-            "before leased"
-        )  # one statement: there is nothing between its effect and its commit
-        found = lease_queued(*arguments)
-        if found:
+        reached("before leased")  # one statement commits at once, so this is the only point before
+        lease = lease_queued(*arguments)
+        if lease:
             reached("after leased")
-        return found
+        return lease
 
     def before(session: Session) -> None:
         session.flush()
@@ -136,9 +138,9 @@ def _watch_steps(reached: Callable[[str], None]) -> None:
         @functools.wraps(original)
         def call(*arguments: Any) -> Any:
             reached(f"before {step}")
-            found = original(*arguments)
+            result = original(*arguments)
             reached(f"after {step}")
-            return found
+            return result
 
         return call
 

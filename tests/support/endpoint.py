@@ -1,5 +1,4 @@
-"""Somebody's own inference server: the Open Inference Protocol v2 as a tutorial would have it, with
-moods."""
+"""A minimal third-party inference server (Open Inference Protocol v2) with faults on demand."""
 
 from __future__ import annotations
 
@@ -22,9 +21,11 @@ COLUMNS = 14
 
 
 class NaiveServer(oip_grpc.GRPCInferenceServiceServicer):
-    """Answers with the mean of the bytes, or a half for a tensor; `mood(n)`, given the request's
-    number, may say else:
-    a status, or other values. `certificate`: files of key and chain, to speak TLS."""
+    """Returns the mean of the bytes for images, and 0.5 for tensors.
+
+    `mood(n)`, called with the number of the request, may return a status to fail with or other
+    values to return. `certificate`: files of key and chain, to serve TLS.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""A real inference service in a process of its own, and the few messages that its tests send."""
+"""An inference service as a process of its own, and the messages that its tests send."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ Array = npt.NDArray[np.float32]
 
 
 class InferenceService(Service):
-    """`python -m services.inference`. `models` is its cache: a file put there under its digest can
-    be loaded."""
+    """`python -m services.inference`.
+
+    `models` is its cache: a file stored there under its digest can be loaded.
+    """
 
     def __init__(self, directory: Path, *flags: str, tls: TlsFiles | None = None) -> None:
         self.models = directory / "models"
@@ -35,11 +37,11 @@ class InferenceService(Service):
         return self
 
     def connect(self) -> grpc.Channel:
-        """A channel to it; to be closed."""
+        """Returns a channel to the service; the caller closes it."""
         return connect(self.address)
 
     def metrics(self) -> dict[str, float]:
-        """The figures of /metrics by name with labels, as Prometheus writes them."""
+        """Returns the values of /metrics by name with labels, in Prometheus' notation."""
         with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=5) as answer:
             lines = io.TextIOWrapper(answer).read().splitlines()
         pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
@@ -47,12 +49,12 @@ class InferenceService(Service):
 
 
 def stub(channel: grpc.Channel) -> Any:
-    """The Open Inference Protocol on a channel."""
+    """Returns a stub of the Open Inference Protocol."""
     return grpc_predict_v2_pb2_grpc.GRPCInferenceServiceStub(channel)
 
 
 def load_request(digest: str, profile: str = "", columns: int = 0) -> pb.RepositoryModelLoadRequest:
-    """Asks to load a model, for a profile and a width if given."""
+    """Returns a request to load a model, optionally for a profile and a number of columns."""
     request = pb.RepositoryModelLoadRequest(model_name=digest)
     if profile:
         request.parameters["profile"].string_param = profile
@@ -62,7 +64,7 @@ def load_request(digest: str, profile: str = "", columns: int = 0) -> pb.Reposit
 
 
 def tensor_request(digest: str, images: Array, name: str = "image_tensor") -> pb.ModelInferRequest:
-    """Asks about images (N, C, H, W) as the model's own tensor."""
+    """Returns a request with images (N, C, H, W) as the model's own tensor."""
     tensor = pb.ModelInferRequest.InferInputTensor(name=name, datatype="FP32", shape=images.shape)
     return pb.ModelInferRequest(
         model_name=digest, inputs=[tensor], raw_input_contents=[images.tobytes()]
@@ -70,7 +72,7 @@ def tensor_request(digest: str, images: Array, name: str = "image_tensor") -> pb
 
 
 def image_request(digest: str, images: Sequence[bytes]) -> pb.ModelInferRequest:
-    """Asks about encoded images."""
+    """Returns a request with encoded images."""
     tensor = pb.ModelInferRequest.InferInputTensor(
         name="image", datatype="BYTES", shape=[len(images)]
     )
@@ -79,20 +81,20 @@ def image_request(digest: str, images: Sequence[bytes]) -> pb.ModelInferRequest:
 
 
 def rows(answer: pb.ModelInferResponse) -> Array:
-    """The answer's one output."""
+    """Returns the response's only output."""
     (output,) = answer.outputs
     return np.frombuffer(answer.raw_output_contents[0], "<f4").reshape(tuple(output.shape))
 
 
 def random_images(count: int, seed: int = 0) -> Array:
-    """(count, 1, 224, 224) in the range of the xrv profile, each image of another brightness."""
+    """Returns (count, 1, 224, 224) values in the xrv profile's range, of varying brightness."""
     rng = np.random.default_rng(seed)
     noise = rng.uniform(-300, 300, (count, 1, 224, 224))
     return (noise + rng.uniform(-700, 700, (count, 1, 1, 1))).astype(np.float32)
 
 
 def png(height: int = 64, width: int = 64, channels: int = 1, seed: int = 0) -> bytes:
-    """An 8-bit PNG of smooth noise."""
+    """Returns an 8-bit PNG of smooth noise."""
     coarse = np.random.default_rng(seed).integers(
         0, 256, (height // 8, width // 8, channels), np.uint8
     )

@@ -1,7 +1,6 @@
-"""Small ONNX files for tests: a linear classifier on pooled images, and one file for each way to be
-wrong.
+"""Small ONNX files for tests: a linear classifier on pooled images, and one file for each defect.
 
-Each is written into a directory under its sha256, as the inference service's cache wants it; the
+Each file is written to a directory under its sha256, as in the inference service's cache; the
 functions return that digest.
 """
 
@@ -20,8 +19,10 @@ COLUMNS = 14
 POOL = 56  # 224 / 56: 4 x 4 means a channel, so that answers differ between images
 OPSET = 17
 TOLERANCE = 1e-4
-"""Largest difference of `expected` to the runtime, which pools 3,136 values of up to 1024 in
-float32."""
+"""Largest difference between `expected` and the runtime.
+
+The runtime pools 3,136 values of up to 1024 in float32.
+"""
 
 Shape = Sequence[int | str | None]
 
@@ -46,11 +47,11 @@ def classifier(
     extra_nodes: Sequence[onnx.NodeProto] = (),
     profile: str = "",
 ) -> str:
-    """Mean pooling, a linear layer and a sigmoid: `image_tensor` float32 (N, C, H, W) to
-    `probabilities` (N, columns).
+    """Writes mean pooling, a linear layer and a sigmoid.
 
-    `extra_nodes` run on `logits` and must give `shifted`, which the sigmoid then takes. `profile`
-    stands in the metadata, as an export writes it.
+    `image_tensor` is float32 (N, C, H, W), `probabilities` (N, columns). `extra_nodes` take
+    `logits` and must return `shifted`, the sigmoid's input. `profile` is written to the metadata,
+    as an export does.
     """
     weights = _weights(channels, size, columns, seed) * np.float32(scale)
     nodes = [
@@ -78,7 +79,7 @@ def classifier(
 
 
 def uint8_classifier(directory: Path) -> str:
-    """`classifier` of one channel, for pixels of 8 bits."""
+    """Writes `classifier` with one channel and 8-bit pixels."""
     file = directory / f"{classifier(directory)}.onnx"
     model = onnx.load(file)
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
@@ -92,7 +93,7 @@ def uint8_classifier(directory: Path) -> str:
 def expected(
     images: npt.NDArray[np.float32], *, columns: int = COLUMNS, seed: int = 0
 ) -> npt.NDArray[np.float64]:
-    """What `classifier` must answer, computed by numpy; (N, columns)."""
+    """Returns the output of `classifier`, (N, columns), computed by NumPy."""
     count, channels, size, _ = images.shape
     cells = images.reshape(count, channels, size // POOL, POOL, size // POOL, POOL)
     features = cells.mean(axis=(3, 5), dtype=np.float64).reshape(count, -1)
@@ -109,8 +110,10 @@ def _weights(channels: int, size: int, columns: int, seed: int) -> npt.NDArray[n
 
 
 def slow_classifier(directory: Path, *, layers: int, seed: int = 0) -> str:
-    """A classifier that takes tens of milliseconds an image: `layers` convolutions of 8 channels at
-    full size."""
+    """Writes a classifier that takes tens of milliseconds per image.
+
+    It has `layers` convolutions of 8 channels at full size.
+    """
     rng = np.random.default_rng(seed)
     weights = [
         numpy_helper.from_array(rng.standard_normal((8, 1, 3, 3), np.float32) / 3, "kernel0")
@@ -142,23 +145,23 @@ def slow_classifier(directory: Path, *, layers: int, seed: int = 0) -> str:
 
 
 def not_onnx(directory: Path) -> str:
-    """Bytes of something else."""
+    """Bytes that are not ONNX."""
     return store(directory, b"\x89PNG\r\n\x1a\n this was never a model")
 
 
 def empty(directory: Path) -> str:
-    """No bytes: a valid protobuf message, but no model."""
+    """No bytes: a valid protobuf message, but not a model."""
     return store(directory, b"")
 
 
 def invalid_graph(directory: Path) -> str:
-    """A node that reads what nobody writes."""
+    """A node whose input does not exist."""
     nodes = [helper.make_node("Sigmoid", ["nowhere"], ["probabilities"])]
     return store(directory, _small(nodes).SerializeToString())
 
 
 def two_inputs(directory: Path) -> str:
-    """A model that wants a second tensor."""
+    """A model with a second input."""
     model = _small(_pooled())
     model.graph.input.append(helper.make_tensor_value_info("age", TensorProto.FLOAT, ["N", 1]))
     return store(directory, model.SerializeToString())
@@ -175,14 +178,14 @@ def double_input(directory: Path) -> str:
 
 
 def two_outputs(directory: Path) -> str:
-    """A model that also gives its features."""
+    """A model that also returns its features."""
     model = _small([*_pooled("flat"), helper.make_node("Sigmoid", ["flat"], ["probabilities"])])
     model.graph.output.append(helper.make_tensor_value_info("flat", TensorProto.FLOAT, ["N", 1]))
     return store(directory, model.SerializeToString())
 
 
 def image_output(directory: Path) -> str:
-    """A model that gives an image."""
+    """A model that returns an image."""
     nodes = [helper.make_node("Sigmoid", ["image_tensor"], ["probabilities"])]
     model = _model(
         nodes,
@@ -193,7 +196,7 @@ def image_output(directory: Path) -> str:
 
 
 def external_data(directory: Path, *, in_subgraph: bool = False) -> str:
-    """A model whose tensor `secrets` lives in /etc/passwd; in a branch of an If when asked for."""
+    """A model whose tensor `secrets` is stored in /etc/passwd, optionally in a branch of an If."""
     outside = TensorProto(
         name="secrets", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL
     )
@@ -218,7 +221,7 @@ def external_data(directory: Path, *, in_subgraph: bool = False) -> str:
 
 
 def custom_operator(directory: Path) -> str:
-    """A model with an operator of a domain that the runtime does not have."""
+    """A model with an operator of a domain that the runtime does not support."""
     nodes = [
         *_pooled("flat"),
         helper.make_node("Segment", ["flat"], ["probabilities"], domain="com.example.medical"),
@@ -229,8 +232,10 @@ def custom_operator(directory: Path) -> str:
 
 
 def memory_hungry(directory: Path) -> str:
-    """A classifier that needs 4 KiB times the eighth power of its batch: nothing for 4 images, 68
-    TB for 8."""
+    """A classifier that needs 4 KiB times the eighth power of its batch size.
+
+    That is next to nothing for 4 images, and 68 TB for 8.
+    """
     node = helper.make_node
     nodes = [
         node("Shape", ["image_tensor"], ["count"], start=0, end=1),
@@ -246,7 +251,7 @@ def memory_hungry(directory: Path) -> str:
 
 
 def nan_output(directory: Path) -> str:
-    """A model that answers NaN to everything."""
+    """A model that returns NaN for every image."""
     nodes = [*_pooled("flat"), helper.make_node("Mul", ["flat", "nan"], ["probabilities"])]
     model = _small(nodes)
     model.graph.initializer.append(numpy_helper.from_array(np.array([np.nan], np.float32), "nan"))
@@ -254,7 +259,7 @@ def nan_output(directory: Path) -> str:
 
 
 def batch_dependent(directory: Path) -> str:
-    """A model that subtracts the mean of its batch, so that an answer depends on who else asked."""
+    """A model that subtracts the mean of its batch, so that outputs depend on the other images."""
     nodes = [
         *_pooled("flat"),
         helper.make_node("ReduceMean", ["flat"], ["batch_mean"], axes=[0], keepdims=1),
@@ -264,7 +269,7 @@ def batch_dependent(directory: Path) -> str:
 
 
 def fails_at_run(directory: Path) -> str:
-    """A model that reshapes to a size that no image has."""
+    """A model that reshapes to an impossible size."""
     nodes = [*_pooled("flat"), helper.make_node("Reshape", ["flat", "sizes"], ["probabilities"])]
     model = _small(nodes)
     model.graph.initializer.append(numpy_helper.from_array(np.array([7, 5], np.int64), "sizes"))
@@ -272,19 +277,19 @@ def fails_at_run(directory: Path) -> str:
 
 
 def unknown_type(directory: Path) -> str:
-    """A model whose input has an element type that ONNX does not know."""
+    """A model whose input has an element type that does not exist."""
     model = _small(_pooled())
     model.graph.input[0].type.tensor_type.elem_type = 99
     return store(directory, model.SerializeToString())
 
 
 def sized(directory: Path, shape: Shape) -> str:
-    """A model that gives the mean of an image and states `shape` for its input."""
+    """A model that returns the mean of an image and declares `shape` for its input."""
     return store(directory, _image_model(_pooled(), shape).SerializeToString())
 
 
 def any_channels(directory: Path) -> str:
-    """A model that takes images of any number of channels, and so of any profile."""
+    """A model that accepts any number of channels, and so any profile."""
     nodes = [
         helper.make_node("ReduceMean", ["image_tensor"], ["mean"], axes=[1, 2, 3], keepdims=0),
         helper.make_node("Reshape", ["mean", "column"], ["probabilities"]),
@@ -295,7 +300,7 @@ def any_channels(directory: Path) -> str:
 
 
 def columns(directory: Path, count: int) -> str:
-    """A model that repeats one value in `count` columns and does not say so."""
+    """A model that repeats one value in `count` columns without declaring their number."""
     model = _small(
         [*_pooled("flat"), helper.make_node("Expand", ["flat", "sizes"], ["probabilities"])]
     )
@@ -334,7 +339,7 @@ def endless(directory: Path, *, seed: int = 0) -> str:
 
 
 def wrong_opset(directory: Path) -> str:
-    """A model of an operator set from the future."""
+    """A model with an opset version that does not exist yet."""
     model = _small(_pooled())
     model.opset_import[0].version = 999
     return store(directory, model.SerializeToString())

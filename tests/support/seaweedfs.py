@@ -1,4 +1,4 @@
-"""A real S3-compatible server, SeaweedFS, with a bucket and one pair of keys."""
+"""An S3-compatible server, SeaweedFS, with a bucket and one pair of keys."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _PARTS = ("master", "volume", "filer")
 
 @dataclass(frozen=True)
 class Keys:
-    """What identifies a client."""
+    """The credentials of a client."""
 
     access: str = "cxreval"
     secret: str = "a secret of the tests"
 
     def environment(self, endpoint: str) -> dict[str, str]:
-        """As the registry and every other client of S3 finds them."""
+        """Returns the environment variables of the registry and every other S3 client."""
         return {
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_REGION": "us-east-1",
@@ -42,7 +42,7 @@ class Keys:
 
 
 class SeaweedFs:
-    """`weed server` in a directory of its own; a context manager."""
+    """A `weed server` in its own directory; a context manager."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -61,12 +61,12 @@ class SeaweedFs:
         config.write_text(json.dumps({"identities": [identity]}))
         port = free_port()
         self.endpoint = f"http://127.0.0.1:{port}"
-        # Every part listens twice, on HTTP and gRPC, and by default on fixed ports.
+        # Every part listens on two ports, for HTTP and gRPC, which are fixed by default.
         ports = [f"-{part}.port{kind}={free_port()}" for part in _PARTS for kind in ("", ".grpc")]
         command = [
-            program, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={self._directory}", "-filer", "-s3",
-            f"-s3.port={port}", f"-s3.port.grpc={free_port()}", "-s3.port.iceberg=0", "-s3.port.lance=0",
-            f"-s3.config={config}", *ports,
+            program, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={self._directory}",
+            "-filer", "-s3", f"-s3.port={port}", f"-s3.port.grpc={free_port()}",
+            "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}", *ports,
             "-master.volumeSizeLimitMB=64", "-volume.max=20",
         ]  # fmt: skip
         with (self._directory / "weed.log").open("wb") as log:
@@ -84,8 +84,7 @@ class SeaweedFs:
         self._process.wait()
 
     def _wait(self) -> None:
-        # A bucket is a directory of the filer's; making one needs a signed request that obstore has
-        # no function for.
+        # Waits for a write: it creates the bucket, which obstore has no function for.
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
@@ -97,9 +96,10 @@ class SeaweedFs:
         raise TimeoutError((self._directory / "weed.log").read_text()[-4000:])
 
     def store(self, prefix: str = "") -> S3Store:
-        """The bucket, as any client sees it."""
+        """Returns a client of the bucket."""
         keys, region = self.keys, "us-east-1"
         return S3Store(
-            BUCKET, prefix=prefix, endpoint=self.endpoint, region=region, access_key_id=keys.access,
-            secret_access_key=keys.secret, client_options={"allow_http": True}, retry_config={"max_retries": 0},
+            BUCKET, prefix=prefix, endpoint=self.endpoint, region=region,
+            access_key_id=keys.access, secret_access_key=keys.secret,
+            client_options={"allow_http": True}, retry_config={"max_retries": 0},
         )  # fmt: skip

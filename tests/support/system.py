@@ -1,4 +1,4 @@
-"""All of cxreval at once: the three services as processes, workers to be started and killed."""
+"""All of cxreval: the three services as processes, and workers to start and kill."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ from tests.support.scoring import scoring_service
 
 
 class System(ExitStack):
-    """Registry, inference and scoring over the given data sets; a context manager that ends them
-    all."""
+    """Registry, inference and scoring over the given data sets; a context manager."""
 
     def __init__(
         self,
@@ -75,7 +74,7 @@ class System(ExitStack):
         return self
 
     def addresses(self) -> list[str]:
-        """The services as options of the command line."""
+        """Returns the services' addresses as options of the command line."""
         named = {
             "registry": self.registry_service,
             "inference": self.inference_service,
@@ -86,7 +85,7 @@ class System(ExitStack):
         ]
 
     def start_worker(self, name: str = "worker") -> subprocess.Popen[bytes]:
-        """Starts `cxreval worker`; it is killed when the system ends."""
+        """Starts `cxreval worker`; it is killed when the context ends."""
         data = [
             option for pair in self.data.items() for option in ("--data", "=".join(map(str, pair)))
         ]
@@ -113,28 +112,31 @@ class System(ExitStack):
         return process
 
     def wait(self, submission: str, seconds: float = 60.0, images: int | None = None) -> Submission:
-        """Waits until the submission has ended, or until that many of its images are done."""
+        """Waits until the submission is published or failed.
+
+        With `images`, it also returns once that many images are done.
+        """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            found = self.registry.get_submission(submission)
-            if found.status in (SubmissionStatus.PUBLISHED, SubmissionStatus.FAILED):
-                return found
-            if images is not None and found.images_done >= images:
-                return found
+            latest = self.registry.get_submission(submission)
+            if latest.status in (SubmissionStatus.PUBLISHED, SubmissionStatus.FAILED):
+                return latest
+            if images is not None and latest.images_done >= images:
+                return latest
             time.sleep(0.01)
         logs = {log.name: log.read_text()[-2000:] for log in self.directory.glob("*.log")}
-        raise TimeoutError(f"{found}: {logs}")
+        raise TimeoutError(f"{latest}: {logs}")
 
 
 def _files(tls: TlsFiles | None) -> list[tuple[str, Path]]:
-    found = {"ca": tls.ca, "certificate": tls.certificate, "key": tls.key} if tls else {}
-    return [(kind, file) for kind, file in found.items() if file]
+    files = {"ca": tls.ca, "certificate": tls.certificate, "key": tls.key} if tls else {}
+    return [(kind, file) for kind, file in files.items() if file]
 
 
 def manifest(
     model: str = "Model", profile: str = "xrv-224", outputs: tuple[str, ...] = FINDINGS
 ) -> Manifest:
-    """A manifest without fault."""
+    """Returns a valid manifest of a checkpoint."""
     return Manifest(
         kind=Kind.CHECKPOINT,
         format=CheckpointFormat.ONNX,
@@ -153,7 +155,7 @@ def manifest(
 
 
 def claim(model: str = "Claimed", value: float = 0.81) -> Manifest:
-    """A claim without fault."""
+    """Returns a valid claim."""
     return Manifest(
         kind=Kind.CLAIM,
         model=model,
@@ -167,7 +169,7 @@ def claim(model: str = "Claimed", value: float = 0.81) -> Manifest:
 
 
 def predictions(model: str = "Table") -> Manifest:
-    """Declares a table of predictions."""
+    """Returns a valid manifest of a table of predictions."""
     return replace(
         manifest(model),
         kind=Kind.PREDICTIONS,
@@ -181,7 +183,7 @@ def predictions(model: str = "Table") -> Manifest:
 def endpoint(
     address: str, model_name: str = "model", profile: str = "", **changes: Any
 ) -> Manifest:
-    """Declares an endpoint on this machine."""
+    """Returns a valid manifest of an endpoint on this machine."""
     server = Endpoint(address, tls=False, model_name=model_name, requests_per_second=200.0)
     return replace(
         manifest("Endpoint"),
@@ -194,18 +196,19 @@ def endpoint(
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs `cxreval` to its end."""
+    """Runs `cxreval` and returns the completed process."""
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith("CXREVAL_CLIENT_")
     }
     return subprocess.run(
         [sys.executable, "-m", "cxreval.cli.app", *arguments],
-        cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60, env=environment | {"COLUMNS": "150"},
+        cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60,
+        env=environment | {"COLUMNS": "150"},
     )  # fmt: skip
 
 
 def json_of(*arguments: str) -> dict[str, object]:
-    """What `cxreval ... --json` prints."""
+    """Returns the JSON that `cxreval ... --json` prints."""
     ended = command(*arguments, "--json")
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)

@@ -1,8 +1,7 @@
-"""Triton's own client against a server, as a script: its descriptors and cxreval's cannot live in
-one process.
+"""A script that uses Triton's own client: its descriptors and cxreval's conflict in one process.
 
-`descriptors MODULE` prints the protocol as a module of stubs knows it; `walk TARGET DIGEST
-IMAGE_FILE` does everything that a client does with a model, and prints what it saw. Both print
+`descriptors MODULE` prints the protocol as a module of stubs defines it. `walk TARGET DIGEST
+IMAGE_FILE` makes all calls that a client makes for a model and prints the responses. Both print
 JSON.
 """
 
@@ -20,7 +19,7 @@ from google.protobuf.descriptor import Descriptor, FileDescriptor
 
 
 def describe(file: FileDescriptor) -> dict[str, Any]:
-    """Every field of every message and every rpc of a protocol, by full name."""
+    """Returns every field and every rpc of a protocol by full name."""
     fields: dict[str, Any] = {}
     for message in file.message_types_by_name.values():
         _describe_message(message, fields)
@@ -45,7 +44,7 @@ def _describe_message(message: Descriptor, fields: dict[str, Any]) -> None:
 
 
 def walk(target: str, digest: str, image_file: str) -> dict[str, Any]:
-    """What a client of Triton sees on a walk through the protocol."""
+    """Makes every call of the protocol with Triton's client and returns what it received."""
     import tritonclient.grpc as triton
     from tritonclient.grpc import service_pb2
 
@@ -56,9 +55,8 @@ def walk(target: str, digest: str, image_file: str) -> dict[str, Any]:
     client.load_model(digest)
     seen["ready_after_load"] = client.is_model_ready(digest, "1")
     load = service_pb2.RepositoryModelLoadRequest(model_name=digest)
-    load.parameters[
-        "profile"
-    ].string_param = "xrv-224"  # load_model() cannot pass parameters of its own
+    # load_model() cannot pass parameters of the request.
+    load.parameters["profile"].string_param = "xrv-224"
     client._client_stub.RepositoryModelLoad(load)
     seen["metadata"] = client.get_model_metadata(digest, as_json=True)
     seen["index"] = client.get_model_repository_index(as_json=True)
@@ -89,7 +87,7 @@ def walk(target: str, digest: str, image_file: str) -> dict[str, Any]:
 
 
 def _stream(client: Any, models: list[tuple[str, Any]]) -> list[Any]:
-    """Requests of one stream."""
+    """Sends requests on one stream and returns the responses."""
     answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
     client.start_stream(lambda result, error: answers.put((result, error)))
     for index, (model, content) in enumerate(models):

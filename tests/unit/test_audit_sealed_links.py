@@ -1,5 +1,4 @@
-"""A chain of which a reader sees a part: what they see is checked like the whole, and every link
-keeps its place."""
+"""An audit chain with sealed links is verified like the complete one."""
 
 from dataclasses import replace
 
@@ -46,7 +45,7 @@ def test_every_part_of_a_chain_leads_to_its_head(pairs):
 
 
 @given(parts, st.data())
-def test_whatever_is_changed_about_a_link_that_is_seen_is_found(pairs, data):
+def test_every_change_of_an_unsealed_link_is_detected(pairs, data):
     _, seen = partly(pairs)
     place = data.draw(st.integers(0, len(seen) - 1))
     if seen[place].is_sealed:

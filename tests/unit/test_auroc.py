@@ -1,5 +1,4 @@
-"""AUROC equals scikit-learn's, ties included, is rounded once, and obeys the invariances of the
-definition."""
+"""AUROC equals scikit-learn's, ties included, is rounded once, and has the expected invariances."""
 
 from fractions import Fraction
 
@@ -13,12 +12,11 @@ from cxreval.errors import InvalidProbability, MalformedField
 from cxreval.metrics.auroc import auroc, aurocs
 
 ONE_ROUNDING = 2.3e-16
-"""Distance of neighbouring float64 values just below 2, rounded up."""
+"""Distance of adjacent float64 values just below 2, rounded up."""
 
 SMALLEST = 2.0**-149
 SUBNORMALS = st.sampled_from([0.0, -0.0, SMALLEST, 2 * SMALLEST, -SMALLEST, 2.0**-126])
-# Few distinct values make ties; the range [0, 1] has neighbours one ulp apart; logits leave it on
-# both sides.
+# Few distinct values make ties; values in [0, 1] may be one ulp apart; logits exceed [0, 1].
 FLOAT32 = st.one_of(
     st.integers(0, 4).map(lambda k: k / 4),
     st.floats(0, 1, width=32),
@@ -43,7 +41,7 @@ TABLES = st.one_of(tables(FLOAT32, np.float32), tables(FLOAT64, np.float64))
 
 
 def pair_count(scores, positive):
-    """The definition in rational numbers."""
+    """The AUROC by its definition, in rational numbers."""
     won = sum(
         2 * int((p > scores[~positive]).sum()) + int((p == scores[~positive]).sum())
         for p in scores[positive]

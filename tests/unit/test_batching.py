@@ -1,4 +1,4 @@
-"""The batcher: no timer, bounded, fair, and never a run for somebody who has left."""
+"""The batcher uses no timer, is bounded and fair, and never runs a cancelled request."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ ROOMY = Limits(100, 1 << 20)
 
 
 class Doubler:
-    """A model of one column that doubles; it waits at a gate, and remembers the batches that it
-    ran."""
+    """A model with one column that doubles its input.
+
+    It waits at a gate and records the batches that it ran.
+    """
 
     def __init__(self) -> None:
         self.batches: list[list[float]] = []
@@ -38,7 +40,7 @@ class Doubler:
 
 
 class Bench:
-    """A batcher around a doubler."""
+    """A batcher of a `Doubler`."""
 
     def __init__(self, limits: Limits) -> None:
         self.registry = CollectorRegistry()
@@ -51,7 +53,7 @@ class Bench:
             return (await self.batcher.infer(admission, images)).ravel().tolist()
 
     async def occupy(self) -> asyncio.Task[list[float]]:
-        """Sends one image and returns when the model runs it."""
+        """Sends one image and returns when the model is running it."""
         task = asyncio.create_task(self.ask(0.5))
         await asyncio.sleep(0)
         assert await asyncio.to_thread(self.model.started.wait, 10)

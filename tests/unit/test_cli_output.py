@@ -1,4 +1,4 @@
-"""What is printed is text, whoever wrote it: it steers no terminal and is no markup."""
+"""The command line prints text as it is: without markup, and without control characters."""
 
 import io
 from dataclasses import replace
@@ -34,7 +34,7 @@ SHOWN = "Model [/x] [bold]:x:  ]0;owned"
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """What a terminal gets on either stream."""
+    """Returns what is printed to a terminal on stdout and stderr."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     written = io.StringIO()
     for console in (output.console, output.errors):
@@ -78,10 +78,11 @@ def event():
 
 
 def board():
-    """A board with one row that was run and one that is claimed, both of the same stranger."""
+    """A board with an executed row and a claim, both with the same submitter's text."""
     row = LeaderboardEntry(
-        submission="s", model=HOSTILE, organisation=HOSTILE, open_source=True, source_kind=SourceKind.CHECKPOINT,
-        source_url="", submitted_date="2025-01-01", tier=Tier.EXECUTED, rank=1, score=0.8, sota=True, note=HOSTILE,
+        submission="s", model=HOSTILE, organisation=HOSTILE, open_source=True,
+        source_kind=SourceKind.CHECKPOINT, source_url="", submitted_date="2025-01-01",
+        tier=Tier.EXECUTED, rank=1, score=0.8, sota=True, note=HOSTILE,
         profile_digest="", metrics=(), interval=Interval(0.7, 0.9, 0.1), disputed=True,
     )  # fmt: skip
     return Board((row, replace(row, tier=Tier.CLAIMED, interval=None)), Head(1, "0" * 64))
@@ -134,7 +135,7 @@ def a_progress_bar():
         "a progress bar",
     ],
 )
-def test_a_strangers_text_is_shown_as_it_is_and_steers_nothing(terminal, show):
+def test_submitted_text_is_printed_without_markup_or_control_characters(terminal, show):
     show()
     assert SHOWN in terminal.getvalue()
     for control in ("\x1b]", "\x1b[2J", "\x07", "\x9b", "\u202e", "\u2066"):

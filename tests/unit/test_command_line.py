@@ -1,5 +1,4 @@
-"""The command line before it asks any service: what it loads, what it reads, and how it names what
-is wrong."""
+"""The command line without a server: imports, files that it reads, and its error messages."""
 
 from __future__ import annotations
 
@@ -62,7 +61,7 @@ def test_a_key_and_tls_files_are_read_only_by_commands_that_ask_a_service(tmp_pa
 @pytest.mark.parametrize(
     "address", ["http://registry:50051", "registry", "registry:", ":50051", "no host:1", ""]
 )
-def test_an_address_that_is_none_is_refused_by_name(address: str) -> None:
+def test_a_malformed_address_is_refused_by_name(address: str) -> None:
     with pytest.raises(MalformedField, match=r"--registry is .* expected host:port") as caught:
         run("leaderboard", "--registry", address)
     assert caught.value.metadata["field"] == "registry"
@@ -87,7 +86,7 @@ def test_a_key_that_would_travel_in_plain_text_says_which_options_help(tmp_path:
 
 def test_a_board_of_the_future_is_refused() -> None:
     with pytest.raises(
-        MalformedField, match="--as-of is 2999-01-01T00:00:00; expected a moment that has passed"
+        MalformedField, match="--as-of is 2999-01-01T00:00:00; expected a past time, in UTC"
     ):
         run("leaderboard", "--as-of", "2999-01-01")
 
@@ -99,9 +98,9 @@ def test_check_names_an_empty_file_and_fields_that_are_still_the_templates(tmp_p
     said = run("submission", "check", str(manifest), str(empty), code=1).output
     assert f"MALFORMED_FIELD: {empty} is empty; expected 1 to" in said
     assert "TOO_LARGE" not in said
-    left = "still the examples of the template: model, organisation, contact, reproduction.repository, "
+    examples = "model, organisation, contact, reproduction.repository, reproduction.commit"
     assert (
-        f"{left}reproduction.commit\nno mistake found"
+        f"still the template's example values: {examples}\nno mistake found"
         in run("submission", "check", str(manifest)).output
     )
     text = (
@@ -114,7 +113,7 @@ def test_check_names_an_empty_file_and_fields_that_are_still_the_templates(tmp_p
 
 
 class Upload:
-    """A registry of which an upload ends in some way."""
+    """A client whose uploads end in a given way."""
 
     def __init__(self, end: BaseException) -> None:
         self._end = end
@@ -133,10 +132,10 @@ class Upload:
         (DigestMismatch("another file"), False),
     ],
 )
-def test_how_to_go_on_later_is_said_only_where_that_helps(
+def test_resuming_is_suggested_only_where_it_helps(
     end: BaseException, helps: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(type(end)):
         submission._upload(Upload(end), NAME, Path(__file__))  # type: ignore[arg-type]
-    later = f"to go on later: cxreval submission upload {NAME} {__file__}"
+    later = f"to resume the upload: cxreval submission upload {NAME} {__file__}"
     assert (later in capsys.readouterr().err.replace("\n", "")) is helps

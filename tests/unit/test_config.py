@@ -1,4 +1,4 @@
-"""Configuration: file < environment < flag, and every mistake is named."""
+"""Configuration: flags override the environment, which overrides the file; errors are named."""
 
 from dataclasses import dataclass
 
@@ -91,7 +91,7 @@ def test_settings_that_cannot_work_are_refused_before_anything_starts(tmp_path, 
         loaded(tmp_path, flags=[flag, value])
 
 
-def test_variables_that_kubernetes_adds_for_a_service_are_not_ours(tmp_path):
+def test_variables_that_kubernetes_adds_for_a_service_are_ignored(tmp_path):
     environment = {
         "CXREVAL_SAMPLE_SERVICE_HOST": "10.0.0.1",
         "CXREVAL_SAMPLE_PORT": "tcp://10.0.0.1:50051",

@@ -1,5 +1,4 @@
-"""Benchmarks are named by what they are made of; a data set that differs is refused with what
-differs."""
+"""A benchmark's digest covers its parts; a data set that differs is refused with the difference."""
 
 import dataclasses
 
@@ -87,7 +86,8 @@ def test_the_official_list_and_table_have_the_packaged_digests(shared):
     assert cohort.patient_count == 2797
     counts = {part.name: int(part.rows.sum()) for part in cohort.slices}
     assert list(counts) == [
-        "sex=F", "sex=M", "age=0-19", "age=20-39", "age=40-59", "age=60-79", "age=80-", "view=AP", "view=PA",
+        "sex=F", "sex=M", "age=0-19", "age=20-39", "age=40-59", "age=60-79", "age=80-",
+        "view=AP", "view=PA",
     ]  # fmt: skip
     for dimension in ("sex", "age", "view"):
         assert sum(count for name, count in counts.items() if name.startswith(dimension)) == 25596
@@ -107,13 +107,13 @@ def test_truth_is_labels_and_patients_in_the_lists_order(data):
 
 
 def cohort_of(directory, text, images):
-    """The cohort of a label table given as text."""
+    """Returns the cohort of a label table given as text."""
     labels = directory / "labels.csv"
     labels.write_text(text)
     return load_truth(describe(directory, "small", images, labels), directory).cohort
 
 
-def test_a_table_with_a_column_a_finding_says_what_nobody_knows(tmp_path):
+def test_a_table_with_a_column_per_finding_marks_unknown_labels(tmp_path):
     rows = [f"{IMAGES[0]},1,1,0", f"{IMAGES[1]},1,,", f"{IMAGES[2]},2,0,1", f"{IMAGES[3]},2,,0"]
     cohort = cohort_of(tmp_path, "\n".join(["Image Index,Patient ID,Hernia,Mass", *rows]), IMAGES)
     hernia, mass, nodule = (FINDINGS.index(finding) for finding in ("Hernia", "Mass", "Nodule"))
@@ -121,7 +121,7 @@ def test_a_table_with_a_column_a_finding_says_what_nobody_knows(tmp_path):
     assert cohort.known[:, hernia].tolist() == [True, False, True, False]
     assert cohort.labels[:, mass].tolist() == [False, False, True, False]
     assert cohort.known[:, mass].tolist() == [True, False, True, True]
-    # A finding without a column is known of no image.
+    # A finding without a column is unknown for every image.
     assert not cohort.known[:, nodule].any()
     assert cohort.slices == ()
 
@@ -294,7 +294,7 @@ def test_unknown_and_missing_fields_of_a_specification_are_refused(data):
     assert parse_spec(text, SPEC_FILE) == data[1]
 
 
-def test_no_directory_and_no_package_is_said_plainly(tmp_path):
+def test_an_unknown_benchmark_without_a_directory_is_refused(tmp_path):
     with pytest.raises(DatasetInvalid, match="no specification named 'nobody' comes with cxreval"):
         load_spec("nobody", tmp_path)
 

@@ -1,5 +1,4 @@
-"""What `decode` accepts, and that everything else gets a named refusal before it costs time or
-memory."""
+"""`decode` accepts the supported images and refuses all others early, with a named error."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ def png_chunk(kind: bytes, content: bytes = b"") -> bytes:
 
 
 def png_with_header(data: bytes, width: int, height: int) -> bytes:
-    """The same PNG with another size in its header and a valid checksum."""
+    """Returns the PNG with another size in its header and a valid checksum."""
     header = width.to_bytes(4) + height.to_bytes(4) + data[24:29]
     return data[:8] + png_chunk(b"IHDR", header) + data[33:]
 

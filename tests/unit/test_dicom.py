@@ -1,5 +1,4 @@
-"""DICOM: every transfer syntax, what turns a stored value into a gray, and a named refusal for all
-else."""
+"""DICOM: every transfer syntax, the mapping of stored values to gray levels, and refusals."""
 
 from __future__ import annotations
 
@@ -45,7 +44,7 @@ def dicom(
     stored: int = 0,
     **elements: Any,
 ) -> bytes:
-    """A file with one gray frame, `pixels` or their compressed `code`, and more elements."""
+    """Returns a file with one gray frame, `pixels` or its compressed `code`, and more elements."""
     dataset = Dataset()
     dataset.PatientName, dataset.PatientID = PATIENT, PATIENT
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
@@ -70,7 +69,7 @@ def dicom(
 
 
 def full_range(pixels: np.ndarray, stored: int) -> np.ndarray:
-    """What a file without window must give."""
+    """Returns the expected image of a file without a window."""
     return np.rint(pixels.astype(np.float64) / ((1 << stored) - 1) * 65535).astype(np.uint16)
 
 
@@ -85,7 +84,7 @@ def test_uncompressed_values_fill_the_range_of_their_bits(syntax: str) -> None:
 
 
 def rle(pixels: np.ndarray) -> bytes:
-    """PackBits segments of literals, most significant byte first."""
+    """Encodes as PackBits segments of literals, most significant byte first."""
     planes = [pixels >> 8, pixels & 255] if pixels.dtype == np.uint16 else [pixels]
     segments = []
     for plane in planes:
@@ -162,7 +161,7 @@ def test_every_number_of_stored_bits_fills_the_range(stored: int) -> None:
     assert (image.min(), image.max()) == (0, np.iinfo(image.dtype).max)
 
 
-def test_what_lies_beside_the_stored_bits_is_ignored() -> None:
+def test_bits_beside_the_stored_bits_are_ignored() -> None:
     overlaid = GRAY12 | np.uint16(0xF000)
     np.testing.assert_array_equal(decode(dicom(overlaid, stored=12)), full_range(GRAY12, 12))
     np.testing.assert_array_equal(

@@ -1,5 +1,4 @@
-"""The cache of preprocessed images: what was written is read, nothing torn is ever served, and it
-stays in bounds."""
+"""The cache of preprocessed images: entries read as written, never torn, within the size limit."""
 
 from __future__ import annotations
 
@@ -42,7 +41,7 @@ def files(directory: Path) -> list[Path]:
     return [path for path in directory.glob("*/*/*") if path.is_file()]
 
 
-def test_what_one_cache_wrote_another_reads_and_nothing_else(tmp_path: Path) -> None:
+def test_another_cache_reads_exactly_the_written_entries(tmp_path: Path) -> None:
     assert ImageCache(tmp_path, ROOM).write(XRV, image(1), tensor(1))
     other = ImageCache(tmp_path, ROOM)
     np.testing.assert_array_equal(read(other, 1), tensor(1))
@@ -98,8 +97,7 @@ def wait_for(writer: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.parametrize("room", [ROOM, 20 * ENTRY], ids=["roomy", "crowded"])
 def test_killed_writers_leave_nothing_torn_and_nothing_locked(tmp_path: Path, room: int) -> None:
-    """Two processes write the same images; each is killed with -9 at some moment, three times
-    over."""
+    """Two processes write the same images and are killed at random moments, three times."""
     rng = np.random.default_rng(0)
     cache = ImageCache(tmp_path, room)
     for _ in range(3):
@@ -122,7 +120,7 @@ def test_killed_writers_leave_nothing_torn_and_nothing_locked(tmp_path: Path, ro
     assert read(cache, 99) is not None
 
 
-def test_stopped_process_that_holds_the_lock_stops_nobody_else(tmp_path: Path) -> None:
+def test_stopped_process_that_holds_the_lock_does_not_block_others(tmp_path: Path) -> None:
     holder, other = ImageCache(tmp_path, ROOM), ImageCache(tmp_path, ROOM)
     with holder._locked():
         start = time.perf_counter()
@@ -132,7 +130,7 @@ def test_stopped_process_that_holds_the_lock_stops_nobody_else(tmp_path: Path) -
 
 
 def size(path: Path) -> int:
-    """Of a file that another thread may be removing."""
+    """Returns the size of a file, or 0 if another thread removed it."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -148,14 +146,13 @@ def test_size_stays_in_bounds_with_many_writers(tmp_path: Path) -> None:
         ):
             if number % 5 == 0:
                 largest = max(largest, sum(map(size, files(tmp_path))))
-    # While room is made, each of the four threads may have one entry on its way.
+    # During eviction each of the four threads may be writing one more entry.
     assert largest <= 24 * ENTRY
     assert len(files(tmp_path)) >= 10
 
 
 def test_data_set_that_does_not_quite_fit_is_still_found_for_the_most_part(tmp_path: Path) -> None:
-    """Read in the same order each time, the least recently used entry would always be the one
-    needed next."""
+    """Evicting the least recently used entry would always evict the one needed next."""
     cache, hits = ImageCache(tmp_path, 45 * ENTRY), 0
     for _ in range(6):
         for number in range(50):

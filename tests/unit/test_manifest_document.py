@@ -1,5 +1,4 @@
-"""A manifest in YAML: every mistake at once, each with its field and line; and the JSON Schema says
-the same."""
+"""Manifests in YAML: every mistake at once with its field and line; the JSON Schema agrees."""
 
 from __future__ import annotations
 
@@ -59,7 +58,7 @@ submitted_date: 2025-12-19
 
 
 def found(text: str) -> list[tuple[str, int, str]]:
-    """What is wrong: field without its root, line, reason."""
+    """Returns (field without its root, line, reason) of each problem."""
     read = parse_document(text, "manifest.yaml", TODAY, NIH)
     fields = [(error.metadata["field"], error.reason) for error in read.problems]
     return [
@@ -101,7 +100,8 @@ def test_every_field_is_read_as_it_is_written_and_not_as_yaml_would_take_it(tmp_
         ("model: Model", "model:", ("model", 3, "MISSING_FIELD")),
         ("model: Model", "model: [Model]", ("model", 3, "MALFORMED_FIELD")),
         ("model: Model", "model: Model\nmodel: Other", ("model", 3, "MALFORMED_FIELD")),
-        ("- torch==2.13.0", "- {torch: 2.13.0}", ("environment.dependencies[0]", 17, "MALFORMED_FIELD")),
+        ("- torch==2.13.0", "- {torch: 2.13.0}",
+         ("environment.dependencies[0]", 17, "MALFORMED_FIELD")),
         ("  dependencies:\n    - torch==2.13.0", "  dependencies: torch==2.13.0",
          ("environment.dependencies", 16, "MALFORMED_FIELD")),
         ("value: 1\n", "value: .nan\n", ("claimed_metrics[0].value", 20, "MALFORMED_FIELD")),
@@ -132,7 +132,8 @@ def test_every_mistake_is_found_at_once_whether_of_form_or_of_rule():
 
 
 def test_every_mistake_in_one_list_is_found_at_once_and_none_twice():
-    claims = "claimed_metrics:\n  - {metric: f1, value: 3}\n  - {metric: auroc, value: x, finding: Lump}\n"
+    claims = "claimed_metrics:\n  - {metric: f1, value: 3}\n"
+    claims += "  - {metric: auroc, value: x, finding: Lump}\n"
     claims += "  - {metric: auroc, value: 1}\n  - {metric: auroc, value: 1, finding: [Mass]}\n"
     names = json.dumps(["Lump", None, *FINDINGS[2:]])
     text = TEXT.replace("claimed_metrics:\n  - metric: auroc\n    value: 1\n", claims)
@@ -158,7 +159,7 @@ def test_every_mistake_in_one_list_is_found_at_once_and_none_twice():
         ("model: [", "line 1"),
         ("model: Model\n\tkind: x", "line 2"),
         ("[" * 5000, "more than 8 levels"),
-        ("? [a, b]\n: c", "a key is no word"),
+        ("? [a, b]\n: c", "a key is not a word"),
         ("model: \x00", "a character that YAML does not allow"),
     ],
 )
@@ -178,7 +179,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 
 
 def test_mistakes_of_form_and_of_rule_take_no_longer_together_than_one_after_the_other():
-    """What follows from what was once looked for in every pair of them."""
+    """The time was once quadratic in the number of mistakes."""
 
     def seconds(claims, keys):
         text = (
@@ -202,7 +203,7 @@ def test_the_template_of_each_kind_is_without_fault_and_so_is_all_that_it_commen
     assert found(text) == []
     VALIDATOR.validate(yaml.safe_load(text))
     whole = re.sub(r"(?m)^( *)#(?! \S)", r"\1", text)
-    whole = re.sub(r"(?m)^( *)#(?! \S)", r"\1", whole)  # those inside one
+    whole = re.sub(r"(?m)^( *)#(?! \S)", r"\1", whole)  # nested comments
     whole = whole.replace('architecture: "densenet121"', "").replace('    finding: "Hernia"', "")
     assert set(yaml.safe_load(whole)) > set(yaml.safe_load(text))
     assert found(whole) == []
@@ -224,8 +225,10 @@ GOOD: dict[str, dict[str, Any]] = {
 }
 GOOD["checkpoint"]["reproduction"]["seed"] = 7
 GOOD["state dict"] = GOOD["checkpoint"] | {
-    "format": "pytorch-state-dict", "architecture": "resnet50", "preprocessing_profile": "imagenet-224",
-}  # fmt: skip
+    "format": "pytorch-state-dict",
+    "architecture": "resnet50",
+    "preprocessing_profile": "imagenet-224",
+}
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -245,8 +248,8 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 
 PLACES = [(name, path) for name, value in GOOD.items() for path in _places(value)]
 TEXTS = st.text("ab1.:/@-=_ \n", max_size=20) | st.sampled_from(
-    ["", "main", "a" * 40, "xrv-512", "auroc", "Mass", "host:1", "2025-12", "3.11", "a==1", "https://a.b", "a@b.c",
-     "x" * 1001, "claim", "onnx", "endpoint", *ARCHITECTURES]
+    ["", "main", "a" * 40, "xrv-512", "auroc", "Mass", "host:1", "2025-12", "3.11", "a==1",
+     "https://a.b", "a@b.c", "x" * 1001, "claim", "onnx", "endpoint", *ARCHITECTURES]
 )  # fmt: skip
 VALUES = (
     TEXTS
@@ -263,12 +266,12 @@ VALUES |= (
 
 
 @given(st.sampled_from(PLACES), VALUES)
-def test_whatever_is_put_into_a_field_the_rules_name_that_field_or_what_depends_on_it(place, value):
+def test_errors_name_the_changed_field_or_one_that_depends_on_it(place, value):
     name, path = place
     manifest = mutated(GOOD[name], path, value)
     for field, _, _ in found(json.dumps(manifest)):
         top = field.partition(".")[0].partition("[")[0]
-        # The kind, the format and the architecture decide about others.
+        # Kind, format and architecture determine which other fields are allowed.
         assert (
             top == path[0]
             or path[0] in ("kind", "format", "architecture")
@@ -285,19 +288,19 @@ def test_schema_refuses_nothing_that_the_rules_take_and_all_that_it_can_say(plac
     if not wrong:
         texts_only = not any(isinstance(item, int | float) and _is_text(path) for item in [value])
         assert not (errors and texts_only), errors
-    elif not errors and not (
-        path[-1] == "seed" and isinstance(value, float)
-    ):  # a schema takes 7.0 for a whole number
-        # What no schema says: dates, whole lists of findings, names of metrics and findings, what
-        # can be printed.
+    # A schema accepts 7.0 as an integer.
+    elif not errors and not (path[-1] == "seed" and isinstance(value, float)):
+        # A schema does not cover dates, complete lists of findings, names of metrics and findings,
+        # and control characters.
         assert {field.partition("[")[0] for field, _, _ in wrong} <= {
-            "submitted_date", "output_names", "claimed_metrics", "source_url", "reproduction.repository", "model",
-            "organisation", "contact", "reproduction.script", "endpoint.model_name",
+            "submitted_date", "output_names", "claimed_metrics", "source_url",
+            "reproduction.repository", "model", "organisation", "contact",
+            "reproduction.script", "endpoint.model_name",
         }  # fmt: skip
 
 
 def _is_text(path: tuple[Any, ...]) -> bool:
-    """Text fields take plain numbers and words as they are written; a schema sees a number."""
+    """Whether the field is text, which accepts plain numbers: a schema sees a number there."""
     return path[-1] not in ("open_source", "seed", "value", "tls", "requests_per_second")
 
 

@@ -1,5 +1,4 @@
-"""Two reports side by side: the findings are one family of tests, the macro mean is one of its
-own."""
+"""Comparison of two reports: findings are one family of tests, the macro mean is another."""
 
 from dataclasses import replace
 
@@ -13,7 +12,7 @@ from cxreval.metrics.report import ONE_CLASS_ONLY, Evidence, MetricValue, Replic
 
 
 def report(values, vectors):
-    """A report of AUROCs by finding, the macro under the empty name."""
+    """Returns a report of AUROCs by finding; the macro mean has the empty name."""
     metrics = [
         MetricValue("auroc", name, value, "" if value else ONE_CLASS_ONLY)
         for name, value in values.items()

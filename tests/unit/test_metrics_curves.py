@@ -1,4 +1,4 @@
-"""Curves for a picture: few points, the same area; and the bins of the reliability diagram."""
+"""ROC curves thinned to few points with the same area, and the bins of reliability diagrams."""
 
 import csv
 import gzip

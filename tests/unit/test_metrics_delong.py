@@ -1,5 +1,4 @@
-"""The analytic standard error: MLstatkit's DeLong for independent images, Obuchowski's formulas for
-patients."""
+"""Analytic standard errors equal MLstatkit's DeLong and, for clusters, Obuchowski's formulas."""
 
 import math
 

@@ -1,5 +1,4 @@
-"""Every row of the design's table "Edge cases: what others do, what we adopt", under its name
-there."""
+"""Every row of the design's table of edge cases, under its name there."""
 
 from dataclasses import replace
 from functools import partial
@@ -26,12 +25,12 @@ IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 7)]
 
 
 def row(name):
-    """Names the test after its row of the table."""
+    """Marks a test with its row of the table."""
     return pytest.mark.parametrize("case", [pytest.param(name, id=name)])
 
 
 def cohort(labels, known=None):
-    """One image a patient."""
+    """Returns a cohort with one image per patient."""
     labels = np.array(labels, np.bool_)
     known = np.ones_like(labels) if known is None else np.array(known, np.bool_)
     names = tuple(f"finding {number}" for number in range(labels.shape[1]))
@@ -39,7 +38,7 @@ def cohort(labels, known=None):
 
 
 def figures(cohort, probabilities, replicates=20):
-    """Values by metric and finding, and the evidence."""
+    """Returns the values by metric and finding, and the evidence."""
     values, evidence = score(cohort, np.array(probabilities, np.float32), 1, replicates)
     return {(value.metric, value.finding): value for value in values}, evidence
 
@@ -50,7 +49,7 @@ def no_nan(values):
 
 
 def labelled(directory, rows, findings=("Mass", "Hernia")):
-    """The truth of a label table with a column for each finding: rows of one cell a finding."""
+    """Returns the truth of a label table with one column per finding."""
     file = directory / "labels.csv"
     lines = [
         f"{image},{int(image[:8])},{','.join(cells)}"

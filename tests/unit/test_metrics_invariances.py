@@ -1,4 +1,4 @@
-"""What holds for every metric of the registry, so that a new one is held to it at once."""
+"""Invariances that every metric of the registry must have."""
 
 import math
 
@@ -12,7 +12,7 @@ from cxreval.metrics.resampling import CalibrationResampler, FindingResampler
 
 SEEDS = st.integers(0, 2**32 - 1)
 TOLERANCE = {"auroc": 0.0}
-"""How far a metric may be from its slow counterpart; 1e-12 unless named."""
+"""Allowed difference of a metric from its slow counterpart; 1e-12 if not listed."""
 
 every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 ranked_metrics = pytest.mark.parametrize(
@@ -22,8 +22,10 @@ ranked_metrics = pytest.mark.parametrize(
 
 
 def table(seed, most=80):
-    """Scores with ties, both classes, and patients with several images; among the patients some
-    without any."""
+    """Scores with ties, both classes, and patients with several images.
+
+    Some patients have no images.
+    """
     generator = np.random.default_rng(seed)
     size = int(generator.integers(2, most))
     levels = int(generator.choice([2, 5, 1000]))
@@ -35,7 +37,7 @@ def table(seed, most=80):
 
 
 def replicates(scores, positive, patients, patient_count, weights):
-    """Every metric under the weights, by name."""
+    """Returns every metric under the weights, by name."""
     at = scores, positive, patients, patient_count
     return FindingResampler(*at).replicates(weights) | CalibrationResampler(*at).replicates(weights)
 
@@ -78,7 +80,7 @@ def test_a_replicate_equals_the_metric_on_repeated_rows(metric, seed):
 
 @every_metric
 @given(seed=SEEDS)
-def test_a_replicate_that_draws_everybody_once_equals_the_value(metric, seed):
+def test_a_replicate_that_draws_each_patient_once_equals_the_value(metric, seed):
     scores, positive, patients, count = table(seed)
     found = replicates(scores, positive, patients, count, np.ones((count, 1), np.float32))[
         metric.name
@@ -154,11 +156,11 @@ def test_nothing_is_better_than_a_perfect_prediction(metric, seed):
 @every_metric
 @given(seed=SEEDS)
 def test_spoiling_a_perfect_prediction_never_improves_it(metric, seed):
-    """Mixed with its own opposite, step by step, a perfect prediction gets no better."""
+    """A perfect prediction is mixed with its opposite, step by step."""
     _, positive, *_ = table(seed)
     generator = np.random.default_rng(seed)
     order, spoilt = generator.permutation(positive.size), positive.astype(np.float32)
-    # Each image is spoilt on its own: for ranks this pushes positives below negatives, for means it
+    # Each image is changed by itself: for ranks this moves positives below negatives, for means it
     # adds an error.
     found = []
     for image in [None, *order]:

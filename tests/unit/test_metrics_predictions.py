@@ -1,4 +1,4 @@
-"""A table of predictions under every order, batching and mistake equals a plain dictionary."""
+"""A table of predictions equals a dictionary for every order, batching and mistake."""
 
 import hashlib
 import struct
@@ -35,7 +35,7 @@ def values_of(images, predictions):
 
 
 def expected_digest(predictions):
-    """What the digest is defined to be over."""
+    """Returns the digest by its definition."""
     names = "".join(f"{image}\n" for image in sorted(predictions)).encode()
     rows = b"".join(
         struct.pack("<3f", *(value + 0.0 for value in predictions[image]))
@@ -45,7 +45,7 @@ def expected_digest(predictions):
 
 
 class TableBesideADictionary(RuleBasedStateMachine):
-    """Every call on the table is made on a dictionary too."""
+    """Makes every call on a table and on a dictionary."""
 
     def __init__(self):
         super().__init__()
@@ -54,7 +54,7 @@ class TableBesideADictionary(RuleBasedStateMachine):
 
     @rule(images=SOME_IMAGES, predictions=PREDICTIONS, by_row=st.booleans())
     def add(self, images, predictions, by_row):
-        """Images that are there already are repeated as they are."""
+        """Adds images; images that exist are repeated with equal values."""
         images = sorted(images, key=lambda image: predictions[image])
         predictions = predictions | self.model
         self._add(images, values_of(images, predictions), by_row)
@@ -63,8 +63,7 @@ class TableBesideADictionary(RuleBasedStateMachine):
     @precondition(lambda self: self.model)
     @rule(images=SOME_IMAGES, data=st.data(), by_row=st.booleans())
     def add_another_value(self, images, data, by_row):
-        """One of the values of an image that is there differs; the others of the batch are new or
-        repeated."""
+        """Adds a batch in which one existing image has another value."""
         image = data.draw(st.sampled_from(sorted(self.model)))
         images = [*(other for other in images if other != image), image]
         predictions = dict.fromkeys(IMAGES, (0.25,) * 3) | self.model

@@ -1,4 +1,4 @@
-"""The draws of the bootstrap: whole patients, the same for everybody, for ever."""
+"""The bootstrap draws whole patients, and the same ones for every model and version."""
 
 import hashlib
 
@@ -14,7 +14,7 @@ SEEDS = st.integers(0, 2**64 - 1)
 
 
 def weights(seed, patient_count, replicates):
-    """All pieces side by side, shape (patient_count, replicates)."""
+    """Returns all pieces side by side, (patient_count, replicates)."""
     return np.concatenate(list(patient_weights(seed, patient_count, replicates)), axis=1)
 
 
@@ -59,7 +59,7 @@ def test_the_size_of_the_pieces_changes_no_draw(chunk, monkeypatch):
     ],
 )
 def test_a_seed_gives_the_draws_it_gave_when_it_was_published(seed, draws):
-    """Published intervals stand on this stream: a change of it is a new scorer version."""
+    """Published intervals depend on this stream; changing it requires a new scorer version."""
     assert weights(seed, 6, 4).T.tolist() == draws
 
 

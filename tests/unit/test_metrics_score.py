@@ -1,5 +1,4 @@
-"""`score`: every metric of every finding, its macro, its slices, its interval and the evidence
-behind it."""
+"""`score` returns every metric per finding, macro mean and slice, with intervals and evidence."""
 
 from dataclasses import replace
 from functools import partial
@@ -29,7 +28,7 @@ SLICES = ["sex=F", "sex=M"]
 
 
 def study(seed=1, images=240, patients=80, known=1.0):
-    """A cohort with some unknown labels and predictions better than chance."""
+    """Returns a cohort with some unknown labels, and predictions better than chance."""
     generator = np.random.default_rng(seed)
     of_image = np.concatenate(
         [np.arange(patients), generator.integers(0, patients, images - patients)]
@@ -49,7 +48,7 @@ def study(seed=1, images=240, patients=80, known=1.0):
 
 
 def only(cohort, rows):
-    """The cohort of these rows, with the numbers of all patients."""
+    """Returns the cohort of these rows; patients keep their numbers."""
     return replace(
         cohort,
         labels=cohort.labels[rows],
@@ -121,8 +120,7 @@ def test_every_interval_holds_its_value(scored):
         assert value.interval is not None
         assert value.interval_undefined_reason == ""
         assert 0 < value.interval.standard_error < 0.25
-        # A bootstrap replicate is noisier than the sample, which the calibration error takes for
-        # miscalibration.
+        # A bootstrap replicate is noisier than the sample, which raises the calibration error.
         if value.metric != "calibration_error":
             assert value.interval.low < value.value < value.interval.high
 
@@ -285,8 +283,7 @@ def test_a_slice_of_one_class_is_undefined_while_the_whole_is_not():
 @settings(max_examples=60)
 @given(st.integers(2, 60))
 def test_patients_that_differ_only_by_a_shift_have_no_analytic_error(patients):
-    """Each patient's positive is as far above the rest as its negative: the two parts cancel, to a
-    rounding error."""
+    """Each patient's positive and negative are shifted alike, so that the variance is zero."""
     low = (np.arange(patients) / patients).astype(np.float32)
     scores = np.concatenate([low + np.float32(0.5 / patients), low])[:, np.newaxis]
     labels = (np.arange(2 * patients) < patients)[:, np.newaxis]

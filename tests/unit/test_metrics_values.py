@@ -1,5 +1,4 @@
-"""Average precision, Brier score, calibration error and sensitivity equal scikit-learn or a slow
-definition."""
+"""Average precision, Brier score, calibration error and sensitivity equal reference values."""
 
 from fractions import Fraction
 
@@ -35,7 +34,7 @@ def tables(fewest_of_each=1):
 
 
 def slow_sensitivity(specificity, scores, positive):
-    """Every threshold there is, the one above every score included, in rational numbers."""
+    """Returns the sensitivity over every threshold, in rational numbers."""
     best = Fraction(0)
     for threshold in [*scores, np.inf]:
         called = scores >= threshold
@@ -46,7 +45,7 @@ def slow_sensitivity(specificity, scores, positive):
 
 
 def slow_calibration_error(probabilities, positive):
-    """Guo's sum over bins (lo, hi], in rational numbers."""
+    """Returns Guo's sum over bins (lo, hi], in rational numbers."""
     total = Fraction(0)
     for number in range(BINS):
         low, high = Fraction(number, BINS), Fraction(number + 1, BINS)
@@ -101,8 +100,7 @@ def test_sensitivity_is_the_best_of_all_thresholds(table, specificity):
 @pytest.mark.parametrize("negatives", [1, 9, 10, 11, 20, 30, 70, 100, 190, 1000])
 @pytest.mark.parametrize("specificity", [Fraction(9, 10), Fraction(19, 20)])
 def test_sensitivity_is_exact_where_the_specificity_is_just_reached(negatives, specificity):
-    # Positives stand above all, above just enough, above one too few and above none of the
-    # negatives.
+    # Positives that exceed all, just enough, one too few and none of the negatives.
     needed = -(-specificity.numerator * negatives // specificity.denominator)
     low = np.arange(negatives)
     high = np.array([negatives, needed, needed - 1, 0]) - 0.5

@@ -1,5 +1,4 @@
-"""The phantom data set: deterministic, split by patient, labelled like NIH's table, drawn as what
-it is labelled."""
+"""The phantom data set is deterministic, split by patient, and drawn as it is labelled."""
 
 from __future__ import annotations
 
@@ -267,8 +266,7 @@ def test_a_finding_is_likelier_when_the_previous_image_had_it() -> None:
 
 
 class Scene:
-    """The same study with and without a finding: what the finding changes, and where that is in the
-    body."""
+    """The same study with and without a finding: the change, and its location in the body."""
 
     def __init__(self, patient: int, finding: str) -> None:
         study = Study(patient, 0, frozenset(), age=50, gender="M", view="PA")
@@ -280,12 +278,12 @@ class Scene:
         self.chest = Chest(measure(SEED, study), expose(SEED, study))
 
     def mean(self, region: npt.NDArray[np.bool_]) -> float:
-        """Mean change of gray levels where `region`, on the chest's 256 x 256 grid, holds."""
+        """Returns the mean change of gray levels in `region` of the chest's 256 x 256 grid."""
         return float(self.change[np.repeat(np.repeat(region, 4, axis=0), 4, axis=1)].mean())
 
 
 def plain(finding: str, patient_from: int = 1) -> Scene:
-    """A patient in whom the finding is plain to see."""
+    """Returns a patient in whom the finding is clearly visible."""
     candidates = (Study(n, 0, frozenset(), 50, "M", "PA") for n in range(patient_from, 200))
     return Scene(
         next(s.patient for s in candidates if look(SEED, s, finding).severity > 0.75), finding

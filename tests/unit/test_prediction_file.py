@@ -1,4 +1,4 @@
-"""A table of predictions is read whatever its form, and refused with the place that is wrong."""
+"""Prediction tables of every supported form are read; errors name the row and column."""
 
 import gzip
 import subprocess
@@ -81,7 +81,7 @@ def test_text_becomes_the_float32_that_numpy_makes_of_it(csv_file):
     np.testing.assert_array_equal(values[:, 0], np.array(texts, dtype=np.float32))
 
 
-def test_what_a_file_is_shows_in_its_bytes_and_not_in_its_name(csv_file, parquet_file):
+def test_format_is_detected_by_content_and_not_by_name(csv_file, parquet_file):
     text = "image,Mass,Pleural_Thickening\na.png,0.125,0.75\n"
     plain = read_predictions(csv_file(text, "table.parquet.txt"), FINDINGS)
     zipped = read_predictions(csv_file(gzip.compress(text.encode()), "table.csv"), FINDINGS)
@@ -133,8 +133,11 @@ def test_a_bad_cell_is_named_with_its_row_column_and_count(csv_file, cell, error
     )
     problem = field_error(file, error)
     if shown:
-        found = f"row 2, image 'b.png': column 'Pleural_Thickening' is {shown}; expected a number within [0, 1]; 2 rows"
-        assert found in problem.message
+        expected = (
+            f"row 2, image 'b.png': column 'Pleural_Thickening' is {shown}; "
+            "expected a number within [0, 1]; 2 rows"
+        )
+        assert expected in problem.message
         assert (problem.metadata["field"], problem.metadata["row"]) == ("Pleural_Thickening", "2")
 
 
@@ -218,7 +221,7 @@ try:
 except TableInvalid as error:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error.message, sep="|")
 """
-"""Prints by how many KiB a process grew until it refused the table."""
+"""Program that prints by how many KiB the process grew until it refused the table."""
 
 ROWS, LONG = 20_000, "a" * 50_000
 HEADER = b"image,Mass,Pleural_Thickening\n"

@@ -1,5 +1,4 @@
-"""Profiles: their names, digests and shapes, and agreement with the original libraries on real
-radiographs."""
+"""Profiles: names, digests and shapes, and agreement with the original libraries."""
 
 from __future__ import annotations
 
@@ -41,7 +40,7 @@ SHAPES = [
 
 @pytest.fixture(scope="module")
 def torchxrayvision_pipelines() -> dict[int, Pipeline]:
-    """By the size of the resized image."""
+    """Returns TorchXRayVision's transforms by the size of the resized image."""
     require_module("torch")
     require_module("cxreval.export.torch_libraries")
     xrv = require_module("torchxrayvision")
@@ -68,7 +67,7 @@ def torchxrayvision_pipeline(torchxrayvision_pipelines: dict[int, Pipeline]) -> 
 
 @pytest.fixture(scope="module")
 def torchvision_pipelines() -> dict[str, Pipeline]:
-    """By the profile's name; ten crops as CheXNet's own test makes them."""
+    """Returns torchvision's transforms by profile; ten crops as in CheXNet's own test."""
     torch = require_module("torch")
     require_module("cxreval.export.torch_libraries")
     transforms = require_module("torchvision.transforms")
@@ -108,8 +107,7 @@ def test_digest_changes_with_each_part_of_the_definition_and_only_with_it() -> N
 
 
 def test_digests_are_those_published_with_revision_1() -> None:
-    """A changed digest changes every evaluation's provenance: raise the revision and say so in the
-    changelog."""
+    """A change of a digest requires a new revision and a line in the changelog."""
     assert XRV.digest == "73e7f26805a9011e327e0c4b2d7ae9d9e935943ae05578d6bcdb5f4d5697a352"
     assert IMAGENET.digest == "6cd42fb05223c3948bcfedb455a5eedf606c442eef2ed5900d17e07a22a1a55d"
 
@@ -285,7 +283,7 @@ def _radiographs(shared: Path) -> list[Path]:
 
 def test_memory_for_a_very_tall_image_is_that_of_its_crop() -> None:
     image = np.random.default_rng(0).integers(0, 256, (400_000, 64), dtype=np.uint8)
-    middle = image[200_000 - 64 : 200_000 + 64]  # with the center where it was
+    middle = image[200_000 - 64 : 200_000 + 64]  # with the same center
 
     tracemalloc.start()
     tensor = IMAGENET.apply(image)

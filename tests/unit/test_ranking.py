@@ -38,8 +38,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def field_of(seed, most=9, replicates=200):
-    """Entries of like merit: a common error of the sample, one of its own for each, and some exact
-    copies."""
+    """Returns entries of similar merit, with a common error, own errors, and some exact copies."""
     generator = np.random.default_rng(seed)
     count = int(generator.integers(1, most))
     common = generator.normal(size=replicates)
@@ -65,7 +64,7 @@ def field_of(seed, most=9, replicates=200):
 
 
 def holm(p_values):
-    """Holm's correction as his paper has it: step by step down the sorted values."""
+    """Returns p-values after Holm's correction, step by step as in his paper."""
     adjusted, worst = [0.0] * len(p_values), 0.0
     for step, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         worst = max(worst, (len(p_values) - step) * p_values[place])
@@ -74,7 +73,7 @@ def holm(p_values):
 
 
 def paired_test(first, second):
-    """Difference, standard error and two-sided p-value of two entries."""
+    """Returns difference, standard error and two-sided p-value of two entries."""
     difference = first.score - second.score
     error = np.std(first.replicates - second.replicates, ddof=1)
     if difference == 0:
@@ -212,7 +211,7 @@ def test_swapping_two_entries_mirrors_their_comparison(seed):
 
 
 def test_the_common_error_of_the_sample_does_not_hide_a_difference():
-    """Each entry alone is uncertain by 0.05; their paired difference is not."""
+    """Each entry has a standard error of 0.05; their paired difference has a small one."""
     generator = np.random.default_rng(1)
     common = generator.normal(0, 0.05, 500)
     entries = [
@@ -259,8 +258,7 @@ def test_no_entry_ranks_better_than_one_with_a_higher_score(seed):
 
 
 def test_an_entry_of_small_error_does_not_overtake_one_of_higher_score():
-    """The second is told apart from the first by its small error, the third with its large one is
-    not."""
+    """Only the second entry, with a small error, is separated from the first; the third is not."""
     generator = np.random.default_rng(3)
     errors = {"a": (0.84, 1e-4), "b": (0.83, 1e-4), "c": (0.82, 0.1)}
     entries = [
@@ -298,8 +296,7 @@ def test_clearly_separated_entries_do_not_share_a_rank():
 
 
 def test_chance_alone_separates_any_of_forty_entries_about_once_in_twenty_boards():
-    """Holm's correction holds the chance of any false difference at 5 %; without it nearly every
-    board had one."""
+    """Holm's correction keeps the probability of any false separation at 5 %."""
     generator = np.random.default_rng(4)
     separated = 0
     for _ in range(200):
@@ -312,7 +309,7 @@ def test_chance_alone_separates_any_of_forty_entries_about_once_in_twenty_boards
 
 @given(SEEDS, st.randoms())
 def test_order_of_input_does_not_matter(seed, random):
-    # Exact copies of one day are told apart by nothing else.
+    # Exact copies of one day have no other difference.
     entries = list(
         {(entry.score, entry.submitted_date): entry for entry in field_of(seed)}.values()
     )
@@ -348,7 +345,7 @@ def test_a_resample_that_is_undefined_for_everyone_does_not_stop_the_test():
     assert [item.rank for item in rank(entries)] == [1, 2, 3]
 
 
-def test_too_many_undefined_replicates_separate_nobody():
+def test_too_many_undefined_replicates_separate_no_entries():
     generator = np.random.default_rng(5)
     entries = [
         Entry(str(k), k / 10, "2025-12-01", k / 10 + generator.normal(0, 1e-3, 200))
@@ -410,7 +407,7 @@ def test_the_range_of_ranks_holds_95_percent_of_the_replicates(seed):
 
 @pytest.mark.parametrize("first", [0, 1, 9, 29, 50, 71, 91, 100])
 def test_the_range_of_ranks_counts_replicates_without_a_rounding_error(first):
-    """100 of 4,000 replicates, however they are split over the first two ranks, are 2.5 %."""
+    """100 of 4,000 replicates are exactly 2.5 %, for every split over the first two ranks."""
     other = np.where(np.arange(4000) < first, -1.0, 1.0)
     another = np.where(np.arange(4000) < 100, -1.0, 1.0)
     entries = [

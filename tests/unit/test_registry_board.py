@@ -1,4 +1,4 @@
-"""The order of the board, its steps, and what may be compared: without a database."""
+"""The order of the board, its steps, and which rows may be compared, without a database."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMMON, *OWN = np.random.default_rng(0).normal(0, 1, (1 + MOST_ROWS, 100))
 
 
 def entry(number: int, score: float | None, day: str, noise: float, *, run: bool) -> Entry:
-    """A row whose resampled scores move with all others, and by `noise` on their own."""
+    """Returns a row whose resampled scores move with all others, plus its own `noise`."""
     replicates = (np.nan if score is None else score) + 0.01 * COMMON + noise * OWN[number]
     return Entry(f"{'run' if run else 'claim'}-{number}", score, day, replicates if run else None)
 
@@ -88,9 +88,7 @@ def test_steps_rise_and_end_with_the_record_holder(run: list[Entry], claims: lis
     )
 
 
-def test_rows_that_cannot_be_told_apart_share_a_rank_and_only_the_higher_score_holds_the_record() -> (
-    None
-):
+def test_inseparable_rows_share_a_rank_and_only_the_highest_score_holds_the_record() -> None:
     near = [
         entry(n, score, "2026-01-01", 0.02, run=True) for n, score in enumerate((0.80, 0.801, 0.60))
     ]
@@ -154,7 +152,7 @@ def test_comparison_has_every_pair_and_frequencies_in_the_order_given() -> None:
         ),
     ],
 )
-def test_what_has_no_replicates_to_test_is_not_comparable(other: Entry, problem: str) -> None:
+def test_rows_without_replicates_are_not_comparable(other: Entry, problem: str) -> None:
     with pytest.raises(NotComparable, match=problem) as caught:
         compared([entry(0, 0.8, "2026-01-01", 0.0, run=True), other], HIGHER)
     assert caught.value.metadata["value"] == other.id

@@ -1,4 +1,4 @@
-"""Which reports the registry records, and which it refuses by naming the field."""
+"""Reports that the registry records, and reports that it refuses by naming the field."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ score = partial(SCORERS["2"].score, recorded=("auroc",))
 SPEC = small_spec("small")
 MACRO = len(FINDINGS)
 SLICES = 6 * (MACRO + 1)
-"""Where the values of the first slice begin."""
+"""Index of the first value of the first slice."""
 
 Change = Callable[[report_pb2.Report], object]
 
@@ -46,8 +46,7 @@ def test_undefined_metric_travels_as_absent() -> None:
 def scored(
     labels: NDArray[np.bool_], probabilities: NDArray[np.float32]
 ) -> tuple[BenchmarkSpec, Report]:
-    """The report that scoring makes of some images, four a patient; the last finding is known of no
-    image."""
+    """Returns scoring's report of images, four per patient; the last finding has no labels."""
     images = len(labels)
     spec = replace(SPEC, image_count=images, patient_count=images // 4)
     known = np.ones_like(labels)
@@ -64,7 +63,7 @@ def scored(
 
 
 @pytest.mark.parametrize("predictor", ["right", "wrong", "constant", "random", "rounded"])
-def test_whatever_scoring_finds_is_accepted(predictor: str) -> None:
+def test_every_report_of_scoring_is_accepted(predictor: str) -> None:
     random = np.random.default_rng(1)
     labels = random.random((80, len(FINDINGS))) < 0.2
     labels[:, 0] = False  # one class only
@@ -86,7 +85,7 @@ def values(*numbers: float) -> bytes:
 
 
 def set_(path: str, value: object) -> Change:
-    """Sets one field, given as `metrics[0].interval.low`."""
+    """Sets one field, given as a path such as `metrics[0].interval.low`."""
 
     def change(report: report_pb2.Report) -> None:
         holder: object = report
@@ -104,7 +103,7 @@ def swap(report: report_pb2.Report) -> None:
 
 
 def name_slices(*names: str) -> Change:
-    """Puts the report's slice into it once for each name."""
+    """Adds the report's slice once for each name."""
 
     def change(report: report_pb2.Report) -> None:
         part = list(report.metrics[SLICES:])

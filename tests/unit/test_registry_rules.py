@@ -1,4 +1,4 @@
-"""States, the seed and what messages may say: the registry's rules without a database."""
+"""States, the seed, and rules of messages: the registry's rules without a database."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_every_state_has_a_way_out_and_can_be_reached() -> None:
     assert reached == set(SubmissionState)
 
 
-def test_what_no_person_has_to_end_has_a_deadline() -> None:
+def test_every_state_that_needs_no_person_has_a_deadline() -> None:
     assert set(DEADLINES) == set(SubmissionState) - ENDED
     for state in DEADLINES:
         assert state_after(state, Change.EXPIRED) is SubmissionState.FAILED
@@ -79,7 +79,8 @@ def endpoint_message(**changes: object) -> submission_pb2.Manifest:
     }
     return manifest_message(
         b"",
-        kind=submission_pb2.Submission.KIND_ENDPOINT, source_kind=submission_pb2.SOURCE_KIND_ENDPOINT,
+        kind=submission_pb2.Submission.KIND_ENDPOINT,
+        source_kind=submission_pb2.SOURCE_KIND_ENDPOINT,
         format=submission_pb2.CHECKPOINT_FORMAT_UNSPECIFIED, artifact_sha256="",
         endpoint=submission_pb2.Endpoint(**{**server, **changes}),
     )  # fmt: skip
@@ -107,7 +108,7 @@ def test_only_faults_of_the_platform_are_tried_again(
     assert after_failure(fault, attempt, max_attempts=3) is change
 
 
-def test_submission_without_date_stands_on_the_board_with_the_day_it_was_handed_in() -> None:
+def test_submission_without_date_is_dated_by_its_creation() -> None:
     manifest = convert.manifest(manifest_message(b"", submitted_date=""))
     submission = Submission(
         "small", "s", Kind.CHECKPOINT, manifest, SubmissionState.QUEUED, None, NOW, NOW, 4, manifest
@@ -207,7 +208,7 @@ STEERING = "".join(
 )
 
 
-def test_nothing_in_what_a_worker_reports_steers_a_terminal() -> None:
+def test_text_reported_by_a_worker_has_no_control_characters() -> None:
     failure = convert.failure(
         submission_pb2.Failure(reason="BROKEN", fault=1, message=f"a{STEERING}Ä [b]")
     )
@@ -247,7 +248,7 @@ def test_long_failure_message_is_cut_rather_than_refused() -> None:
         ),
     ],
 )
-def test_worker_must_say_who_it_is_and_what_it_has(
+def test_worker_must_name_itself_and_its_benchmarks(
     request_: evaluation_service_pb2.LeaseEvaluationRequest, kind: type[CxrevalError], field: str
 ) -> None:
     with pytest.raises(kind) as caught:

@@ -1,4 +1,4 @@
-"""Readers of a board that is being ranked wait among themselves."""
+"""Threads that read a board that is being ranked do not block other calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.registry.servicers.leaderboard import LeaderboardServicer
 
 
 class Ranking:
-    """Boards and events in one, in which a ranking goes on until it is let go."""
+    """A store of boards and events whose ranking blocks until it is released."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
@@ -28,7 +28,7 @@ class Ranking:
         return []
 
 
-def test_a_ranking_that_many_wait_for_keeps_nobody_else_waiting() -> None:
+def test_a_slow_ranking_does_not_block_other_calls() -> None:
     ranking: Any = Ranking()
     servicer = LeaderboardServicer(ranking, ranking)
     request = pb.ListLeaderboardEntriesRequest(parent="benchmarks/small")

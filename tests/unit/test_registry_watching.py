@@ -1,4 +1,4 @@
-"""How many watchers of submissions one process serves, and whose."""
+"""Limits on the number of watchers, per organisation and in all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def member(organisation: str, key: int) -> Principal:
     )
 
 
-def test_one_organisation_takes_no_other_ones_watchers_and_gets_its_own_back() -> None:
+def test_watchers_are_limited_per_organisation_and_released() -> None:
     async def watch() -> None:
         watching = Watching(lambda _: {}, 0.01)
         with ExitStack() as held:

@@ -1,5 +1,4 @@
-"""The banded matrices against SciPy, which scikit-image's resize is built from, and against their
-definition."""
+"""The banded resize matrices equal SciPy's (used by scikit-image) and their definition."""
 
 from __future__ import annotations
 
@@ -18,8 +17,10 @@ from cxreval.imaging.resample import (
 
 
 def scipy_resize(image: np.ndarray, size: int) -> np.ndarray:
-    """`skimage.transform.resize(image, (size, size), mode="constant")` before its clip, for a
-    square float64 image."""
+    """Resizes a square float64 image like `skimage.transform.resize` before its clip.
+
+    The mode is "constant".
+    """
     sigma = max(0.0, (len(image) / size - 1) / 2)
     blurred = ndimage.gaussian_filter(image, sigma, mode="constant") if sigma > 0 else image
     return np.asarray(

@@ -1,4 +1,4 @@
-"""Errors cross the wire without loss."""
+"""Errors keep their class and details over gRPC."""
 
 import grpc
 import pytest
@@ -42,7 +42,7 @@ def test_every_reason_has_a_code_and_comes_back_as_its_own_class(reason, kind):
         (grpc.StatusCode.UNIMPLEMENTED, errors.InternalError),
     ],
 )
-def test_trouble_of_the_transport_gets_a_name_too(code, kind):
+def test_transport_errors_have_a_named_class(code, kind):
     assert type(status.from_rpc_error(Failed(code, "connection refused", None))) is kind
 
 

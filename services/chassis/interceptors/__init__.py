@@ -1,9 +1,7 @@
-"""What happens around every rpc of every service, outermost first: metrics, access log, errors,
-deadline, access.
+"""Wraps every rpc with, outermost first: metrics, access log, errors, deadline, access.
 
-Handlers are wrapped once, when their service is added. gRPC's own interceptors run for each call,
-and together with generators as contexts they took as long as all else that a small request needs.
-This module is the only place that knows gRPC's four kinds of handlers.
+Handlers are wrapped once, when their service is added. gRPC's own interceptors run at each call;
+with generator-based contexts they took half the time of a small request.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ _UNARY: AbstractContextManager[None] = nullcontext()
 
 @dataclass(frozen=True, slots=True)
 class WrappedServer:
-    """Stands in for a server while services are added to it."""
+    """Wraps the handlers of services that are added to a server."""
 
     server: grpc.aio.Server
     metrics: RpcMetrics
@@ -41,14 +39,14 @@ class WrappedServer:
     """Full names of the services, in the order in which they were added."""
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Nothing: generated code goes on with the next, which has the handlers by name."""
+        """Does nothing: generated code also calls the next method, with the handlers by name."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Adds a service.
 
         Raises:
-            ValueError: it was added before.
-            UndeclaredRpc: one of its rpcs does not say who may call it.
+            ValueError: the service was added before.
+            UndeclaredRpc: an rpc does not declare who may call it.
         """
         if service in self.services:
             raise ValueError(f"{service} is already registered")
@@ -68,9 +66,8 @@ class WrappedServer:
         )
         behaviour = getattr(handler, "_".join(kind))
         allowed = allowed_roles(service, method)
-        # A lone request is parsed inside the contexts: to bad bytes gRPC would answer UNKNOWN with
-        # its own exception.
-        parse = _as_it_is if handler.request_streaming else handler.request_deserializer
+        # Parsed inside the contexts: gRPC would answer malformed bytes with UNKNOWN.
+        parse = _unparsed if handler.request_streaming else handler.request_deserializer
 
         async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             call = Call(service, method, context, streaming)
@@ -80,12 +77,12 @@ class WrappedServer:
                         await self.access.admit(call, allowed)
                         with self.streams.admitted(call, allowed) if streaming else _UNARY:
                             return await behaviour(parse(request), context)
-                except BaseException as error:  # noqa: BLE001 -- a cancelled call, too, is told apart there
+                except BaseException as error:  # noqa: BLE001 -- cancellation included
                     await end_with(call, error)
 
         async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-            # Written, not yielded: gRPC leaves the generator of a cancelled call to the garbage
-            # collector, which would end these contexts after the call's own memory is gone.
+            # Messages are written, not yielded: gRPC leaves the generator of a cancelled call to
+            # the garbage collector, which would exit these contexts after the call has been freed.
             call = Call(service, method, context, streaming)
             with self.metrics.measured(call), Logged(call):
                 try:
@@ -98,7 +95,7 @@ class WrappedServer:
                 except BaseException as error:  # noqa: BLE001
                     await end_with(call, error)
 
-        # Health's Watch writes to its context instead of yielding.
+        # The Watch method of health writes to its context instead of yielding.
         yields = inspect.isasyncgenfunction(behaviour)
         build = getattr(grpc, f"{'_'.join(kind)}_rpc_method_handler")
         return build(  # type: ignore[no-any-return]
@@ -108,5 +105,5 @@ class WrappedServer:
         )
 
 
-def _as_it_is(requests: Any) -> Any:
+def _unparsed(requests: Any) -> Any:
     return requests

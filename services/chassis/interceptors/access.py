@@ -1,9 +1,8 @@
-"""Lets a call in, or not: the contract says which roles an rpc takes, an authenticator says who
-calls.
+"""Admits calls by the roles of their callers.
 
-A rule is an option of the rpc in its .proto file. A service without rules cannot be added to a
-server. Health and reflection are open; the Open Inference Protocol is somebody else's contract, so
-its rule stands here.
+The roles that may call an rpc are an option of the rpc in its .proto file; a service without these
+options cannot be added to a server. Health and reflection are open to all. The Open Inference
+Protocol is a foreign contract, so its roles are listed here.
 """
 
 from __future__ import annotations
@@ -28,12 +27,15 @@ _SCHEME = "Bearer "
 
 
 class UndeclaredRpc(Exception):
-    """An rpc has no rule; a defect of the contract."""
+    """An rpc has no access option in its .proto file."""
 
 
 def allowed_roles(service: str, method: str) -> frozenset[Role] | None:
-    """The roles that may call an rpc; None: nobody is asked who they are. Raises
-    `UndeclaredRpc`."""
+    """Returns the roles that may call an rpc; None if it is open without authentication.
+
+    Raises:
+        UndeclaredRpc: the rpc has no access option.
+    """
     if service in OPEN_SERVICES:
         return None
     if service in FOREIGN_SERVICES:
@@ -41,25 +43,27 @@ def allowed_roles(service: str, method: str) -> frozenset[Role] | None:
     descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[method]
     options: Any = descriptor.GetOptions()
     roles = options.Extensions[access_pb2.allow].roles
-    found = frozenset(
+    allowed = frozenset(
         Role(access_pb2.Role.Name(role).removeprefix("ROLE_").lower()) for role in roles if role
     )
-    if not found:
-        raise UndeclaredRpc(
-            f"{service}/{method} does not say who may call it: option (cxreval.api.access.v1.allow)"
-        )
-    return found
+    if not allowed:
+        option = "(cxreval.api.access.v1.allow)"
+        raise UndeclaredRpc(f"{service}/{method} has no option {option}; list the roles in it")
+    return allowed
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a call brings to show who makes it, looked at only when it is asked for."""
+    """The credentials of a call, read on demand."""
 
     context: grpc.aio.ServicerContext[Any, Any]
 
     def bearer(self) -> str:
-        """The text behind `authorization: Bearer`; empty without. Raises `KeyUnknown` for anything
-        else there."""
+        """Returns the token of `authorization: Bearer`, or an empty text without that header.
+
+        Raises:
+            KeyUnknown: the header has another form.
+        """
         values = [value for key, value in self.context.invocation_metadata() or () if key == HEADER]
         if not values:
             return ""
@@ -67,63 +71,66 @@ class Credentials:
         if len(values) > 1 or not isinstance(value, str) or not value.startswith(_SCHEME):
             expected = "one entry `authorization: Bearer KEY` in the metadata"
             raise KeyUnknown(
-                f"the call's credentials are of another kind; expected {expected}",
+                f"the call's credentials have another form; expected {expected}",
                 expected=expected,
             )
         return value.removeprefix(_SCHEME)
 
     def certificate_names(self) -> frozenset[str]:
-        """The names, DNS and common, in the client's certificate; TLS has verified it. Empty
-        without one."""
-        found = self.context.auth_context() or {}
+        """Returns the DNS and common names of the client's certificate, which TLS has verified."""
+        properties_of = self.context.auth_context() or {}
         properties = ("x509_common_name", "x509_subject_alternative_name")
         return frozenset(
-            name.decode(errors="replace") for key in properties for name in found.get(key, ())
+            name.decode(errors="replace")
+            for key in properties
+            for name in properties_of.get(key, ())
         )
 
 
 class Authenticator(Protocol):
-    """Says who calls."""
+    """Identifies callers."""
 
     async def principal(self, credentials: Credentials) -> Principal:
-        """The caller; one without a name when they do not say who they are.
+        """Returns the caller; one without a name if the call has no credentials.
 
         Raises:
-            KeyUnknown, KeyExpired, KeyRevoked: their credentials are not good.
+            KeyUnknown, KeyExpired, KeyRevoked: the credentials are not valid.
         """
 
 
 class OpenAccess:
-    """Takes everybody for somebody who may do everything."""
+    """Gives every caller all roles."""
 
     async def principal(self, credentials: Credentials) -> Principal:  # noqa: ARG002
-        """Everybody."""
+        """Returns `EVERYBODY`."""
         return EVERYBODY
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The gate before every rpc. `allowed_certificates`: with any, only clients with one of these
-    names come in."""
+    """Admits or refuses calls.
+
+    `allowed_certificates`: if not empty, the client's certificate must have one of these names.
+    """
 
     authenticator: Authenticator
     allowed_certificates: Sequence[str] = ()
 
     async def admit(self, call: Call, allowed: frozenset[Role] | None) -> None:
-        """Says who makes the call, and whether they may.
+        """Identifies the caller of a call and checks its roles.
 
         Raises:
-            ServiceUnavailable: who knows is away.
-            CertificateNotAllowed: the client's certificate has none of the names that may call.
-            KeyMissing, KeyUnknown, KeyExpired, KeyRevoked: nobody knows who calls.
-            RoleRequired: somebody else may.
+            ServiceUnavailable: callers cannot be identified at the moment.
+            CertificateNotAllowed: the client's certificate has no allowed name.
+            KeyMissing, KeyUnknown, KeyExpired, KeyRevoked: the call has no valid key.
+            RoleRequired: the caller does not have a required role.
         """
         if allowed is not None:
             call.principal = await self._principal(call, allowed)
             enter(call.principal)
 
     async def check(self, call: Call, allowed: frozenset[Role]) -> None:
-        """Raises as `admit`, for a call that was let in before."""
+        """Raises as `admit`, for a call that was admitted before."""
         await self._principal(call, allowed)
 
     async def _principal(self, call: Call, allowed: frozenset[Role]) -> Principal:
@@ -139,17 +146,18 @@ class Access:
             return
         names = credentials.certificate_names()
         if names.isdisjoint(self.allowed_certificates):
-            found = ", ".join(sorted(names)) or "no certificate"
-            message = f"the client's certificate is of {found}; expected a name in the setting allowed_certificates"
+            found = ", ".join(sorted(names)) or "no names"
+            message = (
+                f"the client's certificate has {found}; "
+                "expected a name in the server's setting allowed_certificates"
+            )
             raise CertificateNotAllowed(message, found=found, expected="an allowed certificate")
 
 
 def _refusal(principal: Principal, method: str, allowed: frozenset[Role]) -> CxrevalError:
     expected = ", ".join(sorted(allowed))
     if not principal.name:
-        message = (
-            f"{method} needs a key; expected `authorization: Bearer cxr_...` in the call's metadata"
-        )
+        message = f"{method} needs an API key; send `authorization: Bearer cxr_...` as metadata"
         return KeyMissing(message, method=method, expected="an API key")
     message = f"{principal.name} may not call {method}; expected one of the roles {expected}"
     return RoleRequired(message, method=method, expected=expected)

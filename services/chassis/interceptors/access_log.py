@@ -1,4 +1,4 @@
-"""Gives every rpc its request id and logs it once, when it ends."""
+"""Sets the request id of every rpc and logs the rpc when it ends."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from services.chassis.interceptors.call import Call
 
 _log = logging.getLogger("access")
 _QUIET = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
-_QUIET_WHEN_OK = frozenset({"ModelInfer"})  # there may be thousands a second; metrics count them
+_QUIET_WHEN_OK = frozenset({"ModelInfer"})  # thousands per second; metrics count them
 
 
 class Logged(AbstractContextManager[None]):
-    """Takes the request id from the metadata, or makes one; logs method, code, peer, caller and
-    duration."""
+    """Sets the request id from the metadata; logs method, code, peer, caller and duration."""
 
     __slots__ = ("_call", "_start", "_token")
 

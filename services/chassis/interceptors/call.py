@@ -1,4 +1,4 @@
-"""One running rpc, as everything around it sees it."""
+"""The state of a running rpc that its wrappers share."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from services.chassis.principal import Principal
 
 @dataclass(slots=True)
 class Call:
-    """One running rpc. `code` is what it will end with; the errors interceptor sets it.
-
-    `principal` is who makes it, once they were let in.
-    """
+    """A running rpc. `code` is its status code; `principal` its caller, once admitted."""
 
     service: str
     method: str

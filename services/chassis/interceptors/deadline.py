@@ -1,4 +1,4 @@
-"""Gives every rpc a deadline: its caller's, or the server's limit if that is sooner."""
+"""Sets the deadline of every rpc: the caller's, or the server's limit if that is earlier."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ _UNLIMITED: AbstractAsyncContextManager[None] = contextlib.nullcontext()
 
 @dataclass(frozen=True, slots=True)
 class TimeLimit:
-    """Ends a handler at its caller's deadline or after `seconds` (streams: `stream_seconds`):
-    `DeadlineExceeded`."""
+    """Ends a handler with `DeadlineExceeded` after `seconds`, or `stream_seconds` for streams."""
 
     seconds: float
     stream_seconds: float
 
     def of(self, call: Call) -> AbstractAsyncContextManager[None]:
-        """The limit of one call."""
-        if call.service == "grpc.health.v1.Health":  # Watch lives as long as its watcher
+        """Returns the context that limits one call."""
+        if call.service == "grpc.health.v1.Health":  # Watch ends with its watcher
             return _UNLIMITED
         limit = self.stream_seconds if call.streaming else self.seconds
         left = call.context.time_remaining()
@@ -51,5 +50,5 @@ class _Limited(AbstractAsyncContextManager[None]):
         try:
             await self._timeout.__aexit__(kind, error, trace)
         except TimeoutError:
-            message = f"{self._method} did not finish before its deadline"
+            message = f"{self._method} did not finish before its deadline; retry later"
             raise DeadlineExceeded(message, limit_seconds=self._limit) from None

@@ -1,5 +1,4 @@
-"""Turns a raised `CxrevalError` into a status with its reason, and anything else into INTERNAL with
-a fixed text."""
+"""Ends a failed call with the status of its error, or with INTERNAL for unknown exceptions."""
 
 from __future__ import annotations
 
@@ -19,8 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 async def end_with(call: Call, error: BaseException) -> NoReturn:
-    """The one place where an exception becomes a status. An unknown one goes to the log, never to
-    the caller."""
+    """Aborts the call with the status of an error; an unknown exception is only logged."""
     if isinstance(error, grpc.aio.AbortError):
         call.code = call.context.code() or grpc.StatusCode.UNKNOWN
         raise error
@@ -32,15 +30,13 @@ async def end_with(call: Call, error: BaseException) -> NoReturn:
     if not isinstance(error, Exception):
         raise error
     if isinstance(error, DecodeError):
-        expected = f"a message as {call.service}/{call.method} takes it"
-        message = (
-            f"the request is not valid protobuf, or has text that is not UTF-8; expected {expected}"
-        )
+        expected = f"the request message of {call.service}/{call.method}"
+        message = f"the request is not valid protobuf or not UTF-8; expected {expected}"
         error = errors.MalformedField(message, field="request", expected=expected)
     elif not isinstance(error, errors.CxrevalError):
         _log.error("unexpected error in %s/%s", call.service, call.method, exc_info=error)
         error = errors.InternalError(
-            "internal error; the service's log has the cause under this request id"
+            "internal error; the service's log has the cause, under the call's request id"
         )
     call.code, message, details = status.to_status(error)
     await call.context.abort(call.code, message, trailing_metadata=((status.DETAILS_KEY, details),))

@@ -1,4 +1,4 @@
-"""Rate, errors and duration of every rpc, under the names that gRPC dashboards already know."""
+"""Rate, errors and duration of every rpc, under the metric names of gRPC dashboards."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BUCKETS = (
 
 @dataclass(slots=True)
 class _Figures:
-    """Those of one method; looking them up by labels takes longer than counting."""
+    """The metrics of one method, kept because a lookup by labels is slower than counting."""
 
     started: Counter
     running: Gauge
@@ -43,7 +43,7 @@ class _Figures:
 
 
 class RpcMetrics:
-    """The RED figures: started, handled by code, seconds, and how many run now."""
+    """The metrics of all rpcs: started, handled by code, duration, and in flight."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._started = Counter(
@@ -68,7 +68,7 @@ class RpcMetrics:
         self._figures: dict[tuple[str, str], _Figures] = {}
 
     def measured(self, call: Call) -> AbstractContextManager[None]:
-        """Counts and times one rpc."""
+        """Returns the context that counts and times one rpc."""
         key = (call.service, call.method)
         figures = self._figures.get(key)
         if figures is None:

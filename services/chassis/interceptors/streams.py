@@ -1,8 +1,6 @@
-"""Streams that go on: whether who opened one may still come in is asked every second, for a key may
-be revoked.
+"""Ends running streams whose callers are no longer admitted, for example by a revoked key.
 
-One task asks for all of them, those too that wait for their caller or have nothing to say. No
-message waits for it.
+One task checks all streams every second, idle ones included; no message waits for it.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from services.chassis.interceptors.access import Access
 from services.chassis.interceptors.call import Call
 from services.chassis.principal import Role, enter_stream
 
-ASK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -33,26 +31,31 @@ class _Stream:
 
 
 class RunningStreams:
-    """Ends streams whose callers may not come in any more. Used by one event loop."""
+    """Ends streams whose callers are no longer admitted. For one event loop."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
         self._running: dict[asyncio.Task[object], _Stream] = {}
-        self._asking: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
     def admitted(self, call: Call, allowed: frozenset[Role] | None) -> Iterator[None]:
-        """Within it, the running task serves a stream that was let in. Raises what `Access.admit`
-        would by then."""
+        """Registers the running task as an admitted stream, until the block ends.
+
+        Raises:
+            CxrevalError: the error of `Access.admit` if the caller is no longer admitted.
+        """
         task = asyncio.current_task()
         if allowed is None or task is None:
             yield
             return
         stream = self._running[task] = _Stream(call, allowed)
         enter_stream(partial(self._access.check, call, allowed))
-        if self._asking is None:
-            # In a context of its own: what it logs belongs to no call.
-            self._asking = asyncio.create_task(self._keep_asking(), context=contextvars.Context())
+        if self._checking is None:
+            # In a context of its own, so that its logs have no request id.
+            self._checking = asyncio.create_task(
+                self._keep_checking(), context=contextvars.Context()
+            )
         try:
             yield
         except asyncio.CancelledError:
@@ -63,26 +66,27 @@ class RunningStreams:
         finally:
             del self._running[task]
 
-    async def _keep_asking(self) -> None:
+    async def _keep_checking(self) -> None:
         try:
             while self._running:
-                await asyncio.sleep(ASK_SECONDS)
+                await asyncio.sleep(CHECK_SECONDS)
                 for task, stream in list(self._running.items()):
-                    await self._ask(task, stream)
-                    await asyncio.sleep(
-                        0
-                    )  # a key that is remembered is no reason to wait, and there may be thousands
+                    await self._check(task, stream)
+                    # Thousands of checks from a cache would block the event loop.
+                    await asyncio.sleep(0)
         finally:
-            self._asking = None
+            self._checking = None
 
-    async def _ask(self, task: asyncio.Task[object], stream: _Stream) -> None:
+    async def _check(self, task: asyncio.Task[object], stream: _Stream) -> None:
         try:
             await self._access.check(stream.call, stream.allowed)
         except ServiceUnavailable:
-            return  # who can say is away; it is asked again
+            return  # callers cannot be identified at the moment; the next round checks again
         except CxrevalError as error:
             if task in self._running and stream.refusal is None:
                 stream.refusal = error
                 task.cancel()
-        except Exception:  # noqa: BLE001 - whatever it is, the others still have to be asked for
-            _log.exception("cannot say whether a stream may go on; asked again")
+        except Exception:  # noqa: BLE001 - the other streams must still be checked
+            _log.exception(
+                "cannot check whether a stream is still admitted; the next round checks again"
+            )

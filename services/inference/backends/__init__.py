@@ -1,1 +1,1 @@
-"""The runtimes that execute a model's file. Only this package knows them."""
+"""The runtimes that execute models. No other package of the service imports them."""

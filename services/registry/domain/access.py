@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cxreval.errors import KeyExpired, KeyRevoked, KeyUnknown, QuotaExceeded
-from cxreval.resource_names import KeyName, OrganisationName
+from cxreval.resource_names import KEY_ID, KeyName, OrganisationName
 from services.chassis.principal import Principal, Role
 
-_TEXT = re.compile(r"cxr_([0-9a-f]{16})_([0-9a-f]{64})")
+_TEXT = re.compile(rf"cxr_({KEY_ID.pattern})_([0-9a-f]{{64}})")
 _NO_DIGEST = "0" * 64
 
 KEY_ROLES = (Role.VIEWER, Role.SUBMITTER, Role.WORKER, Role.OPERATOR)

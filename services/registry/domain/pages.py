@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from cxreval.errors import InvalidPageToken
-from cxreval.fields import field_error, shown
+from cxreval.errors import CxrevalError, InvalidPageToken
+from cxreval.fields import field_error
 
 MAX_TOKEN_CHARACTERS = 500
 
@@ -61,7 +61,7 @@ class Cursor:
         content = json.dumps([self.kind, self.parent, key(kept[-1])], separators=(",", ":"))
         return Page(kept, base64.urlsafe_b64encode(content.encode()).decode())
 
-    def invalid(self) -> InvalidPageToken:
+    def invalid(self) -> CxrevalError:
         """The error for a token whose item is no longer in the list."""
         return _invalid(self.after)
 
@@ -73,11 +73,6 @@ def page_size(requested: int, default: int, largest: int) -> int:
     return min(requested or default, largest)
 
 
-def _invalid(token: str) -> InvalidPageToken:
+def _invalid(token: str) -> CxrevalError:
     expected = "the next_page_token of an earlier page of the same list"
-    return InvalidPageToken(
-        f"page_token is {shown(token)!r}; expected {expected}",
-        field="page_token",
-        value=shown(token),
-        expected=expected,
-    )
+    return field_error("page_token", token, expected, InvalidPageToken)

@@ -14,13 +14,13 @@ import numpy as np
 
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, ReportMismatch
-from cxreval.fields import field_error
+from cxreval.fields import SHA256, SHA256_FORM, field_error
 from cxreval.metrics.calibration import BINS
 from cxreval.metrics.curves import Reliability, RocCurve
 from cxreval.metrics.registry import METRICS, Metric
 from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
 from cxreval.metrics.scorers import SCORERS
-from cxreval.resource_names import SHA256, BenchmarkName
+from cxreval.resource_names import BenchmarkName
 
 MAX_REASON_CHARACTERS = 100
 MAX_SLICE_CHARACTERS = 100
@@ -46,9 +46,7 @@ def check_report(report: Report, spec: BenchmarkSpec) -> None:
         if found != expected:
             raise _mismatch(field, found, str(expected))
     if not SHA256.fullmatch(report.predictions_sha256):
-        raise _mismatch(
-            "predictions_sha256", report.predictions_sha256, "64 lower-case hex characters"
-        )
+        raise _mismatch("predictions_sha256", report.predictions_sha256, SHA256_FORM)
     _check_metrics(report.metrics, spec)
     if report.evidence is None:
         raise _mismatch("evidence", "absent", "replicates and curves")

@@ -118,7 +118,11 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         """Returns limits and usage of an organisation."""
         who = caller()
         if not request.name:
-            require("name", who.organisation, "organisations/{organisation}: you belong to none")
+            require(
+                "name",
+                who.organisation,
+                "organisations/{organisation}, as the caller belongs to none",
+            )
         name = (
             OrganisationName.parse(request.name)
             if request.name

@@ -20,9 +20,10 @@ from cxreval.errors import (
     RoleRequired,
     SubmissionState,
 )
-from cxreval.fields import check_pattern, field_error
-from cxreval.resource_names import SHA256, ArtifactName, EvaluationName, SubmissionName
-from cxreval.wire.limits import CHUNK_BYTES, MAX_ARTIFACT_BYTES
+from cxreval.fields import check_sha256, field_error
+from cxreval.files import MAX_ARTIFACT_BYTES
+from cxreval.resource_names import ArtifactName, EvaluationName, SubmissionName
+from cxreval.wire.limits import CHUNK_BYTES
 from services.chassis.principal import Role, caller
 from services.registry import convert
 from services.registry.store.artifacts import UploadKey
@@ -119,7 +120,7 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
 
     def _derived(self, artifact: pb.DerivedArtifact, path: str) -> ExpectedArtifact:
         name = EvaluationName.parse(artifact.evaluation, f"{path}.evaluation")
-        check_pattern(f"{path}.sha256", artifact.sha256, SHA256, "64 lower-case hex characters")
+        check_sha256(f"{path}.sha256", artifact.sha256)
         lease = name, artifact.token, artifact.sha256
         return ExpectedArtifact(
             UploadKey(name.evaluation, artifact.sha256, f"{path}.sha256"),

@@ -23,10 +23,11 @@ from datetime import datetime
 from typing import Protocol, Self
 
 from cxreval.errors import ArtifactCorrupt, DigestMismatch, UploadBusy, UploadOffset
-from cxreval.resource_names import ArtifactName
+from cxreval.fields import SHA256
+from cxreval.resource_names import OPAQUE_ID, ArtifactName
 
 _log = logging.getLogger(__name__)
-_KEY = re.compile(r"([0-9a-f]{32})-([0-9a-f]{64})")
+_KEY = re.compile(rf"({OPAQUE_ID.pattern})-({SHA256.pattern})")
 
 
 @dataclass(frozen=True, slots=True)

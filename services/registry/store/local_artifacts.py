@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cxreval.errors import ArtifactNotFound, ServiceUnavailable, UploadBusy
-from cxreval.resource_names import SHA256, ArtifactName
+from cxreval.fields import SHA256
+from cxreval.files import sync_directory
+from cxreval.resource_names import ArtifactName
 from services.registry.store.artifacts import UploadKey, busy, check_digest, check_offset, verified
 
 _log = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ class LocalArtifacts:
             with self._part(key).open("rb") as file:
                 # The client will not send these bytes again, so they must survive a power loss.
                 os.fsync(file.fileno())
-                _sync_directory(self._uploads)
+                sync_directory(self._uploads)
                 return os.fstat(file.fileno()).st_size
         except FileNotFoundError:
             return 0
@@ -147,8 +149,8 @@ class _LocalUpload:
         with _writable():
             self._place.parent.mkdir(exist_ok=True)
             self._part.replace(self._place)
-            _sync_directory(self._place.parent)
-            _sync_directory(self._place.parent.parent)
+            sync_directory(self._place.parent)
+            sync_directory(self._place.parent.parent)
 
 
 @contextmanager
@@ -204,11 +206,3 @@ def _begin_to_sync(part: Path) -> None:
     """Starts writing to disk while more is received. Errors are ignored: `store` syncs again."""
     with contextlib.suppress(OSError), part.open("rb") as file:
         os.fdatasync(file.fileno())
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -25,7 +25,8 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
 from cxreval.errors import ArtifactNotFound, ArtifactStoreRefused, ServiceUnavailable
-from cxreval.resource_names import SHA256, ArtifactName
+from cxreval.fields import SHA256
+from cxreval.resource_names import ArtifactName
 from services.registry.store.artifacts import UploadKey, busy, check_digest, check_offset, verified
 
 PIECE_BYTES = 8 << 20

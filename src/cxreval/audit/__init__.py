@@ -1,2 +1,1 @@
-"""What makes a board checkable by anybody: a chain of all events, and signed receipts of published
-rows."""
+"""Verification of boards by third parties: the audit chain of all events, and signed receipts."""

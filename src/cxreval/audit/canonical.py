@@ -1,5 +1,4 @@
-"""One text for one value, so that a digest or a signature means the value and not how somebody
-wrote it."""
+"""Canonical JSON: equal values have equal bytes, so digests and signatures cover the value."""
 
 from __future__ import annotations
 
@@ -8,8 +7,10 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> bytes:
-    """JSON in UTF-8 with sorted keys and no white space. Raises `ValueError` for NaN and
-    infinities."""
+    """Returns `value` as UTF-8 JSON with sorted keys and no white space.
+
+    Raises `ValueError` for NaN and infinities.
+    """
     text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )

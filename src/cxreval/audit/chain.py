@@ -1,33 +1,34 @@
-"""The audit chain: every event of every submission, each with the sha256 of itself and of the one
-before it."""
+"""The audit chain: every event of every submission, linked by sha256 digests.
+
+Each digest covers its event and the digest before it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cxreval.audit.canonical import canonical_json
 from cxreval.errors import AuditMismatch
-
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+from cxreval.fields import SHA256
 
 GENESIS = "0" * 64
-"""What the first event has in place of a digest before it."""
+"""Previous digest of the first event."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """One link. `place` counts all events from 1, `version` those of the submission.
+    """One link of the audit chain: an event of a submission and its digest.
 
-    `number`, `id` and `request_id` are the registry's own; they are here so that nothing of an
-    event can be changed. `time` is ISO 8601 in UTC with microseconds. `digest` is what the registry
-    says; `link` says what it must be.
+    `place` counts all events from 1, `version` the events of the submission. `number`, `id` and
+    `request_id` are internal to the registry; they are part of the digest so that no stored value
+    of an event can be changed. `time` is ISO 8601 in UTC with microseconds. `digest` is the stored
+    digest; `link` computes the expected one.
 
-    A sealed link has nothing but `place` and `digest`: its content is not for whoever asked. It
-    holds its place all the same, since the digest after it is made of its digest.
+    A sealed link has only `place` and `digest`, because the caller may not read the rest. The chain
+    can still be followed across it: the next digest is computed from the sealed one.
     """
 
     place: int
@@ -45,17 +46,19 @@ class AuditEvent:
     digest: str = ""
 
     def sealed(self) -> AuditEvent:
-        """The link without its content."""
+        """Returns the link without its content."""
         return AuditEvent(self.place, "", 0, "", "", "", "", {}, "", 0, "", "", self.digest)
 
     @property
     def is_sealed(self) -> bool:
-        """Whether its content is kept back."""
+        """Whether the content is withheld."""
         return not self.submission
 
     def link(self, previous: str) -> str:
-        """sha256 of the event after one with the digest `previous`: 64 lower-case hex
-        characters."""
+        """Returns the expected digest of this event after one with the digest `previous`.
+
+        The digest is a sha256 of 64 lower-case hex characters.
+        """
         content = dataclasses.asdict(self) | {"previous": previous}
         del content["digest"]
         return hashlib.sha256(canonical_json(content)).hexdigest()
@@ -63,45 +66,42 @@ class AuditEvent:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The last link: how many events there are, and the digest of the last one."""
+    """The last link of a chain: the number of events, and the digest of the last one."""
 
     place: int = 0
     digest: str = GENESIS
 
 
 def follow(events: Iterable[AuditEvent], since: Head = Head()) -> Iterator[AuditEvent]:
-    """Gives every event of the chain after `since`, a head that was seen before, once it has been
-    checked.
+    """Yields each event of the chain after the known head `since`, after checking it.
 
-    Of a sealed event only its place can be checked, by the event after it.
+    A sealed event is checked by the digest of the event after it.
 
     Raises:
-        AuditMismatch: an event was changed, is missing, or stands in another place; it names the
-            first one.
+        AuditMismatch: an event was changed, removed or moved; the error names the first one.
     """
     head, versions, sealed = since, dict[str, int](), 0
     for event in events:
         if event.place != head.place + 1:
-            raise _mismatch(head.place + 1, f"the next event says that it is number {event.place}")
+            raise _mismatch(head.place + 1, f"the next event is number {event.place}")
         if event.is_sealed:
             _check_seal(event)
             head, sealed = Head(event.place, event.digest), sealed + 1
             yield event
             continue
-        # Of a chain that is followed from its middle, the first event of a submission may have any
-        # version.
+        # With `since`, the first event of a submission may have any version.
         expected_version = (
             versions.get(event.submission, event.version - 1 if since.place else 0) + 1
         )
-        # Sealed events may be of any submission, this one too.
+        # Each sealed event before this one may belong to the same submission.
         if not expected_version <= event.version <= expected_version + sealed:
             raise _mismatch(
                 event.place,
-                f"it is version {event.version} of {event.submission}, not {expected_version}",
+                f"it is version {event.version} of {event.submission}; expected {expected_version}",
             )
         if event.link(head.digest) != event.digest:
             raise _mismatch(
-                event.place, f"its digest is {event.digest or 'absent'}, not that of its content"
+                event.place, f"its digest {event.digest or '(none)'} does not match its content"
             )
         versions[event.submission] = event.version
         head = Head(event.place, event.digest)
@@ -109,7 +109,7 @@ def follow(events: Iterable[AuditEvent], since: Head = Head()) -> Iterator[Audit
 
 
 def verify(events: Iterable[AuditEvent], since: Head = Head()) -> Head:
-    """Follows the chain to its end. Raises `AuditMismatch`: see `follow`."""
+    """Follows the chain to its end and returns its head. Raises `AuditMismatch` like `follow`."""
     last = since
     for event in follow(events, since):
         last = Head(event.place, event.digest)
@@ -117,11 +117,10 @@ def verify(events: Iterable[AuditEvent], since: Head = Head()) -> Head:
 
 
 def _check_seal(event: AuditEvent) -> None:
-    """A sealed link cannot be checked by itself; it can only have the form of a digest, and nothing
-    else."""
-    if not _DIGEST.fullmatch(event.digest) or event != event.sealed():
+    """Raises unless a sealed link has a well-formed digest and no other content."""
+    if not SHA256.fullmatch(event.digest) or event != event.sealed():
         raise _mismatch(event.place, f"it is sealed, and its digest is {event.digest or 'absent'}")
 
 
-def _mismatch(place: int, what: str) -> AuditMismatch:
-    return AuditMismatch(f"the audit chain breaks at event {place}: {what}", place=place)
+def _mismatch(place: int, problem: str) -> AuditMismatch:
+    return AuditMismatch(f"the audit chain breaks at event {place}: {problem}", place=place)

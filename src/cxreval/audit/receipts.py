@@ -1,7 +1,6 @@
-"""Receipts: what a registry says about a row it published, signed with its Ed25519 key (RFC 8032).
+"""Receipts: statements of a registry about its published rows, signed with Ed25519 (RFC 8032).
 
-A receipt is a JSON file that stands for itself: with the operator's public key it is checked
-without a network.
+A receipt is a self-contained JSON file, verified offline with the operator's public key.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ _FIELDS = {"payload", "signature"}
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """`payload`: canonical JSON, the very bytes that are signed. `signature`: 64 bytes."""
+    """A signed statement: `payload` is the signed canonical JSON, `signature` has 64 bytes."""
 
     payload: bytes
     signature: bytes
 
     def to_file(self) -> bytes:
-        """The receipt as a file."""
+        """Returns the content of the receipt's file."""
         content = {
             "payload": self.payload.decode(),
             "signature": base64.b64encode(self.signature).decode(),
@@ -41,33 +40,32 @@ class Receipt:
 
     @classmethod
     def from_file(cls, content: bytes) -> Receipt:
-        """Raises `ReceiptInvalid` when it is no receipt."""
+        """Parses a receipt's file. Raises `ReceiptInvalid` if it is not one."""
         try:
-            found = json.loads(content)
-            if set(found) != _FIELDS:
+            parsed = json.loads(content)
+            if set(parsed) != _FIELDS:
                 raise ValueError("its fields are not payload and signature")
             receipt = cls(
-                found["payload"].encode(), base64.b64decode(found["signature"], validate=True)
+                parsed["payload"].encode(), base64.b64decode(parsed["signature"], validate=True)
             )
         except (ValueError, TypeError, AttributeError) as error:
             raise ReceiptInvalid(f"the file is not a receipt: {error}") from None
-        # Base64 and JSON can say one thing in several ways; a receipt has one form, so that no byte
-        # can change.
+        # JSON and Base64 allow several spellings of one value; a receipt has only this one, so that
+        # every changed byte is detected.
         if receipt.to_file() != content:
-            raise ReceiptInvalid("the file is not written as receipts are")
+            raise ReceiptInvalid("the file's JSON is not formatted as a receipt's")
         return receipt
 
 
 class Signer:
-    """Signs receipts with the operator's key."""
+    """Signs receipts with the operator's private key."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
 
     @classmethod
     def from_file(cls, file: Path) -> Signer:
-        """The key in a PEM file (PKCS #8); it is made, readable by its owner alone, if there is
-        none.
+        """Loads the key from a PEM file (PKCS #8); creates one if the file does not exist.
 
         Raises:
             KeyUnreadable: the file is not an unencrypted Ed25519 key, or cannot be made.
@@ -77,26 +75,26 @@ class Signer:
         except (OSError, ValueError, TypeError) as error:
             raise KeyUnreadable(f"cannot use the signing key {file}: {error}", file=file) from None
         if not isinstance(key, Ed25519PrivateKey):
-            raise KeyUnreadable(f"{file} holds another kind of key; expected Ed25519", file=file)
+            raise KeyUnreadable(f"{file} is not an Ed25519 private key", file=file)
         return cls(key)
 
     @property
     def public_key(self) -> str:
-        """The public key in PEM, for those who check."""
+        """The public key in PEM."""
         form = serialization.PublicFormat.SubjectPublicKeyInfo
         return self._key.public_key().public_bytes(serialization.Encoding.PEM, form).decode()
 
     def sign(self, content: Mapping[str, Any]) -> Receipt:
-        """A receipt of some JSON content."""
+        """Returns the receipt of a JSON object."""
         payload = canonical_json(content)
         return Receipt(payload, self._key.sign(payload))
 
 
 def verify(receipt: Receipt, public_key: str) -> dict[str, Any]:
-    """What a receipt says. `public_key` is PEM.
+    """Verifies a receipt with a public key in PEM and returns the receipt's content.
 
     Raises:
-        ReceiptInvalid: another key signed it, or a byte of it was changed.
+        ReceiptInvalid: another key signed it, or it was changed.
         KeyUnreadable: the key is not an Ed25519 public key in PEM.
     """
     try:
@@ -104,11 +102,11 @@ def verify(receipt: Receipt, public_key: str) -> dict[str, Any]:
     except ValueError as error:
         raise KeyUnreadable(f"cannot use the public key: {error}") from None
     if not isinstance(key, Ed25519PublicKey):
-        raise KeyUnreadable("the public key is of another kind; expected Ed25519")
+        raise KeyUnreadable("the public key is not an Ed25519 key")
     try:
         key.verify(receipt.signature, receipt.payload)
     except InvalidSignature:
-        raise ReceiptInvalid("the signature is not that of this receipt under this key") from None
+        raise ReceiptInvalid("the signature does not match the receipt and the key") from None
     content: dict[str, Any] = json.loads(receipt.payload)
     return content
 

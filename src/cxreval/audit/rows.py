@@ -1,5 +1,4 @@
-"""What a receipt signs of a row of the board: everything in it that does not follow from the other
-rows."""
+"""The part of a board's row that a receipt signs: all fields that do not depend on other rows."""
 
 from __future__ import annotations
 
@@ -10,15 +9,18 @@ from cxreval.audit.canonical import canonical_json
 from cxreval.metrics.report import MetricValue
 
 SIGNED_FIELDS = (
-    "kind", "tier", "model", "organisation", "open_source", "source_kind", "source_url", "submitted_date", "note",
-    "profile_digest", "score",
+    "kind", "tier", "model", "organisation", "open_source", "source_kind", "source_url",
+    "submitted_date", "note", "profile_digest", "score",
 )  # fmt: skip
-"""Fields that a receipt and a row of the board have alike."""
+"""Fields that a receipt copies from the board's row."""
 
 
 def metrics_sha256(values: Sequence[MetricValue]) -> str:
-    """sha256 of the canonical JSON of a row's values in their order, each [metric, finding, value,
-    low, high]."""
+    """Returns the sha256 of a row's metric values.
+
+    The digest covers the canonical JSON list of [metric, finding, value, low, high], in the row's
+    order, without low and high for a value that has no interval.
+    """
     listed = [
         [
             item.metric,

@@ -1,4 +1,4 @@
-"""`cxreval admin` and `cxreval quota`: who may use a registry, and how much."""
+"""`cxreval admin` and `cxreval quota`: organisations, API keys and quotas."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from rich.text import Text
 
 from cxreval.cli import options, output
 from cxreval.client import Organisation, Quota, Role
-from cxreval.errors import MalformedField, OrganisationNotFound
+from cxreval.errors import OrganisationNotFound
+from cxreval.fields import field_error
 
 app = typer.Typer(help="Manage organisations and API keys; for operators.", no_args_is_help=True)
-organisations = typer.Typer(help="Whom submissions belong to.", no_args_is_help=True)
-keys = typer.Typer(help="API keys.", no_args_is_help=True)
+organisations = typer.Typer(
+    help="Manage organisations, which own submissions.", no_args_is_help=True
+)
+keys = typer.Typer(help="Manage API keys.", no_args_is_help=True)
 app.add_typer(organisations, name="organisation")
 app.add_typer(keys, name="key")
 
@@ -26,7 +29,8 @@ Name = Annotated[
     str, typer.Argument(help="identifier of the organisation: lower-case letters, digits, hyphens")
 ]
 Limit = Annotated[
-    str | None, typer.Option(help="at most this many, or `none`; default: as it is, at first none")
+    str | None,
+    typer.Option(help="limit, or `none` for no limit; default: unchanged, at first `none`"),
 ]
 
 _LIFETIME = re.compile(r"([1-9][0-9]{0,5})([smhd])")
@@ -37,9 +41,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 def create_organisation(
     context: typer.Context,
     organisation: Name,
-    display_name: Annotated[
-        str, typer.Option(help="name for people; default: the identifier")
-    ] = "",
+    display_name: Annotated[str, typer.Option(help="display name; default: the identifier")] = "",
     submissions_per_day: Limit = None,
     concurrent: Limit = None,
     stored_bytes: Limit = None,
@@ -56,7 +58,7 @@ def create_organisation(
 def update_organisation(
     context: typer.Context,
     organisation: Name,
-    display_name: Annotated[str, typer.Option(help="name for people; default: as it is")] = "",
+    display_name: Annotated[str, typer.Option(help="display name; default: unchanged")] = "",
     submissions_per_day: Limit = None,
     concurrent: Limit = None,
     stored_bytes: Limit = None,
@@ -65,17 +67,17 @@ def update_organisation(
 ) -> None:
     """Change the name or the quota of an organisation."""
     with options.registry_client(context, registry) as client:
-        found = next(
+        current = next(
             (item for item in client.list_organisations() if item.organisation == organisation),
             None,
         )
-        if found is None:
+        if current is None:
             raise OrganisationNotFound(
-                f"organisations/{organisation} does not exist here", name=organisation
+                f"organisations/{organisation} does not exist", name=organisation
             )
-        quota = _changed(found.quota, submissions_per_day, concurrent, stored_bytes)
+        quota = _changed(current.quota, submissions_per_day, concurrent, stored_bytes)
         _show(
-            [client.update_organisation(organisation, display_name or found.display_name, quota)],
+            [client.update_organisation(organisation, display_name or current.display_name, quota)],
             json,
         )
 
@@ -95,20 +97,20 @@ def list_organisations(
 def create_key(
     context: typer.Context,
     organisation: Name,
-    role: Annotated[Role, typer.Option(help="what its holder may do")] = Role.SUBMITTER,
+    role: Annotated[Role, typer.Option(help="what the key permits")] = Role.SUBMITTER,
     lifetime: Annotated[
-        str, typer.Option(help="how long it is good, such as 90d or 12h; default: for good")
+        str, typer.Option(help="time until the key expires, such as 90d or 12h; default: never")
     ] = "",
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
-    """Create an API key and print it: the only time that it can be seen."""
+    """Create an API key and print it. It cannot be printed again."""
     with options.registry_client(context, registry) as client:
         key, text = client.create_key(organisation, role, _lifetime(lifetime))
     if json:
         output.print_json({"key": key, "text": text})
     else:
-        output.errors.print(f"{key.name} ({key.role}). Keep what follows; it is not shown again.")
+        output.errors.print(f"{key.name} ({key.role}). Store this key; it cannot be shown again.")
         output.console.print(text, soft_wrap=True)
 
 
@@ -121,11 +123,11 @@ def list_keys(
 ) -> None:
     """List the keys of an organisation, without their secrets."""
     with options.registry_client(context, registry) as client:
-        found = list(client.list_keys(organisation))
+        listed = list(client.list_keys(organisation))
     if json:
-        output.print_json(found)
+        output.print_json(listed)
         return
-    for key in found:
+    for key in listed:
         life = f"created {output.moment(key.create_time)}, expires {output.moment(key.expire_time)}"
         output.print_item(key.name, [key.role, life, f"revoked {output.moment(key.revoke_time)}"])
 
@@ -137,13 +139,13 @@ def revoke_key(
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
-    """Take a key back for good."""
+    """Revoke an API key. This cannot be undone."""
     with options.registry_client(context, registry) as client:
-        found = client.revoke_key(key)
+        revoked = client.revoke_key(key)
     if json:
-        output.print_json(found)
+        output.print_json(revoked)
     else:
-        output.console.print(f"{found.name} is revoked.")
+        output.console.print(f"{revoked.name} is revoked.")
 
 
 @app.command()
@@ -152,13 +154,13 @@ def events(
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
-    """Show what operators did last to organisations and keys."""
+    """Show the latest changes that operators made to organisations and keys."""
     with options.registry_client(context, registry) as client:
-        found = client.admin_events()
+        latest = client.admin_events()
     if json:
-        output.print_json(found)
+        output.print_json(latest)
         return
-    for event in found:
+    for event in latest:
         output.print_item(
             f"{output.moment(event.time)}  {event.action}", [event.target, f"by {event.actor}"]
         )
@@ -172,20 +174,20 @@ def quota(
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
-    """Show what your organisation may use up, what it has, and when it may again."""
+    """Show the quota of your organisation, its use, and when the daily part resets."""
     with options.registry_client(context, registry) as client:
-        found = client.quota(organisation)
+        usage = client.quota(organisation)
     if json:
-        output.print_json(found)
+        output.print_json(usage)
         return
-    limits = found.limits
+    limits = usage.limits
     rows = [
-        ("submissions today", str(found.submissions_today), _limit(limits.submissions_per_day)),
-        ("under way", str(found.concurrent), _limit(limits.concurrent)),
-        ("bytes stored", str(found.stored_bytes), _limit(limits.stored_bytes)),
+        ("submissions today", str(usage.submissions_today), _limit(limits.submissions_per_day)),
+        ("concurrent", str(usage.concurrent), _limit(limits.concurrent)),
+        ("stored bytes", str(usage.stored_bytes), _limit(limits.stored_bytes)),
     ]
-    _print((f"{found.organisation}", "used", "of"), rows)
-    output.console.print(f"The day ends at {found.reset_time.isoformat()}.")
+    _print((f"{usage.organisation}", "used", "limit"), rows)
+    output.console.print(f"The daily quota resets at {usage.reset_time.isoformat()}.")
 
 
 def _changed(quota: Quota, *values: str | None) -> Quota:
@@ -202,28 +204,22 @@ def _number(name: str, text: str) -> int | None:
     if text == "none":
         return None
     if not re.fullmatch(r"[0-9]{1,18}", text):
-        expected = "a whole number, or none"
-        raise MalformedField(
-            f"{name} is {text!r}; expected {expected}", field=name, expected=expected
-        )
+        raise field_error(name, text, "a whole number, or none")
     return int(text)
 
 
 def _lifetime(text: str) -> timedelta | None:
     if not text:
         return None
-    found = _LIFETIME.fullmatch(text)
-    if found is None:
-        expected = "a number and its unit, s, m, h or d: 90d"
-        raise MalformedField(
-            f"lifetime is {text!r}; expected {expected}", field="lifetime", expected=expected
-        )
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    match = _LIFETIME.fullmatch(text)
+    if match is None:
+        raise field_error("lifetime", text, "a whole number followed by s, m, h or d, such as 90d")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-def _show(found: Sequence[Organisation], json: bool) -> None:
+def _show(shown: Sequence[Organisation], json: bool) -> None:
     if json:
-        output.print_json(found)
+        output.print_json(shown)
         return
     rows = [
         (
@@ -233,9 +229,9 @@ def _show(found: Sequence[Organisation], json: bool) -> None:
             _limit(item.quota.concurrent),
             _limit(item.quota.stored_bytes),
         )
-        for item in found
+        for item in shown
     ]
-    _print(("organisation", "name", "a day", "under way", "bytes"), rows)
+    _print(("organisation", "name", "per day", "concurrent", "bytes"), rows)
 
 
 def _limit(value: int | None) -> str:

@@ -1,4 +1,4 @@
-"""The command `cxreval`."""
+"""The `cxreval` command: registers every subcommand and prints errors."""
 
 from __future__ import annotations
 
@@ -24,10 +24,16 @@ from cxreval.errors import CxrevalError, KeyMissing, KeyNeedsTls
 from cxreval.fields import printable
 
 _WHAT_TO_DO = {
-    KeyMissing: "give an API key: --key-file FILE before the command, or CXREVAL_CLIENT_KEY_FILE or CXREVAL_CLIENT_KEY",
-    KeyNeedsTls: "before the command give --tls-ca FILE, or --trust-network if something else encrypts the way",
+    KeyMissing: (
+        "give an API key: --key-file FILE before the command,"
+        " or CXREVAL_CLIENT_KEY_FILE or CXREVAL_CLIENT_KEY"
+    ),
+    KeyNeedsTls: (
+        "before the command, give --tls-ca FILE, or --trust-network"
+        " if the network itself is encrypted"
+    ),
 }
-"""What a person at the command line does about an error."""
+"""Hint printed below an error of this class."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,7 +72,7 @@ app.add_typer(export.app, name="export")
 
 
 def main() -> None:
-    """Runs the command; an error of cxreval's is one line on standard error and exit status 1."""
+    """Runs the command; prints a `CxrevalError` on standard error and exits with status 1."""
     try:
         app()
     except CxrevalError as error:

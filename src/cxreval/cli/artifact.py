@@ -4,12 +4,8 @@ manifest."""
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from google.protobuf.message import DecodeError
 
 from cxreval.client import file_sha256
 from cxreval.datasets.benchmark import BenchmarkSpec
@@ -20,19 +16,12 @@ from cxreval.errors import (
     CxrevalError,
     DigestMismatch,
     MalformedField,
-    ModelExternalData,
-    ModelInputMismatch,
-    ModelNotOnnx,
-    ModelOutputMismatch,
 )
 from cxreval.extras import require_extra
+from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.manifest.document import Document
 from cxreval.manifest.model import UPLOADED, CheckpointFormat, Kind, Manifest
-from cxreval.wire.limits import MAX_ARTIFACT_BYTES
-
-_FLOAT = 1
-"""`onnx.TensorProto.FLOAT`."""
 
 
 def facts(file: Path) -> dict[str, str]:
@@ -77,15 +66,23 @@ def _content(
     if manifest.kind is Kind.PREDICTIONS:
         images, _ = read_predictions(file, benchmark.findings)
         known |= {"images": str(len(set(images))), "columns": ", ".join(benchmark.findings)}
-    elif manifest.kind is Kind.CHECKPOINT and manifest.format is CheckpointFormat.ONNX:
-        _onnx(file, known, manifest)
-    elif (
-        manifest.kind is Kind.CHECKPOINT and manifest.format is CheckpointFormat.PYTORCH_STATE_DICT
-    ):
-        _pickle(file)
+    elif manifest.kind is Kind.CHECKPOINT:
+        check_checkpoint(file, known, manifest)
     elif manifest.kind and manifest.kind not in UPLOADED:
         message = f"kind {manifest.kind} comes without a file"
         raise MalformedField(message, field="artifact", expected="no file")
+
+
+def check_checkpoint(file: Path, known: dict[str, str], manifest: Manifest) -> None:
+    """Checks a checkpoint against its manifest; what it holds is added to `known`.
+
+    Raises:
+        SubmissionFault: inference would refuse the checkpoint, or it is not a PyTorch file.
+    """
+    if manifest.format is CheckpointFormat.ONNX:
+        _onnx(file, known, manifest)
+    elif manifest.format is CheckpointFormat.PYTORCH_STATE_DICT:
+        _pickle(file)
 
 
 def _pickle(file: Path) -> None:
@@ -101,77 +98,13 @@ def _pickle(file: Path) -> None:
 
 def _onnx(file: Path, known: dict[str, str], manifest: Manifest) -> None:
     require_extra("onnx", f"checking the ONNX file {file}", "onnx")
-    import onnx  # noqa: PLC0415 -- needs the extra
+    from cxreval.onnx_file.reading import read  # noqa: PLC0415 -- needs the extra
+    from cxreval.onnx_file.signature import check, described, inputs  # noqa: PLC0415
 
-    try:
-        graph = onnx.load(file, load_external_data=False).graph
-    except (DecodeError, OSError, ValueError) as error:
-        raise ModelNotOnnx(f"{file} cannot be read as ONNX: {error}", field="artifact") from None
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
-        raise ModelExternalData(
-            f"{file} keeps weights in other files; expected one file", field="artifact"
-        )
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
-    known |= {"inputs": _described(inputs), "outputs": _described(graph.output)}
+    model = read(file)
+    known |= {
+        "inputs": described(inputs(model.graph)) or "none",
+        "outputs": described(model.graph.output) or "none",
+    }
     profile = PROFILES.get(manifest.preprocessing_profile)
-    if not _is_one(inputs, (None, *profile.shape) if profile else None):
-        shape = (
-            f" of shape (N, {', '.join(map(str, profile.shape))}), as {profile.name} gives it"
-            if profile
-            else ""
-        )
-        expected = f"one float32 input{shape}"
-        message = f"{file} has inputs {known['inputs']}; expected {expected}"
-        raise ModelInputMismatch(message, field="manifest.preprocessing_profile", expected=expected)
-    columns = len(manifest.output_names)
-    if not _is_one(graph.output, (None, columns or None)):
-        expected = f"one float32 output of shape (N, {columns or 'columns'}), a column for each of output_names"
-        message = f"{file} has outputs {known['outputs']}; expected {expected}"
-        raise ModelOutputMismatch(message, field="manifest.output_names", expected=expected)
-
-
-def _is_one(values: Sequence[Any], shape: tuple[int | None, ...] | None) -> bool:
-    """Whether it is one float32 tensor whose stated sizes agree; None for a size or a shape that
-    may be any."""
-    if len(values) != 1 or values[0].type.tensor_type.elem_type != _FLOAT:
-        return False
-    found = _shape(values[0])
-    if found is None or shape is None:
-        return True
-    same = (None in pair or pair[0] == pair[1] for pair in zip(found, shape, strict=False))
-    return len(found) == len(shape) and all(same)
-
-
-def _described(values: Sequence[Any]) -> str:
-    return "; ".join(_words(values)) or "none"
-
-
-def _words(values: Sequence[Any]) -> Iterator[str]:
-    import onnx  # noqa: PLC0415 -- needs the extra
-
-    for value in values:
-        number = value.type.tensor_type.elem_type
-        kind = (
-            onnx.TensorProto.DataType.Name(number).lower()
-            if number in onnx.TensorProto.DataType.values()
-            else "?"
-        )
-        sizes = _shape(value)
-        shape = (
-            "?"
-            if sizes is None
-            else ", ".join("N" if size is None else str(size) for size in sizes)
-        )
-        yield f"{value.name!r} {kind} ({shape})"
-
-
-def _shape(value: Any) -> tuple[int | None, ...] | None:
-    """The sizes, None where they are left open; None when the model says nothing about them."""
-    tensor = value.type.tensor_type
-    if not tensor.HasField("shape"):
-        return None
-    return tuple(
-        size.dim_value if size.HasField("dim_value") and size.dim_value >= 0 else None
-        for size in tensor.shape.dim
-    )
+    check(model, profile.shape if profile else None, len(manifest.output_names) or None)

@@ -1,4 +1,4 @@
-"""`cxreval audit`: is the board what the registry said all along?"""
+"""`cxreval audit`: verifies a registry's audit chain, receipts and boards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cxreval.client.verification import Verification
 from cxreval.errors import MalformedField
 
 app = typer.Typer(
-    help="Check the audit chain and the receipts of a registry.", no_args_is_help=True
+    help="Verify the audit chain and the receipts of a registry.", no_args_is_help=True
 )
 
 PublicKey = Annotated[
@@ -31,36 +31,42 @@ def verify(
     since: Annotated[
         str,
         typer.Option(
-            help="a head that was seen before, PLACE:DIGEST; the chain must still lead through it"
+            help="head that an earlier run printed, PLACE:DIGEST; the chain must contain it"
         ),
     ] = "",
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
-    """Follow the whole chain of events, check every receipt that it vouches for, and hold the
-    boards against both.
+    """Verify the audit chain, the receipts of its events, and the boards against both.
+
+    Without --public-key, receipts are verified with the key that the registry returns. Keep the
+    printed head: a later run with --since proves that no earlier event was changed, even if the
+    whole chain was rewritten.
 
     Without --public-key receipts are checked with the key that the registry gives out. Keep the
     head that is printed: with --since a later run proves that nothing before it was changed, not
     even everything at once.
     """
-    seen = _head(since)
+    earlier = _head(since)
     with options.registry_client(context, registry) as client:
         key = public_key.read_text() if public_key else client.public_key()
-        found = Verification(client, key, seen)
-        found.run()
+        verification = Verification(client, key, earlier)
+        verification.run()
+    head = verification.head
     if json:
         counts = {
-            "events": found.head.place,
-            "sealed": found.sealed,
-            "receipts": found.receipts,
-            "rows": found.rows,
+            "events": head.place,
+            "sealed": verification.sealed,
+            "receipts": verification.receipts,
+            "rows": verification.rows,
         }
-        output.print_json({**counts, "head": found.head})
+        output.print_json({**counts, "head": head})
     else:
-        closed = f", {found.sealed} of them not yours to read," if found.sealed else ""
-        held = f"{found.head.place} events{closed}, {found.receipts} receipts and {found.rows} rows of boards hold."
-        output.console.print(f"{held} Head {found.head.place}:{found.head.digest}")
+        sealed = f" ({verification.sealed} sealed)" if verification.sealed else ""
+        output.console.print(
+            f"Verified {head.place} events{sealed}, {verification.receipts} receipts and "
+            f"{verification.rows} rows of boards. Head {head.place}:{head.digest}"
+        )
 
 
 @app.command()
@@ -79,7 +85,7 @@ def receipt(
 
 @app.command("public-key")
 def print_public_key(context: typer.Context, registry: options.Registry = options.REGISTRY) -> None:
-    """Print the key that the registry signs receipts with."""
+    """Print the public key that verifies the registry's receipts."""
     with options.registry_client(context, registry) as client:
         typer.echo(client.public_key(), nl=False)
 
@@ -94,7 +100,7 @@ def verify_receipt(
         ),
     ],
 ) -> None:
-    """Check a receipt without a network, and print what it says."""
+    """Verify a receipt offline and print its content."""
     output.print_json(
         receipts.verify(receipts.Receipt.from_file(file.read_bytes()), public_key.read_text())
     )

@@ -20,15 +20,15 @@ def leaderboard(
     as_of: Annotated[
         datetime | None,
         typer.Option(
-            help="the board as it was then, in UTC", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
+            help="show the board of this time, in UTC", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
         ),
     ] = None,
     changes: Annotated[
-        bool, typer.Option("--changes", help="what changed the board, instead of the board")
+        bool, typer.Option("--changes", help="list the events that changed the board instead")
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Print the ranked board of a benchmark and its steps of the state of the art."""
+    """Print the ranked board of a benchmark and the steps of its state of the art."""
     then = _past(as_of) if as_of else None
     with options.registry_client(context, registry) as client:
         benchmark = options.benchmark_name(client, benchmark)
@@ -62,11 +62,10 @@ def _changes(events: list[Event], json: bool) -> None:
 
 
 def _past(as_of: datetime) -> datetime:
-    """The moment, in UTC. Raises `MalformedField` when it has not come yet: nobody knows the board
-    of tomorrow."""
+    """Returns `as_of` in UTC. Raises `MalformedField` if it lies in the future."""
     then = as_of.replace(tzinfo=UTC)
     if then > datetime.now(UTC):
-        expected = "a moment that has passed, in UTC"
+        expected = "a past time, in UTC"
         raise MalformedField(
             f"--as-of is {as_of.isoformat()}; expected {expected}", field="as_of", expected=expected
         )
@@ -84,8 +83,7 @@ def compare(
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
-    """Compare rows of a board with each other: is one really better, and how often does each
-    lead?"""
+    """Compare rows of one board: paired differences, and how often each row has each rank."""
     benchmark = SubmissionName.parse(submissions[0], "submissions[0]").benchmark
     with options.registry_client(context, registry) as client:
         comparison = client.compare(benchmark, submissions)

@@ -1,8 +1,7 @@
-"""`cxreval dataset`: make, describe, check and register data sets."""
+"""`cxreval dataset`: generate, describe, verify and register data sets."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,11 +24,12 @@ from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.verify import verify as verify_dataset
 from cxreval.errors import DatasetInvalid
 from cxreval.fields import field_error
+from cxreval.files import file_sha256
 from cxreval.metrics.scorers import LATEST_SCORER, SCORERS
 
 _RANKABLE = [metric.name for metric in SCORERS[LATEST_SCORER].metrics.values() if metric.rankable]
 
-app = typer.Typer(no_args_is_help=True, help="Make, describe, check and register data sets.")
+app = typer.Typer(no_args_is_help=True, help="Generate, describe, verify and register data sets.")
 
 Directory = Annotated[
     Path, typer.Argument(help="data set in NIH's layout", exists=True, file_okay=False)
@@ -39,16 +39,20 @@ Directory = Annotated[
 @app.command("phantom")
 def draw_phantoms(
     directory: Annotated[Path, typer.Argument(help="directory to write", file_okay=False)],
-    patients: Annotated[int, typer.Option(help="patients; about three images each")] = 1500,
-    seed: Annotated[int, typer.Option(help="the same seed draws the same pixels")] = 2017,
+    patients: Annotated[
+        int, typer.Option(help="number of patients; about three images each")
+    ] = 1500,
+    seed: Annotated[
+        int, typer.Option(help="random seed; the same seed gives the same pixels")
+    ] = 2017,
     only: Annotated[
-        Literal["all", "test", "train_val"], typer.Option(help="the split whose images are drawn")
+        Literal["all", "test", "train_val"], typer.Option(help="split whose images are generated")
     ] = "all",
     json: options.Json = False,
 ) -> None:
-    """Draw the synthetic benchmark: phantoms in NIH's layout, not radiographs of patients."""
+    """Generate the synthetic benchmark: phantoms in NIH's layout, not radiographs of patients."""
     with output.progress_bars() as bars:
-        task = bars.add_task("drawing phantoms", total=None)
+        task = bars.add_task("generating phantoms", total=None)
         spec = phantom.generate(
             directory,
             patients=patients,
@@ -65,8 +69,10 @@ def verify(
     benchmark: options.SpecName = "",
     json: options.Json = False,
 ) -> None:
-    """Check a data set's counts, lists and digests, and name what is missing. Exit status 1 if
-    anything is."""
+    """Verify a data set's counts, lists and digests.
+
+    Names what is missing or differs, and then exits with status 1.
+    """
     spec = load_spec(benchmark, directory)
     with output.progress_bars() as bars:
         task = bars.add_task("images", total=spec.image_count)
@@ -88,24 +94,27 @@ def verify(
 @app.command("describe")
 def describe(
     directory: Directory,
-    name: Annotated[str, typer.Option(help="identifier of the new benchmark, [a-z0-9-]")],
+    name: Annotated[
+        str,
+        typer.Option(help="identifier of the new benchmark: lower-case letters, digits, hyphens"),
+    ],
     title: Annotated[str, typer.Option(help="title on the board")],
     list_file: Annotated[
         str, typer.Option("--list", help="file in the directory that lists the images")
     ],
     labels_file: Annotated[str, typer.Option("--labels", help="label table in the directory")],
     synthetic: Annotated[
-        bool, typer.Option("--synthetic", help="the images are not of patients")
+        bool, typer.Option("--synthetic", help="the images are not radiographs of patients")
     ] = False,
     findings: Annotated[
-        str, typer.Option(help="findings in the report's order, joined by commas")
+        str, typer.Option(help="findings in the report's order, comma-separated")
     ] = ",".join(FINDINGS),
     ranking_metric: Annotated[
         str, typer.Option(help=f"metric that the board ranks by: {', '.join(_RANKABLE)}")
     ] = "auroc",
     json: options.Json = False,
 ) -> None:
-    """Write benchmark.toml: the specification of a benchmark made of a named list in a data set."""
+    """Write benchmark.toml: the specification of a benchmark of the images in one list."""
     if ranking_metric not in _RANKABLE:
         raise field_error("ranking_metric", ranking_metric, f"one of {', '.join(_RANKABLE)}")
     images = read_list(directory / list_file)
@@ -113,7 +122,7 @@ def describe(
         raise DatasetInvalid(f"{directory / list_file} lists no image", file=list_file)
     labels = directory / labels_file
     if not labels.is_file():
-        raise DatasetInvalid(f"there is no label table {labels}", file=labels)
+        raise DatasetInvalid(f"the label table {labels} does not exist", file=labels)
     spec = BenchmarkSpec(
         name=name,
         title=title,
@@ -121,7 +130,7 @@ def describe(
         list_file=list_file,
         list_sha256=list_sha256(images),
         labels_file=labels_file,
-        labels_sha256=hashlib.sha256(labels.read_bytes()).hexdigest(),
+        labels_sha256=file_sha256(labels),
         image_count=len(images),
         patient_count=len({image.partition("_")[0] for image in images}),
         findings=tuple(finding.strip() for finding in findings.split(",")),
@@ -131,15 +140,16 @@ def describe(
         replicates=DEFAULT_REPLICATES,
         slices=SLICES,
     )
-    parse_spec(
-        spec.to_toml(), "the new specification"
-    )  # before a good file is overwritten with what cannot be read
+    parse_spec(spec.to_toml(), "the new specification")  # raises before the file is overwritten
     file = directory / SPEC_FILE
     if (
         file.is_file()
         and (other := parse_spec(file.read_text(encoding="utf-8"), str(file)).name) != name
     ):
-        message = f"{file} describes {other!r}; expected a directory of its own for {name!r}, with links to the images"
+        message = (
+            f"{file} describes {other!r}; put {name!r} into a directory of its own,"
+            " with links to the images"
+        )
         raise DatasetInvalid(message, file=file, found=other)
     file.write_text(spec.to_toml(), encoding="utf-8")
     _show(spec, f"wrote {directory / SPEC_FILE}", json)
@@ -153,7 +163,7 @@ def register(
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
-    """Create the benchmark of a data set in the registry; repeating it is harmless."""
+    """Create the data set's benchmark in the registry. Repeating the command changes nothing."""
     spec = load_spec(benchmark, directory)
     with options.registry_client(context, registry) as client:
         created = client.create_benchmark(spec)

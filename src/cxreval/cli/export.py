@@ -1,4 +1,4 @@
-"""`cxreval export`: the four seed systems, from the weights their authors publish to ONNX."""
+"""`cxreval export`: converts the published weights of the four seed systems to ONNX."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from rich.table import Table
 
 from cxreval.cli import output
 from cxreval.datasets.nih import FINDINGS
-from cxreval.errors import MalformedField
 from cxreval.extras import require_extra
-from cxreval.resource_names import SHA256
+from cxreval.fields import check_sha256
 
 if TYPE_CHECKING:  # the modules behind it need the extra
     from cxreval.export.checkpoint import Checkpoint
@@ -23,25 +22,25 @@ if TYPE_CHECKING:  # the modules behind it need the extra
 app = typer.Typer(no_args_is_help=True, help="Export the seed systems to ONNX.")
 
 Output = Annotated[Path, typer.Argument(help="ONNX file to write", dir_okay=False)]
-Weights = Annotated[str, typer.Option(help="checkpoint: a file or a URL")]
+Weights = Annotated[str, typer.Option(help="checkpoint, a file or a URL")]
 Sha256 = Annotated[
-    str, typer.Option("--sha256", help="digest that the checkpoint must have, 64 hex characters")
+    str, typer.Option("--sha256", help="expected digest of the checkpoint, 64 hex characters")
 ]
 Parity = Annotated[
     Path | None,
     typer.Option(
-        help="directory of radiographs to compare with PyTorch on; writes OUTPUT's .parity.json"
+        help="directory of radiographs to compare ONNX and PyTorch on; writes a .parity.json"
     ),
 ]
 Downloads = Annotated[
     Path,
     typer.Option(
-        envvar="CXREVAL_EXPORT_DOWNLOADS", help="directory that keeps downloads", file_okay=False
+        envvar="CXREVAL_EXPORT_DOWNLOADS", help="directory of downloaded files", file_okay=False
     ),
 ]
 Outputs = Annotated[
     str,
-    typer.Option(help="the 14 findings in the order of the checkpoint's outputs, comma separated"),
+    typer.Option(help="the 14 findings in the order of the checkpoint's outputs, comma-separated"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
 
@@ -60,17 +59,17 @@ def require_packages() -> None:
 def torchxrayvision(
     path: Output,
     model: Annotated[
-        str, typer.Option(help="the library's name of its weights")
+        str, typer.Option(help="the library's name of the weights")
     ] = "densenet121-res224-all",
     weights: Annotated[
-        str, typer.Option(help="the library's file, or a URL; without it, the library's address")
+        str, typer.Option(help="weights, a file or a URL; default: the library's URL")
     ] = "",
     sha256: Sha256 = "",
     parity: Parity = None,
     downloads: Downloads = DOWNLOADS,
     json: Json = False,
 ) -> None:
-    """TorchXRayVision's DenseNet-121 or ResNet-50, its operating points included."""
+    """Export TorchXRayVision's DenseNet-121 or ResNet-50, including its operating points."""
     from cxreval.export import systems  # noqa: PLC0415 -- needs the extra
 
     address = systems.torchxrayvision_file(model)
@@ -87,7 +86,7 @@ def chexnet(
     downloads: Downloads = DOWNLOADS,
     json: Json = False,
 ) -> None:
-    """The CheXNet re-implementation, from its model.pth.tar."""
+    """Export the CheXNet re-implementation from its model.pth.tar."""
     from cxreval.export import systems  # noqa: PLC0415 -- needs the extra
 
     checkpoint = _checkpoint(weights, sha256, downloads)
@@ -104,7 +103,7 @@ def densenet121(
     downloads: Downloads = DOWNLOADS,
     json: Json = False,
 ) -> None:
-    """torchvision's DenseNet-121 with 14 outputs."""
+    """Export torchvision's DenseNet-121 with 14 outputs."""
     _torchvision(
         "densenet121", _checkpoint(weights, sha256, downloads), outputs, path, parity, json
     )
@@ -120,7 +119,7 @@ def resnet50(
     downloads: Downloads = DOWNLOADS,
     json: Json = False,
 ) -> None:
-    """torchvision's ResNet-50 with 14 outputs."""
+    """Export torchvision's ResNet-50 with 14 outputs."""
     _torchvision("resnet50", _checkpoint(weights, sha256, downloads), outputs, path, parity, json)
 
 
@@ -141,15 +140,12 @@ def _torchvision(
 
 
 def _checkpoint(weights: str, sha256: str, downloads: Path) -> Checkpoint:
-    """The checkpoint in a file or at a URL, with the digest it must have."""
+    """Reads the checkpoint from a file or a URL and checks its digest, if one is given."""
     from cxreval.export.checkpoint import read_checkpoint  # noqa: PLC0415 -- needs the extra
     from cxreval.export.download import download  # noqa: PLC0415
 
-    if sha256 and not SHA256.fullmatch(sha256):
-        expected = "64 hex characters"
-        raise MalformedField(
-            f"sha256 is {sha256!r}; expected {expected}", field="sha256", expected=expected
-        )
+    if sha256:
+        check_sha256("sha256", sha256)
     if "://" not in weights:
         return read_checkpoint(Path(weights), sha256)
     with _download_bar() as bar:
@@ -189,12 +185,15 @@ def _export(
 
 
 def _print_report(report: ParityReport) -> None:
-    opened = "a pickle, opened in the sandbox" if report.checkpoint_whole_pickle else "tensors only"
+    opened = "a pickle, loaded in the sandbox" if report.checkpoint_whole_pickle else "tensors only"
     lines = (
         f"{report.system}: {report.version}, profile {report.preprocessing_profile}",
         f"checkpoint sha256 {report.checkpoint_sha256} ({opened})",
         f"onnx file sha256  {report.onnx_sha256}",
-        f"{report.images} images, largest difference {report.largest_difference:.2e}, at most {report.tolerance:g}",
+        (
+            f"{report.images} images, largest difference {report.largest_difference:.2e}, "
+            f"at most {report.tolerance:g}"
+        ),
         ", ".join(f"{package} {version}" for package, version in report.versions.items()),
     )
     for line in lines:

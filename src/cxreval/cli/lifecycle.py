@@ -1,4 +1,4 @@
-"""`cxreval submission`: what can be done to a submission before and after it is handed in."""
+"""`cxreval submission`: manifests, state changes and history of submissions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cxreval.cli import manifest, options, output
 from cxreval.client import Submission
 
 app = typer.Typer(
-    help="Write and check a manifest; change a submission, and read what happened to it.",
+    help="Write and check manifests; change submissions and show their history.",
     no_args_is_help=True,
 )
 app.command("init")(manifest.init)
@@ -18,11 +18,11 @@ app.command("check")(manifest.check)
 app.command("schema")(manifest.schema)
 
 Name = Annotated[str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")]
-Reason = Annotated[str, typer.Option("--reason", help="why; everybody can read it")]
+Reason = Annotated[str, typer.Option("--reason", help="reason of the change; public")]
 Etag = Annotated[
     str,
     typer.Option(
-        "--etag", help="refuse when it has changed since `cxreval status` showed this etag"
+        "--etag", help="fail if the submission changed since `cxreval status` showed this etag"
     ),
 ]
 
@@ -35,7 +35,7 @@ def _show(submission: Submission, json: bool) -> None:
 
 
 def _command(name: str, sentence: str) -> None:
-    """A command that needs no more than a reason."""
+    """Adds a command that calls the client's method `name` with a submission, reason and etag."""
 
     def run(
         context: typer.Context,
@@ -51,25 +51,25 @@ def _command(name: str, sentence: str) -> None:
     app.command(name, help=sentence)(run)
 
 
-_command("cancel", "Call off a submission that is not on the board yet.")
-_command("retry", "Run a submission again that failed or was cancelled.")
-_command("withdraw", "Take a row off the board.")
-_command("reinstate", "Put a withdrawn or superseded row back on the board.")
-_command("dispute", "Mark a row as doubted; it stays on the board.")
-_command("resolve", "Settle a dispute: the row stands.")
+_command("cancel", "Cancel a submission that is not yet published.")
+_command("retry", "Run a failed or cancelled submission again.")
+_command("withdraw", "Remove a row from the board.")
+_command("reinstate", "Return a withdrawn or superseded row to the board.")
+_command("dispute", "Mark a row as disputed; it stays on the board.")
+_command("resolve", "Close a dispute: the row is no longer marked.")
 
 
 @app.command()
 def supersede(
     context: typer.Context,
     submission: Name,
-    successor: Annotated[str, typer.Argument(help="the submission that takes its place")],
+    successor: Annotated[str, typer.Argument(help="the submission that replaces it")],
     reason: Reason,
     etag: Etag = "",
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
-    """Put another submission in the place of a row."""
+    """Replace a row of the board by the row of another submission."""
     with options.registry_client(context, registry) as client:
         _show(client.supersede(submission, successor, reason, etag), json)
 
@@ -79,17 +79,17 @@ def correct(
     context: typer.Context,
     submission: Name,
     reason: Reason,
-    model: Annotated[str | None, typer.Option(help="the right name of the model")] = None,
-    organisation: Annotated[str | None, typer.Option(help="the right organisation")] = None,
+    model: Annotated[str | None, typer.Option(help="corrected name of the model")] = None,
+    organisation: Annotated[str | None, typer.Option(help="corrected organisation")] = None,
     open_source: Annotated[
         bool | None, typer.Option(help="whether code and weights are open source")
     ] = None,
-    source_url: Annotated[str | None, typer.Option(help="the right address of the source")] = None,
+    source_url: Annotated[str | None, typer.Option(help="corrected URL of the source")] = None,
     etag: Etag = "",
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
-    """Correct what a row shows. Figures cannot be corrected: supersede the row instead."""
+    """Correct the metadata of a row. Scores cannot be corrected: supersede the row instead."""
     given = {
         "model": model,
         "organisation": organisation,
@@ -108,7 +108,7 @@ def history(
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
-    """Show what happened to a submission, when, by whom and why."""
+    """Show the events of a submission: time, change, actor and reason."""
     with options.registry_client(context, registry) as client:
         events = list(client.submission_events(submission))
     if json:
@@ -124,17 +124,16 @@ def list_submissions(
     benchmark: options.Benchmark = "",
     json: options.Json = False,
 ) -> None:
-    """List the submissions to a benchmark that you may see, the newest first: your organisation's,
-    and the board's."""
+    """List a benchmark's submissions, newest first: your organisation's, and those on the board."""
     with options.registry_client(context, registry) as client:
         benchmark = options.benchmark_name(client, benchmark)
-        found = list(client.list_submissions(benchmark))[::-1]
+        submissions = list(client.list_submissions(benchmark))[::-1]
     if json:
-        output.print_json(found)
+        output.print_json(submissions)
         return
-    for submission in found:
-        what = (
+    for submission in submissions:
+        model = (
             f"{submission.kind} of {submission.manifest.model} ({submission.manifest.organisation})"
         )
-        stands = f"{submission.status}, handed in {output.moment(submission.create_time)}"
-        output.print_item(submission.name, [stands, what])
+        state = f"{submission.status}, created {output.moment(submission.create_time)}"
+        output.print_item(submission.name, [state, model])

@@ -1,5 +1,4 @@
-"""`cxreval submission init | check | schema`: a manifest before it is handed in, without a
-server."""
+"""`cxreval submission init | check | schema`: manifests before submission, without a server."""
 
 from __future__ import annotations
 
@@ -21,8 +20,7 @@ Benchmark = Annotated[
     str,
     typer.Option(
         "--benchmark",
-        help="a benchmark that comes with cxreval, or a benchmark.toml; without it, the only one "
-        "that comes with cxreval",
+        help="name of a packaged benchmark, or a benchmark.toml; default: the only packaged one",
     ),
 ]
 
@@ -30,18 +28,20 @@ Benchmark = Annotated[
 def init(
     file: Annotated[
         Path,
-        typer.Argument(help="YAML file to write; one that exists is left as it is", dir_okay=False),
+        typer.Argument(
+            help="YAML file to write; an existing file is not overwritten", dir_okay=False
+        ),
     ],
-    kind: Annotated[Kind, typer.Option(help="what is to be handed in")] = Kind.CHECKPOINT,
+    kind: Annotated[Kind, typer.Option(help="kind of the submission")] = Kind.CHECKPOINT,
     benchmark: Benchmark = "",
 ) -> None:
-    """Write a manifest to fill in, with every field explained."""
+    """Write a manifest template with an explanation of every field."""
     spec = _spec(benchmark)
     try:
         with file.open("x", encoding="utf-8") as stream:
             stream.write(template(kind, spec))
     except OSError as error:
-        expected = "a file that does not exist, in a directory that does"
+        expected = "a new file in an existing directory"
         message = f"cannot write {file}: {error.strerror}; expected {expected}"
         raise MalformedField(message, field="file", expected=expected) from None
     output.console.print(f"wrote {file}", soft_wrap=True)
@@ -58,32 +58,33 @@ def check(
     benchmark: Benchmark = "",
     json: options.Json = False,
 ) -> None:
-    """Find everything that is wrong with a manifest, and with its file as far as it can be known
-    without a server.
+    """Check a manifest, and the file it declares, without a server.
 
-    The exit status is 1 when something is wrong.
+    The exit status is 1 if there is a mistake.
     """
-    from cxreval.cli import artifact  # noqa: PLC0415 -- readers of models and tables, which no other command waits for
+    from cxreval.cli import artifact  # noqa: PLC0415 -- slow to import
 
     spec = _spec(benchmark)
     document = read_document(manifest, datetime.now(UTC).date(), spec)
     facts = artifact.facts(file) if file else {}
-    wrong = [_problem(document, error) for error in document.problems]
+    problems = [_problem(document, error) for error in document.problems]
     if file:
-        wrong += [_about_file(error) for error in artifact.problems(file, facts, document, spec)]
+        problems += [
+            _file_problem(error) for error in artifact.problems(file, facts, document, spec)
+        ]
     left = examples_left(document.manifest)
     if json:
         output.print_json(
             {
                 "manifest": document.manifest,
                 "artifact": facts,
-                "problems": wrong,
+                "problems": problems,
                 "examples_left": left,
             }
         )
     else:
-        _print(manifest, facts, wrong, left)
-    if wrong:
+        _print(manifest, facts, problems, left)
+    if problems:
         raise typer.Exit(1)
 
 
@@ -108,7 +109,7 @@ def _problem(document: Document, error: CxrevalError) -> dict[str, Any]:
     }
 
 
-def _about_file(error: CxrevalError) -> dict[str, Any]:
+def _file_problem(error: CxrevalError) -> dict[str, Any]:
     return {
         "field": error.metadata.get("field", ""),
         "line": None,
@@ -118,17 +119,18 @@ def _about_file(error: CxrevalError) -> dict[str, Any]:
 
 
 def _print(
-    manifest: Path, facts: dict[str, str], wrong: list[dict[str, Any]], left: list[str]
+    manifest: Path, facts: dict[str, str], problems: list[dict[str, Any]], left: list[str]
 ) -> None:
-    for problem in wrong:
-        place = f"{manifest}:{problem['line']}: " if problem["line"] else ""
-        _say(f"{place}{problem['reason']}: {problem['message']}")
+    for problem in problems:
+        location = f"{manifest}:{problem['line']}: " if problem["line"] else ""
+        _print_line(f"{location}{problem['reason']}: {problem['message']}")
     for name, fact in facts.items():
-        _say(f"{name}: {fact}")
+        _print_line(f"{name}: {fact}")
     if left:
-        _say(f"still the examples of the template: {', '.join(left)}")
-    _say(f"{len(wrong)} mistake{'s' * (len(wrong) != 1)}" if wrong else "no mistake found")
+        _print_line(f"still the template's example values: {', '.join(left)}")
+    count = len(problems)
+    _print_line(f"{count} mistake{'s' * (count != 1)}" if count else "no mistake found")
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
     output.console.print(text, soft_wrap=True)

@@ -12,17 +12,15 @@ import typer
 
 from cxreval.client import ApiKey, RegistryClient, TlsFiles
 from cxreval.errors import BenchmarkNotFound, KeyUnreadable, MalformedField
+from cxreval.fields import HOST_PORT
 from cxreval.wire.channel import read_key
 
-# A host with its port, or a target with one of gRPC's own schemes.
-_ADDRESS = re.compile(
-    r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%A-Za-z0-9]+\]):[0-9]{1,5}|(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds|passthrough):.+"
-)
+_GRPC_TARGET = re.compile("(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds|passthrough):.+")
 
 
 def _address(parameter: typer.CallbackParam, value: str) -> str:
-    """An address that a channel can be opened to. Raises `MalformedField`."""
-    if not _ADDRESS.fullmatch(value):
+    """Returns `value` if a channel can be opened to it. Raises `MalformedField` otherwise."""
+    if not (HOST_PORT.fullmatch(value) or _GRPC_TARGET.fullmatch(value)):
         expected = "host:port, such as registry.example.org:50051"
         message = f"--{parameter.name} is {value!r}; expected {expected}"
         raise MalformedField(message, field=parameter.name or "", expected=expected)
@@ -44,7 +42,7 @@ Benchmark = Annotated[
     typer.Option(
         "--benchmark",
         envvar="CXREVAL_CLIENT_BENCHMARK",
-        help="benchmark, for example nih-chestxray14; without it, the registry's first one",
+        help="benchmark, for example nih-chestxray14; default: the registry's first one",
     ),
 ]
 SpecName = Annotated[
@@ -52,14 +50,14 @@ SpecName = Annotated[
     typer.Option(
         "--benchmark",
         envvar="CXREVAL_CLIENT_BENCHMARK",
-        help="benchmark, for example nih-chestxray14; without it, the directory's own",
+        help="benchmark, for example nih-chestxray14; default: the directory's own",
     ),
 ]
 TlsCa = Annotated[
     Path | None,
     typer.Option(
         envvar="CXREVAL_CLIENT_TLS_CA",
-        help="PEM file of the servers' authority; without it, plain text",
+        help="PEM file of the CA that signed the servers' certificates; default: no TLS",
     ),
 ]
 TlsCertificate = Annotated[
@@ -75,7 +73,7 @@ KeyFile = Annotated[
     Path | None,
     typer.Option(
         envvar="CXREVAL_CLIENT_KEY_FILE",
-        help="file with the API key; without one, CXREVAL_CLIENT_KEY may hold the key",
+        help="file with the API key; default: the key in CXREVAL_CLIENT_KEY, if set",
     ),
 ]
 TrustNetwork = Annotated[
@@ -83,7 +81,7 @@ TrustNetwork = Annotated[
     typer.Option(
         "--trust-network",
         envvar="CXREVAL_CLIENT_TRUST_NETWORK",
-        help="send the API key without TLS to other machines, too: something else encrypts the way",
+        help="send the API key to other machines without TLS; only if the network is encrypted",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
@@ -93,14 +91,15 @@ INFERENCE = "localhost:50052"
 SCORING = "localhost:50053"
 
 KEY_VARIABLE = "CXREVAL_CLIENT_KEY"
-"""The variable that may hold an API key. There is no such option: other users of a machine see the
-options."""
+"""Environment variable with the API key.
+
+There is no option for it, because other users of a machine can read the arguments of a process.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How services are reached. Files are read when a client is made: some commands ask no
-    service."""
+    """TLS files and API key for every service. Files are read when a client is created."""
 
     tls_ca: Path | None
     tls_certificate: Path | None
@@ -110,25 +109,29 @@ class Connection:
 
     @property
     def tls(self) -> TlsFiles | None:
-        """The TLS files to use, None for plain text. Raises `MalformedField` when one is absent or
-        lacks another."""
+        """The TLS files to use, or None for plain text.
+
+        Raises `MalformedField` when a file does not exist, or needs another one that is not given.
+        """
         return _tls_files(self.tls_ca, self.tls_certificate, self.tls_key)
 
     @property
     def key(self) -> ApiKey | None:
-        """The API key in the file, else the one in the environment, else None. Raises
-        `KeyUnreadable`."""
+        """The API key: from the file, else from the environment, else None.
+
+        Raises `KeyUnreadable` when the file cannot be read or holds no key.
+        """
         return _api_key(self.key_file, self.trust_network)
 
 
 def registry_client(context: typer.Context, registry: str) -> RegistryClient:
-    """A client of the registry as the common options want it."""
+    """Returns a client of the registry with the TLS files and API key of the common options."""
     connection: Connection = context.obj
     return RegistryClient(registry, connection.tls, connection.key)
 
 
 def benchmark_name(client: RegistryClient, given: str) -> str:
-    """Returns the benchmark that is given, or else the registry's first one.
+    """Returns `given`, or the name of the registry's first benchmark if `given` is empty.
 
     Raises:
         BenchmarkNotFound: the registry has none.
@@ -138,7 +141,8 @@ def benchmark_name(client: RegistryClient, given: str) -> str:
     for spec in client.list_benchmarks():
         return spec.name
     raise BenchmarkNotFound(
-        "the registry has no benchmark yet; create one, or name it", field="benchmark"
+        "the registry has no benchmark; create one with `cxreval dataset register`",
+        field="benchmark",
     )
 
 
@@ -162,21 +166,26 @@ def _tls_files(ca: Path | None, certificate: Path | None, key: Path | None) -> T
             )
     if (certificate is None) != (key is None):
         raise MalformedField(
-            "tls_certificate and tls_key need each other",
+            "only one of tls_certificate and tls_key is given; give both or neither",
             field="tls_key",
             expected="both or neither",
         )
     if ca is None:
         if certificate or key:
             raise MalformedField(
-                "a client certificate needs --tls-ca too", field="tls_ca", expected="a PEM file"
+                "a client certificate needs --tls-ca FILE",
+                field="tls_ca",
+                expected="a PEM file",
             )
         return None
     return TlsFiles(ca, certificate, key)
 
 
 def directories(data: list[str]) -> dict[str, Path]:
-    """`NAME=DIRECTORY` pairs. Raises `MalformedField`."""
+    """Parses `NAME=DIRECTORY` pairs.
+
+    Raises `MalformedField` for any other form and for a directory that does not exist.
+    """
     pairs = {}
     for item in data:
         name, _, directory = item.partition("=")

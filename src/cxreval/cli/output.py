@@ -1,4 +1,4 @@
-"""How things are shown: tables for people on a terminal, JSON for programs."""
+"""Output of the command line: tables for terminals, JSON for programs."""
 
 from __future__ import annotations
 
@@ -39,8 +39,7 @@ _NAMES = ("model", "organisation", "first", "second", "rank: share")
 
 
 class Terminal(Console):
-    """A console that shows text as it is, whoever wrote it: it has no markup, and nothing in it
-    steers the terminal."""
+    """A console that prints text literally: no markup, and no control characters."""
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
@@ -48,8 +47,10 @@ class Terminal(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
-        """What becomes of anything that is shown, progress bars included; rich's own control codes
-        stand apart."""
+        """Renders anything that is printed, including progress bars, without control characters.
+
+        Rich's own control codes are kept.
+        """
         for text, style, control in super().render(renderable, options):
             yield Segment(
                 text if control else "\n".join(map(printable, text.split("\n"))), style, control
@@ -61,13 +62,13 @@ errors = Terminal(stderr=True)
 
 
 def print_json(value: Any) -> None:
-    """Dataclasses, and collections of them, as JSON on standard output."""
+    """Prints dataclasses, and collections of them, as JSON on standard output."""
     json.dump(value, sys.stdout, indent=2, default=_plain)
     sys.stdout.write("\n")
 
 
 def fields(record: Any) -> dict[str, Any]:
-    """A dataclass as `print_json` prints it."""
+    """Returns a dataclass as the dict that `print_json` prints."""
     return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
 
 
@@ -80,7 +81,7 @@ def _plain(value: Any) -> Any:
 
 
 def progress_bars() -> Progress:
-    """Progress bars on standard error, so that standard output stays clean for JSON."""
+    """Returns progress bars on standard error, so that standard output has only JSON."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -91,18 +92,20 @@ def progress_bars() -> Progress:
 
 
 def percent(score: float | None) -> str:
-    """Returns a figure of 0 to 1 as the board shows it: 0 to 100 with two decimals."""
+    """Formats a value of 0 to 1 as the board shows it: 0 to 100 with two decimals."""
     return "undefined" if score is None else f"{100 * score:.2f}"
 
 
 def percent_interval(interval: Interval) -> str:
-    """Returns the bounds of a figure's interval as the board shows them."""
+    """Formats the bounds of an interval as the board shows them."""
     return f"{percent(interval.low)}-{percent(interval.high)}"
 
 
 def print_item(head: str, about: Iterable[str]) -> None:
-    """One of a list: a line that is never broken, so that it can be copied, and below it what is to
-    be said of it."""
+    """Prints an item of a list: a line that is never wrapped, and indented details below it.
+
+    The first line can be copied as a whole.
+    """
     console.print(Text(head), soft_wrap=True)
     for line in Text("\n".join(about)).wrap(
         console, max(console.width - len(_INDENT), 20), overflow="fold"
@@ -111,13 +114,12 @@ def print_item(head: str, about: Iterable[str]) -> None:
 
 
 def moment(time: datetime | None) -> str:
-    """A time in UTC, to the second, as people read it."""
+    """Formats a time in UTC, to the second; `never` for None."""
     return f"{time:%Y-%m-%d %H:%M:%S}" if time else "never"
 
 
 def print_board(benchmark: BenchmarkSpec, board: Board, steps: list[SotaStep]) -> None:
-    """The board: rows that were run, claims apart from them, the steps of the state of the art, the
-    audit head."""
+    """Prints the board: evaluated rows, claims, steps of the state of the art, the audit head."""
     console.print(Text(benchmark.title, style="bold"))
     kind = (
         "Synthetic: generated phantoms, not radiographs of patients. "
@@ -136,8 +138,8 @@ def print_board(benchmark: BenchmarkSpec, board: Board, steps: list[SotaStep]) -
     console.print()
     if evidence:
         console.print(
-            f"Intervals and ranges of ranks are 95 %, from {benchmark.replicates} resamples of the patients; "
-            "rows that they cannot tell apart share a rank (=).\n"
+            f"Intervals and ranges of ranks are 95 %, from {benchmark.replicates} resamples "
+            "of the patients; rows that they cannot tell apart share a rank (=).\n"
         )
         left_out = max(
             (entry.spread.undefined_replicates for entry in evidence if entry.spread), default=0
@@ -156,7 +158,7 @@ def print_board(benchmark: BenchmarkSpec, board: Board, steps: list[SotaStep]) -
 
 
 def print_events(events: list[Event], *, named: bool = False) -> None:
-    """Events of submissions, oldest first; `named`: each with the submission's name."""
+    """Prints events of submissions, oldest first, with the submission's name if `named`."""
     for event in events:
         about = [event.submission] if named else []
         about += [f"by {event.actor}", *([f"why: {event.reason}"] if event.reason else [])]
@@ -171,7 +173,7 @@ def metric_label(name: str) -> str:
 def _rows(title: str, label: str, entries: list[LeaderboardEntry]) -> Table:
     tiers = sorted({entry.tier for entry in entries})
     run = any(entry.spread for entry in entries)
-    # On a board of checkpoints alone nobody asks what was handed in.
+    # A board of checkpoints only needs no column for the kind.
     kinds = run and any(entry.kind is not Kind.CHECKPOINT for entry in entries)
     columns = [
         "#",
@@ -204,7 +206,7 @@ def _rows(title: str, label: str, entries: list[LeaderboardEntry]) -> Table:
 
 
 def _score(entry: LeaderboardEntry) -> str:
-    """The score, with its interval on a second line."""
+    """Formats the score, with its interval on a second line."""
     return percent(entry.score) + (
         f"\n{percent_interval(entry.interval)}" if entry.interval else ""
     )
@@ -222,7 +224,7 @@ def _rank_range(entry: LeaderboardEntry) -> str:
 
 
 def _table(title: str, *columns: str) -> Table:
-    """A table that fits 80 columns: only names may wrap."""
+    """Returns a table that fits into 80 columns: only names may wrap."""
     table = Table(
         title=Text(title, style="bold"),
         title_justify="left",
@@ -268,8 +270,10 @@ def _steps(label: str, steps: list[SotaStep]) -> Table:
 def print_comparison(
     benchmark: BenchmarkSpec, models: Mapping[str, str], comparison: EntryComparison
 ) -> None:
-    """Rows compared with each other. `models`: the name of each submission's model, in the order of
-    the comparison."""
+    """Prints the comparison of rows.
+
+    `models` has the model of each submission, in the order of the comparison.
+    """
     names = {
         submission: f"{number} {models[submission]}" for number, submission in enumerate(models, 1)
     }

@@ -1,7 +1,7 @@
-"""Pictures of reports: ROC curves, intervals, reliability. Needs the extra `score`.
+"""Plots of reports: ROC curves, intervals and reliability diagrams. Needs the extra `score`.
 
-Colours are Okabe and Ito's blue and vermilion, which colour-blind readers tell apart; line style
-and marker tell them apart in grey as well.
+The colours are blue and vermilion of Okabe and Ito, which colour-blind readers can distinguish;
+line styles and markers also differ in greyscale.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cxreval.metrics.curves import Reliability, RocCurve
 from cxreval.metrics.report import Evidence, MetricValue, Report
 
 FEW_IMAGES = 20
-"""A bin of fewer images is drawn hollow: its share of positives says little."""
+"""A bin with fewer images is drawn hollow, because its share of positives is imprecise."""
 
 _COLUMNS = 5
 _DPI = 150
@@ -37,8 +37,10 @@ _STYLES = (_Style("#0072B2", "-", "o"), _Style("#D55E00", "--", "s"))
 
 
 def draw(directory: Path, reports: Mapping[str, Report]) -> list[Path]:
-    """Writes `roc.png`, `intervals.png` and `reliability.png` of one or two reports, by name, and
-    says where."""
+    """Writes `roc.png`, `intervals.png` and `reliability.png` of one or two reports.
+
+    Returns the paths of the files. `reports` is keyed by the names in the legend.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     figures = {
         "roc.png": _roc(reports),
@@ -51,7 +53,7 @@ def draw(directory: Path, reports: Mapping[str, Report]) -> list[Path]:
 
 
 def _aurocs(report: Report) -> dict[str, MetricValue]:
-    """The AUROC of each finding over all images; the macro last, under the empty name."""
+    """Returns the AUROC of each finding over all images; the macro mean has an empty name."""
     return {
         value.finding: value
         for value in report.metrics
@@ -67,7 +69,7 @@ def _roc(reports: Mapping[str, Report]) -> Figure:
     figure, panels = _small_multiples(
         reports, "ROC curves: AUROC and 95 % interval", "1 - specificity", "sensitivity"
     )
-    for place, (report, style) in enumerate(zip(reports.values(), _STYLES, strict=False)):
+    for index, (report, style) in enumerate(zip(reports.values(), _STYLES, strict=False)):
         values = _aurocs(report)
         curves: dict[str, RocCurve] = {
             curve.finding: curve for curve in _evidence(report).roc_curves
@@ -79,7 +81,7 @@ def _roc(reports: Mapping[str, Report]) -> Figure:
                     curves[finding].sensitivities,
                 )
                 axes.plot(rates, sensitivities, style.line, color=style.color, linewidth=1.4)
-            height = 0.05 + 0.1 * (len(reports) - 1 - place)
+            height = 0.05 + 0.1 * (len(reports) - 1 - index)
             axes.text(
                 0.97, height, _label(values[finding]), color=style.color, ha="right", fontsize=8.5
             )
@@ -132,7 +134,7 @@ def _reliability(reports: Mapping[str, Report]) -> Figure:
 def _small_multiples(
     reports: Mapping[str, Report], title: str, x_label: str, y_label: str
 ) -> tuple[Figure, dict[str, Axes]]:
-    """A panel of the unit square for each finding, with its diagonal; the legend stands below."""
+    """Returns a figure with one unit-square panel and diagonal per finding."""
     findings = _findings(reports)
     columns = min(_COLUMNS, len(findings))
     rows = ceil(len(findings) / columns)
@@ -141,7 +143,7 @@ def _small_multiples(
     for axes in grid.flat[len(findings) :]:
         axes.set_axis_off()
     panels = dict(zip(findings, grid.flat, strict=False))
-    for place, (finding, axes) in enumerate(panels.items()):
+    for index, (finding, axes) in enumerate(panels.items()):
         axes.plot([0, 1], [0, 1], ":", color="0.6", linewidth=1)
         axes.set(
             xlim=(-0.02, 1.02),
@@ -153,12 +155,12 @@ def _small_multiples(
         axes.set_title(_spelled(finding), fontsize=10)
         axes.tick_params(
             labelsize=8,
-            labelleft=place % columns == 0,
-            labelbottom=place + columns >= len(findings),
+            labelleft=index % columns == 0,
+            labelbottom=index + columns >= len(findings),
         )
-        if place % columns == 0:
+        if index % columns == 0:
             axes.set_ylabel(y_label, fontsize=9)
-        if place + columns >= len(findings):
+        if index + columns >= len(findings):
             axes.set_xlabel(x_label, fontsize=9)
     figure.suptitle(title, fontsize=12)
     return figure, panels
@@ -168,13 +170,14 @@ def _intervals(reports: Mapping[str, Report]) -> Figure:
     names = [*_findings(reports), ""]
     figure = Figure(figsize=(9, 0.42 * len(names) + 2), layout="constrained")
     axes = figure.subplots()
-    for place, (report, style) in enumerate(zip(reports.values(), _STYLES, strict=False)):
+    for index, (report, style) in enumerate(zip(reports.values(), _STYLES, strict=False)):
         values = _aurocs(report)
         for row, name in enumerate(names):
-            _interval(axes, row + 0.26 * (place - (len(reports) - 1) / 2), values[name], style)
-    of = _aurocs(next(iter(reports.values())))
+            _interval(axes, row + 0.26 * (index - (len(reports) - 1) / 2), values[name], style)
+    values = _aurocs(next(iter(reports.values())))
     labels = [
-        f"{_spelled(name)}  ({of[name].positive_images} images, {of[name].positive_patients} patients)"
+        f"{_spelled(name)}  ({values[name].positive_images} images, "
+        f"{values[name].positive_patients} patients)"
         if name
         else "Macro mean"
         for name in names
@@ -201,9 +204,16 @@ def _interval(axes: Axes, height: float, value: MetricValue, style: _Style) -> N
             linewidth=1.6,
         )
     if value.value is None:
-        at = axes.get_yaxis_transform()  # a share of the width, and a row
+        # x is a share of the width, y is a row.
+        transform = axes.get_yaxis_transform()
         axes.text(
-            0.01, height, "undefined", transform=at, color=style.color, va="center", fontsize=8.5
+            0.01,
+            height,
+            "undefined",
+            transform=transform,
+            color=style.color,
+            va="center",
+            fontsize=8.5,
         )
     else:
         axes.plot([value.value], [height], style.marker, color=style.color, markersize=5)
@@ -212,7 +222,7 @@ def _interval(axes: Axes, height: float, value: MetricValue, style: _Style) -> N
 def _legend(
     figure: Figure, reports: Mapping[str, Report], *, dashes: bool = True, markers: bool = True
 ) -> None:
-    """Which report is which, below the panels, drawn as they are drawn there."""
+    """Draws the legend below the panels, with the styles of the reports."""
     lines = [
         Line2D(
             [],

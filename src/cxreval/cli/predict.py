@@ -1,4 +1,4 @@
-"""`cxreval predict`."""
+"""`cxreval predict`: runs a submitted checkpoint on one image."""
 
 from __future__ import annotations
 
@@ -25,14 +25,13 @@ def predict(
     inference: options.Inference = options.INFERENCE,
     json: options.Json = False,
 ) -> None:
-    """Run one submitted ONNX checkpoint on one image."""
+    """Run a submitted ONNX checkpoint on one image."""
     with options.registry_client(context, registry) as client:
         manifest = client.get_submission(submission).manifest
     if manifest.format is not CheckpointFormat.ONNX:
         expected = "an ONNX checkpoint"
-        found = manifest.format or manifest.kind
         raise MalformedField(
-            f"{submission} is of kind {found}; expected {expected}",
+            f"{submission} is of kind {manifest.format or manifest.kind}; expected {expected}",
             field="submission",
             expected=expected,
         )

@@ -1,4 +1,4 @@
-"""`cxreval score`: scores a table of predictions on this machine, as the scoring service would."""
+"""`cxreval score`: scores a table of predictions on this machine, like the scoring service."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def score(
         Path | None,
         typer.Option(
             dir_okay=False,
-            help="label table, beside the list of images; without it, the benchmark's in the current directory",
+            help="label table in the directory of the image list;"
+            " default: the benchmark's table in the current directory",
         ),
     ] = None,
     against: Annotated[
@@ -40,10 +41,10 @@ def score(
         Path | None, typer.Option(file_okay=False, help="directory to write pictures to")
     ] = None,
 ) -> None:
-    """Score a table of predictions without a server: the report that the service would give.
+    """Score a table of predictions without a server, with the report that the service would give.
 
-    TABLE has the column `Image Index` or `image` and one column a finding, `Mass` or `prob_Mass`,
-    in any order.
+    TABLE has a column `Image Index` or `image`, and one column per finding, such as `Mass` or
+    `prob_Mass`, in any order.
     """
     if plot is not None:
         require_extra("score", "cxreval score --plot", "matplotlib")
@@ -65,7 +66,10 @@ def score(
 
 
 def _truth(benchmark: str, labels: Path | None) -> Truth:
-    """The labels are the benchmark's by their digest, whatever the file is called."""
+    """Returns the truth of the benchmark.
+
+    The labels are checked by their digest, so their file may have any name.
+    """
     directory = labels.parent if labels else Path()
     spec = load_spec(benchmark, directory)
     return load_truth(replace(spec, labels_file=labels.name) if labels else spec, directory)

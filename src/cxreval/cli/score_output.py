@@ -1,5 +1,4 @@
-"""How `cxreval score` shows reports and their comparison: tables of at most 100 columns, and
-JSON."""
+"""Output of `cxreval score`: tables of at most 100 columns, and JSON."""
 
 from __future__ import annotations
 
@@ -41,8 +40,10 @@ _console = output.Terminal(width=WIDTH)
 
 
 def short_names(files: Sequence[Path]) -> list[str]:
-    """The last parts of each path, as many as tell the files apart; numbered when a file is named
-    twice."""
+    """Returns the shortest endings of the paths that distinguish the files.
+
+    A file that is named twice is numbered.
+    """
     if len(set(files)) < len(files):
         return [f"{file.name} ({number})" for number, file in enumerate(files, start=1)]
     depth = 1
@@ -52,8 +53,10 @@ def short_names(files: Sequence[Path]) -> list[str]:
 
 
 def print_json(reports: Sequence[Report], differences: Sequence[PairedDifference]) -> None:
-    """One object on standard output. Undefined replicates are null; nothing in it tells how the
-    files are called."""
+    """Prints reports and their differences as one JSON object on standard output.
+
+    Undefined replicates are null. File names are not printed.
+    """
     report, against = (*reports, None)[:2]
     output.print_json(
         _plain(
@@ -81,7 +84,7 @@ def _plain(value: Any) -> Any:
 
 
 def print_report(name: str, spec: BenchmarkSpec, report: Report) -> None:
-    """One table's figures: all images, then the slices."""
+    """Prints the values of one table over all images, then by slice."""
     _console.print(Text(f"{name} on {spec.title}", style="bold"))
     if spec.synthetic:
         _console.print("Synthetic: generated phantoms, not radiographs of patients.")
@@ -135,7 +138,7 @@ def _print_findings(report: Report, ranking: Metric) -> None:
 
 
 def _notes(score: MetricValue) -> list[str]:
-    """Why a figure or its interval is missing."""
+    """Returns the reason why a value or its interval is undefined."""
     name = score.slice or score.finding or _MACRO
     if score.value is None:
         rest = ""
@@ -177,7 +180,7 @@ def _print_slices(macros: Sequence[MetricValue]) -> None:
 def print_comparison(
     names: Sequence[str], metric: Metric, differences: Sequence[PairedDifference]
 ) -> None:
-    """The paired differences and, in a sentence, what they say."""
+    """Prints the paired differences and a sentence with the conclusion."""
     first, second = names
     table = _table(
         f"{metric.label} of {first} less that of {second}, on the same resamples",
@@ -207,9 +210,10 @@ def print_comparison(
     count = sum(bool(pair.finding) for pair in differences)
     _print(
         table,
-        f"Each interval is for its row alone. Holm's correction is over the {count} findings, one family; the macro is "
-        "one question asked beforehand, a family of its own, and its p is not corrected. Told apart: p, corrected "
-        "where it is, below 0.05.",
+        "Each interval is for its row alone. "
+        f"Holm's correction is over the {count} findings, one family; the macro is one question "
+        "asked beforehand, a family of its own, and its p is not corrected. "
+        "Told apart: p, corrected where it is, below 0.05.",
     )
     _console.print(Text(_verdict(first, second, metric, differences), style="bold"))
 
@@ -217,7 +221,7 @@ def print_comparison(
 def _verdict(
     first: str, second: str, metric: Metric, differences: Sequence[PairedDifference]
 ) -> str:
-    """The macro decides; what the findings add is said beside it."""
+    """Returns the conclusion: the macro mean decides, and the findings are counted."""
     findings = [pair for pair in differences if pair.finding]
     up = 1 if metric.direction is Direction.HIGHER_IS_BETTER else -1
     ahead, behind = (
@@ -229,7 +233,10 @@ def _verdict(
     )
     macro = next((pair for pair in differences if not pair.finding), None)
     if macro is None or macro.low is None or macro.high is None:
-        return f"The macro {metric.label} is undefined, at least in some resamples, so neither is called better. {rest}"
+        return (
+            f"The macro {metric.label} is undefined, at least in some resamples, "
+            f"so neither is called better. {rest}"
+        )
     better, worse, sign = (first, second, 1) if up * macro.difference >= 0 else (second, first, -1)
     low, high = sorted((sign * macro.low, sign * macro.high))
     evidence = f"95 % interval {low:+.4f} to {high:+.4f}, p {_p(macro.p_value, '= ')}"

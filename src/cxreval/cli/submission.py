@@ -13,7 +13,7 @@ import typer
 
 from cxreval.cli import options, output
 from cxreval.client import RegistryClient, Submission, SubmissionStatus, UploadProgress, file_sha256
-from cxreval.client._upload import UPLOAD_PASSING
+from cxreval.client._upload import TRANSIENT_UPLOAD_ERRORS
 from cxreval.errors import CxrevalError, MalformedField
 from cxreval.manifest.document import read_document
 from cxreval.manifest.model import UPLOADED, Kind, Manifest
@@ -22,13 +22,11 @@ from cxreval.metrics.report import MetricValue
 from cxreval.resource_names import BenchmarkName
 
 TOKEN_VARIABLE = "CXREVAL_CLIENT_ENDPOINT_TOKEN"  # noqa: S105 -- its name, no token
-"""Environment variable with the token of an endpoint."""
+"""Environment variable with the bearer token of an endpoint."""
 
 Watch = Annotated[
     bool,
-    typer.Option(
-        "--watch", help="show the progress until it has ended; exit status 2 if it failed"
-    ),
+    typer.Option("--watch", help="show progress until a final state; exit status 2 if it failed"),
 ]
 
 
@@ -38,7 +36,9 @@ def submit(
     file: Annotated[
         Path | None,
         typer.Argument(
-            help="checkpoint or table; none for an endpoint or a claim", exists=True, dir_okay=False
+            help="checkpoint or table of predictions; none for an endpoint or a claim",
+            exists=True,
+            dir_okay=False,
         ),
     ] = None,
     registry: options.Registry = options.REGISTRY,
@@ -48,33 +48,31 @@ def submit(
         typer.Option(help="file with the token of an endpoint", exists=True, dir_okay=False),
     ] = None,
     ask_token: Annotated[
-        bool, typer.Option("--ask-token", help="ask for the token of an endpoint")
+        bool, typer.Option("--ask-token", help="prompt for the token of an endpoint")
     ] = False,
     watch: Watch = False,
     json: options.Json = False,
 ) -> None:
-    """Submit what a manifest declares to a benchmark: a checkpoint, an endpoint, predictions, or a
-    claim."""
+    """Submit a manifest to a benchmark: a checkpoint, an endpoint, predictions, or a claim."""
     with options.registry_client(context, registry) as client:
         declared = _checked(client, benchmark, manifest)
-        _check_file(declared.kind, file)
+        _check_file(declared, file)
         if file:
             declared = dataclasses.replace(declared, artifact_sha256=file_sha256(file))
         token = _endpoint_token(token_file, ask_token) if declared.kind is Kind.ENDPOINT else ""
         benchmark = options.benchmark_name(client, benchmark)
         created = client.create_submission(benchmark, declared, endpoint_token=token)
-        # Whatever happens to the rest of this command, the submission can be found again.
+        # Printed now, so that the name is known even if the upload fails.
         output.errors.print(f"submission {created.name}", soft_wrap=True)
         _finish(client, _upload(client, created.name, file) if file else created, watch, json)
 
 
 def _checked(client: RegistryClient, benchmark: str, file: Path) -> Manifest:
-    """The manifest in a file. Raises the first thing that is wrong with it, which tells all others
-    along."""
+    """Reads and checks a manifest. Raises the first error, with all the others attached."""
     today = datetime.now(UTC).date()
     document = read_document(file, today, None)
     if document.problems:
-        # By the benchmark's findings and metrics, more may be wrong.
+        # Reads it again with the findings and metrics of the benchmark, for all mistakes.
         with contextlib.suppress(CxrevalError):
             spec = client.get_benchmark(options.benchmark_name(client, benchmark))
             document = read_document(file, today, spec)
@@ -84,8 +82,10 @@ def _checked(client: RegistryClient, benchmark: str, file: Path) -> Manifest:
 
 
 def _endpoint_token(file: Path | None, ask: bool) -> str:
-    """From a file, a prompt or the environment: an argument could be read by every process of the
-    machine."""
+    """Reads the token from a file, a prompt or the environment.
+
+    There is no option for it, because other users of a machine can read the arguments of a process.
+    """
     if file:
         return file.read_text(encoding="utf-8").strip()
     if ask:
@@ -93,9 +93,14 @@ def _endpoint_token(file: Path | None, ask: bool) -> str:
     return os.environ.get(TOKEN_VARIABLE, "").strip()
 
 
-def _check_file(kind: Kind, file: Path | None) -> None:
-    """Raises `MalformedField` unless the file is there, and not empty, exactly when the kind comes
-    with one."""
+def _check_file(manifest: Manifest, file: Path | None) -> None:
+    """Checks the file of a submission before a submission is created for it.
+
+    Raises:
+        MalformedField: the file is empty, missing, or given for a kind that has none.
+        SubmissionFault: it is a checkpoint that could not be evaluated.
+    """
+    kind = manifest.kind
     if (kind in UPLOADED) != (file is not None):
         expected = "its file as the second argument" if kind in UPLOADED else "no file"
         raise MalformedField(
@@ -106,6 +111,10 @@ def _check_file(kind: Kind, file: Path | None) -> None:
         raise MalformedField(
             f"{file} is empty; expected {expected}", field="file", expected=expected
         )
+    if file and kind is Kind.CHECKPOINT:
+        from cxreval.cli.artifact import check_checkpoint  # noqa: PLC0415 -- imports onnx
+
+        check_checkpoint(file, {}, manifest)
 
 
 def upload(
@@ -114,13 +123,13 @@ def upload(
         str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")
     ],
     file: Annotated[
-        Path, typer.Argument(help="the file that its manifest names", exists=True, dir_okay=False)
+        Path, typer.Argument(help="file of the submission", exists=True, dir_okay=False)
     ],
     registry: options.Registry = options.REGISTRY,
     watch: Watch = False,
     json: options.Json = False,
 ) -> None:
-    """Upload what a submission awaits, from the byte where an earlier upload stopped."""
+    """Upload the file of a submission; resumes an interrupted upload."""
     with options.registry_client(context, registry) as client:
         _finish(client, _upload(client, submission, file), watch, json)
 
@@ -134,7 +143,7 @@ def status(
     watch: Watch = False,
     json: options.Json = False,
 ) -> None:
-    """Show where a submission stands."""
+    """Show the state of a submission."""
     with options.registry_client(context, registry) as client:
         _finish(client, client.get_submission(submission), watch, json)
 
@@ -147,13 +156,13 @@ def _upload(client: RegistryClient, submission: str, file: Path) -> Submission:
             bars.update(task, completed=sent, total=total)
 
         def on_failure(error: CxrevalError) -> None:
-            bars.console.print(f"{error.reason}: going on from what has arrived", soft_wrap=True)
+            bars.console.print(f"{error.reason}: resuming the upload", soft_wrap=True)
 
         try:
             return client.upload_artifact(submission, file, UploadProgress(on_progress, on_failure))
-        except (*UPLOAD_PASSING, KeyboardInterrupt):
+        except (*TRANSIENT_UPLOAD_ERRORS, KeyboardInterrupt):
             later = f"cxreval submission upload {submission} {file}"
-            bars.console.print(f"to go on later: {later}", soft_wrap=True)
+            bars.console.print(f"to resume the upload: {later}", soft_wrap=True)
             raise
 
 
@@ -170,7 +179,10 @@ def _finish(client: RegistryClient, submission: Submission, watch: bool, json: b
 
 
 def _score(client: RegistryClient, submission: Submission) -> MetricValue | None:
-    """The macro of the ranking metric over all images; None before publication and for a claim."""
+    """Returns the macro mean of the ranking metric over all images.
+
+    None before publication and for a claim.
+    """
     if submission.status is not SubmissionStatus.PUBLISHED or not submission.evaluation:
         return None
     report = client.get_evaluation(submission.evaluation).report
@@ -185,7 +197,7 @@ def _score(client: RegistryClient, submission: Submission) -> MetricValue | None
 
 
 def _watch(client: RegistryClient, submission: Submission) -> Submission:
-    """The submission as it ended."""
+    """Shows the progress of a submission until it reaches a final state, and returns it."""
     with output.progress_bars() as bars:
         task = bars.add_task(submission.status, total=submission.images_total)
 

@@ -1,4 +1,4 @@
-"""`cxreval worker`."""
+"""`cxreval worker`: leases queued evaluations and runs them."""
 
 from __future__ import annotations
 
@@ -28,37 +28,40 @@ from cxreval.client import (
 )
 from cxreval.errors import CxrevalError, DatasetInvalid, ExtraMissing, SandboxUnavailable
 from cxreval.evaluation.conversion import Converter
+from cxreval.evaluation.resume import RETRY_SECONDS
 from cxreval.export import sandbox
 from cxreval.extras import require_extra
 
 _log = logging.getLogger(__name__)
-_LEFT = "PyTorch state dicts are left to other workers"
+_NO_STATE_DICTS = "this worker does not take PyTorch state dicts"
 
 
 def worker(
     context: typer.Context,
     data: Annotated[
         list[str],
-        typer.Option(help="a benchmark and its directory of list and images, NAME=DIRECTORY"),
+        typer.Option(help="benchmark and the directory of its data set, NAME=DIRECTORY"),
     ],
     registry: options.Registry = options.REGISTRY,
     inference: options.Inference = options.INFERENCE,
     scoring: options.Scoring = options.SCORING,
-    name: Annotated[str, typer.Option(help="name of this worker; default: host and process")] = "",
-    once: Annotated[bool, typer.Option("--once", help="end when nothing waits any more")] = False,
+    name: Annotated[str, typer.Option(help="name of this worker; default: host-pid")] = "",
+    once: Annotated[bool, typer.Option("--once", help="exit when the queue is empty")] = False,
     poll_seconds: Annotated[
-        float, typer.Option(help="pause between looks at an empty queue")
+        float, typer.Option(help="seconds between polls of an empty queue")
     ] = 2.0,
-    patience_seconds: Annotated[float, typer.Option(help="how long a service may be away")] = 300.0,
+    patience_seconds: Annotated[
+        float, typer.Option(help="seconds for which an unavailable service is retried")
+    ] = RETRY_SECONDS,
     allow_private_endpoints: Annotated[
         bool,
         typer.Option(
-            "--allow-private-endpoints", help="also ask endpoints in this machine's own network"
+            "--allow-private-endpoints", help="also call endpoints with private IP addresses"
         ),
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Run queued evaluations, one after the other."""
+    """Run queued evaluations, one at a time."""
     require_extra("worker", "cxreval worker", "imagecodecs", "pydicom", "pyarrow")
     from cxreval.evaluation.driver import (  # noqa: PLC0415 -- needs the extra
         EvaluationDriver,
@@ -103,8 +106,7 @@ def worker(
             except DatasetInvalid:
                 raise
             except CxrevalError as error:
-                # Whatever the registry's trouble is, the evaluation is not lost: its lease runs
-                # out.
+                # The evaluation is not lost: when its lease expires, a worker takes it again.
                 if once:
                     raise
                 _log.warning("%s: %s", error.reason, error)
@@ -121,12 +123,12 @@ def worker(
 
 
 def _converter() -> Converter | None:
-    """What converts PyTorch state dicts, where this machine can."""
+    """Returns the converter of PyTorch state dicts, or None if this machine cannot run it."""
     try:
         require_extra("export", "converting them", *PACKAGES)
         sandbox.check()
     except (ExtraMissing, SandboxUnavailable) as error:
-        _log.info("%s: %s", _LEFT, error)
+        _log.info("%s: %s", _NO_STATE_DICTS, error)
         return None
     return _convert
 
@@ -134,7 +136,7 @@ def _converter() -> Converter | None:
 def _convert(
     manifest: Manifest, weights: Path, path: Path, images: Sequence[Path]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    from cxreval.export.conversion import convert_state_dict  # noqa: PLC0415 -- PyTorch, once a state dict comes
+    from cxreval.export.conversion import convert_state_dict  # noqa: PLC0415 -- needs the extra
 
     return convert_state_dict(manifest, weights, path, images)
 
@@ -156,6 +158,8 @@ def _print(evaluation: Evaluation, json: bool) -> None:
 
 
 def _stop(number: int, _: FrameType | None) -> NoReturn:
-    """SIGTERM ends the worker at once: everything recorded stays, the lease runs out, the next
-    worker goes on."""
+    """Handles SIGTERM: exits at once.
+
+    Recorded results are kept, and after the lease expires another worker resumes the evaluation.
+    """
     raise SystemExit(128 + number)

@@ -1,9 +1,9 @@
-"""The typed client: dataclasses in and out, errors of `cxreval.errors`, no protobuf in any
-signature.
+"""The typed client: takes and returns dataclasses, raises the errors of `cxreval.errors`.
 
 with RegistryClient("localhost:50051") as registry:
-    submission = registry.submit("phantom-cxr", read_manifest(Path("model.yaml")),
-    Path("model.onnx")) print(registry.get_submission(submission.name).status)
+    manifest = read_manifest(Path("model.yaml"))
+    submission = registry.submit("phantom-cxr", manifest, Path("model.onnx"))
+    print(registry.get_submission(submission.name).status)
 """
 
 from cxreval.client._upload import UploadProgress
@@ -35,8 +35,9 @@ from cxreval.client.models import (
     Tier,
     TruthInfo,
 )
-from cxreval.client.registry import RegistryClient, file_sha256
+from cxreval.client.registry import RegistryClient
 from cxreval.client.scoring import ScoringClient
+from cxreval.files import file_sha256
 from cxreval.manifest.document import read_manifest
 from cxreval.manifest.model import (
     CheckpointFormat,

@@ -1,4 +1,4 @@
-"""Uploads that go on after any broken connection, from the byte where they stopped."""
+"""Uploads that resume after a broken connection from the first byte that the registry lacks."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from cxreval.api.registry.v1 import artifact_service_pb2
-from cxreval.client._calls import PASSING, PATIENCE_SECONDS, STREAM_SECONDS, Patience, call
+from cxreval.client._calls import RETRY_SECONDS, STREAM_SECONDS, call
 from cxreval.errors import CxrevalError, DigestMismatch, SubmissionState, UploadBusy, UploadOffset
+from cxreval.retry import TRANSIENT, Backoff, RetryPolicy
 from cxreval.wire.limits import CHUNK_BYTES
 
-UPLOAD_PASSING = (*PASSING, UploadBusy, UploadOffset)
-"""What ends an upload that can go on later."""
+TRANSIENT_UPLOAD_ERRORS = (*TRANSIENT, UploadBusy, UploadOffset)
+"""Errors after which an upload can be resumed."""
 
-_LEAST_CHUNK_BYTES = 64 * 1024
+_MIN_CHUNK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class UploadProgress:
-    """What to show of an upload: `on_progress` hears the bytes sent and their total, `on_failure`
-    why it stopped for a while."""
+    """Callbacks of an upload.
+
+    `on_progress` is called with the bytes sent so far and their total, `on_failure` with each error
+    that interrupts the upload and is retried.
+    """
 
     on_progress: Callable[[int, int], None] = lambda _sent, _total: None
     on_failure: Callable[[CxrevalError], None] = lambda _error: None
@@ -32,72 +36,53 @@ def upload(
     artifact: dict[str, Any],
     file: Path,
     progress: UploadProgress,
-    patience_seconds: float = PATIENCE_SECONDS,
+    retry_seconds: float = RETRY_SECONDS,
 ) -> artifact_service_pb2.UploadArtifactResponse | None:
-    """Uploads a file; the answer, or None when the registry had all of it already.
+    """Uploads a file and returns the response, or None when the registry has all its bytes already.
 
     Args:
-        stub: of ArtifactService.
-        artifact: the `artifact` of the messages, `submission` or `derived`.
-        file: what is uploaded.
-        progress: hears how far it is.
-        patience_seconds: how long nothing may get on before the last error is raised.
+        stub: an ArtifactService stub.
+        artifact: the `artifact` field of the messages: `submission` or `derived`.
+        file: the file to upload.
+        progress: callbacks.
+        retry_seconds: longest time without progress before the last error is raised.
     """
-    total, patience = file.stat().st_size, _Patience(patience_seconds, progress.on_failure)
+    total, chunk_bytes = file.stat().st_size, CHUNK_BYTES
+    backoff = Backoff(RetryPolicy(deadline_seconds=retry_seconds), progress.on_failure)
+    furthest, restarted = -1, False
     while True:
         offset = 0
         try:
-            found = call(stub.GetUpload, artifact_service_pb2.GetUploadRequest(**artifact))
-            if found.complete:
+            status = call(stub.GetUpload, artifact_service_pb2.GetUploadRequest(**artifact))
+            if status.complete:
                 return None
-            patience.got_to(found.received_bytes)
-            offset = min(found.received_bytes, total)
-            messages = _messages(artifact, file, total, offset, patience.chunk_bytes, progress)
-            answer: artifact_service_pb2.UploadArtifactResponse = call(
+            if status.received_bytes > furthest:
+                furthest = status.received_bytes
+                backoff.progressed()
+            offset = min(status.received_bytes, total)
+            messages = _messages(artifact, file, total, offset, chunk_bytes, progress)
+            response: artifact_service_pb2.UploadArtifactResponse = call(
                 stub.UploadArtifact, messages, STREAM_SECONDS
             )
         except SubmissionState:
-            # gRPC itself repeats a short call whose answer was lost: the first one had done it.
+            # gRPC repeats a short call whose response was lost: the first attempt had succeeded.
             if call(stub.GetUpload, artifact_service_pb2.GetUploadRequest(**artifact)).complete:
                 return None
             raise
         except DigestMismatch as error:
-            # The bytes before the offset were not this file's, and the registry has discarded them.
-            patience.begin_again(offset, error)
+            # The bytes before the offset were another file's, and the registry has discarded them.
+            # Start again once; with no such bytes, the file itself is wrong.
+            if restarted or offset == 0:
+                raise
+            furthest, restarted = -1, True
+            backoff.progressed()
             progress.on_failure(error)
-        except UPLOAD_PASSING as error:
-            patience.wait(error)
+        except TRANSIENT_UPLOAD_ERRORS as error:
+            backoff.wait(error)
+            # On a slow line one chunk can take longer than the registry waits: send smaller ones.
+            chunk_bytes = max(chunk_bytes // 2, _MIN_CHUNK_BYTES)
         else:
-            return answer
-
-
-class _Patience(Patience):
-    """With an upload that breaks off again and again."""
-
-    def __init__(self, seconds: float, on_failure: Callable[[CxrevalError], None]) -> None:
-        super().__init__(seconds, on_failure)
-        self._restarted, self._furthest = False, -1
-        self.chunk_bytes = CHUNK_BYTES
-
-    def got_to(self, received_bytes: int) -> None:
-        """It is so far; if that is further than ever, patience begins anew."""
-        if received_bytes > self._furthest:
-            self.begin()
-            self._furthest = received_bytes
-
-    def begin_again(self, offset: int, error: CxrevalError) -> None:
-        """Raises the error when nothing came before the offset, or the second time."""
-        if self._restarted or offset == 0:
-            raise error
-        self._restarted, self._furthest = True, -1
-        self.begin()
-
-    def wait(self, error: CxrevalError) -> None:
-        """Pauses. Raises the error when patience is at its end."""
-        super().wait(error)
-        # On a line so slow that one chunk takes longer than the registry waits, smaller ones get
-        # on.
-        self.chunk_bytes = max(self.chunk_bytes // 2, _LEAST_CHUNK_BYTES)
+            return response
 
 
 def _messages(
@@ -113,9 +98,9 @@ def _messages(
     )
     yield artifact_service_pb2.UploadArtifactRequest(header=header)
     progress.on_progress(offset, total)
-    with file.open("rb") as opened:
-        opened.seek(offset)
-        while chunk := opened.read(chunk_bytes):
+    with file.open("rb") as content:
+        content.seek(offset)
+        while chunk := content.read(chunk_bytes):
             yield artifact_service_pb2.UploadArtifactRequest(chunk=chunk)
             offset += len(chunk)
             progress.on_progress(offset, total)

@@ -1,5 +1,7 @@
-"""Client of somebody else's server that speaks the Open Inference Protocol v2: slow, limited, and
-away at times."""
+"""Client of a submitter's server that speaks the Open Inference Protocol v2.
+
+Such a server may be slow, limit the rate of requests, and be unavailable at times.
+"""
 
 from __future__ import annotations
 
@@ -19,35 +21,32 @@ from numpy.typing import NDArray
 from cxreval.api.oip import grpc_predict_v2_pb2 as oip
 from cxreval.api.oip import grpc_predict_v2_pb2_grpc as oip_grpc
 from cxreval.errors import EndpointRefused, EndpointUnavailable
-from cxreval.fields import printable
+from cxreval.fields import printable, split_host_port
+from cxreval.retry import TRANSIENT, Backoff, RetryPolicy
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
-from cxreval.wire.status import DETAILS_KEY
+from cxreval.wire.status import CODES, DETAILS_KEY
 
 K = TypeVar("K")
 
 CALL_SECONDS = 60.0
-"""Longest wait for one answer."""
+"""Deadline of one request."""
 
 IN_FLIGHT = 8
-"""Most requests on their way at once."""
+"""Maximum number of requests in flight."""
 
-_PASSING = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-)
-# How gRPC libraries call a message that is above their limit, by the status that also means "not
-# now".
+_TRANSIENT_CODES = frozenset(CODES[error] for error in TRANSIENT)
+# gRPC libraries answer RESOURCE_EXHAUSTED with one of these texts to a message above their limit.
 _TOO_LARGE = ("larger than max", "exceeds maximum size")
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 10.0
+_MAX_PAUSE_SECONDS = 10.0
+_MAX_RETRY_INFO_SECONDS = 60.0
 _SHOWN_CHARACTERS = 200
 _SHOWN_VERSIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """What a model takes: `takes_images`, encoded ones, or a float32 tensor; `rank` is its number
-    of dimensions."""
+    """The input of a model: encoded images if `takes_images`, else a float32 tensor of `rank`
+    dimensions."""
 
     name: str
     takes_images: bool
@@ -56,7 +55,7 @@ class ModelInput:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a server says about a model; `platform` and `versions` cut, and printable."""
+    """A model's metadata; `platform` and `versions` are shortened and printable."""
 
     input: ModelInput
     platform: str
@@ -64,17 +63,17 @@ class ModelInfo:
 
 
 class EndpointClient:
-    """Asks one model of one server. Use as a context manager.
+    """Client of one model of one server. Use as a context manager.
 
     Args:
         address: the numeric address to connect to, such as `ipv4:192.0.2.1:443`.
-        authority: `host:port` as it was declared; the certificate is held against its host.
-        tls: whether to speak TLS, trusting gRPC's roots, or those in
+        authority: the declared `host:port`; the certificate must be valid for its host.
+        tls: whether to use TLS, with gRPC's root certificates or those in
             GRPC_DEFAULT_SSL_ROOTS_FILE_PATH.
-        model: name of the model there.
-        token: sent as `authorization: Bearer`, if not empty; no error repeats it.
-        requests_per_second: most requests in a second, repeated ones included.
-        patience_seconds: how long the server may fail without one answer between.
+        model: name of the model on that server.
+        token: sent as `authorization: Bearer` if not empty; redacted in errors.
+        requests_per_second: maximum request rate, retries included.
+        retry_seconds: longest time without a response before the client gives up.
     """
 
     def __init__(
@@ -86,14 +85,14 @@ class EndpointClient:
         model: str,
         token: str,
         requests_per_second: float,
-        patience_seconds: float,
+        retry_seconds: float,
     ) -> None:
-        host = authority.rpartition(":")[0].strip("[]")
+        host, _ = split_host_port(authority)
         options: list[tuple[str, int | str]] = [
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.default_authority", authority),
-            ("grpc.enable_retries", 0),  # every request counts against the rate
+            ("grpc.enable_retries", 0),  # retries count against the rate, so they are made here
             ("grpc.enable_http_proxy", 0),
             ("grpc.max_reconnect_backoff_ms", 2000),
         ]
@@ -107,9 +106,11 @@ class EndpointClient:
         self._token = token
         self._metadata = [("authorization", f"Bearer {token}")] if token else []
         self._interval = 1 / requests_per_second
-        self._patience_seconds = patience_seconds
         self._next_request = 0.0
-        self._answered = time.monotonic()
+        self._policy = RetryPolicy(
+            max_pause=_MAX_PAUSE_SECONDS, deadline_seconds=retry_seconds, from_progress=True
+        )
+        self._backoff = Backoff(self._policy)
 
     def __enter__(self) -> Self:
         return self
@@ -123,12 +124,12 @@ class EndpointClient:
         self._channel.close()
 
     def describe(self) -> ModelInfo:
-        """What the server says about the model.
+        """Returns the model's metadata.
 
         Raises:
-            EndpointUnavailable: no answer came in time.
-            EndpointRefused: it refused, or the model takes neither encoded images nor one float32
-                tensor.
+            EndpointUnavailable: the server did not respond in time.
+            EndpointRefused: the server refused the request, or the model takes neither encoded
+                images nor one float32 tensor.
         """
         request = oip.ModelMetadataRequest(name=self._model)
         answer = self._result(
@@ -141,31 +142,29 @@ class EndpointClient:
         ]
         inputs.sort(key=lambda tensor: not tensor.takes_images)
         if not inputs or (len(answer.inputs) > 1 and not inputs[0].takes_images):
-            found = (
-                ", ".join(f"{tensor.name} {tensor.datatype}" for tensor in answer.inputs)
-                or "no input"
-            )
+            declared = ", ".join(f"{tensor.name} {tensor.datatype}" for tensor in answer.inputs)
             expected = "an input of BYTES for encoded images, or one of FP32"
             raise EndpointRefused(
-                f"the model takes {self._said(found)}; expected {expected}", expected=expected
+                f"the model takes {self._redacted(declared) or 'no input'}; expected {expected}",
+                expected=expected,
             )
         return ModelInfo(
             inputs[0],
-            self._said(answer.platform),
-            tuple(map(self._said, answer.versions[:_SHOWN_VERSIONS])),
+            self._redacted(answer.platform),
+            tuple(map(self._redacted, answer.versions[:_SHOWN_VERSIONS])),
         )
 
     def predict_many(
         self, to: ModelInput, images: Iterable[tuple[K, bytes | NDArray[np.float32]]]
     ) -> Iterator[tuple[K, NDArray[np.float32]]]:
-        """The model's output for each image, in order: one request an image, shape (rows, columns).
+        """Yields the model's output for each image, in order, float32 of shape (rows, columns).
 
-        Images are encoded, or tensors with one row or several.
+        One request is sent per image: an encoded image, or a tensor of one or more rows.
 
         Raises:
-            EndpointUnavailable: the server failed for `patience_seconds` without one answer.
-            EndpointRefused: it refused a request for good, or its answer is no float32 tensor of
-                two dimensions.
+            EndpointUnavailable: the server did not respond for `retry_seconds`.
+            EndpointRefused: the server refused a request permanently, or its output is not a
+                float32 tensor of two dimensions.
         """
         waiting: deque[tuple[K, Any, Any]] = deque()
         try:
@@ -187,16 +186,17 @@ class EndpointClient:
             or answer.outputs[0].datatype != "FP32"
             or len(answer.outputs[0].shape) != 2
         ):
-            found = str(
+            outputs = str(
                 [(output.name, output.datatype, list(output.shape)) for output in answer.outputs]
             )
             raise EndpointRefused(
-                f"the model gave {self._said(found)}; expected one output of FP32 with 2 dimensions"
+                f"the model returned {self._redacted(outputs)}; "
+                "expected one output of FP32 with 2 dimensions"
             )
         return key, _output(answer)
 
     def _send(self, method: Any, request: Any) -> Any:
-        """Sends a request as soon as the rate allows it."""
+        """Sends a request as soon as the rate allows it; returns its future."""
         now = time.monotonic()
         wait = self._next_request - now
         self._next_request = max(now, self._next_request) + self._interval
@@ -205,44 +205,45 @@ class EndpointClient:
         return method.future(request, timeout=CALL_SECONDS, metadata=self._metadata)
 
     def _result(self, method: Any, request: Any, future: Any) -> Any:
-        """The answer, after as many tries as patience allows."""
-        pause = _FIRST_PAUSE_SECONDS
+        """Returns the response; sends the request again after transient errors."""
         while True:
             try:
                 answer = future.result()
             except grpc.RpcError as error:
-                if error.code() not in _PASSING or any(
-                    words in (error.details() or "") for words in _TOO_LARGE
-                ):
-                    raise EndpointRefused(f"the server answered {self._shown(error)}") from None
-                wait = max(pause, _retry_seconds(error))
-                if time.monotonic() + wait > self._answered + self._patience_seconds:
-                    message = f"no answer for {self._patience_seconds:.0f} s; the last was {self._shown(error)}"
-                    raise EndpointUnavailable(message) from None
+                answered = self._described(error)
+                if not _is_transient(error):
+                    raise EndpointRefused(f"the server answered {answered}") from None
+                seconds, delay = self._policy.deadline_seconds, _retry_seconds(error)
             else:
-                self._answered = time.monotonic()
+                self._backoff.progressed()
                 return answer
-            time.sleep(wait)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            message = f"no response for {seconds:.0f} s; the last status was {answered}"
+            self._backoff.wait(EndpointUnavailable(message), at_least=delay)
             future = self._send(method, request)
 
-    def _shown(self, error: Any) -> str:
-        return f"{error.code().name}: {self._said(error.details() or '')}"
+    def _described(self, error: Any) -> str:
+        return f"{error.code().name}: {self._redacted(error.details() or '')}"
 
-    def _said(self, text: str) -> str:
-        """What the server says as it may be shown and kept; it may have repeated the token."""
+    def _redacted(self, text: str) -> str:
+        """Returns the server's text shortened and printable, without the token if it repeats it."""
         text = text.replace(self._token, "***") if self._token else text
         return printable(text[:_SHOWN_CHARACTERS])
 
 
+def _is_transient(error: Any) -> bool:
+    too_large = any(text in (error.details() or "") for text in _TOO_LARGE)
+    return error.code() in _TRANSIENT_CODES and not too_large
+
+
 def _retry_seconds(error: Any) -> float:
-    """How long the server asks to wait, at most a minute."""
+    """Returns the delay in the status's RetryInfo, at most a minute; 0 without one."""
     details = dict(error.trailing_metadata() or ()).get(DETAILS_KEY)
     retry = error_details_pb2.RetryInfo()
-    with contextlib.suppress(Exception):  # whatever a stranger sends there
+    with contextlib.suppress(Exception):  # the server is not trusted to send valid details
         for detail in status_pb2.Status.FromString(details).details:
             if detail.Unpack(retry):
-                return float(min(max(retry.retry_delay.ToTimedelta().total_seconds(), 0.0), 60.0))
+                seconds = float(retry.retry_delay.ToTimedelta().total_seconds())
+                return min(max(seconds, 0.0), _MAX_RETRY_INFO_SECONDS)
     return 0.0
 
 
@@ -260,7 +261,7 @@ def _request(
 
 
 def _output(answer: oip.ModelInferResponse) -> NDArray[np.float32]:
-    """The one float32 output as (rows, columns)."""
+    """Returns the only output as float32 of shape (rows, columns)."""
     output = answer.outputs[0]
     if answer.raw_output_contents:
         raw = answer.raw_output_contents[0]
@@ -269,6 +270,7 @@ def _output(answer: oip.ModelInferResponse) -> NDArray[np.float32]:
         values = np.array(output.contents.fp32_contents, np.float32)
     rows, columns = output.shape
     if rows < 1 or columns < 1 or values.size != rows * columns:
-        message = f"the model gave {values.size} values for shape {list(output.shape)}"
-        raise EndpointRefused(message, expected="as many values as its shape says")
+        shape, expected = list(output.shape), "as many values as the shape says"
+        message = f"the model returned {values.size} values for shape {shape}; expected {expected}"
+        raise EndpointRefused(message, expected=expected)
     return values.reshape(rows, columns)

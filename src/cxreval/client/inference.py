@@ -1,4 +1,4 @@
-"""Client of an inference service: encoded images in, probabilities out."""
+"""Client of an inference service: sends encoded images, returns probabilities."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOAD_SECONDS = 300.0
 
 
 class InferenceClient(ServiceClient):
-    """Speaks the Open Inference Protocol. Models are named by the sha256 of their file."""
+    """Client for the Open Inference Protocol; models are named by the sha256 of their file."""
 
     def __init__(self, target: str, tls: TlsFiles | None = None) -> None:
         super().__init__(target, tls)
@@ -33,7 +33,7 @@ class InferenceClient(ServiceClient):
         )
 
     def capabilities(self) -> Capabilities:
-        """Profiles, limits, runtime."""
+        """Returns the service's profiles, limits and runtime."""
         answer = call(
             self._capabilities.GetCapabilities, capabilities_service_pb2.GetCapabilitiesRequest()
         )
@@ -50,12 +50,11 @@ class InferenceClient(ServiceClient):
         )
 
     def ready(self, model: str) -> bool:
-        """Whether the model is loaded."""
+        """Returns whether the model is loaded."""
         return bool(call(self._stub.ModelReady, oip.ModelReadyRequest(name=model)).ready)
 
     def load(self, model: str, profile: str, output_columns: int) -> None:
-        """Loads a model for a preprocessing profile; it must give `output_columns` values an
-        image."""
+        """Loads a model for a preprocessing profile; it must return `output_columns` per image."""
         parameters = {
             "profile": oip.ModelRepositoryParameter(string_param=profile),
             "output_columns": oip.ModelRepositoryParameter(int64_param=output_columns),
@@ -64,7 +63,7 @@ class InferenceClient(ServiceClient):
         call(self._stub.RepositoryModelLoad, request, LOAD_SECONDS)
 
     def unload(self, model: str) -> None:
-        """Unloads a model after its running requests."""
+        """Unloads a model once its running requests have ended."""
         call(
             self._stub.RepositoryModelUnload,
             oip.RepositoryModelUnloadRequest(model_name=model),
@@ -72,19 +71,18 @@ class InferenceClient(ServiceClient):
         )
 
     def predict(self, model: str, profile: str, image: bytes) -> NDArray[np.float32]:
-        """The output of a model loaded for `profile` for one encoded image, shape (columns,)."""
+        """Returns the model's output for one encoded image, float32 of shape (columns,)."""
         return _row(call(self._stub.ModelInfer, _request(model, profile, image)))
 
     def predict_many(
         self, model: str, profile: str, images: Iterable[tuple[K, bytes]], in_flight: int = 32
     ) -> Iterator[tuple[K, NDArray[np.float32]]]:
-        """The model's output for each encoded image, in order, with up to `in_flight` requests on
-        their way.
+        """Yields the model's output for each encoded image, in order.
 
-        The key stays here; the service sees only the bytes.
+        Up to `in_flight` requests are sent ahead. The keys are not sent to the service.
 
         Raises:
-            ModelNotFound: the model is not loaded, or no longer for `profile`; load it again.
+            ModelNotFound: the model is not loaded for `profile`; load it again.
         """
         waiting: deque[tuple[K, Any]] = deque()
         try:
@@ -125,8 +123,10 @@ def _row(answer: oip.ModelInferResponse) -> NDArray[np.float32]:
         or answer.outputs[0].datatype != "FP32"
         or len(answer.raw_output_contents) != 1
     ):
-        found = [(output.name, output.datatype) for output in answer.outputs]
-        raise ModelOutputMismatch(
-            f"model gave {found}; expected one FP32 output", field="outputs", expected="one FP32"
+        outputs, expected = (
+            [(output.name, output.datatype) for output in answer.outputs],
+            "one FP32",
         )
+        message = f"the model returned outputs {outputs}; expected {expected}"
+        raise ModelOutputMismatch(message, field="outputs", expected=expected)
     return np.frombuffer(answer.raw_output_contents[0], dtype="<f4").astype(np.float32, copy=False)

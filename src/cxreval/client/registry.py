@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -31,15 +30,7 @@ from cxreval.api.registry.v1 import (
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.receipts import Receipt
 from cxreval.client import _messages
-from cxreval.client._calls import (
-    PATIENCE_SECONDS,
-    Patience,
-    ServiceClient,
-    call,
-    items,
-    pages,
-    stream,
-)
+from cxreval.client._calls import RETRY_SECONDS, ServiceClient, call, items, pages, stream
 from cxreval.client._upload import UploadProgress, upload
 from cxreval.client.models import (
     AdminEvent,
@@ -66,9 +57,11 @@ from cxreval.errors import (
     ServiceOverloaded,
     ServiceUnavailable,
 )
+from cxreval.files import file_sha256
 from cxreval.manifest.model import Manifest
 from cxreval.metrics.report import Evidence, Report
 from cxreval.resource_names import ArtifactName, BenchmarkName, OrganisationName
+from cxreval.retry import Backoff, RetryPolicy
 from cxreval.wire import reports
 from cxreval.wire.channel import ApiKey, TlsFiles
 
@@ -153,27 +146,27 @@ class RegistryClient(ServiceClient):
         submission: str,
         file: Path,
         progress: UploadProgress | None = None,
-        patience_seconds: float = PATIENCE_SECONDS,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> Submission:
         """Uploads the artifact that the manifest names by its digest; the submission is queued.
 
         Goes on where an earlier upload stopped, and by itself after a broken connection, until
-        nothing has got on for `patience_seconds`. Raises `DigestMismatch` before anything is sent
+        `retry_seconds` pass without progress. Raises `DigestMismatch` before anything is sent
         when the file is another one.
         """
         progress = progress or UploadProgress()
-        patience = Patience(patience_seconds, progress.on_failure)
-        declared = patience.call(lambda: self.get_submission(submission)).manifest
+        backoff = Backoff(RetryPolicy(deadline_seconds=retry_seconds), progress.on_failure)
+        declared = backoff.call(lambda: self.get_submission(submission)).manifest
         expected, found = declared.artifact_sha256, file_sha256(file)
         if found != expected:
             message = f"{file} has sha256 {found}; the manifest of {submission} declares {expected}"
             raise DigestMismatch(message, field="file", found=found, expected=expected)
         artifact = {"submission": submission}
-        answer = upload(self._artifacts, artifact, file, progress, patience_seconds)
+        answer = upload(self._artifacts, artifact, file, progress, retry_seconds)
         if answer:
             return _messages.submission(answer.submission)
-        patience.begin()
-        return patience.call(lambda: self.get_submission(submission))
+        backoff.progressed()
+        return backoff.call(lambda: self.get_submission(submission))
 
     def upload_derived_artifact(
         self, lease: Lease, file: Path, progress: UploadProgress | None = None
@@ -248,24 +241,24 @@ class RegistryClient(ServiceClient):
         self,
         submission: str,
         on_failure: Callable[[CxrevalError], None] = lambda _: None,
-        patience_seconds: float = PATIENCE_SECONDS,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> Iterator[Submission]:
         """The submission as it is, and again whenever it changes or gets on, until it has ended.
 
-        Goes on when the registry comes back within `patience_seconds`; `on_failure` hears that it
-        went.
+        Resumes if the registry is back within `retry_seconds`; `on_failure` is called with each
+        error that is retried.
         """
         request = lifecycle_service_pb2.WatchSubmissionRequest(name=submission)
-        patience = Patience(patience_seconds, on_failure)
+        backoff = Backoff(RetryPolicy(deadline_seconds=retry_seconds), on_failure)
         while True:
             try:
                 for message in stream(self._lifecycle.WatchSubmission, request):
-                    patience.begin()
+                    backoff.progressed()
                     yield _messages.submission(message)
             except DeadlineExceeded:
                 continue  # No call lasts forever; some evaluations take longer.
             except (ServiceUnavailable, ServiceOverloaded) as error:
-                patience.wait(error)
+                backoff.wait(error)
             else:
                 return
 
@@ -500,9 +493,3 @@ class RegistryClient(ServiceClient):
             parent=str(BenchmarkName(benchmark)), submissions=submissions
         )
         return _messages.entry_comparison(call(self._leaderboard.CompareEntries, request))
-
-
-def file_sha256(file: Path) -> str:
-    """sha256 of a file as 64 lower-case hex characters."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

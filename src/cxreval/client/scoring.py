@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
@@ -24,22 +23,24 @@ from cxreval.errors import (
 from cxreval.metrics.predictions import PartialState
 from cxreval.metrics.report import Report
 from cxreval.resource_names import BenchmarkName
+from cxreval.retry import Backoff, RetryPolicy
 from cxreval.wire import reports
 from cxreval.wire.channel import TlsFiles
 
-RESUME_TRIES = 10
-"""How often a stream that broke is resumed before it has to get further than it was."""
-
-RESUME_SECONDS = 0.5
-"""Wait before each of them, on top of the time the channel takes to find the service again."""
+# Overloaded is transient here: the service may not have noticed yet that the last stream broke.
+_RESUME = RetryPolicy(
+    transient=(ServiceUnavailable, ServiceOverloaded),
+    initial_pause=0.5,
+    max_pause=0.5,
+    max_attempts=11,
+)
 
 
 class ScoringClient(ServiceClient):
-    """Speaks to a scoring service. Every method raises the `CxrevalError` that the service names.
+    """Client of a scoring service. Every method raises the service's errors as `CxrevalError`.
 
-    Predictions are given as sequences and sent from there: a stream that breaks is resumed behind
-    the messages that the service has taken, and a service that has lost them, by a restart, gets
-    them again from the beginning.
+    Predictions are passed as sequences, so that they can be sent again: a broken stream is resumed
+    after the last message that the service has stored; a restarted service gets all of them again.
     """
 
     def __init__(self, target: str, tls: TlsFiles | None = None) -> None:
@@ -47,7 +48,7 @@ class ScoringClient(ServiceClient):
         self._stub: Any = scoring_service_pb2_grpc.ScoringServiceStub(self._channel)
 
     def list_truths(self) -> list[TruthInfo]:
-        """The benchmarks it can score."""
+        """Returns the benchmarks that the service can score."""
         answer = call(self._stub.ListTruths, pb.ListTruthsRequest())
         return [
             TruthInfo(
@@ -60,19 +61,23 @@ class ScoringClient(ServiceClient):
         ]
 
     def check_truth(self, benchmark: BenchmarkSpec) -> None:
-        """Raises unless the service holds the labels of exactly this benchmark.
+        """Raises unless the service has the labels of exactly this benchmark.
 
         Raises:
-            TruthNotFound: it holds no labels of a benchmark of this name.
-            BenchmarkDigestMismatch: it holds those of another specification of this name.
+            TruthNotFound: the service has no labels of a benchmark of this name.
+            BenchmarkDigestMismatch: it has those of another specification of this name.
         """
         digests = {truth.benchmark: truth.benchmark_digest for truth in self.list_truths()}
         name = benchmark.name
         if name not in digests:
-            message = f"the scoring service holds no labels of {name}; it holds {', '.join(digests) or 'none'}"
+            known = ", ".join(digests) or "none"
+            message = f"the scoring service holds no labels of {name}; it holds {known}"
             raise TruthNotFound(message, field="benchmark", value=name)
         if digests[name] != benchmark.digest:
-            message = f"the scoring service holds {name} with digest {digests[name]}; expected {benchmark.digest}"
+            message = (
+                f"the scoring service holds {name} with digest {digests[name]}; "
+                f"expected {benchmark.digest}"
+            )
             raise BenchmarkDigestMismatch(
                 message, field="benchmark_digest", found=digests[name], expected=benchmark.digest
             )
@@ -84,20 +89,21 @@ class ScoringClient(ServiceClient):
         partial_states: Sequence[PartialState] = (),
         progress: Callable[[int], None] | None = None,
     ) -> Report:
-        """Scores one complete set of predictions, in any order and any batching, with the evidence.
+        """Returns the report, with evidence, of one complete set of predictions.
 
         Args:
-            benchmark: what is scored against.
-            predictions: at most 4096 images each.
-            partial_states: predictions that other streams have taken; overlaps do no harm.
-            progress: hears now and then how many different images have come in.
+            benchmark: the benchmark to score against.
+            predictions: batches of at most 4096 images each, in any order.
+            partial_states: predictions that other streams have exported; they may overlap.
+            progress: called from time to time with the number of different images received.
         """
         header = _header(benchmark, export=False)
         answers = _Exchange(
             self._stub.ScorePredictions, header, (partial_states, predictions), progress
         ).run()
         if not answers:
-            raise InternalError("scoring ended the stream without a report", field="report")
+            message = "the scoring service ended the stream without a report; see its log"
+            raise InternalError(message, field="report")
         return reports.report(answers[-1].report)
 
     def export_partial_state(
@@ -106,15 +112,17 @@ class ScoringClient(ServiceClient):
         predictions: Sequence[Predictions],
         progress: Callable[[int], None] | None = None,
     ) -> list[PartialState]:
-        """Has a part of the predictions checked, and returns it in the form that `score` merges.
-        Arguments as there."""
+        """Checks a part of the predictions and returns it as states that `score` merges.
+
+        Arguments as in `score`.
+        """
         header = _header(benchmark, export=True)
         answers = _Exchange(self._stub.ScorePredictions, header, (predictions,), progress).run()
         return [_partial_state(answer.partial_state, len(benchmark.findings)) for answer in answers]
 
 
 class _Exchange:
-    """A header and its content on their way to scoring, on as many streams as it takes."""
+    """Sends a header and its content to scoring, and resumes the stream when it breaks."""
 
     def __init__(
         self,
@@ -128,46 +136,49 @@ class _Exchange:
         self._content = content
         self._progress = progress
         self._furthest = -1
-        self._tries = 0
+        self._backoff = Backoff(_RESUME)
 
     def run(self) -> list[pb.ScorePredictionsResponse]:
-        """The answers behind the last progress. A first stream that cannot be opened is the
-        caller's to try again."""
+        """Returns the messages that follow the last progress message.
+
+        Only a stream that was open is resumed: the caller retries one that cannot be opened.
+        """
         while True:
             try:
                 return self._attempt()
-            except (ServiceUnavailable, ServiceOverloaded):
-                # Overloaded may be: the service has not seen yet that the last stream broke.
-                if not self._tries:
+            except _RESUME.transient as error:
+                if self._furthest < 0:
                     raise
-                self._tries -= 1
-                time.sleep(RESUME_SECONDS)
+                self._backoff.wait(error)
 
     def _attempt(self) -> list[pb.ScorePredictionsResponse]:
-        held: SimpleQueue[int | None] = SimpleQueue()
-        found = []
+        stored: SimpleQueue[int | None] = SimpleQueue()
+        results = []
         try:
-            for answer in stream(self._method, self._requests(held)):
+            for answer in stream(self._method, self._requests(stored)):
                 if answer.HasField("progress"):
-                    held.put(answer.progress.message_count)
-                    self._hear(answer.progress)
+                    stored.put(answer.progress.message_count)
+                    self._progressed(answer.progress)
                 else:
-                    found.append(answer)
+                    results.append(answer)
         finally:
-            held.put(None)
-        return found
+            stored.put(None)
+        return results
 
-    def _requests(self, held: SimpleQueue[int | None]) -> Iterator[pb.ScorePredictionsRequest]:
-        """The header, then what the service does not hold; `held` says how much that is, None that
-        nobody listens."""
+    def _requests(self, stored: SimpleQueue[int | None]) -> Iterator[pb.ScorePredictionsRequest]:
+        """Yields the header, then the messages that the service has not stored.
+
+        `stored` delivers the number of messages that it has, or None when the stream has ended.
+        """
         yield pb.ScorePredictionsRequest(header=self._header)
-        taken = held.get()
-        if taken is not None:
-            yield from map(_request, islice(chain.from_iterable(self._content), taken, None))
+        count = stored.get()
+        if count is not None:
+            yield from map(_request, islice(chain.from_iterable(self._content), count, None))
 
-    def _hear(self, progress: pb.ScoringProgress) -> None:
+    def _progressed(self, progress: pb.ScoringProgress) -> None:
         if progress.message_count > self._furthest:
-            self._furthest, self._tries = progress.message_count, RESUME_TRIES
+            self._furthest = progress.message_count
+            self._backoff.progressed()
         if self._progress:
             self._progress(progress.image_count)
 

@@ -1,5 +1,4 @@
-"""A reader's check of a whole registry: the chain of events, the receipts that it vouches for, and
-the boards."""
+"""Verifies a whole registry: its audit chain, the receipts that the chain lists, its boards."""
 
 from __future__ import annotations
 
@@ -17,22 +16,24 @@ from cxreval.errors import AuditMismatch, ReceiptInvalid
 
 _ON_BOARD = ("published", "disputed")
 
-# What happened just now is on the board at once, and in the chain within a second: a difference
-# counts if it stays.
+# A change is on the board at once, and in the chain within a second: only a difference that stays
+# is a mismatch.
 _TRIES, _PAUSE_SECONDS = 3, 1.0
 
 
 class Verification:
-    """Goes through all that a registry says and holds each part against the others.
+    """Compares the events, receipts and boards of a registry with each other.
 
-    `head`: the last event that was followed. `sealed`: how many events were not the reader's to
-    read. `receipts`: how
-    many were checked. `rows`: how many rows of boards were.
+    Attributes:
+        head: the last verified event.
+        sealed: number of events that the caller may not read.
+        receipts: number of verified receipts.
+        rows: number of verified rows of boards.
 
     Args:
-        client: the registry.
-        public_key: the operator's key, in PEM.
-        since: a head that was seen before; the chain must still lead through it.
+        client: client of the registry.
+        public_key: the operator's public key, in PEM.
+        since: an earlier head of the chain, which must still be in it.
     """
 
     def __init__(self, client: RegistryClient, public_key: str, since: Head) -> None:
@@ -44,12 +45,12 @@ class Verification:
         self._signed: dict[str, dict[str, Any]] = {}
 
     def run(self) -> None:
-        """Checks everything once.
+        """Verifies everything once.
 
         Raises:
-            AuditMismatch: an event was changed, is missing or stands in another place, the chain
-                does not lead through `since`, or a board is not what events and receipts make it.
-            ReceiptInvalid: a receipt is not what its event or the key vouches for.
+            AuditMismatch: an event was changed, removed or moved, the chain does not contain
+                `since`, or a board differs from the events and receipts.
+            ReceiptInvalid: a receipt does not match its event or the public key.
         """
         self._follow()
         if self.head.place < self._since.place:
@@ -66,9 +67,8 @@ class Verification:
             raise AuditMismatch(min(lasting), place=self.head.place)
 
     def _follow(self) -> None:
-        """Goes on from the head to the end of the chain, and checks the receipts that came to be
-        meanwhile."""
-        vouched: list[AuditEvent] = []
+        """Verifies the chain from the head to its end, and the receipts of these events."""
+        with_receipts: list[AuditEvent] = []
         for event in chain.follow(self._client.audit_chain(self.head.place), self.head):
             if event.place == self._since.place and event.digest != self._since.digest:
                 raise AuditMismatch(
@@ -78,36 +78,33 @@ class Verification:
             if not event.is_sealed:
                 self._states[event.submission] = event.state
             if "receipt_sha256" in event.details:
-                vouched.append(event)
-        for event in vouched:
+                with_receipts.append(event)
+        for event in with_receipts:
             self._signed[event.submission] = self._receipt(event)
             self.receipts += 1
 
     def _receipt(self, event: AuditEvent) -> dict[str, Any]:
-        found = self._client.receipt(event.submission, event.version)
-        if hashlib.sha256(found.payload).hexdigest() != event.details["receipt_sha256"]:
+        receipt = self._client.receipt(event.submission, event.version)
+        if hashlib.sha256(receipt.payload).hexdigest() != event.details["receipt_sha256"]:
             raise ReceiptInvalid(
                 f"the receipt of {event.submission} is not the one of event {event.place}"
             )
-        return receipts.verify(found, self._public_key)
+        return receipts.verify(receipt, self._public_key)
 
     def _differences(self) -> set[str]:
-        """What on the boards is not as events and receipts have it."""
-        expected, shown, found = (
-            {name for name, state in self._states.items() if state in _ON_BOARD},
-            set(),
-            set(),
-        )
+        """Returns how the boards differ from the events and receipts."""
+        expected = {name for name, state in self._states.items() if state in _ON_BOARD}
+        shown, differences = set(), set()
         for benchmark in self._client.list_benchmarks():
             for row in self._client.leaderboard(benchmark.name):
                 shown.add(row.submission)
                 if row.submission in expected and (difference := self._row_difference(row)):
-                    found.add(f"{row.submission}: {difference}")
+                    differences.add(f"{row.submission}: {difference}")
         self.rows = len(shown)
-        found |= {
+        differences |= {
             f"{name} is on the board; the chain does not put it there" for name in shown - expected
         }
-        return found | {
+        return differences | {
             f"{name} is not on the board; the chain puts it there" for name in expected - shown
         }
 
@@ -123,5 +120,6 @@ class Verification:
             if field in signed and value != signed[field]:
                 return f"the board says {field} {value!r}; {json.dumps(signed[field])} was signed"
         if row.disputed != (self._states[row.submission] == "disputed"):
-            return f"the board says disputed {row.disputed}; the chain says {self._states[row.submission]}"
+            state = self._states[row.submission]
+            return f"the board says disputed {row.disputed}; the chain says {state}"
         return ""

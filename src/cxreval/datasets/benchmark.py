@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, TypeGuard, cast
 
 from cxreval.errors import DatasetInvalid
+from cxreval.fields import SHA256, SHA256_FORM
 from cxreval.metrics.registry import METRICS, Direction
 from cxreval.metrics.scorers import SCORERS
-from cxreval.resource_names import BENCHMARK_ID, SHA256
+from cxreval.resource_names import BENCHMARK_ID
 
 SPEC_FILE = "benchmark.toml"
 IMAGES_DIRECTORY = "images"
@@ -258,9 +259,9 @@ def spec_problem(spec: BenchmarkSpec) -> tuple[str, str] | None:
         ("title", _is_text(spec.title, 200), "1 to 200 printable characters"),
         ("synthetic", isinstance(spec.synthetic, bool), "true or false"),
         ("list_file", _is_plain_file(spec.list_file), _PLAIN_FILE),
-        ("list_sha256", _is_sha256(spec.list_sha256), "64 lower-case hex characters"),
+        ("list_sha256", _is_sha256(spec.list_sha256), SHA256_FORM),
         ("labels_file", _is_plain_file(spec.labels_file), _PLAIN_FILE),
-        ("labels_sha256", _is_sha256(spec.labels_sha256), "64 lower-case hex characters"),
+        ("labels_sha256", _is_sha256(spec.labels_sha256), SHA256_FORM),
         ("image_count", _is_count(spec.image_count), "a positive number"),
         ("patient_count", _is_count(spec.patient_count), "a positive number"),
         (

@@ -1,2 +1,1 @@
-"""The walk of a submission: lease, predict, record, score, publish. A library; `cxreval worker`
-runs it."""
+"""Runs evaluations: lease, predict, record, score, publish. `cxreval worker` uses it."""

@@ -1,4 +1,4 @@
-"""PyTorch state dicts: what inference runs is the ONNX file that is made of one here."""
+"""Converts submitted PyTorch state dicts to the ONNX files that inference runs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from cxreval.errors import CheckpointUnreadable, ConversionUnavailable, SandboxU
 from cxreval.evaluation.sources import download
 
 COMPARED_IMAGES = 4
-"""Images of the benchmark on which the ONNX file is compared with what it was made of."""
+"""Number of images on which the ONNX file is compared with the state dict."""
 
 Converter = Callable[
     [Manifest, Path, Path, Sequence[Path]], tuple[tuple[str, ...], Mapping[str, str]]
 ]
-"""Converts the first file, a state dict that the manifest describes, to the second, an ONNX file, and
-compares both on images. Returns the finding in each column of the output, and the evidence."""
+"""Converts a state dict to ONNX: called with the manifest, both files, and images for comparison.
+
+Returns the finding of each output column, and the evidence of the comparison.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """An ONNX file that the registry has.
+    """A converted ONNX file in the registry.
 
-    `outputs`: the finding in each column of its output; `evidence`: how it was made.
+    `outputs`: the finding of each output column; `evidence`: the provenance of the conversion.
     """
 
     sha256: str
@@ -36,18 +38,21 @@ class Converted:
 def convert(
     registry: RegistryClient, lease: Lease, converter: Converter | None, images: Sequence[Path]
 ) -> Converted:
-    """Downloads the submission's state dict, converts it, and uploads the result under the lease.
+    """Downloads the submission's state dict, converts it, and uploads the result.
 
     Raises:
         ConversionUnavailable: this worker has no converter, or no sandbox to open the file in.
-        CheckpointUnreadable: the file is no state dict, or holds more than tensors.
-        CheckpointMismatch: the weights are another architecture's, or not finite in float32.
-        InvalidProbability: the state dict gives what is not a number.
-        ParityFailed: the ONNX file does not answer like the state dict.
-        ArtifactCorrupt: the file did not arrive as it was handed in.
+        CheckpointUnreadable: the file is not a state dict, or contains more than tensors.
+        CheckpointMismatch: the weights fit another architecture, or are not finite in float32.
+        InvalidProbability: an output of the state dict is not a number.
+        ParityFailed: the outputs of the ONNX file differ from those of the state dict.
+        ArtifactCorrupt: the downloaded bytes do not match their digest.
     """
     if converter is None:
-        message = "this worker cannot convert PyTorch state dicts: it lacks the extra, pip install 'cxreval[export]'"
+        message = (
+            "this worker cannot convert PyTorch state dicts; "
+            "install the extra on it: pip install 'cxreval[export]'"
+        )
         raise ConversionUnavailable(message)
     manifest = lease.submission.manifest
     with tempfile.TemporaryDirectory() as directory:

@@ -1,8 +1,8 @@
-"""The evaluation driver: walks a leased submission from what was handed in to its published report.
+"""Runs a leased evaluation: predict, record, score, publish.
 
-It holds the only copy of nothing. Predictions are recorded in the registry as they come, so a
-worker that dies loses at most the batch in its hands and the images on their way, and the next one
-asks only for what is not recorded yet.
+The driver keeps no state of its own. It records predictions in the registry as they arrive, so a
+worker that dies loses at most one batch and the requests in flight, and the next worker predicts
+only the images that are not recorded yet.
 """
 
 from __future__ import annotations
@@ -45,44 +45,45 @@ from cxreval.errors import (
 from cxreval.evaluation.conversion import COMPARED_IMAGES, Converter, convert
 from cxreval.evaluation.endpoints import EndpointSource
 from cxreval.evaluation.provenance import provenance
-from cxreval.evaluation.resume import LeaseKeeper, Patience
+from cxreval.evaluation.resume import RETRY_SECONDS, LeaseKeeper, retry_policy
 from cxreval.evaluation.sources import Checkpoint, Rows, Source, Table
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.report import Report
 from cxreval.wire import request_id
+from cxreval.wire.limits import MAX_FAILURE_CHARACTERS
 
 _log = logging.getLogger(__name__)
 
 RECORD_IMAGES = 64
-"""Most images predicted between two records."""
+"""Maximum number of predicted images in one record."""
 
 RECORD_SECONDS = 10.0
-"""Longest time between two records; an endpoint may be slow."""
+"""Maximum age of a prediction before it is recorded; an endpoint may be slow."""
 
 STALL_SECONDS = 300.0
-"""Longest wait for the next thing to happen beyond the patience with services; then the lease is
-let go."""
+"""Longest time without progress, beyond the retry deadline, before the lease is not renewed."""
 
 SCORE_IMAGES = 1024
-"""Images in one message to scoring."""
+"""Number of images in one message to the scoring service."""
 
-FAILURE_CHARACTERS = 4000
-"""Most of a failure's message that is sent, which is as much as the registry keeps."""
-
-PLATFORM_FAILED = "the platform failed, not the submission; the worker's log says how"
-"""All that a submitter reads of a fault of the platform beside its reason."""
+PLATFORM_FAILED = "the platform failed, not the submission; the worker's log has the cause"
+"""The message that a submitter reads when the platform is at fault."""
 
 Progress = Callable[[Lease, int, int], None]
+"""Called with the lease, the number of images done, and their total."""
 
 
 class EvaluationDriver:
-    """Runs evaluations on the data sets in `data`: benchmark to directory with its list and images,
-    without labels.
+    """Runs evaluations.
 
-    `patience_seconds`: how long a service may be away before the evaluation is given back to the
-    queue.
-    `allow_private_endpoints`: whether endpoints in this worker's own network are asked.
-    `converter`: makes ONNX of PyTorch state dicts, where this worker can.
+    Args:
+        registry, inference, scoring: clients of the services.
+        data: the directory of each benchmark's data set: its list and images, without labels.
+        worker: name of this worker.
+        retry_seconds: how long a service may be unavailable before the evaluation is given back to
+            the queue.
+        allow_private_endpoints: whether endpoints may be in this worker's own network.
+        converter: converts PyTorch state dicts to ONNX; None if this worker cannot.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class EvaluationDriver:
         scoring: ScoringClient,
         data: Mapping[str, Path],
         worker: str,
-        patience_seconds: float = 300.0,
+        retry_seconds: float = RETRY_SECONDS,
         allow_private_endpoints: bool = False,
         converter: Converter | None = None,
     ) -> None:
@@ -101,21 +102,19 @@ class EvaluationDriver:
         self._scoring = scoring
         self._data = data
         self._worker = worker
-        self._patience_seconds = patience_seconds
+        self._retry_seconds = retry_seconds
         self._allow_private_endpoints = allow_private_endpoints
         self._converter = converter
 
     def run_next(self, progress: Progress) -> Evaluation | None:
-        """Runs the next evaluation to its end; `progress` hears images done and total. None when
-        nothing waits.
+        """Runs the next evaluation to its end and returns it; None if the queue is empty.
 
-        A failed evaluation is a result like any other: it is recorded with its reason and returned,
-        whatever failed. An evaluation whose lease went to another worker is returned as the
-        registry has it.
+        A failed evaluation is recorded with its reason and returned as well. An evaluation whose
+        lease another worker has taken is returned as the registry has it.
 
         Raises:
-            DatasetInvalid: this worker's data set is damaged; the evaluation is queued again, for a
-                better one.
+            DatasetInvalid: this worker's data set is damaged; the evaluation is queued again for
+                another worker.
             CxrevalError: the registry cannot be asked for work.
         """
         converts = self._converter is not None
@@ -124,60 +123,57 @@ class EvaluationDriver:
             return None
         token = request_id.current.set(lease.evaluation.rpartition("/")[2])
         try:
-            with LeaseKeeper(
-                self._registry, lease, self._patience_seconds + STALL_SECONDS
-            ) as keeper:
+            policy, stall = retry_policy(self._retry_seconds), self._retry_seconds + STALL_SECONDS
+            with LeaseKeeper(self._registry, lease, policy, stall) as keeper:
                 return self._settle(lease, keeper, progress)
         finally:
             request_id.current.reset(token)
 
     def _settle(self, lease: Lease, keeper: LeaseKeeper, progress: Progress) -> Evaluation:
-        patience = Patience(self._patience_seconds, keeper)
         try:
-            return self._evaluate(lease, patience, progress)
+            return self._evaluate(lease, keeper, progress)
         except LeaseLost:
             return self._lease_lost(lease)
         except DatasetInvalid as error:
-            self._fail(lease, error, patience)
+            self._fail(lease, error, keeper)
             raise  # every other evaluation would fail here too
         except CxrevalError as error:
-            return self._fail(lease, error, patience)
-        except Exception:  # noqa: BLE001 -- whatever a file brings about, the next evaluation is not to suffer for it
-            _log.exception("%s failed for a reason without a name", lease.evaluation)
-            unnamed = WorkerError(
-                "the worker failed in a way that it has no name for; the cause is in its log"
-            )
-            return self._fail(lease, unnamed, patience)
+            return self._fail(lease, error, keeper)
+        except Exception:  # noqa: BLE001 -- one bad file must not stop the worker
+            _log.exception("%s failed with an unexpected exception", lease.evaluation)
+            unexpected = WorkerError("the worker hit an unexpected exception; see its log")
+            return self._fail(lease, unexpected, keeper)
 
-    def _fail(self, lease: Lease, error: CxrevalError, patience: Patience) -> Evaluation:
+    def _fail(self, lease: Lease, error: CxrevalError, keeper: LeaseKeeper) -> Evaluation:
         if isinstance(error, SubmissionFault):
-            failure = Failure(error.reason, error.message[:FAILURE_CHARACTERS], Fault.SUBMISSION)
+            failure = Failure(
+                error.reason, error.message[:MAX_FAILURE_CHARACTERS], Fault.SUBMISSION
+            )
         else:
-            # Addresses and paths of this installation are its operator's to read, not a
-            # submitter's.
+            # The message may name addresses and paths of this installation: for operators only.
             _log.warning("%s failed: %s: %s", lease.evaluation, error.reason, error)
             failure = Failure(error.reason, PLATFORM_FAILED, Fault.SYSTEM)
         try:
-            return patience.call(lambda: self._registry.fail_evaluation(lease, failure))
+            return keeper.call(lambda: self._registry.fail_evaluation(lease, failure))
         except LeaseLost:
             return self._lease_lost(lease)
 
     def _lease_lost(self, lease: Lease) -> Evaluation:
-        _log.warning("%s went to another worker", lease.evaluation)
+        _log.warning("another worker has taken the lease of %s", lease.evaluation)
         return self._registry.get_evaluation(lease.evaluation)
 
-    def _evaluate(self, lease: Lease, patience: Patience, progress: Progress) -> Evaluation:
+    def _evaluate(self, lease: Lease, keeper: LeaseKeeper, progress: Progress) -> Evaluation:
         started = datetime.now(UTC)
         benchmark = lease.benchmark
-        # Before the model runs on every image: without labels all of that would be in vain.
-        patience.call(lambda: self._scoring.check_truth(benchmark))
+        # First, because without labels the predictions could not be scored.
+        keeper.call(lambda: self._scoring.check_truth(benchmark))
         images = image_list(benchmark, self._data[benchmark.name])
-        source = patience.call(lambda: self._source(lease, images))
-        table = patience.call(lambda: self._predict(lease, source, images, patience, progress))
-        report = patience.call(lambda: self._scoring.score(benchmark, _batches(images, table)))
+        source = keeper.call(lambda: self._source(lease, images))
+        table = keeper.call(lambda: self._predict(lease, source, images, keeper, progress))
+        report = keeper.call(lambda: self._scoring.score(benchmark, _batches(images, table)))
         _check_report(report, benchmark, table)
-        evidence = provenance(lease, patience.call(source.provenance), started)
-        return patience.call(lambda: self._registry.complete_evaluation(lease, report, evidence))
+        evidence = provenance(lease, keeper.call(source.provenance), started)
+        return keeper.call(lambda: self._registry.complete_evaluation(lease, report, evidence))
 
     def _source(self, lease: Lease, images: list[str]) -> Source:
         manifest = lease.submission.manifest
@@ -188,9 +184,14 @@ class EvaluationDriver:
             return EndpointSource(lease, directory, allow_private=self._allow_private_endpoints)
         if manifest.format is CheckpointFormat.PYTORCH_STATE_DICT:
             compared = [directory / image for image in images[:COMPARED_IMAGES]]
-            made = convert(self._registry, lease, self._converter, compared)
+            converted = convert(self._registry, lease, self._converter, compared)
             return Checkpoint(
-                self._inference, lease, directory, made.sha256, made.outputs, made.evidence
+                self._inference,
+                lease,
+                directory,
+                converted.sha256,
+                converted.outputs,
+                converted.evidence,
             )
         return Checkpoint(
             self._inference, lease, directory, manifest.artifact_sha256, manifest.output_names
@@ -201,11 +202,13 @@ class EvaluationDriver:
         lease: Lease,
         source: Source,
         images: list[str],
-        patience: Patience,
+        keeper: LeaseKeeper,
         progress: Progress,
     ) -> PredictionTable:
-        """Predicts what the registry has no record of. Starts from the record each time, so
-        repeating it is safe."""
+        """Predicts the images that are not recorded yet; returns the table of all of them.
+
+        It starts from the recorded predictions each time, so it can be retried.
+        """
         table = PredictionTable(image_rows(images), lease.benchmark.findings)
         for recorded in self._registry.read_predictions(lease):
             table.add(recorded.images, recorded.probabilities)
@@ -219,28 +222,33 @@ class EvaluationDriver:
             probabilities = np.stack([row for _, row in batch])
             self._registry.append_predictions(lease, Predictions(names, probabilities))
             table.add(names, probabilities)
-            patience.progressed()
+            keeper.progressed()
             done += len(batch)
             progress(lease, done, len(images))
         return table
 
 
 def local_benchmarks(data: Mapping[str, Path]) -> dict[str, BenchmarkSpec]:
-    """The specifications of a worker's data sets. Raises `DatasetInvalid` for another list or a
-    missing image."""
+    """Returns the specification of each data set of a worker.
+
+    Raises:
+        DatasetInvalid: a list has another digest than its specification, or an image is missing.
+    """
     specs = {name: load_spec(name, directory) for name, directory in data.items()}
     for name, spec in specs.items():
         images, directory = image_list(spec, data[name]), data[name] / IMAGES_DIRECTORY
         missing = [image for image in images if not (directory / image).is_file()]
         if missing:
-            message = f"{directory} lacks {len(missing)} of {len(images)} images, the first is {missing[0]}"
+            message = (
+                f"{directory} lacks {len(missing)} of {len(images)} images, first {missing[0]}; "
+                "copy them there"
+            )
             raise DatasetInvalid(message, file=directory, count=len(missing), image=missing[0])
     return specs
 
 
 def _recorded_together(rows: Rows) -> Iterator[list[tuple[str, NDArray[np.float32]]]]:
-    """Predictions in the pieces that are recorded: when there are enough, or when enough time has
-    passed."""
+    """Yields rows in batches of RECORD_IMAGES, or fewer when RECORD_SECONDS have passed."""
     batch, since = [], time.monotonic()
     for row in rows:
         batch.append(row)
@@ -252,17 +260,17 @@ def _recorded_together(rows: Rows) -> Iterator[list[tuple[str, NDArray[np.float3
 
 
 def _batches(images: Sequence[str], table: PredictionTable) -> list[Predictions]:
-    """The whole table; the arrays are views of it."""
+    """Returns the whole table in batches; the arrays are views of it."""
     parts = [slice(start, start + SCORE_IMAGES) for start in range(0, len(images), SCORE_IMAGES)]
     return [Predictions(tuple(images[rows]), table.probabilities[rows]) for rows in parts]
 
 
 def _check_report(report: Report, benchmark: BenchmarkSpec, table: PredictionTable) -> None:
-    """What was scored must be what was predicted."""
+    """Raises `BenchmarkDigestMismatch` unless the report is about these predictions."""
     if (report.benchmark_digest, report.predictions_sha256) != (benchmark.digest, table.sha256()):
-        found = f"{report.benchmark_digest}, predictions {report.predictions_sha256}"
+        reported = f"{report.benchmark_digest}, predictions {report.predictions_sha256}"
         expected = f"{benchmark.digest}, predictions {table.sha256()}"
-        message = f"scoring reported on benchmark {found}; expected {expected}"
+        message = f"scoring reported on benchmark {reported}; expected {expected}"
         raise BenchmarkDigestMismatch(
-            message, field="benchmark_digest", found=found, expected=expected
+            message, field="benchmark_digest", found=reported, expected=expected
         )

@@ -1,8 +1,8 @@
-"""An endpoint as a source of predictions: a submitter's own server, asked about every image.
+"""Predictions from an endpoint: a submitter's own server, which is sent every image.
 
-Where it may be is a stranger's word, so its name is resolved once, what it resolves to is judged,
-and exactly that
-address is connected to: no name can point into the network that the worker stands in.
+The address comes from an untrusted manifest. Its host name is resolved once, the resolved addresses
+are checked, and the connection goes to a checked address: no name can lead into the worker's own
+network.
 """
 
 from __future__ import annotations
@@ -25,21 +25,24 @@ from cxreval.errors import (
     ServiceUnavailable,
 )
 from cxreval.evaluation.sources import Rows, read_images
+from cxreval.fields import split_host_port
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES, Profile
 from cxreval.manifest.model import Endpoint
 
-PATIENCE_SECONDS = 120.0
-"""How long an endpoint may fail without one answer between."""
+RETRY_SECONDS = 120.0
+"""Longest time without a response before an endpoint counts as unavailable."""
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _AZURE_HOST = IPv4Address("168.63.129.16")
-"""Public by its number, but every machine of Azure reaches its host's metadata there."""
+"""A public address at which every Azure machine reaches its host's metadata."""
 
 
 class EndpointSource:
-    """An endpoint, asked at the rate that its manifest allows. `allow_private`: also in the
-    worker's own network."""
+    """Source of predictions that sends images to an endpoint, at the rate that its manifest allows.
+
+    `allow_private`: whether the endpoint may be in the worker's own network.
+    """
 
     def __init__(
         self,
@@ -47,7 +50,7 @@ class EndpointSource:
         directory: Path,
         *,
         allow_private: bool,
-        patience_seconds: float = PATIENCE_SECONDS,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         manifest = lease.submission.manifest
         if manifest.endpoint is None:
@@ -61,49 +64,50 @@ class EndpointSource:
             manifest.output_names.index(finding) for finding in lease.benchmark.findings
         ]
         self._allow_private = allow_private
-        self._patience_seconds = patience_seconds
-        self._known: dict[str, str] = {}
+        self._retry_seconds = retry_seconds
+        self._metadata: dict[str, str] = {}
 
     def rows(self, images: Sequence[str]) -> Rows:
-        """Sends the images: as they are where the model takes encoded ones, else as the declared
-        profile makes them.
+        """Yields the predictions of the images, in order.
+
+        Images are sent encoded if the model takes that, else as tensors of the declared profile.
 
         Raises:
-            EndpointUnavailable: it gave no answer for too long.
-            EndpointRefused: it refused, is in a private network, takes something else, or gives the
-                wrong columns.
+            EndpointUnavailable: the endpoint did not respond for too long.
+            EndpointRefused: the endpoint refused a request, is in a private network, takes another
+                kind of input, or returned the wrong columns.
             InvalidProbability: a value is not finite or outside 0 to 1.
         """
         with self._client() as client:
-            model = self._described(client)
+            model = self._describe(client)
             prepared = self._prepared(model, read_images(self._directory, images))
             for image, output in client.predict_many(model.input, prepared):
                 yield image, self._probabilities(image, output)
 
     def provenance(self) -> Mapping[str, str]:
-        """Where it was asked, and what it says about itself.
+        """Returns the endpoint's address and the model's metadata.
 
-        It is asked now where another worker had all its answers; should it be away by now, they
-        count without that.
+        If an earlier attempt recorded all predictions, the metadata is requested now; it is left
+        out if the endpoint is unavailable by now.
 
         Raises:
-            EndpointRefused: as `rows`.
+            EndpointRefused: as in `rows`.
         """
-        if not self._known:
+        if not self._metadata:
             with contextlib.suppress(EndpointUnavailable), self._client() as client:
-                self._described(client)
+                self._describe(client)
         return {
             "endpoint_address": self._endpoint.address,
             "endpoint_model": self._endpoint.model_name,
             "endpoint_tls": str(self._endpoint.tls).lower(),
-            **self._known,
+            **self._metadata,
         }
 
     def _client(self) -> EndpointClient:
         endpoint = self._endpoint
         address, private = resolve(endpoint.address, allow_private=self._allow_private)
         if self._token and not endpoint.tls and not private:
-            raise EndpointRefused("a token is not sent in plain text; expected endpoint.tls: true")
+            raise EndpointRefused("the token is not sent in plain text; set endpoint.tls to true")
         return EndpointClient(
             address,
             endpoint.address,
@@ -111,24 +115,26 @@ class EndpointSource:
             model=endpoint.model_name,
             token=self._token,
             requests_per_second=endpoint.requests_per_second,
-            patience_seconds=self._patience_seconds,
+            retry_seconds=self._retry_seconds,
         )
 
-    def _described(self, client: EndpointClient) -> ModelInfo:
-        """What the server says about the model; it is kept, with the profile where the model takes
-        tensors."""
+    def _describe(self, client: EndpointClient) -> ModelInfo:
+        """Requests the model's metadata, keeps it for the provenance, and returns it."""
         model = client.describe()
-        self._known = {
+        self._metadata = {
             "endpoint_platform": model.platform,
             "endpoint_versions": ", ".join(model.versions),
         }
         if not model.input.takes_images:
             if self._profile is None:
-                expected = "preprocessing_profile in the manifest: the model takes tensors"
+                expected = "a preprocessing_profile in the manifest"
                 raise EndpointRefused(
-                    f"the manifest names no profile; expected {expected}", expected=expected
+                    f"the model takes tensors; expected {expected}", expected=expected
                 )
-            self._known |= {"profile": self._profile.name, "profile_digest": self._profile.digest}
+            self._metadata |= {
+                "profile": self._profile.name,
+                "profile_digest": self._profile.digest,
+            }
         return model
 
     def _prepared(
@@ -139,23 +145,21 @@ class EndpointSource:
         return _tensors(self._profile, images)
 
     def _probabilities(self, image: str, output: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The findings' values: of the one row, or the mean of those that came for several
-        crops."""
-        rows = 1 if self._profile is None or "profile" not in self._known else self._profile.crops
+        """Returns the findings' values: of the only row, or the mean over the rows of the crops."""
+        tensors = self._profile is not None and "profile" in self._metadata
+        rows = self._profile.crops if self._profile and tensors else 1
         if output.shape != (rows, self._width):
             expected = f"({rows}, {self._width}), a column for each of output_names"
             raise EndpointRefused(
-                f"the model gave shape {output.shape}; expected {expected}", expected=expected
+                f"the model returned shape {output.shape}; expected {expected}", expected=expected
             )
-        found: NDArray[np.float32] = output.mean(axis=0, dtype=np.float64).astype(np.float32)[
-            self._columns
-        ]
+        mean: NDArray[np.float32] = output.mean(axis=0, dtype=np.float64).astype(np.float32)
         if not ((output >= 0) & (output <= 1))[:, self._columns].all():
             expected = "finite numbers from 0 to 1"
             raise InvalidProbability(
-                f"the answer to {image!r} has other values; expected {expected}", image=image
+                f"the model returned other values for {image!r}; expected {expected}", image=image
             )
-        return found
+        return mean[self._columns]
 
 
 def _tensors(
@@ -166,40 +170,40 @@ def _tensors(
 
 
 def resolve(address: str, *, allow_private: bool) -> tuple[str, bool]:
-    """One numeric gRPC address of a `host:port`, and whether it is in a private network.
+    """Returns a numeric gRPC address of a `host:port`, and whether it is in a private network.
 
     Raises:
-        EndpointUnavailable: there is no such name.
-        EndpointRefused: one of its addresses is in a private network, and that is not allowed.
-        ServiceUnavailable: no name server answers.
+        EndpointUnavailable: the host name does not exist.
+        EndpointRefused: one of its addresses is in a private network, which is not allowed.
+        ServiceUnavailable: no name server responds.
     """
-    host, _, port = address.rpartition(":")
+    host, port = split_host_port(address)
     try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         if error.errno == socket.EAI_AGAIN:
-            # Whose name server it is cannot be told. A fault of ours must not be booked on all who
-            # hand in endpoints.
-            raise ServiceUnavailable(f"no name server answers about {host}") from None
-        raise EndpointUnavailable(f"endpoint.address: there is no host {host}") from None
-    addresses = [ip_address(str(item[4][0]).partition("%")[0]) for item in found]
-    private = [item for item in addresses if _is_private(item)]
-    if private and not allow_private:
-        # Not which one: what a name means inside is none of a submitter's business.
-        message = f"endpoint.address {address} is not in the public network; expected one that everybody reaches"
-        raise EndpointRefused(message, field="endpoint.address", expected="a public address")
+            # The failing name server may be ours, so this is not the submission's fault.
+            raise ServiceUnavailable(f"no name server responds for {host}; retry later") from None
+        message = f"endpoint.address: host {host} does not exist; check its spelling"
+        raise EndpointUnavailable(message) from None
+    addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in resolved]
+    if any(map(_is_private, addresses)) and not allow_private:
+        # The resolved address stays private: it would tell the submitter about this network.
+        expected = "a public address"
+        message = f"endpoint.address {address} is not in the public network; expected {expected}"
+        raise EndpointRefused(message, field="endpoint.address", expected=expected)
     chosen = addresses[0]
     return (
         f"ipv4:{chosen}:{port}" if chosen.version == 4 else f"ipv6:[{chosen}]:{port}"
     ), _is_private(chosen)
 
 
-def _is_private(found: IPv4Address | IPv6Address) -> bool:
-    if isinstance(found, IPv6Address):
-        if found.ipv4_mapped:
-            return _is_private(found.ipv4_mapped)
-        # Outside of the global unicast range, and in these parts of it, an address may carry an
-        # IPv4 address and lead wherever that one does.
-        if found not in _GLOBAL_UNICAST or found.sixtofour or found.teredo:
+def _is_private(address: IPv4Address | IPv6Address) -> bool:
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped:
+            return _is_private(address.ipv4_mapped)
+        # Outside the global unicast range, and in these parts of it, an IPv6 address may embed an
+        # IPv4 address and lead to it.
+        if address not in _GLOBAL_UNICAST or address.sixtofour or address.teredo:
             return True
-    return not found.is_global or found.is_multicast or found == _AZURE_HOST
+    return not address.is_global or address.is_multicast or address == _AZURE_HOST

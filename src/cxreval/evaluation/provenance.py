@@ -1,4 +1,4 @@
-"""The evidence of a run: what ran, with which versions, where and when."""
+"""The provenance of an evaluation: what ran, with which versions, where and when."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from cxreval.client import Lease
 
 
 def provenance(lease: Lease, source: Mapping[str, str], started: datetime) -> dict[str, str]:
-    """Collects the evidence; the lease says how many images earlier attempts had predicted.
-
-    `source`: what is known of that which gave the predictions.
-    """
+    """Returns the provenance of an evaluation; `source` is that of its predictions."""
     manifest = lease.submission.manifest
     artifact = {"artifact_sha256": manifest.artifact_sha256} if manifest.artifact_sha256 else {}
     return {

@@ -1,5 +1,4 @@
-"""What lets an evaluation outlive the processes it depends on: patience with services, and a lease
-kept alive."""
+"""Keeps an evaluation going while services restart: retries its steps and renews its lease."""
 
 from __future__ import annotations
 
@@ -12,54 +11,77 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from cxreval.client import Lease, RegistryClient
-from cxreval.errors import (
-    CxrevalError,
-    DeadlineExceeded,
-    LeaseLost,
-    ModelNotFound,
-    ServiceOverloaded,
-    ServiceUnavailable,
-)
+from cxreval.errors import CxrevalError, LeaseLost, ModelNotFound
+from cxreval.retry import TRANSIENT, Backoff, RetryPolicy
 
 _log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 300.0
+"""How long a service may be unavailable before an evaluation is given back to the queue."""
 T = TypeVar("T")
 
-PASSING = (ServiceUnavailable, ServiceOverloaded, DeadlineExceeded, ModelNotFound)
-"""Errors that go away when the step is repeated: a service restarts and forgets its models, a queue
-drains."""
 
-_FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 5.0
+def retry_policy(deadline_seconds: float) -> RetryPolicy:
+    """Returns the policy for the steps of an evaluation.
+
+    An unknown model is transient: a restarted inference service has lost its models.
+    """
+    return RetryPolicy(
+        transient=(*TRANSIENT, ModelNotFound),
+        initial_pause=0.1,
+        deadline_seconds=deadline_seconds,
+        from_progress=True,
+    )
 
 
 class LeaseKeeper:
-    """Renews a lease in the background, three times as often as it must. Use as a context manager.
+    """Renews a lease in the background and retries the steps that are done under it.
 
-    It stops when nothing has got on for `stall_seconds`: a worker that hangs must not keep what
-    another could finish.
+    The lease is renewed three times per lease duration, until `stall_seconds` pass without
+    progress: a worker that hangs must not keep an evaluation that another worker could finish.
+    Use as a context manager.
     """
 
-    def __init__(self, registry: RegistryClient, lease: Lease, stall_seconds: float) -> None:
+    def __init__(
+        self, registry: RegistryClient, lease: Lease, policy: RetryPolicy, stall_seconds: float
+    ) -> None:
         self._registry = registry
         self._lease = lease
         self._stall_seconds = stall_seconds
+        self._backoff = Backoff(policy, lambda error: _log.warning("%s; retrying", error))
         self._stop = threading.Event()
         self._lost: LeaseLost | None = None
         self.progressed()
-        # The renewals belong to the same request as the rest of the evaluation.
+        # The renewals carry the request id of the evaluation.
         run = contextvars.copy_context().run
         self._thread = threading.Thread(
             target=run, args=(self._renew,), name="lease-keeper", daemon=True
         )
 
     def progressed(self) -> None:
-        """Something got on."""
+        """Records progress and resets the retry deadline."""
         self._last_progress = time.monotonic()
+        self._backoff.progressed()
 
     def check(self) -> None:
-        """Raises `LeaseLost` once another worker has the evaluation."""
+        """Raises `LeaseLost` once another worker holds the evaluation."""
         if self._lost:
             raise self._lost
+
+    def call(self, step: Callable[[], T]) -> T:
+        """Returns what `step` returns, retrying it after transient errors.
+
+        Raises:
+            LeaseLost: another worker holds the evaluation.
+            CxrevalError: the last error of the step, once the retry deadline has passed.
+        """
+
+        def attempt() -> T:
+            self.check()
+            return step()
+
+        self.progressed()
+        return self._backoff.call(attempt)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -85,33 +107,3 @@ class LeaseKeeper:
                 return
             except CxrevalError as error:
                 _log.warning("could not renew the lease of %s: %s", self._lease.evaluation, error)
-
-
-class Patience:
-    """Repeats steps that fail for a passing reason, until nothing has got on for `seconds`."""
-
-    def __init__(self, seconds: float, keeper: LeaseKeeper) -> None:
-        self._seconds = seconds
-        self._keeper = keeper
-        self.progressed()
-
-    def progressed(self) -> None:
-        """Something got on: the patience is whole again."""
-        self._keeper.progressed()
-        self._give_up = time.monotonic() + self._seconds
-        self._pause = _FIRST_PAUSE_SECONDS
-
-    def call(self, step: Callable[[], T]) -> T:
-        """Returns what `step` returns. Raises its last error when the patience ends, `LeaseLost`
-        before that."""
-        self.progressed()
-        while True:
-            self._keeper.check()
-            try:
-                return step()
-            except PASSING as error:
-                if time.monotonic() + self._pause > self._give_up:
-                    raise
-                _log.warning("%s; trying again in %.1f s", error, self._pause)
-            time.sleep(self._pause)
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)

@@ -1,5 +1,4 @@
-"""Where an evaluation's predictions come from: a model that inference runs, or a table that was
-handed in."""
+"""Sources of an evaluation's predictions: a model that inference runs, or a submitted table."""
 
 from __future__ import annotations
 
@@ -32,31 +31,29 @@ from cxreval.errors import (
 from cxreval.metrics.predictions import PredictionTable, image_rows
 
 Rows = Iterator[tuple[str, NDArray[np.float32]]]
-"""Images, each with its probabilities, float32 of shape (findings,), in the order of the
-benchmark's findings."""
+"""Pairs of image and probabilities, float32 of shape (findings,) in the benchmark's order."""
 
 
 class Source(Protocol):
-    """Gives the predictions of one evaluation."""
+    """The source of the predictions of one evaluation."""
 
     def rows(self, images: Sequence[str]) -> Rows:
-        """The predictions of these images of the benchmark, in order. May be asked again after an
-        error that passes."""
+        """Yields the predictions of the images, in order; may be called again after an error."""
 
     def provenance(self) -> Mapping[str, str]:
-        """What it was that gave them."""
+        """Returns the provenance of the predictions."""
 
 
 class Checkpoint:
-    """An ONNX file, run by the inference service: the submitted one, or one that was made of it.
+    """An ONNX file that the inference service runs: submitted, or converted from a state dict.
 
     Args:
-        inference: the service.
-        lease: the evaluation.
-        directory: the benchmark's images.
-        sha256: digest of the file.
-        outputs: the finding in each column of its output.
-        evidence: where it was made of the submitted one, how.
+        inference: client of the service.
+        lease: lease of the evaluation.
+        directory: directory of the benchmark's images.
+        sha256: digest of the ONNX file.
+        outputs: the finding of each output column.
+        evidence: provenance of the conversion, if there was one.
     """
 
     def __init__(
@@ -82,21 +79,26 @@ class Checkpoint:
         self._columns = [outputs.index(finding) for finding in lease.benchmark.findings]
 
     def rows(self, images: Sequence[str]) -> Rows:
-        """Loads the model, and sends the images as they are."""
+        """Loads the model and sends the encoded images."""
         self._inference.load(self._sha256, self._profile, self._width)
         encoded = read_images(self._directory, images)
         for image, output in self._inference.predict_many(self._sha256, self._profile, encoded):
             yield image, output[self._columns]
 
     def provenance(self) -> Mapping[str, str]:
-        """Raises `UnknownProfile` when the inference service does not have the submission's
-        preprocessing profile."""
+        """Returns the runtime, the model and its preprocessing profile.
+
+        Raises:
+            UnknownProfile: the inference service does not have the submission's profile.
+        """
         capabilities = self._inference.capabilities()
         profiles = {profile.name: profile for profile in capabilities.profiles}
         profile = profiles.get(self._profile)
         if profile is None:
             known = ", ".join(profiles)
-            message = f"the inference service has no profile {self._profile!r}; it has {known}"
+            message = (
+                f"the inference service has no profile {self._profile!r}; expected one of {known}"
+            )
             raise UnknownProfile(message, field="preprocessing_profile", expected=known)
         return {
             "inference_runtime": capabilities.runtime,
@@ -108,7 +110,7 @@ class Checkpoint:
 
 
 class Table:
-    """A table of predictions that was handed in."""
+    """A submitted table of predictions."""
 
     def __init__(self, registry: RegistryClient, lease: Lease, images: Sequence[str]) -> None:
         self._registry = registry
@@ -117,12 +119,12 @@ class Table:
         self._images = images
 
     def rows(self, images: Sequence[str]) -> Rows:
-        """Reads the whole table, and checks it, before the first row comes.
+        """Checks the whole table, then yields the predictions of the images, in order.
 
         Raises:
-            PredictionsInvalid: it is no table, or does not have exactly the benchmark's images; the
-                message names image and column.
-            ArtifactCorrupt: it did not arrive as it was handed in.
+            PredictionsInvalid: the file is not a table, or does not have exactly the benchmark's
+                images; the message names image and column.
+            ArtifactCorrupt: the downloaded bytes do not match their digest.
         """
         rows = image_rows(self._images)
         table = PredictionTable(rows, self._findings)
@@ -130,8 +132,8 @@ class Table:
             file = Path(directory) / "predictions"
             download(self._registry, self._sha256, file)
             try:
-                # A row may come twice: whoever joins two files is told of the first image that
-                # differs.
+                # Repeated rows are read, so that the error can name the first image with two
+                # different predictions.
                 table.add(*read_predictions(file, self._findings, most_rows=2 * len(self._images)))
                 table.check_complete()
             except _TABLE_FAULTS as error:
@@ -140,7 +142,7 @@ class Table:
             yield image, table.probabilities[rows[image]]
 
     def provenance(self) -> Mapping[str, str]:
-        """Nothing ran."""
+        """Returns nothing: no model ran."""
         return {}
 
 
@@ -161,23 +163,25 @@ def _refused(error: CxrevalError, file: Path) -> PredictionsInvalid:
 
 
 def download(registry: RegistryClient, sha256: str, file: Path) -> None:
-    """Writes an artifact to a file. Raises `ArtifactCorrupt` when the bytes that came have another
-    digest."""
+    """Downloads an artifact to a file.
+
+    Raises:
+        ArtifactCorrupt: the downloaded bytes do not match their digest.
+    """
     digest = hashlib.sha256()
     with file.open("wb") as stream:
         for chunk in registry.download_artifact(sha256):
             digest.update(chunk)
             stream.write(chunk)
     if digest.hexdigest() != sha256:
-        message = f"artifacts/{sha256} came with the digest {digest.hexdigest()}"
+        message = f"the bytes of artifacts/{sha256} have sha256 {digest.hexdigest()}; retry"
         raise ArtifactCorrupt(
             message, field="artifact_sha256", found=digest.hexdigest(), expected=sha256
         )
 
 
 def read_images(directory: Path, images: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """The files of images, one after the other. Raises `DatasetInvalid` for one that cannot be
-    read."""
+    """Yields the names and bytes of image files. Raises `DatasetInvalid` for an unreadable one."""
     for image in images:
         try:
             yield image, (directory / image).read_bytes()

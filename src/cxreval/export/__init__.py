@@ -1,2 +1,4 @@
-"""PyTorch models to ONNX checkpoints. Needs the `export` extra; nothing else in cxreval imports
-PyTorch."""
+"""Converts PyTorch models to ONNX checkpoints. Needs the `export` extra.
+
+No other package of cxreval imports PyTorch.
+"""

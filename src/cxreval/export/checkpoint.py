@@ -1,9 +1,10 @@
-"""Published checkpoints as plain tensors. They are pickles, and a pickle is a program: this process
-never opens one."""
+"""Reads published checkpoints as plain tensors.
+
+A checkpoint is a pickle, and loading a pickle can run any code, so it is loaded in a sandbox only.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -17,10 +18,7 @@ from safetensors.torch import load
 from cxreval.errors import ArtifactTooLarge, CheckpointUnreadable, DigestMismatch
 from cxreval.export import sandbox, unpickle
 from cxreval.fields import printable
-
-MAX_CHECKPOINT_BYTES = 2 * 1024**3
-"""Most bytes of a checkpoint file; training scripts store the optimizer too, twice the size of the
-weights."""
+from cxreval.files import MAX_ARTIFACT_BYTES, file_sha256
 
 _EXPECTED = "a PyTorch checkpoint"
 _MESSAGE_CHARACTERS = 300
@@ -28,8 +26,11 @@ _MESSAGE_CHARACTERS = 300
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint's tensors by name. `whole_pickle` tells that the file held code, which was run
-    in the sandbox."""
+    """A checkpoint's tensors by name, with the sha256 of its file.
+
+    `whole_pickle` is true if the file contained more than tensors, so that its code was run in the
+    sandbox.
+    """
 
     tensors: dict[str, torch.Tensor]
     sha256: str
@@ -37,64 +38,61 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path, sha256: str = "", *, tensors_only: bool = False) -> Checkpoint:
-    """Opens a checkpoint in a sandbox: as plain tensors if its format allows, else as the pickle it
-    is.
+    """Reads a checkpoint in the sandbox: tensors only if its format allows, else the whole pickle.
 
-    Takes a state dict, a dict of a training script with one under `state_dict` or `model`, or a
-    whole module; in the zip format or the one before it, also from Python 2.
+    Accepts a state dict, a training script's dict with one under `state_dict` or `model`, or a
+    whole module; in PyTorch's zip format or the older one, also if Python 2 wrote it.
 
     Args:
         path: the file.
-        sha256: the digest it must have, where one is known.
-        tensors_only: whether a file that holds more, for example a whole module, is refused and not
-            run.
+        sha256: expected digest, if known.
+        tensors_only: refuse a file that contains more than tensors, for example a whole module.
 
     Raises:
-        DigestMismatch: it has another digest; it is not opened.
-        CheckpointUnreadable: the file is absent, damaged, no checkpoint, or fails or overstays its
-            time in the sandbox; or it holds more than tensors.
-        ArtifactTooLarge: the file has more than `MAX_CHECKPOINT_BYTES`.
+        DigestMismatch: the digest differs; the file is not loaded.
+        CheckpointUnreadable: the file does not exist, is damaged, is not a checkpoint, fails or
+            times out in the sandbox, or contains more than tensors where that is refused.
+        ArtifactTooLarge: the file has more than `MAX_ARTIFACT_BYTES`.
         SandboxUnavailable: this machine has no sandbox.
     """
     path = path.resolve()
     if not path.is_file():
-        raise _unreadable(path, "there is no such file")
-    if (size := path.stat().st_size) > MAX_CHECKPOINT_BYTES:
-        expected = f"at most {MAX_CHECKPOINT_BYTES} bytes"
+        raise _unreadable(path, "the file does not exist")
+    if (size := path.stat().st_size) > MAX_ARTIFACT_BYTES:
+        expected = f"at most {MAX_ARTIFACT_BYTES} bytes"
         raise ArtifactTooLarge(
             f"{path} has {size} bytes; expected {expected}", field="weights", expected=expected
         )
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if sha256 not in ("", found):
-        message = f"{path} has sha256 {found}; expected {sha256}"
-        raise DigestMismatch(message, field="sha256", expected=sha256, found=found)
+    digest = file_sha256(path)
+    if sha256 not in ("", digest):
+        message = f"{path} has sha256 {digest}; expected {sha256}"
+        raise DigestMismatch(message, field="sha256", expected=sha256, found=digest)
     tensors = _open(path, "weights-only")
     if tensors is not None:
-        return Checkpoint(tensors, found, whole_pickle=False)
+        return Checkpoint(tensors, digest, whole_pickle=False)
     if tensors_only:
-        raise _unreadable(path, "it holds more than tensors (save the model's state_dict() alone)")
-    return Checkpoint(_open(path, "whole") or {}, found, whole_pickle=True)
+        raise _unreadable(path, "it holds more than tensors (save only the model's state_dict())")
+    return Checkpoint(_open(path, "whole") or {}, digest, whole_pickle=True)
 
 
 def _open(path: Path, mode: str) -> dict[str, torch.Tensor] | None:
-    """The tensors; None where `weights-only` is not enough."""
-    with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as trouble:
+    """Returns the tensors, or None if `weights-only` cannot read the file."""
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         try:
-            ended = sandbox.run_module(unpickle.__name__, (mode,), path, answer, trouble)
+            process = sandbox.run_module(unpickle.__name__, (mode,), path, stdout, stderr)
         except subprocess.TimeoutExpired:
             raise _unreadable(
                 path, f"opening it took more than {sandbox.TIMEOUT_SECONDS:g} s"
             ) from None
-        if ended.returncode == unpickle.NEEDS_WHOLE and mode == "weights-only":
+        if process.returncode == unpickle.NEEDS_WHOLE and mode == "weights-only":
             return None
-        if ended.returncode != 0:
+        if process.returncode != 0:
             raise _unreadable(
-                path, f"opening it ended with status {ended.returncode}: {_last_line(trouble)}"
+                path, f"opening it ended with status {process.returncode}: {_last_line(stderr)}"
             )
-        answer.seek(0)
+        stdout.seek(0)
         try:
-            return load(answer.read(unpickle.MAX_TENSOR_BYTES))
+            return load(stdout.read(unpickle.MAX_TENSOR_BYTES))
         except SafetensorError as error:
             raise _unreadable(path, f"opening it gave no tensors: {error}") from None
 
@@ -102,8 +100,8 @@ def _open(path: Path, mode: str) -> dict[str, torch.Tensor] | None:
 def _last_line(file: BinaryIO) -> str:
     file.seek(max(0, file.seek(0, 2) - 4096))
     lines = file.read().decode(errors="replace").split("\n")
-    said = next((line for line in reversed(lines) if line.strip()), "it said nothing")
-    return printable(said[:_MESSAGE_CHARACTERS])
+    last = next((line for line in reversed(lines) if line.strip()), "no output")
+    return printable(last[:_MESSAGE_CHARACTERS])
 
 
 def _unreadable(path: Path, problem: str) -> CheckpointUnreadable:

@@ -1,4 +1,4 @@
-"""A submitted state dict to the ONNX file that is evaluated in its place."""
+"""Converts a submitted state dict to the ONNX file that is evaluated."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from cxreval.export.systems import build
 from cxreval.manifest.model import Manifest
 
 _PACKAGES = ("torch", "torchvision", "torchxrayvision", "onnx", "onnxscript")
-"""What an ONNX file's bytes depend on; their versions are evidence."""
+"""Packages that determine the bytes of an ONNX file; their versions are recorded as evidence."""
 
 
 def convert_state_dict(
     manifest: Manifest, weights: Path, path: Path, images: Sequence[Path]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Writes `path` and compares it with PyTorch on `images`.
+    """Converts a state dict to the ONNX file `path` and compares it with PyTorch on `images`.
 
-    Returns the finding in each column of the output, and the evidence, one short text a fact. The same weights and versions give the same bytes.
+    Returns the finding of each output column, and the evidence as short texts. The same weights and
+    package versions give the same bytes.
 
     Raises:
-        CheckpointUnreadable: the file is no state dict, or holds more than tensors: a stranger's
-            pickle is never run.
-        CheckpointMismatch: the weights are another architecture's, have another number of outputs,
-            or are not finite in float32.
-        InvalidProbability: PyTorch itself gives what is not a number.
+        CheckpointUnreadable: the file is not a state dict, or contains more than tensors: a
+            submitter's pickle is never run.
+        CheckpointMismatch: the weights belong to another architecture, have another number of
+            outputs, or are not finite in float32.
+        InvalidProbability: PyTorch itself returns a value that is not finite.
         SandboxUnavailable: this machine has no sandbox.
         ParityFailed: a probability differs from PyTorch's.
         ImageUnreadable: one of `images` is not a complete image.

@@ -1,9 +1,8 @@
-"""DenseNet-121 with fixed random weights, in the two forms that published chest X-ray checkpoints
-have.
+"""DenseNet-121 with fixed random weights, in the two forms of published chest X-ray checkpoints.
 
-They stand in for trained checkpoints where only agreement matters: same layers, same size, same
-cost. Plain random weights answer nearly the same to every image; these are calibrated on a few
-images to tell such images apart.
+They replace trained checkpoints where only agreement matters: same layers, size and cost. Plain
+random weights give nearly the same output for every image, so these are calibrated on a few
+images.
 """
 
 from __future__ import annotations
@@ -21,19 +20,20 @@ TORCHXRAYVISION_TARGETS: tuple[str, ...] = tuple(torchxrayvision.models.DenseNet
 """TorchXRayVision's 18 output columns, in order."""
 
 _CHEXNET_OUTPUTS = 14
-_LOGIT_SPREAD = (
-    1.0  # more would also spread the rounding differences between PyTorch and onnxruntime
-)
+# A larger spread would also increase the rounding differences between PyTorch and onnxruntime.
+_LOGIT_SPREAD = 1.0
 
 Images = npt.NDArray[np.float32]
 
 
 def build_torchxrayvision_densenet(seed: int, images: Images) -> nn.Module:
-    """TorchXRayVision's DenseNet-121, (N, 1, 224, 224) to (N, 18) probabilities, in eval mode.
+    """Returns TorchXRayVision's DenseNet-121 in eval mode, with random weights.
+
+    It maps (N, 1, 224, 224) to (N, 18) probabilities.
 
     Args:
-        seed: fixes the weights; the same seed and images give the same model on the same machine.
-        images: (N, 1, 224, 224) as `xrv-224` gives them, to calibrate on: two dozen or more.
+        seed: determines the weights; the same seed and images give the same model on one machine.
+        images: calibration images of the profile `xrv-224`, (N, 1, 224, 224), N of 24 or more.
     """
     return calibrated(
         lambda: torchxrayvision.models.DenseNet(weights=None, apply_sigmoid=True), seed, images
@@ -41,12 +41,13 @@ def build_torchxrayvision_densenet(seed: int, images: Images) -> nn.Module:
 
 
 def build_torchvision_densenet(seed: int, images: Images) -> nn.Module:
-    """torchvision's DenseNet-121 in the form of CheXNet, (N, 3, 224, 224) to (N, 14) probabilities,
-    in eval mode.
+    """Returns torchvision's DenseNet-121 in CheXNet's form in eval mode, with random weights.
+
+    It maps (N, 3, 224, 224) to (N, 14) probabilities.
 
     Args:
-        seed: fixes the weights; the same seed and images give the same model on the same machine.
-        images: (N, 3, 224, 224) as `imagenet-224` gives them, to calibrate on: two dozen or more.
+        seed: determines the weights; the same seed and images give the same model on one machine.
+        images: calibration images of the profile `imagenet-224`, (N, 3, 224, 224), N of 24 or more.
     """
 
     def build() -> nn.Module:
@@ -57,7 +58,7 @@ def build_torchvision_densenet(seed: int, images: Images) -> nn.Module:
 
 
 def calibrated(build: Callable[[], nn.Module], seed: int, images: Images) -> nn.Module:
-    """Draws weights, then takes batch statistics and spreads the logits over `images`."""
+    """Builds a network with random weights and calibrates its batch statistics and logits."""
     batch = torch.from_numpy(images)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
@@ -70,21 +71,20 @@ def calibrated(build: Callable[[], nn.Module], seed: int, images: Images) -> nn.
 def _set_batch_statistics(network: nn.Module, images: torch.Tensor) -> None:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the plain mean over what is seen, instead of a moving average
+            module.momentum = None  # the mean over all batches instead of a moving average
     network.train()
     network(images)
     network.eval()
 
 
 def _spread_logits(network: nn.Module, images: torch.Tensor) -> None:
-    """Scales and shifts the last layer so that each output's logits have mean 0 and the same
-    standard deviation."""
+    """Rescales the last layer so that each logit has mean 0 and deviation `_LOGIT_SPREAD`."""
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
-    seen: list[torch.Tensor] = []
-    handle = linear.register_forward_hook(lambda _module, _inputs, logits: seen.append(logits))
+    outputs: list[torch.Tensor] = []
+    handle = linear.register_forward_hook(lambda _module, _inputs, logits: outputs.append(logits))
     network(images)
     handle.remove()
-    logits = seen[0] - linear.bias
+    logits = outputs[0] - linear.bias
     scale = _LOGIT_SPREAD / logits.std(dim=0)
     linear.weight *= scale[:, None]
     linear.bias.copy_(-logits.mean(dim=0) * scale)

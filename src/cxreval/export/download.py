@@ -1,11 +1,9 @@
-"""Fetches a file over HTTP: resumed where it broke off, and taken only when it is whole and has its
-digest."""
+"""Downloads a file over HTTP: resumes after a break, and checks the length and the digest."""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -13,21 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cxreval.errors import ArtifactTooLarge, DigestMismatch, DownloadFailed, MalformedField
-
-MAX_DOWNLOAD_BYTES = 2 * 1024**3
-"""Most bytes of a download."""
-
-ATTEMPTS = 5
-"""How many attempts in a row may bring next to nothing before a download fails."""
+from cxreval.errors import ArtifactTooLarge, DigestMismatch, DownloadFailed
+from cxreval.fields import field_error
+from cxreval.files import MAX_ARTIFACT_BYTES, file_sha256
+from cxreval.retry import Backoff, RetryPolicy
 
 _TIMEOUT_SECONDS = 30.0
 _CHUNK_BYTES = 64 * 1024
-_WORTH_ANOTHER_ATTEMPT = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
-_PAUSE_SECONDS = 0.5  # times the failures so far
+_TRANSIENT_STATUSES = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
+_RETRIES = RetryPolicy(initial_pause=0.5, max_attempts=5)
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes there are, and the bytes there will be where the server says so."""
+"""Called with the number of bytes received, and the total if the server gives it."""
 
 
 def _ignore(_done: int, _total: int | None) -> None:
@@ -35,21 +30,23 @@ def _ignore(_done: int, _total: int | None) -> None:
 
 
 def download(url: str, directory: Path, sha256: str = "", progress: Progress = _ignore) -> Path:
-    """The file at `url` in `directory`, fetched unless it is there, under the URL's digest and its
-    last part.
+    """Returns the path of the file at `url` in `directory`; downloads it if it is not there.
 
-    What came before a break stays as `*.partial`. It is taken up again within a call where the
-    server's ETag shows that the file is the same, and by a later call where `sha256` will tell.
+    The file's name is a digest of the URL followed by the URL's last part. An incomplete download
+    stays as `*.partial`. It is resumed within a call if the server's ETag shows that the file is
+    unchanged, and by a later call if `sha256` is given.
 
     Args:
         url: http or https; http only with a `sha256`.
-        sha256: 64 hex characters the file must have; without it, https alone vouches for the file.
+        directory: directory of the downloads; created if missing.
+        sha256: expected digest, 64 hex characters; without it, only https protects the content.
+        progress: see `Progress`.
 
     Raises:
-        MalformedField: `url` is something else.
-        DigestMismatch: the file is whole and has another digest; nothing is kept.
-        ArtifactTooLarge: the server says or sends more than `MAX_DOWNLOAD_BYTES`; nothing is kept.
-        DownloadFailed: the server refuses, lies about the length, or breaks off again and again.
+        MalformedField: `url` has another form.
+        DigestMismatch: the complete file has another digest; nothing is kept.
+        ArtifactTooLarge: the file has more than `MAX_ARTIFACT_BYTES`; nothing is kept.
+        DownloadFailed: the server refuses, sends a wrong length, or fails too often in a row.
     """
     _check(url, sha256)
     name = Path(urlsplit(url).path).name or "download"
@@ -71,29 +68,22 @@ def _check(url: str, sha256: str) -> None:
     parts = urlsplit(url)
     allowed = ("https", "http") if sha256 else ("https",)
     if parts.scheme not in allowed or not parts.hostname:
-        expected = "an https URL, or an http URL together with its sha256"
-        raise MalformedField(
-            f"weights is {url!r}; expected {expected}",
-            field="weights",
-            value=url,
-            expected=expected,
-        )
+        raise field_error("weights", url, "an https URL, or an http URL together with its sha256")
 
 
 def _check_digest(url: str, file: Path, sha256: str) -> None:
     if not sha256:
         return
-    with file.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
-    if found != sha256:
+    digest = file_sha256(file)
+    if digest != sha256:
         file.unlink()
-        message = f"{url} has sha256 {found}; expected {sha256}"
-        raise DigestMismatch(message, field="sha256", expected=sha256, found=found)
+        message = f"{url} has sha256 {digest}; expected {sha256}"
+        raise DigestMismatch(message, field="sha256", expected=sha256, found=digest)
 
 
 @dataclass(slots=True)
 class _Transfer:
-    """A file on its way. `etag` is set where it proves two answers to be of the same bytes."""
+    """A download in progress. `etag` is set only if it identifies the bytes (a strong ETag)."""
 
     url: str
     sha256: str
@@ -107,7 +97,7 @@ class _Transfer:
 
 
 def _fetch(transfer: _Transfer, progress: Progress) -> None:
-    failures = 0
+    backoff = Backoff(_RETRIES)
     while True:
         before = transfer.done
         try:
@@ -118,18 +108,19 @@ def _fetch(transfer: _Transfer, progress: Progress) -> None:
             if transfer.total is None or transfer.done == transfer.total:
                 return
             problem = f"it broke off after {transfer.done} of {transfer.total} bytes"
-        failures = 0 if transfer.done >= before + _CHUNK_BYTES else failures + 1
-        if failures == ATTEMPTS:
-            raise _failed(transfer.url, f"{problem}, the last of {ATTEMPTS} attempts in a row")
-        time.sleep(_PAUSE_SECONDS * failures)
+        if transfer.done >= before + _CHUNK_BYTES:
+            backoff.progressed()
+        else:
+            last = f"{problem}, the last of {_RETRIES.max_attempts} attempts without progress"
+            backoff.wait(_failed(transfer.url, last))
 
 
 def _retryable(transfer: _Transfer, error: OSError | http.client.HTTPException) -> str:
-    """What went wrong, where another attempt may go right; otherwise raises."""
+    """Returns the problem if a retry may succeed; otherwise raises."""
     if isinstance(error, urllib.error.HTTPError):
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            transfer.partial.unlink(missing_ok=True)  # longer than the file that is there now
-        elif error.code < 500 and error.code not in _WORTH_ANOTHER_ATTEMPT:
+            transfer.partial.unlink(missing_ok=True)  # longer than the current file of the server
+        elif error.code < 500 and error.code not in _TRANSIENT_STATUSES:
             raise _failed(transfer.url, f"the server answers {error.code} {error.reason}")
         return f"the server answers {error.code} {error.reason}"
     if transfer.partial.is_dir() or not transfer.partial.parent.is_dir():
@@ -138,7 +129,7 @@ def _retryable(transfer: _Transfer, error: OSError | http.client.HTTPException) 
 
 
 def _request(transfer: _Transfer, progress: Progress) -> None:
-    """One request and its answer, up to its end or its break."""
+    """Sends one request and reads its response until it ends or breaks off."""
     start = transfer.done if transfer.sha256 or transfer.etag else 0
     request = urllib.request.Request(transfer.url, headers={"Accept-Encoding": "identity"})  # noqa: S310 -- checked
     if start:
@@ -146,11 +137,11 @@ def _request(transfer: _Transfer, progress: Progress) -> None:
         if transfer.etag:
             request.add_header("If-Range", transfer.etag)
     with _OPENER.open(request, timeout=_TIMEOUT_SECONDS) as response:
-        _check(response.url, transfer.sha256)  # a redirect must not lose what https vouched for
+        _check(response.url, transfer.sha256)  # a redirect from https to http is refused, too
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
             start = 0
         elif not (sent := response.headers["Content-Range"] or "").startswith(f"bytes {start}-"):
-            raise _failed(transfer.url, f"asked for bytes from {start}, the server sends {sent!r}")
+            raise _failed(transfer.url, f"asked for bytes from {start}; the server sent {sent!r}")
         etag = response.headers["ETag"] or ""
         transfer.etag = "" if etag.startswith("W/") else etag
         transfer.total = None if response.length is None else start + response.length
@@ -172,21 +163,21 @@ def _receive(
 
 
 def _check_size(transfer: _Transfer, size: int) -> None:
-    if size > MAX_DOWNLOAD_BYTES:
+    if size > MAX_ARTIFACT_BYTES:
         transfer.partial.unlink(missing_ok=True)
-        expected = f"at most {MAX_DOWNLOAD_BYTES} bytes"
+        expected = f"at most {MAX_ARTIFACT_BYTES} bytes"
         message = f"{transfer.url} has {size} bytes or more; expected {expected}"
         raise ArtifactTooLarge(message, field="weights", expected=expected, found=size)
 
 
 def _failed(url: str, problem: str) -> DownloadFailed:
     return DownloadFailed(
-        f"{url} was not fetched: {problem}", field="weights", url=url, problem=problem
+        f"{url} was not downloaded: {problem}", field="weights", url=url, problem=problem
     )
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Without urllib's handlers for ftp and file, which a redirect could reach."""
+    """Returns an opener without handlers for ftp and file, so that no redirect reaches them."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,

@@ -1,4 +1,4 @@
-"""A PyTorch module to one ONNX file."""
+"""Exports a PyTorch module to one ONNX file."""
 
 from __future__ import annotations
 
@@ -25,21 +25,18 @@ def export_onnx(
     path: Path,
     metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Writes `module` to `path`: input `pixels` (batch, *shape) float32, output `probabilities`,
-    any batch size.
+    """Writes `module` to `path` as ONNX with the float32 input `pixels` and output `probabilities`.
 
-    The file holds its weights itself and none of the exporter's notes on source files; it appears
-    only when whole.
+    `pixels` is (batch, *shape) for any batch size. The file contains its weights and none of the
+    exporter's notes on source files. It is renamed to `path` once it is complete.
 
     Args:
-        module: maps (N, *shape) to (N, columns) probabilities; exported as it answers in eval mode.
+        module: maps (N, *shape) to (N, columns) probabilities; exported in eval mode.
         shape: channels, height and width of one image.
         path: the file to write or replace.
-        metadata: what the file says about itself (`metadata_props`), and all it says.
+        metadata: the file's complete `metadata_props`.
     """
-    example = torch.zeros(
-        2, *shape
-    )  # two, because the exporter takes a batch of one for a constant
+    example = torch.zeros(2, *shape)  # the exporter treats a batch size of 1 as a constant
     with _quiet_exporter():
         program: Any = torch.onnx.export(
             module.eval(),
@@ -62,8 +59,7 @@ def export_onnx(
 
 
 def _drop_notes(model: onnx.ModelProto) -> None:
-    """Removes stack traces: they name files of the exporting machine and make equal models
-    differ."""
+    """Removes stack traces: they name local files and make equal models differ."""
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     graph = model.graph
@@ -81,8 +77,7 @@ def _drop_notes(model: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """The exporter prints progress, logs about operators of torchvision, and warns about PyTorch's
-    own internals."""
+    """Suppresses the exporter's progress, logs about torchvision, and PyTorch's warnings."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""The proof that an ONNX file answers like the PyTorch model it came from, image by image."""
+"""Compares an ONNX file with the PyTorch model it came from, image by image."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from cxreval.errors import DatasetInvalid, ImageUnreadable, InvalidProbability, 
 from cxreval.export.checkpoint import Checkpoint
 from cxreval.export.onnx_export import INPUT_NAME, OUTPUT_NAME
 from cxreval.export.systems import SeedSystem
+from cxreval.files import file_sha256
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import Profile
 
 TOLERANCE = 1e-5
-"""Largest absolute difference of two float32 probabilities that passes."""
+"""Largest accepted absolute difference of two float32 probabilities."""
 
 _BATCH = 8
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -41,18 +42,18 @@ _PACKAGES = (
 )
 
 Progress = Callable[[int, int], None]
-"""Called with the number of images compared, and of all images."""
+"""Called with the number of images compared and the number of all images."""
 
 Batch = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class ParityReport:
-    """How far the ONNX file's probabilities are from the original's.
+    """Differences between the probabilities of the ONNX file and of the original.
 
-    `differences` is the largest absolute difference of each finding over all images,
-    `largest_difference` the largest of them. `images_sha256` is over the images' names and digests,
-    `name SP sha256 LF` in order.
+    `differences` has each finding's largest absolute difference over all images, and
+    `largest_difference` is the largest of these. `images_sha256` is the digest of the lines
+    `name SP sha256 LF`, one per image in order.
     """
 
     system: str
@@ -71,8 +72,10 @@ class ParityReport:
 
 
 def find_images(directory: Path) -> list[Path]:
-    """The PNG and JPEG files of a directory, sorted by name. Raises `DatasetInvalid` if there are
-    none."""
+    """Returns the PNG and JPEG files of a directory, sorted by name.
+
+    Raises `DatasetInvalid` if there are none.
+    """
     files = directory.iterdir() if directory.is_dir() else ()
     images = sorted(file for file in files if file.suffix.lower() in _IMAGE_SUFFIXES)
     if not images:
@@ -90,24 +93,24 @@ def check_parity(
     images: Sequence[Path],
     progress: Progress = lambda _done, _total: None,
 ) -> ParityReport:
-    """Runs the original and the ONNX file on the same tensors, both on the CPU in float32.
+    """Runs the original and the ONNX file on the same images, both on the CPU in float32.
 
     Raises:
-        ParityFailed: a probability differs by more than `TOLERANCE`, or is not a number in the ONNX
-            file alone.
-        InvalidProbability: the original itself gives what is not a number: its weights are to
-            blame.
+        ParityFailed: a probability differs by more than `TOLERANCE`, or is finite in the original
+            only.
+        InvalidProbability: the original returns a value that is not finite, so its weights are
+            wrong.
         ImageUnreadable: a file is not a complete image.
     """
     session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
     largest = np.zeros(len(FINDINGS), np.float32)
-    seen = hashlib.sha256()
+    images_digest = hashlib.sha256()
     done = 0
     for names, batch in _batches(images, system.profile):
         expected = _original_answer(system, batch)
         (answer,) = session.run([OUTPUT_NAME], {INPUT_NAME: batch})
         largest = np.maximum(largest, np.abs(answer - expected).max(axis=0))
-        seen.update(names.encode())
+        images_digest.update(names.encode())
         done += len(batch)
         progress(done, len(images))
     _check(system, largest)
@@ -118,9 +121,9 @@ def check_parity(
         profile_digest=system.profile.digest,
         checkpoint_sha256=checkpoint.sha256,
         checkpoint_whole_pickle=checkpoint.whole_pickle,
-        onnx_sha256=hashlib.sha256(onnx_file.read_bytes()).hexdigest(),
+        onnx_sha256=file_sha256(onnx_file),
         images=len(images),
-        images_sha256=seen.hexdigest(),
+        images_sha256=images_digest.hexdigest(),
         tolerance=TOLERANCE,
         largest_difference=float(largest.max()),
         differences={
@@ -132,7 +135,7 @@ def check_parity(
 
 
 def _batches(images: Sequence[Path], profile: Profile) -> Iterator[tuple[str, Batch]]:
-    """For every batch its lines of names and digests, and the tensor (N, *profile.shape)."""
+    """Yields for each batch the lines of names and digests, and the tensor (N, *profile.shape)."""
     for start in range(0, len(images), _BATCH):
         lines, tensors = [], []
         for file in images[start : start + _BATCH]:
@@ -146,14 +149,17 @@ def _batches(images: Sequence[Path], profile: Profile) -> Iterator[tuple[str, Ba
 
 
 def _original_answer(system: SeedSystem, batch: Batch) -> Batch:
-    """(N, 14): the original's probabilities of the benchmark's findings."""
-    # TorchXRayVision prints a warning about images that are dark throughout.
+    """Returns the original's probabilities of the benchmark's findings, (N, 14)."""
+    # TorchXRayVision prints a warning about completely dark images.
     with torch.inference_mode(), contextlib.redirect_stdout(io.StringIO()):
         answer: Batch = system.original(torch.from_numpy(batch)).numpy()[:, system.columns]
-    numbers = np.isfinite(answer).all(axis=0)
-    if not numbers.all():
-        finding, expected = FINDINGS[int(np.argmin(numbers))], "finite probabilities"
-        message = f"PyTorch gives what is not a number for {finding} with these weights; expected {expected}"
+    finite = np.isfinite(answer).all(axis=0)
+    if not finite.all():
+        finding, expected = FINDINGS[int(np.argmin(finite))], "finite probabilities"
+        message = (
+            f"PyTorch returns a value that is not finite for {finding} with these weights; "
+            f"expected {expected}"
+        )
         raise InvalidProbability(message, field=finding, expected=expected)
     return answer
 
@@ -163,8 +169,8 @@ def _check(system: SeedSystem, largest: Batch) -> None:
         return
     worst = int(np.argmax(largest))
     message = (
-        f"the export of {system.name} differs from its original by {largest[worst]:.3g} in {FINDINGS[worst]}; "
-        f"expected at most {TOLERANCE:g}"
+        f"the export of {system.name} differs from its original by {largest[worst]:.3g} "
+        f"in {FINDINGS[worst]}; expected at most {TOLERANCE:g}"
     )
     raise ParityFailed(
         message,

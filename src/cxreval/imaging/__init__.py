@@ -1,2 +1,4 @@
-"""From encoded radiographs to the tensors that models take. Knows nothing of labels, models or
-gRPC."""
+"""Decoding of radiographs and preprocessing into the tensors that models take.
+
+Nothing here depends on labels, models or gRPC.
+"""

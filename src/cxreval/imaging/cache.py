@@ -1,14 +1,14 @@
-"""Preprocessed images on disk, so that the second model over a data set need not decode them again.
+"""A disk cache of preprocessed images: the second model over a data set decodes nothing.
 
-One file an image and profile, named by their digests and moved into place whole. Processes share a
-directory without
-talking to each other: what one wrote the others find, in the page cache of the machine. Reading
-straight into the caller's memory took 21 microseconds for 196 KiB, mapping the file 37, and a slot
-of one large mapped file 18: not enough to pay for an index that a crash can damage.
+Each image and profile has one file, named by their digests and renamed when it is complete.
+Processes share a directory without communicating: each reads what the others wrote, from the page
+cache of the machine. Reading into the caller's memory took 21 microseconds for 196 KiB, mapping the
+file 37, and a slot of one large mapped file 18: too small a gain for an index that a crash can
+damage.
 
-What goes when the room is full is drawn by lot. A leaderboard reads whole data sets in the same
-order again and again, and the least recently used image of a data set that does not fit is always
-the one that is needed next.
+When the cache is full, random entries are evicted. A benchmark reads whole data sets repeatedly in
+the same order; if a data set does not fit, the least recently used image is always the one needed
+next.
 """
 
 from __future__ import annotations
@@ -30,27 +30,26 @@ from cxreval.imaging import decode
 from cxreval.imaging.preprocess import Profile, Tensor
 
 _CHECKSUM_BYTES = 4
-_KEPT_SHARE = 0.9  # of the room, when some of it must be freed: a scan for each image would be dear
+_KEPT_SHARE = 0.9  # of `max_bytes`, after an eviction: one for each image would be expensive
 _ABANDONED_SECONDS = 600.0
 _LOCK_TRIES = 20
 _LOCK_SECONDS = 0.001
 
 
 def image_digest(data: bytes) -> str:
-    """sha256 of an encoded image; 64 hex characters."""
+    """Returns the sha256 of an encoded image, as 64 hex characters."""
     return hashlib.sha256(data).hexdigest()
 
 
 class ImageCache:
     """A directory of preprocessed images of at most `max_bytes`, shared by threads and processes.
 
-    A writer that is killed, and a machine that loses power, leave nothing that is ever served: an
-    entry that is shorter than its tensor or does not match its checksum is removed and reported
-    missing.
+    A damaged entry is never returned, not even after a crash or a power failure: an entry that is
+    shorter than its tensor or does not match its checksum is removed and reported missing.
     """
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
-        """Raises `OSError` if the directory cannot be made or written."""
+        """Raises `OSError` if the directory cannot be created or written."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         self._max_bytes = max_bytes
@@ -58,10 +57,9 @@ class ImageCache:
         self._size_file = os.open(directory / "size", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def read(self, profile: Profile, image: str, out: Tensor) -> bool:
-        """Fills `out`, contiguous, with the tensors of the image with this digest; False if they
-        are not here.
+        """Fills `out` with the tensors of the image with this digest; False if they are missing.
 
-        After False, `out` holds anything.
+        `out` must be contiguous. After False, its content is undefined.
         """
         path = self._path(profile, image)
         try:
@@ -70,19 +68,17 @@ class ImageCache:
             return False
         content, checksum = out.data.cast("B"), bytearray(_CHECKSUM_BYTES + 1)
         try:
-            found = os.preadv(file, [content, checksum], 0)
+            nbytes = os.preadv(file, [content, checksum], 0)
         finally:
             os.close(file)
-        if found == out.nbytes + _CHECKSUM_BYTES and checksum[:_CHECKSUM_BYTES] == _checksum(
-            content
-        ):
+        complete = nbytes == out.nbytes + _CHECKSUM_BYTES
+        if complete and checksum[:_CHECKSUM_BYTES] == _checksum(content):
             return True
         path.unlink(missing_ok=True)
         return False
 
     def write(self, profile: Profile, image: str, tensor: Tensor) -> bool:
-        """Keeps the tensors of an image; False if there is no room or another process is making
-        some.
+        """Stores the tensors of an image; False if there is no room, or a process is evicting.
 
         Raises:
             OSError: the directory cannot be written.
@@ -104,15 +100,17 @@ class ImageCache:
         return False
 
     def close(self) -> None:
-        """To be called when nobody reads or writes any more."""
+        """Closes the cache; no read or write may follow."""
         os.close(self._size_file)
 
     def _path(self, profile: Profile, image: str) -> Path:
         return self._directory / f"{profile.digest}-{decode.REVISION}" / image[:2] / image
 
     def _reserve(self, nbytes: int) -> bool:
-        """Counts an entry before it is written: the count may be too high after a crash, never too
-        low."""
+        """Adds an entry to the recorded size; False if there is no room for it.
+
+        It is added before it is written, so after a crash the size may be too high, never too low.
+        """
         if nbytes > self._max_bytes:
             return False
         with self._locked() as locked:
@@ -126,8 +124,10 @@ class ImageCache:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[bool]:
-        """Whether the size file is ours now. A process that stopped with the lock in its hands
-        stops nobody else."""
+        """Tries to lock the size file; yields whether it is locked.
+
+        It gives up soon, so a process that stops while it holds the lock does not block the others.
+        """
         with self._mutex:
             locked = self._try_lock()
             try:
@@ -145,7 +145,7 @@ class ImageCache:
         return False
 
     def _make_room(self, most: int) -> int:
-        """Removes entries until `most` bytes are left; how many really are."""
+        """Removes entries until at most `most` bytes are left; returns how many are left."""
         entries = list(self._entries())
         used = sum(size for _, size in entries)
         random.shuffle(entries)
@@ -157,10 +157,10 @@ class ImageCache:
         return used
 
     def _entries(self) -> Iterator[tuple[Path, int]]:
-        """Every file with its size, less what killed writers left behind, which is removed."""
+        """Yields every entry with its size; removes files that killed writers left behind."""
         abandoned = time.time() - _ABANDONED_SECONDS
         for path in self._directory.glob("*/*/*"):
-            with contextlib.suppress(FileNotFoundError):  # of another process
+            with contextlib.suppress(FileNotFoundError):  # another process removed it
                 status = path.stat()
                 if path.suffix == ".part" and status.st_mtime < abandoned:
                     path.unlink()
@@ -169,5 +169,5 @@ class ImageCache:
 
 
 def _checksum(content: memoryview) -> bytes:
-    crc = imagecodecs.deflate_crc32(content)  # type: ignore[arg-type]  # any buffer will do: 4 microseconds
+    crc = imagecodecs.deflate_crc32(content)  # type: ignore[arg-type]  # it takes any buffer
     return int(crc).to_bytes(_CHECKSUM_BYTES, "little")

@@ -1,9 +1,9 @@
-"""From the bytes of a PNG, JPEG or DICOM file to pixels, or a named refusal.
+"""Decodes PNG, JPEG and DICOM files, or raises a named error.
 
-Bytes come from anywhere, so nothing is decoded before the header was read and its size found within
-the limits. The codecs are lenient (they fill what is missing with gray, ignore checksums at the
-end, and take a header's word for the size), and a half-read radiograph would be scored as if it
-were whole: completeness is checked here.
+The bytes are not trusted: nothing is decoded before the header has been read and its size is within
+the limits. The codecs are lenient (they fill missing parts with gray, ignore checksums at the end,
+and trust the size in the header), and a truncated radiograph would be scored as if it were
+complete. So completeness is checked here.
 """
 
 from __future__ import annotations
@@ -17,31 +17,30 @@ MAX_IMAGE_BYTES = 64 * 1024 * 1024
 """Default limit for an encoded image, in bytes."""
 
 MAX_IMAGE_PIXELS = 64_000_000
-"""Default limit for width times height; decoded, an image takes at most eight bytes a pixel."""
+"""Default limit for width times height; a decoded image takes at most eight bytes a pixel."""
 
 REVISION = 1
-"""Rises when the same bytes give other pixels: what was kept of older ones is then not used any
-more."""
+"""Increases when the same bytes give other pixels; older cached images are then not used."""
 
 
 def decode(
     data: bytes, *, max_bytes: int = MAX_IMAGE_BYTES, max_pixels: int = MAX_IMAGE_PIXELS
 ) -> Image:
-    """Decodes a PNG (any depth and color type), an 8-bit gray or color JPEG, or a gray DICOM image
-    of one frame.
+    """Decodes a PNG, an 8-bit gray or color JPEG, or a gray DICOM image of one frame.
+
+    A PNG may have any depth and color type.
 
     Returns:
         uint8, or uint16 for a 16-bit PNG and DICOM of more than 8 bits; (H, W) for gray, (H, W, 2)
         gray and alpha, (H, W, 3) RGB and palette, (H, W, 4) RGB and alpha. Gray of fewer than 8
-        bits is scaled to 8. DICOM comes as
-        it is meant to be seen, with white the largest value: see `cxreval.imaging.dicom`.
+        bits is scaled to 8. DICOM values are those meant for display, with white the largest: see
+        `cxreval.imaging.dicom`.
 
     Raises:
-        ImageTooLarge: more than `max_bytes` encoded or, by its header, more than `max_pixels`.
-        ImageUnreadable: empty, of another format, animated, truncated, corrupt, or with pixel data
-            that do not fill
-            the size in the header. JPEG has no checksum: flipped bits or a missing last block go
-            unnoticed.
+        ImageTooLarge: it has more than `max_bytes` or, by its header, more than `max_pixels`.
+        ImageUnreadable: it is empty, of another format, animated, truncated or corrupt, or its
+            pixel data do not fill the size in the header. JPEG has no checksum, so flipped bits or
+            a missing last block are not detected.
     """
     if len(data) > max_bytes:
         message = f"image has {len(data)} bytes; expected at most {max_bytes}"
@@ -53,7 +52,7 @@ def decode(
     if data.startswith(JPEG_SIGNATURE):
         return decode_jpeg(data, max_pixels)
     if data[128:132] == b"DICM":
-        from cxreval.imaging.dicom import decode_dicom  # noqa: PLC0415 -- pydicom, which no other format waits for
+        from cxreval.imaging.dicom import decode_dicom  # noqa: PLC0415 -- only DICOM needs pydicom
 
         return decode_dicom(data, max_pixels)
     raise unreadable("neither PNG, JPEG nor DICOM" if data else "zero bytes")

@@ -1,14 +1,12 @@
-"""DICOM: one gray frame, as it is meant to be seen, as an image like any other.
+"""Decodes DICOM files with one gray frame, to the values meant for display.
 
-pydicom reads the header; only the elements that decide a pixel are looked at, so neither an error
-nor a log line can name a patient. The pixel data are decoded by the codecs that this package uses
-anyway.
+pydicom reads the header, and only the elements that affect a pixel, so neither an error nor a log
+line can name a patient. The codecs of the other formats decode the pixel data.
 
 A stored value goes through the modality LUT or rescale, then the first VOI LUT or window, and
-MONOCHROME1 is inverted.
-Where the file has neither VOI LUT nor window, the range of its stored bits is the range of the
-image: that is also how TorchXRayVision reads DICOM. All of it is one table, with an entry for each
-value that the stored bits can take.
+MONOCHROME1 is inverted. If the file has neither VOI LUT nor window, the range of its stored bits is
+the range of the image, as in TorchXRayVision. All of this is one table, with an entry for each
+value of the stored bits.
 """
 
 from __future__ import annotations
@@ -32,13 +30,13 @@ from cxreval.errors import CxrevalError, ImageTooLarge, ImageUnreadable
 from cxreval.imaging.image import Image, check_pixels, unreadable
 from cxreval.imaging.jpeg import LOSSLESS, PLAIN, decode_jpeg
 
-# Both quote what the file says.
+# Its log lines and warnings quote the file, which may name a patient.
 logging.getLogger("pydicom").disabled = True
 warnings.filterwarnings("ignore", module=r"pydicom\.")
 
 Values = npt.NDArray[np.float64]
 
-_MAX_HEADER_READS = 100_000  # a radiograph's header takes some hundreds; each may become an object
+_MAX_HEADER_READS = 100_000  # a radiograph's header takes hundreds; each may create an object
 _MODALITY_LUT, _VOI_LUT, _PIXEL_DATA = 0x00283000, 0x00283010, 0x7FE00010
 _TAGS = [
     0x00280002,  # Samples per Pixel
@@ -63,7 +61,7 @@ _TAGS = [
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """What the header says about the pixel data."""
+    """The description of the pixel data in the header."""
 
     rows: int
     columns: int
@@ -76,7 +74,7 @@ class _Frame:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the pixel data, uncompressed."""
+        """Size of the uncompressed pixel data in bytes."""
         return self.rows * self.columns * self.allocated // 8
 
 
@@ -100,8 +98,8 @@ def decode_dicom(data: bytes, max_pixels: int) -> Image:
         codes = _codes(_SYNTAXES[syntax](_pixel_data(dataset), frame), frame)
     except CxrevalError:
         raise
-    except Exception as error:  # noqa: BLE001 -- pydicom raises whatever comes; its words may quote the file
-        raise _unreadable(f"not as the standard says ({type(error).__name__})") from None
+    except Exception as error:  # noqa: BLE001 -- pydicom raises any class; its messages may quote the file
+        raise _unreadable(f"does not follow the standard ({type(error).__name__})") from None
     image: Image = table[codes]
     return image
 
@@ -114,8 +112,7 @@ def _unreadable(problem: str) -> ImageUnreadable:
 
 
 class _BoundedReader(io.BytesIO):
-    """A file that can be read from only so often: a header of many tiny elements costs an object
-    each."""
+    """A file with a limited number of reads: each element of a header may create an object."""
 
     reads = 0
 
@@ -127,8 +124,10 @@ class _BoundedReader(io.BytesIO):
 
 
 def _read(data: bytes) -> tuple[str, Dataset]:
-    """Transfer syntax and the elements in `_TAGS`. pydicom's own `dcmread` would inflate a deflated
-    file unbounded."""
+    """Returns the transfer syntax and the elements in `_TAGS`.
+
+    pydicom's own `dcmread` would inflate a deflated file without a limit.
+    """
     file = _BoundedReader(data)
     read_preamble(file, force=False)
     meta = read_dataset(
@@ -136,8 +135,8 @@ def _read(data: bytes) -> tuple[str, Dataset]:
     )
     syntax = str(meta.get("TransferSyntaxUID", ""))
     if syntax not in _SYNTAXES:
-        found = syntax if syntax.startswith("1.2.840.10008.1.2") and len(syntax) < 30 else "unknown"
-        raise _unreadable(f"of transfer syntax {found}")
+        standard = syntax.startswith("1.2.840.10008.1.2") and len(syntax) < 30
+        raise _unreadable(f"of transfer syntax {syntax if standard else 'unknown'}")
     implicit, little_endian = syntax == _IMPLICIT, syntax != _BIG_ENDIAN
     return syntax, read_dataset(file, implicit, little_endian, specific_tags=list(_TAGS))
 
@@ -198,15 +197,14 @@ def _pixel_data(dataset: Dataset) -> bytes:
 Samples = npt.NDArray[np.integer[Any]]
 
 
-def _lying(frame: _Frame) -> ImageUnreadable:
+def _size_mismatch(frame: _Frame) -> ImageUnreadable:
     return _unreadable(f"pixel data are not the {frame.columns}x{frame.rows} of the header")
 
 
 def _codes(samples: Samples, frame: _Frame) -> npt.NDArray[np.uint16]:
-    """The stored bits of each sample as an unsigned number, without what else the allocated bits
-    hold."""
+    """Returns the stored bits of each sample as an unsigned number, without its other bits."""
     if samples.shape != (frame.rows, frame.columns):
-        raise _lying(frame)
+        raise _size_mismatch(frame)
     codes = samples.astype(np.uint16)
     codes >>= frame.high_bit + 1 - frame.stored
     codes &= (1 << frame.stored) - 1
@@ -241,14 +239,13 @@ def _jpeg(data: bytes, frame: _Frame) -> Samples:
             code, frame.rows * frame.columns, frames=(*PLAIN, LOSSLESS), precisions=range(8, 17)
         )
     except ImageTooLarge:
-        raise _lying(frame) from None
+        raise _size_mismatch(frame) from None
 
 
 def _jpeg_ls(data: bytes, frame: _Frame) -> Samples:
     code = _code_stream(data).rstrip(b"\0")
-    if not code.endswith(
-        b"\xff\xd9"
-    ):  # CharLS counts on for seconds where zeros follow the last bits
+    # CharLS would spend seconds on zeros after the last bits.
+    if not code.endswith(b"\xff\xd9"):
         raise _unreadable("pixel data are truncated")
     header = code.find(b"\xff\xf7")
     sides = code[header + 5 : header + 9]
@@ -268,22 +265,22 @@ def _jpeg_2000(data: bytes, frame: _Frame) -> Samples:
 
 
 def _code_stream(data: bytes) -> bytes:
-    """What the fragments of the one frame hold together."""
+    """Returns the joined fragments of the one frame."""
     file = io.BytesIO(data)
     parse_basic_offsets(file)
     return b"".join(generate_fragments(file))
 
 
 def _check_code_stream(rows: int, columns: int, components: bytes, frame: _Frame) -> None:
-    """The two headers must agree before the codec takes memory for what its own says."""
+    """Checks that the two headers agree, before the codec allocates memory."""
     if (rows, columns) != (frame.rows, frame.columns) or components != b"\x01":
-        raise _lying(frame)
+        raise _size_mismatch(frame)
 
 
 def _decoded(decoder: Callable[[bytes], Samples], code: bytes) -> Samples:
     try:
         return decoder(code)
-    except Exception as error:  # noqa: BLE001 -- whatever the codec raises means that it cannot read the image
+    except Exception as error:  # noqa: BLE001 -- any exception means that the codec cannot read it
         raise _unreadable(f"pixel data: {error}") from None
 
 
@@ -309,7 +306,7 @@ _SYNTAXES: dict[str, Callable[[bytes, _Frame], Samples]] = {
 
 
 def _table(dataset: Dataset, frame: _Frame) -> Image:
-    """The gray of each code that the stored bits can take."""
+    """Returns the gray value of each code that the stored bits can hold."""
     values = np.arange(1 << frame.stored, dtype=np.float64)
     if frame.signed:
         values[1 << (frame.stored - 1) :] -= 1 << frame.stored
@@ -325,8 +322,10 @@ def _table(dataset: Dataset, frame: _Frame) -> Image:
 
 
 def _modality(values: Values, dataset: Dataset, frame: _Frame) -> tuple[Values, float, float]:
-    """Values after the modality LUT or rescale, and the smallest and largest that there can be
-    (PS3.3 C.11.1)."""
+    """Returns values after the modality LUT or rescale, and their smallest and largest possible.
+
+    See PS3.3 C.11.1.
+    """
     if _MODALITY_LUT in dataset and dataset[_MODALITY_LUT].value:
         values, top = _looked_up(values, dataset[_MODALITY_LUT].value[0], frame)
         return values, 0, top
@@ -336,8 +335,10 @@ def _modality(values: Values, dataset: Dataset, frame: _Frame) -> tuple[Values, 
 
 
 def _presented(values: Values, low: float, high: float, dataset: Dataset, frame: _Frame) -> Values:
-    """Values as fractions of white, by the first VOI LUT, else the first window, else their range
-    (PS3.3 C.11.2)."""
+    """Returns values as fractions of white.
+
+    The first VOI LUT decides, else the first window, else their range; see PS3.3 C.11.2.
+    """
     if _VOI_LUT in dataset and dataset[_VOI_LUT].value:
         values, top = _looked_up(values, dataset[_VOI_LUT].value[0], frame)
         return values / top
@@ -360,7 +361,7 @@ def _presented(values: Values, low: float, high: float, dataset: Dataset, frame:
 
 
 def _looked_up(values: Values, item: Dataset, frame: _Frame) -> tuple[Values, float]:
-    """Entries of a look-up table for values, and the largest that an entry can be."""
+    """Returns the look-up table's entries for values, and the largest possible entry."""
     entries, first, bits = (int(number) for number in item.LUTDescriptor)
     entries = entries or 1 << 16
     if frame.signed and first >= 1 << 15:
@@ -381,7 +382,7 @@ def _looked_up(values: Values, item: Dataset, frame: _Frame) -> tuple[Values, fl
 
 
 def _first(dataset: Dataset, element: str) -> float | None:
-    """The first of the element's values."""
+    """Returns the first value of an element; None if it has none."""
     value = dataset.get(element)
     if value is None or value == "":
         return None

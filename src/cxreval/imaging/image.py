@@ -1,4 +1,4 @@
-"""What a decoded image is, and the two refusals that every format shares."""
+"""The type of a decoded image, and two errors that all formats share."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ alpha."""
 
 
 def unreadable(problem: str) -> ImageUnreadable:
-    """The error of an image that is not what its bytes claim; `problem` never quotes what may name
-    a patient."""
+    """Returns the error for an unreadable image; `problem` must not name a patient."""
     expected = "a complete PNG, JPEG or DICOM image"
     return ImageUnreadable(
         f"image is unreadable: {problem}; expected {expected}", field="image", expected=expected
@@ -22,11 +21,11 @@ def unreadable(problem: str) -> ImageUnreadable:
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
-    """To be asked of a header before memory is taken.
+    """Checks the size in a header, before memory is allocated for it.
 
     Raises:
         ImageUnreadable: a side is zero.
-        ImageTooLarge: more than `max_pixels`.
+        ImageTooLarge: it has more than `max_pixels`.
     """
     if width == 0 or height == 0:
         raise unreadable(f"its header says {width}x{height} pixels")

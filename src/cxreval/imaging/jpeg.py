@@ -1,4 +1,4 @@
-"""JPEG: every segment is checked, and that the entropy-coded data fill the size in the header."""
+"""Decodes JPEG files, after a check that they are complete."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ _MAX_SCANS = 32  # encoders write about ten; each costs a pass over all pixels
 _MAX_SEGMENTS = 10_000
 
 PLAIN = (0xC0, 0xC1, 0xC2)
-"""Frame markers of the processes that image files use: baseline, extended sequential, progressive;
-Huffman coded."""
+"""Frame markers that image files use: baseline, extended sequential, progressive; Huffman coded."""
 
 LOSSLESS = 0xC3
 """Frame marker of the lossless process, which only DICOM uses."""
@@ -27,8 +26,7 @@ _SOS, _EOI = 0xDA, 0xD9
 _MARKER = re.compile(rb"\xff+[^\x00\xff]", re.DOTALL)
 _MARKER_AFTER_SCAN = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
-# Entropy-coded noise; then, for files with restart markers, every one of them with noise of its
-# own.
+# Entropy-coded noise; then, for files with restart markers, each marker with its own noise.
 _NOISE = bytes((167 * i + 31) % 251 for i in range(64))
 _TAIL = _NOISE + b"".join(bytes((0xFF, 0xD0 + i % 8)) + _NOISE[i:] for i in range(32))
 
@@ -36,7 +34,7 @@ _TAIL = _NOISE + b"".join(bytes((0xFF, 0xD0 + i % 8)) + _NOISE[i:] for i in rang
 def decode_jpeg(
     data: bytes, max_pixels: int, *, frames: Sequence[int] = PLAIN, precisions: Sequence[int] = (8,)
 ) -> Image:
-    """Decodes a gray or color JPEG of one of the processes `frames` with one of `precisions` bits.
+    """Decodes a gray or color JPEG of a process in `frames` and a bit depth in `precisions`.
 
     Returns:
         uint8 for up to 8 bits, else uint16; (H, W) or (H, W, 3).
@@ -46,8 +44,8 @@ def decode_jpeg(
     """
     scan_ends = _scan_ends(data, max_pixels, frames, precisions)
     image = _decode_complete(data)
-    # The decoder paints what a scan lacks with gray and says nothing. Noise appended to each scan
-    # changes such an image; after a complete scan it is skipped.
+    # The decoder fills missing data with gray and reports nothing. Noise appended to each scan
+    # changes an incomplete image; after a complete scan it is skipped.
     begins, ends = [0, *scan_ends], [*scan_ends, len(data)]
     probe = _TAIL.join(data[begin:end] for begin, end in zip(begins, ends, strict=True))
     if not np.array_equal(image, _decode_complete(probe)):
@@ -58,7 +56,7 @@ def decode_jpeg(
 def _decode_complete(data: bytes) -> Image:
     try:
         image: Image = imagecodecs.jpeg8_decode(data)
-    except Exception as error:  # noqa: BLE001 -- whatever the codec raises means that it cannot read the image
+    except Exception as error:  # noqa: BLE001 -- any exception means that the codec cannot read it
         raise unreadable(f"JPEG decoder: {error}") from None
     return image
 
@@ -66,8 +64,7 @@ def _decode_complete(data: bytes) -> Image:
 def _scan_ends(
     data: bytes, max_pixels: int, frames: Sequence[int], precisions: Sequence[int]
 ) -> list[int]:
-    """Checks the frame header and that every segment is whole; returns where each scan's data
-    end."""
+    """Checks the frame header and every segment; returns where the data of each scan end."""
     scan_ends: list[int] = []
     headers = 0
     for marker, segment, end in _segments(data):
@@ -82,14 +79,16 @@ def _scan_ends(
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Marker and content of every segment up to EOI, and where it ends; a scan ends with its
-    entropy-coded data."""
+    """Yields marker, content and end of every segment up to EOI.
+
+    A scan ends with its entropy-coded data.
+    """
     position = 2
     for _ in range(_MAX_SEGMENTS):
-        found = _MARKER.match(data, position)
-        if not found:
-            raise unreadable("JPEG is truncated or has no marker where one belongs")
-        marker, position = data[found.end() - 1], found.end()
+        match = _MARKER.match(data, position)
+        if not match:
+            raise unreadable("JPEG is truncated, or a marker is missing")
+        marker, position = data[match.end() - 1], match.end()
         if marker == _EOI:
             return
         size = int.from_bytes(data[position : position + 2])

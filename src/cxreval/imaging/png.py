@@ -1,5 +1,4 @@
-"""PNG: header, chunks, checksums and the amount of pixel data are checked before libpng sees the
-file."""
+"""Decodes PNG files, after checks of header, chunks, checksums and the amount of pixel data."""
 
 from __future__ import annotations
 
@@ -38,8 +37,7 @@ class _Header:
 
     @property
     def inflated_size(self) -> int:
-        """Bytes of the pixel data before compression: every row of every pass with its filter
-        byte."""
+        """Size of the uncompressed pixel data in bytes, with the filter byte of each row."""
         passes = _ADAM7_PASSES if self.interlaced else ((0, 0, 1, 1),)
         sizes = (
             (-(-(self.width - x) // dx), -(-(self.height - y) // dy)) for x, y, dx, dy in passes
@@ -52,7 +50,7 @@ class _Header:
 
 
 def decode_png(data: bytes, max_pixels: int) -> Image:
-    """Decodes a PNG of any depth and color type; `data` begin with `PNG_SIGNATURE`.
+    """Decodes a PNG of any depth and color type; `data` starts with `PNG_SIGNATURE`.
 
     Raises:
         ImageTooLarge, ImageUnreadable: see `decode`.
@@ -62,7 +60,7 @@ def decode_png(data: bytes, max_pixels: int) -> Image:
     _check_inflated_size(pixel_data, header.inflated_size)
     try:
         image: Image = imagecodecs.png_decode(data)
-    except Exception as error:  # noqa: BLE001 -- whatever the codec raises means that it cannot read the image
+    except Exception as error:  # noqa: BLE001 -- any exception means that the codec cannot read it
         raise unreadable(f"PNG decoder: {error}") from None
     return image
 
@@ -79,7 +77,7 @@ def _read_header(data: bytes, max_pixels: int) -> _Header:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Kind and content of every chunk up to IEND, each with its checksum verified."""
+    """Yields kind and content of every chunk up to IEND, with its checksum verified."""
     view = memoryview(data)
     start = len(PNG_SIGNATURE)
     for _ in range(_MAX_CHUNKS):
@@ -103,11 +101,10 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def _check_inflated_size(compressed: bytes, expected: int) -> None:
-    """libpng takes the rows that its header asks for and ignores what is left; a wrong header must
-    not pass."""
+    """Checks the amount of pixel data: libpng ignores rows beyond those of the header."""
     try:
-        found = len(imagecodecs.deflate_decode(compressed, out=expected))
-    except Exception:  # noqa: BLE001 -- the codec tells "too much" and "corrupt" apart only by number
-        found = -1
-    if found != expected:
+        nbytes = len(imagecodecs.deflate_decode(compressed, out=expected))
+    except Exception:  # noqa: BLE001 -- too much data and corrupt data have the same class
+        nbytes = -1
+    if nbytes != expected:
         raise unreadable("PNG pixel data are corrupt or do not fill the size in the header")

@@ -1,9 +1,8 @@
-"""Preprocessing profiles: named, versioned ways from a decoded image to the tensor that a model
-takes.
+"""Preprocessing profiles: named, versioned transforms from a decoded image to a model's input.
 
-A profile is data with a digest that stands on every result: change what decides a pixel and the
-digest changes. Each profile agrees with the pipeline of the library it is named after within its
-`tolerance`, on the same decoded image.
+A profile has a digest, which is recorded with every result. It changes with anything that affects a
+pixel. On the same decoded image, each profile agrees with the pipeline of the library it is named
+after, within its `tolerance`.
 """
 
 from __future__ import annotations
@@ -36,13 +35,12 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A versioned way from a decoded image to a float32 tensor of `shape` (C, H, W), or to `crops`
-    of them.
+    """A versioned transform from a decoded image to float32 tensors of `shape` (C, H, W).
 
-    With several crops the answer to an image is the mean of the answers to its crops. `steps` names
-    every operation and parameter that decides the result, `revision` rises when the code gives
-    other values for the same steps, and `tolerance` bounds the absolute difference to the original
-    library's pipeline.
+    An image gives `crops` tensors; with several crops, the answer is the mean over the crops.
+    `steps` names every operation and parameter that affects the result, `revision` increases when
+    the code gives other values for the same steps, and `tolerance` is the largest absolute
+    difference to the original library's pipeline.
     """
 
     name: str
@@ -56,12 +54,12 @@ class Profile:
 
     @property
     def tensor_shape(self) -> tuple[int, int, int, int]:
-        """(crops, C, H, W): all that an image becomes."""
+        """Shape of all tensors of an image: (crops, C, H, W)."""
         return self.crops, *self.shape
 
     @property
     def digest(self) -> str:
-        """sha256 over the canonical JSON of name, shape, revision and steps; 64 hex characters."""
+        """The sha256 of name, shape, revision and steps as canonical JSON; 64 hex characters."""
         definition = {
             "name": self.name,
             "shape": self.shape,
@@ -72,14 +70,14 @@ class Profile:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def apply(self, image: Image) -> Tensor:
-        """What a model sees of an image as `decode` gives it; float32, contiguous.
+        """Transforms an image as `decode` returns it.
 
         Returns:
-            (C, H, W); (crops, C, H, W) where a profile has several.
+            contiguous float32 of shape (C, H, W), or (crops, C, H, W) if there are several crops.
 
         Raises:
-            InvalidTensor: the image is not uint8 or uint16, is empty, or is neither (H, W) nor (H,
-                W, 1 to 4).
+            InvalidTensor: the image is not uint8 or uint16, is empty, or has another shape than
+                (H, W) or (H, W, 1 to 4).
         """
         well_formed = image.ndim == 2 or (image.ndim == 3 and image.shape[2] <= 4)
         if image.dtype not in (np.uint8, np.uint16) or not well_formed or image.size == 0:
@@ -90,7 +88,7 @@ class Profile:
 
 
 def _xrv(size: int) -> Profile:
-    """TorchXRayVision's `normalize`, `XRayCenterCrop` and `XRayResizer(size)`."""
+    """Returns TorchXRayVision's `normalize`, `XRayCenterCrop` and `XRayResizer(size)`."""
     return Profile(
         name=f"xrv-{size}",
         description=f"TorchXRayVision: one channel in [-1024, 1024], center crop, {size}x{size}",
@@ -98,9 +96,15 @@ def _xrv(size: int) -> Profile:
         revision=1,
         steps=(
             "channel: first",
-            f"scale: [0, 255] for 8 bits, [0, 65535] for 16 bits, to [-{XRV_RANGE:g}, {XRV_RANGE:g}]",
+            (
+                "scale: [0, 255] for 8 bits, [0, 65535] for 16 bits, "
+                f"to [-{XRV_RANGE:g}, {XRV_RANGE:g}]"
+            ),
             "crop: center square of the short side, offset side // 2 - short // 2",
-            f"blur when shrinking: Gaussian, sigma (side / {size} - 1) / 2, cut off at {GAUSSIAN_TRUNCATE:g} sigma",
+            (
+                f"blur when shrinking: Gaussian, sigma (side / {size} - 1) / 2, "
+                f"cut off at {GAUSSIAN_TRUNCATE:g} sigma"
+            ),
             "outside: zero, for the blur and for the interpolation",
             f"resize: bilinear at pixel centers to {size}x{size}",
             "clip: to the range of the cropped image, widened to 0 if the result spans 0",
@@ -119,16 +123,14 @@ def _xrv_tensor(image: Image, size: int) -> Tensor:
     resampling = gaussian_bilinear(side, size)
     out = resampling.across(resampling.down(square))
     low, high = square.min(), square.max()
-    # Zero padding darkens or brightens the border; scikit-image clips that away unless 0 is itself
-    # a legitimate value.
+    # Zero padding darkens or brightens the border; scikit-image clips this unless 0 is in range.
     if not low <= 0 <= high and out.min() <= 0 <= out.max():
         low, high = min(low, np.float32(0)), max(high, np.float32(0))
     return np.asarray(np.clip(out, low, high)[np.newaxis])
 
 
 def _xrv_scale(gray: Image) -> Tensor:
-    """[0, 255] or [0, 65535] to [-1024, 1024], in the operations and precision of
-    TorchXRayVision."""
+    """Scales to [-1024, 1024] with the operations and the precision of TorchXRayVision."""
     scaled = gray.astype(np.float32)
     scaled /= np.iinfo(gray.dtype).max
     scaled *= 2
@@ -138,16 +140,18 @@ def _xrv_scale(gray: Image) -> Tensor:
 
 
 def _imagenet(size: int) -> Profile:
-    """torchvision's `Resize(size)`, `CenterCrop(size)`, `ToTensor` and `Normalize` on a Pillow RGB
-    image.
+    """Returns torchvision's `Resize(size)`, `CenterCrop(size)`, `ToTensor` and `Normalize`.
 
-    Pillow resizes across, then down. Since version 13 it starts with down where an image is more
-    than about twice as tall as wide; such an image may then differ by one 8-bit level, and its
-    score must not depend on a Pillow version.
+    Pillow resizes across, then down. Since version 13 it resizes down first if an image is more
+    than about twice as tall as wide; then one 8-bit level may differ. This profile always resizes
+    across first, because a score must not depend on a Pillow version.
     """
     return Profile(
         name=f"imagenet-{size}",
-        description=f"torchvision: RGB, short side to {size}, center crop, ImageNet mean and standard deviation",
+        description=(
+            f"torchvision: RGB, short side to {size}, center crop, ImageNet mean and standard "
+            "deviation"
+        ),
         shape=(3, size, size),
         revision=1,
         steps=(
@@ -155,7 +159,10 @@ def _imagenet(size: int) -> Profile:
             "depth: 16 bits to 8 by round(x / 257)",
             f"size: short side to {size}, long side to floor({size} * long / short)",
             "resize: across then down, triangle filter, widened when shrinking",
-            f"rounding: weights to {PILLOW_PRECISION_BITS} fractional bits, samples to 8 bits after each pass",
+            (
+                f"rounding: weights to {PILLOW_PRECISION_BITS} fractional bits, "
+                "samples to 8 bits after each pass"
+            ),
             f"crop: center {size}x{size}, offset round half even of (side - {size}) / 2",
             f"scale: [0, 255] to [0, 1], minus {IMAGENET_MEAN}, divided by {IMAGENET_STD}",
         ),
@@ -173,15 +180,18 @@ def _imagenet_tensor(image: Image, size: int) -> Tensor:
 
 
 def _channels(image: Image) -> list[npt.NDArray[np.uint8]]:
-    """Red, green and blue, or gray, in 8 bits; without alpha."""
+    """Returns red, green and blue, or gray, in 8 bits; without alpha."""
     if image.ndim == 2:
         return [_to_8_bits(image)]
     return [_to_8_bits(image[:, :, channel]) for channel in range(3 if image.shape[2] >= 3 else 1)]
 
 
 def _imagenet_scale(planes: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
-    """Three planes, or one three times, as torchvision's `ToTensor` and `Normalize` make them; (3,
-    H, W)."""
+    """Applies torchvision's `ToTensor` and `Normalize` to three planes, or to one three times.
+
+    Returns:
+        (3, H, W).
+    """
     rgb = np.stack([*planes] * (3 // len(planes))).astype(np.float32)
     rgb /= 255
     rgb -= np.array(IMAGENET_MEAN, np.float32)[:, np.newaxis, np.newaxis]
@@ -193,7 +203,7 @@ def _resized(
     channel: npt.NDArray[np.uint8], across: Resampling, down: Resampling
 ) -> npt.NDArray[np.uint8]:
     rows = np.zeros((channel.shape[0], across.size_out), np.uint8)
-    # Only the rows that the crop needs: a million rows would take gigabytes.
+    # Only the rows that the crop needs: a million rows take gigabytes.
     rows[down.needed] = from_fixed_point(across.across(channel[down.needed]))
     return from_fixed_point(down.down(rows))
 
@@ -205,15 +215,17 @@ def _to_8_bits(channel: Image) -> npt.NDArray[np.uint8]:
 
 
 def _imagenet_tencrop(size: int, crop: int) -> Profile:
-    """torchvision's `Resize(size)`, `TenCrop(crop)`, `ToTensor` and `Normalize`, as CheXNet is
-    tested with.
+    """Returns torchvision's `Resize(size)`, `TenCrop(crop)`, `ToTensor` and `Normalize`.
 
-    As for `imagenet-224`, an image more than about twice as tall as wide may differ by one 8-bit
-    level.
+    CheXNet is tested with it. As for `imagenet-224`, an image more than about twice as tall as wide
+    may differ by one 8-bit level.
     """
     return Profile(
         name=f"imagenet-{crop}-tencrop",
-        description=f"torchvision: RGB, short side to {size}, 4 corners and center {crop}x{crop}, also mirrored",
+        description=(
+            f"torchvision: RGB, short side to {size}, 4 corners and center {crop}x{crop}, "
+            "also mirrored"
+        ),
         shape=(3, crop, crop),
         revision=1,
         steps=(
@@ -221,8 +233,14 @@ def _imagenet_tencrop(size: int, crop: int) -> Profile:
             "depth: 16 bits to 8 by round(x / 257)",
             f"size: short side to {size}, long side to floor({size} * long / short)",
             "resize: across then down, triangle filter, widened when shrinking",
-            f"rounding: weights to {PILLOW_PRECISION_BITS} fractional bits, samples to 8 bits after each pass",
-            f"crops: {crop}x{crop} top left, top right, bottom left, bottom right, center; then of the mirrored image",
+            (
+                f"rounding: weights to {PILLOW_PRECISION_BITS} fractional bits, "
+                "samples to 8 bits after each pass"
+            ),
+            (
+                f"crops: {crop}x{crop} top left, top right, bottom left, bottom right, center; "
+                "then of the mirrored image"
+            ),
             f"center: offset round half even of (side - {crop}) / 2",
             f"scale: [0, 255] to [0, 1], minus {IMAGENET_MEAN}, divided by {IMAGENET_STD}",
             "answer: mean over the ten crops",
@@ -234,8 +252,7 @@ def _imagenet_tencrop(size: int, crop: int) -> Profile:
 
 
 def _tencrop_tensor(image: Image, size: int, crop: int) -> Tensor:
-    """(10, 3, crop, crop). Only the corners and the center are resized, however long the image
-    is."""
+    """Returns the ten crops, (10, 3, crop, crop); only the corners and the center are resized."""
     height, width = image.shape[:2]
     top, middle, bottom = (
         _positioned(height, width, size, crop, at) for at in (_first, _center, _last)
@@ -274,9 +291,10 @@ def _last(free: int) -> int:
 def _positioned(
     side: int, other: int, size: int, crop: int, at: Callable[[int], int]
 ) -> Resampling:
-    """Resizes so that the shorter of `side` and `other` has `size` samples; makes `crop` of them.
+    """Returns the map of `side` samples to a crop of `crop` samples.
 
-    `at` says where they begin, told how many samples are outside.
+    The image is resized so that the shorter of `side` and `other` has `size` samples. `at` returns
+    the start of the crop, given the number of samples outside it.
     """
     resized = size if side <= other else size * side // other
     start = at(resized - crop)

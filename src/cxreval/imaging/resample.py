@@ -1,9 +1,8 @@
-"""Resampling along one axis as a banded matrix, built once for an image size and then only
-multiplied.
+"""Resampling along one axis as a banded matrix, built once for each image size.
 
-Blurring, interpolating and zero padding are linear, so a whole resize is `A @ image @ B.T`. An
-output sample depends on few neighbouring input samples; the matrix is kept as small dense blocks
-along its diagonal and multiplied by BLAS.
+Blurring, interpolation and zero padding are linear, so a resize is `A @ image @ B.T`. An output
+sample depends on few neighbouring input samples, so the matrix is stored as small dense blocks
+along its diagonal, which BLAS multiplies.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 GAUSSIAN_TRUNCATE = 4.0
-"""Standard deviations after which `scipy.ndimage.gaussian_filter` cuts its kernel off."""
+"""Radius of the kernel of `scipy.ndimage.gaussian_filter`, in standard deviations."""
 
 PILLOW_PRECISION_BITS = 22
 """Pillow resizes 8-bit images in fixed point with this many fractional bits."""
@@ -52,8 +51,7 @@ class Resampling:
         )
 
     def down(self, image: npt.NDArray[np.generic]) -> Array:
-        """Resamples the rows of an image: (size_in, W) to (size_out, W), in the dtype of the
-        weights."""
+        """Resamples rows: (size_in, W) to (size_out, W), in the dtype of the weights."""
         out = np.empty((self.size_out, image.shape[1]), self.blocks[0].weights.dtype)
         for block in self.blocks:
             np.matmul(
@@ -64,8 +62,7 @@ class Resampling:
         return out
 
     def across(self, image: npt.NDArray[np.generic]) -> Array:
-        """Resamples the columns of an image: (H, size_in) to (H, size_out), in the dtype of the
-        weights."""
+        """Resamples columns: (H, size_in) to (H, size_out), in the dtype of the weights."""
         out = np.empty((image.shape[0], self.size_out), self.blocks[0].weights.dtype)
         for block in self.blocks:
             columns = image[:, block.inputs].astype(out.dtype, copy=False)
@@ -75,7 +72,7 @@ class Resampling:
 
 @lru_cache(maxsize=_CACHED_SIZES)
 def gaussian_bilinear(size_in: int, size_out: int) -> Resampling:
-    """The map of `skimage.transform.resize(mode="constant")`, order 1, in float32.
+    """Returns the map of `skimage.transform.resize(mode="constant")`, order 1, in float32.
 
     When it shrinks: a Gaussian blur with sigma (size_in / size_out - 1) / 2; then bilinear
     interpolation at the pixel centres. Samples outside the image are zero.
@@ -91,7 +88,7 @@ def gaussian_bilinear(size_in: int, size_out: int) -> Resampling:
 
 
 def _gaussian_kernel(sigma: float) -> npt.NDArray[np.float64]:
-    """The kernel of `scipy.ndimage.gaussian_filter`: 2 * radius + 1 weights of sum 1."""
+    """Returns the 2 * radius + 1 weights of `scipy.ndimage.gaussian_filter`; their sum is 1."""
     radius = int(GAUSSIAN_TRUNCATE * sigma + 0.5)
     if radius == 0:
         return np.ones(1)
@@ -101,15 +98,14 @@ def _gaussian_kernel(sigma: float) -> npt.NDArray[np.float64]:
 
 @lru_cache(maxsize=_CACHED_SIZES)
 def pillow_bilinear(size_in: int, size_out: int, start: int, stop: int) -> Resampling:
-    """Outputs `start` to `stop` (exclusive) of Pillow's BILINEAR resize of `size_in` to `size_out`
-    8-bit samples.
+    """Returns outputs `start` to `stop` (exclusive) of Pillow's BILINEAR resize of 8-bit samples.
 
-    The weights are Pillow's fixed-point ones, whole numbers in float64: sums of products with 8-bit
-    samples stay below 2**31, so they are exact, and `from_fixed_point` then gives Pillow's own
-    bytes.
+    The resize is from `size_in` to `size_out` samples. The weights are Pillow's fixed-point ones,
+    as whole numbers in float64: sums of products with 8-bit samples stay below 2**31, so they are
+    exact, and `from_fixed_point` then gives the same bytes as Pillow.
     """
     scale = size_in / size_out
-    support = max(scale, 1.0)  # the triangle widens when it shrinks: that is Pillow's antialiasing
+    support = max(scale, 1.0)  # Pillow widens the triangle when it shrinks
     centres = (np.arange(start, stop) + 0.5) * scale
     first = np.maximum(0, (centres - support + 0.5).astype(np.int64))
     last = np.minimum(size_in, (centres + support + 0.5).astype(np.int64))
@@ -121,14 +117,16 @@ def pillow_bilinear(size_in: int, size_out: int, start: int, stop: int) -> Resam
 
 
 def from_fixed_point(values: Array) -> npt.NDArray[np.uint8]:
-    """Pillow's rounding after each pass: fixed point to 8 bits."""
+    """Rounds fixed point to 8 bits, as Pillow does after each pass."""
     rounded: Array = (values + 2 ** (PILLOW_PRECISION_BITS - 1)) * 2.0**-PILLOW_PRECISION_BITS
     return np.minimum(rounded, 255).astype(np.uint8)
 
 
 def _banded(size_in: int, first: npt.NDArray[np.int64], taps: Array) -> Resampling:
-    """Row i of the matrix holds `taps[i]` from column `first[i]` on; taps outside 0 to size_in are
-    dropped."""
+    """Returns the matrix whose row i holds `taps[i]` from column `first[i]` on.
+
+    Taps outside 0 to `size_in` are dropped.
+    """
     return Resampling(size_in, len(taps), tuple(_blocks(size_in, first, taps)))
 
 

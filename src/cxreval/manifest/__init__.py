@@ -1,6 +1,5 @@
-"""A submission's manifest: what it holds, its rules, and its forms as YAML and as JSON Schema.
+"""The manifest of a submission: its fields and rules, its YAML form and its JSON Schema.
 
-The command line, the client and the registry all judge a manifest by these rules, so a file that
-`cxreval submission check` finds without fault is refused by a registry only for what the file
-cannot know.
+The command line, the client and the registry apply the same rules. A registry refuses a file that
+`cxreval submission check` accepts only for reasons that are not in the file.
 """

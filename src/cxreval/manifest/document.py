@@ -1,8 +1,8 @@
-"""A manifest as a YAML document.
+"""Reads a manifest from a YAML document.
 
-Fields are read by their type, not by what YAML 1.1 takes a word for: text is what is written (`no`,
-`2025-12-19` and `3.10` are text), true and false are spelled so, numbers are not in quotes.
-Anchors, aliases, tags and a second document are refused.
+A value is read by the type of its field, not by the types of YAML 1.1: in a text field, `no`,
+`2025-12-19` and `3.10` are text. Flags are `true` or `false`, numbers have no quotes. Anchors,
+aliases, tags and a second document are refused.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import yaml
 
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, MalformedField, MissingField, OutputsIncomplete
-from cxreval.fields import field_error, shown
+from cxreval.fields import field_error, required, shown
 from cxreval.manifest import rules
 from cxreval.manifest.model import Manifest
 from cxreval.manifest.rules import ROOT
 
 MAX_BYTES = 256 * 1024
-"""Largest file that is read."""
+"""Maximum size of a manifest's file."""
 
 _MAX_DEPTH = 8
 _MAX_PROBLEMS = 1000
@@ -40,10 +40,9 @@ _FLAGS = {"true": True, "false": False}
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file that was read: its manifest, what is wrong with it, and the line of each field by its
-    path.
+    """A manifest that was read, its problems, and the line of each field by its path.
 
-    Where a field is wrong, the manifest has it empty.
+    Fields with a malformed value are empty in the manifest.
     """
 
     manifest: Manifest
@@ -51,64 +50,61 @@ class Document:
     lines: Mapping[str, int]
 
     def line(self, path: str) -> int:
-        """The line of a field, or, when the file lacks it, of what it would stand in; from 1."""
+        """Returns the line of a field, or of the record it is missing in; from 1."""
         while path and path not in self.lines:
             path = path.removesuffix("]").rpartition("[" if path.endswith("]") else ".")[0]
         return self.lines.get(path, 1)
 
 
 def read_document(file: Path, today: date, benchmark: BenchmarkSpec | None) -> Document:
-    """Reads a file and finds everything that is wrong with it.
+    """Reads a manifest from a file and checks it against a benchmark.
 
-    `benchmark`: the one that it is for; None leaves out what only a benchmark can judge.
+    Without a benchmark, the rules about findings and metrics are not checked.
 
     Raises:
-        MalformedField: it cannot be read, is too large, is not YAML, or uses what is refused here.
+        MalformedField: the file is unreadable or too large, or is not YAML of the allowed form.
     """
     return parse_document(_text(file), str(file), today, benchmark)
 
 
 def parse_document(text: str, name: str, today: date, benchmark: BenchmarkSpec | None) -> Document:
-    """As `read_document`, of a text; `name` is what errors call it."""
+    """Reads a manifest from a text, as `read_document`; errors call it `name`."""
     reader = _Reader()
     manifest: Manifest = reader.record(Manifest, _tree(text, name), ROOT)
-    found, broken = reader.problems, reader.broken
-    wholes = {path[:place] for path in broken for place in _ends(path)}
+    problems, broken = reader.problems, reader.broken
+    parents = {path[:end] for path in broken for end in _ends(path)}
     for error in rules.problems(manifest, today, benchmark, with_artifact=False):
-        if not _follows(error, broken, wholes):
-            found.append(error)
+        if not _follows(error, broken, parents):
+            problems.append(error)
     lines = reader.lines
-    document = Document(manifest, found[:_MAX_PROBLEMS], lines)
+    document = Document(manifest, problems[:_MAX_PROBLEMS], lines)
     document.problems.sort(key=lambda error: document.line(error.metadata["field"]))
     return document
 
 
-def _follows(error: CxrevalError, broken: Collection[str], wholes: Collection[str]) -> bool:
-    """Whether a rule is broken only because the form of a field is: it is about the field, or about
-    what lacks it.
+def _follows(error: CxrevalError, broken: Collection[str], parents: Collection[str]) -> bool:
+    """Returns whether an error only follows from a malformed field.
 
-    `broken`: paths of the fields whose form is; `wholes`: paths of the lists and records that they
-    stand in.
+    `broken`: paths of the malformed fields; `parents`: paths of the lists and records they are in.
     """
     path = error.metadata["field"]
-    # A list misses what cannot be read in it; an item is like another one only without it.
-    lacks = path in wholes and (
+    # A malformed item is missing in its list, and may make its record equal to another one.
+    lacks = path in parents and (
         isinstance(error, OutputsIncomplete | MissingField) or path.endswith("]")
     )
-    return lacks or path in broken or any(path[:place] in broken for place in _ends(path))
+    return lacks or path in broken or any(path[:end] in broken for end in _ends(path))
 
 
 def _ends(path: str) -> Iterator[int]:
-    """Where the paths end of the lists and records that a path stands in."""
-    return (place for place, letter in enumerate(path) if letter in ".[")
+    """Yields the lengths of the paths of the lists and records that a path is in."""
+    return (end for end, letter in enumerate(path) if letter in ".[")
 
 
 def read_manifest(file: Path) -> Manifest:
-    """Reads a manifest. Its form is checked; what its fields say is for the registry to judge.
+    """Reads a manifest from a file; checks its form, but not the rules that the registry checks.
 
     Raises:
-        CxrevalError: the first thing that is wrong, with the others in its `also`, as soon as the
-            form of one field is.
+        CxrevalError: the first malformed field, with the others in its `also`.
     """
     reader = _Reader()
     manifest: Manifest = reader.record(Manifest, _tree(_text(file), str(file)), ROOT)
@@ -149,12 +145,14 @@ def _text(file: Path) -> str:
             content = stream.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise MalformedField(
-                f"{file} is larger; expected {expected}", field=ROOT, expected=expected
+                f"{file} is too large; expected {expected}", field=ROOT, expected=expected
             )
         return content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise MalformedField(
-            f"cannot read the manifest {file}: {error}", field=ROOT, expected=expected
+            f"cannot read the manifest {file}: {error}; expected {expected}",
+            field=ROOT,
+            expected=expected,
         ) from None
 
 
@@ -176,15 +174,17 @@ def _tree(text: str, name: str) -> _Node:
 
 
 def _plain_events(name: str, events: Iterator[Any]) -> Iterator[Any]:
-    """The events that carry content. Raises `MalformedField` for anchors, aliases and tags."""
+    """Yields the events with content. Raises `MalformedField` for anchors, aliases and tags."""
     for event in events:
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise _not_yaml(
-                name, line, "anchors and aliases (& and *) are not taken; use quotes if it is text"
+                name,
+                line,
+                "anchors and aliases (& and *) are not allowed; quote the value if it is text",
             )
         if getattr(event, "tag", None):
-            raise _not_yaml(name, line, "tags (!) are not taken; use quotes if it is text")
+            raise _not_yaml(name, line, "tags (!) are not allowed; quote the value if it is text")
         if isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
             yield event
 
@@ -192,19 +192,19 @@ def _plain_events(name: str, events: Iterator[Any]) -> Iterator[Any]:
 def _node(name: str, event: Any, events: Iterator[Any], depth: int) -> _Node:
     line = event.start_mark.line + 1
     if depth > _MAX_DEPTH:
-        raise _not_yaml(name, line, f"more than {_MAX_DEPTH} levels")
+        raise _not_yaml(name, line, f"more than {_MAX_DEPTH} levels of nesting")
     if isinstance(event, yaml.ScalarEvent):
         return _Scalar(line, event.value, plain=event.style is None)
     if isinstance(event, yaml.SequenceStartEvent):
-        found = _List(line)
+        sequence = _List(line)
         while not isinstance(item := next(events), yaml.SequenceEndEvent):
-            found.items.append(_node(name, item, events, depth + 1))
-        return found
+            sequence.items.append(_node(name, item, events, depth + 1))
+        return sequence
     table = _Map(line)
     while not isinstance(key := next(events), yaml.MappingEndEvent):
         named = _node(name, key, events, depth + 1)
         if not isinstance(named, _Scalar):
-            raise _not_yaml(name, line, "a key is no word")
+            raise _not_yaml(name, line, "a key is not a word")
         table.entries.append((named, _node(name, next(events), events, depth + 1)))
     return table
 
@@ -219,7 +219,7 @@ def _not_yaml(name: str, line: int, problem: str) -> MalformedField:
 
 
 class _Reader:
-    """Builds a manifest and notes what is wrong; `broken`: paths of the fields whose form is."""
+    """Builds a manifest and collects problems; `broken` holds the paths of malformed fields."""
 
     def __init__(self) -> None:
         self.problems: list[CxrevalError] = []
@@ -227,35 +227,31 @@ class _Reader:
         self.lines: dict[str, int] = {}
 
     def record(self, kind: type[Any], node: _Node, path: str) -> Any:
-        """A dataclass of a map."""
+        """Returns a dataclass with the values of a map."""
         self.lines.setdefault(path, node.line)
         hints = typing.get_type_hints(kind)
         given = self._entries(node, path, list(hints))
         values = {}
-        for of in dataclasses.fields(kind):
-            name, plain = f"{path}.{of.name}", _plain(hints[of.name])
-            if of.name in given:
-                values[of.name] = self._value(plain, given[of.name], name)
+        for item in dataclasses.fields(kind):
+            name, plain = f"{path}.{item.name}", _plain(hints[item.name])
+            if item.name in given:
+                values[item.name] = self._value(plain, given[item.name], name)
                 continue
-            values[of.name] = _empty(plain) if of.default is dataclasses.MISSING else of.default
-            # The rules find an empty text; they cannot tell false and zero from what was never
-            # written.
-            if (
-                of.default is dataclasses.MISSING
-                and path not in self.broken
-                and plain in (bool, int, float)
-            ):
+            is_required = item.default is dataclasses.MISSING
+            values[item.name] = _empty(plain) if is_required else item.default
+            # The rules report an empty text, but cannot tell false or zero from a missing value.
+            if is_required and path not in self.broken and plain in (bool, int, float):
                 self._note(
                     name,
-                    MissingField(f"{name} is missing", field=name, expected=of.metadata["about"]),
+                    required(name, rules.expected(kind, item.name)),
                 )
         return kind(**values)
 
     def _entries(self, node: _Node, path: str, known: list[str]) -> dict[str, _Node]:
         if not isinstance(node, _Map):
-            self._note(path, field_error(path, _seen(node), f"fields: {', '.join(known)}"))
+            self._note(path, field_error(path, _described(node), f"fields: {', '.join(known)}"))
             return {}
-        found: dict[str, _Node] = {}
+        entries: dict[str, _Node] = {}
         for key, value in node.entries:
             name = f"{path}.{shown(key.text)}"
             self.lines.setdefault(name, key.line)
@@ -263,11 +259,11 @@ class _Reader:
                 expected = f"one of {', '.join(known)}"
                 message = f"{name} is not a field; expected {expected}"
                 self._note(name, MalformedField(message, field=name, expected=expected))
-            elif key.text in found:
+            elif key.text in entries:
                 self._note(name, field_error(name, "given twice", "each field once"))
             else:
-                found[key.text] = value
-        return found
+                entries[key.text] = value
+        return entries
 
     def _value(self, kind: Any, node: _Node, path: str) -> Any:
         if dataclasses.is_dataclass(kind):
@@ -281,7 +277,7 @@ class _Reader:
 
     def _items(self, kind: Any, node: _Node, path: str) -> tuple[Any, ...]:
         if not isinstance(node, _List):
-            self._note(path, field_error(path, _seen(node), "a list"))
+            self._note(path, field_error(path, _described(node), "a list"))
             return ()
         for index, item in enumerate(node.items):
             self.lines[f"{path}[{index}]"] = item.line
@@ -290,7 +286,7 @@ class _Reader:
         )
 
     def _wrong(self, kind: Any, node: _Node, path: str, expected: str) -> Any:
-        self._note(path, field_error(path, _seen(node), expected))
+        self._note(path, field_error(path, _described(node), expected))
         return _empty(kind)
 
     def _note(self, path: str, error: CxrevalError) -> None:
@@ -299,20 +295,20 @@ class _Reader:
 
 
 def _plain(hint: Any) -> Any:
-    """The type without `| None`."""
+    """Returns the type without `| None`."""
     named = [kind for kind in typing.get_args(hint) if kind is not NoneType]
     return named[0] if NoneType in typing.get_args(hint) else hint
 
 
 def _empty(kind: Any) -> Any:
-    """What stands for a value that is not there."""
+    """Returns the value that stands for a missing one."""
     if kind in (bool, int, float, str):
         return kind()
     return () if typing.get_origin(kind) is tuple else None
 
 
 def _scalar(kind: Any, node: _Scalar) -> Any:
-    """The value of a scalar; None when it is not of the type."""
+    """Returns the value of a scalar; None if it does not have the type."""
     text = node.text
     if kind is str:
         return None if node.plain and text in _NULL else text
@@ -335,7 +331,7 @@ def _expected(kind: Any) -> str:
     return "a number, not in quotes" if kind is float else f"one of {', '.join(kind)}"
 
 
-def _seen(node: _Node) -> str:
+def _described(node: _Node) -> str:
     if isinstance(node, _Scalar):
         return node.text
     return "a list" if isinstance(node, _List) else "a table of fields"

@@ -1,14 +1,15 @@
-"""What a single value may look like: one form, used by the rules and by the JSON Schema."""
+"""Forms of single values, which the rules check and the JSON Schema states."""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from cxreval.errors import CxrevalError, MalformedField
 from cxreval.fields import (
+    EMAIL,
     MAX_EMAIL_CHARACTERS,
     MAX_URL_CHARACTERS,
     check_email,
@@ -17,44 +18,57 @@ from cxreval.fields import (
     field_error,
 )
 
-# `$` also holds before a line feed at the end, in Python; this holds only at the end, in every
+# In Python, `$` also matches before a final line feed; this matches only at the end, in every
 # dialect.
 _END = r"(?![\s\S])"
 
 
 class Form(Protocol):
-    """What a value that is given may look like."""
+    """The form of a value."""
+
+    @property
+    def expected(self) -> str:
+        """The form in words, for error messages."""
 
     def check(self, field: str, value: Any) -> None:
-        """Raises the error for a value that does not fit."""
+        """Raises the error for a value that does not have the form."""
 
     def schema(self) -> dict[str, Any]:
-        """The same as JSON Schema, or less where it cannot say it."""
+        """Returns the form as JSON Schema, which may allow more."""
 
 
 def whole(pattern: str) -> str:
-    """A pattern of JSON Schema that the whole text must match."""
+    """Returns the pattern for JSON Schema, anchored to the whole text."""
     return f"^(?:{pattern}){_END}"
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Printable text without white space around it, at most `longest` characters."""
+    """Printable text without spaces around it, at most `longest` characters.
+
+    `noun` is what error messages call it.
+    """
 
     longest: int
+    noun: str = "text"
+
+    @property
+    def expected(self) -> str:
+        """The form in words."""
+        return f"{self.noun} of 1 to {self.longest} printable characters"
 
     def check(self, field: str, value: Any) -> None:
         """Raises `MalformedField`."""
         check_text(field, value, self.longest)
 
     def schema(self) -> dict[str, Any]:
-        """Characters that cannot be printed are left to `check`."""
+        """Allows characters that are not printable."""
         return {"type": "string", "maxLength": self.longest, "pattern": whole(r"\S(?:[^\r\n]*\S)?")}
 
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """Text that matches a pattern as a whole; `error` is raised for any other."""
+    """Text that matches the whole pattern; `error` is raised for any other."""
 
     pattern: str
     expected: str
@@ -67,24 +81,29 @@ class Matching:
             raise field_error(field, value, self.expected, self.error)
 
     def schema(self) -> dict[str, Any]:
-        """Exactly `check`."""
+        """Allows the same as `check`."""
         return {"type": "string", "maxLength": self.longest, "pattern": whole(self.pattern)}
 
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """One of some words; `error` is raised for any other."""
+    """One of several words; `error` is raised for any other."""
 
     words: tuple[str, ...]
     error: type[CxrevalError] = MalformedField
 
+    @property
+    def expected(self) -> str:
+        """The form in words."""
+        return f"one of {', '.join(self.words)}"
+
     def check(self, field: str, value: Any) -> None:
         """Raises `error`."""
         if value not in self.words:
-            raise field_error(field, value, f"one of {', '.join(self.words)}", self.error)
+            raise field_error(field, value, self.expected, self.error)
 
     def schema(self) -> dict[str, Any]:
-        """Exactly `check`."""
+        """Allows the same as `check`."""
         return {"enum": list(self.words)}
 
 
@@ -92,12 +111,14 @@ class OneOf:
 class HttpsUrl:
     """An address `https://...` without credentials."""
 
+    expected: ClassVar[str] = "an address https://..."
+
     def check(self, field: str, value: Any) -> None:
         """Raises `MalformedField`."""
         check_https_url(field, value, required=True)
 
     def schema(self) -> dict[str, Any]:
-        """Ports that are no numbers are left to `check`."""
+        """Allows ports that are not numbers."""
         return {
             "type": "string",
             "maxLength": MAX_URL_CHARACTERS,
@@ -109,16 +130,18 @@ class HttpsUrl:
 class Email:
     """An e-mail address."""
 
+    expected: ClassVar[str] = "an e-mail address"
+
     def check(self, field: str, value: Any) -> None:
         """Raises `MalformedField`."""
         check_email(field, value)
 
     def schema(self) -> dict[str, Any]:
-        """Characters that cannot be printed are left to `check`."""
+        """Allows characters that are not printable."""
         return {
             "type": "string",
             "maxLength": MAX_EMAIL_CHARACTERS,
-            "pattern": whole(r"[^@\s]+@[^@\s.]+(?:\.[^@\s.]+)+"),
+            "pattern": whole(EMAIL.pattern),
         }
 
 
@@ -129,13 +152,18 @@ class Number:
     low: float
     high: float
 
+    @property
+    def expected(self) -> str:
+        """The form in words."""
+        return f"a finite number from {self.low:g} to {self.high:g}"
+
     def check(self, field: str, value: Any) -> None:
         """Raises `MalformedField`."""
         if not (math.isfinite(value) and self.low <= value <= self.high):
-            raise field_error(field, value, f"a finite number from {self.low:g} to {self.high:g}")
+            raise field_error(field, value, self.expected)
 
     def schema(self) -> dict[str, Any]:
-        """Exactly `check`."""
+        """Allows the same as `check`."""
         return {"type": "number", "minimum": self.low, "maximum": self.high}
 
 
@@ -143,13 +171,15 @@ class Number:
 class Whole:
     """A whole number of at most 64 bits."""
 
+    expected: ClassVar[str] = "a whole number of at most 64 bits"
+
     def check(self, field: str, value: Any) -> None:
         """Raises `MalformedField`."""
         if not -(2**63) <= value < 2**63:
-            raise field_error(field, value, "a whole number of at most 64 bits")
+            raise field_error(field, value, self.expected)
 
     def schema(self) -> dict[str, Any]:
-        """Exactly `check`."""
+        """Allows the same as `check`."""
         return {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
 
 
@@ -157,9 +187,11 @@ class Whole:
 class Flag:
     """True or false."""
 
+    expected: ClassVar[str] = "true or false"
+
     def check(self, field: str, value: Any) -> None:
-        """Every value of the type fits."""
+        """Accepts every value."""
 
     def schema(self) -> dict[str, Any]:
-        """Exactly `check`."""
+        """Allows the same as `check`."""
         return {"type": "boolean"}

@@ -1,40 +1,48 @@
-"""The rules of a manifest. All that is wrong is found at once; nothing is corrected silently."""
+"""The rules of a manifest. All problems are reported at once; no value is corrected."""
 
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
+from enum import StrEnum
 from typing import Any
 
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import (
     CxrevalError,
     MalformedField,
-    MissingField,
     OutputsIncomplete,
     UnknownFinding,
     UnknownMetric,
 )
-from cxreval.fields import field_error
+from cxreval.fields import field_error, not_allowed, required
 from cxreval.manifest.forms import Form
 from cxreval.manifest.model import CASES, UPLOADED, Case, ClaimedMetric, Kind, Manifest
 from cxreval.metrics.ranking import latest_day
 
 ROOT = "manifest"
-"""What the path of every field begins with."""
+"""First part of the path of every field."""
 
 _REQUIRED = dataclasses.MISSING
 
 
-def _phrase(about: str) -> str:
-    """A field's description as part of a sentence."""
-    return about[0].lower() + about[1:].rstrip(".")
+def expected(record: type[Any], name: str) -> str:
+    """Returns what belongs in a field of a record of the manifest, as part of a sentence."""
+    field = record.__dataclass_fields__[name]
+    hint = typing.get_type_hints(record)[name]
+    for kind in (hint, *typing.get_args(hint)):
+        if isinstance(kind, type) and issubclass(kind, StrEnum):
+            return f"one of {', '.join(kind)}"
+    form, about = field.metadata["form"], field.metadata["about"]
+    if form and not field.metadata["most"]:
+        return str(form.expected)
+    return str(about[0].lower() + about[1:].rstrip("."))
 
 
-_ABOUT = {field.name: _phrase(field.metadata["about"]) for field in dataclasses.fields(Manifest)}
-_PLACES = {name: place for place, name in enumerate(_ABOUT)}
+_POSITIONS = {field.name: number for number, field in enumerate(dataclasses.fields(Manifest))}
 
 
 def problems(
@@ -44,62 +52,53 @@ def problems(
     *,
     with_artifact: bool = True,
 ) -> list[CxrevalError]:
-    """Everything that is wrong with a manifest, in the order of its fields; each error names its
-    field.
+    """Returns all problems of a manifest, in the order of its fields; each error names its field.
 
     Args:
-        manifest: any; fields that are required may be empty or None.
-        today: the day in UTC; no later date is taken.
-        benchmark: the benchmark that it is for; None leaves out what only a benchmark can judge,
-            its findings and metrics.
-        with_artifact: whether the digest of the file, for kinds that come with one, has to be there
-            already.
+        manifest: any manifest; required fields may be empty or None.
+        today: the current day in UTC; a later date is a problem.
+        benchmark: the benchmark of the submission; without one, the rules about its findings and
+            metrics are not checked.
+        with_artifact: whether kinds with a file must already have its digest.
     """
-    found = list(_record(manifest, ROOT))
+    errors = list(_record(manifest, ROOT))
     for case in CASES:
         if all(getattr(manifest, field) in values for field, values in case.when.items()):
-            found += _case(case, manifest)
+            errors += _case(case, manifest)
     if with_artifact and manifest.kind in UPLOADED and not manifest.artifact_sha256:
-        found.append(
-            _missing(
-                f"{ROOT}.artifact_sha256",
-                f"the sha256 of the file: kind {manifest.kind} comes with one",
-            )
+        errors.append(
+            required(f"{ROOT}.artifact_sha256", "the sha256 of the file", f"kind {manifest.kind}")
         )
-    wrong = {error.metadata["field"] for error in found}
+    wrong = {error.metadata["field"] for error in errors}
     for field, further in (
         ("output_names", _outputs(manifest.output_names, benchmark)),
         ("claimed_metrics", _claims(manifest, benchmark)),
         ("submitted_date", _date(manifest.submitted_date, today)),
     ):
         if f"{ROOT}.{field}" not in wrong:
-            found += (error for error in further if error.metadata["field"] not in wrong)
-    return sorted(found, key=lambda error: _PLACES[_top(error)])
+            errors += (error for error in further if error.metadata["field"] not in wrong)
+    return sorted(errors, key=lambda error: _POSITIONS[_top(error)])
 
 
-def refusal(found: Sequence[CxrevalError]) -> CxrevalError:
-    """The first problem, which tells the others along."""
-    first = found[0]
-    first.also = tuple(found[1:])
+def refusal(problems: Sequence[CxrevalError]) -> CxrevalError:
+    """Returns the first problem, with the others in its `also`."""
+    first = problems[0]
+    first.also = tuple(problems[1:])
     return first
 
 
 def _top(error: CxrevalError) -> str:
-    """The manifest's own field that an error is about."""
+    """Returns the top-level field that an error is about."""
     return error.metadata["field"].removeprefix(f"{ROOT}.").partition(".")[0].partition("[")[0]
 
 
-def _missing(field: str, expected: str) -> CxrevalError:
-    return MissingField(f"{field} is empty; expected {expected}", field=field, expected=expected)
-
-
 def _record(record: Any, path: str) -> Iterator[CxrevalError]:
-    """What is wrong with the fields of a dataclass, each by itself."""
+    """Yields the problems of each field of a dataclass by itself."""
     for field in dataclasses.fields(record):
         name, value, facts = f"{path}.{field.name}", getattr(record, field.name), field.metadata
         if value is None or value in ("", ()):
             if field.default is _REQUIRED:
-                yield _missing(name, _phrase(facts["about"]))
+                yield required(name, expected(type(record), field.name))
         elif isinstance(value, tuple):
             yield from _list(value, name, facts["form"], facts["most"])
         elif dataclasses.is_dataclass(value):
@@ -134,13 +133,13 @@ def _caught(check: Callable[..., None], *arguments: Any) -> Iterator[CxrevalErro
 
 
 def _case(case: Case, manifest: Manifest) -> Iterator[CxrevalError]:
-    """What the kind, the format or the architecture asks for."""
+    """Yields the problems of a case: of the manifest's kind, format or architecture."""
     for field in case.required:
         if not getattr(manifest, field):
-            yield _missing(f"{ROOT}.{field}", f"{_ABOUT[field]}; {case.name} needs it")
+            yield required(f"{ROOT}.{field}", expected(Manifest, field), case.name)
     for field in case.forbidden:
         if getattr(manifest, field):
-            yield field_error(f"{ROOT}.{field}", "given", f"nothing: {case.name} has none")
+            yield not_allowed(f"{ROOT}.{field}", case.name)
     for field, values in case.only.items():
         value = getattr(manifest, field)
         if value and value not in values:
@@ -148,7 +147,7 @@ def _case(case: Case, manifest: Manifest) -> Iterator[CxrevalError]:
 
 
 def _outputs(names: tuple[str, ...], benchmark: BenchmarkSpec | None) -> Iterator[CxrevalError]:
-    """Every finding once; a manifest without names has been judged by its kind."""
+    """Yields problems unless the names hold every finding once; kinds without names are skipped."""
     if not names or not benchmark:
         return
     field, findings = f"{ROOT}.output_names", benchmark.findings
@@ -160,20 +159,20 @@ def _outputs(names: tuple[str, ...], benchmark: BenchmarkSpec | None) -> Iterato
     repeated = [finding for finding in findings if counts[finding] > 1]
     if missing or repeated:
         facts = {"missing": ", ".join(missing), "repeated": ", ".join(repeated)}
-        text = "; ".join(f"{word}: {found}" for word, found in facts.items() if found)
-        expected = "every finding of the benchmark exactly once"
+        text = "; ".join(f"{word}: {names}" for word, names in facts.items() if names)
+        rule = "every finding of the benchmark exactly once"
         yield OutputsIncomplete(
-            f"{field}: {text}; expected {expected}", field=field, expected=expected, **facts
+            f"{field} has findings {text}; expected {rule}", field=field, expected=rule, **facts
         )
 
 
 def _finding(field: str, name: str, findings: Sequence[str]) -> Iterator[CxrevalError]:
     if name in findings:
         return
-    spelled = {finding.replace("_", " ").lower(): finding for finding in findings}
-    meant = spelled.get(name.replace("_", " ").lower())
-    expected = f"{meant!r}" if meant else f"empty, or one of {', '.join(findings)}"
-    yield field_error(field, name, expected, UnknownFinding)
+    by_spelling = {finding.replace("_", " ").lower(): finding for finding in findings}
+    meant = by_spelling.get(name.replace("_", " ").lower())
+    allowed = f"{meant!r}" if meant else f"empty, or one of {', '.join(findings)}"
+    yield field_error(field, name, allowed, UnknownFinding)
 
 
 def _claims(manifest: Manifest, benchmark: BenchmarkSpec | None) -> Iterator[CxrevalError]:
@@ -192,9 +191,8 @@ def _claims(manifest: Manifest, benchmark: BenchmarkSpec | None) -> Iterator[Cxr
     if not benchmark or manifest.kind is not Kind.CLAIM or not manifest.claimed_metrics:
         return
     if (benchmark.ranking_metric, "") not in seen:
-        metric = benchmark.ranking_metric
-        expected = f"{metric} without a finding among them: it is what the board ranks by"
-        yield _missing(f"{ROOT}.claimed_metrics", expected)
+        ranking = f"{benchmark.ranking_metric} without a finding, by which the board ranks"
+        yield required(f"{ROOT}.claimed_metrics", ranking, "kind claim")
 
 
 def _claim(field: str, claim: ClaimedMetric, benchmark: BenchmarkSpec) -> Iterator[CxrevalError]:
@@ -208,15 +206,13 @@ def _claim(field: str, claim: ClaimedMetric, benchmark: BenchmarkSpec) -> Iterat
 def _date(submitted: str, today: date) -> Iterator[CxrevalError]:
     if not submitted:
         return
-    field, expected = (
-        f"{ROOT}.submitted_date",
-        "a date YYYY-MM-DD or YYYY-MM that is not in the future (UTC)",
-    )
+    field = f"{ROOT}.submitted_date"
+    allowed = "a date YYYY-MM-DD or YYYY-MM that is not in the future (UTC)"
     try:
         latest_day(submitted)
     except MalformedField:
-        yield field_error(field, submitted, expected)
+        yield field_error(field, submitted, allowed)
         return
     # ISO dates sort as text; a month is compared with the current month.
     if submitted > today.isoformat()[: len(submitted)]:
-        yield field_error(field, submitted, expected, today=today.isoformat())
+        yield field_error(field, submitted, allowed, today=today.isoformat())

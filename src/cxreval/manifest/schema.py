@@ -1,9 +1,8 @@
-"""The manifest as a JSON Schema (2020-12), generated from its fields: for editors, and for programs
-in other languages.
+"""The JSON Schema (2020-12) of a manifest, generated from its fields.
 
-It refuses nothing that the rules take. It leaves to them what it cannot say: dates that are not in
-the future, findings that are complete, metrics and findings of the benchmark, characters that
-cannot be printed.
+The schema allows every manifest that the rules allow. It also allows what it cannot express: dates
+in the future, incomplete findings, metrics and findings that the benchmark does not have, and
+characters that are not printable.
 """
 
 from __future__ import annotations
@@ -24,18 +23,18 @@ _SOMETHING: dict[str, Any] = {"minLength": 1, "minItems": 1}
 
 
 def schema() -> dict[str, Any]:
-    """The schema."""
-    found = _record(Manifest)
+    """Returns the schema."""
+    manifest = _record(Manifest)
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": ADDRESS,
         "title": "cxreval manifest",
     }
-    return {**head, **found, "allOf": [_case(case) for case in CASES]}
+    return {**head, **manifest, "allOf": [_case(case) for case in CASES]}
 
 
 def schema_text() -> str:
-    """The schema as the file that is published."""
+    """Returns the schema as the text of docs/manifest.schema.json."""
     return json.dumps(schema(), indent=2) + "\n"
 
 
@@ -67,7 +66,7 @@ def _value(hint: Any, field: dataclasses.Field[Any]) -> dict[str, Any]:
         return _record(typing.cast("type[Any]", kind))
     if issubclass(kind, StrEnum):
         return {"enum": list(kind)}
-    # An optional text may also be written down empty.
+    # An optional text may also be given as an empty text.
     return {"anyOf": [{"const": ""}, form.schema()]} if optional else dict(form.schema())
 
 

@@ -1,5 +1,4 @@
-"""The template that `cxreval submission init` writes: a manifest of a kind with every field
-explained."""
+"""The manifest template that `cxreval submission init` writes, with a comment on every field."""
 
 from __future__ import annotations
 
@@ -24,10 +23,10 @@ from cxreval.manifest.model import (
 
 _WIDTH = 100
 _HEAD = {
-    Kind.CHECKPOINT: "A checkpoint: a model that is run here.",
-    Kind.ENDPOINT: "An endpoint: a model on your own server, which is sent the images.",
-    Kind.PREDICTIONS: "Predictions: a table that your model gave, which is scored here.",
-    Kind.CLAIM: "A claim: a published figure. It is ranked apart from everything that was run or scored.",
+    Kind.CHECKPOINT: "A checkpoint: the platform runs your model.",
+    Kind.ENDPOINT: "An endpoint: the platform sends the images to a model on your own server.",
+    Kind.PREDICTIONS: "Predictions: the platform scores a table of your model's outputs.",
+    Kind.CLAIM: "A claim: a published figure, ranked apart from everything that was run or scored.",
 }
 _EXAMPLES: dict[Kind, dict[str, Any]] = {
     Kind.CLAIM: {
@@ -44,11 +43,11 @@ _OWN = (
     "model", "organisation", "contact", "source_url", "endpoint.address", "reproduction.repository",
     "reproduction.commit",
 )  # fmt: skip
-"""Fields that are nobody's but the submitter's: an example in one of them was forgotten."""
+"""Fields whose template value must be replaced by the submitter."""
 
 
 def examples_left(manifest: Manifest) -> list[str]:
-    """Fields that still have the example of the template."""
+    """Returns the fields that still have the value of the template."""
     own = _EXAMPLES.get(manifest.kind, {})
     return [
         path
@@ -59,7 +58,7 @@ def examples_left(manifest: Manifest) -> list[str]:
 
 
 def _given(manifest: Manifest, path: str) -> Iterator[tuple[Any, Any]]:
-    """The value and the example of a field; nothing when what it stands in is not given."""
+    """Yields the value and the example of a field; nothing if its record is not given."""
     record, _, name = path.rpartition(".")
     holder = getattr(manifest, record) if record else manifest
     for field in dataclasses.fields(holder) if holder else ():
@@ -68,10 +67,7 @@ def _given(manifest: Manifest, path: str) -> Iterator[tuple[Any, Any]]:
 
 
 def template(kind: Kind, benchmark: BenchmarkSpec) -> str:
-    """Returns a manifest for a benchmark as commented YAML.
-
-    It is without fault, but its values are examples.
-    """
+    """Returns a valid manifest for a benchmark as commented YAML, with examples as values."""
     values = {
         "kind": kind,
         "format": CheckpointFormat.ONNX,
@@ -85,12 +81,12 @@ def template(kind: Kind, benchmark: BenchmarkSpec) -> str:
         if all(values.get(field) in wanted for field, wanted in case.when.items())
     ]
     required = {field for case in cases for field in case.required}
-    words = {field: of_it for case in cases for field, of_it in case.only.items()}
+    words = {field: allowed for case in cases for field, allowed in case.only.items()}
     left_out = {field for case in cases for field in case.forbidden} | {"artifact_sha256"}
     left_out -= {"architecture"} if kind is Kind.CHECKPOINT else set()
     lines = [
         f"# {_HEAD[kind]}",
-        "# Check it with `cxreval submission check`. Take the # off a field that you want to give.",
+        "# Check it with `cxreval submission check`. To give an optional field, remove its #.",
     ]
     for field, hint in _fields(Manifest):
         if field.name not in left_out:
@@ -104,7 +100,7 @@ def template(kind: Kind, benchmark: BenchmarkSpec) -> str:
 
 
 def _fields(kind: type[Any]) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
-    """The fields of a dataclass, each with its type, or that of its items."""
+    """Yields the fields of a dataclass, each with its type or the type of its items."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         named = [of for of in typing.get_args(hints[field.name]) if of not in (NoneType, Ellipsis)]
@@ -114,15 +110,14 @@ def _fields(kind: type[Any]) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
 def _words(kind: Any, field: dataclasses.Field[Any]) -> Sequence[str]:
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return tuple(kind)
-    found: Sequence[str] = getattr(field.metadata["form"], "words", ())
-    return found
+    words: Sequence[str] = getattr(field.metadata["form"], "words", ())
+    return words
 
 
 def _entry(
     field: dataclasses.Field[Any], kind: Any, example: Any, needed: bool, words: Sequence[str] = ()
 ) -> Iterator[str]:
-    """A comment and a field. One that may be left out is commented out, with no space behind its
-    `#`, or two."""
+    """Yields a comment and a field; an optional field is commented out."""
     about = field.metadata["about"] + ("" if needed else " Optional.")
     about += f" One of: {', '.join(words)}." if words else ""
     yield from (f"# {line}" for line in textwrap.wrap(about, _WIDTH))
@@ -149,16 +144,15 @@ def _record(kind: type[Any]) -> Iterator[str]:
 
 
 def _item(record: Any) -> Iterator[str]:
-    """A list with one record. Its comments stand behind the values: an item cannot begin with
-    one."""
-    for place, (field, _) in enumerate(_fields(type(record))):
+    """Yields a list of one record; its comments follow the values, as an item needs."""
+    for number, (field, _) in enumerate(_fields(type(record))):
         optional = field.default is not dataclasses.MISSING
         about = field.metadata["about"] + " Optional." * optional
-        mark = "  - " if place == 0 else "    "
+        mark = "  - " if number == 0 else "    "
         value = _text(getattr(record, field.name))
         yield f"{mark}{'#' * optional}{field.name}: {value}  # {about}"
 
 
 def _text(value: Any) -> str:
-    """A JSON scalar is a YAML scalar."""
+    """Returns a value as JSON, which is valid YAML."""
     return json.dumps(value)

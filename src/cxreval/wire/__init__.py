@@ -1,2 +1,1 @@
-"""What both ends of a gRPC call agree on beyond the protos: errors, request ids, channels and
-limits."""
+"""Conventions of gRPC calls beyond the protos: errors, request ids, channels and limits."""

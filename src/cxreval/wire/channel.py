@@ -1,5 +1,4 @@
-"""How every client of cxreval opens a channel: TLS, API key, message limits, keepalive, fast
-reconnects."""
+"""Opens the channels of all clients: TLS, API key, message limits, keepalive, retries."""
 
 from __future__ import annotations
 
@@ -12,14 +11,15 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from cxreval.errors import KeyNeedsTls, KeyUnreadable
+from cxreval.errors import KeyNeedsTls, KeyUnreadable, ServiceUnavailable
+from cxreval.retry import MULTIPLIER, RetryPolicy
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
+from cxreval.wire.status import CODES
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files of a TLS client. Without `certificate` and `key` the client does not identify
-    itself."""
+    """PEM files of a TLS client; `certificate` and `key` are for mutual TLS."""
 
     ca: Path
     certificate: Path | None = None
@@ -31,28 +31,28 @@ _KEY = re.compile(r"cxr_[A-Za-z0-9_-]{1,200}")
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What a caller shows to say who they are. `trust_network`: send it in plain text to other
-    machines, too."""
+    """An API key. `trust_network`: whether it may be sent to other machines in plain text."""
 
     text: str = field(repr=False)
     trust_network: bool = False
 
 
+# For a service that restarts. All calls may be repeated: at worst a lease whose response was lost
+# expires, or a failure that the first attempt recorded is answered with LEASE_LOST.
+_RETRIES = RetryPolicy(transient=(ServiceUnavailable,), max_pause=1.0, max_attempts=5)
+
 _SERVICE_CONFIG = {
     # A headless Service resolves to every replica; use them all.
     "loadBalancingConfig": [{"round_robin": {}}],
-    # A service that restarts is away for a second. A repeated call does no harm: at worst a lease
-    # nobody heard of runs out, or a failure that was recorded the first time is answered with
-    # LEASE_LOST.
     "methodConfig": [
         {
             "name": [{}],
             "retryPolicy": {
-                "maxAttempts": 5,
-                "initialBackoff": "0.2s",
-                "maxBackoff": "1s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                "maxAttempts": _RETRIES.max_attempts,
+                "initialBackoff": f"{_RETRIES.initial_pause:g}s",
+                "maxBackoff": f"{_RETRIES.max_pause:g}s",
+                "backoffMultiplier": MULTIPLIER,
+                "retryableStatusCodes": [CODES[error].name for error in _RETRIES.transient],
             },
         }
     ],
@@ -61,11 +61,10 @@ _SERVICE_CONFIG = {
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # An evaluation outlives a restarted service: find it again within seconds, not within gRPC's
-    # two minutes.
+    # Reconnect to a restarted service within seconds; gRPC's default is up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
-    # Idle streams behind NAT die silently without pings.
+    # Without pings, a NAT gateway drops idle streams silently.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
@@ -73,21 +72,23 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
 
 
 def read_key(text: str, source: str, trust_network: bool) -> ApiKey:
-    """A key out of a file or a variable, `source`. Raises `KeyUnreadable`; the text is not
-    repeated."""
+    """Returns the API key in the text of `source`, a file or a variable.
+
+    Raises:
+        KeyUnreadable: the text is not one API key; the message does not repeat it.
+    """
     if not _KEY.fullmatch(text.strip()):
         expected = "one API key, cxr_..."
-        raise KeyUnreadable(
-            f"{source} holds no API key; expected {expected}", field=source, expected=expected
-        )
+        message = f"{source} does not hold an API key; expected {expected}"
+        raise KeyUnreadable(message, field=source, expected=expected)
     return ApiKey(text.strip(), trust_network)
 
 
 def connect(target: str, tls: TlsFiles | None = None, key: ApiKey | None = None) -> grpc.Channel:
-    """Opens a channel to `host:port`. Nothing is sent before the first call.
+    """Returns a channel to `host:port`, which connects at the first call.
 
     Raises:
-        KeyNeedsTls: the key would travel in plain text to another machine.
+        KeyNeedsTls: the key would be sent in plain text to another machine.
     """
     if key and tls is None and not (key.trust_network or is_loopback(target)):
         expected = "TLS, or an address of this machine"
@@ -98,7 +99,7 @@ def connect(target: str, tls: TlsFiles | None = None, key: ApiKey | None = None)
 
 
 def is_loopback(target: str) -> bool:
-    """Whether a gRPC target is on this machine, whatever a name server says."""
+    """Returns whether a gRPC target is on this machine, without asking a name server."""
     scheme, _, address = target.rpartition("://")
     if target.startswith("unix:"):
         return True
@@ -117,8 +118,7 @@ def is_loopback(target: str) -> bool:
 def _channel(target: str, tls: TlsFiles | None) -> grpc.Channel:
     options = list(CHANNEL_OPTIONS)
     if tls is None:
-        # A proxy from the environment would read what goes through it, and get to see keys for this
-        # very machine.
+        # A proxy from the environment would read the calls and the keys in them.
         return grpc.insecure_channel(target, options=[*options, ("grpc.enable_http_proxy", 0)])
     credentials = grpc.ssl_channel_credentials(
         tls.ca.read_bytes(),
@@ -129,7 +129,7 @@ def _channel(target: str, tls: TlsFiles | None) -> grpc.Channel:
 
 
 class _Details(NamedTuple):
-    """`grpc.ClientCallDetails` that can be made."""
+    """A `grpc.ClientCallDetails` that can be constructed."""
 
     method: str
     timeout: float | None
@@ -145,7 +145,7 @@ class _KeySender(
     grpc.StreamUnaryClientInterceptor,
     grpc.StreamStreamClientInterceptor,
 ):
-    """Adds the key to the metadata of every call."""
+    """Interceptor that adds the API key to the metadata of every call."""
 
     def __init__(self, text: str) -> None:
         self._entry = ("authorization", f"Bearer {text}")
@@ -154,8 +154,8 @@ class _KeySender(
         metadata = (*(details.metadata or ()), self._entry)
         return continuation(
             _Details(
-                details.method, details.timeout, metadata, details.credentials, details.wait_for_ready,
-                details.compression,
+                details.method, details.timeout, metadata, details.credentials,
+                details.wait_for_ready, details.compression,
             ),
             request,
         )  # fmt: skip

@@ -1,26 +1,41 @@
-"""Limits both ends of a call know, each in one place."""
+"""Limits that both ends of a call know, each defined once.
+
+Comments of the protos repeat them; `tests/contract/test_limits.py` compares.
+"""
 
 MIB = 1 << 20
 
 MAX_MESSAGE_BYTES = 64 * MIB
-"""Largest gRPC message: 16 float32 images of 3x512x512, or the largest encoded image, fit with room
-to spare."""
+"""Maximum size of a gRPC message; 16 float32 images of 3x512x512 fit, with their headers."""
 
 MAX_RECORD_BYTES = 8 * MIB
-"""Largest message to the registry and to scoring, which get no images: a full batch of predictions
-fits twice. Small messages take many times their size once they are parsed."""
+"""Maximum size of a message to the registry or to scoring, which take no images.
+
+Twice the size of a full batch of predictions. It is small because parsed messages take many times
+the memory of their bytes.
+"""
 
 CHUNK_BYTES = 1 * MIB
-"""Largest piece of an artifact in one message."""
-
-MAX_ARTIFACT_BYTES = 2048 * MIB
-"""Largest checkpoint."""
+"""Maximum size of the part of an artifact in one message."""
 
 MAX_BATCH_IMAGES = 4096
-"""Most images in one batch of predictions."""
+"""Maximum number of images in one batch of predictions."""
 
 MAX_REPORT_METRICS = 1000
-"""Most values in one report."""
+"""Maximum number of values in one report."""
+
+MAX_REASON_CHARACTERS = 1000
+"""Maximum length of the reason for a change of a submission."""
+
+MAX_FAILURE_CHARACTERS = 4000
+"""Maximum length of the message of a failure; a longer one is cut."""
+
+MAX_PROVENANCE_ENTRIES = 100
+MAX_PROVENANCE_CHARACTERS = 4000
+"""Maximum length of one value of an evaluation's provenance."""
+
+MAX_TOKEN_CHARACTERS = 4096
+"""Maximum length of an endpoint's token."""
 
 MAX_PAGE_SIZE = 500
 DEFAULT_PAGE_SIZE = 50

@@ -1,5 +1,4 @@
-"""Ranks and comparisons as protobuf messages and back; the scoring service and the registry send
-the same ones."""
+"""Converts ranks and comparisons to the messages of scoring and the registry, and back."""
 
 from __future__ import annotations
 
@@ -17,33 +16,32 @@ _SIGNIFICANCE = {
 _SPREAD = ("rank_low", "rank_high", "first_share", "mean_finding_rank", "finding_place")
 
 
-def significance_value(found: Significance | None) -> pb.Significance:
-    """A significance as it travels; None as `SIGNIFICANCE_UNSPECIFIED`."""
+def significance_value(significance: Significance | None) -> pb.Significance:
+    """Returns the enum value of a significance; SIGNIFICANCE_UNSPECIFIED for None."""
     return (
-        _SIGNIFICANCE.get(found, pb.SIGNIFICANCE_UNSPECIFIED)
-        if found
+        _SIGNIFICANCE.get(significance, pb.SIGNIFICANCE_UNSPECIFIED)
+        if significance
         else pb.SIGNIFICANCE_UNSPECIFIED
     )
 
 
 def significance(value: int) -> Significance | None:
-    """The significance that a message says; None for none and for one that this version does not
-    know."""
-    return next((found for found, known in _SIGNIFICANCE.items() if known == value), None)
+    """Returns the significance of an enum value; None if it is unspecified or unknown."""
+    return next((member for member, number in _SIGNIFICANCE.items() if number == value), None)
 
 
-def spread_message(place: Ranked) -> pb.RankSpread:
-    """How firmly an entry stands in its place, as it travels."""
-    fields = {name: getattr(place, name) for name in _SPREAD}
+def spread_message(ranked: Ranked) -> pb.RankSpread:
+    """Returns the message of the spread of an entry's rank."""
+    fields = {name: getattr(ranked, name) for name in _SPREAD}
     return pb.RankSpread(
         **fields,
-        places_disagree=place.places_disagree,
-        undefined_replicates=place.undefined_replicates,
+        places_disagree=ranked.places_disagree,
+        undefined_replicates=ranked.undefined_replicates,
     )
 
 
 def spread_fields(message: pb.RankSpread) -> dict[str, Any]:
-    """The same by field, None for what the message leaves out."""
+    """Returns the fields of a spread; None for those that the message lacks."""
     fields = {
         name: getattr(message, name) if message.HasField(cast("Any", name)) else None
         for name in _SPREAD
@@ -56,7 +54,7 @@ def spread_fields(message: pb.RankSpread) -> dict[str, Any]:
 
 
 def comparison_message(pair: Comparison, first: str, second: str) -> pb.PairwiseComparison:
-    """A paired difference as it travels, under these names of the two."""
+    """Returns the message of a paired difference between two named entries."""
     return pb.PairwiseComparison(
         first=first,
         second=second,
@@ -69,7 +67,7 @@ def comparison_message(pair: Comparison, first: str, second: str) -> pb.Pairwise
 
 
 def comparison(message: pb.PairwiseComparison) -> Comparison:
-    """A paired difference that came."""
+    """Returns the paired difference in a message."""
     return Comparison(
         first=message.first,
         second=message.second,

@@ -1,5 +1,4 @@
-"""Reports and predictions as they travel: the one place where the library's types meet their
-messages."""
+"""Converts reports and predictions to protobuf messages and back."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from cxreval.wire.limits import MAX_REPORT_METRICS
 
 
 def report_message(report: Report) -> report_pb2.Report:
-    """A report as a message, with its evidence if it has it."""
+    """Returns the message of a report, with its evidence if there is any."""
     return report_pb2.Report(
         benchmark=report.benchmark,
         benchmark_digest=report.benchmark_digest,
@@ -33,8 +32,11 @@ def report_message(report: Report) -> report_pb2.Report:
 
 
 def report(message: report_pb2.Report) -> Report:
-    """A message as a report. Raises `ReportMismatch` when it has more values than any report, or
-    torn replicates."""
+    """Returns the report in a message.
+
+    Raises:
+        ReportMismatch: it has too many values, or the bytes of replicates are incomplete.
+    """
     if len(message.metrics) > MAX_REPORT_METRICS:
         expected = f"at most {MAX_REPORT_METRICS} values"
         text = f"report.metrics is a list of {len(message.metrics)}; expected {expected}"
@@ -54,7 +56,7 @@ def report(message: report_pb2.Report) -> Report:
 
 
 def metric_value_message(value: MetricValue) -> report_pb2.MetricValue:
-    """One metric as a message; an undefined value stays absent."""
+    """Returns the message of one metric; an undefined value is left out."""
     return report_pb2.MetricValue(
         metric=value.metric,
         finding=value.finding,
@@ -73,7 +75,7 @@ def metric_value_message(value: MetricValue) -> report_pb2.MetricValue:
 
 
 def metric_value(message: report_pb2.MetricValue) -> MetricValue:
-    """A message as one metric."""
+    """Returns the metric in a message."""
     return MetricValue(
         metric=message.metric,
         finding=message.finding,
@@ -94,7 +96,7 @@ def metric_value(message: report_pb2.MetricValue) -> MetricValue:
 
 
 def interval_message(interval: Interval | None) -> report_pb2.Interval | None:
-    """An interval as a message; None stays unset."""
+    """Returns the message of an interval; None for None."""
     if interval is None:
         return None
     return report_pb2.Interval(
@@ -103,7 +105,7 @@ def interval_message(interval: Interval | None) -> report_pb2.Interval | None:
 
 
 def interval(message: report_pb2.Interval) -> Interval:
-    """A message as an interval."""
+    """Returns the interval in a message."""
     return Interval(message.low, message.high, message.standard_error)
 
 
@@ -137,8 +139,7 @@ def evidence_message(evidence: Evidence) -> report_pb2.Evidence:
 
 
 def evidence(message: report_pb2.Evidence) -> Evidence:
-    """A message as evidence. Raises `ReportMismatch` for replicates that are not whole numbers of
-    float64."""
+    """Returns the evidence in a message. Raises `ReportMismatch` for incomplete float64 values."""
     return Evidence(
         replicates=tuple(
             Replicates(
@@ -163,12 +164,12 @@ def evidence(message: report_pb2.Evidence) -> Evidence:
 
 
 def float64_bytes(values: NDArray[np.float64]) -> bytes:
-    """Values as they travel: float64 little-endian."""
+    """Returns the values as bytes: float64, little-endian."""
     return values.astype("<f8", copy=False).tobytes()
 
 
 def float64_array(values: bytes, field: str) -> NDArray[np.float64]:
-    """Bytes as values, shape (values,). Raises `ReportMismatch` naming `field`."""
+    """Returns bytes as values, shape (values,). Raises `ReportMismatch`, which names `field`."""
     if len(values) % 8:
         expected = "float64 values of 8 bytes"
         raise ReportMismatch(
@@ -180,7 +181,7 @@ def float64_array(values: bytes, field: str) -> NDArray[np.float64]:
 def batch_message(
     images: Sequence[str], probabilities: NDArray[np.float32]
 ) -> report_pb2.PredictionBatch:
-    """Predictions of some images, shape (images, findings), as a message."""
+    """Returns the message of predictions of shape (images, findings)."""
     return report_pb2.PredictionBatch(
         images=images, probabilities=probabilities.astype("<f4", copy=False).tobytes()
     )
@@ -189,8 +190,9 @@ def batch_message(
 def probabilities(
     message: report_pb2.PredictionBatch | report_pb2.PartialState,
 ) -> NDArray[np.float32]:
-    """A batch's values in the order they came, shape (values,), float32; the caller checks how many
-    there must be.
+    """Returns the values of a batch in their order, float32 of shape (values,).
+
+    The caller checks their number.
 
     Raises:
         MalformedBatch: the bytes are not whole values.
@@ -205,7 +207,7 @@ def probabilities(
 
 
 def partial_state_message(state: PartialState) -> report_pb2.PartialState:
-    """A partial state as a message."""
+    """Returns the message of a partial state."""
     return report_pb2.PartialState(
         benchmark_digest=state.benchmark_digest,
         rows=state.rows.astype("<u4").tobytes(),
@@ -214,19 +216,22 @@ def partial_state_message(state: PartialState) -> report_pb2.PartialState:
 
 
 def partial_state_rows(message: report_pb2.PartialState) -> NDArray[np.intp]:
-    """The rows of a partial state, shape (images,).
+    """Returns the row numbers of a partial state, shape (images,).
 
     Raises:
-        MalformedBatch: the bytes are not whole rows, or the rows do not rise.
+        MalformedBatch: the bytes are not whole rows, or the rows are not in ascending order.
     """
-    expected = "rising uint32 rows of 4 bytes"
+    expected = "ascending uint32 rows of 4 bytes"
     if len(message.rows) % 4:
         text = f"rows has {len(message.rows)} bytes; expected {expected}"
         raise MalformedBatch(text, field="rows", found=len(message.rows), expected=expected)
     rows = np.frombuffer(message.rows, "<u4").astype(np.intp)
-    fallen = np.flatnonzero(np.diff(rows) <= 0)
-    if fallen.size:
-        before, found = rows[fallen[0]], rows[fallen[0] + 1]
-        text = f"row {found} comes after row {before}, {fallen.size} rows do not rise; expected {expected}"
-        raise MalformedBatch(text, field="rows", row=found, count=fallen.size, expected=expected)
+    unordered = np.flatnonzero(np.diff(rows) <= 0)
+    if unordered.size:
+        before, row = rows[unordered[0]], rows[unordered[0] + 1]
+        text = (
+            f"row {row} follows row {before}, {unordered.size} rows are out of order; "
+            f"expected {expected}"
+        )
+        raise MalformedBatch(text, field="rows", row=row, count=unordered.size, expected=expected)
     return rows

@@ -1,7 +1,6 @@
-"""The request id that follows one call through every service it touches.
+"""The request id of a call, passed on to every service that the call involves.
 
-A server takes it from the call's metadata, or makes one; every client sends `outgoing()` with its
-calls.
+A server reads it from the call's metadata or creates one; clients send `outgoing()` as metadata.
 """
 
 import random
@@ -16,12 +15,13 @@ _PRINTABLE = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 
 
 def accept(received: str | None) -> str:
-    """The received id if it is fit for a log line, else a new one."""
+    """Returns the received id if it is safe in a log line, else a new one."""
     if received and _PRINTABLE.fullmatch(received):
         return received
-    return f"{random.getrandbits(128):032x}"  # unique, not secret: system randomness takes 20 microseconds
+    # Unique, not secret: the system's random source would take 20 microseconds.
+    return f"{random.getrandbits(128):032x}"
 
 
 def outgoing() -> tuple[tuple[str, str], ...]:
-    """Metadata for a call made on behalf of the current request, or of a new one."""
+    """Returns the metadata of a call that belongs to the current request, or to a new one."""
     return ((METADATA_KEY, accept(current.get())),)

@@ -1,9 +1,8 @@
-"""Errors of `cxreval.errors` as gRPC statuses and back: one table, read in both directions.
+"""Converts errors of `cxreval.errors` to gRPC statuses and back.
 
-A status carries `google.rpc.ErrorInfo` with the reason, the domain and the error's metadata; of an
-overload and of a quota, also `google.rpc.RetryInfo`, with the error's `retry_seconds` where it has
-them; where several things are wrong, `google.rpc.BadRequest` with the first and as many of the
-others as fit.
+A status has a `google.rpc.ErrorInfo` with the reason, the domain and the error's metadata. For an
+overload or a quota it also has a `google.rpc.RetryInfo`, and for several errors at once a
+`google.rpc.BadRequest` with as many of them as fit.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ DOMAIN = "cxreval"
 DETAILS_KEY = "grpc-status-details-bin"
 
 RETRY_SECONDS = (0.01, 60.0)
-"""Least and most that an overloaded service asks a caller to wait."""
+"""Bounds of the delay that an overloaded service asks a caller to wait."""
 
 _INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
 _NOT_FOUND = grpc.StatusCode.NOT_FOUND
@@ -118,8 +117,8 @@ _TRANSPORT_ERRORS: dict[grpc.StatusCode, type[errors.CxrevalError]] = {
 }
 
 
-# A client refuses trailing metadata above 8 KiB with an error of its own, and a message travels in
-# it twice: once percent-encoded, once inside the base64 of the details.
+# A client refuses trailing metadata above 8 KiB, and the message is in it twice: percent-encoded,
+# and in the base64 of the details.
 _MESSAGE_BYTES = 1000
 _VALUE_BYTES = 250
 _VIOLATION_BYTES = 300
@@ -127,8 +126,7 @@ _DETAILS_BYTES = 3600
 
 
 def to_status(error: errors.CxrevalError) -> tuple[grpc.StatusCode, str, bytes]:
-    """The gRPC code, the message, and the serialised `google.rpc.Status` for the trailing
-    metadata."""
+    """Returns the gRPC code, the message, and the serialised `google.rpc.Status` of an error."""
     code, message = CODES[type(error)], _cut(error.message, _MESSAGE_BYTES)
     metadata = {key: _cut(value, _VALUE_BYTES) for key, value in error.metadata.items()}
     status = status_pb2.Status(code=code.value[0], message=message)
@@ -148,7 +146,7 @@ def to_status(error: errors.CxrevalError) -> tuple[grpc.StatusCode, str, bytes]:
 
 
 def _retry_seconds(error: errors.CxrevalError) -> float | None:
-    """How long a caller should wait before the same call can succeed; None when nobody knows."""
+    """Returns how long a caller should wait before a retry; None if that is unknown."""
     if isinstance(error, errors.ServiceOverloaded):
         return min(
             max(float(error.metadata.get("retry_seconds", 1)), RETRY_SECONDS[0]), RETRY_SECONDS[1]
@@ -159,11 +157,11 @@ def _retry_seconds(error: errors.CxrevalError) -> float | None:
 
 
 def _violations(
-    found: Sequence[errors.CxrevalError], most_bytes: int
+    problems: Sequence[errors.CxrevalError], most_bytes: int
 ) -> error_details_pb2.BadRequest:
-    """As many of the errors as fit; what is left out is counted in the last one."""
+    """Returns as many of the errors as fit; the last one counts those that are left out."""
     bad = error_details_pb2.BadRequest()
-    for number, error in enumerate(found):
+    for number, error in enumerate(problems):
         bad.field_violations.add(
             field=_cut(error.metadata.get("field", ""), _VALUE_BYTES),
             description=_cut(error.message, _VIOLATION_BYTES),
@@ -171,16 +169,14 @@ def _violations(
         )
         if bad.ByteSize() > most_bytes:
             bad.field_violations[number].Clear()
-            bad.field_violations[number].description = f"and {len(found) - number} more"
+            bad.field_violations[number].description = f"and {len(problems) - number} more"
             bad.field_violations[number].reason = errors.MalformedField.reason
             break
     return bad
 
 
 def _cut(text: str, most: int) -> str:
-    encoded = text.encode(
-        errors="replace"
-    )  # half a surrogate pair has no place in a protobuf string
+    encoded = text.encode(errors="replace")  # a lone surrogate is not valid in protobuf
     return (
         encoded.decode()
         if len(encoded) <= most
@@ -189,8 +185,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def from_rpc_error(error: grpc.RpcError) -> errors.CxrevalError:
-    """The error that the service raised, or, when it never got the call, the transport's trouble
-    under our name."""
+    """Returns the error that the service raised, or the named error for a transport failure."""
     metadata: Any = error.trailing_metadata() or ()
     details = dict(metadata).get(DETAILS_KEY)
     named = from_details(details) if isinstance(details, bytes) else None
@@ -201,17 +196,17 @@ def from_rpc_error(error: grpc.RpcError) -> errors.CxrevalError:
 
 
 def from_details(details: bytes) -> errors.CxrevalError | None:
-    """The error in a serialised `google.rpc.Status`; None when it is not one of cxreval's."""
+    """Returns the error in a serialised `google.rpc.Status`; None if it has another domain."""
     status = status_pb2.Status.FromString(details)
     info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-    found = None
+    named = None
     for detail in status.details:
         if detail.Unpack(info) and info.domain == DOMAIN:
             kind = errors.CxrevalError.by_reason.get(info.reason, errors.InternalError)
-            found = kind(status.message, **dict(info.metadata))
-        elif found and detail.Unpack(bad):
-            found.also = tuple(_violation(violation) for violation in bad.field_violations[1:])
-    return found
+            named = kind(status.message, **dict(info.metadata))
+        elif named and detail.Unpack(bad):
+            named.also = tuple(_violation(violation) for violation in bad.field_violations[1:])
+    return named
 
 
 def _violation(message: error_details_pb2.BadRequest.FieldViolation) -> errors.CxrevalError:

@@ -1,4 +1,4 @@
-"""The healthy chest: its measures, how they vary, and how it is drawn.
+"""The healthy chest: its measures, their variation, and its drawing.
 
 Body coordinates: u runs from the midline to the right of the picture (the patient's left), v
 downwards; one unit is `FIELD_MM`. `side` is -1 for the lung on the left of the picture (the
@@ -34,26 +34,25 @@ FIELD_MM = 358.4
 """Width and height of a picture in millimetres: 1024 pixels of 0.35 mm."""
 
 HILUM = (0.085, 0.44)
-"""Distance from the midline, and v, of the roots of the lungs."""
+"""Distance of the roots of the lungs from the midline, and their v."""
 
 _ANATOMY, _EXPOSURE, _VESSELS = 20, 21, 22  # keys of the random streams
 
 
 @dataclass(frozen=True, slots=True)
 class Thorax:
-    """A patient's measures in one image. Findings that change shapes replace some of them before
-    anything is drawn."""
+    """A patient's measures in one image. Findings that change shapes replace some of them."""
 
     half_width: float
-    """From the midline to the widest point of a lung."""
+    """Distance from the midline to the widest point of a lung."""
     apex: float
     """v of the top of the lungs."""
     domes: tuple[float, float]
     """v of the two domes of the diaphragm, picture left and right."""
     arch: float
-    """How far a dome stands above its costophrenic angle."""
+    """Height of a dome above its costophrenic angle."""
     heart_width: float
-    """Half of it."""
+    """Half the width of the heart."""
     heart_center: float
     """u of the heart's center."""
     heart_base: float
@@ -64,22 +63,22 @@ class Thorax:
     rib_phase: float
     rib_slope: float
     fat: float
-    """0 to 1: soft tissue outside the rib cage."""
+    """Amount of soft tissue outside the rib cage, 0 to 1."""
     breasts: float
     """Density of breast shadows; 0 in men."""
     vessels: float
-    """How strongly lung vessels show; about 1."""
+    """Contrast of the lung vessels; about 1."""
     air: float
-    """How much darker than usual the lungs are; about 0."""
+    """Extra darkness of the lungs; about 0."""
     hila: float
     """Density of the roots of the lungs."""
     stomach: float
-    """How dark the gas bubble under the left dome is."""
+    """Darkness of the gas bubble under the left dome."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """How one image was taken: position, exposure and grain."""
+    """Position, exposure and grain of one image."""
 
     shift_u: float
     shift_v: float
@@ -94,7 +93,7 @@ class Exposure:
 
 
 def measure(seed: int, study: Study) -> Thorax:
-    """The patient's anatomy, with the depth of breath and the projection of this image."""
+    """Returns the patient's anatomy, with the depth of breath and the projection of this image."""
     r = stream(seed, _ANATOMY, study.patient).random(16).tolist()
     now = stream(seed, _ANATOMY, study.patient, study.follow_up).random(4).tolist()
     supine = study.view == "AP"  # shallower breath, and a heart further from the detector
@@ -124,7 +123,7 @@ def measure(seed: int, study: Study) -> Thorax:
 
 
 def expose(seed: int, study: Study) -> Exposure:
-    """Position, exposure and grain of this image."""
+    """Returns position, exposure and grain of this image."""
     r = stream(seed, _EXPOSURE, study.patient, study.follow_up).random(11).tolist()
     supine = study.view == "AP"
     return Exposure(
@@ -142,8 +141,7 @@ def expose(seed: int, study: Study) -> Exposure:
 
 
 class Chest:
-    """One chest as the picture is composed: soft shapes first, on the SHAPES grid, then lines on
-    the LINES grid."""
+    """One chest in a picture: soft shapes on the SHAPES grid, then lines on the LINES grid."""
 
     def __init__(self, thorax: Thorax, exposure: Exposure) -> None:
         self.thorax = thorax
@@ -156,10 +154,10 @@ class Chest:
         self.lines = np.zeros((LINES, LINES), np.float32)
         """Density of thin structures that findings add, on the LINES grid."""
         self.airless = np.ones((SHAPES, SHAPES), np.float32)
-        """Share of the vessel markings that still shows."""
+        """Share of the vessel markings that is visible."""
 
     def coordinates(self, side: int) -> tuple[Field, Field]:
-        """u and v of every pixel of a grid."""
+        """Returns u and v of every pixel of a grid."""
         x, y = pixel_centers(side)
         e = self.exposure
         v = (y - (0.5 + e.shift_v)) * e.zoom + 0.5
@@ -167,15 +165,16 @@ class Chest:
         return u, np.broadcast_to(v, (side, side))
 
     def on_film(self, u: Points, v: Points) -> tuple[Points, Points]:
-        """Where points of the body lie in the picture, both 0 to 1: the inverse of
-        `coordinates`."""
+        """Returns x and y in the picture, 0 to 1, of points of the body; inverts `coordinates`."""
         e = self.exposure
         y = (v - 0.5) / e.zoom + 0.5 + e.shift_v
         return (u - (y - 0.5) * e.tilt) / e.zoom + 0.5 + e.shift_u, y
 
     def wall_at(self, v: Field, inset: float | Field = 0.0) -> Field:
-        """Distance of the inner rib cage from the midline; with `inset`, that of a smaller lung
-        inside it."""
+        """Returns the distance of the inner rib cage from the midline.
+
+        With `inset`, it is that of a smaller lung inside the rib cage.
+        """
         t = self.thorax
         top = t.apex - 0.045
         down: Field = np.clip((v - top - inset) * (1.0 / (0.70 - top)), 0, 1)
@@ -183,14 +182,17 @@ class Chest:
         return width - inset
 
     def diaphragm(self, side: int) -> Field:
-        """v of the dome under each pixel."""
+        """Returns v of the dome under each pixel."""
         t = self.thorax
         away = (self.across - 0.15) * (1.0 / (t.half_width - 0.15))
         outer = np.maximum(away, 0)
         return t.domes[side > 0] + t.arch * (outer * outer) + (0.12 * t.arch) * (away * away)
 
     def lung(self, side: int, inset: float | Field = 0.0) -> Field:
-        """1 where there is lung; with `inset`, of a lung that much smaller at wall and top."""
+        """Returns 1 where there is lung, 0 elsewhere.
+
+        With `inset`, the lung is that much smaller at the wall and the top.
+        """
         t = self.thorax
         lateral = self.wall_at(self.v, inset) - self.across
         medial = self.u * side - 0.045
@@ -206,13 +208,12 @@ class Chest:
 
     @cached_property
     def both_lungs(self) -> Field:
-        """1 where there is lung of either side."""
+        """1 where there is lung on either side."""
         return self.lungs[-1] + self.lungs[1]
 
     @cached_property
     def heart(self) -> Field:
-        """1 where the heart is: a tilted egg that rests on the diaphragm, its right atrium a
-        smaller ellipse."""
+        """1 where the heart is: a tilted egg on the diaphragm, and an ellipse as right atrium."""
         t = self.thorax
         lean = self.u + (self.v - t.heart_base) * -0.35
         width = t.heart_width
@@ -230,7 +231,7 @@ class Chest:
         return np.maximum(ventricles, atrium) * smoothstep(0.03, 0.0, self.v - lower_dome)
 
     def _body(self) -> Field:
-        """1 inside the skin: torso, shoulders and neck, without the gap under the arms."""
+        """Returns 1 inside the skin: torso, shoulders and neck, without the gap under the arms."""
         t = self.thorax
         shoulders = self.v - (np.maximum(self.across - 0.13, 0) * 0.42 + (-0.02 - 0.05 * t.fat))
         neck = 0.125 + 0.03 * t.fat - self.across
@@ -241,7 +242,7 @@ class Chest:
         return upper * smoothstep(0.012, -0.012, arm_pit)
 
     def soft_tissue(self) -> Field:
-        """Density of everything soft, healthy, on the SHAPES grid."""
+        """Returns the density of all healthy soft tissue on the SHAPES grid."""
         t = self.thorax
         across, v = self.across, self.v
         density: Field = self.body * (0.52 + 0.06 * t.fat + smoothstep(0.3, 1.0, v) * 0.08)
@@ -263,7 +264,7 @@ class Chest:
         return density
 
     def _mediastinum(self) -> Field:
-        """Heart, great vessels, aortic knob, hila, spine and trachea."""
+        """Returns the density of heart, great vessels, aortic knob, hila, spine and trachea."""
         t = self.thorax
         u, v, across = self.u, self.v, self.across
         spine = stripe(u, 0.026, 0.03) * 0.11
@@ -281,7 +282,7 @@ class Chest:
         return (spine + middle + hila - windpipe) * self.body
 
     def bones(self) -> Field:
-        """Density of ribs, clavicles and shoulder blades on the LINES grid."""
+        """Returns the density of ribs, clavicles and shoulder blades on the LINES grid."""
         t = self.thorax
         u, v = self.coordinates(LINES)
         across = np.abs(u)
@@ -301,7 +302,7 @@ class Chest:
 
     @staticmethod
     def _ribs(height: Field, spacing: float, half_width: float) -> Field:
-        """Parallel bands, their cortex brighter than their middle."""
+        """Returns parallel bands whose cortex is brighter than their middle."""
         turns = height * (1.0 / spacing)
         distance = np.abs(turns - np.floor(turns) - 0.5) * spacing
         return smoothstep(half_width + 0.003, half_width - 0.002, distance) * (
@@ -332,8 +333,7 @@ class Chest:
         return blade * 0.05 + edge * 0.04 + head * 0.05
 
     def markings(self, seed: int, patient: int) -> Field:
-        """Density of lung vessels on the LINES grid: paths that leave the hila, bend and thin
-        out."""
+        """Returns the density of lung vessels on the LINES grid: winding paths from the hila."""
         random = stream(seed, _VESSELS, patient)
         walkers, steps = 34, 230
         r = random.random((4, 2 * walkers))

@@ -1,10 +1,10 @@
-"""Drawing with exactly rounded arithmetic, so that the same seed gives the same pixels on every
-machine.
+"""Drawing primitives with exactly rounded arithmetic: one seed, one picture, on every machine.
 
 IEEE 754 rounds +, -, *, / and sqrt exactly; it does not promise that for exp, sin or power, and
-sums depend on how a CPU orders them. So pictures are made of comparisons, polynomials and single
-operations on whole arrays, and the only random numbers are `Generator.random()` of PCG64.
-Everything is a `Field`: float32, one value a pixel, about 0 (black) to 1 (white).
+the result of a sum depends on the order in which a CPU adds. So pictures are made of comparisons,
+polynomials and single operations on whole arrays, and the only random numbers are
+`Generator.random()` of PCG64. Every `Field` is float32, one value per pixel, from about 0 (black)
+to 1 (white).
 """
 
 from __future__ import annotations
@@ -15,42 +15,40 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# Always float32. numpy's types call a float32 array times a Python float a float64 one, so the hint
-# is wider.
+# Always float32. The hint is wider because numpy's types give float64 for float32 times a float.
 Field = npt.NDArray[np.floating[Any]]
 Points = npt.NDArray[np.float64]
 
 SIDE = 1024
-"""Pixels across and down a finished picture."""
+"""Width and height of a finished picture in pixels."""
 
 SHAPES = 256
-"""Side of the grid that soft shapes are drawn on; they are enlarged later."""
+"""Side of the grid for soft shapes; it is enlarged later."""
 
 LINES = 512
-"""Side of the grid that ribs, vessels and other thin structures are drawn on."""
+"""Side of the grid for ribs, vessels and other thin structures."""
 
 _FIXED_POINT = 16
-"""Steps a gray level while the last enlargement works in integers: 255 * 16 steps times 16 weights
-fit 16 bits."""
+"""Steps per gray level during the last enlargement, which works in integers.
+
+255 * 16 steps times 16 weights fit into 16 bits.
+"""
 
 
 def stream(seed: int, *key: int) -> np.random.Generator:
-    """The random numbers for `key`: independent of every other key, and of what was drawn
-    before."""
+    """Returns the random generator of `key`, independent of the generators of all other keys."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
 @cache
 def pixel_centers(side: int) -> tuple[Field, Field]:
-    """x as a row (1, side) and y as a column (side, 1) of pixel centers; 0 is the left or upper
-    edge, 1 the other."""
+    """Returns x (1, side) and y (side, 1) of the pixel centers; 0 and 1 are the picture's edges."""
     centers = (np.arange(side, dtype=np.float32) + 0.5) / side
     return centers[np.newaxis, :], centers[:, np.newaxis]
 
 
 def smoothstep(start: float, end: float, x: Field) -> Field:
-    """0 before `start`, 1 beyond `end`, and 3t² - 2t³ between them. `start` may be the greater
-    one."""
+    """Returns 0 before `start`, 1 beyond `end`, 3t² - 2t³ between. `start` may exceed `end`."""
     t: Field = np.clip((x - start) * (1.0 / (end - start)), 0, 1)
     return t * t * (3.0 - 2.0 * t)
 
@@ -58,19 +56,21 @@ def smoothstep(start: float, end: float, x: Field) -> Field:
 def ellipse(
     u: Field, v: Field, center: tuple[float, float], radii: tuple[float, float], soft: float = 0.5
 ) -> Field:
-    """1 inside, 0 outside; the edge is spread over the outer `soft` part of the squared radius,
-    half of it outside."""
+    """Returns 1 inside an ellipse and 0 outside it.
+
+    The edge is spread over the outer `soft` part of the squared radius, half of it outside.
+    """
     du, dv = (u - center[0]) * (1.0 / radii[0]), (v - center[1]) * (1.0 / radii[1])
     return smoothstep(1.0 + soft / 2, 1.0 - soft / 2, du * du + dv * dv)
 
 
 def stripe(distance: Field, half_width: float, soft: float) -> Field:
-    """1 where |distance| is below `half_width`, fading to 0 within `soft` beyond it."""
+    """Returns 1 where |distance| is below `half_width`, fading to 0 within `soft` beyond it."""
     return smoothstep(half_width + soft, half_width, np.abs(distance))
 
 
 def enlarge(field: Field) -> Field:
-    """Twice the side, linearly interpolated at pixel centers, the border repeated."""
+    """Doubles the side by linear interpolation at pixel centers, with the border repeated."""
     return _enlarge_rows(_enlarge_rows(field).T).T
 
 
@@ -84,8 +84,7 @@ def _enlarge_rows(field: Field) -> Field:
 
 
 def soften(field: Field) -> Field:
-    """Each pixel averaged with its neighbours, weights 1 2 1 across and down; the outermost pixels
-    become 0."""
+    """Blurs each pixel with weights 1 2 1 across and down; the outermost pixels become 0."""
     out = np.zeros_like(field)
     down = field[:-2] + 2.0 * field[1:-1] + field[2:]
     out[1:-1, 1:-1] = (down[:, :-2] + 2.0 * down[:, 1:-1] + down[:, 2:]) * (1 / 16)
@@ -94,8 +93,10 @@ def soften(field: Field) -> Field:
 
 @cache
 def clouds(octaves: int) -> Field:
-    """A fixed (2 SHAPES, 2 SHAPES) tile of smooth noise, about uniform in [0, 1]; more octaves,
-    finer detail."""
+    """Returns a fixed (2 SHAPES, 2 SHAPES) tile of smooth noise, about uniform in [0, 1].
+
+    More octaves give finer detail.
+    """
     random = stream(0, 0, octaves)
     total = np.zeros((2 * SHAPES, 2 * SHAPES), np.float32)
     for octave in range(octaves):
@@ -108,15 +109,17 @@ def clouds(octaves: int) -> Field:
 
 
 def cloud_window(octaves: int, across: float, down: float) -> Field:
-    """A (SHAPES, SHAPES) window of `clouds`; `across` and `down` in [0, 1) place it."""
+    """Returns a (SHAPES, SHAPES) window of `clouds`, at the offset `across`, `down` in [0, 1)."""
     left, top = int(across * SHAPES), int(down * SHAPES)
     return clouds(octaves)[top : top + SHAPES, left : left + SHAPES]
 
 
 @cache
 def _grain() -> npt.NDArray[np.int16]:
-    """A fixed tile of nearly normal noise with a standard deviation of one gray level in
-    `_FIXED_POINT` steps."""
+    """Returns a fixed tile of nearly normal noise.
+
+    Its standard deviation is one gray level, in `_FIXED_POINT` steps.
+    """
     random = stream(0, 1)
     side = SIDE + SIDE // 4
     uniforms = random.random(
@@ -128,8 +131,13 @@ def _grain() -> npt.NDArray[np.int16]:
 
 
 def develop(field: Field, noise: float, across: float, down: float) -> npt.NDArray[np.uint8]:
-    """The finished picture of a (LINES, LINES) field: enlarged to (SIDE, SIDE), with grain, in 8
-    bits.
+    """Returns the 8-bit (SIDE, SIDE) picture of a (LINES, LINES) field, enlarged and with grain.
+
+    Args:
+        field: 0 is black, 1 is white; values outside are clipped.
+        noise: standard deviation of the grain in gray levels, at most 8.
+        across: horizontal offset of the window of the grain, in [0, 1).
+        down: its vertical offset, in [0, 1).
 
     Args:
         field: 0 is black, 1 is white; values outside are clipped.
@@ -146,7 +154,7 @@ def develop(field: Field, noise: float, across: float, down: float) -> npt.NDArr
 
 
 def _enlarge_integers(levels: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
-    """Twice the rows, linearly interpolated, times 4."""
+    """Doubles the rows by linear interpolation; the values are multiplied by 4."""
     padded = np.concatenate([levels[:1], levels, levels[-1:]])
     out = np.empty((2 * levels.shape[0], levels.shape[1]), np.uint16)
     near = levels * np.uint16(3)
@@ -156,8 +164,10 @@ def _enlarge_integers(levels: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
 
 
 def engrave(x: Points, y: Points) -> Field:
-    """1 on every pixel of the LINES grid that a point falls on; 0 and 1 are the picture's edges in
-    both directions."""
+    """Returns 1 on each pixel of the LINES grid that contains a point, 0 elsewhere.
+
+    In `x` and `y`, 0 and 1 are the picture's edges.
+    """
     column, row = np.floor(x * LINES).astype(np.int64), np.floor(y * LINES).astype(np.int64)
     inside = (column >= 0) & (column < LINES) & (row >= 0) & (row < LINES)
     out = np.zeros(LINES * LINES, np.float32)
@@ -172,7 +182,17 @@ def wander(
     steps: int,
     turn: float,
 ) -> tuple[Points, Points]:
-    """Paths of many walkers that step half a LINES pixel at a time and turn at random.
+    """Returns random paths of walkers that step half a LINES pixel at a time.
+
+    Args:
+        random: source of the turns.
+        start: u and v of each walker, (n,).
+        heading: their first directions, (n,) each, of any length but 0.
+        steps: number of steps of each walker.
+        turn: greatest change of either component of the direction in a step.
+
+    Returns:
+        u and v, (steps, n) each.
 
     Args:
         random: where the turns come from.

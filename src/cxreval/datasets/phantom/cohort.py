@@ -1,10 +1,9 @@
-"""Who is in the phantom data set: patients, their follow-up studies, the findings of each, and the
-split.
+"""The phantom cohort: patients, their studies, the findings of each study, and the split.
 
 Frequencies, co-occurrence and persistence follow NIH's `Data_Entry_2017_v2020.csv` (112,120 images
-of 30,805 patients): each finding's odds were fitted there by logistic regression, given the
-findings before it in `FINDINGS` and whether the patient's previous image had it. Drawing the
-findings in that order therefore reproduces the pairs too.
+of 30,805 patients): each finding's odds were fitted there by logistic regression on the findings
+before it in `FINDINGS` and on whether the patient's previous image had it. Drawing the findings in
+that order therefore reproduces the pairwise frequencies too.
 """
 
 from __future__ import annotations
@@ -42,9 +41,12 @@ _ODDS: dict[str, tuple[float, float, tuple[float, ...]]] = {
     ),
     "Hernia": (0.0013, 0.807, (1.8, 1.2, 0.5, 0.8, 3.2, 0.7, 1.0, 0.7, 0.5, 0.8, 0.8, 1.7, 1.3)),
 }
-"""For each finding: its odds if no earlier finding is present and the patient's previous image did
-not have it (or there is none), the same if that image had it, and the ratio by which each earlier
-finding in `FINDINGS` multiplies either."""
+"""Odds of each finding: for a new finding, for a persisting one, and odds ratios.
+
+The first value applies if no earlier finding is present and the patient's previous image did not
+have the finding or there is none; the second if that image had it. The ratios are those by which
+each earlier finding in `FINDINGS` multiplies either value.
+"""
 
 _RAISED = {
     "Cardiomegaly": 1.5,
@@ -55,13 +57,15 @@ _RAISED = {
     "Pleural_Thickening": 1.3,
     "Hernia": 15.0,
 }
-"""Factors on the odds of a new finding that lift it to about 3 % of the images: Hernia is on 0.2 %
-of NIH's, and a few hundred test images would hold none."""
+"""Factors on the odds of a new finding that raise it to about 3 % of the images.
+
+Hernia is on 0.2 % of NIH's images; a few hundred test images would hold none.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """One image of one patient, as a row of the label table tells it."""
+    """One image of one patient: a row of the label table."""
 
     patient: int
     follow_up: int
@@ -72,13 +76,12 @@ class Study:
 
     @property
     def image(self) -> str:
-        """NIH's file name."""
+        """The file name in NIH's form."""
         return f"{self.patient:08d}_{self.follow_up:03d}.png"
 
 
 def draw_studies(seed: int, patient: int) -> list[Study]:
-    """All studies of a patient, in order. They depend on nothing but the seed and the patient's
-    number."""
+    """Returns all studies of a patient, in order. Depends only on `seed` and `patient`."""
     random = stream(seed, _COHORT, patient)
     draw = random.random()
     count = 1 + sum(draw >= share for share in _STUDIES)
@@ -99,20 +102,21 @@ def _draw_findings(draws: list[float], previous: frozenset[str]) -> frozenset[st
     for finding, draw in zip(FINDINGS, draws, strict=True):
         odds_new, odds_kept, ratios = _ODDS[finding]
         odds = odds_kept if finding in previous else odds_new * _RAISED.get(finding, 1.0)
-        for ratio, there in zip(ratios, present, strict=True):
-            odds *= ratio if there else 1.0
+        for ratio, is_present in zip(ratios, present, strict=True):
+            odds *= ratio if is_present else 1.0
         present.append(draw < odds / (1.0 + odds))
-    return frozenset(finding for finding, there in zip(FINDINGS, present, strict=True) if there)
+    return frozenset(
+        finding for finding, is_present in zip(FINDINGS, present, strict=True) if is_present
+    )
 
 
 def split_studies(
     seed: int, patients: int, test_fraction: float
 ) -> tuple[list[Study], list[Study]]:
-    """The studies of patients 1 to `patients`: those of the test split, and those of the train_val
-    split.
+    """Returns the studies of patients 1 to `patients`: (test split, train_val split).
 
-    A patient is in the test split with probability `test_fraction`, and in the same split however
-    many patients there are; but each split has at least one.
+    A patient is in the test split with probability `test_fraction`, and in the same split for any
+    number of patients, except that each split has at least one patient.
     """
     draws = stream(seed, _SPLIT).random(patients).tolist()
     in_order = sorted(range(patients), key=draws.__getitem__)

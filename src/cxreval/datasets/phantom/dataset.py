@@ -1,4 +1,4 @@
-"""Pictures of studies, and a directory of them in the layout NIH distributes."""
+"""Renders studies and writes them as a data set in NIH's layout."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from cxreval.datasets.phantom.anatomy import FIELD_MM, Chest, Exposure, expose, 
 from cxreval.datasets.phantom.canvas import SIDE, Field, develop, enlarge, smoothstep
 from cxreval.datasets.phantom.cohort import Study, split_studies
 from cxreval.datasets.phantom.findings import DENSITY_OF, SHAPES_OF, look
-from cxreval.errors import MalformedField
+from cxreval.fields import field_error
 
 BENCHMARK = "phantom-cxr"
 TITLE = "Synthetic chest phantoms: generated pictures, not patients"
@@ -41,22 +41,24 @@ HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
 )
-"""NIH's header as it stands in `Data_Entry_2017_v2020.csv`, commas inside brackets included."""
+"""NIH's header as in `Data_Entry_2017_v2020.csv`, including the commas inside brackets."""
 
 TEST_FRACTION = 0.075
 """Share of the patients in the test split."""
 
 MAX_PATIENTS = 30_805
-"""As many as NIH ChestX-ray14 has."""
+"""Number of patients of NIH ChestX-ray14."""
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHUNK = 8
-"""Images a worker draws at a time."""
+"""Number of images that a process draws per task."""
 
 
 def render(study: Study, seed: int) -> npt.NDArray[np.uint8]:
-    """The radiograph of a study, (1024, 1024). The same on every machine; depends on nothing but
-    its arguments."""
+    """Returns the radiograph of a study as a (1024, 1024) array.
+
+    The pixels depend only on the arguments and are the same on every machine.
+    """
     looks = {
         finding: look(seed, study, finding) for finding in FINDINGS if finding in study.findings
     }
@@ -78,7 +80,7 @@ def render(study: Study, seed: int) -> npt.NDArray[np.uint8]:
 
 
 def _tone(density: Field, exposure: Exposure) -> Field:
-    """Gray levels, 0 to 1: dense tissue is bright, and the more alike the denser it is."""
+    """Maps density to gray levels, 0 to 1: denser is brighter, with falling contrast."""
     dense: Field = np.clip(density * exposure.penetration, 0, 1)
     curved = dense * (1.0 + exposure.gamma * (1.0 - dense))
     gray: Field = curved * exposure.contrast + exposure.brightness * smoothstep(0.02, 0.2, dense)
@@ -87,13 +89,13 @@ def _tone(density: Field, exposure: Exposure) -> Field:
 
 
 def _mark_left(gray: Field) -> None:
-    """The letter L in lead, beside the patient's left shoulder."""
+    """Draws the letter L, a lead marker, beside the patient's left shoulder."""
     gray[24:56, 474:480] = 0.97
     gray[50:56, 474:494] = 0.97
 
 
 def encode_png(picture: npt.NDArray[np.uint8]) -> bytes:
-    """An 8-bit grayscale PNG of a (height, width) picture.
+    """Encodes a (height, width) picture as an 8-bit grayscale PNG.
 
     Rows are stored as differences from the row above. The pixels are the same everywhere; the
     compressed bytes are the same wherever Python is linked with the same zlib.
@@ -103,7 +105,7 @@ def encode_png(picture: npt.NDArray[np.uint8]) -> bytes:
     rows[:, 0] = 2  # filter "Up"
     rows[0, 1:] = picture[0]
     rows[1:, 1:] = picture[1:] - picture[:-1]
-    # Grain leaves nothing to match, so Huffman coding alone is as small as a search and faster.
+    # Grain has no repeats, so Huffman coding alone compresses as well as deflate and is faster.
     packer = zlib.compressobj(level=1, strategy=zlib.Z_HUFFMAN_ONLY)
     data = packer.compress(rows.tobytes()) + packer.flush()
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
@@ -124,24 +126,24 @@ def generate(
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> BenchmarkSpec:
-    """Writes a phantom data set: `images/`, `Data_Entry.csv`, `test_list.txt`,
-    `train_val_list.txt`, `benchmark.toml`.
+    """Writes a phantom data set to `directory` and returns its specification.
 
-    The table and both lists are always complete. `benchmark.toml` is written last, and removed
-    first, so a directory that has one has everything else.
+    The files are `images/`, `Data_Entry.csv`, `test_list.txt`, `train_val_list.txt` and
+    `benchmark.toml`. The table and both lists are always complete. `benchmark.toml` is removed
+    first and written last, so a directory that has one is complete.
 
     Args:
-        directory: made if missing; files of an earlier run are overwritten.
+        directory: created if missing; files of an earlier run are overwritten.
         patients: 2 to `MAX_PATIENTS`; about 2.9 images each. Patient n is the same, and in the same
-            split, however many there are.
-        seed: not negative.
+            split, for any number of patients.
+        seed: 0 or more.
         test_fraction: share of the patients in the test split, between 0 and 1.
         only: the split whose images are drawn.
-        processes: workers that draw; by default one a core that this process may use.
+        processes: number of processes; default: one for each CPU core that this process may use.
         progress: called with the number of images drawn and their total.
 
     Returns:
-        The specification of the benchmark made of the test split.
+        The specification of the benchmark of the test split.
 
     Raises:
         MalformedField: an argument is out of its range.
@@ -158,12 +160,12 @@ def generate(
         (directory / name).write_text(
             "".join(f"{study.image}\n" for study in split), encoding="utf-8", newline="\n"
         )
-    wanted = {"all": studies, "test": test, "train_val": train_val}[only]
+    drawn = {"all": studies, "test": test, "train_val": train_val}[only]
     for done, _ in enumerate(
-        _draw_all(wanted, directory / IMAGES_DIRECTORY, seed, processes or _cores()), start=1
+        _draw_all(drawn, directory / IMAGES_DIRECTORY, seed, processes or _cores()), start=1
     ):
         if progress:
-            progress(done, len(wanted))
+            progress(done, len(drawn))
 
     spec = BenchmarkSpec(
         name=BENCHMARK,
@@ -197,13 +199,11 @@ def _check(patients: int, seed: int, test_fraction: float, processes: int | None
     )
     for field, value, good, expected in checks:
         if not good:
-            raise MalformedField(
-                f"{field} is {value}; expected {expected}", field=field, expected=expected
-            )
+            raise field_error(field, value, expected)
 
 
 def label_table(studies: Iterable[Study]) -> bytes:
-    """The label table in NIH's columns."""
+    """Returns the label table with NIH's columns, as UTF-8 CSV."""
     lines = [HEADER]
     for study in studies:
         labels = (
@@ -223,13 +223,12 @@ def _cores() -> int:
 
 
 def _draw_all(studies: list[Study], images: Path, seed: int, processes: int) -> Iterator[None]:
-    """Draws every study, and yields once for each as it is written."""
+    """Draws and writes every study; yields once after each."""
     draw = partial(_draw, images=images, seed=seed)
     if processes == 1 or len(studies) <= _CHUNK:
         yield from map(draw, studies)
         return
-    # Spawned, not forked: the caller may run threads (gRPC does), and a fork would copy their
-    # locks.
+    # Spawned, not forked: the caller may run threads (gRPC does), and a fork copies held locks.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         yield from pool.map(draw, studies, chunksize=_CHUNK)
 

@@ -1,0 +1,62 @@
+"""Digests of files, and writes that survive a crash of the process or the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+MAX_ARTIFACT_BYTES = 2**31 - 1
+"""Maximum size of an artifact, a download and a model file.
+
+A protobuf message, and so an ONNX file without external data, must be smaller than 2 GiB.
+"""
+
+
+def file_sha256(file: Path) -> str:
+    """Returns the sha256 of a file as 64 lower-case hex characters."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def sync_directory(directory: Path) -> None:
+    """Writes a directory's entries to disk: a file created or renamed in it is there after a crash.
+
+    The content of the file must be synced by itself.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def durable_file(file: Path, *, overwrite: bool = True) -> Iterator[BinaryIO]:
+    """Opens a temporary file that becomes `file`, synced to disk, when the block ends.
+
+    After an error in the block, `file` is as it was. The file is readable by its owner only.
+
+    Raises:
+        FileExistsError: `file` exists and `overwrite` is false.
+    """
+    descriptor, name = tempfile.mkstemp(
+        dir=file.parent, prefix=f".{file.name[:12]}-", suffix=".part"
+    )
+    part = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as content:
+            yield content
+            content.flush()
+            os.fsync(descriptor)
+        if overwrite:
+            part.replace(file)
+        else:
+            os.link(part, file)
+        sync_directory(file.parent)
+    finally:
+        part.unlink(missing_ok=True)

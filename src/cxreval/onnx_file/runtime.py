@@ -1,0 +1,155 @@
+"""Checks whether the runtime supports a model."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import onnx
+import onnx.helper
+import onnx.shape_inference
+
+from cxreval.errors import ModelUnsupported
+from cxreval.files import MAX_ARTIFACT_BYTES
+from cxreval.onnx_file.operators import MAX_IR_VERSION, OPERATORS, OPSETS, STANDARD
+from cxreval.onnx_file.reading import every, first_line
+
+_LARGE = 4096  # elements; inference only reads weights that hold a shape, which are smaller
+_VALUE_FIELDS = (
+    "float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data",
+)  # fmt: skip
+_COMPLEX = (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
+_BITS: dict[int, int] = {
+    onnx.TensorProto.INT4: 4,
+    onnx.TensorProto.UINT4: 4,
+    onnx.TensorProto.FLOAT4E2M1: 4,
+    onnx.TensorProto.INT2: 2,
+    onnx.TensorProto.UINT2: 2,
+}
+
+
+def check_runtime_support(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Checks a valid model; returns it with inferred types and shapes.
+
+    It drops large weights from `model`, which are not needed any more.
+
+    Raises:
+        ModelUnsupported: the runtime would refuse the model.
+    """
+    _check_versions(model)
+    _check_operators(model)
+    _check_names(model)
+    for tensor in every(onnx.TensorProto, model):
+        _check_tensor(tensor)
+    sparse = list(every(onnx.SparseTensorProto, model))
+    for sparse_tensor in sparse:
+        _check_dense_size(sparse_tensor)
+    # ONNX's inference gives sparse weights a type of their own; the runtime makes them dense.
+    return model if sparse else _inferred(model)
+
+
+def _check_versions(model: onnx.ModelProto) -> None:
+    if model.ir_version > MAX_IR_VERSION:
+        raise _unsupported(
+            f"it is of IR version {model.ir_version}", f"IR version {MAX_IR_VERSION} or older"
+        )
+    if not model.opset_import:
+        raise _unsupported("it imports no operator set", "an import of ai.onnx")
+    for opset in every(onnx.OperatorSetIdProto, model):
+        domain = "" if opset.domain == "ai.onnx" else opset.domain
+        newest = OPSETS.get(domain, opset.version)
+        if opset.version > newest:
+            name = domain or "ai.onnx"
+            raise _unsupported(
+                f"it needs version {opset.version} of {name}",
+                f"{name} of version {newest} or older",
+            )
+
+
+def _check_operators(model: onnx.ModelProto) -> None:
+    """Checks the operators of the graph and of the functions that it calls."""
+    functions = {(item.domain, item.name, item.overload): item for item in model.functions}
+    called, pending = set(), [*model.graph.node]
+    while pending:
+        for node in every(onnx.NodeProto, pending.pop()):
+            key = (node.domain, node.op_type, node.overload)
+            if key in called:
+                continue
+            called.add(key)
+            if key in functions:
+                pending += functions[key].node
+            elif node.domain not in STANDARD and node.op_type not in OPERATORS.get(node.domain, ()):
+                raise _unsupported(
+                    f"the runtime has no operator {node.domain}:{node.op_type}",
+                    "operators of ONNX and onnxruntime",
+                )
+
+
+def _check_names(model: onnx.ModelProto) -> None:
+    for graph in every(onnx.GraphProto, model):
+        names = Counter(node.name for node in graph.node if node.name)
+        for name, count in names.most_common(1):
+            if count > 1:
+                raise _unsupported(f"{count} nodes have the name {name!r}", "unique names")
+
+
+def _check_tensor(tensor: onnx.TensorProto) -> None:
+    """Checks type and size; ONNX's checker refuses too few values, but not too many."""
+    name = f"tensor {tensor.name!r}"
+    if tensor.data_type not in onnx.TensorProto.DataType.values():
+        raise _unsupported(f"{name} is of unknown type {tensor.data_type}", "types of ONNX")
+    if tensor.data_type == onnx.TensorProto.UNDEFINED:
+        return
+    count, bits = math.prod(tensor.dims), _bits(tensor.data_type)
+    if tensor.HasField("raw_data"):
+        found, expected, unit = len(tensor.raw_data), math.ceil(count * bits / 8), "bytes"
+    else:
+        field = getattr(tensor, onnx.helper.tensor_dtype_to_field(tensor.data_type))
+        parts = 2 if tensor.data_type in _COMPLEX else 1
+        found, expected, unit = len(field), math.ceil(count * parts * min(bits, 8) / 8), "values"
+    if found != expected:
+        raise _unsupported(f"{name} of shape {list(tensor.dims)} has {found} {unit}", f"{expected}")
+
+
+def _bits(data_type: int) -> int:
+    return _BITS.get(data_type) or onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize * 8
+
+
+def _check_dense_size(sparse: onnx.SparseTensorProto) -> None:
+    nbytes = math.prod(sparse.dims) * _bits(sparse.values.data_type) // 8
+    if nbytes > MAX_ARTIFACT_BYTES:
+        raise _unsupported(
+            f"sparse tensor {sparse.values.name!r} takes {nbytes} bytes when it is made dense",
+            f"at most {MAX_ARTIFACT_BYTES} bytes",
+        )
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns the model with inferred types and shapes.
+
+    The shapes that the file states for inner values and the output are ignored, as in the runtime.
+    """
+    for tensor in every(onnx.TensorProto, model):
+        if math.prod(tensor.dims) > _LARGE:
+            for field in ("raw_data", *_VALUE_FIELDS):
+                tensor.ClearField(field)
+    for graph in every(onnx.GraphProto, model):
+        del graph.value_info[:]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    try:
+        return onnx.shape_inference.infer_shapes(
+            model, check_type=True, strict_mode=True, data_prop=True
+        )
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        if "(op_type:Constant)" in str(error):
+            return model  # ONNX's inference fails on constants that refer to a function's attribute
+        raise _unsupported(first_line(error), "operators that fit what they are given") from None
+
+
+def _unsupported(problem: str, expected: str) -> ModelUnsupported:
+    return ModelUnsupported(
+        f"the runtime cannot run the model: {problem}; expected {expected}",
+        field="model",
+        expected=expected,
+    )

@@ -1,0 +1,157 @@
+"""The command line and the inference service give the same answer about an ONNX file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from typer.testing import CliRunner
+
+from cxreval.cli.app import app
+from cxreval.datasets.benchmark import load_spec
+from cxreval.manifest.document import read_document
+from cxreval.manifest.model import Kind
+from cxreval.manifest.template import template
+from cxreval.wire.status import from_rpc_error
+from tests.support import odd_onnx, onnx_models
+from tests.support.inference import InferenceService, load_request, stub
+from tests.support.processes import REPOSITORY
+
+ODD = odd_onnx.files()
+Answer = tuple[str, str, str] | None
+DEMO = sorted((REPOSITORY / "demo/checkpoints").glob("*.onnx"))
+XRV = ("xrv-224", 1)
+MODELS = {
+    "classifier": ("xrv-224", onnx_models.COLUMNS),
+    "not_onnx": XRV,
+    "empty": XRV,
+    "invalid_graph": XRV,
+    "two_inputs": XRV,
+    "double_input": XRV,
+    "two_outputs": XRV,
+    "image_output": XRV,
+    "external_data": XRV,
+    "custom_operator": XRV,
+    "memory_hungry": ("xrv-224", onnx_models.COLUMNS),
+    "nan_output": XRV,
+    "batch_dependent": XRV,
+    "unknown_type": XRV,
+    "any_channels": XRV,
+    "wrong_opset": XRV,
+    "uint8_classifier": ("xrv-224", onnx_models.COLUMNS),
+}
+"""Functions of `onnx_models` that take no arguments, with a profile and a number of columns."""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InferenceService]:
+    flags = ("--run-seconds", "2", "--threads", "1")
+    with InferenceService(tmp_path_factory.mktemp("inference"), *flags) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def oip(service: InferenceService) -> Iterator[Any]:
+    with service.connect() as channel:
+        yield stub(channel)
+
+
+def by_inference(oip: Any, digest: str, profile: str, columns: int) -> Answer:
+    """Why the service refuses a file: reason, field and message; None if it loads it."""
+    try:
+        oip.RepositoryModelLoad(load_request(digest, profile, columns))
+    except grpc.RpcError as raised:
+        error = from_rpc_error(raised)
+        return error.reason, error.metadata["field"], error.message
+    return None
+
+
+def by_command_line(manifest: Path, file: Path) -> Answer:
+    """Why `submission check` refuses a file: reason, field and message; None if it does not."""
+    result = CliRunner().invoke(app, ["submission", "check", str(manifest), str(file), "--json"])
+    problems = json.loads(result.stdout)["problems"]
+    assert result.exit_code == bool(problems)
+    about_model = [one for one in problems if one["reason"].startswith("MODEL_")]
+    assert len(about_model) < 2
+    return next(((one["reason"], one["field"], one["message"]) for one in about_model), None)
+
+
+def manifest(directory: Path, profile: str, columns: int) -> Path:
+    lines = template(Kind.CHECKPOINT, load_spec("nih-chestxray14")).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("output_names:"))
+    end = next(i for i in range(start + 1, len(lines)) if not lines[i].startswith("  - "))
+    lines[start:end] = [f"output_names: {json.dumps([f'column {i}' for i in range(columns)])}"]
+    file = directory / "mine.yaml"
+    file.write_text("\n".join(lines).replace("xrv-224", profile))
+    assert len(read_document(file, datetime.now(UTC).date(), None).manifest.output_names) == columns
+    return file
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_file_gets_the_same_answer_from_both(
+    service: InferenceService, oip: Any, tmp_path: Path, name: str
+) -> None:
+    digest = onnx_models.store(service.models, ODD[name])
+
+    said = by_command_line(manifest(tmp_path, *XRV), service.models / f"{digest}.onnx")
+
+    assert said == by_inference(oip, digest, *XRV)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_of_the_tests_gets_the_same_answer_from_both(
+    service: InferenceService, oip: Any, tmp_path: Path, name: str
+) -> None:
+    digest = getattr(onnx_models, name)(service.models)
+
+    said = by_command_line(manifest(tmp_path, *MODELS[name]), service.models / f"{digest}.onnx")
+
+    assert said == by_inference(oip, digest, *MODELS[name])
+
+
+@pytest.mark.parametrize("file", DEMO, ids=[file.stem for file in DEMO])
+def test_a_checkpoint_of_the_demo_passes_both(
+    service: InferenceService, oip: Any, file: Path
+) -> None:
+    digest = onnx_models.store(service.models, file.read_bytes())
+    document = read_document(file.with_suffix(".yaml"), datetime.now(UTC).date(), None)
+    declared = document.manifest
+    columns = len(declared.output_names)
+
+    assert by_command_line(file.with_suffix(".yaml"), file) is None
+    assert by_inference(oip, digest, declared.preprocessing_profile, columns) is None
+
+
+@pytest.mark.parametrize("name", odd_onnx.only_a_run_shows())
+def test_what_only_onnxruntime_can_show_is_left_to_inference(
+    service: InferenceService, oip: Any, tmp_path: Path, name: str
+) -> None:
+    digest = onnx_models.store(service.models, odd_onnx.only_a_run_shows()[name])
+
+    said = by_command_line(manifest(tmp_path, *XRV), service.models / f"{digest}.onnx")
+
+    refused = by_inference(oip, digest, *XRV)
+    assert said is None
+    assert refused
+    assert refused[0] == "MODEL_UNSUPPORTED"
+
+
+def test_check_says_what_the_file_holds_and_what_was_expected(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(ODD["fixed batch of 2000"])
+
+    result = CliRunner().invoke(
+        app, ["submission", "check", str(manifest(tmp_path, *XRV)), str(file), "--json"]
+    )
+
+    said = json.loads(result.stdout)
+    assert said["artifact"]["inputs"] == "'pixels' float (2000, 1, 224, 224)"
+    assert said["artifact"]["outputs"] == "'probabilities' float (2000, 1)"
+    (problem,) = [one for one in said["problems"] if one["reason"].startswith("MODEL_")]
+    assert problem["field"] == "model.inputs"
+    assert problem["message"].endswith("expected an input of at most 268435456 bytes")
