@@ -20,7 +20,7 @@ from cxreval.api.registry.v1 import (
     leaderboard_service_pb2,
     submission_pb2,
 )
-from cxreval.api.scoring.v1 import report_pb2, scoring_service_pb2
+from cxreval.api.scoring.v1 import report_pb2
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.receipts import Receipt
 from cxreval.client import _messages, models
@@ -450,7 +450,7 @@ def test_a_message_field_that_can_be_absent_must_be_one_that_can_be_none():
         undefined_replicates: int
 
     with pytest.raises(TypeError, match="rank_low is optional in the message alone"):
-        Decoder(Present, scoring_service_pb2.RankSpread)
+        Decoder(Present, leaderboard_service_pb2.RankSpread)
 
 
 def test_an_enumeration_must_have_the_values_of_the_message():
