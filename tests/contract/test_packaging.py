@@ -29,6 +29,7 @@ OWNERS = {
     "cxreval.datasets.parquet_file": "parquet",
     "cxreval.export": "export",
     "cxreval.imaging": "images",
+    "cxreval.onnx_file": "onnx",
     "services": "server",
     "services.inference": "inference",
     "services.registry.store.s3_artifacts": "s3",
