@@ -144,7 +144,7 @@ def test_a_table_that_is_no_utf8_does_not_end_the_worker(system, tmp_path):
     failure = run(system).failure
     assert (failure.reason, failure.fault) == ("PREDICTIONS_INVALID", Fault.SUBMISSION)
     assert (
-        "TABLE_INVALID: the table row 1 or after: column 'image' holds no text" in failure.message
+        "TABLE_INVALID: the table row 1 or after: column 'image' is not text" in failure.message
     )
 
 

@@ -411,12 +411,12 @@ class Mapped(Short):
     [
         (Short, {}, "field standard_error has no counterpart"),
         (Long, {}, "field median has no counterpart"),
-        (Loose, {}, "field standard_error can be None in the record alone"),
+        (Loose, {}, "field standard_error can be None only in the record"),
         (Wrong, {}, "field standard_error is <class 'int'> in the record"),
-        (Many, {}, "field standard_error is a list on one side alone"),
-        (Mapped, {}, "field standard_error is .* in the record alone"),
-        (Interval, {"computed": {"mean": len}}, "field mean is in a table, and nowhere else"),
-        (Interval, {"sources": {"mean": "low"}}, "field mean is in a table, and nowhere else"),
+        (Many, {}, "field standard_error is a list only on one side"),
+        (Mapped, {}, "field standard_error is .* only in the record"),
+        (Interval, {"computed": {"mean": len}}, "field mean is in a table, but does not exist"),
+        (Interval, {"sources": {"mean": "low"}}, "field mean is in a table, but does not exist"),
         (Interval, {"sources": {"low": "mean"}}, "field low has no counterpart mean"),
     ],
 )
@@ -430,11 +430,11 @@ def test_a_field_on_one_side_alone_is_an_error_that_names_record_message_and_fie
 
 
 def test_tables_with_needless_entries_are_errors():
-    with pytest.raises(TypeError, match="low is in a table, and nowhere else"):
+    with pytest.raises(TypeError, match="low is in a table of unused fields, but is used"):
         Encoder(Interval, report_pb2.Interval, unsent=("low",))
-    with pytest.raises(TypeError, match="low is in a table, and nowhere else"):
+    with pytest.raises(TypeError, match="low is in a table of unused fields, but is used"):
         Decoder(Interval, report_pb2.Interval, unread=("low",))
-    with pytest.raises(TypeError, match="mean is in a table, and nowhere else"):
+    with pytest.raises(TypeError, match="mean is in a table, but does not exist"):
         Encoder(Interval, report_pb2.Interval, unset=("mean",))
 
 
@@ -449,7 +449,7 @@ def test_a_message_field_that_can_be_absent_must_be_one_that_can_be_none():
         places_disagree: bool
         undefined_replicates: int
 
-    with pytest.raises(TypeError, match="rank_low is optional in the message alone"):
+    with pytest.raises(TypeError, match="rank_low is optional only in the message"):
         Decoder(Present, scoring_service_pb2.RankSpread)
 
 
@@ -463,8 +463,8 @@ def test_an_enumeration_must_have_the_values_of_the_message():
         WEATHER = "weather"
 
     for kind, error in (
-        (Fault, "has the value SYSTEM in cxreval.api.registry.v1.Failure.Fault alone"),
-        (More, "has the value WEATHER in More alone"),
+        (Fault, "has the value SYSTEM only in cxreval.api.registry.v1.Failure.Fault"),
+        (More, "has the value WEATHER only in More"),
     ):
         record = dataclass(type("Failure", (), {"__annotations__": {"reason": str, "message": str, "fault": kind}}))  # fmt: skip
         for make in (Encoder, Decoder):

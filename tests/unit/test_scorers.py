@@ -92,7 +92,7 @@ def test_every_rule_is_in_the_digest():
 def test_a_scorer_that_this_version_lacks_is_refused_by_name():
     text = replace(small_spec("later"), scorer_version="9").to_toml()
     with pytest.raises(
-        DatasetInvalid, match="one of 2, the scorers that this cxreval has"
+        DatasetInvalid, match="one of 2, the scorers of this version of cxreval"
     ) as caught:
         parse_spec(text, "benchmark.toml")
     assert caught.value.metadata["field"] == "scorer_version"

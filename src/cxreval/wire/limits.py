@@ -1,6 +1,6 @@
-"""Limits that both ends of a call know, each defined once.
+"""Limits that clients and services share, each defined once.
 
-Comments of the protos repeat them; `tests/contract/test_limits.py` compares.
+The comments of the protos repeat them; `tests/contract/test_limits.py` compares the two.
 """
 
 MIB = 1 << 20
