@@ -172,8 +172,8 @@ def submission() -> domain.Submission:
 
 
 def row() -> board.Row:
-    standing = sample(board.RankedRow, kind=Kind.CHECKPOINT)
-    return sample(board.Row, standing=standing, submission=submission())
+    ranked_row = sample(board.RankedRow, kind=Kind.CHECKPOINT)
+    return sample(board.Row, ranked_row=ranked_row, submission=submission())
 
 
 def evaluation() -> domain.Evaluation:

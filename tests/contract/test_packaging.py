@@ -24,7 +24,6 @@ from tests.support.wheel import build_wheel
 
 OWNERS = {
     "cxreval": "",
-    "cxreval.onnx_file": "onnx",
     "cxreval.cli.plots": "score",
     "cxreval.datasets.parquet_file": "parquet",
     "cxreval.export": "export",

@@ -128,7 +128,7 @@ class Registry:
         return [event.change for event in self.events.page(name, cursor, EVERYBODY).items]
 
     def on_board(self, as_of: datetime | None = None) -> list[str]:
-        return [standing.submission for standing in self.boards.ranked_rows(PARENT, as_of)]
+        return [row.submission for row in self.boards.ranked_rows(PARENT, as_of)]
 
     def links(self) -> list[chain.AuditEvent]:
         return [link for links in self.events.links(0, 100, EVERYBODY) for link in links]

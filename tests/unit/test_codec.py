@@ -20,7 +20,7 @@ from cxreval.api.registry.v1 import (
     leaderboard_service_pb2,
     submission_pb2,
 )
-from cxreval.api.scoring.v1 import report_pb2, scoring_service_pb2
+from cxreval.api.scoring.v1 import report_pb2
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.receipts import Receipt
 from cxreval.client import _messages, models
@@ -210,15 +210,15 @@ def test_a_lease_arrives_with_what_is_to_be_run(kept):
 )  # fmt: skip
 @settings(max_examples=30)
 def test_a_row_of_the_board_is_shown_as_it_is_ranked(row):
-    kept, manifest, place = row.submission, row.submission.manifest, row.standing.place
+    kept, manifest, ranked = row.submission, row.submission.manifest, row.ranked_row.ranked
     spread = models.RankSpread(
-        rank_low=place.rank_low,
-        rank_high=place.rank_high,
-        first_share=place.first_share,
-        mean_finding_rank=place.mean_finding_rank,
-        finding_place=place.finding_place,
-        places_disagree=place.places_disagree,
-        undefined_replicates=place.undefined_replicates,
+        rank_low=ranked.rank_low,
+        rank_high=ranked.rank_high,
+        first_share=ranked.first_share,
+        mean_finding_rank=ranked.mean_finding_rank,
+        finding_place=ranked.finding_place,
+        places_disagree=ranked.places_disagree,
+        undefined_replicates=ranked.undefined_replicates,
     )
     assert _messages.leaderboard_entry(sent(leaderboard.entry_message(row))) == (
         models.LeaderboardEntry(
@@ -230,14 +230,14 @@ def test_a_row_of_the_board_is_shown_as_it_is_ranked(row):
             source_url=manifest.source_url,
             submitted_date=kept.submitted_date,
             tier=kept.tier,
-            rank=place.rank,
-            score=row.standing.score,
-            sota=row.standing.sota,
+            rank=ranked.rank,
+            score=row.ranked_row.score,
+            sota=row.ranked_row.sota,
             note=kept.note,
             profile_digest=row.profile_digest,
             metrics=row.figures.values,
             interval=row.score.interval if row.score else None,
-            spread=None if row.standing.kind is Kind.CLAIM else spread,
+            spread=None if row.ranked_row.kind is Kind.CLAIM else spread,
             disputed=kept.state is SubmissionState.DISPUTED,
             kind=manifest.kind,
         )
@@ -247,9 +247,9 @@ def test_a_row_of_the_board_is_shown_as_it_is_ranked(row):
         model=manifest.model,
         organisation=manifest.organisation,
         submitted_date=kept.submitted_date,
-        score=row.standing.score or 0.0,
+        score=row.ranked_row.score or 0.0,
         tier=kept.tier,
-        significance=place.significance,
+        significance=ranked.significance,
     )
 
 
@@ -450,7 +450,7 @@ def test_a_message_field_that_can_be_absent_must_be_one_that_can_be_none():
         undefined_replicates: int
 
     with pytest.raises(TypeError, match="rank_low is optional only in the message"):
-        Decoder(Present, scoring_service_pb2.RankSpread)
+        Decoder(Present, leaderboard_service_pb2.RankSpread)
 
 
 def test_an_enumeration_must_have_the_values_of_the_message():

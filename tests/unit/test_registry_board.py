@@ -44,8 +44,8 @@ def entries(*, run: bool) -> st.SearchStrategy[list[Entry]]:
     )
 
 
-def places(board: list[RankedRow], kind: Kind) -> list[object]:
-    return [standing.place for standing in board if standing.kind is kind]
+def ranks(board: list[RankedRow], kind: Kind) -> list[object]:
+    return [row.ranked for row in board if row.kind is kind]
 
 
 @given(entries(run=True), entries(run=False))
@@ -53,12 +53,10 @@ def test_claims_are_never_ranked_together_with_rows_that_were_run(
     run: list[Entry], claims: list[Entry]
 ) -> None:
     board = ranked_rows(run, claims, HIGHER)
-    assert places(board, Kind.CHECKPOINT) == rank(run, HIGHER)
-    assert places(board, Kind.CLAIM) == rank(claims, HIGHER)
-    assert [standing.kind for standing in board] == [Kind.CHECKPOINT] * len(run) + [
-        Kind.CLAIM
-    ] * len(claims)
-    assert all(standing.place.rank_low is None for standing in board if standing.kind is Kind.CLAIM)
+    assert ranks(board, Kind.CHECKPOINT) == rank(run, HIGHER)
+    assert ranks(board, Kind.CLAIM) == rank(claims, HIGHER)
+    assert [row.kind for row in board] == [Kind.CHECKPOINT] * len(run) + [Kind.CLAIM] * len(claims)
+    assert all(row.ranked.rank_low is None for row in board if row.kind is Kind.CLAIM)
 
 
 @given(entries(run=True), entries(run=False))
@@ -93,7 +91,7 @@ def test_inseparable_rows_share_a_rank_and_only_the_highest_score_holds_the_reco
         entry(n, score, "2026-01-01", 0.02, run=True) for n, score in enumerate((0.80, 0.801, 0.60))
     ]
     assert [
-        (row.submission, row.place.rank, row.sota) for row in ranked_rows(near, [], HIGHER)
+        (row.submission, row.ranked.rank, row.sota) for row in ranked_rows(near, [], HIGHER)
     ] == [
         ("run-1", 1, True),
         ("run-0", 1, False),
