@@ -143,9 +143,7 @@ def test_a_table_that_is_no_utf8_does_not_end_the_worker(system, tmp_path):
     system.registry.submit("small", predictions("Spoiled"), tmp_path / "predictions.parquet")
     failure = run(system).failure
     assert (failure.reason, failure.fault) == ("PREDICTIONS_INVALID", Fault.SUBMISSION)
-    assert (
-        "TABLE_INVALID: the table row 1 or after: column 'image' is not text" in failure.message
-    )
+    assert "TABLE_INVALID: the table row 1 or after: column 'image' is not text" in failure.message
 
 
 # --- claims ---------------------------------------------------------------------------------------

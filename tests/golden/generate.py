@@ -162,7 +162,7 @@ def _described(
 
 
 def undefined_resamples(truth: Truth) -> int:
-    """How many resamples leave some finding with one class, whatever is predicted."""
+    """Returns the number of resamples in which some finding has only one class."""
     table = truth.table()
     table.add(list(truth.rows), predictions(truth, 1, 1.0))
     evidence = truth.report(table).evidence
@@ -415,7 +415,7 @@ class World:
         self.time += timedelta(seconds=2 * LEASE_SECONDS)
 
     def change(self, label: str, change: Change, who: str = "operator", **more: Any) -> None:
-        """Somebody changes a submission."""
+        """Changes a submission as the caller `who`."""
         organisation = who.partition("/")[0] if "/" in who else "operators"
         request = ChangeRequest(
             change, self.actor(who), f"golden reason: {change}", request_id=uuid.uuid4().hex,

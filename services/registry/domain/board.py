@@ -44,9 +44,10 @@ class RankedRow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Figures:
-    """What a report says over all images. A report never changes, so its figures are the same
-    object while it is read often; two objects are never equal, which makes one the key of whatever
-    is derived from it.
+    """The figures of a report over all images.
+
+    A report never changes, so the cache returns the same object for it. Objects compare by identity
+    and can be the keys of what is derived from them.
     """
 
     values: tuple[MetricValue, ...]

@@ -27,21 +27,22 @@ ON_BOARD = (SubmissionState.PUBLISHED, SubmissionState.DISPUTED)
 """States in which a submission has a row on the board."""
 
 WAS_ON_BOARD = (*ON_BOARD, SubmissionState.SUPERSEDED, SubmissionState.WITHDRAWN)
-"""States that only a submission that is or was on the board has: everybody may see it."""
+"""States of a submission that is or was on the board, which every caller may read."""
 
 ENDED = frozenset(SubmissionState) - {
     SubmissionState.AWAITING_ARTIFACT,
     SubmissionState.QUEUED,
     SubmissionState.RUNNING,
 }
-"""States that last until somebody asks for something."""
+"""States that only a caller's request changes."""
 
 
 PRIVATE_CHANGES = (
-    Change.LEASED, Change.RETURNED, Change.LEASE_EXPIRED, Change.FAILED, Change.EXPIRED, Change.RETRIED,
+    Change.LEASED, Change.RETURNED, Change.LEASE_EXPIRED, Change.FAILED, Change.EXPIRED,
+    Change.RETRIED,
 )  # fmt: skip
-"""Changes that tell who ran it and what went wrong: not for strangers, even when the submission is
-public by now."""
+"""Changes that state the worker or the failure; callers outside the owning organisation may not
+read them, even if the submission is public."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,7 @@ class Submission:
     `version` counts them. `manifest` is shown; it has the corrections that `original`, as it was
     handed in, lacks. `evaluation` is its latest one, `images_done` that one's predictions, and
     `seconds_left` an estimate of what it still takes; None until there is progress to judge by.
-    `superseded_by` is another submission's id. `owner` is the organisation it belongs to; empty:
-    nobody's.
+    `superseded_by` is another submission's id. `owner` is the organisation it belongs to, or empty.
     """
 
     benchmark: str
@@ -144,11 +144,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class ChangeRequest:
-    """A change of a submission that somebody asks for.
+    """A change of a submission that a caller requests.
 
-    `etag`: the version that they saw, or None. `request_id`: 32 hex characters, or empty; the same
-    one with the same request is done once for each organisation. `corrections`: fields of the
-    manifest with their new values. `successor`: what supersedes it.
+    `etag`: the version that the caller read, or None. `request_id`: 32 hex characters, or empty; of
+    an organisation's equal requests with the same id, one is executed. `corrections`: fields of the
+    manifest with their new values. `successor`: the submission that supersedes it.
     """
 
     change: Change

@@ -103,8 +103,8 @@ class Boards:
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             metric = records.benchmark(benchmark).spec.ranking_metric
-            # Whatever their state is by now: a row that was withdrawn since the order was made
-            # still stands in it.
+            # In any state: a row that was withdrawn after the order was computed is still part of
+            # it.
             query = _with_run(select(SubmissionRow, EvaluationRow))
             query = query.where(
                 SubmissionRow.benchmark_number == benchmark.number, SubmissionRow.id.in_(wanted)
