@@ -139,7 +139,7 @@ def test_a_codec_is_not_made_without_a_field_of_its_message(codec):
             dataclasses.replace(codec, message=message_without(codec.message, field.name))
 
 
-# --- mutations --------------------------------------------------------------------------------------
+# --- mutations ------------------------------------------------------------------------------------
 
 
 def check_every_conversion() -> None:
@@ -147,7 +147,8 @@ def check_every_conversion() -> None:
     for encode, decode, kind in test_codec.SHARED:
         test_codec.check_arrives(encode, decode, sample(kind))
     for check, record in (
-        (test_codec.test_a_specification_arrives_as_it_was_sent, sample(BenchmarkSpec, name="small")),
+        (test_codec.test_a_specification_arrives_as_it_was_sent,
+         sample(BenchmarkSpec, name="small")),
         (test_codec.test_a_report_arrives_with_its_evidence, sample(Report)),
         (test_codec.test_a_submission_is_shown_as_it_is_kept, submission()),
         (test_codec.test_an_event_is_shown_as_it_is_kept, sample(domain.Event)),
@@ -156,7 +157,8 @@ def check_every_conversion() -> None:
         (test_codec.test_a_lease_arrives_with_what_is_to_be_run, lease()),
         (test_codec.test_a_row_of_the_board_is_shown_as_it_is_ranked, row()),
         (test_codec.test_a_comparison_names_the_submissions, compared()),
-        (test_codec.test_a_key_is_shown_as_it_is_kept, sample(access.ApiKey, id=test_codec.ID[:16], organisation="small")),
+        (test_codec.test_a_key_is_shown_as_it_is_kept,
+         sample(access.ApiKey, id=test_codec.ID[:16], organisation="small")),
         (test_codec.test_a_link_of_the_audit_chain_has_the_same_digest_at_the_reader, link()),
     ):  # fmt: skip
         check.hypothesis.inner_test(record)

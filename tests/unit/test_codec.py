@@ -50,7 +50,7 @@ def sent(message):
     return type(message).FromString(message.SerializeToString())
 
 
-# --- the same record at both ends -------------------------------------------------------------------
+# --- the same record at both ends -----------------------------------------------------------------
 
 
 SHARED = [
@@ -93,7 +93,7 @@ def test_a_report_arrives_with_its_evidence(report):
             np.testing.assert_array_equal(one.values, other.values)
 
 
-# --- what the registry keeps, as its client shows it -----------------------------------------------
+# --- what the registry keeps, as its client shows it ----------------------------------------------
 
 
 @given(records(domain.Submission, benchmark=NAMES, id=IDS, superseded_by=st.sampled_from(("", ID)),
@@ -181,7 +181,8 @@ def test_an_evaluation_is_shown_as_it_is_kept(kept):
 @given(
     records(
         domain.Lease,
-        evaluation=records(domain.Evaluation, benchmark=NAMES, submission=IDS, id=IDS, report=st.none()),
+        evaluation=records(domain.Evaluation, benchmark=NAMES, submission=IDS, id=IDS,
+                           report=st.none()),
         submission=records(domain.Submission, benchmark=NAMES, id=IDS, evaluation=IDS,
                            superseded_by=st.just("")),
         benchmark=records(domain.Benchmark, spec=st.just(small_spec("small"))),
@@ -205,7 +206,9 @@ def test_a_lease_arrives_with_what_is_to_be_run(kept):
     records(
         board.Row,
         submission=records(domain.Submission, benchmark=NAMES, id=IDS, tier=st.sampled_from(Tier)),
-        figures=st.lists(records(MetricValue), max_size=3).map(lambda one: board.Figures(tuple(one))),
+        figures=st.lists(records(MetricValue), max_size=3).map(
+            lambda values: board.Figures(tuple(values))
+        ),
     )
 )  # fmt: skip
 @settings(max_examples=30)
@@ -253,7 +256,8 @@ def test_a_row_of_the_board_is_shown_as_it_is_ranked(row):
     )
 
 
-@given(records(board.Compared, pairs=st.lists(records(Comparison, first=IDS, second=IDS), max_size=2),
+@given(records(board.Compared,
+               pairs=st.lists(records(Comparison, first=IDS, second=IDS), max_size=2),
                frequencies=st.just({ID: (0.25, 0.75)})))  # fmt: skip
 def test_a_comparison_names_the_submissions(kept):
     message = leaderboard.compared_message(BenchmarkName("small"), kept)
@@ -286,22 +290,27 @@ def test_a_key_is_shown_as_it_is_kept(kept):
     )  # fmt: skip
 
 
-# --- values that one end does not know -------------------------------------------------------------
+# --- values that one end does not know ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("decode", "message", "field"),
     [
         (_messages.submission, submission_pb2.Submission(kind=99), "submission.kind"),
-        (_messages.submission, submission_pb2.Submission(kind=1, manifest={"kind": 1, "source_kind": 99}),
+        (_messages.submission,
+         submission_pb2.Submission(kind=1, manifest={"kind": 1, "source_kind": 99}),
          "submission.manifest.source_kind"),
-        (_messages.submission, submission_pb2.Submission(kind=1, manifest={"kind": 1, "source_kind": 1}, state=1, tier=99),
+        (_messages.submission,
+         submission_pb2.Submission(
+             kind=1, manifest={"kind": 1, "source_kind": 1}, state=1, tier=99),
          "submission.tier"),
         (_messages.event, submission_pb2.SubmissionEvent(change=99), "submission_event.change"),
         (_messages.evaluation, evaluation_service_pb2.Evaluation(state=99), "evaluation.state"),
-        (_messages.sota_step, leaderboard_service_pb2.SotaStep(tier=1, significance=99), "sota_step.significance"),
+        (_messages.sota_step, leaderboard_service_pb2.SotaStep(tier=1, significance=99),
+         "sota_step.significance"),
         (_messages.key_info, admin_service_pb2.ApiKey(role=99), "api_key.role"),
-        (benchmarks.spec, benchmark_service_pb2.Benchmark(metrics=[{"id": "auroc", "direction": 99}]),
+        (benchmarks.spec,
+         benchmark_service_pb2.Benchmark(metrics=[{"id": "auroc", "direction": 99}]),
          "benchmark.metrics.direction"),
     ],
 )  # fmt: skip
@@ -364,7 +373,7 @@ def test_a_specification_from_before_ranking_metrics_ranks_by_its_first_metric()
         assert decode(message) == spec
 
 
-# --- a codec that does not account for every field is never made -----------------------------------
+# --- a codec that does not account for every field is never made ----------------------------------
 
 
 @dataclass(frozen=True)
@@ -466,7 +475,8 @@ def test_an_enumeration_must_have_the_values_of_the_message():
         (Fault, "has the value SYSTEM only in cxreval.api.registry.v1.Failure.Fault"),
         (More, "has the value WEATHER only in More"),
     ):
-        record = dataclass(type("Failure", (), {"__annotations__": {"reason": str, "message": str, "fault": kind}}))  # fmt: skip
+        hints = {"reason": str, "message": str, "fault": kind}
+        record = dataclass(type("Failure", (), {"__annotations__": hints}))
         for make in (Encoder, Decoder):
             with pytest.raises(TypeError, match=f"field fault {error}"):
                 make(record, submission_pb2.Failure)
