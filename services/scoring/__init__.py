@@ -1,2 +1,4 @@
-"""The scoring service: the only process that reads the ground truth. It keeps nothing that a
-restart would lose."""
+"""The scoring service, the only service that reads the ground truth.
+
+It stores nothing: a restart loses only streams that are not finished, which clients send again.
+"""

@@ -19,7 +19,7 @@ from services.scoring.servicer import ScoringServicer
 
 
 async def main(config: ScoringConfig) -> None:
-    """Loads the truths, then serves."""
+    """Loads the ground truths and serves until the process is stopped."""
     metrics = CollectorRegistry()
     truths = {
         name: await asyncio.to_thread(lambda: load_truth(load_spec(name, directory), directory))  # noqa: B023

@@ -8,27 +8,28 @@ from services.chassis.config import ConfigError, ServerConfig, setting
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringConfig(ServerConfig):
-    """What the scoring service can be told."""
+    """The settings of the scoring service."""
 
     listen: str = setting("127.0.0.1:50053", "address of the gRPC port; port 0 takes a free one")
     data: tuple[str, ...] = setting(
-        (), "a benchmark and the directory of its list and label table, NAME=DIRECTORY"
+        (), "NAME=DIRECTORY: a benchmark and the directory of its image list and label table"
     )
-    max_concurrent: int = setting(4, "reports computed at once; more wait in line")
+    max_concurrent: int = setting(4, "maximum number of reports computed at once; others wait")
     max_streams: int = setting(
         32,
-        "tables of predictions in memory, of open streams and of broken ones that can be resumed; 57 bytes an image",
+        "maximum number of tables of predictions in memory, of open streams and of interrupted "
+        "ones that can be resumed; for NIH's findings a table has 57 bytes for each image",
     )
 
     def __post_init__(self) -> None:
-        """Raises `ConfigError`."""
+        """Checks the settings. Raises `ConfigError`."""
         for name in ("max_concurrent", "max_streams"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
         self.directories()
 
     def directories(self) -> dict[str, Path]:
-        """The data-set directory of each benchmark. Raises `ConfigError`."""
+        """Returns the data-set directory of each benchmark. Raises `ConfigError`."""
         pairs = [item.partition("=") for item in self.data]
         for name, _, path in pairs:
             if not name or not path:

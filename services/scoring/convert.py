@@ -1,4 +1,4 @@
-"""Protobuf messages of the scoring service to the library's types and back."""
+"""Converts streams to the responses of the scoring service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.scoring.streams import Stream
 
 
 def progress_answer(stream: Stream) -> pb.ScorePredictionsResponse:
-    """How far a stream has come."""
+    """Returns the response with the number of messages and images that were received."""
     progress = pb.ScoringProgress(
         message_count=stream.message_count, image_count=stream.table.image_count
     )
@@ -22,9 +22,9 @@ def progress_answer(stream: Stream) -> pb.ScorePredictionsResponse:
 def partial_state_answers(
     stream: Stream, benchmark_digest: str
 ) -> Iterator[pb.ScorePredictionsResponse]:
-    """What a stream has taken, in pieces of at most 4096 images."""
+    """Yields the predictions that were received, in responses of at most 4096 images."""
     rows = stream.table.seen_rows()
     for start in range(0, rows.size, MAX_BATCH_IMAGES):
-        piece = rows[start : start + MAX_BATCH_IMAGES]
-        state = PartialState(benchmark_digest, piece, stream.table.probabilities[piece])
+        batch = rows[start : start + MAX_BATCH_IMAGES]
+        state = PartialState(benchmark_digest, batch, stream.table.probabilities[batch])
         yield pb.ScorePredictionsResponse(partial_state=reports.partial_state_message(state))

@@ -1,4 +1,4 @@
-"""The scoring rpcs: convert, compute, convert."""
+"""Implements the rpcs of the scoring service."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ from services.scoring import convert
 from services.scoring.streams import Streams
 
 PROGRESS_IMAGES = 4096
-"""Images between two answers that say how far a stream has come."""
+"""Number of images after which a stream sends its progress."""
 
 _SESSION = re.compile(r"[0-9a-f]{32}")
 
 
 class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
-    """Scores streams of predictions against the truths it was given, by benchmark.
+    """Scores streams of predictions against ground truths.
 
-    `max_concurrent`: reports computed at once; `max_streams`: tables in memory, open or waiting to
-    be resumed.
+    `truths`: the ground truths by the benchmark's identifier. `max_concurrent`: maximum number of
+    reports computed at once. `max_streams`: maximum number of tables in memory, of open streams and
+    of interrupted ones.
     """
 
     def __init__(
@@ -51,12 +52,12 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
     ) -> None:
         self._truths = truths
         self._streams = Streams(max_streams, metrics)
-        # Its own threads, not a semaphore: a report whose caller has gone keeps its thread until it
-        # is computed.
+        # A thread pool and not a semaphore, because the report of a cancelled call occupies its
+        # thread until it is computed.
         self._threads = ThreadPoolExecutor(max_concurrent, "report")
         self._rows = Counter(
             "cxreval_scoring_predictions_total",
-            "Images whose predictions came in.",
+            "Images whose predictions were received.",
             registry=metrics,
         )
         self._seconds = Histogram(
@@ -66,7 +67,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
     async def ListTruths(
         self, request: pb.ListTruthsRequest, context: Any
     ) -> pb.ListTruthsResponse:
-        """The benchmarks that can be scored here."""
+        """Returns the benchmarks that this service can score."""
         return pb.ListTruthsResponse(
             truths=[
                 pb.Truth(
@@ -84,22 +85,22 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         request_iterator: AsyncIterator[pb.ScorePredictionsRequest],
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[pb.ScorePredictionsResponse]:
-        """Predictions in; progress, then the report or the partial state out.
+        """Receives predictions; yields progress, then the report or the partial state.
 
-        A message is taken whole or, when it is refused, not at all. Whatever ends the stream before
-        its last answer, an error included, leaves what was taken for another stream of the session.
+        A message is accepted or refused as a whole. If the stream ends before its last response,
+        with an error or without, another stream of the session can resume it.
         """
         header = await _header(request_iterator)
         truth = self._truth(header)
         with self._streams.open(truth, header.session) as stream:
             yield convert.progress_answer(stream)
-            told = stream.table.image_count
+            reported = stream.table.image_count
             async for message in request_iterator:
-                self._take(truth, stream.table, message)
+                self._add(truth, stream.table, message)
                 stream.message_count += 1
-                if stream.table.image_count >= told + PROGRESS_IMAGES:
+                if stream.table.image_count >= reported + PROGRESS_IMAGES:
                     yield convert.progress_answer(stream)
-                    told = stream.table.image_count
+                    reported = stream.table.image_count
             yield convert.progress_answer(stream)
             if header.export_partial_state:
                 for answer in convert.partial_state_answers(stream, truth.spec.digest):
@@ -113,6 +114,13 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
             stream.finished = True
 
     def _truth(self, header: pb.ScorePredictionsHeader) -> Truth:
+        """Returns the ground truth that a header names.
+
+        Raises:
+            MalformedField: the benchmark's name or the session is malformed.
+            TruthNotFound: the service does not have the benchmark.
+            BenchmarkDigestMismatch: its benchmark has another digest.
+        """
         name = BenchmarkName.parse(header.benchmark, "header.benchmark").benchmark
         if header.session and not _SESSION.fullmatch(header.session):
             expected = "32 lower-case hex characters, or nothing"
@@ -121,15 +129,25 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         truth = self._truths.get(name)
         if truth is None:
             raise TruthNotFound(
-                f"no truth for {header.benchmark} here", field="header.benchmark", value=name
+                f"this service has no ground truth for {header.benchmark}",
+                field="header.benchmark",
+                value=name,
             )
         if header.benchmark_digest:
             _check_digest(header.benchmark_digest, truth, "header.benchmark_digest")
         return truth
 
-    def _take(
+    def _add(
         self, truth: Truth, table: PredictionTable, message: pb.ScorePredictionsRequest
     ) -> None:
+        """Adds the predictions of a message to a table.
+
+        Raises:
+            MalformedStream: the message is empty or a second header.
+            BenchmarkDigestMismatch: a partial state is of another benchmark.
+            MalformedBatch, UnknownImage, InvalidProbability, DuplicateImage: as
+                `PredictionTable.add`, or there are too many images.
+        """
         match message.WhichOneof("content"):
             case "batch":
                 images = message.batch.images
@@ -145,7 +163,8 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
                 self._rows.inc(rows.size)
             case "header":
                 raise MalformedStream(
-                    "a second header came; expected batches or partial states", field="header"
+                    "the stream has a second header; expected batches or partial states",
+                    field="header",
                 )
             case _:
                 expected = "a batch or a partial state"
@@ -154,39 +173,38 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
                 )
 
     def _report(self, truth: Truth, table: PredictionTable) -> report_pb2.Report:
+        """Returns the report of a complete table, as a message."""
         with self._seconds.time():
             return reports.report_message(truth.report(table))
 
 
 async def _header(messages: AsyncIterator[pb.ScorePredictionsRequest]) -> pb.ScorePredictionsHeader:
-    """The first message. Raises `EmptyStream`, `MalformedStream`."""
+    """Returns the header, which is the first message. Raises `EmptyStream`, `MalformedStream`."""
     async for message in messages:
         if not message.HasField("header"):
             raise MalformedStream(
-                "predictions came before the header", field="header", expected="a header first"
+                "the stream has predictions before the header",
+                field="header",
+                expected="a header first",
             )
         return message.header
     raise EmptyStream("the stream ended before its header", field="header")
 
 
-def _check_digest(found: str, truth: Truth, field: str) -> None:
+def _check_digest(digest: str, truth: Truth, field: str) -> None:
+    """Raises `BenchmarkDigestMismatch` if a digest is not that of the benchmark."""
     expected = truth.spec.digest
-    if found != expected:
-        message = f"{field} is {found[:80]!r}; expected {expected}, that of {truth.spec.name} here"
-        raise BenchmarkDigestMismatch(message, field=field, found=found[:80], expected=expected)
+    if digest != expected:
+        message = (
+            f"{field} is {digest[:80]!r}; expected {expected}, the digest of {truth.spec.name} here"
+        )
+        raise BenchmarkDigestMismatch(message, field=field, found=digest[:80], expected=expected)
 
 
 def _check_size(images: int, field: str) -> None:
+    """Raises `MalformedBatch` if a message has too many images."""
     if images > MAX_BATCH_IMAGES:
         expected = f"at most {MAX_BATCH_IMAGES}"
         raise MalformedBatch(
             f"{field} has {images} images; expected {expected}", field=field, expected=expected
-        )
-
-
-def _check_count(found: int, most: int, what: str) -> None:
-    if found > most:
-        expected = f"at most {most}"
-        raise MalformedField(
-            f"{found} {what}; expected {expected}", field="entries", expected=expected
         )

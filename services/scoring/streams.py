@@ -1,7 +1,7 @@
-"""What scoring streams have brought so far, and what is kept of a broken one until it is resumed.
+"""Keeps the tables of scoring streams in memory; an interrupted stream can be resumed.
 
-Everything is in memory. A table takes `ROW_BYTES` an image, so the tables of NIH's test split of
-25,596 images take 1.5 MB each, and a service that allows 32 of them at most 47 MB.
+A table has `ROW_BYTES` for each image. A table for NIH's test split of 25,596 images has 1.5 MB;
+the 32 tables that a service allows by default have at most 47 MB.
 """
 
 from __future__ import annotations
@@ -19,27 +19,25 @@ from cxreval.errors import ServiceOverloaded
 from cxreval.metrics.predictions import PredictionTable
 
 PARKED_SECONDS = 600.0
-"""How long a broken stream can be resumed."""
+"""Seconds for which an interrupted stream can be resumed."""
 
 _Key = tuple[str, str]
 
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """What the streams of one session have brought: a table and the number of messages behind the
-    header."""
+    """The table of one session, and the number of messages received after the header."""
 
     table: PredictionTable
     message_count: int = 0
     finished: bool = False
-    """Set when the caller has all it asked for, so that nothing is left to resume."""
+    """Set when the last response was sent, so that the stream is not parked."""
 
 
 class Streams:
-    """Every table in memory: those of open streams, and the parked ones that can be resumed. At
-    most `limit` together.
+    """The tables of open streams, and the parked tables of interrupted ones.
 
-    A parked table makes room for a new stream, the oldest first.
+    There are at most `limit` of both. A new stream replaces the oldest parked table if necessary.
     """
 
     def __init__(
@@ -60,17 +58,17 @@ class Streams:
 
     @contextmanager
     def open(self, truth: Truth, session: str) -> Iterator[Stream]:
-        """A new stream, or the parked one of this benchmark and session; parked at the end unless
-        it is `finished`.
+        """Opens the parked stream of this benchmark and session, or a new stream.
 
-        `session`: empty for a stream that cannot be resumed.
+        At the end the stream is parked unless it is `finished`. `session`: empty for a stream that
+        cannot be resumed.
 
         Raises:
-            ServiceOverloaded: all tables belong to open streams, or the session's own stream is
+            ServiceOverloaded: all tables belong to open streams, or a stream of the session is
                 still open.
         """
         key = (truth.spec.digest, session or uuid.uuid4().hex)
-        stream = self._take(key, truth)
+        stream = self._new_or_parked(key, truth)
         self._open.add(key)
         try:
             yield stream
@@ -79,15 +77,16 @@ class Streams:
             if session and not stream.finished:
                 self._park(key, stream)
 
-    def _take(self, key: _Key, truth: Truth) -> Stream:
+    def _new_or_parked(self, key: _Key, truth: Truth) -> Stream:
+        """Returns the stream that `open` opens."""
         if key in self._open:
-            # Its caller saw it break and this service has not yet: the same call soon finds it
-            # parked.
+            # The client has noticed the broken connection before the service; after a retry the
+            # stream is parked.
             raise ServiceOverloaded(
-                "a stream of this session is still open; try again", field="header.session"
+                "a stream of this session is still open; retry", field="header.session"
             )
         if len(self._open) >= self._limit:
-            message = f"all {self._limit} streams are open; try again later"
+            message = f"too many open streams (limit {self._limit}); retry later"
             raise ServiceOverloaded(message, limit=self._limit)
         if key in self._parked:
             return self._unpark(key)
@@ -96,10 +95,12 @@ class Streams:
         return Stream(truth.table())
 
     def _park(self, key: _Key, stream: Stream) -> None:
-        forget = asyncio.get_running_loop().call_later(self._parked_seconds, self._unpark, key)
-        self._parked[key] = (stream, forget)
+        """Keeps a stream for some time, so that it can be resumed."""
+        expiry = asyncio.get_running_loop().call_later(self._parked_seconds, self._unpark, key)
+        self._parked[key] = (stream, expiry)
 
     def _unpark(self, key: _Key) -> Stream:
-        stream, forget = self._parked.pop(key)
-        forget.cancel()
+        """Returns a parked stream, which is not parked any more."""
+        stream, expiry = self._parked.pop(key)
+        expiry.cancel()
         return stream

@@ -1,6 +1,7 @@
-"""Enumerations and records that the registry keeps, sends and stores, and its clients read.
+"""Enumerations and records that the registry and its clients share.
 
-A member's value is what databases, audit digests and JSON hold; it never changes.
+The value of an enumeration's member is stored in databases, audit digests and JSON; it never
+changes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from enum import StrEnum
 
 
 class Tier(StrEnum):
-    """How much evidence stands behind the figures of a row."""
+    """How the figures of a row came about, from the least evidence to the most."""
 
     CLAIMED = "claimed"
     SCORED = "scored"
@@ -66,14 +67,14 @@ class Change(StrEnum):
 
 
 class Fault(StrEnum):
-    """Whose fault a failure is: the submission's is final, the system's is retried."""
+    """The cause of a failure: the submission, which is final, or the system, which is retried."""
 
     SUBMISSION = "submission"
     SYSTEM = "system"
 
 
 class Role(StrEnum):
-    """The role of a caller; the .proto files say which roles may call an rpc."""
+    """What a caller may do; the .proto files list the roles for each rpc."""
 
     PUBLIC = "public"
     VIEWER = "viewer"
@@ -84,7 +85,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an evaluation or an upload failed: a reason for programs, a sentence for people."""
+    """Why an evaluation or an upload failed: a reason code for programs, a message for users."""
 
     reason: str
     message: str
@@ -93,10 +94,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """The limits of an organisation; None: no limit.
+    """The limits of an organisation; None is no limit.
 
-    `submissions_per_day` counts days in UTC, `concurrent` submissions that have not ended,
-    `stored_bytes` each artifact once, and what running uploads have declared.
+    `submissions_per_day`: submissions created in one day, UTC. `concurrent`: submissions that have
+    not ended. `stored_bytes`: size of the artifacts, each counted once, plus the declared size of
+    running uploads.
     """
 
     submissions_per_day: int | None = None
@@ -106,7 +108,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class AdminEvent:
-    """What an operator did to an organisation or a key."""
+    """A change of an organisation or a key by an operator."""
 
     time: datetime
     actor: str

@@ -24,11 +24,11 @@ from tests.support.wheel import build_wheel
 
 OWNERS = {
     "cxreval": "",
-    "cxreval.onnx_file": "onnx",
     "cxreval.cli.plots": "score",
     "cxreval.datasets.parquet_file": "parquet",
     "cxreval.export": "export",
     "cxreval.imaging": "images",
+    "cxreval.onnx_file": "onnx",
     "services": "server",
     "services.inference": "inference",
     "services.registry.store.s3_artifacts": "s3",

@@ -109,7 +109,7 @@ def broken(wrong):
          "DUPLICATE_IMAGE: 8 images are predicted twice"),
         (table().replace("Mass", "Lump"),
          "UNKNOWN_FINDING: the table has 1 unknown column, the first is 'Lump'"),
-        ("\x89PNG", "TABLE_INVALID: cannot read the table"),
+        ("\x89PNG", "UNKNOWN_FINDING: the table has 1 unknown column"),
     ],
 )  # fmt: skip
 def test_a_table_with_a_mistake_is_the_submitters_fault_and_says_where(
@@ -143,9 +143,7 @@ def test_a_table_that_is_no_utf8_does_not_end_the_worker(system, tmp_path):
     system.registry.submit("small", predictions("Spoiled"), tmp_path / "predictions.parquet")
     failure = run(system).failure
     assert (failure.reason, failure.fault) == ("PREDICTIONS_INVALID", Fault.SUBMISSION)
-    assert (
-        "TABLE_INVALID: the table row 1 or after: column 'image' holds no text" in failure.message
-    )
+    assert "TABLE_INVALID: the table row 1 or after: column 'image' is not text" in failure.message
 
 
 # --- claims ---------------------------------------------------------------------------------------

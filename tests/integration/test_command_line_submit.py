@@ -123,7 +123,7 @@ def test_a_checkpoint_that_inference_would_refuse_is_refused_before_a_submission
     ended = command("submit", *files, "--benchmark", SPEC.name, "--registry", address)
 
     assert ended.returncode == 1
-    assert "error: MODEL_EXTERNAL_DATA: tensor 'secrets' keeps its data" in ended.stderr
+    assert "error: MODEL_EXTERNAL_DATA: tensor 'secrets' has its data" in ended.stderr
     assert list(client.list_submissions(SPEC.name)) == before
 
 

@@ -948,12 +948,12 @@ def test_benchmark_can_be_created_again_but_never_changed(running: Running, benc
         ({"labels_file": "../labels.csv"}, "benchmark.labels_file"),
         ({"replicates": 0}, "benchmark.replicates"),
         ({"replicates": MOST_REPLICATES + 1}, "benchmark.replicates"),
-        ({"findings": ["Fracture"]}, "benchmark.findings"),
+        ({"findings": ["Mass|Hernia"]}, "benchmark.findings"),
         ({"metrics": []}, "benchmark.metrics"),
         ({"metrics": [benchmark_pb.Metric(id="auroc", direction=1)] * 2}, "benchmark.metrics"),
         (
             {"metrics": [benchmark_pb.Metric(id="auroc", direction=2)]},
-            "benchmark.metrics[0].direction",
+            "benchmark.metrics",
         ),
     ],
 )

@@ -184,7 +184,8 @@ def test_client_reads_a_stored_evaluation(stored):
 @given(
     records(
         domain.Lease,
-        evaluation=records(domain.Evaluation, benchmark=NAMES, submission=IDS, id=IDS, report=st.none()),
+        evaluation=records(domain.Evaluation, benchmark=NAMES, submission=IDS, id=IDS,
+                           report=st.none()),
         submission=records(domain.Submission, benchmark=NAMES, id=IDS, evaluation=IDS,
                            superseded_by=st.just("")),
         benchmark=records(domain.Benchmark, spec=st.just(small_spec("small"))),
@@ -208,7 +209,9 @@ def test_worker_reads_a_lease_with_submission_and_benchmark(stored):
     records(
         board.Row,
         submission=records(domain.Submission, benchmark=NAMES, id=IDS, tier=st.sampled_from(Tier)),
-        figures=st.lists(records(MetricValue), max_size=3).map(lambda one: board.Figures(tuple(one))),
+        figures=st.lists(records(MetricValue), max_size=3).map(
+            lambda values: board.Figures(tuple(values))
+        ),
     )
 )  # fmt: skip
 @settings(max_examples=30)
@@ -256,7 +259,8 @@ def test_client_reads_a_row_of_the_board(row):
     )
 
 
-@given(records(board.Compared, pairs=st.lists(records(Comparison, first=IDS, second=IDS), max_size=2),
+@given(records(board.Compared,
+               pairs=st.lists(records(Comparison, first=IDS, second=IDS), max_size=2),
                frequencies=st.just({ID: (0.25, 0.75)})))  # fmt: skip
 def test_comparison_has_the_names_of_submissions(stored):
     message = leaderboard.compared_message(BenchmarkName("small"), stored)
@@ -296,15 +300,20 @@ def test_client_reads_a_stored_key(stored):
     ("decode", "message", "field"),
     [
         (_messages.submission, submission_pb2.Submission(kind=99), "submission.kind"),
-        (_messages.submission, submission_pb2.Submission(kind=1, manifest={"kind": 1, "source_kind": 99}),
+        (_messages.submission,
+         submission_pb2.Submission(kind=1, manifest={"kind": 1, "source_kind": 99}),
          "submission.manifest.source_kind"),
-        (_messages.submission, submission_pb2.Submission(kind=1, manifest={"kind": 1, "source_kind": 1}, state=1, tier=99),
+        (_messages.submission,
+         submission_pb2.Submission(
+             kind=1, manifest={"kind": 1, "source_kind": 1}, state=1, tier=99),
          "submission.tier"),
         (_messages.event, submission_pb2.SubmissionEvent(change=99), "submission_event.change"),
         (_messages.evaluation, evaluation_service_pb2.Evaluation(state=99), "evaluation.state"),
-        (_messages.sota_step, leaderboard_service_pb2.SotaStep(tier=1, significance=99), "sota_step.significance"),
+        (_messages.sota_step, leaderboard_service_pb2.SotaStep(tier=1, significance=99),
+         "sota_step.significance"),
         (_messages.key_info, admin_service_pb2.ApiKey(role=99), "api_key.role"),
-        (benchmarks.spec, benchmark_service_pb2.Benchmark(metrics=[{"id": "auroc", "direction": 99}]),
+        (benchmarks.spec,
+         benchmark_service_pb2.Benchmark(metrics=[{"id": "auroc", "direction": 99}]),
          "benchmark.metrics.direction"),
     ],
 )  # fmt: skip
@@ -412,12 +421,12 @@ class Mapped(Short):
     [
         (Short, {}, "field standard_error has no counterpart"),
         (Long, {}, "field median has no counterpart"),
-        (Loose, {}, "field standard_error can be None in the record alone"),
+        (Loose, {}, "field standard_error can be None only in the record"),
         (Wrong, {}, "field standard_error is <class 'int'> in the record"),
-        (Many, {}, "field standard_error is a list on one side alone"),
-        (Mapped, {}, "field standard_error is .* in the record alone"),
-        (Interval, {"computed": {"mean": len}}, "field mean is in a table, and nowhere else"),
-        (Interval, {"sources": {"mean": "low"}}, "field mean is in a table, and nowhere else"),
+        (Many, {}, "field standard_error is a list only on one side"),
+        (Mapped, {}, "field standard_error is .* only in the record"),
+        (Interval, {"computed": {"mean": len}}, "field mean is in a table, but does not exist"),
+        (Interval, {"sources": {"mean": "low"}}, "field mean is in a table, but does not exist"),
         (Interval, {"sources": {"low": "mean"}}, "field low has no counterpart mean"),
     ],
 )
@@ -431,11 +440,11 @@ def test_field_on_one_side_only_is_an_error_that_names_record_message_and_field(
 
 
 def test_needless_entry_of_a_table_is_an_error():
-    with pytest.raises(TypeError, match="low is in a table, and nowhere else"):
+    with pytest.raises(TypeError, match="low is in a table of unused fields, but is used"):
         Encoder(Interval, report_pb2.Interval, unsent=("low",))
-    with pytest.raises(TypeError, match="low is in a table, and nowhere else"):
+    with pytest.raises(TypeError, match="low is in a table of unused fields, but is used"):
         Decoder(Interval, report_pb2.Interval, unread=("low",))
-    with pytest.raises(TypeError, match="mean is in a table, and nowhere else"):
+    with pytest.raises(TypeError, match="mean is in a table, but does not exist"):
         Encoder(Interval, report_pb2.Interval, unset=("mean",))
 
 
@@ -450,7 +459,7 @@ def test_optional_message_field_needs_a_record_field_that_can_be_none():
         places_disagree: bool
         undefined_replicates: int
 
-    with pytest.raises(TypeError, match="rank_low is optional in the message alone"):
+    with pytest.raises(TypeError, match="rank_low is optional only in the message"):
         Decoder(Present, leaderboard_service_pb2.RankSpread)
 
 
@@ -464,10 +473,11 @@ def test_enum_must_have_the_values_of_the_message():
         WEATHER = "weather"
 
     for kind, error in (
-        (Fault, "has the value SYSTEM in cxreval.api.registry.v1.Failure.Fault alone"),
-        (More, "has the value WEATHER in More alone"),
+        (Fault, "has the value SYSTEM only in cxreval.api.registry.v1.Failure.Fault"),
+        (More, "has the value WEATHER only in More"),
     ):
-        record = dataclass(type("Failure", (), {"__annotations__": {"reason": str, "message": str, "fault": kind}}))  # fmt: skip
+        hints = {"reason": str, "message": str, "fault": kind}
+        record = dataclass(type("Failure", (), {"__annotations__": hints}))
         for make in (Encoder, Decoder):
             with pytest.raises(TypeError, match=f"field fault {error}"):
                 make(record, submission_pb2.Failure)

@@ -213,7 +213,7 @@ def test_a_label_other_than_0_1_or_nothing_is_refused_with_its_line(case, label,
 @row("label -1 / nan / 0.5 / {1, 2}")
 @pytest.mark.parametrize("labels", [[-1, 1], [np.nan, 1.0], [0.5, 1.0], [1, 2]])
 def test_labels_that_are_not_boolean_are_refused(case, labels):
-    with pytest.raises(MalformedField, match="expected bool, and unknown labels left out"):
+    with pytest.raises(MalformedField, match="expected bool; leave out unknown labels"):
         auroc(np.float32([0.1, 0.9]), np.array(labels))
 
 

@@ -95,7 +95,7 @@ def test_shape_comes_from_the_file_without_a_profile(tmp_path: Path) -> None:
 
 REFUSALS: list[tuple[Callable[[Path], str], type[CxrevalError], str]] = [
     (onnx_models.not_onnx, ModelNotOnnx, "not a valid ONNX model"),
-    (onnx_models.empty, ModelNotOnnx, "holds no graph"),
+    (onnx_models.empty, ModelNotOnnx, "has no graph"),
     (onnx_models.invalid_graph, ModelNotOnnx, "nowhere"),
     (onnx_models.external_data, ModelExternalData, "'secrets'"),
     (
@@ -123,11 +123,11 @@ REFUSALS: list[tuple[Callable[[Path], str], type[CxrevalError], str]] = [
         ModelInputMismatch,
         "expected an input of at most",
     ),
-    (lambda directory: onnx_models.columns(directory, 0), ModelOutputMismatch, "gives 0 columns"),
+    (lambda directory: onnx_models.columns(directory, 0), ModelOutputMismatch, "returns 0 columns"),
     (
         lambda directory: onnx_models.columns(directory, 10_001),
         ModelOutputMismatch,
-        "gives 10001 columns",
+        "returns 10001 columns",
     ),
     (onnx_models.two_outputs, ModelOutputMismatch, "'flat' float"),
     (onnx_models.image_output, ModelOutputMismatch, "(N, 1, 224, 224)"),

@@ -198,7 +198,7 @@ def test_text_that_is_no_utf8_makes_a_table_invalid(parquet_file, spoiled, optio
         spoiled: no_utf8(2)
     }
     problem = field_error(parquet_file(columns, **options), TableInvalid)
-    assert f"row 1 or after: column {spoiled!r} holds no text" in problem.message
+    assert f"row 1 or after: column {spoiled!r} is not text" in problem.message
     assert problem.metadata["expected"] == "UTF-8"
 
 

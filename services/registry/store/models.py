@@ -317,7 +317,7 @@ class ReportRow(Base):
 
 
 class ReplicateRow(Base):
-    """The primary metric of one finding, in the report's order, the macro mean last. Append-only.
+    """A metric of the benchmark for one finding, in the report's order, the macro mean last. Append-only.
 
     `score` is the report's value, so that a board is ranked without reading whole reports. `vector`
     is the value under each resample, float64 little-endian; NULL for reports from before there were

@@ -1,9 +1,11 @@
-"""The typed client: takes and returns dataclasses, raises the errors of `cxreval.errors`.
+"""Typed clients of the services; they use dataclasses and raise the errors of `cxreval.errors`.
 
-with RegistryClient("localhost:50051") as registry:
-    manifest = read_manifest(Path("model.yaml"))
-    submission = registry.submit("phantom-cxr", manifest, Path("model.onnx"))
-    print(registry.get_submission(submission.name).status)
+Example:
+
+    with RegistryClient("localhost:50051") as registry:
+        manifest = read_manifest(Path("model.yaml"))
+        submission = registry.submit("phantom-cxr", manifest, Path("model.onnx"))
+        print(registry.get_submission(submission.name).status)
 """
 
 from cxreval.client._upload import UploadProgress

@@ -1,4 +1,4 @@
-"""The client's dataclasses to protobuf messages and back. Protobuf stops here."""
+"""Converts the dataclasses of the client to protobuf messages and back."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from cxreval.wire.codec import Decoder, Encoder
 
 
 def benchmark(message: benchmark_service_pb2.Benchmark) -> BenchmarkSpec:
-    """The specification of a benchmark.
+    """Returns the specification of a benchmark.
 
     Raises:
-        BenchmarkDigestMismatch: this version of cxreval computes another digest.
+        BenchmarkDigestMismatch: this version of cxreval computes another digest for it.
     """
     spec = benchmarks.spec(message)
     if spec.digest != message.digest:
         text = (
-            f"{message.name} has digest {message.digest}, but not by this cxreval's rules; "
-            "use matching versions"
+            f"{message.name} has digest {message.digest}, but this version of cxreval computes "
+            f"{spec.digest}; use the registry's version of cxreval"
         )
         raise BenchmarkDigestMismatch(text, field="digest", found=message.digest)
     return spec
 
 
 def audit_event(link: audit_service_pb2.AuditLink) -> AuditEvent:
-    """A link of the audit chain, in the very form that its digest is of."""
+    """Returns the event in a link of the audit chain, in the form that its digest covers."""
     if not link.HasField("event"):
         return AuditEvent(link.place, "", 0, "", "", "", "", {}, "", 0, "", "", link.digest)
     change = event(link.event)
@@ -63,7 +63,7 @@ def audit_event(link: audit_service_pb2.AuditLink) -> AuditEvent:
 def entry_comparison(
     message: leaderboard_service_pb2.CompareEntriesResponse,
 ) -> models.EntryComparison:
-    """Rows compared with each other."""
+    """Returns the comparison of rows."""
     return models.EntryComparison(
         pairs=tuple(rankings.comparison(pair) for pair in message.comparisons),
         rank_frequencies={row.submission: tuple(row.shares) for row in message.rank_frequencies},
@@ -74,7 +74,7 @@ def entry_comparison(
 def organisation_message(
     identifier: str, display_name: str, quota: Quota
 ) -> admin_service_pb2.Organisation:
-    """An organisation with the values that it should have."""
+    """Returns the message of an organisation."""
     return admin_service_pb2.Organisation(
         name=str(OrganisationName(identifier)),
         display_name=display_name,
@@ -85,6 +85,7 @@ def organisation_message(
 def _organisation_id(
     message: admin_service_pb2.Organisation | admin_service_pb2.QuotaUsage,
 ) -> str:
+    """Returns the identifier of the organisation that a message names."""
     return OrganisationName.parse(message.name).organisation
 
 

@@ -1,4 +1,4 @@
-"""What the client gives and takes: plain dataclasses and enumerations, no protobuf."""
+"""The dataclasses that the clients take and return."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from cxreval.records import Change, EvaluationState, Failure, Quota, Role, Submi
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Something handed in, with its state.
+    """A submission with its manifest and state.
 
-    `etag` changes with every event. `seconds_left` is an estimate of what the running evaluation
-    still takes; None until there is progress to judge by. `superseded_by` is another submission's
-    name, or empty.
+    `etag` changes with every event. `seconds_left`: estimated time until the running evaluation
+    ends; None before its first progress. `superseded_by`: the name of another submission, or empty.
     """
 
     name: str
@@ -45,7 +44,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change of a submission: what happened, the state afterwards, who did it and why."""
+    """A change of a submission: what, the state after it, when, by whom and why."""
 
     submission: str
     version: int
@@ -59,7 +58,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One run of a submission."""
+    """The work that turns a submission into a report."""
 
     name: str
     status: EvaluationState
@@ -75,7 +74,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to run an evaluation, for `duration_seconds` at a time."""
+    """A worker's exclusive right to run an evaluation, for `duration_seconds` unless renewed."""
 
     evaluation: str
     token: str = field(repr=False)
@@ -89,8 +88,11 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """Probabilities of some images: shape (images, findings), float32, columns in the benchmark's
-    order of findings."""
+    """The predictions for some images.
+
+    `probabilities`: shape (images, findings), float32, columns in the order of the benchmark's
+    findings.
+    """
 
     images: tuple[str, ...]
     probabilities: NDArray[np.float32]
@@ -98,13 +100,13 @@ class Predictions:
 
 @dataclass(frozen=True, slots=True)
 class RankSpread:
-    """How firmly a row stands in its place.
+    """How certain the rank of a row is.
 
-    `rank_low`, `rank_high`: the range of its rank in 95 % of the resamples; `first_share`: how many
-    of them it leads.
-    `mean_finding_rank`: mean over the findings of its rank there, None when one has no score;
-    `finding_place`: its
-    place by that figure. `places_disagree`: that place is another one than its place by score.
+    `rank_low`, `rank_high`: range of the rank in 95 % of the resamples; `first_share`: share of the
+    resamples in which the row ranks first. `mean_finding_rank`: mean of its ranks by each finding,
+    None if a finding has no score; `finding_place`: rank by that mean. `places_disagree`: that rank
+    differs from the rank by score. `undefined_replicates`: number of resamples that are left out,
+    because the score of every row is undefined there.
     """
 
     rank_low: int | None
@@ -118,11 +120,11 @@ class RankSpread:
 
 @dataclass(frozen=True, slots=True)
 class LeaderboardEntry:
-    """A row of the board. `score` is the macro of the primary metric in its own unit (AUROC: 0 to
-    1).
+    """A row of a board.
 
-    Rows with evidence that the paired test cannot separate share a `rank`. `metrics` are those over
-    all images. A claim has neither `interval` nor `spread`.
+    `score`: the macro mean of the ranking metric, in the metric's own unit. Rows that the paired
+    test cannot separate share a `rank`. `metrics`: the figures over all images. A claim has neither
+    `interval` nor `spread`.
     """
 
     submission: str
@@ -147,9 +149,10 @@ class LeaderboardEntry:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A board, to iterate over: the rows with evidence by rank, then the claims by rank.
+    """A board; iterating over it yields the rows with evidence by rank, then the claims by rank.
 
-    `audit_head`: the audit chain's, when the board was read; its events up to there made the board.
+    `audit_head`: head of the audit chain when the board was read; the events up to it determine the
+    board.
     """
 
     entries: tuple[LeaderboardEntry, ...]
@@ -161,8 +164,7 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class SotaStep:
-    """A record that was broken; `significance` says whether by more than chance, None where the
-    service does not."""
+    """A step of the state of the art; `significance` is None if the service does not state it."""
 
     submission: str
     model: str
@@ -175,11 +177,11 @@ class SotaStep:
 
 @dataclass(frozen=True, slots=True)
 class EntryComparison:
-    """Some rows of a board compared, every two of them, named by submission.
+    """The comparison of every pair of some rows of a board; rows are named by submission.
 
-    `rank_frequencies`: for each row the share of the resamples in which it has rank 1, 2, ... among
-    them. `undefined_replicates`: resamples left out, because the score of every row is undefined
-    there.
+    `rank_frequencies`: for each row, the share of the resamples in which it has rank 1, 2, ...
+    among these rows. `undefined_replicates`: number of resamples that are left out, because the
+    score of every row is undefined there.
     """
 
     pairs: tuple[Comparison, ...]
@@ -189,7 +191,7 @@ class EntryComparison:
 
 @dataclass(frozen=True, slots=True)
 class TruthInfo:
-    """A benchmark that a scoring service can score."""
+    """A benchmark whose ground truth a scoring service has."""
 
     benchmark: str
     benchmark_digest: str
@@ -199,7 +201,7 @@ class TruthInfo:
 
 @dataclass(frozen=True, slots=True)
 class ProfileInfo:
-    """A preprocessing profile of an inference service; `shape` is channels, height, width."""
+    """A preprocessing profile of an inference service; `shape` is (channels, height, width)."""
 
     name: str
     digest: str
@@ -209,7 +211,7 @@ class ProfileInfo:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an inference service can do."""
+    """The preprocessing profiles, limits and runtime of an inference service."""
 
     profiles: tuple[ProfileInfo, ...]
     max_message_bytes: int
@@ -221,7 +223,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Organisation:
-    """Whom submissions belong to, by its identifier."""
+    """An owner of submissions, keys and a quota; `organisation` is its identifier."""
 
     organisation: str
     display_name: str
@@ -231,7 +233,7 @@ class Organisation:
 
 @dataclass(frozen=True, slots=True)
 class QuotaUsage:
-    """A quota and its use; `submissions_today` is 0 again at `reset_time`."""
+    """The quota of an organisation and its use; `submissions_today` becomes 0 at `reset_time`."""
 
     organisation: str
     limits: Quota

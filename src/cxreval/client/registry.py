@@ -1,4 +1,4 @@
-"""Client of the registry: submissions, checkpoints, evaluations, the board."""
+"""The client of the registry: benchmarks, submissions, evaluations, boards, audit, access."""
 
 from __future__ import annotations
 
@@ -64,16 +64,20 @@ from cxreval.wire.channel import ApiKey, TlsFiles
 
 
 class RegistryClient(ServiceClient):
-    """Speaks to one registry. Every method raises the `CxrevalError` that the registry names.
+    """A client of one registry; every method raises the `CxrevalError` that the registry reports.
 
-    Benchmarks are given by their identifier (`nih-chestxray14`), submissions and evaluations by
+    Benchmarks are named by identifier (`nih-chestxray14`), submissions and evaluations by
     resource name.
     """
 
     def __init__(self, target: str, tls: TlsFiles | None = None, key: ApiKey | None = None) -> None:
-        """Raises `KeyNeedsTls` when the key would travel in plain text to another machine."""
+        """Opens a channel to `host:port`, which connects at the first call.
+
+        Raises:
+            KeyNeedsTls: the key would be sent in plain text to another machine.
+        """
         super().__init__(target, tls, key)
-        # Stubs of mypy-protobuf choose between sync and aio by overload; the channel here is always
+        # Any, because mypy-protobuf types each stub for both sync and aio channels; this channel is
         # sync.
         self._benchmarks: Any = benchmark_service_pb2_grpc.BenchmarkServiceStub(self._channel)
         self._artifacts: Any = artifact_service_pb2_grpc.ArtifactServiceStub(self._channel)
@@ -87,19 +91,19 @@ class RegistryClient(ServiceClient):
     # --- benchmarks -------------------------------------------------------------------------------
 
     def create_benchmark(self, spec: BenchmarkSpec) -> BenchmarkSpec:
-        """Creates a benchmark; the same specification again is harmless."""
+        """Creates a benchmark and returns it; idempotent for the same specification."""
         request = benchmark_service_pb2.CreateBenchmarkRequest(
             benchmark=benchmarks.spec_message(spec)
         )
         return _messages.benchmark(call(self._benchmarks.CreateBenchmark, request))
 
     def get_benchmark(self, benchmark: str) -> BenchmarkSpec:
-        """One benchmark."""
+        """Returns a benchmark."""
         request = benchmark_service_pb2.GetBenchmarkRequest(name=str(BenchmarkName(benchmark)))
         return _messages.benchmark(call(self._benchmarks.GetBenchmark, request))
 
     def list_benchmarks(self) -> Iterator[BenchmarkSpec]:
-        """All benchmarks, oldest first."""
+        """Yields all benchmarks, oldest first."""
         request = benchmark_service_pb2.ListBenchmarksRequest()
         return map(
             _messages.benchmark, items(self._benchmarks.ListBenchmarks, request, "benchmarks")
@@ -115,10 +119,10 @@ class RegistryClient(ServiceClient):
         progress: UploadProgress | None = None,
         endpoint_token: str = "",
     ) -> Submission:
-        """Creates a submission and uploads its checkpoint or table, as `upload_artifact` does, if
-        its kind has one.
+        """Creates a submission, uploads its file, if any, and returns the submission.
 
-        `endpoint_token`: what an endpoint is sent as `authorization: Bearer`.
+        The upload is that of `upload_artifact`. `endpoint_token`: token that is sent to an endpoint
+        as `authorization: Bearer`.
         """
         if file:
             manifest = dataclasses.replace(manifest, artifact_sha256=file_sha256(file))
@@ -128,8 +132,10 @@ class RegistryClient(ServiceClient):
     def create_submission(
         self, benchmark: str, manifest: Manifest, request_id: str = "", endpoint_token: str = ""
     ) -> Submission:
-        """Creates a submission, which awaits its file if it has one. One `request_id` creates one
-        submission."""
+        """Creates a submission and returns it; if its kind has a file, it then awaits the upload.
+
+        Calls with the same `request_id` create one submission.
+        """
         request = submission_service_pb2.CreateSubmissionRequest(
             parent=str(BenchmarkName(benchmark)),
             manifest=_messages.manifest_message(manifest),
@@ -145,19 +151,21 @@ class RegistryClient(ServiceClient):
         progress: UploadProgress | None = None,
         retry_seconds: float = RETRY_SECONDS,
     ) -> Submission:
-        """Uploads the artifact that the manifest names by its digest; the submission is queued.
+        """Uploads the artifact of a submission and returns the submission, which is then queued.
 
-        Goes on where an earlier upload stopped, and by itself after a broken connection, until
-        `retry_seconds` pass without progress. Raises `DigestMismatch` before anything is sent
-        when the file is another one.
+        An interrupted upload is resumed, also that of an earlier call. Errors are retried until
+        `retry_seconds` pass without progress.
+
+        Raises:
+            DigestMismatch: the digest of the file is not the one in the manifest; no byte is sent.
         """
         progress = progress or UploadProgress()
         backoff = Backoff(RetryPolicy(deadline_seconds=retry_seconds), progress.on_failure)
         declared = backoff.call(lambda: self.get_submission(submission)).manifest
-        expected, found = declared.artifact_sha256, file_sha256(file)
-        if found != expected:
-            message = f"{file} has sha256 {found}; the manifest of {submission} declares {expected}"
-            raise DigestMismatch(message, field="file", found=found, expected=expected)
+        expected, digest = declared.artifact_sha256, file_sha256(file)
+        if digest != expected:
+            message = f"{file} has sha256 {digest}; the manifest of {submission} has {expected}"
+            raise DigestMismatch(message, field="file", found=digest, expected=expected)
         artifact = {"submission": submission}
         answer = upload(self._artifacts, artifact, file, progress, retry_seconds)
         if answer:
@@ -168,8 +176,10 @@ class RegistryClient(ServiceClient):
     def upload_derived_artifact(
         self, lease: Lease, file: Path, progress: UploadProgress | None = None
     ) -> str:
-        """Uploads what a worker made for the evaluation that it has leased, as `upload_artifact`
-        does; its sha256."""
+        """Uploads a file that the worker made for its evaluation, and returns the file's sha256.
+
+        The upload is that of `upload_artifact`.
+        """
         sha256 = file_sha256(file)
         derived = artifact_service_pb2.DerivedArtifact(
             evaluation=lease.evaluation, token=lease.token, sha256=sha256
@@ -178,12 +188,12 @@ class RegistryClient(ServiceClient):
         return sha256
 
     def get_submission(self, name: str) -> Submission:
-        """One submission."""
+        """Returns a submission."""
         request = submission_service_pb2.GetSubmissionRequest(name=name)
         return _messages.submission(call(self._submissions.GetSubmission, request))
 
     def list_submissions(self, benchmark: str) -> Iterator[Submission]:
-        """All submissions of a benchmark, oldest first."""
+        """Yields all submissions of a benchmark, oldest first."""
         request = submission_service_pb2.ListSubmissionsRequest(
             parent=str(BenchmarkName(benchmark))
         )
@@ -192,45 +202,48 @@ class RegistryClient(ServiceClient):
         )
 
     def download_artifact(self, sha256: str) -> Iterator[bytes]:
-        """The bytes of an artifact, piece by piece."""
+        """Yields the bytes of an artifact, in chunks."""
         request = artifact_service_pb2.DownloadArtifactRequest(name=str(ArtifactName(sha256)))
         return (answer.chunk for answer in stream(self._artifacts.DownloadArtifact, request))
 
-    # --- the life of a submission -----------------------------------------------------------------
+    # --- changes of a submission ------------------------------------------------------------------
 
     def cancel(self, submission: str, reason: str, etag: str = "") -> Submission:
-        """Calls off a submission that is not on the board yet. With an `etag`, only if nothing
-        happened since."""
+        """Cancels a submission that has no row on the board yet, and returns it.
+
+        With an `etag`, this and the other changes fail with `StaleEtag` if the submission has
+        changed since.
+        """
         return self._change("CancelSubmission", submission, reason, etag)
 
     def retry(self, submission: str, reason: str, etag: str = "") -> Submission:
-        """Runs a submission again that failed or was cancelled."""
+        """Queues a failed or cancelled submission again."""
         return self._change("RetrySubmission", submission, reason, etag)
 
     def withdraw(self, submission: str, reason: str, etag: str = "") -> Submission:
-        """Takes a row off the board."""
+        """Removes the row of a submission from the board."""
         return self._change("WithdrawSubmission", submission, reason, etag)
 
     def reinstate(self, submission: str, reason: str, etag: str = "") -> Submission:
-        """Puts a withdrawn or superseded row back on the board."""
+        """Restores a withdrawn or superseded row."""
         return self._change("ReinstateSubmission", submission, reason, etag)
 
     def dispute(self, submission: str, reason: str, etag: str = "") -> Submission:
-        """Marks a row as doubted."""
+        """Marks a row as disputed."""
         return self._change("DisputeSubmission", submission, reason, etag)
 
     def resolve(self, submission: str, reason: str, etag: str = "") -> Submission:
-        """Settles a dispute."""
+        """Ends the dispute of a row."""
         return self._change("ResolveDispute", submission, reason, etag)
 
     def supersede(self, submission: str, successor: str, reason: str, etag: str = "") -> Submission:
-        """Puts another submission in the place of a row."""
+        """Replaces the row of a submission by that of its `successor`."""
         return self._change("SupersedeSubmission", submission, reason, etag, successor=successor)
 
     def correct(
         self, submission: str, reason: str, etag: str = "", **values: str | bool
     ) -> Submission:
-        """Corrects what a row shows: `model`, `organisation`, `open_source`, `source_url`."""
+        """Corrects fields of a row: `model`, `organisation`, `open_source` or `source_url`."""
         correction = lifecycle_service_pb2.Correction(**values)  # type: ignore[arg-type]
         return self._change("CorrectSubmission", submission, reason, etag, correction=correction)
 
@@ -240,10 +253,10 @@ class RegistryClient(ServiceClient):
         on_failure: Callable[[CxrevalError], None] = lambda _: None,
         retry_seconds: float = RETRY_SECONDS,
     ) -> Iterator[Submission]:
-        """The submission as it is, and again whenever it changes or gets on, until it has ended.
+        """Yields a submission now, and after each change or progress until it has ended.
 
-        Resumes if the registry is back within `retry_seconds`; `on_failure` is called with each
-        error that is retried.
+        Errors are retried until `retry_seconds` pass without a response; `on_failure` is called
+        with each error that is retried.
         """
         request = lifecycle_service_pb2.WatchSubmissionRequest(name=submission)
         backoff = Backoff(RetryPolicy(deadline_seconds=retry_seconds), on_failure)
@@ -253,20 +266,21 @@ class RegistryClient(ServiceClient):
                     backoff.progressed()
                     yield _messages.submission(message)
             except DeadlineExceeded:
-                continue  # No call lasts forever; some evaluations take longer.
+                continue  # The call has a deadline, but an evaluation may take longer.
             except (ServiceUnavailable, ServiceOverloaded) as error:
                 backoff.wait(error)
             else:
                 return
 
     def submission_events(self, submission: str) -> Iterator[Event]:
-        """What happened to a submission, oldest first."""
+        """Yields the events of a submission, oldest first."""
         request = lifecycle_service_pb2.ListSubmissionEventsRequest(parent=submission)
         return map(_messages.event, items(self._lifecycle.ListSubmissionEvents, request, "events"))
 
     def _change(
         self, method: str, submission: str, reason: str, etag: str, **more: Any
     ) -> Submission:
+        """Calls a method of the lifecycle service and returns the submission."""
         request = getattr(lifecycle_service_pb2, f"{method}Request")(
             name=submission, reason=reason, etag=etag, request_id=str(uuid.uuid4()), **more
         )
@@ -275,21 +289,25 @@ class RegistryClient(ServiceClient):
     # --- audit ------------------------------------------------------------------------------------
 
     def audit_head(self) -> Head:
-        """The head of the audit chain; events join it within a second."""
+        """Returns the head of the audit chain; a new event is in the chain within a second."""
         return _messages.head(
             call(self._audit.GetAuditHead, audit_service_pb2.GetAuditHeadRequest())
         )
 
     def audit_chain(self, after_place: int = 0) -> Iterator[AuditEvent]:
-        """All events with their digests, oldest first; `cxreval.audit.chain.verify` follows
-        them."""
+        """Yields the events of the audit chain, oldest first, without verifying them.
+
+        `cxreval.audit.chain.verify` verifies them.
+        """
         request = audit_service_pb2.ReadAuditChainRequest(after_place=after_place)
         for answer in stream(self._audit.ReadAuditChain, request):
             yield from map(_messages.audit_event, answer.links)
 
     def receipt(self, submission: str, version: int = 0) -> Receipt:
-        """What was signed about a row, by default the latest; `cxreval.audit.receipts.verify`
-        checks it."""
+        """Returns the receipt of a row, without verifying it; by default the latest.
+
+        `cxreval.audit.receipts.verify` verifies it.
+        """
         answer = call(
             self._audit.GetReceipt,
             audit_service_pb2.GetReceiptRequest(name=submission, version=version),
@@ -297,14 +315,16 @@ class RegistryClient(ServiceClient):
         return _messages.receipt(answer)
 
     def public_key(self) -> str:
-        """The key, in PEM, that this registry signs with. Who does not trust it asks the operator
-        for theirs."""
+        """Returns the public key of the registry's receipts, in PEM.
+
+        To verify receipts independently of the registry, get the key from the operator.
+        """
         return str(call(self._audit.GetPublicKey, audit_service_pb2.GetPublicKeyRequest()).pem)
 
     # --- organisations, keys, quotas --------------------------------------------------------------
 
     def quota(self, organisation: str = "") -> QuotaUsage:
-        """What an organisation may use up and has; by default the caller's own."""
+        """Returns the quota of an organisation and its use; by default the caller's own."""
         name = str(OrganisationName(organisation)) if organisation else ""
         return _messages.quota_usage(
             call(self._admin.GetQuota, admin_service_pb2.GetQuotaRequest(name=name))
@@ -313,7 +333,7 @@ class RegistryClient(ServiceClient):
     def create_organisation(
         self, organisation: str, display_name: str, quota: Quota
     ) -> Organisation:
-        """Creates an organisation."""
+        """Creates an organisation and returns it."""
         request = admin_service_pb2.CreateOrganisationRequest(
             organisation=_messages.organisation_message(organisation, display_name, quota)
         )
@@ -322,14 +342,14 @@ class RegistryClient(ServiceClient):
     def update_organisation(
         self, organisation: str, display_name: str, quota: Quota
     ) -> Organisation:
-        """Replaces display name and quota."""
+        """Replaces the display name and quota of an organisation, and returns it."""
         request = admin_service_pb2.UpdateOrganisationRequest(
             organisation=_messages.organisation_message(organisation, display_name, quota)
         )
         return _messages.organisation(call(self._admin.UpdateOrganisation, request))
 
     def list_organisations(self) -> Iterator[Organisation]:
-        """All organisations, oldest first."""
+        """Yields all organisations, oldest first."""
         request = admin_service_pb2.ListOrganisationsRequest()
         return map(
             _messages.organisation, items(self._admin.ListOrganisations, request, "organisations")
@@ -338,9 +358,10 @@ class RegistryClient(ServiceClient):
     def create_key(
         self, organisation: str, role: Role, lifetime: timedelta | None = None, request_id: str = ""
     ) -> tuple[KeyInfo, str]:
-        """Creates an API key. Its text, the second value, is never shown again.
+        """Creates an API key and returns it with its text, which cannot be read again.
 
-        One `request_id` creates one key: the second call raises `ApiKeyExists`, which names it.
+        Raises:
+            ApiKeyExists: an earlier call with this `request_id` created a key; the error names it.
         """
         request = admin_service_pb2.CreateApiKeyRequest(
             parent=str(OrganisationName(organisation)),
@@ -353,18 +374,18 @@ class RegistryClient(ServiceClient):
         return _messages.key_info(answer.key), str(answer.text)
 
     def list_keys(self, organisation: str) -> Iterator[KeyInfo]:
-        """All keys of an organisation, oldest first."""
+        """Yields all keys of an organisation, oldest first."""
         request = admin_service_pb2.ListApiKeysRequest(parent=str(OrganisationName(organisation)))
         return map(_messages.key_info, items(self._admin.ListApiKeys, request, "keys"))
 
     def revoke_key(self, name: str) -> KeyInfo:
-        """Takes a key back for good; within five seconds it opens nothing any more."""
+        """Revokes a key and returns it; the registry refuses it after at most five seconds."""
         return _messages.key_info(
             call(self._admin.RevokeApiKey, admin_service_pb2.RevokeApiKeyRequest(name=name))
         )
 
     def admin_events(self) -> list[AdminEvent]:
-        """What operators did last to organisations and keys, the newest first."""
+        """Returns the latest changes of organisations and keys by operators, newest first."""
         answer = call(self._admin.ListAdminEvents, admin_service_pb2.ListAdminEventsRequest())
         return [_messages.admin_event(event) for event in answer.events]
 
@@ -373,10 +394,10 @@ class RegistryClient(ServiceClient):
     def lease_evaluation(
         self, worker: str, benchmarks: list[str], *, converts: bool = False
     ) -> Lease | None:
-        """The oldest evaluation that waits or was abandoned; None when there is none.
+        """Leases the oldest evaluation that is queued or whose lease has expired; None without one.
 
-        `converts`: whether the worker can convert PyTorch state dicts; one that cannot is not given
-        any.
+        `converts`: whether the worker can convert PyTorch state dicts; only then may the evaluation
+        need it.
         """
         names = [str(BenchmarkName(benchmark)) for benchmark in benchmarks]
         request = evaluation_service_pb2.LeaseEvaluationRequest(
@@ -386,7 +407,7 @@ class RegistryClient(ServiceClient):
         return _messages.lease(answer.lease) if answer.HasField("lease") else None
 
     def renew_lease(self, lease: Lease) -> datetime:
-        """Keeps a lease; returns when it runs out unless renewed again."""
+        """Renews a lease and returns the time at which it expires."""
         request = evaluation_service_pb2.RenewLeaseRequest(
             evaluation=lease.evaluation, token=lease.token
         )
@@ -394,7 +415,7 @@ class RegistryClient(ServiceClient):
         return answer.expire_time.ToDatetime(UTC)  # type: ignore[no-any-return]
 
     def append_predictions(self, lease: Lease, predictions: Predictions) -> int:
-        """Records predictions durably; returns how many images are recorded."""
+        """Stores predictions and returns the number of images that have stored predictions."""
         request = evaluation_service_pb2.AppendPredictionsRequest(
             evaluation=lease.evaluation,
             token=lease.token,
@@ -403,7 +424,7 @@ class RegistryClient(ServiceClient):
         return int(call(self._evaluations.AppendPredictions, request).images_done)
 
     def read_predictions(self, lease: Lease) -> Iterator[Predictions]:
-        """The predictions recorded so far."""
+        """Yields the predictions that are stored for the evaluation."""
         request = evaluation_service_pb2.ReadPredictionsRequest(
             evaluation=lease.evaluation, token=lease.token
         )
@@ -414,7 +435,10 @@ class RegistryClient(ServiceClient):
     def complete_evaluation(
         self, lease: Lease, report: Report, provenance: Mapping[str, str]
     ) -> Evaluation:
-        """Records the report with its evidence; the submission is published."""
+        """Stores the report with its evidence, which publishes the submission.
+
+        Returns the evaluation.
+        """
         request = evaluation_service_pb2.CompleteEvaluationRequest(
             evaluation=lease.evaluation,
             token=lease.token,
@@ -424,7 +448,7 @@ class RegistryClient(ServiceClient):
         return _messages.evaluation(call(self._evaluations.CompleteEvaluation, request))
 
     def fail_evaluation(self, lease: Lease, failure: Failure) -> Evaluation:
-        """Ends the evaluation with a failure."""
+        """Ends the evaluation with a failure and returns it."""
         request = evaluation_service_pb2.FailEvaluationRequest(
             evaluation=lease.evaluation,
             token=lease.token,
@@ -433,18 +457,17 @@ class RegistryClient(ServiceClient):
         return _messages.evaluation(call(self._evaluations.FailEvaluation, request))
 
     def get_evaluation(self, name: str) -> Evaluation:
-        """One evaluation with its report; what stands behind the report comes from
-        `get_evidence`."""
+        """Returns an evaluation with its report, without the evidence; see `get_evidence`."""
         request = evaluation_service_pb2.GetEvaluationRequest(name=name)
         return _messages.evaluation(call(self._evaluations.GetEvaluation, request))
 
     def get_evidence(self, evaluation: str) -> Evidence:
-        """What stands behind the report of an evaluation: replicates and curves."""
+        """Returns the evidence for the report of an evaluation: replicates and curves."""
         request = evaluation_service_pb2.GetEvidenceRequest(evaluation=evaluation)
         return reports.evidence(call(self._evaluations.GetEvidence, request).evidence)
 
     def list_evaluations(self, submission: str) -> Iterator[Evaluation]:
-        """All evaluations of a submission, oldest first."""
+        """Yields all evaluations of a submission, oldest first."""
         request = evaluation_service_pb2.ListEvaluationsRequest(parent=submission)
         return map(
             _messages.evaluation, items(self._evaluations.ListEvaluations, request, "evaluations")
@@ -453,7 +476,7 @@ class RegistryClient(ServiceClient):
     # --- the board --------------------------------------------------------------------------------
 
     def leaderboard(self, benchmark: str, as_of: datetime | None = None) -> Board:
-        """The board, now, or as it was at a moment."""
+        """Returns the board of a benchmark, as it is or as it was at a time."""
         request = leaderboard_service_pb2.ListLeaderboardEntriesRequest(
             parent=str(BenchmarkName(benchmark))
         )
@@ -463,18 +486,18 @@ class RegistryClient(ServiceClient):
         entries = [
             _messages.leaderboard_entry(entry) for answer in answers for entry in answer.entries
         ]
-        # Later pages may know later events; all of them know those up to the first one's head.
+        # Later pages may include later events, but every page includes those up to the first head.
         return Board(tuple(entries), _messages.head(answers[0].audit_head))
 
     def sota_steps(self, benchmark: str, as_of: datetime | None = None) -> Iterator[SotaStep]:
-        """The records that were broken, oldest first: evidence, then claims."""
+        """Yields the steps of the state of the art, oldest first; evidence before claims."""
         request = leaderboard_service_pb2.ListSotaStepsRequest(parent=str(BenchmarkName(benchmark)))
         if as_of:
             request.as_of.FromDatetime(as_of)
         return map(_messages.sota_step, items(self._leaderboard.ListSotaSteps, request, "steps"))
 
     def leaderboard_changes(self, benchmark: str) -> Iterator[Event]:
-        """What changed a board, oldest first."""
+        """Yields the events that changed a board, oldest first."""
         request = leaderboard_service_pb2.ListLeaderboardChangesRequest(
             parent=str(BenchmarkName(benchmark))
         )
@@ -483,7 +506,7 @@ class RegistryClient(ServiceClient):
         )
 
     def compare(self, benchmark: str, submissions: Sequence[str]) -> EntryComparison:
-        """Compares 2 to 50 rows that were run or scored, every two of them, in the order given."""
+        """Compares every pair of 2 to 50 rows with evidence, in the order given."""
         request = leaderboard_service_pb2.CompareEntriesRequest(
             parent=str(BenchmarkName(benchmark)), submissions=submissions
         )

@@ -1,2 +1,4 @@
-"""Data sets and the benchmarks made of them. No pixels are decoded here; labels are read only in
-`truth`."""
+"""Data sets, and the specifications of the benchmarks that use them.
+
+No module here decodes pixels, and only `truth` reads labels.
+"""

@@ -1,10 +1,10 @@
 """The specification of a benchmark: images, labels, findings, metrics, scorer and slices.
 
-A benchmark owns its rules: its specification states all of them, and its digest is over all of
-them. Change one and it is another benchmark. A data set is a directory in the layout that NIH
+The specification states every rule of its benchmark, and its digest covers all of them: a benchmark
+with one changed rule is another benchmark. A data set is a directory in the layout that NIH
 distributes: `images/*.png`, the label table, `test_list.txt`, `train_val_list.txt`. The
-specification of NIH ChestX-ray14 comes with this library; any other data-set directory holds its
-own as `benchmark.toml`.
+specification of NIH ChestX-ray14 is part of this library; any other data-set directory has its
+own in `benchmark.toml`.
 """
 
 from __future__ import annotations
@@ -29,23 +29,26 @@ IMAGES_DIRECTORY = "images"
 FEWEST_REPLICATES, MOST_REPLICATES = 100, 10_000
 
 DEFAULT_REPLICATES = 2000
-"""Resamples that new benchmarks are described with."""
+"""Number of resamples that new benchmarks get."""
+
+MAX_REPLICATE_BYTES = 4 << 20
+"""Maximum size of a report's replicates: half of the largest message that the registry takes."""
 
 MAX_FINDINGS = 200
-"""Most findings of a benchmark."""
+"""Maximum number of findings of a benchmark."""
 
 MAX_FINDING_CHARACTERS = 64
-"""Longest name of a finding."""
+"""Maximum length of a finding's name."""
 
 SLICES = ("sex", "age", "view")
-"""What images can be split by, and what benchmarks without a statement are split by."""
+"""Columns that can split the images; a specification without `slices` has all of them."""
 
 _PLAIN_FILE = "a plain file name of 1 to 255 printable characters"
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkMetric:
-    """A metric that a benchmark's board can rank by, and which of its values are better."""
+    """A metric that a benchmark's board can rank by, with its direction."""
 
     id: str
     direction: Direction
@@ -53,13 +56,13 @@ class BenchmarkMetric:
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkSpec:
-    """The specification of a benchmark: everything that decides a score, and the names of its files.
+    """The specification of a benchmark: every rule that affects a score, and its file names.
 
-    `list_sha256` is over the sorted image names, each followed by LF; `labels_sha256` over the
-    label table's bytes. `metrics`: those whose replicates every report records, so that the board
-    can rank by them; `ranking_metric`: the one that it ranks by. `replicates`: number of bootstrap
-    resamples behind each interval. `slices`: columns of the label table by which the images are
-    split, in the report's order.
+    `list_sha256`: digest of the sorted image names, each followed by LF; `labels_sha256`: digest of
+    the label table's bytes. `metrics`: the metrics whose replicates every report records, so that
+    the board can rank by them; `ranking_metric`: the one that it ranks by. `replicates`: number of
+    bootstrap resamples behind each interval. `slices`: columns of the label table by which the
+    images are split, in the report's order.
     """
 
     name: str
@@ -80,17 +83,16 @@ class BenchmarkSpec:
 
     @property
     def seed(self) -> int:
-        """Seed of the bootstrap, published with the digest it is taken from: its first 64 bits."""
+        """Seed of the bootstrap: the first 64 bits of the digest."""
         return int(self.digest[:16], 16)
 
     @property
     def digest(self) -> str:
-        """sha256 over everything that decides a score: all fields but the title and the two file
-        names.
+        """sha256 of all fields except the title and the two file names, as 64 hex characters.
 
-        It needs no other table: a benchmark has the same digest whatever metrics and scorers this
-        version of cxreval has. Ranking metric and slices are left out where they are what every
-        benchmark had before they became fields.
+        It depends on the specification alone, not on the metrics and scorers of this version of
+        cxreval. `ranking_metric` and `slices` are left out where they have their defaults, so
+        that benchmarks from before these fields keep their digests.
         """
         parts = {
             "name": self.name,
@@ -119,10 +121,10 @@ class BenchmarkSpec:
     @property
     def direction(self) -> Direction:
         """Which values of the ranking metric are better."""
-        return next(one.direction for one in self.metrics if one.id == self.ranking_metric)
+        return next(metric.direction for metric in self.metrics if metric.id == self.ranking_metric)
 
     def to_toml(self) -> str:
-        """Returns the form `benchmark.toml` has; `load_spec` reads it back to an equal one."""
+        """Returns the text of a `benchmark.toml`, which `read_spec` reads back to an equal one."""
         # A JSON string, number, boolean or array of strings is also TOML.
         values = {
             field: json.dumps(getattr(self, field), ensure_ascii=False)
@@ -135,27 +137,27 @@ class BenchmarkSpec:
 
 
 def ranked_by(*names: str) -> tuple[BenchmarkMetric, ...]:
-    """Returns metrics of the registry as `BenchmarkSpec.metrics` has them."""
+    """Returns the named metrics, with the directions of the metric table, for a specification."""
     return tuple(BenchmarkMetric(name, METRICS[name].direction) for name in names)
 
 
 def packaged_names() -> list[str]:
-    """Returns the names of the specifications that come with this library."""
+    """Returns the names of the specifications that are part of this library, sorted."""
     files = (resources.files("cxreval.datasets") / "specs").iterdir()
     return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
 
 
 def load_spec(name: str, directory: Path | None = None) -> BenchmarkSpec:
-    """Reads `directory/benchmark.toml` if it exists, else the specification in this library.
+    """Reads `directory/benchmark.toml` if it exists, else a specification of this library.
 
     Args:
-        name: what the specification must be called; empty for any, which is then the directory's
-            own, or the packaged one whose list of images lies in the directory.
+        name: the name that the specification must have. If it is empty, the directory's own
+            specification is read, or the one of this library whose image list the directory has.
         directory: the data set.
 
     Raises:
-        DatasetInvalid: there is none, it has missing, unknown or malformed fields, or it has
-            another name.
+        DatasetInvalid: there is no such specification, it has missing, unknown or malformed
+            fields, or its name is another one.
     """
     file = directory / SPEC_FILE if directory else None
     if file and file.is_file():
@@ -168,7 +170,7 @@ def load_spec(name: str, directory: Path | None = None) -> BenchmarkSpec:
             where = f"{file} does not exist and " if file else ""
             named = f"named {name!r}" if name else "for it"
             known = ", ".join(packaged_names())
-            message = f"{where}no specification {named} comes with cxreval, which has {known}"
+            message = f"{where}no specification {named} comes with cxreval; expected {known}"
             raise DatasetInvalid(message, file=file or name, expected=known)
         (spec,) = packaged
     if name and spec.name != name:
@@ -179,12 +181,13 @@ def load_spec(name: str, directory: Path | None = None) -> BenchmarkSpec:
 
 
 def _packaged(name: str) -> BenchmarkSpec:
+    """Returns a specification of this library."""
     file = resources.files("cxreval.datasets") / "specs" / f"{name}.toml"
     return parse_spec(file.read_text(encoding="utf-8"), f"the packaged specification {name}")
 
 
 def read_spec(file: Path) -> BenchmarkSpec:
-    """Reads a `benchmark.toml`. Raises `DatasetInvalid`."""
+    """Returns the specification in a `benchmark.toml`. Raises `DatasetInvalid`."""
     try:
         return parse_spec(file.read_text(encoding="utf-8"), str(file))
     except (OSError, UnicodeDecodeError) as error:
@@ -192,7 +195,11 @@ def read_spec(file: Path) -> BenchmarkSpec:
 
 
 def parse_spec(text: str, source: str) -> BenchmarkSpec:
-    """Reads `BenchmarkSpec.to_toml`. Raises `DatasetInvalid` naming `source` and the field."""
+    """Returns the specification in a TOML text.
+
+    Raises:
+        DatasetInvalid: it is malformed; the message names `source` and the field.
+    """
     try:
         fields: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -211,10 +218,10 @@ def parse_spec(text: str, source: str) -> BenchmarkSpec:
 
 
 def spec_from_fields(fields: Mapping[str, Any]) -> BenchmarkSpec:
-    """Returns the specification that TOML or a stored JSON object describes, unchecked.
+    """Returns the specification with the fields of a TOML document or JSON object, unchecked.
 
-    Takes what earlier versions wrote, too: metrics as a list of names, no `ranking_metric` (the
-    first metric) and no `slices` (all of `SLICES`).
+    It reads the forms of earlier versions too: `metrics` as a list of names, no `ranking_metric`
+    (it is the first metric) and no `slices` (they are `SLICES`).
 
     Raises:
         TypeError: a field is missing or unknown.
@@ -228,13 +235,14 @@ def spec_from_fields(fields: Mapping[str, Any]) -> BenchmarkSpec:
 
 
 def _items(metrics: Any) -> Sequence[Any]:
+    """Returns the metrics of a specification, one item each, from a table or a list."""
     if isinstance(metrics, Mapping):
         return [{"id": name, "direction": direction} for name, direction in metrics.items()]
     return metrics if isinstance(metrics, tuple) else ()
 
 
 def _metric(item: Any) -> BenchmarkMetric:
-    """A metric as it was read; one that is malformed is left for `spec_problem` to find."""
+    """Returns a metric of a specification, unchecked; `spec_problem` finds a malformed one."""
     if isinstance(item, Mapping):
         name, direction = str(item.get("id")), item.get("direction")
     else:
@@ -245,7 +253,7 @@ def _metric(item: Any) -> BenchmarkMetric:
 
 
 def spec_problem(spec: BenchmarkSpec) -> tuple[str, str] | None:
-    """Returns the first field that is wrong and what was expected of it, or None."""
+    """Returns the first malformed field and what was expected there, or None."""
     scorer = SCORERS.get(spec.scorer_version)
     metrics = scorer.metrics if scorer else {}
     directions = {name: metric.direction for name, metric in metrics.items() if metric.rankable}
@@ -273,12 +281,12 @@ def spec_problem(spec: BenchmarkSpec) -> tuple[str, str] | None:
         (
             "scorer_version",
             scorer is not None,
-            f"one of {', '.join(SCORERS)}, the scorers that this cxreval has",
+            f"one of {', '.join(SCORERS)}, the scorers of this version of cxreval",
         ),
         (
             "metrics",
             _are_distinct(spec.metric_names, 1, len(directions))
-            and all((one.id, one.direction) in directions.items() for one in spec.metrics),
+            and all((metric.id, metric.direction) in directions.items() for metric in spec.metrics),
             f"distinct metrics among {known}, each with its direction",
         ),
         (
@@ -293,12 +301,25 @@ def spec_problem(spec: BenchmarkSpec) -> tuple[str, str] | None:
             f"{FEWEST_REPLICATES} to {MOST_REPLICATES}",
         ),
         (
+            "replicates",
+            _fits_into_a_report(spec),
+            f"at most {MAX_REPLICATE_BYTES} bytes for all findings and metrics, 8 bytes each",
+        ),
+        (
             "slices",
             _are_distinct(spec.slices, 0, len(SLICES)) and set(spec.slices) <= set(SLICES),
             f"distinct columns among {', '.join(SLICES)}, or none",
         ),
     ]
     return next(((field, expected) for field, good, expected in checks if not good), None)
+
+
+def _fits_into_a_report(spec: BenchmarkSpec) -> bool:
+    """Whether the replicates of a report are small enough; malformed fields fail other checks."""
+    if type(spec.replicates) is not int or not isinstance(spec.findings, tuple):
+        return True
+    values = spec.replicates * (len(spec.findings) + 1) * len(spec.metrics)
+    return 8 * values <= MAX_REPLICATE_BYTES
 
 
 def _is_count(value: object) -> bool:
@@ -330,16 +351,15 @@ def _is_text(value: object, longest: int) -> TypeGuard[str]:
 
 
 def list_sha256(images: list[str]) -> str:
-    """Digest of a list of images: sha256 over the sorted names, each followed by LF."""
+    """Returns the digest of a list of images: the sha256 of the sorted names, each with LF."""
     return hashlib.sha256("".join(f"{image}\n" for image in sorted(images)).encode()).hexdigest()
 
 
 def read_list(file: Path) -> list[str]:
-    """The image names in a list file, in the file's order.
+    """Returns the image names in a list file, in the file's order.
 
     Raises:
-        DatasetInvalid: it cannot be read, or names something that is not in the directory of
-            images.
+        DatasetInvalid: the file cannot be read, or an entry is not a plain file name.
     """
     try:
         images = file.read_text(encoding="utf-8").split()
@@ -355,18 +375,24 @@ def read_list(file: Path) -> list[str]:
 
 
 def image_list(spec: BenchmarkSpec, directory: Path) -> list[str]:
-    """The benchmark's images, sorted, after the digest was checked.
+    """Returns the names of the benchmark's images, sorted, after checking the list's digest.
 
     Raises:
-        DatasetInvalid: the list cannot be read or is not the benchmark's.
+        DatasetInvalid: the list cannot be read, or is not that of the benchmark.
     """
     file = directory / spec.list_file
     images = sorted(read_list(file))
-    found = list_sha256(images)
-    if found != spec.list_sha256:
-        message = f"{file} lists {len(images)} images with digest {found}; expected {spec.image_count}, {spec.list_sha256}"
-        raise DatasetInvalid(message, file=file, found=found, expected=spec.list_sha256)
+    digest = list_sha256(images)
+    if digest != spec.list_sha256:
+        message = (
+            f"{file} lists {len(images)} images with digest {digest}; "
+            f"expected {spec.image_count}, {spec.list_sha256}"
+        )
+        raise DatasetInvalid(message, file=file, found=digest, expected=spec.list_sha256)
     if not len(images) == len(set(images)) == spec.image_count:
-        message = f"{file} lists {len(images)} images, {len(set(images))} of them different; expected {spec.image_count}"
+        message = (
+            f"{file} lists {len(images)} images, {len(set(images))} of them different; "
+            f"expected {spec.image_count}"
+        )
         raise DatasetInvalid(message, file=file, expected=str(spec.image_count))
     return images

@@ -1,7 +1,8 @@
-"""The vocabulary of NIH ChestX-ray14.
+"""The findings of NIH ChestX-ray14, as its label table spells them.
 
-Only what is NIH's own imports it: the seeded claims, the label-table format, the phantoms and the
-exports of networks trained on NIH's labels. Everything else takes the findings of its benchmark.
+Only code for NIH's data imports this module: the seeded claims, the label-table format, the
+phantoms and the exports of networks trained on NIH's labels. Other code takes the findings of its
+benchmark.
 """
 
 from __future__ import annotations
@@ -25,4 +26,4 @@ FINDINGS = (
 """The 14 findings, in the order of the CheXNet paper, spelled as in NIH's table."""
 
 NO_FINDING = "No Finding"
-"""What NIH's table says of an image without any of the findings."""
+"""The entry in NIH's table for an image without any of the findings."""

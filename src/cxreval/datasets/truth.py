@@ -1,11 +1,11 @@
-"""The ground truth: which image shows which findings, and which patient it is of.
+"""The ground truth of a benchmark: the findings and the patient of each image.
 
 Only the scoring service and `cxreval score` may import this module.
 
-A label table has one row an image, with its name, its patient and, if it likes, the patient's sex
-and age and the
-view. Findings stand in one of two forms: NIH's, a column `Finding Labels` of names joined by `|`;
-or a column for each finding with 0, 1 or nothing, where nothing means that nobody knows.
+A label table has one row for each image, with the image's name, its patient and, optionally, the
+patient's sex and age and the view. It states the findings in one of two forms: NIH's column
+`Finding Labels`, names joined by `|`; or a column for each finding, with 0, 1 or, for an unknown
+label, an empty cell.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from cxreval.datasets.benchmark import BenchmarkSpec, image_list
 from cxreval.datasets.nih import FINDINGS, NO_FINDING
 from cxreval.errors import DatasetInvalid
-from cxreval.metrics.cohort import Cohort, Slice
+from cxreval.fields import shown
+from cxreval.metrics.cohort import MAX_SLICE_CHARACTERS, MAX_SLICES, Cohort, Slice
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.report import Report
 from cxreval.metrics.scorers import SCORERS
@@ -36,8 +37,10 @@ AGE_BANDS = {
     "60-79": (60, 80),
     "80-": (80, 121),
 }
-"""Years of age, the second not included; ages beyond 120 are typing errors in NIH's table and
-belong to no band."""
+"""First year of age of each band, and the first year after it.
+
+Ages above 120 are in no band: in NIH's table they are typing errors.
+"""
 
 _PATIENT_NUMBER = re.compile(r"[0-9]{1,18}")
 _AGE = re.compile(r"[0-9]{1,3}")
@@ -55,19 +58,21 @@ _OTHER_COLUMNS = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """Labels of a benchmark's images. `rows`: the row of each image by name, sorted; `cohort`:
-    arrays in that order."""
+    """The labels of a benchmark's images.
+
+    `rows`: row number by image name, in the order of the names. `cohort`: arrays with these rows.
+    """
 
     spec: BenchmarkSpec
     rows: Mapping[str, int]
     cohort: Cohort
 
     def table(self) -> PredictionTable:
-        """An empty table of predictions for these images."""
+        """Returns an empty table of predictions for these images."""
         return PredictionTable(self.rows, self.spec.findings)
 
     def report(self, table: PredictionTable) -> Report:
-        """Scores a complete table, evidence included. Raises `MissingImages`."""
+        """Returns the report of a complete table, with its evidence. Raises `MissingImages`."""
         table.check_complete()
         spec = self.spec
         metrics, evidence = SCORERS[spec.scorer_version].score(
@@ -114,17 +119,20 @@ def load_truth(spec: BenchmarkSpec, directory: Path) -> Truth:
         message = f"{file} has no row for {len(absent)} images, the first is {absent[0]!r}"
         raise DatasetInvalid(message, file=file, image=absent[0], count=len(absent))
     cohort = _cohort(spec, [rows[image] for image in images])
+    _check_slices(cohort, file)
     if (len(images), cohort.patient_count) != (spec.image_count, spec.patient_count):
         expected = f"{spec.image_count} of {spec.patient_count}"
-        message = f"{file} has {len(images)} images of {cohort.patient_count} patients; expected {expected}"
+        message = (
+            f"{file} has {len(images)} images of {cohort.patient_count} patients; "
+            f"expected {expected}"
+        )
         raise DatasetInvalid(message, file=file, expected=expected)
     return Truth(spec, image_rows(images), cohort)
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One image of the table: the label of each finding in the table's own order, None where nobody
-    knows."""
+    """One row of the label table; the label of a finding is None if it is unknown."""
 
     patient: int
     labels: Mapping[str, bool | None]
@@ -134,7 +142,13 @@ class _Row:
 
 
 def _rows(text: str, file: Path, wanted: set[str], vocabulary: Sequence[str]) -> dict[str, _Row]:
-    """Reads the rows of the wanted images; `vocabulary`: the findings that a table may name."""
+    """Returns the rows of the wanted images, by name.
+
+    `vocabulary`: the findings that the table may name.
+
+    Raises:
+        DatasetInvalid: a row is malformed, or an image has two rows.
+    """
     reader = csv.DictReader(text.splitlines())
     columns = _checked_columns(reader.fieldnames or (), file, vocabulary)
     rows: dict[str, _Row] = {}
@@ -144,7 +158,7 @@ def _rows(text: str, file: Path, wanted: set[str], vocabulary: Sequence[str]) ->
             continue
         if image in rows:
             raise DatasetInvalid(
-                f"{file} line {line}: image {image!r} comes twice",
+                f"{file} line {line}: image {image!r} has a second row; remove one",
                 file=file,
                 line=line,
                 image=image,
@@ -159,10 +173,10 @@ def _rows(text: str, file: Path, wanted: set[str], vocabulary: Sequence[str]) ->
 
 
 def _checked_columns(names: Sequence[str], file: Path, vocabulary: Sequence[str]) -> Sequence[str]:
-    """Returns the findings that have a column of their own; none in NIH's form.
+    """Returns the findings that have a column each; none in NIH's form.
 
     Raises:
-        DatasetInvalid: a column is missing, unknown or comes twice.
+        DatasetInvalid: a column is missing, unknown or repeated.
     """
     findings = [name for name in names if name in vocabulary]
     missing = [
@@ -173,19 +187,22 @@ def _checked_columns(names: Sequence[str], file: Path, vocabulary: Sequence[str]
     known = {_IMAGE, _PATIENT, _AGE_COLUMN, _SEX, _VIEW, *_OTHER_COLUMNS, *(findings or (_LABELS,))}
     unknown = [name for name in names if name not in known]
     if unknown or len(set(names)) < len(names):
-        what = (
+        problem = (
             f"{len(unknown)} unknown columns, the first is {unknown[0]!r}"
             if unknown
             else "a column twice"
         )
         raise DatasetInvalid(
-            f"{file} has {what}", file=file, field=unknown[0] if unknown else "", count=len(unknown)
+            f"{file} has {problem}",
+            file=file,
+            field=unknown[0] if unknown else "",
+            count=len(unknown),
         )
     return findings
 
 
 def _row(row: Mapping[str, str], columns: Sequence[str], vocabulary: Sequence[str]) -> _Row:
-    """Raises `ValueError` with what is wrong."""
+    """Returns a row of the label table. Raises `ValueError`, which says what is malformed."""
     if not _PATIENT_NUMBER.fullmatch(row[_PATIENT] or ""):
         raise ValueError(f"patient is {row[_PATIENT]!r}; expected a number")
     age = row.get(_AGE_COLUMN) or ""
@@ -201,7 +218,7 @@ def _row(row: Mapping[str, str], columns: Sequence[str], vocabulary: Sequence[st
 
 
 def _named(names: str, vocabulary: Sequence[str]) -> dict[str, bool | None]:
-    """NIH's form: the findings that are named are present and all others absent."""
+    """Returns the labels in NIH's form: named findings are present, all others are absent."""
     present = {name.strip() for name in names.split("|")} - {NO_FINDING}
     unknown = sorted(present.difference(vocabulary))
     if unknown:
@@ -210,12 +227,14 @@ def _named(names: str, vocabulary: Sequence[str]) -> dict[str, bool | None]:
 
 
 def _label(finding: str, value: str | None) -> bool | None:
+    """Returns the label in a cell, None for an empty one. Raises `ValueError`."""
     if value not in ("0", "1", ""):
         raise ValueError(f"{finding} is {value!r}; expected 0, 1 or nothing")
     return None if value == "" else value == "1"
 
 
 def _cohort(spec: BenchmarkSpec, rows: Sequence[_Row]) -> Cohort:
+    """Returns the rows as arrays, with patients numbered from 0."""
     labels = [[row.labels.get(finding) for finding in spec.findings] for row in rows]
     _, patients = np.unique(np.array([row.patient for row in rows], np.int64), return_inverse=True)
     values = {
@@ -234,7 +253,24 @@ def _cohort(spec: BenchmarkSpec, rows: Sequence[_Row]) -> Cohort:
     )
 
 
+def _check_slices(cohort: Cohort, file: Path) -> None:
+    """Raises `DatasetInvalid` if the registry would refuse the slices of a report."""
+    names = [part.name for part in cohort.slices]
+    if len(names) > MAX_SLICES:
+        message = (
+            f"{file} splits the images into {len(names)} slices; expected at most {MAX_SLICES} "
+            "different values of sex, age and view"
+        )
+        raise DatasetInvalid(message, file=file, count=len(names), expected=f"at most {MAX_SLICES}")
+    for name in names:
+        if len(name) > MAX_SLICE_CHARACTERS or not name.isprintable():
+            expected = f"at most {MAX_SLICE_CHARACTERS} printable characters"
+            message = f"{file} has a slice {shown(name)!r}; expected {expected}"
+            raise DatasetInvalid(message, file=file, expected=expected)
+
+
 def _age_band(age: int | None) -> str:
+    """Returns the band of an age, or an empty string."""
     return next(
         (band for band, (low, high) in AGE_BANDS.items() if age is not None and low <= age < high),
         "",
@@ -242,6 +278,6 @@ def _age_band(age: int | None) -> str:
 
 
 def _slices(dimension: str, values: Sequence[str]) -> list[Slice]:
-    """One slice a value, in the order of the values; images without one are in none."""
+    """Returns a slice for each value, sorted; images without a value are in no slice."""
     column: NDArray[np.str_] = np.array(values)
     return [Slice(dimension, value, column == value) for value in sorted(set(values)) if value]

@@ -1,5 +1,4 @@
-"""Whether a data-set directory is what a benchmark's specification says, and exactly what is
-missing."""
+"""Checks a data-set directory against the specification of its benchmark."""
 
 from __future__ import annotations
 
@@ -15,12 +14,12 @@ from cxreval.errors import DatasetInvalid
 TRAIN_LIST_FILE = "train_val_list.txt"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
-_NAMED = 10  # missing or broken files named one by one; the rest are counted
+_NAMED = 10  # names of missing or broken files in a message; the others are counted
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at: `problems` is empty when it is as specified."""
+    """The result of one check; `problems` is empty if it passed."""
 
     name: str
     summary: str
@@ -30,11 +29,10 @@ class Check:
 def verify(
     spec: BenchmarkSpec, directory: Path, progress: Callable[[int, int], None] | None = None
 ) -> tuple[Check, ...]:
-    """Checks list, label table, split and image files; `progress` hears images looked at and their
-    total.
+    """Checks the image list, the label table, the split and the image files of a data set.
 
-    A directory without the label table is complete for a worker, which must not have it: the check
-    says so.
+    `progress` is called with the number of checked images and their total. A missing label table is
+    no problem, because a worker must not have it; the check says so.
     """
     images, listed = _check_list(spec, directory)
     checks = [listed, _check_labels(spec, directory, images), _check_split(directory, images)]
@@ -42,6 +40,7 @@ def verify(
 
 
 def _check_list(spec: BenchmarkSpec, directory: Path) -> tuple[list[str], Check]:
+    """Returns the images of the list, and the check of their number and digest."""
     try:
         images = read_list(directory / spec.list_file)
     except DatasetInvalid as error:
@@ -49,14 +48,15 @@ def _check_list(spec: BenchmarkSpec, directory: Path) -> tuple[list[str], Check]
     problems = []
     if len(images) != spec.image_count:
         problems.append(f"{spec.list_file} lists {len(images)} images; expected {spec.image_count}")
-    if (found := list_sha256(images)) != spec.list_sha256:
-        problems.append(f"{spec.list_file} has digest {found}; expected {spec.list_sha256}")
+    if (digest := list_sha256(images)) != spec.list_sha256:
+        problems.append(f"{spec.list_file} has digest {digest}; expected {spec.list_sha256}")
     if len(set(images)) != len(images):
         problems.append(f"{spec.list_file} lists {len(images) - len(set(images))} images twice")
     return images, Check("list", f"{spec.list_file}: {len(images)} images", tuple(problems))
 
 
 def _check_labels(spec: BenchmarkSpec, directory: Path, images: list[str]) -> Check:
+    """Returns the check of the label table: its digest, and a row for each image."""
     file = directory / spec.labels_file
     if not file.is_file():
         return Check(
@@ -64,8 +64,8 @@ def _check_labels(spec: BenchmarkSpec, directory: Path, images: list[str]) -> Ch
         )
     content = file.read_bytes()
     problems = []
-    if (found := hashlib.sha256(content).hexdigest()) != spec.labels_sha256:
-        problems.append(f"{spec.labels_file} has digest {found}; expected {spec.labels_sha256}")
+    if (digest := hashlib.sha256(content).hexdigest()) != spec.labels_sha256:
+        problems.append(f"{spec.labels_file} has digest {digest}; expected {spec.labels_sha256}")
     try:
         rows = list(csv.reader(content.decode("utf-8-sig", errors="replace").splitlines()))[1:]
     except csv.Error as error:
@@ -79,7 +79,7 @@ def _check_labels(spec: BenchmarkSpec, directory: Path, images: list[str]) -> Ch
 
 
 def _check_split(directory: Path, images: list[str]) -> Check:
-    """No patient may be in both halves; NIH's file names begin with the patient's number."""
+    """Returns the check that no patient is in both the training and the test list."""
     file = directory / TRAIN_LIST_FILE
     if not file.is_file():
         return Check("split", f"{TRAIN_LIST_FILE}: absent, so the split by patient is not checked")
@@ -97,12 +97,13 @@ def _check_split(directory: Path, images: list[str]) -> Check:
 def _check_images(
     directory: Path, images: list[str], progress: Callable[[int, int], None] | None
 ) -> Check:
+    """Returns the check that each image file exists and is a complete PNG file."""
     missing, broken = [], []
     for number, image in enumerate(images, start=1):
         file = directory / image
         if not file.is_file():
             missing.append(image)
-        elif not _is_whole_png(file):
+        elif not _is_complete_png(file):
             broken.append(image)
         if progress:
             progress(number, len(images))
@@ -117,8 +118,8 @@ def _check_images(
     )
 
 
-def _is_whole_png(file: Path) -> bool:
-    """Begins and ends as a PNG does: a download that stopped half-way does not."""
+def _is_complete_png(file: Path) -> bool:
+    """Returns whether a file begins and ends as a PNG file; a partial download does not."""
     with file.open("rb") as stream:
         if stream.read(len(_PNG_SIGNATURE)) != _PNG_SIGNATURE:
             return False
@@ -128,9 +129,11 @@ def _is_whole_png(file: Path) -> bool:
 
 
 def _patient(image: str) -> str:
+    """Returns the patient's number, with which NIH's file names begin."""
     return image.partition("_")[0]
 
 
 def _some(names: list[str]) -> str:
+    """Returns the first names as text, with the number of the others."""
     rest = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

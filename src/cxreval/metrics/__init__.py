@@ -1,2 +1,1 @@
-"""Metrics and ranking: pure functions, shared by the scoring service, the registry and a person's
-own desk."""
+"""Metrics and ranking, as pure functions that the services and `cxreval score` share."""

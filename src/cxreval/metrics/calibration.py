@@ -1,5 +1,4 @@
-"""Whether the probabilities mean what they say: Brier score, calibration error and the bins behind
-it."""
+"""Computes the Brier score, the calibration error and the bins of the latter."""
 
 from __future__ import annotations
 
@@ -11,8 +10,9 @@ _EDGES = np.linspace(0, 1, BINS + 1)
 
 
 def brier(probabilities: NDArray[np.float32], positive: NDArray[np.bool_]) -> float | None:
-    """Mean squared difference of probability and outcome (Brier, Monthly Weather Review 78, 1950);
-    None without images.
+    """Returns the mean squared difference of probability and outcome; None without images.
+
+    Brier, Monthly Weather Review 78, 1950.
 
     Args:
         probabilities: shape (n,), within [0, 1].
@@ -28,11 +28,10 @@ def brier(probabilities: NDArray[np.float32], positive: NDArray[np.bool_]) -> fl
 def calibration_error(
     probabilities: NDArray[np.float32], positive: NDArray[np.bool_]
 ) -> float | None:
-    """Expected calibration error over 15 equal bins (Guo et al., ICML 2017); None without images.
-    As for `brier`.
+    """Returns the expected calibration error over 15 equal bins; None without images.
 
-    The mean over images of the distance between the mean probability and the share of positives of
-    an image's bin.
+    It is the mean over images of the distance between the mean probability and the share of
+    positives in the image's bin (Guo et al., ICML 2017). Arguments as for `brier`.
     """
     if not positive.size:
         return None
@@ -41,6 +40,8 @@ def calibration_error(
 
 
 def bins(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The bin of each probability, 0 to 14: bin k holds those above k/15 up to (k+1)/15, the first
-    one also 0."""
+    """Returns the bin of each probability, 0 to 14.
+
+    Bin k holds the probabilities in (k/15, (k+1)/15]; bin 0 also holds 0.
+    """
     return np.maximum(np.searchsorted(_EDGES, probabilities.astype(np.float64)) - 1, 0)

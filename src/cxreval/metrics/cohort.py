@@ -1,4 +1,4 @@
-"""The labelled images that a report is about, as plain arrays: labels, patients, slices."""
+"""The labels, patients and slices of the images of a report, as arrays."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_SLICES = 50
+"""Maximum number of slices of a report."""
+
+MAX_SLICE_CHARACTERS = 100
+"""Maximum length of the name of a slice."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slice:
-    """Some of the images: those whose `dimension` (`sex`, `age`, `view`) has this `value`. `rows`:
-    shape (n,), bool."""
+    """The images that share one value of a dimension: `sex`, `age` or `view`.
+
+    `rows`: shape (n,), bool, True for the images of the slice.
+    """
 
     dimension: str
     value: str
@@ -19,17 +27,17 @@ class Slice:
 
     @property
     def name(self) -> str:
-        """How a report calls it, for example `sex=F`."""
+        """The name of the slice in a report, for example `sex=F`."""
         return f"{self.dimension}={self.value}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cohort:
-    """n images in a fixed order.
+    """The labels and patients of n images, in a fixed order.
 
-    `labels`: shape (n, findings), True where the finding is present. `known`: same shape, False
-    where nobody knows;
-    such a cell counts nowhere. `patients`: shape (n,), numbers from 0 to `patient_count` - 1.
+    `labels`: shape (n, findings), bool, True where the finding is present. `known`: same shape,
+    False where the label is unknown; metrics ignore such labels. `patients`: shape (n,), numbers
+    from 0 to `patient_count` - 1.
     """
 
     findings: tuple[str, ...]

@@ -1,5 +1,4 @@
-"""Two reports of one benchmark side by side: which of the two is better, finding by finding and on
-the whole."""
+"""Compares two reports of one benchmark by a metric, for each finding and for the macro mean."""
 
 from __future__ import annotations
 
@@ -16,14 +15,11 @@ from cxreval.metrics.report import Report
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """A metric of one finding in two reports, `first` minus `second`.
+    """The difference of a metric of one finding in two reports, `first` minus `second`.
 
-    `finding` is empty for the macro mean.
-
-    `low`, `high`: the 95 % interval of the difference; None where a replicate is undefined, and
-    `p_value` is 1 there.
-    `adjusted_p_value`: after Holm's correction over the findings; for the macro, a question of its
-    own, the `p_value`.
+    `finding`: empty for the macro mean. `low`, `high`: the 95 % interval of the difference; None
+    where too many replicates are undefined, and `p_value` is 1 there. `adjusted_p_value`: after
+    Holm's correction over the findings; for the macro mean, which is one test, the `p_value`.
     """
 
     finding: str
@@ -37,20 +33,21 @@ class PairedDifference:
 
     @property
     def separable(self) -> bool:
-        """Whether the two are told apart."""
+        """Whether the test separates the two reports."""
         return self.adjusted_p_value < ALPHA
 
 
 def compare_reports(first: Report, second: Report, metric: str) -> tuple[PairedDifference, ...]:
-    """Compares two reports by a metric: the findings where it is defined, in order, then the macro.
+    """Returns the differences of two reports by a metric: of each finding, then of the macro mean.
+
+    Findings for which the metric is undefined are left out.
 
     Raises:
-        NotComparable: the reports are of different benchmarks, or a report came without its
-            replicates.
+        NotComparable: the reports are of different benchmarks, or a report has no replicates.
     """
     if first.benchmark_digest != second.benchmark_digest:
         digests = f"{first.benchmark_digest} and {second.benchmark_digest}"
-        message = f"reports of the benchmarks {digests} have no resamples in common"
+        message = f"the reports are of different benchmarks, {digests}; compare reports of one"
         raise NotComparable(message, field="benchmark_digest", expected=first.benchmark_digest)
     scores, others = _scores(first, metric), _scores(second, metric)
     pairs = [_difference(finding, scores[finding], others[finding]) for finding in scores]
@@ -64,9 +61,11 @@ def compare_reports(first: Report, second: Report, metric: str) -> tuple[PairedD
 
 
 def _scores(report: Report, metric: str) -> dict[str, tuple[float, NDArray[np.float64]]]:
-    """Each defined value with its replicates, by finding; the macro last, under the empty name."""
+    """Returns the defined values and their replicates by finding; the macro mean is last, as ""."""
     if report.evidence is None:
-        raise NotComparable("a report came without its replicates", field="evidence")
+        raise NotComparable(
+            "a report has no replicates; read it with its evidence", field="evidence"
+        )
     vectors = {
         item.finding: item.values for item in report.evidence.replicates if item.metric == metric
     }
@@ -82,6 +81,7 @@ def _difference(
     first: tuple[float, NDArray[np.float64]],
     second: tuple[float, NDArray[np.float64]],
 ) -> PairedDifference:
+    """Returns the difference of two values, each with its replicates."""
     entries = [Entry(finding, score, "", replicates) for score, replicates in (first, second)]
     (pair,) = compare(entries)
     return PairedDifference(

@@ -1,4 +1,4 @@
-"""Curves to look at: the ROC curve, thinned for plotting, and the reliability diagram."""
+"""Computes the curves of a report: the ROC curve, thinned, and the reliability diagram."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from numpy.typing import NDArray
 from cxreval.metrics.calibration import BINS, bins
 
 AREA_TOLERANCE = 1e-6
-"""How much the area under a thinned curve may differ from the exact one."""
+"""Maximum difference of the area under a thinned curve from the exact area."""
 
 _FEWEST_POINTS = 100
-"""A picture of a curve needs no fewer points, and no finer a choice of their number."""
+"""Minimum number of points of a thinned curve, and the step by which it is raised."""
 
 
 @dataclass(frozen=True, slots=True)
 class RocCurve:
-    """Points of one finding's ROC curve from (0, 0) to (1, 1): false positive rate and
-    sensitivity."""
+    """The points of one finding's ROC curve, from (0, 0) to (1, 1)."""
 
     finding: str
     false_positive_rates: tuple[float, ...]
@@ -28,8 +27,10 @@ class RocCurve:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """One finding's 15 bins of probability: images, their mean probability and the positives among
-    them."""
+    """The reliability diagram of one finding: 15 bins of equal width, from probability 0 to 1.
+
+    For each bin: number of `images`, their mean probability, and number of `positives`.
+    """
 
     finding: str
     images: tuple[int, ...]
@@ -40,10 +41,9 @@ class Reliability:
 def roc_curve(
     finding: str, scores: NDArray[np.float32], positive: NDArray[np.bool_]
 ) -> RocCurve | None:
-    """The curve with as few points as leave its area within 1e-6; None when only one class is
-    present.
+    """Returns the ROC curve, thinned; None when only one class is present.
 
-    Arguments as for `auroc`.
+    Thinning changes the area by at most `AREA_TOLERANCE`. Arguments as for `auroc`.
     """
     distinct, code = np.unique(scores, return_inverse=True)
     hits = np.bincount(code[positive], minlength=distinct.size)[::-1]
@@ -59,25 +59,30 @@ def roc_curve(
 def reliability(
     finding: str, probabilities: NDArray[np.float32], positive: NDArray[np.bool_]
 ) -> Reliability:
-    """The bins behind the calibration error; a bin without images has a mean of 0. Arguments as for
-    `brier`."""
-    place = bins(probabilities)
-    images = np.bincount(place, minlength=BINS)
-    means = np.bincount(place, probabilities.astype(np.float64), BINS) / np.maximum(images, 1)
-    positives = np.bincount(place[positive], minlength=BINS)
+    """Returns the bins of the calibration error; a bin without images has a mean of 0.
+
+    Arguments as for `brier`.
+    """
+    image_bins = bins(probabilities)
+    images = np.bincount(image_bins, minlength=BINS)
+    means = np.bincount(image_bins, probabilities.astype(np.float64), BINS) / np.maximum(images, 1)
+    positives = np.bincount(image_bins[positive], minlength=BINS)
     return Reliability(
         finding, tuple(images.tolist()), tuple(means.tolist()), tuple(positives.tolist())
     )
 
 
 def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Places of the points to keep: as few evenly spaced ones as the area allows, at most all
-    corners."""
+    """Returns the indices of the points to keep.
+
+    They are evenly spaced, and as few as keep the area within `AREA_TOLERANCE`; where that takes as
+    many points as the curve has corners, they are the corners.
+    """
     turn = np.diff(x[:-1]) * np.diff(y[1:]) - np.diff(x[1:]) * np.diff(y[:-1])
     corners = np.concatenate(([0], 1 + np.flatnonzero(turn), [x.size - 1]))
     area = float(np.trapezoid(y, x))
-    # Every n-th corner would cut all steps on the same side; points between the corners cut on
-    # both.
+    # Evenly spaced points cut the curve's steps on both sides, so their errors cancel; every n-th
+    # corner would cut all of them on one side.
     for count in range(_FEWEST_POINTS, corners.size, _FEWEST_POINTS):
         kept = np.linspace(0, x.size - 1, count).astype(np.intp)
         if abs(float(np.trapezoid(y[kept], x[kept])) - area) <= AREA_TOLERANCE:

@@ -1,8 +1,7 @@
-"""The analytic standard error of an AUROC when images of one patient are alike.
+"""Computes the analytic standard error of an AUROC whose images are clustered by patient.
 
-DeLong, DeLong and Clarke-Pearson (Biometrics 44, 1988) for independent images; Obuchowski
-(Biometrics 53, 1997) for clusters of them, of which the former is the case of one image a cluster.
-It is the check beside the bootstrap.
+The method is Obuchowski's (Biometrics 53, 1997). With one image for each patient it is that of
+DeLong, DeLong and Clarke-Pearson (Biometrics 44, 1988). It is a check of the bootstrap.
 """
 
 from __future__ import annotations
@@ -15,13 +14,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlacementSums:
-    """One finding's placement values, summed by patient and centred.
+    """The placement values of one finding, less the AUROC and summed by patient.
 
-    `of_positives`, `of_negatives`: shape (patients,), the sum over the patient's images of their
-    placement value less
-    the AUROC. `positives`, `negatives`: how many images there are of each kind;
-    `positive_patients`,
-    `negative_patients`: how many patients have one; `patients`: how many have either.
+    `of_positives`, `of_negatives`: shape (patients,), the sums over the patient's positive and
+    negative images. `positives`, `negatives`: number of images of each class; `positive_patients`,
+    `negative_patients`: number of patients with such an image; `patients`: number of patients with
+    any image.
     """
 
     of_positives: NDArray[np.float64]
@@ -34,7 +32,7 @@ class PlacementSums:
 
     @property
     def influence(self) -> NDArray[np.float64]:
-        """Shape (patients,): how far each patient moves the AUROC, to first order."""
+        """First-order effect of each patient on the AUROC, shape (patients,)."""
         return self.of_positives / self.positives + self.of_negatives / self.negatives
 
 
@@ -44,12 +42,15 @@ def placement_sums(
     patients: NDArray[np.int64],
     patient_count: int,
 ) -> PlacementSums | None:
-    """None when only one class is present. Arguments as for `FindingResampler`."""
+    """Returns the placement values of a finding by patient; None when only one class is present.
+
+    Arguments as for `FindingResampler`.
+    """
     high, low = scores[positive], scores[~positive]
     if not high.size or not low.size:
         return None
-    # The placement of an image: the share of the other class that it is on the right side of, ties
-    # counting half.
+    # The placement value of an image is the share of the other class that is ranked on the correct
+    # side of it; ties count half.
     of_high = _share_below(high, np.sort(low))
     of_low = 1 - _share_below(low, np.sort(high))
     area = float(np.mean(of_high))
@@ -65,10 +66,10 @@ def placement_sums(
 
 
 def covariance(first: PlacementSums, second: PlacementSums) -> float | None:
-    """Covariance of two AUROCs measured on the same images with the same labels; of one with
-    itself, its variance.
+    """Returns the covariance of two AUROCs of the same images and labels.
 
-    Obuchowski's equations 3 to 6. None when a class has fewer than 2 patients.
+    The covariance of an AUROC with itself is its variance. Obuchowski's equations 3 to 6. None when
+    a class has fewer than 2 patients.
     """
     if first.positive_patients < 2 or first.negative_patients < 2:
         return None
@@ -91,11 +92,10 @@ def covariance(first: PlacementSums, second: PlacementSums) -> float | None:
 
 
 def macro_variance(findings: list[PlacementSums]) -> float | None:
-    """Variance of the mean of several AUROCs measured on the same patients; None with fewer than 2
-    patients.
+    """Returns the variance of the mean of AUROCs of the same patients; None below 2 patients.
 
-    The variance of the mean influence over patients, which carries the covariances between findings
-    with it.
+    It is computed from each patient's mean influence, which includes the covariances of the
+    findings.
     """
     mean = np.mean([finding.influence for finding in findings], axis=0)
     return float(mean.size / (mean.size - 1) * (mean @ mean)) if mean.size > 1 else None
@@ -104,11 +104,12 @@ def macro_variance(findings: list[PlacementSums]) -> float | None:
 def _by_patient(
     patients: NDArray[np.int64], values: NDArray[np.float64], patient_count: int
 ) -> NDArray[np.float64]:
+    """Returns the sum of the values of each patient, shape (patient_count,)."""
     return np.bincount(patients, values, patient_count).astype(np.float64, copy=False)
 
 
 def _share_below(scores: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Share of the sorted `others` below each score, ties counting half."""
+    """Returns the share of the sorted `others` below each score; ties count half."""
     below = np.searchsorted(others, scores, side="left")
     not_above = np.searchsorted(others, scores, side="right")
     return (below + not_above) / (2 * others.size)

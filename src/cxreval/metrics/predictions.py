@@ -1,4 +1,4 @@
-"""Predictions as they arrive: checked row by row, in any order and any batching, into one table."""
+"""Collects predictions in one table and checks them; rows come in any order, in any batches."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from cxreval.errors import (
 )
 
 ROW_BYTES = 4 * 14 + 1
-"""What a table keeps for an image of a benchmark with 14 findings; the names are shared by all
-tables."""
+"""Bytes of a table for each image of a benchmark with 14 findings; tables share the names."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PartialState:
-    """What a table of predictions holds of some images, to be merged into another one with
-    `add_rows`.
+    """The predictions of some images, which `add_rows` merges into another table.
 
-    `benchmark_digest`: of the benchmark that numbers the rows; `rows`: shape (images,), rising
-    places in its sorted list; `probabilities`: shape (images, findings), float32.
+    `benchmark_digest`: digest of the benchmark that numbers the rows. `rows`: shape (images,),
+    indices into its sorted image list, ascending. `probabilities`: shape (images, findings),
+    float32.
     """
 
     benchmark_digest: str
@@ -37,14 +36,17 @@ class PartialState:
 
 
 class PredictionTable:
-    """Probabilities of a benchmark's images, filled batch by batch.
+    """A table of probabilities of a benchmark's images, filled batch by batch.
 
     `probabilities` has shape (images, findings), float32, rows in the order of `rows`.
     """
 
     def __init__(self, rows: Mapping[str, int], findings: Sequence[str]) -> None:
-        """`rows`: the row of each image, rising from 0; `image_rows` makes it, once for all tables
-        of a benchmark."""
+        """Creates an empty table.
+
+        `rows`: row number by image, ascending from 0, as `image_rows` returns it; the tables of a
+        benchmark share it.
+        """
         self._rows = rows
         self._findings = findings
         self._seen = np.zeros(len(rows), dtype=np.bool_)
@@ -54,21 +56,20 @@ class PredictionTable:
 
     @property
     def image_count(self) -> int:
-        """How many images have predictions."""
+        """Number of images that have predictions."""
         return int(np.count_nonzero(self._seen))
 
     def add(self, images: Sequence[str], values: NDArray[np.float32]) -> None:
-        """Takes a batch: `values` row-major, one row an image. Repeating a row with the same values
-        is harmless.
+        """Adds a batch; `values` has one row for each image, row-major. A repeated row is ignored.
 
-        A batch with an error is refused as a whole; the error names the first offending image and
+        A batch with an error is refused as a whole; the error names the first invalid image and
         counts all of them.
 
         Raises:
             MalformedBatch: the number of values is not images times findings.
             UnknownImage: an image is not in the benchmark.
             InvalidProbability: a value is NaN, infinite or outside [0, 1].
-            DuplicateImage: an image comes again with other values.
+            DuplicateImage: an image is repeated with other values.
         """
         rows = np.fromiter((self._rows.get(image, -1) for image in images), np.intp, len(images))
         unknown = np.flatnonzero(rows < 0)
@@ -79,7 +80,7 @@ class PredictionTable:
         self.add_rows(rows, values)
 
     def add_rows(self, rows: NDArray[np.intp], values: NDArray[np.float32]) -> None:
-        """As `add`, for images named by their rows.
+        """Adds a batch as `add` does, with images named by their rows.
 
         Raises:
             UnknownImage: a row is outside the benchmark.
@@ -101,33 +102,40 @@ class PredictionTable:
         batch = values.reshape(rows.size, len(self._findings))
         self._check_range(rows, batch)
         self._check_repeated(rows, batch)
-        # -0.0 is the same probability as 0.0, and must not make another digest by coming last.
+        # Adding 0 turns -0.0 into 0.0, so that equal probabilities have the same digest.
         self.probabilities[rows] = batch + np.float32(0)
         self._seen[rows] = True
 
     def seen_rows(self) -> NDArray[np.intp]:
-        """Rows of the images that have predictions, rising."""
+        """Returns the rows of the images that have predictions, ascending."""
         return np.flatnonzero(self._seen)
 
     def missing(self) -> list[str]:
-        """The images that have no prediction yet, in order."""
+        """Returns the images that have no prediction yet, in order."""
         return [image for image, row in self._rows.items() if not self._seen[row]]
 
     def check_complete(self) -> None:
-        """Raises `MissingImages` with the count and the first missing image."""
+        """Raises `MissingImages` if images have no prediction; it counts them."""
         missing = self.missing()
         if missing:
-            message = f"{len(missing)} of {len(self._rows)} images have no prediction, the first is {missing[0]!r}"
+            message = (
+                f"{len(missing)} of {len(self._rows)} images have no prediction, "
+                f"the first is {missing[0]!r}"
+            )
             raise MissingImages(message, field="images", count=len(missing), image=missing[0])
 
     def sha256(self) -> str:
-        """Digest over the image names in order, each followed by LF, then the little-endian float32
-        rows."""
+        """Returns the digest of the table, as 64 hex characters.
+
+        It is the sha256 of the image names in order, each followed by LF, and then of the rows as
+        little-endian float32.
+        """
         digest = hashlib.sha256("".join(f"{image}\n" for image in self._rows).encode())
         digest.update(self.probabilities.astype("<f4", copy=False).tobytes())
         return digest.hexdigest()
 
     def _check_range(self, rows: NDArray[np.intp], batch: NDArray[np.float32]) -> None:
+        """Raises `InvalidProbability` for a value outside [0, 1]."""
         good = (batch >= 0) & (batch <= 1)  # False for NaN
         if good.all():
             return
@@ -136,7 +144,8 @@ class PredictionTable:
         image, finding, value = self._image(rows[row]), self._findings[column], batch[row, column]
         expected = "a number within [0, 1]"
         raise InvalidProbability(
-            f"probability of {finding} for image {image!r} is {value}; expected {expected}; {_others(wrong)} wrong",
+            f"probability of {finding} for image {image!r} is {value}; expected {expected}; "
+            f"{_others(wrong)} wrong",
             field="probabilities",
             image=image,
             finding=finding,
@@ -146,12 +155,13 @@ class PredictionTable:
         )
 
     def _check_repeated(self, rows: NDArray[np.intp], batch: NDArray[np.float32]) -> None:
+        """Raises `DuplicateImage` for a repeated image with other values than before."""
         differs = self._seen[rows]
         if differs.any():
             differs[differs] = (self.probabilities[rows[differs]] != batch[differs]).any(axis=1)
-        if not (np.diff(rows) > 0).all():  # rows that rise are distinct
-            _, first, place = np.unique(rows, return_index=True, return_inverse=True)
-            differs |= (batch != batch[first[place]]).any(axis=1)
+        if not (np.diff(rows) > 0).all():  # ascending rows are distinct
+            _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
+            differs |= (batch != batch[first[inverse]]).any(axis=1)
         wrong = np.flatnonzero(differs)
         if wrong.size:
             image = self._image(rows[wrong[0]])
@@ -161,13 +171,15 @@ class PredictionTable:
             raise DuplicateImage(message, field="images", image=image, count=wrong.size)
 
     def _image(self, row: np.intp) -> str:
-        return next(image for image, place in self._rows.items() if place == row)
+        """Returns the image of a row."""
+        return next(image for image, number in self._rows.items() if number == row)
 
 
 def image_rows(images: Sequence[str]) -> dict[str, int]:
-    """The row of each image in a table whose rows follow `images`."""
+    """Returns the row number of each image in a table with rows in the order of `images`."""
     return {image: row for row, image in enumerate(images)}
 
 
 def _others(wrong: NDArray[np.intp]) -> str:
+    """Returns the number of images with a verb, as the start of a message."""
     return "1 image is" if wrong.size == 1 else f"{wrong.size} images are"

@@ -1,7 +1,7 @@
-"""Ranks and state-of-the-art steps, as a pure function of entries.
+"""Computes ranks, comparisons and state-of-the-art steps of a board's entries.
 
-Entries that were scored here have bootstrap replicates. All replicates of a benchmark come from the
-same resamples, so the difference of two replicate vectors is the paired difference of two
+Entries that were scored by the system have bootstrap replicates. All replicates of a benchmark come
+from the same resamples, so the difference of two replicate vectors is the paired difference of two
 submissions. Two submissions that the paired test cannot separate share a rank.
 """
 
@@ -25,7 +25,7 @@ from cxreval.metrics.registry import Direction
 from cxreval.metrics.report import UNDEFINED_SHARE
 
 ALPHA = 0.05
-"""Level of every test: two-sided, over all pairs that are looked at together."""
+"""Significance level of every test: two-sided, over all pairs that are compared together."""
 
 QUANTILE_975 = 1.959963984540054
 """The 97.5 % quantile of the normal distribution: half the width of a 95 % interval."""
@@ -36,7 +36,7 @@ _MONTH = re.compile(r"\d{4}-\d{2}", re.ASCII)
 
 
 class Significance(StrEnum):
-    """Whether a step of the state of the art is more than chance; `FIRST` had no record to beat."""
+    """Whether a step of the state of the art is significant; `FIRST` is the first score of all."""
 
     FIRST = "first"
     SIGNIFICANT = "significant"
@@ -48,10 +48,10 @@ class Significance(StrEnum):
 class Entry:
     """A submission to rank.
 
-    `score`: in the metric's own unit; None where it is undefined. `submitted_date`: `YYYY-MM-DD` or
+    `score`: in the metric's own unit; None if it is undefined. `submitted_date`: `YYYY-MM-DD` or
     `YYYY-MM`. `replicates`: shape (replicates,), the score under each resample, NaN where it is
-    undefined; None for a claim, which was not computed here. `finding_scores`: the score of each
-    finding, for the rank by mean rank; empty when they are not known.
+    undefined; None for a claim, which has no run. `finding_scores`: the score of each finding, for
+    the rank by mean rank; empty if they are unknown.
     """
 
     id: str
@@ -66,13 +66,14 @@ class Ranked:
     """The rank of an entry.
 
     `rank`: 1 for the best, None without a score; shared by entries that the paired test cannot
-    separate. `sota_step`: the entry broke the record; `significance`: whether by more than chance.
+    separate. `sota_step`: the entry exceeded the state of the art of its day; `significance`:
+    whether the difference is significant.
     `rank_low`, `rank_high`: range of the rank in 95 % of the resamples. `first_share`: share of the
     resamples in which the entry ranks first. These three are None without replicates, and where too
-    many of the entry's are undefined. `undefined_replicates`: number of resamples that they leave
-    out, because the score of every entry is undefined there. `mean_finding_rank`: mean over the
-    findings of the rank by each; `finding_place`: rank by that mean. `places_disagree`: that rank
-    differs from the rank by score, so the order depends on how the findings are combined.
+    many of the entry's replicates are undefined. `undefined_replicates`: number of resamples that
+    are left out, because the score of every entry is undefined there. `mean_finding_rank`: mean of
+    the entry's ranks by each finding; `finding_place`: rank by that mean. `places_disagree`: that
+    rank differs from the rank by score, so the order depends on how the findings are combined.
     """
 
     id: str
@@ -111,7 +112,7 @@ class Comparison:
 
 
 def latest_day(submitted_date: str) -> date:
-    """Returns the last day that a date can mean, so that leaving out the day gains no precedence.
+    """Returns the last day of a date, so that a date without a day does not gain precedence.
 
     Raises:
         MalformedField: it is neither `YYYY-MM-DD` nor `YYYY-MM`.
@@ -130,13 +131,13 @@ def latest_day(submitted_date: str) -> date:
 
 
 def rank(entries: Sequence[Entry], direction: Direction) -> list[Ranked]:
-    """Ranks entries best first, equal scores by submission date and then by the order given.
+    """Returns the ranks of entries, best first; equal scores are ordered by submission date.
 
     Entries without a score come last. With replicates, the rank of an entry is one more than the
-    number of entries that the paired test finds better, and never better than that of an entry with
-    a better score. Without replicates it is the position by score: a claim has no interval. An
-    entry is a state-of-the-art step when its score is better than every score submitted before it.
-    Of the entries of one day only the best can be one.
+    number of entries that are better by the paired test, and never better than the rank of an entry
+    with a better score. Without replicates it is the position by score, because a claim has no
+    interval. An entry is a state-of-the-art step if its score is better than every score submitted
+    before it; of the entries of one day, only the best can be a step.
 
     Raises:
         MalformedField: a date is malformed, some entries have replicates and others not, or their
@@ -145,20 +146,20 @@ def rank(entries: Sequence[Entry], direction: Direction) -> list[Ranked]:
     days = {entry.id: latest_day(entry.submitted_date) for entry in entries}
     entries = [_oriented(entry, direction) for entry in entries]
     scored = sorted(
-        (one for one in entries if one.score is not None),
-        key=lambda one: (-_score(one), days[one.id]),
+        (entry for entry in entries if entry.score is not None),
+        key=lambda entry: (-_score(entry), days[entry.id]),
     )
     unscored = [Ranked(entry.id, None) for entry in entries if entry.score is None]
     pairs = (
         _Pairs(scored) if scored and any(entry.replicates is not None for entry in scored) else None
     )
-    places = np.arange(1, len(scored) + 1)
+    positions = np.arange(1, len(scored) + 1)
     ranks = (
-        places
+        positions
         if pairs is None
         else np.maximum.accumulate(1 + np.tril(pairs.separable()).sum(axis=1))
     )
-    ranked = [Ranked(entry.id, int(place)) for entry, place in zip(scored, ranks, strict=True)]
+    ranked = [Ranked(entry.id, int(number)) for entry, number in zip(scored, ranks, strict=True)]
     if pairs is not None:
         ranked = _with_spread(ranked, scored)
     ranked = _with_finding_ranks(ranked, scored)
@@ -169,7 +170,7 @@ def compare(entries: Sequence[Entry]) -> list[Comparison]:
     """Returns the paired difference of every two entries, in the order given.
 
     The p-values are corrected over all of these pairs. The difference of two scores is taken as
-    normal, with the standard deviation of the paired replicates' difference.
+    normal, with the standard deviation of the differences of their replicates.
 
     Raises:
         MalformedField: an entry has no score or no replicates, or their lengths differ.
@@ -191,8 +192,10 @@ def compare(entries: Sequence[Entry]) -> list[Comparison]:
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Holm's correction (Scandinavian Journal of Statistics 6, 1979) over all of these p-values, in
-    their order."""
+    """Returns p-values after Holm's correction over all of them, in the same order.
+
+    Holm, Scandinavian Journal of Statistics 6, 1979.
+    """
     order = np.argsort(p_values)
     adjusted = np.empty(order.size)
     adjusted[order] = np.minimum(
@@ -207,9 +210,9 @@ def rank_frequencies(
     """Returns how often each entry has each rank, and the number of resamples that are left out.
 
     The first has shape (entries, entries): the share of the resamples in which an entry has rank
-    1, 2, ...; its rows sum to 1. Entries that are equal in a resample share the better rank, and
-    one that is undefined there comes last. A resample in which every entry is undefined says
-    nothing about their order and is left out; the shares are NaN where that leaves none.
+    1, 2, ...; its rows sum to 1. Entries that are equal in a resample share the better rank, and an
+    entry that is undefined there ranks last. Resamples in which every entry is undefined are left
+    out; if no other is left, the shares are NaN.
 
     Raises:
         MalformedField: as `compare`.
@@ -221,7 +224,7 @@ def rank_frequencies(
         return np.full((len(entries), len(entries)), np.nan), left_out
     kept = np.nan_to_num(kept, nan=-np.inf)
     ranks = lowest_ranks(-kept)
-    # Row by row, a histogram of the ranks: one more dimension would take entries x entries x
+    # One histogram for each entry: all at once would take memory for entries x entries x
     # replicates.
     counts = np.stack([np.bincount(row - 1, minlength=len(entries)) for row in ranks])
     shares: NDArray[np.float64] = counts / kept.shape[1]
@@ -229,7 +232,7 @@ def rank_frequencies(
 
 
 def _oriented(entry: Entry, direction: Direction) -> Entry:
-    """The entry with its figures turned so that higher is better."""
+    """Returns the entry with its figures negated if lower is better."""
     if direction is Direction.HIGHER_IS_BETTER:
         return entry
     return replace(
@@ -241,9 +244,9 @@ def _oriented(entry: Entry, direction: Direction) -> Entry:
 
 
 class _Pairs:
-    """Every pair of entries as square matrices: differences, their standard errors, p-values.
+    """Differences, standard errors and p-values of all pairs of entries, as square matrices.
 
-    A p-value is two-sided, and 1 where too many replicates are undefined.
+    A p-value is two-sided; it is 1 where too many replicates are undefined.
     """
 
     def __init__(self, entries: Sequence[Entry]) -> None:
@@ -251,7 +254,7 @@ class _Pairs:
         covariance = np.atleast_2d(np.cov(_defined(_vectors(entries))))
         variance = np.diag(covariance)
         self.differences = scores[:, np.newaxis] - scores
-        # Rounding must not make the variance of the difference from a copy negative.
+        # For equal entries, rounding may make the variance of the difference negative.
         self.errors = np.sqrt(np.maximum(variance[:, np.newaxis] + variance - 2 * covariance, 0))
         pairs = np.triu_indices(len(scores), 1)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -262,27 +265,27 @@ class _Pairs:
         self.p_values[pairs] = self.p_values.T[pairs] = np.nan_to_num(tails, nan=1.0)
 
     def adjusted_p_values(self) -> NDArray[np.float64]:
-        """After Holm's correction over all pairs."""
+        """Returns the p-values after Holm's correction over all pairs."""
         pairs = np.triu_indices(len(self.p_values), 1)
         adjusted = np.ones(self.p_values.shape)
         adjusted[pairs] = adjusted.T[pairs] = holm(self.p_values[pairs])
         return adjusted
 
     def separable(self) -> NDArray[np.bool_]:
-        """Which pairs the corrected test tells apart."""
+        """Returns which pairs the corrected test separates."""
         return self.adjusted_p_values() < ALPHA
 
 
 def _unreliable(vectors: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The entries that are undefined in too many resamples to say anything about them."""
+    """Returns which entries are undefined in too many resamples for a statement about them."""
     unreliable: NDArray[np.bool_] = np.isnan(vectors).mean(axis=1) > UNDEFINED_SHARE
     return unreliable
 
 
 def _defined(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The resamples in which every other entry is defined, NaN for the unreliable entries.
+    """Returns the resamples in which every reliable entry is defined; unreliable entries are NaN.
 
-    A resample that draws no positive of a rare finding makes the macro of every entry undefined.
+    In a resample without a positive of a rare finding, the macro mean of every entry is undefined.
     """
     unreliable = _unreliable(vectors)
     kept = ~np.isnan(vectors[~unreliable]).any(axis=0)
@@ -290,6 +293,11 @@ def _defined(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _vectors(entries: Sequence[Entry]) -> NDArray[np.float64]:
+    """Returns the replicates, shape (entries, replicates).
+
+    Raises:
+        MalformedField: an entry has no score or no replicates, or their lengths differ.
+    """
     vectors = [
         entry.replicates
         for entry in entries
@@ -306,11 +314,12 @@ def _vectors(entries: Sequence[Entry]) -> NDArray[np.float64]:
 
 
 def _score(entry: Entry) -> float:
+    """Returns the score, NaN if there is none."""
     return float("nan") if entry.score is None else entry.score
 
 
 def _with_spread(ranked: Sequence[Ranked], entries: Sequence[Entry]) -> list[Ranked]:
-    """Adds the range of each entry's rank over the resamples."""
+    """Returns the entries with the range of their ranks over the resamples."""
     frequencies, left_out = rank_frequencies(entries, Direction.HIGHER_IS_BETTER)
     unreliable = _unreliable(_vectors(entries))
     reached = np.cumsum(frequencies, axis=1)
@@ -329,8 +338,10 @@ def _with_spread(ranked: Sequence[Ranked], entries: Sequence[Entry]) -> list[Ran
 
 
 def _with_finding_ranks(ranked: Sequence[Ranked], entries: Sequence[Entry]) -> list[Ranked]:
-    """Adds the rank by mean rank over the findings, among the entries that have a score for each of
-    them."""
+    """Returns the entries with their rank by mean rank over the findings.
+
+    It is a rank among the entries that have a score for each finding; the others have none.
+    """
     known = [
         i
         for i, entry in enumerate(entries)
@@ -340,17 +351,16 @@ def _with_finding_ranks(ranked: Sequence[Ranked], entries: Sequence[Entry]) -> l
         return list(ranked)
     scores = np.array([entries[i].finding_scores for i in known], dtype=np.float64)
     means = mean_ranks(-scores).mean(axis=1)
-    places = lowest_ranks(means)
-    # Places are compared among the same entries: those before it here are those with a better
-    # score.
+    by_mean = lowest_ranks(means)
+    # Both ranks must be among the same entries to be compared.
     by_score = lowest_ranks(np.array([-_score(entries[i]) for i in known]))
     result = list(ranked)
     for row, i in enumerate(known):
         result[i] = replace(
             result[i],
             mean_finding_rank=float(means[row]),
-            finding_place=int(places[row]),
-            places_disagree=bool(places[row] != by_score[row]),
+            finding_place=int(by_mean[row]),
+            places_disagree=bool(by_mean[row] != by_score[row]),
         )
     return result
 
@@ -358,21 +368,23 @@ def _with_finding_ranks(ranked: Sequence[Ranked], entries: Sequence[Entry]) -> l
 def _with_steps(
     ranked: Sequence[Ranked], entries: Sequence[Entry], days: Sequence[date], pairs: _Pairs | None
 ) -> list[Ranked]:
-    """Marks the entries that broke the record of their day, and tests each against the record it
-    broke."""
+    """Returns the entries with the state-of-the-art steps marked and tested.
+
+    Each step is tested against the best entry before it.
+    """
     result = list(ranked)
-    holder: int | None = None
-    # Entries come best first, so the first of a day is that day's best.
+    best: int | None = None
+    # The sort is stable and entries come best first, so the first of a day is its best.
     for i in sorted(range(len(entries)), key=lambda i: days[i]):
-        if holder is not None and _score(entries[i]) <= _score(entries[holder]):
+        if best is not None and _score(entries[i]) <= _score(entries[best]):
             continue
-        if holder is None:
+        if best is None:
             significance = Significance.FIRST
         elif pairs is None:
             significance = Significance.NOT_TESTED
         else:
-            significant = pairs.p_values[i, holder] < ALPHA
+            significant = pairs.p_values[i, best] < ALPHA
             significance = Significance.SIGNIFICANT if significant else Significance.WITHIN_NOISE
         result[i] = replace(result[i], sota_step=True, significance=significance)
-        holder = i
+        best = i
     return result

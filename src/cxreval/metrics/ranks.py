@@ -1,4 +1,4 @@
-"""Ranks of numbers, 1 for the smallest."""
+"""Computes ranks of numbers, 1 for the smallest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every metric by name: direction, range, definition, reference and the function that computes it."""
+"""The table of metrics: direction, range, definition, reference and function of each."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric.
+    """A metric: how it is computed, what it means and how it is shown.
 
-    `label`: its short name in tables. `compute` takes the scores, shape (n,), float32, and the labels, shape (n,), bool, and returns
-    None where the metric is undefined. Values lie within [`low`, `high`]. `ranks_only`: the value
-    depends on the order of the scores alone, so no increasing map of them changes it. `resampled`:
-    the bootstrap computes it for every resample, so the metric has intervals.
+    `label`: short name in tables. `compute`: takes the scores, shape (n,), float32, and the labels,
+    shape (n,), bool; returns the value, within [`low`, `high`], or None if it is undefined.
+    `ranks_only`: the value depends only on the order of the scores, so that no increasing map of
+    them changes it. `resampled`: the bootstrap computes the metric, so that it has intervals.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Metric:
 
     @property
     def rankable(self) -> bool:
-        """Whether a board can rank by it: the paired test needs its values under each resample."""
+        """Whether a board can rank by the metric; the paired test needs its replicates."""
         return self.resampled
 
 
@@ -118,4 +118,4 @@ METRICS = {
         ),
     )
 }
-"""Every metric by its name; the macro of each is the plain mean over the findings."""
+"""Every metric by name; the macro mean of each is the unweighted mean over the findings."""

@@ -1,5 +1,4 @@
-"""What a report holds: every metric of one complete set of predictions, its intervals and the
-evidence behind them."""
+"""The records of a report: figures, intervals, and the evidence for them."""
 
 from __future__ import annotations
 
@@ -14,16 +13,15 @@ ONE_CLASS_ONLY = "ONE_CLASS_ONLY"
 NO_LABELS = "NO_LABELS"
 FINDING_UNDEFINED = "FINDING_UNDEFINED"
 REPLICATES_UNDEFINED = "REPLICATES_UNDEFINED"
+NOT_RESAMPLED = "NOT_RESAMPLED"
 
 UNDEFINED_SHARE = 0.01
-"""Replicates count for nothing when more than this share of them is undefined: too few patients
-carry the figure."""
+"""Maximum share of undefined replicates; with more, there are too few patients for a statement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """What the bootstrap over patients says: the bounds of the 95 % interval and the standard
-    error."""
+    """The bounds of a 95 % interval and the standard error, from the bootstrap over patients."""
 
     low: float
     high: float
@@ -32,12 +30,13 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class MetricValue:
-    """One metric of one finding; `finding` is empty for the macro mean, `slice` for all images.
+    """The value of a metric for one finding and one slice.
 
-    A `value` of None has its reason beside it, and so has an `interval` of None beside a value. The
-    macro mean says over how many findings it could be taken and what it would be over those alone.
-    `analytic_standard_error` comes from the clustered DeLong method; it is there for the AUROC over
-    all images.
+    `finding` is empty for the macro mean, `slice` for all images. If `value` is None,
+    `undefined_reason` is not empty; if only `interval` is None, `interval_undefined_reason` is not
+    empty. `defined_findings` and `defined_mean` belong to the macro mean: the number of findings
+    with a value, and the mean over them. `analytic_standard_error`, by the clustered DeLong method,
+    is given for the AUROC over all images.
     """
 
     metric: str
@@ -57,8 +56,10 @@ class MetricValue:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replicates:
-    """One metric of one finding, or of the macro mean, under every resample: shape (replicates,),
-    NaN if undefined."""
+    """The replicates of a metric of one finding, or of the macro mean, whose `finding` is empty.
+
+    `values`: shape (replicates,), NaN where the metric is undefined.
+    """
 
     metric: str
     finding: str
@@ -67,8 +68,10 @@ class Replicates:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What stands behind a report: the AUROC's replicates, finding by finding and the macro last,
-    and the curves."""
+    """The evidence for a report: replicates and curves.
+
+    `replicates`: those of the benchmark's metrics; for each metric by finding, the macro mean last.
+    """
 
     replicates: tuple[Replicates, ...] = ()
     roc_curves: tuple[RocCurve, ...] = ()
@@ -77,10 +80,9 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found. Digests are 64 lower-case hex characters of a sha256.
+    """All figures of one evaluation; digests are the sha256 as 64 lower-case hex characters.
 
-    `evidence` is None where only the figures were asked for; two reports of the same figures are
-    equal without it.
+    `evidence` is None in a report that was read without it. Comparison of reports ignores it.
     """
 
     benchmark: str

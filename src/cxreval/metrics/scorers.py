@@ -1,8 +1,7 @@
-"""The scorers, side by side by version: the rules by which predictions become a report's figures.
+"""The scorers by version: the rules that compute a report's figures from predictions.
 
-A report names the version that computed it. A version is never changed and never removed, so that
-every report can be read, verified and computed again. New rules get a new version here, and a new
-benchmark that names it beside the old one.
+A report names its scorer version. A version is never changed or removed, so that every report can
+be read, verified and recomputed. New rules get a new version, which only new benchmarks name.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from cxreval.metrics.registry import METRICS, Metric
 from cxreval.metrics.report import (
     FINDING_UNDEFINED,
     NO_LABELS,
+    NOT_RESAMPLED,
     ONE_CLASS_ONLY,
     REPLICATES_UNDEFINED,
     UNDEFINED_SHARE,
@@ -32,15 +32,15 @@ from cxreval.metrics.report import (
 from cxreval.metrics.resampling import CalibrationResampler, FindingResampler, patient_weights
 
 INTERVAL_PERCENTILES = (2.5, 97.5)
-"""Bounds of every interval among its replicates."""
+"""Percentiles of the replicates that bound an interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """The rules of one version.
+    """The rules of one scorer version.
 
-    `metrics`: what a report holds over all images, by name, in the report's order. `sliced_metric`:
-    the one that it also holds slice by slice.
+    `metrics`: the metrics of a report over all images, by name, in the report's order.
+    `sliced_metric`: the metric that the report also has for each slice.
     """
 
     metrics: Mapping[str, Metric]
@@ -56,22 +56,21 @@ class Scorer:
     ) -> tuple[tuple[MetricValue, ...], Evidence]:
         """Returns the figures of a report and the evidence behind them.
 
-        The figures are those of each finding and their macro mean, metric by metric over all
-        images, then the sliced metric slice by slice.
+        The figures are first, for each metric over all images, those of each finding and their
+        macro mean; then the same of the sliced metric for each slice.
 
         Args:
             cohort: the labelled images.
             probabilities: shape (images, findings), within [0, 1], rows and columns in the cohort's
                 order.
-            seed: of the bootstrap, 0 to 2**64 - 1; the same for every submission that is to be
-                compared.
-            replicate_count: of the bootstrap, at least 1.
+            seed: seed of the bootstrap, 0 to 2**64 - 1; submissions that are compared have the
+                same.
+            replicate_count: number of resamples, at least 1.
             recorded: the metrics whose replicates are part of the evidence.
         """
-        overall = _Group(cohort, probabilities, tuple(self.metrics))
-        sliced = [
-            _Group(cohort, probabilities, (self.sliced_metric,), part) for part in cohort.slices
-        ]
+        overall = _Group(cohort, probabilities, self.metrics)
+        metrics = {self.sliced_metric: self.metrics[self.sliced_metric]}
+        sliced = [_Group(cohort, probabilities, metrics, part) for part in cohort.slices]
         for weights in patient_weights(seed, cohort.patient_count, replicate_count):
             for group in (overall, *sliced):
                 group.resample(weights)
@@ -92,11 +91,11 @@ SCORERS = {"2": Scorer({name: METRICS[name] for name in _VERSION_2}, sliced_metr
 """Every scorer by its version."""
 
 LATEST_SCORER = "2"
-"""Version that new benchmarks are described with."""
+"""Scorer version of new benchmarks."""
 
 
 class _Column:
-    """One finding of a group: its images whose label is known."""
+    """The images of a group whose label of one finding is known, and the finding's replicates."""
 
     def __init__(
         self,
@@ -111,21 +110,21 @@ class _Column:
         self.patients = patients
         self.replicates: dict[str, list[NDArray[np.float64]]] = {}
 
-    def measured(self, metric: str) -> MetricValue:
-        """The metric's value without its interval."""
-        value = METRICS[metric].compute(self.scores, self.positive)
+    def measured(self, metric: Metric) -> MetricValue:
+        """Returns the value of a metric, without its interval."""
+        value = metric.compute(self.scores, self.positive)
         reason = "" if value is not None else ONE_CLASS_ONLY if self.positive.size else NO_LABELS
-        return _value(metric, self.finding, value, reason, self.positive, self.patients)
+        return _value(metric.name, self.finding, value, reason, self.positive, self.patients)
 
 
 class _Group:
-    """Some metrics of all images of a cohort, or of those of one slice."""
+    """Computes metrics and replicates of the images of a cohort or of one of its slices."""
 
     def __init__(
         self,
         cohort: Cohort,
         probabilities: NDArray[np.float32],
-        metrics: Sequence[str],
+        metrics: Mapping[str, Metric],
         part: Slice | None = None,
     ) -> None:
         self._cohort = cohort
@@ -137,8 +136,14 @@ class _Group:
         self._columns = []
         for column, finding in enumerate(cohort.findings):
             known = rows & cohort.known[:, column]
-            at = probabilities[known, column], cohort.labels[known, column], cohort.patients[known]
-            self._columns.append(_Column(finding, *at))
+            self._columns.append(
+                _Column(
+                    finding,
+                    probabilities[known, column],
+                    cohort.labels[known, column],
+                    cohort.patients[known],
+                )
+            )
         size = cohort.patient_count
         self._resamplers = [
             (column, FindingResampler(column.scores, column.positive, column.patients, size))
@@ -151,22 +156,22 @@ class _Group:
         ]
 
     def resample(self, weights: NDArray[np.float32]) -> None:
-        """Computes some more replicates; `weights` has shape (patients, replicates)."""
+        """Computes and keeps more replicates; `weights` has shape (patients, replicates)."""
         for column, resampler in self._resamplers:
-            _extend(column, resampler.replicates(weights, auroc_only=self._metrics == ("auroc",)))
+            _extend(column, resampler.replicates(weights, auroc_only=[*self._metrics] == ["auroc"]))
         for column, calibration in self._calibrations:
             _extend(column, calibration.replicates(weights))
 
     def values(self) -> Iterator[MetricValue]:
-        """Metric by metric, each finding in order and then the macro mean."""
+        """Yields, for each metric, the value of each finding in order and then the macro mean."""
         errors = self._analytic_errors() if not self._slice else {}
-        for metric in self._metrics:
+        for name, metric in self._metrics.items():
             measured = [column.measured(metric) for column in self._columns]
-            for value, replicates in zip(
-                [*measured, self._macro(metric, measured)], self._vectors(metric), strict=True
-            ):
+            values = [*measured, self._macro(name, measured)]
+            vectors = self._vectors(name) if metric.resampled else [None] * len(values)
+            for value, replicates in zip(values, vectors, strict=True):
                 interval, reason = _interval(value, replicates)
-                error = errors.get(value.finding) if metric == "auroc" else None
+                error = errors.get(value.finding) if name == "auroc" else None
                 yield replace(
                     value,
                     slice=self._slice,
@@ -176,7 +181,7 @@ class _Group:
                 )
 
     def evidence(self, recorded: Sequence[str]) -> Evidence:
-        """Returns the replicates of some metrics, metric by metric, and the curves of each finding."""
+        """Returns the replicates of the `recorded` metrics, and the curves of each finding."""
         names = [column.finding for column in self._columns] + [""]
         columns = self._columns
         curves = [roc_curve(column.finding, column.scores, column.positive) for column in columns]
@@ -193,47 +198,56 @@ class _Group:
         )
 
     def _vectors(self, metric: str) -> list[NDArray[np.float64]]:
-        """The metric's replicates: each finding's, then those of the macro mean, NaN where one
-        finding is."""
+        """Returns the replicates of a metric: of each finding, then of the macro mean.
+
+        The macro mean is NaN where one finding is.
+        """
         findings = [np.concatenate(column.replicates[metric]) for column in self._columns]
         return [*findings, np.mean(findings, axis=0)]
 
     def _macro(self, metric: str, findings: Sequence[MetricValue]) -> MetricValue:
+        """Returns the macro mean, without its interval; undefined if a finding is."""
         defined = [finding.value for finding in findings if finding.value is not None]
-        # np.mean, as scikit-learn's macro average: pairwise summation gives the same last bit.
+        # np.mean sums pairwise, so the last bit is that of scikit-learn's macro average.
         mean = float(np.mean(defined)) if defined else None
         value, reason = (mean, "") if len(defined) == len(findings) else (None, FINDING_UNDEFINED)
         macro = _value(metric, "", value, reason, self._any, self._patients)
         return replace(macro, defined_findings=len(defined), defined_mean=mean)
 
     def _analytic_errors(self) -> dict[str, float | None]:
-        """Standard error of each finding's AUROC and, under the empty name, of their mean."""
+        """Returns the standard error of each finding's AUROC, and of the macro mean as ""."""
         sums = {
             column.finding: placement_sums(
                 column.scores, column.positive, column.patients, self._cohort.patient_count
             )
             for column in self._columns
         }
-        defined = [found for found in sums.values() if found]
+        defined = [finding_sums for finding_sums in sums.values() if finding_sums]
         variances = {
-            finding: covariance(found, found) if found else None for finding, found in sums.items()
+            finding: covariance(finding_sums, finding_sums) if finding_sums else None
+            for finding, finding_sums in sums.items()
         }
         variances[""] = macro_variance(defined) if len(defined) == len(sums) else None
         return {
-            finding: None if found is None else math.sqrt(max(found, 0))
-            for finding, found in variances.items()
+            finding: None if variance is None else math.sqrt(max(variance, 0))
+            for finding, variance in variances.items()
         }
 
 
-def _extend(column: _Column, found: dict[str, NDArray[np.float64]]) -> None:
-    for metric, values in found.items():
+def _extend(column: _Column, replicates: dict[str, NDArray[np.float64]]) -> None:
+    """Appends replicates to those of a column."""
+    for metric, values in replicates.items():
         column.replicates.setdefault(metric, []).append(values)
 
 
-def _interval(value: MetricValue, replicates: NDArray[np.float64]) -> tuple[Interval | None, str]:
-    """The interval, or None and the reason beside a value."""
+def _interval(
+    value: MetricValue, replicates: NDArray[np.float64] | None
+) -> tuple[Interval | None, str]:
+    """Returns the interval, or None and the reason if there is a value without an interval."""
     if value.value is None:
         return None, ""
+    if replicates is None:
+        return None, NOT_RESAMPLED
     defined = replicates[~np.isnan(replicates)]
     if defined.size < max(2, (1 - UNDEFINED_SHARE) * replicates.size):
         return None, REPLICATES_UNDEFINED
@@ -249,6 +263,7 @@ def _value(
     positive: NDArray[np.bool_],
     patients: NDArray[np.int64],
 ) -> MetricValue:
+    """Returns a value with the counts of its images and patients."""
     count = int(positive.sum())
     return MetricValue(
         metric=metric,

@@ -1,8 +1,8 @@
-"""Products of a sparse matrix and a dense one, with NumPy alone.
+"""Multiplies sparse matrices by dense ones, with NumPy alone.
 
 SciPy has both products, but it is larger than everything else that `cxreval score` needs.
-`CountMatrix` is as fast as SciPy's; its sums of whole numbers are exact, so their order is free.
-`ValueMatrix` adds in the order of SciPy's, so its results are SciPy's to the last bit.
+`CountMatrix` is as fast as SciPy; it adds whole numbers, whose sums are exact in any order.
+`ValueMatrix` adds in the same order as SciPy, so that its results are equal to the last bit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 PIECE = 16
-"""Entries of a row that are summed together before the pieces of the row are summed."""
+"""Number of entries in a piece of a row; each piece is summed first, then the pieces of a row."""
 
 
 class CountMatrix:
@@ -22,7 +22,7 @@ class CountMatrix:
     def __init__(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64], shape: tuple[int, int]
     ) -> None:
-        """`rows` and `columns` have shape (n,): one pair for each count."""
+        """Counts pairs; `rows` and `columns` have shape (n,) and hold one pair for each count."""
         row_count, column_count = shape
         members = columns[np.argsort(rows * column_count + columns, kind="stable")]
         lengths = np.bincount(rows, minlength=row_count)
@@ -44,7 +44,7 @@ class CountMatrix:
     def times(self, dense: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Returns the product with `dense`, shape (columns, m), as shape (rows, m) of `dtype`.
 
-        Both hold whole numbers. The type of `dense` must hold `PIECE` times its largest entry.
+        Both hold whole numbers. `PIECE` times the largest entry of `dense` must fit its dtype.
         """
         product = np.zeros((self._row_count, dense.shape[1]), dtype)
         if self._members:
@@ -56,10 +56,10 @@ class CountMatrix:
 def _steps(
     starts: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
-    """Arranges groups of consecutive entries so that step i takes the entry i of each group.
+    """Arranges groups of consecutive entries in steps; step i has entry i of each group.
 
-    Returns the non-empty groups, longest first, and for each step the entries of the groups that
-    are long enough: the first ones in that order.
+    Returns the numbers of the non-empty groups, longest first, and the entries of each step. Step i
+    has an entry of each group that is longer than i; these are the first groups in that order.
     """
     order = np.argsort(-lengths, kind="stable")
     order = order[: np.count_nonzero(lengths)]
@@ -80,7 +80,7 @@ def _sum_steps(
 
 
 class ValueMatrix:
-    """A matrix of float64 with few rows, some of them sparse; values of one cell are added up."""
+    """A matrix of float64 with few rows, some sparse; values for the same cell are added."""
 
     def __init__(
         self,
@@ -89,20 +89,20 @@ class ValueMatrix:
         values: NDArray[np.float64],
         shape: tuple[int, int],
     ) -> None:
-        """`rows`, `columns` and `values` have shape (n,)."""
+        """Builds the matrix; `rows`, `columns` and `values` have shape (n,)."""
         cells, size = rows * shape[1] + columns, shape[0] * shape[1]
         sums = np.bincount(cells, values, size).astype(np.float64, copy=False).reshape(shape)
         present = np.bincount(cells, minlength=size).reshape(shape) > 0
         self._rows: list[tuple[NDArray[np.float64], NDArray[np.int64] | None]] = []
         for row_sums, row_present in zip(sums, present, strict=True):
             used = np.flatnonzero(row_present)
-            # A row that is half full is faster with its zeros than with a copy of what it meets.
+            # Above half full, multiplying zeros is faster than copying rows of `dense`.
             full = used.size > shape[1] // 2
             self._rows.append((row_sums, None) if full else (row_sums[used], used))
 
     def __matmul__(self, dense: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns the product with `dense`, shape (columns, m), as shape (rows, m)."""
-        # einsum adds row after row, as SciPy does; `@` would call BLAS, whose order is its own.
+        # einsum adds row after row, as SciPy does; `@` calls BLAS, which adds in another order.
         return np.stack(
             [
                 np.einsum("k,kj->j", values, dense if used is None else dense.take(used, axis=0))

@@ -1,7 +1,7 @@
-"""Metrics that walk along the thresholds: average precision and sensitivity at a given specificity.
+"""Computes the metrics over all thresholds: average precision and sensitivity at a specificity.
 
-A threshold t calls an image positive when its score is at least t. Images of one score pass it
-together, so ties need no rule.
+An image is positive at a threshold t if its score is at least t. Images with equal scores are
+positive at the same thresholds, so that ties need no rule.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 
 def average_precision(scores: NDArray[np.float32], positive: NDArray[np.bool_]) -> float | None:
-    """Precision at each threshold, weighted by the step in recall, without interpolation; None with
-    one class only.
+    """Returns the average precision of one finding; None when only one class is present.
 
-    The step sum of scikit-learn's `average_precision_score`. Arguments as for `auroc`.
+    It is the precision at each threshold, weighted by the step in recall, without interpolation, as
+    scikit-learn's `average_precision_score` computes it. Arguments as for `auroc`.
     """
     hits, false_alarms = _counts(scores, positive)
     if not hits.size or not hits[0] or not false_alarms[0]:
@@ -28,10 +28,10 @@ def average_precision(scores: NDArray[np.float32], positive: NDArray[np.bool_]) 
 def sensitivity_at(
     specificity: Fraction, scores: NDArray[np.float32], positive: NDArray[np.bool_]
 ) -> float | None:
-    """The highest sensitivity of a threshold whose specificity is at least `specificity`; None with
-    one class only.
+    """Returns the highest sensitivity at a given specificity; None when only one class is present.
 
-    0.0 when only the threshold above every score is that specific.
+    It is the highest over the thresholds whose specificity is at least `specificity`; 0.0 if the
+    only such threshold is above every score. Other arguments as for `auroc`.
     """
     hits, false_alarms = _counts(scores, positive)
     if not hits.size or not hits[0] or not false_alarms[0]:
@@ -41,15 +41,17 @@ def sensitivity_at(
 
 
 def required_negatives(specificity: Fraction, negatives: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of so many negatives must lie below the threshold; in integers, because 0.9 is not a
-    float."""
+    """Returns how many of the negatives must be below a threshold for a specificity.
+
+    It is computed in integers, because no float is exactly 0.9.
+    """
     return -(-specificity.numerator * negatives // specificity.denominator)
 
 
 def _counts(
     scores: NDArray[np.float32], positive: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The positives and the negatives at or above each distinct score, from the lowest score up."""
+    """Returns the numbers of positives and negatives at or above each distinct score, ascending."""
     distinct, code = np.unique(scores, return_inverse=True)
     hits = np.bincount(code[positive], minlength=distinct.size)
     false_alarms = np.bincount(code[~positive], minlength=distinct.size)

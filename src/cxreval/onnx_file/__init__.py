@@ -1,6 +1,6 @@
-"""Checks of an ONNX file before a runtime opens it.
+"""Checks ONNX files before a runtime opens them.
 
-The command line and the inference service use the same functions, so they give the same answer.
-Nothing here imports onnxruntime: what only a session or a run can show is left to
-`services.inference.backends`.
+The command line and the inference service use the same functions, so they report the same errors.
+No module here imports onnxruntime; `services.inference.backends` makes the checks that need a
+session or a run.
 """

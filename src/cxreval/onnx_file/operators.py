@@ -1,4 +1,4 @@
-"""Tables of what onnxruntime supports; a test compares them with the installed onnxruntime."""
+"""Tables of the versions and operators of onnxruntime; a test compares them with onnxruntime."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ OPSETS = {
     "com.ms.internal.nhwc": 28,
     "org.pytorch.aten": 1,
 }
-"""Newest version of each operator set; the domain "" is ONNX's own, also written ai.onnx.
+"""Newest version of each operator set; the domain "" is that of ONNX, also written ai.onnx.
 
-A file may import any version of another set, and may call its own functions in that domain.
+A file may import any version of other sets, and may define functions in their domains.
 """
 
 STANDARD = ("", "ai.onnx.ml")
-"""Domains whose operators ONNX's own checker knows."""
+"""Domains whose operators ONNX's checker checks."""
 
 OPERATORS = {
     "com.microsoft": frozenset(

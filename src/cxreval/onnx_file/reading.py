@@ -1,4 +1,4 @@
-"""Parsing an ONNX file safely, and walking through its parts."""
+"""Parses ONNX files safely, and iterates over their parts."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ PROFILE_KEY = "cxreval.preprocessing_profile"
 
 Part = TypeVar("Part", bound=Message)
 
-_MAX_TEXT = 300  # characters of another library's error message that are passed on
+_MAX_TEXT = 300  # maximum length of the message of another library in an error
 
 
 def read(file: Path) -> onnx.ModelProto:
     """Reads an ONNX file and checks it against the ONNX specification.
 
-    No other file is opened, whatever the file names.
+    Files to which the file refers are not opened.
 
     Raises:
         ModelNotOnnx: the file is not a valid ONNX model.
-        ModelExternalData: it keeps tensors in other files.
+        ModelExternalData: the model has tensors in other files.
     """
     model = _parse(file)
     for tensor in every(onnx.TensorProto, model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise ModelExternalData(
-                f"tensor {tensor.name!r} keeps its data in another file; expected one "
+                f"tensor {tensor.name!r} has its data in another file; expected one "
                 "self-contained ONNX file",
                 field="model",
                 expected="tensors stored inside the file",
@@ -57,6 +57,7 @@ def profile_name(file: Path) -> str:
 
 
 def _parse(file: Path) -> onnx.ModelProto:
+    """Returns the model in a file, not validated. Raises `ModelNotOnnx`."""
     size = file.stat().st_size
     if size > MAX_ARTIFACT_BYTES:
         raise not_onnx(f"it has {size} bytes; expected at most {MAX_ARTIFACT_BYTES}")
@@ -65,7 +66,7 @@ def _parse(file: Path) -> onnx.ModelProto:
     except (DecodeError, ValueError) as error:
         raise not_onnx(first_line(error)) from None
     if not model.ir_version or not model.graph.node:
-        raise not_onnx("it holds no graph")
+        raise not_onnx("it has no graph")
     return model
 
 
@@ -85,11 +86,11 @@ def first_line(error: Exception | str) -> str:
 
 
 def every(kind: type[Part], message: Message) -> Iterator[Part]:
-    """Yields each message of a kind inside a message, itself included, however deep it lies."""
+    """Yields each message of a type in a message, at any depth, itself included."""
     if isinstance(message, kind):
         yield message
     if isinstance(message, onnx.TensorProto):
-        return  # nothing of interest inside, and listing its fields would copy the weights
+        return  # it has no parts to yield, and listing its fields would copy the weights
     for field, value in message.ListFields():
         if field.message_type is not None:
             for inner in value if field.is_repeated else (value,):

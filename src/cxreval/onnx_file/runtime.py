@@ -1,4 +1,4 @@
-"""Checks whether the runtime supports a model."""
+"""Checks whether onnxruntime supports a model, by the tables of `operators`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.onnx_file.operators import MAX_IR_VERSION, OPERATORS, OPSETS, STANDARD
 from cxreval.onnx_file.reading import every, first_line
 
-_LARGE = 4096  # elements; inference only reads weights that hold a shape, which are smaller
+_LARGE = 4096  # elements; shape inference needs only weights that hold a shape, which are smaller
 _VALUE_FIELDS = (
     "float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data",
 )  # fmt: skip
@@ -29,9 +29,9 @@ _BITS: dict[int, int] = {
 
 
 def check_runtime_support(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Checks a valid model; returns it with inferred types and shapes.
+    """Checks that the runtime supports a valid model; returns it with inferred types and shapes.
 
-    It drops large weights from `model`, which are not needed any more.
+    It removes large weights from `model`, to save memory.
 
     Raises:
         ModelUnsupported: the runtime would refuse the model.
@@ -44,14 +44,15 @@ def check_runtime_support(model: onnx.ModelProto) -> onnx.ModelProto:
     sparse = list(every(onnx.SparseTensorProto, model))
     for sparse_tensor in sparse:
         _check_dense_size(sparse_tensor)
-    # ONNX's inference gives sparse weights a type of their own; the runtime makes them dense.
+    # Shape inference of ONNX gives sparse weights a sparse type, but the runtime makes them dense.
     return model if sparse else _inferred(model)
 
 
 def _check_versions(model: onnx.ModelProto) -> None:
+    """Checks the versions of the file format and of the operator sets."""
     if model.ir_version > MAX_IR_VERSION:
         raise _unsupported(
-            f"it is of IR version {model.ir_version}", f"IR version {MAX_IR_VERSION} or older"
+            f"it has IR version {model.ir_version}", f"IR version {MAX_IR_VERSION} or older"
         )
     if not model.opset_import:
         raise _unsupported("it imports no operator set", "an import of ai.onnx")
@@ -67,7 +68,7 @@ def _check_versions(model: onnx.ModelProto) -> None:
 
 
 def _check_operators(model: onnx.ModelProto) -> None:
-    """Checks the operators of the graph and of the functions that it calls."""
+    """Checks that the runtime has the operators of the graph and of the functions it calls."""
     functions = {(item.domain, item.name, item.overload): item for item in model.functions}
     called, pending = set(), [*model.graph.node]
     while pending:
@@ -86,6 +87,7 @@ def _check_operators(model: onnx.ModelProto) -> None:
 
 
 def _check_names(model: onnx.ModelProto) -> None:
+    """Checks that the names of a graph's nodes are unique."""
     for graph in every(onnx.GraphProto, model):
         names = Counter(node.name for node in graph.node if node.name)
         for name, count in names.most_common(1):
@@ -94,32 +96,34 @@ def _check_names(model: onnx.ModelProto) -> None:
 
 
 def _check_tensor(tensor: onnx.TensorProto) -> None:
-    """Checks type and size; ONNX's checker refuses too few values, but not too many."""
+    """Checks type and size of a tensor; ONNX's checker does not refuse too many values."""
     name = f"tensor {tensor.name!r}"
     if tensor.data_type not in onnx.TensorProto.DataType.values():
-        raise _unsupported(f"{name} is of unknown type {tensor.data_type}", "types of ONNX")
+        raise _unsupported(f"{name} has the unknown type {tensor.data_type}", "types of ONNX")
     if tensor.data_type == onnx.TensorProto.UNDEFINED:
         return
     count, bits = math.prod(tensor.dims), _bits(tensor.data_type)
     if tensor.HasField("raw_data"):
-        found, expected, unit = len(tensor.raw_data), math.ceil(count * bits / 8), "bytes"
+        size, expected, unit = len(tensor.raw_data), math.ceil(count * bits / 8), "bytes"
     else:
         field = getattr(tensor, onnx.helper.tensor_dtype_to_field(tensor.data_type))
         parts = 2 if tensor.data_type in _COMPLEX else 1
-        found, expected, unit = len(field), math.ceil(count * parts * min(bits, 8) / 8), "values"
-    if found != expected:
-        raise _unsupported(f"{name} of shape {list(tensor.dims)} has {found} {unit}", f"{expected}")
+        size, expected, unit = len(field), math.ceil(count * parts * min(bits, 8) / 8), "values"
+    if size != expected:
+        raise _unsupported(f"{name} of shape {list(tensor.dims)} has {size} {unit}", f"{expected}")
 
 
 def _bits(data_type: int) -> int:
+    """Returns the number of bits of one element of a type."""
     return _BITS.get(data_type) or onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize * 8
 
 
 def _check_dense_size(sparse: onnx.SparseTensorProto) -> None:
+    """Checks the size that a sparse tensor has when the runtime makes it dense."""
     nbytes = math.prod(sparse.dims) * _bits(sparse.values.data_type) // 8
     if nbytes > MAX_ARTIFACT_BYTES:
         raise _unsupported(
-            f"sparse tensor {sparse.values.name!r} takes {nbytes} bytes when it is made dense",
+            f"sparse tensor {sparse.values.name!r} has {nbytes} bytes in dense form",
             f"at most {MAX_ARTIFACT_BYTES} bytes",
         )
 
@@ -127,7 +131,7 @@ def _check_dense_size(sparse: onnx.SparseTensorProto) -> None:
 def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns the model with inferred types and shapes.
 
-    The shapes that the file states for inner values and the output are ignored, as in the runtime.
+    Like the runtime, it ignores the shapes in the file for inner values and for the output.
     """
     for tensor in every(onnx.TensorProto, model):
         if math.prod(tensor.dims) > _LARGE:
@@ -143,11 +147,14 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
         )
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         if "(op_type:Constant)" in str(error):
-            return model  # ONNX's inference fails on constants that refer to a function's attribute
-        raise _unsupported(first_line(error), "operators that fit what they are given") from None
+            return (
+                model  # shape inference fails on a constant that refers to a function's attribute
+            )
+        raise _unsupported(first_line(error), "operators that accept their inputs") from None
 
 
 def _unsupported(problem: str, expected: str) -> ModelUnsupported:
+    """Returns the error for a model that the runtime would refuse."""
     return ModelUnsupported(
         f"the runtime cannot run the model: {problem}; expected {expected}",
         field="model",

@@ -1,4 +1,4 @@
-"""The one input and the one output that a model must have."""
+"""Checks the input and the output of a model, of which there must be one each."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from cxreval.onnx_file.reading import not_onnx, read
 from cxreval.onnx_file.runtime import check_runtime_support
 
 MAX_COLUMNS = 10_000
-"""Most values a model may give for an image."""
+"""Maximum number of values that a model may return for an image."""
 
 MAX_RUN_BYTES = 256 << 20
-"""Largest input of one run that a file may fix: its batch of images."""
+"""Maximum size in bytes of the input of one run, where the file fixes the batch size."""
 
 _FLOAT32: np.dtype[Any] = np.dtype(np.float32)
 _DTYPES: dict[int, np.dtype[Any]] = {
@@ -32,8 +32,8 @@ _DTYPES: dict[int, np.dtype[Any]] = {
 class Signature:
     """The input and the output of a model.
 
-    `image_shape` is (channels, height, width). `batch` is the number of images that the file fixes,
-    None if it is free. `dtype` is float32 or uint8.
+    `image_shape` is (channels, height, width). `batch` is the batch size that the file fixes, None
+    if it is free. `dtype` is float32 or uint8.
     """
 
     input_name: str
@@ -44,20 +44,20 @@ class Signature:
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of one image as the model takes it."""
+        """Size in bytes of one image as input of the model."""
         return math.prod(self.image_shape) * self.dtype.itemsize
 
 
 def inspect(
     file: Path, image_shape: tuple[int, int, int] | None = None, columns: int | None = None
 ) -> Signature:
-    """Reads an ONNX file and checks everything that can be known without running it.
+    """Returns the signature of an ONNX file, after all checks that do not need a run.
 
     Args:
         file: the model.
-        image_shape: what the model's preprocessing profile gives; without one, the file must fix
-            the shape.
-        columns: how many values the model must give for an image; None for any number.
+        image_shape: shape of the images of the model's preprocessing profile; if it is None, the
+            file must fix the shape.
+        columns: number of values that the model must return for an image; None for any number.
 
     Raises:
         ModelNotOnnx, ModelExternalData, ModelInputMismatch, ModelOutputMismatch, ModelUnsupported:
@@ -71,16 +71,16 @@ def check(
     image_shape: tuple[int, int, int] | None = None,
     columns: int | None = None,
 ) -> Signature:
-    """Checks a model as `read` returns it; its weights may be gone afterwards.
+    """Returns the signature of a model that `read` returned; may remove weights from the model.
 
     Raises:
         ModelNotOnnx: the input or the output has a name that is not text.
-        ModelInputMismatch: it does not have exactly one input of shape (N, *image_shape): of
-            float32, or, without a profile, of uint8.
-        ModelOutputMismatch: it does not have exactly one output: float32, of two dimensions, of as
-            many columns as `columns` says.
-        ModelUnsupported: the runtime does not have its operators, or cannot run them on what they
-            are given.
+        ModelInputMismatch: the model does not have exactly one input of shape (N, *image_shape) and
+            dtype float32 or, without `image_shape`, uint8.
+        ModelOutputMismatch: the model does not have exactly one output of shape (N, columns) and
+            dtype float32.
+        ModelUnsupported: the runtime does not have an operator, or the operator does not accept its
+            inputs.
     """
     input_name, batch, shape, dtype = _input(model.graph, image_shape)
     output_name = _output(model.graph)
@@ -88,18 +88,18 @@ def check(
         if not isinstance(name, str):
             raise not_onnx(f"name {name!r} is not valid UTF-8")
     stated = _columns(model.graph.output[0])
-    found = _columns(check_runtime_support(model).graph.output[0])
-    check_columns(stated if found is None else found, columns)
+    inferred = _columns(check_runtime_support(model).graph.output[0])
+    check_columns(stated if inferred is None else inferred, columns)
     return Signature(input_name, shape, batch, output_name, dtype)
 
 
 def check_columns(found: int | None, expected: int | None) -> None:
-    """Raises `ModelOutputMismatch` if a model is known to give a wrong number of columns."""
+    """Raises `ModelOutputMismatch` if a known number of columns is not the expected one."""
     if found is None or (0 < found <= MAX_COLUMNS and expected in (None, found)):
         return
     wanted = f"1 to {MAX_COLUMNS}" if expected is None else str(expected)
     raise ModelOutputMismatch(
-        f"model gives {found} columns; expected {wanted}",
+        f"model returns {found} columns; expected {wanted}",
         field="model.outputs",
         expected=f"{wanted} columns",
         found=f"{found} columns",
@@ -120,7 +120,7 @@ def described(values: Iterable[onnx.ValueInfoProto]) -> str:
 def _input(
     graph: onnx.GraphProto, image_shape: tuple[int, int, int] | None
 ) -> tuple[str, int | None, tuple[int, int, int], Any]:
-    """Returns name, fixed batch size, image shape and data type of the one input."""
+    """Returns name, fixed batch size, image shape and dtype of the input."""
     dtypes = {
         kind: dtype for kind, dtype in _DTYPES.items() if dtype == _FLOAT32 or not image_shape
     }
@@ -155,7 +155,7 @@ def _input(
 
 
 def _output(graph: onnx.GraphProto) -> str:
-    """Returns the name of the one output."""
+    """Returns the name of the output."""
     expected = "one float32 output of shape (N, columns)"
     found = described(graph.output) or "no output"
     if (
@@ -167,7 +167,7 @@ def _output(graph: onnx.GraphProto) -> str:
             name: str = graph.output[0].name
             return name
     raise ModelOutputMismatch(
-        f"model gives {found}; expected {expected}",
+        f"model returns {found}; expected {expected}",
         field="model.outputs",
         expected=expected,
         found=found,
@@ -185,7 +185,7 @@ def _dimensions(value: onnx.ValueInfoProto) -> list[int | None] | None:
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return None
-    # The runtime, too, takes a negative size for a free one.
+    # A negative size is free, as in the runtime.
     return [
         size.dim_value if size.HasField("dim_value") and size.dim_value >= 0 else None
         for size in tensor.shape.dim
@@ -193,6 +193,7 @@ def _dimensions(value: onnx.ValueInfoProto) -> list[int | None] | None:
 
 
 def _described(value: onnx.ValueInfoProto) -> str:
+    """Returns name, type and shape of an input or output, as text."""
     dimensions = _dimensions(value)
     number = value.type.tensor_type.elem_type
     known = number in onnx.TensorProto.DataType.values()
@@ -202,4 +203,5 @@ def _described(value: onnx.ValueInfoProto) -> str:
 
 
 def _text(*dimensions: int | str | None) -> str:
+    """Returns a shape as text, with N for a free size."""
     return f"({', '.join('N' if size is None else str(size) for size in dimensions)})"

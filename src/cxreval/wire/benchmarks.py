@@ -1,4 +1,4 @@
-"""Specifications of benchmarks as protobuf messages and back."""
+"""Converts specifications of benchmarks to protobuf messages and back."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from cxreval.wire.codec import Decoder, Encoder, Refusal, newer_peer
 
 
 def _ranking_metric(message: pb.Benchmark) -> str:
-    """The first metric where a peer from before ranking metrics states none."""
+    """Returns the ranking metric; that of an older peer, which sends none, is its first metric."""
     return message.ranking_metric or (message.metrics[0].id if message.metrics else "")
 
 
 def _slices(message: pb.Benchmark) -> tuple[str, ...]:
-    """A peer that states no ranking metric is older than slices, too."""
+    """Returns the slices; those of an older peer, which sends no ranking metric, are `SLICES`."""
     return tuple(message.slices) if message.ranking_metric else SLICES
 
 
 def _decoder(unknown: Refusal) -> Decoder[BenchmarkSpec, pb.Benchmark]:
+    """Returns a decoder with `unknown` as the error for unknown enum values."""
     return Decoder(
         BenchmarkSpec,
         pb.Benchmark,
@@ -41,4 +42,4 @@ spec_message = Encoder(
 )
 spec = _decoder(newer_peer)
 requested_spec = _decoder(field_error)
-"""The specification in a request, whose unknown values are `MalformedField`."""
+"""Decodes a specification in a request; an unknown enum value raises `MalformedField`."""

@@ -1,4 +1,4 @@
-"""Opens the channels of all clients: TLS, API key, message limits, keepalive, retries."""
+"""Opens the gRPC channels of all clients: TLS, API key, message limits, keepalive, retries."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class ApiKey:
     trust_network: bool = False
 
 
-# For a service that restarts. All calls may be repeated: at worst a lease whose response was lost
-# expires, or a failure that the first attempt recorded is answered with LEASE_LOST.
+# Retries bridge the restart of a service. They are safe for every call: at worst a lease whose
+# response was lost expires, or a failure that the first attempt recorded raises LEASE_LOST.
 _RETRIES = RetryPolicy(transient=(ServiceUnavailable,), max_pause=1.0, max_attempts=5)
 
 _SERVICE_CONFIG = {
-    # A headless Service resolves to every replica; use them all.
+    # The name of a headless Service resolves to every replica; distribute the calls over them.
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
         {
@@ -99,7 +99,7 @@ def connect(target: str, tls: TlsFiles | None = None, key: ApiKey | None = None)
 
 
 def is_loopback(target: str) -> bool:
-    """Returns whether a gRPC target is on this machine, without asking a name server."""
+    """Returns whether a gRPC target is on this machine; it makes no DNS query."""
     scheme, _, address = target.rpartition("://")
     if target.startswith("unix:"):
         return True
@@ -116,9 +116,10 @@ def is_loopback(target: str) -> bool:
 
 
 def _channel(target: str, tls: TlsFiles | None) -> grpc.Channel:
+    """Returns a channel, in plain text without `tls`."""
     options = list(CHANNEL_OPTIONS)
     if tls is None:
-        # A proxy from the environment would read the calls and the keys in them.
+        # A proxy named in the environment could read the calls and the keys in them.
         return grpc.insecure_channel(target, options=[*options, ("grpc.enable_http_proxy", 0)])
     credentials = grpc.ssl_channel_credentials(
         tls.ca.read_bytes(),
@@ -151,6 +152,7 @@ class _KeySender(
         self._entry = ("authorization", f"Bearer {text}")
 
     def _send(self, continuation: Any, details: Any, request: Any) -> Any:
+        """Continues the call with the API key in its metadata."""
         metadata = (*(details.metadata or ()), self._entry)
         return continuation(
             _Details(

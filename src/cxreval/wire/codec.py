@@ -1,8 +1,9 @@
 """Converts dataclasses to protobuf messages and back by type hints and descriptors.
 
-An `Encoder` turns a record into a message, a `Decoder` a message into a record. Fields are matched
-by name; the tables of an encoder or decoder name every field that differs. Both are planned when
-they are made, at import: a field that exists on one side only and is in no table is a `TypeError`.
+An `Encoder` converts a record, which is a dataclass, to a message; a `Decoder` converts a message
+to a record. Fields are matched by name; the tables of an encoder or decoder list every field that
+differs. Both check all fields when they are created, at import: a field that is on one side only
+and in no table raises `TypeError`.
 
 | record | message |
 | --- | --- |
@@ -47,7 +48,7 @@ from cxreval.fields import require
 R = TypeVar("R")
 M = TypeVar("M", bound=Message)
 _Field = Any
-"""A field descriptor; the stubs and the implementation have classes of their own."""
+"""A field descriptor; its class in the stubs is not its class at run time."""
 _Errors = list[CxrevalError] | None
 _Encode = Callable[[Any], Any]
 _Decode = Callable[[Any, _Errors], Any]
@@ -67,24 +68,25 @@ _TYPES = {
 
 
 def newer_peer(field: str, value: object, expected: str) -> CxrevalError:
-    """The error for an enum value that a newer service sent."""
+    """Returns the error for an enum value that a newer service sent."""
     text = f"{field} is {value}, which this version of cxreval does not know; upgrade cxreval"
     return UnknownValue(text, field=field, value=value, expected=expected)
 
 
 @dataclass(eq=False)
 class Encoder(Generic[R, M]):
-    """Makes messages of records. Raises `TypeError` for fields that it does not account for.
+    """Converts records to messages; creation raises `TypeError` if the two do not match.
 
     Args:
-        record: a dataclass.
-        message: a message type.
-        sources: message field -> attribute of the record, dotted for one of a nested record, where
-            that is not of the same name.
-        computed: message field -> its value from the record; None leaves it unset.
+        record: the type of the records, a dataclass.
+        message: the type of the messages.
+        sources: message field -> attribute of the record, for fields of another name; a dotted path
+            names an attribute of a nested record.
+        computed: message field -> function that returns its value for a record; None leaves the
+            field unset.
         unsent: record fields that the message does not have.
         unset: message fields that the record does not fill.
-        nested: encoders of nested records that have tables of their own.
+        nested: encoders for nested records with tables.
     """
 
     record: type[R]
@@ -108,11 +110,11 @@ class Encoder(Generic[R, M]):
         self._computed = list(self.computed.items())
 
     def __call__(self, record: R) -> M:
-        """The message of a record."""
+        """Returns the message of a record."""
         return self.message(**self.values(record))
 
     def values(self, record: R) -> dict[str, Any]:
-        """The arguments that make the message; nested ones are dictionaries, which is faster."""
+        """Returns the values of the message's fields; those of nested messages as dictionaries."""
         values = dict(zip(self._names, self._values(record)))  # noqa: B905 - of one length
         for name, convert in self._converted:
             value = values[name]
@@ -123,7 +125,7 @@ class Encoder(Generic[R, M]):
         return values
 
     def _plan(self, hint: Any, target: _Field) -> _Encode | None:
-        """How values of a type are converted; None where they are sent as they are."""
+        """Returns the function that converts values of a type; None if they need none."""
         kind, many = _kind(self, hint, target)
         convert: _Encode | None = None
         if kind is float and target.message_type:
@@ -145,18 +147,19 @@ class Encoder(Generic[R, M]):
 
 @dataclass(eq=False)
 class Decoder(Generic[R, M]):
-    """Makes records of messages. Raises `TypeError` for fields that it does not account for.
+    """Converts messages to records; creation raises `TypeError` if the two do not match.
 
     Args:
-        record: a dataclass.
-        message: a message type.
-        sources: record field -> message field, dotted for one of a nested message, where that is
-            not of the same name.
-        computed: record field -> its value from the message.
+        record: the type of the records, a dataclass.
+        message: the type of the messages.
+        sources: record field -> message field, for fields of another name; a dotted path names a
+            field of a nested message.
+        computed: record field -> function that returns its value for a message.
         unread: message fields that the record does not have.
-        nested: decoders of nested records that have tables of their own.
-        unknown: makes the error for an enum value that is not known here.
-        path: what errors call the message.
+        nested: decoders for nested records with tables.
+        unknown: returns the error for an unknown enum value, from its field, the value and what was
+            expected.
+        path: name of the message in errors.
     """
 
     record: type[R]
@@ -189,14 +192,14 @@ class Decoder(Generic[R, M]):
         ]
 
     def __call__(self, message: M, errors: _Errors = None) -> R:
-        """The record of a message.
+        """Returns the record of a message.
 
-        With a list of `errors`, enum values that are not known here are None in the record and
-        their errors are added to the list; required ones that are missing are None.
+        With a list of `errors`, unknown enum values and missing required ones are None in the
+        record. The errors for unknown values are appended to the list.
 
         Raises:
             MissingField: a required enum value is missing.
-            CxrevalError: an enum value is not known here.
+            CxrevalError: an enum value is unknown; `unknown` decides the class.
         """
         values = list(self._values(message))
         for index, name, convert in self._converted:
@@ -209,7 +212,7 @@ class Decoder(Generic[R, M]):
         return self.record(*values)
 
     def _plan(self, hint: Any, source: _Field) -> tuple[_Decode | None, bool]:
-        """How a field is converted, None for as it is, and whether it may be absent."""
+        """Returns the function that converts a field, or None, and whether it may be absent."""
         kind, many = _kind(self, hint, source)
         optional = _optional(hint) is not hint and source.has_presence
         convert: _Decode | None = None
@@ -243,6 +246,7 @@ class Decoder(Generic[R, M]):
 
 
 def _enum(members: dict[int, Any], source: _Field, path: str, unknown: Refusal) -> _Decode:
+    """Returns the function that converts the number of an enum value to its member."""
     prefix = _prefix(source.enum_type)
     expected = f"one of {', '.join(prefix + each.name for each in members.values() if each)}"
 
@@ -283,14 +287,15 @@ def _paths(
     codec: _Codec, mine: Iterable[str], theirs: Iterable[str], unset: Iterable[str],
     unused: Iterable[str],
 ) -> dict[str, str]:  # fmt: skip
-    """Where each field that is made comes from: its name, and a path on the other side.
+    """Returns the source of each field that is copied: field name -> path on the other side.
 
-    Raises `TypeError` for a field of one side that is in no table, and for a table's entry that is
-    no field.
+    Raises:
+        TypeError: a field is on one side only and in no table, or a table names a field that does
+            not exist.
     """
     mine, theirs = list(mine), set(theirs)
     for name in {*codec.sources, *codec.computed, *unset} - set(mine):
-        _refuse(codec, name, "is in a table, and nowhere else")
+        _refuse(codec, name, "is in a table, but does not exist")
     paths = {
         name: codec.sources.get(name, name)
         for name in mine
@@ -302,16 +307,17 @@ def _paths(
     for name in theirs - {*used.values(), *codec.computed, *unused}:
         _refuse(codec, name, "has no counterpart")
     for name in set(unused) - (theirs - {*used.values(), *codec.computed}):
-        _refuse(codec, name, "is in a table, and nowhere else")
+        _refuse(codec, name, "is in a table of unused fields, but is used or does not exist")
     return paths
 
 
 def _names(record: Any) -> list[str]:
-    return [each.name for each in fields(record)]
+    """Returns the names of a record's fields."""
+    return [item.name for item in fields(record)]
 
 
 def _hint(record: Any, path: str) -> Any:
-    """The type of a field or property of a record, or of a nested one."""
+    """Returns the type hint of a field or property of a record; a path may lead to a nested one."""
     for name in path.split("."):
         member = getattr(record, name, None)
         hints = (
@@ -322,7 +328,7 @@ def _hint(record: Any, path: str) -> Any:
 
 
 def _descriptor(message: Any, path: str) -> _Field:
-    """The descriptor of a field of a message, or of a nested one."""
+    """Returns the descriptor of a field of a message; a path may lead to a nested message."""
     *outer, last = path.split(".")
     for name in outer:
         message = message.fields_by_name[name].message_type
@@ -330,29 +336,34 @@ def _descriptor(message: Any, path: str) -> _Field:
 
 
 def _kind(codec: _Codec, hint: Any, target: _Field) -> tuple[Any, bool]:
-    """What is converted, one by one, and whether there are many. Raises `TypeError`: no fit."""
+    """Returns the type of one value, and whether the field is repeated.
+
+    Raises:
+        TypeError: the type of the record's field and that of the message's field do not match.
+    """
     base, origin = _optional(hint), get_origin(hint)
     message = target.message_type
     if origin is Mapping:
         entry = message.fields_by_name if message and message.GetOptions().map_entry else {}
         if [_TYPES.get(each.type) for each in entry.values()] != list(get_args(hint)):
-            _refuse(codec, target.name, f"is {hint} in the record alone")
+            _refuse(codec, target.name, f"is {hint} only in the record")
         return None, False
     many = origin is tuple
     if target.is_repeated != many:
-        _refuse(codec, target.name, "is a list on one side alone")
+        _refuse(codec, target.name, "is a list only on one side")
     kind = get_args(hint)[0] if many else base
     is_optional, has_presence = base is not hint, target.has_presence and not message
     if is_optional and not (target.has_presence or target.enum_type):
-        _refuse(codec, target.name, "can be None in the record alone")
+        _refuse(codec, target.name, "can be None only in the record")
     if has_presence and not is_optional:
-        _refuse(codec, target.name, "is optional in the message alone")
+        _refuse(codec, target.name, "is optional only in the message")
     if not _fits(kind, target):
         _refuse(codec, target.name, f"is {kind} in the record, another type in the message")
     return kind, many
 
 
 def _fits(kind: Any, target: _Field) -> bool:
+    """Returns whether a field of a message can hold values of a type."""
     if target.enum_type:
         return isinstance(kind, type) and issubclass(kind, StrEnum)
     if target.message_type:
@@ -365,7 +376,7 @@ def _fits(kind: Any, target: _Field) -> bool:
 
 
 def _optional(hint: Any) -> Any:
-    """T for `T | None`, else the hint itself."""
+    """Returns T for the hint `T | None`, and every other hint as it is."""
     if get_origin(hint) in (Union, UnionType):
         others = [each for each in get_args(hint) if each is not NoneType]
         return others[0] if len(others) == 1 else hint
@@ -373,7 +384,11 @@ def _optional(hint: Any) -> Any:
 
 
 def _members(codec: _Codec, kind: type[StrEnum], target: _Field) -> dict[int, Any]:
-    """The members of an enumeration by number. Raises `TypeError` for one that is on one side only."""
+    """Returns the members of an enumeration by number.
+
+    Raises:
+        TypeError: a value is only in the enumeration or only in the message's enum.
+    """
     prefix = _prefix(target.enum_type)
     numbers = {
         value.name.removeprefix(prefix): value.number
@@ -382,33 +397,37 @@ def _members(codec: _Codec, kind: type[StrEnum], target: _Field) -> dict[int, An
     }
     for name in numbers.keys() ^ kind.__members__.keys():
         side = target.enum_type.full_name if name in numbers else kind.__name__
-        _refuse(codec, target.name, f"has the value {name} in {side} alone")
+        _refuse(codec, target.name, f"has the value {name} only in {side}")
     return {numbers[member.name]: member for member in kind}
 
 
 def _prefix(enum: Any) -> str:
+    """Returns the prefix that the names of an enum's values share."""
     return str(enum.values_by_number[0].name).removesuffix("UNSPECIFIED")
 
 
 def _nested(codec: _Codec, kind: Any, target: _Field) -> Any:
-    """The codec of a nested record among those with tables; None for none."""
-    for each in codec.nested:
-        if (each.record, each.message.DESCRIPTOR) == (kind, target.message_type):
-            return each
+    """Returns the codec with tables for a nested record, or None."""
+    for nested in codec.nested:
+        if (nested.record, nested.message.DESCRIPTOR) == (kind, target.message_type):
+            return nested
     return None
 
 
 def _getter(names: list[str]) -> Callable[[Any], Iterable[Any]]:
-    """Several attributes at once, in C where there are at least two."""
+    """Returns a function that gets these attributes of an object."""
+    # attrgetter is faster, but returns no sequence for a single name.
     if len(names) > 1:
         return attrgetter(*names)
     return lambda value: [getattr(value, name) for name in names]
 
 
 def _snake(name: str) -> str:
+    """Returns a CamelCase name in snake_case."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
-def _refuse(codec: _Codec, name: str, why: str) -> NoReturn:
+def _refuse(codec: _Codec, name: str, problem: str) -> NoReturn:
+    """Raises `TypeError` with the codec and the field."""
     pair = f"{codec.record.__name__} and {codec.message.DESCRIPTOR.full_name}"
-    raise TypeError(f"{type(codec).__name__} of {pair}: field {name} {why}")
+    raise TypeError(f"{type(codec).__name__} of {pair}: field {name} {problem}")

@@ -1,6 +1,6 @@
-"""Limits that both ends of a call know, each defined once.
+"""Limits that clients and services share, each defined once.
 
-Comments of the protos repeat them; `tests/contract/test_limits.py` compares.
+The comments of the protos repeat them; `tests/contract/test_limits.py` compares the two.
 """
 
 MIB = 1 << 20
@@ -20,9 +20,6 @@ CHUNK_BYTES = 1 * MIB
 
 MAX_BATCH_IMAGES = 4096
 """Maximum number of images in one batch of predictions."""
-
-MAX_REPORT_METRICS = 1000
-"""Maximum number of values in one report."""
 
 MAX_REASON_CHARACTERS = 1000
 """Maximum length of the reason for a change of a submission."""

@@ -1,4 +1,4 @@
-"""Ranks and comparisons as protobuf messages and back."""
+"""Converts ranks and comparisons to protobuf messages and back."""
 
 from __future__ import annotations
 

@@ -8,11 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.api.scoring.v1 import report_pb2
+from cxreval.datasets.benchmark import MAX_FINDINGS
 from cxreval.errors import MalformedBatch, ReportMismatch
+from cxreval.metrics.cohort import MAX_SLICES
 from cxreval.metrics.predictions import PartialState
 from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
+from cxreval.metrics.scorers import SCORERS
 from cxreval.wire.codec import Decoder, Encoder
-from cxreval.wire.limits import MAX_REPORT_METRICS
+
+MAX_REPORT_VALUES = (max(len(scorer.metrics) for scorer in SCORERS.values()) + MAX_SLICES) * (
+    MAX_FINDINGS + 1
+)
+"""Maximum number of values in one report: what the largest benchmark can have."""
 
 
 def report(message: report_pb2.Report) -> Report:
@@ -21,9 +28,9 @@ def report(message: report_pb2.Report) -> Report:
     Raises:
         ReportMismatch: it has too many values, or the bytes of replicates are incomplete.
     """
-    if len(message.metrics) > MAX_REPORT_METRICS:
-        expected = f"at most {MAX_REPORT_METRICS} values"
-        text = f"report.metrics is a list of {len(message.metrics)}; expected {expected}"
+    if len(message.metrics) > MAX_REPORT_VALUES:
+        expected = f"at most {MAX_REPORT_VALUES} values"
+        text = f"report.metrics has {len(message.metrics)} values; expected {expected}"
         raise ReportMismatch(text, field="report.metrics", expected=expected)
     return _report(message)
 
@@ -34,7 +41,11 @@ def float64_bytes(values: NDArray[np.float64]) -> bytes:
 
 
 def float64_array(values: bytes, field: str) -> NDArray[np.float64]:
-    """Returns bytes as values, shape (values,). Raises `ReportMismatch`, which names `field`."""
+    """Returns the float64 values in little-endian bytes, shape (values,).
+
+    Raises:
+        ReportMismatch: the bytes are not a multiple of 8; the error names `field`.
+    """
     if len(values) % 8:
         expected = "float64 values of 8 bytes"
         raise ReportMismatch(
@@ -60,7 +71,7 @@ def probabilities(
     The caller checks their number.
 
     Raises:
-        MalformedBatch: the bytes are not whole values.
+        MalformedBatch: the bytes are not a multiple of 4.
     """
     if len(message.probabilities) % 4:
         expected = "float32 values of 4 bytes"
@@ -84,7 +95,7 @@ def partial_state_rows(message: report_pb2.PartialState) -> NDArray[np.intp]:
     """Returns the row numbers of a partial state, shape (images,).
 
     Raises:
-        MalformedBatch: the bytes are not whole rows, or the rows are not in ascending order.
+        MalformedBatch: the bytes are not a multiple of 4, or the rows are not in ascending order.
     """
     expected = "ascending uint32 rows of 4 bytes"
     if len(message.rows) % 4:
@@ -128,7 +139,7 @@ evidence = Decoder(
         )
     ],
 )
-"""Replicates that are not whole float64 values raise `ReportMismatch`."""
+"""Decodes evidence; raises `ReportMismatch` if the bytes of replicates are incomplete."""
 
 interval_message = Encoder(Interval, report_pb2.Interval)
 metric_value_message = Encoder(MetricValue, report_pb2.MetricValue)

@@ -118,8 +118,8 @@ _TRANSPORT_ERRORS: dict[grpc.StatusCode, type[errors.CxrevalError]] = {
 }
 
 
-# A client refuses trailing metadata above 8 KiB, and the message is in it twice: percent-encoded,
-# and in the base64 of the details.
+# A client refuses trailing metadata above 8 KiB. The metadata has the message twice:
+# percent-encoded, and in the details, which are in base64.
 _MESSAGE_BYTES = 1000
 _VALUE_BYTES = 250
 _VIOLATION_BYTES = 300
@@ -177,6 +177,7 @@ def _violations(
 
 
 def _cut(text: str, most: int) -> str:
+    """Returns the text, cut to a number of bytes in UTF-8; a cut text ends with `...`."""
     encoded = text.encode(errors="replace")  # a lone surrogate is not valid in protobuf
     return (
         encoded.decode()
@@ -211,5 +212,6 @@ def from_details(details: bytes) -> errors.CxrevalError | None:
 
 
 def _violation(message: error_details_pb2.BadRequest.FieldViolation) -> errors.CxrevalError:
+    """Returns the error in a violation."""
     kind = errors.CxrevalError.by_reason.get(message.reason, errors.InternalError)
     return kind(message.description, field=message.field)
