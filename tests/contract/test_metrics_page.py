@@ -46,6 +46,7 @@ def test_page_has_every_reason_for_an_absent_figure():
         report.NO_LABELS,
         report.FINDING_UNDEFINED,
         report.REPLICATES_UNDEFINED,
+        report.NOT_RESAMPLED,
     }
 
 

@@ -320,9 +320,9 @@ class ReplicateRow(Base):
     """A metric of a report for one finding. Append-only.
 
     `place` is the index in the report's order, in which the macro mean is last. `score` is the
-    report's value, so that a board is ranked without reading whole reports. `vector`
-    is the value under each resample, float64 little-endian; NULL for reports from before there were
-    resamples. It is the last column, so that reading the score does not read it.
+    report's value, so that a board is ranked without reading whole reports. `vector` is the value
+    in each resample, float64 little-endian; NULL for reports from before there were resamples. It
+    is the last column, so that reading the score does not read it.
     """
 
     __tablename__ = "replicates"
