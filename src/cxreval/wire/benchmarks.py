@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from cxreval.api.registry.v1 import benchmark_service_pb2 as pb
 from cxreval.datasets.benchmark import SLICES, BenchmarkSpec
-from cxreval.fields import field_error
 from cxreval.resource_names import BenchmarkName
-from cxreval.wire.codec import Decoder, Encoder, Refusal, newer_peer
+from cxreval.wire.codec import Decoder, Encoder
 
 
 def _ranking_metric(message: pb.Benchmark) -> str:
@@ -19,27 +18,19 @@ def _slices(message: pb.Benchmark) -> tuple[str, ...]:
     return tuple(message.slices) if message.ranking_metric else SLICES
 
 
-def _decoder(unknown: Refusal) -> Decoder[BenchmarkSpec, pb.Benchmark]:
-    """Returns a decoder with `unknown` as the error for unknown enum values."""
-    return Decoder(
-        BenchmarkSpec,
-        pb.Benchmark,
-        computed={
-            "name": lambda message: BenchmarkName.parse(message.name, "benchmark.name").benchmark,
-            "ranking_metric": _ranking_metric,
-            "slices": _slices,
-        },
-        unread=("digest", "create_time"),
-        unknown=unknown,
-    )
-
-
 spec_message = Encoder(
     BenchmarkSpec,
     pb.Benchmark,
     computed={"name": lambda spec: str(BenchmarkName(spec.name))},
     unset=("digest", "create_time"),
 )
-spec = _decoder(newer_peer)
-requested_spec = _decoder(field_error)
-"""Decodes a specification in a request; an unknown enum value raises `MalformedField`."""
+spec = Decoder(
+    BenchmarkSpec,
+    pb.Benchmark,
+    computed={
+        "name": lambda message: BenchmarkName.parse(message.name, "benchmark.name").benchmark,
+        "ranking_metric": _ranking_metric,
+        "slices": _slices,
+    },
+    unread=("digest", "create_time"),
+)
