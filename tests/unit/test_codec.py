@@ -362,6 +362,17 @@ def test_a_specification_from_before_ranking_metrics_ranks_by_its_first_metric()
     assert benchmarks.spec(message) == spec
 
 
+def test_slices_that_are_sent_are_kept_without_a_ranking_metric():
+    message = benchmarks.spec_message(replace(small_spec("small"), slices=("view", "sex")))
+    message.ClearField("ranking_metric")
+    assert benchmarks.spec(message).slices == ("view", "sex")
+
+
+def test_no_slices_beside_a_ranking_metric_are_no_slices():
+    message = benchmarks.spec_message(replace(small_spec("small"), slices=()))
+    assert benchmarks.spec(sent(message)).slices == ()
+
+
 # --- a codec that does not account for every field is never made -----------------------------------
 
 

@@ -14,8 +14,8 @@ def _ranking_metric(message: pb.Benchmark) -> str:
 
 
 def _slices(message: pb.Benchmark) -> tuple[str, ...]:
-    """Returns the slices; those of an older peer, which sends no ranking metric, are `SLICES`."""
-    return tuple(message.slices) if message.ranking_metric else SLICES
+    """Returns the slices; an older peer, which sends no ranking metric and no slices, has all."""
+    return tuple(message.slices) if message.ranking_metric or message.slices else SLICES
 
 
 spec_message = Encoder(
