@@ -24,7 +24,7 @@ from cxreval.api.scoring.v1 import report_pb2
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.receipts import Receipt
 from cxreval.client import _messages, models
-from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.datasets.benchmark import BenchmarkSpec, ranked_by
 from cxreval.errors import CxrevalError, MalformedField, MissingField, UnknownValue
 from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.ranking import Comparison
@@ -360,6 +360,17 @@ def test_a_specification_from_before_ranking_metrics_ranks_by_its_first_metric()
     message.ClearField("ranking_metric")
     message.ClearField("slices")
     assert benchmarks.spec(message) == spec
+
+
+@pytest.mark.parametrize("metrics", [["auroc", "brier"], []])
+def test_the_client_refuses_a_ranking_metric_that_is_none_of_the_metrics(metrics):
+    message = benchmarks.spec_message(
+        replace(small_spec("small"), metrics=ranked_by(*metrics), ranking_metric="f1")
+    )
+    message.digest = "0" * 64
+    with pytest.raises(UnknownValue, match="ranks by 'f1'") as caught:
+        _messages.benchmark(sent(message))
+    assert caught.value.metadata["field"] == "benchmark.ranking_metric"
 
 
 def test_slices_that_are_sent_are_kept_without_a_ranking_metric():
