@@ -17,7 +17,7 @@ from cxreval.datasets.truth import load_truth
 from cxreval.datasets.verify import verify
 from cxreval.errors import DatasetInvalid
 from tests.support.inference import png
-from tests.support.scoring import describe, small_table
+from tests.support.scoring import HEADER, describe, small_table
 
 IMAGES = [f"{patient:08d}_{number:03d}.png" for patient in (1, 2) for number in (0, 1)]
 
@@ -299,6 +299,29 @@ def test_a_malformed_specification_is_refused_with_its_field(data, line, field):
     with pytest.raises(DatasetInvalid) as caught:
         parse_spec(changed, SPEC_FILE)
     assert caught.value.metadata["field"] == field
+
+
+@pytest.mark.parametrize(
+    "findings",
+    [
+        *([name] for name in HEADER.split(",")),
+        ["image"], ["Image"], ["IMAGE_INDEX"], ["patient id"], ["y]"],
+        ["prob_Mass"], ["Prob_Mass"], ["prob Mass"],
+        ["Mass", "mass"], ["Pleural_Thickening", "Pleural Thickening"], ["A_b", "a B"],
+        ["Mass|Hernia"], [" Mass"], [""],
+    ],
+)  # fmt: skip
+def test_findings_that_a_table_could_not_tell_apart_are_refused(data, findings):
+    text = dataclasses.replace(data[1], findings=tuple(findings)).to_toml()
+    with pytest.raises(DatasetInvalid, match="findings is ") as caught:
+        parse_spec(text, SPEC_FILE)
+    assert caught.value.metadata["field"] == "findings"
+
+
+def test_findings_of_other_vocabularies_are_accepted(data):
+    findings = ("No Finding", "Enlarged Cardiomediastinum", "Patient rotated", "Probable_Mass")
+    spec = dataclasses.replace(data[1], findings=findings)
+    assert parse_spec(spec.to_toml(), SPEC_FILE) == spec
 
 
 def test_unknown_and_missing_fields_of_a_specification_are_named(data):

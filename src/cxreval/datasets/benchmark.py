@@ -18,6 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
+from cxreval.datasets.columns import IMAGE, PREDICTION_PREFIX, RESERVED, folded
 from cxreval.errors import DatasetInvalid
 from cxreval.fields import SHA256, SHA256_FORM, field_error, printable, shown
 from cxreval.metrics.registry import METRICS, Direction
@@ -52,6 +53,11 @@ SLICES = ("sex", "age", "view")
 _OPTIONAL = ("ranking_metric", "slices")
 """Fields that specifications of earlier versions do not have."""
 
+_FINDINGS_FORM = (
+    f"1 to {MAX_FINDINGS} distinct names of at most {MAX_FINDING_CHARACTERS} printable characters "
+    "without |; they must differ in more than case and underscores, must not be another column of "
+    f"a table, such as {IMAGE!r}, and must not begin with {PREDICTION_PREFIX!r}"
+)
 _PLAIN_FILE = "a plain file name of 1 to 255 printable characters"
 
 
@@ -317,8 +323,9 @@ def spec_problem(spec: BenchmarkSpec) -> tuple[str, str] | None:
         (
             "findings",
             _are_distinct(spec.findings, 1, MAX_FINDINGS)
-            and all(_is_finding(finding) for finding in spec.findings),
-            f"1 to {MAX_FINDINGS} distinct names of at most {MAX_FINDING_CHARACTERS} characters",
+            and all(_is_finding(finding) for finding in spec.findings)
+            and len({*map(folded, spec.findings)}) == len(spec.findings),
+            _FINDINGS_FORM,
         ),
         (
             "scorer_version",
@@ -375,7 +382,10 @@ def _are_distinct(values: object, fewest: int, most: int) -> TypeGuard[tuple[str
 
 
 def _is_finding(value: object) -> bool:
-    return _is_text(value, MAX_FINDING_CHARACTERS) and "|" not in value and value == value.strip()
+    if not _is_text(value, MAX_FINDING_CHARACTERS) or "|" in value or value != value.strip():
+        return False
+    name = folded(value)
+    return name not in RESERVED and not name.startswith(folded(PREDICTION_PREFIX))
 
 
 def _is_sha256(value: object) -> bool:
