@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.datasets.nih import FINDINGS
-from cxreval.metrics.auroc import aurocs
+from cxreval.metrics.auroc import auroc
 
 Table = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]
 """Probabilities and labels, shape (rows, 14), and the patient of each row."""
@@ -145,7 +145,7 @@ def _status(field: str) -> int:
 
 def ours(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) -> Callable[[], Any]:
     """cxreval's implementation."""
-    return lambda: aurocs(probabilities, labels)
+    return lambda: list(map(auroc, probabilities.T, labels.T))
 
 
 def scikit_learn(

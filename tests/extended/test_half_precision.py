@@ -15,7 +15,7 @@ from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import ModelUnsupported
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES
-from cxreval.metrics.auroc import aurocs
+from cxreval.metrics.auroc import auroc
 from cxreval.onnx_file.signature import inspect
 from services.inference.backends.precision import FP16_TOLERANCE
 from services.inference.backends.session import Execution, OnnxModel
@@ -53,7 +53,7 @@ def auroc_changes(
     Outputs are (n, 14).
     """
     labels = np.array([[finding in found for finding in FINDINGS] for found in findings])
-    pairs = zip(aurocs(full, labels), aurocs(half, labels), strict=True)
+    pairs = zip(map(auroc, full.T, labels.T), map(auroc, half.T, labels.T), strict=True)
     return np.array([other - one for one, other in pairs if one is not None and other is not None])
 
 

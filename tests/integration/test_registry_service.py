@@ -938,6 +938,9 @@ def test_benchmark_can_be_created_again_but_never_changed(running: Running, benc
     assert changed == (grpc.StatusCode.ALREADY_EXISTS, "BENCHMARK_EXISTS", "benchmark.name")
 
 
+AUROC = [benchmark_pb.Metric(id="auroc", direction=1)]
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -949,11 +952,13 @@ def test_benchmark_can_be_created_again_but_never_changed(running: Running, benc
         ({"replicates": 0}, "benchmark.replicates"),
         ({"replicates": MOST_REPLICATES + 1}, "benchmark.replicates"),
         ({"findings": ["Mass|Hernia"]}, "benchmark.findings"),
+        ({"findings": ["Mass", "Mass"]}, "benchmark.findings"),
         ({"metrics": []}, "benchmark.metrics"),
         ({"metrics": [benchmark_pb.Metric(id="auroc", direction=1)] * 2}, "benchmark.metrics"),
+        ({"metrics": [benchmark_pb.Metric(id="auroc", direction=2)]}, "benchmark.metrics"),
         (
-            {"metrics": [benchmark_pb.Metric(id="auroc", direction=2)]},
-            "benchmark.metrics",
+            {"metrics": [*AUROC, benchmark_pb.Metric(id="brier", direction=9)]},
+            "benchmark.metrics[1].direction",
         ),
     ],
 )
@@ -970,6 +975,33 @@ def test_malformed_benchmark_is_refused(
         "MALFORMED_FIELD",
         field,
     )
+
+
+def test_a_benchmark_without_a_name_or_a_direction_names_what_is_required(
+    running: Running,
+) -> None:
+    unnamed = benchmark_message(small_spec("unnamed"))
+    unnamed.name = ""
+    undirected = benchmark_message(small_spec("undirected"))
+    undirected.metrics.add(id="brier")
+    for message, field in (
+        (unnamed, "benchmark.name"),
+        (undirected, "benchmark.metrics[1].direction"),
+    ):
+        request = benchmark_pb.CreateBenchmarkRequest(benchmark=message)
+        assert field_error(lambda: running.call.benchmarks.CreateBenchmark(request)) == (  # noqa: B023
+            INVALID,
+            "MISSING_FIELD",
+            field,
+        )
+
+
+def test_an_error_shows_a_metric_as_the_specification_writes_it(running: Running) -> None:
+    message = benchmark_message(small_spec("shown"))
+    message.metrics[0].direction = benchmark_pb.Metric.DIRECTION_LOWER_IS_BETTER
+    request = benchmark_pb.CreateBenchmarkRequest(benchmark=message)
+    with pytest.raises(grpc.RpcError, match=r"benchmark\.metrics is 'auroc = lower'; expected"):
+        running.call.benchmarks.CreateBenchmark(request)
 
 
 # --- operation ------------------------------------------------------------------------------------

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NoReturn
 
+import grpc
 import numpy as np
 import pytest
 
+from cxreval.api.registry.v1 import lifecycle_service_pb2_grpc
 from cxreval.client import Lease, Predictions, RegistryClient, Submission, SubmissionStatus
 from cxreval.datasets.nih import FINDINGS
-from cxreval.errors import CxrevalError, ServiceUnavailable
+from cxreval.errors import CxrevalError, DeadlineExceeded, ServiceUnavailable
 from tests.support.processes import Service
 from tests.support.registry import Registry, registry_service, small_spec
 
@@ -103,3 +107,23 @@ def test_watcher_gives_up_when_the_registry_stays_away(
     service.kill()
     with pytest.raises(ServiceUnavailable):
         next(watched)
+
+
+def test_a_registry_that_ends_every_call_at_once_is_not_called_without_a_pause() -> None:
+    calls = []
+
+    class Hasty(lifecycle_service_pb2_grpc.LifecycleServiceServicer):
+        def WatchSubmission(self, request: Any, context: grpc.ServicerContext) -> NoReturn:
+            calls.append(request.name)
+            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    lifecycle_service_pb2_grpc.add_LifecycleServiceServicer_to_server(Hasty(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with RegistryClient(f"127.0.0.1:{port}") as client, pytest.raises(DeadlineExceeded):
+            next(client.watch("benchmarks/b/submissions/s", retry_seconds=1.0))
+    finally:
+        server.stop(None)
+    assert 2 <= len(calls) <= 4  # pauses of 0.2 and 0.4 s, and the next would pass the deadline

@@ -24,7 +24,7 @@ from cxreval.api.scoring.v1 import report_pb2
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.receipts import Receipt
 from cxreval.client import _messages, models
-from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.datasets.benchmark import BenchmarkSpec, ranked_by
 from cxreval.errors import CxrevalError, MalformedField, MissingField, UnknownValue
 from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.ranking import Comparison
@@ -75,8 +75,7 @@ def check_round_trip(encode, decode, record):
 
 @given(records(BenchmarkSpec, name=NAMES, ranking_metric=st.just("auroc")))
 def test_specification_is_read_as_it_was_sent(spec):
-    for decode in (benchmarks.spec, benchmarks.requested_spec):
-        assert decode(sent(benchmarks.spec_message(spec))) == spec
+    assert benchmarks.spec(sent(benchmarks.spec_message(spec))) == spec
 
 
 @given(records(Report))
@@ -370,8 +369,29 @@ def test_specification_without_ranking_metric_ranks_by_its_first_metric():
     message = benchmarks.spec_message(spec)
     message.ClearField("ranking_metric")
     message.ClearField("slices")
-    for decode in (benchmarks.spec, benchmarks.requested_spec):
-        assert decode(message) == spec
+    assert benchmarks.spec(message) == spec
+
+
+@pytest.mark.parametrize("metrics", [["auroc", "brier"], []])
+def test_the_client_refuses_a_ranking_metric_that_is_none_of_the_metrics(metrics):
+    message = benchmarks.spec_message(
+        replace(small_spec("small"), metrics=ranked_by(*metrics), ranking_metric="f1")
+    )
+    message.digest = "0" * 64
+    with pytest.raises(UnknownValue, match="ranks by 'f1'") as caught:
+        _messages.benchmark(sent(message))
+    assert caught.value.metadata["field"] == "benchmark.ranking_metric"
+
+
+def test_slices_that_are_sent_are_kept_without_a_ranking_metric():
+    message = benchmarks.spec_message(replace(small_spec("small"), slices=("view", "sex")))
+    message.ClearField("ranking_metric")
+    assert benchmarks.spec(message).slices == ("view", "sex")
+
+
+def test_no_slices_beside_a_ranking_metric_are_no_slices():
+    message = benchmarks.spec_message(replace(small_spec("small"), slices=()))
+    assert benchmarks.spec(sent(message)).slices == ()
 
 
 # --- a codec that leaves out a field cannot be created --------------------------------------------

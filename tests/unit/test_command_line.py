@@ -16,6 +16,7 @@ from cxreval.cli.app import app
 from cxreval.client import read_manifest
 from cxreval.errors import (
     CxrevalError,
+    DatasetInvalid,
     DigestMismatch,
     KeyUnreadable,
     MalformedField,
@@ -23,6 +24,7 @@ from cxreval.errors import (
     ServiceUnavailable,
     UploadBusy,
 )
+from tests.support.registry import small_spec
 from tests.support.system import command
 
 SLOW = ("scipy.special", "scipy.stats", "scipy.sparse", "pydicom", "onnx", "torch", "onnxruntime")
@@ -90,6 +92,14 @@ def test_a_board_of_the_future_is_refused() -> None:
         MalformedField, match="--as-of is 2999-01-01T00:00:00; expected a past time, in UTC"
     ):
         run("leaderboard", "--as-of", "2999-01-01")
+
+
+def test_a_specification_is_read_from_a_file_with_any_case_of_the_suffix(tmp_path: Path) -> None:
+    file = tmp_path / "MINE.TOML"
+    file.write_text(small_spec("mine").to_toml())
+    run("submission", "init", str(tmp_path / "mine.yaml"), "--benchmark", str(file))
+    with pytest.raises(DatasetInvalid, match="cannot read the specification"):
+        run("submission", "check", str(tmp_path / "mine.yaml"), "--benchmark", "Absent.Toml")
 
 
 def test_check_names_an_empty_file_and_fields_that_are_still_the_templates(tmp_path: Path) -> None:

@@ -4,13 +4,20 @@ import dataclasses
 
 import pytest
 
-from cxreval.datasets.benchmark import SPEC_FILE, load_spec, parse_spec, read_list
+from cxreval.datasets.benchmark import (
+    MAX_SPEC_BYTES,
+    SPEC_FILE,
+    load_spec,
+    parse_spec,
+    read_list,
+    read_spec,
+)
 from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.truth import load_truth
 from cxreval.datasets.verify import verify
 from cxreval.errors import DatasetInvalid
 from tests.support.inference import png
-from tests.support.scoring import describe, small_table
+from tests.support.scoring import HEADER, describe, small_table
 
 IMAGES = [f"{patient:08d}_{number:03d}.png" for patient in (1, 2) for number in (0, 1)]
 
@@ -294,12 +301,113 @@ def test_a_malformed_specification_is_refused_with_its_field(data, line, field):
     assert caught.value.metadata["field"] == field
 
 
-def test_unknown_and_missing_fields_of_a_specification_are_refused(data):
+@pytest.mark.parametrize(
+    "findings",
+    [
+        *([name] for name in HEADER.split(",")),
+        ["image"], ["Image"], ["IMAGE_INDEX"], ["patient id"], ["y]"],
+        ["prob_Mass"], ["Prob_Mass"], ["prob Mass"],
+        ["Mass", "mass"], ["Pleural_Thickening", "Pleural Thickening"], ["A_b", "a B"],
+        ["Mass|Hernia"], [" Mass"], [""],
+    ],
+)  # fmt: skip
+def test_findings_that_a_table_could_not_tell_apart_are_refused(data, findings):
+    text = dataclasses.replace(data[1], findings=tuple(findings)).to_toml()
+    with pytest.raises(DatasetInvalid, match="findings is ") as caught:
+        parse_spec(text, SPEC_FILE)
+    assert caught.value.metadata["field"] == "findings"
+
+
+def test_findings_of_other_vocabularies_are_accepted(data):
+    findings = ("No Finding", "Enlarged Cardiomediastinum", "Patient rotated", "Probable_Mass")
+    spec = dataclasses.replace(data[1], findings=findings)
+    assert parse_spec(spec.to_toml(), SPEC_FILE) == spec
+
+
+def test_unknown_and_missing_fields_of_a_specification_are_named(data):
     text = data[1].to_toml()
-    for wrong in (text + "colour = 1\n", text.replace('title = "small"\n', ""), "= 1"):
-        with pytest.raises(DatasetInvalid, match=SPEC_FILE):
-            parse_spec(wrong, SPEC_FILE)
+    wrong = {
+        text + "colour = 1\n": ("colour", r"benchmark.toml: colour is not a field; expected one"),
+        text + '"a\\u001b[2J" = 1\n': ("a [2J", r"a \[2J is not a field"),
+        text.replace('name = "small"\n', ""): ("name", r"^benchmark.toml: name is required$"),
+        text.replace("metrics = ", "metrix = "): ("metrics", "metrics is required"),
+    }
+    for changed, (field, message) in wrong.items():
+        with pytest.raises(DatasetInvalid, match=message) as caught:
+            parse_spec(changed, SPEC_FILE)
+        assert caught.value.metadata["field"] == field
+        assert caught.value.metadata["file"] == SPEC_FILE
     assert parse_spec(text, SPEC_FILE) == data[1]
+
+
+ODD_VALUES = [
+    "{ a = 1 }", "[{ a = 1 }]", "[[1]]", "[]", "{}", '["higher"]', '{ auroc = ["higher"] }',
+    '{ auroc = { direction = "higher" } }', '[{ id = "auroc" }]', '[{ id = ["auroc"] }]',
+    '[{ id = "auroc", direction = ["higher"] }]', "2017-12-01", "2017-12-01T00:00:00Z", "1.5",
+    "inf", "-inf", "nan", "-1", "0", f"0x{'f' * 5000}", f"[0x{'f' * 5000}]", f"1{'0' * 18}",
+    '"\\u202e"', f'"{"x" * 5000}"', f"[{','.join(map(str, range(10_000)))}]", "[true, false]",
+]  # fmt: skip
+ACCEPTED = {("slices", "[]"), ("findings", '["higher"]')}
+
+
+@pytest.mark.parametrize("value", ODD_VALUES, ids=lambda value: value[:30])
+def test_an_odd_value_in_any_field_is_refused_with_the_file_and_the_field(data, value):
+    lines = data[1].to_toml().splitlines()
+    for field in (line.partition(" ")[0] for line in lines):
+        if (field, value) in ACCEPTED:
+            continue
+        changed = [line for line in lines if not line.startswith(f"{field} =")]
+        with pytest.raises(DatasetInvalid, match=rf"^{SPEC_FILE}: {field} is ") as caught:
+            parse_spec("\n".join([f"{field} = {value}", *changed]), SPEC_FILE)
+        assert (caught.value.metadata["file"], caught.value.metadata["field"]) == (SPEC_FILE, field)
+        assert len(caught.value.message) < 1500
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "= 1",
+        f"name = {'[' * 5000}",
+        f"name = {'{ a = ' * 5000}",
+        f"name = {'9' * 5000}",
+        f"name = 1e{'9' * 5000}",
+        "name = 2017-99-99",
+        "name = '",
+        'name = "\\ud800"',
+        "name = 1\nname = 2",
+        "[[metrics]]\nid = 1\n[metrics]",
+        f"name.{'a.' * 2000}b = 1",
+        "\x00",
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_text_that_is_no_specification_is_refused_with_the_file(text):
+    with pytest.raises(DatasetInvalid, match=f"^{SPEC_FILE}") as caught:
+        parse_spec(text, SPEC_FILE)
+    assert caught.value.metadata["file"] == SPEC_FILE
+
+
+def test_a_file_that_is_no_text_or_too_large_is_refused(tmp_path):
+    file = tmp_path / SPEC_FILE
+    with pytest.raises(DatasetInvalid, match="cannot read the specification"):
+        read_spec(file)
+    file.mkdir()
+    with pytest.raises(DatasetInvalid, match="cannot read the specification"):
+        read_spec(file)
+    file.rmdir()
+    file.write_bytes(b'name = "\xff"')
+    with pytest.raises(DatasetInvalid, match="cannot read the specification"):
+        read_spec(file)
+    file.write_bytes("é".encode() * MAX_SPEC_BYTES)
+    with pytest.raises(DatasetInvalid, match=f"expected at most {MAX_SPEC_BYTES} bytes"):
+        read_spec(file)
+
+
+def test_an_error_shows_metrics_as_the_specification_writes_them(data):
+    lines = data[1].to_toml().splitlines()
+    changed = ['metrics = { auroc = "lower" }' if "metrics =" in line else line for line in lines]
+    with pytest.raises(DatasetInvalid, match="metrics is 'auroc = lower'; expected distinct"):
+        parse_spec("\n".join(changed), SPEC_FILE)
 
 
 def test_an_unknown_benchmark_without_a_directory_is_refused(tmp_path):

@@ -46,10 +46,10 @@ def compared_message(parent: BenchmarkName, compared: Compared) -> pb.CompareEnt
 
 
 @lru_cache(KEPT_REPORTS)
-def _metrics(figures: Figures) -> list[report_pb2.MetricValue]:
+def _metrics(figures: Figures) -> tuple[report_pb2.MetricValue, ...]:
     """Returns figures as messages, cached because they are the largest part of a page."""
     # A message that they are added to copies them, so callers cannot change the cached ones.
-    return [reports.metric_value_message(value) for value in figures.values]
+    return tuple(reports.metric_value_message(value) for value in figures.values)
 
 
 entry_message = Encoder(

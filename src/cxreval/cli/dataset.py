@@ -19,6 +19,7 @@ from cxreval.datasets.benchmark import (
     parse_spec,
     ranked_by,
     read_list,
+    read_spec,
 )
 from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.verify import verify as verify_dataset
@@ -142,10 +143,7 @@ def describe(
     )
     parse_spec(spec.to_toml(), "the new specification")  # raises before the file is overwritten
     file = directory / SPEC_FILE
-    if (
-        file.is_file()
-        and (other := parse_spec(file.read_text(encoding="utf-8"), str(file)).name) != name
-    ):
+    if file.is_file() and (other := read_spec(file).name) != name:
         message = (
             f"{file} describes {other!r}; put {name!r} into a directory of its own,"
             " with links to the images"

@@ -96,7 +96,7 @@ def schema() -> None:
 def _spec(benchmark: str) -> BenchmarkSpec:
     """The specification in a file, else the packaged one of that name. Raises `DatasetInvalid`."""
     file = Path(benchmark)
-    return read_spec(file) if file.suffix == ".toml" else load_spec(benchmark)
+    return read_spec(file) if file.suffix.lower() == ".toml" else load_spec(benchmark)
 
 
 def _problem(document: Document, error: CxrevalError) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.receipts import Receipt
 from cxreval.client import models
 from cxreval.datasets.benchmark import BenchmarkSpec
-from cxreval.errors import BenchmarkDigestMismatch
+from cxreval.errors import BenchmarkDigestMismatch, UnknownValue
+from cxreval.fields import shown
 from cxreval.manifest.model import Manifest
 from cxreval.records import AdminEvent, Failure, Quota
 from cxreval.resource_names import OrganisationName
@@ -26,9 +27,18 @@ def benchmark(message: benchmark_service_pb2.Benchmark) -> BenchmarkSpec:
     """Returns the specification of a benchmark.
 
     Raises:
+        UnknownValue: the ranking metric is not one of the metrics.
         BenchmarkDigestMismatch: this version of cxreval computes another digest for it.
     """
     spec = benchmarks.spec(message)
+    if spec.ranking_metric not in spec.metric_names:
+        metrics = ", ".join(spec.metric_names) or "none"
+        text = (
+            f"{message.name} ranks by {shown(spec.ranking_metric)!r}, which is not one of its "
+            f"metrics ({shown(metrics)}); upgrade cxreval, or report it to the registry's operator"
+        )
+        field, expected = "benchmark.ranking_metric", "one of benchmark.metrics"
+        raise UnknownValue(text, field=field, value=shown(spec.ranking_metric), expected=expected)
     if spec.digest != message.digest:
         text = (
             f"{message.name} has digest {message.digest}, but this version of cxreval computes "

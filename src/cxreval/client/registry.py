@@ -46,19 +46,13 @@ from cxreval.client.models import (
     Submission,
 )
 from cxreval.datasets.benchmark import BenchmarkSpec
-from cxreval.errors import (
-    CxrevalError,
-    DeadlineExceeded,
-    DigestMismatch,
-    ServiceOverloaded,
-    ServiceUnavailable,
-)
+from cxreval.errors import CxrevalError, DigestMismatch
 from cxreval.files import file_sha256
 from cxreval.manifest.model import Manifest
 from cxreval.metrics.report import Evidence, Report
 from cxreval.records import AdminEvent, Failure, Quota, Role
 from cxreval.resource_names import ArtifactName, BenchmarkName, OrganisationName
-from cxreval.retry import Backoff, RetryPolicy
+from cxreval.retry import TRANSIENT, Backoff, RetryPolicy
 from cxreval.wire import benchmarks, reports
 from cxreval.wire.channel import ApiKey, TlsFiles
 
@@ -265,9 +259,7 @@ class RegistryClient(ServiceClient):
                 for message in stream(self._lifecycle.WatchSubmission, request):
                     backoff.progressed()
                     yield _messages.submission(message)
-            except DeadlineExceeded:
-                continue  # The call has a deadline, but an evaluation may take longer.
-            except (ServiceUnavailable, ServiceOverloaded) as error:
+            except TRANSIENT as error:  # the call has a deadline; an evaluation may take longer
                 backoff.wait(error)
             else:
                 return

@@ -18,8 +18,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
+from cxreval.datasets.columns import IMAGE, PREDICTION_PREFIX, RESERVED, folded
 from cxreval.errors import DatasetInvalid
-from cxreval.fields import SHA256, SHA256_FORM
+from cxreval.fields import SHA256, SHA256_FORM, field_error, printable, shown
 from cxreval.metrics.registry import METRICS, Direction
 from cxreval.metrics.scorers import SCORERS
 from cxreval.resource_names import BENCHMARK_ID
@@ -27,6 +28,12 @@ from cxreval.resource_names import BENCHMARK_ID
 SPEC_FILE = "benchmark.toml"
 IMAGES_DIRECTORY = "images"
 FEWEST_REPLICATES, MOST_REPLICATES = 100, 10_000
+
+MAX_SPEC_BYTES = 1 << 20
+"""Maximum size of a `benchmark.toml`."""
+
+MAX_COUNT = 2**31 - 1
+"""Maximum number of images or patients."""
 
 DEFAULT_REPLICATES = 2000
 """Number of resamples that new benchmarks get."""
@@ -43,6 +50,14 @@ MAX_FINDING_CHARACTERS = 64
 SLICES = ("sex", "age", "view")
 """Columns that can split the images; a specification without `slices` has all of them."""
 
+_OPTIONAL = ("ranking_metric", "slices")
+"""Fields that specifications of earlier versions do not have."""
+
+_FINDINGS_FORM = (
+    f"1 to {MAX_FINDINGS} distinct names of at most {MAX_FINDING_CHARACTERS} printable characters "
+    "without |; they must differ in more than case and underscores, must not be another column of "
+    f"a table, such as {IMAGE!r}, and must not begin with {PREDICTION_PREFIX!r}"
+)
 _PLAIN_FILE = "a plain file name of 1 to 255 printable characters"
 
 
@@ -189,9 +204,16 @@ def _packaged(name: str) -> BenchmarkSpec:
 def read_spec(file: Path) -> BenchmarkSpec:
     """Returns the specification in a `benchmark.toml`. Raises `DatasetInvalid`."""
     try:
-        return parse_spec(file.read_text(encoding="utf-8"), str(file))
+        with file.open("rb") as stream:
+            content = stream.read(MAX_SPEC_BYTES + 1)
+        if len(content) > MAX_SPEC_BYTES:
+            expected = f"at most {MAX_SPEC_BYTES} bytes"
+            message = f"the specification {file} is too large; expected {expected}"
+            raise DatasetInvalid(message, file=file, expected=expected)
+        text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetInvalid(f"cannot read the specification {file}: {error}", file=file) from None
+    return parse_spec(text, str(file))
 
 
 def parse_spec(text: str, source: str) -> BenchmarkSpec:
@@ -202,19 +224,43 @@ def parse_spec(text: str, source: str) -> BenchmarkSpec:
     """
     try:
         fields: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # tomllib lets errors of int() pass, for example
         raise DatasetInvalid(f"{source} is not TOML: {error}", file=source) from None
-    try:
-        spec = spec_from_fields(fields)
-    except TypeError as error:
-        expected = ", ".join(BenchmarkSpec.__slots__)
-        raise DatasetInvalid(f"{source}: {error}", file=source, expected=expected) from None
+    _check_names(fields, source)
+    spec = spec_from_fields(fields)
     problem = spec_problem(spec)
     if problem:
         field, expected = problem
-        message = f"{source}: {field} is {fields.get(field)!r}; expected {expected}"
-        raise DatasetInvalid(message, file=source, field=field, expected=expected)
+        wrong = field_error(field, field_text(fields.get(field, "")), expected)
+        raise DatasetInvalid(f"{source}: {wrong}", **{**wrong.metadata, "file": source})
     return spec
+
+
+def _check_names(fields: Mapping[str, Any], source: str) -> None:
+    """Raises `DatasetInvalid` for a field that is missing or unknown."""
+    names = BenchmarkSpec.__slots__
+    for name in names:
+        if name not in fields and name not in _OPTIONAL:
+            raise DatasetInvalid(f"{source}: {name} is required", file=source, field=name)
+    for name in fields:
+        if name not in names:
+            field, expected = printable(shown(name)), f"one of {', '.join(names)}"
+            message = f"{source}: {field} is not a field; expected {expected}"
+            raise DatasetInvalid(message, file=source, field=field, expected=expected)
+
+
+def field_text(value: object) -> str:
+    """Returns the value of a field as an error shows it, for example `auroc = higher`."""
+    try:
+        if isinstance(value, BenchmarkMetric):
+            return f"{value.id} = {value.direction}"
+        if isinstance(value, Mapping):
+            return ", ".join(f"{key} = {field_text(item)}" for key, item in value.items())
+        if isinstance(value, list | tuple):
+            return ", ".join(map(field_text, value))
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, or nested tables
+        return "a value too long to show"
 
 
 def spec_from_fields(fields: Mapping[str, Any]) -> BenchmarkSpec:
@@ -243,18 +289,20 @@ def _items(metrics: Any) -> Sequence[Any]:
 
 def _metric(item: Any) -> BenchmarkMetric:
     """Returns a metric of a specification, unchecked; `spec_problem` finds a malformed one."""
-    if isinstance(item, Mapping):
-        name, direction = str(item.get("id")), item.get("direction")
+    if isinstance(item, Mapping) and item.keys() == {"id", "direction"}:
+        name, direction = item["id"], item["direction"]
     else:
-        name = str(item)
-        direction = METRICS[name].direction if name in METRICS else None
-    known = direction in {*Direction}
-    return BenchmarkMetric(name, Direction(str(direction)) if known else cast("Any", direction))
+        name = item
+        direction = METRICS[name].direction if isinstance(name, str) and name in METRICS else None
+    if isinstance(direction, str) and direction in {*Direction}:
+        direction = Direction(direction)
+    return BenchmarkMetric(name if isinstance(name, str) else "", cast("Any", direction))
 
 
 def spec_problem(spec: BenchmarkSpec) -> tuple[str, str] | None:
     """Returns the first malformed field and what was expected there, or None."""
-    scorer = SCORERS.get(spec.scorer_version)
+    version = spec.scorer_version
+    scorer = SCORERS.get(version) if isinstance(version, str) else None
     metrics = scorer.metrics if scorer else {}
     directions = {name: metric.direction for name, metric in metrics.items() if metric.rankable}
     known = ", ".join(f"{name} ({direction})" for name, direction in directions.items())
@@ -270,13 +318,14 @@ def spec_problem(spec: BenchmarkSpec) -> tuple[str, str] | None:
         ("list_sha256", _is_sha256(spec.list_sha256), SHA256_FORM),
         ("labels_file", _is_plain_file(spec.labels_file), _PLAIN_FILE),
         ("labels_sha256", _is_sha256(spec.labels_sha256), SHA256_FORM),
-        ("image_count", _is_count(spec.image_count), "a positive number"),
-        ("patient_count", _is_count(spec.patient_count), "a positive number"),
+        ("image_count", _is_count(spec.image_count), f"1 to {MAX_COUNT}"),
+        ("patient_count", _is_count(spec.patient_count), f"1 to {MAX_COUNT}"),
         (
             "findings",
             _are_distinct(spec.findings, 1, MAX_FINDINGS)
-            and all(_is_finding(finding) for finding in spec.findings),
-            f"1 to {MAX_FINDINGS} distinct names of at most {MAX_FINDING_CHARACTERS} characters",
+            and all(_is_finding(finding) for finding in spec.findings)
+            and len({*map(folded, spec.findings)}) == len(spec.findings),
+            _FINDINGS_FORM,
         ),
         (
             "scorer_version",
@@ -323,7 +372,7 @@ def _fits_into_a_report(spec: BenchmarkSpec) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and value > 0
+    return type(value) is int and 0 < value <= MAX_COUNT
 
 
 def _are_distinct(values: object, fewest: int, most: int) -> TypeGuard[tuple[str, ...]]:
@@ -333,7 +382,10 @@ def _are_distinct(values: object, fewest: int, most: int) -> TypeGuard[tuple[str
 
 
 def _is_finding(value: object) -> bool:
-    return _is_text(value, MAX_FINDING_CHARACTERS) and "|" not in value and value == value.strip()
+    if not _is_text(value, MAX_FINDING_CHARACTERS) or "|" in value or value != value.strip():
+        return False
+    name = folded(value)
+    return name not in RESERVED and not name.startswith(folded(PREDICTION_PREFIX))
 
 
 def _is_sha256(value: object) -> bool:

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cxreval.datasets.columns import IMAGE, PREDICTION_PREFIX, SHORT_IMAGE
 from cxreval.errors import CxrevalError, InvalidProbability, TableInvalid, UnknownFinding
 from cxreval.extras import require_extra
 from cxreval.fields import shown
@@ -44,7 +45,6 @@ MAX_CELL_BYTES = 255
 _MAX_COLUMNS = 256
 _ROW_BYTES = 4096
 _SPARE_BYTES = 1 << 20  # for headers and the metadata of Parquet
-_IMAGE = ("Image Index", "image")
 _LINE_BYTES = 1 << 20
 _BATCH_ROWS = 10_000
 _NUMBER = re.compile(
@@ -166,19 +166,19 @@ def _columns(file: Path, names: Sequence[str], findings: Sequence[str]) -> list[
         raise TableInvalid(
             f"{file} has {len(names)} columns; expected {expected}", file=file, expected=expected
         )
-    meanings = dict.fromkeys(_IMAGE, _IMAGE[0])
+    meanings = dict.fromkeys((IMAGE, SHORT_IMAGE), IMAGE)
     for finding in findings:
         for name in (finding, finding.replace("_", " ")):
-            meanings |= {name: finding, f"prob_{name}": finding}
+            meanings |= {name: finding, f"{PREDICTION_PREFIX}{name}": finding}
     unknown = [name for name in names if name not in meanings]
     if unknown:
-        expected = f"{_IMAGE[0]!r} and the {len(findings)} findings of the benchmark"
+        expected = f"{IMAGE!r} and the {len(findings)} findings of the benchmark"
         count = _count(len(unknown), "unknown column")
         first = shown(unknown[0])
         message = f"{file} has {count}, the first is {first!r}; expected {expected}"
         raise UnknownFinding(message, file=file, field=first, count=len(unknown), expected=expected)
     present = [meanings[name] for name in names]
-    wanted = (_IMAGE[0], *findings)
+    wanted = (IMAGE, *findings)
     missing = [name for name in wanted if name not in present]
     if missing:
         message = f"{file} lacks {_count(len(missing), 'column')}, the first is {missing[0]!r}"

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.datasets.benchmark import BenchmarkSpec, image_list
+from cxreval.datasets.columns import AGE, IMAGE, LABELS, PATIENT, SEX, UNREAD_COLUMNS, VIEW
 from cxreval.datasets.nih import FINDINGS, NO_FINDING
 from cxreval.errors import DatasetInvalid
 from cxreval.fields import shown
@@ -44,16 +45,6 @@ Ages above 120 are in no band: in NIH's table they are typing errors.
 
 _PATIENT_NUMBER = re.compile(r"[0-9]{1,18}")
 _AGE = re.compile(r"[0-9]{1,3}")
-_IMAGE, _LABELS, _PATIENT = "Image Index", "Finding Labels", "Patient ID"
-_AGE_COLUMN, _SEX, _VIEW = "Patient Age", "Patient Gender", "View Position"
-_OTHER_COLUMNS = (
-    "Follow-up #",
-    "OriginalImage[Width",
-    "Height]",
-    "OriginalImagePixelSpacing[x",
-    "y]",
-    "",
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +144,7 @@ def _rows(text: str, file: Path, wanted: set[str], vocabulary: Sequence[str]) ->
     columns = _checked_columns(reader.fieldnames or (), file, vocabulary)
     rows: dict[str, _Row] = {}
     for line, row in enumerate(reader, start=2):
-        image = row[_IMAGE]
+        image = row[IMAGE]
         if image not in wanted:
             continue
         if image in rows:
@@ -180,11 +171,11 @@ def _checked_columns(names: Sequence[str], file: Path, vocabulary: Sequence[str]
     """
     findings = [name for name in names if name in vocabulary]
     missing = [
-        name for name in (_IMAGE, _PATIENT, *(() if findings else (_LABELS,))) if name not in names
+        name for name in (IMAGE, PATIENT, *(() if findings else (LABELS,))) if name not in names
     ]
     if missing:
         raise DatasetInvalid(f"{file} has no column {missing[0]!r}", file=file, field=missing[0])
-    known = {_IMAGE, _PATIENT, _AGE_COLUMN, _SEX, _VIEW, *_OTHER_COLUMNS, *(findings or (_LABELS,))}
+    known = {IMAGE, PATIENT, AGE, SEX, VIEW, *UNREAD_COLUMNS, *(findings or (LABELS,))}
     unknown = [name for name in names if name not in known]
     if unknown or len(set(names)) < len(names):
         problem = (
@@ -203,16 +194,16 @@ def _checked_columns(names: Sequence[str], file: Path, vocabulary: Sequence[str]
 
 def _row(row: Mapping[str, str], columns: Sequence[str], vocabulary: Sequence[str]) -> _Row:
     """Returns a row of the label table. Raises `ValueError`, which says what is malformed."""
-    if not _PATIENT_NUMBER.fullmatch(row[_PATIENT] or ""):
-        raise ValueError(f"patient is {row[_PATIENT]!r}; expected a number")
-    age = row.get(_AGE_COLUMN) or ""
+    if not _PATIENT_NUMBER.fullmatch(row[PATIENT] or ""):
+        raise ValueError(f"patient is {row[PATIENT]!r}; expected a number")
+    age = row.get(AGE) or ""
     return _Row(
-        patient=int(row[_PATIENT]),
+        patient=int(row[PATIENT]),
         labels={name: _label(name, row[name]) for name in columns}
         if columns
-        else _named(row[_LABELS] or "", vocabulary),
-        sex=row.get(_SEX) or "",
-        view=row.get(_VIEW) or "",
+        else _named(row[LABELS] or "", vocabulary),
+        sex=row.get(SEX) or "",
+        view=row.get(VIEW) or "",
         age=int(age) if _AGE.fullmatch(age) else None,
     )
 

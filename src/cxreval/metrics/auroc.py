@@ -51,13 +51,6 @@ def auroc(
     return (2 * not_above - _tied_pairs(keys, positions)) / (2 * positives * negatives)
 
 
-def aurocs(probabilities: NDArray[np.float32], labels: NDArray[np.bool_]) -> list[float | None]:
-    """Returns `auroc` of each column; both arguments have shape (images, findings)."""
-    return [
-        auroc(scores, positive) for scores, positive in zip(probabilities.T, labels.T, strict=True)
-    ]
-
-
 def _tied_pairs(keys: NDArray[np.uint32], positions: NDArray[np.intp]) -> int:
     """Returns the number of pairs of a positive and a negative with the same score.
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from cxreval.api.registry.v1 import benchmark_service_pb2 as pb
 from cxreval.datasets.benchmark import SLICES, BenchmarkSpec
-from cxreval.fields import field_error
 from cxreval.resource_names import BenchmarkName
-from cxreval.wire.codec import Decoder, Encoder, Refusal, newer_peer
+from cxreval.wire.codec import Decoder, Encoder
 
 
 def _ranking_metric(message: pb.Benchmark) -> str:
@@ -15,23 +14,8 @@ def _ranking_metric(message: pb.Benchmark) -> str:
 
 
 def _slices(message: pb.Benchmark) -> tuple[str, ...]:
-    """Returns the slices; those of an older peer, which sends no ranking metric, are `SLICES`."""
-    return tuple(message.slices) if message.ranking_metric else SLICES
-
-
-def _decoder(unknown: Refusal) -> Decoder[BenchmarkSpec, pb.Benchmark]:
-    """Returns a decoder with `unknown` as the error for unknown enum values."""
-    return Decoder(
-        BenchmarkSpec,
-        pb.Benchmark,
-        computed={
-            "name": lambda message: BenchmarkName.parse(message.name, "benchmark.name").benchmark,
-            "ranking_metric": _ranking_metric,
-            "slices": _slices,
-        },
-        unread=("digest", "create_time"),
-        unknown=unknown,
-    )
+    """Returns the slices; an older peer, which sends no ranking metric and no slices, has all."""
+    return tuple(message.slices) if message.ranking_metric or message.slices else SLICES
 
 
 spec_message = Encoder(
@@ -40,6 +24,13 @@ spec_message = Encoder(
     computed={"name": lambda spec: str(BenchmarkName(spec.name))},
     unset=("digest", "create_time"),
 )
-spec = _decoder(newer_peer)
-requested_spec = _decoder(field_error)
-"""Decodes a specification in a request; an unknown enum value raises `MalformedField`."""
+spec = Decoder(
+    BenchmarkSpec,
+    pb.Benchmark,
+    computed={
+        "name": lambda message: BenchmarkName.parse(message.name, "benchmark.name").benchmark,
+        "ranking_metric": _ranking_metric,
+        "slices": _slices,
+    },
+    unread=("digest", "create_time"),
+)

@@ -62,8 +62,8 @@ class BenchmarkServiceServicer:
         """Creates a benchmark. Repeating the call with the same specification returns the existing
         one.
 
-        Errors: INVALID_ARGUMENT `MALFORMED_FIELD`; ALREADY_EXISTS `BENCHMARK_EXISTS` if the name
-        belongs to another specification.
+        Errors: INVALID_ARGUMENT `MALFORMED_FIELD`, `MISSING_FIELD`; ALREADY_EXISTS
+        `BENCHMARK_EXISTS` if the name belongs to another specification.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,8 +39,8 @@ class BenchmarkServiceStub:
     """Creates a benchmark. Repeating the call with the same specification returns the existing
     one.
 
-    Errors: INVALID_ARGUMENT `MALFORMED_FIELD`; ALREADY_EXISTS `BENCHMARK_EXISTS` if the name
-    belongs to another specification.
+    Errors: INVALID_ARGUMENT `MALFORMED_FIELD`, `MISSING_FIELD`; ALREADY_EXISTS
+    `BENCHMARK_EXISTS` if the name belongs to another specification.
     """
     GetBenchmark: _grpc.UnaryUnaryMultiCallable[_benchmark_service_pb2.GetBenchmarkRequest, _benchmark_service_pb2.Benchmark]
     """Returns one benchmark.
@@ -64,8 +64,8 @@ class BenchmarkServiceAsyncStub(BenchmarkServiceStub):
     """Creates a benchmark. Repeating the call with the same specification returns the existing
     one.
 
-    Errors: INVALID_ARGUMENT `MALFORMED_FIELD`; ALREADY_EXISTS `BENCHMARK_EXISTS` if the name
-    belongs to another specification.
+    Errors: INVALID_ARGUMENT `MALFORMED_FIELD`, `MISSING_FIELD`; ALREADY_EXISTS
+    `BENCHMARK_EXISTS` if the name belongs to another specification.
     """
     GetBenchmark: _aio.UnaryUnaryMultiCallable[_benchmark_service_pb2.GetBenchmarkRequest, _benchmark_service_pb2.Benchmark]  # type: ignore[assignment]
     """Returns one benchmark.
@@ -92,8 +92,8 @@ class BenchmarkServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates a benchmark. Repeating the call with the same specification returns the existing
         one.
 
-        Errors: INVALID_ARGUMENT `MALFORMED_FIELD`; ALREADY_EXISTS `BENCHMARK_EXISTS` if the name
-        belongs to another specification.
+        Errors: INVALID_ARGUMENT `MALFORMED_FIELD`, `MISSING_FIELD`; ALREADY_EXISTS
+        `BENCHMARK_EXISTS` if the name belongs to another specification.
         """
 
     @_abc_1.abstractmethod
