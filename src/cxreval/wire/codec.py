@@ -69,7 +69,7 @@ _TYPES = {
 
 def newer_peer(field: str, value: object, expected: str) -> CxrevalError:
     """Returns the error for an enum value that a newer service sent."""
-    text = f"{field} is {value}, which this version of cxreval does not know; upgrade cxreval"
+    text = f"{field} is {value}, which this version of cxreval does not support; upgrade cxreval"
     return UnknownValue(text, field=field, value=value, expected=expected)
 
 
