@@ -1,21 +1,20 @@
-"""Makes the golden files: data as the version of commit a7cddaa stored it, and what it said of it.
+"""Makes the golden files: data as commit a7cddaa stored it, and that version's answers about it.
 
     git worktree add /tmp/base a7cddaa
     PYTHONPATH=/tmp/base/src:/tmp/base python tests/golden/generate.py tests/golden
 
-It runs with that version's code alone, beside `keys`, `observe` and `rows` of this directory, and
-makes
+It uses that version's code and the modules `keys`, `observe` and `rows` of this directory. It makes
 
-- `data/`: label tables and lists of the benchmarks, each with its `benchmark.toml`;
-- `registry.db.gz`: a SQLite registry, as it lies on disk;
+- `data/`: label tables and image lists of the benchmarks, each with its `benchmark.toml`;
+- `registry.db.gz`: the database file of a SQLite registry;
 - `postgresql.json.gz`: all rows of the same registry on PostgreSQL, for an empty database at
   revision 0009;
-- `expected.json`: what that version's registry answers about either of them, and what migrations
-  to earlier revisions and back make of the rows.
+- `expected.json`: the answers of that version's registry, which are the same for both databases,
+  and the rows that migrations to earlier revisions and back change.
 
-Clock, identifiers and keys are fixed, so that both databases hold the same and a second run gives
-the same files. The clock stands in 2100: a registry that serves these files ends nothing that is
-under way, since no deadline has passed.
+Clock, identifiers and keys are fixed, so that both databases have the same rows and a second run
+gives the same files. The clock is set to 2100, so that no deadline has passed when a registry
+serves these files, and unfinished submissions stay unfinished.
 """
 
 from __future__ import annotations
@@ -58,7 +57,6 @@ from cxreval.manifest.model import (
     SourceKind,
 )
 from cxreval.manifest.rules import problems
-from cxreval.records import Change, Failure, Fault, Quota, Role
 from cxreval.resource_names import (
     BenchmarkName,
     EvaluationName,
@@ -66,10 +64,19 @@ from cxreval.resource_names import (
     OrganisationName,
     SubmissionName,
 )
+from services.chassis.principal import Role
 from services.registry import __main__ as registry_main
 from services.registry import migrations
+from services.registry.domain.access import Quota
 from services.registry.domain.board import PROFILE_DIGEST
-from services.registry.domain.records import ChangeRequest, Lease, PredictionBatch
+from services.registry.domain.records import (
+    Change,
+    ChangeRequest,
+    Failure,
+    Fault,
+    Lease,
+    PredictionBatch,
+)
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.database import Database
 from services.registry.store.evaluations import Evaluations
@@ -82,7 +89,7 @@ from tests.support.registry import fresh_database, registry_service
 
 COMMIT = "a7cddaa"
 REVISIONS = ("0008", "0006", "0003", "0001")
-"""Where migrations go back to: no further than the first schema, which is not taken back."""
+"""The revisions to which migrations downgrade; the first schema cannot be downgraded."""
 
 BEGIN = datetime(2100, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 LEASE_SECONDS, MAX_ATTEMPTS = 60.0, 3
@@ -99,9 +106,9 @@ State = dict[str, Any]
 def column_table(
     directory: Path, name: str, findings: dict[str, float], patients: int, seed: int, unknown: float
 ) -> BenchmarkSpec:
-    """Describes a benchmark whose table has a column for each finding, with its share of patients.
+    """Writes a benchmark whose label table has a column for each finding.
 
-    `unknown`: share of the labels that are left empty.
+    `findings`: share of the patients who have each finding. `unknown`: share of the empty labels.
     """
     random = np.random.default_rng(seed)
     lines = [f"Image Index,Patient ID,Patient Gender,{','.join(findings)}"]
@@ -122,7 +129,7 @@ def column_table(
 
 
 def named_table(directory: Path, name: str, patients: int, seed: int) -> BenchmarkSpec:
-    """Describes a benchmark over all findings whose table has NIH's form."""
+    """Writes a benchmark over all findings whose label table has NIH's form."""
     random = np.random.default_rng(seed)
     lines, images = [HEADER], []
     for patient in range(1, patients + 1):
@@ -162,7 +169,7 @@ def _described(
 
 
 def undefined_resamples(truth: Truth) -> int:
-    """Returns the number of resamples in which some finding has only one class."""
+    """Returns the number of resamples in which a finding has only one class."""
     table = truth.table()
     table.add(list(truth.rows), predictions(truth, 1, 1.0))
     evidence = truth.report(table).evidence
@@ -170,31 +177,32 @@ def undefined_resamples(truth: Truth) -> int:
     return int(np.isnan(evidence.replicates[-1].values).sum())
 
 
-def searched(make: Callable[[int], BenchmarkSpec], directory: Path, wanted: range) -> Truth:
-    """The first benchmark with a number of undefined resamples that is wanted."""
+def first_with(make: Callable[[int], BenchmarkSpec], directory: Path, undefined: range) -> Truth:
+    """Returns the benchmark of the first seed with a number of undefined resamples in a range."""
     for seed in range(500):
         truth = load_truth(make(seed), directory)
-        if undefined_resamples(truth) in wanted:
+        if undefined_resamples(truth) in undefined:
             return truth
-    raise RuntimeError(f"no seed gives {directory.name} {wanted} undefined resamples")
+    raise RuntimeError(f"no seed gives {directory.name} {undefined} undefined resamples")
 
 
 def make_benchmarks(data: Path) -> dict[str, Truth]:
-    """Writes the data sets of all benchmarks.
+    """Writes the data sets of all benchmarks and returns their truths by name.
 
-    `golden-plain`: every resample is defined. `golden-rare`: one of 100 is not, few enough to rank
-    without it. `golden-torn`: too many are not. `golden-void`: a finding has no positive image.
+    `golden-plain`: every resample is defined. `golden-rare`: one of 100 resamples is undefined, few
+    enough to leave it out. `golden-torn`: too many resamples are undefined. `golden-void`: a
+    finding has no positive image.
     """
     plain, rare, torn, void = (
         data / f"golden-{name}" for name in ("plain", "rare", "torn", "void")
     )
     share = {"Effusion": 0.45, "Cardiomegaly": 0.4, "Nodule": 0.5}
     truths = [
-        searched(
+        first_with(
             lambda seed: column_table(plain, plain.name, share, 24, seed, 0.1), plain, range(1)
         ),
-        searched(lambda seed: named_table(rare, rare.name, 36, seed), rare, range(1, 2)),
-        searched(
+        first_with(lambda seed: named_table(rare, rare.name, 36, seed), rare, range(1, 2)),
+        first_with(
             lambda seed: column_table(
                 torn, torn.name, {"Mass": 0.5, "Hernia": 0.12}, 20, seed, 0.0
             ),
@@ -221,7 +229,7 @@ def describe_with_command(data: Path) -> BenchmarkSpec:
 
 
 def demo_digest() -> str:
-    """Digest of the benchmark that `make demo` makes; what its images show does not enter it."""
+    """Returns the digest of the benchmark that `make demo` makes, without drawing its images."""
     phantom.render = lambda study, seed: None  # type: ignore[assignment,return-value]
     phantom.encode_png = lambda picture: b""  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as directory:
@@ -233,7 +241,10 @@ def demo_digest() -> str:
 
 
 def predictions(truth: Truth, seed: int, signal: float, steps: int = 0) -> Any:
-    """Probabilities, shape (images, findings), float32; with `steps`, rounded so that some tie."""
+    """Returns probabilities of shape (images, findings), float32.
+
+    `steps`: if not 0, the number of steps between 0 and 1 to which they are rounded, for ties.
+    """
     noise = np.random.default_rng(seed).normal(size=truth.cohort.labels.shape)
     values = 1 / (1 + np.exp(-(signal * (truth.cohort.labels - 0.5) + noise)))
     if steps:
@@ -245,7 +256,7 @@ def predictions(truth: Truth, seed: int, signal: float, steps: int = 0) -> Any:
 
 
 class World:
-    """A registry over one database, with a fixed clock, and everything that happens in it."""
+    """A registry over one database, with a fixed clock, and the calls that fill it."""
 
     def __init__(
         self, database: Database, signer: Signer, vault: Vault, truths: dict[str, Truth]
@@ -267,22 +278,24 @@ class World:
             Benchmarks(database, self.now).create(truth.spec)
 
     def now(self) -> datetime:
-        """The registry's clock. It stands still during a call: the two databases do not ask it
-        equally often."""
+        """Returns the registry's time, which is constant during a call.
+
+        The registry reads it a different number of times on the two databases.
+        """
         return self.time
 
     def tick(self) -> None:
-        """A moment passes."""
+        """Advances the clock by a millisecond."""
         self.time += timedelta(milliseconds=1)
 
     def moment(self) -> None:
-        """Remembers the time, for boards as of it."""
+        """Advances the clock and records a time as of which boards are read later."""
         self.time += timedelta(minutes=1)
         self.moments.append(self.time.isoformat().replace("+00:00", "Z"))
         self.time += timedelta(minutes=1)
 
     def make_organisations(self) -> None:
-        """Organisations, keys of every role, one of them revoked and one expired, and quotas."""
+        """Creates organisations with quotas, keys of every role, a revoked and an expired key."""
         self.keys["operator"] = self.organisations.create_operator_key("create-operator-key")
         operator = self.actor("operator")
         acme, rival = OrganisationName("acme"), OrganisationName("rival")
@@ -293,13 +306,13 @@ class World:
         self.tick()
         self.organisations.update(rival, "Rival & Söhne", Quota(None, 5, None), operator)
         self.organisations.create(OrganisationName("idle"), "Idle", Quota(0, 0, 0), operator)
-        for who, role in (
+        for caller, role in (
             ("acme/submitter", Role.SUBMITTER), ("acme/viewer", Role.VIEWER),
             ("rival/submitter", Role.SUBMITTER), ("operators/worker", Role.WORKER),
         ):  # fmt: skip
             self.tick()
-            parent = OrganisationName(who.partition("/")[0])
-            self.keys[who] = self.organisations.create_key(parent, role, None, operator)[1]
+            parent = OrganisationName(caller.partition("/")[0])
+            self.keys[caller] = self.organisations.create_key(parent, role, None, operator)[1]
         revoked, self.keys["acme/revoked"] = self.organisations.create_key(
             acme, Role.SUBMITTER, BEGIN + timedelta(days=365), operator, uuid.uuid4().hex
         )
@@ -308,15 +321,15 @@ class World:
             rival, Role.VIEWER, datetime(2001, 1, 1, tzinfo=UTC), operator
         )[1]
 
-    def actor(self, who: str) -> str:
-        """Whom an event names for one of the keys."""
-        organisation = who.partition("/")[0] if "/" in who else "operators"
-        return str(KeyName(organisation, self.keys[who].split("_")[1]))
+    def actor(self, caller: str) -> str:
+        """Returns the resource name of a caller's key, which events name as their actor."""
+        organisation = caller.partition("/")[0] if "/" in caller else "operators"
+        return str(KeyName(organisation, self.keys[caller].split("_")[1]))
 
     def create(
         self, label: str, benchmark: str, manifest: Manifest, owner: str = "", token: bool = False
     ) -> None:
-        """Hands something in; `label` becomes the model's name."""
+        """Creates a submission; `label` becomes the model's name."""
         self.tick()
         actor = self.actor(f"{owner}/submitter") if owner else self.actor("operator")
         digest = hashlib.sha256(label.encode()).hexdigest()
@@ -331,23 +344,23 @@ class World:
         manifest = replace(manifest, claimed_metrics=tuple(claims))
         if manifest.kind in (Kind.CHECKPOINT, Kind.PREDICTIONS):
             manifest = replace(manifest, artifact_sha256=digest)
-        wrong = problems(manifest, self.now().date(), findings=spec.findings, metrics=spec.metrics)
-        assert not [str(error) for error in wrong]
-        made = self.submissions.create(
+        errors = problems(manifest, self.now().date(), findings=spec.findings, metrics=spec.metrics)
+        assert not [str(error) for error in errors]
+        created = self.submissions.create(
             BenchmarkName(benchmark), manifest, uuid.uuid4().hex if owner else "", actor, owner,
             self.seal(ENDPOINT_TOKEN) if token else None,
         )  # fmt: skip
-        self.names[label] = SubmissionName(benchmark, made.id)
+        self.names[label] = SubmissionName(benchmark, created.id)
 
     def seal(self, token: str) -> bytes:
-        """A token as `Vault.seal` makes it, with the same salt each time."""
+        """Returns a token as `Vault.seal` encrypts it, with the same salt each time."""
         fernet = Fernet(token_key())
         sealed = fernet._encrypt_from_parts(token.encode(), int(BEGIN.timestamp()), bytes(16))
         assert self._vault.open(sealed) == token
         return sealed
 
     def upload(self, label: str) -> None:
-        """Stores the artifact, of 1,000 bytes by its row alone."""
+        """Records the artifact's row, of 1,000 bytes, without storing a file."""
         name = self.names[label]
         self.tick()
         self.submissions.begin_upload(name, 1000)
@@ -355,7 +368,7 @@ class World:
         self.submissions.queue(name, 1000, lambda: None, "uploader")
 
     def lease(self, label: str, worker: str = "golden-worker") -> Lease:
-        """Leases the submission, which must be the oldest that waits."""
+        """Leases the submission, which must be the oldest in the queue."""
         name = self.names[label]
         self.tick()
         lease = self.evaluations.lease(worker, [BenchmarkName(name.benchmark)], converts=True)
@@ -366,7 +379,7 @@ class World:
     def record(
         self, label: str, lease: Lease, values: Any, images: slice = slice(None)
     ) -> EvaluationName:
-        """Records predictions of some images, in two batches."""
+        """Records predictions of some images in two batches and returns the evaluation's name."""
         evaluation = EvaluationName(
             lease.evaluation.benchmark, lease.submission.id, lease.evaluation.id
         )
@@ -382,14 +395,14 @@ class World:
         return evaluation
 
     def run(self, label: str, signal: float, seed: int, steps: int = 0, values: Any = None) -> Any:
-        """Evaluates a submission that waits; returns its predictions."""
+        """Evaluates a queued submission and returns its predictions."""
         truth = self.truths[self.names[label].benchmark]
         values = predictions(truth, seed, signal, steps) if values is None else values
         lease = self.lease(label)
         evaluation = self.record(label, lease, values)
         if lease.submission.manifest.architecture:
-            made = hashlib.sha256(f"ONNX form of {label}".encode()).hexdigest()
-            self.evaluations.add_artifact(evaluation, lease.token, made, 2000, lambda: None)
+            converted = hashlib.sha256(f"ONNX form of {label}".encode()).hexdigest()
+            self.evaluations.add_artifact(evaluation, lease.token, converted, 2000, lambda: None)
         table = truth.table()
         table.add(list(truth.rows), values)
         profile = hashlib.sha256(
@@ -403,7 +416,7 @@ class World:
         return values
 
     def fail(self, label: str, reason: str, fault: Fault) -> None:
-        """A worker leases it and fails."""
+        """Leases a submission and reports a failure of its evaluation."""
         lease = self.lease(label)
         evaluation = EvaluationName(
             lease.evaluation.benchmark, lease.submission.id, lease.evaluation.id
@@ -414,11 +427,11 @@ class World:
         )
         self.time += timedelta(seconds=2 * LEASE_SECONDS)
 
-    def change(self, label: str, change: Change, who: str = "operator", **more: Any) -> None:
-        """Changes a submission as the caller `who`."""
-        organisation = who.partition("/")[0] if "/" in who else "operators"
+    def change(self, label: str, change: Change, caller: str = "operator", **more: Any) -> None:
+        """Changes a submission as the caller with one of the keys."""
+        organisation = caller.partition("/")[0] if "/" in caller else "operators"
         request = ChangeRequest(
-            change, self.actor(who), f"golden reason: {change}", request_id=uuid.uuid4().hex,
+            change, self.actor(caller), f"golden reason: {change}", request_id=uuid.uuid4().hex,
             organisation=organisation, **more,
         )  # fmt: skip
         self.tick()
@@ -464,17 +477,17 @@ CLAIM = replace(
 
 
 def fill(world: World) -> None:
-    """Lets everything happen that can happen to a submission."""
+    """Creates submissions of every kind, with every state and every change."""
     world.make_organisations()
     _fill_plain(world)
     _fill_others(world)
     _fail(world)
-    _leave_under_way(world)
+    _leave_unfinished(world)
     world.events.chain()
 
 
 def _fill_plain(world: World) -> None:
-    """Rows that two tests tell apart, two that they do not, ties; then every change of a row."""
+    """Publishes separable and inseparable rows and ties, then makes every change of a row."""
     plain = "golden-plain"
     for label, manifest, owner in (
         ("alpha", CHECKPOINT, "acme"),
@@ -526,7 +539,7 @@ def _fill_plain(world: World) -> None:
 
 
 def _fill_others(world: World) -> None:
-    """Boards with undefined resamples and with an undefined finding."""
+    """Publishes rows on boards with undefined resamples and with an undefined finding."""
     for benchmark, signals in (
         ("golden-rare", (2.0, 1.0)), ("golden-torn", (2.5, 1.5, 1.4)), ("golden-void", (2.0, 1.0)),
     ):  # fmt: skip
@@ -539,7 +552,7 @@ def _fill_others(world: World) -> None:
 
 
 def _fail(world: World) -> None:
-    """Failures by either fault, leases and deadlines that pass, cancellations, retries."""
+    """Makes failures by either fault, expired leases and deadlines, cancellations and retries."""
     void = "golden-void"
     for label in ("faulty", "unlucky", "retried"):
         world.create(label, void, CHECKPOINT, "acme")
@@ -573,8 +586,8 @@ def _fail(world: World) -> None:
         assert world.lifecycle.expire() == 1
 
 
-def _leave_under_way(world: World) -> None:
-    """One submission in each state that does not last."""
+def _leave_unfinished(world: World) -> None:
+    """Leaves submissions in each state that has a deadline."""
     torn, plain = "golden-torn", "golden-plain"
     world.create("awaiting", plain, PREDICTIONS, "acme")
     world.submissions.begin_upload(world.names["awaiting"], 4096)
@@ -596,7 +609,7 @@ def _leave_under_way(world: World) -> None:
 
 
 def filled(kind: str, directory: Path, truths: dict[str, Truth]) -> tuple[str, World]:
-    """A filled database of a kind: its URL, and what is in it."""
+    """Fills a database of a kind and returns its URL and the world that filled it."""
     directory.mkdir()
     write_keys(directory)
     url = fresh_database(kind, directory)
@@ -614,27 +627,30 @@ def filled(kind: str, directory: Path, truths: dict[str, Truth]) -> tuple[str, W
 
 
 def _fix_identifiers() -> None:
-    # Two streams: SQLite and PostgreSQL do not ask for identifiers and tokens in the same order.
+    # Two streams, because SQLite and PostgreSQL use identifiers and tokens in different orders.
     identifiers, tokens = np.random.default_rng(2100), np.random.default_rng(2101)
     uuid.uuid4 = lambda: uuid.UUID(bytes=identifiers.bytes(16), version=4)  # type: ignore[assignment]
     secrets.token_hex = lambda size=32: tokens.bytes(size).hex()  # type: ignore[assignment]
 
 
 def answers(url: str, directory: Path, world: World) -> State:
-    """What the registry answers about a database."""
+    """Returns the answers of a registry over a database, to an operator and to other callers."""
     flags = ("--access=keys", "--public-board=true")
     with registry_service(directory, *flags, database_url=url) as service:
         with observe.Observer(service.address, world.keys["operator"]) as operator:
             view = observe.everything(operator, world.moments)
-        for who in ("acme/submitter", "acme/viewer", "rival/submitter", "public"):
-            with observe.Observer(service.address, world.keys.get(who, "")) as caller:
-                view[f"as {who}"] = observe.restricted(caller, view["submissions"])
+        for caller in ("acme/submitter", "acme/viewer", "rival/submitter", "public"):
+            with observe.Observer(service.address, world.keys.get(caller, "")) as observer:
+                view[f"as {caller}"] = observe.restricted(observer, view["submissions"])
     return view
 
 
 def migrated(url: str, before: rows.Rows) -> State:
-    """Digests of the columns that change on the way to a revision and back; None: it varies."""
-    database, found = Database(url), State()
+    """Returns digests of the columns that a migration to each revision and back changes.
+
+    The digest of a column whose values vary is None.
+    """
+    database, digests = Database(url), State()
     with database.engine.connect() as connection:
         for revision in REVISIONS:
             first, second = (
@@ -643,20 +659,20 @@ def migrated(url: str, before: rows.Rows) -> State:
                 )
                 for _ in range(2)
             )
-            found[revision] = {
+            digests[revision] = {
                 column: rows.digest(value) if value == second[column] else None
                 for column, value in first.items()
             }
     database.close()
-    return found
+    return digests
 
 
 def main(home: Path) -> None:
-    """Makes all files."""
+    """Makes all golden files in the directory `home`."""
     truths = make_benchmarks(home / "data")
     described = describe_with_command(home / "data")
     expected: State = {"commit": COMMIT}
-    seen: dict[str, State] = {}
+    results: dict[str, State] = {}
     with tempfile.TemporaryDirectory(prefix="golden-") as name:
         for kind in ("sqlite", "postgresql"):
             directory = Path(name) / kind
@@ -674,25 +690,29 @@ def main(home: Path) -> None:
                     connection.execute("VACUUM")
                 connection.close()
                 (home / "registry.db.gz").write_bytes(gzip.compress(database.read_bytes(), mtime=0))
-            seen[kind] = {
+            results[kind] = {
                 "rows": before, "moments": world.moments, "keys": world.keys,
                 "labels": {str(item): label for label, item in world.names.items()},
                 "registry": answers(url, directory, world), "migrated": migrated(url, before),
             }  # fmt: skip
-    # Both results count: on SQLite the way back from 0003 writes 0 where a failure should stand.
+    # Both results are allowed: on SQLite the migration back from 0003 writes 0 for a failure.
     expected["migrated"] = {
         revision: {
-            column: sorted({seen[kind]["migrated"][revision][column] for kind in seen} - {None})
-            for column in seen["sqlite"]["migrated"][revision]
+            column: sorted(
+                {results[kind]["migrated"][revision][column] for kind in results} - {None}
+            )
+            for column in results["sqlite"]["migrated"][revision]
         }
         for revision in REVISIONS
     }
     for part in ("rows", "moments", "keys", "labels", "registry"):
-        left, right = seen["sqlite"][part], seen["postgresql"][part]
+        left, right = results["sqlite"][part], results["postgresql"][part]
         if left != right:
             listed = list(observe.differences(left, right))[:20]
             raise SystemExit("\n".join([f"the two databases differ in {part}", *listed]))
-    expected |= {part: seen["sqlite"][part] for part in ("moments", "keys", "labels", "registry")}
+    expected |= {
+        part: results["sqlite"][part] for part in ("moments", "keys", "labels", "registry")
+    }
     uncertain = [f"benchmarks/golden-{name}" for name in ("rare", "torn", "void")]
     expected["spreads_with_undefined_resamples"] = observe.take_spreads(
         expected["registry"], uncertain

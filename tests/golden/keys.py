@@ -1,4 +1,4 @@
-"""The keys of the registry that the golden files are of; they protect nothing."""
+"""The keys of the registry in the golden files. They are not secret."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ ENDPOINT_TOKEN = "golden endpoint token"
 
 
 def token_key() -> bytes:
-    """Returns the key with which tokens are sealed, as Fernet has it."""
+    """Returns the key that encrypts endpoint tokens, in Fernet's form."""
     return base64.urlsafe_b64encode(_seeded("token key"))
 
 
 def write_keys(directory: Path) -> None:
-    """Writes `signing-key.pem` and `token-key` as the registry reads them."""
+    """Writes `signing-key.pem` and `token-key` in the forms that the registry reads."""
     signing = Ed25519PrivateKey.from_private_bytes(_seeded("signing key"))
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     _write(
@@ -29,8 +29,8 @@ def write_keys(directory: Path) -> None:
     _write(directory / "token-key", token_key() + b"\n")
 
 
-def _seeded(what: str) -> bytes:
-    return hashlib.sha256(f"cxreval golden files, {what}".encode()).digest()
+def _seeded(purpose: str) -> bytes:
+    return hashlib.sha256(f"cxreval golden files, {purpose}".encode()).digest()
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -1,7 +1,7 @@
-"""Everything that a registry says to a caller, read over gRPC and written as JSON.
+"""Reads all answers of a registry to a caller over gRPC and returns them as JSON.
 
-It uses the stubs alone, no other code of the library, so that the version that made the golden
-files and every later version are asked in the same way.
+It uses the gRPC stubs and no other code of the library, so that the version that made the golden
+files and every later version get the same calls.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from cxreval.api.registry.v1 import (
 Json = dict[str, Any]
 
 NOW = "now"
-"""The moment of a board that is read without `as_of`."""
+"""The key of a board that is read without `as_of`."""
 
 SPREAD = ("rank_low", "rank_high", "first_share")
 """The fields of a row's spread that count resamples."""
 
 
 class Observer:
-    """Reads what one caller may read of one registry. `key`: text of an API key."""
+    """Calls a registry as one caller. `key` is the text of the caller's API key, or empty."""
 
     def __init__(self, address: str, key: str = "") -> None:
         self._metadata = [("authorization", f"Bearer {key}")] if key else []
@@ -81,26 +81,27 @@ class Observer:
         return {item["name"]: item for item in self._list(self._benchmarks.ListBenchmarks, request)}
 
     def changes(self, benchmark: str) -> list[Json]:
-        """Returns what changed a board."""
+        """Returns the events that changed a board, oldest first."""
         request = leaderboard_service_pb2.ListLeaderboardChangesRequest(parent=benchmark)
         return list(self._list(self._boards.ListLeaderboardChanges, request))
 
     def board(self, benchmark: str, moment: str = NOW) -> Json:
-        """Returns a board at a moment in RFC 3339, its steps, and its scored rows compared.
+        """Returns a board as of a time in RFC 3339, with its steps and a comparison of its rows.
 
-        Only the board of now repeats the figures of the rows.
+        Only the current board has the rows' metrics and the comparison.
         """
         as_of = timestamp_pb2.Timestamp()
         if moment != NOW:
             as_of.FromJsonString(moment)
-        of: Json = {"parent": benchmark} | ({} if moment == NOW else {"as_of": as_of})
-        entries = leaderboard_service_pb2.ListLeaderboardEntriesRequest(**of)
+        fields: Json = {"parent": benchmark} | ({} if moment == NOW else {"as_of": as_of})
+        entries = leaderboard_service_pb2.ListLeaderboardEntriesRequest(**fields)
         rows = list(self._list(self._boards.ListLeaderboardEntries, entries))
         board: Json = {
             "entries": rows,
             "steps": list(
                 self._list(
-                    self._boards.ListSotaSteps, leaderboard_service_pb2.ListSotaStepsRequest(**of)
+                    self._boards.ListSotaSteps,
+                    leaderboard_service_pb2.ListSotaStepsRequest(**fields),
                 )
             ),
         }
@@ -123,17 +124,17 @@ class Observer:
 
     def submission(self, name: str) -> Json:
         """Returns a submission by its name: the message, its events and its evaluations."""
-        one = submission_service_pb2.GetSubmissionRequest(name=name)
+        request = submission_service_pb2.GetSubmissionRequest(name=name)
         events = lifecycle_service_pb2.ListSubmissionEventsRequest(parent=name)
         evaluations = evaluation_service_pb2.ListEvaluationsRequest(parent=name)
         return {
-            "submission": self._call(self._submissions.GetSubmission, one),
+            "submission": self._call(self._submissions.GetSubmission, request),
             "events": list(self._list(self._lifecycle.ListSubmissionEvents, events)),
             "evaluations": list(self._list(self._evaluations.ListEvaluations, evaluations)),
         }
 
     def refusal(self, name: str) -> Json:
-        """Returns the error for a submission that the caller must not see."""
+        """Returns the error of reading a submission that the caller may not read."""
         answer = self._call(
             self._submissions.GetSubmission, submission_service_pb2.GetSubmissionRequest(name=name)
         )
@@ -154,30 +155,30 @@ class Observer:
         }
 
     def evidence_sha256(self, evaluation: str) -> str:
-        """Returns the sha256 of the evidence behind a report, as it travels."""
+        """Returns the sha256 of the serialised evidence behind a report."""
         request = evaluation_service_pb2.GetEvidenceRequest(evaluation=evaluation)
         answer = self._evaluations.GetEvidence(request, timeout=30, metadata=self._metadata)
         content = answer.evidence.SerializeToString(deterministic=True)
         return hashlib.sha256(content).hexdigest()
 
     def organisations(self) -> Json:
-        """Returns organisations with their keys and quotas, and what operators did.
+        """Returns organisations with their keys and quotas, and the operators' admin events.
 
-        The time at which a day's quota begins anew is left out: it depends on today.
+        The time at which the daily quota is reset is left out, because it depends on today's date.
         """
-        listed = admin_service_pb2.ListOrganisationsRequest()
-        found: Json = {}
-        for item in self._list(self._admin.ListOrganisations, listed):
+        request = admin_service_pb2.ListOrganisationsRequest()
+        organisations: Json = {}
+        for item in self._list(self._admin.ListOrganisations, request):
             keys = admin_service_pb2.ListApiKeysRequest(parent=item["name"])
             usage = admin_service_pb2.GetQuotaRequest(name=item["name"])
-            found[item["name"]] = {
+            organisations[item["name"]] = {
                 "organisation": item,
                 "keys": list(self._list(self._admin.ListApiKeys, keys)),
                 "usage": _without(self._call(self._admin.GetQuota, usage), "reset_time"),
             }
-        events = admin_service_pb2.ListAdminEventsRequest()
-        done = self._call(self._admin.ListAdminEvents, events)["events"]
-        return {"organisations": found, "admin_events": done}
+        listing = admin_service_pb2.ListAdminEventsRequest()
+        events = self._call(self._admin.ListAdminEvents, listing)["events"]
+        return {"organisations": organisations, "admin_events": events}
 
     def _call(self, method: Any, request: Any) -> Json:
         """Returns the answer, or the status code and reason of the error."""
@@ -198,7 +199,7 @@ class Observer:
 
 
 def everything(observer: Observer, moments: Sequence[str]) -> Json:
-    """Returns all that an operator may read; boards at each of `moments`, too."""
+    """Returns everything that an operator may read, with the boards as of each of `moments`."""
     benchmarks = observer.benchmarks()
     view: Json = {"audit": observer.audit(), "organisations": observer.organisations()}
     view["benchmarks"] = {
@@ -212,50 +213,49 @@ def everything(observer: Observer, moments: Sequence[str]) -> Json:
     view["submissions"] = {}
     for name in benchmarks:
         for item in observer.submissions(name):
-            one = observer.submission(item["name"])
-            assert one["submission"] == item
-            one["receipts"] = observer.receipts(one["events"])
-            one["evidence_sha256"] = {
+            submission = observer.submission(item["name"])
+            assert submission["submission"] == item
+            submission["receipts"] = observer.receipts(submission["events"])
+            submission["evidence_sha256"] = {
                 evaluation["name"]: observer.evidence_sha256(evaluation["name"])
-                for evaluation in one["evaluations"]
+                for evaluation in submission["evaluations"]
                 if "report" in evaluation
             }
-            view["submissions"][item["name"]] = one
+            view["submissions"][item["name"]] = submission
     return view
 
 
 SAME = "as for an operator"
-"""What `restricted` returns of a submission of which nothing is kept from a caller."""
+"""What `restricted` returns for a submission that a caller may read completely."""
 
 
 def restricted(observer: Observer, full: Mapping[str, Json]) -> Json:
-    """Returns what another caller is told about each submission of `full`, an operator's view.
+    """Returns what another caller can read of each submission in `full`, an operator's view.
 
-    Reports are left out: who sees an evaluation sees its report.
+    Reports are left out, because a caller who may read an evaluation may read its report.
     """
     listed = {
         item["name"]: item for name in observer.benchmarks() for item in observer.submissions(name)
     }
-    told: Json = {}
-    for name, known in full.items():
-        one = observer.submission(name) if name in listed else observer.refusal(name)
+    submissions: Json = {}
+    for name, complete in full.items():
+        answer = observer.submission(name) if name in listed else observer.refusal(name)
         if name in listed:
-            assert one["submission"] == listed[name]
-            one["evaluations"] = [_without(item, "report") for item in one["evaluations"]]
-        evaluations = [_without(item, "report") for item in known["evaluations"]]
-        same = {
-            "submission": known["submission"],
-            "events": known["events"],
-            "evaluations": evaluations,
+            assert answer["submission"] == listed[name]
+            answer["evaluations"] = [_without(item, "report") for item in answer["evaluations"]]
+        unredacted = {
+            "submission": complete["submission"],
+            "events": complete["events"],
+            "evaluations": [_without(item, "report") for item in complete["evaluations"]],
         }
-        told[name] = SAME if one == same else one
+        submissions[name] = SAME if answer == unredacted else answer
     sealed = [link["place"] for link in observer.audit()["links"] if "event" not in link]
-    return {"submissions": told, "sealed_links": sealed}
+    return {"submissions": submissions, "sealed_links": sealed}
 
 
 def take_spreads(view: Json, benchmarks: Sequence[str]) -> Json:
-    """Removes from the boards of some benchmarks what counts resamples, and returns it."""
-    taken: Json = {}
+    """Removes the fields that count resamples from the boards of some benchmarks; returns them."""
+    spreads: Json = {}
     for name in benchmarks:
         for moment, board in view["benchmarks"][name]["boards"].items():
             rows = {
@@ -266,31 +266,31 @@ def take_spreads(view: Json, benchmarks: Sequence[str]) -> Json:
                 if "spread" in row
             }
             shares = board.get("comparison", {}).pop("rank_frequencies", [])
-            taken.setdefault(name, {})[moment] = {"rows": rows, "rank_frequencies": shares}
-    return taken
+            spreads.setdefault(name, {})[moment] = {"rows": rows, "rank_frequencies": shares}
+    return spreads
 
 
-def differences(expected: Any, found: Any, path: str = "") -> Iterator[str]:
-    """Yields each thing in `expected` that `found` does not hold; more fields are no difference."""
-    if isinstance(expected, Mapping) and isinstance(found, Mapping):
+def differences(expected: Any, actual: Any, path: str = "") -> Iterator[str]:
+    """Yields each value of `expected` that `actual` lacks; `actual` may have more fields."""
+    if isinstance(expected, Mapping) and isinstance(actual, Mapping):
         for key, value in expected.items():
-            if key in found:
-                yield from differences(value, found[key], f"{path}.{key}")
+            if key in actual:
+                yield from differences(value, actual[key], f"{path}.{key}")
             else:
                 yield f"{path}.{key} is absent; expected {json.dumps(value)[:200]}"
-    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
-        for index, pair in enumerate(zip(expected, found, strict=True)):
+    elif isinstance(expected, list) and isinstance(actual, list) and len(expected) == len(actual):
+        for index, pair in enumerate(zip(expected, actual, strict=True)):
             yield from differences(*pair, f"{path}[{index}]")
-    elif path.endswith("p_value") and math.isclose(expected, found, rel_tol=1e-12):
-        return  # computed when it is asked for and never stored: its last bits are the library's
-    elif expected != found:
-        yield f"{path} is {json.dumps(found)[:200]}; expected {json.dumps(expected)[:200]}"
+    elif path.endswith("p_value") and math.isclose(expected, actual, rel_tol=1e-12):
+        return  # p-values are never stored, and their last bits depend on the library
+    elif expected != actual:
+        yield f"{path} is {json.dumps(actual)[:200]}; expected {json.dumps(expected)[:200]}"
 
 
 def _json(message: Any) -> Json:
     text = json_format.MessageToJson(message, preserving_proto_field_name=True, sort_keys=True)
-    found: Json = json.loads(text)
-    return found
+    fields: Json = json.loads(text)
+    return fields
 
 
 def _without(message: Json, field: str) -> Json:

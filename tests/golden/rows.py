@@ -1,6 +1,7 @@
-"""All rows of a registry's database as JSON, and back into an empty database of the same revision.
+"""Dumps all rows of a registry's database as JSON, and loads them into an empty database.
 
-Tables and columns come from the database itself, so that this knows no class of any version.
+Both databases have the same revision. Tables and columns are read from the database, so that this
+module works with every version of the code.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ def dump(connection: sa.Connection) -> Rows:
     """Returns all rows of all tables but alembic's own."""
     rows: Rows = {}
     for table in _tables(connection):
-        found = connection.execute(sa.select(table).order_by(*table.primary_key)).all()
+        table_rows = connection.execute(sa.select(table).order_by(*table.primary_key)).all()
         rows[table.name] = {
-            column.name: [_plain(row[index]) for row in found]
+            column.name: [_plain(row[index]) for row in table_rows]
             for index, column in enumerate(table.columns)
         }
     return rows
@@ -47,9 +48,9 @@ def load(connection: sa.Connection, rows: Rows) -> None:
             for row in zip(*columns.values(), strict=True)
         ]
         if any(isinstance(column.type, sa.JSON) for column in table.columns):
-            # Among many rows at once, None would become the JSON value null.
-            for one in values:
-                connection.execute(table.insert().values(one))
+            # In an insert of many rows, None would become the JSON value null.
+            for row_values in values:
+                connection.execute(table.insert().values(row_values))
         elif values:
             connection.execute(table.insert(), values)
         if values and connection.dialect.name == "postgresql" and "number" in columns:
@@ -58,19 +59,19 @@ def load(connection: sa.Connection, rows: Rows) -> None:
 
 
 def write(rows: Rows, file: Path) -> None:
-    """Writes a dump; the same rows give the same bytes."""
+    """Writes a dump to a file; the same rows give the same bytes."""
     content = json.dumps(rows, separators=(",", ":"), ensure_ascii=False).encode()
     file.write_bytes(gzip.compress(content, mtime=0))
 
 
 def read(file: Path) -> Rows:
-    """Reads what `write` wrote."""
+    """Returns the dump in a file that `write` wrote."""
     rows: Rows = json.loads(gzip.decompress(file.read_bytes()))
     return rows
 
 
 def changed(before: Rows, after: Rows) -> dict[str, Any]:
-    """Returns what `after` holds in each column of `before` that it does not hold unchanged."""
+    """Returns the new values of each column of `before` that differs in `after`; None if absent."""
     return {
         f"{table}.{column}": after.get(table, {}).get(column)
         for table, columns in before.items()
@@ -79,15 +80,16 @@ def changed(before: Rows, after: Rows) -> dict[str, Any]:
     }
 
 
-def back(connection: sa.Connection, config: Config, revision: str, *then: str) -> Rows:
-    """Returns the rows after a migration down to an earlier revision and up to those in `then`.
+def downgraded(connection: sa.Connection, config: Config, revision: str, *targets: str) -> Rows:
+    """Returns the rows after a downgrade to a revision and upgrades to each of `targets`.
 
-    `config` is alembic's. Nothing lasts: both databases take schema changes back, too.
+    `config` is alembic's. All changes are rolled back; both databases roll schema changes back,
+    too.
     """
     config.attributes["connection"] = connection
     with connection.begin() as transaction:
         command.downgrade(config, revision)
-        for target in then:
+        for target in targets:
             command.upgrade(config, target)
         rows = dump(connection)
         transaction.rollback()
@@ -95,8 +97,8 @@ def back(connection: sa.Connection, config: Config, revision: str, *then: str) -
 
 
 def there_and_back(connection: sa.Connection, config: Config, revision: str) -> Rows:
-    """Returns the rows after a migration to an earlier revision and to the newest again."""
-    return back(connection, config, revision, "head")
+    """Returns the rows after a downgrade to a revision and an upgrade to the newest one."""
+    return downgraded(connection, config, revision, "head")
 
 
 def digest(values: Any) -> str:

@@ -1,8 +1,8 @@
-"""What commit a7cddaa stored is read, verified, ranked and recomputed alike for ever.
+"""Data that commit a7cddaa stored is read, verified, ranked and recomputed as it was then.
 
-`tests/golden/generate.py` says how the golden files were made. A test here that fails means that an
-installation would lose something by an upgrade: do not make the files anew, mend the code. What may
-differ is said where it is compared.
+`tests/golden/generate.py` made the golden files. If a test here fails, an upgrade would break
+existing installations: fix the code, and do not generate the files again. Each comparison states
+the differences that it allows.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ ANSWERS: observe.Json = EXPECTED["registry"]
 SUBMISSIONS: observe.Json = ANSWERS["submissions"]
 EVALUATED = {
     evaluation["name"]: name
-    for name, one in SUBMISSIONS.items()
-    for evaluation in one["evaluations"]
+    for name, answer in SUBMISSIONS.items()
+    for evaluation in answer["evaluations"]
     if "report" in evaluation
 }
 """The submission of each evaluation that has a report."""
@@ -90,7 +90,7 @@ def golden(
 
 @pytest.fixture(scope="module")
 def registry(golden: Golden) -> Iterator[Service]:
-    """The registry over the database, whose callers need keys."""
+    """A registry service over the database that authenticates callers by key."""
     flags = ("--access=keys", "--public-board=true")
     with registry_service(golden.directory, *flags, database_url=golden.url) as service:
         yield service
@@ -114,44 +114,52 @@ def scoring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScoringClient]
 
 @pytest.fixture(scope="module")
 def answers(registry: Service) -> observe.Json:
-    """All that the registry of today answers an operator."""
+    """All answers of the current registry to an operator."""
     with observe.Observer(registry.address, EXPECTED["keys"]["operator"]) as observer:
         return observe.everything(observer, EXPECTED["moments"])
 
 
-def client_of(registry: Service, who: str) -> RegistryClient:
-    return RegistryClient(registry.address, key=ApiKey(EXPECTED["keys"][who]))
+def client_of(registry: Service, caller: str) -> RegistryClient:
+    """Returns a client with the key of a caller."""
+    return RegistryClient(registry.address, key=ApiKey(EXPECTED["keys"][caller]))
+
+
+def evaluation_of(submission: str) -> str:
+    """Returns the name of the evaluation with a submission's report."""
+    return next(evaluation for evaluation, name in EVALUATED.items() if name == submission)
 
 
 def stored_rows() -> rows.Rows:
+    """Returns the golden rows as they were stored."""
     return rows.read(GOLDEN / "postgresql.json.gz")
 
 
 def rows_of(golden: Golden) -> rows.Rows:
+    """Returns the current rows of the migrated database."""
     with golden.database.engine.connect() as connection:
         return rows.dump(connection)
 
 
-def assert_holds(expected: Any, found: Any) -> None:
-    """`found` has all of `expected`; it may have fields that the golden version did not know."""
-    problems = list(observe.differences(expected, found))
-    assert not problems, "\n".join(problems[:20])
+def assert_contains(expected: Any, actual: Any) -> None:
+    """Asserts that `actual` has all values of `expected`; it may have fields of newer versions."""
+    differences = list(observe.differences(expected, actual))
+    assert not differences, "\n".join(differences[:20])
 
 
 # --- the files themselves -------------------------------------------------------------------------
 
 
-def test_golden_files_hold_every_kind_state_and_change() -> None:
+def test_golden_files_have_every_kind_state_and_change() -> None:
     def names(enum: Any) -> set[str]:
         return set(enum.keys()[1:])
 
-    found = [one["submission"] for one in SUBMISSIONS.values()]
+    submissions = [answer["submission"] for answer in SUBMISSIONS.values()]
     message = submission_pb2.Submission
-    assert {item["kind"] for item in found} == names(message.Kind)
-    assert {item["state"] for item in found} == names(message.State)
-    changes = {event["change"] for one in SUBMISSIONS.values() for event in one["events"]}
+    assert {item["kind"] for item in submissions} == names(message.Kind)
+    assert {item["state"] for item in submissions} == names(message.State)
+    changes = {event["change"] for answer in SUBMISSIONS.values() for event in answer["events"]}
     assert changes == names(submission_pb2.SubmissionEvent.Change)
-    faults = {item["failure"]["fault"] for item in found if "failure" in item}
+    faults = {item["failure"]["fault"] for item in submissions if "failure" in item}
     assert faults == names(submission_pb2.Failure.Fault)
 
 
@@ -170,89 +178,87 @@ def test_specification_in_the_package_keeps_its_digest() -> None:
 def test_benchmark_of_the_demo_keeps_its_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What the images show does not enter the digest, and drawing them takes most of the time.
+    # The digest does not depend on the pixels, and drawing them takes most of the time.
     monkeypatch.setattr(phantom, "render", lambda study, seed: None)
     monkeypatch.setattr(phantom, "encode_png", lambda picture: b"")
-    made = phantom.generate(tmp_path, patients=1500, seed=2017, only="test", processes=1)
-    assert made.digest == EXPECTED["digests"]["phantom-cxr of make demo"]
+    spec = phantom.generate(tmp_path, patients=1500, seed=2017, only="test", processes=1)
+    assert spec.digest == EXPECTED["digests"]["phantom-cxr of make demo"]
 
 
 # --- the database ---------------------------------------------------------------------------------
 
 
-def test_migrations_leave_every_row_and_change_nothing_twice(golden: Golden) -> None:
-    """Specifications may be written in another way: their digests and what clients read vouch."""
-    before, once = stored_rows(), rows_of(golden)
-    assert set(rows.changed(before, once)) <= {"benchmarks.spec"}
-    for table, columns in before.items():
-        assert {len(once[table][column]) for column in columns} == {
+def test_migration_keeps_every_row_and_a_second_migration_changes_nothing(golden: Golden) -> None:
+    """The JSON of specifications may change; other tests compare digests and answers."""
+    stored, migrated = stored_rows(), rows_of(golden)
+    assert set(rows.changed(stored, migrated)) <= {"benchmarks.spec"}
+    for table, columns in stored.items():
+        assert {len(migrated[table][column]) for column in columns} == {
             len(values) for values in columns.values()
         }
     migrate(golden.database, Signer.from_file(golden.directory / "signing-key.pem"))
-    assert rows_of(golden) == once
+    assert rows_of(golden) == migrated
     assert migrations.at_head(golden.database.engine)
 
 
-def test_way_back_to_the_revision_of_then_restores_every_row(golden: Golden) -> None:
+def test_downgrade_to_the_golden_revision_restores_every_row(golden: Golden) -> None:
     with golden.database.engine.connect() as connection:
-        assert rows.back(connection, migrations._config(), "0009") == stored_rows()
+        assert rows.downgraded(connection, migrations._config(), "0009") == stored_rows()
 
 
-def test_way_back_to_any_revision_and_forth_leaves_what_that_can_hold(golden: Golden) -> None:
-    before = rows_of(golden)
+def test_downgrade_and_upgrade_lose_only_what_the_revision_cannot_store(golden: Golden) -> None:
+    migrated = rows_of(golden)
     with golden.database.engine.connect() as connection:
         for revision, lost in EXPECTED["migrated"].items():
             after = rows.there_and_back(connection, migrations._config(), revision)
-            for column, values in rows.changed(before, after).items():
-                assert column in lost, f"{column} is lost on the way to {revision}"
-                # Without digests, what comes back differs at each time.
+            for column, values in rows.changed(migrated, after).items():
+                assert column in lost, f"{column} is lost by a downgrade to {revision}"
+                # No digests are listed for a column whose values vary.
                 assert not lost[column] or rows.digest(values) in lost[column], (revision, column)
-    assert rows_of(golden) == before
+    assert rows_of(golden) == migrated
 
 
-# --- what the registry answers --------------------------------------------------------------------
+# --- the registry's answers -----------------------------------------------------------------------
 
 
-def test_submissions_events_evaluations_reports_and_receipts_are_read_as_they_were(
+def test_submissions_events_evaluations_reports_and_receipts_are_unchanged(
     answers: observe.Json,
 ) -> None:
     assert list(answers["submissions"]) == list(SUBMISSIONS)
-    assert_holds(SUBMISSIONS, answers["submissions"])
+    assert_contains(SUBMISSIONS, answers["submissions"])
 
 
-def test_boards_now_and_in_the_past_are_ranked_as_they_were(answers: observe.Json) -> None:
-    assert_holds(ANSWERS["benchmarks"], answers["benchmarks"])
+def test_current_and_past_boards_are_unchanged(answers: observe.Json) -> None:
+    assert_contains(ANSWERS["benchmarks"], answers["benchmarks"])
 
 
 def test_audit_chain_has_the_same_links(answers: observe.Json) -> None:
-    assert_holds(ANSWERS["audit"], answers["audit"])
+    assert_contains(ANSWERS["audit"], answers["audit"])
 
 
-def test_organisations_keys_quotas_and_admin_events_are_read_as_they_were(
-    answers: observe.Json,
+def test_organisations_keys_quotas_and_admin_events_are_unchanged(answers: observe.Json) -> None:
+    assert_contains(ANSWERS["organisations"], answers["organisations"])
+
+
+@pytest.mark.parametrize("caller", ["acme/submitter", "acme/viewer", "rival/submitter", "public"])
+def test_other_callers_can_read_neither_more_nor_less(
+    registry: Service, answers: observe.Json, caller: str
 ) -> None:
-    assert_holds(ANSWERS["organisations"], answers["organisations"])
-
-
-@pytest.mark.parametrize("who", ["acme/submitter", "acme/viewer", "rival/submitter", "public"])
-def test_other_callers_are_told_neither_more_nor_less(
-    registry: Service, answers: observe.Json, who: str
-) -> None:
-    expected = ANSWERS[f"as {who}"]
-    with observe.Observer(registry.address, EXPECTED["keys"].get(who, "")) as caller:
-        told = observe.restricted(caller, answers["submissions"])
-    assert told["sealed_links"] == expected["sealed_links"]
-    assert_holds(expected["submissions"], told["submissions"])
-    assert_holds(told["submissions"], expected["submissions"])
+    expected = ANSWERS[f"as {caller}"]
+    with observe.Observer(registry.address, EXPECTED["keys"].get(caller, "")) as observer:
+        actual = observe.restricted(observer, answers["submissions"])
+    assert actual["sealed_links"] == expected["sealed_links"]
+    assert_contains(expected["submissions"], actual["submissions"])
+    assert_contains(actual["submissions"], expected["submissions"])
 
 
 @pytest.mark.parametrize(
-    ("who", "error"), [("acme/revoked", KeyRevoked), ("rival/expired", KeyExpired)]
+    ("caller", "error"), [("acme/revoked", KeyRevoked), ("rival/expired", KeyExpired)]
 )
-def test_keys_that_are_no_longer_good_open_nothing(
-    registry: Service, who: str, error: type[Exception]
+def test_revoked_and_expired_keys_are_refused(
+    registry: Service, caller: str, error: type[Exception]
 ) -> None:
-    with client_of(registry, who) as client, pytest.raises(error):
+    with client_of(registry, caller) as client, pytest.raises(error):
         client.get_benchmark("golden-plain")
 
 
@@ -260,61 +266,61 @@ def test_keys_that_are_no_longer_good_open_nothing(
 
 
 @pytest.mark.parametrize("benchmark", EXPECTED["spreads_with_undefined_resamples"])
-def test_resamples_undefined_for_every_row_count_for_none_or_as_they_did(
+def test_resamples_undefined_for_every_row_are_left_out_or_counted_as_before(
     client: RegistryClient, answers: observe.Json, benchmark: str
 ) -> None:
-    """The golden version counted such a resample as one that every row leads, which is a defect.
+    """The golden version counted such a resample as rank 1 for every row, which was a bug.
 
-    Where too few resamples are defined, a board may also say nothing.
+    A board with too few defined resamples may also leave out the spread.
     """
-    of_it = EXPECTED["spreads_with_undefined_resamples"][benchmark]
-    for moment, expected in of_it.items():
+    for moment, expected in EXPECTED["spreads_with_undefined_resamples"][benchmark].items():
         board = answers["benchmarks"][benchmark]["boards"][moment]
         scored = [row["submission"] for row in board["entries"] if "score" in row]
         shares = rank_shares([macro_replicates(client, name) for name in scored])
-        for position, row in enumerate(board["entries"][: len(scored)]):
+        for row, row_shares in zip(board["entries"], shares, strict=False):
             spread = {key: row["spread"][key] for key in observe.SPREAD if key in row["spread"]}
-            allowed = [expected["rows"][row["submission"]], spread_of(shares[position])]
+            allowed = [expected["rows"][row["submission"]], spread_of(row_shares)]
             assert spread in (allowed if benchmark != "benchmarks/golden-torn" else [*allowed, {}])
         if expected["rank_frequencies"]:
-            found = board["comparison"]["rank_frequencies"]
-            correct = [
+            frequencies = board["comparison"]["rank_frequencies"]
+            corrected = [
                 {"submission": name, "shares": pytest.approx(row, abs=1e-12)}
                 for name, row in zip(scored, shares, strict=True)
             ]
-            assert found in (expected["rank_frequencies"], correct)
+            assert frequencies in (expected["rank_frequencies"], corrected)
 
 
 def rank_shares(vectors: Sequence[Any]) -> Any:
-    """Share of the defined resamples in which each row has each rank: shape (rows, rows)."""
+    """Returns each row's share of the defined resamples with each rank: shape (rows, ranks)."""
     if not vectors:
         return np.empty((0, 0))
     stacked = np.stack(vectors)
     ranks = rankdata(-stacked[:, ~np.isnan(stacked).all(axis=0)], method="min", axis=0)
-    places = np.arange(1, len(vectors) + 1)
-    return (ranks[:, :, np.newaxis] == places).mean(axis=1)
+    possible_ranks = np.arange(1, len(vectors) + 1)
+    return (ranks[:, :, np.newaxis] == possible_ranks).mean(axis=1)
 
 
 def spread_of(shares: Any) -> observe.Json:
-    reached = np.cumsum(shares)
+    """Returns the spread of a row with these rank shares."""
+    cumulative = np.cumsum(shares)
     return {
-        "rank_low": 1 + int(np.argmax(reached >= 0.025 - 1e-12)),
-        "rank_high": 1 + int(np.argmax(reached >= 0.975 - 1e-12)),
+        "rank_low": 1 + int(np.argmax(cumulative >= 0.025 - 1e-12)),
+        "rank_high": 1 + int(np.argmax(cumulative >= 0.975 - 1e-12)),
         "first_share": pytest.approx(float(shares[0]), abs=1e-12),
     }
 
 
 def macro_replicates(client: RegistryClient, submission: str) -> Any:
-    """The macro AUROC of the run behind a row under each resample."""
-    evaluation = next(name for name, of in EVALUATED.items() if of == submission)
+    """Returns the macro AUROC of a row in each resample."""
+    evaluation = evaluation_of(submission)
     evidence = client.get_evidence(evaluation).replicates
     return next(item.values for item in evidence if (item.metric, item.finding) == ("auroc", ""))
 
 
-# --- what a reader verifies -----------------------------------------------------------------------
+# --- verification ---------------------------------------------------------------------------------
 
 
-def test_reader_verifies_chain_receipts_and_boards_with_the_old_key(client: RegistryClient) -> None:
+def test_chain_receipts_and_boards_are_verified_with_the_old_key(client: RegistryClient) -> None:
     audit = ANSWERS["audit"]
     head = Head(int(audit["head"]["place"]), audit["head"]["digest"])
     assert client.public_key() == audit["public_key"]
@@ -324,13 +330,13 @@ def test_reader_verifies_chain_receipts_and_boards_with_the_old_key(client: Regi
     verification.run()
     assert verification.head == head
     assert verification.sealed == 0
-    assert verification.receipts == sum(len(one["receipts"]) for one in SUBMISSIONS.values())
+    assert verification.receipts == sum(len(answer["receipts"]) for answer in SUBMISSIONS.values())
     assert verification.rows == sum(
-        len(of["boards"][observe.NOW]["entries"]) for of in ANSWERS["benchmarks"].values()
+        len(answer["boards"][observe.NOW]["entries"]) for answer in ANSWERS["benchmarks"].values()
     )
 
 
-def test_receipts_of_then_are_verified_and_sign_the_stored_reports(golden: Golden) -> None:
+def test_golden_receipts_are_valid_and_sign_the_stored_reports(golden: Golden) -> None:
     query = sa.text(
         "SELECT evaluations.id, reports.report FROM reports"
         " JOIN evaluations ON evaluations.number = reports.evaluation_number"
@@ -338,8 +344,8 @@ def test_receipts_of_then_are_verified_and_sign_the_stored_reports(golden: Golde
     with golden.database.engine.connect() as connection:
         reports = {row.id: row.report for row in connection.execute(query)}
     assert len(reports) == len(EVALUATED)
-    for one in SUBMISSIONS.values():
-        for message in one["receipts"].values():
+    for answer in SUBMISSIONS.values():
+        for message in answer["receipts"].values():
             content = receipts.verify(receipt_of(message), ANSWERS["audit"]["public_key"])
             if content["evaluation"]:
                 report = reports[content["evaluation"]]
@@ -366,81 +372,83 @@ def test_client_reads_everything(client: RegistryClient) -> None:
             evaluations = list(client.list_evaluations(name))
             assert len(evaluations) == len(SUBMISSIONS[name]["evaluations"])
         expected = ANSWERS["benchmarks"][f"benchmarks/{spec.name}"]["boards"][observe.NOW]
-        rows_ = [(row.submission, row.rank, row.score) for row in client.leaderboard(spec.name)]
-        assert rows_ == [
+        board = client.leaderboard(spec.name)
+        assert [(row.submission, row.rank, row.score) for row in board] == [
             (row["submission"], row.get("rank"), row.get("score")) for row in expected["entries"]
         ]
     for name, seed in EXPECTED["seeds"].items():
         assert client.get_benchmark(name).seed == seed
 
 
-# --- what is computed again -----------------------------------------------------------------------
+# --- recomputed reports ---------------------------------------------------------------------------
 
 
 def recorded(golden: Golden, evaluation: str) -> Predictions:
-    """The predictions that are stored for an evaluation, in the order in which they came."""
+    """Returns the stored predictions of an evaluation in the order of their recording."""
     query = sa.text(
         "SELECT image, probabilities FROM predictions WHERE evaluation_number ="
         " (SELECT number FROM evaluations WHERE id = :id) ORDER BY number"
     )
     with golden.database.engine.connect() as connection:
-        found = connection.execute(query, {"id": evaluation.rpartition("/")[2]}).all()
-    values = np.stack([np.frombuffer(row.probabilities, "<f4") for row in found])
-    return Predictions(tuple(row.image for row in found), values)
+        predictions = connection.execute(query, {"id": evaluation.rpartition("/")[2]}).all()
+    values = np.stack([np.frombuffer(row.probabilities, "<f4") for row in predictions])
+    return Predictions(tuple(row.image for row in predictions), values)
 
 
-def test_scoring_service_has_the_truths_of_then(scoring: ScoringClient) -> None:
+def test_scoring_service_has_the_truths_of_the_golden_benchmarks(scoring: ScoringClient) -> None:
     truths = {truth.benchmark: truth.benchmark_digest for truth in scoring.list_truths()}
     assert truths == {name: EXPECTED["digests"][name] for name in truths}
     assert set(truths) == {*BENCHMARKS, "golden-described"}
 
 
-def test_reports_computed_again_from_stored_predictions_are_the_stored_ones_bit_for_bit(
+def test_reports_recomputed_from_stored_predictions_are_identical_to_the_stored_reports(
     golden: Golden, client: RegistryClient, scoring: ScoringClient
 ) -> None:
     for evaluation in EVALUATED:
         stored = stored_report(client, evaluation)
         benchmark = client.get_benchmark(evaluation.split("/")[1])
-        again = scoring.score(benchmark, [recorded(golden, evaluation)])
-        assert serialised(again) == serialised(stored)
+        recomputed = scoring.score(benchmark, [recorded(golden, evaluation)])
+        assert serialised(recomputed) == serialised(stored)
 
 
 def stored_report(client: RegistryClient, evaluation: str) -> Report:
-    """A report with its evidence."""
+    """Returns the stored report of an evaluation, with its evidence."""
     report = client.get_evaluation(evaluation).report
     assert report
     return replace(report, evidence=client.get_evidence(evaluation))
 
 
-# --- an installation goes on: this one changes the database, so it stands last --------------------
+# --- new submissions: this test changes the database, so it is the last ---------------------------
 
 
-def test_benchmark_of_then_takes_new_submissions_with_the_same_figures_and_digests(
+def test_golden_benchmark_accepts_new_submissions_with_the_same_figures_and_digests(
     golden: Golden, registry: Service, client: RegistryClient, scoring: ScoringClient
 ) -> None:
-    labels = {label: name for name, label in EXPECTED["labels"].items()}
-    waits, old = labels["endpoint that waits"], labels["alpha"]
-    evaluation = next(name for name, of in EVALUATED.items() if of == old)
+    names = {label: name for name, label in EXPECTED["labels"].items()}
+    queued, old = names["endpoint that waits"], names["alpha"]
+    evaluation = evaluation_of(old)
     with client_of(registry, "acme/submitter") as submitter:
-        manifest = submitter.get_submission(waits).manifest
+        manifest = submitter.get_submission(queued).manifest
         created = submitter.create_submission("golden-plain", manifest, endpoint_token="another")
     with client_of(registry, "operators/worker") as worker:
         lease = worker.lease_evaluation("golden", ["golden-plain"])
         assert lease
-        # The golden clock stands in 2100: what is new today is the oldest that waits.
+        # The golden submissions were created in 2100, so a new one is the oldest in the queue.
         assert lease.submission.name == created.name
         assert lease.endpoint_token == "another"
         predictions = recorded(golden, evaluation)
         worker.append_predictions(lease, predictions)
         worker.complete_evaluation(lease, scoring.score(lease.benchmark, [predictions]), {})
-        waiting = worker.lease_evaluation("golden", ["golden-plain"])
-        assert waiting
-        assert waiting.submission.name == waits
-        assert waiting.endpoint_token == ENDPOINT_TOKEN
-    before, after = (json.loads(client.receipt(name).payload) for name in (old, created.name))
-    same = ("report_sha256", "predictions_sha256", "metrics_sha256", "score", "interval")
-    assert {field: after[field] for field in same} == {field: before[field] for field in same}
-    assert set(after) >= set(before)
+        next_lease = worker.lease_evaluation("golden", ["golden-plain"])
+        assert next_lease
+        assert next_lease.submission.name == queued
+        assert next_lease.endpoint_token == ENDPOINT_TOKEN
+    old_receipt, new_receipt = (
+        json.loads(client.receipt(name).payload) for name in (old, created.name)
+    )
+    for field in ("report_sha256", "predictions_sha256", "metrics_sha256", "score", "interval"):
+        assert new_receipt[field] == old_receipt[field], field
+    assert set(new_receipt) >= set(old_receipt)
     board = {row.submission: row for row in client.leaderboard("golden-plain")}
     assert board[created.name].rank == board[old].rank == 1
     verification = Verification(client, ANSWERS["audit"]["public_key"], Head())

@@ -220,7 +220,7 @@ def test_reports_from_before_the_evidence_are_ranked_by_score_alone_after_the_mi
             row.report = first | {"metrics": [{key: value[key] for key in kept} for value in auroc]}
     go_to(store.database, "head")
     board = store.boards.ranked_rows(PARENT)
-    assert [(row.score, row.place.rank, row.place.rank_low) for row in board] == [
+    assert [(row.score, row.ranked.rank, row.ranked.rank_low) for row in board] == [
         (0.9, 1, None),
         (0.8, 2, None),
     ]
@@ -660,7 +660,11 @@ def test_completion_publishes_the_report_at_once(store: Store) -> None:
     submission = store.submission(lease)
     assert (submission.state, submission.tier) == (records.SubmissionState.PUBLISHED, Tier.EXECUTED)
     (row,) = store.boards.rows(PARENT, store.boards.ranked_rows(PARENT))
-    assert (row.submission, row.standing.place.rank, row.standing.sota) == (submission, 1, True)
+    assert (row.submission, row.ranked_row.ranked.rank, row.ranked_row.sota) == (
+        submission,
+        1,
+        True,
+    )
     assert row.figures.values == tuple(value for value in REPORT.metrics if not value.slice)
     assert (row.score, row.profile_digest) == (REPORT.metrics[len(FINDINGS)], "")
     assert store.evaluations.lease("worker", [PARENT]) is None

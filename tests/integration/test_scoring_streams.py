@@ -413,7 +413,7 @@ def test_open_streams_are_bounded_and_parked_ones_give_way_oldest_first(running,
         held, *four = opened(stub, spec.name, sessions[3])
         assert held == 1
         start = time.monotonic()
-        with pytest.raises(ServiceOverloaded, match=r"too many open streams \(limit 4\)"):
+        with pytest.raises(ServiceOverloaded, match="too many open streams"):
             exchange(running.address, header(spec.name))
         assert time.monotonic() - start < 1
         for call, release in (one, two, three, four):

@@ -30,7 +30,7 @@ from cxreval.api.scoring.v1 import report_pb2
 from cxreval.audit.receipts import Signer
 from cxreval.datasets.benchmark import SLICES, BenchmarkSpec, ranked_by
 from cxreval.datasets.nih import FINDINGS
-from cxreval.metrics.registry import METRICS
+from cxreval.metrics.scorers import SCORERS
 from cxreval.wire.channel import ApiKey, TlsFiles, connect
 from services.registry.__main__ import migrate
 from services.registry.store.database import Database
@@ -261,9 +261,10 @@ def report_message(
     any two that differ. `own_noise` is the seed of noise that only this report has; it makes scores
     within 0.005 hard to separate. Other keywords are fields to change.
     """
+    scorer = SCORERS[spec.scorer_version]
     values = [
-        *_metric_values(spec, score, list(METRICS)),
-        *_metric_values(spec, score, ["auroc"], "sex=F"),
+        *_metric_values(spec, score, list(scorer.metrics)),
+        *_metric_values(spec, score, [scorer.sliced_metric], "sex=F"),
     ]
     fields: dict[str, Any] = {
         "benchmark": f"benchmarks/{spec.name}",
@@ -323,7 +324,8 @@ def _evidence(
     }
     return report_pb2.Evidence(
         replicates=[
-            report_pb2.Replicates(metric="auroc", finding=finding, values=vector)
+            report_pb2.Replicates(metric=metric, finding=finding, values=vector)
+            for metric in spec.metric_names
             for finding in (*spec.findings, "")
         ],
         roc_curves=curves,

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from cxreval.cli import submission
 from cxreval.cli.app import app
+from cxreval.client import read_manifest
 from cxreval.errors import (
     CxrevalError,
     DigestMismatch,
@@ -139,3 +140,15 @@ def test_resuming_is_suggested_only_where_it_helps(
         submission._upload(Upload(end), NAME, Path(__file__))  # type: ignore[arg-type]
     later = f"to resume the upload: cxreval submission upload {NAME} {__file__}"
     assert (later in capsys.readouterr().err.replace("\n", "")) is helps
+
+
+def test_submit_needs_no_onnx_and_says_that_the_file_is_not_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "mine.yaml"
+    run("submission", "init", str(manifest))
+    monkeypatch.setattr("cxreval.extras.find_spec", lambda _: None)
+    submission._check_file(read_manifest(manifest), manifest)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "is not checked here" in said
+    assert "pip install 'cxreval[onnx]'" in said

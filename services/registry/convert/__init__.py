@@ -1,4 +1,4 @@
-"""Messages of the registry to the domain's records and back, one module a resource.
+"""Converts messages of the registry to the domain's records and back, one module per resource.
 
-Reading a message checks its form; the domain judges its content.
+Conversion checks the form of a message; the domain checks its content.
 """

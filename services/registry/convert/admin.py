@@ -1,4 +1,4 @@
-"""Organisations, keys and quotas."""
+"""Converts organisations, keys and quotas."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ MAX_LIMIT = 2**62
 
 
 def organisation(message: pb.Organisation) -> tuple[OrganisationName, str, Quota]:
-    """Name, display name and quota of an organisation. Raises `MissingField`, `MalformedField`."""
+    """Returns an organisation's name, display name and quota.
+
+    Raises `MissingField`, `MalformedField`.
+    """
     name = OrganisationName.parse(message.name, "organisation.name")
     check_text("organisation.display_name", message.display_name, MAX_DISPLAY_CHARACTERS)
     for limit, value in message.quota.ListFields():
@@ -26,17 +29,17 @@ def organisation(message: pb.Organisation) -> tuple[OrganisationName, str, Quota
 
 
 def key_role(number: int) -> Role:
-    """The role of a key to create. Raises `MissingField`, `MalformedField`."""
-    known = {access_pb2.Role.Value(f"ROLE_{role.name}"): role for role in KEY_ROLES}
-    expected = f"one of {', '.join(access_pb2.Role.Name(item) for item in known)}"
+    """Returns the role of a key to create. Raises `MissingField`, `MalformedField`."""
+    roles = {access_pb2.Role.Value(f"ROLE_{role.name}"): role for role in KEY_ROLES}
+    expected = f"one of {', '.join(access_pb2.Role.Name(item) for item in roles)}"
     require("role", number, expected)
-    if number not in known:
+    if number not in roles:
         raise field_error("role", number, expected)
-    return known[number]
+    return roles[number]
 
 
 def usage_message(name: OrganisationName, quota: Quota, usage: Usage) -> pb.QuotaUsage:
-    """A quota and its use as a message."""
+    """Returns an organisation's quota and usage as a message."""
     message = _usage_message(usage)
     message.name = str(name)
     message.limits.CopyFrom(_quota_message(quota))

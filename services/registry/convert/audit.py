@@ -1,4 +1,4 @@
-"""Links and head of the audit chain."""
+"""Converts the links and the head of the audit chain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cxreval.wire.codec import Encoder
 
 
 def link_message(link: AuditEvent) -> pb.AuditLink:
-    """A link of the audit chain as a message."""
+    """Returns a link of the audit chain as a message."""
     if link.is_sealed:
         return pb.AuditLink(place=link.place, digest=link.digest)
     event = submission_pb2.SubmissionEvent(

@@ -1,4 +1,4 @@
-"""Benchmarks."""
+"""Converts benchmarks."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from services.registry.domain.records import Benchmark
 
 
 def spec(message: pb.Benchmark) -> BenchmarkSpec:
-    """The specification of a benchmark to create. Raises `MalformedField`."""
-    declared = benchmarks.requested_spec(message)
-    problem = spec_problem(declared)
+    """Returns the specification of a benchmark to create. Raises `MalformedField`."""
+    requested = benchmarks.requested_spec(message)
+    problem = spec_problem(requested)
     if problem:
         field, expected = problem
-        raise field_error(f"benchmark.{field}", getattr(declared, field), expected)
-    return declared
+        raise field_error(f"benchmark.{field}", getattr(requested, field), expected)
+    return requested
 
 
 def benchmark_message(benchmark: Benchmark) -> pb.Benchmark:
-    """A benchmark as a message."""
+    """Returns a benchmark as a message."""
     message = benchmarks.spec_message(benchmark.spec)
     message.digest = benchmark.spec.digest
     message.create_time.FromDatetime(benchmark.create_time)

@@ -1,4 +1,4 @@
-"""Evaluations, leases and predictions."""
+"""Converts evaluations, leases and predictions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PROVENANCE_KEY = re.compile(r"(?=.{1,64}\Z)[a-z0-9]+(_[a-z0-9]+)*")
 
 
 def worker(request: pb.LeaseEvaluationRequest) -> tuple[str, list[BenchmarkName]]:
-    """Who asks for work, and for which benchmarks. Raises `MissingField`, `MalformedField`."""
+    """Returns the worker's name and its benchmarks. Raises `MissingField`, `MalformedField`."""
     check_text("worker", request.worker, MAX_WORKER_CHARACTERS)
     require("benchmarks", request.benchmarks, "at least one benchmarks/{benchmark}")
     if len(request.benchmarks) > MAX_LEASE_BENCHMARKS:
@@ -49,7 +49,7 @@ def worker(request: pb.LeaseEvaluationRequest) -> tuple[str, list[BenchmarkName]
 
 
 def batch(message: report_pb2.PredictionBatch) -> PredictionBatch:
-    """Predictions to record. Raises `MalformedBatch`, `InvalidProbability`."""
+    """Returns the predictions to record. Raises `MalformedBatch`, `InvalidProbability`."""
     images = tuple(message.images)
     if not 0 < len(images) <= MAX_BATCH_IMAGES:
         raise field_error(
@@ -64,17 +64,17 @@ def batch(message: report_pb2.PredictionBatch) -> PredictionBatch:
             raise field_error(f"batch.images[{index}]", image, expected, MalformedBatch)
     if len(set(images)) != len(images):
         raise field_error(
-            "batch.images", "a list with repetitions", "each image once", MalformedBatch
+            "batch.images", "a list with repeated images", "each image once", MalformedBatch
         )
     values = reports.probabilities(message)
     if values.size % len(images):
-        expected = f"as many for each of the {len(images)} images"
+        expected = f"the same number for each of the {len(images)} images"
         raise field_error(
             "batch.probabilities", f"a list of {values.size}", expected, MalformedBatch
         )
-    wrong = np.flatnonzero(~((values >= 0) & (values <= 1)))
-    if wrong.size:
-        first = int(wrong[0])
+    invalid = np.flatnonzero(~((values >= 0) & (values <= 1)))
+    if invalid.size:
+        first = int(invalid[0])
         image = images[first // (values.size // len(images))]
         expected = "a finite number from 0 to 1"
         raise field_error(
@@ -89,13 +89,13 @@ def batch(message: report_pb2.PredictionBatch) -> PredictionBatch:
     )
 
 
-def provenance(found: Mapping[str, str]) -> dict[str, str]:
-    """The evidence of a run, of printable characters. Raises `MalformedField`."""
-    if len(found) > MAX_PROVENANCE_ENTRIES:
+def provenance(entries: Mapping[str, str]) -> dict[str, str]:
+    """Returns provenance with spaces for unprintable characters. Raises `MalformedField`."""
+    if len(entries) > MAX_PROVENANCE_ENTRIES:
         raise field_error(
-            "provenance", f"a map of {len(found)}", f"at most {MAX_PROVENANCE_ENTRIES} entries"
+            "provenance", f"a map of {len(entries)}", f"at most {MAX_PROVENANCE_ENTRIES} entries"
         )
-    for key, value in found.items():
+    for key, value in entries.items():
         if not _PROVENANCE_KEY.fullmatch(key):
             raise field_error(
                 "provenance",
@@ -106,17 +106,16 @@ def provenance(found: Mapping[str, str]) -> dict[str, str]:
             raise field_error(
                 f"provenance.{key}", value, f"at most {MAX_PROVENANCE_CHARACTERS} characters"
             )
-    return {key: printable(value) for key, value in found.items()}
+    return {key: printable(value) for key, value in entries.items()}
 
 
 def failure(message: submission_pb2.Failure) -> Failure:
-    """Why an evaluation failed. A longer message is cut; unprintable characters become spaces.
+    """Returns a worker's failure; cuts a long message and replaces unprintable characters.
 
-    The message has text of submitted files and strangers' servers, and is shown on terminals and
-    pages.
+    The message may quote submitted files and endpoints, and is shown on terminals and pages.
 
     Raises:
-        MissingField, MalformedField: reason or fault is.
+        MissingField, MalformedField: reason or fault is missing or malformed.
     """
     check_pattern("failure.reason", message.reason, _REASON, "a name such as MODEL_OUTPUT_MISMATCH")
     sent = _failure(message)
@@ -125,14 +124,14 @@ def failure(message: submission_pb2.Failure) -> Failure:
 
 
 def lease_message(lease: Lease, endpoint_token: str = "") -> pb.Lease:
-    """A lease as a message, with the token of an endpoint."""
+    """Returns a lease as a message, with the token of the submission's endpoint."""
     message = _lease_message(lease)
     message.endpoint_token = endpoint_token
     return message
 
 
 def batch_message(batch: PredictionBatch) -> report_pb2.PredictionBatch:
-    """Recorded predictions as a message."""
+    """Returns recorded predictions as a message."""
     return report_pb2.PredictionBatch(images=batch.images, probabilities=b"".join(batch.rows))
 
 

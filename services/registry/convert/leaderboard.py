@@ -1,4 +1,4 @@
-"""Rows of boards, steps of the state of the art, and comparisons."""
+"""Converts rows of boards, steps of the state of the art, and comparisons."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ _MANIFEST_FIELDS = ("kind", "model", "organisation", "open_source", "source_kind
 
 
 def compared_names(request: pb.CompareEntriesRequest) -> list[SubmissionName]:
-    """The rows to compare. Raises `MalformedField`."""
-    names = request.submissions[
-        : MOST_COMPARED + 1
-    ]  # one too many is refused by the domain, millions are not read
+    """Returns the names of the submissions to compare. Raises `MalformedField`."""
+    # One name more than allowed, which `check_compared` refuses; the others are not parsed.
+    names = request.submissions[: MOST_COMPARED + 1]
     return [SubmissionName.parse(name, f"submissions[{index}]") for index, name in enumerate(names)]
 
 
 def compared_message(parent: BenchmarkName, compared: Compared) -> pb.CompareEntriesResponse:
-    """A comparison of rows as a message."""
+    """Returns a comparison of rows as a message."""
 
     def name(submission: str) -> str:
         return str(SubmissionName(parent.benchmark, submission))
@@ -48,7 +47,8 @@ def compared_message(parent: BenchmarkName, compared: Compared) -> pb.CompareEnt
 
 @lru_cache(KEPT_REPORTS)
 def _metrics(figures: Figures) -> list[report_pb2.MetricValue]:
-    """Kept, since they are most of a page: messages that are made of them copy them."""
+    """Returns figures as messages, cached because they are the largest part of a page."""
+    # A message that they are added to copies them, so callers cannot change the cached ones.
     return [reports.metric_value_message(value) for value in figures.values]
 
 
@@ -60,9 +60,9 @@ entry_message = Encoder(
         "submitted_date": "submission.submitted_date",
         "tier": "submission.tier",
         "note": "submission.note",
-        "rank": "standing.place.rank",
-        "score": "standing.score",
-        "sota": "standing.sota",
+        "rank": "ranked_row.ranked.rank",
+        "score": "ranked_row.score",
+        "sota": "ranked_row.sota",
     },
     computed={
         "submission": lambda row: submission_name(row.submission),
@@ -73,7 +73,9 @@ entry_message = Encoder(
             else None
         ),
         "spread": lambda row: (
-            None if row.standing.kind is Kind.CLAIM else rankings.spread_message(row.standing.place)
+            None
+            if row.ranked_row.kind is Kind.CLAIM
+            else rankings.spread_message(row.ranked_row.ranked)
         ),
         "disputed": lambda row: row.submission.state is SubmissionState.DISPUTED,
     },
@@ -87,11 +89,11 @@ step_message = Encoder(
         "organisation": "submission.manifest.organisation",
         "submitted_date": "submission.submitted_date",
         "tier": "submission.tier",
-        "significance": "standing.place.significance",
+        "significance": "ranked_row.ranked.significance",
     },
     computed={
         "submission": lambda row: submission_name(row.submission),
-        "score": lambda row: row.standing.score,
+        "score": lambda row: row.ranked_row.score,
     },
     unsent=("figures", "profile_digest"),
 )

@@ -1,4 +1,4 @@
-"""Fields that requests about several resources share."""
+"""Converts request fields that several resources share."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _ETAG = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def cursor(kind: str, parent: str, size: int, token: str) -> Cursor:
-    """Where a page begins and how long it is. Raises `MalformedField`, `InvalidPageToken`."""
+    """Returns the cursor of a requested page. Raises `MalformedField`, `InvalidPageToken`."""
     return Cursor.parse(kind, parent, page_size(size, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE), token)
 
 
 def request_id(text: str) -> str:
-    """A UUID as 32 hex characters, or empty. Raises `MalformedField`."""
+    """Returns a request's UUID as 32 hex characters; empty if unset. Raises `MalformedField`."""
     if not text:
         return ""
     expected = "empty, or a UUID such as 123e4567-e89b-12d3-a456-426614174000"
@@ -36,7 +36,10 @@ def request_id(text: str) -> str:
 
 
 def change_request(request: Any, change: Change, **more: Any) -> ChangeRequest:
-    """What a request of the lifecycle asks for. Raises `MissingField`, `MalformedField`."""
+    """Returns the change that a lifecycle request asks for.
+
+    Raises `MissingField`, `MalformedField`.
+    """
     check_text("reason", request.reason, MAX_REASON_CHARACTERS)
     if request.etag and not _ETAG.fullmatch(request.etag):
         raise field_error("etag", request.etag, "empty, or the etag of a submission")
@@ -45,7 +48,7 @@ def change_request(request: Any, change: Change, **more: Any) -> ChangeRequest:
 
 
 def moment(message: Timestamp) -> datetime:
-    """A moment of a request, `as_of`. Raises `MalformedField`."""
+    """Returns the time in the field `as_of` of a request. Raises `MalformedField`."""
     try:
         return message.ToDatetime(UTC)
     except (ValueError, OverflowError):

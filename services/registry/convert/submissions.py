@@ -1,4 +1,4 @@
-"""Submissions, their manifests and events."""
+"""Converts submissions, their manifests and events."""
 
 from __future__ import annotations
 
@@ -22,28 +22,25 @@ from services.registry.domain.states import fewest_requests_per_second
 _TOKEN = re.compile(rf"[!-~]{{1,{MAX_TOKEN_CHARACTERS}}}")
 
 
-def checked_manifest(message: pb.Manifest, of: BenchmarkSpec, today: date) -> Manifest:
-    """A manifest without fault for a submission to the benchmark `of`; `today` is the day in UTC.
+def checked_manifest(message: pb.Manifest, spec: BenchmarkSpec, today: date) -> Manifest:
+    """Returns the valid manifest of a submission to the benchmark `spec`. `today` is in UTC.
 
     Raises:
-        CxrevalError: the first thing that is wrong, with all others in its `also`.
+        CxrevalError: the first error of an invalid manifest, with all others in its `also`.
     """
     del message.claimed_metrics[MAX_CLAIMS + 1 :]  # one too many is refused; no more are read
     errors: list[CxrevalError] = []
     declared = manifest(message, errors)
-    named = {error.metadata["field"] for error in errors}
-    rest = [
-        *problems(declared, today, of),
-        *_too_slow(declared, of.image_count),
-    ]
-    errors += [error for error in rest if error.metadata["field"] not in named]
+    malformed = {error.metadata["field"] for error in errors}
+    broken_rules = [*problems(declared, today, spec), *_too_slow(declared, spec.image_count)]
+    errors += [error for error in broken_rules if error.metadata["field"] not in malformed]
     if errors:
         raise refusal(errors)
     return declared
 
 
 def _too_slow(manifest: Manifest, images: int) -> Iterator[CxrevalError]:
-    """An endpoint that could not be asked about every image before its evaluation expires."""
+    """Yields an error if the request rate is too low to evaluate the endpoint in time."""
     fewest = fewest_requests_per_second(images)
     if manifest.endpoint and 0 < manifest.endpoint.requests_per_second < fewest:
         expected = f"at least {math.ceil(100 * fewest) / 100:g}, for {images} images in half a day"
@@ -52,10 +49,10 @@ def _too_slow(manifest: Manifest, images: int) -> Iterator[CxrevalError]:
         )
 
 
-def endpoint_token(token: str, of: Manifest) -> str:
-    """What an endpoint is sent; no error repeats it. Raises `MalformedField`."""
-    if token and of.kind is not Kind.ENDPOINT:
-        raise not_allowed("endpoint_token", f"kind {of.kind}")
+def endpoint_token(token: str, manifest: Manifest) -> str:
+    """Returns the valid token of an endpoint; errors do not repeat it. Raises `MalformedField`."""
+    if token and manifest.kind is not Kind.ENDPOINT:
+        raise not_allowed("endpoint_token", f"kind {manifest.kind}")
     if token and not _TOKEN.fullmatch(token):
         raise field_error(
             "endpoint_token",
@@ -66,7 +63,7 @@ def endpoint_token(token: str, of: Manifest) -> str:
 
 
 def submission_name(submission: Submission) -> str:
-    """The resource name of a submission."""
+    """Returns the resource name of a submission."""
     return str(SubmissionName(submission.benchmark, submission.id))
 
 

@@ -1,4 +1,4 @@
-"""API keys, organisations and quotas. Of a key's secret only the sha256 is stored."""
+"""API keys, organisations and quotas. The registry stores only the sha256 of a key's secret."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ KEY_ROLES = (Role.VIEWER, Role.SUBMITTER, Role.WORKER, Role.OPERATOR)
 """The roles that a key can have."""
 
 CONCURRENT_SECONDS = 60.0
-"""When to retry after reaching the limit of concurrent submissions; the end of a submission cannot
-be predicted."""
+"""Seconds after which to retry a submission beyond the limit of concurrent ones.
+
+The end of a running submission cannot be predicted.
+"""
 
 OPERATORS = "operators"
 """The organisation of the first operator."""
@@ -30,7 +32,7 @@ OPERATORS = "operators"
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Usage of an organisation, counted as for `Quota`. `reset_time`: when the next day begins."""
+    """What an organisation uses of its quota. `reset_time` is when the next day begins."""
 
     submissions_today: int
     concurrent: int
@@ -65,7 +67,7 @@ class ApiKey:
         return KeyName(self.organisation, self.id)
 
     def principal(self, now: datetime) -> Principal:
-        """The caller that the key authenticates. Raises `KeyRevoked`, `KeyExpired`."""
+        """Returns the caller that the key authenticates. Raises `KeyRevoked`, `KeyExpired`."""
         if self.revoke_time:
             raise KeyRevoked(f"{self.name} was revoked; use another key", name=self.name)
         if self.expire_time and self.expire_time <= now:
@@ -76,7 +78,7 @@ class ApiKey:
 
 
 def day_of(now: datetime) -> tuple[datetime, datetime]:
-    """Beginning and end, in UTC, of the day of a time."""
+    """Returns the beginning and the end, in UTC, of the day of a time."""
     begin = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return begin, begin + timedelta(days=1)
 
@@ -86,7 +88,7 @@ def check_day(organisation: Organisation, used: int, now: datetime) -> None:
     limit, (_, reset) = organisation.quota.submissions_per_day, day_of(now)
     if limit is not None and used >= limit:
         text = f"{used} of {limit} submissions and retries of today; "
-        text += f"the count begins again at {_moment(reset)}"
+        text += f"submit again after {_moment(reset)}"
         wait = (reset - now).total_seconds()
         raise _exceeded(
             organisation, "submissions_per_day", limit, used, text, _moment(reset), wait
@@ -103,13 +105,12 @@ def check_concurrent(organisation: Organisation, used: int) -> None:
 
 
 def check_bytes(organisation: Organisation, stored: int, uploading: int, more: int) -> None:
-    """Raises `QuotaExceeded` unless `more` bytes are allowed beside the stored bytes and those of
-    uploads in progress."""
+    """Raises `QuotaExceeded` unless `more` bytes fit beside the stored and the uploading ones."""
     limit, used = organisation.quota.stored_bytes, stored + uploading
     if limit is not None and used + more > limit:
         part = f", {uploading} of them by uploads in progress" if uploading else ""
         text = f"{used} of {limit} bytes are taken{part}, and this artifact has {more}; "
-        text += "use a smaller one or ask the operator for a larger quota"
+        text += "upload a smaller one or ask the operator for a larger quota"
         reset = "when an upload ends" if uploading else "never by itself"
         raise _exceeded(organisation, "stored_bytes", limit, used, text, reset, None)
 
@@ -133,10 +134,10 @@ def _moment(time: datetime) -> str:
 
 
 def new_key(request: str = "") -> tuple[str, str, str]:
-    """Creates a key: its identifier, the sha256 of its secret, and its text.
+    """Creates a key and returns its identifier, the sha256 of its secret, and its text.
 
-    `request`: identifies the request. The same request gives the same identifier, so that a
-    repetition is recognised.
+    `request` identifies the request. The same request gives the same identifier, so that a
+    repeated request can be detected.
     """
     identifier = _digest(request)[:16] if request else secrets.token_hex(8)
     secret = secrets.token_hex(32)
@@ -144,7 +145,7 @@ def new_key(request: str = "") -> tuple[str, str, str]:
 
 
 def parts(text: str) -> tuple[str, str]:
-    """Identifier and secret of a key's text. Raises `KeyUnknown`."""
+    """Returns the identifier and the secret in a key's text. Raises `KeyUnknown`."""
     match = _TEXT.fullmatch(text)
     if match is None:
         raise unknown_key()
@@ -152,16 +153,19 @@ def parts(text: str) -> tuple[str, str]:
 
 
 def matches(stored: str | None, secret: str) -> bool:
-    """Returns whether `stored` is the secret's digest. None, for a key that does not exist, takes
-    the same time."""
+    """Returns whether `stored` is the digest of the secret.
+
+    It is None if the key does not exist. The comparison always takes the same time, so that callers
+    cannot learn which keys exist.
+    """
     same = hmac.compare_digest(stored or _NO_DIGEST, _digest(secret))
     return same and stored is not None
 
 
 def unknown_key() -> KeyUnknown:
-    """The error for a wrong form, identifier or secret: the same for all, without the text."""
-    expected = "a key as it was shown when it was created: cxr_{key}_{secret}"
-    return KeyUnknown(f"the API key is not known here; expected {expected}", expected=expected)
+    """Returns the error for a key whose form, identifier or secret is wrong, without its text."""
+    expected = "cxr_{key}_{secret}, as printed when the key was created"
+    return KeyUnknown(f"the API key is unknown; expected {expected}", expected=expected)
 
 
 def _digest(secret: str) -> str:

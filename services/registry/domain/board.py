@@ -1,7 +1,11 @@
-"""The board: published submissions, ranked whenever they are read, so that it can never be stale.
+"""The board of a benchmark: its published submissions, ranked.
 
-Rows with evidence and rows that are only claimed are ranked apart, never together: claims have no
-replicates to test.
+An *entry* (`Entry`) is the input of the ranking: a submission's score and replicates. A *rank*
+(`Ranked`) is its output for one entry. A *row* is one published submission on a board: `RankedRow`
+is a row in the order of the board, and `Row` is the same row with everything that is shown.
+
+Rows with evidence and claims are ranked separately, because claims have no replicates to test. A
+board is ranked when it is read, so it is always up to date.
 """
 
 from __future__ import annotations
@@ -28,26 +32,26 @@ FEWEST_COMPARED, MOST_COMPARED = 2, 50
 
 @dataclass(frozen=True, slots=True)
 class RankedRow:
-    """Where a published submission stands among its kind of rows. `score` is None when it is
-    undefined.
+    """A row in the order of the board: a submission and its rank.
 
-    `sota`: it holds the record. Of rows that share the first rank only the one with the highest
-    score does.
+    `kind`: `CLAIM` for a claim, `CHECKPOINT` for every row with evidence. `score`: None if it is
+    undefined. `sota`: the row is the state of the art. If several rows share rank 1, only the one
+    with the best score is.
     """
 
     submission: str
     kind: Kind
     score: float | None
-    place: Ranked
+    ranked: Ranked
     sota: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Figures:
-    """The figures of a report over all images.
+    """The values of a report over all images, or those of a claim.
 
-    A report never changes, so the cache returns the same object for it. Objects compare by identity
-    and can be the keys of what is derived from them.
+    Instances are compared by identity. A report never changes and its figures are cached, so an
+    instance can be the key of a cache.
     """
 
     values: tuple[MetricValue, ...]
@@ -55,15 +59,13 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the board.
+    """A row of the board with everything that is shown.
 
-    `figures`: what the report says, or what is claimed. `score`: the one of them that is ranked by;
-    None for a claim
-    that does not state it. `profile_digest`: of the preprocessing profile that was used; empty for
-    a claim.
+    `score`: the one of `figures` that ranks the board; None for a claim that does not state it.
+    `profile_digest`: of the preprocessing profile that was used; empty for a claim.
     """
 
-    standing: RankedRow
+    ranked_row: RankedRow
     submission: Submission
     figures: Figures
     score: MetricValue | None
@@ -72,10 +74,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Every two of some rows, and how often each row has which rank.
+    """The comparison of every pair of some rows, and how often each row has each rank.
 
-    `frequencies`: shares by submission, rank 1 first. `undefined_replicates`: resamples that they
-    leave out, because the score of every row is undefined there.
+    `frequencies`: shares of the resamples by submission, rank 1 first. `undefined_replicates`:
+    number of resamples that the shares leave out, because the score of every row is undefined
+    there.
     """
 
     pairs: list[Comparison]
@@ -86,7 +89,7 @@ class Compared:
 def ranked_rows(
     evidence: Sequence[Entry], claims: Sequence[Entry], direction: Direction
 ) -> tuple[RankedRow, ...]:
-    """Returns the order of the board: rows with evidence by rank, then claims by rank.
+    """Returns the rows of a board in order: rows with evidence by rank, then claims by rank.
 
     The id of an entry is its submission's.
     """
@@ -97,32 +100,32 @@ def ranked_rows(
 
 
 def sota_steps(board: Sequence[RankedRow]) -> tuple[RankedRow, ...]:
-    """Returns the rows that broke the record, oldest first: evidence, then claims."""
+    """Returns the steps of the state of the art, oldest first: evidence, then claims."""
     # Every step has a better score than the one before it, and the board has the best row first.
-    steps = [row for row in reversed(board) if row.place.sota_step]
+    steps = [row for row in reversed(board) if row.ranked.sota_step]
     return tuple(sorted(steps, key=lambda row: row.kind is Kind.CLAIM))
 
 
 def board_row(
-    standing: RankedRow,
+    ranked_row: RankedRow,
     submission: Submission,
     reported: Figures | None,
     metric: str,
     profile_digest: str,
 ) -> Row:
-    """A row of a board ranked by `metric`. `reported`: None for a claim."""
+    """Returns a row of a board that is ranked by `metric`. `reported` is None for a claim."""
     figures = reported or Figures(claimed_metrics(submission))
-    return Row(standing, submission, figures, macro(figures.values, metric), profile_digest)
+    return Row(ranked_row, submission, figures, macro(figures.values, metric), profile_digest)
 
 
 def claimed_metrics(submission: Submission) -> tuple[MetricValue, ...]:
-    """What a submission claims, as values without interval."""
+    """Returns the figures that a submission claims, as values without interval."""
     claims = submission.manifest.claimed_metrics
     return tuple(MetricValue(claim.metric, claim.finding, claim.value) for claim in claims)
 
 
 def macro(values: Sequence[MetricValue], metric: str) -> MetricValue | None:
-    """The macro mean of `metric` over all images; None when it is not among the values."""
+    """Returns the macro mean of `metric` over all images; None if it is not among the values."""
     return next(
         (
             value
@@ -146,10 +149,10 @@ def check_compared(names: Sequence[SubmissionName], benchmark: str) -> None:
 
 
 def compared(entries: Sequence[Entry], direction: Direction) -> Compared:
-    """Compares rows from their replicates, in the order given.
+    """Compares entries by their replicates; the result keeps their order.
 
     Raises:
-        NotComparable: an entry is a claim or has no score, or its score is undefined in some
+        NotComparable: an entry is a claim or has no score, or its score is undefined in too many
             resamples.
     """
     for entry in entries:
@@ -168,6 +171,7 @@ def compared(entries: Sequence[Entry], direction: Direction) -> Compared:
 
 
 def _not_comparable(entry: Entry) -> str:
+    """Returns why an entry cannot be compared; empty if it can."""
     if entry.score is None:
         return "it has no score"
     if entry.replicates is None:
@@ -180,8 +184,8 @@ def _not_comparable(entry: Entry) -> str:
 
 def _ranked_rows(kind: Kind, entries: Sequence[Entry], direction: Direction) -> list[RankedRow]:
     scores = {entry.id: entry.score for entry in entries}
-    # Best first: the first row is the one that broke the record last, if it has a score at all.
+    # Best first: the first row is the newest step of the state of the art, if it has a score.
     return [
-        RankedRow(place.id, kind, scores[place.id], place, sota=index == 0 and place.sota_step)
-        for index, place in enumerate(rank(entries, direction))
+        RankedRow(ranked.id, kind, scores[ranked.id], ranked, sota=index == 0 and ranked.sota_step)
+        for index, ranked in enumerate(rank(entries, direction))
     ]

@@ -1,5 +1,8 @@
-"""Which starts of a submission count towards the daily quota: all but those that no worker took or
-that the platform failed."""
+"""Counts the starts of submissions towards the daily quota.
+
+Every start counts, except one that was cancelled before a worker leased it and one that failed by
+the platform's fault.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +32,17 @@ class Step:
 
     @classmethod
     def of(cls, change: str, time: datetime, fault: str | None) -> Step:
-        """A step from an event's values; a failure without a recorded fault is the platform's."""
+        """Returns the step of an event; a failure without a recorded fault is the platform's."""
         return cls(Change(change), time, change in _FAILURES and fault != Fault.SUBMISSION)
 
 
 def charged(history: Iterable[Step]) -> list[datetime]:
-    """The times of the starts of a submission that count.
+    """Returns the times of those starts of a submission that count.
 
     A submission starts when it is created and with each retry. A start does not count if it was
-    cancelled before a worker took it, or failed by the platform's fault. A retry after the
-    platform's fault counts at the time of the start that failed: that day may be over, and its
-    quota was used.
+    cancelled before a worker leased it, or failed by the platform's fault. A retry after the
+    platform's fault counts at the time of the start that failed, because that start used the quota
+    of its day.
 
     Args:
         history: the submission's changes, oldest first.

@@ -1,4 +1,4 @@
-"""Corrections of published rows: names and source may change, results and dates never."""
+"""Corrections of published rows: names and source may change, results and dates may not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TEXT = {True: "true", False: "false"}
 
 
 def check_correction(values: Mapping[str, Any]) -> None:
-    """Checks new values for some of `FIELDS`. Raises `MissingField`, `MalformedField`."""
+    """Checks the new values for some of `FIELDS`. Raises `MissingField`, `MalformedField`."""
     require("correction", values, f"at least one of {', '.join(FIELDS)}")
     for field in ("model", "organisation"):
         if field in values:
@@ -22,14 +22,14 @@ def check_correction(values: Mapping[str, Any]) -> None:
 
 
 def details(values: Mapping[str, Any]) -> dict[str, str]:
-    """A correction as the details of an event."""
+    """Returns a correction as the details of an event."""
     return {
         field: _TEXT[value] if isinstance(value, bool) else value for field, value in values.items()
     }
 
 
 def correction(stored: Mapping[str, str]) -> dict[str, Any]:
-    """The corrected values in the details of an event; other details are ignored."""
+    """Returns the corrected values in the details of an event; ignores other details."""
     values: dict[str, Any] = {field: stored[field] for field in FIELDS if field in stored}
     if "open_source" in values:
         values["open_source"] = values["open_source"] == _TEXT[True]

@@ -1,4 +1,4 @@
-"""Page tokens: opaque to callers and bound to one list."""
+"""Pages of lists and their tokens, which are opaque to callers and valid for one list."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A position in the list `kind` of `parent`: after the item with the key `after`; empty: at the
-    beginning."""
+    """The start and the size of a page of the list `kind` of `parent`.
+
+    `after` is the key of the last item before the page; empty for the first page.
+    """
 
     kind: str
     parent: str
@@ -36,7 +38,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, kind: str, parent: str, size: int, token: str) -> Cursor:
-        """The cursor of a page token. Raises `InvalidPageToken` unless it is this list's."""
+        """Returns the cursor of a page token. Raises `InvalidPageToken` if it is another list's."""
         if not token:
             return cls(kind, parent, size)
         try:
@@ -47,14 +49,13 @@ class Cursor:
             raise _invalid(token) from None
         if (token_kind, token_parent) != (kind, parent) or not isinstance(after, str) or not after:
             raise _invalid(token)
-        # Keys are identifiers. Other texts are forged, and databases refuse NUL and lone
-        # surrogates.
+        # Keys are printable ASCII. Databases fail on NUL and lone surrogates in a forged token.
         if not (after.isascii() and after.isprintable()):
             raise _invalid(token)
         return cls(kind, parent, size, after)
 
     def page(self, items: Sequence[T], key: Callable[[T], str]) -> Page[T]:
-        """The page of up to `size + 1` items; one more than `size` means that a page follows."""
+        """Returns a page of the first `size` items; it has a next token if there are more."""
         kept = list(items[: self.size])
         if len(items) <= self.size:
             return Page(kept, "")
@@ -62,12 +63,12 @@ class Cursor:
         return Page(kept, base64.urlsafe_b64encode(content.encode()).decode())
 
     def invalid(self) -> CxrevalError:
-        """The error for a token whose item is no longer in the list."""
+        """Returns the error for a token whose item is no longer in the list."""
         return _invalid(self.after)
 
 
 def page_size(requested: int, default: int, largest: int) -> int:
-    """The size of a page: `default` for 0, at most `largest`. Raises `MalformedField`."""
+    """Returns the size of a page: `default` for 0, at most `largest`. Raises `MalformedField`."""
     if requested < 0:
         raise field_error("page_size", requested, f"0 to {largest}")
     return min(requested or default, largest)

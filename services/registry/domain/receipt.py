@@ -23,13 +23,13 @@ def receipt_content(
     report: Mapping[str, Any] | None,
     metrics: tuple[MetricValue, ...],
 ) -> dict[str, Any]:
-    """The content of a receipt, as JSON.
+    """Returns the content of a receipt as JSON.
 
     Args:
-        submission: as it is published.
-        benchmark: the benchmark it is published on.
+        submission: the published submission.
+        benchmark: the benchmark of the board.
         evaluation: the evaluation behind the row; None for a claim.
-        report: its report as JSON; the receipt has the sha256 of its canonical form.
+        report: the evaluation's report as JSON; the receipt has the sha256 of its canonical form.
         metrics: the report's values over all images.
     """
     spec = benchmark.spec

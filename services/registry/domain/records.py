@@ -1,5 +1,7 @@
-"""What the registry keeps, as plain values. Times are UTC; identifiers are the last segments of
-resource names."""
+"""The registry's records as plain values.
+
+Times are UTC. Identifiers are the last segments of resource names.
+"""
 
 from __future__ import annotations
 
@@ -19,30 +21,32 @@ EVALUATED_TIER = {
     Kind.ENDPOINT: Tier.EXECUTED,
     Kind.PREDICTIONS: Tier.SCORED,
 }
-"""What the figures of an evaluation are worth. Of an endpoint, a worker saw the answer to every
-image."""
+"""Tier of the rows that an evaluation publishes, by kind of submission.
 
+An endpoint's row is executed, because a worker received the endpoint's answer to every image.
+"""
 
 ON_BOARD = (SubmissionState.PUBLISHED, SubmissionState.DISPUTED)
 """States in which a submission has a row on the board."""
 
 WAS_ON_BOARD = (*ON_BOARD, SubmissionState.SUPERSEDED, SubmissionState.WITHDRAWN)
-"""States of a submission that is or was on the board, which every caller may read."""
+"""States of submissions that are or were on the board, which every caller may read."""
 
 ENDED = frozenset(SubmissionState) - {
     SubmissionState.AWAITING_ARTIFACT,
     SubmissionState.QUEUED,
     SubmissionState.RUNNING,
 }
-"""States that only a caller's request changes."""
-
+"""States that last until a caller requests a change."""
 
 PRIVATE_CHANGES = (
     Change.LEASED, Change.RETURNED, Change.LEASE_EXPIRED, Change.FAILED, Change.EXPIRED,
     Change.RETRIED,
 )  # fmt: skip
-"""Changes that state the worker or the failure; callers outside the owning organisation may not
-read them, even if the submission is public."""
+"""Changes whose events state the worker and the failure.
+
+Only the owning organisation, workers and operators may read them, even of a public submission.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,13 @@ class Benchmark:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Something handed in, as its events left it.
+    """A submission after all of its events.
 
-    `version` counts them. `manifest` is shown; it has the corrections that `original`, as it was
-    handed in, lacks. `evaluation` is its latest one, `images_done` that one's predictions, and
-    `seconds_left` an estimate of what it still takes; None until there is progress to judge by.
-    `superseded_by` is another submission's id. `owner` is the organisation it belongs to, or empty.
+    `version`: the number of its events. `original`: the manifest as submitted; `manifest` has the
+    corrections, too. `evaluation`: id of the latest evaluation; `images_done`: number of its
+    predictions; `seconds_left`: estimated time until it has all, None if not known yet.
+    `superseded_by`: id of another submission. `owner`: the organisation that owns it; empty if none
+    does.
     """
 
     benchmark: str
@@ -84,13 +89,13 @@ class Submission:
 
     @property
     def submitted_date(self) -> str:
-        """ISO 8601, to the day or the month: the declared date, or the day it was handed in."""
+        """The declared date, or else the day of creation: ISO 8601, to the day or the month."""
         return self.manifest.submitted_date or self.create_time.date().isoformat()
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One run of a submission. `owner`: the submission's."""
+    """The work that turns a submission into a report. `owner` is the submission's."""
 
     benchmark: str
     submission: str
@@ -120,8 +125,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class PredictionBatch:
-    """Predictions: for each image a row of probabilities, float32 little-endian, one per finding of
-    the benchmark."""
+    """Predictions of some images.
+
+    `rows`: for each image the probabilities of the benchmark's findings, float32 little-endian.
+    """
 
     images: tuple[str, ...]
     rows: tuple[bytes, ...]
@@ -129,7 +136,7 @@ class PredictionBatch:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change of a submission. Never edited. `version` counts the submission's events from 1."""
+    """One change of a submission, which is never edited. `version` counts its events from 1."""
 
     id: str
     submission: str
@@ -146,9 +153,9 @@ class Event:
 class ChangeRequest:
     """A change of a submission that a caller requests.
 
-    `etag`: the version that the caller read, or None. `request_id`: 32 hex characters, or empty; of
-    an organisation's equal requests with the same id, one is executed. `corrections`: fields of the
-    manifest with their new values. `successor`: the submission that supersedes it.
+    `etag`: the version that the caller read, or None. `request_id`: 32 hex characters, or empty;
+    an organisation's repeated request with the same one has no further effect. `corrections`:
+    fields of the manifest with their new values. `successor`: the submission that supersedes it.
     """
 
     change: Change

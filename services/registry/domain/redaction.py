@@ -1,4 +1,4 @@
-"""What a caller outside the organisation that owns a submission may not read."""
+"""Redacts what callers outside the organisation that owns a submission may not read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.chassis.principal import Principal
 from services.registry.domain.records import Evaluation, Submission
 
 ENDPOINT_PROVENANCE = "endpoint_"
-"""How the keys of provenance begin that hold an endpoint's address and what its server reports."""
+"""Prefix of the provenance keys for an endpoint's address and what its server reports."""
 
 
 def redact_submission(submission: Submission, caller: Principal) -> Submission:

@@ -1,8 +1,7 @@
-"""When a report may be recorded: it must be of the evaluation's own benchmark, complete, and hold
-only real numbers.
+"""Checks that a report may be recorded: complete, with valid numbers, of the right benchmark.
 
-Its evidence must be complete too: boards are ranked by the replicates for good, long after the
-worker is gone.
+Its evidence must be complete too, because the registry ranks boards by the stored replicates and
+cannot compute them.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, ReportMismatch
 from cxreval.fields import SHA256, SHA256_FORM, field_error
 from cxreval.metrics.calibration import BINS
+from cxreval.metrics.cohort import MAX_SLICE_CHARACTERS
 from cxreval.metrics.curves import Reliability, RocCurve
 from cxreval.metrics.registry import METRICS, Metric
 from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
@@ -23,17 +23,16 @@ from cxreval.metrics.scorers import SCORERS
 from cxreval.resource_names import BenchmarkName
 
 MAX_REASON_CHARACTERS = 100
-MAX_SLICE_CHARACTERS = 100
 MAX_CURVE_POINTS = 20_000
-"""Most points of one finding's ROC curve."""
+"""Maximum number of points of a finding's ROC curve."""
 
 
 def check_report(report: Report, spec: BenchmarkSpec) -> None:
-    """Raises `ReportMismatch` naming the first field that is not the benchmark's."""
+    """Raises `ReportMismatch` for the first field that does not fit the benchmark."""
     if spec.scorer_version not in SCORERS:
         known = f"one of {', '.join(SCORERS)}, the scorers that this registry has"
         raise _mismatch("scorer_version", spec.scorer_version, known)
-    same: list[tuple[str, object, object]] = [
+    facts: list[tuple[str, object, object]] = [
         ("benchmark", report.benchmark, str(BenchmarkName(spec.name))),
         ("benchmark_digest", report.benchmark_digest, spec.digest),
         ("scorer_version", report.scorer_version, spec.scorer_version),
@@ -42,9 +41,9 @@ def check_report(report: Report, spec: BenchmarkSpec) -> None:
         ("replicate_count", report.replicate_count, spec.replicates),
         ("seed", report.seed, spec.seed),
     ]
-    for field, found, expected in same:
-        if found != expected:
-            raise _mismatch(field, found, str(expected))
+    for field, value, expected in facts:
+        if value != expected:
+            raise _mismatch(field, value, str(expected))
     if not SHA256.fullmatch(report.predictions_sha256):
         raise _mismatch("predictions_sha256", report.predictions_sha256, SHA256_FORM)
     _check_metrics(report.metrics, spec)
@@ -53,8 +52,8 @@ def check_report(report: Report, spec: BenchmarkSpec) -> None:
     _check_evidence(report.evidence, report, spec)
 
 
-def _mismatch(field: str, found: object, expected: str) -> CxrevalError:
-    return field_error(f"report.{field}", found, expected, ReportMismatch)
+def _mismatch(field: str, value: object, expected: str) -> CxrevalError:
+    return field_error(f"report.{field}", value, expected, ReportMismatch)
 
 
 # --- figures --------------------------------------------------------------------------------------
@@ -88,7 +87,7 @@ def _check_slices(names: Sequence[str], dimensions: Sequence[str]) -> None:
             expected = f"a slice by one of {', '.join(dimensions)}" if dimensions else "no slice"
             raise _mismatch("metrics.slice", name, expected)
     if len(set(names)) < len(names):
-        raise _mismatch("metrics.slice", "a name that comes twice", "each slice once")
+        raise _mismatch("metrics.slice", "a repeated name", "each slice once")
 
 
 def _check_value(field: str, value: MetricValue, metric: Metric, findings: int) -> None:
@@ -127,11 +126,11 @@ def _number(metric: Metric) -> str:
 
 def _check_interval(field: str, value: MetricValue, metric: Metric) -> None:
     reason = value.interval_undefined_reason
-    wanted = value.value is not None and value.interval is None
-    if bool(reason) != wanted or len(reason) > MAX_REASON_CHARACTERS:
+    needs_reason = value.value is not None and value.interval is None
+    if bool(reason) != needs_reason or len(reason) > MAX_REASON_CHARACTERS:
         expected = (
-            f"a reason of at most {MAX_REASON_CHARACTERS} characters "
-            "exactly when a value has no interval"
+            f"a reason of at most {MAX_REASON_CHARACTERS} characters exactly when a value has no "
+            "interval"
         )
         raise _mismatch(f"{field}.interval_undefined_reason", reason, expected)
     if value.interval is None:
@@ -177,11 +176,11 @@ def _check_evidence(evidence: Evidence, report: Report, spec: BenchmarkSpec) -> 
 
 
 def _check_findings(
-    field: str, found: Sequence[RocCurve | Reliability], expected: Sequence[str]
+    field: str, curves: Sequence[RocCurve | Reliability], expected: Sequence[str]
 ) -> None:
-    if [item.finding for item in found] != list(expected):
+    if [curve.finding for curve in curves] != list(expected):
         text = f"one for each of {', '.join(expected)}, in this order" if expected else "none"
-        raise _mismatch(field, ", ".join(item.finding for item in found), text)
+        raise _mismatch(field, ", ".join(curve.finding for curve in curves), text)
 
 
 def _check_replicates(field: str, replicates: Replicates, count: int) -> None:
@@ -191,7 +190,7 @@ def _check_replicates(field: str, replicates: Replicates, count: int) -> None:
     defined = replicates.values[~np.isnan(replicates.values)]
     if not np.all((defined >= metric.low) & (defined <= metric.high)):
         expected = f"{_number(metric)} under each resample, NaN where it is undefined"
-        raise _mismatch(field, "a vector with another number", expected)
+        raise _mismatch(field, "a vector with an invalid value", expected)
 
 
 def _check_curve(field: str, curve: RocCurve) -> None:
@@ -202,21 +201,23 @@ def _check_curve(field: str, curve: RocCurve) -> None:
             field, f"{[len(axis) for axis in axes]} points", f"2 to {MAX_CURVE_POINTS} of both axes"
         )
     if not all(_rises(axis) for axis in axes):
-        raise _mismatch(
-            field, "a curve that falls or ends elsewhere", "points that rise from (0, 0) to (1, 1)"
-        )
+        expected = "points that rise from (0, 0) to (1, 1)"
+        raise _mismatch(field, "a curve that falls or has other end points", expected)
 
 
 def _rises(axis: Sequence[float]) -> bool:
     return (axis[0], axis[-1]) == (0, 1) and bool(np.all(np.diff(axis) >= 0))
 
 
-def _check_reliability(field: str, found: Reliability) -> None:
-    columns: Iterable[Sequence[float]] = (found.images, found.mean_probabilities, found.positives)
+def _check_reliability(field: str, reliability: Reliability) -> None:
+    columns: Iterable[Sequence[float]] = (
+        reliability.images,
+        reliability.mean_probabilities,
+        reliability.positives,
+    )
     if any(len(column) != BINS for column in columns):
         raise _mismatch(field, "another number of bins", f"{BINS} bins")
-    bins = zip(found.images, found.mean_probabilities, found.positives, strict=True)
+    bins = zip(*columns, strict=True)
     if not all(0 <= positives <= images and 0 <= mean <= 1 for images, mean, positives in bins):
-        raise _mismatch(
-            field, "an impossible bin", "0 to all of a bin's images positive, means from 0 to 1"
-        )
+        expected = "in each bin, positives from 0 to the number of images and a mean from 0 to 1"
+        raise _mismatch(field, "an invalid bin", expected)

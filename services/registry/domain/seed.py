@@ -1,8 +1,6 @@
-"""What a new installation shows before anything has run: NIH ChestX-ray14 with its four published
-rows, as claims.
+"""The rows of a new installation: four published figures for NIH ChestX-ray14, as claims.
 
-None of the four states its split, so they stay claims and are never ranked together with rows that
-were run.
+None of the four states its split, so they are ranked as claims, apart from rows with evidence.
 """
 
 from __future__ import annotations
@@ -26,15 +24,14 @@ _CHEXNET = (
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A published figure and what is known about it. The same claim has the same id in every
-    installation."""
+    """A published figure and a note on it. A claim has the same id in every installation."""
 
     manifest: Manifest
     note: str
 
     @property
     def id(self) -> str:
-        """32 hex characters."""
+        """The submission's id, 32 hex characters."""
         return uuid.uuid5(_NAMESPACE, f"{BENCHMARK}/{self.manifest.model}").hex
 
 
@@ -98,4 +95,4 @@ CLAIMS = (
         "Split not stated.",
     ),
 )
-"""The four rows, best first."""
+"""The four claims, best first."""

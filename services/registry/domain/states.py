@@ -1,4 +1,4 @@
-"""The states of a submission and the changes that lead from one to another."""
+"""The states of submissions and evaluations, and the changes between them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRANSITIONS: Mapping[SubmissionState, Mapping[Change, SubmissionState]] = {
         Change.CANCELLED: _State.CANCELLED,
     },
     _State.RUNNING: {
-        Change.LEASED: _State.RUNNING,  # the lease expired and another worker takes over
+        Change.LEASED: _State.RUNNING,  # the lease expired and another worker has a new one
         Change.RETURNED: _State.QUEUED,
         Change.LEASE_EXPIRED: _State.QUEUED,
         Change.PUBLISHED: _State.PUBLISHED,
@@ -49,8 +49,10 @@ TRANSITIONS: Mapping[SubmissionState, Mapping[Change, SubmissionState]] = {
     _State.FAILED: {Change.RETRIED: _State.QUEUED},
     _State.CANCELLED: {Change.RETRIED: _State.QUEUED},
 }
-"""The state after each allowed change, by state. A retry without a stored artifact leads to
-AWAITING_ARTIFACT instead."""
+"""The state after each allowed change, by state.
+
+A retry without a stored artifact leads to AWAITING_ARTIFACT instead.
+"""
 
 EVALUATION_STATE: Mapping[Change, EvaluationState] = {
     Change.LEASED: EvaluationState.RUNNING,
@@ -82,8 +84,10 @@ ATTEMPTS_EXHAUSTED = "ATTEMPTS_EXHAUSTED"
 def state_after(
     state: SubmissionState, change: Change, *, ready: bool = True
 ) -> SubmissionState | None:
-    """The state after a change; None when the state forbids the change. `ready`: the submission has
-    everything that a worker needs."""
+    """Returns the state after a change; None if the state forbids the change.
+
+    `ready`: the submission has everything that a worker needs.
+    """
     new_state = TRANSITIONS[state].get(change)
     if new_state and change is Change.RETRIED and not ready:
         return SubmissionState.AWAITING_ARTIFACT
@@ -91,27 +95,30 @@ def state_after(
 
 
 def after_failure(fault: Fault, stalled_attempts: int, max_attempts: int) -> Change:
-    """The change after a failed evaluation: the platform's faults are retried until the attempts
-    are used up, the submission's own fault is final."""
+    """Returns the change after a failed evaluation: `RETURNED` to retry it, or `FAILED`.
+
+    A failure by the platform's fault is retried until `max_attempts` is reached. A failure by the
+    submission's own fault is final.
+    """
     if fault is Fault.SYSTEM and stalled_attempts < max_attempts:
         return Change.RETURNED
     return Change.FAILED
 
 
 def exhausted(stalled_attempts: int, worker: str) -> Failure:
-    """The failure of an evaluation whose leases expired without progress."""
+    """Returns the failure of an evaluation whose leases expired without progress."""
     message = f"{stalled_attempts} leases in a row expired without a new prediction; "
     message += f"the last worker was {worker!r}"
     return Failure(ATTEMPTS_EXHAUSTED, message, Fault.SYSTEM)
 
 
 def fewest_requests_per_second(images: int) -> float:
-    """The lowest request rate with which an endpoint can be evaluated in half of its deadline."""
+    """Returns the lowest request rate that evaluates an endpoint within half of its deadline."""
     return images / (DEADLINES[_State.RUNNING] / 2).total_seconds()
 
 
 def expired(state: SubmissionState, kind: Kind) -> Failure:
-    """The failure of a submission that stayed in a state beyond its deadline."""
+    """Returns the failure of a submission that exceeded the deadline of its state."""
     reason, problem, fault = _EXPIRED[state]
     if state is _State.RUNNING and kind is Kind.ENDPOINT:
         problem, fault = "its endpoint did not answer about every image", Fault.SUBMISSION

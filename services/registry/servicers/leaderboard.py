@@ -25,8 +25,8 @@ from services.registry.domain.pages import Cursor, Page
 from services.registry.store.boards import Boards
 from services.registry.store.events import Events
 
-# Ranking a thousand rows takes a second, and other readers wait for the result. They wait in these
-# threads, not in those that check keys and serve workers.
+# Ranking a thousand rows takes a second, and other readers wait for the result. They wait in their
+# own threads, so that the threads that check keys and serve workers stay free.
 _THREADS = ThreadPoolExecutor(4, "boards")
 
 
@@ -43,8 +43,8 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         """Returns a page of rows: rows with evidence by rank, then claims by rank."""
         parent = BenchmarkName.parse(request.parent, "parent")
         as_of = requests.moment(request.as_of) if request.HasField("as_of") else None
-        of = f"{parent} {as_of or 'now'}"
-        cursor = requests.cursor("leaderboard", of, request.page_size, request.page_token)
+        board = f"{parent} {as_of or 'now'}"
+        cursor = requests.cursor("leaderboard", board, request.page_size, request.page_token)
         page, head = await threads.start(_THREADS, self._entries, parent, cursor, as_of)
         return pb.ListLeaderboardEntriesResponse(
             entries=[leaderboard.entry_message(row) for row in page.items],
@@ -58,8 +58,8 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         """Returns a page of state-of-the-art steps, oldest first: evidence, then claims."""
         parent = BenchmarkName.parse(request.parent, "parent")
         as_of = requests.moment(request.as_of) if request.HasField("as_of") else None
-        of = f"{parent} {as_of or 'now'}"
-        cursor = requests.cursor("sotaSteps", of, request.page_size, request.page_token)
+        board = f"{parent} {as_of or 'now'}"
+        cursor = requests.cursor("sotaSteps", board, request.page_size, request.page_token)
         page = await threads.start(_THREADS, self._steps, parent, cursor, as_of)
         return pb.ListSotaStepsResponse(
             steps=[leaderboard.step_message(row) for row in page.items],
@@ -69,7 +69,7 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
     async def CompareEntries(
         self, request: pb.CompareEntriesRequest, context: Any
     ) -> pb.CompareEntriesResponse:
-        """Compares some rows in pairs."""
+        """Returns the comparison of every pair of the named rows."""
         parent, names = (
             BenchmarkName.parse(request.parent, "parent"),
             leaderboard.compared_names(request),
@@ -110,7 +110,7 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         cursor: Cursor,
         as_of: datetime | None,
     ) -> Page[Row]:
-        """The rows after the cursor's row, wherever that one is ranked now."""
+        """Returns the page that begins after the cursor's row, at that row's current rank."""
         page = cursor.page(_after(order, cursor), lambda row: row.submission)
         return Page(self._boards.rows(parent, page.items, as_of), page.next_token)
 

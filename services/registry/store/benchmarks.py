@@ -20,8 +20,11 @@ from services.registry.store.pages import after
 
 
 def benchmark_row(session: Session, name: BenchmarkName, *, lock: bool = False) -> BenchmarkRow:
-    """The row of a benchmark. `lock`: no other transaction may add to the benchmark until this one
-    ends. Raises `BenchmarkNotFound`."""
+    """Returns the row of a benchmark. Raises `BenchmarkNotFound`.
+
+    `lock`: locks the row, so that no other transaction can add to the benchmark before this one
+    ends.
+    """
     query = select(BenchmarkRow).where(BenchmarkRow.id == name.benchmark)
     row = session.scalar(query.with_for_update(key_share=True) if lock else query)
     if row is None:
@@ -37,8 +40,11 @@ class Benchmarks:
         self._clock = clock
 
     def create(self, spec: BenchmarkSpec) -> Benchmark:
-        """Creates a benchmark, or returns the existing one with the same digest. Raises
-        `BenchmarkExists`."""
+        """Creates a benchmark, or returns the existing one if its digest is the same.
+
+        Raises:
+            BenchmarkExists: the existing benchmark has another digest.
+        """
         name = BenchmarkName(spec.name)
         with self._database.writing() as session:
             row = session.scalar(select(BenchmarkRow).where(BenchmarkRow.id == spec.name))
@@ -64,12 +70,12 @@ class Benchmarks:
             return records.benchmark(row)
 
     def get(self, name: BenchmarkName) -> Benchmark:
-        """A benchmark. Raises `BenchmarkNotFound`."""
+        """Returns a benchmark. Raises `BenchmarkNotFound`."""
         with self._database.reading() as session:
             return records.benchmark(benchmark_row(session, name))
 
     def page(self, cursor: Cursor) -> Page[Benchmark]:
-        """A page of benchmarks, oldest first. Raises `InvalidPageToken`."""
+        """Returns a page of benchmarks, oldest first. Raises `InvalidPageToken`."""
         with self._database.reading() as session:
             rows = session.scalars(after(session, select(BenchmarkRow), BenchmarkRow, cursor)).all()
             return cursor.page(

@@ -1,15 +1,15 @@
-"""The boards: what is published on each benchmark, ranked.
+"""Ranks and reads the board of each benchmark.
 
-The order of a board depends only on which submissions are on it, since neither a report nor a
-figure or date of a manifest ever changes. So it is computed once for each set of them and kept in
-the process. Every read still asks the database whether anything happened, and a board is never
-stale. The figures of the reports that were shown last are kept, too.
+The order of a board depends only on which submissions are on it, because neither a report nor a
+figure or date of a manifest ever changes. It is computed once for each set of submissions and
+cached in the process. Every read asks the database whether there were new events, so a board is
+never stale. The figures of the reports that were read last are cached, too.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from threading import Lock
@@ -52,10 +52,10 @@ from services.registry.store.models import (
 from services.registry.store.tenancy import visible_to
 
 KEPT_BOARDS = 32
-"""Most boards whose order is kept."""
+"""Maximum number of boards whose order is cached."""
 
 KEPT_REPORTS = 1000
-"""Most reports whose figures are kept: about 50 KB each, with their messages."""
+"""Maximum number of reports whose figures are cached: about 50 KB each, with their messages."""
 
 S = TypeVar("S", bound=Select[*tuple[Any, ...]])
 
@@ -63,146 +63,160 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 _Published = frozenset[tuple[int, int | None]]
-"""Numbers of the published submissions, each with the evaluation behind it."""
+"""Numbers of the published submissions, each with its evaluation's number; None for a claim."""
 
 
 class Boards:
-    """Ranks and reads boards. Many threads may read at once."""
+    """Ranks and reads boards. Safe for concurrent use by several threads."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._kept: OrderedDict[tuple[str, _Published], tuple[RankedRow, ...]] = OrderedDict()
-        self._newest: OrderedDict[str, tuple[int, tuple[RankedRow, ...]]] = OrderedDict()
+        # The order of a benchmark's board by its set of published submissions.
+        self._orders: OrderedDict[tuple[str, _Published], tuple[RankedRow, ...]] = OrderedDict()
+        # The current order of a benchmark's board, with the number of events that it is for.
+        self._current: OrderedDict[str, tuple[int, tuple[RankedRow, ...]]] = OrderedDict()
         self._lock = Lock()
-        self._figures = _KeptFigures()
+        self._figures = _FigureCache()
 
     def ranked_rows(
         self, parent: BenchmarkName, as_of: datetime | None = None
     ) -> tuple[RankedRow, ...]:
-        """Returns the order of a board, now or as of a time. Raises `BenchmarkNotFound`."""
+        """Returns the rows of a board in order, now or as of a time. Raises `BenchmarkNotFound`."""
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
-            happened = None if as_of else _happened(session, benchmark)
-            seen, order = self._newest.get(parent.benchmark, (None, ()))
-            if happened is not None and seen == happened:
+            event_count = None if as_of else _event_count(session, benchmark)
+            cached_count, order = self._current.get(parent.benchmark, (None, ()))
+            if event_count is not None and cached_count == event_count:
                 return order
             published = _published_set(session, benchmark, as_of)
-        # One thread ranks. Those that wait for it hold no connection, and find its result.
+        # One thread ranks. Threads that wait for it hold no connection, and use its result.
         with self._lock:
-            kept = self._kept.get((parent.benchmark, published))
-            order = self._ranked(parent, as_of) if kept is None else kept
-            if happened is not None:
-                _keep(self._newest, parent.benchmark, (happened, order))
+            cached = self._orders.get((parent.benchmark, published))
+            order = self._rank(parent, as_of) if cached is None else cached
+            if event_count is not None:
+                _cache(self._current, parent.benchmark, (event_count, order))
         return order
 
     def rows(
         self, parent: BenchmarkName, page: Sequence[RankedRow], as_of: datetime | None = None
     ) -> list[Row]:
-        """The rows of some ranked_rows, with their reports. Raises `BenchmarkNotFound`."""
-        wanted = [standing.submission for standing in page]
+        """Returns a page of a board with everything that is shown. Raises `BenchmarkNotFound`."""
+        ids = [ranked_row.submission for ranked_row in page]
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             metric = records.benchmark(benchmark).spec.ranking_metric
-            # In any state: a row that was withdrawn after the order was computed is still part of
-            # it.
-            query = _with_run(select(SubmissionRow, EvaluationRow))
+            # In any state: the order still has a row that was withdrawn after it was computed.
+            query = _with_evaluation(select(SubmissionRow, EvaluationRow))
             query = query.where(
-                SubmissionRow.benchmark_number == benchmark.number, SubmissionRow.id.in_(wanted)
+                SubmissionRow.benchmark_number == benchmark.number, SubmissionRow.id.in_(ids)
             )
-            found = {
-                row.id: (records.submission(row, benchmark, evaluation), evaluation)
-                for row, evaluation in session.execute(query)
-            }
+            submissions, evaluations = dict[str, Submission](), dict[str, EvaluationRow | None]()
+            for row, evaluation in session.execute(query):
+                submissions[row.id] = records.submission(row, benchmark, evaluation)
+                evaluations[row.id] = evaluation
             if as_of:
-                for submission, then in _as_they_were(session, wanted, as_of).items():
-                    found[submission] = _as_it_was(found[submission][0], then), found[submission][1]
-            figures = self._figures.read(session, (row.number for _, row in found.values() if row))
-        return [_row(standing, metric, *found[standing.submission], figures) for standing in page]
+                for submission, events in _events_until(session, ids, as_of).items():
+                    submissions[submission] = _after_events(submissions[submission], events)
+            numbers = [row.number for row in evaluations.values() if row]
+            figures = self._figures.read(session, numbers)
+        return [
+            _row(
+                ranked_row,
+                metric,
+                submissions[ranked_row.submission],
+                evaluations[ranked_row.submission],
+                figures,
+            )
+            for ranked_row in page
+        ]
 
     def compared(
         self, parent: BenchmarkName, submissions: Sequence[SubmissionName], caller: Principal
     ) -> Compared:
-        """Compares every two of some rows, in the order given.
+        """Compares every pair of some rows; the result keeps their order.
 
         Raises:
-            BenchmarkNotFound, SubmissionNotFound: there is none that the caller may read.
-            NotComparable: one is not published, is a claim, or its score is undefined.
+            BenchmarkNotFound: the benchmark does not exist.
+            SubmissionNotFound: a submission does not exist, or the caller may not read it.
+            NotComparable: a submission is not published or is a claim, or its score is undefined.
         """
-        wanted = [name.submission for name in submissions]
+        ids = [name.submission for name in submissions]
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             query = select(SubmissionRow.id).where(
                 SubmissionRow.benchmark_number == benchmark.number, visible_to(caller)
             )
-            known = set(session.scalars(query.where(SubmissionRow.id.in_(wanted))))
+            visible = set(session.scalars(query.where(SubmissionRow.id.in_(ids))))
             for name in submissions:
-                if name.submission not in known:
+                if name.submission not in visible:
                     raise SubmissionNotFound(f"{name} does not exist here", name=name)
             direction = records.benchmark(benchmark).spec.direction
-            entries = {entry.id: entry for _, entry in _entries(session, benchmark, wanted)}
-        return compared([entries.get(item) or Entry(item, None, "") for item in wanted], direction)
+            entries = {entry.id: entry for _, entry in _entries(session, benchmark, ids)}
+        return compared([entries.get(item) or Entry(item, None, "") for item in ids], direction)
 
-    def _ranked(self, parent: BenchmarkName, as_of: datetime | None) -> tuple[RankedRow, ...]:
+    def _rank(self, parent: BenchmarkName, as_of: datetime | None) -> tuple[RankedRow, ...]:
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
-            # Asked again: by now another set may be published, and this order is that one's.
+            # Read again in this transaction, because the published set may have changed.
             published = _published_set(session, benchmark, as_of)
             direction = records.benchmark(benchmark).spec.direction
             entries = _entries(session, benchmark, as_of=as_of)
         claims = [entry for kind, entry in entries if kind is Kind.CLAIM]
         evidence = [entry for kind, entry in entries if kind is not Kind.CLAIM]
         order = ranked_rows(evidence, claims, direction)
-        _keep(self._kept, (parent.benchmark, published), order)
+        _cache(self._orders, (parent.benchmark, published), order)
         return order
 
 
-def _keep(kept: OrderedDict[K, V], key: K, value: V) -> None:
-    kept[key] = value
-    kept.move_to_end(key)
-    if len(kept) > KEPT_BOARDS:
-        kept.popitem(last=False)
+def _cache(cache: OrderedDict[K, V], key: K, value: V) -> None:
+    cache[key] = value
+    cache.move_to_end(key)
+    if len(cache) > KEPT_BOARDS:
+        cache.popitem(last=False)
 
 
-def _happened(session: Session, benchmark: BenchmarkRow) -> int:
-    """How many events there were on a benchmark. With each it grows, so while it is the same, so is
-    the board."""
+def _event_count(session: Session, benchmark: BenchmarkRow) -> int:
+    """Returns the number of events on a benchmark; while it is the same, so is the board."""
+    # The version of a submission is the number of its events.
     query = select(func.coalesce(func.sum(SubmissionRow.version), 0))
     return int(session.scalar(query.where(SubmissionRow.benchmark_number == benchmark.number)) or 0)
 
 
-class _KeptFigures:
-    """The figures of the evaluations that were asked for last, by number."""
+class _FigureCache:
+    """A cache of the figures of evaluations, by the evaluation's number."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[int, Figures] = OrderedDict()
+        self._cached: OrderedDict[int, Figures] = OrderedDict()
         self._lock = Lock()
 
-    def read(self, session: Session, evaluations: Iterable[int]) -> dict[int, Figures]:
-        """Those of some evaluations; only reports that are not kept are read."""
-        wanted = list(evaluations)
+    def read(self, session: Session, evaluations: Sequence[int]) -> dict[int, Figures]:
+        """Returns the figures of some evaluations; reads the reports that are not cached."""
         with self._lock:
-            found = {number: self._kept[number] for number in wanted if number in self._kept}
-        missing = [number for number in wanted if number not in found]
+            figures = {
+                number: self._cached[number] for number in evaluations if number in self._cached
+            }
+        missing = [number for number in evaluations if number not in figures]
         if missing:
             query = select(ReportRow.evaluation_number, ReportRow.report)
             for number, report in session.execute(
                 query.where(ReportRow.evaluation_number.in_(missing))
             ):
-                found[number] = Figures(records.metrics_over_all_images(report))
+                figures[number] = Figures(records.metrics_over_all_images(report))
         with self._lock:
-            for number, figures in found.items():
-                found[number] = self._kept.setdefault(number, figures)
-                self._kept.move_to_end(number)
-            while len(self._kept) > KEPT_REPORTS:
-                self._kept.popitem(last=False)
-        return found
+            for number, read in figures.items():
+                # Another thread may have cached the same report; all use the same instance.
+                figures[number] = self._cached.setdefault(number, read)
+                self._cached.move_to_end(number)
+            while len(self._cached) > KEPT_REPORTS:
+                self._cached.popitem(last=False)
+        return figures
 
 
-def _with_run(query: S) -> S:
-    """Submissions with the evaluation behind each row."""
-    of_it = EvaluationRow.submission_number == SubmissionRow.number
+def _with_evaluation(query: S) -> S:
+    """Joins submissions with the evaluation whose report is on the board, if there is one."""
+    same_submission = EvaluationRow.submission_number == SubmissionRow.number
     succeeded = EvaluationRow.state == EvaluationState.SUCCEEDED
-    return query.select_from(SubmissionRow).outerjoin(EvaluationRow, of_it & succeeded)
+    return query.select_from(SubmissionRow).outerjoin(EvaluationRow, same_submission & succeeded)
 
 
 def _published(
@@ -211,20 +225,20 @@ def _published(
     only: Sequence[str] | None = None,
     as_of: datetime | None = None,
 ) -> S:
-    """What is on the board, now or at a moment, with the evaluation behind each row, oldest first.
+    """Selects submissions on a board, now or as of a time, with their evaluations, oldest first.
 
-    `only`: among those with these ids.
+    `only`: ids of the submissions to select from; None for all.
     """
-    query = _with_run(query).where(SubmissionRow.benchmark_number == benchmark.number)
+    query = _with_evaluation(query).where(SubmissionRow.benchmark_number == benchmark.number)
     if as_of is None:
         query = query.where(SubmissionRow.state.in_(ON_BOARD))
     else:
         last = _last_versions(as_of)
-        of_it = (EventRow.submission_number == last.c.submission_number) & (
+        is_last = (EventRow.submission_number == last.c.submission_number) & (
             EventRow.version == last.c.version
         )
         query = query.join(last, last.c.submission_number == SubmissionRow.number).join(
-            EventRow, of_it
+            EventRow, is_last
         )
         query = query.where(EventRow.state.in_(ON_BOARD))
     query = query.order_by(SubmissionRow.number)
@@ -237,27 +251,27 @@ def _published_set(session: Session, benchmark: BenchmarkRow, as_of: datetime | 
 
 
 def _last_versions(as_of: datetime) -> Subquery:
-    """The version that each submission had at a moment."""
+    """Selects the version that each submission had at a time."""
     number, version = EventRow.submission_number, func.max(EventRow.version).label("version")
     return select(number, version).where(EventRow.create_time <= as_of).group_by(number).subquery()
 
 
-def _as_they_were(
+def _events_until(
     session: Session, submissions: Sequence[str], as_of: datetime
 ) -> dict[str, list[EventRow]]:
-    """The events of submissions until a moment, oldest first."""
+    """Returns the events of some submissions until a time, by submission, oldest first."""
     query = select(SubmissionRow.id, EventRow).join(
         EventRow, EventRow.submission_number == SubmissionRow.number
     )
     query = query.where(SubmissionRow.id.in_(submissions), EventRow.create_time <= as_of)
-    found: defaultdict[str, list[EventRow]] = defaultdict(list)
+    events: defaultdict[str, list[EventRow]] = defaultdict(list)
     for submission, event in session.execute(query.order_by(EventRow.version)):
-        found[submission].append(event)
-    return found
+        events[submission].append(event)
+    return events
 
 
-def _as_it_was(submission: Submission, events: Sequence[EventRow]) -> Submission:
-    """A submission with what its row showed after these events, its first ones."""
+def _after_events(submission: Submission, events: Sequence[EventRow]) -> Submission:
+    """Returns a submission with the manifest and state that its first `events` led to."""
     manifest = submission.original
     for event in events:
         if event.change == Change.CORRECTED:
@@ -271,7 +285,7 @@ def _entries(
     only: Sequence[str] | None = None,
     as_of: datetime | None = None,
 ) -> list[tuple[Kind, Entry]]:
-    """What is published as entries to rank, each with its kind. `only`: as for `_published`."""
+    """Returns the entries to rank, each with its kind. `only` is as for `_published`."""
     spec = records.benchmark(benchmark).spec
     metric = spec.ranking_metric
     published = session.execute(
@@ -310,21 +324,20 @@ def _replicates(
     as_of: datetime | None,
     *columns: Any,
 ) -> Select[Any]:
-    """`columns` of the metric's replicates behind what is published, each row with its evaluation's
-    number."""
+    """Selects the evaluation's number and `columns` of the metric's replicates on a board."""
     query = _published(select(EvaluationRow.number, *columns), benchmark, only, as_of)
-    of_it = ReplicateRow.evaluation_number == EvaluationRow.number
-    return query.join(ReplicateRow, of_it).where(ReplicateRow.metric == metric)
+    same_evaluation = ReplicateRow.evaluation_number == EvaluationRow.number
+    return query.join(ReplicateRow, same_evaluation).where(ReplicateRow.metric == metric)
 
 
 def _row(
-    standing: RankedRow,
+    ranked_row: RankedRow,
     metric: str,
     submission: Submission,
     evaluation: EvaluationRow | None,
     figures: dict[int, Figures],
 ) -> Row:
     if evaluation is None:
-        return board_row(standing, submission, None, metric, "")
+        return board_row(ranked_row, submission, None, metric, "")
     digest = evaluation.provenance.get(PROFILE_DIGEST, "")
-    return board_row(standing, submission, figures.get(evaluation.number), metric, digest)
+    return board_row(ranked_row, submission, figures.get(evaluation.number), metric, digest)

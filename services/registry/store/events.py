@@ -1,8 +1,8 @@
 """The events of submissions, their receipts, and the audit chain.
 
-An event is written in the transaction of its change, so neither exists without the other. Events
-join the chain a moment later, in `chain`, one after the other over all submissions: joining it at
-once would serialise all changes.
+An event is written in the transaction of its change, so neither exists without the other. `chain`
+appends events to the audit chain later, because appending them in the transaction of the change
+would serialise the changes of all submissions.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from services.registry.store.pages import after
 from services.registry.store.tenancy import events_visible_to, visible_submission
 
 CHAIN_EVENTS = 500
-"""Most events that join the chain in one transaction."""
+"""Maximum number of events that are appended to the chain in one transaction."""
 
 BOARD_CHANGES = (
     Change.PUBLISHED, Change.DISPUTED, Change.RESOLVED, Change.CORRECTED,
     Change.SUPERSEDED, Change.WITHDRAWN, Change.REINSTATED,
 )  # fmt: skip
-"""The changes that change a board."""
+"""The changes of a submission that change a board."""
 
 
 def append(
@@ -54,16 +54,19 @@ def append(
     details: Mapping[str, str] | None = None,
     request_id: str = "",
 ) -> EventRow:
-    """Applies a change to a submission, whose row is locked, and records the event. Raises
-    `SubmissionState` when the submission's state forbids the change."""
+    """Applies a change to a submission, whose row is locked, and returns the recorded event.
+
+    Raises:
+        SubmissionState: the submission's state forbids the change.
+    """
     state = new_state = SubmissionState(row.state)
     if change is not Change.CREATED:
         ready = row.kind == Kind.ENDPOINT or row.artifact_sha256 is not None
-        following = state_after(state, change, ready=ready)
-        if following is None:
+        allowed_state = state_after(state, change, ready=ready)
+        if allowed_state is None:
             message = f"submission {row.id} is {state}: it cannot be {change}"
             raise WrongState(message, field="name", state=state, change=change)
-        new_state = following
+        new_state = allowed_state
     row.version = (row.version or 0) + 1
     row.state, row.update_time = new_state, now
     session.flush()
@@ -84,13 +87,13 @@ def append(
 
 
 class Events:
-    """Reads events and receipts, and keeps the audit chain."""
+    """Reads events and receipts, and appends events to the audit chain."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def page(self, parent: SubmissionName, cursor: Cursor, caller: Principal) -> Page[Event]:
-        """The events of a submission that the caller may read, oldest first.
+        """Returns a page of a submission's events that the caller may read, oldest first.
 
         Raises:
             SubmissionNotFound: there is no such submission.
@@ -102,15 +105,17 @@ class Events:
             return _page(session, query.where(events_visible_to(caller)), cursor)
 
     def board_changes(self, parent: BenchmarkName, cursor: Cursor) -> Page[Event]:
-        """The events that changed a board, oldest first. Raises `BenchmarkNotFound`,
-        `InvalidPageToken`."""
+        """Returns a page of the events that changed a board, oldest first.
+
+        Raises `BenchmarkNotFound`, `InvalidPageToken`.
+        """
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             query = _events().where(SubmissionRow.benchmark_number == benchmark.number)
             return _page(session, query.where(EventRow.change.in_(BOARD_CHANGES)), cursor)
 
     def receipt(self, name: SubmissionName, caller: Principal, version: int = 0) -> Receipt:
-        """The receipt that was signed with the event of a version; 0: the latest receipt.
+        """Returns the receipt that was signed with the event `version`; 0 is the latest receipt.
 
         Raises:
             SubmissionNotFound: there is no such submission.
@@ -132,23 +137,22 @@ class Events:
     def chain(self) -> Head:
         """Appends all events that are not in the audit chain yet, and returns its new head."""
         while True:
-            # Another registry may append the same events. Places are unique, so one of the two
-            # fails and starts over.
+            # Another registry may append the same events. Positions are unique, so one of the two
+            # transactions fails and is repeated.
             with contextlib.suppress(IntegrityError), self._database.writing() as session:
-                head, joined = self._chain_some(session)
-                if joined < CHAIN_EVENTS:
+                head, appended = self._append_to_chain(session)
+                if appended < CHAIN_EVENTS:
                     return head
 
     def head(self) -> Head:
-        """The head of the audit chain: the place and digest of its last link."""
+        """Returns the head of the audit chain: the position and digest of its last link."""
         with self._database.reading() as session:
             return _head(session)
 
-    def links(
-        self, after_place: int, batch: int, caller: Principal
-    ) -> Iterator[Sequence[AuditEvent]]:
-        """Yields the links of the audit chain after a place, `batch` at a time; events that the
-        caller may not read are sealed.
+    def links(self, position: int, batch: int, caller: Principal) -> Iterator[Sequence[AuditEvent]]:
+        """Yields the links of the audit chain after a position, `batch` at a time.
+
+        Events that the caller may not read are sealed.
 
         Raises:
             AuditMismatch: a stored event is malformed.
@@ -158,7 +162,7 @@ class Events:
                 query = (
                     _events()
                     .add_columns(events_visible_to(caller))
-                    .where(EventRow.place > after_place)
+                    .where(EventRow.place > position)
                     .order_by(EventRow.place)
                     .limit(batch)
                 )
@@ -168,18 +172,19 @@ class Events:
                         for *rows, visible in session.execute(query)
                     ]
                 except (TypeError, ValueError, AttributeError) as error:
-                    message = f"an event after place {after_place} of the audit chain is malformed"
+                    message = f"an event after position {position} of the audit chain is malformed"
                     message += f": {error}"
-                    raise AuditMismatch(message, place=after_place) from None
+                    raise AuditMismatch(message, place=position) from None
             if not links:
                 return
             yield links
-            after_place = links[-1].place
+            position = links[-1].place
 
-    def _chain_some(self, session: Session) -> tuple[Head, int]:
+    def _append_to_chain(self, session: Session) -> tuple[Head, int]:
+        """Appends at most `CHAIN_EVENTS` events; returns the new head and their number."""
         head = _head(session)
-        # Events of one submission are numbered in the order of its changes, because its row is
-        # locked during each.
+        # The events of a submission are numbered in the order of its changes, because each change
+        # locks the submission's row.
         query = (
             _events().where(EventRow.place.is_(None)).order_by(EventRow.number).limit(CHAIN_EVENTS)
         )
@@ -227,8 +232,12 @@ def _event(row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) ->
 
 
 def _link(row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) -> AuditEvent:
-    """Raises `TypeError`, `ValueError` or `AttributeError` for values that the registry cannot have
-    written."""
+    """Returns the link of an event.
+
+    Raises:
+        TypeError, ValueError, AttributeError: a stored value has a form that the registry does not
+            write.
+    """
     for number in (row.place or 0, row.version, row.number):
         if type(number) is not int:
             raise TypeError(f"{number!r} is not a number")

@@ -34,25 +34,26 @@ from services.registry.store.models import (
 
 
 def to_json(record: BenchmarkSpec | Manifest | Failure) -> dict[str, Any]:
-    """A record as the value of a JSON column."""
+    """Returns a record as the value of a JSON column."""
     return asdict(record)
 
 
 def report_json(report: Report) -> dict[str, Any]:
-    """A report as the value of a JSON column, without its evidence."""
+    """Returns a report without its evidence as the value of a JSON column."""
     fields = asdict(replace(report, evidence=None))
     del fields["evidence"]
     return fields
 
 
 def benchmark(row: BenchmarkRow) -> Benchmark:
-    """A benchmark from its row."""
+    """Returns the benchmark of a row."""
     return Benchmark(spec_from_fields(row.spec), row.create_time)
 
 
 def manifest(stored: Mapping[str, Any]) -> Manifest:
-    """A manifest from its JSON."""
-    how, where, endpoint = stored["reproduction"], stored["environment"], stored["endpoint"]
+    """Returns the manifest of a stored JSON value."""
+    endpoint, reproduction = stored["endpoint"], stored["reproduction"]
+    environment = stored["environment"]
     return Manifest(
         **{
             **stored,
@@ -60,20 +61,22 @@ def manifest(stored: Mapping[str, Any]) -> Manifest:
             "source_kind": SourceKind(stored["source_kind"]),
             "format": CheckpointFormat(stored["format"]) if stored["format"] else None,
             "endpoint": endpoint and Endpoint(**endpoint),
-            "reproduction": how and Reproduction(**how),
-            "environment": where
-            and Environment(where["python_version"], tuple(where["dependencies"])),
+            "reproduction": reproduction and Reproduction(**reproduction),
+            "environment": environment
+            and Environment(environment["python_version"], tuple(environment["dependencies"])),
             "output_names": tuple(stored["output_names"]),
             "claimed_metrics": tuple(ClaimedMetric(**claim) for claim in stored["claimed_metrics"]),
         }
     )
 
 
-def submission(row: SubmissionRow, of: BenchmarkRow, latest: EvaluationRow | None) -> Submission:
-    """A submission from its row, its benchmark's and its latest evaluation's."""
+def submission(
+    row: SubmissionRow, benchmark_row: BenchmarkRow, latest: EvaluationRow | None
+) -> Submission:
+    """Returns the submission of its row, its benchmark's row and its latest evaluation's row."""
     original = manifest(row.manifest)
     return Submission(
-        benchmark=of.id,
+        benchmark=benchmark_row.id,
         id=row.id,
         kind=Kind(row.kind),
         manifest=replace(original, **row.corrections),
@@ -83,10 +86,10 @@ def submission(row: SubmissionRow, of: BenchmarkRow, latest: EvaluationRow | Non
         tier=Tier(row.tier) if row.tier else None,
         create_time=row.create_time,
         update_time=row.update_time,
-        images_total=of.spec["image_count"],
+        images_total=benchmark_row.spec["image_count"],
         evaluation=latest.id if latest else None,
         images_done=latest.images_done if latest else 0,
-        seconds_left=_seconds_left(latest, of.spec["image_count"]) if latest else None,
+        seconds_left=_seconds_left(latest, benchmark_row.spec["image_count"]) if latest else None,
         failure=failure(row.failure),
         note=row.note,
         superseded_by=row.superseded_by,
@@ -95,7 +98,8 @@ def submission(row: SubmissionRow, of: BenchmarkRow, latest: EvaluationRow | Non
 
 
 def _seconds_left(row: EvaluationRow, images: int) -> float | None:
-    """Seconds until all images are done, at the rate of the current lease; None if not known."""
+    """Returns the estimated seconds until all images are done; None if unknown."""
+    # The rate is that of the current lease, so images that were recorded before it do not count.
     done = row.images_done - row.images_before
     if (
         row.state != EvaluationState.RUNNING
@@ -110,12 +114,15 @@ def _seconds_left(row: EvaluationRow, images: int) -> float | None:
 
 
 def evaluation(
-    row: EvaluationRow, of: SubmissionRow, on: BenchmarkRow, stored: Mapping[str, Any] | None
+    row: EvaluationRow,
+    submission_row: SubmissionRow,
+    benchmark_row: BenchmarkRow,
+    stored: Mapping[str, Any] | None,
 ) -> Evaluation:
-    """An evaluation from its row, its submission's, its benchmark's, and its report's JSON."""
+    """Returns the evaluation of a row. `stored` is its report's JSON, or None."""
     return Evaluation(
-        benchmark=on.id,
-        submission=of.id,
+        benchmark=benchmark_row.id,
+        submission=submission_row.id,
         id=row.id,
         state=EvaluationState(row.state),
         attempt=row.attempt,
@@ -126,19 +133,19 @@ def evaluation(
         report=report(stored) if stored else None,
         provenance=row.provenance,
         failure=failure(row.failure),
-        owner=of.organisation or "",
+        owner=submission_row.organisation or "",
     )
 
 
 def report(stored: Mapping[str, Any]) -> Report:
-    """A report from its JSON, without evidence."""
+    """Returns the report of a stored JSON value, without evidence."""
     return Report(
         **{**stored, "metrics": tuple(_metric_value(value) for value in stored["metrics"])}
     )
 
 
 def metrics_over_all_images(stored: Mapping[str, Any]) -> tuple[MetricValue, ...]:
-    """The values of a report over all images, from its JSON; much faster than the whole report."""
+    """Returns a stored report's values over all images; much faster than `report`."""
     return tuple(_metric_value(value) for value in stored["metrics"] if not value.get("slice"))
 
 
@@ -148,20 +155,20 @@ def _metric_value(stored: Mapping[str, Any]) -> MetricValue:
 
 
 def evidence_rows(number: int, report: Report) -> list[ReplicateRow | CurveRow]:
-    """The evidence of a report as rows. `number` is the evaluation's."""
+    """Returns the evidence of a report as rows. `number` is the evaluation's."""
     if report.evidence is None:
         return []
     scores = {(item.metric, item.finding): item.value for item in report.metrics if not item.slice}
     replicates = [
         ReplicateRow(
             evaluation_number=number,
-            place=place,
+            place=index,
             metric=item.metric,
             finding=item.finding,
             score=scores[item.metric, item.finding],
             vector=item.values.astype("<f8", copy=False).tobytes(),
         )
-        for place, item in enumerate(report.evidence.replicates)
+        for index, item in enumerate(report.evidence.replicates)
     ]
     curves = {
         "roc_curves": [asdict(curve) for curve in report.evidence.roc_curves],
@@ -171,7 +178,7 @@ def evidence_rows(number: int, report: Report) -> list[ReplicateRow | CurveRow]:
 
 
 def evidence(replicates: Sequence[ReplicateRow], curves: CurveRow | None) -> Evidence:
-    """The evidence from its rows; those of replicates in order."""
+    """Returns the evidence of rows; those of replicates are in the report's order."""
     stored = curves.curves if curves else {"roc_curves": [], "reliabilities": []}
     return Evidence(
         replicates=tuple(
@@ -185,7 +192,7 @@ def evidence(replicates: Sequence[ReplicateRow], curves: CurveRow | None) -> Evi
 
 
 def vector(stored: bytes) -> NDArray[np.float64]:
-    """The values under each resample from their bytes: float64, one a replicate."""
+    """Returns stored replicates as an array of float64, shape (replicates,)."""
     return np.frombuffer(stored, "<f8").astype(np.float64, copy=False)
 
 
@@ -196,5 +203,5 @@ def _tuples(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def failure(stored: Mapping[str, Any] | None) -> Failure | None:
-    """A failure from its JSON."""
+    """Returns the failure of a stored JSON value; None for None."""
     return Failure(stored["reason"], stored["message"], Fault(stored["fault"])) if stored else None

@@ -22,10 +22,11 @@ GENESIS = "0" * 64
 class AuditEvent:
     """One link of the audit chain: an event of a submission and its digest.
 
-    `place` counts all events from 1, `version` the events of the submission. `number`, `id` and
-    `request_id` are internal to the registry; they are part of the digest so that no stored value
-    of an event can be changed. `time` is ISO 8601 in UTC with microseconds. `digest` is the stored
-    digest; `link` computes the expected one.
+    `place` is the link's position in the chain, from 1; `version` is the event's position among
+    those of its submission, from 1. `number`, `id` and `request_id` are internal to the registry;
+    they are part of the digest so that no stored value of an event can be changed. `time` is
+    ISO 8601 in UTC with microseconds. `digest` is the stored digest; `link` computes the expected
+    one.
 
     A sealed link has only `place` and `digest`, because the caller may not read the rest. The chain
     can still be followed across it: the next digest is computed from the sealed one.
@@ -66,7 +67,7 @@ class AuditEvent:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The last link of a chain: the number of events, and the digest of the last one."""
+    """The last link of a chain: its position, which is the number of events, and its digest."""
 
     place: int = 0
     digest: str = GENESIS
@@ -78,12 +79,12 @@ def follow(events: Iterable[AuditEvent], since: Head = Head()) -> Iterator[Audit
     A sealed event is checked by the digest of the event after it.
 
     Raises:
-        AuditMismatch: an event was changed, removed or moved; the error names the first one.
+        AuditMismatch: an event was changed, removed or moved; the error names its position.
     """
     head, versions, sealed = since, dict[str, int](), 0
     for event in events:
         if event.place != head.place + 1:
-            raise _mismatch(head.place + 1, f"the next event is number {event.place}")
+            raise _mismatch(head.place + 1, f"the next event has position {event.place}")
         if event.is_sealed:
             _check_seal(event)
             head, sealed = Head(event.place, event.digest), sealed + 1
@@ -122,5 +123,6 @@ def _check_seal(event: AuditEvent) -> None:
         raise _mismatch(event.place, f"it is sealed, and its digest is {event.digest or 'absent'}")
 
 
-def _mismatch(place: int, problem: str) -> AuditMismatch:
-    return AuditMismatch(f"the audit chain breaks at event {place}: {problem}", place=place)
+def _mismatch(position: int, problem: str) -> AuditMismatch:
+    message = f"the audit chain breaks at event {position}: {problem}"
+    return AuditMismatch(message, place=position)

@@ -12,8 +12,8 @@ from cxreval.files import durable_file
 def key_in(file: Path, make: Callable[[], bytes]) -> bytes:
     """Returns the content of a key file; creates the file from `make()` if it does not exist.
 
-    Only the file's owner can read it. Two processes that create it at the same time return the
-    same key. Raises `OSError`.
+    Only the owner of the file can read it. Two processes that create the file at the same time
+    return the same key. Raises `OSError`.
     """
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -65,10 +65,10 @@ class Signer:
 
     @classmethod
     def from_file(cls, file: Path) -> Signer:
-        """Loads the key from a PEM file (PKCS #8); creates one if the file does not exist.
+        """Returns a signer with the key of a PEM file (PKCS #8), which is created if absent.
 
         Raises:
-            KeyUnreadable: the file is not an unencrypted Ed25519 key, or cannot be made.
+            KeyUnreadable: the file is not an unencrypted Ed25519 key, or cannot be created.
         """
         try:
             key = serialization.load_pem_private_key(key_in(file, _new_key), password=None)
@@ -94,7 +94,7 @@ def verify(receipt: Receipt, public_key: str) -> dict[str, Any]:
     """Verifies a receipt with a public key in PEM and returns the receipt's content.
 
     Raises:
-        ReceiptInvalid: another key signed it, or it was changed.
+        ReceiptInvalid: the receipt was signed with another key, or was changed.
         KeyUnreadable: the key is not an Ed25519 public key in PEM.
     """
     try:

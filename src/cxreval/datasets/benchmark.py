@@ -31,6 +31,9 @@ FEWEST_REPLICATES, MOST_REPLICATES = 100, 10_000
 DEFAULT_REPLICATES = 2000
 """Number of resamples that new benchmarks get."""
 
+MAX_REPLICATE_BYTES = 4 << 20
+"""Maximum size of a report's replicates: half of the largest message that the registry takes."""
+
 MAX_FINDINGS = 200
 """Maximum number of findings of a benchmark."""
 
@@ -298,12 +301,25 @@ def spec_problem(spec: BenchmarkSpec) -> tuple[str, str] | None:
             f"{FEWEST_REPLICATES} to {MOST_REPLICATES}",
         ),
         (
+            "replicates",
+            _fits_into_a_report(spec),
+            f"at most {MAX_REPLICATE_BYTES} bytes for all findings and metrics, 8 bytes each",
+        ),
+        (
             "slices",
             _are_distinct(spec.slices, 0, len(SLICES)) and set(spec.slices) <= set(SLICES),
             f"distinct columns among {', '.join(SLICES)}, or none",
         ),
     ]
     return next(((field, expected) for field, good, expected in checks if not good), None)
+
+
+def _fits_into_a_report(spec: BenchmarkSpec) -> bool:
+    """Whether the replicates of a report are small enough; malformed fields fail other checks."""
+    if type(spec.replicates) is not int or not isinstance(spec.findings, tuple):
+        return True
+    values = spec.replicates * (len(spec.findings) + 1) * len(spec.metrics)
+    return 8 * values <= MAX_REPLICATE_BYTES
 
 
 def _is_count(value: object) -> bool:

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from cxreval.datasets.benchmark import BenchmarkSpec, image_list
 from cxreval.datasets.nih import FINDINGS, NO_FINDING
 from cxreval.errors import DatasetInvalid
-from cxreval.metrics.cohort import Cohort, Slice
+from cxreval.fields import shown
+from cxreval.metrics.cohort import MAX_SLICE_CHARACTERS, MAX_SLICES, Cohort, Slice
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.report import Report
 from cxreval.metrics.scorers import SCORERS
@@ -118,6 +119,7 @@ def load_truth(spec: BenchmarkSpec, directory: Path) -> Truth:
         message = f"{file} has no row for {len(absent)} images, the first is {absent[0]!r}"
         raise DatasetInvalid(message, file=file, image=absent[0], count=len(absent))
     cohort = _cohort(spec, [rows[image] for image in images])
+    _check_slices(cohort, file)
     if (len(images), cohort.patient_count) != (spec.image_count, spec.patient_count):
         expected = f"{spec.image_count} of {spec.patient_count}"
         message = (
@@ -249,6 +251,22 @@ def _cohort(spec: BenchmarkSpec, rows: Sequence[_Row]) -> Cohort:
         patient_count=int(patients.max()) + 1,
         slices=tuple(slices),
     )
+
+
+def _check_slices(cohort: Cohort, file: Path) -> None:
+    """Raises `DatasetInvalid` if the registry would refuse the slices of a report."""
+    names = [part.name for part in cohort.slices]
+    if len(names) > MAX_SLICES:
+        message = (
+            f"{file} splits the images into {len(names)} slices; expected at most {MAX_SLICES} "
+            "different values of sex, age and view"
+        )
+        raise DatasetInvalid(message, file=file, count=len(names), expected=f"at most {MAX_SLICES}")
+    for name in names:
+        if len(name) > MAX_SLICE_CHARACTERS or not name.isprintable():
+            expected = f"at most {MAX_SLICE_CHARACTERS} printable characters"
+            message = f"{file} has a slice {shown(name)!r}; expected {expected}"
+            raise DatasetInvalid(message, file=file, expected=expected)
 
 
 def _age_band(age: int | None) -> str:

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_SLICES = 50
+"""Maximum number of slices of a report."""
+
+MAX_SLICE_CHARACTERS = 100
+"""Maximum length of the name of a slice."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slice:

@@ -13,6 +13,7 @@ ONE_CLASS_ONLY = "ONE_CLASS_ONLY"
 NO_LABELS = "NO_LABELS"
 FINDING_UNDEFINED = "FINDING_UNDEFINED"
 REPLICATES_UNDEFINED = "REPLICATES_UNDEFINED"
+NOT_RESAMPLED = "NOT_RESAMPLED"
 
 UNDEFINED_SHARE = 0.01
 """Maximum share of undefined replicates; with more, there are too few patients for a statement."""

@@ -20,6 +20,7 @@ from cxreval.metrics.registry import METRICS, Metric
 from cxreval.metrics.report import (
     FINDING_UNDEFINED,
     NO_LABELS,
+    NOT_RESAMPLED,
     ONE_CLASS_ONLY,
     REPLICATES_UNDEFINED,
     UNDEFINED_SHARE,
@@ -67,10 +68,9 @@ class Scorer:
             replicate_count: number of resamples, at least 1.
             recorded: the metrics whose replicates are part of the evidence.
         """
-        overall = _Group(cohort, probabilities, tuple(self.metrics))
-        sliced = [
-            _Group(cohort, probabilities, (self.sliced_metric,), part) for part in cohort.slices
-        ]
+        overall = _Group(cohort, probabilities, self.metrics)
+        metrics = {self.sliced_metric: self.metrics[self.sliced_metric]}
+        sliced = [_Group(cohort, probabilities, metrics, part) for part in cohort.slices]
         for weights in patient_weights(seed, cohort.patient_count, replicate_count):
             for group in (overall, *sliced):
                 group.resample(weights)
@@ -110,11 +110,11 @@ class _Column:
         self.patients = patients
         self.replicates: dict[str, list[NDArray[np.float64]]] = {}
 
-    def measured(self, metric: str) -> MetricValue:
+    def measured(self, metric: Metric) -> MetricValue:
         """Returns the value of a metric, without its interval."""
-        value = METRICS[metric].compute(self.scores, self.positive)
+        value = metric.compute(self.scores, self.positive)
         reason = "" if value is not None else ONE_CLASS_ONLY if self.positive.size else NO_LABELS
-        return _value(metric, self.finding, value, reason, self.positive, self.patients)
+        return _value(metric.name, self.finding, value, reason, self.positive, self.patients)
 
 
 class _Group:
@@ -124,7 +124,7 @@ class _Group:
         self,
         cohort: Cohort,
         probabilities: NDArray[np.float32],
-        metrics: Sequence[str],
+        metrics: Mapping[str, Metric],
         part: Slice | None = None,
     ) -> None:
         self._cohort = cohort
@@ -158,20 +158,20 @@ class _Group:
     def resample(self, weights: NDArray[np.float32]) -> None:
         """Computes and keeps more replicates; `weights` has shape (patients, replicates)."""
         for column, resampler in self._resamplers:
-            _extend(column, resampler.replicates(weights, auroc_only=self._metrics == ("auroc",)))
+            _extend(column, resampler.replicates(weights, auroc_only=[*self._metrics] == ["auroc"]))
         for column, calibration in self._calibrations:
             _extend(column, calibration.replicates(weights))
 
     def values(self) -> Iterator[MetricValue]:
         """Yields, for each metric, the value of each finding in order and then the macro mean."""
         errors = self._analytic_errors() if not self._slice else {}
-        for metric in self._metrics:
+        for name, metric in self._metrics.items():
             measured = [column.measured(metric) for column in self._columns]
-            for value, replicates in zip(
-                [*measured, self._macro(metric, measured)], self._vectors(metric), strict=True
-            ):
+            values = [*measured, self._macro(name, measured)]
+            vectors = self._vectors(name) if metric.resampled else [None] * len(values)
+            for value, replicates in zip(values, vectors, strict=True):
                 interval, reason = _interval(value, replicates)
-                error = errors.get(value.finding) if metric == "auroc" else None
+                error = errors.get(value.finding) if name == "auroc" else None
                 yield replace(
                     value,
                     slice=self._slice,
@@ -240,10 +240,14 @@ def _extend(column: _Column, replicates: dict[str, NDArray[np.float64]]) -> None
         column.replicates.setdefault(metric, []).append(values)
 
 
-def _interval(value: MetricValue, replicates: NDArray[np.float64]) -> tuple[Interval | None, str]:
+def _interval(
+    value: MetricValue, replicates: NDArray[np.float64] | None
+) -> tuple[Interval | None, str]:
     """Returns the interval, or None and the reason if there is a value without an interval."""
     if value.value is None:
         return None, ""
+    if replicates is None:
+        return None, NOT_RESAMPLED
     defined = replicates[~np.isnan(replicates)]
     if defined.size < max(2, (1 - UNDEFINED_SHARE) * replicates.size):
         return None, REPLICATES_UNDEFINED

@@ -21,9 +21,6 @@ CHUNK_BYTES = 1 * MIB
 MAX_BATCH_IMAGES = 4096
 """Maximum number of images in one batch of predictions."""
 
-MAX_REPORT_METRICS = 1000
-"""Maximum number of values in one report."""
-
 MAX_REASON_CHARACTERS = 1000
 """Maximum length of the reason for a change of a submission."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cxreval.api.scoring.v1 import scoring_service_pb2 as pb
+from cxreval.api.registry.v1 import leaderboard_service_pb2 as pb
 from cxreval.metrics.ranking import Comparison, Ranked
 from cxreval.wire.codec import Decoder, Encoder
 

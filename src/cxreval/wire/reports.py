@@ -8,11 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.api.scoring.v1 import report_pb2
+from cxreval.datasets.benchmark import MAX_FINDINGS
 from cxreval.errors import MalformedBatch, ReportMismatch
+from cxreval.metrics.cohort import MAX_SLICES
 from cxreval.metrics.predictions import PartialState
 from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
+from cxreval.metrics.scorers import SCORERS
 from cxreval.wire.codec import Decoder, Encoder
-from cxreval.wire.limits import MAX_REPORT_METRICS
+
+MAX_REPORT_VALUES = (max(len(scorer.metrics) for scorer in SCORERS.values()) + MAX_SLICES) * (
+    MAX_FINDINGS + 1
+)
+"""Maximum number of values in one report: what the largest benchmark can have."""
 
 
 def report(message: report_pb2.Report) -> Report:
@@ -21,8 +28,8 @@ def report(message: report_pb2.Report) -> Report:
     Raises:
         ReportMismatch: it has too many values, or the bytes of replicates are incomplete.
     """
-    if len(message.metrics) > MAX_REPORT_METRICS:
-        expected = f"at most {MAX_REPORT_METRICS} values"
+    if len(message.metrics) > MAX_REPORT_VALUES:
+        expected = f"at most {MAX_REPORT_VALUES} values"
         text = f"report.metrics has {len(message.metrics)} values; expected {expected}"
         raise ReportMismatch(text, field="report.metrics", expected=expected)
     return _report(message)

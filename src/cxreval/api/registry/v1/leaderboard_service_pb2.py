@@ -26,11 +26,10 @@ from cxreval.api.access.v1 import access_pb2 as cxreval_dot_api_dot_access_dot_v
 from cxreval.api.registry.v1 import audit_service_pb2 as cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2
 from cxreval.api.registry.v1 import submission_pb2 as cxreval_dot_api_dot_registry_dot_v1_dot_submission__pb2
 from cxreval.api.scoring.v1 import report_pb2 as cxreval_dot_api_dot_scoring_dot_v1_dot_report__pb2
-from cxreval.api.scoring.v1 import scoring_service_pb2 as cxreval_dot_api_dot_scoring_dot_v1_dot_scoring__service__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1cxreval/api/registry/v1/leaderboard_service.proto\x12\x17\x63xreval.api.registry.v1\x1a\"cxreval/api/access/v1/access.proto\x1a+cxreval/api/registry/v1/audit_service.proto\x1a(cxreval/api/registry/v1/submission.proto\x1a#cxreval/api/scoring/v1/report.proto\x1a,cxreval/api/scoring/v1/scoring_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x04\n\x10LeaderboardEntry\x12\x12\n\nsubmission\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x0corganisation\x18\x03 \x01(\t\x12\x13\n\x0bopen_source\x18\x04 \x01(\x08\x12\x38\n\x0bsource_kind\x18\x05 \x01(\x0e\x32#.cxreval.api.registry.v1.SourceKind\x12\x12\n\nsource_url\x18\x06 \x01(\t\x12\x16\n\x0esubmitted_date\x18\x07 \x01(\t\x12+\n\x04tier\x18\x08 \x01(\x0e\x32\x1d.cxreval.api.registry.v1.Tier\x12\x11\n\x04rank\x18\t \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05score\x18\n \x01(\x01H\x01\x88\x01\x01\x12\x34\n\x07metrics\x18\x0b \x03(\x0b\x32#.cxreval.api.scoring.v1.MetricValue\x12\x0c\n\x04sota\x18\x0c \x01(\x08\x12\x0c\n\x04note\x18\r \x01(\t\x12\x16\n\x0eprofile_digest\x18\x0e \x01(\t\x12\x32\n\x08interval\x18\x0f \x01(\x0b\x32 .cxreval.api.scoring.v1.Interval\x12\x32\n\x06spread\x18\x10 \x01(\x0b\x32\".cxreval.api.scoring.v1.RankSpread\x12\x10\n\x08\x64isputed\x18\x11 \x01(\x08\x12\x36\n\x04kind\x18\x12 \x01(\x0e\x32(.cxreval.api.registry.v1.Submission.KindB\x07\n\x05_rankB\x08\n\x06_score\"\x81\x01\n\x1dListLeaderboardEntriesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12)\n\x05\x61s_of\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xad\x01\n\x1eListLeaderboardEntriesResponse\x12:\n\x07\x65ntries\x18\x01 \x03(\x0b\x32).cxreval.api.registry.v1.LeaderboardEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x36\n\naudit_head\x18\x03 \x01(\x0b\x32\".cxreval.api.registry.v1.AuditHead\"\xd3\x01\n\x08SotaStep\x12\x12\n\nsubmission\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x0corganisation\x18\x03 \x01(\t\x12\x16\n\x0esubmitted_date\x18\x04 \x01(\t\x12\r\n\x05score\x18\x05 \x01(\x01\x12+\n\x04tier\x18\x06 \x01(\x0e\x32\x1d.cxreval.api.registry.v1.Tier\x12:\n\x0csignificance\x18\x07 \x01(\x0e\x32$.cxreval.api.scoring.v1.Significance\"x\n\x14ListSotaStepsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12)\n\x05\x61s_of\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"b\n\x15ListSotaStepsResponse\x12\x30\n\x05steps\x18\x01 \x03(\x0b\x32!.cxreval.api.registry.v1.SotaStep\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x15\x43ompareEntriesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x13\n\x0bsubmissions\x18\x02 \x03(\t\"\xbb\x01\n\x16\x43ompareEntriesResponse\x12?\n\x0b\x63omparisons\x18\x01 \x03(\x0b\x32*.cxreval.api.scoring.v1.PairwiseComparison\x12\x42\n\x10rank_frequencies\x18\x02 \x03(\x0b\x32(.cxreval.api.registry.v1.RankFrequencies\x12\x1c\n\x14undefined_replicates\x18\x03 \x01(\x05\"5\n\x0fRankFrequencies\x12\x12\n\nsubmission\x18\x01 \x01(\t\x12\x0e\n\x06shares\x18\x02 \x03(\x01\"V\n\x1dListLeaderboardChangesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"t\n\x1eListLeaderboardChangesResponse\x12\x39\n\x07\x63hanges\x18\x01 \x03(\x0b\x32(.cxreval.api.registry.v1.SubmissionEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xb3\x04\n\x12LeaderboardService\x12\x92\x01\n\x16ListLeaderboardEntries\x12\x36.cxreval.api.registry.v1.ListLeaderboardEntriesRequest\x1a\x37.cxreval.api.registry.v1.ListLeaderboardEntriesResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12w\n\rListSotaSteps\x12-.cxreval.api.registry.v1.ListSotaStepsRequest\x1a..cxreval.api.registry.v1.ListSotaStepsResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12z\n\x0e\x43ompareEntries\x12..cxreval.api.registry.v1.CompareEntriesRequest\x1a/.cxreval.api.registry.v1.CompareEntriesResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12\x92\x01\n\x16ListLeaderboardChanges\x12\x36.cxreval.api.registry.v1.ListLeaderboardChangesRequest\x1a\x37.cxreval.api.registry.v1.ListLeaderboardChangesResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1cxreval/api/registry/v1/leaderboard_service.proto\x12\x17\x63xreval.api.registry.v1\x1a\"cxreval/api/access/v1/access.proto\x1a+cxreval/api/registry/v1/audit_service.proto\x1a(cxreval/api/registry/v1/submission.proto\x1a#cxreval/api/scoring/v1/report.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xca\x04\n\x10LeaderboardEntry\x12\x12\n\nsubmission\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x0corganisation\x18\x03 \x01(\t\x12\x13\n\x0bopen_source\x18\x04 \x01(\x08\x12\x38\n\x0bsource_kind\x18\x05 \x01(\x0e\x32#.cxreval.api.registry.v1.SourceKind\x12\x12\n\nsource_url\x18\x06 \x01(\t\x12\x16\n\x0esubmitted_date\x18\x07 \x01(\t\x12+\n\x04tier\x18\x08 \x01(\x0e\x32\x1d.cxreval.api.registry.v1.Tier\x12\x11\n\x04rank\x18\t \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05score\x18\n \x01(\x01H\x01\x88\x01\x01\x12\x34\n\x07metrics\x18\x0b \x03(\x0b\x32#.cxreval.api.scoring.v1.MetricValue\x12\x0c\n\x04sota\x18\x0c \x01(\x08\x12\x0c\n\x04note\x18\r \x01(\t\x12\x16\n\x0eprofile_digest\x18\x0e \x01(\t\x12\x32\n\x08interval\x18\x0f \x01(\x0b\x32 .cxreval.api.scoring.v1.Interval\x12\x33\n\x06spread\x18\x10 \x01(\x0b\x32#.cxreval.api.registry.v1.RankSpread\x12\x10\n\x08\x64isputed\x18\x11 \x01(\x08\x12\x36\n\x04kind\x18\x12 \x01(\x0e\x32(.cxreval.api.registry.v1.Submission.KindB\x07\n\x05_rankB\x08\n\x06_score\"\x9b\x02\n\nRankSpread\x12\x15\n\x08rank_low\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\trank_high\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x18\n\x0b\x66irst_share\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x1e\n\x11mean_finding_rank\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x1a\n\rfinding_place\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x17\n\x0fplaces_disagree\x18\x06 \x01(\x08\x12\x1c\n\x14undefined_replicates\x18\x07 \x01(\x05\x42\x0b\n\t_rank_lowB\x0c\n\n_rank_highB\x0e\n\x0c_first_shareB\x14\n\x12_mean_finding_rankB\x10\n\x0e_finding_place\"\x81\x01\n\x1dListLeaderboardEntriesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12)\n\x05\x61s_of\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xad\x01\n\x1eListLeaderboardEntriesResponse\x12:\n\x07\x65ntries\x18\x01 \x03(\x0b\x32).cxreval.api.registry.v1.LeaderboardEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x36\n\naudit_head\x18\x03 \x01(\x0b\x32\".cxreval.api.registry.v1.AuditHead\"\xd4\x01\n\x08SotaStep\x12\x12\n\nsubmission\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x0corganisation\x18\x03 \x01(\t\x12\x16\n\x0esubmitted_date\x18\x04 \x01(\t\x12\r\n\x05score\x18\x05 \x01(\x01\x12+\n\x04tier\x18\x06 \x01(\x0e\x32\x1d.cxreval.api.registry.v1.Tier\x12;\n\x0csignificance\x18\x07 \x01(\x0e\x32%.cxreval.api.registry.v1.Significance\"x\n\x14ListSotaStepsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12)\n\x05\x61s_of\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"b\n\x15ListSotaStepsResponse\x12\x30\n\x05steps\x18\x01 \x03(\x0b\x32!.cxreval.api.registry.v1.SotaStep\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x15\x43ompareEntriesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x13\n\x0bsubmissions\x18\x02 \x03(\t\"\xbc\x01\n\x16\x43ompareEntriesResponse\x12@\n\x0b\x63omparisons\x18\x01 \x03(\x0b\x32+.cxreval.api.registry.v1.PairwiseComparison\x12\x42\n\x10rank_frequencies\x18\x02 \x03(\x0b\x32(.cxreval.api.registry.v1.RankFrequencies\x12\x1c\n\x14undefined_replicates\x18\x03 \x01(\x05\"\x8d\x01\n\x12PairwiseComparison\x12\r\n\x05\x66irst\x18\x01 \x01(\t\x12\x0e\n\x06second\x18\x02 \x01(\t\x12\x12\n\ndifference\x18\x03 \x01(\x01\x12\x0b\n\x03low\x18\x04 \x01(\x01\x12\x0c\n\x04high\x18\x05 \x01(\x01\x12\x0f\n\x07p_value\x18\x06 \x01(\x01\x12\x18\n\x10\x61\x64justed_p_value\x18\x07 \x01(\x01\"5\n\x0fRankFrequencies\x12\x12\n\nsubmission\x18\x01 \x01(\t\x12\x0e\n\x06shares\x18\x02 \x03(\x01\"V\n\x1dListLeaderboardChangesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"t\n\x1eListLeaderboardChangesResponse\x12\x39\n\x07\x63hanges\x18\x01 \x03(\x0b\x32(.cxreval.api.registry.v1.SubmissionEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x9e\x01\n\x0cSignificance\x12\x1c\n\x18SIGNIFICANCE_UNSPECIFIED\x10\x00\x12\x16\n\x12SIGNIFICANCE_FIRST\x10\x01\x12\x1c\n\x18SIGNIFICANCE_SIGNIFICANT\x10\x02\x12\x1d\n\x19SIGNIFICANCE_WITHIN_NOISE\x10\x03\x12\x1b\n\x17SIGNIFICANCE_NOT_TESTED\x10\x04\x32\xb3\x04\n\x12LeaderboardService\x12\x92\x01\n\x16ListLeaderboardEntries\x12\x36.cxreval.api.registry.v1.ListLeaderboardEntriesRequest\x1a\x37.cxreval.api.registry.v1.ListLeaderboardEntriesResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12w\n\rListSotaSteps\x12-.cxreval.api.registry.v1.ListSotaStepsRequest\x1a..cxreval.api.registry.v1.ListSotaStepsResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12z\n\x0e\x43ompareEntries\x12..cxreval.api.registry.v1.CompareEntriesRequest\x1a/.cxreval.api.registry.v1.CompareEntriesResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12\x92\x01\n\x16ListLeaderboardChanges\x12\x36.cxreval.api.registry.v1.ListLeaderboardChangesRequest\x1a\x37.cxreval.api.registry.v1.ListLeaderboardChangesResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,28 +44,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEADERBOARDSERVICE'].methods_by_name['CompareEntries']._serialized_options = b'\212\265\030\003\n\001\001'
   _globals['_LEADERBOARDSERVICE'].methods_by_name['ListLeaderboardChanges']._loaded_options = None
   _globals['_LEADERBOARDSERVICE'].methods_by_name['ListLeaderboardChanges']._serialized_options = b'\212\265\030\003\n\001\001'
-  _globals['_LEADERBOARDENTRY']._serialized_start=318
-  _globals['_LEADERBOARDENTRY']._serialized_end=903
-  _globals['_LISTLEADERBOARDENTRIESREQUEST']._serialized_start=906
-  _globals['_LISTLEADERBOARDENTRIESREQUEST']._serialized_end=1035
-  _globals['_LISTLEADERBOARDENTRIESRESPONSE']._serialized_start=1038
-  _globals['_LISTLEADERBOARDENTRIESRESPONSE']._serialized_end=1211
-  _globals['_SOTASTEP']._serialized_start=1214
-  _globals['_SOTASTEP']._serialized_end=1425
-  _globals['_LISTSOTASTEPSREQUEST']._serialized_start=1427
-  _globals['_LISTSOTASTEPSREQUEST']._serialized_end=1547
-  _globals['_LISTSOTASTEPSRESPONSE']._serialized_start=1549
-  _globals['_LISTSOTASTEPSRESPONSE']._serialized_end=1647
-  _globals['_COMPAREENTRIESREQUEST']._serialized_start=1649
-  _globals['_COMPAREENTRIESREQUEST']._serialized_end=1709
-  _globals['_COMPAREENTRIESRESPONSE']._serialized_start=1712
-  _globals['_COMPAREENTRIESRESPONSE']._serialized_end=1899
-  _globals['_RANKFREQUENCIES']._serialized_start=1901
-  _globals['_RANKFREQUENCIES']._serialized_end=1954
-  _globals['_LISTLEADERBOARDCHANGESREQUEST']._serialized_start=1956
-  _globals['_LISTLEADERBOARDCHANGESREQUEST']._serialized_end=2042
-  _globals['_LISTLEADERBOARDCHANGESRESPONSE']._serialized_start=2044
-  _globals['_LISTLEADERBOARDCHANGESRESPONSE']._serialized_end=2160
-  _globals['_LEADERBOARDSERVICE']._serialized_start=2163
-  _globals['_LEADERBOARDSERVICE']._serialized_end=2726
+  _globals['_SIGNIFICANCE']._serialized_start=2550
+  _globals['_SIGNIFICANCE']._serialized_end=2708
+  _globals['_LEADERBOARDENTRY']._serialized_start=272
+  _globals['_LEADERBOARDENTRY']._serialized_end=858
+  _globals['_RANKSPREAD']._serialized_start=861
+  _globals['_RANKSPREAD']._serialized_end=1144
+  _globals['_LISTLEADERBOARDENTRIESREQUEST']._serialized_start=1147
+  _globals['_LISTLEADERBOARDENTRIESREQUEST']._serialized_end=1276
+  _globals['_LISTLEADERBOARDENTRIESRESPONSE']._serialized_start=1279
+  _globals['_LISTLEADERBOARDENTRIESRESPONSE']._serialized_end=1452
+  _globals['_SOTASTEP']._serialized_start=1455
+  _globals['_SOTASTEP']._serialized_end=1667
+  _globals['_LISTSOTASTEPSREQUEST']._serialized_start=1669
+  _globals['_LISTSOTASTEPSREQUEST']._serialized_end=1789
+  _globals['_LISTSOTASTEPSRESPONSE']._serialized_start=1791
+  _globals['_LISTSOTASTEPSRESPONSE']._serialized_end=1889
+  _globals['_COMPAREENTRIESREQUEST']._serialized_start=1891
+  _globals['_COMPAREENTRIESREQUEST']._serialized_end=1951
+  _globals['_COMPAREENTRIESRESPONSE']._serialized_start=1954
+  _globals['_COMPAREENTRIESRESPONSE']._serialized_end=2142
+  _globals['_PAIRWISECOMPARISON']._serialized_start=2145
+  _globals['_PAIRWISECOMPARISON']._serialized_end=2286
+  _globals['_RANKFREQUENCIES']._serialized_start=2288
+  _globals['_RANKFREQUENCIES']._serialized_end=2341
+  _globals['_LISTLEADERBOARDCHANGESREQUEST']._serialized_start=2343
+  _globals['_LISTLEADERBOARDCHANGESREQUEST']._serialized_end=2429
+  _globals['_LISTLEADERBOARDCHANGESRESPONSE']._serialized_start=2431
+  _globals['_LISTLEADERBOARDCHANGESRESPONSE']._serialized_end=2547
+  _globals['_LEADERBOARDSERVICE']._serialized_start=2711
+  _globals['_LEADERBOARDSERVICE']._serialized_end=3274
 # @@protoc_insertion_point(module_scope)

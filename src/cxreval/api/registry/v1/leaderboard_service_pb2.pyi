@@ -4,15 +4,28 @@ from cxreval.api.access.v1 import access_pb2 as _access_pb2
 from cxreval.api.registry.v1 import audit_service_pb2 as _audit_service_pb2
 from cxreval.api.registry.v1 import submission_pb2 as _submission_pb2
 from cxreval.api.scoring.v1 import report_pb2 as _report_pb2
-from cxreval.api.scoring.v1 import scoring_service_pb2 as _scoring_service_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class Significance(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SIGNIFICANCE_UNSPECIFIED: _ClassVar[Significance]
+    SIGNIFICANCE_FIRST: _ClassVar[Significance]
+    SIGNIFICANCE_SIGNIFICANT: _ClassVar[Significance]
+    SIGNIFICANCE_WITHIN_NOISE: _ClassVar[Significance]
+    SIGNIFICANCE_NOT_TESTED: _ClassVar[Significance]
+SIGNIFICANCE_UNSPECIFIED: Significance
+SIGNIFICANCE_FIRST: Significance
+SIGNIFICANCE_SIGNIFICANT: Significance
+SIGNIFICANCE_WITHIN_NOISE: Significance
+SIGNIFICANCE_NOT_TESTED: Significance
 
 class LeaderboardEntry(_message.Message):
     __slots__ = ("submission", "model", "organisation", "open_source", "source_kind", "source_url", "submitted_date", "tier", "rank", "score", "metrics", "sota", "note", "profile_digest", "interval", "spread", "disputed", "kind")
@@ -49,10 +62,28 @@ class LeaderboardEntry(_message.Message):
     note: str
     profile_digest: str
     interval: _report_pb2.Interval
-    spread: _scoring_service_pb2.RankSpread
+    spread: RankSpread
     disputed: bool
     kind: _submission_pb2.Submission.Kind
-    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[_submission_pb2.SourceKind, str]] = ..., source_url: _Optional[str] = ..., submitted_date: _Optional[str] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., metrics: _Optional[_Iterable[_Union[_report_pb2.MetricValue, _Mapping]]] = ..., sota: _Optional[bool] = ..., note: _Optional[str] = ..., profile_digest: _Optional[str] = ..., interval: _Optional[_Union[_report_pb2.Interval, _Mapping]] = ..., spread: _Optional[_Union[_scoring_service_pb2.RankSpread, _Mapping]] = ..., disputed: _Optional[bool] = ..., kind: _Optional[_Union[_submission_pb2.Submission.Kind, str]] = ...) -> None: ...
+    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[_submission_pb2.SourceKind, str]] = ..., source_url: _Optional[str] = ..., submitted_date: _Optional[str] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., metrics: _Optional[_Iterable[_Union[_report_pb2.MetricValue, _Mapping]]] = ..., sota: _Optional[bool] = ..., note: _Optional[str] = ..., profile_digest: _Optional[str] = ..., interval: _Optional[_Union[_report_pb2.Interval, _Mapping]] = ..., spread: _Optional[_Union[RankSpread, _Mapping]] = ..., disputed: _Optional[bool] = ..., kind: _Optional[_Union[_submission_pb2.Submission.Kind, str]] = ...) -> None: ...
+
+class RankSpread(_message.Message):
+    __slots__ = ("rank_low", "rank_high", "first_share", "mean_finding_rank", "finding_place", "places_disagree", "undefined_replicates")
+    RANK_LOW_FIELD_NUMBER: _ClassVar[int]
+    RANK_HIGH_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SHARE_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FINDING_RANK_FIELD_NUMBER: _ClassVar[int]
+    FINDING_PLACE_FIELD_NUMBER: _ClassVar[int]
+    PLACES_DISAGREE_FIELD_NUMBER: _ClassVar[int]
+    UNDEFINED_REPLICATES_FIELD_NUMBER: _ClassVar[int]
+    rank_low: int
+    rank_high: int
+    first_share: float
+    mean_finding_rank: float
+    finding_place: int
+    places_disagree: bool
+    undefined_replicates: int
+    def __init__(self, rank_low: _Optional[int] = ..., rank_high: _Optional[int] = ..., first_share: _Optional[float] = ..., mean_finding_rank: _Optional[float] = ..., finding_place: _Optional[int] = ..., places_disagree: _Optional[bool] = ..., undefined_replicates: _Optional[int] = ...) -> None: ...
 
 class ListLeaderboardEntriesRequest(_message.Message):
     __slots__ = ("parent", "page_size", "page_token", "as_of")
@@ -91,8 +122,8 @@ class SotaStep(_message.Message):
     submitted_date: str
     score: float
     tier: _submission_pb2.Tier
-    significance: _scoring_service_pb2.Significance
-    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., submitted_date: _Optional[str] = ..., score: _Optional[float] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., significance: _Optional[_Union[_scoring_service_pb2.Significance, str]] = ...) -> None: ...
+    significance: Significance
+    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., submitted_date: _Optional[str] = ..., score: _Optional[float] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., significance: _Optional[_Union[Significance, str]] = ...) -> None: ...
 
 class ListSotaStepsRequest(_message.Message):
     __slots__ = ("parent", "page_size", "page_token", "as_of")
@@ -127,10 +158,28 @@ class CompareEntriesResponse(_message.Message):
     COMPARISONS_FIELD_NUMBER: _ClassVar[int]
     RANK_FREQUENCIES_FIELD_NUMBER: _ClassVar[int]
     UNDEFINED_REPLICATES_FIELD_NUMBER: _ClassVar[int]
-    comparisons: _containers.RepeatedCompositeFieldContainer[_scoring_service_pb2.PairwiseComparison]
+    comparisons: _containers.RepeatedCompositeFieldContainer[PairwiseComparison]
     rank_frequencies: _containers.RepeatedCompositeFieldContainer[RankFrequencies]
     undefined_replicates: int
-    def __init__(self, comparisons: _Optional[_Iterable[_Union[_scoring_service_pb2.PairwiseComparison, _Mapping]]] = ..., rank_frequencies: _Optional[_Iterable[_Union[RankFrequencies, _Mapping]]] = ..., undefined_replicates: _Optional[int] = ...) -> None: ...
+    def __init__(self, comparisons: _Optional[_Iterable[_Union[PairwiseComparison, _Mapping]]] = ..., rank_frequencies: _Optional[_Iterable[_Union[RankFrequencies, _Mapping]]] = ..., undefined_replicates: _Optional[int] = ...) -> None: ...
+
+class PairwiseComparison(_message.Message):
+    __slots__ = ("first", "second", "difference", "low", "high", "p_value", "adjusted_p_value")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    SECOND_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    P_VALUE_FIELD_NUMBER: _ClassVar[int]
+    ADJUSTED_P_VALUE_FIELD_NUMBER: _ClassVar[int]
+    first: str
+    second: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    adjusted_p_value: float
+    def __init__(self, first: _Optional[str] = ..., second: _Optional[str] = ..., difference: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., p_value: _Optional[float] = ..., adjusted_p_value: _Optional[float] = ...) -> None: ...
 
 class RankFrequencies(_message.Message):
     __slots__ = ("submission", "shares")
