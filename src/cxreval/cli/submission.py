@@ -13,8 +13,9 @@ import typer
 from cxreval.cli import options, output
 from cxreval.client import RegistryClient, Submission, SubmissionStatus, UploadProgress, file_sha256
 from cxreval.client._upload import TRANSIENT_UPLOAD_ERRORS
+from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, ExtraMissing, MalformedField
-from cxreval.manifest.document import Document, read_document
+from cxreval.manifest.document import read_document
 from cxreval.manifest.model import UPLOADED, Kind, Manifest
 from cxreval.manifest.rules import refusal
 from cxreval.metrics.report import MetricValue
@@ -54,39 +55,35 @@ def submit(
 ) -> None:
     """Submit a manifest to a benchmark: a checkpoint, an endpoint, predictions, or a claim."""
     with options.registry_client(context, registry) as client:
-        declared, benchmark = _checked(client, benchmark, manifest)
-        _check_file(declared, file)
+        try:
+            spec = client.get_benchmark(options.benchmark_name(client, benchmark))
+        except CxrevalError:
+            _checked(manifest, file, None)
+            raise
+        declared = _checked(manifest, file, spec)
         if file:
             declared = dataclasses.replace(declared, artifact_sha256=file_sha256(file))
         token = _endpoint_token(token_file, ask_token) if declared.kind is Kind.ENDPOINT else ""
-        created = client.create_submission(benchmark, declared, endpoint_token=token)
+        created = client.create_submission(spec.name, declared, endpoint_token=token)
         # Printed now, so that the name is known even if the upload fails.
         output.errors.print(f"submission {created.name}", soft_wrap=True)
         _finish(client, _upload(client, created.name, file) if file else created, watch, json)
 
 
-def _checked(client: RegistryClient, benchmark: str, file: Path) -> tuple[Manifest, str]:
-    """Returns a manifest without mistakes, and the name of the benchmark that it is for.
+def _checked(manifest: Path, file: Path | None, benchmark: BenchmarkSpec | None) -> Manifest:
+    """Returns a manifest that, with its file, has no mistakes.
+
+    Without a benchmark, only the mistakes are found that manifest and file alone show.
 
     Raises:
-        CxrevalError: the first mistake, with all the others attached; then why the benchmark cannot
-            be read. Without it, mistakes are found that the manifest alone shows.
+        CxrevalError: the first mistake in the manifest, with all the others attached; then the
+            mistake in the file.
     """
-    today = datetime.now(UTC).date()
-    try:
-        spec = client.get_benchmark(options.benchmark_name(client, benchmark))
-    except CxrevalError:
-        _refuse_mistakes(read_document(file, today, None))
-        raise
-    document = read_document(file, today, spec)
-    _refuse_mistakes(document)
-    return document.manifest, spec.name
-
-
-def _refuse_mistakes(document: Document) -> None:
-    """Raises the first mistake in a manifest, with all the others attached."""
+    document = read_document(manifest, datetime.now(UTC).date(), benchmark)
     if document.problems:
         raise refusal(document.problems)
+    _check_file(document.manifest, file)
+    return document.manifest
 
 
 def _endpoint_token(file: Path | None, ask: bool) -> str:
