@@ -30,6 +30,7 @@ async def main(config: ScoringConfig) -> None:
     server.add(scoring_service_pb2_grpc, servicer)
 
     def complete() -> bool:
+        """Returns whether there are truths, each with all images of its benchmark."""
         return bool(truths) and all(
             len(truth.rows) == truth.spec.image_count for truth in truths.values()
         )
