@@ -18,10 +18,10 @@ from cxreval.errors import (
     BenchmarkDigestMismatch,
     EmptyStream,
     MalformedBatch,
-    MalformedField,
     MalformedStream,
     TruthNotFound,
 )
+from cxreval.fields import field_error
 from cxreval.metrics.predictions import PredictionTable
 from cxreval.resource_names import BenchmarkName
 from cxreval.wire import reports
@@ -124,8 +124,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         name = BenchmarkName.parse(header.benchmark, "header.benchmark").benchmark
         if header.session and not _SESSION.fullmatch(header.session):
             expected = "32 lower-case hex characters, or nothing"
-            message = f"header.session is {header.session[:80]!r}; expected {expected}"
-            raise MalformedField(message, field="header.session", expected=expected)
+            raise field_error("header.session", header.session, expected)
         truth = self._truths.get(name)
         if truth is None:
             raise TruthNotFound(
