@@ -10,11 +10,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.logging import RichHandler
-from rich.progress import TaskID
+from rich.progress import Progress, TaskID
 
 from cxreval.cli import options, output
 from cxreval.cli.export import PACKAGES
@@ -31,6 +31,9 @@ from cxreval.evaluation.conversion import Converter
 from cxreval.evaluation.resume import RETRY_SECONDS
 from cxreval.export import sandbox
 from cxreval.extras import require_extra
+
+if TYPE_CHECKING:  # needs the extra
+    from cxreval.evaluation.driver import EvaluationDriver
 
 _log = logging.getLogger(__name__)
 _NO_STATE_DICTS = "this worker does not take PyTorch state dicts"
@@ -63,63 +66,68 @@ def worker(
 ) -> None:
     """Run queued evaluations, one at a time."""
     require_extra("worker", "cxreval worker", "imagecodecs", "pydicom", "pyarrow")
-    from cxreval.evaluation.driver import (  # noqa: PLC0415 -- needs the extra
-        EvaluationDriver,
-        local_benchmarks,
-    )
+    from cxreval.evaluation import driver as evaluation_driver  # noqa: PLC0415 -- needs the extra
 
     logging.basicConfig(
         level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=output.errors)]
     )
     signal.signal(signal.SIGTERM, _stop)
     directories = options.directories(data)
-    local_benchmarks(directories)
+    evaluation_driver.local_benchmarks(directories)
     with (
         options.registry_client(context, registry) as registry_client,
         InferenceClient(inference, context.obj.tls) as inference_client,
         ScoringClient(scoring, context.obj.tls) as scoring_client,
         output.progress_bars() as bars,
     ):
-        identity = name or f"{socket.gethostname()}-{os.getpid()}"
-        driver = EvaluationDriver(
+        driver = evaluation_driver.EvaluationDriver(
             registry_client,
             inference_client,
             scoring_client,
             directories,
-            identity,
+            name or f"{socket.gethostname()}-{os.getpid()}",
             patience_seconds,
             allow_private_endpoints,
             _converter(),
         )
-        tasks: dict[str, TaskID] = {}
-
-        def show(lease: Lease, done: int, total: int) -> None:
-            if lease.evaluation not in tasks:
-                tasks[lease.evaluation] = bars.add_task(
-                    lease.submission.manifest.model, total=total
-                )
-            bars.update(tasks[lease.evaluation], completed=done)
-
         while True:
-            try:
-                evaluation = driver.run_next(show)
-            except DatasetInvalid:
-                raise
-            except CxrevalError as error:
-                # The evaluation is not lost: when its lease expires, a worker takes it again.
-                if once:
-                    raise
-                _log.warning("%s: %s", error.reason, error)
-                evaluation = None
-            for task in tasks.values():
-                bars.remove_task(task)
-            tasks.clear()
+            evaluation = _run_next(driver, bars, once)
             if evaluation:
                 _print(evaluation, json)
             elif once:
                 return
             else:
                 time.sleep(poll_seconds)
+
+
+def _run_next(driver: EvaluationDriver, bars: Progress, once: bool) -> Evaluation | None:
+    """Runs the next evaluation and shows its progress; returns None if there is none to run.
+
+    A failure is logged, unless `once`: after the lease expires, a worker resumes the evaluation.
+
+    Raises:
+        DatasetInvalid: this worker's data set is not that of the benchmark.
+        CxrevalError: with `once`, the evaluation failed to run.
+    """
+    tasks: dict[str, TaskID] = {}
+
+    def show(lease: Lease, done: int, total: int) -> None:
+        if lease.evaluation not in tasks:
+            tasks[lease.evaluation] = bars.add_task(lease.submission.manifest.model, total=total)
+        bars.update(tasks[lease.evaluation], completed=done)
+
+    try:
+        return driver.run_next(show)
+    except DatasetInvalid:
+        raise
+    except CxrevalError as error:
+        if once:
+            raise
+        _log.warning("%s: %s", error.reason, error)
+        return None
+    finally:
+        for task in tasks.values():
+            bars.remove_task(task)
 
 
 def _converter() -> Converter | None:
