@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -38,13 +38,14 @@ if TYPE_CHECKING:  # needs the extra
 _log = logging.getLogger(__name__)
 _NO_STATE_DICTS = "this worker does not take PyTorch state dicts"
 
+Data = Annotated[
+    list[str], typer.Option(help="benchmark and the directory of its data set, NAME=DIRECTORY")
+]
+
 
 def worker(
     context: typer.Context,
-    data: Annotated[
-        list[str],
-        typer.Option(help="benchmark and the directory of its data set, NAME=DIRECTORY"),
-    ],
+    data: Data,
     registry: options.Registry = options.REGISTRY,
     inference: options.Inference = options.INFERENCE,
     scoring: options.Scoring = options.SCORING,
@@ -90,14 +91,22 @@ def worker(
             allow_private_endpoints,
             _converter(),
         )
-        while True:
-            evaluation = _run_next(driver, bars, once)
-            if evaluation:
-                _print(evaluation, json)
-            elif once:
-                return
-            else:
-                time.sleep(poll_seconds)
+        for evaluation in _evaluations(driver, bars, once, poll_seconds):
+            _print(evaluation, json)
+
+
+def _evaluations(
+    driver: EvaluationDriver, bars: Progress, once: bool, poll_seconds: float
+) -> Iterator[Evaluation]:
+    """Runs queued evaluations and yields each at its end; `once`: until the queue is empty."""
+    while True:
+        evaluation = _run_next(driver, bars, once)
+        if evaluation:
+            yield evaluation
+        elif once:
+            return
+        else:
+            time.sleep(poll_seconds)
 
 
 def _run_next(driver: EvaluationDriver, bars: Progress, once: bool) -> Evaluation | None:
