@@ -61,6 +61,13 @@ class ServerConfig:
     log_level: str = setting("info", "debug, info, warning or error")
 
 
+def check_at_least(config: ServerConfig, least: int, *names: str) -> None:
+    """Raises `ConfigError` for the first of the named settings that is below `least`."""
+    for name in names:
+        if getattr(config, name) < least:
+            raise ConfigError(f"{name} is {getattr(config, name)}; expected at least {least}")
+
+
 C = TypeVar("C", bound=ServerConfig)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cxreval.errors import KeyUnreadable
 from cxreval.wire.channel import ApiKey, TlsFiles, read_key
-from services.chassis.config import ConfigError, ServerConfig, setting
+from services.chassis.config import ConfigError, ServerConfig, check_at_least, setting
 from services.inference.backends.session import PROVIDERS, Execution
 
 
@@ -79,23 +79,21 @@ class InferenceConfig(ServerConfig):
 
     def __post_init__(self) -> None:
         """Raises `ConfigError`."""
-        for name in (
+        check_at_least(
+            self,
+            1,
             "model_cache_mib",
             "max_loaded_models",
             "max_models_mib",
             "max_batch_size",
             "max_queued_images",
             "max_queued_mib",
-        ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        )
         if not 0 < self.run_seconds <= 3600:
             raise ConfigError(
                 f"run_seconds is {self.run_seconds}; expected more than 0, at most 3600"
             )
-        for name in ("threads", "decode_threads", "image_cache_mib"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 0")
+        check_at_least(self, 0, "threads", "decode_threads", "image_cache_mib")
         if self.provider not in ("", *PROVIDERS):
             raise ConfigError(
                 f"provider is {self.provider!r}; expected one of {', '.join(PROVIDERS)}, or empty"

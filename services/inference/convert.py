@@ -436,8 +436,7 @@ def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, LoadRequiremen
         _check_kind(parameters, "output_columns", "int64_param")
         columns = parameters["output_columns"].int64_param
         if columns < 1:
-            message = f"output_columns is {columns}; expected at least 1"
-            raise MalformedField(message, field="parameters[output_columns]", expected="at least 1")
+            raise field_error("parameters[output_columns]", columns, "at least 1")
     return request.model_name, LoadRequirements(profile, columns)
 
 

@@ -29,14 +29,8 @@ async def main(config: ScoringConfig) -> None:
     servicer = ScoringServicer(truths, config.max_concurrent, config.max_streams, metrics)
     server.add(scoring_service_pb2_grpc, servicer)
 
-    def complete() -> bool:
-        """Returns whether there are truths, each with all images of its benchmark."""
-        return bool(truths) and all(
-            len(truth.rows) == truth.spec.image_count for truth in truths.values()
-        )
-
     async def healthy() -> bool:
-        return await asyncio.to_thread(complete)
+        return servicer.is_healthy()
 
     await server.serve(healthy)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.chassis.config import ConfigError, ServerConfig, setting
+from services.chassis.config import ConfigError, ServerConfig, check_at_least, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +23,7 @@ class ScoringConfig(ServerConfig):
 
     def __post_init__(self) -> None:
         """Checks the settings. Raises `ConfigError`."""
-        for name in ("max_concurrent", "max_streams"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        check_at_least(self, 1, "max_concurrent", "max_streams")
         self.directories()
 
     def directories(self) -> dict[str, Path]:

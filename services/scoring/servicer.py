@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import grpc.aio
@@ -18,10 +19,10 @@ from cxreval.errors import (
     BenchmarkDigestMismatch,
     EmptyStream,
     MalformedBatch,
-    MalformedField,
     MalformedStream,
     TruthNotFound,
 )
+from cxreval.fields import field_error
 from cxreval.metrics.predictions import PredictionTable
 from cxreval.resource_names import BenchmarkName
 from cxreval.wire import reports
@@ -31,6 +32,9 @@ from services.scoring.streams import Streams
 
 PROGRESS_IMAGES = 4096
 """Number of images after which a stream sends its progress."""
+
+_HUNG_SECONDS = 300.0
+"""How long a no-op may wait for a report thread."""
 
 _SESSION = re.compile(r"[0-9a-f]{32}")
 
@@ -55,6 +59,8 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         # A thread pool and not a semaphore, because the report of a cancelled call occupies its
         # thread until it is computed.
         self._threads = ThreadPoolExecutor(max_concurrent, "report")
+        self._probe: Future[float] | None = None
+        self._probe_start = 0.0
         self._rows = Counter(
             "cxreval_scoring_predictions_total",
             "Images whose predictions were received.",
@@ -63,6 +69,18 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         self._seconds = Histogram(
             "cxreval_scoring_report_seconds", "Time to compute a report.", registry=metrics
         )
+
+    def is_healthy(self) -> bool:
+        """Whether every truth is complete and the report threads still take work.
+
+        A busy service is healthy: the threads are not only if they are all occupied for five
+        minutes.
+        """
+        now = time.monotonic()
+        if self._probe is None or self._probe.done():
+            self._probe, self._probe_start = self._threads.submit(time.monotonic), now
+        complete = all(len(truth.rows) == truth.spec.image_count for truth in self._truths.values())
+        return bool(self._truths) and complete and now - self._probe_start < _HUNG_SECONDS
 
     async def ListTruths(
         self, request: pb.ListTruthsRequest, context: Any
@@ -124,8 +142,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         name = BenchmarkName.parse(header.benchmark, "header.benchmark").benchmark
         if header.session and not _SESSION.fullmatch(header.session):
             expected = "32 lower-case hex characters, or nothing"
-            message = f"header.session is {header.session[:80]!r}; expected {expected}"
-            raise MalformedField(message, field="header.session", expected=expected)
+            raise field_error("header.session", header.session, expected)
         truth = self._truths.get(name)
         if truth is None:
             raise TruthNotFound(

@@ -109,11 +109,12 @@ def test_from_a_data_set_to_a_row_on_the_board(system, tmp_path):
 def test_a_named_list_of_a_data_set_is_described_as_a_benchmark_of_its_own(system, tmp_path):
     labels = small_table(tmp_path, [(image, "Mass") for image in IMAGES])
     (tmp_path / "mine.txt").write_text("\n".join(IMAGES[:3]))
-    names = ("--list", "mine.txt", "--labels", labels.name)
+    names = ("--list", "mine.txt", "--labels", labels.name, "--findings", "Mass, Hernia")
     described = json_of(
         "dataset", "describe", str(tmp_path), "--name", "mine", "--title", "Mine", *names
     )
     assert described["benchmark"]["image_count"] == 3
+    assert described["benchmark"]["findings"] == ["Mass", "Hernia"]
     before = (tmp_path / "benchmark.toml").read_text()
     refused = command(
         "dataset", "describe", str(tmp_path), "--name", "Not A Name", "--title", "Mine", *names

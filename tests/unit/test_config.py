@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import pytest
 
 from services.chassis.config import ConfigError, ServerConfig, load, setting
+from services.inference.config import InferenceConfig
+from services.scoring.config import ScoringConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,21 @@ def test_mistakes_are_named_with_their_source(tmp_path, file, environment, flags
 def test_settings_that_cannot_work_are_refused_before_anything_starts(tmp_path, flag, value, named):
     with pytest.raises(ConfigError, match=named):
         loaded(tmp_path, flags=[flag, value])
+
+
+@pytest.mark.parametrize(
+    ("program", "kind", "name", "least"),
+    [
+        ("scoring", ScoringConfig, "max_concurrent", 1),
+        ("scoring", ScoringConfig, "max_streams", 1),
+        ("inference", InferenceConfig, "max_batch_size", 1),
+        ("inference", InferenceConfig, "threads", 0),
+    ],
+)
+def test_a_setting_below_its_least_value_is_refused(program, kind, name, least):
+    with pytest.raises(ConfigError, match=f"^{name} is {least - 1}; expected at least {least}$"):
+        load(kind, program, [f"--{name.replace('_', '-')}={least - 1}"], {})
+    assert load(kind, program, [f"--{name.replace('_', '-')}={least}"], {})
 
 
 def test_variables_that_kubernetes_adds_for_a_service_are_ignored(tmp_path):

@@ -303,10 +303,8 @@ class Evaluations:
             if row.state == EvaluationState.SUCCEEDED and row.lease_token == token:
                 recorded = _evaluation(session, row, submission, benchmark)
                 if recorded.report != report or not _same_evidence(session, row.number, report):
-                    raise ReportMismatch(
-                        f"{name} has a different report already; reports never change",
-                        field="report",
-                    )
+                    message = f"{name} has a different report already; reports never change"
+                    raise ReportMismatch(message, field="report")
                 return recorded
             self._check_held(row, name, token)
             check_report(report, records.benchmark(benchmark).spec)
@@ -324,14 +322,8 @@ class Evaluations:
             submission.tier, submission.failure = EVALUATED_TIER[Kind(submission.kind)], None
             # This event is public and its digest covers the actor, so the actor is not the worker's
             # name; the event of the lease has that.
-            event = append(
-                session,
-                submission,
-                Change.PUBLISHED,
-                PUBLISHER,
-                now,
-                details={"evaluation": row.id},
-            )
+            details = {"evaluation": row.id}
+            event = append(session, submission, Change.PUBLISHED, PUBLISHER, now, details=details)
             sign_row(session, self._signer, submission, benchmark, event)
             session.flush()
             return _evaluation(session, row, submission, benchmark)

@@ -117,13 +117,7 @@ class Submissions:
             kept_id = kept_request_id(owner, request_id)
             earlier = _by_request_id(session, benchmark, kept_id)
             if earlier is not None:
-                if records.manifest(earlier.manifest) != manifest:
-                    message = (
-                        f"request_id {request_id} was used for another manifest; use a new UUID"
-                    )
-                    raise RequestIdReused(
-                        message, field="request_id", value=request_id, expected="a new UUID"
-                    )
+                _check_repeats(earlier, manifest, request_id)
                 name = SubmissionName(parent.benchmark, earlier.id)
                 return _submission(submission_rows(session, name, caller), caller)
             charge_creation(session, owner, self._clock())
@@ -318,6 +312,13 @@ def _by_request_id(
         SubmissionRow.benchmark_number == benchmark.number, SubmissionRow.request_id == request_id
     )
     return session.scalar(query)
+
+
+def _check_repeats(earlier: SubmissionRow, manifest: Manifest, request_id: str) -> None:
+    """Raises `RequestIdReused` if an earlier submission has another manifest."""
+    if records.manifest(earlier.manifest) != manifest:
+        message = f"request_id {request_id} was used for another manifest; use a new UUID"
+        raise RequestIdReused(message, field="request_id", value=request_id, expected="a new UUID")
 
 
 def _check_awaits(row: SubmissionRow, name: SubmissionName) -> None:

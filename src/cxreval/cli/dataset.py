@@ -21,7 +21,6 @@ from cxreval.datasets.benchmark import (
     read_list,
     read_spec,
 )
-from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.verify import verify as verify_dataset
 from cxreval.errors import DatasetInvalid
 from cxreval.fields import field_error
@@ -104,12 +103,12 @@ def describe(
         str, typer.Option("--list", help="file in the directory that lists the images")
     ],
     labels_file: Annotated[str, typer.Option("--labels", help="label table in the directory")],
+    findings: Annotated[
+        str, typer.Option(help="findings in the report's order, comma-separated, as in the table")
+    ],
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="the images are not radiographs of patients")
     ] = False,
-    findings: Annotated[
-        str, typer.Option(help="findings in the report's order, comma-separated")
-    ] = ",".join(FINDINGS),
     ranking_metric: Annotated[
         str, typer.Option(help=f"metric that the board ranks by: {', '.join(_RANKABLE)}")
     ] = "auroc",
@@ -118,12 +117,7 @@ def describe(
     """Write benchmark.toml: the specification of a benchmark of the images in one list."""
     if ranking_metric not in _RANKABLE:
         raise field_error("ranking_metric", ranking_metric, f"one of {', '.join(_RANKABLE)}")
-    images = read_list(directory / list_file)
-    if not images:
-        raise DatasetInvalid(f"{directory / list_file} lists no image", file=list_file)
-    labels = directory / labels_file
-    if not labels.is_file():
-        raise DatasetInvalid(f"the label table {labels} does not exist", file=labels)
+    images, labels_sha256 = _read_images(directory / list_file), _digest(directory / labels_file)
     spec = BenchmarkSpec(
         name=name,
         title=title,
@@ -131,7 +125,7 @@ def describe(
         list_file=list_file,
         list_sha256=list_sha256(images),
         labels_file=labels_file,
-        labels_sha256=file_sha256(labels),
+        labels_sha256=labels_sha256,
         image_count=len(images),
         patient_count=len({image.partition("_")[0] for image in images}),
         findings=tuple(finding.strip() for finding in findings.split(",")),
@@ -141,16 +135,39 @@ def describe(
         replicates=DEFAULT_REPLICATES,
         slices=SLICES,
     )
-    parse_spec(spec.to_toml(), "the new specification")  # raises before the file is overwritten
-    file = directory / SPEC_FILE
-    if file.is_file() and (other := read_spec(file).name) != name:
+    _write(spec, directory / SPEC_FILE)
+    _show(spec, f"wrote {directory / SPEC_FILE}", json)
+
+
+def _read_images(file: Path) -> list[str]:
+    """Returns the image names in a list. Raises `DatasetInvalid` if there are none."""
+    images = read_list(file)
+    if not images:
+        raise DatasetInvalid(f"{file} lists no image", file=file)
+    return images
+
+
+def _digest(labels: Path) -> str:
+    """Returns the sha256 of a label table. Raises `DatasetInvalid` if it does not exist."""
+    if not labels.is_file():
+        raise DatasetInvalid(f"the label table {labels} does not exist", file=labels)
+    return file_sha256(labels)
+
+
+def _write(spec: BenchmarkSpec, file: Path) -> None:
+    """Writes a specification over an earlier one of the same benchmark.
+
+    Raises:
+        DatasetInvalid: the specification is malformed, or the file describes another benchmark.
+    """
+    parse_spec(spec.to_toml(), "the new specification")
+    if file.is_file() and (other := read_spec(file).name) != spec.name:
         message = (
-            f"{file} describes {other!r}; put {name!r} into a directory of its own,"
+            f"{file} describes {other!r}; put {spec.name!r} into a directory of its own,"
             " with links to the images"
         )
         raise DatasetInvalid(message, file=file, found=other)
     file.write_text(spec.to_toml(), encoding="utf-8")
-    _show(spec, f"wrote {directory / SPEC_FILE}", json)
 
 
 @app.command("register")

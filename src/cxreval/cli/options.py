@@ -12,7 +12,7 @@ import typer
 
 from cxreval.client import ApiKey, RegistryClient, TlsFiles
 from cxreval.errors import BenchmarkNotFound, KeyUnreadable, MalformedField
-from cxreval.fields import HOST_PORT
+from cxreval.fields import HOST_PORT, field_error
 from cxreval.wire.channel import read_key
 
 _GRPC_TARGET = re.compile("(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds|passthrough):.+")
@@ -161,9 +161,7 @@ def _api_key(file: Path | None, trust_network: bool) -> ApiKey | None:
 def _tls_files(ca: Path | None, certificate: Path | None, key: Path | None) -> TlsFiles | None:
     for name, file in {"tls_ca": ca, "tls_certificate": certificate, "tls_key": key}.items():
         if file and not file.is_file():
-            raise MalformedField(
-                f"{name} is {str(file)!r}; expected a PEM file", field=name, expected="a PEM file"
-            )
+            raise field_error(name, file, "a PEM file")
     if (certificate is None) != (key is None):
         raise MalformedField(
             "only one of tls_certificate and tls_key is given; give both or neither",

@@ -7,14 +7,14 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.logging import RichHandler
-from rich.progress import TaskID
+from rich.progress import Progress, TaskID
 
 from cxreval.cli import options, output
 from cxreval.cli.export import PACKAGES
@@ -26,22 +26,28 @@ from cxreval.client import (
     Manifest,
     ScoringClient,
 )
+from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, DatasetInvalid, ExtraMissing, SandboxUnavailable
 from cxreval.evaluation.conversion import Converter
 from cxreval.evaluation.resume import RETRY_SECONDS
 from cxreval.export import sandbox
 from cxreval.extras import require_extra
+from cxreval.resource_names import EvaluationName
+
+if TYPE_CHECKING:  # needs the extra
+    from cxreval.evaluation.driver import EvaluationDriver
 
 _log = logging.getLogger(__name__)
 _NO_STATE_DICTS = "this worker does not take PyTorch state dicts"
 
+Data = Annotated[
+    list[str], typer.Option(help="benchmark and the directory of its data set, NAME=DIRECTORY")
+]
+
 
 def worker(
     context: typer.Context,
-    data: Annotated[
-        list[str],
-        typer.Option(help="benchmark and the directory of its data set, NAME=DIRECTORY"),
-    ],
+    data: Data,
     registry: options.Registry = options.REGISTRY,
     inference: options.Inference = options.INFERENCE,
     scoring: options.Scoring = options.SCORING,
@@ -63,63 +69,76 @@ def worker(
 ) -> None:
     """Run queued evaluations, one at a time."""
     require_extra("worker", "cxreval worker", "imagecodecs", "pydicom", "pyarrow")
-    from cxreval.evaluation.driver import (  # noqa: PLC0415 -- needs the extra
-        EvaluationDriver,
-        local_benchmarks,
-    )
+    from cxreval.evaluation import driver as evaluation_driver  # noqa: PLC0415 -- needs the extra
 
     logging.basicConfig(
         level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=output.errors)]
     )
     signal.signal(signal.SIGTERM, _stop)
     directories = options.directories(data)
-    local_benchmarks(directories)
+    specs = evaluation_driver.local_benchmarks(directories)
     with (
         options.registry_client(context, registry) as registry_client,
         InferenceClient(inference, context.obj.tls) as inference_client,
         ScoringClient(scoring, context.obj.tls) as scoring_client,
         output.progress_bars() as bars,
     ):
-        identity = name or f"{socket.gethostname()}-{os.getpid()}"
-        driver = EvaluationDriver(
+        driver = evaluation_driver.EvaluationDriver(
             registry_client,
             inference_client,
             scoring_client,
             directories,
-            identity,
+            name or f"{socket.gethostname()}-{os.getpid()}",
             patience_seconds,
             allow_private_endpoints,
             _converter(),
         )
-        tasks: dict[str, TaskID] = {}
+        for evaluation in _evaluations(driver, bars, once, poll_seconds):
+            _print(evaluation, specs, json)
 
-        def show(lease: Lease, done: int, total: int) -> None:
-            if lease.evaluation not in tasks:
-                tasks[lease.evaluation] = bars.add_task(
-                    lease.submission.manifest.model, total=total
-                )
-            bars.update(tasks[lease.evaluation], completed=done)
 
-        while True:
-            try:
-                evaluation = driver.run_next(show)
-            except DatasetInvalid:
-                raise
-            except CxrevalError as error:
-                # The evaluation is not lost: when its lease expires, a worker takes it again.
-                if once:
-                    raise
-                _log.warning("%s: %s", error.reason, error)
-                evaluation = None
-            for task in tasks.values():
-                bars.remove_task(task)
-            tasks.clear()
-            if evaluation:
-                _print(evaluation, json)
-            elif once:
-                return
-            else:
-                time.sleep(poll_seconds)
+def _evaluations(
+    driver: EvaluationDriver, bars: Progress, once: bool, poll_seconds: float
+) -> Iterator[Evaluation]:
+    """Runs queued evaluations and yields each at its end; `once`: until the queue is empty."""
+    while True:
+        evaluation = _run_next(driver, bars, once)
+        if evaluation:
+            yield evaluation
+        elif once:
+            return
+        else:
+            time.sleep(poll_seconds)
+
+
+def _run_next(driver: EvaluationDriver, bars: Progress, once: bool) -> Evaluation | None:
+    """Runs the next evaluation and shows its progress; returns None if there is none to run.
+
+    A failure is logged, unless `once`: after the lease expires, a worker resumes the evaluation.
+
+    Raises:
+        DatasetInvalid: this worker's data set is not that of the benchmark.
+        CxrevalError: with `once`, the evaluation failed to run.
+    """
+    tasks: dict[str, TaskID] = {}
+
+    def show(lease: Lease, done: int, total: int) -> None:
+        if lease.evaluation not in tasks:
+            tasks[lease.evaluation] = bars.add_task(lease.submission.manifest.model, total=total)
+        bars.update(tasks[lease.evaluation], completed=done)
+
+    try:
+        return driver.run_next(show)
+    except DatasetInvalid:
+        raise
+    except CxrevalError as error:
+        if once:
+            raise
+        _log.warning("%s: %s", error.reason, error)
+        return None
+    finally:
+        for task in tasks.values():
+            bars.remove_task(task)
 
 
 def _converter() -> Converter | None:
@@ -141,13 +160,18 @@ def _convert(
     return convert_state_dict(manifest, weights, path, images)
 
 
-def _print(evaluation: Evaluation, json: bool) -> None:
+def _print(evaluation: Evaluation, specs: Mapping[str, BenchmarkSpec], json: bool) -> None:
     if json:
         output.print_json(evaluation)
         return
     if evaluation.status is EvaluationStatus.SUCCEEDED and evaluation.report:
-        macro = next(value for value in evaluation.report.metrics if not value.finding)
-        outcome = f"auroc {output.percent(macro.value)}"
+        metric = specs[EvaluationName.parse(evaluation.name).benchmark].ranking_metric
+        macro = next(
+            value
+            for value in evaluation.report.metrics
+            if (value.metric, value.finding, value.slice) == (metric, "", "")
+        )
+        outcome = f"{output.metric_label(metric)} {output.percent(macro.value)}"
     else:
         outcome = (
             f"{evaluation.failure.reason}: {evaluation.failure.message}"

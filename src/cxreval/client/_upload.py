@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cxreval.api.registry.v1 import artifact_service_pb2
 from cxreval.client._calls import RETRY_SECONDS, STREAM_SECONDS, call
@@ -53,7 +53,7 @@ def upload(
     while True:
         offset = 0
         try:
-            status = call(stub.GetUpload, artifact_service_pb2.GetUploadRequest(**artifact))
+            status = _status(stub, artifact)
             if status.complete:
                 return None
             if status.received_bytes > furthest:
@@ -61,12 +61,10 @@ def upload(
                 backoff.progressed()
             offset = min(status.received_bytes, total)
             messages = _messages(artifact, file, total, offset, chunk_bytes, progress)
-            response: artifact_service_pb2.UploadArtifactResponse = call(
-                stub.UploadArtifact, messages, STREAM_SECONDS
-            )
+            response = _send(stub, messages)
         except SubmissionState:
             # gRPC repeats a short call whose response was lost: the first attempt had succeeded.
-            if call(stub.GetUpload, artifact_service_pb2.GetUploadRequest(**artifact)).complete:
+            if _status(stub, artifact).complete:
                 return None
             raise
         except DigestMismatch as error:
@@ -83,6 +81,20 @@ def upload(
             chunk_bytes = max(chunk_bytes // 2, _MIN_CHUNK_BYTES)
         else:
             return response
+
+
+def _status(stub: Any, artifact: dict[str, Any]) -> artifact_service_pb2.GetUploadResponse:
+    """Returns how much of an artifact the registry has."""
+    request = artifact_service_pb2.GetUploadRequest(**artifact)
+    return cast("artifact_service_pb2.GetUploadResponse", call(stub.GetUpload, request))
+
+
+def _send(
+    stub: Any, messages: Iterator[artifact_service_pb2.UploadArtifactRequest]
+) -> artifact_service_pb2.UploadArtifactResponse:
+    """Sends the messages of an upload and returns the response."""
+    response = call(stub.UploadArtifact, messages, STREAM_SECONDS)
+    return cast("artifact_service_pb2.UploadArtifactResponse", response)
 
 
 def _messages(

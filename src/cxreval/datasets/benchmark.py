@@ -301,12 +301,13 @@ def _metric(item: Any) -> BenchmarkMetric:
 
 def spec_problem(spec: BenchmarkSpec) -> tuple[str, str] | None:
     """Returns the first malformed field and what was expected there, or None."""
-    version = spec.scorer_version
-    scorer = SCORERS.get(version) if isinstance(version, str) else None
-    metrics = scorer.metrics if scorer else {}
-    directions = {name: metric.direction for name, metric in metrics.items() if metric.rankable}
-    known = ", ".join(f"{name} ({direction})" for name, direction in directions.items())
-    checks: list[tuple[str, bool, str]] = [
+    checks = [*_data_checks(spec), *_rule_checks(spec)]
+    return next(((field, expected) for field, good, expected in checks if not good), None)
+
+
+def _data_checks(spec: BenchmarkSpec) -> list[tuple[str, bool, str]]:
+    """Returns each check of images and labels: the field, the result and what is expected."""
+    return [
         (
             "name",
             isinstance(spec.name, str) and bool(BENCHMARK_ID.fullmatch(spec.name)),
@@ -327,6 +328,17 @@ def spec_problem(spec: BenchmarkSpec) -> tuple[str, str] | None:
             and len({*map(folded, spec.findings)}) == len(spec.findings),
             _FINDINGS_FORM,
         ),
+    ]
+
+
+def _rule_checks(spec: BenchmarkSpec) -> list[tuple[str, bool, str]]:
+    """Returns each check of the rules of scoring: the field, the result and what is expected."""
+    version = spec.scorer_version
+    scorer = SCORERS.get(version) if isinstance(version, str) else None
+    metrics = scorer.metrics if scorer else {}
+    directions = {name: metric.direction for name, metric in metrics.items() if metric.rankable}
+    known = ", ".join(f"{name} ({direction})" for name, direction in directions.items())
+    return [
         (
             "scorer_version",
             scorer is not None,
@@ -360,7 +372,6 @@ def spec_problem(spec: BenchmarkSpec) -> tuple[str, str] | None:
             f"distinct columns among {', '.join(SLICES)}, or none",
         ),
     ]
-    return next(((field, expected) for field, good, expected in checks if not good), None)
 
 
 def _fits_into_a_report(spec: BenchmarkSpec) -> bool:

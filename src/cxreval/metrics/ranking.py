@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.errors import MalformedField
+from cxreval.fields import field_error
 from cxreval.metrics.ranks import lowest_ranks, mean_ranks
 from cxreval.metrics.registry import Direction
 from cxreval.metrics.report import UNDEFINED_SHARE
@@ -128,9 +129,7 @@ def latest_day(submitted_date: str) -> date:
             return first.replace(day=calendar.monthrange(first.year, first.month)[1])
     except ValueError:
         pass
-    expected = "YYYY-MM-DD or YYYY-MM"
-    message = f"submitted_date is {submitted_date!r}; expected {expected}"
-    raise MalformedField(message, field="submitted_date", value=submitted_date, expected=expected)
+    raise field_error("submitted_date", submitted_date, "YYYY-MM-DD or YYYY-MM")
 
 
 def rank(entries: Sequence[Entry], direction: Direction) -> list[Ranked]:
