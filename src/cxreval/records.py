@@ -97,8 +97,8 @@ class Quota:
     """The limits of an organisation; None is no limit.
 
     `submissions_per_day`: submissions created in one day, UTC. `concurrent`: submissions that have
-    not ended. `stored_bytes`: size of the artifacts, each counted once, and declared size of running
-    uploads.
+    not ended. `stored_bytes`: size of the artifacts, each counted once, plus the declared size of
+    running uploads.
     """
 
     submissions_per_day: int | None = None

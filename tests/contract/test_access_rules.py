@@ -1,4 +1,4 @@
-"""Every rpc declares its allowed callers, and a server with one that does not never starts."""
+"""Every rpc declares its allowed callers; a server with an undeclared rpc does not start."""
 
 import asyncio
 import importlib
@@ -22,9 +22,9 @@ from services.chassis.server import Server
 
 
 def services():
-    """Every service in a module of `cxreval.api`, and those that every server adds."""
-    found = (module.name for module in pkgutil.walk_packages(cxreval.api.__path__, "cxreval.api."))
-    modules = [importlib.import_module(name) for name in found if name.endswith("_pb2")]
+    """Returns every service in a module of `cxreval.api`, and those that every server adds."""
+    names = (module.name for module in pkgutil.walk_packages(cxreval.api.__path__, "cxreval.api."))
+    modules = [importlib.import_module(name) for name in names if name.endswith("_pb2")]
     files = [module.DESCRIPTOR for module in (health_pb2, reflection_pb2, *modules)]
     return [service for file in files for service in file.services_by_name.values()]
 
@@ -44,7 +44,7 @@ def test_every_rpc_of_every_service_has_a_rule():
     assert all(roles for roles in RULES.values() if roles is not None)
 
 
-def test_foreign_and_open_services_are_the_ones_that_exist():
+def test_foreign_and_open_services_exist():
     names = {service.full_name for service in services()}
     assert access.OPEN_SERVICES | access.FOREIGN_SERVICES.keys() <= names
     assert (
@@ -53,7 +53,7 @@ def test_foreign_and_open_services_are_the_ones_that_exist():
     )
 
 
-def test_only_reading_is_public():
+def test_only_rpcs_that_read_are_public():
     public = {
         rpc.rpartition("/")[2] for rpc, roles in RULES.items() if roles and Role.PUBLIC in roles
     }
@@ -75,7 +75,7 @@ def test_only_workers_may_call_the_workers_rpcs():
         assert RULES[f"cxreval.api.registry.v1.EvaluationService/{method}"] == {Role.WORKER}
 
 
-def test_a_server_with_an_undeclared_rpc_never_starts():
+def test_a_server_with_an_undeclared_rpc_does_not_start():
     pool = descriptor_pool.Default()
     file = descriptor_pb2.FileDescriptorProto(
         name="tests/undeclared.proto", package="tests", syntax="proto3"
@@ -107,7 +107,7 @@ def test_a_server_with_an_undeclared_rpc_never_starts():
         asyncio.run(start())
 
 
-def test_a_server_takes_one_service_of_a_module_and_each_once():
+def test_a_servicer_implements_one_service_of_its_module_and_is_added_once():
     async def add(*servicers: object) -> None:
         server = Server(ServerConfig(listen="127.0.0.1:0"), CollectorRegistry())
         for servicer in servicers:

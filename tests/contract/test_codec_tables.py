@@ -1,4 +1,4 @@
-"""No field of a record or a message can be left out of a conversion without a check that fails."""
+"""A field that is left out of a conversion makes a check fail, whichever field it is."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ Codec = Encoder[Any, Any] | Decoder[Any, Any]
 
 
 def product_codecs() -> list[Codec]:
-    """Every codec that the product makes at import, those that it plans for nested records too."""
+    """Returns every codec that the product creates at import, also those of nested records."""
     for name in MODULES:
         importlib.import_module(name)
-    found = [one for one in gc.get_objects() if type(one) in (Encoder, Decoder)]
-    return [one for one in found if not one.record.__module__.startswith("tests.")]
+    codecs = [item for item in gc.get_objects() if type(item) in (Encoder, Decoder)]
+    return [codec for codec in codecs if not codec.record.__module__.startswith("tests.")]
 
 
 CODECS = product_codecs()
@@ -59,7 +59,7 @@ def title(codec: Codec) -> str:
 
 
 def without(record: type, name: str) -> type:
-    """The record without a field."""
+    """Returns the record type without a field."""
     hints = typing.get_type_hints(record)
     fields = [
         (field.name, hints[field.name])
@@ -71,19 +71,19 @@ def without(record: type, name: str) -> type:
 
 
 def files(file: FileDescriptor) -> Iterator[FileDescriptor]:
-    """The files that a file imports, then itself."""
+    """Yields the files that a file imports, then the file itself."""
     for other in file.dependencies:
         yield from files(other)
     yield file
 
 
 def message_without(message: type, name: str) -> type:
-    """The message type without a field, in a descriptor pool of its own."""
-    pool, known = descriptor_pool.DescriptorPool(), set()
+    """Returns the message type without a field, in its own descriptor pool."""
+    pool, added = descriptor_pool.DescriptorPool(), set()
     for file in files(message.DESCRIPTOR.file):
-        if file.name in known:
+        if file.name in added:
             continue
-        known.add(file.name)
+        added.add(file.name)
         proto = descriptor_pb2.FileDescriptorProto()
         file.CopyToProto(proto)
         if file.name == message.DESCRIPTOR.file.name:
@@ -93,18 +93,18 @@ def message_without(message: type, name: str) -> type:
 
 
 def remove(file: descriptor_pb2.FileDescriptorProto, message: str, name: str) -> None:
-    (proto,) = (one for one in file.message_type if one.name == message)
+    (proto,) = (item for item in file.message_type if item.name == message)
     for field in list(proto.field):
         if field.name == name:
             proto.field.remove(field)
-        elif field.proto3_optional:  # each has a oneof of its own, which would be numbered anew
+        elif field.proto3_optional:  # its oneof is removed below, because oneofs are renumbered
             field.proto3_optional = False
     for field in proto.field:
         field.ClearField("oneof_index")
     del proto.oneof_decl[:]
 
 
-def test_the_product_converts_its_records_with_codecs():
+def test_product_has_codecs_for_its_records():
     titles = {title(codec) for codec in CODECS}
     assert len(CODECS) > 40
     for expected in (
@@ -122,16 +122,16 @@ def test_the_product_converts_its_records_with_codecs():
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=title)
-def test_a_codec_is_not_made_without_a_field_of_its_record(codec):
+def test_codec_without_a_field_of_its_record_is_an_error(codec):
     for field in dataclasses.fields(codec.record):
         if isinstance(codec, Encoder) and field.name in codec.computed:
-            continue  # its function reads what it wants; the mutations below show that it does
+            continue  # computed by a function; the mutation tests below check that it is
         with pytest.raises(TypeError, match=rf"field {field.name} |{field.name}$"):
             dataclasses.replace(codec, record=without(codec.record, field.name))
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=title)
-def test_a_codec_is_not_made_without_a_field_of_its_message(codec):
+def test_codec_without_a_field_of_its_message_is_an_error(codec):
     for field in codec.message.DESCRIPTOR.fields:
         if isinstance(codec, Decoder) and field.name in codec.computed:
             continue
@@ -139,31 +139,31 @@ def test_a_codec_is_not_made_without_a_field_of_its_message(codec):
             dataclasses.replace(codec, message=message_without(codec.message, field.name))
 
 
-# --- mutations --------------------------------------------------------------------------------------
+# --- mutations ------------------------------------------------------------------------------------
 
 
 def check_every_conversion() -> None:
-    """The checks of tests/unit/test_codec.py, each with a record that has no empty field."""
+    """Runs the checks of tests/unit/test_codec.py, each with a record without empty fields."""
     for encode, decode, kind in test_codec.SHARED:
-        test_codec.check_arrives(encode, decode, sample(kind))
+        test_codec.check_round_trip(encode, decode, sample(kind))
     for check, record in (
-        (test_codec.test_a_specification_arrives_as_it_was_sent, sample(BenchmarkSpec, name="small")),
-        (test_codec.test_a_report_arrives_with_its_evidence, sample(Report)),
-        (test_codec.test_a_submission_is_shown_as_it_is_kept, submission()),
-        (test_codec.test_an_event_is_shown_as_it_is_kept, sample(domain.Event)),
-        (test_codec.test_a_receipt_arrives_as_it_was_signed, sample(Receipt)),
-        (test_codec.test_an_evaluation_is_shown_as_it_is_kept, evaluation()),
-        (test_codec.test_a_lease_arrives_with_what_is_to_be_run, lease()),
-        (test_codec.test_a_row_of_the_board_is_shown_as_it_is_ranked, row()),
-        (test_codec.test_a_comparison_names_the_submissions, compared()),
-        (test_codec.test_a_key_is_shown_as_it_is_kept, sample(access.ApiKey, id=test_codec.ID[:16], organisation="small")),
-        (test_codec.test_a_link_of_the_audit_chain_has_the_same_digest_at_the_reader, link()),
+        (test_codec.test_specification_is_read_as_it_was_sent, sample(BenchmarkSpec, name="small")),
+        (test_codec.test_report_is_read_with_its_evidence, sample(Report)),
+        (test_codec.test_client_reads_a_stored_submission, submission()),
+        (test_codec.test_client_reads_a_stored_event, sample(domain.Event)),
+        (test_codec.test_client_reads_a_signed_receipt, sample(Receipt)),
+        (test_codec.test_client_reads_a_stored_evaluation, evaluation()),
+        (test_codec.test_worker_reads_a_lease_with_submission_and_benchmark, lease()),
+        (test_codec.test_client_reads_a_row_of_the_board, row()),
+        (test_codec.test_comparison_has_the_names_of_submissions, compared()),
+        (test_codec.test_client_reads_a_stored_key, key()),
+        (test_codec.test_client_reads_an_audit_link_with_the_same_digest, link()),
     ):  # fmt: skip
         check.hypothesis.inner_test(record)
-    test_codec.test_an_organisation_and_its_quota_are_shown_as_they_are_kept.hypothesis.inner_test(
+    test_codec.test_client_reads_a_stored_organisation_and_its_quota.hypothesis.inner_test(
         sample(access.Organisation, id="small"), sample(access.Usage)
     )
-    test_codec.test_a_specification_from_before_ranking_metrics_ranks_by_its_first_metric()
+    test_codec.test_specification_without_ranking_metric_ranks_by_its_first_metric()
 
 
 def submission() -> domain.Submission:
@@ -192,16 +192,21 @@ def compared() -> board.Compared:
     return board.Compared([pair], {test_codec.ID: (0.25, 0.75)}, 3)
 
 
+def key() -> access.ApiKey:
+    return sample(access.ApiKey, id=test_codec.ID[:16], organisation="small")
+
+
 def link() -> AuditEvent:
     time = NOON.isoformat(timespec="microseconds")
     return sample(AuditEvent, change="lease_expired", state="awaiting_artifact", time=time)
 
 
-def test_every_conversion_is_right():
+def test_every_conversion_is_correct():
     check_every_conversion()
 
 
 def fails() -> bool:
+    """Returns whether a check of the conversions fails."""
     try:
         check_every_conversion()
     except Exception:  # noqa: BLE001 - an error is as good as a difference
@@ -210,16 +215,16 @@ def fails() -> bool:
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=title)
-def test_a_field_that_is_left_out_of_a_conversion_fails_a_check(codec, monkeypatch):
-    """Leaves out each converted field, one at a time, as a forgotten line would."""
+def test_conversion_without_a_field_fails_a_check(codec, monkeypatch):
+    """Leaves out each converted field, one at a time."""
     values, empty = codec._values, codec.message()
     names = codec._names if isinstance(codec, Encoder) else list(decoded(codec).values())
     check_every_conversion()
     survivors = []
     for index, name in enumerate(names):
-        nothing = None if isinstance(codec, Encoder) else attrgetter(name)(empty)
+        default = None if isinstance(codec, Encoder) else attrgetter(name)(empty)
         with monkeypatch.context() as patch:
-            patch.setattr(codec, "_values", left_out(values, index, nothing))
+            patch.setattr(codec, "_values", with_value(values, index, default))
             survivors += [] if fails() else [name]
     for index, (name, _) in enumerate(codec._computed):
         rest = list(codec._computed)
@@ -231,28 +236,30 @@ def test_a_field_that_is_left_out_of_a_conversion_fails_a_check(codec, monkeypat
 
 
 def decoded(codec: Decoder[Any, Any]) -> dict[str, str]:
+    """Returns the message's field of each converted field of the record."""
     names = [field.name for field in dataclasses.fields(codec.record)]
     return {name: codec.sources.get(name, name) for name in names if name not in codec.computed}
 
 
-def left_out(values: Any, index: int, nothing: Any) -> Any:
+def with_value(values: Any, changed: int, replacement: Any) -> Any:
+    """Returns `values` with a replacement at the index `changed` of its result."""
     return lambda source: [
-        nothing if place == index else value for place, value in enumerate(values(source))
+        replacement if index == changed else value for index, value in enumerate(values(source))
     ]
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=title)
-def test_an_entry_that_is_removed_from_a_table_fails_a_check(codec, monkeypatch):
-    """The codec is not made at all, or what it converts is wrong."""
+def test_table_without_an_entry_fails_a_check(codec, monkeypatch):
+    """The codec cannot be created, or a check of its conversion fails."""
     check_every_conversion()
     survivors = []
     for table in ("sources", "computed", "unsent", "unset", "unread"):
         for entry in getattr(codec, table, ()):
-            old = getattr(codec, table)
+            entries = getattr(codec, table)
             rest = (
-                {name: value for name, value in old.items() if name != entry}
-                if isinstance(old, Mapping)
-                else [one for one in old if one != entry]
+                {name: value for name, value in entries.items() if name != entry}
+                if isinstance(entries, Mapping)
+                else [other for other in entries if other != entry]
             )
             try:
                 mutant = dataclasses.replace(codec, **{table: rest})

@@ -42,13 +42,13 @@ SECRETS = {
     ): "postgresql+psycopg://cxreval:PASSWORD@postgres.example.org:5432/cxreval",
     ("worker-key", "key"): "cxr_KEY",
 }
-"""Name, key and value of every Secret, as the guide creates them."""
+"""The value of every Secret that the guide creates, by the Secret's name and key."""
 
 Object = dict[str, Any]
 
 
 def tool(name: str) -> str:
-    """Returns the path of a program of the test extra."""
+    """Returns the path of a program that the test extra installs."""
     path = Path(sys.executable).parent / name
     if not path.is_file():
         missing(f"{name} is not installed (the test extra has it)")
@@ -56,18 +56,20 @@ def tool(name: str) -> str:
 
 
 def fenced(document: Path, language: str) -> list[str]:
+    """Returns the code blocks of a language in a document."""
     return re.findall(rf"```{language}\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
 
 
 @functools.cache
 def commands(document: Path) -> list[str]:
+    """Returns the shell commands in the code blocks of a document, one per line."""
     text = "\n".join(fenced(document, "sh")).replace("\\\n", " ")
     return [line.strip() for line in text.splitlines()]
 
 
 @pytest.fixture(scope="session")
 def k8s(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`deploy/k8s` with the overlays that the two documents tell an operator to write."""
+    """A copy of `deploy/k8s` with the overlays that an operator writes after the two guides."""
     directory = tmp_path_factory.mktemp("deploy") / "k8s"
     shutil.copytree(DEPLOY / "k8s", directory)
     settings = fenced(DEPLOY_GUIDE, "yaml")
@@ -115,11 +117,12 @@ def objects(request: pytest.FixtureRequest, manifests: dict[str, list[Object]]) 
 
 
 def of_kind(objects: list[Object], *kinds: str) -> dict[str, Object]:
+    """Returns the objects of some kinds by name."""
     return {item["metadata"]["name"]: item for item in objects if item["kind"] in kinds}
 
 
 def pods(objects: list[Object]) -> dict[str, Object]:
-    """Every pod and pod template by the name of its owner."""
+    """Returns every pod and pod template by the name of its owner."""
     templates = {
         name: item["spec"]["template"]
         for name, item in of_kind(objects, "Deployment", "Job").items()
@@ -128,19 +131,20 @@ def pods(objects: list[Object]) -> dict[str, Object]:
 
 
 def containers(objects: list[Object]) -> Iterator[tuple[str, Object, Object]]:
-    """Name, pod and container of every container."""
+    """Yields the owner's name, the pod and the container of every container."""
     for name, pod in pods(objects).items():
         for container in (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]):
             yield name, pod, container
 
 
 def labels(pod: Object) -> dict[str, str]:
-    found: dict[str, str] = pod["metadata"]["labels"]
-    return found
+    """Returns the labels of a pod."""
+    pod_labels: dict[str, str] = pod["metadata"]["labels"]
+    return pod_labels
 
 
 def claims(pod: Object) -> dict[str, bool]:
-    """The claims that a pod mounts, and whether each is mounted read-only."""
+    """Returns the volume claims that a pod mounts, each with whether it is mounted read-only."""
     volumes = {
         volume["name"]: volume["persistentVolumeClaim"]["claimName"]
         for volume in pod["spec"].get("volumes", ())
@@ -158,7 +162,7 @@ def claims(pod: Object) -> dict[str, bool]:
 
 
 def environment(objects: list[Object], container: Object) -> dict[str, str]:
-    """A container's environment as the kubelet builds it."""
+    """Returns a container's environment as the kubelet sets it."""
     maps = of_kind(objects, "ConfigMap")
     values: dict[str, str] = {}
     for source in container.get("envFrom", ()):
@@ -214,11 +218,11 @@ def test_objects_have_unique_names_and_no_namespace(objects):
 
 def test_deployments_select_their_own_pods_and_no_others(installation):
     for name, deployment in of_kind(installation, "Deployment").items():
-        wanted = deployment["spec"]["selector"]["matchLabels"].items()
+        selector = deployment["spec"]["selector"]["matchLabels"].items()
         assert [
             pod
             for pod, template in pods(installation).items()
-            if wanted <= labels(template).items()
+            if selector <= labels(template).items()
         ] == [name]
 
 
@@ -227,9 +231,9 @@ def test_services_select_the_pods_of_one_deployment_and_name_their_ports(install
     services = of_kind(installation, "Service")
     assert services.keys() == SERVICES.keys()
     for name, service in services.items():
-        wanted = service["spec"]["selector"].items()
+        selector = service["spec"]["selector"].items()
         assert [
-            pod for pod, template in templates.items() if wanted <= labels(template).items()
+            pod for pod, template in templates.items() if selector <= labels(template).items()
         ] == [name]
         (container,) = templates[name]["spec"]["containers"]
         named = {port["name"]: port["containerPort"] for port in container["ports"]}
@@ -238,7 +242,7 @@ def test_services_select_the_pods_of_one_deployment_and_name_their_ports(install
             assert named[port["targetPort"]] == port["port"]
 
 
-def test_services_that_clients_balance_over_are_headless(installation):
+def test_services_with_load_balancing_clients_are_headless(installation):
     headless = {
         name
         for name, item in of_kind(installation, "Service").items()
@@ -247,7 +251,7 @@ def test_services_that_clients_balance_over_are_headless(installation):
     assert headless == {"inference", "scoring"}
 
 
-def test_everything_a_pod_names_exists(installation):
+def test_objects_that_a_pod_refers_to_exist(installation):
     maps, volumes = (
         of_kind(installation, "ConfigMap"),
         of_kind(installation, "PersistentVolumeClaim"),
@@ -260,7 +264,7 @@ def test_everything_a_pod_names_exists(installation):
         assert claims(pod).keys() <= volumes.keys(), name
 
 
-def test_secrets_are_only_named_and_the_guide_says_how_to_make_them(installation):
+def test_secrets_are_only_referred_to_and_the_guide_creates_them(installation):
     assert not of_kind(installation, "Secret")
     references = {
         (
@@ -271,26 +275,24 @@ def test_secrets_are_only_named_and_the_guide_says_how_to_make_them(installation
         for variable in container.get("env", ())
         if "secretKeyRef" in variable.get("valueFrom", {})
     }
-    made = [
+    matches = [
         re.search(r"create secret generic (\S+) .*--from-literal=(\w+)='(.+)'", line)
         for line in commands(DEPLOY_GUIDE)
     ]
-    assert {(match[1], match[2]): match[3] for match in made if match} == SECRETS
+    assert {(match[1], match[2]): match[3] for match in matches if match} == SECRETS
     assert references == SECRETS.keys()
 
 
-def test_keys_that_the_guide_makes_are_those_that_registry_and_migration_read(
-    installation, tmp_path
-):
+def test_registry_and_migration_read_the_keys_that_the_guide_creates(installation, tmp_path):
     lines = commands(DEPLOY_GUIDE)
-    made = [line for line in lines if line.startswith("openssl ")]
+    key_commands = [line for line in lines if line.startswith("openssl ")]
     (secret,) = [
         line for line in lines if line.startswith("kubectl create secret generic registry-keys ")
     ]
     files = set(re.findall(r"--from-file=(\S+)", secret))
     if not shutil.which("openssl"):
         missing("openssl, which the guide uses, is not installed")
-    subprocess.run(["sh", "-euc", "\n".join(made)], cwd=tmp_path, check=True)
+    subprocess.run(["sh", "-euc", "\n".join(key_commands)], cwd=tmp_path, check=True)
     assert {file.name for file in tmp_path.iterdir()} == files
     mounted = 0
     for _, pod, container in containers(installation):
@@ -317,26 +319,26 @@ def test_keys_that_the_guide_makes_are_those_that_registry_and_migration_read(
 
 
 def calls(installation: list[Object]) -> set[tuple[str, str, int]]:
-    """Pairs of a pod and the service and port that it calls, from arguments and environments."""
-    found = set()
+    """Returns each pod with a service and port that its arguments or environment name."""
+    triples = set()
     for name, _, container in containers(installation):
         values = [argument.rpartition("=")[2] for argument in container.get("args", ())]
         for value in (*values, *environment(installation, container).values()):
             if match := ADDRESS.fullmatch(value):
-                found.add((name, match["host"], int(match["port"])))
-    return found
+                triples.add((name, match["host"], int(match["port"])))
+    return triples
 
 
 def test_every_address_is_a_service_and_its_port(installation):
     services = of_kind(installation, "Service")
-    found = calls(installation)
-    assert {(caller, host) for caller, host, _ in found} == {
+    called = calls(installation)
+    assert {(caller, host) for caller, host, _ in called} == {
         ("inference", "registry"),
         ("worker", "registry"),
         ("worker", "inference"),
         ("worker", "scoring"),
     }
-    for _, host, port in found:
+    for _, host, port in called:
         assert port in {item["port"] for item in services[host]["spec"]["ports"]}
 
 
@@ -344,15 +346,16 @@ def test_every_address_is_a_service_and_its_port(installation):
 
 
 def selects(selector: Object, pod: Object) -> bool:
-    wanted = selector.get("matchLabels", {}).items() <= labels(pod).items()
-    return wanted and all(
+    """Returns whether a selector matches a pod."""
+    has_labels = selector.get("matchLabels", {}).items() <= labels(pod).items()
+    return has_labels and all(
         rule["operator"] == "In" and labels(pod).get(rule["key"]) in rule["values"]
         for rule in selector.get("matchExpressions", ())
     )
 
 
 def opens(installation: list[Object], direction: str, pod: Object, peer: Object, port: str) -> bool:
-    """Whether a policy of `pod` allows traffic with `peer` of the same namespace."""
+    """Returns whether a policy of `pod` allows traffic with `peer` in the same namespace."""
     side = "from" if direction == "ingress" else "to"
     return any(
         (
@@ -368,7 +371,7 @@ def opens(installation: list[Object], direction: str, pod: Object, peer: Object,
     )
 
 
-def test_policies_close_every_pod_but_for_the_calls_that_are_made(installation):
+def test_policies_allow_exactly_the_calls_between_pods(installation):
     templates = pods(installation)
     closed = of_kind(installation, "NetworkPolicy")["closed-but-for-dns"]["spec"]
     assert set(closed["policyTypes"]) == {"Ingress", "Egress"}
@@ -387,26 +390,28 @@ def test_policies_close_every_pod_but_for_the_calls_that_are_made(installation):
 # --- security and robustness ----------------------------------------------------------------------
 
 
-def test_every_container_is_confined_and_limited(objects):
+def test_every_container_has_a_security_context_and_resource_limits(objects):
     for name, pod, container in containers(objects):
-        whole, own = pod["spec"]["securityContext"], container["securityContext"]
-        assert whole["runAsNonRoot"] is True, name
-        assert whole["runAsUser"] == whole["runAsGroup"] == whole["fsGroup"] == 10001, name
-        assert whole["seccompProfile"] == {"type": "RuntimeDefault"}, name
-        assert own["allowPrivilegeEscalation"] is False, name
-        assert own["readOnlyRootFilesystem"] is True, name
-        assert own["capabilities"] == {"drop": ["ALL"]}, name
+        pod_context = pod["spec"]["securityContext"]
+        assert pod_context["runAsNonRoot"] is True, name
+        ids = [pod_context[field] for field in ("runAsUser", "runAsGroup", "fsGroup")]
+        assert ids == [10001] * 3, name
+        assert pod_context["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False, name
+        assert context["readOnlyRootFilesystem"] is True, name
+        assert context["capabilities"] == {"drop": ["ALL"]}, name
         assert container["resources"]["requests"].keys() >= {"cpu", "memory"}, name
         assert container["resources"]["limits"].keys() >= {"cpu", "memory"}, name
         assert pod["spec"]["automountServiceAccountToken"] is False, name
         assert pod["spec"]["enableServiceLinks"] is False, name
 
 
-def test_no_pod_but_scoring_mounts_the_labels(manifests):
+def test_only_scoring_mounts_the_labels(manifests):
     for layout, objects in manifests.items():
         mounted = {name: claims(pod) for name, pod in pods(objects).items()}
-        with_labels = {name for name, found in mounted.items() if "nih-labels" in found}
-        with_images = {name for name, found in mounted.items() if "nih-images" in found}
+        with_labels = {name for name, volumes in mounted.items() if "nih-labels" in volumes}
+        with_images = {name for name, volumes in mounted.items() if "nih-images" in volumes}
         if layout == "data-loading":
             assert (with_labels, with_images) == ({"load-labels"}, {"load-images"})
         elif layout != "storage":
@@ -416,7 +421,7 @@ def test_no_pod_but_scoring_mounts_the_labels(manifests):
             assert mounted["worker"] == {"nih-images": True}, layout
 
 
-def test_probes_ask_the_grpc_port_of_every_service_and_the_worker_has_none(installation):
+def test_probes_use_the_grpc_port_of_every_service_and_the_worker_has_none(installation):
     for name, pod, container in containers(installation):
         probes = {key: value["grpc"] for key, value in container.items() if key.endswith("Probe")}
         if name in SERVICES:
@@ -431,22 +436,22 @@ def test_probes_ask_the_grpc_port_of_every_service_and_the_worker_has_none(insta
             assert not probes, name
 
 
-def test_several_replicas_need_a_disruption_budget_and_no_claim_of_one_node(installation):
+def test_several_replicas_need_a_disruption_budget_and_no_single_node_claim(installation):
     budgets = of_kind(installation, "PodDisruptionBudget")
     volumes = of_kind(installation, "PersistentVolumeClaim")
     for name, deployment in of_kind(installation, "Deployment").items():
         template = deployment["spec"]["template"]
-        held = [
+        single_node = [
             volumes[claim]
             for claim in claims(template)
             if volumes[claim]["spec"]["accessModes"] == ["ReadWriteOnce"]
         ]
         if deployment["spec"]["replicas"] > 1:
-            assert not held, name
+            assert not single_node, name
             assert [
                 item for item in budgets.values() if selects(item["spec"]["selector"], template)
             ], name
-        elif held:
+        elif single_node:
             assert deployment["spec"]["strategy"]["type"] == "Recreate", name
 
 
@@ -469,10 +474,7 @@ def test_gpu_overlay_changes_image_limit_and_toleration_of_inference_only(manife
 def service(
     request: pytest.FixtureRequest, manifests: dict[str, list[Object]], tmp_path_factory
 ) -> tuple[str, Object]:
-    """Name and settings of a service.
-
-    The settings are what its program reports when it runs on the files of its image.
-    """
+    """Name and settings of a service, as its program reports them with the files of its image."""
     name = request.param
     directory = tmp_path_factory.mktemp(name)
     for source, destination in copies(name):
@@ -492,13 +494,13 @@ def service(
     return name, json.loads(done.stdout)
 
 
-def test_each_program_starts_from_its_image_and_takes_every_variable(service, manifests):
+def test_each_program_starts_from_its_image_and_reads_every_variable(service, manifests):
     name, settings = service
     (container,) = pods(manifests["base"])[name]["spec"]["containers"]
     for variable, value in environment(manifests["base"], container).items():
         field = variable.removeprefix(f"CXREVAL_{name.upper()}_").lower()
         if value in SECRETS.values():
-            expected = "(set)"  # --check-config keeps secrets to itself
+            expected = "(set)"  # --check-config does not print secrets
         else:
             expected = (
                 value.split(",")
@@ -534,7 +536,7 @@ def test_each_directory_of_a_service_is_one_of_its_mounts(service, manifests):
     assert mounts == dict.fromkeys(written | {"/tmp"}, False) | dict.fromkeys(read, True)
 
 
-def test_each_cache_fits_its_volume_and_models_with_room_for_one_more(service, manifests):
+def test_each_cache_fits_its_volume_and_models_have_space_for_a_download(service, manifests):
     name, settings = service
     if name != "inference":
         return
@@ -567,18 +569,15 @@ def test_migration_job_runs_the_registry_with_the_registry_settings(manifests):
 
 
 def parsed(arguments: list[str]) -> dict[str, Any]:
-    """Parameters that a `cxreval` command line passes to its command.
-
-    Fails on an unknown command or flag.
-    """
+    """Returns the parameters of a `cxreval` command line; fails on an unknown command or flag."""
     group: Any = typer.main.get_command(app)
     while hasattr(group, "commands"):
         group, arguments = group.commands[arguments[0]], arguments[1:]
-    found: dict[str, Any] = group.make_context(group.name, list(arguments)).params
-    return found
+    parameters: dict[str, Any] = group.make_context(group.name, list(arguments)).params
+    return parameters
 
 
-def test_worker_takes_its_arguments(installation):
+def test_worker_accepts_its_arguments(installation):
     (container,) = pods(installation)["worker"]["spec"]["containers"]
     parameters = parsed([*entrypoint("worker")[1:], *container["args"]])
     assert parameters["registry"] == "registry:50051"
@@ -594,39 +593,40 @@ def test_worker_takes_its_arguments(installation):
 
 @functools.cache
 def stages() -> dict[str, tuple[str, list[tuple[str, str]]]]:
-    """Base image and instructions of each stage of the Dockerfile."""
+    """Returns the base image and the instructions of each stage of the Dockerfile."""
     lines = [
         line
         for line in DOCKERFILE.read_text(encoding="utf-8").splitlines()
         if not line.startswith("#")
     ]
-    found: dict[str, tuple[str, list[tuple[str, str]]]] = {}
+    by_name: dict[str, tuple[str, list[tuple[str, str]]]] = {}
     name = ""
     for line in "\n".join(lines).replace("\\\n", "").splitlines():
         word, _, rest = line.partition(" ")
         if word == "FROM":
             base, _, name = rest.partition(" AS ")
-            found[name] = (base, [])
+            by_name[name] = (base, [])
         elif word:
-            found[name][1].append((word, rest.strip()))
-    return found
+            by_name[name][1].append((word, rest.strip()))
+    return by_name
 
 
 def instructions(stage: str) -> list[tuple[str, str]]:
-    """All instructions of a stage, those of its bases first."""
+    """Returns all instructions of a stage, those of its bases first."""
     base, own = stages()[stage]
     return [*(instructions(base) if base in stages() else []), *own]
 
 
 def entrypoint(target: str) -> list[str]:
-    found: list[str] = json.loads(
+    """Returns the entry point of a stage, as a list of arguments."""
+    arguments: list[str] = json.loads(
         next(rest for word, rest in reversed(instructions(target)) if word == "ENTRYPOINT")
     )
-    return found
+    return arguments
 
 
 def copies(stage: str) -> Iterator[tuple[str, str]]:
-    """Paths that a stage copies from the build context, with their targets."""
+    """Yields the paths that a stage copies from the build context, with their destinations."""
     for word, rest in instructions(stage):
         if word == "COPY" and not rest.startswith("--from"):
             *sources, destination = rest.split()
@@ -658,7 +658,7 @@ def test_operators_overlay_renames_every_image(manifests):
         assert all(image.startswith("registry.example.org/cxreval/") for image in renamed), renamed
 
 
-def test_images_run_as_a_number_stop_by_sigterm_and_send_nothing_home():
+def test_images_run_as_a_numeric_user_stop_on_sigterm_and_send_no_telemetry():
     for target in ("registry", "inference", "inference-gpu", "scoring", "worker"):
         last = dict(instructions(target))
         assert last["USER"] == "10001:10001"
@@ -670,7 +670,7 @@ def test_images_run_as_a_number_stop_by_sigterm_and_send_nothing_home():
         )
 
 
-def test_gpu_image_holds_one_onnxruntime_and_the_interpreter_of_its_library_path():
+def test_gpu_image_has_one_onnxruntime_and_a_library_path_of_its_python_version():
     steps = " ".join(rest for _, rest in stages()["builder-gpu"][1])
     assert steps.index("uninstall --yes onnxruntime ") < steps.index(
         "'onnxruntime-gpu[cuda,cudnn]=="
@@ -686,7 +686,7 @@ def test_gpu_image_holds_one_onnxruntime_and_the_interpreter_of_its_library_path
     assert path.count(f"/opt/venv/lib/python{python[1]}/site-packages/nvidia/") == 2
 
 
-def test_build_context_holds_what_is_copied_and_nothing_else():
+def test_build_context_has_exactly_the_files_that_are_copied():
     lines = (REPOSITORY / ".dockerignore").read_text(encoding="utf-8").splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
     allowed = {rule[1:] for rule in rules if rule.startswith("!")}
@@ -721,14 +721,14 @@ def test_guides_name_files_targets_and_objects_that_exist(guide, manifests):
     assert targets <= stages().keys()
 
 
-def test_guide_runs_cxreval_as_it_is(tmp_path):
+def test_cxreval_accepts_the_commands_of_the_guide(tmp_path):
     lines = [line for line in commands(DEPLOY_GUIDE) if line.startswith("cxreval ")]
     assert len(lines) == 4
     for line in lines:
         parsed([str(tmp_path) if word == '"$NIH"' else word for word in line.split()[1:]])
 
 
-def test_guide_loads_what_each_claim_is_for():
+def test_guide_copies_the_right_files_into_each_volume_claim():
     loads = [line for line in commands(DEPLOY_GUIDE) if line.startswith("tar ")]
     files = {
         re.search(r"exec -i (\S+)", line)[1]: re.search(r"-cf - (.*?) \|", line)[1].split()

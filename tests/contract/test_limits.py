@@ -1,4 +1,4 @@
-"""Limits that comments of protos, documents and manifests repeat are those of the code."""
+"""Limits that proto comments and documents state are those of the code."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ FIELDS = [
 
 
 def comments(proto: Path, name: str) -> list[str]:
-    """The comments of all fields and rpcs of a name, each on one line."""
+    """Returns the comments of all fields and rpcs of a name, each as one line."""
     text = proto.read_text()
     pattern = rf"((?: *//[^\n]*\n)+) *(?:rpc {name}\(|(?:[\w.]+|map<[^>]*>)(?: [\w.]+)* {name} = )"
     return [" ".join(block.replace("//", "").split()) for block in re.findall(pattern, text)]
@@ -73,10 +73,10 @@ def test_comments_of_protos_state_the_limits_of_the_code(
     proto: str, name: str, limits: list[float]
 ) -> None:
     stated = [numbers(comment) for comment in comments(PROTOS / f"{proto}.proto", name)]
-    limited = [found for found in stated if found]
-    assert limited, f"no comment of {name} states a limit"
-    for found in limited:
-        assert set(limits) <= set(found)
+    with_numbers = [values for values in stated if values]
+    assert with_numbers, f"no comment of {name} states a limit"
+    for values in with_numbers:
+        assert set(limits) <= set(values)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_comments_of_protos_state_the_limits_of_the_code(
     [
         ("SECURITY.md", r"(\d+) KiB", document.MAX_BYTES // 1024),
         ("docs/metrics.md", r"(\d+) million rows", MAX_ROWS // 10**6),
-        ("docs/metrics.md", r"at most (\d+) bytes", MAX_CELL_BYTES),
+        ("docs/metrics.md", r"more than (\d+) bytes is refused", MAX_CELL_BYTES),
     ],
 )
 def test_documents_state_the_limits_of_the_code(file: str, pattern: str, limit: int) -> None:
@@ -92,5 +92,5 @@ def test_documents_state_the_limits_of_the_code(file: str, pattern: str, limit: 
     assert [int(number) for number in re.findall(pattern, text)] == [limit]
 
 
-def test_a_model_file_is_as_large_everywhere_as_protobuf_allows() -> None:
+def test_maximum_size_of_a_model_file_is_that_of_protobuf() -> None:
     assert MAX_ARTIFACT_BYTES == 2**31 - 1

@@ -13,59 +13,61 @@ from cxreval.manifest.model import Manifest
 from tests.conftest import REPOSITORY
 
 
-def of_yaml(kind):
-    """Fields that the YAML reader accepts by dataclass, with their subfields or enum values."""
-    found = {}
+def yaml_fields(kind):
+    """Returns the fields of a dataclass in YAML, with their subfields or enum values."""
+    fields = {}
     for name, hint in typing.get_type_hints(kind).items():
-        inner = [one for one in typing.get_args(hint) if one not in (NoneType, Ellipsis)]
-        of = inner[0] if inner else hint
-        found[name] = (
-            of_yaml(of)
-            if dataclasses.is_dataclass(of)
-            else set(of)
-            if issubclass(of, StrEnum)
+        arguments = [item for item in typing.get_args(hint) if item not in (NoneType, Ellipsis)]
+        item_type = arguments[0] if arguments else hint
+        fields[name] = (
+            yaml_fields(item_type)
+            if dataclasses.is_dataclass(item_type)
+            else set(item_type)
+            if issubclass(item_type, StrEnum)
             else None
         )
-    return found
+    return fields
 
 
-def of_schema(schema):
-    found = {}
+def schema_fields(schema):
+    """Returns the fields of an object in JSON Schema, with their subfields or enum values."""
+    fields = {}
     for name, value in schema["properties"].items():
-        of = value.get("items", value)
-        # Profiles and the like are enumerated here only; elsewhere they are text.
-        enumerated = name in ("kind", "source_kind", "format")
-        found[name] = (
-            of_schema(of) if "properties" in of else set(of["enum"]) if enumerated else None
+        item = value.get("items", value)
+        # The schema enumerates profiles and other names, which are text in YAML and protos.
+        is_enum = name in ("kind", "source_kind", "format")
+        fields[name] = (
+            schema_fields(item) if "properties" in item else set(item["enum"]) if is_enum else None
         )
-    return found
+    return fields
 
 
-def of_proto(message: Descriptor):
+def proto_fields(message: Descriptor):
+    """Returns the fields of a message, with their subfields or enum values."""
     return {
-        field.name: of_proto(field.message_type)
+        field.name: proto_fields(field.message_type)
         if field.message_type
-        else words(field.enum_type)
+        else spellings(field.enum_type)
         if field.enum_type
         else None
         for field in message.fields
     }
 
 
-def words(enum: EnumDescriptor):
+def spellings(enum: EnumDescriptor):
+    """Returns the values of an enum as YAML spells them."""
     prefix = enum.values[0].name.removesuffix("UNSPECIFIED")
     return {value.name.removeprefix(prefix).lower().replace("_", "-") for value in enum.values[1:]}
 
 
-def test_yaml_json_schema_and_proto_have_the_same_fields_however_deep():
-    fields = of_yaml(Manifest)
+def test_yaml_json_schema_and_proto_have_the_same_fields_and_subfields():
+    fields = yaml_fields(Manifest)
     assert fields["reproduction"].keys() == {
         "repository",
         "commit",
         "seed",
         "script",
     }  # nested fields are compared, too
-    assert (
-        of_schema(json.loads((REPOSITORY / "docs" / "manifest.schema.json").read_text())) == fields
-    )
-    assert of_proto(submission_pb2.Manifest.DESCRIPTOR) == fields
+    schema = json.loads((REPOSITORY / "docs" / "manifest.schema.json").read_text())
+    assert schema_fields(schema) == fields
+    assert proto_fields(submission_pb2.Manifest.DESCRIPTOR) == fields

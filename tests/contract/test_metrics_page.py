@@ -1,4 +1,4 @@
-"""docs/metrics.md defines exactly the metrics of the registry, in the code's own words."""
+"""docs/metrics.md defines exactly the metrics of the registry, in the words of the code."""
 
 import re
 
@@ -22,12 +22,12 @@ def sections():
     return {section["name"]: section["text"] for section in SECTION.finditer(PAGE)}
 
 
-def test_page_has_every_metric_and_no_other_in_the_order_of_a_report():
+def test_page_has_exactly_the_metrics_of_the_registry_in_order():
     assert list(sections()) == list(METRICS)
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_page_says_of_a_metric_what_the_code_says(name):
+def test_page_defines_a_metric_as_the_code_does(name):
     fields = {
         field["key"]: " ".join(field["text"].split()) for field in FIELD.finditer(sections()[name])
     }
@@ -46,13 +46,14 @@ def test_page_has_every_reason_for_an_absent_figure():
         report.NO_LABELS,
         report.FINDING_UNDEFINED,
         report.REPLICATES_UNDEFINED,
+        report.NOT_RESAMPLED,
     }
 
 
-def test_page_has_the_bands_of_age():
+def test_page_has_the_age_bands():
     rows = re.findall(r"^\| `([0-9]*-[0-9]*)` \| (\d+) to (\d+) \|", PAGE, re.MULTILINE)
     assert {band: (int(low), int(high) + 1) for band, low, high in rows} == AGE_BANDS
 
 
-def test_page_has_the_bound_on_rows():
+def test_page_has_the_maximum_number_of_rows():
     assert f"At most {MAX_ROWS // 1_000_000} million rows" in PAGE

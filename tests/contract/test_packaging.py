@@ -33,7 +33,7 @@ OWNERS = {
     "services.inference": "inference",
     "services.registry.store.s3_artifacts": "s3",
 }
-"""Parts by the extra that installs what they import; the longest name that fits counts."""
+"""The extra that installs what a part imports; a module belongs to the longest name that fits."""
 
 IMPORTS_BASE = """
 import importlib, sys
@@ -51,7 +51,7 @@ for module in {modules}:
 
 @pytest.fixture(scope="module")
 def extras(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """The distributions that the wheel requires, by extra; "" is what it always requires."""
+    """The distributions that the wheel requires, by extra; always required ones are under ""."""
     wheel = build_wheel(tmp_path_factory.mktemp("wheel"))
     with zipfile.ZipFile(wheel) as archive:
         (file,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
@@ -74,7 +74,7 @@ def extras(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
 
 
 def python_files() -> dict[str, Path]:
-    """Every module of the library and the services by its name."""
+    """Returns the file of every module of the library and the services, by the module's name."""
     files = {}
     for root in (REPOSITORY / "src", REPOSITORY):
         for package in ("cxreval", "services"):
@@ -85,12 +85,13 @@ def python_files() -> dict[str, Path]:
 
 
 def owner(module: str) -> str:
+    """Returns the extra of the part that a module belongs to."""
     parents = [name for name in OWNERS if f"{module}.".startswith(f"{name}.")]
     return OWNERS[max(parents, key=len)]
 
 
 def third_party(file: Path) -> set[str]:
-    """Names of the modules that a file imports, anywhere in it, from other distributions."""
+    """Returns the modules that a file imports, at any level, from other distributions."""
     names = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -103,12 +104,12 @@ def third_party(file: Path) -> set[str]:
 
 @functools.cache
 def installed() -> Mapping[str, Sequence[str]]:
-    """The distributions of each top-level module in this environment."""
+    """Returns the distributions of each top-level module in this environment."""
     return importlib.metadata.packages_distributions()
 
 
 def distributions(module: str) -> set[str]:
-    """The distributions that may have a module; several share the name `google`."""
+    """Returns the distributions that may have a module; several share the name `google`."""
     if module.startswith("google.rpc"):
         return {"googleapis-common-protos"}
     names = {canonicalize_name(name) for name in installed().get(module.partition(".")[0], [])}
@@ -144,7 +145,7 @@ def test_each_package_that_is_always_installed_is_imported(extras: dict[str, set
         if not owner(module)
         for name in third_party(file)
     }
-    assert extras[""] <= {one for name in imported for one in distributions(name)}
+    assert extras[""] <= {item for name in imported for item in distributions(name)}
 
 
 def test_client_command_line_and_score_import_without_any_extra(
@@ -164,10 +165,10 @@ def test_client_command_line_and_score_import_without_any_extra(
         "cxreval.metrics.report",
     )
     program = IMPORTS_BASE.format(absent=absent, modules=modules)
-    ended = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
-    assert ended.returncode == 0, ended.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def test_extras_that_messages_name_exist(extras: dict[str, set[str]]) -> None:
@@ -175,11 +176,11 @@ def test_extras_that_messages_name_exist(extras: dict[str, set[str]]) -> None:
     text = "\n".join(file.read_text(encoding="utf-8") for file in files)
     named = re.findall(r"'(?:cxreval|\.)\[([a-z0-9,]+)\]'", text)
     named += re.findall(r"""^(?: *require_extra|require)\(\s*"([a-z0-9]+)",""", text, re.MULTILINE)
-    assert {one for names in named for one in names.split(",")} <= set(extras)
+    assert {extra for names in named for extra in names.split(",")} <= set(extras)
     assert {"server", "postgres", "s3", "inference"} <= set(extras)
 
 
-def test_a_missing_extra_is_one_sentence_with_the_command_that_installs_it() -> None:
+def test_message_about_a_missing_extra_has_the_command_that_installs_it() -> None:
     require_extra("score", "this", "sys", "json")
     with pytest.raises(ExtraMissing) as caught:
         require_extra("score", "cxreval score --plot", "sys", "no_such_module", "nor_this")

@@ -1,4 +1,4 @@
-"""Lines of Markdown and protos have at most 100 columns; ruff checks those of Python."""
+"""Lines of Markdown and protos have at most 100 columns; ruff checks the lines of Python."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-MOST = 100
+MAX_COLUMNS = 100
 FILES = [
     *REPOSITORY.glob("*.md"),
     *REPOSITORY.glob("docs/**/*.md"),
@@ -17,11 +17,11 @@ CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(REPOSITORY)))
 def test_lines_have_at_most_100_columns(file):
-    """Tables, URLs and the blocks of code in Markdown are exempt."""
+    """Tables, URLs and code blocks in Markdown are exempt."""
     text = CODE.sub(lambda block: "\n" * block[0].count("\n"), file.read_text(encoding="utf-8"))
     long = [
         number
         for number, line in enumerate(text.splitlines(), start=1)
-        if len(line) > MOST and not line.startswith("|") and "https://" not in line
+        if len(line) > MAX_COLUMNS and not line.startswith("|") and "https://" not in line
     ]
-    assert not long, f"lines of more than {MOST} columns: {long}"
+    assert not long, f"lines of more than {MAX_COLUMNS} columns: {long}"

@@ -10,6 +10,7 @@ from tests.conftest import REPOSITORY, require_module
 
 
 def generated(directory: Path) -> set[Path]:
+    """Returns the paths of the stubs in a directory, relative to it."""
     return {
         file.relative_to(directory)
         for file in directory.rglob("*")
@@ -17,7 +18,7 @@ def generated(directory: Path) -> set[Path]:
     }
 
 
-def test_stubs_are_regenerated_whenever_a_proto_changes(tmp_path):
+def test_checked_in_stubs_equal_the_generated_ones(tmp_path):
     require_module("grpc_tools")
     environment = os.environ | {"PYTHON": sys.executable}
     subprocess.run(
@@ -26,11 +27,11 @@ def test_stubs_are_regenerated_whenever_a_proto_changes(tmp_path):
         capture_output=True,
         env=environment,
     )
-    fresh, kept = tmp_path / "cxreval" / "api", REPOSITORY / "src" / "cxreval" / "api"
-    assert generated(fresh) == generated(kept)
+    fresh, checked_in = tmp_path / "cxreval" / "api", REPOSITORY / "src" / "cxreval" / "api"
+    assert generated(fresh) == generated(checked_in)
     differing = [
         str(file)
         for file in generated(fresh)
-        if not filecmp.cmp(fresh / file, kept / file, shallow=False)
+        if not filecmp.cmp(fresh / file, checked_in / file, shallow=False)
     ]
     assert not differing, f"run `make protos`: {differing}"

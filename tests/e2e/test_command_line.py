@@ -91,7 +91,7 @@ def test_from_a_data_set_to_a_row_on_the_board(system, tmp_path):
         row["score"],
         row["interval"],
     )
-    assert f"auroc     {100 * row['score']:.2f}" in watched.stdout
+    assert f"AUROC     {100 * row['score']:.2f}" in watched.stdout
     assert board["sota_steps"][0]["score"] == row["score"]
     printed = command("leaderboard", "--benchmark", "small", *registry).stdout
     assert "Pooled [bold]" in printed  # a name is text, not markup

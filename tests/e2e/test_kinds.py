@@ -109,7 +109,7 @@ def broken(wrong):
          "DUPLICATE_IMAGE: 8 images are predicted twice"),
         (table().replace("Mass", "Lump"),
          "UNKNOWN_FINDING: the table has 1 unknown column, the first is 'Lump'"),
-        ("\x89PNG", "TABLE_INVALID: cannot read the table"),
+        ("\x89PNG", "UNKNOWN_FINDING: the table has 1 unknown column"),
     ],
 )  # fmt: skip
 def test_a_table_with_a_mistake_is_the_submitters_fault_and_says_where(

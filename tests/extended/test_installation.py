@@ -1,4 +1,4 @@
-"""`pip install cxreval`, from a built wheel into an empty environment of each Python that is here."""
+"""`pip install cxreval` from a built wheel, in an empty environment of each installed Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Downloads are complete and verified, or fail with named errors, whatever the server does."""
+"""Downloads are complete and verified, or fail with named errors, however the server behaves."""
 
 from __future__ import annotations
 

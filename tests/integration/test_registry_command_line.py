@@ -144,7 +144,7 @@ def test_rows_that_cannot_be_compared_are_one_line_with_the_reason(
 
 def test_status_of_a_published_submission_shows_its_score_with_the_interval(board: Board) -> None:
     name = board.submissions["Worse"]
-    assert "auroc     60.00 (95 %: 58.00-62.00)" in board.printed("status", name)
+    assert "AUROC     60.00 (95 %: 58.00-62.00)" in board.printed("status", name)
     found = board.json("status", name)
     assert (found["status"], found["score"]["value"], found["score"]["slice"]) == (
         "published",

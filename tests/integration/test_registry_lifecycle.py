@@ -510,15 +510,15 @@ def test_every_flipped_value_of_the_event_table_is_found(registry: Registry) -> 
     assert chain.verify(registry.links()) == head
     columns = [column.name for column in EventRow.__table__.columns]
 
-    for place in range(1, head.place + 1):
+    for position in range(1, head.place + 1):
         for column in columns:
-            for original, changed in _flips(registry.database, place, column):
+            for original, changed in _flips(registry.database, position, column):
                 try:
-                    _store(registry.database, place, column, changed)
+                    _store(registry.database, position, column, changed)
                 except (DataError, IntegrityError):
                     continue  # a constraint of the database refuses the change
-                assert _verdict(registry, head) != "good", (place, column, original, changed)
-                _store(registry.database, place, column, original)
+                assert _verdict(registry, head) != "good", (position, column, original, changed)
+                _store(registry.database, position, column, original)
     assert _verdict(registry, head) == "good"
 
 
@@ -561,11 +561,11 @@ def _verdict(registry: Registry, head: chain.Head) -> str:
         return error.reason
 
 
-def _flips(database: Database, place: int, column: str) -> list[tuple[Any, Any]]:
+def _flips(database: Database, position: int, column: str) -> list[tuple[Any, Any]]:
     """A stored value, with copies in which one bit is flipped."""
     with database.reading() as session:
         value = session.scalar(
-            text(f"SELECT {column} FROM events WHERE place = :place"), {"place": place}
+            text(f"SELECT {column} FROM events WHERE place = :position"), {"position": position}
         )
     match value:
         case None | "":
@@ -575,19 +575,19 @@ def _flips(database: Database, place: int, column: str) -> list[tuple[Any, Any]]
         case datetime():
             changed = [value + timedelta(microseconds=1)]
         case _:
-            places = {0, len(value) // 2, len(value) - 1}
+            offsets = {0, len(value) // 2, len(value) - 1}
             changed = [
-                value[:at] + chr(ord(value[at]) ^ bit) + value[at + 1 :]
-                for at in sorted(places)
+                value[:offset] + chr(ord(value[offset]) ^ bit) + value[offset + 1 :]
+                for offset in sorted(offsets)
                 for bit in (1, 32)
             ]
     return [(value, other) for other in changed]
 
 
-def _store(database: Database, place: int, column: str, value: Any) -> None:
+def _store(database: Database, position: int, column: str, value: Any) -> None:
     with database.writing() as session:
-        statement = text(f"UPDATE events SET {column} = :value WHERE place = :place")
-        session.execute(statement, {"value": value, "place": place})
+        statement = text(f"UPDATE events SET {column} = :value WHERE place = :position")
+        session.execute(statement, {"value": value, "position": position})
 
 
 @pytest.mark.parametrize("damage", ["DELETE FROM events WHERE place = 2", "reorder", "cut"])
@@ -652,9 +652,9 @@ def test_receipt_of_a_row_verifies_offline_and_the_chain_vouches_for_it(registry
 def test_every_flipped_bit_of_a_receipt_file_is_found(registry: Registry) -> None:
     file = registry.events.receipt(registry.published(), EVERYBODY).to_file()
     assert receipts.verify(receipts.Receipt.from_file(file), SIGNER.public_key)
-    for place in range(len(file)):
+    for offset in range(len(file)):
         for bit in (1, 8, 32, 128):
-            changed = file[:place] + bytes((file[place] ^ bit,)) + file[place + 1 :]
+            changed = file[:offset] + bytes((file[offset] ^ bit,)) + file[offset + 1 :]
             with pytest.raises(CxrevalError):
                 receipts.verify(receipts.Receipt.from_file(changed), SIGNER.public_key)
 

@@ -89,8 +89,11 @@ def test_way_back_and_forth_keeps_every_state_event_and_receipt(
     filled: Registry, revision: str
 ) -> None:
     before, links = submissions(filled), filled.links()
-    receipts = {item: filled.events.receipt(SubmissionName(SPEC.name, item), EVERYBODY) for item, found in before.items()
-                if found.tier}  # fmt: skip
+    receipts = {
+        item: filled.events.receipt(SubmissionName(SPEC.name, item), EVERYBODY)
+        for item, submission in before.items()
+        if submission.tier
+    }
     go_to(filled, revision)
     assert not migrations.at_head(filled.database.engine)
     go_to(filled, "head")

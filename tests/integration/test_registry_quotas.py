@@ -125,7 +125,7 @@ def test_the_daily_quota_counts_submissions_but_not_the_platforms_faults(store: 
     store.create()
     with pytest.raises(
         QuotaExceeded,
-        match=r"3 of 3 submissions and retries of today; the count begins again at 2026-03-15T00",
+        match=r"3 of 3 submissions and retries of today; submit again after 2026-03-15T00",
     ):
         store.create()
     assert store.usage().submissions_today == 3

@@ -231,7 +231,10 @@ def test_predictions_report_evidence_and_row_come_back(client, manifest, score, 
 
 
 @EXAMPLES
-@given(manifest=ENDPOINTS, failure=st.builds(Failure, st.just("BROKEN"), WORDS, st.just(Fault.SUBMISSION)))  # fmt: skip
+@given(
+    manifest=ENDPOINTS,
+    failure=st.builds(Failure, st.just("BROKEN"), WORDS, st.just(Fault.SUBMISSION)),
+)
 def test_a_failure_comes_back(client, manifest, failure):
     lease = leased(client, manifest)
     failed = client.fail_evaluation(lease, failure)

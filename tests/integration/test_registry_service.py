@@ -951,6 +951,7 @@ AUROC = [benchmark_pb.Metric(id="auroc", direction=1)]
         ({"labels_file": "../labels.csv"}, "benchmark.labels_file"),
         ({"replicates": 0}, "benchmark.replicates"),
         ({"replicates": MOST_REPLICATES + 1}, "benchmark.replicates"),
+        ({"findings": ["Mass|Hernia"]}, "benchmark.findings"),
         ({"findings": ["Mass", "Mass"]}, "benchmark.findings"),
         ({"metrics": []}, "benchmark.metrics"),
         ({"metrics": [benchmark_pb.Metric(id="auroc", direction=1)] * 2}, "benchmark.metrics"),

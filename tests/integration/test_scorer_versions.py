@@ -1,4 +1,4 @@
-"""A new scorer version leaves a living registry as it is: a new benchmark stands beside the old one."""
+"""A new scorer version leaves a living registry as it is and gets a benchmark of its own."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_report_of_another_version_is_refused(database: Database, version_3: N
 def test_a_registry_without_the_scorer_still_reads_the_benchmark(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An older release that meets a benchmark of a newer one reads its board and takes no report."""
+    """An older release reads the board of a newer benchmark and refuses its reports."""
     spec = replace(small_spec("later"), scorer_version="3")
     monkeypatch.setitem(SCORERS, "3", SCORERS["2"])
     Benchmarks(database, now).create(spec)

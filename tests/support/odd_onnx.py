@@ -161,7 +161,10 @@ CONSTANT = "Constant <value = float[1] {1}> ()"
 
 def files() -> dict[str, bytes]:
     """Every file by its name."""
-    built = {**_external(), **_operators(), **_versions(), **_bytes(), **_graphs(), **_ends(), **_weights()}  # fmt: skip
+    built = {
+        **_external(), **_operators(), **_versions(), **_bytes(), **_graphs(), **_ends(),
+        **_weights(),
+    }  # fmt: skip
     return {
         name: content if isinstance(content, bytes) else content.SerializeToString()
         for name, content in built.items()
@@ -319,7 +322,9 @@ def _operators() -> dict[str, onnx.ModelProto]:
 
 def _versions() -> dict[str, onnx.ModelProto]:
     newest = onnx.defs.onnx_opset_version()
-    versions = {"far newer": 999, "next": newest + 1, "newest": newest, "old": 9, "zero": 0, "negative": -1}  # fmt: skip
+    versions = {
+        "far newer": 999, "next": newest + 1, "newest": newest, "old": 9, "zero": 0, "negative": -1,
+    }  # fmt: skip
     listed = "float[N,1,224,224] pixels, float[1] factor"
     return {
         **{f"{name} opset": text(opsets=f'"" : {number}') for name, number in versions.items()},
@@ -420,7 +425,9 @@ def _ends() -> dict[str, onnx.ModelProto]:
     def free(message: Any) -> None:
         message.type.tensor_type.ClearField("shape")
 
-    from_cast = "floats = Cast <to = 1> (pixels) means = GlobalAveragePool(floats) flat = Flatten(means) "  # fmt: skip
+    from_cast = (
+        "floats = Cast <to = 1> (pixels) means = GlobalAveragePool(floats) flat = Flatten(means) "
+    )
     wide = {
         "weights": "float[1, 5] wide = {1, 1, 1, 1, 1}",
         "body": "probabilities = MatMul(flat, wide)",

@@ -1,4 +1,4 @@
-"""Records become messages and messages records, checked completely when a codec is made."""
+"""Codecs convert every field of records and messages, and are checked when they are created."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ KEYS = st.just("0123456789abcdef")
 
 
 def sent(message):
-    """The message that arrives."""
+    """Returns the message after serialisation and parsing."""
     return type(message).FromString(message.SerializeToString())
 
 
-# --- the same record at both ends -------------------------------------------------------------------
+# --- records that sender and receiver share -------------------------------------------------------
 
 
 SHARED = [
@@ -65,76 +65,79 @@ SHARED = [
 
 @pytest.mark.parametrize(("encode", "decode", "kind"), SHARED)
 @given(data=st.data())
-def test_what_one_end_sends_the_other_end_reads(encode, decode, kind, data):
-    check_arrives(encode, decode, data.draw(records(kind)))
+def test_shared_record_is_read_as_it_was_sent(encode, decode, kind, data):
+    check_round_trip(encode, decode, data.draw(records(kind)))
 
 
-def check_arrives(encode, decode, record):
+def check_round_trip(encode, decode, record):
     assert decode(sent(encode(record))) == record
 
 
 @given(records(BenchmarkSpec, name=NAMES, ranking_metric=st.just("auroc")))
-def test_a_specification_arrives_as_it_was_sent(spec):
+def test_specification_is_read_as_it_was_sent(spec):
     assert benchmarks.spec(sent(benchmarks.spec_message(spec))) == spec
 
 
 @given(records(Report))
 @settings(max_examples=30)
-def test_a_report_arrives_with_its_evidence(report):
-    back = reports.report(sent(reports.report_message(report)))
-    assert back == report
-    assert (back.evidence is None) == (report.evidence is None)
+def test_report_is_read_with_its_evidence(report):
+    received = reports.report(sent(reports.report_message(report)))
+    assert received == report
+    assert (received.evidence is None) == (report.evidence is None)
     if report.evidence:
-        mine, theirs = report.evidence, back.evidence
-        assert (mine.roc_curves, mine.reliabilities) == (theirs.roc_curves, theirs.reliabilities)
-        for one, other in zip(mine.replicates, theirs.replicates, strict=True):
-            assert (one.metric, one.finding) == (other.metric, other.finding)
-            np.testing.assert_array_equal(one.values, other.values)
+        expected, actual = report.evidence, received.evidence
+        assert actual.roc_curves == expected.roc_curves
+        assert actual.reliabilities == expected.reliabilities
+        for left, right in zip(expected.replicates, actual.replicates, strict=True):
+            assert (left.metric, left.finding) == (right.metric, right.finding)
+            np.testing.assert_array_equal(left.values, right.values)
 
 
-# --- what the registry keeps, as its client shows it -----------------------------------------------
+# --- records of the registry as its client reads them ---------------------------------------------
 
 
 @given(records(domain.Submission, benchmark=NAMES, id=IDS, superseded_by=st.sampled_from(("", ID)),
                evaluation=st.sampled_from((None, ID))))  # fmt: skip
 @settings(max_examples=30)
-def test_a_submission_is_shown_as_it_is_kept(kept):
-    assert _messages.submission(sent(submissions.submission_message(kept))) == shown(kept)
+def test_client_reads_a_stored_submission(stored):
+    assert _messages.submission(sent(submissions.submission_message(stored))) == client_submission(
+        stored
+    )
 
 
-def shown(kept: domain.Submission) -> models.Submission:
-    """A submission of the registry as its client has it."""
-    name = str(SubmissionName(kept.benchmark, ID))
+def client_submission(stored: domain.Submission) -> models.Submission:
+    """Returns the client's record of a stored submission."""
+    name = str(SubmissionName(stored.benchmark, ID))
     return models.Submission(
         name=name,
-        kind=kept.kind,
-        manifest=kept.manifest,
-        status=kept.state,
-        tier=kept.tier,
-        create_time=kept.create_time,
-        update_time=kept.update_time,
-        evaluation=f"{name}/evaluations/{ID}" if kept.evaluation else "",
-        images_done=kept.images_done,
-        images_total=kept.images_total,
-        failure=kept.failure,
-        note=kept.note,
-        etag=str(kept.version),
-        seconds_left=kept.seconds_left,
-        superseded_by=name if kept.superseded_by else "",
+        kind=stored.kind,
+        manifest=stored.manifest,
+        status=stored.state,
+        tier=stored.tier,
+        create_time=stored.create_time,
+        update_time=stored.update_time,
+        evaluation=f"{name}/evaluations/{ID}" if stored.evaluation else "",
+        images_done=stored.images_done,
+        images_total=stored.images_total,
+        failure=stored.failure,
+        note=stored.note,
+        etag=str(stored.version),
+        seconds_left=stored.seconds_left,
+        superseded_by=name if stored.superseded_by else "",
     )
 
 
 @given(records(domain.Event))
-def test_an_event_is_shown_as_it_is_kept(kept):
-    assert _messages.event(sent(submissions.event_message(kept))) == models.Event(
-        submission=kept.submission,
-        version=kept.version,
-        change=kept.change,
-        status=kept.state,
-        actor=kept.actor,
-        reason=kept.reason,
-        details=kept.details,
-        time=kept.time,
+def test_client_reads_a_stored_event(stored):
+    assert _messages.event(sent(submissions.event_message(stored))) == models.Event(
+        submission=stored.submission,
+        version=stored.version,
+        change=stored.change,
+        status=stored.state,
+        actor=stored.actor,
+        reason=stored.reason,
+        details=stored.details,
+        time=stored.time,
     )
 
 
@@ -147,54 +150,55 @@ def test_an_event_is_shown_as_it_is_kept(kept):
         time=MOMENTS.map(lambda time: time.isoformat(timespec="microseconds")),
     )
 )
-def test_a_link_of_the_audit_chain_has_the_same_digest_at_the_reader(link):
-    arrived = _messages.audit_event(sent(audit.link_message(link)))
-    assert arrived == link
-    assert arrived.link("0" * 64) == link.link("0" * 64)
+def test_client_reads_an_audit_link_with_the_same_digest(link):
+    received = _messages.audit_event(sent(audit.link_message(link)))
+    assert received == link
+    assert received.link("0" * 64) == link.link("0" * 64)
     sealed = link.sealed()
     assert _messages.audit_event(sent(audit.link_message(sealed))) == sealed
 
 
 @given(records(Receipt))
-def test_a_receipt_arrives_as_it_was_signed(receipt):
+def test_client_reads_a_signed_receipt(receipt):
     message = audit_service_pb2.Receipt(payload=receipt.payload, signature=receipt.signature)
     assert _messages.receipt(sent(message)) == receipt
 
 
 @given(records(domain.Evaluation, benchmark=NAMES, submission=IDS, id=IDS))
-def test_an_evaluation_is_shown_as_it_is_kept(kept):
-    assert _messages.evaluation(sent(evaluations.evaluation_message(kept))) == models.Evaluation(
+def test_client_reads_a_stored_evaluation(stored):
+    assert _messages.evaluation(sent(evaluations.evaluation_message(stored))) == models.Evaluation(
         name=str(EvaluationName("small", ID, ID)),
-        status=kept.state,
-        attempt=kept.attempt,
-        worker=kept.worker,
-        images_done=kept.images_done,
-        create_time=kept.create_time,
-        update_time=kept.update_time,
-        report=kept.report,
-        provenance=kept.provenance,
-        failure=kept.failure,
+        status=stored.state,
+        attempt=stored.attempt,
+        worker=stored.worker,
+        images_done=stored.images_done,
+        create_time=stored.create_time,
+        update_time=stored.update_time,
+        report=stored.report,
+        provenance=stored.provenance,
+        failure=stored.failure,
     )
 
 
 @given(
     records(
         domain.Lease,
-        evaluation=records(domain.Evaluation, benchmark=NAMES, submission=IDS, id=IDS, report=st.none()),
+        evaluation=records(domain.Evaluation, benchmark=NAMES, submission=IDS, id=IDS,
+                           report=st.none()),
         submission=records(domain.Submission, benchmark=NAMES, id=IDS, evaluation=IDS,
                            superseded_by=st.just("")),
         benchmark=records(domain.Benchmark, spec=st.just(small_spec("small"))),
     )
 )  # fmt: skip
 @settings(max_examples=30)
-def test_a_lease_arrives_with_what_is_to_be_run(kept):
-    assert _messages.lease(sent(evaluations.lease_message(kept, "token"))) == models.Lease(
+def test_worker_reads_a_lease_with_submission_and_benchmark(stored):
+    assert _messages.lease(sent(evaluations.lease_message(stored, "token"))) == models.Lease(
         evaluation=str(EvaluationName("small", ID, ID)),
-        token=kept.token,
-        attempt=kept.evaluation.attempt,
-        images_done=kept.evaluation.images_done,
-        duration_seconds=kept.seconds,
-        submission=shown(kept.submission),
+        token=stored.token,
+        attempt=stored.evaluation.attempt,
+        images_done=stored.evaluation.images_done,
+        duration_seconds=stored.seconds,
+        submission=client_submission(stored.submission),
         benchmark=small_spec("small"),
         endpoint_token="token",
     )
@@ -204,12 +208,14 @@ def test_a_lease_arrives_with_what_is_to_be_run(kept):
     records(
         board.Row,
         submission=records(domain.Submission, benchmark=NAMES, id=IDS, tier=st.sampled_from(Tier)),
-        figures=st.lists(records(MetricValue), max_size=3).map(lambda one: board.Figures(tuple(one))),
+        figures=st.lists(records(MetricValue), max_size=3).map(
+            lambda values: board.Figures(tuple(values))
+        ),
     )
 )  # fmt: skip
 @settings(max_examples=30)
-def test_a_row_of_the_board_is_shown_as_it_is_ranked(row):
-    kept, manifest, ranked = row.submission, row.submission.manifest, row.ranked_row.ranked
+def test_client_reads_a_row_of_the_board(row):
+    stored, manifest, ranked = row.submission, row.submission.manifest, row.ranked_row.ranked
     spread = models.RankSpread(
         rank_low=ranked.rank_low,
         rank_high=ranked.rank_high,
@@ -227,17 +233,17 @@ def test_a_row_of_the_board_is_shown_as_it_is_ranked(row):
             open_source=manifest.open_source,
             source_kind=manifest.source_kind,
             source_url=manifest.source_url,
-            submitted_date=kept.submitted_date,
-            tier=kept.tier,
+            submitted_date=stored.submitted_date,
+            tier=stored.tier,
             rank=ranked.rank,
             score=row.ranked_row.score,
             sota=row.ranked_row.sota,
-            note=kept.note,
+            note=stored.note,
             profile_digest=row.profile_digest,
             metrics=row.figures.values,
             interval=row.score.interval if row.score else None,
             spread=None if row.ranked_row.kind is Kind.CLAIM else spread,
-            disputed=kept.state is SubmissionState.DISPUTED,
+            disputed=stored.state is SubmissionState.DISPUTED,
             kind=manifest.kind,
         )
     )
@@ -245,86 +251,90 @@ def test_a_row_of_the_board_is_shown_as_it_is_ranked(row):
         submission=str(SubmissionName("small", ID)),
         model=manifest.model,
         organisation=manifest.organisation,
-        submitted_date=kept.submitted_date,
+        submitted_date=stored.submitted_date,
         score=row.ranked_row.score or 0.0,
-        tier=kept.tier,
+        tier=stored.tier,
         significance=ranked.significance,
     )
 
 
-@given(records(board.Compared, pairs=st.lists(records(Comparison, first=IDS, second=IDS), max_size=2),
+@given(records(board.Compared,
+               pairs=st.lists(records(Comparison, first=IDS, second=IDS), max_size=2),
                frequencies=st.just({ID: (0.25, 0.75)})))  # fmt: skip
-def test_a_comparison_names_the_submissions(kept):
-    message = leaderboard.compared_message(BenchmarkName("small"), kept)
+def test_comparison_has_the_names_of_submissions(stored):
+    message = leaderboard.compared_message(BenchmarkName("small"), stored)
     name = str(SubmissionName("small", ID))
     assert _messages.entry_comparison(sent(message)) == models.EntryComparison(
-        pairs=tuple(replace(pair, first=name, second=name) for pair in kept.pairs),
+        pairs=tuple(replace(pair, first=name, second=name) for pair in stored.pairs),
         rank_frequencies={name: (0.25, 0.75)},
-        undefined_replicates=kept.undefined_replicates,
+        undefined_replicates=stored.undefined_replicates,
     )
 
 
 @given(records(access.Organisation, id=NAMES), records(access.Usage))
-def test_an_organisation_and_its_quota_are_shown_as_they_are_kept(kept, usage):
-    assert _messages.organisation(sent(admin.organisation_message(kept))) == models.Organisation(
-        "small", kept.display_name, kept.quota, kept.create_time
+def test_client_reads_a_stored_organisation_and_its_quota(stored, usage):
+    assert _messages.organisation(sent(admin.organisation_message(stored))) == models.Organisation(
+        "small", stored.display_name, stored.quota, stored.create_time
     )
     name = admin.OrganisationName("small")
-    message = admin.usage_message(name, kept.quota, usage)
+    message = admin.usage_message(name, stored.quota, usage)
     assert _messages.quota_usage(sent(message)) == models.QuotaUsage(
-        "small", kept.quota, usage.submissions_today, usage.concurrent, usage.stored_bytes,
+        "small", stored.quota, usage.submissions_today, usage.concurrent, usage.stored_bytes,
         usage.reset_time,
     )  # fmt: skip
 
 
 @given(records(access.ApiKey, id=KEYS, organisation=NAMES))
-def test_a_key_is_shown_as_it_is_kept(kept):
-    assert _messages.key_info(sent(admin.key_message(kept))) == models.KeyInfo(
-        "organisations/small/keys/0123456789abcdef", kept.role, kept.create_time, kept.expire_time,
-        kept.revoke_time,
+def test_client_reads_a_stored_key(stored):
+    assert _messages.key_info(sent(admin.key_message(stored))) == models.KeyInfo(
+        "organisations/small/keys/0123456789abcdef", stored.role, stored.create_time,
+        stored.expire_time, stored.revoke_time,
     )  # fmt: skip
 
 
-# --- values that one end does not know -------------------------------------------------------------
+# --- unknown values -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("decode", "message", "field"),
     [
         (_messages.submission, submission_pb2.Submission(kind=99), "submission.kind"),
-        (_messages.submission, submission_pb2.Submission(kind=1, manifest={"kind": 1, "source_kind": 99}),
+        (_messages.submission,
+         submission_pb2.Submission(kind=1, manifest={"kind": 1, "source_kind": 99}),
          "submission.manifest.source_kind"),
-        (_messages.submission, submission_pb2.Submission(kind=1, manifest={"kind": 1, "source_kind": 1}, state=1, tier=99),
+        (_messages.submission,
+         submission_pb2.Submission(
+             kind=1, manifest={"kind": 1, "source_kind": 1}, state=1, tier=99),
          "submission.tier"),
         (_messages.event, submission_pb2.SubmissionEvent(change=99), "submission_event.change"),
         (_messages.evaluation, evaluation_service_pb2.Evaluation(state=99), "evaluation.state"),
-        (_messages.sota_step, leaderboard_service_pb2.SotaStep(tier=1, significance=99), "sota_step.significance"),
+        (_messages.sota_step, leaderboard_service_pb2.SotaStep(tier=1, significance=99),
+         "sota_step.significance"),
         (_messages.key_info, admin_service_pb2.ApiKey(role=99), "api_key.role"),
-        (benchmarks.spec, benchmark_service_pb2.Benchmark(metrics=[{"id": "auroc", "direction": 99}]),
+        (benchmarks.spec,
+         benchmark_service_pb2.Benchmark(metrics=[{"id": "auroc", "direction": 99}]),
          "benchmark.metrics.direction"),
     ],
 )  # fmt: skip
-def test_a_client_says_of_a_value_from_a_newer_registry_that_it_must_be_upgraded(
-    decode, message, field
-):
+def test_unknown_value_from_a_newer_registry_asks_to_upgrade_the_client(decode, message, field):
     with pytest.raises(UnknownValue, match=f"{field} is 99, .* upgrade cxreval") as caught:
         decode(message)
     assert caught.value.metadata["field"] == field
     assert "one of " in caught.value.metadata["expected"]
 
 
-def test_an_audit_link_from_a_newer_registry_is_refused_by_name():
+def test_audit_link_with_an_unknown_change_is_refused():
     link = audit_service_pb2.AuditLink(place=1, event={"submission": "s", "change": 99, "state": 1})
     with pytest.raises(UnknownValue, match="change is 99"):
         _messages.audit_event(link)
 
 
-def test_a_required_value_that_an_answer_lacks_is_named():
+def test_answer_without_a_required_value_is_refused():
     with pytest.raises(MissingField, match=r"submission\.kind"):
         _messages.submission(submission_pb2.Submission())
 
 
-def test_the_registry_says_of_a_value_from_a_newer_client_what_it_expects():
+def test_unknown_value_from_a_newer_client_is_refused_with_the_expected_values():
     with pytest.raises(MalformedField) as caught:
         evaluations.failure(submission_pb2.Failure(reason="BROKEN", fault=9))
     assert caught.value.metadata == {
@@ -334,7 +344,7 @@ def test_the_registry_says_of_a_value_from_a_newer_client_what_it_expects():
     }
 
 
-def test_the_registry_names_every_unknown_value_of_a_manifest_at_once():
+def test_registry_reports_all_unknown_values_of_a_manifest_together():
     errors: list[CxrevalError] = []
     manifest = submissions.manifest(
         submission_pb2.Manifest(kind=99, source_kind=98, format=97), errors
@@ -348,13 +358,13 @@ def test_the_registry_names_every_unknown_value_of_a_manifest_at_once():
     }
 
 
-def test_a_manifest_that_lacks_required_values_is_read_without_them():
+def test_manifest_without_required_values_is_decoded():
     errors: list[CxrevalError] = []
     assert submissions.manifest(submission_pb2.Manifest(), errors).kind is None
     assert errors == []  # the rules of manifests name what is missing
 
 
-def test_a_specification_from_before_ranking_metrics_ranks_by_its_first_metric():
+def test_specification_without_ranking_metric_ranks_by_its_first_metric():
     spec = small_spec("small")
     message = benchmarks.spec_message(spec)
     message.ClearField("ranking_metric")
@@ -384,7 +394,7 @@ def test_no_slices_beside_a_ranking_metric_are_no_slices():
     assert benchmarks.spec(sent(message)).slices == ()
 
 
-# --- a codec that does not account for every field is never made -----------------------------------
+# --- a codec that leaves out a field cannot be created --------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -440,7 +450,7 @@ class Mapped(Short):
         (Interval, {"sources": {"low": "mean"}}, "field low has no counterpart mean"),
     ],
 )
-def test_a_field_on_one_side_alone_is_an_error_that_names_record_message_and_field(
+def test_field_on_one_side_only_is_an_error_that_names_record_message_and_field(
     make, record, tables, error
 ):
     with pytest.raises(TypeError, match=error) as caught:
@@ -449,7 +459,7 @@ def test_a_field_on_one_side_alone_is_an_error_that_names_record_message_and_fie
     assert str(caught.value).startswith(start)
 
 
-def test_tables_with_needless_entries_are_errors():
+def test_needless_entry_of_a_table_is_an_error():
     with pytest.raises(TypeError, match="low is in a table of unused fields, but is used"):
         Encoder(Interval, report_pb2.Interval, unsent=("low",))
     with pytest.raises(TypeError, match="low is in a table of unused fields, but is used"):
@@ -458,7 +468,7 @@ def test_tables_with_needless_entries_are_errors():
         Encoder(Interval, report_pb2.Interval, unset=("mean",))
 
 
-def test_a_message_field_that_can_be_absent_must_be_one_that_can_be_none():
+def test_optional_message_field_needs_a_record_field_that_can_be_none():
     @dataclass
     class Present:
         rank_low: int
@@ -473,7 +483,7 @@ def test_a_message_field_that_can_be_absent_must_be_one_that_can_be_none():
         Decoder(Present, leaderboard_service_pb2.RankSpread)
 
 
-def test_an_enumeration_must_have_the_values_of_the_message():
+def test_enum_must_have_the_values_of_the_message():
     class Fault(StrEnum):
         SUBMISSION = "submission"
 
@@ -486,13 +496,14 @@ def test_an_enumeration_must_have_the_values_of_the_message():
         (Fault, "has the value SYSTEM only in cxreval.api.registry.v1.Failure.Fault"),
         (More, "has the value WEATHER only in More"),
     ):
-        record = dataclass(type("Failure", (), {"__annotations__": {"reason": str, "message": str, "fault": kind}}))  # fmt: skip
+        hints = {"reason": str, "message": str, "fault": kind}
+        record = dataclass(type("Failure", (), {"__annotations__": hints}))
         for make in (Encoder, Decoder):
             with pytest.raises(TypeError, match=f"field fault {error}"):
                 make(record, submission_pb2.Failure)
 
 
-def test_durations_are_timedeltas_or_seconds():
+def test_duration_can_be_a_timedelta_or_seconds():
     @dataclass
     class Request:
         parent: str

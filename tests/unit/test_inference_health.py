@@ -1,4 +1,4 @@
-"""Inference is healthy while it can load, run and decode; one model or image that hangs is not enough."""
+"""Inference is healthy while it can load, run and decode, even if one model or image hangs."""
 
 from __future__ import annotations
 

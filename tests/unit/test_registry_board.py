@@ -27,20 +27,20 @@ COMMON, *OWN = np.random.default_rng(0).normal(0, 1, (1 + MOST_ROWS, 100))
 
 
 def entry(number: int, score: float | None, day: str, noise: float, *, run: bool) -> Entry:
-    """Returns a row whose resampled scores move with all others, plus its own `noise`."""
+    """Returns an entry whose replicates vary with those of all others, plus its own `noise`."""
     replicates = (np.nan if score is None else score) + 0.01 * COMMON + noise * OWN[number]
     return Entry(f"{'run' if run else 'claim'}-{number}", score, day, replicates if run else None)
 
 
 def entries(*, run: bool) -> st.SearchStrategy[list[Entry]]:
     score = st.one_of(st.none(), st.integers(0, 20).map(lambda k: 0.5 + k / 100))
-    row = st.tuples(
+    fields = st.tuples(
         score,
         st.dates().filter(lambda day: day.year >= 1000).map(str),
         st.sampled_from([0.0, 0.02]),
     )
-    return st.lists(row, max_size=MOST_ROWS).map(
-        lambda rows: [entry(number, *fields, run=run) for number, fields in enumerate(rows)]
+    return st.lists(fields, max_size=MOST_ROWS).map(
+        lambda lists: [entry(number, *values, run=run) for number, values in enumerate(lists)]
     )
 
 
@@ -64,8 +64,9 @@ def test_each_kind_has_one_record_holder_and_it_has_the_highest_score(
     run: list[Entry], claims: list[Entry]
 ) -> None:
     board = ranked_rows(run, claims, HIGHER)
-    for kind, rows in ((Kind.CHECKPOINT, run), (Kind.CLAIM, claims)):
-        best = max((row.score for row in rows if row.score is not None), default=None)
+    for kind, ranked_together in ((Kind.CHECKPOINT, run), (Kind.CLAIM, claims)):
+        scores = (entry.score for entry in ranked_together if entry.score is not None)
+        best = max(scores, default=None)
         assert [row.score for row in board if row.sota and row.kind is kind] == (
             [] if best is None else [best]
         )
@@ -125,18 +126,24 @@ def test_other_lists_are_not_compared(submissions: list[SubmissionName], field: 
 
 
 def test_comparison_has_every_pair_and_frequencies_in_the_order_given() -> None:
-    rows = [
+    runs = [
         entry(n, score, "2026-01-01", 0.005, run=True) for n, score in enumerate((0.7, 0.9, 0.8))
     ]
-    found = compared(rows, HIGHER)
-    assert [(pair.first, pair.second) for pair in found.pairs] == [
+    comparison = compared(runs, HIGHER)
+    assert [(pair.first, pair.second) for pair in comparison.pairs] == [
         ("run-0", "run-1"),
         ("run-0", "run-2"),
         ("run-1", "run-2"),
     ]
-    assert [pair.difference for pair in found.pairs] == pytest.approx([-0.2, -0.1, 0.1])
-    assert all(pair.low < pair.difference < pair.high and pair.separable for pair in found.pairs)
-    assert dict(found.frequencies) == {"run-0": (0, 0, 1), "run-1": (1, 0, 0), "run-2": (0, 1, 0)}
+    assert [pair.difference for pair in comparison.pairs] == pytest.approx([-0.2, -0.1, 0.1])
+    assert all(
+        pair.low < pair.difference < pair.high and pair.separable for pair in comparison.pairs
+    )
+    assert dict(comparison.frequencies) == {
+        "run-0": (0, 0, 1),
+        "run-1": (1, 0, 0),
+        "run-2": (0, 1, 0),
+    }
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def check_day(organisation: Organisation, used: int, now: datetime) -> None:
     limit, (_, reset) = organisation.quota.submissions_per_day, day_of(now)
     if limit is not None and used >= limit:
         text = f"{used} of {limit} submissions and retries of today; "
-        text += f"the count begins again at {_moment(reset)}"
+        text += f"submit again after {_moment(reset)}"
         wait = (reset - now).total_seconds()
         raise _exceeded(
             organisation, "submissions_per_day", limit, used, text, _moment(reset), wait
@@ -110,7 +110,7 @@ def check_bytes(organisation: Organisation, stored: int, uploading: int, more: i
     if limit is not None and used + more > limit:
         part = f", {uploading} of them by uploads in progress" if uploading else ""
         text = f"{used} of {limit} bytes are taken{part}, and this artifact has {more}; "
-        text += "use a smaller one or ask the operator for a larger quota"
+        text += "upload a smaller one or ask the operator for a larger quota"
         reset = "when an upload ends" if uploading else "never by itself"
         raise _exceeded(organisation, "stored_bytes", limit, used, text, reset, None)
 
@@ -164,8 +164,8 @@ def matches(stored: str | None, secret: str) -> bool:
 
 def unknown_key() -> KeyUnknown:
     """Returns the error for a key whose form, identifier or secret is wrong, without its text."""
-    expected = "a key as it was shown when it was created: cxr_{key}_{secret}"
-    return KeyUnknown(f"the API key is not known here; expected {expected}", expected=expected)
+    expected = "cxr_{key}_{secret}, as printed when the key was created"
+    return KeyUnknown(f"the API key is unknown; expected {expected}", expected=expected)
 
 
 def _digest(secret: str) -> str:

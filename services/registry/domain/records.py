@@ -40,7 +40,8 @@ ENDED = frozenset(SubmissionState) - {
 """States that last until a caller requests a change."""
 
 PRIVATE_CHANGES = (
-    Change.LEASED, Change.RETURNED, Change.LEASE_EXPIRED, Change.FAILED, Change.EXPIRED, Change.RETRIED,
+    Change.LEASED, Change.RETURNED, Change.LEASE_EXPIRED, Change.FAILED, Change.EXPIRED,
+    Change.RETRIED,
 )  # fmt: skip
 """Changes whose events state the worker and the failure.
 

@@ -95,7 +95,10 @@ def _check_value(field: str, value: MetricValue, metric: Metric, findings: int) 
         bool(value.undefined_reason) != (value.value is None)
         or len(value.undefined_reason) > MAX_REASON_CHARACTERS
     ):
-        expected = f"a reason of at most {MAX_REASON_CHARACTERS} characters exactly when the value is absent"
+        expected = (
+            f"a reason of at most {MAX_REASON_CHARACTERS} characters "
+            "exactly when the value is absent"
+        )
         raise _mismatch(f"{field}.undefined_reason", value.undefined_reason, expected)
     if min(value.positive_images, value.negative_images, value.positive_patients) < 0:
         raise _mismatch(field, "a negative count", "counts of 0 or more")
@@ -125,7 +128,10 @@ def _check_interval(field: str, value: MetricValue, metric: Metric) -> None:
     reason = value.interval_undefined_reason
     needs_reason = value.value is not None and value.interval is None
     if bool(reason) != needs_reason or len(reason) > MAX_REASON_CHARACTERS:
-        expected = f"a reason of at most {MAX_REASON_CHARACTERS} characters exactly when a value has no interval"
+        expected = (
+            f"a reason of at most {MAX_REASON_CHARACTERS} characters exactly when a value has no "
+            "interval"
+        )
         raise _mismatch(f"{field}.interval_undefined_reason", reason, expected)
     if value.interval is None:
         return

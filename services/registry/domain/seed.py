@@ -17,7 +17,8 @@ _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/cxreval/cxreval/
 
 # The CheXNet paper's table, in the order of FINDINGS.
 _CHEXNET = (
-    0.8094, 0.9248, 0.8638, 0.7345, 0.8676, 0.7802, 0.7680, 0.8887, 0.7901, 0.8878, 0.9371, 0.8047, 0.8062, 0.9164,
+    0.8094, 0.9248, 0.8638, 0.7345, 0.8676, 0.7802, 0.7680,
+    0.8887, 0.7901, 0.8878, 0.9371, 0.8047, 0.8062, 0.9164,
 )  # fmt: skip
 
 
@@ -64,8 +65,8 @@ CLAIMS = (
         "2025-12-19",
         SourceKind.GITHUB_README,
         0.8580,
-        "Split not stated. 85.80 is in no version of the README, whose own table averages 81.07 (ResNet-50, 512 px) "
-        "and 77.43 (DenseNet-121, 224 px) on a random 20 % of patients.",
+        "Split not stated. 85.80 is in no version of the README, whose own table averages 81.07 "
+        "(ResNet-50, 512 px) and 77.43 (DenseNet-121, 224 px) on a random 20 % of patients.",
     ),
     _claim(
         "CheXNet",
@@ -73,8 +74,8 @@ CLAIMS = (
         "2025-12",
         SourceKind.RESEARCH_PAPER,
         0.8410,
-        "Split not stated. The paper's 84.14 and its values per finding are on a random 70/10/20 split that was never "
-        "released.",
+        "Split not stated. The paper's 84.14 and its values per finding are on a random 70/10/20 "
+        "split that was never released.",
         _CHEXNET,
     ),
     _claim(

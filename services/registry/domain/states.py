@@ -113,7 +113,7 @@ def exhausted(stalled_attempts: int, worker: str) -> Failure:
 
 
 def fewest_requests_per_second(images: int) -> float:
-    """Returns the request rate that evaluates an endpoint in half of its deadline."""
+    """Returns the lowest request rate that evaluates an endpoint within half of its deadline."""
     return images / (DEADLINES[_State.RUNNING] / 2).total_seconds()
 
 

@@ -317,11 +317,12 @@ class ReportRow(Base):
 
 
 class ReplicateRow(Base):
-    """The primary metric of one finding, in the report's order, the macro mean last. Append-only.
+    """A metric of a report for one finding. Append-only.
 
-    `score` is the report's value, so that a board is ranked without reading whole reports. `vector`
-    is the value under each resample, float64 little-endian; NULL for reports from before there were
-    resamples. It is the last column, so that reading the score does not read it.
+    `place` is the index in the report's order, in which the macro mean is last. `score` is the
+    report's value, so that a board is ranked without reading whole reports. `vector` is the value
+    in each resample, float64 little-endian; NULL for reports from before there were resamples. It
+    is the last column, so that reading the score does not read it.
     """
 
     __tablename__ = "replicates"

@@ -99,7 +99,7 @@ def submission(
 
 def _seconds_left(row: EvaluationRow, images: int) -> float | None:
     """Returns the estimated seconds until all images are done; None if unknown."""
-    # At the rate of the current lease, because a new worker may be faster or slower.
+    # The rate is that of the current lease, so images that were recorded before it do not count.
     done = row.images_done - row.images_before
     if (
         row.state != EvaluationState.RUNNING

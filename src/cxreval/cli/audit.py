@@ -40,12 +40,8 @@ def verify(
     """Verify the audit chain, the receipts of its events, and the boards against both.
 
     Without --public-key, receipts are verified with the key that the registry returns. Keep the
-    printed head: a later run with --since proves that no earlier event was changed, even if the
-    whole chain was rewritten.
-
-    Without --public-key receipts are checked with the key that the registry gives out. Keep the
-    head that is printed: with --since a later run proves that nothing before it was changed, not
-    even everything at once.
+    printed head, and pass it to a later run as --since: that run fails if an event before the head
+    was changed, also if the whole chain was written anew.
     """
     earlier = _head(since)
     with options.registry_client(context, registry) as client:

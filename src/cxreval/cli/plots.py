@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cxreval.metrics.curves import Reliability, RocCurve
+from cxreval.metrics.registry import Metric
 from cxreval.metrics.report import Evidence, MetricValue, Report
 
 FEW_IMAGES = 20
@@ -36,15 +37,16 @@ class _Style:
 _STYLES = (_Style("#0072B2", "-", "o"), _Style("#D55E00", "--", "s"))
 
 
-def draw(directory: Path, reports: Mapping[str, Report]) -> list[Path]:
+def draw(directory: Path, reports: Mapping[str, Report], ranking: Metric) -> list[Path]:
     """Writes `roc.png`, `intervals.png` and `reliability.png` of one or two reports.
 
-    Returns the paths of the files. `reports` is keyed by the names in the legend.
+    Returns the paths of the files. `reports` is keyed by the names in the legend; `ranking` is the
+    metric of the intervals.
     """
     directory.mkdir(parents=True, exist_ok=True)
     figures = {
         "roc.png": _roc(reports),
-        "intervals.png": _intervals(reports),
+        "intervals.png": _intervals(reports, ranking),
         "reliability.png": _reliability(reports),
     }
     for name, figure in figures.items():
@@ -52,17 +54,17 @@ def draw(directory: Path, reports: Mapping[str, Report]) -> list[Path]:
     return [directory / name for name in figures]
 
 
-def _aurocs(report: Report) -> dict[str, MetricValue]:
-    """Returns the AUROC of each finding over all images; the macro mean has an empty name."""
+def _values(report: Report, metric: str) -> dict[str, MetricValue]:
+    """Returns a metric of each finding over all images; the macro mean has an empty name."""
     return {
         value.finding: value
         for value in report.metrics
-        if value.metric == "auroc" and not value.slice
+        if value.metric == metric and not value.slice
     }
 
 
 def _findings(reports: Mapping[str, Report]) -> list[str]:
-    return [finding for finding in _aurocs(next(iter(reports.values()))) if finding]
+    return [finding for finding in _values(next(iter(reports.values())), "auroc") if finding]
 
 
 def _roc(reports: Mapping[str, Report]) -> Figure:
@@ -70,7 +72,7 @@ def _roc(reports: Mapping[str, Report]) -> Figure:
         reports, "ROC curves: AUROC and 95 % interval", "1 - specificity", "sensitivity"
     )
     for index, (report, style) in enumerate(zip(reports.values(), _STYLES, strict=False)):
-        values = _aurocs(report)
+        values = _values(report, "auroc")
         curves: dict[str, RocCurve] = {
             curve.finding: curve for curve in _evidence(report).roc_curves
         }
@@ -166,15 +168,15 @@ def _small_multiples(
     return figure, panels
 
 
-def _intervals(reports: Mapping[str, Report]) -> Figure:
+def _intervals(reports: Mapping[str, Report], metric: Metric) -> Figure:
     names = [*_findings(reports), ""]
     figure = Figure(figsize=(9, 0.42 * len(names) + 2), layout="constrained")
     axes = figure.subplots()
     for index, (report, style) in enumerate(zip(reports.values(), _STYLES, strict=False)):
-        values = _aurocs(report)
+        values = _values(report, metric.name)
         for row, name in enumerate(names):
             _interval(axes, row + 0.26 * (index - (len(reports) - 1) / 2), values[name], style)
-    values = _aurocs(next(iter(reports.values())))
+    values = _values(next(iter(reports.values())), metric.name)
     labels = [
         f"{_spelled(name)}  ({values[name].positive_images} images, "
         f"{values[name].positive_patients} patients)"
@@ -189,8 +191,10 @@ def _intervals(reports: Mapping[str, Report]) -> Figure:
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("AUROC, 95 % interval from resampled patients; in brackets: positives")
-    figure.suptitle("AUROC of each finding", fontsize=12)
+    axes.set_xlabel(
+        f"{metric.label}, 95 % interval from resampled patients; in brackets: positives"
+    )
+    figure.suptitle(f"{metric.label} of each finding", fontsize=12)
     _legend(figure, reports, dashes=False)
     return figure
 

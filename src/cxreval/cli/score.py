@@ -15,7 +15,7 @@ from cxreval.datasets.truth import Truth, load_truth
 from cxreval.errors import CxrevalError
 from cxreval.extras import require_extra
 from cxreval.metrics.comparison import compare_reports
-from cxreval.metrics.registry import METRICS
+from cxreval.metrics.registry import METRICS, Metric
 from cxreval.metrics.report import Report
 
 
@@ -55,7 +55,7 @@ def score(
     differences = compare_reports(reports[0], reports[1], metric) if against else ()
     names = score_output.short_names(files)
     if plot is not None:
-        _draw(plot, dict(zip(names, reports, strict=True)))
+        _draw(plot, dict(zip(names, reports, strict=True)), METRICS[metric])
     if json:
         score_output.print_json(reports, differences)
         return
@@ -87,8 +87,8 @@ def _report(truth: Truth, file: Path) -> Report:
         ) from None
 
 
-def _draw(directory: Path, reports: dict[str, Report]) -> None:
+def _draw(directory: Path, reports: dict[str, Report], ranking: Metric) -> None:
     from cxreval.cli import plots  # noqa: PLC0415 -- needs the extra
 
-    for file in plots.draw(directory, reports):
+    for file in plots.draw(directory, reports, ranking):
         output.errors.print(f"wrote {file}", soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ import typer
 from cxreval.cli import options, output
 from cxreval.client import RegistryClient, Submission, SubmissionStatus, UploadProgress, file_sha256
 from cxreval.client._upload import TRANSIENT_UPLOAD_ERRORS
+from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, ExtraMissing, MalformedField
 from cxreval.manifest.document import read_document
 from cxreval.manifest.model import UPLOADED, Kind, Manifest
@@ -55,29 +55,34 @@ def submit(
 ) -> None:
     """Submit a manifest to a benchmark: a checkpoint, an endpoint, predictions, or a claim."""
     with options.registry_client(context, registry) as client:
-        declared = _checked(client, benchmark, manifest)
-        _check_file(declared, file)
+        try:
+            spec = client.get_benchmark(options.benchmark_name(client, benchmark))
+        except CxrevalError:
+            _checked(manifest, file, None)
+            raise
+        declared = _checked(manifest, file, spec)
         if file:
             declared = dataclasses.replace(declared, artifact_sha256=file_sha256(file))
         token = _endpoint_token(token_file, ask_token) if declared.kind is Kind.ENDPOINT else ""
-        benchmark = options.benchmark_name(client, benchmark)
-        created = client.create_submission(benchmark, declared, endpoint_token=token)
+        created = client.create_submission(spec.name, declared, endpoint_token=token)
         # Printed now, so that the name is known even if the upload fails.
         output.errors.print(f"submission {created.name}", soft_wrap=True)
         _finish(client, _upload(client, created.name, file) if file else created, watch, json)
 
 
-def _checked(client: RegistryClient, benchmark: str, file: Path) -> Manifest:
-    """Reads and checks a manifest. Raises the first error, with all the others attached."""
-    today = datetime.now(UTC).date()
-    document = read_document(file, today, None)
-    if document.problems:
-        # Reads it again with the findings and metrics of the benchmark, for all mistakes.
-        with contextlib.suppress(CxrevalError):
-            spec = client.get_benchmark(options.benchmark_name(client, benchmark))
-            document = read_document(file, today, spec)
+def _checked(manifest: Path, file: Path | None, benchmark: BenchmarkSpec | None) -> Manifest:
+    """Returns a manifest that, with its file, has no mistakes.
+
+    Without a benchmark, only the mistakes are found that manifest and file alone show.
+
+    Raises:
+        CxrevalError: the first mistake in the manifest, with all the others attached; then the
+            mistake in the file.
+    """
+    document = read_document(manifest, datetime.now(UTC).date(), benchmark)
     if document.problems:
         raise refusal(document.problems)
+    _check_file(document.manifest, file)
     return document.manifest
 
 

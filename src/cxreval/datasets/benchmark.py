@@ -383,16 +383,19 @@ def _fits_into_a_report(spec: BenchmarkSpec) -> bool:
 
 
 def _is_count(value: object) -> bool:
+    """Returns whether a value is a positive integer within the limit; True and False are none."""
     return type(value) is int and 0 < value <= MAX_COUNT
 
 
 def _are_distinct(values: object, fewest: int, most: int) -> TypeGuard[tuple[str, ...]]:
+    """Returns whether a value is a tuple of different strings, of a length within bounds."""
     if not isinstance(values, tuple) or not all(isinstance(value, str) for value in values):
         return False
     return fewest <= len(values) <= most and len(set(values)) == len(values)
 
 
 def _is_finding(value: object) -> bool:
+    """Returns whether a value can be the name of a finding; NIH's table separates names by `|`."""
     if not _is_text(value, MAX_FINDING_CHARACTERS) or "|" in value or value != value.strip():
         return False
     name = folded(value)
@@ -404,12 +407,14 @@ def _is_sha256(value: object) -> bool:
 
 
 def _is_plain_file(value: object) -> bool:
+    """Returns whether a value is a file name without a directory."""
     return (
         _is_text(value, 255) and value not in (".", "..") and "/" not in value and "\\" not in value
     )
 
 
 def _is_text(value: object, longest: int) -> TypeGuard[str]:
+    """Returns whether a value is a string of 1 to `longest` printable characters."""
     return isinstance(value, str) and 0 < len(value) <= longest and value.isprintable()
 
 

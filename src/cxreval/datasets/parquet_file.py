@@ -68,10 +68,11 @@ def _check_types(file: Path, fields: list[pa.Field]) -> None:
             raise TableInvalid(message, file=file, field=field.name, expected=expected)
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind))
+def _is_text(data_type: pa.DataType) -> bool:
+    """Returns whether a column of this type holds text."""
+    if pa.types.is_dictionary(data_type):
+        data_type = data_type.value_type
+    return bool(pa.types.is_string(data_type))
 
 
 def _check_text(file: Path, name: str, column: pa.Array, start: int) -> None:

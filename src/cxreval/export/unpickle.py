@@ -1,7 +1,7 @@
 """Opens a checkpoint; a program that runs only inside `cxreval.export.sandbox`.
 
 `python -m cxreval.export.unpickle weights-only|whole FILE` writes the checkpoint's tensors to
-standard output as safetensors, a format that cannot contain code. `whole` runs whatever code the
+standard output as safetensors, a format that cannot contain code. `whole` runs the code that the
 pickle names.
 """
 

@@ -69,12 +69,15 @@ class Ranked:
     `rank`: 1 for the best, None without a score; shared by entries that the paired test cannot
     separate. `sota_step`: the entry exceeded the state of the art of its day; `significance`:
     whether the difference is significant.
+
     `rank_low`, `rank_high`: range of the rank in 95 % of the resamples. `first_share`: share of the
     resamples in which the entry ranks first. These three are None without replicates, and where too
     many of the entry's replicates are undefined. `undefined_replicates`: number of resamples that
-    are left out, because the score of every entry is undefined there. `mean_finding_rank`: mean of
-    the entry's ranks by each finding; `finding_place`: rank by that mean. `places_disagree`: that
-    rank differs from the rank by score, so the order depends on how the findings are combined.
+    are left out, because the score of every entry is undefined there.
+
+    `mean_finding_rank`: mean of the entry's ranks by each finding; `finding_place`: rank by that
+    mean. `places_disagree`: that rank differs from the rank by score, so the order depends on how
+    the findings are combined.
     """
 
     id: str

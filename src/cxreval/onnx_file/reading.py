@@ -22,7 +22,7 @@ _MAX_TEXT = 300  # maximum length of the message of another library in an error
 
 
 def read(file: Path) -> onnx.ModelProto:
-    """Reads an ONNX file and checks it against the ONNX specification.
+    """Returns the model in an ONNX file, after checking it against the ONNX specification.
 
     Files to which the file refers are not opened.
 

@@ -93,16 +93,16 @@ def check(
     return Signature(input_name, shape, batch, output_name, dtype)
 
 
-def check_columns(found: int | None, expected: int | None) -> None:
+def check_columns(columns: int | None, expected: int | None) -> None:
     """Raises `ModelOutputMismatch` if a known number of columns is not the expected one."""
-    if found is None or (0 < found <= MAX_COLUMNS and expected in (None, found)):
+    if columns is None or (0 < columns <= MAX_COLUMNS and expected in (None, columns)):
         return
     wanted = f"1 to {MAX_COLUMNS}" if expected is None else str(expected)
     raise ModelOutputMismatch(
-        f"model returns {found} columns; expected {wanted}",
+        f"model returns {columns} columns; expected {wanted}",
         field="model.outputs",
         expected=f"{wanted} columns",
-        found=f"{found} columns",
+        found=f"{columns} columns",
     )
 
 
@@ -127,12 +127,12 @@ def _input(
     kinds = " or ".join(str(dtype) for dtype in dtypes.values())
     expected = f"one {kinds} input of shape {_text(None, *(image_shape or ('C', 'H', 'W')))}"
     values = inputs(graph)
-    found = described(values) or "no input"
+    actual = described(values) or "no input"
     mismatch = ModelInputMismatch(
-        f"model takes {found}; expected {expected}",
+        f"model takes {actual}; expected {expected}",
         field="model.inputs",
         expected=expected,
-        found=found,
+        found=actual,
     )
     if len(values) != 1 or values[0].type.tensor_type.elem_type not in dtypes:
         raise mismatch
@@ -149,15 +149,15 @@ def _input(
     nbytes = dtype.itemsize * math.prod((batch or 1, channels, height, width))
     if nbytes > MAX_RUN_BYTES:
         expected = f"an input of at most {MAX_RUN_BYTES} bytes"
-        message = f"model takes {found}: {nbytes} bytes; expected {expected}"
-        raise ModelInputMismatch(message, field="model.inputs", expected=expected, found=found)
+        message = f"model takes {actual}: {nbytes} bytes; expected {expected}"
+        raise ModelInputMismatch(message, field="model.inputs", expected=expected, found=actual)
     return values[0].name, batch, (channels, height, width), dtype
 
 
 def _output(graph: onnx.GraphProto) -> str:
     """Returns the name of the output."""
     expected = "one float32 output of shape (N, columns)"
-    found = described(graph.output) or "no output"
+    actual = described(graph.output) or "no output"
     if (
         len(graph.output) == 1
         and graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
@@ -167,10 +167,10 @@ def _output(graph: onnx.GraphProto) -> str:
             name: str = graph.output[0].name
             return name
     raise ModelOutputMismatch(
-        f"model returns {found}; expected {expected}",
+        f"model returns {actual}; expected {expected}",
         field="model.outputs",
         expected=expected,
-        found=found,
+        found=actual,
     )
 
 

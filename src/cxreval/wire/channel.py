@@ -152,7 +152,7 @@ class _KeySender(
         self._entry = ("authorization", f"Bearer {text}")
 
     def _send(self, continuation: Any, details: Any, request: Any) -> Any:
-        """Continues the call with the API key in its metadata."""
+        """Returns the call that `continuation` starts, with the API key in its metadata."""
         metadata = (*(details.metadata or ()), self._entry)
         return continuation(
             _Details(

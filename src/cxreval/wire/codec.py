@@ -69,7 +69,7 @@ _TYPES = {
 
 def newer_peer(field: str, value: object, expected: str) -> CxrevalError:
     """Returns the error for an enum value that a newer service sent."""
-    text = f"{field} is {value}, which this version of cxreval does not know; upgrade cxreval"
+    text = f"{field} is {value}, which this version of cxreval does not support; upgrade cxreval"
     return UnknownValue(text, field=field, value=value, expected=expected)
 
 
@@ -140,8 +140,8 @@ class Encoder(Generic[R, M]):
             )
             convert = encoder.values
         if many and convert:
-            each = convert
-            return lambda values: [each(value) for value in values]
+            convert_one = convert
+            return lambda values: [convert_one(value) for value in values]
         return convert
 
 
@@ -239,16 +239,18 @@ class Decoder(Generic[R, M]):
             return (lambda values, _: dict(values)), False
         if not many:
             return convert, optional
-        each = convert
-        if each is None:
+        convert_one = convert
+        if convert_one is None:
             return (lambda values, _: tuple(values)), False
-        return (lambda values, errors: tuple([each(value, errors) for value in values])), False
+        return (
+            lambda values, errors: tuple([convert_one(value, errors) for value in values])
+        ), False
 
 
 def _enum(members: dict[int, Any], source: _Field, path: str, unknown: Refusal) -> _Decode:
     """Returns the function that converts the number of an enum value to its member."""
     prefix = _prefix(source.enum_type)
-    expected = f"one of {', '.join(prefix + each.name for each in members.values() if each)}"
+    expected = f"one of {', '.join(prefix + member.name for member in members.values() if member)}"
 
     def decode(number: int, errors: _Errors) -> Any:
         try:
@@ -345,7 +347,7 @@ def _kind(codec: _Codec, hint: Any, target: _Field) -> tuple[Any, bool]:
     message = target.message_type
     if origin is Mapping:
         entry = message.fields_by_name if message and message.GetOptions().map_entry else {}
-        if [_TYPES.get(each.type) for each in entry.values()] != list(get_args(hint)):
+        if [_TYPES.get(part.type) for part in entry.values()] != list(get_args(hint)):
             _refuse(codec, target.name, f"is {hint} only in the record")
         return None, False
     many = origin is tuple
@@ -378,7 +380,7 @@ def _fits(kind: Any, target: _Field) -> bool:
 def _optional(hint: Any) -> Any:
     """Returns T for the hint `T | None`, and every other hint as it is."""
     if get_origin(hint) in (Union, UnionType):
-        others = [each for each in get_args(hint) if each is not NoneType]
+        others = [part for part in get_args(hint) if part is not NoneType]
         return others[0] if len(others) == 1 else hint
     return hint
 

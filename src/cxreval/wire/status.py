@@ -19,7 +19,7 @@ DOMAIN = "cxreval"
 DETAILS_KEY = "grpc-status-details-bin"
 
 RETRY_SECONDS = (0.01, 60.0)
-"""Bounds of the delay that an overloaded service asks a caller to wait."""
+"""Minimum and maximum delay, in seconds, after which a caller may retry an overloaded service."""
 
 _INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
 _NOT_FOUND = grpc.StatusCode.NOT_FOUND

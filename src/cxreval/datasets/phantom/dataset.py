@@ -180,7 +180,7 @@ def generate(
         findings=FINDINGS,
         metrics=ranked_by("auroc"),
         ranking_metric="auroc",
-        scorer_version="2",  # the same seed makes the same benchmark, whatever scorers there are
+        scorer_version="2",  # fixed, so that the same seed makes the same benchmark
         replicates=DEFAULT_REPLICATES,
         slices=SLICES,
     )
