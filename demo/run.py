@@ -93,7 +93,7 @@ def stop() -> int:
 
 
 def make_data() -> None:
-    """Generates the test images, unless an earlier start did."""
+    """Generates the test images, unless they exist from an earlier start."""
     if (DATA / SPEC_FILE).exists():
         return
     with output.progress_bars() as bars:

@@ -106,7 +106,7 @@ def load(
 
 
 def _check(config: ServerConfig) -> None:
-    """Raises `ConfigError` for wrong settings; services check their own in `__post_init__`."""
+    """Raises `ConfigError` for a wrong setting among those that every service has."""
     positive = ("drain_seconds", "deadline_seconds", "stream_deadline_seconds")
     checks = [
         (name, 0 < getattr(config, name) < math.inf, "a finite number above 0") for name in positive

@@ -110,8 +110,9 @@ def main(arguments: Sequence[str]) -> None:
 def migrate(database: Database, signer: Signer) -> None:
     """Brings the schema to its newest revision, and adds packaged benchmarks and seeded claims."""
     migrations.upgrade(database.engine)
+    benchmarks = Benchmarks(database, now)
     for name in packaged_names():
-        Benchmarks(database, now).create(load_spec(name))
+        benchmarks.create(load_spec(name))
     Submissions(database, now, signer).publish_claims(BenchmarkName(seed.BENCHMARK), seed.CLAIMS)
 
 

@@ -446,7 +446,7 @@ class PredictionsInvalid(SubmissionFault):
 
 
 class EndpointUnavailable(SubmissionFault):
-    """An endpoint did not respond for too long."""
+    """An endpoint did not respond within the time for which calls to it are retried."""
 
     reason = "ENDPOINT_UNAVAILABLE"
 

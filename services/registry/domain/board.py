@@ -20,7 +20,7 @@ from cxreval.fields import field_error
 from cxreval.manifest.model import Kind
 from cxreval.metrics.ranking import Comparison, Entry, Ranked, compare, rank, rank_frequencies
 from cxreval.metrics.registry import Direction
-from cxreval.metrics.report import UNDEFINED_SHARE, MetricValue
+from cxreval.metrics.report import UNDEFINED_SHARE, MetricValue, macro
 from cxreval.resource_names import SubmissionName
 from services.registry.domain.records import Submission
 
@@ -122,18 +122,6 @@ def claimed_metrics(submission: Submission) -> tuple[MetricValue, ...]:
     """Returns the figures that a submission claims, as values without interval."""
     claims = submission.manifest.claimed_metrics
     return tuple(MetricValue(claim.metric, claim.finding, claim.value) for claim in claims)
-
-
-def macro(values: Sequence[MetricValue], metric: str) -> MetricValue | None:
-    """Returns the macro mean of `metric` over all images; None if it is not among the values."""
-    return next(
-        (
-            value
-            for value in values
-            if (value.metric, value.finding, value.slice) == (metric, "", "")
-        ),
-        None,
-    )
 
 
 def check_compared(names: Sequence[SubmissionName], benchmark: str) -> None:

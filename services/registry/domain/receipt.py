@@ -8,9 +8,9 @@ from typing import Any
 
 from cxreval.audit.canonical import canonical_json
 from cxreval.audit.rows import metrics_sha256
-from cxreval.metrics.report import MetricValue
+from cxreval.metrics.report import MetricValue, macro
 from cxreval.resource_names import BenchmarkName, SubmissionName
-from services.registry.domain.board import PROFILE_DIGEST, claimed_metrics, macro
+from services.registry.domain.board import PROFILE_DIGEST, claimed_metrics
 from services.registry.domain.records import Benchmark, Evaluation, Submission
 
 KIND = "cxreval receipt, version 2"

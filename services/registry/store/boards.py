@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from cxreval.errors import SubmissionNotFound
 from cxreval.manifest.model import Kind
 from cxreval.metrics.ranking import Entry
+from cxreval.metrics.report import macro
 from cxreval.records import Change, EvaluationState, SubmissionState
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.chassis.principal import Principal
@@ -33,7 +34,6 @@ from services.registry.domain.board import (
     board_row,
     claimed_metrics,
     compared,
-    macro,
     ranked_rows,
 )
 from services.registry.domain.corrections import correction

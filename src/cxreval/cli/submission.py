@@ -18,7 +18,7 @@ from cxreval.errors import CxrevalError, ExtraMissing, MalformedField
 from cxreval.manifest.document import read_document
 from cxreval.manifest.model import UPLOADED, Kind, Manifest
 from cxreval.manifest.rules import refusal
-from cxreval.metrics.report import MetricValue
+from cxreval.metrics.report import MetricValue, macro
 from cxreval.resource_names import BenchmarkName
 
 TOKEN_VARIABLE = "CXREVAL_CLIENT_ENDPOINT_TOKEN"  # noqa: S105 -- its name, no token
@@ -197,11 +197,7 @@ def _score(client: RegistryClient, submission: Submission) -> MetricValue | None
     if report is None:
         return None
     metric = client.get_benchmark(BenchmarkName.parse(report.benchmark).benchmark).ranking_metric
-    return next(
-        value
-        for value in report.metrics
-        if (value.metric, value.finding, value.slice) == (metric, "", "")
-    )
+    return macro(report.metrics, metric)
 
 
 def _watch(client: RegistryClient, submission: Submission) -> Submission:

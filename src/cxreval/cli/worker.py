@@ -32,6 +32,7 @@ from cxreval.evaluation.conversion import Converter
 from cxreval.evaluation.resume import RETRY_SECONDS
 from cxreval.export import sandbox
 from cxreval.extras import require_extra
+from cxreval.metrics.report import macro
 from cxreval.resource_names import EvaluationName
 
 if TYPE_CHECKING:  # needs the extra
@@ -166,12 +167,8 @@ def _print(evaluation: Evaluation, specs: Mapping[str, BenchmarkSpec], json: boo
         return
     if evaluation.status is EvaluationStatus.SUCCEEDED and evaluation.report:
         metric = specs[EvaluationName.parse(evaluation.name).benchmark].ranking_metric
-        macro = next(
-            value
-            for value in evaluation.report.metrics
-            if (value.metric, value.finding, value.slice) == (metric, "", "")
-        )
-        outcome = f"{output.metric_label(metric)} {output.percent(macro.value)}"
+        score = macro(evaluation.report.metrics, metric)
+        outcome = f"{output.metric_label(metric)} {output.percent(score.value if score else None)}"
     else:
         outcome = (
             f"{evaluation.failure.reason}: {evaluation.failure.message}"

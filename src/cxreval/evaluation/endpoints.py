@@ -73,7 +73,7 @@ class EndpointSource:
         Images are sent encoded if the model takes that, else as tensors of the declared profile.
 
         Raises:
-            EndpointUnavailable: the endpoint did not respond for too long.
+            EndpointUnavailable: the endpoint did not respond within `retry_seconds`.
             EndpointRefused: the endpoint refused a request, is in a private network, takes another
                 kind of input, or returned the wrong columns.
             InvalidProbability: a value is not finite or outside 0 to 1.

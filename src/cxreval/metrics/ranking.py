@@ -116,7 +116,9 @@ class Comparison:
 
 
 def latest_day(submitted_date: str) -> date:
-    """Returns the last day of a date, so that a date without a day does not gain precedence.
+    """Returns the date, or the last day of its month if it has no day.
+
+    So a submission gains no precedence by leaving out the day.
 
     Raises:
         MalformedField: it is neither `YYYY-MM-DD` nor `YYYY-MM`.

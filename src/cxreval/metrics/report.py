@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,6 +53,18 @@ class MetricValue:
     analytic_standard_error: float | None = None
     defined_findings: int = 0
     defined_mean: float | None = None
+
+
+def macro(values: Sequence[MetricValue], metric: str) -> MetricValue | None:
+    """Returns the macro mean of `metric` over all images; None if it is not among the values."""
+    return next(
+        (
+            value
+            for value in values
+            if (value.metric, value.finding, value.slice) == (metric, "", "")
+        ),
+        None,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
