@@ -20,7 +20,8 @@ from cxreval.wire.limits import MIB
 from services.chassis import logs
 from services.chassis.config import ConfigError, load
 from services.chassis.server import Server
-from services.inference.backends.session import RUNTIME, OnnxModel
+from services.inference.backends.onnx_model import OnnxModel
+from services.inference.backends.session import RUNTIME
 from services.inference.batching import Limits
 from services.inference.config import InferenceConfig, cores
 from services.inference.model_cache import Fetch, ModelCache
@@ -45,11 +46,11 @@ async def main(config: InferenceConfig) -> None:
         metrics,
         max_loaded=config.max_loaded_models,
         max_bytes=config.max_models_mib * MIB,
+        host_limits=config.host_limits(),
         open_model=partial(
             OnnxModel,
             threads=config.threads or cores(),
             max_batch=config.max_batch_size,
-            run_seconds=config.run_seconds,
             execution=config.execution(),
         ),
         announce=announce,
@@ -65,8 +66,11 @@ async def main(config: InferenceConfig) -> None:
     async def healthy() -> bool:
         return preprocessor.is_healthy() and await pool.is_healthy()
 
-    await server.serve(healthy, servicer.drain)
-    preprocessor.close()
+    try:
+        await server.serve(healthy, servicer.drain)
+    finally:
+        pool.close()
+        preprocessor.close()
 
 
 async def _load(pool: ModelPool, config: InferenceConfig) -> None:

@@ -264,8 +264,12 @@ class Batcher:
                 with contextlib.suppress(ValueError):
                     self._queue.remove(request)
 
-    def close(self) -> None:
-        """Ends the model's thread after its current run; no request may be admitted any more."""
+    def close(self, then: Callable[[], None]) -> None:
+        """Ends the model's thread after its current run and a call of `then`.
+
+        No request may be admitted any more.
+        """
+        self._thread.submit(then)
         self._thread.shutdown(wait=False)
 
     def _run_next(self) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from cxreval.errors import KeyUnreadable
 from cxreval.wire.channel import ApiKey, TlsFiles, read_key
+from cxreval.wire.limits import MIB
 from services.chassis.config import ConfigError, ServerConfig, check_at_least, setting
+from services.inference.backends.model_host import HostLimits
 from services.inference.backends.session import PROVIDERS, Execution
 
 
@@ -67,7 +69,12 @@ class InferenceConfig(ServerConfig):
         512, "images that one model has admitted and not answered; more are refused"
     )
     max_queued_mib: int = setting(512, "their size, encoded and as tensors")
-    run_seconds: float = setting(60.0, "time limit of one run of a model; a longer run is ended")
+    model_memory_mib: int = setting(
+        1024, "memory that a model may take beyond three times the size of its file"
+    )
+    open_seconds: float = setting(120.0, "time limit for opening a model's file")
+    warm_up_seconds: float = setting(120.0, "time limit for all runs of a model's warm-up")
+    run_seconds: float = setting(60.0, "time limit of one run of a model")
     provider: str = setting("", "cpu, cuda or tensorrt; empty: cuda if available")
     precision: str = setting(
         "as-saved", "as-saved, or fp16: half precision, checked against the file at each load"
@@ -88,11 +95,13 @@ class InferenceConfig(ServerConfig):
             "max_batch_size",
             "max_queued_images",
             "max_queued_mib",
+            "model_memory_mib",
         )
-        if not 0 < self.run_seconds <= 3600:
-            raise ConfigError(
-                f"run_seconds is {self.run_seconds}; expected more than 0, at most 3600"
-            )
+        for name in ("open_seconds", "warm_up_seconds", "run_seconds"):
+            if not 0 < getattr(self, name) <= 3600:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}; expected more than 0, at most 3600"
+                )
         check_at_least(self, 0, "threads", "decode_threads", "image_cache_mib")
         if self.provider not in ("", *PROVIDERS):
             raise ConfigError(
@@ -108,6 +117,12 @@ class InferenceConfig(ServerConfig):
     def execution(self) -> Execution:
         """Returns provider and precision."""
         return Execution(self.provider, fp16=self.precision == "fp16")
+
+    def host_limits(self) -> HostLimits:
+        """Returns the limits of the process that runs a model."""
+        return HostLimits(
+            self.model_memory_mib * MIB, self.open_seconds, self.warm_up_seconds, self.run_seconds
+        )
 
     def models(self) -> dict[str, Path]:
         """Returns the files to serve from the start, by name.

@@ -19,8 +19,9 @@ from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.errors import InvalidTensor, MalformedField, ModelNotFound, UnknownProfile
 from cxreval.fields import SHA256, SHA256_FORM, field_error
 from cxreval.imaging.preprocess import PROFILES
+from services.inference.backends.model_host import LoadRequirements
 from services.inference.backends.session import PLATFORM
-from services.inference.model_pool import Listing, LoadRequirements, Model
+from services.inference.model_pool import Listing, Model
 from services.inference.statistics import Duration, Statistics
 
 VERSION = "1"

@@ -1,7 +1,7 @@
 """The pool of loaded models: loading by digest, unloading, eviction of the least recently used.
 
-Models are loaded in threads, so the event loop is not blocked. Everything else runs in the event
-loop, so nothing here needs a lock.
+Models are loaded in threads, so the event loop is not blocked. What these threads share has a lock;
+everything else runs in the event loop.
 """
 
 from __future__ import annotations
@@ -9,29 +9,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
-from cxreval.errors import CxrevalError, ModelNotFound, ServiceOverloaded
-from cxreval.imaging.preprocess import PROFILES, Profile
-from cxreval.onnx_file.reading import profile_name
-from cxreval.onnx_file.signature import Signature, check_columns, inspect
-from services.inference.backends.session import PROVIDERS, OnnxModel, watchdog
+from cxreval.errors import CxrevalError, ModelNotFound, ServiceOverloaded, ServiceUnavailable
+from services.inference.backends.memory import available_bytes
+from services.inference.backends.model_host import HostLimits, LoadRequirements, ModelHost
+from services.inference.backends.onnx_model import OnnxModel
+from services.inference.backends.session import PROVIDERS
 from services.inference.batching import Batcher, BatchMetrics, Limits
 from services.inference.model_cache import ModelCache
 
 _log = logging.getLogger(__name__)
 
-_CONCURRENT_LOADS = 2  # a load takes several times the model's size in memory
-_WAITING_LOADS = 32
-_HUNG_SECONDS = 1800.0  # a load that has held a slot this long will not end
+_MOST_LOADS = 32
 _REMEMBERED_FAILURES = 100
+_LONG_SECONDS = 5.0  # a host that is busy with one file or run for longer yields to the others
+_YIELDING, _NORMAL = 19, 0  # niceness
+_WATCH_SECONDS = 1.0
 _SHA256_LENGTH = 64
 
 Announce = Callable[[str], Awaitable[None]]
@@ -57,20 +61,8 @@ class PoolMetrics:
         )
 
 
-OpenModel = Callable[[Path, Signature, Profile | None], OnnxModel]
-"""Opens a session and warms it up; blocks."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadRequirements:
-    """Profile and number of columns that a load requires; None for any."""
-
-    profile: Profile | None = None
-    columns: int | None = None
-
-    def met_by(self, model: Model) -> bool:
-        """Whether a loaded model meets the requirements."""
-        return self.profile in (None, model.profile) and self.columns in (None, model.columns)
+OpenModel = Callable[..., OnnxModel]
+"""Makes an `OnnxModel` of a file and requirements; blocks."""
 
 
 class State(Enum):
@@ -94,28 +86,31 @@ class Model:
     """A loaded model with its batcher.
 
     `profile` preprocesses encoded images; a model without one takes tensors only. `nbytes` is the
-    size of its file.
+    size of its file. `empty` returns an array for images, which a run need not copy.
     """
 
-    def __init__(
-        self,
-        digest: str,
-        nbytes: int,
-        runtime: OnnxModel,
-        profile: Profile | None,
-        batcher: Batcher,
-    ) -> None:
+    def __init__(self, digest: str, nbytes: int, runtime: OnnxModel, batcher: Batcher) -> None:
         self.digest = digest
         self.nbytes = nbytes
         self.signature = runtime.signature
         self.columns = runtime.columns
         self.max_batch = runtime.max_batch
         self.on_gpu = runtime.provider != PROVIDERS["cpu"]
-        self.profile = profile
+        self.profile = runtime.profile
+        self.empty = runtime.empty
+        self.host = runtime.host
         self.batcher = batcher
+        self._exit = os.pidfd_open(runtime.host.process.pid)
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
+
+    def meets(self, requirements: LoadRequirements) -> bool:
+        """Returns whether the model meets the requirements of another load."""
+        return requirements.profile in (None, self.profile) and requirements.columns in (
+            None,
+            self.columns,
+        )
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[Model]:
@@ -129,16 +124,62 @@ class Model:
             if not self._users:
                 self._unused.set()
 
+    def when_host_ends(self, call: Callable[[], None]) -> None:
+        """Calls `call` in the event loop when the host's process ends, until `close`."""
+        asyncio.get_running_loop().add_reader(self._exit, call)
+
     async def close(self) -> None:
-        """Waits for running requests, then ends the model's thread."""
+        """Waits for running requests, then ends the model's thread and host."""
+        asyncio.get_running_loop().remove_reader(self._exit)
         await self._unused.wait()
-        self.batcher.close()
+        os.close(self._exit)
+        self.batcher.close(self.host.close)
 
 
 @dataclass(frozen=True, slots=True)
 class _Load:
     requirements: LoadRequirements
     task: asyncio.Task[None]
+
+
+@dataclass(slots=True)
+class _Memory:
+    """The memory of the hosts that are opening their models, by digest of the model."""
+
+    limits: dict[str, int] = field(default_factory=dict)
+    hosts: dict[str, ModelHost] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextlib.contextmanager
+    def reserved(self, digest: str, nbytes: int) -> Iterator[None]:
+        """Reserves memory for a host, until its model is loaded.
+
+        The only host always gets it.
+
+        Raises:
+            ServiceOverloaded: less is available, beside what the other hosts may still take.
+        """
+        with self.lock:
+            promised = sum(
+                max(0, limit - (self.hosts[other].resident_bytes() if other in self.hosts else 0))
+                for other, limit in self.limits.items()
+            )
+            room = available_bytes() - promised
+            if self.limits and nbytes > room:
+                raise ServiceOverloaded(
+                    f"{len(self.limits)} models are being loaded, and the model may take {nbytes} "
+                    f"bytes of memory, of which {max(0, room)} are left; try again later",
+                    unit="memory",
+                    limit=max(0, room),
+                    asked=nbytes,
+                )
+            self.limits[digest] = nbytes
+        try:
+            yield
+        finally:
+            with self.lock:
+                del self.limits[digest]
+                self.hosts.pop(digest, None)
 
 
 class ModelPool:
@@ -155,10 +196,12 @@ class ModelPool:
         *,
         max_loaded: int,
         max_bytes: int,
+        host_limits: HostLimits,
         open_model: OpenModel,
         announce: Announce,
     ) -> None:
         self._cache = cache
+        self._host_limits = host_limits
         self._limits = limits
         self._max_loaded = max_loaded
         self._max_bytes = max_bytes
@@ -170,8 +213,10 @@ class ModelPool:
         self._ready: OrderedDict[str, Model] = OrderedDict()  # least recently used first
         self._loads: dict[str, _Load] = {}
         self._failures: OrderedDict[str, str] = OrderedDict()
-        self._load_slots = asyncio.Semaphore(_CONCURRENT_LOADS)
-        self._load_starts: list[float] = []  # of the loads that hold a slot
+        self._loaders = ThreadPoolExecutor(_MOST_LOADS, thread_name_prefix="load")
+        self._memory = _Memory()
+        self._stopping = False
+        self._watching: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     async def load(self, digest: str, requirements: LoadRequirements) -> None:
@@ -181,8 +226,10 @@ class ModelPool:
         cancels. If it fails, a model that was ready before stays ready.
 
         Raises:
-            SubmissionFault: the file is unfit; see `cxreval.onnx_file` and `backends.session`.
-            ServiceOverloaded: too many loads wait.
+            SubmissionFault: the file is unfit; see `cxreval.onnx_file` and `backends`.
+            ServiceOverloaded: too many models are being loaded, or memory does not suffice for
+                one more.
+            ServiceUnavailable: the service stops.
             CxrevalError: the file cannot be fetched; see `model_cache`.
         """
         while load := self._loads.get(digest):
@@ -190,13 +237,17 @@ class ModelPool:
                 return await asyncio.shield(load.task)
             await asyncio.wait([load.task])
         model = self._ready.get(digest)
-        if model and requirements.met_by(model):
+        if model and model.meets(requirements):
             return self._ready.move_to_end(digest)
-        if len(self._loads) >= _WAITING_LOADS:
+        if self._stopping:
+            raise _stopping()
+        if len(self._loads) >= _MOST_LOADS:
             raise ServiceOverloaded(
-                f"{_WAITING_LOADS} models are loading already; try again later",
-                limit=_WAITING_LOADS,
+                f"{_MOST_LOADS} models are being loaded already; try again later",
+                limit=_MOST_LOADS,
             )
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._keep_watching())
         task = asyncio.create_task(self._load(digest, requirements))
         self._loads[digest] = _Load(requirements, task)
         return await asyncio.shield(task)
@@ -210,9 +261,7 @@ class ModelPool:
         """
         digest = await asyncio.to_thread(self._cache.add, file)
         self._names[name] = digest
-        await self.load(
-            digest, LoadRequirements(PROFILES.get(await asyncio.to_thread(profile_name, file)))
-        )
+        await self.load(digest, LoadRequirements(named_profile=True))
 
     def use(self, name: str) -> contextlib.AbstractContextManager[Model]:
         """Returns the model, open while the context lasts. Raises `ModelNotFound`."""
@@ -227,15 +276,22 @@ class ModelPool:
         return self._ready[digest]
 
     async def is_healthy(self) -> bool:
-        """Whether models can be loaded and run; one bad model does not make the pool unhealthy.
-
-        It is unhealthy if its cache directory is gone, if time limits are no longer enforced, or
-        if a hung load occupies every slot.
-        """
-        hung = [start for start in self._load_starts if time.monotonic() - start > _HUNG_SECONDS]
-        if len(hung) >= _CONCURRENT_LOADS or not watchdog.alive:
-            return False
+        """Whether models can be loaded: its cache directory is there."""
         return await asyncio.to_thread(self._cache.is_writable)
+
+    def stop_loading(self) -> None:
+        """Ends the loads that are running; later ones are refused."""
+        self._stopping = True
+        with self._memory.lock:
+            hosts = [*self._memory.hosts.values()]
+        for host in hosts:
+            host.kill(_stopping())
+
+    def close(self) -> None:
+        """Ends all hosts, whatever they do."""
+        self.stop_loading()
+        for model in self._ready.values():
+            model.host.kill(_stopping())
 
     def is_ready(self, name: str) -> bool:
         """Whether the model accepts requests."""
@@ -286,13 +342,11 @@ class ModelPool:
         start = time.perf_counter()
         outcome = "failed"
         try:
-            async with self._load_slots:
-                self._load_starts.append(began := time.monotonic())
-                try:
-                    runtime, nbytes = await asyncio.to_thread(self._open, digest, requirements)
-                finally:
-                    self._load_starts.remove(began)
-            self._admit(digest, nbytes, runtime, requirements.profile)
+            loop = asyncio.get_running_loop()
+            runtime, nbytes = await loop.run_in_executor(
+                self._loaders, self._open, digest, requirements
+            )
+            self._admit(digest, nbytes, runtime)
             outcome = "loaded"
             await self._announce_all(digest)
         except CxrevalError as error:
@@ -303,22 +357,32 @@ class ModelPool:
             self._metrics.load_seconds.labels(outcome).observe(time.perf_counter() - start)
 
     def _open(self, digest: str, requirements: LoadRequirements) -> tuple[OnnxModel, int]:
-        """Fetches, inspects and opens a model; blocks."""
+        """Fetches and opens a model; blocks."""
         file = self._cache.file(digest)
-        shape = requirements.profile.shape if requirements.profile else None
-        signature = inspect(file, shape, requirements.columns)
-        runtime = self._open_model(file, signature, requirements.profile)
-        check_columns(runtime.columns, requirements.columns)
+
+        def started(host: ModelHost) -> None:
+            with self._memory.lock:
+                self._memory.hosts[digest] = host
+            if self._stopping:
+                host.kill(_stopping())
+            if host.unprotected:
+                _log.warning("a model runs without full protection: %s", host.unprotected)
+
+        with self._memory.reserved(digest, self._host_limits.of(file)):
+            runtime = self._open_model(
+                file, requirements, limits=self._host_limits, started=started
+            )
         return runtime, file.stat().st_size
 
-    def _admit(self, digest: str, nbytes: int, runtime: OnnxModel, profile: Profile | None) -> None:
+    def _admit(self, digest: str, nbytes: int, runtime: OnnxModel) -> None:
         """Makes a loaded model ready, then evicts others: a failed load must not evict a model."""
         if digest in self._ready:
             self._retire(digest)
         batcher = Batcher(
             runtime.run, runtime.max_batch, self._limits, self._batch_metrics, runtime.image_seconds
         )
-        self._ready[digest] = Model(digest, nbytes, runtime, profile, batcher)
+        model = self._ready[digest] = Model(digest, nbytes, runtime, batcher)
+        model.when_host_ends(lambda: self._host_ended(model))
         self._failures.pop(digest, None)
         _log.info(
             "model loaded",
@@ -334,6 +398,27 @@ class ModelPool:
         ):
             self._retire(next(iter(self._ready)))
         self._metrics.loaded.set(len(self._ready))
+
+    def _host_ended(self, model: Model) -> None:
+        """Unloads a model whose host has ended."""
+        error = model.host.failure()
+        _log.warning("a model's process ended", extra={"model": model.digest, "problem": error})
+        if self._ready.get(model.digest) is model:
+            self._retire(model.digest)
+            self._remember_failure(model.digest, error)
+
+    async def _keep_watching(self) -> None:
+        """Lets the hosts yield that are busy for long, so that they do not slow the others down."""
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            with self._memory.lock:
+                hosts = [*self._memory.hosts.values()]
+            for host in (*hosts, *(model.host for model in self._ready.values())):
+                since = host.busy_since
+                is_long = since is not None and time.monotonic() - since > _LONG_SECONDS
+                niceness = _YIELDING if is_long else _NORMAL
+                if niceness != host.niceness:
+                    host.set_niceness(niceness)
 
     def _retire(self, digest: str) -> asyncio.Task[None]:
         """Stops new requests for a model; the task ends after its running requests."""
@@ -362,3 +447,7 @@ class ModelPool:
         self._failures.move_to_end(digest)
         while len(self._failures) > _REMEMBERED_FAILURES:
             self._failures.popitem(last=False)
+
+
+def _stopping() -> ServiceUnavailable:
+    return ServiceUnavailable("this server stops and loads no models any more; try another one")

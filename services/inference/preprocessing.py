@@ -67,25 +67,24 @@ class Preprocessor:
             registry=metrics,
         )
 
-    async def apply(
-        self, profiles: Sequence[Profile], images: Sequence[bytes | str]
-    ) -> dict[str, Array]:
+    async def apply(self, images: Sequence[bytes | str], tensors: Mapping[Profile, Array]) -> None:
         """Applies each profile to each image; an image is decoded once.
 
-        An image is the bytes of a file, or the sha256 (64 lower-case hex characters) of a cached
-        image. If the call is cancelled, images that no thread has started are skipped.
+        If the call is cancelled, images that no thread has started are skipped.
 
-        Returns:
-            an array (N * crops, C, H, W) for each profile's name; the crops of an image are
-            consecutive.
+        Args:
+            images: each the bytes of a file, or the sha256 (64 lower-case hex characters) of a
+                cached image.
+            tensors: an array (N * crops, C, H, W) for each profile, to be filled; the crops of an
+                image are consecutive.
 
         Raises:
             ImageUnreadable, ImageTooLarge, ImageNotCached, InvalidTensor: for the first faulty
                 image; the field has its index.
         """
-        tensors = {
-            profile: np.empty((len(images), *profile.tensor_shape), np.float32)
-            for profile in profiles
+        stacked = {
+            profile: tensor.reshape(len(images), *profile.tensor_shape)
+            for profile, tensor in tensors.items()
         }
         loop = asyncio.get_running_loop()
         jobs = [
@@ -93,7 +92,7 @@ class Preprocessor:
                 self._threads,
                 self._one,
                 image,
-                {profile: tensors[profile][index] for profile in profiles},
+                {profile: tensor[index] for profile, tensor in stacked.items()},
             )
             for index, image in enumerate(images)
         ]
@@ -103,10 +102,6 @@ class Preprocessor:
         finally:
             for job in jobs:
                 job.cancel()
-        return {
-            profile.name: stacked.reshape(-1, *profile.shape)
-            for profile, stacked in tensors.items()
-        }
 
     def is_healthy(self) -> bool:
         """Whether images can be decoded: at least one thread has not hung."""

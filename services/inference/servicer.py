@@ -53,6 +53,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
     async def drain(self) -> None:
         """Refuses new requests; returns when the running ones are answered."""
         self._draining.set()
+        self._pool.stop_loading()
         await self._idle.wait()
 
     async def ServerLive(
@@ -189,10 +190,13 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
             admissions = [
                 stack.enter_context(self._admit(model, content, seconds_left)) for model in models
             ]
-            profiles = {model.profile.name: model.profile for model in models if model.profile}
-            tensors = await self._preprocessor.apply(list(profiles.values()), content.images)
+            tensors: dict[Profile, convert.Array] = {}
+            for model in models:
+                if (profile := model.profile) and profile not in tensors:
+                    tensors[profile] = model.empty(len(content) * profile.crops)
+            await self._preprocessor.apply(content.images, tensors)
             return await _all(
-                _infer_crops(model, model.profile, admission, tensors[model.profile.name])
+                _infer_crops(model, model.profile, admission, tensors[model.profile])
                 for model, admission in zip(models, admissions, strict=True)
                 if model.profile
             )

@@ -8,7 +8,11 @@ from pathlib import Path
 
 
 def limit_this_process(
-    *, memory_bytes: int, cpu_seconds: int | None = None, file_bytes: int = 0
+    *,
+    memory_bytes: int,
+    cpu_seconds: int | None = None,
+    file_bytes: int = 0,
+    address_space: bool = True,
 ) -> None:
     """Limits this process; it cannot lift the limits again.
 
@@ -20,9 +24,12 @@ def limit_this_process(
         cpu_seconds: how many more seconds of processor time it may take, over all its threads;
             then the kernel kills it with SIGXCPU. None for no limit.
         file_bytes: largest file it may write; a larger write fails with `OSError`.
+        address_space: whether address space is limited, or only memory that it can write to and
+            does not share.
     """
-    used_pages = int(Path("/proc/self/statm").read_text().split()[0])
-    _limit(resource.RLIMIT_AS, used_pages * mmap.PAGESIZE + memory_bytes)
+    total, _, _, _, _, data, _ = Path("/proc/self/statm").read_text().split()
+    kind, used = (resource.RLIMIT_AS, total) if address_space else (resource.RLIMIT_DATA, data)
+    _limit(kind, int(used) * mmap.PAGESIZE + memory_bytes)
     if cpu_seconds is not None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         _limit(resource.RLIMIT_CPU, round(usage.ru_utime + usage.ru_stime) + cpu_seconds)

@@ -475,6 +475,24 @@ class ModelUnsupported(SubmissionFault):
     reason = "MODEL_UNSUPPORTED"
 
 
+class ModelCrashed(SubmissionFault):
+    """The process that runs a model was ended by a signal, or ended itself."""
+
+    reason = "MODEL_CRASHED"
+
+
+class ModelTooSlow(SubmissionFault):
+    """A model exceeded the time limit for opening it, for its warm-up or for a run."""
+
+    reason = "MODEL_TOO_SLOW"
+
+
+class ModelTooLarge(SubmissionFault):
+    """A model needs more memory than the process that runs it may take."""
+
+    reason = "MODEL_TOO_LARGE"
+
+
 class ModelInputMismatch(SubmissionFault):
     """A model's input does not match the output of its preprocessing profile."""
 
@@ -515,7 +533,7 @@ class ExtraMissing(CxrevalError):
 
 
 class SandboxUnavailable(CxrevalError):
-    """This machine has no sandbox, without which no pickle is opened."""
+    """This machine has no sandbox."""
 
     reason = "SANDBOX_UNAVAILABLE"
 

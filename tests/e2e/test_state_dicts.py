@@ -27,7 +27,7 @@ require_module("cxreval.export.torch_libraries")
 
 import torch  # noqa: E402 -- an optional extra
 
-from cxreval.export import sandbox  # noqa: E402
+from cxreval import sandbox  # noqa: E402
 from cxreval.export.conversion import convert_state_dict  # noqa: E402
 from tests.support import checkpoints  # noqa: E402
 

@@ -31,7 +31,8 @@ require_module("cxreval.export.torch_libraries")
 import torch  # noqa: E402 -- an optional extra
 from torch import nn  # noqa: E402
 
-from cxreval.export import sandbox, systems  # noqa: E402
+from cxreval import sandbox  # noqa: E402
+from cxreval.export import systems  # noqa: E402
 from cxreval.export.checkpoint import Checkpoint, read_checkpoint  # noqa: E402
 from tests.support import checkpoints  # noqa: E402
 from tests.support.checkpoints import hostile  # noqa: E402

@@ -70,7 +70,7 @@ def in_loop(test: Callable[[Bench], Awaitable[None]], limits: Limits = ROOMY) ->
             await test(made)
         finally:
             made.model.gate.set()
-            made.batcher.close()
+            made.batcher.close(lambda: None)
 
     asyncio.run(run())
 

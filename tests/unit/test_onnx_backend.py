@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +17,53 @@ from cxreval.errors import (
     ModelNotOnnx,
     ModelOutputMismatch,
     ModelUnsupported,
-    ServiceOverloaded,
     ServiceUnavailable,
 )
+from cxreval.imaging.preprocess import PROFILES, Profile
 from cxreval.onnx_file.reading import profile_name
 from cxreval.onnx_file.signature import Signature, inspect
+from services.inference.backends.model_host import HostLimits, LoadRequirements
+from services.inference.backends.onnx_model import OnnxModel
 from services.inference.backends.precision import FP16_TOLERANCE
-from services.inference.backends.session import Execution, OnnxModel
+from services.inference.backends.session import AS_SAVED, Execution, OnnxSession
 from tests.support import onnx_models
 
 XRV = (1, 224, 224)
 IMAGES = np.random.default_rng(7).uniform(-1024, 1024, (5, *XRV)).astype(np.float32)
 
 
+LIMITS = HostLimits(memory_bytes=1 << 30, open_seconds=60.0, warm_up_seconds=60.0, run_seconds=60.0)
+
+_opened: list[OnnxModel] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    while _opened:
+        _opened.pop().host.close()
+
+
 def load(
-    directory: Path, digest: str, *, shape: tuple[int, int, int] | None = XRV, max_batch: int = 8
+    directory: Path,
+    digest: str,
+    *,
+    profile: Profile | None = PROFILES["xrv-224"],
+    max_batch: int = 8,
+    limits: HostLimits = LIMITS,
+    execution: Execution = AS_SAVED,
 ) -> OnnxModel:
     file = directory / f"{digest}.onnx"
-    return OnnxModel(file, inspect(file, shape), threads=1, max_batch=max_batch)
+    model = OnnxModel(
+        file,
+        LoadRequirements(profile),
+        threads=1,
+        max_batch=max_batch,
+        limits=limits,
+        execution=execution,
+    )
+    _opened.append(model)
+    return model
 
 
 def test_signature_names_the_one_input_and_output(tmp_path: Path) -> None:
@@ -74,8 +103,11 @@ def test_fixed_batch_size_is_the_largest_batch_and_smaller_ones_are_padded(
     )
 
 
-def test_model_that_mixes_the_images_of_a_batch_runs_them_one_by_one(tmp_path: Path) -> None:
-    assert load(tmp_path, onnx_models.batch_dependent(tmp_path)).max_batch == 1
+def test_an_answer_does_not_depend_on_the_other_images_of_its_batch(tmp_path: Path) -> None:
+    model = load(tmp_path, onnx_models.batch_dependent(tmp_path))
+
+    assert model.alone
+    np.testing.assert_array_equal(model.run([IMAGES]), np.zeros((5, 1)))
 
 
 def test_nan_outputs_do_not_fail_the_load_and_are_reported_as_they_are(tmp_path: Path) -> None:
@@ -88,7 +120,7 @@ def test_nan_outputs_do_not_fail_the_load_and_are_reported_as_they_are(tmp_path:
 def test_shape_comes_from_the_file_without_a_profile(tmp_path: Path) -> None:
     digest = onnx_models.classifier(tmp_path, channels=3, size=112, columns=2)
 
-    model = load(tmp_path, digest, shape=None)
+    model = load(tmp_path, digest, profile=None)
 
     assert (model.signature.image_shape, model.columns) == ((3, 112, 112), 2)
 
@@ -162,7 +194,7 @@ def test_impossible_image_is_refused_without_a_profile(
     digest = onnx_models.sized(tmp_path, shape)
 
     with pytest.raises(ModelInputMismatch):
-        load(tmp_path, digest, shape=None)
+        load(tmp_path, digest, profile=None)
 
 
 def test_negative_batch_is_a_free_one_as_for_the_runtime(tmp_path: Path) -> None:
@@ -179,43 +211,26 @@ def test_refusal_by_the_runtime_does_not_show_where_files_are_kept(tmp_path: Pat
     uninspected = Signature("image_tensor", XRV, None, "probabilities")
 
     with pytest.raises(ModelUnsupported, match="the file") as refusal:
-        OnnxModel(file, uninspected, threads=1, max_batch=1)
+        OnnxSession(file, uninspected, threads=1, execution=AS_SAVED)
 
     assert str(tmp_path) not in refusal.value.message
 
 
-def test_run_that_never_ends_is_ended(tmp_path: Path) -> None:
-    file = tmp_path / f"{onnx_models.endless(tmp_path)}.onnx"
-
-    with pytest.raises(ModelUnsupported, match=r"ended after 0\.2 s"):
-        OnnxModel(file, inspect(file, XRV), threads=1, max_batch=1, run_seconds=0.2)
-
-
-def test_a_batch_that_memory_does_not_hold_is_run_in_halves(tmp_path: Path) -> None:
-    model = load(tmp_path, onnx_models.memory_hungry(tmp_path))
-    images = np.resize(IMAGES, (8, *XRV))
-    with pytest.raises(ServiceOverloaded, match="no memory to run 8 images"):
-        model._run_in_time(images, 8)
-    np.testing.assert_allclose(
-        model.run([images]), onnx_models.expected(images), atol=onnx_models.TOLERANCE
-    )
-
-
 def test_a_run_bound_to_the_device_answers_as_any_other(tmp_path: Path) -> None:
-    model = load(tmp_path, onnx_models.classifier(tmp_path))
-    plain = model.run([IMAGES])
+    file = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
+    session = OnnxSession(file, inspect(file, XRV), threads=1, execution=AS_SAVED)
+    plain = session.run(IMAGES)
 
-    model._bound = True
+    session._on_gpu = True
 
-    np.testing.assert_array_equal(model.run([IMAGES]), plain)
+    np.testing.assert_array_equal(session.run(IMAGES), plain)
     with pytest.raises(ModelUnsupported, match="the runtime failed on 2 images"):
-        model._run_in_time(IMAGES[:, :, :100], 2)
+        session.run(IMAGES[:2, :, :100])
 
 
 def test_half_precision_answers_within_its_tolerance(tmp_path: Path) -> None:
     file = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
-    signature = inspect(file, XRV)
-    half = OnnxModel(file, signature, threads=1, max_batch=8, execution=Execution("cpu", fp16=True))
+    half = load(tmp_path, file.stem, execution=Execution("cpu", fp16=True))
     images = IMAGES + np.float32(500)
 
     rows = half.run([images])
@@ -244,9 +259,7 @@ def test_model_that_half_precision_changes_is_refused(tmp_path: Path) -> None:
         ModelUnsupported,
         match=r"^in half precision the model's answers differ by \S+; expected at most",
     ):
-        OnnxModel(
-            file, inspect(file, XRV), threads=1, max_batch=8, execution=Execution("cpu", fp16=True)
-        )
+        load(tmp_path, file.stem, execution=Execution("cpu", fp16=True))
 
 
 def test_provider_that_this_machine_lacks_is_the_servers_fault_not_the_models(
@@ -257,7 +270,7 @@ def test_provider_that_this_machine_lacks_is_the_servers_fault_not_the_models(
     file = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
 
     with pytest.raises(ServiceUnavailable, match="this server was told to use cuda"):
-        OnnxModel(file, inspect(file, XRV), threads=1, max_batch=8, execution=Execution("cuda"))
+        load(tmp_path, file.stem, execution=Execution("cuda"))
 
 
 def test_a_file_says_which_profile_it_is_meant_for(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import typer
 from rich.logging import RichHandler
 from rich.progress import Progress, TaskID
 
+from cxreval import sandbox
 from cxreval.cli import options, output
 from cxreval.cli.export import PACKAGES
 from cxreval.client import (
@@ -30,7 +31,6 @@ from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, DatasetInvalid, ExtraMissing, SandboxUnavailable
 from cxreval.evaluation.conversion import Converter
 from cxreval.evaluation.resume import RETRY_SECONDS
-from cxreval.export import sandbox
 from cxreval.extras import require_extra
 from cxreval.metrics.report import macro
 from cxreval.resource_names import EvaluationName

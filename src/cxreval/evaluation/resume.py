@@ -11,13 +11,25 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from cxreval.client import Lease, RegistryClient
-from cxreval.errors import CxrevalError, LeaseLost, ModelNotFound
+from cxreval.errors import (
+    CxrevalError,
+    LeaseLost,
+    ModelCrashed,
+    ModelNotFound,
+    ModelTooLarge,
+    ModelTooSlow,
+)
 from cxreval.retry import TRANSIENT, Backoff, RetryPolicy
 
 _log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 300.0
 """How long a service may be unavailable before an evaluation is given back to the queue."""
+
+MODEL_ENDS = (ModelCrashed, ModelTooSlow, ModelTooLarge)
+"""Ends of the process that runs a model. The first one in an evaluation may be the machine's fault,
+so the step is tried once more; the second one is the model's."""
+
 T = TypeVar("T")
 
 
@@ -51,6 +63,7 @@ class LeaseKeeper:
         self._backoff = Backoff(policy, lambda error: _log.warning("%s; retrying", error))
         self._stop = threading.Event()
         self._lost: LeaseLost | None = None
+        self._model_end: CxrevalError | None = None
         self.progressed()
         # The renewals carry the request id of the evaluation.
         run = contextvars.copy_context().run
@@ -69,7 +82,8 @@ class LeaseKeeper:
             raise self._lost
 
     def call(self, step: Callable[[], T]) -> T:
-        """Returns what `step` returns, retrying it after transient errors.
+        """Returns what `step` returns, retrying it after transient errors, and once in the life of
+        the lease after one of `MODEL_ENDS`.
 
         Raises:
             LeaseLost: another worker holds the evaluation.
@@ -78,7 +92,14 @@ class LeaseKeeper:
 
         def attempt() -> T:
             self.check()
-            return step()
+            try:
+                return step()
+            except MODEL_ENDS as error:
+                if self._model_end:
+                    raise
+                self._model_end = error
+                _log.warning("%s; trying once more", error)
+                return step()
 
         self.progressed()
         return self._backoff.call(attempt)

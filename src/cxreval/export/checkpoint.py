@@ -15,8 +15,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
+from cxreval import sandbox
 from cxreval.errors import ArtifactTooLarge, CheckpointUnreadable, DigestMismatch
-from cxreval.export import sandbox, unpickle
+from cxreval.export import unpickle
 from cxreval.fields import printable
 from cxreval.files import MAX_ARTIFACT_BYTES, file_sha256
 

@@ -1,4 +1,4 @@
-"""Opens a checkpoint; a program that runs only inside `cxreval.export.sandbox`.
+"""Opens a checkpoint; a program that runs only inside `cxreval.sandbox`.
 
 `python -m cxreval.export.unpickle weights-only|whole FILE` writes the checkpoint's tensors to
 standard output as safetensors, a format that cannot contain code. `whole` runs the code that the

@@ -1,8 +1,7 @@
 """Runs a Python module without network access and with nothing but one file to read.
 
 Bubblewrap unshares every namespace, for root and for ordinary users alike. What remains is `/usr`,
-this Python with its packages and the given file, all read-only, and a small `/tmp` in memory. There
-is no weaker fallback: without namespaces nothing is run.
+this Python with its packages and the given file, all read-only, and a small `/tmp` in memory.
 """
 
 from __future__ import annotations
@@ -26,10 +25,15 @@ TIMEOUT_SECONDS = 120.0
 
 _TEMPORARY_BYTES = 64 * 1024**2
 _PROBE_SECONDS = 10.0
-_INPUT = "/input"
+_PACKAGES = "/packages"
+_LIBRARY = Path(cxreval.__file__).parents[1]  # an editable install is outside of the interpreter
+INPUT = "/input"
+"""The file that a sandboxed module may read, as it is named there."""
+
 _ISOLATION = (
     "--unshare-all", "--unshare-user", "--disable-userns", "--new-session", "--die-with-parent",
     "--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv", "--setenv", "OMP_NUM_THREADS", "1",
+    "--setenv", "ORT_DISABLE_TELEMETRY", "1", "--setenv", "MALLOC_ARENA_MAX", "2",
 )  # fmt: skip
 
 
@@ -44,19 +48,8 @@ def run_module(
         SandboxUnavailable: bubblewrap is not installed, or this machine forbids its namespaces.
         subprocess.TimeoutExpired: the module ran longer than `TIMEOUT_SECONDS`.
     """
-    command = [
-        *_bubblewrap(),
-        "--ro-bind",
-        str(readable),
-        _INPUT,
-        "--remount-ro",
-        "/",
-        "--chdir",
-        "/tmp",  # noqa: S108 -- inside the sandbox
-    ]
-    command += ["--", sys.executable, "-I", "-m", module, *arguments, _INPUT]
     return subprocess.run(  # noqa: S603 -- bubblewrap and this interpreter
-        command,
+        command(module, [*arguments, INPUT], readable),
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
@@ -65,8 +58,43 @@ def run_module(
     )
 
 
+def command(
+    module: str,
+    arguments: Sequence[str],
+    readable: Path,
+    *,
+    packages: Sequence[Path] = (),
+    devices: Sequence[Path] = (),
+) -> list[str]:
+    """Returns the command that runs a module in the sandbox.
+
+    Args:
+        module: run as `python -m module arguments...`.
+        arguments: its arguments.
+        readable: a file, which the module reads as `INPUT`.
+        packages: directories of packages outside of this interpreter's path, for example of the
+            services.
+        devices: device files that the module may use.
+
+    Raises:
+        SandboxUnavailable: bubblewrap is not installed, or this machine forbids its namespaces.
+    """
+    mounts = [("--ro-bind", str(path), f"{_PACKAGES}/{path.name}") for path in packages]
+    mounts += [("--dev-bind", str(path), str(path)) for path in devices]
+    if devices:
+        mounts.append(("--ro-bind", "/sys", "/sys"))  # drivers look their devices up there
+    mounts.append(("--ro-bind", str(readable), INPUT))
+    return [
+        *_bubblewrap(),
+        *(word for mount in mounts for word in mount),
+        *("--setenv", "PYTHONPATH", os.pathsep.join((str(_LIBRARY), _PACKAGES))),
+        *("--remount-ro", "/", "--chdir", "/tmp"),  # noqa: S108 -- inside the sandbox
+        *("--", sys.executable, "-s", "-P", "-m", module, *arguments),
+    ]
+
+
 def check() -> None:
-    """Raises `SandboxUnavailable` if `run_module` would."""
+    """Raises `SandboxUnavailable` if `command` would."""
     _bubblewrap()
 
 
@@ -86,7 +114,7 @@ def _bubblewrap() -> tuple[str, ...]:
             return command
         problem = f"{binary}: {probe.stderr.decode(errors='replace').strip()}"
     expected = "bubblewrap and user namespaces that this user may create"
-    message = f"no sandbox to open checkpoints in: {problem}; expected {expected}"
+    message = f"no sandbox: {problem}; expected {expected}"
     raise SandboxUnavailable(message, expected=expected, found=problem)
 
 
@@ -114,8 +142,6 @@ def _mounts() -> Iterator[str]:
             yield from ("--ro-bind-try", name, name)
     yield from ("--proc", "/proc", "--dev", "/dev", "--size", "4096", "--tmpfs", "/dev/shm")  # noqa: S108
     yield from ("--size", str(_TEMPORARY_BYTES), "--tmpfs", "/tmp")  # noqa: S108
-    # The interpreter, its packages, and this library: an editable install is outside of them.
-    library = Path(cxreval.__file__).parents[1]
-    for path in dict.fromkeys((sys.base_prefix, sys.prefix, str(library))):
+    for path in dict.fromkeys((sys.base_prefix, sys.prefix, str(_LIBRARY))):
         if not path.startswith("/usr" + os.sep):
             yield from ("--ro-bind", path, path)

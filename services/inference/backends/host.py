@@ -1,0 +1,121 @@
+"""A model host: the process that opens one stranger's model and runs it.
+
+`model_host` starts it, in a sandbox where there is one. It answers messages on a socket that it
+inherits: the first opens the model, each further one runs a batch. Images come and rows go
+through shared memory.
+
+    python -m services.inference.backends.host SOCKET FILE
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cxreval.errors import CxrevalError, ModelTooLarge
+from cxreval.imaging.preprocess import PROFILES
+from cxreval.onnx_file.reading import profile_name
+from cxreval.onnx_file.signature import Signature, inspect
+from services.inference.backends.lockdown import lock_down
+from services.inference.backends.session import Array, Execution, Images, OnnxSession
+
+MESSAGE_BYTES = 65536
+_TEXT = 2000  # characters of a text in an error, which may repeat names from the file
+
+Message = dict[str, Any]
+
+
+def main(fd: int, file: Path) -> None:
+    """Serves until the service closes its end of the socket."""
+    service = socket.socket(fileno=fd)
+    answer(service, {"pid": os.getpid()})
+    request = receive(service)
+    execution = Execution(request["provider"], fp16=request["fp16"])
+    program = bytes.fromhex(request["filter"])
+    lock_down(request["memory_bytes"], program, gpu=execution.gpu)
+    try:
+        session, signature = _open(service, request, file, execution)
+    except (CxrevalError, MemoryError) as error:
+        answer(service, _refusal(error))
+        return
+    _, descriptors, _, _ = socket.recv_fds(service, 1, 2)
+    images = mmap.mmap(descriptors[0], 0, access=mmap.ACCESS_READ)
+    rows = mmap.mmap(descriptors[1], 0)
+    while message := receive(service):
+        try:
+            pieces = [
+                np.frombuffer(
+                    images, signature.dtype, count * math.prod(signature.image_shape), offset
+                ).reshape(count, *signature.image_shape)
+                for offset, count in message["pieces"]
+            ]
+            output = run(session, pieces, alone=message["alone"])
+            np.frombuffer(rows, np.float32, output.size).reshape(output.shape)[...] = output
+            answer(service, {"shape": output.shape})
+        except (CxrevalError, MemoryError) as error:
+            answer(service, _refusal(error))
+
+
+def run(session: OnnxSession, pieces: Sequence[Images], *, alone: bool) -> Array:
+    """Runs pieces (n, C, H, W) as one batch, or each image alone; returns (sum of n, columns)."""
+    if alone:
+        return np.concatenate(
+            [session.run(piece[n : n + 1]) for piece in pieces for n in range(len(piece))]
+        )
+    return session.run(pieces[0] if len(pieces) == 1 else np.concatenate(pieces))
+
+
+def _open(
+    service: socket.socket, request: Message, file: Path, execution: Execution
+) -> tuple[OnnxSession, Signature]:
+    shape, columns, profile = request["shape"], request["columns"], ""
+    if request["named_profile"]:
+        profile = profile_name(file)
+        shape = PROFILES[profile].shape if profile in PROFILES else None
+    signature = inspect(file, shape and tuple(shape), columns)
+    session = OnnxSession(file, signature, threads=request["threads"], execution=execution)
+    answer(
+        service,
+        {
+            "input_name": signature.input_name,
+            "image_shape": signature.image_shape,
+            "batch": signature.batch,
+            "output_name": signature.output_name,
+            "dtype": signature.dtype.str,
+            "provider": session.provider,
+            "profile": profile,
+        },
+    )
+    return session, signature
+
+
+def _refusal(error: CxrevalError | MemoryError) -> Message:
+    if isinstance(error, MemoryError):
+        error = ModelTooLarge("no memory to open or run the model")
+    metadata = {key: value[:_TEXT] for key, value in error.metadata.items()}
+    return {"reason": error.reason, "message": error.message[:_TEXT], "metadata": metadata}
+
+
+def answer(service: socket.socket, message: Mapping[str, Any]) -> None:
+    """Sends a message."""
+    service.send(json.dumps(message).encode())
+
+
+def receive(service: socket.socket) -> Message:
+    """Returns the next message; empty when the other end is closed."""
+    content = service.recv(MESSAGE_BYTES)
+    message: Message = json.loads(content) if content else {}
+    return message
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,118 @@
+"""Memory that the service shares with one model host."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import mmap
+import os
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxreval.onnx_file.signature import MAX_COLUMNS, MAX_RUN_BYTES
+
+Images = npt.NDArray[Any]  # float32 or uint8
+Array = npt.NDArray[np.float32]
+
+_POOL_BYTES = 128 << 20
+_F_SEAL_FUTURE_WRITE = 0x10  # absent from fcntl
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+SHARED_BYTES = MAX_RUN_BYTES + _POOL_BYTES
+"""Largest size of the images' memory."""
+
+
+class SharedImages:
+    """The images that a host is to run; the host can only read them.
+
+    The first part holds one batch and is written just before it is run. In the rest, `empty`
+    gives requests room, so that their images need not be copied when they are run. Pages that
+    were never used take no memory.
+    """
+
+    def __init__(self, max_batch: int, image_shape: Sequence[int], dtype: np.dtype[Any]) -> None:
+        """Makes room for a batch of `max_batch` images and for the images of requests."""
+        self._image_shape = tuple(image_shape)
+        self._dtype = dtype
+        self._image_bytes = math.prod(image_shape) * dtype.itemsize
+        self._batch_bytes = max_batch * self._image_bytes
+        self._free = bytearray(_POOL_BYTES // self._image_bytes)  # 1 for a place in use
+        self._lock = threading.RLock()  # a block may be released while another is taken
+        self.nbytes = self._batch_bytes + len(self._free) * self._image_bytes
+        self.fd, self._memory = _mapped(self.nbytes, _SEALS | _F_SEAL_FUTURE_WRITE)
+        self._bytes = np.frombuffer(self._memory, np.uint8)
+        self._start = self._bytes.ctypes.data
+
+    def empty(self, count: int) -> Images:
+        """Returns an array for images (count, C, H, W), shared if there is room.
+
+        Its room is free again when nothing refers to the array or a part of it any more.
+        """
+        with self._lock:
+            place = self._free.find(bytes(count))
+            if not count or place < 0:
+                return np.empty((count, *self._image_shape), self._dtype)
+            self._free[place : place + count] = b"\1" * count
+        interface = {
+            "version": 3,
+            "shape": (count, *self._image_shape),
+            "typestr": self._dtype.str,
+            "data": (self._start + self._batch_bytes + place * self._image_bytes, False),
+        }
+        return np.asarray(_Block(interface, partial(self._release, place, count)))
+
+    def place(self, pieces: Sequence[Images]) -> list[tuple[int, int]]:
+        """Returns offset and number of images of each piece; copies those that are not shared."""
+        places, used = [], 0
+        for piece in pieces:
+            offset = piece.ctypes.data - self._start
+            shared = self._batch_bytes <= offset < self.nbytes and piece.flags.c_contiguous
+            if not shared:
+                offset, nbytes = used, len(piece) * self._image_bytes
+                room = self._bytes[offset : offset + nbytes].view(self._dtype)
+                room.reshape(len(piece), *self._image_shape)[...] = piece
+                used += nbytes
+            places.append((offset, len(piece)))
+        return places
+
+    def _release(self, place: int, count: int) -> None:
+        with self._lock:
+            self._free[place : place + count] = bytes(count)
+
+
+class _Block:
+    """Room for images; an array made of it keeps it alive, and `release` is called at its end."""
+
+    def __init__(self, interface: dict[str, Any], release: Callable[[], None]) -> None:
+        self.__array_interface__ = interface
+        self._release = release
+
+    def __del__(self) -> None:
+        self._release()
+
+
+class SharedRows:
+    """The rows that a host answers."""
+
+    def __init__(self, max_batch: int) -> None:
+        """Makes room for the rows of a batch."""
+        self.nbytes = max_batch * MAX_COLUMNS * np.dtype(np.float32).itemsize
+        self.fd, self._memory = _mapped(self.nbytes, _SEALS)
+
+    def copy(self, count: int, columns: int) -> Array:
+        """Returns a copy of the rows (count, columns)."""
+        return np.frombuffer(self._memory, np.float32, count * columns).reshape(count, -1).copy()
+
+
+def _mapped(nbytes: int, seals: int) -> tuple[int, mmap.mmap]:
+    """Returns the descriptor and a writable mapping of new shared memory."""
+    fd = os.memfd_create("cxreval", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, nbytes)
+    memory = mmap.mmap(fd, nbytes)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return fd, memory
