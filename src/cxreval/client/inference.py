@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cxreval.api.inference.v1 import capabilities_service_pb2, capabilities_service_pb2_grpc
 from cxreval.api.oip import grpc_predict_v2_pb2 as oip
 from cxreval.api.oip import grpc_predict_v2_pb2_grpc as oip_grpc
-from cxreval.client._calls import UNARY_SECONDS, ServiceClient, call, translated
+from cxreval.client._calls import ServiceClient, call, translated
 from cxreval.client.models import Capabilities, ProfileInfo
 from cxreval.errors import ModelOutputMismatch
 from cxreval.wire import request_id
@@ -20,6 +20,9 @@ from cxreval.wire.channel import TlsFiles
 
 K = TypeVar("K")
 LOAD_SECONDS = 300.0
+INFER_SECONDS = 120.0
+"""Deadline of a request: longer than a service's time limit of a run (60 s by default), so that a
+run that is too slow is reported as such."""
 
 
 class InferenceClient(ServiceClient):
@@ -72,7 +75,7 @@ class InferenceClient(ServiceClient):
 
     def predict(self, model: str, profile: str, image: bytes) -> NDArray[np.float32]:
         """Returns the model's output for one encoded image, float32 of shape (columns,)."""
-        return _row(call(self._stub.ModelInfer, _request(model, profile, image)))
+        return _row(call(self._stub.ModelInfer, _request(model, profile, image), INFER_SECONDS))
 
     def predict_many(
         self, model: str, profile: str, images: Iterable[tuple[K, bytes]], in_flight: int = 32
@@ -99,7 +102,7 @@ class InferenceClient(ServiceClient):
     def _send(self, model: str, profile: str, image: bytes) -> Any:
         request = _request(model, profile, image)
         return self._stub.ModelInfer.future(
-            request, timeout=UNARY_SECONDS, metadata=request_id.outgoing()
+            request, timeout=INFER_SECONDS, metadata=request_id.outgoing()
         )
 
 
