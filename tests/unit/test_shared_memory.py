@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.inference.backends.shared_memory import SharedImages, SharedRows
 
-SHAPE = (1, 2048, 2048)  # 16 MiB: the room for requests has 8 places
+SHAPE = (1, 2048, 2048)  # 16 MiB: the room for requests has 4 places
 FLOAT32 = np.dtype(np.float32)
 
 
@@ -20,7 +20,7 @@ def made(max_batch: int = 2) -> SharedImages:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=30))
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=30))
 def test_requests_never_share_room_and_leave_all_of_it_free(steps: list[tuple[bool, int]]) -> None:
     images, held = made(), {}
     for mark, (takes, number) in enumerate(steps):
@@ -32,7 +32,7 @@ def test_requests_never_share_room_and_leave_all_of_it_free(steps: list[tuple[bo
         for owner in held:
             assert (held[owner][:, 0, 0, 0] == owner).all()
     held.clear()
-    assert images.place([images.empty(8)]) == [(2 * 16 << 20, 8)]
+    assert images.place([images.empty(4)]) == [(2 * 16 << 20, 4)]
 
 
 def test_images_of_a_request_are_run_where_they_are_and_others_are_copied_once() -> None:
@@ -48,17 +48,17 @@ def test_images_of_a_request_are_run_where_they_are_and_others_are_copied_once()
 
 def test_a_request_for_which_there_is_no_room_gets_memory_of_its_own() -> None:
     images = made()
-    kept = images.empty(8)
+    kept = images.empty(4)
     more = images.empty(1)
     more[...] = 3
 
-    assert images.place([kept]) == [(2 * 16 << 20, 8)]
+    assert images.place([kept]) == [(2 * 16 << 20, 4)]
     assert images.place([more]) == [(0, 1)]
 
 
 def test_a_part_keeps_the_room_of_the_whole() -> None:
     images = made()
-    part = images.empty(8)[3:4].reshape(1, -1)
+    part = images.empty(4)[3:4].reshape(1, -1)
 
     assert images.place([images.empty(1)]) == [(0, 1)]
     del part
