@@ -381,7 +381,7 @@ def test_without_a_sandbox_nothing_is_opened(
     monkeypatch.setattr(sandbox, "_binaries", lambda: iter(binaries))
     sandbox._bubblewrap.cache_clear()
     try:
-        with pytest.raises(SandboxUnavailable, match="no sandbox to open checkpoints in"):
+        with pytest.raises(SandboxUnavailable, match="no sandbox: "):
             read_checkpoint(damaged("no tensors", tmp_path / "a.pt"))
     finally:
         sandbox._bubblewrap.cache_clear()
