@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import time
 
 import grpc
 import numpy as np
@@ -154,6 +155,65 @@ def test_an_endpoint_that_does_not_do_its_part_is_the_submitters_fault(system, m
     # Without an upload, a retry is queued at once.
     assert system.registry.retry(submitted.name, "mended").status is SubmissionStatus.QUEUED
     system.registry.cancel(submitted.name, "not mended")
+
+
+def second_time(spoiled):
+    """Returns a mood that answers 0.5 the first time, and `spoiled` when images are repeated."""
+    return lambda number: [0.5] * 14 if number <= len(IMAGES) else spoiled
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "reason", "says"),
+    [
+        ([0.5] * 13 + [0.51], "NOT_DETERMINISTIC", "Hernia"),
+        ([0.5] * 13 + [0.51], "NOT_DETERMINISTIC", "was 0.5, and 0.50999999 when"),
+        ([0.5021] + [0.5] * 13, "NOT_DETERMINISTIC", "expected a difference of at most 0.002;"),
+        ([0.25] * 14, "NOT_DETERMINISTIC", "the difference is 0.25,"),
+        ([0.25] * 14, "NOT_DETERMINISTIC", "8 of 8 repeated images differ more"),
+        ([math.nan] * 14, "INVALID_PROBABILITY", "expected finite numbers from 0 to 1"),
+        ([1.001] * 14, "INVALID_PROBABILITY", "expected finite numbers from 0 to 1"),
+        ([0.5] * 13, "ENDPOINT_REFUSED", "returned shape (1, 13); expected (1, 14)"),
+        (grpc.StatusCode.INTERNAL, "ENDPOINT_REFUSED", "INTERNAL: in a bad mood"),
+        (grpc.StatusCode.UNAVAILABLE, "ENDPOINT_UNAVAILABLE", "no response for 3 s"),
+    ],
+)
+def test_an_endpoint_that_answers_otherwise_the_second_time_is_not_published(
+    system, spoiled, reason, says
+):
+    with NaiveServer(mood=second_time(spoiled)) as server:
+        submitted = submit(system, endpoint(server.address))
+        ended = run(system)
+    assert (ended.status, ended.attempt) == (EvaluationStatus.FAILED, 1)
+    assert (ended.failure.reason, ended.failure.fault) == (reason, Fault.SUBMISSION)
+    assert says in ended.failure.message
+    assert system.registry.get_submission(submitted.name).status is SubmissionStatus.FAILED
+
+
+def test_an_endpoint_may_round_differently_and_its_largest_difference_is_recorded(system):
+    with NaiveServer(mood=second_time([0.501] + [0.5] * 13)) as server:
+        submit(system, endpoint(server.address))
+        ended = run(system)
+    assert ended.status is EvaluationStatus.SUCCEEDED, ended.failure
+    keys = ("repeat_images", "repeat_largest_difference", "repeat_tolerance")
+    assert [ended.provenance[key] for key in keys] == [str(len(IMAGES)), "0.001", "0.002"]
+
+
+def test_an_endpoint_that_mixes_the_images_it_gets_at_once_is_not_published(system):
+    running, most = [], []
+
+    def mood(number):
+        running.append(number)
+        most.append(len(running))
+        time.sleep(0.03)
+        running.remove(number)
+        return [0.05 * most[number - 1]] * 14
+
+    with NaiveServer(mood=mood) as server:
+        submit(system, endpoint(server.address))
+        failure = run(system).failure
+    assert (failure.reason, failure.fault) == ("NOT_DETERMINISTIC", Fault.SUBMISSION)
+    assert max(most[: len(IMAGES)]) > 1
+    assert most[len(IMAGES) :] == [1] * len(IMAGES)  # repeated images are sent one at a time
 
 
 def test_a_wrong_token_is_refused_and_recorded_images_are_not_requested_again(system):
