@@ -22,6 +22,8 @@ from cxreval.evaluation.repeats import SAMPLE_IMAGES, check_repeats, repeat_samp
 from cxreval.evaluation.resume import LeaseKeeper
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.retry import RetryPolicy
+from services.inference.__main__ import _repeat_tolerance
+from services.inference.backends.session import PROVIDERS, Execution
 
 NIH = load_spec("nih-chestxray14")
 DIGESTS = st.binary(min_size=32, max_size=32).map(bytes.hex)
@@ -208,3 +210,24 @@ def test_a_lost_lease_ends_the_sample_at_the_next_image():
     with pytest.raises(LeaseLost):
         repeats(model, SEVERAL, rows, lost)
     assert len(model.sent) == 4
+
+
+@pytest.mark.parametrize(
+    ("provider", "fp16", "gpu", "tolerance"),
+    [
+        ("", False, False, 0.0),
+        ("cpu", False, False, 0.0),
+        ("cpu", False, True, 0.0),
+        ("", True, False, 2e-3),
+        ("cpu", True, False, 2e-3),
+        ("", False, True, 2e-3),
+        ("cuda", False, True, 2e-3),
+        ("tensorrt", True, True, 2e-3),
+    ],
+)
+def test_only_a_cpu_that_runs_models_as_saved_promises_equal_answers(
+    monkeypatch, provider, fp16, gpu, tolerance
+):
+    available = list(PROVIDERS.values()) if gpu else [PROVIDERS["cpu"]]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: available)
+    assert _repeat_tolerance(Execution(provider, fp16)) == tolerance
