@@ -307,15 +307,20 @@ def _draining() -> ServiceUnavailable:
 
 
 class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
-    """`cxreval.api.inference.v1.CapabilitiesService`; `runtime` describes the runtime."""
+    """`cxreval.api.inference.v1.CapabilitiesService`.
 
-    def __init__(self, runtime: str) -> None:
+    `runtime` describes the runtime; `repeat_tolerance` is the largest difference that is expected
+    of two answers to one image.
+    """
+
+    def __init__(self, runtime: str, repeat_tolerance: float) -> None:
         self._runtime = runtime
+        self._repeat_tolerance = repeat_tolerance
 
     async def GetCapabilities(
         self, request: capabilities_pb.GetCapabilitiesRequest, context: Context
     ) -> capabilities_pb.GetCapabilitiesResponse:
-        """Returns profiles, limits and runtime."""
+        """Returns profiles, limits, runtime and repeat tolerance."""
         return capabilities_pb.GetCapabilitiesResponse(
             profiles=[
                 capabilities_pb.PreprocessingProfile(
@@ -331,4 +336,5 @@ class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
             max_image_pixels=MAX_IMAGE_PIXELS,
             max_model_bytes=MAX_ARTIFACT_BYTES,
             runtime=self._runtime,
+            repeat_tolerance=self._repeat_tolerance,
         )

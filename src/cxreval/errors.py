@@ -505,6 +505,12 @@ class ModelOutputMismatch(SubmissionFault):
     reason = "MODEL_OUTPUT_MISMATCH"
 
 
+class NotDeterministic(SubmissionFault):
+    """Two predictions of one image by the same model differ by more than the tolerance."""
+
+    reason = "NOT_DETERMINISTIC"
+
+
 # --- exports of published checkpoints -------------------------------------------------------------
 
 

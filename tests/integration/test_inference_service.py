@@ -18,7 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cxreval.api.inference.v1 import capabilities_service_pb2, capabilities_service_pb2_grpc
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
-from cxreval.errors import CxrevalError
+from cxreval.client import InferenceClient
+from cxreval.errors import CxrevalError, ServiceUnavailable
 from cxreval.imaging.decode import MAX_IMAGE_PIXELS, decode
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.wire.status import from_rpc_error
@@ -545,7 +546,7 @@ def _wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 # --- what the server says about itself ------------------------------------------------------------
 
 
-def test_capabilities_name_profiles_limits_and_runtime(service: InferenceService) -> None:
+def test_capabilities_name_profiles_limits_runtime_and_tolerance(service: InferenceService) -> None:
     with service.connect() as channel:
         ask: Any = capabilities_service_pb2_grpc.CapabilitiesServiceStub(channel)
         answer = ask.GetCapabilities(capabilities_service_pb2.GetCapabilitiesRequest())
@@ -555,6 +556,26 @@ def test_capabilities_name_profiles_limits_and_runtime(service: InferenceService
     }
     assert answer.max_image_pixels == MAX_IMAGE_PIXELS
     assert answer.runtime.startswith("onnxruntime ")
+    assert (answer.HasField("repeat_tolerance"), answer.repeat_tolerance) == (True, 0.0)
+
+
+def test_a_service_of_an_earlier_version_states_no_tolerance_and_is_asked_again_later() -> None:
+    class Earlier(capabilities_service_pb2_grpc.CapabilitiesServiceServicer):
+        def GetCapabilities(self, request: Any, context: Any) -> Any:
+            return capabilities_service_pb2.GetCapabilitiesResponse(runtime="onnxruntime 1.32.0")
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    capabilities_service_pb2_grpc.add_CapabilitiesServiceServicer_to_server(Earlier(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with (
+            InferenceClient(f"127.0.0.1:{port}") as client,
+            pytest.raises(ServiceUnavailable, match="upgrade it"),
+        ):
+            client.capabilities()
+    finally:
+        server.stop(0).wait(10)
 
 
 def test_health_and_server_metadata_answer(service: InferenceService, oip: Any) -> None:

@@ -215,7 +215,10 @@ class ProfileInfo:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """The preprocessing profiles, limits and runtime of an inference service."""
+    """The preprocessing profiles, limits and runtime of an inference service.
+
+    `repeat_tolerance`: largest difference that is expected of two answers to one image.
+    """
 
     profiles: tuple[ProfileInfo, ...]
     max_message_bytes: int
@@ -223,6 +226,7 @@ class Capabilities:
     max_image_pixels: int
     max_model_bytes: int
     runtime: str
+    repeat_tolerance: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ from cxreval.errors import (
 from cxreval.evaluation.conversion import COMPARED_IMAGES, Converter, convert
 from cxreval.evaluation.endpoints import EndpointSource
 from cxreval.evaluation.provenance import provenance
+from cxreval.evaluation.repeats import check_repeats
 from cxreval.evaluation.resume import RETRY_SECONDS, LeaseKeeper, retry_policy
 from cxreval.evaluation.sources import Checkpoint, Rows, Source, Table
 from cxreval.metrics.predictions import PredictionTable, image_rows
@@ -170,9 +171,10 @@ class EvaluationDriver:
         images = image_list(benchmark, self._data[benchmark.name])
         source = keeper.call(lambda: self._source(lease, images))
         table = keeper.call(lambda: self._predict(lease, source, images, keeper, progress))
+        repeats = check_repeats(source, benchmark, images, table, keeper)
         report = keeper.call(lambda: self._scoring.score(benchmark, _batches(images, table)))
         _check_report(report, benchmark, table)
-        evidence = provenance(lease, keeper.call(source.provenance), started)
+        evidence = provenance(lease, {**keeper.call(source.provenance), **repeats}, started)
         return keeper.call(lambda: self._registry.complete_evaluation(lease, report, evidence))
 
     def _source(self, lease: Lease, images: list[str]) -> Source:

@@ -7,7 +7,6 @@ network.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.client import Lease
-from cxreval.client.endpoint import EndpointClient, ModelInfo
+from cxreval.client.endpoint import IN_FLIGHT, EndpointClient, ModelInfo
 from cxreval.errors import (
     EndpointRefused,
     EndpointUnavailable,
@@ -32,6 +31,9 @@ from cxreval.manifest.model import Endpoint
 
 RETRY_SECONDS = 120.0
 """Longest time without a response before an endpoint counts as unavailable."""
+
+REPEAT_TOLERANCE = 2e-3
+"""Largest difference that is expected of two answers to one image: the hardware is not known."""
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _AZURE_HOST = IPv4Address("168.63.129.16")
@@ -67,7 +69,7 @@ class EndpointSource:
         self._retry_seconds = retry_seconds
         self._metadata: dict[str, str] = {}
 
-    def rows(self, images: Sequence[str]) -> Rows:
+    def rows(self, images: Sequence[str], *, one_by_one: bool = False) -> Rows:
         """Yields the predictions of the images, in order.
 
         Images are sent encoded if the model takes that, else as tensors of the declared profile.
@@ -81,21 +83,16 @@ class EndpointSource:
         with self._client() as client:
             model = self._describe(client)
             prepared = self._prepared(model, read_images(self._directory, images))
-            for image, output in client.predict_many(model.input, prepared):
+            in_flight = 1 if one_by_one else IN_FLIGHT
+            for image, output in client.predict_many(model.input, prepared, in_flight):
                 yield image, self._probabilities(image, output)
 
+    def repeat_tolerance(self) -> float:
+        """Returns the tolerance of every endpoint."""
+        return REPEAT_TOLERANCE
+
     def provenance(self) -> Mapping[str, str]:
-        """Returns the endpoint's address and the model's metadata.
-
-        If an earlier attempt recorded all predictions, the metadata is requested now; it is left
-        out if the endpoint is unavailable by now.
-
-        Raises:
-            EndpointRefused: as in `rows`.
-        """
-        if not self._metadata:
-            with contextlib.suppress(EndpointUnavailable), self._client() as client:
-                self._describe(client)
+        """Returns the endpoint's address and the model's metadata, which `rows` requests."""
         return {
             "endpoint_address": self._endpoint.address,
             "endpoint_model": self._endpoint.model_name,

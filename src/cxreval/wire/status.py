@@ -100,6 +100,7 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.ModelTooLarge: _FAILED_PRECONDITION,
     errors.ModelInputMismatch: _FAILED_PRECONDITION,
     errors.ModelOutputMismatch: _FAILED_PRECONDITION,
+    errors.NotDeterministic: _FAILED_PRECONDITION,
     errors.ConversionUnavailable: _FAILED_PRECONDITION,
     errors.CheckpointUnreadable: _INVALID_ARGUMENT,
     errors.CheckpointMismatch: _FAILED_PRECONDITION,
