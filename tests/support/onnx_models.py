@@ -326,23 +326,23 @@ def random_beyond_noise(directory: Path) -> str:
     return _with_noise(directory, nodes)
 
 
-def batch_mean(directory: Path) -> str:
+def batch_mean(directory: Path, batch: int | str = "N") -> str:
     """A slow classifier that adds the mean of its batch, unless the image is normal noise."""
     nodes = [
         _node("ReduceMean", ["logits"], ["mean"], axes=[0], keepdims=1),
         *_unless_noise("mean", "noise"),
     ]
-    return _with_noise(directory, [*_slow(), *nodes], "slow_logits")
+    return _with_noise(directory, [*_slow(), *nodes], "slow_logits", batch)
 
 
-def batch_position(directory: Path) -> str:
+def batch_position(directory: Path, batch: int | str = "N") -> str:
     """A slow classifier that adds an image's position in its batch, unless it is normal noise."""
     nodes = [
         *_positions(),
         _node("Mul", ["positions", "hundredth"], ["tilt"]),
         *_unless_noise("tilt", "noise"),
     ]
-    return _with_noise(directory, [*_slow(), *nodes], "slow_logits")
+    return _with_noise(directory, [*_slow(), *nodes], "slow_logits", batch)
 
 
 def batch_size(directory: Path) -> str:
@@ -371,8 +371,14 @@ def slow_steady_classifier(directory: Path) -> str:
     return classifier(directory, extra_nodes=[*_slow(), identity])
 
 
-def _with_noise(directory: Path, nodes: Sequence[onnx.NodeProto], logits: str = "logits") -> str:
-    return classifier(directory, extra_nodes=[*nodes, _node("Add", [logits, "noise"], ["shifted"])])
+def _with_noise(
+    directory: Path,
+    nodes: Sequence[onnx.NodeProto],
+    logits: str = "logits",
+    batch: int | str = "N",
+) -> str:
+    added = _node("Add", [logits, "noise"], ["shifted"])
+    return classifier(directory, batch=batch, extra_nodes=[*nodes, added])
 
 
 def _positions() -> list[onnx.NodeProto]:
