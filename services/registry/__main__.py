@@ -137,10 +137,10 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
         (benchmark_service_pb2_grpc, BenchmarkServicer(benchmarks)),
         (submission_service_pb2_grpc, SubmissionServicer(benchmarks, submissions, vault, now)),
         (artifact_service_pb2_grpc, ArtifactServicer(submissions, evaluations, uploads, metrics)),
-        (evaluation_service_pb2_grpc, EvaluationServicer(evaluations, submissions, vault)),
+        (evaluation_service_pb2_grpc, EvaluationServicer(evaluations, submissions, vault, metrics)),
         (leaderboard_service_pb2_grpc, LeaderboardServicer(Boards(database), events)),
         (lifecycle_service_pb2_grpc, LifecycleServicer(lifecycle, submissions, events, watching)),
-        (audit_service_pb2_grpc, AuditServicer(events, signer.public_key)),
+        (audit_service_pb2_grpc, AuditServicer(events, evaluations, signer.public_key)),
     ):
         server.add(module, servicer)
 
