@@ -437,6 +437,7 @@ def test_golden_benchmark_accepts_new_submissions_with_the_same_figures_and_dige
         assert lease.submission.name == created.name
         assert lease.endpoint_token == "another"
         predictions = recorded(golden, evaluation)
+        worker.record_image_list("golden-plain", predictions.images)
         worker.append_predictions(lease, predictions)
         worker.complete_evaluation(lease, scoring.score(lease.benchmark, [predictions]), {})
         next_lease = worker.lease_evaluation("golden", ["golden-plain"])

@@ -55,16 +55,21 @@ def filled(registry: Registry) -> Registry:
     registry.change(superseded, Change.SUPERSEDED, successor=published)
     registry.change(published, Change.CORRECTED, corrections={"model": "Right"})
     registry.queue(registry.create())
-    lease = registry.evaluations.lease("worker", [PARENT])
+    lease = registry.evaluations.lease("worker", [PARENT], EVERYBODY)
     assert lease
     name = EvaluationName(SPEC.name, lease.submission.id, lease.evaluation.id)
-    registry.evaluations.fail(name, lease.token, Failure("BROKEN", "broken", Fault.SUBMISSION))
+    registry.evaluations.fail(
+        name, lease.token, Failure("BROKEN", "broken", Fault.SUBMISSION), EVERYBODY
+    )
     registry.queue(registry.create())
-    lease = registry.evaluations.lease("worker", [PARENT])
+    lease = registry.evaluations.lease("worker", [PARENT], EVERYBODY)
     assert lease
     name = EvaluationName(SPEC.name, lease.submission.id, lease.evaluation.id)
     registry.evaluations.append(
-        name, lease.token, PredictionBatch(("1.png",), (b"\0\0\0\x3f" * len(SPEC.findings),))
+        name,
+        lease.token,
+        PredictionBatch(("1.png",), (b"\0\0\0\x3f" * len(SPEC.findings),)),
+        EVERYBODY,
     )
     registry.queue(registry.create())
     registry.change(registry.create(), Change.CANCELLED)
@@ -160,4 +165,4 @@ def test_way_back_beyond_the_events_keeps_every_submission_in_a_near_state(
     filled.events.chain()
     assert chain.verify(iter(filled.links())).place >= len(after)
     # A queued evaluation is still queued.
-    assert filled.evaluations.lease("worker", [PARENT])
+    assert filled.evaluations.lease("worker", [PARENT], EVERYBODY)

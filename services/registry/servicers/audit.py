@@ -18,7 +18,10 @@ from services.registry.store.events import CHAIN_EVENTS, Events
 
 
 class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
-    """Returns the audit chain and receipts, from which a client verifies the board, and rescores."""
+    """Returns the audit chain and receipts, from which a client verifies the board.
+
+    Records rescores, too.
+    """
 
     def __init__(self, events: Events, evaluations: Evaluations, public_key: str) -> None:
         self._events = events
