@@ -558,7 +558,7 @@ class ParityFailed(CxrevalError):
 
 
 class AuditMismatch(CxrevalError):
-    """The audit chain is broken: an event was changed, removed or moved."""
+    """The audit chain is broken, or a row differs from its events, receipt or predictions."""
 
     reason = "AUDIT_MISMATCH"
 

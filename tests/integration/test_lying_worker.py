@@ -8,15 +8,19 @@ confirmation by the next attempt finds the first, and `cxreval audit rescore` fi
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from click.testing import Result
 from numpy.typing import NDArray
+from sqlalchemy import update
+from typer.testing import CliRunner
 
 from cxreval.api.registry.v1 import evaluation_service_pb2 as pb
+from cxreval.cli.app import app
 from cxreval.client import (
     EvaluationStatus,
     Failure,
@@ -32,23 +36,29 @@ from cxreval.client import (
 from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.truth import load_truth
 from cxreval.errors import (
+    AuditMismatch,
+    EvaluationNotFound,
     InvalidProbability,
+    KeyMissing,
     LeaseLost,
     MalformedBatch,
     MalformedField,
     MissingImages,
+    OwnerRequired,
     PredictionsUnconfirmed,
     ReportMismatch,
+    ReportNotFound,
     UnknownImage,
 )
 from cxreval.evaluation.driver import EvaluationDriver
 from cxreval.metrics.report import Report
 from cxreval.wire.status import from_rpc_error
+from services.registry.store.database import Database
+from services.registry.store.models import EvaluationRow
 from tests.support.access import ClosedRegistry
 from tests.support.scoring import describe, scoring_service, small_table
 from tests.support.system import predictions
 
-LEASE_SECONDS = 0.2
 IMAGES = tuple(f"{patient:08d}_000.png" for patient in range(1, 13))
 LABELS = [(image, ("Mass", "Edema|Hernia")[number % 2]) for number, image in enumerate(IMAGES)]
 Values = NDArray[np.float32]
@@ -103,6 +113,18 @@ class World(ClosedRegistry):
         assert lease
         return lease
 
+    def give_back(self, client: RegistryClient, lease: Lease) -> None:
+        """Gives a lease back, and lets the pause before the next one pass."""
+        client.fail_evaluation(lease, Failure("WORKER_ERROR", "gives up", Fault.SYSTEM))
+        self.change_evaluations(waits_until=None)
+
+    def change_evaluations(self, **values: datetime | None) -> None:
+        """Changes the times of all evaluations in the database, as if time had passed."""
+        database = Database(self.database_url)
+        with database.writing() as session:
+            session.execute(update(EvaluationRow).values(values))
+        database.close()
+
     def report(self, table: Values = HONEST) -> Report:
         recorded = self.truth.table()
         recorded.add(IMAGES, table)
@@ -113,10 +135,8 @@ class World(ClosedRegistry):
 
     def published_honestly(self, submission: str, table: Values = HONEST) -> dict[str, str]:
         """Runs the submission with the honest worker; returns the provenance of its report."""
-        deadline = time.monotonic() + 20
-        while (ended := self.driver.run_next(lambda *_: None)) is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        ended = self.driver.run_next(lambda *_: None)
+        assert ended
         assert ended.name.startswith(submission)
         assert (ended.status, ended.report) == (EvaluationStatus.SUCCEEDED, self.report(table))
         assert self.operator.get_submission(submission).status is SubmissionStatus.PUBLISHED
@@ -126,16 +146,12 @@ class World(ClosedRegistry):
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("lies")
-    with World(directory, "sqlite", f"--lease-seconds={LEASE_SECONDS}") as running:
+    with World(directory) as running:
         yield running
 
 
 def record(client: RegistryClient, lease: Lease, table: Values, count: int = len(IMAGES)) -> None:
     client.append_predictions(lease, Predictions(IMAGES[:count], table[:count]))
-
-
-def give_back(client: RegistryClient, lease: Lease) -> None:
-    client.fail_evaluation(lease, Failure("WORKER_ERROR", "gives up", Fault.SYSTEM))
 
 
 # --- twelve lies ----------------------------------------------------------------------------------
@@ -192,7 +208,7 @@ def other_lease(world: World, lease: Lease) -> None:
 def replayed(world: World, lease: Lease) -> None:
     """A completion is repeated with its lease after the evaluation went to another worker."""
     record(world.liar, lease, HONEST)
-    give_back(world.liar, lease)
+    world.give_back(world.liar, lease)
     for _ in range(2):
         with pytest.raises(LeaseLost):
             world.liar.complete_evaluation(lease, world.report(), {})
@@ -215,12 +231,12 @@ def other_benchmark(world: World, lease: Lease) -> None:
 def late(world: World, lease: Lease) -> None:
     """The lease has expired and another worker has it."""
     record(world.liar, lease, HONEST)
-    time.sleep(LEASE_SECONDS)
+    world.change_evaluations(lease_expires=datetime.now(UTC))
     second = world.worker.lease_evaluation("honest", ["small"])
     assert second
     with pytest.raises(LeaseLost):
         world.liar.complete_evaluation(lease, world.report(), {})
-    give_back(world.worker, second)
+    world.give_back(world.worker, second)
 
 
 def doubled(world: World, lease: Lease) -> None:
@@ -285,7 +301,7 @@ def test_a_lie_publishes_nothing_and_the_honest_worker_publishes(
     lie(world, lease)
     assert world.rows_on_board() == before
     try:
-        give_back(world.liar, lease)
+        world.give_back(world.liar, lease)
     except LeaseLost:
         assert lie in (replayed, late)
     provenance = world.published_honestly(submission)
@@ -311,13 +327,13 @@ def test_a_token_works_only_with_the_key_that_leased(world: World) -> None:
         lambda: world.liar.drop_predictions(lease, 0),
         lambda: world.liar.complete_evaluation(lease, world.report(), {}),
         lambda: world.liar.upload_derived_artifact(lease, world.directory / "table.csv"),
-        lambda: give_back(world.liar, lease),
+        lambda: world.give_back(world.liar, lease),
     ]
     for call in calls:
         with pytest.raises(LeaseLost, match="another key or certificate"):
             call()
     assert world.operator.get_evaluation(lease.evaluation) == before
-    give_back(world.worker, lease)
+    world.give_back(world.worker, lease)
     assert world.published_honestly(submission)["resumed_images"] == "3"
 
 
@@ -344,8 +360,7 @@ def test_rows_of_an_earlier_attempt_are_not_published_unconfirmed(world: World) 
         world.liar.append_predictions(
             lease, Predictions(IMAGES[part : part + 6], HONEST[part : part + 6])
         )
-        give_back(world.liar, lease)
-        time.sleep(LEASE_SECONDS)
+        world.give_back(world.liar, lease)
     lease = world.lie()
     (recorded,) = world.liar.read_predictions(lease)
     assert recorded.attempts == (1,) * 6 + (2,) * 6
@@ -358,7 +373,7 @@ def test_rows_of_an_earlier_attempt_are_not_published_unconfirmed(world: World) 
         for change in (world.liar.confirm_predictions, world.liar.drop_predictions):
             with pytest.raises(MalformedField, match="attempt"):
                 change(lease, attempt)
-    give_back(world.liar, lease)
+    world.give_back(world.liar, lease)
     # The confirmation of attempt 2 was for the lease that ended.
     provenance = world.published_honestly(submission)
     assert provenance["confirmed_sample_images"] == provenance["resumed_images"] == "12"
@@ -370,7 +385,7 @@ def test_two_invented_rows_of_a_lease_that_was_given_back_are_not_in_the_next_re
     submission = world.submit()
     lease = world.lie()
     record(world.liar, lease, INVENTED, 2)
-    give_back(world.liar, lease)
+    world.give_back(world.liar, lease)
     provenance = world.published_honestly(submission)
     assert (provenance["dropped_images"], provenance["resumed_images"]) == ("2", "0")
     metric = "cxreval_registry_predictions_dropped_total"
@@ -381,15 +396,14 @@ def test_dropped_rows_do_not_count_as_done(world: World) -> None:
     submission = world.submit()
     lease = world.lie()
     record(world.liar, lease, INVENTED, 5)
-    give_back(world.liar, lease)
-    time.sleep(LEASE_SECONDS)
+    world.give_back(world.liar, lease)
     lease = world.lie()
     record(world.liar, lease, INVENTED, 7)
     assert world.operator.get_evaluation(lease.evaluation).images_done == 7
     assert world.liar.drop_predictions(lease, 1) == 5
     assert world.liar.drop_predictions(lease, 1) == 0
     assert world.operator.get_evaluation(lease.evaluation).images_done == 2
-    give_back(world.liar, lease)
+    world.give_back(world.liar, lease)
     world.published_honestly(submission)
 
 
@@ -401,7 +415,7 @@ def test_invented_rows_with_their_report_are_found_by_the_next_attempt(world: Wo
     submission = world.submit()
     lease = world.lie()
     record(world.liar, lease, HONEST[:, ::-1].copy())
-    give_back(world.liar, lease)
+    world.give_back(world.liar, lease)
     assert world.published_honestly(submission)["dropped_images"] == str(len(IMAGES))
 
 
@@ -423,5 +437,99 @@ def test_messages_without_a_token_attempt_or_report_are_refused_by_name(world: W
     assert reason(lambda: stubs.DropPredictions(request)) == LeaseLost.reason
     completion = pb.CompleteEvaluationRequest(evaluation=name, token=lease.token)
     assert reason(lambda: stubs.CompleteEvaluation(completion)) == ReportMismatch.reason
-    give_back(world.liar, lease)
+    world.give_back(world.liar, lease)
+    world.published_honestly(submission)
+
+
+# --- figures that the labels do not give ----------------------------------------------------------
+
+
+class Rescored:
+    """The commands of `cxreval audit` with the keys of a world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def run(self, who: str, *arguments: str) -> Result:
+        environment = {"CXREVAL_CLIENT_KEY": self.world.keys[who], "COLUMNS": "80"}
+        registry = ["--registry", self.world.service.address]
+        return CliRunner(env=environment).invoke(app, ["audit", *arguments, *registry])
+
+    def rescore(self, who: str, submission: str) -> Result:
+        labels = str(self.world.directory / "data" / "labels.csv")
+        return self.run(who, "rescore", submission, "--labels", labels)
+
+
+def published_lie(world: World) -> str:
+    """Publishes a report whose values of two findings are exchanged; no digest can show that."""
+    submission = world.submit()
+    lease = world.lie()
+    record(world.liar, lease, HONEST)
+    report = world.report()
+    metrics = list(report.metrics)
+    one, another = FINDINGS.index("Edema"), FINDINGS.index("Mass")
+    metrics[one] = replace(report.metrics[another], finding="Edema")
+    metrics[another] = replace(report.metrics[one], finding="Mass")
+    false = replace(report, metrics=tuple(metrics))
+    world.liar.complete_evaluation(lease, false, {})
+    return submission
+
+
+def test_rescore_finds_figures_that_the_recorded_predictions_do_not_give(world: World) -> None:
+    commands, true, false = Rescored(world), world.submit(), ""
+    world.published_honestly(true)
+    false = published_lie(world)
+    board = list(world.operator.leaderboard("small"))
+
+    done = commands.rescore("acme/submitter", true)
+    assert (done.exit_code, "bit for bit; recorded by organisations/acme" in done.output) == (
+        0,
+        True,
+    )
+    assert "12 recorded predictions" in done.output
+    refused = commands.rescore("operator", false)
+    assert (refused.exit_code, isinstance(refused.exception, AuditMismatch)) == (1, True)
+    assert "auroc of Mass is not what the recorded predictions give" in str(refused.exception)
+    for _ in range(2):  # the same result of the same key is recorded once
+        commands.rescore("acme/submitter", true)
+    unable = commands.rescore("acme/viewer", true)
+    assert (unable.exit_code, "not recorded" in unable.output) == (0, True)
+
+    verified = commands.run("operator", "verify")
+    assert verified.exit_code == 0, verified.output
+    assert ",," not in verified.output
+    rows = len(board)
+    key = next(item.actor for item in world.operator.list_rescores("small") if not item.difference)
+    assert key.startswith("organisations/acme/keys/")
+    assert f"Rescored: 1 of {rows + 4} rows, by {key}\n" in verified.output
+    (line,) = [one for one in verified.output.splitlines() if one.startswith("DIFFERENT")]
+    assert false in line
+    assert ": auroc of Mass, by organisations/operators/keys/" in line
+    # A rescore changes no row, receipt or event.
+    assert list(world.operator.leaderboard("small")) == board
+
+
+def test_predictions_of_a_table_are_read_by_its_organisation_only(world: World) -> None:
+    submission = world.submit()
+    world.published_honestly(submission)
+    evaluation = world.operator.get_submission(submission).evaluation
+    for who in ("acme/submitter", "acme/viewer", "operator", "worker"):
+        (batch,) = world.client(who).report_predictions(evaluation)
+        assert batch.images == IMAGES
+        np.testing.assert_array_equal(batch.probabilities, HONEST)
+    with pytest.raises(OwnerRequired, match="another organisation"):
+        list(world.client("rival/submitter").report_predictions(evaluation))
+    with pytest.raises(KeyMissing):
+        list(world.client().report_predictions(evaluation))
+
+
+def test_an_evaluation_without_a_report_cannot_be_rescored(world: World) -> None:
+    submission = world.submit()
+    lease = world.lie()
+    assert isinstance(Rescored(world).rescore("operator", submission).exception, ReportNotFound)
+    with pytest.raises(ReportNotFound):
+        world.operator.record_rescore(lease.evaluation, world.report())
+    with pytest.raises(EvaluationNotFound):
+        world.client("rival/submitter").record_rescore(lease.evaluation, world.report())
+    world.give_back(world.liar, lease)
     world.published_honestly(submission)
