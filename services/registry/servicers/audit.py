@@ -13,8 +13,8 @@ from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import reports
 from services.chassis.principal import caller
 from services.registry.convert import audit, requests
-from services.registry.store.evaluations import Evaluations
 from services.registry.store.events import CHAIN_EVENTS, Events
+from services.registry.store.rescores import Rescores
 
 
 class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
@@ -23,9 +23,9 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     Records rescores, too.
     """
 
-    def __init__(self, events: Events, evaluations: Evaluations, public_key: str) -> None:
+    def __init__(self, events: Events, rescores: Rescores, public_key: str) -> None:
         self._events = events
-        self._evaluations = evaluations
+        self._rescores = rescores
         self._public_key = public_key
 
     async def GetAuditHead(self, request: pb.GetAuditHeadRequest, context: Any) -> pb.AuditHead:
@@ -54,7 +54,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         """Records whether a report that the caller computed equals the recorded one."""
         name = EvaluationName.parse(request.evaluation, "evaluation")
         report = reports.report(request.report)
-        rescore = await asyncio.to_thread(self._evaluations.record_rescore, name, report, caller())
+        rescore = await asyncio.to_thread(self._rescores.record, name, report, caller())
         return audit.rescore_message(rescore)
 
     async def ListRescores(
@@ -63,7 +63,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         """Returns a page of a benchmark's rescores, oldest first."""
         parent = BenchmarkName.parse(request.parent, "parent")
         cursor = requests.cursor("rescores", str(parent), request.page_size, request.page_token)
-        page = await asyncio.to_thread(self._evaluations.rescores, parent, cursor, caller())
+        page = await asyncio.to_thread(self._rescores.page, parent, cursor, caller())
         return pb.ListRescoresResponse(
             rescores=[audit.rescore_message(item) for item in page.items],
             next_page_token=page.next_token,

@@ -19,6 +19,7 @@ from services.chassis.principal import EVERYBODY, caller
 from services.registry.convert import evaluations, requests
 from services.registry.domain.records import Lease
 from services.registry.store.evaluations import Evaluations
+from services.registry.store.rescores import Rescores
 from services.registry.store.submissions import Submissions
 from services.registry.store.vault import Vault
 
@@ -31,11 +32,13 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     def __init__(
         self,
         evaluations: Evaluations,
+        rescores: Rescores,
         submissions: Submissions,
         vault: Vault,
         metrics: CollectorRegistry,
     ) -> None:
         self._evaluations = evaluations
+        self._rescores = rescores
         self._submissions = submissions
         self._vault = vault
         self._dropped = Counter(
@@ -130,9 +133,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         self, request: pb.ReadReportPredictionsRequest, context: Any
     ) -> AsyncIterator[pb.ReadReportPredictionsResponse]:
         """Sends the predictions behind a report."""
-        batches = self._evaluations.report_predictions(
-            _name(request.evaluation), MAX_BATCH_IMAGES, caller()
-        )
+        batches = self._rescores.predictions(_name(request.evaluation), MAX_BATCH_IMAGES, caller())
         while batch := await asyncio.to_thread(next, batches, None):
             yield pb.ReadReportPredictionsResponse(batch=evaluations.batch_message(batch))
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -26,7 +25,6 @@ from cxreval.audit.receipts import Signer
 from cxreval.errors import (
     EvaluationNotFound,
     LeaseLost,
-    OwnerRequired,
     ReportMismatch,
     ReportNotFound,
     ServiceUnavailable,
@@ -44,13 +42,12 @@ from services.registry.domain.records import (
     Evaluation,
     Lease,
     PredictionBatch,
-    Rescore,
 )
 from services.registry.domain.redaction import redact_evaluation
 from services.registry.domain.report import check_report
 from services.registry.domain.states import EVALUATION_STATE, after_failure, exhausted
 from services.registry.store import predictions, records
-from services.registry.store.benchmarks import ImageLists, benchmark_row
+from services.registry.store.benchmarks import ImageLists
 from services.registry.store.database import Database, insert_missing
 from services.registry.store.events import append
 from services.registry.store.leasing import lease_queued
@@ -63,7 +60,6 @@ from services.registry.store.models import (
     PredictionRow,
     ReplicateRow,
     ReportRow,
-    RescoreRow,
     SubmissionRow,
 )
 from services.registry.store.pages import after
@@ -326,29 +322,6 @@ class Evaluations:
                 return
             yield batch
 
-    def report_predictions(
-        self, name: EvaluationName, batch_images: int, caller: Principal
-    ) -> Iterator[PredictionBatch]:
-        """Yields the predictions behind a report, in the order in which they were recorded.
-
-        Raises:
-            EvaluationNotFound, ReportNotFound: there is no report that the caller may read.
-            OwnerRequired: they are the content of a table of another organisation.
-        """
-        last = 0
-        while True:
-            with self._database.reading() as session:
-                row, submission, _ = _reported(session, name, caller)
-                if submission.kind == Kind.PREDICTIONS and not caller.knows(
-                    submission.organisation or ""
-                ):
-                    message = f"the predictions of {name} are a table of another organisation"
-                    raise OwnerRequired(message, name=name, expected="a submission of your own")
-                batch, last = predictions.batches(session, row.number, last, batch_images)
-            if batch is None:
-                return
-            yield batch
-
     def complete(
         self,
         name: EvaluationName,
@@ -375,7 +348,7 @@ class Evaluations:
             row, submission, benchmark = _find(session, name, lock=True)
             succeeded = row.state == EvaluationState.SUCCEEDED
             if succeeded and row.lease_token == token and _owns(row, caller):
-                if first_difference(_whole_report(session, row), report):
+                if first_difference(whole_report(session, row), report):
                     message = f"{name} has a different report already; reports never change"
                     raise ReportMismatch(message, field="report")
                 return _evaluation(session, row, submission, benchmark)
@@ -436,52 +409,8 @@ class Evaluations:
     def evidence(self, name: EvaluationName, caller: Principal) -> Evidence:
         """Replicates and curves of the report. Raises `EvaluationNotFound`, `ReportNotFound`."""
         with self._database.reading() as session:
-            row, _, _ = _reported(session, name, caller)
+            row, _, _ = reported(session, name, caller)
             return _evidence(session, row.number)
-
-    def record_rescore(self, name: EvaluationName, report: Report, caller: Principal) -> Rescore:
-        """Records whether a report that the caller computed again equals the recorded one.
-
-        The same result of the same caller is recorded once.
-
-        Raises:
-            EvaluationNotFound, ReportNotFound: there is no report that the caller may read.
-        """
-        with self._database.writing() as session:
-            row, submission, _ = _reported(session, name, caller)
-            values = {
-                "id": uuid.uuid4().hex,
-                "evaluation_number": row.number,
-                "actor": caller.name,
-                "difference": first_difference(_whole_report(session, row), report),
-                "create_time": self._clock(),
-            }
-            insert_missing(session, RescoreRow, [values])
-            keys = ("evaluation_number", "actor", "difference")
-            query = select(RescoreRow).filter_by(**{key: values[key] for key in keys})
-            return _rescore(session.scalars(query).one(), row, submission, name.benchmark)
-
-    def rescores(self, parent: BenchmarkName, cursor: Cursor, caller: Principal) -> Page[Rescore]:
-        """The rescores of a benchmark's evaluations that the caller may read, oldest first.
-
-        Raises:
-            BenchmarkNotFound: there is no such benchmark.
-            InvalidPageToken: the cursor is of another list.
-        """
-        with self._database.reading() as session:
-            benchmark = benchmark_row(session, parent)
-            query = (
-                select(RescoreRow, EvaluationRow, SubmissionRow)
-                .join(EvaluationRow, EvaluationRow.number == RescoreRow.evaluation_number)
-                .join(SubmissionRow, SubmissionRow.number == EvaluationRow.submission_number)
-                .where(
-                    SubmissionRow.benchmark_number == benchmark.number,
-                    evaluations_visible_to(caller),
-                )
-            )
-            rows = session.execute(after(session, query, RescoreRow, cursor)).all()
-            items = [_rescore(*row, parent.benchmark) for row in rows]
-            return cursor.page(items, lambda item: item.id)
 
     def page(self, parent: SubmissionName, cursor: Cursor, caller: Principal) -> Page[Evaluation]:
         """The evaluations of a submission that the caller may read, redacted for it, oldest first.
@@ -627,7 +556,7 @@ def _visible(session: Session, name: EvaluationName, caller: Principal) -> _Rows
     return _one(session, _named(name).where(evaluations_visible_to(caller)), name)
 
 
-def _reported(session: Session, name: EvaluationName, caller: Principal) -> _Rows:
+def reported(session: Session, name: EvaluationName, caller: Principal) -> _Rows:
     """Like `_visible`, of an evaluation with a report. Raises `ReportNotFound`, too."""
     rows = _visible(session, name, caller)
     if session.get(ReportRow, rows[0].number) is None:
@@ -661,14 +590,7 @@ def _evaluation(
     return records.evaluation(row, submission, benchmark, report.report if report else None)
 
 
-def _rescore(
-    row: RescoreRow, evaluation: EvaluationRow, submission: SubmissionRow, benchmark: str
-) -> Rescore:
-    name = EvaluationName(benchmark, submission.id, evaluation.id)
-    return Rescore(row.id, str(name), row.actor, row.difference, row.create_time)
-
-
-def _whole_report(session: Session, row: EvaluationRow) -> Report:
+def whole_report(session: Session, row: EvaluationRow) -> Report:
     """The report of an evaluation that succeeded, with its evidence."""
     stored = session.get_one(ReportRow, row.number).report
     return replace(records.report(stored), evidence=_evidence(session, row.number))
