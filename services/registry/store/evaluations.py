@@ -348,9 +348,7 @@ class Evaluations:
             row, submission, benchmark = _find(session, name, lock=True)
             succeeded = row.state == EvaluationState.SUCCEEDED
             if succeeded and row.lease_token == token and _owns(row, caller):
-                if first_difference(whole_report(session, row), report):
-                    message = f"{name} has a different report already; reports never change"
-                    raise ReportMismatch(message, field="report")
+                _check_repeated(session, name, row, report)
                 return _evaluation(session, row, submission, benchmark)
             self._check_held(row, name, token, caller)
             check_report(report, records.benchmark(benchmark).spec)
@@ -588,6 +586,15 @@ def _evaluation(
 ) -> Evaluation:
     report = session.get(ReportRow, row.number) if row.state == EvaluationState.SUCCEEDED else None
     return records.evaluation(row, submission, benchmark, report.report if report else None)
+
+
+def _check_repeated(
+    session: Session, name: EvaluationName, row: EvaluationRow, report: Report
+) -> None:
+    """Raises `ReportMismatch` unless the report is the recorded one, bit for bit."""
+    if first_difference(whole_report(session, row), report):
+        message = f"{name} has a different report already; reports never change"
+        raise ReportMismatch(message, field="report")
 
 
 def whole_report(session: Session, row: EvaluationRow) -> Report:

@@ -42,6 +42,14 @@ def upgrade() -> None:
             ["evaluation_number"], ["evaluations.number"], name="fk_confirmations_evaluation_number"
         ),
     )
+    _create_rescores()
+    op.add_column(
+        "predictions", sa.Column("attempt", sa.Integer(), nullable=False, server_default="0")
+    )
+    op.add_column("evaluations", sa.Column("lease_owner", sa.Text(), nullable=True))
+
+
+def _create_rescores() -> None:
     op.create_table(
         "rescores",
         sa.Column("number", _NUMBER, nullable=False),
@@ -62,10 +70,6 @@ def upgrade() -> None:
             ["evaluation_number"], ["evaluations.number"], name="fk_rescores_evaluation_number"
         ),
     )
-    op.add_column(
-        "predictions", sa.Column("attempt", sa.Integer(), nullable=False, server_default="0")
-    )
-    op.add_column("evaluations", sa.Column("lease_owner", sa.Text(), nullable=True))
 
 
 def downgrade() -> None:
