@@ -732,11 +732,12 @@ def test_refused_report_leaves_the_evaluation_running_and_nothing_half_written(
 ) -> None:
     store.queued()
     lease, name = store.lease_with_predictions()
+    before = store.evaluations.get(name, EVERYBODY)
     with pytest.raises(ReportMismatch):
         store.evaluations.complete(
             name, lease.token, reports.report(report_message(SPEC, **change)), {}, EVERYBODY
         )
-    assert store.evaluations.get(name, EVERYBODY) == lease.evaluation
+    assert store.evaluations.get(name, EVERYBODY) == before
     assert [store.count(table) for table in (ReportRow, ReplicateRow, CurveRow)] == [0, 0, 0]
     with pytest.raises(ReportNotFound):
         store.evaluations.evidence(name, EVERYBODY)

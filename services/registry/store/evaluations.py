@@ -330,12 +330,9 @@ class Evaluations:
         provenance: Mapping[str, str],
         caller: Principal,
     ) -> Evaluation:
-        """Records the report with its evidence and publishes the submission.
+        """Records the report with its evidence, publishes the submission, returns the evaluation.
 
-        Idempotent for the same lease and report.
-
-        Returns:
-            The evaluation, its report without the evidence.
+        Idempotent for the same lease and report. The returned report has no evidence.
 
         Raises:
             EvaluationNotFound, LeaseLost: the lease is not valid.
@@ -346,8 +343,8 @@ class Evaluations:
         """
         with self._database.writing() as session:
             row, submission, benchmark = _find(session, name, lock=True)
-            succeeded = row.state == EvaluationState.SUCCEEDED
-            if succeeded and row.lease_token == token and _owns(row, caller):
+            completed = row.state == EvaluationState.SUCCEEDED and row.lease_token == token
+            if completed and _owns(row, caller):
                 _check_repeated(session, name, row, report)
                 return _evaluation(session, row, submission, benchmark)
             self._check_held(row, name, token, caller)
