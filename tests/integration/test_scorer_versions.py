@@ -179,9 +179,11 @@ def test_the_way_back_refuses_rules_that_the_earlier_schema_cannot_hold(database
     spec = small_spec("calibrated", ranking_metric="brier")
     Benchmarks(database, now).create(spec)
     config = migrations._config()
-    with database.engine.connect() as connection:
+    with (
+        pytest.raises(ValueError, match="benchmark calibrated has rules"),
+        database.engine.begin() as connection,
+    ):
         config.attributes["connection"] = connection
-        with pytest.raises(ValueError, match="benchmark calibrated has rules"):
-            command.downgrade(config, "0009")
+        command.downgrade(config, "0009")
     assert migrations.at_head(database.engine)
     assert Benchmarks(database, now).get(BenchmarkName(spec.name)).spec == spec
