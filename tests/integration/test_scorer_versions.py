@@ -178,12 +178,14 @@ def test_the_packaged_benchmarks_are_all_created(database: Database) -> None:
 def test_the_way_back_refuses_rules_that_the_earlier_schema_cannot_hold(database: Database) -> None:
     spec = small_spec("calibrated", ranking_metric="brier")
     Benchmarks(database, now).create(spec)
-    config = migrations._config()
-    with (
-        pytest.raises(ValueError, match="benchmark calibrated has rules"),
-        database.engine.begin() as connection,
-    ):
-        config.attributes["connection"] = connection
-        command.downgrade(config, "0009")
+
+    def go_back() -> None:
+        config = migrations._config()
+        with database.engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.downgrade(config, "0009")
+
+    with pytest.raises(ValueError, match="benchmark calibrated has rules"):
+        go_back()
     assert migrations.at_head(database.engine)
     assert Benchmarks(database, now).get(BenchmarkName(spec.name)).spec == spec
