@@ -64,6 +64,7 @@ from services.registry.store.lifecycle import Lifecycle
 from services.registry.store.local_artifacts import LocalArtifacts
 from services.registry.store.organisations import Organisations
 from services.registry.store.quotas import Quotas
+from services.registry.store.rescores import Rescores
 from services.registry.store.submissions import Submissions
 from services.registry.store.vault import Vault
 from services.registry.uploads import Uploads
@@ -124,6 +125,7 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     benchmarks = Benchmarks(database, now)
     submissions = Submissions(database, now, signer)
     evaluations = Evaluations(database, now, signer, config.lease_seconds, config.max_attempts)
+    rescores = Rescores(database, now)
     lifecycle = Lifecycle(database, now, signer)
     events = Events(database)
     artifacts = open_artifacts(config.artifact_store)
@@ -137,10 +139,13 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
         (benchmark_service_pb2_grpc, BenchmarkServicer(benchmarks)),
         (submission_service_pb2_grpc, SubmissionServicer(benchmarks, submissions, vault, now)),
         (artifact_service_pb2_grpc, ArtifactServicer(submissions, evaluations, uploads, metrics)),
-        (evaluation_service_pb2_grpc, EvaluationServicer(evaluations, submissions, vault)),
+        (
+            evaluation_service_pb2_grpc,
+            EvaluationServicer(evaluations, rescores, submissions, vault, metrics),
+        ),
         (leaderboard_service_pb2_grpc, LeaderboardServicer(Boards(database), events)),
         (lifecycle_service_pb2_grpc, LifecycleServicer(lifecycle, submissions, events, watching)),
-        (audit_service_pb2_grpc, AuditServicer(events, signer.public_key)),
+        (audit_service_pb2_grpc, AuditServicer(events, rescores, signer.public_key)),
     ):
         server.add(module, servicer)
 

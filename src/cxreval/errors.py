@@ -213,6 +213,18 @@ class BenchmarkDigestMismatch(CxrevalError):
     reason = "BENCHMARK_DIGEST_MISMATCH"
 
 
+class ImageListMissing(CxrevalError):
+    """The registry does not have the benchmark's image list yet."""
+
+    reason = "IMAGE_LIST_MISSING"
+
+
+class ImageListMismatch(CxrevalError):
+    """A list of images is not that of the benchmark."""
+
+    reason = "IMAGE_LIST_MISMATCH"
+
+
 class TruthNotFound(CxrevalError):
     """This scoring service does not have the labels of the benchmark."""
 
@@ -288,8 +300,14 @@ class LeaseLost(CxrevalError):
     reason = "LEASE_LOST"
 
 
+class PredictionsUnconfirmed(CxrevalError):
+    """Predictions of an earlier attempt are neither confirmed nor dropped."""
+
+    reason = "PREDICTIONS_UNCONFIRMED"
+
+
 class ReportMismatch(CxrevalError):
-    """A report is of another benchmark, or differs from the recorded one."""
+    """A report is of another benchmark or other predictions, or differs from the recorded one."""
 
     reason = "REPORT_MISMATCH"
 
@@ -564,7 +582,7 @@ class ParityFailed(CxrevalError):
 
 
 class AuditMismatch(CxrevalError):
-    """The audit chain is broken: an event was changed, removed or moved."""
+    """The audit chain is broken, or a row differs from its events, receipt or predictions."""
 
     reason = "AUDIT_MISMATCH"
 

@@ -9,11 +9,12 @@ import threading
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from cxreval.api.registry.v1.evaluation_service_pb2 import CompleteEvaluationRequest
 from cxreval.audit.chain import verify
-from cxreval.client import RegistryClient, file_sha256
+from cxreval.client import Predictions, RegistryClient, file_sha256
+from cxreval.wire import reports
 from services.registry import migrations
 from services.registry.store.database import Database
 from tests.conftest import missing
@@ -24,6 +25,7 @@ from tests.support.registry import (
     fresh_database,
     registry_service,
     report_message,
+    small_images,
     small_spec,
 )
 
@@ -103,10 +105,10 @@ def _published(call: Registry, client: RegistryClient, artifact: bytes) -> str:
     ) and lease.submission.name != name:
         pass  # submitted during the backup
     assert lease
-    request = CompleteEvaluationRequest(
-        evaluation=lease.evaluation, token=lease.token, report=report_message(SPEC)
-    )
-    call.evaluations.CompleteEvaluation(request)
+    images = tuple(small_images())
+    probabilities = np.full((len(images), len(SPEC.findings)), 0.5, np.float32)
+    client.append_predictions(lease, Predictions(images, probabilities))
+    client.complete_evaluation(lease, reports.report(report_message(SPEC)), {})
     return name
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from cxreval.client import EvaluationStatus, SubmissionStatus
 from cxreval.datasets.nih import FINDINGS
+from cxreval.evaluation.confirmation import SAMPLED_IMAGES
 from cxreval.evaluation.repeats import SAMPLE_IMAGES
 from tests.support import onnx_models
 from tests.support.inference import png
@@ -91,7 +92,9 @@ def finished(system, name):
     return system.registry.get_evaluation(ended.evaluation)
 
 
-def test_the_worker_after_a_killed_one_requests_only_missing_images(running, undisturbed):
+def test_the_worker_after_a_killed_one_requests_only_a_sample_and_missing_images(
+    running, undisturbed
+):
     system, worker, name = running
     worker.kill()
     worker.wait()
@@ -105,7 +108,10 @@ def test_the_worker_after_a_killed_one_requests_only_missing_images(running, und
     evaluation = finished(system, name)
     assert evaluation.report == undisturbed
     assert (evaluation.attempt, evaluation.worker) == (2, "second")
-    assert inferred(system) - before == IMAGES - recorded + SAMPLE_IMAGES
+    sampled = min(recorded, SAMPLED_IMAGES)
+    assert inferred(system) - before == IMAGES - recorded + sampled + SAMPLE_IMAGES
+    assert evaluation.provenance["confirmed_sample_images"] == str(sampled)
+    assert evaluation.provenance["dropped_images"] == "0"
     assert evaluation.provenance["resumed_images"] == str(recorded)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -39,13 +37,6 @@ class InferenceService(Service):
     def connect(self) -> grpc.Channel:
         """Returns a channel to the service; the caller closes it."""
         return connect(self.address)
-
-    def metrics(self) -> dict[str, float]:
-        """Returns the values of /metrics by name with labels, in Prometheus' notation."""
-        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=5) as answer:
-            lines = io.TextIOWrapper(answer).read().splitlines()
-        pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-        return {name: float(value) for name, value in pairs}
 
 
 def stub(channel: grpc.Channel) -> Any:

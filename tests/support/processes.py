@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,6 +78,13 @@ class Service:
                     return self
                 time.sleep(0.05)
         raise TimeoutError(f"{self._command} is not serving: {self.log.read_text()[-4000:]}")
+
+    def metrics(self) -> dict[str, float]:
+        """Returns the values of /metrics by name with labels, in Prometheus' notation."""
+        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=5) as answer:
+            lines = io.TextIOWrapper(answer).read().splitlines()
+        pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, value in pairs}
 
     def stop(self) -> int:
         """Sends SIGTERM and returns the exit status."""

@@ -125,8 +125,8 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         lease = name, artifact.token, artifact.sha256
         return ExpectedArtifact(
             UploadKey(name.evaluation, artifact.sha256, f"{path}.sha256"),
-            complete=self._evaluations.has_artifact(*lease),
-            record=partial(self._evaluations.add_artifact, *lease),
+            complete=self._evaluations.has_artifact(*lease, caller()),
+            record=partial(self._evaluations.add_artifact, *lease, caller=caller()),
         )
 
     async def _counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -423,6 +423,21 @@ def list_sha256(images: list[str]) -> str:
     return hashlib.sha256("".join(f"{image}\n" for image in sorted(images)).encode()).hexdigest()
 
 
+def list_problem(spec: BenchmarkSpec, images: list[str]) -> str:
+    """Returns how a list of images differs from the benchmark's; empty if it does not."""
+    # A name with LF could make another list of the same digest.
+    wrong = next((image for image in images if not _is_plain_file(image)), None)
+    if wrong is not None:
+        return f"names {wrong[:80]!r}; expected {_PLAIN_FILE} for each image"
+    digest, different = list_sha256(images), len(set(images))
+    if digest == spec.list_sha256 and len(images) == different == spec.image_count:
+        return ""
+    return (
+        f"has {len(images)} images, {different} of them different, with digest {digest}; "
+        f"expected {spec.image_count}, {spec.list_sha256}"
+    )
+
+
 def read_list(file: Path) -> list[str]:
     """Returns the image names in a list file, in the file's order.
 
@@ -450,17 +465,6 @@ def image_list(spec: BenchmarkSpec, directory: Path) -> list[str]:
     """
     file = directory / spec.list_file
     images = sorted(read_list(file))
-    digest = list_sha256(images)
-    if digest != spec.list_sha256:
-        message = (
-            f"{file} lists {len(images)} images with digest {digest}; "
-            f"expected {spec.image_count}, {spec.list_sha256}"
-        )
-        raise DatasetInvalid(message, file=file, found=digest, expected=spec.list_sha256)
-    if not len(images) == len(set(images)) == spec.image_count:
-        message = (
-            f"{file} lists {len(images)} images, {len(set(images))} of them different; "
-            f"expected {spec.image_count}"
-        )
-        raise DatasetInvalid(message, file=file, expected=str(spec.image_count))
+    if problem := list_problem(spec, images):
+        raise DatasetInvalid(f"{file} {problem}", file=file, expected=spec.list_sha256)
     return images
