@@ -12,7 +12,9 @@ def limit_this_process(
 ) -> None:
     """Limits this process; it cannot lift the limits again.
 
-    Call it after the imports, so that the memory limit does not depend on them.
+    Call it after the imports, so that the memory limit does not depend on them. Without `/proc`,
+    as on macOS, the kernel does not enforce a limit on address space, and none is set. If the
+    machine runs out of memory, Linux ends this process before others.
 
     Args:
         memory_bytes: how much more address space the process may take than it has now. A request
@@ -21,8 +23,10 @@ def limit_this_process(
             then the kernel kills it with SIGXCPU. None for no limit.
         file_bytes: largest file it may write; a larger write fails with `OSError`.
     """
-    used_pages = int(Path("/proc/self/statm").read_text().split()[0])
-    _limit(resource.RLIMIT_AS, used_pages * mmap.PAGESIZE + memory_bytes)
+    if (statm := Path("/proc/self/statm")).exists():
+        used_pages = int(statm.read_text().split()[0])
+        _limit(resource.RLIMIT_AS, used_pages * mmap.PAGESIZE + memory_bytes)
+        Path("/proc/self/oom_score_adj").write_text("1000")
     if cpu_seconds is not None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         _limit(resource.RLIMIT_CPU, round(usage.ru_utime + usage.ru_stime) + cpu_seconds)
