@@ -29,14 +29,16 @@ def limit_this_process(
         Path("/proc/self/oom_score_adj").write_text("1000")
     if cpu_seconds is not None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        _limit(resource.RLIMIT_CPU, round(usage.ru_utime + usage.ru_stime) + cpu_seconds)
+        # At the hard limit the kernel sends SIGKILL, which does not tell what the limit was.
+        _limit(resource.RLIMIT_CPU, round(usage.ru_utime + usage.ru_stime) + cpu_seconds, grace=1)
     _limit(resource.RLIMIT_FSIZE, file_bytes)
     _limit(resource.RLIMIT_CORE, 0)
 
 
-def _limit(kind: int, value: int) -> None:
-    """Lowers a limit; a limit that is lower already stays."""
+def _limit(kind: int, value: int, grace: int = 0) -> None:
+    """Lowers a limit; a limit that is lower already stays. `grace`: from soft to hard limit."""
     _, hard = resource.getrlimit(kind)
     if hard != resource.RLIM_INFINITY:
         value = min(value, hard)
-    resource.setrlimit(kind, (value, value))
+        grace = min(grace, hard - value)
+    resource.setrlimit(kind, (value, value + grace))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 MAX_MEMBERS = 100_000
 """Maximum number of members; a blocked gzip file (bgzip) has one for each 64 KiB."""
@@ -34,33 +34,35 @@ class GzipReader(io.RawIOBase):
         """Returns true."""
         return True
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int:
         """Fills a part of the buffer and returns its size; 0 at the end of the file."""
-        while True:
-            if self._member is None and not self._next_member():
-                return 0
-            assert self._member
-            content = self._member.decompress(self._pending or self._read(), len(buffer))
-            self._pending = self._member.unconsumed_tail
-            if self._member.eof:
-                self._pending, self._member = self._member.unused_data, None
+        while member := self._member or self._next_member():
+            content = member.decompress(self._pending or self._read(), len(buffer))
+            self._pending = member.unconsumed_tail
+            if member.eof:
+                self._pending, self._member = member.unused_data, None
             if content:
                 buffer[: len(content)] = content
                 return len(content)
+        return 0
 
-    def _next_member(self) -> bool:
-        """Begins the next member, if there is one; zeros may fill the end of the file."""
+    def _next_member(self) -> zlib._Decompress | None:
+        """Returns a decompressor for the next member, if there is one.
+
+        Zeros may fill the end of the file.
+        """
+        padding = b"\0" if self._members else b""
+        self._pending = self._pending.lstrip(padding)
         while not self._pending:
-            self._pending = self._compressed.read(_CHUNK_BYTES)
-            if not self._pending:
-                return False
-            if self._members:
-                self._pending = self._pending.lstrip(b"\0")
+            content = self._compressed.read(_CHUNK_BYTES)
+            if not content:
+                return None
+            self._pending = content.lstrip(padding)
         self._members += 1
         if self._members > MAX_MEMBERS:
             raise zlib.error(f"the file has more than {MAX_MEMBERS} gzip members")
         self._member = zlib.decompressobj(_GZIP_WINDOW)
-        return True
+        return self._member
 
     def _read(self) -> bytes:
         """Returns the next compressed bytes of a member that has not ended."""

@@ -1,4 +1,4 @@
-"""Writes the table in a Parquet file to standard output as CSV: `FILE MOST_BYTES SECONDS`.
+"""Writes the table in a Parquet file to standard output as CSV: `FILE MOST_ROWS SECONDS`.
 
 `parquet_file` runs this module in a process of its own. The exit status is 0, or `REFUSED` with the
 reason on standard error.
@@ -21,21 +21,29 @@ from pyarrow import parquet
 from cxreval.child_limits import limit_this_process
 from cxreval.datasets.columns import IMAGE, SHORT_IMAGE
 from cxreval.datasets.parquet_file import MEMORY_BYTES, REFUSED
-from cxreval.datasets.table_limits import MAX_CELL_BYTES, check_columns, too_large, too_long
+from cxreval.datasets.table_limits import (
+    MAX_CELL_BYTES,
+    check_columns,
+    check_rows,
+    most_bytes,
+    too_large,
+    too_long,
+)
 from cxreval.errors import TableInvalid
 
 _BATCH_ROWS = 10_000
 _SHOWN_CHARACTERS = 300
 
 
-def main(file: Path, most_bytes: int, seconds: int) -> int:
+def main(file: Path, most_rows: int, seconds: int) -> int:
     """Returns the exit status."""
-    limit_this_process(memory_bytes=MEMORY_BYTES, cpu_seconds=seconds, file_bytes=most_bytes)
+    limit = most_bytes(most_rows)
+    limit_this_process(memory_bytes=MEMORY_BYTES, cpu_seconds=seconds, file_bytes=limit)
     try:
         with open(sys.stdout.fileno(), "w", encoding="utf-8", newline="") as text:  # noqa: PTH123
-            _convert(file, most_bytes, text)
+            _convert(file, most_rows, text)
     except Exception as error:  # noqa: BLE001 -- pyarrow raises any class for a malformed file
-        refusal = _refusal(file, error, most_bytes)
+        refusal = _refusal(file, error, limit)
         facts = {key: value for key, value in refusal.metadata.items() if key != "file"}
         sys.stderr.write(json.dumps(facts | {"message": refusal.message}))
         sys.stderr.flush()
@@ -43,28 +51,29 @@ def main(file: Path, most_bytes: int, seconds: int) -> int:
     return 0
 
 
-def _refusal(file: Path, error: Exception, most_bytes: int) -> TableInvalid:
+def _refusal(file: Path, error: Exception, limit: int) -> TableInvalid:
     """Returns the error for what went wrong; raises an error of the disk again."""
     if isinstance(error, TableInvalid):
         return error
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or "bad_alloc" in str(error):
         expected = f"at most {MEMORY_BYTES >> 20} MiB"
         message = f"{file} takes too much memory to read; expected {expected}"
         return TableInvalid(message, expected=expected)
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
-        return too_large(file, most_bytes)
+        return too_large(file, limit)
     if isinstance(error, OSError) and error.errno:
         raise error
     return TableInvalid(f"cannot read {file} as a table: {str(error)[:_SHOWN_CHARACTERS]}")
 
 
-def _convert(file: Path, most_bytes: int, text: IO[str]) -> None:
+def _convert(file: Path, most_rows: int, text: IO[str]) -> None:
     """Writes the table as CSV. Raises `TableInvalid` before anything large is unpacked."""
     metadata = parquet.read_metadata(file)
     check_columns(file, metadata.num_columns)
+    check_rows(file, metadata.num_rows, most_rows)
     groups = map(metadata.row_group, range(metadata.num_row_groups))
-    if sum(group.total_byte_size for group in groups) > most_bytes:
-        raise too_large(file, most_bytes)
+    if sum(group.total_byte_size for group in groups) > most_bytes(most_rows):
+        raise too_large(file, most_bytes(most_rows))
     # Texts are read as dictionaries, each distinct one once, until their length is checked: the
     # same 50 KB in each of 20,000 rows would be 1 GB.
     paths = [metadata.schema.column(column).path for column in range(metadata.num_columns)]
@@ -81,6 +90,7 @@ def _convert(file: Path, most_bytes: int, text: IO[str]) -> None:
             ]
             writer.writerows(zip(*columns, strict=True))
             start += batch.num_rows
+            check_rows(file, start, most_rows)
 
 
 def _check_types(file: Path, fields: list[pa.Field]) -> None:
@@ -129,7 +139,7 @@ def _check_text(file: Path, name: str, column: pa.Array, start: int) -> None:
     texts = column.dictionary if pa.types.is_dictionary(column.type) else column
     longest = pc.max(pc.binary_length(texts)).as_py() or 0
     if longest > MAX_CELL_BYTES:
-        raise too_long(file, name, longest, start)
+        raise too_long(file, f"row {start + 1} or after", name, longest)
     try:
         column.validate(full=True)
     except pa.ArrowInvalid as error:

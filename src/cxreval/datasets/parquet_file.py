@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from cxreval.datasets.table_limits import most_bytes
 from cxreval.errors import TableInvalid
 from cxreval.extras import require_extra
 
@@ -52,7 +51,7 @@ def as_csv(file: Path, most_rows: int) -> Iterator[IO[bytes]]:
             status = subprocess.run(  # noqa: S603 -- this interpreter
                 [
                     sys.executable, "-P", "-m", "cxreval.datasets.parquet_child", str(file),
-                    str(most_bytes(most_rows)), str(seconds),
+                    str(most_rows), str(seconds),
                 ],
                 env=_environment(),
                 stdin=subprocess.DEVNULL,

@@ -13,10 +13,10 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedReader, RawIOBase
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from cxreval.datasets.table_limits import (
     MAX_LINE_BYTES,
     MAX_ROWS,
     check_columns,
+    check_rows,
     most_bytes,
     too_large,
     too_long,
@@ -36,7 +37,7 @@ from cxreval.datasets.table_limits import (
 from cxreval.errors import CxrevalError, InvalidProbability, TableInvalid, UnknownFinding
 from cxreval.fields import shown
 
-_BATCH_ROWS = 10_000
+_BATCH_ROWS = 1000
 # No digit can match in two places, so a cell that does not match takes no quadratic time.
 _NUMBER = re.compile(
     r"[+-]?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf|infinity)", re.IGNORECASE | re.ASCII
@@ -87,7 +88,7 @@ def _opened(file: Path, most_rows: int) -> Iterator[IO[bytes]]:
             with parquet_file.as_csv(file, most_rows) as text:
                 yield text
         elif start.startswith(_GZIP):
-            with BufferedReader(GzipReader(stream)) as text:
+            with BufferedReader(cast("RawIOBase", GzipReader(stream))) as text:
                 yield text
         else:
             yield stream
@@ -100,10 +101,10 @@ def _rows(file: Path, stream: IO[bytes], most_rows: int) -> Iterator[list[str]]:
     are in memory before they are counted.
 
     Raises:
-        TableInvalid: there are too many lines or columns, a quote is not closed in its line, or a
-            row does not have as many cells as the header.
+        TableInvalid: there are too many lines or columns, a quote is not closed in its line, a
+            row does not have as many cells as the header, or a cell is too long.
     """
-    row, width = 0, 0
+    row, names = 0, None
     for number, line in enumerate(_lines(file, stream, most_rows), start=1):
         if number > 2 * most_rows + 2:
             expected = f"at most {most_rows} rows"
@@ -116,15 +117,26 @@ def _rows(file: Path, stream: IO[bytes], most_rows: int) -> Iterator[list[str]]:
             raise TableInvalid(message, file=file, line=number) from None
         if not cells:
             continue
-        if not width:
-            width = len(cells)
-            check_columns(file, width)
-        if len(cells) != width:
-            expected = f"{width}, as in the header"
+        if names is None:
+            names = cells
+            check_columns(file, len(names))
+        if len(cells) != len(names):
+            expected = f"{len(names)}, as in the header"
             message = f"{file} row {row} has {len(cells)} cells; expected {expected}"
             raise TableInvalid(message, file=file, row=row, expected=expected)
+        # A character has at most four bytes, so shorter texts need not be encoded.
+        if max(map(len, cells)) > MAX_CELL_BYTES // 4:
+            _check_lengths(file, row, names, cells)
         row += 1
         yield cells
+
+
+def _check_lengths(file: Path, row: int, names: Sequence[str], cells: Sequence[str]) -> None:
+    """Raises `TableInvalid` if a cell is too long. Row 0 is the header."""
+    for name, cell in zip(names, cells, strict=True):
+        size = len(cell.encode())
+        if size > MAX_CELL_BYTES:
+            raise too_long(file, f"row {row}" if row else "header", shown(name), size)
 
 
 def _lines(file: Path, stream: IO[bytes], most_rows: int) -> Iterator[str]:
@@ -205,14 +217,9 @@ def _collected(
     fault: _Fault | None = None
     while batch := list(islice(rows, _BATCH_ROWS)):
         start = len(images)
-        if start + len(batch) > most_rows:
-            expected = f"at most {most_rows}"
-            message = f"{file} has more than {most_rows} rows; expected {expected}"
-            raise TableInvalid(message, file=file, expected=expected)
+        check_rows(file, start + len(batch), most_rows)
         by_column = list(zip(*batch, strict=True))
         texts = [by_column[column] for column in columns]
-        for name, cells in zip(names, texts, strict=True):
-            _check_lengths(file, name, cells, start)
         _check_images(file, names[0], texts[0], start)
         images += texts[0]
         # NumPy makes NaN of None, which stands for a cell without a number.
@@ -232,15 +239,6 @@ def _collected(
     if not images:
         raise TableInvalid(f"{file} has no rows", file=file)
     return images, np.concatenate(checked)
-
-
-def _check_lengths(file: Path, name: str, cells: Sequence[str], start: int) -> None:
-    """Raises `TableInvalid` if a cell of a column is too long."""
-    # A character has at most four bytes, so shorter texts need not be encoded.
-    long = (cell for cell in cells if len(cell) > MAX_CELL_BYTES // 4)
-    longest = max((len(cell.encode()) for cell in long), default=0)
-    if longest > MAX_CELL_BYTES:
-        raise too_long(file, name, longest, start)
 
 
 def _check_images(file: Path, name: str, cells: Sequence[str], start: int) -> None:

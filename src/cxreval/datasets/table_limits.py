@@ -35,6 +35,14 @@ def check_columns(file: Path, count: int) -> None:
         raise TableInvalid(message, file=file, expected=expected)
 
 
+def check_rows(file: Path, count: int, most_rows: int) -> None:
+    """Raises `TableInvalid` if a table has more than `most_rows` rows."""
+    if count > most_rows:
+        expected = f"at most {most_rows}"
+        message = f"{file} has more than {most_rows} rows; expected {expected}"
+        raise TableInvalid(message, file=file, expected=expected)
+
+
 def too_large(file: Path, limit: int) -> TableInvalid:
     """Returns the error for a file that unpacks to more than `limit` bytes."""
     expected = f"at most {limit}"
@@ -43,14 +51,11 @@ def too_large(file: Path, limit: int) -> TableInvalid:
     )
 
 
-def too_long(file: Path, name: str, longest: int, start: int) -> TableInvalid:
-    """Returns the error for a column with a cell of too many bytes.
+def too_long(file: Path, where: str, name: str, size: int) -> TableInvalid:
+    """Returns the error for a cell of too many bytes.
 
-    `start`: number of rows before the batch that has the cell.
+    `where`: the row, such as `row 7`; `name`: the column.
     """
     expected = f"at most {MAX_CELL_BYTES} bytes"
-    message = (
-        f"{file} row {start + 1} or after: column {name!r} has a cell of {longest} bytes; "
-        f"expected {expected}"
-    )
+    message = f"{file} {where}: column {name!r} has a cell of {size} bytes; expected {expected}"
     return TableInvalid(message, file=file, field=name, expected=expected)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from cxreval.errors import (
     InvalidProbability,
     ServiceUnavailable,
 )
+from cxreval.evaluation.public_addresses import is_public
 from cxreval.evaluation.sources import Rows, read_images
 from cxreval.fields import split_host_port
 from cxreval.imaging.decode import decode
@@ -32,10 +33,6 @@ from cxreval.manifest.model import Endpoint
 
 RETRY_SECONDS = 120.0
 """Longest time without a response before an endpoint counts as unavailable."""
-
-_GLOBAL_UNICAST = IPv6Network("2000::/3")
-_AZURE_HOST = IPv4Address("168.63.129.16")
-"""A public address at which every Azure machine reaches its host's metadata."""
 
 
 class EndpointSource:
@@ -187,7 +184,7 @@ def resolve(address: str, *, allow_private: bool) -> tuple[str, bool]:
         message = f"endpoint.address: host {host} does not exist; check its spelling"
         raise EndpointUnavailable(message) from None
     addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in resolved]
-    if any(map(_is_private, addresses)) and not allow_private:
+    if not allow_private and not all(map(is_public, addresses)):
         # The resolved address stays private: it would tell the submitter about this network.
         expected = "a public address"
         message = f"endpoint.address {address} is not in the public network; expected {expected}"
@@ -195,15 +192,4 @@ def resolve(address: str, *, allow_private: bool) -> tuple[str, bool]:
     chosen = addresses[0]
     return (
         f"ipv4:{chosen}:{port}" if chosen.version == 4 else f"ipv6:[{chosen}]:{port}"
-    ), _is_private(chosen)
-
-
-def _is_private(address: IPv4Address | IPv6Address) -> bool:
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped:
-            return _is_private(address.ipv4_mapped)
-        # Outside the global unicast range, and in these parts of it, an IPv6 address may embed an
-        # IPv4 address and lead to it.
-        if address not in _GLOBAL_UNICAST or address.sixtofour or address.teredo:
-            return True
-    return not address.is_global or address.is_multicast or address == _AZURE_HOST
+    ), not is_public(chosen)
