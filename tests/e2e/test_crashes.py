@@ -93,7 +93,7 @@ def finished(system, name):
 def test_the_worker_after_a_killed_one_requests_only_missing_images(running, undisturbed):
     system, worker, name = running
     worker.kill()
-    worker.wait()
+    worker.wait(timeout=60)
     recorded = system.registry.get_submission(name).images_done
     before = inferred(system)
     # Requests that were in flight complete without a client.

@@ -91,5 +91,5 @@ def test_time_limits_need_their_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     assert watchdog.alive
     watchdog.watch(object(), 1.0)
     assert watchdog._thread
-    watchdog._thread.join()
+    watchdog._thread.join(timeout=60)
     assert not watchdog.alive
