@@ -13,7 +13,7 @@ from cxreval.imaging.image import Image, check_pixels, unreadable
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 
 _MAX_SCANS = 32  # encoders write about ten
-_MAX_SCANNED_PIXELS = 320_000_000  # of all scans; each costs a pass over all pixels
+_MAX_SCANNED_PIXELS = 200_000_000  # of all scans; each costs a pass over all pixels
 _MAX_SEGMENTS = 10_000
 
 PLAIN = (0xC0, 0xC1, 0xC2)
