@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import resource
 from pathlib import Path
@@ -26,7 +27,8 @@ def limit_this_process(
     if (statm := Path("/proc/self/statm")).exists():
         used_pages = int(statm.read_text().split()[0])
         _limit(resource.RLIMIT_AS, used_pages * mmap.PAGESIZE + memory_bytes)
-        Path("/proc/self/oom_score_adj").write_text("1000")
+        with contextlib.suppress(OSError):  # /proc may be read-only
+            Path("/proc/self/oom_score_adj").write_text("1000")
     if cpu_seconds is not None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         # At the hard limit the kernel sends SIGKILL, which does not tell what the limit was.
