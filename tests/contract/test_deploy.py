@@ -90,7 +90,11 @@ def rendered(k8s: Path) -> dict[str, str]:
     for layout in LAYOUTS:
         directory = k8s / "overlays" / layout if layout.startswith("operator") else k8s / layout
         done = subprocess.run(
-            [kubectl, "kustomize", directory], capture_output=True, text=True, check=False
+            [kubectl, "kustomize", directory],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
         )
         assert done.returncode == 0, done.stderr
         assert not done.stderr, done.stderr  # kustomize warns of deprecated fields
@@ -194,13 +198,13 @@ def test_every_manifest_is_valid_by_the_schemas_of_kubernetes(rendered, tmp_path
         KUBERNETES,
         *sorted(tmp_path.iterdir()),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_dockerfile_passes_hadolint():
     done = subprocess.run(
-        [tool("hadolint"), DOCKERFILE], capture_output=True, text=True, check=False
+        [tool("hadolint"), DOCKERFILE], capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -292,7 +296,7 @@ def test_registry_and_migration_read_the_keys_that_the_guide_creates(installatio
     files = set(re.findall(r"--from-file=(\S+)", secret))
     if not shutil.which("openssl"):
         missing("openssl, which the guide uses, is not installed")
-    subprocess.run(["sh", "-euc", "\n".join(key_commands)], cwd=tmp_path, check=True)
+    subprocess.run(["sh", "-euc", "\n".join(key_commands)], cwd=tmp_path, check=True, timeout=600)
     assert {file.name for file in tmp_path.iterdir()} == files
     mounted = 0
     for _, pod, container in containers(installation):
@@ -488,7 +492,13 @@ def service(
         manifests["base"], container
     )
     done = subprocess.run(
-        command, cwd=directory, env=variables, capture_output=True, text=True, check=False
+        command,
+        cwd=directory,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return name, json.loads(done.stdout)
@@ -563,7 +573,13 @@ def test_migration_job_runs_the_registry_with_the_registry_settings(manifests):
     variables = {"PATH": os.environ["PATH"]} | environment(manifests["base"], job)
     command = [sys.executable, *entrypoint("registry")[1:], *job["args"], "--check-config"]
     done = subprocess.run(
-        command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, check=False
+        command,
+        cwd=REPOSITORY,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cxreval.datasets.benchmark import FEWEST_REPLICATES, MOST_REPLICATES
-from cxreval.datasets.prediction_file import MAX_CELL_BYTES, MAX_ROWS
+from cxreval.datasets.table_limits import MAX_CELL_BYTES, MAX_ROWS
 from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.manifest import document
 from cxreval.manifest.model import FEWEST_REQUESTS, MAX_NAME_CHARACTERS, MOST_REQUESTS

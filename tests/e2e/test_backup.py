@@ -77,7 +77,7 @@ def test_registry_that_was_lost_comes_back_from_a_backup_taken_while_it_ran(
             busy.start()
             run(take, DATA=str(directories[0]), BACKUP=str(backup), DATABASE=databases[0])
             done.set()
-            busy.join()
+            busy.join(timeout=60)
         service.kill()
     run(put_back, DATA=str(directories[1]), BACKUP=str(backup), DATABASE=databases[1])
     with (

@@ -97,7 +97,7 @@ def test_the_worker_after_a_killed_one_requests_only_a_sample_and_missing_images
 ):
     system, worker, name = running
     worker.kill()
-    worker.wait()
+    worker.wait(timeout=60)
     recorded = system.registry.get_submission(name).images_done
     before = inferred(system)
     # Requests that were in flight complete without a client.
@@ -121,7 +121,7 @@ def test_a_worker_that_is_killed_during_the_repeat_sample_leaves_it_to_the_next_
     system, worker, name = running
     system.wait(name, images=IMAGES)
     worker.kill()
-    worker.wait()
+    worker.wait(60)
     assert system.registry.get_submission(name).status is SubmissionStatus.RUNNING
     before = inferred(system)
     system.start_worker("second")

@@ -270,6 +270,7 @@ def test_pickle_reaches_no_network(listener: socket.socket, tmp_path: Path) -> N
     subprocess.run(
         [sys.executable, "-c", f"import torch; torch.load({str(file)!r}, weights_only=False)"],
         check=True,
+        timeout=120,
     )
     with listener.accept()[0] as connection:
         assert connection.recv(100) == b"stolen"

@@ -153,8 +153,8 @@ def test_answers_do_not_depend_on_the_batch_they_travelled_in(
             (oip.ModelInfer.future(requests[index][0]), requests[index][1]) for index in order
         ]
         for future, expected in futures:
-            np.testing.assert_allclose(rows(future.result()), expected, atol=1e-5)
-        for answer, (_, expected) in zip(streamed.result(), requests, strict=True):
+            np.testing.assert_allclose(rows(future.result(timeout=60)), expected, atol=1e-5)
+        for answer, (_, expected) in zip(streamed.result(timeout=60), requests, strict=True):
             assert not answer.error_message
             np.testing.assert_allclose(rows(answer.infer_response), expected, atol=1e-5)
 
@@ -460,7 +460,7 @@ def test_loads_of_one_model_at_one_time_are_one_load_and_later_ones_none(
     for future in [
         oip.RepositoryModelLoad.future(load_request(digest, "xrv-224")) for _ in range(8)
     ]:
-        future.result()
+        future.result(timeout=60)
     oip.RepositoryModelLoad(load_request(digest))
 
     loads = _increase(service, before)[
@@ -528,7 +528,7 @@ def test_unload_completes_running_requests_and_refuses_later_ones(
 
     oip.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=digest))
 
-    assert rows(running.result()).shape == (32, 8)
+    assert rows(running.result(timeout=60)).shape == (32, 8)
     assert (
         error_of(lambda: oip.ModelInfer(tensor_request(digest, IMAGES))).reason == "MODEL_NOT_FOUND"
     )
@@ -672,7 +672,9 @@ def test_statistics_count_what_a_model_did(service: InferenceService, oip: Any) 
         tensor_request(digest, IMAGES[:1]),
     ):
         oip.ModelInfer(request)
-    oip.ModelInfer.future(tensor_request(digest, IMAGES * np.float32(2)), timeout=20).result()
+    oip.ModelInfer.future(tensor_request(digest, IMAGES * np.float32(2)), timeout=20).result(
+        timeout=60
+    )
     (after,) = oip.ModelStatistics(pb.ModelStatisticsRequest(name=digest)).model_stats
     every = {one.name for one in oip.ModelStatistics(pb.ModelStatisticsRequest()).model_stats}
 

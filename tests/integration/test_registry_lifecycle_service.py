@@ -319,7 +319,7 @@ def test_a_board_that_changes_all_the_time_is_no_forgery(tmp_path: Path) -> None
             Verification(client, client.public_key(), Head()).run()
     finally:
         done.set()
-        claiming.join()
+        claiming.join(timeout=60)
         running.close()
 
 

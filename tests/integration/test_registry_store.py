@@ -365,7 +365,7 @@ def test_same_request_id_from_many_threads_gives_one_submission(store: Store) ->
             pool.submit(store.submissions.create, PARENT, MANIFEST, "a" * 32, EVERYBODY)
             for _ in range(16)
         ]
-        found = {job.result().id for job in jobs}
+        found = {job.result(timeout=60).id for job in jobs}
     assert len(found) == store.count(SubmissionRow) == 1
 
 
@@ -394,14 +394,19 @@ def test_of_two_concurrent_uploads_one_queues_and_the_other_is_refused(store: St
         return "queued"
 
     with ThreadPoolExecutor(4) as pool:
-        found = Counter(job.result() for job in [pool.submit(upload) for _ in range(4)])
+        found = Counter(job.result(timeout=60) for job in [pool.submit(upload) for _ in range(4)])
     assert found == {"queued": 1, "told": 3}
     assert store.count(EvaluationRow) == store.count(ArtifactRow) == 1
 
 
 def test_same_artifact_in_two_submissions_is_one_artifact(store: Store) -> None:
     with ThreadPoolExecutor(4) as pool:
-        assert len({job.result().id for job in [pool.submit(store.queued) for _ in range(8)]}) == 8
+        assert (
+            len(
+                {job.result(timeout=60).id for job in [pool.submit(store.queued) for _ in range(8)]}
+            )
+            == 8
+        )
     assert store.count(ArtifactRow) == 1
 
 
@@ -482,7 +487,7 @@ def test_racing_workers_never_get_the_same_evaluation(store: Store, workers: int
     barrier = threading.Barrier(workers)
 
     def work(worker: int) -> list[str]:
-        barrier.wait()
+        barrier.wait(timeout=60)
         found = []
         while lease := store.evaluations.lease(f"worker-{worker}", [PARENT], EVERYBODY):
             found.append(lease.submission.id)
@@ -492,7 +497,7 @@ def test_racing_workers_never_get_the_same_evaluation(store: Store, workers: int
         leased = [
             item
             for job in [pool.submit(work, number) for number in range(workers)]
-            for item in job.result()
+            for item in job.result(timeout=60)
         ]
     # A worker may get no lease while another one has locked the last rows; none is leased twice.
     leased += [
@@ -878,7 +883,7 @@ def test_board_that_is_read_while_rows_are_published_is_always_whole(store: Stor
         for number in range(8):
             store.published(0.5 + number / 100)
         done.set()
-        boards = [reader.result() for reader in readers]
+        boards = [reader.result(timeout=60) for reader in readers]
     assert len(store.boards.ranked_rows(PARENT)) == 8
     for found in boards:
         assert all(
@@ -959,8 +964,9 @@ def test_completion_and_takeover_at_once_have_one_winner(store: Store) -> None:
         )
         with ThreadPoolExecutor(2) as pool:
             completing = pool.submit(_outcome, old_clock, name, lease.token)
-            taken = pool.submit(store.evaluations.lease, "new", [PARENT], EVERYBODY).result()
-        assert completing.result() == (taken is None)
+            lease = pool.submit(store.evaluations.lease, "new", [PARENT], EVERYBODY)
+            taken = lease.result(timeout=60)
+        assert completing.result(timeout=60) == (taken is None)
         if taken:
             store.evaluations.confirm(name, taken.token, 1, EVERYBODY)
             store.evaluations.complete(name, taken.token, REPORT, {}, EVERYBODY)

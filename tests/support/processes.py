@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -35,6 +35,19 @@ def free_port() -> int:
             listener.bind(("127.0.0.1", port))
             return port
     raise RuntimeError("no free port")
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Gives processes that are started in the block SIGINT's default action.
+
+    A shell starts its background jobs with SIGINT ignored, which their children inherit.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Service:
@@ -96,7 +109,7 @@ class Service:
         """Sends SIGKILL and waits."""
         assert self.process
         self.process.kill()
-        self.process.wait()
+        self.process.wait(timeout=60)
 
     def __enter__(self) -> Service:
         return self.start()

@@ -192,9 +192,9 @@ def verify_receipt(
     ],
 ) -> None:
     """Verify a receipt offline and print its content."""
-    output.print_json(
-        receipts.verify(receipts.Receipt.from_file(file.read_bytes()), public_key.read_text())
-    )
+    with file.open("rb") as stream:
+        receipt = receipts.Receipt.from_file(stream.read(receipts.MAX_BYTES + 1))
+    output.print_json(receipts.verify(receipt, public_key.read_text()))
 
 
 def _head(text: str) -> chain.Head:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from cxreval.errors import (
     InvalidProbability,
     ServiceUnavailable,
 )
+from cxreval.evaluation.public_addresses import is_public
 from cxreval.evaluation.sources import Rows, read_images
 from cxreval.fields import split_host_port
 from cxreval.imaging.decode import decode
@@ -34,10 +35,6 @@ RETRY_SECONDS = 120.0
 
 REPEAT_TOLERANCE = 2e-3
 """Largest difference that is expected of two answers to one image: the hardware is not known."""
-
-_GLOBAL_UNICAST = IPv6Network("2000::/3")
-_AZURE_HOST = IPv4Address("168.63.129.16")
-"""A public address at which every Azure machine reaches its host's metadata."""
 
 
 class EndpointSource:
@@ -184,7 +181,7 @@ def resolve(address: str, *, allow_private: bool) -> tuple[str, bool]:
         message = f"endpoint.address: host {host} does not exist; check its spelling"
         raise EndpointUnavailable(message) from None
     addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in resolved]
-    if any(map(_is_private, addresses)) and not allow_private:
+    if not allow_private and not all(map(is_public, addresses)):
         # The resolved address stays private: it would tell the submitter about this network.
         expected = "a public address"
         message = f"endpoint.address {address} is not in the public network; expected {expected}"
@@ -192,15 +189,4 @@ def resolve(address: str, *, allow_private: bool) -> tuple[str, bool]:
     chosen = addresses[0]
     return (
         f"ipv4:{chosen}:{port}" if chosen.version == 4 else f"ipv6:[{chosen}]:{port}"
-    ), _is_private(chosen)
-
-
-def _is_private(address: IPv4Address | IPv6Address) -> bool:
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped:
-            return _is_private(address.ipv4_mapped)
-        # Outside the global unicast range, and in these parts of it, an IPv6 address may embed an
-        # IPv4 address and lead to it.
-        if address not in _GLOBAL_UNICAST or address.sixtofour or address.teredo:
-            return True
-    return not address.is_global or address.is_multicast or address == _AZURE_HOST
+    ), not is_public(chosen)
