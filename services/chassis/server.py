@@ -49,6 +49,12 @@ _OPTIONS = (
     # Clients reconnect once an hour, so that new replicas get traffic from long-lived ones.
     ("grpc.max_connection_age_ms", 3_600_000),
     ("grpc.max_connection_age_grace_ms", 3_600_000),
+    # A connection that never becomes one of HTTP/2, that has no call, or whose client has vanished.
+    ("grpc.server_handshake_timeout_ms", 20_000),
+    ("grpc.max_connection_idle_ms", 600_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.max_concurrent_streams", 5_000),
 )
 
 
@@ -79,7 +85,12 @@ class Server:
         time_limit = TimeLimit(config.deadline_seconds, config.stream_deadline_seconds)
         access = Access(authenticator or OpenAccess(), config.allowed_certificates)
         self._wrapped = WrappedServer(
-            self._server, RpcMetrics(metrics), time_limit, access, RunningStreams(access)
+            self._server,
+            RpcMetrics(metrics),
+            time_limit,
+            access,
+            RunningStreams(access, config.max_streams_per_caller),
+            config.stream_idle_seconds,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._wrapped)
 
