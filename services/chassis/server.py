@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from cxreval.fields import split_host_port
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
 from services.chassis.config import ConfigError, ServerConfig
+from services.chassis.health import Health
 from services.chassis.interceptors import WrappedServer
 from services.chassis.interceptors.access import Access, Authenticator, OpenAccess
 from services.chassis.interceptors.deadline import TimeLimit
@@ -34,7 +35,6 @@ from services.chassis.interceptors.streams import RunningStreams
 
 _log = logging.getLogger(__name__)
 _HEALTH_PERIOD_SECONDS = 2.0
-_HEALTH_TIMEOUT_SECONDS = 10.0
 
 _OPTIONS = (
     # A tensor travels in a few frames instead of dozens.
@@ -121,13 +121,15 @@ class Server:
         self,
         healthy: Callable[[], Awaitable[bool]],
         drain: Callable[[], Awaitable[None]] | None = None,
+        reasons: Iterable[str] = (),
     ) -> None:
         """Serves until SIGTERM or SIGINT.
 
         Args:
-            healthy: the health probe, called every two seconds; an exception counts as false.
+            healthy: the health probe, called every two seconds; see `Health`.
             drain: awaited after the signal, before new calls are refused, for at most the drain
                 time.
+            reasons: those of each `Unhealthy` that the probe raises.
         """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -150,7 +152,7 @@ class Server:
         _log.info(
             "listening", extra={"address": f"{split_host_port(self._config.listen)[0]}:{port}"}
         )
-        watcher = asyncio.create_task(self._watch(healthy))
+        watcher = asyncio.create_task(self._watch(Health(healthy, reasons, self._metrics)))
         await stop.wait()
         _log.info("draining", extra={"drain_seconds": self._config.drain_seconds})
         watcher.cancel()
@@ -171,14 +173,9 @@ class Server:
         except (RuntimeError, OSError) as error:
             raise ConfigError(f"cannot listen on {config.listen}: {error}") from None
 
-    async def _watch(self, healthy: Callable[[], Awaitable[bool]]) -> None:
+    async def _watch(self, health: Health) -> None:
         while True:
-            try:
-                # A probe that does not return in time counts as false.
-                await self._report_all(await asyncio.wait_for(healthy(), _HEALTH_TIMEOUT_SECONDS))
-            except Exception:  # noqa: BLE001 - any failure of the probe means unhealthy
-                _log.warning("health probe failed", exc_info=True)
-                await self._report_all(False)
+            await self._report_all(await health.is_serving())
             await asyncio.sleep(_HEALTH_PERIOD_SECONDS)
 
     async def _report_all(self, serving: bool) -> None:

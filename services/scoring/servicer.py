@@ -27,6 +27,7 @@ from cxreval.metrics.predictions import PredictionTable
 from cxreval.resource_names import BenchmarkName
 from cxreval.wire import reports
 from cxreval.wire.limits import MAX_BATCH_IMAGES
+from services.chassis.principal import stream_caller
 from services.scoring import convert
 from services.scoring.streams import Streams
 
@@ -110,11 +111,12 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         """
         header = await _header(request_iterator)
         truth = self._truth(header)
-        with self._streams.open(truth, header.session) as stream:
+        with self._streams.open(truth, header.session, stream_caller()) as (stream, slot):
             yield convert.progress_answer(stream)
             reported = stream.table.image_count
             async for message in request_iterator:
                 self._add(truth, stream.table, message)
+                slot.touch()
                 stream.message_count += 1
                 if stream.table.image_count >= reported + PROGRESS_IMAGES:
                     yield convert.progress_answer(stream)

@@ -320,21 +320,6 @@ def test_same_bytes_of_two_submissions_uploaded_at_once_are_one_file(running: Ru
         assert running.call.artifacts.GetUpload(pb.GetUploadRequest(submission=name)).complete
 
 
-def test_stream_that_says_nothing_any_more_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "IDLE_SECONDS", 0.05)
-
-    async def silent() -> AsyncIterator[pb.UploadArtifactRequest]:
-        yield pb.UploadArtifactRequest(chunk=b"bytes")
-        await asyncio.sleep(30)
-
-    async def all_of_it() -> None:
-        async for chunk in artifacts._chunks(silent()):
-            assert chunk == b"bytes"
-
-    with pytest.raises(DeadlineExceeded, match="ask GetUpload"):
-        asyncio.run(all_of_it())
-
-
 def test_chunks_are_written_in_order_at_any_pace_and_errors_are_raised() -> None:
     written: list[bytes] = []
 

@@ -31,7 +31,7 @@ class Call:
         if who is not None and who is not EVERYBODY and (who.organisation or who.name):
             return who.organisation or who.name
         names = certificate_names(self.context)
-        return min(names) if names else self.context.peer().rpartition(":")[0]
+        return ", ".join(sorted(names)) if names else self.context.peer().rpartition(":")[0]
 
 
 def certificate_names(context: grpc.aio.ServicerContext[Any, Any]) -> frozenset[str]:
