@@ -55,6 +55,10 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.max_concurrent_streams", 5_000),
+    # Calls that wait for the event loop. By gRPC's default, a burst of 1,000 from one caller makes
+    # it cancel calls of others.
+    ("grpc.server.max_pending_requests", 10_000),
+    ("grpc.server.max_pending_requests_hard_limit", 20_000),
 )
 
 

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,9 @@ import pytest
 from cxreval.api.registry.v1 import artifact_service_pb2 as pb
 from cxreval.client import Lease, RegistryClient, UploadProgress
 from cxreval.client._upload import upload as upload_file
-from cxreval.errors import CxrevalError, DeadlineExceeded, DigestMismatch, ServiceUnavailable
+from cxreval.errors import CxrevalError, DigestMismatch, ServiceUnavailable
 from cxreval.wire.limits import CHUNK_BYTES
 from cxreval.wire.status import from_rpc_error
-from services.registry.servicers import artifacts
 from services.registry.uploads import BufferedWriter
 from tests.support.processes import Service
 from tests.support.proxy import Proxy

@@ -16,7 +16,7 @@ from services.chassis.interceptors.call import Call
 
 _log = logging.getLogger(__name__)
 
-_STATUS_SECONDS = 5.0
+_STATUS_SECONDS = 2.0
 """How long a call waits until its status is sent."""
 
 
