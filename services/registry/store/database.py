@@ -30,7 +30,7 @@ _READING = "registry_reading"
 _QUIET: dict[str, Any] = {"hide_parameters": True}
 
 
-_TROUBLE_SECONDS = 10.0
+_TROUBLE_SECONDS = 5.0
 """How long a database counts as full or failing after an error that says so."""
 
 # Primary result codes of SQLite, and SQLSTATEs of PostgreSQL.
@@ -132,7 +132,7 @@ class Database:
 
     def trouble(self) -> CxrevalError | None:
         """Returns `DatabaseDamaged` once anything has shown damage, until the process ends; else
-        the `StorageFull` or `ServiceUnavailable` of the last 10 seconds; else None."""
+        the `StorageFull` or `ServiceUnavailable` of the last 5 seconds; else None."""
         if self._damage:
             return DatabaseDamaged(f"the registry's database is damaged ({self._damage})")
         if self._troubled and time.monotonic() < self._troubled[0]:

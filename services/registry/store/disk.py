@@ -1,29 +1,16 @@
-"""Disk space of the registry: what it has left, and what an error of the disk means."""
+"""The disk space that the registry has left."""
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from cxreval.errors import CxrevalError, ServiceUnavailable, StorageFull
+from cxreval.errors import StorageFull
 from cxreval.wire.limits import MIB
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
-
-def storage_error(error: OSError, content: str) -> CxrevalError:
-    """Returns the named error for an error of the disk that stores `content`."""
-    if error.errno in _FULL:
-        message = f"the registry has no disk space for {content} ({error.strerror}); "
-        return StorageFull(message + "retry when the operator has made room")
-    return ServiceUnavailable(
-        f"the registry's disk for {content} cannot be used at the moment; retry later"
-    )
-
-
-def storage_trouble(paths: Sequence[Path], reserve: int) -> CxrevalError | None:
+def storage_trouble(paths: Sequence[Path], reserve: int) -> StorageFull | None:
     """Returns the error of the first file or directory on whose disk nothing can be recorded.
 
     `reserve`: the free bytes that each disk must have.

@@ -20,10 +20,9 @@ from typing import BinaryIO
 
 from cxreval.errors import ArtifactNotFound, UploadBusy
 from cxreval.fields import SHA256
-from cxreval.files import sync_directory
+from cxreval.files import disk_error, sync_directory
 from cxreval.resource_names import ArtifactName
 from services.registry.store.artifacts import UploadKey, busy, check_digest, check_offset, verified
-from services.registry.store.disk import storage_error
 
 _log = logging.getLogger(__name__)
 _READ_BYTES = 1 << 20
@@ -201,7 +200,7 @@ def _usable() -> Iterator[None]:
         yield
     except OSError as error:
         _log.error("the artifact store cannot be used", exc_info=error)
-        raise storage_error(error, "artifacts") from error
+        raise disk_error(error, "artifacts") from error
 
 
 def _begin_to_sync(part: Path) -> None:
