@@ -36,6 +36,10 @@ from services.chassis.interceptors.streams import RunningStreams
 _log = logging.getLogger(__name__)
 _HEALTH_PERIOD_SECONDS = 2.0
 
+LIVE = "cxreval.live"
+"""A name whose health is SERVING while the process answers, for probes that restart it otherwise:
+a restart repairs no database and no disk."""
+
 _OPTIONS = (
     # A tensor travels in a few frames instead of dozens.
     ("grpc.http2.max_frame_size", 1 << 20),
@@ -148,6 +152,7 @@ class Server:
             ReflectionServicer(names), self._wrapped
         )
         await self._report_all(False)
+        await self.report(LIVE, True)
         port = self._bind()
         await self._server.start()
         if self._config.metrics_listen:

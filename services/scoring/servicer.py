@@ -88,9 +88,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         if self._probe is None or self._probe.done():
             self._probe, self._probe_start = self._threads.submit(time.monotonic), now
         if not self._truths:
-            raise Unhealthy(
-                TRUTH_INCOMPLETE, "no benchmark has a ground truth; set `data`"
-            )
+            raise Unhealthy(TRUTH_INCOMPLETE, "no benchmark has a ground truth; set `data`")
         for name, truth in self._truths.items():
             if len(truth.rows) != truth.spec.image_count:
                 rows = f"{len(truth.rows)} of {truth.spec.image_count} images"

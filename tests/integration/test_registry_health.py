@@ -56,10 +56,10 @@ def reasons(service: Service) -> dict[str, float]:
     return {reason: float(value.removeprefix("} ")) for reason, value in pairs}
 
 
-def is_serving(service: Service) -> bool:
+def is_serving(service: Service, name: str = "") -> bool:
     with grpc.insecure_channel(service.address) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(
-            health_pb2.HealthCheckRequest(), timeout=10
+            health_pb2.HealthCheckRequest(service=name), timeout=10
         )
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
@@ -152,6 +152,7 @@ def test_a_service_on_a_damaged_file_never_serves_and_says_why(tmp_path: Path) -
         expected = dict.fromkeys(("probe_failed", *UNHEALTHY), 0.0) | {"database_damaged": 1.0}
         assert becomes(True, lambda: reasons(service) == expected)
         assert not is_serving(service)
+        assert is_serving(service, "cxreval.live")  # a restart would not repair it
         lines = [line for line in service.log.read_text().splitlines() if "not healthy" in line]
         assert len(lines) == 1  # once per change, not at every probe
         assert "database is damaged" in lines[0]
