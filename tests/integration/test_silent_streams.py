@@ -197,6 +197,23 @@ def test_an_upload_that_pauses_keeps_its_bytes_and_a_reader_that_does_not_read_i
         assert b"".join(part.chunk for part in call.artifacts.DownloadArtifact(request)) == content
 
 
+def test_a_watcher_that_waits_for_news_is_not_idle(tmp_path: Path) -> None:
+    with (
+        registry_service(tmp_path, "--stream-idle-seconds=0.5") as service,
+        Registry(service.address) as call,
+        RegistryClient(service.address) as client,
+    ):
+        name = call.create_submission(BENCHMARK, b"model").name
+        failures: list[CxrevalError] = []
+        watched = client.watch(name, failures.append)
+        assert next(watched).status == "awaiting_artifact"
+        time.sleep(1.5)
+        call.artifacts.UploadArtifact(upload_messages(name, b"model"), timeout=20)
+        assert next(watched).status == "queued"
+        assert failures == []
+        watched.close()  # type: ignore[attr-defined]  # a generator
+
+
 def in_flight(service: Service, method: str, expected: int) -> bool:
     """Returns whether so many calls of a method run, now or within half a minute."""
     for _ in range(300):
