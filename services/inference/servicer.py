@@ -21,6 +21,7 @@ from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.imaging.decode import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from cxreval.imaging.preprocess import PROFILES, Profile
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
+from services.chassis.interceptors.idle import answering
 from services.inference import convert
 from services.inference.batching import Admission, Limits
 from services.inference.model_pool import Model, ModelPool
@@ -251,7 +252,8 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
     async def _answer(self, request: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
         """Returns the answer to one request of a stream; an error is text after its reason."""
         try:
-            return pb.ModelStreamInferResponse(infer_response=await self._infer(request))
+            with answering():
+                return pb.ModelStreamInferResponse(infer_response=await self._infer(request))
         except CxrevalError as raised:
             error = raised
         except Exception:  # noqa: BLE001 - logged in full; the caller gets a fixed text

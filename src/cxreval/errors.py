@@ -105,10 +105,28 @@ class ServiceUnavailable(CxrevalError):
     reason = "SERVICE_UNAVAILABLE"
 
 
+class StorageFull(ServiceUnavailable):
+    """The service has no disk space to record the request; retry when the operator made room."""
+
+    reason = "STORAGE_FULL"
+
+
+class DatabaseDamaged(ServiceUnavailable):
+    """The service's database is damaged; the operator must restore it."""
+
+    reason = "DATABASE_DAMAGED"
+
+
 class DeadlineExceeded(CxrevalError):
     """The call did not finish before its deadline."""
 
     reason = "DEADLINE_EXCEEDED"
+
+
+class StreamIdle(CxrevalError):
+    """The caller sent or read nothing for longer than the service's idle limit."""
+
+    reason = "STREAM_IDLE"
 
 
 # --- access ---------------------------------------------------------------------------------------

@@ -430,10 +430,10 @@ def test_open_streams_are_bounded_and_parked_ones_give_way_oldest_first(running,
 def test_a_parked_stream_expires(truths):
     async def held_after(seconds):
         streams = Streams(2, CollectorRegistry(), parked_seconds=0.1)
-        with streams.open(truths["small"], "session") as stream:
+        with streams.open(truths["small"], "session") as (stream, _):
             stream.message_count = 5
         await asyncio.sleep(seconds)
-        with streams.open(truths["small"], "session") as stream:
+        with streams.open(truths["small"], "session") as (stream, _):
             return stream.message_count
 
     assert asyncio.run(held_after(0)) == 5
