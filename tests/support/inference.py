@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.api.oip import grpc_predict_v2_pb2_grpc
 from cxreval.wire.channel import TlsFiles, connect
-from tests.support.processes import Service
+from tests.support.processes import Service, descendants
 
 Array = npt.NDArray[np.float32]
 
@@ -39,6 +39,14 @@ class InferenceService(Service):
     def connect(self) -> grpc.Channel:
         """Returns a channel to the service; the caller closes it."""
         return connect(self.address)
+
+    def host(self, digest: str) -> int:
+        """Returns the process that runs a model: the innermost of its sandbox."""
+        assert self.process
+        (outermost,) = [
+            pid for pid, command in descendants(self.process.pid).items() if digest in command
+        ][:1]
+        return [outermost, *descendants(outermost)][-1]
 
     def metrics(self) -> dict[str, float]:
         """Returns the values of /metrics by name with labels, in Prometheus' notation."""
