@@ -189,22 +189,26 @@ def endless_open(directory: Path, seed: int = 0) -> str:
 
 
 def memory_open(directory: Path) -> str:
-    """Fills 16 constants of 64 MB, each of which the runtime folds."""
-    count = 16
-    fill = "".join(
-        f"zeros{n} = ConstantOfShape <value = float[1] {{{n}}}> (sizes) "
-        f"moved{n} = Add(zeros{n}, first) "
-        for n in range(count)
-    )
-    moved = ", ".join(f"moved{n}" for n in range(count))
+    """Joins a weight of 400 kB to itself 1000 times, which the runtime folds while it opens the
+    file."""
+
+    def add(model: onnx.ModelProto) -> None:
+        weight = numpy_helper.from_array(np.zeros(100_000, np.float32), "weight")
+        model.graph.initializer.append(weight)
+
+    joined = f"joined = Concat <axis = 0> ({', '.join(['weight'] * 1000)})"
+    text = f"{joined} result = ReduceMax <keepdims = 0> (joined) {_SHIFT}"
+    return _changed(directory, _classifier(directory, text), add)
+
+
+def memory_inspection(directory: Path) -> str:
+    """Fills a tensor of 2 GB, whose values the inference of shapes computes."""
     return _classifier(
         directory,
         f"""
-        first = ReduceMax <keepdims = 0> (logits)
-        sizes = Constant <value = int64[1] {{16000000}}> ()
-        {fill}
-        all = Sum({moved})
-        result = ReduceMax <keepdims = 0> (all)
+        sizes = Constant <value = int64[1] {{500000000}}> ()
+        zeros = ConstantOfShape(sizes)
+        result = ReduceMax <keepdims = 0> (zeros)
         {_SHIFT}
         """,
     )
@@ -230,7 +234,7 @@ def endless_loop(directory: Path) -> str:
 
 
 def sequence(directory: Path) -> str:
-    """Appends to a sequence without end at the first run: memory in many small pieces."""
+    """Appends pieces of 16 MiB to a sequence at the first run, without end."""
     return hostile(
         directory,
         WARM_UP,
@@ -243,7 +247,7 @@ def sequence(directory: Path) -> str:
         all = Loop (count, true, none) <body = step (int64 i, bool on, seq(float) x)
             => (bool still, seq(float) more) {
                 still = Identity(on)
-                sizes = Constant <value = int64[1] {65536}> ()
+                sizes = Constant <value = int64[1] {4194304}> ()
                 piece = ConstantOfShape(sizes)
                 more = SequenceInsert(x, piece)
             }>

@@ -115,6 +115,7 @@ _REFUSED = [
     "setresgid",
     "setresuid",
     "setreuid",
+    "setrlimit",
     "settimeofday",
     "setuid",
     "setxattr",
@@ -197,6 +198,7 @@ def system_call_filter(pid: int, *, gpu: bool) -> bytes:
     # glibc falls back to `clone`, whose flags a filter can read.
     _add(program, seccomp.ERRNO(errno.ENOSYS), "clone3")
     _add(program, refuse, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, _CLONE_THREAD, 0))
+    _add(program, refuse, "prlimit64", seccomp.Arg(2, seccomp.NE, 0))  # 0 only reads the limits
     _add(program, refuse, "tgkill", seccomp.Arg(0, seccomp.NE, pid))
     for request in (_TIOCSTI, _TIOCLINUX):
         _add(program, refuse, "ioctl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, request))
