@@ -2,7 +2,7 @@
 
     .venv/bin/python -m bench.inference [CASE ...] [--seconds 5] [--rounds 3]
 
-Cases: densenet, light, abandoned, overload, png, memory, start; default: all. Clients are
+Cases: densenet, light, abandoned, overload, png, memory, start, host; default: all. Clients are
 coroutines of this process, each with one outstanding request; servers are separate processes on the
 same cores. The contestants of a case run in turn, `--rounds` times, and the medians are printed.
 `light` is a model that takes almost no time, so that the server itself is measured. `naive` is a
@@ -440,6 +440,73 @@ async def case_start(bench: Bench) -> None:
     )
 
 
+async def case_host(bench: Bench) -> None:
+    """A model host of DenseNet-121: time from the call to ready, and memory beside one process."""
+    checkpoint, image = densenet_file(bench.directory), random_images(1)
+    script = (
+        "import sys, numpy, onnxruntime\n"
+        "def private():\n"
+        "    lines = open('/proc/self/smaps_rollup').read().split()\n"
+        "    return sum(int(lines[lines.index(f'Private_{kind}:') + 1]) "
+        "for kind in ('Clean', 'Dirty'))\n"
+        "before = private()\n"
+        "session = onnxruntime.InferenceSession(sys.argv[1])\n"
+        "name = session.get_inputs()[0].name\n"
+        "session.run(None, {name: numpy.zeros((1, 1, 224, 224), numpy.float32)})\n"
+        "print(private() - before)\n"
+    )
+    opened = subprocess.run(
+        [sys.executable, "-c", script, str(checkpoint)], capture_output=True, check=True, timeout=60
+    )
+    own = int(opened.stdout) / 1024
+    loads = []
+    for _ in range(bench.rounds):
+        start = time.perf_counter()
+        async with bench.service(checkpoint) as served:
+            load = served.service.metrics()[
+                'cxreval_inference_model_load_seconds_sum{outcome="loaded"}'
+            ]
+            loads.append(load)
+            await served.ask(tensor_request(served.digest, image, "pixels"))()
+            (host,) = hosts(served.pid)
+            memory = smaps(host)
+        print(f"  service and load {time.perf_counter() - start:.2f} s, load call {load:.2f} s")
+    private = memory["Private_Clean"] + memory["Private_Dirty"]
+    print(
+        f"  {checkpoint.stat().st_size / 1e6:.0f} MB: load call to ready "
+        f"{statistics.median(loads):.2f} s; private memory {private:.0f} MiB, of which the model "
+        f"takes {own:.0f} in one process: {private - own:.0f} MiB for the host; "
+        f"shared clean {memory['Shared_Clean']:.0f} MiB"
+    )
+
+
+def hosts(pid: int) -> list[int]:
+    """Returns the processes of the model hosts below a service."""
+    parents = {
+        int(status.parent.name): int(status.read_text().split("PPid:")[1].split()[0])
+        for status in Path("/proc").glob("[0-9]*/status")
+    }
+
+    def below(process: int) -> bool:
+        return process == pid or (process in parents and below(parents[process]))
+
+    command = b"services.inference.backends.host"
+    return [
+        process
+        for process in parents
+        if process != pid
+        and below(process)
+        and not Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[0].endswith(b"bwrap")
+        and command in Path(f"/proc/{process}/cmdline").read_bytes()
+    ]
+
+
+def smaps(pid: int) -> dict[str, float]:
+    """Returns the memory of a process by kind, in MiB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    return {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines}
+
+
 CASES: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "densenet": case_densenet,
     "light": case_light,
@@ -448,6 +515,7 @@ CASES: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "png": case_png,
     "memory": case_memory,
     "start": case_start,
+    "host": case_host,
 }
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from cxreval.wire.limits import MIB
 from services.chassis import logs
 from services.chassis.config import ConfigError, load
 from services.chassis.server import Server
+from services.inference.backends.lockdown import hide_from_children
 from services.inference.backends.onnx_model import OnnxModel
 from services.inference.backends.session import RUNTIME
 from services.inference.batching import Limits
@@ -111,6 +112,7 @@ def _fetch(config: InferenceConfig) -> Fetch:
 
 if __name__ == "__main__":
     try:
+        hide_from_children()
         configuration = load(InferenceConfig, "inference", sys.argv[1:], os.environ)
         logs.configure(configuration.log_level)
         asyncio.run(main(configuration))

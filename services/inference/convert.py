@@ -408,8 +408,8 @@ def check_repository(name: str) -> None:
         raise field_error("repository_name", name, "an empty name")
 
 
-def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, LoadRequirements]:
-    """Returns the digest of the model to load, and the requirements.
+def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, LoadRequirements, str]:
+    """Returns the digest of the model to load, the requirements, and the model's owner.
 
     Raises:
         MalformedField: a field or parameter is malformed or unknown.
@@ -420,7 +420,7 @@ def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, LoadRequiremen
         expected = f"the sha256 of the model's file: {SHA256_FORM}"
         raise field_error("model_name", request.model_name, expected)
     parameters = request.parameters
-    _no_parameters("parameters", parameters, ("profile", "output_columns"))
+    _no_parameters("parameters", parameters, ("profile", "output_columns", "owner"))
     profile = None
     if "profile" in parameters:
         _check_kind(parameters, "profile", "string_param")
@@ -438,7 +438,11 @@ def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, LoadRequiremen
         columns = parameters["output_columns"].int64_param
         if columns < 1:
             raise field_error("parameters[output_columns]", columns, "at least 1")
-    return request.model_name, LoadRequirements(profile, columns)
+    owner = ""
+    if "owner" in parameters:
+        _check_kind(parameters, "owner", "string_param")
+        owner = parameters["owner"].string_param
+    return request.model_name, LoadRequirements(profile, columns), owner
 
 
 def to_unload(request: pb.RepositoryModelUnloadRequest) -> str:

@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
@@ -142,44 +142,91 @@ class _Load:
     task: asyncio.Task[None]
 
 
-@dataclass(slots=True)
-class _Memory:
-    """The memory of the hosts that are opening their models, by digest of the model."""
+@dataclass(slots=True, eq=False)
+class _Opening:
+    """A host that opens its model: what memory it may take, and whose model it is."""
 
-    limits: dict[str, int] = field(default_factory=dict)
-    hosts: dict[str, ModelHost] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    memory_bytes: int
+    owner: str
+    host: ModelHost | None = None
+
+    def promised_bytes(self) -> int:
+        """Returns how much more memory the host may take than it has now."""
+        return max(0, self.memory_bytes - (self.host.resident_bytes() if self.host else 0))
+
+
+class Openings:
+    """The hosts that are opening their models. Thread-safe.
+
+    As many open at once as memory allows. The hosts of one owner take at most half of the memory
+    and of the places, so that one owner's slow models leave room for those of others; an owner's
+    only host may take all.
+    """
+
+    def __init__(self, available: Callable[[], int] = available_bytes) -> None:
+        """`available` returns how many bytes of memory are available."""
+        self._available = available
+        self._openings: list[_Opening] = []
+        self._lock = threading.Lock()
+        self._stopping = False
+
+    def hosts(self) -> list[ModelHost]:
+        """Returns the hosts that have been started."""
+        with self._lock:
+            return [opening.host for opening in self._openings if opening.host]
+
+    def stop(self) -> None:
+        """Ends the hosts; those that are started later end at once."""
+        self._stopping = True
+        for host in self.hosts():
+            host.kill(_stopping())
 
     @contextlib.contextmanager
-    def reserved(self, digest: str, nbytes: int) -> Iterator[None]:
-        """Reserves memory for a host, until its model is loaded.
-
-        The only host always gets it.
+    def reserved(self, nbytes: int, owner: str) -> Iterator[Callable[[ModelHost], None]]:
+        """Reserves memory for a host while the context lasts, which gets a function to call with
+        the host when it is started.
 
         Raises:
-            ServiceOverloaded: less is available, beside what the other hosts may still take.
+            ServiceOverloaded: less is left, beside what the other hosts may still take.
         """
-        with self.lock:
-            promised = sum(
-                max(0, limit - (self.hosts[other].resident_bytes() if other in self.hosts else 0))
-                for other, limit in self.limits.items()
-            )
-            room = available_bytes() - promised
-            if self.limits and nbytes > room:
-                raise ServiceOverloaded(
-                    f"{len(self.limits)} models are being loaded, and the model may take {nbytes} "
-                    f"bytes of memory, of which {max(0, room)} are left; try again later",
-                    unit="memory",
-                    limit=max(0, room),
-                    asked=nbytes,
-                )
-            self.limits[digest] = nbytes
+        opening = _Opening(nbytes, owner)
+
+        def started(host: ModelHost) -> None:
+            with self._lock:
+                opening.host = host
+            if self._stopping:
+                host.kill(_stopping())
+
+        with self._lock:
+            self._check_room(nbytes, owner)
+            self._openings.append(opening)
         try:
-            yield
+            yield started
         finally:
-            with self.lock:
-                del self.limits[digest]
-                self.hosts.pop(digest, None)
+            with self._lock:
+                self._openings.remove(opening)
+
+    def _check_room(self, nbytes: int, owner: str) -> None:
+        own = [opening for opening in self._openings if opening.owner == owner]
+        free = self._available() - sum(opening.promised_bytes() for opening in self._openings)
+        reserved = sum(opening.memory_bytes for opening in own)
+        room = min(free, (free + reserved) // 2 - reserved) if own else free
+        if self._openings and nbytes > room:
+            raise ServiceOverloaded(
+                f"{len(self._openings)} models are being loaded, {len(own)} of this owner, and of "
+                f"the memory of {nbytes} bytes that this one may take {max(0, room)} are left for "
+                "it; try again later",
+                unit="memory",
+                limit=max(0, room),
+                asked=nbytes,
+            )
+        if len(self._openings) >= _MOST_LOADS or len(own) >= _MOST_LOADS // 2:
+            raise ServiceOverloaded(
+                f"{len(self._openings)} models are being loaded, {len(own)} of this owner; at most "
+                f"{_MOST_LOADS} are loaded at once, and half of them for one owner: try again "
+                "later",
+                limit=_MOST_LOADS,
+            )
 
 
 class ModelPool:
@@ -214,13 +261,12 @@ class ModelPool:
         self._loads: dict[str, _Load] = {}
         self._failures: OrderedDict[str, str] = OrderedDict()
         self._loaders = ThreadPoolExecutor(_MOST_LOADS, thread_name_prefix="load")
-        self._memory = _Memory()
-        self._stopping = False
+        self._openings = Openings()
         self._watching: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def load(self, digest: str, requirements: LoadRequirements) -> None:
-        """Loads a model, unless it is loaded and meets the requirements.
+    async def load(self, digest: str, requirements: LoadRequirements, owner: str = "") -> None:
+        """Loads a model of an owner, unless it is loaded and meets the requirements.
 
         Concurrent calls with equal requirements share one load. A load continues when its caller
         cancels. If it fails, a model that was ready before stays ready.
@@ -239,16 +285,9 @@ class ModelPool:
         model = self._ready.get(digest)
         if model and model.meets(requirements):
             return self._ready.move_to_end(digest)
-        if self._stopping:
-            raise _stopping()
-        if len(self._loads) >= _MOST_LOADS:
-            raise ServiceOverloaded(
-                f"{_MOST_LOADS} models are being loaded already; try again later",
-                limit=_MOST_LOADS,
-            )
         if self._watching is None:
             self._watching = asyncio.create_task(self._keep_watching())
-        task = asyncio.create_task(self._load(digest, requirements))
+        task = asyncio.create_task(self._load(digest, requirements, owner))
         self._loads[digest] = _Load(requirements, task)
         return await asyncio.shield(task)
 
@@ -280,12 +319,8 @@ class ModelPool:
         return await asyncio.to_thread(self._cache.is_writable)
 
     def stop_loading(self) -> None:
-        """Ends the loads that are running; later ones are refused."""
-        self._stopping = True
-        with self._memory.lock:
-            hosts = [*self._memory.hosts.values()]
-        for host in hosts:
-            host.kill(_stopping())
+        """Ends the loads that are running, and later ones at once."""
+        self._openings.stop()
 
     def close(self) -> None:
         """Ends all hosts, whatever they do."""
@@ -338,13 +373,13 @@ class ModelPool:
                 model=shown,
             )
 
-    async def _load(self, digest: str, requirements: LoadRequirements) -> None:
+    async def _load(self, digest: str, requirements: LoadRequirements, owner: str) -> None:
         start = time.perf_counter()
         outcome = "failed"
         try:
             loop = asyncio.get_running_loop()
             runtime, nbytes = await loop.run_in_executor(
-                self._loaders, self._open, digest, requirements
+                self._loaders, self._open, digest, requirements, owner
             )
             self._admit(digest, nbytes, runtime)
             outcome = "loaded"
@@ -356,22 +391,17 @@ class ModelPool:
             del self._loads[digest]
             self._metrics.load_seconds.labels(outcome).observe(time.perf_counter() - start)
 
-    def _open(self, digest: str, requirements: LoadRequirements) -> tuple[OnnxModel, int]:
+    def _open(
+        self, digest: str, requirements: LoadRequirements, owner: str
+    ) -> tuple[OnnxModel, int]:
         """Fetches and opens a model; blocks."""
         file = self._cache.file(digest)
-
-        def started(host: ModelHost) -> None:
-            with self._memory.lock:
-                self._memory.hosts[digest] = host
-            if self._stopping:
-                host.kill(_stopping())
-            if host.unprotected:
-                _log.warning("a model runs without full protection: %s", host.unprotected)
-
-        with self._memory.reserved(digest, self._host_limits.of(file)):
+        with self._openings.reserved(self._host_limits.of(file), owner) as started:
             runtime = self._open_model(
                 file, requirements, limits=self._host_limits, started=started
             )
+        if problem := runtime.host.unprotected:
+            _log.warning("a model runs without full protection", extra={"problem": problem})
         return runtime, file.stat().st_size
 
     def _admit(self, digest: str, nbytes: int, runtime: OnnxModel) -> None:
@@ -411,9 +441,8 @@ class ModelPool:
         """Lets the hosts yield that are busy for long, so that they do not slow the others down."""
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
-            with self._memory.lock:
-                hosts = [*self._memory.hosts.values()]
-            for host in (*hosts, *(model.host for model in self._ready.values())):
+            ready = (model.host for model in self._ready.values())
+            for host in (*self._openings.hosts(), *ready):
                 since = host.busy_since
                 is_long = since is not None and time.monotonic() - since > _LONG_SECONDS
                 niceness = _YIELDING if is_long else _NORMAL

@@ -151,9 +151,9 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         self, request: pb.RepositoryModelLoadRequest, context: Context
     ) -> pb.RepositoryModelLoadResponse:
         """Loads a model; returns when it is ready."""
-        digest, requirements = convert.to_load(request)
+        digest, requirements, owner = convert.to_load(request)
         with self._accepted():
-            await self._pool.load(digest, requirements)
+            await self._pool.load(digest, requirements, owner)
         return pb.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(

@@ -200,6 +200,7 @@ def test_worker_reads_a_lease_with_submission_and_benchmark(stored):
         duration_seconds=stored.seconds,
         submission=client_submission(stored.submission),
         benchmark=small_spec("small"),
+        owner=stored.owner,
         endpoint_token="token",
     )
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from cxreval.child_limits import limit_this_process
 
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
 _INSTRUCTION_BYTES = 8  # of a BPF program
 _OPEN_FILES = 256
@@ -145,6 +145,12 @@ _REFUSED = [
 ]
 _CLONE_THREAD = 0x00010000
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+
+
+def hide_from_children() -> None:
+    """Keeps other processes of this user, hosts without a sandbox among them, from reading the
+    memory and the environment of this process, where its API key is."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
 
 
 def lock_down(memory_bytes: int, program: bytes, *, gpu: bool) -> None:

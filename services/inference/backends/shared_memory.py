@@ -19,7 +19,7 @@ from cxreval.onnx_file.signature import MAX_COLUMNS, MAX_RUN_BYTES
 Images = npt.NDArray[Any]  # float32 or uint8
 Array = npt.NDArray[np.float32]
 
-_POOL_BYTES = 128 << 20
+_POOL_BYTES = 64 << 20
 _F_SEAL_FUTURE_WRITE = 0x10  # absent from fcntl
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 

@@ -114,13 +114,17 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to run an evaluation for `seconds` without renewal."""
+    """The right to run an evaluation for `seconds` without renewal.
+
+    `owner` is the organisation that owns the submission; empty without keys.
+    """
 
     evaluation: Evaluation
     token: str
     seconds: float
     submission: Submission
     benchmark: Benchmark
+    owner: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -418,6 +418,7 @@ class Evaluations:
             seconds=self._lease_seconds,
             submission=records.submission(submission, benchmark, row),
             benchmark=records.benchmark(benchmark),
+            owner=submission.organisation or "",
         )
 
     def _move(

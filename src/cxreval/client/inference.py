@@ -56,9 +56,13 @@ class InferenceClient(ServiceClient):
         """Returns whether the model is loaded."""
         return bool(call(self._stub.ModelReady, oip.ModelReadyRequest(name=model)).ready)
 
-    def load(self, model: str, profile: str, output_columns: int) -> None:
-        """Loads a model for a preprocessing profile; it must return `output_columns` per image."""
+    def load(self, model: str, profile: str, output_columns: int, owner: str = "") -> None:
+        """Loads a model for a preprocessing profile; it must return `output_columns` per image.
+
+        `owner` is whose model it is; the loads of one owner leave room for those of others.
+        """
         parameters = {
+            "owner": oip.ModelRepositoryParameter(string_param=owner),
             "profile": oip.ModelRepositoryParameter(string_param=profile),
             "output_columns": oip.ModelRepositoryParameter(int64_param=output_columns),
         }

@@ -74,7 +74,10 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A worker's exclusive right to run an evaluation, for `duration_seconds` unless renewed."""
+    """A worker's exclusive right to run an evaluation, for `duration_seconds` unless renewed.
+
+    `owner` is the organisation that owns the submission; empty without keys.
+    """
 
     evaluation: str
     token: str = field(repr=False)
@@ -83,6 +86,7 @@ class Lease:
     duration_seconds: float
     submission: Submission
     benchmark: BenchmarkSpec
+    owner: str
     endpoint_token: str = field(default="", repr=False)
 
 

@@ -67,6 +67,7 @@ class Checkpoint:
     ) -> None:
         self._inference = inference
         self._profile = lease.submission.manifest.preprocessing_profile
+        self._owner = lease.owner
         self._directory = directory
         self._sha256 = sha256
         self._evidence = evidence
@@ -80,7 +81,7 @@ class Checkpoint:
 
     def rows(self, images: Sequence[str]) -> Rows:
         """Loads the model and sends the encoded images."""
-        self._inference.load(self._sha256, self._profile, self._width)
+        self._inference.load(self._sha256, self._profile, self._width, self._owner)
         encoded = read_images(self._directory, images)
         for image, output in self._inference.predict_many(self._sha256, self._profile, encoded):
             yield image, output[self._columns]

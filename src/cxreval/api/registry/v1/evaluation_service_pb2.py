@@ -30,7 +30,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0cxreval/api/registry/v1/evaluation_service.proto\x12\x17\x63xreval.api.registry.v1\x1a\"cxreval/api/access/v1/access.proto\x1a/cxreval/api/registry/v1/benchmark_service.proto\x1a(cxreval/api/registry/v1/submission.proto\x1a#cxreval/api/scoring/v1/report.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\x04\n\nEvaluation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x38\n\x05state\x18\x02 \x01(\x0e\x32).cxreval.api.registry.v1.Evaluation.State\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x0e\n\x06worker\x18\x04 \x01(\t\x12\x13\n\x0bimages_done\x18\x05 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x06report\x18\x08 \x01(\x0b\x32\x1e.cxreval.api.scoring.v1.Report\x12G\n\nprovenance\x18\t \x03(\x0b\x32\x33.cxreval.api.registry.v1.Evaluation.ProvenanceEntry\x12\x31\n\x07\x66\x61ilure\x18\n \x01(\x0b\x32 .cxreval.api.registry.v1.Failure\x1a\x31\n\x0fProvenanceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x7f\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x03\x12\x10\n\x0cSTATE_FAILED\x10\x04\x12\x13\n\x0fSTATE_CANCELLED\x10\x05\"\x84\x02\n\x05Lease\x12\x37\n\nevaluation\x18\x01 \x01(\x0b\x32#.cxreval.api.registry.v1.Evaluation\x12\r\n\x05token\x18\x02 \x01(\t\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\nsubmission\x18\x04 \x01(\x0b\x32#.cxreval.api.registry.v1.Submission\x12\x35\n\tbenchmark\x18\x05 \x01(\x0b\x32\".cxreval.api.registry.v1.Benchmark\x12\x16\n\x0e\x65ndpoint_token\x18\x06 \x01(\t\"N\n\x16LeaseEvaluationRequest\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x12\n\nbenchmarks\x18\x02 \x03(\t\x12\x10\n\x08\x63onverts\x18\x03 \x01(\x08\"H\n\x17LeaseEvaluationResponse\x12-\n\x05lease\x18\x01 \x01(\x0b\x32\x1e.cxreval.api.registry.v1.Lease\"6\n\x11RenewLeaseRequest\x12\x12\n\nevaluation\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\"E\n\x12RenewLeaseResponse\x12/\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x18\x41ppendPredictionsRequest\x12\x12\n\nevaluation\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x36\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\'.cxreval.api.scoring.v1.PredictionBatch\"0\n\x19\x41ppendPredictionsResponse\x12\x13\n\x0bimages_done\x18\x01 \x01(\x03\";\n\x16ReadPredictionsRequest\x12\x12\n\nevaluation\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\"Q\n\x17ReadPredictionsResponse\x12\x36\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\'.cxreval.api.scoring.v1.PredictionBatch\"\xf9\x01\n\x19\x43ompleteEvaluationRequest\x12\x12\n\nevaluation\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12.\n\x06report\x18\x03 \x01(\x0b\x32\x1e.cxreval.api.scoring.v1.Report\x12V\n\nprovenance\x18\x04 \x03(\x0b\x32\x42.cxreval.api.registry.v1.CompleteEvaluationRequest.ProvenanceEntry\x1a\x31\n\x0fProvenanceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"m\n\x15\x46\x61ilEvaluationRequest\x12\x12\n\nevaluation\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x31\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32 .cxreval.api.registry.v1.Failure\"$\n\x14GetEvaluationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"(\n\x12GetEvidenceRequest\x12\x12\n\nevaluation\x18\x01 \x01(\t\"I\n\x13GetEvidenceResponse\x12\x32\n\x08\x65vidence\x18\x01 \x01(\x0b\x32 .cxreval.api.scoring.v1.Evidence\"O\n\x16ListEvaluationsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"l\n\x17ListEvaluationsResponse\x12\x38\n\x0b\x65valuations\x18\x01 \x03(\x0b\x32#.cxreval.api.registry.v1.Evaluation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xd1\x08\n\x11\x45valuationService\x12}\n\x0fLeaseEvaluation\x12/.cxreval.api.registry.v1.LeaseEvaluationRequest\x1a\x30.cxreval.api.registry.v1.LeaseEvaluationResponse\"\x07\x8a\xb5\x18\x03\n\x01\x04\x12n\n\nRenewLease\x12*.cxreval.api.registry.v1.RenewLeaseRequest\x1a+.cxreval.api.registry.v1.RenewLeaseResponse\"\x07\x8a\xb5\x18\x03\n\x01\x04\x12\x83\x01\n\x11\x41ppendPredictions\x12\x31.cxreval.api.registry.v1.AppendPredictionsRequest\x1a\x32.cxreval.api.registry.v1.AppendPredictionsResponse\"\x07\x8a\xb5\x18\x03\n\x01\x04\x12\x7f\n\x0fReadPredictions\x12/.cxreval.api.registry.v1.ReadPredictionsRequest\x1a\x30.cxreval.api.registry.v1.ReadPredictionsResponse\"\x07\x8a\xb5\x18\x03\n\x01\x04\x30\x01\x12v\n\x12\x43ompleteEvaluation\x12\x32.cxreval.api.registry.v1.CompleteEvaluationRequest\x1a#.cxreval.api.registry.v1.Evaluation\"\x07\x8a\xb5\x18\x03\n\x01\x04\x12n\n\x0e\x46\x61ilEvaluation\x12..cxreval.api.registry.v1.FailEvaluationRequest\x1a#.cxreval.api.registry.v1.Evaluation\"\x07\x8a\xb5\x18\x03\n\x01\x04\x12l\n\rGetEvaluation\x12-.cxreval.api.registry.v1.GetEvaluationRequest\x1a#.cxreval.api.registry.v1.Evaluation\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12q\n\x0bGetEvidence\x12+.cxreval.api.registry.v1.GetEvidenceRequest\x1a,.cxreval.api.registry.v1.GetEvidenceResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12}\n\x0fListEvaluations\x12/.cxreval.api.registry.v1.ListEvaluationsRequest\x1a\x30.cxreval.api.registry.v1.ListEvaluationsResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0cxreval/api/registry/v1/evaluation_service.proto\x12\x17\x63xreval.api.registry.v1\x1a\"cxreval/api/access/v1/access.proto\x1a/cxreval/api/registry/v1/benchmark_service.proto\x1a(cxreval/api/registry/v1/submission.proto\x1a#cxreval/api/scoring/v1/report.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\x04\n\nEvaluation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x38\n\x05state\x18\x02 \x01(\x0e\x32).cxreval.api.registry.v1.Evaluation.State\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x0e\n\x06worker\x18\x04 \x01(\t\x12\x13\n\x0bimages_done\x18\x05 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x06report\x18\x08 \x01(\x0b\x32\x1e.cxreval.api.scoring.v1.Report\x12G\n\nprovenance\x18\t \x03(\x0b\x32\x33.cxreval.api.registry.v1.Evaluation.ProvenanceEntry\x12\x31\n\x07\x66\x61ilure\x18\n \x01(\x0b\x32 .cxreval.api.registry.v1.Failure\x1a\x31\n\x0fProvenanceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x7f\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x03\x12\x10\n\x0cSTATE_FAILED\x10\x04\x12\x13\n\x0fSTATE_CANCELLED\x10\x05\"\x93\x02\n\x05Lease\x12\x37\n\nevaluation\x18\x01 \x01(\x0b\x32#.cxreval.api.registry.v1.Evaluation\x12\r\n\x05token\x18\x02 \x01(\t\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\nsubmission\x18\x04 \x01(\x0b\x32#.cxreval.api.registry.v1.Submission\x12\x35\n\tbenchmark\x18\x05 \x01(\x0b\x32\".cxreval.api.registry.v1.Benchmark\x12\x16\n\x0e\x65ndpoint_token\x18\x06 \x01(\t\x12\r\n\x05owner\x18\x07 \x01(\t\"N\n\x16LeaseEvaluationRequest\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x12\n\nbenchmarks\x18\x02 \x03(\t\x12\x10\n\x08\x63onverts\x18\x03 \x01(\x08\"H\n\x17LeaseEvaluationResponse\x12-\n\x05lease\x18\x01 \x01(\x0b\x32\x1e.cxreval.api.registry.v1.Lease\"6\n\x11RenewLeaseRequest\x12\x12\n\nevaluation\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\"E\n\x12RenewLeaseResponse\x12/\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x18\x41ppendPredictionsRequest\x12\x12\n\nevaluation\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x36\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\'.cxreval.api.scoring.v1.PredictionBatch\"0\n\x19\x41ppendPredictionsResponse\x12\x13\n\x0bimages_done\x18\x01 \x01(\x03\";\n\x16ReadPredictionsRequest\x12\x12\n\nevaluation\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\"Q\n\x17ReadPredictionsResponse\x12\x36\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\'.cxreval.api.scoring.v1.PredictionBatch\"\xf9\x01\n\x19\x43ompleteEvaluationRequest\x12\x12\n\nevaluation\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12.\n\x06report\x18\x03 \x01(\x0b\x32\x1e.cxreval.api.scoring.v1.Report\x12V\n\nprovenance\x18\x04 \x03(\x0b\x32\x42.cxreval.api.registry.v1.CompleteEvaluationRequest.ProvenanceEntry\x1a\x31\n\x0fProvenanceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"m\n\x15\x46\x61ilEvaluationRequest\x12\x12\n\nevaluation\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x31\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32 .cxreval.api.registry.v1.Failure\"$\n\x14GetEvaluationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"(\n\x12GetEvidenceRequest\x12\x12\n\nevaluation\x18\x01 \x01(\t\"I\n\x13GetEvidenceResponse\x12\x32\n\x08\x65vidence\x18\x01 \x01(\x0b\x32 .cxreval.api.scoring.v1.Evidence\"O\n\x16ListEvaluationsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"l\n\x17ListEvaluationsResponse\x12\x38\n\x0b\x65valuations\x18\x01 \x03(\x0b\x32#.cxreval.api.registry.v1.Evaluation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xd1\x08\n\x11\x45valuationService\x12}\n\x0fLeaseEvaluation\x12/.cxreval.api.registry.v1.LeaseEvaluationRequest\x1a\x30.cxreval.api.registry.v1.LeaseEvaluationResponse\"\x07\x8a\xb5\x18\x03\n\x01\x04\x12n\n\nRenewLease\x12*.cxreval.api.registry.v1.RenewLeaseRequest\x1a+.cxreval.api.registry.v1.RenewLeaseResponse\"\x07\x8a\xb5\x18\x03\n\x01\x04\x12\x83\x01\n\x11\x41ppendPredictions\x12\x31.cxreval.api.registry.v1.AppendPredictionsRequest\x1a\x32.cxreval.api.registry.v1.AppendPredictionsResponse\"\x07\x8a\xb5\x18\x03\n\x01\x04\x12\x7f\n\x0fReadPredictions\x12/.cxreval.api.registry.v1.ReadPredictionsRequest\x1a\x30.cxreval.api.registry.v1.ReadPredictionsResponse\"\x07\x8a\xb5\x18\x03\n\x01\x04\x30\x01\x12v\n\x12\x43ompleteEvaluation\x12\x32.cxreval.api.registry.v1.CompleteEvaluationRequest\x1a#.cxreval.api.registry.v1.Evaluation\"\x07\x8a\xb5\x18\x03\n\x01\x04\x12n\n\x0e\x46\x61ilEvaluation\x12..cxreval.api.registry.v1.FailEvaluationRequest\x1a#.cxreval.api.registry.v1.Evaluation\"\x07\x8a\xb5\x18\x03\n\x01\x04\x12l\n\rGetEvaluation\x12-.cxreval.api.registry.v1.GetEvaluationRequest\x1a#.cxreval.api.registry.v1.Evaluation\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12q\n\x0bGetEvidence\x12+.cxreval.api.registry.v1.GetEvidenceRequest\x1a,.cxreval.api.registry.v1.GetEvidenceResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12}\n\x0fListEvaluations\x12/.cxreval.api.registry.v1.ListEvaluationsRequest\x1a\x30.cxreval.api.registry.v1.ListEvaluationsResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -66,39 +66,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVALUATION_STATE']._serialized_start=768
   _globals['_EVALUATION_STATE']._serialized_end=895
   _globals['_LEASE']._serialized_start=898
-  _globals['_LEASE']._serialized_end=1158
-  _globals['_LEASEEVALUATIONREQUEST']._serialized_start=1160
-  _globals['_LEASEEVALUATIONREQUEST']._serialized_end=1238
-  _globals['_LEASEEVALUATIONRESPONSE']._serialized_start=1240
-  _globals['_LEASEEVALUATIONRESPONSE']._serialized_end=1312
-  _globals['_RENEWLEASEREQUEST']._serialized_start=1314
-  _globals['_RENEWLEASEREQUEST']._serialized_end=1368
-  _globals['_RENEWLEASERESPONSE']._serialized_start=1370
-  _globals['_RENEWLEASERESPONSE']._serialized_end=1439
-  _globals['_APPENDPREDICTIONSREQUEST']._serialized_start=1441
-  _globals['_APPENDPREDICTIONSREQUEST']._serialized_end=1558
-  _globals['_APPENDPREDICTIONSRESPONSE']._serialized_start=1560
-  _globals['_APPENDPREDICTIONSRESPONSE']._serialized_end=1608
-  _globals['_READPREDICTIONSREQUEST']._serialized_start=1610
-  _globals['_READPREDICTIONSREQUEST']._serialized_end=1669
-  _globals['_READPREDICTIONSRESPONSE']._serialized_start=1671
-  _globals['_READPREDICTIONSRESPONSE']._serialized_end=1752
-  _globals['_COMPLETEEVALUATIONREQUEST']._serialized_start=1755
-  _globals['_COMPLETEEVALUATIONREQUEST']._serialized_end=2004
+  _globals['_LEASE']._serialized_end=1173
+  _globals['_LEASEEVALUATIONREQUEST']._serialized_start=1175
+  _globals['_LEASEEVALUATIONREQUEST']._serialized_end=1253
+  _globals['_LEASEEVALUATIONRESPONSE']._serialized_start=1255
+  _globals['_LEASEEVALUATIONRESPONSE']._serialized_end=1327
+  _globals['_RENEWLEASEREQUEST']._serialized_start=1329
+  _globals['_RENEWLEASEREQUEST']._serialized_end=1383
+  _globals['_RENEWLEASERESPONSE']._serialized_start=1385
+  _globals['_RENEWLEASERESPONSE']._serialized_end=1454
+  _globals['_APPENDPREDICTIONSREQUEST']._serialized_start=1456
+  _globals['_APPENDPREDICTIONSREQUEST']._serialized_end=1573
+  _globals['_APPENDPREDICTIONSRESPONSE']._serialized_start=1575
+  _globals['_APPENDPREDICTIONSRESPONSE']._serialized_end=1623
+  _globals['_READPREDICTIONSREQUEST']._serialized_start=1625
+  _globals['_READPREDICTIONSREQUEST']._serialized_end=1684
+  _globals['_READPREDICTIONSRESPONSE']._serialized_start=1686
+  _globals['_READPREDICTIONSRESPONSE']._serialized_end=1767
+  _globals['_COMPLETEEVALUATIONREQUEST']._serialized_start=1770
+  _globals['_COMPLETEEVALUATIONREQUEST']._serialized_end=2019
   _globals['_COMPLETEEVALUATIONREQUEST_PROVENANCEENTRY']._serialized_start=717
   _globals['_COMPLETEEVALUATIONREQUEST_PROVENANCEENTRY']._serialized_end=766
-  _globals['_FAILEVALUATIONREQUEST']._serialized_start=2006
-  _globals['_FAILEVALUATIONREQUEST']._serialized_end=2115
-  _globals['_GETEVALUATIONREQUEST']._serialized_start=2117
-  _globals['_GETEVALUATIONREQUEST']._serialized_end=2153
-  _globals['_GETEVIDENCEREQUEST']._serialized_start=2155
-  _globals['_GETEVIDENCEREQUEST']._serialized_end=2195
-  _globals['_GETEVIDENCERESPONSE']._serialized_start=2197
-  _globals['_GETEVIDENCERESPONSE']._serialized_end=2270
-  _globals['_LISTEVALUATIONSREQUEST']._serialized_start=2272
-  _globals['_LISTEVALUATIONSREQUEST']._serialized_end=2351
-  _globals['_LISTEVALUATIONSRESPONSE']._serialized_start=2353
-  _globals['_LISTEVALUATIONSRESPONSE']._serialized_end=2461
-  _globals['_EVALUATIONSERVICE']._serialized_start=2464
-  _globals['_EVALUATIONSERVICE']._serialized_end=3569
+  _globals['_FAILEVALUATIONREQUEST']._serialized_start=2021
+  _globals['_FAILEVALUATIONREQUEST']._serialized_end=2130
+  _globals['_GETEVALUATIONREQUEST']._serialized_start=2132
+  _globals['_GETEVALUATIONREQUEST']._serialized_end=2168
+  _globals['_GETEVIDENCEREQUEST']._serialized_start=2170
+  _globals['_GETEVIDENCEREQUEST']._serialized_end=2210
+  _globals['_GETEVIDENCERESPONSE']._serialized_start=2212
+  _globals['_GETEVIDENCERESPONSE']._serialized_end=2285
+  _globals['_LISTEVALUATIONSREQUEST']._serialized_start=2287
+  _globals['_LISTEVALUATIONSREQUEST']._serialized_end=2366
+  _globals['_LISTEVALUATIONSRESPONSE']._serialized_start=2368
+  _globals['_LISTEVALUATIONSRESPONSE']._serialized_end=2476
+  _globals['_EVALUATIONSERVICE']._serialized_start=2479
+  _globals['_EVALUATIONSERVICE']._serialized_end=3584
 # @@protoc_insertion_point(module_scope)

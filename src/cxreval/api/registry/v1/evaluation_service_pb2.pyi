@@ -61,20 +61,22 @@ class Evaluation(_message.Message):
     def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Evaluation.State, str]] = ..., attempt: _Optional[int] = ..., worker: _Optional[str] = ..., images_done: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., report: _Optional[_Union[_report_pb2.Report, _Mapping]] = ..., provenance: _Optional[_Mapping[str, str]] = ..., failure: _Optional[_Union[_submission_pb2.Failure, _Mapping]] = ...) -> None: ...
 
 class Lease(_message.Message):
-    __slots__ = ("evaluation", "token", "duration", "submission", "benchmark", "endpoint_token")
+    __slots__ = ("evaluation", "token", "duration", "submission", "benchmark", "endpoint_token", "owner")
     EVALUATION_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     DURATION_FIELD_NUMBER: _ClassVar[int]
     SUBMISSION_FIELD_NUMBER: _ClassVar[int]
     BENCHMARK_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     evaluation: Evaluation
     token: str
     duration: _duration_pb2.Duration
     submission: _submission_pb2.Submission
     benchmark: _benchmark_service_pb2.Benchmark
     endpoint_token: str
-    def __init__(self, evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., token: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., submission: _Optional[_Union[_submission_pb2.Submission, _Mapping]] = ..., benchmark: _Optional[_Union[_benchmark_service_pb2.Benchmark, _Mapping]] = ..., endpoint_token: _Optional[str] = ...) -> None: ...
+    owner: str
+    def __init__(self, evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., token: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., submission: _Optional[_Union[_submission_pb2.Submission, _Mapping]] = ..., benchmark: _Optional[_Union[_benchmark_service_pb2.Benchmark, _Mapping]] = ..., endpoint_token: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class LeaseEvaluationRequest(_message.Message):
     __slots__ = ("worker", "benchmarks", "converts")
