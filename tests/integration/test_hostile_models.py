@@ -30,6 +30,7 @@ from cxreval.errors import (
     ModelTooLarge,
     ModelTooSlow,
     ModelUnsupported,
+    ServiceUnavailable,
 )
 from cxreval.wire.status import from_rpc_error
 from tests.support import hostile_onnx, onnx_models
@@ -203,7 +204,9 @@ def attack(caller: Caller, models: Path, pool: ThreadPoolExecutor) -> dict[str, 
         f"{name} at an image": (pool.submit(strike, build), (outcome,))
         for name, (build, outcome) in STRIKING.items()
     }
-    ended = {name: (call.result(), outcomes) for name, (call, outcomes) in (loads | strikes).items()}
+    ended = {
+        name: (call.result(), outcomes) for name, (call, outcomes) in (loads | strikes).items()
+    }
     return {
         name: repr(error)
         for name, (error, outcomes) in ended.items()
@@ -243,8 +246,9 @@ def test_every_hostile_model_gets_its_reason_while_good_ones_load_and_answer(run
     assert caller.health() == "SERVING"
     assert {state for state, _ in caller.index().values()} == {"READY", "UNAVAILABLE"}
     assert resident_bytes(service.process.pid) - before < MOST_GROWTH
-    caller.unload(good)
-    caller.unload(later)
+    for digest, (state, _) in caller.index().items():
+        if state == "READY":  # also a model that met the limit of memory at one image
+            caller.unload(digest)
     wait_for(lambda: not descendants(service.process.pid))
 
 
@@ -256,7 +260,7 @@ def test_a_model_whose_process_is_killed_while_idle_is_unloaded_and_can_be_loade
     caller.load(digest)
     expected = caller.run(digest)
 
-    os.kill(service.host(digest), signal.SIGKILL)
+    os.kill(service.hosts()[digest], signal.SIGKILL)
 
     wait_for(lambda: caller.index()[digest][0] == "UNAVAILABLE")
     reason = caller.index()[digest][1]
@@ -283,7 +287,7 @@ def test_calls_of_a_killed_process_fail_by_name_and_those_of_another_model_are_a
         first = pool.submit(error_of, lambda: caller.run(dying, BRIGHT))
         waiting = [pool.submit(error_of, lambda: caller.run(dying)) for _ in range(31)]
         wait_for(lambda: service.metrics()["cxreval_inference_admitted_images"] == 32)
-        os.kill(service.host(dying), signal.SIGKILL)
+        os.kill(service.hosts()[dying], signal.SIGKILL)
         others = [pool.submit(caller.run, living, image[np.newaxis]) for image in images]
         errors = [call.result() for call in (first, *waiting)]
         answers = [call.result() for call in others]
@@ -301,9 +305,83 @@ def test_a_process_that_is_stopped_is_killed_at_the_time_limit_of_a_run(running:
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(error_of, lambda: caller.run(digest, BRIGHT))
         time.sleep(0.5)
-        os.kill(service.host(digest), signal.SIGSTOP)
+        os.kill(service.hosts()[digest], signal.SIGSTOP)
         assert isinstance(call.result(), ModelTooSlow)
     caller.load(digest)  # and one that is stopped while idle
-    os.kill(service.host(digest), signal.SIGSTOP)
+    os.kill(service.hosts()[digest], signal.SIGSTOP)
     assert isinstance(error_of(lambda: caller.run(digest)), ModelTooSlow)
     wait_for(lambda: not descendants(service.process.pid))
+
+
+def test_a_service_that_is_killed_leaves_no_model_behind(tmp_path: Path) -> None:
+    with serving(tmp_path) as (service, caller), ThreadPoolExecutor(2) as pool:
+        idle = onnx_models.classifier(service.models)
+        caller.load(idle)
+        opening = pool.submit(
+            error_of, lambda: caller.load(hostile_onnx.endless_open(service.models))
+        )
+        wait_for(lambda: len(descendants(service.process.pid)) >= 4)
+        hosts = descendants(service.process.pid)
+        service.kill()
+        assert opening.result() is not None
+        wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in hosts))
+
+
+@pytest.mark.parametrize("sandbox", [True, False], ids=["sandbox", "no sandbox"])
+def test_sigterm_ends_the_service_in_time_while_models_open_and_run_without_end(
+    tmp_path: Path, sandbox: bool
+) -> None:
+    times = ("--open-seconds", "3600", "--warm-up-seconds", "3600", "--run-seconds", "3600")
+    with (
+        serving(tmp_path, *times, "--drain-seconds", "1", sandbox=sandbox) as (service, caller),
+        ThreadPoolExecutor(4) as pool,
+    ):
+        runs = hostile_onnx.endless(service.models, IMAGE)
+        caller.load(runs)
+        calls = [pool.submit(error_of, lambda: caller.run(runs, BRIGHT))] + [
+            pool.submit(error_of, lambda digest=digest: caller.load(digest))
+            for digest in (
+                hostile_onnx.endless_open(service.models),
+                hostile_onnx.endless(service.models, WARM_UP),
+            )
+        ]
+        wait_for(lambda: len(service.hosts()) == 3)
+        hosts = descendants(service.process.pid)
+        start = time.monotonic()
+        assert service.stop() == 0
+        assert time.monotonic() - start < 15.0
+        assert all(isinstance(call.result(), ServiceUnavailable) for call in calls)
+        wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in hosts))
+
+
+WITHOUT_SANDBOX = (
+    "crash at load", "memory at load", "endless node at load", "another crash",
+    "doubling at warm-up", "endless node at warm-up", "10**10 nodes",
+)  # fmt: skip
+
+
+def test_the_limits_hold_without_a_sandbox(tmp_path: Path) -> None:
+    with serving(tmp_path, *TIMES, sandbox=False) as (service, caller):
+        good = onnx_models.classifier(service.models)
+        caller.load(good)
+        assert "bwrap" not in "".join(descendants(service.process.pid).values())
+        assert "without full protection" in service.log.read_text()
+        expected = caller.run(good)
+        with ThreadPoolExecutor(8) as pool:
+            calls = {
+                name: pool.submit(
+                    error_of, lambda digest=REFUSED[name][0](service.models): caller.load(digest)
+                )
+                for name in WITHOUT_SANDBOX
+            }
+            ended = {name: call.result() for name, call in calls.items()}
+        wrong = {
+            name: repr(error)
+            for name, error in ended.items()
+            if not is_outcome(error, *REFUSED[name][1:])
+        }
+        assert wrong == {}
+        np.testing.assert_array_equal(caller.run(good), expected)
+        host = service.hosts()[good]
+        service.kill()
+        wait_for(lambda: not Path(f"/proc/{host}/exe").exists())

@@ -335,9 +335,7 @@ def sparse(directory: Path) -> str:
     return _changed(directory, _classifier(directory, nodes), add)
 
 
-def _changed(
-    directory: Path, digest: str, change: Callable[[onnx.ModelProto], None]
-) -> str:
+def _changed(directory: Path, digest: str, change: Callable[[onnx.ModelProto], None]) -> str:
     file = directory / f"{digest}.onnx"
     model = onnx.load(file)
     file.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,13 +41,14 @@ class InferenceService(Service):
         """Returns a channel to the service; the caller closes it."""
         return connect(self.address)
 
-    def host(self, digest: str) -> int:
-        """Returns the process that runs a model: the innermost of its sandbox."""
+    def hosts(self) -> dict[str, int]:
+        """Returns the processes that run models, each the innermost of its sandbox, by the file."""
         assert self.process
-        (outermost,) = [
-            pid for pid, command in descendants(self.process.pid).items() if digest in command
-        ][:1]
-        return [outermost, *descendants(outermost)][-1]
+        hosts = {}
+        for pid, command in descendants(self.process.pid).items():
+            if file := re.search(r"(\w+)\.onnx", command):
+                hosts[file[1]] = [pid, *descendants(pid)][-1]
+        return hosts
 
     def metrics(self) -> dict[str, float]:
         """Returns the values of /metrics by name with labels, in Prometheus' notation."""
