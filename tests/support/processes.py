@@ -52,6 +52,13 @@ def descendants(pid: int) -> dict[int, str]:
     return {child: _command_line(child) for child in pids}
 
 
+def is_running(pid: int) -> bool:
+    """Returns whether a process exists and has not ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
 def _command_line(pid: int) -> str:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")

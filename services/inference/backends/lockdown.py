@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import importlib
 import os
 import platform
@@ -49,10 +50,13 @@ _REFUSED = [
     "fchownat",
     "finit_module",
     "fork",
+    "fremovexattr",
     "fsconfig",
+    "fsetxattr",
     "fsmount",
     "fsopen",
     "fspick",
+    "futimesat",
     "init_module",
     "io_uring_enter",
     "io_uring_register",
@@ -68,15 +72,19 @@ _REFUSED = [
     "link",
     "linkat",
     "lookup_dcookie",
+    "lremovexattr",
+    "lsetxattr",
     "memfd_secret",
     "mkdir",
     "mkdirat",
     "mknod",
     "mknodat",
+    "modify_ldt",
     "mount",
     "mount_setattr",
     "move_mount",
     "mq_open",
+    "msgctl",
     "msgget",
     "msgsnd",
     "name_to_handle_at",
@@ -95,6 +103,7 @@ _REFUSED = [
     "quotactl",
     "quotactl_fd",
     "reboot",
+    "removexattr",
     "rename",
     "renameat",
     "renameat2",
@@ -102,6 +111,7 @@ _REFUSED = [
     "rmdir",
     "rt_sigqueueinfo",
     "rt_tgsigqueueinfo",
+    "semctl",
     "semget",
     "setdomainname",
     "setfsgid",
@@ -110,12 +120,14 @@ _REFUSED = [
     "setgroups",
     "sethostname",
     "setns",
+    "setpgid",
     "setpriority",
     "setregid",
     "setresgid",
     "setresuid",
     "setreuid",
     "setrlimit",
+    "setsid",
     "settimeofday",
     "setuid",
     "setxattr",
@@ -140,11 +152,21 @@ _REFUSED = [
     "ustat",
     "utime",
     "utimensat",
+    "utimes",
     "vfork",
     "vhangup",
 ]
+# Newer than the names that libseccomp may know; the numbers are the same on all processors.
+_REFUSED_NUMBERS = {
+    "fchmodat2": 452,
+    "setxattrat": 463,
+    "removexattrat": 466,
+    "open_tree_attr": 467,
+}
 _CLONE_THREAD = 0x00010000
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
+_F_SETOWN_EX = 15
 
 
 def hide_from_children() -> None:
@@ -199,19 +221,22 @@ def system_call_filter(pid: int, *, gpu: bool) -> bytes:
     seccomp = _library()
     program = seccomp.SyscallFilter(seccomp.ALLOW)
     refuse = seccomp.ERRNO(errno.EPERM)
-    for name in _REFUSED:
-        _add(program, refuse, name)
+    for call in (*_REFUSED, *_REFUSED_NUMBERS.values()):
+        _add(program, refuse, call)
     # glibc falls back to `clone`, whose flags a filter can read.
     _add(program, seccomp.ERRNO(errno.ENOSYS), "clone3")
     _add(program, refuse, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, _CLONE_THREAD, 0))
     _add(program, refuse, "prlimit64", seccomp.Arg(2, seccomp.NE, 0))  # 0 only reads the limits
     _add(program, refuse, "tgkill", seccomp.Arg(0, seccomp.NE, pid))
-    for request in (_TIOCSTI, _TIOCLINUX):
+    # The owner of a file gets signals when it can be read, which may be any signal.
+    for command in (fcntl.F_SETOWN, _F_SETOWN_EX):
+        _add(program, refuse, "fcntl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, command))
+    for request in (_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP):
         _add(program, refuse, "ioctl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, request))
     if not gpu:
         _add(program, seccomp.ERRNO(errno.ENOSYS), "openat2")
         for argument, name in ((1, "open"), (2, "openat")):
-            for flags in (os.O_WRONLY, os.O_RDWR, os.O_CREAT):
+            for flags in (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC):
                 rule = seccomp.Arg(argument, seccomp.MASKED_EQ, flags, flags)
                 _add(program, refuse, name, rule)
     with tempfile.TemporaryFile() as file:
@@ -231,7 +256,7 @@ def _library() -> Any:
         raise OSError(f"no libseccomp: {error}") from None
 
 
-def _add(program: Any, action: int, name: str, *arguments: Any) -> None:
+def _add(program: Any, action: int, call: str | int, *arguments: Any) -> None:
     """Adds a rule, unless this processor or library does not know the system call."""
     with contextlib.suppress(RuntimeError, ValueError, OSError):
-        program.add_rule(action, name, *arguments)
+        program.add_rule(action, call, *arguments)
