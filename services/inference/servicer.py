@@ -50,10 +50,17 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         self._idle.set()
         self._draining = asyncio.Event()
 
-    async def drain(self) -> None:
-        """Refuses new requests; returns when the running ones are answered."""
+    async def drain(self, seconds: float) -> None:
+        """Refuses new requests; returns when the running ones are answered.
+
+        After so many seconds, the models are ended that still run, so that their callers get a
+        named error before the server ends.
+        """
         self._draining.set()
         self._pool.stop_loading()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        self._pool.close()
         await self._idle.wait()
 
     async def ServerLive(

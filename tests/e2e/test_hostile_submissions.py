@@ -6,7 +6,6 @@ The slower members of each kind are in tests/extended.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 

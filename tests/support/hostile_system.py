@@ -70,16 +70,16 @@ class Attacked:
             if name.startswith("cxreval_inference_model_load_seconds_count")
         )
 
-    def check_failure(self, checkpoint: str, reason: str, message: str) -> None:
-        """Checks that a submission fails once, by its own fault, and that a good model is
-        published after it."""
+    def check_failure(self, checkpoint: str, reason: str, message: str, *, opened: int = 2) -> None:
+        """Checks that a submission fails in one attempt, in which its model was opened so many
+        times, by its own fault, and that a good model is published after it."""
         before = self.opened()
         evaluation = self.run(checkpoint)
         assert evaluation.failure
         assert (evaluation.failure.reason, evaluation.failure.fault) == (reason, Fault.SUBMISSION)
         assert message in evaluation.failure.message
         assert evaluation.attempt == 1
-        assert self.opened() - before == 2
+        assert self.opened() - before == opened
         self.good_models += 1
         good = onnx_models.classifier(self.system.directory, seed=self.good_models)
         assert self.run(good).failure is None

@@ -221,8 +221,10 @@ def system_call_filter(pid: int, *, gpu: bool) -> bytes:
     seccomp = _library()
     program = seccomp.SyscallFilter(seccomp.ALLOW)
     refuse = seccomp.ERRNO(errno.EPERM)
-    for call in (*_REFUSED, *_REFUSED_NUMBERS.values()):
-        _add(program, refuse, call)
+    for name in _REFUSED:
+        _add(program, refuse, name)
+    for number in _REFUSED_NUMBERS.values():
+        _add(program, refuse, number)
     # glibc falls back to `clone`, whose flags a filter can read.
     _add(program, seccomp.ERRNO(errno.ENOSYS), "clone3")
     _add(program, refuse, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, _CLONE_THREAD, 0))
