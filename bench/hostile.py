@@ -106,8 +106,8 @@ def case_crash(directory: Path, rounds: int) -> None:
     quiet, disturbed = statistics.median(before), statistics.median(after)
     print(f"  {CALLS} calls have their error within {max(errors) * 1e3:.0f} ms of the crash")
     print(
-        f"  the other model's p99: {quiet * 1e3:.1f} ms in the {AROUND_SECONDS:g} s before the crash, "
-        f"{disturbed * 1e3:.1f} ms at and after it: {disturbed / quiet:.2f}"
+        f"  the other model's p99: {quiet * 1e3:.1f} ms in the {AROUND_SECONDS:g} s before the "
+        f"crash, {disturbed * 1e3:.1f} ms at and after it: {disturbed / quiet:.2f}"
     )
 
 

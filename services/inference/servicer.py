@@ -58,10 +58,11 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         """
         self._draining.set()
         self._pool.stop_loading()
-        with contextlib.suppress(TimeoutError):
+        try:
             await asyncio.wait_for(self._idle.wait(), seconds)
-        self._pool.close()
-        await self._idle.wait()
+        except TimeoutError:
+            self._pool.close()
+            await self._idle.wait()
 
     async def ServerLive(
         self, request: pb.ServerLiveRequest, context: Context
