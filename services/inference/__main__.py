@@ -31,6 +31,8 @@ from services.inference.model_pool import ModelPool
 from services.inference.preprocessing import Preprocessor
 from services.inference.servicer import CapabilitiesServicer, InferenceServicer
 
+_DRAIN_SHARE = 0.9  # of the drain time, for which running models may go on
+
 
 async def main(config: InferenceConfig) -> None:
     """Builds the service and serves until SIGTERM or SIGINT."""
@@ -70,7 +72,8 @@ async def main(config: InferenceConfig) -> None:
         return preprocessor.is_healthy() and await pool.is_healthy()
 
     try:
-        await server.serve(healthy, servicer.drain)
+        # The rest of the drain time is for the answers to the calls whose models were ended.
+        await server.serve(healthy, partial(servicer.drain, _DRAIN_SHARE * config.drain_seconds))
     finally:
         pool.close()
         preprocessor.close()

@@ -51,11 +51,19 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         self._idle.set()
         self._draining = asyncio.Event()
 
-    async def drain(self) -> None:
-        """Refuses new requests; returns when the running ones are answered."""
+    async def drain(self, seconds: float) -> None:
+        """Refuses new requests; returns when the running ones are answered.
+
+        After so many seconds, the models are ended that still run, so that their callers get a
+        named error before the server ends.
+        """
         self._draining.set()
         self._pool.stop_loading()
-        await self._idle.wait()
+        try:
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        except TimeoutError:
+            self._pool.close()
+            await self._idle.wait()
 
     async def ServerLive(
         self, request: pb.ServerLiveRequest, context: Context

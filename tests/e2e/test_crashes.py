@@ -1,6 +1,8 @@
 """kill -9 of the worker or of any service during an evaluation does not change the report."""
 
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -164,3 +166,13 @@ def test_a_killed_scoring_service_is_waited_for(running, undisturbed):
     assert system.registry.get_submission(name).status is SubmissionStatus.RUNNING
     system.scoring_service.start()
     assert finished(system, name).report == undisturbed
+
+
+def test_a_killed_process_of_the_model_is_started_again(running, undisturbed):
+    system, _, name = running
+    (host,) = system.inference_service.hosts().values()
+    os.kill(host, signal.SIGKILL)
+    assert system.registry.get_submission(name).images_done < IMAGES
+    evaluation = finished(system, name)
+    assert evaluation.report == undisturbed
+    assert (evaluation.status, evaluation.attempt) == (EvaluationStatus.SUCCEEDED, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.api.oip import grpc_predict_v2_pb2_grpc
 from cxreval.wire.channel import TlsFiles, connect
-from tests.support.processes import Service
+from tests.support.processes import Service, descendants
 
 Array = npt.NDArray[np.float32]
 
@@ -37,6 +38,15 @@ class InferenceService(Service):
     def connect(self) -> grpc.Channel:
         """Returns a channel to the service; the caller closes it."""
         return connect(self.address)
+
+    def hosts(self) -> dict[str, int]:
+        """Returns the processes that run models, each the innermost of its sandbox, by the file."""
+        assert self.process
+        hosts = {}
+        for pid, command in descendants(self.process.pid).items():
+            if file := re.search(r"(\w+)\.onnx", command):
+                hosts[file[1]] = [pid, *descendants(pid)][-1]
+        return hosts
 
 
 def stub(channel: grpc.Channel) -> Any:

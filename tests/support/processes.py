@@ -50,8 +50,41 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def descendants(pid: int) -> dict[int, str]:
+    """Returns the command lines of all processes that a process has started, by their pid.
+
+    A process comes before its own descendants.
+    """
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # the process has ended meanwhile
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                children.setdefault(int(parent), []).append(int(stat.parent.name))
+    pids = list(children.get(pid, ()))
+    for child in pids:
+        pids += children.get(child, ())
+    return {child: _command_line(child) for child in pids}
+
+
+def is_running(pid: int) -> bool:
+    """Returns whether a process exists and has not ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+def _command_line(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")
+    return ""
+
+
 class Service:
-    """A `python -m services.NAME` process. A restart keeps address and arguments."""
+    """A `python -m services.NAME` process. A restart keeps address and arguments.
+
+    `environment` is added to that of this process.
+    """
 
     def __init__(
         self, name: str, arguments: Sequence[str], log: Path, tls: TlsFiles | None = None
@@ -64,6 +97,7 @@ class Service:
             sys.executable, "-m", f"services.{name}", "--listen", self.address,
             "--metrics-listen", self.metrics_address, *arguments,
         ]  # fmt: skip
+        self.environment: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, wait_seconds: float = 30.0) -> Service:
@@ -71,7 +105,7 @@ class Service:
         with self.log.open("ab") as log:
             environment = {
                 key: value for key, value in os.environ.items() if not key.startswith("CXREVAL_")
-            }
+            } | self.environment
             self.process = subprocess.Popen(
                 self._command, cwd=REPOSITORY, stderr=log, stdout=log, env=environment
             )

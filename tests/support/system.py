@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +46,7 @@ class System(ExitStack):
         data: Mapping[str, Path],
         lease_seconds: float = 2.0,
         tls: TlsFiles | None = None,
+        inference_flags: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.tls = tls
@@ -57,7 +58,9 @@ class System(ExitStack):
             directory, f"--lease-seconds={lease_seconds}", *secure, tls=tls
         )
         registry = f"--registry={self.registry_service.address}"
-        self.inference_service = InferenceService(directory, registry, *fetch, *secure, tls=tls)
+        self.inference_service = InferenceService(
+            directory, registry, *fetch, *secure, *inference_flags, tls=tls
+        )
         self.scoring_service = scoring_service(directory / "scoring.log", *secure, tls=tls, **data)
 
     def __enter__(self) -> System:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import importlib
 import os
 import platform
@@ -27,123 +28,34 @@ _OPEN_FILES = 256
 
 # A process inside a namespace without network, devices and other processes can still try the
 # kernel itself, so what no model needs is refused.
-_REFUSED = [
-    "acct",
-    "add_key",
-    "adjtimex",
-    "bpf",
-    "chmod",
-    "chown",
-    "chroot",
-    "clock_adjtime",
-    "clock_settime",
-    "connect",
-    "creat",
-    "delete_module",
-    "execve",
-    "execveat",
-    "fanotify_init",
-    "fchmod",
-    "fchmodat",
-    "fchown",
-    "fchownat",
-    "finit_module",
-    "fork",
-    "fsconfig",
-    "fsmount",
-    "fsopen",
-    "fspick",
-    "init_module",
-    "io_uring_enter",
-    "io_uring_register",
-    "io_uring_setup",
-    "ioperm",
-    "iopl",
-    "kcmp",
-    "kexec_file_load",
-    "kexec_load",
-    "keyctl",
-    "kill",
-    "lchown",
-    "link",
-    "linkat",
-    "lookup_dcookie",
-    "memfd_secret",
-    "mkdir",
-    "mkdirat",
-    "mknod",
-    "mknodat",
-    "mount",
-    "mount_setattr",
-    "move_mount",
-    "mq_open",
-    "msgget",
-    "msgsnd",
-    "name_to_handle_at",
-    "open_by_handle_at",
-    "open_tree",
-    "perf_event_open",
-    "personality",
-    "pidfd_getfd",
-    "pidfd_open",
-    "pidfd_send_signal",
-    "pivot_root",
-    "process_madvise",
-    "process_vm_readv",
-    "process_vm_writev",
-    "ptrace",
-    "quotactl",
-    "quotactl_fd",
-    "reboot",
-    "rename",
-    "renameat",
-    "renameat2",
-    "request_key",
-    "rmdir",
-    "rt_sigqueueinfo",
-    "rt_tgsigqueueinfo",
-    "semget",
-    "setdomainname",
-    "setfsgid",
-    "setfsuid",
-    "setgid",
-    "setgroups",
-    "sethostname",
-    "setns",
-    "setpriority",
-    "setregid",
-    "setresgid",
-    "setresuid",
-    "setreuid",
-    "settimeofday",
-    "setuid",
-    "setxattr",
-    "shmat",
-    "shmctl",
-    "shmget",
-    "socket",
-    "socketpair",
-    "swapoff",
-    "swapon",
-    "symlink",
-    "symlinkat",
-    "syslog",
-    "tkill",
-    "truncate",
-    "umount2",
-    "unlink",
-    "unlinkat",
-    "unshare",
-    "uselib",
-    "userfaultfd",
-    "ustat",
-    "utime",
-    "utimensat",
-    "vfork",
-    "vhangup",
-]
+_REFUSED = (  # noqa: SIM905 -- a list would have a line for each name
+    "acct add_key adjtimex bpf chmod chown chroot clock_adjtime clock_settime connect creat "
+    "delete_module execve execveat fanotify_init fchmod fchmodat fchown fchownat finit_module "
+    "fork fremovexattr fsconfig fsetxattr fsmount fsopen fspick futimesat init_module "
+    "io_uring_enter io_uring_register io_uring_setup ioperm iopl kcmp kexec_file_load "
+    "kexec_load keyctl kill lchown link linkat lookup_dcookie lremovexattr lsetxattr "
+    "memfd_secret mkdir mkdirat mknod mknodat modify_ldt mount mount_setattr move_mount mq_open "
+    "msgctl msgget msgsnd name_to_handle_at open_by_handle_at open_tree perf_event_open "
+    "personality pidfd_getfd pidfd_open pidfd_send_signal pivot_root process_madvise "
+    "process_vm_readv process_vm_writev ptrace quotactl quotactl_fd reboot removexattr rename "
+    "renameat renameat2 request_key rmdir rt_sigqueueinfo rt_tgsigqueueinfo semctl semget "
+    "setdomainname setfsgid setfsuid setgid setgroups sethostname setns setpgid setpriority "
+    "setregid setresgid setresuid setreuid setrlimit setsid settimeofday setuid setxattr shmat "
+    "shmctl shmget socket socketpair swapoff swapon symlink symlinkat syslog tkill truncate "
+    "umount2 unlink unlinkat unshare uselib userfaultfd ustat utime utimensat utimes vfork "
+    "vhangup"
+).split()
+# Newer than the names that libseccomp may know; the numbers are the same on all processors.
+_REFUSED_NUMBERS = {
+    "fchmodat2": 452,
+    "setxattrat": 463,
+    "removexattrat": 466,
+    "open_tree_attr": 467,
+}
 _CLONE_THREAD = 0x00010000
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
+_F_SETOWN_EX = 15
 
 
 def hide_from_children() -> None:
@@ -200,16 +112,22 @@ def system_call_filter(pid: int, *, gpu: bool) -> bytes:
     refuse = seccomp.ERRNO(errno.EPERM)
     for name in _REFUSED:
         _add(program, refuse, name)
+    for number in _REFUSED_NUMBERS.values():
+        _add(program, refuse, number)
     # glibc falls back to `clone`, whose flags a filter can read.
     _add(program, seccomp.ERRNO(errno.ENOSYS), "clone3")
     _add(program, refuse, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, _CLONE_THREAD, 0))
+    _add(program, refuse, "prlimit64", seccomp.Arg(2, seccomp.NE, 0))  # 0 only reads the limits
     _add(program, refuse, "tgkill", seccomp.Arg(0, seccomp.NE, pid))
-    for request in (_TIOCSTI, _TIOCLINUX):
+    # The owner of a file gets signals when it can be read, which may be any signal.
+    for command in (fcntl.F_SETOWN, _F_SETOWN_EX):
+        _add(program, refuse, "fcntl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, command))
+    for request in (_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP):
         _add(program, refuse, "ioctl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, request))
     if not gpu:
         _add(program, seccomp.ERRNO(errno.ENOSYS), "openat2")
         for argument, name in ((1, "open"), (2, "openat")):
-            for flags in (os.O_WRONLY, os.O_RDWR, os.O_CREAT):
+            for flags in (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC):
                 rule = seccomp.Arg(argument, seccomp.MASKED_EQ, flags, flags)
                 _add(program, refuse, name, rule)
     with tempfile.TemporaryFile() as file:
@@ -229,7 +147,7 @@ def _library() -> Any:
         raise OSError(f"no libseccomp: {error}") from None
 
 
-def _add(program: Any, action: int, name: str, *arguments: Any) -> None:
+def _add(program: Any, action: int, call: str | int, *arguments: Any) -> None:
     """Adds a rule, unless this processor or library does not know the system call."""
     with contextlib.suppress(RuntimeError, ValueError, OSError):
-        program.add_rule(action, name, *arguments)
+        program.add_rule(action, call, *arguments)

@@ -14,6 +14,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,6 +108,7 @@ class ModelHost:
         self._execution = execution
         self._threads = threads
         self._failure: CxrevalError | None = None
+        self._ending = threading.Lock()
         self._doing = "starting"
         self.busy_since: float | None = None
         self.niceness = 0
@@ -295,9 +297,9 @@ class ModelHost:
 
     def _too_slow(self, seconds: float, doing: str) -> ModelTooSlow:
         return ModelTooSlow(
-            f"{doing} took more than {seconds:g} s; the process was ended",
+            f"{doing} took more than {seconds:.3g} s; the process was ended",
             field="model",
-            expected=f"at most {seconds:g} s",
+            expected=f"at most {seconds:.3g} s",
         )
 
     def _told(self, message: host.Message) -> CxrevalError:
@@ -318,24 +320,27 @@ class ModelHost:
 
     def failure(self) -> CxrevalError:
         """Returns why the host ended; waits for its end."""
-        if self._failure is None:
-            try:
-                status = self.process.wait(_EXIT_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.kill()
-                status = self.process.wait()
-            written = self._written()
-            if "bad_alloc" in written or "MemoryError" in written:
-                self._failure = self._too_large(f"no memory while {self._doing}")
-            else:
-                ended = _described(status)
-                self._failure = ModelCrashed(
-                    f"the model's process ended while {self._doing}: {ended}",
-                    field="model",
-                    expected="a model whose process does not end",
-                    found=ended,
-                )
-        return self._failure
+        with self._ending:  # what the host has written can be read once
+            if self._failure is None:
+                self._failure = self._end()
+            return self._failure
+
+    def _end(self) -> CxrevalError:
+        try:
+            status = self.process.wait(_EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            status = self.process.wait()
+        written = self._written()
+        if "bad_alloc" in written or "MemoryError" in written:
+            return self._too_large(f"no memory while {self._doing}")
+        ended = _described(status)
+        return ModelCrashed(
+            f"the model's process ended while {self._doing}: {ended}",
+            field="model",
+            expected="a model whose process does not end",
+            found=ended,
+        )
 
     def _written(self) -> str:
         """Returns the last line that the host has written to its standard error."""

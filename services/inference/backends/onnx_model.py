@@ -136,12 +136,12 @@ class OnnxModel:
     def _run(self, pieces: Sequence[Images], count: int) -> Array:
         doing, seconds = f"running {count} images", self._limits.run_seconds
         if self._warm_up_end is not None:
-            doing = "the warm-up"
+            doing = "warming up"
             seconds = min(seconds, self._warm_up_end - time.monotonic())
             if seconds <= 0:
                 limit = f"at most {self._limits.warm_up_seconds:g} s"
                 raise ModelTooSlow(
-                    f"the warm-up took too long; expected {limit}", field="model", expected=limit
+                    f"warming up took too long; expected {limit}", field="model", expected=limit
                 )
         return self.host.run(pieces, alone=self.alone, doing=doing, seconds=seconds)
 

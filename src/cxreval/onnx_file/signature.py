@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from cxreval.errors import ModelInputMismatch, ModelOutputMismatch
+from cxreval.errors import ModelInputMismatch, ModelOutputMismatch, ModelUnsupported
 from cxreval.onnx_file.reading import not_onnx, read
 from cxreval.onnx_file.runtime import check_runtime_support
 
@@ -21,6 +21,7 @@ MAX_COLUMNS = 10_000
 MAX_RUN_BYTES = 256 << 20
 """Maximum size in bytes of the input of one run, where the file fixes the batch size."""
 
+_MAX_NAME = 1000  # each answer repeats the name of the output
 _FLOAT32: np.dtype[Any] = np.dtype(np.float32)
 _DTYPES: dict[int, np.dtype[Any]] = {
     onnx.TensorProto.FLOAT: _FLOAT32,
@@ -80,13 +81,21 @@ def check(
         ModelOutputMismatch: the model does not have exactly one output of shape (N, columns) and
             dtype float32.
         ModelUnsupported: the runtime does not have an operator, or the operator does not accept its
-            inputs.
+            inputs; or the name of the input or output is longer than 1,000 characters.
     """
     input_name, batch, shape, dtype = _input(model.graph, image_shape)
     output_name = _output(model.graph)
     for name in (input_name, output_name):
         if not isinstance(name, str):
             raise not_onnx(f"name {name!r} is not valid UTF-8")
+        if len(name) > _MAX_NAME:
+            expected = f"at most {_MAX_NAME} characters"
+            raise ModelUnsupported(
+                f"the name of an input or output has {len(name)} characters; expected {expected}",
+                field="model",
+                expected=expected,
+                found=len(name),
+            )
     stated = _columns(model.graph.output[0])
     inferred = _columns(check_runtime_support(model).graph.output[0])
     check_columns(stated if inferred is None else inferred, columns)
