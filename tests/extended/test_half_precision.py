@@ -16,10 +16,12 @@ from cxreval.errors import ModelUnsupported
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.metrics.auroc import auroc
-from cxreval.onnx_file.signature import inspect
+from services.inference.backends.model_host import LoadRequirements
+from services.inference.backends.onnx_model import OnnxModel
 from services.inference.backends.precision import FP16_TOLERANCE
-from services.inference.backends.session import Execution, OnnxModel
+from services.inference.backends.session import Execution
 from tests.conftest import REPOSITORY, require_module
+from tests.support.inference import HOST_LIMITS
 
 AUROC_TOLERANCE = 1e-3
 PHANTOM_PATIENTS = 200
@@ -28,20 +30,23 @@ IMAGENET = PROFILES["imagenet-224"]
 pytestmark = pytest.mark.timeout(900)
 
 
-def pair(file: Path, profile_name: str) -> tuple[OnnxModel, OnnxModel]:
-    """The model in full and half precision; the latter is checked on phantoms when it is loaded."""
-    profile = PROFILES[profile_name]
-    full, half = (
-        OnnxModel(
+def pair(file: Path, profile_name: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The answers in full and half precision; the latter is checked on phantoms when loaded."""
+    answers = []
+    for fp16 in (False, True):
+        model = OnnxModel(
             file,
-            inspect(file, profile.shape),
-            profile,
+            LoadRequirements(PROFILES[profile_name]),
             threads=2,
             max_batch=1,
+            limits=HOST_LIMITS,
             execution=Execution("cpu", fp16=fp16),
         )
-        for fp16 in (False, True)
-    )
+        try:
+            answers.append(model.each(images))
+        finally:
+            model.host.close()
+    full, half = answers
     return full, half
 
 
@@ -66,7 +71,7 @@ def test_the_demos_trained_models_rank_phantoms_as_before() -> None:
         profile = read_manifest(file.with_suffix(".yaml")).preprocessing_profile
         images = np.stack([PROFILES[profile].apply(picture) for picture in pictures])
         try:
-            full, half = (model.each(images) for model in pair(file, profile))
+            full, half = pair(file, profile, images)
         except ModelUnsupported:
             continue
         accepted += 1
@@ -104,9 +109,9 @@ def test_phantoms_judge_densenet_121_as_the_real_radiographs_do(
         with pytest.raises(
             ModelUnsupported, match="in half precision the model's answers differ by"
         ):
-            pair(path, "imagenet-224")
+            pair(path, "imagenet-224", images)
         return
-    full, half = (model.each(images) for model in pair(path, "imagenet-224"))
+    full, half = pair(path, "imagenet-224", images)
     assert 0 < np.abs(half - full).max() <= FP16_TOLERANCE
     table = shared / "nih-chestxray14" / "Data_Entry_2017_v2020.csv"
     # Only two of the 198 images show a hernia, so that swapping one pair of images changes that

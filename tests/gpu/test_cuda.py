@@ -9,11 +9,13 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from cxreval.onnx_file.signature import inspect
+from services.inference.backends.model_host import LoadRequirements
+from services.inference.backends.onnx_model import OnnxModel
 from services.inference.backends.precision import FP16_TOLERANCE
-from services.inference.backends.session import Execution, OnnxModel
+from services.inference.backends.session import Execution
 from tests.support import onnx_models
 from tests.support.inference import (
+    HOST_LIMITS,
     InferenceService,
     load_request,
     random_images,
@@ -38,11 +40,20 @@ def test_the_session_has_cuda_and_agrees_with_numpy(
 ) -> None:
     file = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
     model = OnnxModel(
-        file, inspect(file), threads=1, max_batch=8, execution=Execution("cuda", fp16=fp16)
+        file,
+        LoadRequirements(),
+        threads=1,
+        max_batch=8,
+        limits=HOST_LIMITS,
+        execution=Execution("cuda", fp16=fp16),
     )
+    try:
+        assert model.provider == "CUDAExecutionProvider"
+        answers = model.run([IMAGES])
+    finally:
+        model.host.close()
 
-    assert model.provider == "CUDAExecutionProvider"
-    np.testing.assert_allclose(model.run([IMAGES]), onnx_models.expected(IMAGES), atol=tolerance)
+    np.testing.assert_allclose(answers, onnx_models.expected(IMAGES), atol=tolerance)
 
 
 def test_the_service_answers_from_the_gpu(tmp_path: Path) -> None:

@@ -15,9 +15,15 @@ import numpy.typing as npt
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.api.oip import grpc_predict_v2_pb2_grpc
 from cxreval.wire.channel import TlsFiles, connect
+from services.inference.backends.model_host import HostLimits
 from tests.support.processes import Service, descendants
 
 Array = npt.NDArray[np.float32]
+
+HOST_LIMITS = HostLimits(
+    memory_bytes=1 << 30, open_seconds=60.0, warm_up_seconds=60.0, run_seconds=60.0
+)
+"""Limits of a model host that no model of the tests meets."""
 
 
 class InferenceService(Service):

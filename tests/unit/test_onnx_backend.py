@@ -27,12 +27,11 @@ from services.inference.backends.onnx_model import OnnxModel
 from services.inference.backends.precision import FP16_TOLERANCE
 from services.inference.backends.session import AS_SAVED, Execution, OnnxSession
 from tests.support import onnx_models
+from tests.support.inference import HOST_LIMITS
 
 XRV = (1, 224, 224)
 IMAGES = np.random.default_rng(7).uniform(-1024, 1024, (5, *XRV)).astype(np.float32)
 
-
-LIMITS = HostLimits(memory_bytes=1 << 30, open_seconds=60.0, warm_up_seconds=60.0, run_seconds=60.0)
 
 _opened: list[OnnxModel] = []
 
@@ -50,7 +49,7 @@ def load(
     *,
     profile: Profile | None = PROFILES["xrv-224"],
     max_batch: int = 8,
-    limits: HostLimits = LIMITS,
+    limits: HostLimits = HOST_LIMITS,
     execution: Execution = AS_SAVED,
 ) -> OnnxModel:
     file = directory / f"{digest}.onnx"
