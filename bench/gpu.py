@@ -50,7 +50,9 @@ def main() -> None:
     ):
         sys.exit("skipped: needs an NVIDIA GPU and onnxruntime-gpu (docs/gpu.md)")
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    name = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
+    name = subprocess.run(
+        query, capture_output=True, text=True, check=True, timeout=120
+    ).stdout.strip()
     print(f"{name}, onnxruntime {onnxruntime.__version__}, fp16, {IN_FLIGHT} x {BATCH} images")
     print(f"{'model':<14}{'in process':>14}{'service':>14}{'ratio':>8}")
     with tempfile.TemporaryDirectory() as scratch:

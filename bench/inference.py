@@ -121,7 +121,7 @@ class Bench:
             yield address, process.pid
         finally:
             process.terminate()
-            process.wait()
+            process.wait(timeout=600)
 
     async def rates(self, contestants: dict[str, tuple[Call, int]]) -> dict[str, float]:
         """Returns the median responses per second of each contestant.
@@ -426,7 +426,10 @@ async def case_start(bench: Bench) -> None:
     for _ in range(bench.rounds):
         start = time.perf_counter()
         subprocess.run(
-            [sys.executable, "-c", "import services.inference.__main__"], cwd=REPOSITORY, check=True
+            [sys.executable, "-c", "import services.inference.__main__"],
+            cwd=REPOSITORY,
+            check=True,
+            timeout=120,
         )
         imports.append(time.perf_counter() - start)
         with tempfile.TemporaryDirectory(dir=bench.directory) as home:

@@ -58,7 +58,7 @@ def main() -> None:
                     asyncio.run(compare(spec, images[:-1], size, service.address, address))
         finally:
             bare.terminate()
-            bare.wait()
+            bare.wait(timeout=600)
 
 
 async def compare(

@@ -149,7 +149,7 @@ def case_leases(directory: Path) -> None:
 
     def ours(worker: int) -> list[Any]:
         taken = []
-        while lease := evaluations.lease(f"worker {worker}", [BenchmarkName(SPEC.name)]):
+        while lease := evaluations.lease(f"worker {worker}", [BenchmarkName(SPEC.name)], EVERYBODY):
             taken.append(lease.evaluation.id)
         return taken
 

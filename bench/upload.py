@@ -91,7 +91,7 @@ def main(rounds: int) -> None:
             ours.channel.close()
     finally:
         bare.kill()
-        bare.wait()
+        bare.wait(timeout=600)
     median = {kind: statistics.median(values) for kind, values in taken.items()}
     for kind, value in median.items():
         spread = ", ".join(f"{seconds:.3f}" for seconds in taken[kind])

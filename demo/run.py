@@ -23,7 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from cxreval.cli import output
 from cxreval.client import RegistryClient, Submission, SubmissionStatus, read_manifest
 from cxreval.datasets import phantom
-from cxreval.datasets.benchmark import SPEC_FILE, load_spec
+from cxreval.datasets.benchmark import SPEC_FILE, image_list, load_spec
 
 REPOSITORY = Path(__file__).parents[1]
 HOME = REPOSITORY / ".demo"
@@ -52,7 +52,8 @@ def start() -> int:
     for name in PORTS:
         wait_until_serving(name, address[name])
     with RegistryClient(address["registry"]) as registry:
-        registry.create_benchmark(load_spec(BENCHMARK, DATA))
+        spec = registry.create_benchmark(load_spec(BENCHMARK, DATA))
+        registry.record_image_list(BENCHMARK, image_list(spec, DATA))
         submissions = [
             registry.submit(BENCHMARK, read_manifest(manifest), manifest.with_suffix(".onnx"))
             for manifest in sorted(CHECKPOINTS.glob("*.yaml"))

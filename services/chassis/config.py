@@ -58,6 +58,13 @@ class ServerConfig:
     drain_seconds: float = setting(30.0, "how long running calls may take to finish after SIGTERM")
     deadline_seconds: float = setting(300.0, "maximum deadline of a call")
     stream_deadline_seconds: float = setting(3600.0, "maximum deadline of a streaming call")
+    stream_idle_seconds: float = setting(
+        60.0, "how long a client may take to send the next message of a call, or to read one"
+    )
+    max_streams_per_caller: int = setting(
+        1000,
+        "maximum number of open streams of one organisation, certificate or network address",
+    )
     log_level: str = setting("info", "debug, info, warning or error")
 
 
@@ -107,7 +114,9 @@ def load(
 
 def _check(config: ServerConfig) -> None:
     """Raises `ConfigError` for a wrong setting among those that every service has."""
-    positive = ("drain_seconds", "deadline_seconds", "stream_deadline_seconds")
+    positive = (
+        "drain_seconds", "deadline_seconds", "stream_deadline_seconds", "stream_idle_seconds",
+    )  # fmt: skip
     checks = [
         (name, 0 < getattr(config, name) < math.inf, "a finite number above 0") for name in positive
     ]
@@ -119,6 +128,8 @@ def _check(config: ServerConfig) -> None:
         )
         for name in ("listen", "metrics_listen")
     ]
+    most = config.max_streams_per_caller
+    checks.append(("max_streams_per_caller", most >= 1, "at least 1"))
     levels = ("debug", "info", "warning", "error")
     files = bool(config.tls_certificate), bool(config.tls_key)
     checks += [

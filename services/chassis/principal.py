@@ -38,6 +38,7 @@ EVERYBODY = Principal("anybody", frozenset(Role))
 
 _current: ContextVar[Principal] = ContextVar("cxreval_principal")
 _check: ContextVar[Callable[[], Awaitable[None]]] = ContextVar("cxreval_check_admitted")
+_stream_caller: ContextVar[str] = ContextVar("cxreval_stream_caller", default="")
 
 
 def caller() -> Principal:
@@ -50,9 +51,16 @@ def enter(principal: Principal) -> None:
     _current.set(principal)
 
 
-def enter_stream(check: Callable[[], Awaitable[None]]) -> None:
-    """Sets what `check_admitted` calls in the running stream, which is a task of its own."""
+def enter_stream(check: Callable[[], Awaitable[None]], who: str) -> None:
+    """Sets, for the running stream, which is a task of its own, what `check_admitted` calls and
+    `stream_caller` returns."""
     _check.set(check)
+    _stream_caller.set(who)
+
+
+def stream_caller() -> str:
+    """Returns who shares the limits on open streams with the running one: `Call.caller`."""
+    return _stream_caller.get()
 
 
 async def check_admitted() -> None:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from cxreval.fields import split_host_port
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
 from services.chassis.config import ConfigError, ServerConfig
+from services.chassis.health import Health
 from services.chassis.interceptors import WrappedServer
 from services.chassis.interceptors.access import Access, Authenticator, OpenAccess
 from services.chassis.interceptors.deadline import TimeLimit
@@ -34,7 +35,10 @@ from services.chassis.interceptors.streams import RunningStreams
 
 _log = logging.getLogger(__name__)
 _HEALTH_PERIOD_SECONDS = 2.0
-_HEALTH_TIMEOUT_SECONDS = 10.0
+
+LIVE = "cxreval.live"
+"""A name whose health is SERVING while the process answers, for probes that restart it otherwise:
+a restart repairs no database and no disk."""
 
 _OPTIONS = (
     # A tensor travels in a few frames instead of dozens.
@@ -49,6 +53,16 @@ _OPTIONS = (
     # Clients reconnect once an hour, so that new replicas get traffic from long-lived ones.
     ("grpc.max_connection_age_ms", 3_600_000),
     ("grpc.max_connection_age_grace_ms", 3_600_000),
+    # A connection that never becomes one of HTTP/2, that has no call, or whose client has vanished.
+    ("grpc.server_handshake_timeout_ms", 20_000),
+    ("grpc.max_connection_idle_ms", 600_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.max_concurrent_streams", 5_000),
+    # Calls that wait for the event loop. By gRPC's default, a burst of 1,000 from one caller makes
+    # it cancel calls of others.
+    ("grpc.server.max_pending_requests", 10_000),
+    ("grpc.server.max_pending_requests_hard_limit", 20_000),
 )
 
 
@@ -79,7 +93,12 @@ class Server:
         time_limit = TimeLimit(config.deadline_seconds, config.stream_deadline_seconds)
         access = Access(authenticator or OpenAccess(), config.allowed_certificates)
         self._wrapped = WrappedServer(
-            self._server, RpcMetrics(metrics), time_limit, access, RunningStreams(access)
+            self._server,
+            RpcMetrics(metrics),
+            time_limit,
+            access,
+            RunningStreams(access, config.max_streams_per_caller),
+            config.stream_idle_seconds,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._wrapped)
 
@@ -110,13 +129,15 @@ class Server:
         self,
         healthy: Callable[[], Awaitable[bool]],
         drain: Callable[[], Awaitable[None]] | None = None,
+        reasons: Iterable[str] = (),
     ) -> None:
         """Serves until SIGTERM or SIGINT.
 
         Args:
-            healthy: the health probe, called every two seconds; an exception counts as false.
+            healthy: the health probe, called every two seconds; see `Health`.
             drain: awaited after the signal, before new calls are refused, for at most the drain
                 time.
+            reasons: those of each `Unhealthy` that the probe raises.
         """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -131,6 +152,7 @@ class Server:
             ReflectionServicer(names), self._wrapped
         )
         await self._report_all(False)
+        await self.report(LIVE, True)
         port = self._bind()
         await self._server.start()
         if self._config.metrics_listen:
@@ -139,7 +161,7 @@ class Server:
         _log.info(
             "listening", extra={"address": f"{split_host_port(self._config.listen)[0]}:{port}"}
         )
-        watcher = asyncio.create_task(self._watch(healthy))
+        watcher = asyncio.create_task(self._watch(Health(healthy, reasons, self._metrics)))
         await stop.wait()
         _log.info("draining", extra={"drain_seconds": self._config.drain_seconds})
         watcher.cancel()
@@ -160,14 +182,9 @@ class Server:
         except (RuntimeError, OSError) as error:
             raise ConfigError(f"cannot listen on {config.listen}: {error}") from None
 
-    async def _watch(self, healthy: Callable[[], Awaitable[bool]]) -> None:
+    async def _watch(self, health: Health) -> None:
         while True:
-            try:
-                # A probe that does not return in time counts as false.
-                await self._report_all(await asyncio.wait_for(healthy(), _HEALTH_TIMEOUT_SECONDS))
-            except Exception:  # noqa: BLE001 - any failure of the probe means unhealthy
-                _log.warning("health probe failed", exc_info=True)
-                await self._report_all(False)
+            await self._report_all(await health.is_serving())
             await asyncio.sleep(_HEALTH_PERIOD_SECONDS)
 
     async def _report_all(self, serving: bool) -> None:

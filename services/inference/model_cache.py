@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cxreval.errors import ArtifactCorrupt, ArtifactTooLarge
-from cxreval.files import MAX_ARTIFACT_BYTES, durable_file, file_sha256
+from cxreval.files import MAX_ARTIFACT_BYTES, disk_error, durable_file, file_sha256
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class ModelCache:
         Raises:
             ArtifactCorrupt: the fetched bytes have another digest.
             ArtifactTooLarge: the model is larger than the limit.
+            StorageFull: the disk is full.
             CxrevalError: as `fetch` raises.
         """
         file = self._directory / f"{digest}.onnx"
@@ -49,7 +50,11 @@ class ModelCache:
                 os.utime(file)  # for the eviction of the least recently used
                 return file
             _log.warning("cached model is corrupt; fetching it again", extra={"model": digest})
-        self._download(digest, file)
+        try:
+            self._download(digest, file)
+        except OSError as error:
+            _log.error("the model cache cannot be written", exc_info=error)
+            raise disk_error(error, "models") from error
         with self._removing:
             self._remove_oldest(keep=file)
         return file

@@ -21,6 +21,7 @@ from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.imaging.decode import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from cxreval.imaging.preprocess import PROFILES, Profile
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
+from services.chassis.interceptors.idle import answering
 from services.inference import convert
 from services.inference.batching import Admission, Limits
 from services.inference.model_pool import Model, ModelPool
@@ -259,7 +260,8 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
     async def _answer(self, request: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
         """Returns the answer to one request of a stream; an error is text after its reason."""
         try:
-            return pb.ModelStreamInferResponse(infer_response=await self._infer(request))
+            with answering():
+                return pb.ModelStreamInferResponse(infer_response=await self._infer(request))
         except CxrevalError as raised:
             error = raised
         except Exception:  # noqa: BLE001 - logged in full; the caller gets a fixed text
@@ -315,15 +317,20 @@ def _draining() -> ServiceUnavailable:
 
 
 class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
-    """`cxreval.api.inference.v1.CapabilitiesService`; `runtime` describes the runtime."""
+    """`cxreval.api.inference.v1.CapabilitiesService`.
 
-    def __init__(self, runtime: str) -> None:
+    `runtime` describes the runtime; `repeat_tolerance` is the largest difference that is expected
+    of two answers to one image.
+    """
+
+    def __init__(self, runtime: str, repeat_tolerance: float) -> None:
         self._runtime = runtime
+        self._repeat_tolerance = repeat_tolerance
 
     async def GetCapabilities(
         self, request: capabilities_pb.GetCapabilitiesRequest, context: Context
     ) -> capabilities_pb.GetCapabilitiesResponse:
-        """Returns profiles, limits and runtime."""
+        """Returns profiles, limits, runtime and repeat tolerance."""
         return capabilities_pb.GetCapabilitiesResponse(
             profiles=[
                 capabilities_pb.PreprocessingProfile(
@@ -339,4 +346,5 @@ class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
             max_image_pixels=MAX_IMAGE_PIXELS,
             max_model_bytes=MAX_ARTIFACT_BYTES,
             runtime=self._runtime,
+            repeat_tolerance=self._repeat_tolerance,
         )

@@ -8,6 +8,7 @@ which a deployment runs once before the new version starts; until then the regis
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy.exc import SQLAlchemyError
@@ -31,12 +33,13 @@ from cxreval.api.registry.v1 import (
 )
 from cxreval.audit.receipts import Signer
 from cxreval.datasets.benchmark import load_spec, packaged_names
-from cxreval.errors import CxrevalError
+from cxreval.errors import CxrevalError, DatabaseDamaged, StorageFull
 from cxreval.extras import require_extra
 from cxreval.resource_names import BenchmarkName
-from cxreval.wire.limits import MAX_RECORD_BYTES
+from cxreval.wire.limits import MAX_RECORD_BYTES, MIB
 from services.chassis import logs
 from services.chassis.config import ConfigError, load
+from services.chassis.health import Unhealthy
 from services.chassis.interceptors.access import Authenticator, OpenAccess
 from services.chassis.server import Server
 from services.registry import migrations
@@ -57,6 +60,7 @@ from services.registry.store.artifacts import Artifacts
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.boards import Boards
 from services.registry.store.database import Database
+from services.registry.store.disk import storage_trouble
 from services.registry.store.evaluations import Evaluations
 from services.registry.store.events import Events
 from services.registry.store.garbage import Garbage
@@ -64,6 +68,7 @@ from services.registry.store.lifecycle import Lifecycle
 from services.registry.store.local_artifacts import LocalArtifacts
 from services.registry.store.organisations import Organisations
 from services.registry.store.quotas import Quotas
+from services.registry.store.rescores import Rescores
 from services.registry.store.submissions import Submissions
 from services.registry.store.vault import Vault
 from services.registry.uploads import Uploads
@@ -73,6 +78,19 @@ WATCH_SECONDS = 0.5
 
 SWEEP_SECONDS = 1.0
 """How often leases and deadlines are checked, and events join the audit chain."""
+
+INTEGRITY_SECONDS = 2.0
+"""How long the start waits for the integrity check of an SQLite file, which then runs beside the
+calls. It takes 2 to 5 seconds for a gigabyte."""
+
+DATABASE_UNAVAILABLE = "database_unavailable"
+SCHEMA_OUTDATED = "schema_outdated"
+_REASONS: dict[type[CxrevalError], str] = {
+    DatabaseDamaged: "database_damaged",
+    StorageFull: "storage_full",
+}
+UNHEALTHY = (DATABASE_UNAVAILABLE, SCHEMA_OUTDATED, *_REASONS.values())
+"""The reasons for which a registry is not healthy."""
 
 CREATE_OPERATOR_KEY = "create-operator-key"
 """The command that creates an operator's key, and the actor of its admin events."""
@@ -109,7 +127,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def migrate(database: Database, signer: Signer) -> None:
     """Brings the schema to its newest revision, and adds packaged benchmarks and seeded claims."""
-    migrations.upgrade(database.engine)
+    with database.named_errors():
+        migrations.upgrade(database.engine)
     benchmarks = Benchmarks(database, now)
     for name in packaged_names():
         benchmarks.create(load_spec(name))
@@ -124,6 +143,7 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     benchmarks = Benchmarks(database, now)
     submissions = Submissions(database, now, signer)
     evaluations = Evaluations(database, now, signer, config.lease_seconds, config.max_attempts)
+    rescores = Rescores(database, now)
     lifecycle = Lifecycle(database, now, signer)
     events = Events(database)
     artifacts = open_artifacts(config.artifact_store)
@@ -137,13 +157,17 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
         (benchmark_service_pb2_grpc, BenchmarkServicer(benchmarks)),
         (submission_service_pb2_grpc, SubmissionServicer(benchmarks, submissions, vault, now)),
         (artifact_service_pb2_grpc, ArtifactServicer(submissions, evaluations, uploads, metrics)),
-        (evaluation_service_pb2_grpc, EvaluationServicer(evaluations, submissions, vault)),
+        (
+            evaluation_service_pb2_grpc,
+            EvaluationServicer(evaluations, rescores, submissions, vault, metrics),
+        ),
         (leaderboard_service_pb2_grpc, LeaderboardServicer(Boards(database), events)),
         (lifecycle_service_pb2_grpc, LifecycleServicer(lifecycle, submissions, events, watching)),
-        (audit_service_pb2_grpc, AuditServicer(events, signer.public_key)),
+        (audit_service_pb2_grpc, AuditServicer(events, rescores, signer.public_key)),
     ):
         server.add(module, servicer)
 
+    start_integrity_check(database).join(INTEGRITY_SECONDS)
     ready = partial(is_ready, database)
     sweeps = [
         asyncio.create_task(run_periodically(work, seconds, ready))
@@ -154,7 +178,13 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
             (garbage_collection(Garbage(database, artifacts, now), metrics), COLLECT_SECONDS),
         )
     ]
-    await server.serve(partial(asyncio.to_thread, ready), watching.close)
+    directories = [
+        Path(location)
+        for location in (config.artifact_store, database.file)
+        if location and not location.startswith("s3://")
+    ]
+    probe = partial(check_health, database, directories, config.disk_reserve_mib * MIB)
+    await server.serve(partial(asyncio.to_thread, probe), watching.close, UNHEALTHY)
     for sweep in sweeps:
         sweep.cancel()
 
@@ -163,7 +193,40 @@ def is_ready(database: Database) -> bool:
     """Returns whether the database answers and has the newest revision. Raises
     `ServiceUnavailable`."""
     database.ping()
-    return migrations.at_head(database.engine)
+    with database.named_errors():
+        return migrations.at_head(database.engine)
+
+
+def check_health(database: Database, directories: Sequence[Path], reserve: int) -> bool:
+    """Returns whether the registry can read and record. Raises `Unhealthy`.
+
+    `directories`: where it writes files; each must have `reserve` free bytes.
+    """
+    try:
+        ready = is_ready(database)
+        trouble: CxrevalError | None = database.trouble()
+    except CxrevalError as error:
+        ready, trouble = False, error
+    trouble = trouble or storage_trouble(directories, reserve)
+    if trouble:
+        raise Unhealthy(_REASONS.get(type(trouble), DATABASE_UNAVAILABLE), trouble.message)
+    if not ready:
+        raise Unhealthy(
+            SCHEMA_OUTDATED, "the database does not have the newest revision; run `migrate`"
+        )
+    return True
+
+
+def start_integrity_check(database: Database) -> Thread:
+    """Checks the database in a thread that does not delay the end of the process."""
+
+    def check() -> None:
+        with contextlib.suppress(CxrevalError):  # logged, and kept for `Database.trouble`
+            database.check_integrity()
+
+    thread = Thread(target=check, daemon=True)
+    thread.start()
+    return thread
 
 
 def authenticator(config: RegistryConfig, organisations: Organisations) -> Authenticator:

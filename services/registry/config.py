@@ -50,8 +50,13 @@ class RegistryConfig(ServerConfig):
         3, "number of leases in a row without a new prediction after which an evaluation fails"
     )
 
+    disk_reserve_mib: int = setting(
+        256, "free MiB on the disks of database and artifacts below which health is NOT_SERVING"
+    )
+
     def __post_init__(self) -> None:
         checks = [
+            ("disk_reserve_mib", self.disk_reserve_mib >= 0, "0 or more"),
             # The value is not shown: it may hold a password.
             (
                 "database_url",

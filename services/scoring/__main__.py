@@ -15,7 +15,7 @@ from services.chassis import logs
 from services.chassis.config import ConfigError, load
 from services.chassis.server import Server
 from services.scoring.config import ScoringConfig
-from services.scoring.servicer import ScoringServicer
+from services.scoring.servicer import UNHEALTHY, ScoringServicer
 
 
 async def main(config: ScoringConfig) -> None:
@@ -30,9 +30,9 @@ async def main(config: ScoringConfig) -> None:
     server.add(scoring_service_pb2_grpc, servicer)
 
     async def healthy() -> bool:
-        return servicer.is_healthy()
+        return servicer.check_health()
 
-    await server.serve(healthy)
+    await server.serve(healthy, reasons=UNHEALTHY)
 
 
 if __name__ == "__main__":

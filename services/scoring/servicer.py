@@ -27,6 +27,8 @@ from cxreval.metrics.predictions import PredictionTable
 from cxreval.resource_names import BenchmarkName
 from cxreval.wire import reports
 from cxreval.wire.limits import MAX_BATCH_IMAGES
+from services.chassis.health import Unhealthy
+from services.chassis.principal import stream_caller
 from services.scoring import convert
 from services.scoring.streams import Streams
 
@@ -35,6 +37,11 @@ PROGRESS_IMAGES = 4096
 
 _HUNG_SECONDS = 300.0
 """How long a no-op may wait for a report thread."""
+
+TRUTH_INCOMPLETE = "truth_incomplete"
+THREADS_HUNG = "threads_hung"
+UNHEALTHY = (TRUTH_INCOMPLETE, THREADS_HUNG)
+"""The reasons for which scoring is not healthy."""
 
 _SESSION = re.compile(r"[0-9a-f]{32}")
 
@@ -70,8 +77,9 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
             "cxreval_scoring_report_seconds", "Time to compute a report.", registry=metrics
         )
 
-    def is_healthy(self) -> bool:
-        """Whether every truth is complete and the report threads still take work.
+    def check_health(self) -> bool:
+        """Returns whether every truth is complete and the report threads still take work. Raises
+        `Unhealthy`.
 
         A busy service is healthy: the threads are not only if they are all occupied for five
         minutes.
@@ -79,8 +87,15 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         now = time.monotonic()
         if self._probe is None or self._probe.done():
             self._probe, self._probe_start = self._threads.submit(time.monotonic), now
-        complete = all(len(truth.rows) == truth.spec.image_count for truth in self._truths.values())
-        return bool(self._truths) and complete and now - self._probe_start < _HUNG_SECONDS
+        if not self._truths:
+            raise Unhealthy(TRUTH_INCOMPLETE, "no benchmark has a ground truth; set `data`")
+        for name, truth in self._truths.items():
+            if len(truth.rows) != truth.spec.image_count:
+                rows = f"{len(truth.rows)} of {truth.spec.image_count} images"
+                raise Unhealthy(TRUTH_INCOMPLETE, f"the ground truth of {name} has {rows}")
+        if now - self._probe_start >= _HUNG_SECONDS:
+            raise Unhealthy(THREADS_HUNG, "every thread that computes reports hangs; restart")
+        return True
 
     async def ListTruths(
         self, request: pb.ListTruthsRequest, context: Any
@@ -110,11 +125,12 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         """
         header = await _header(request_iterator)
         truth = self._truth(header)
-        with self._streams.open(truth, header.session) as stream:
+        with self._streams.open(truth, header.session, stream_caller()) as (stream, slot):
             yield convert.progress_answer(stream)
             reported = stream.table.image_count
             async for message in request_iterator:
                 self._add(truth, stream.table, message)
+                slot.touch()
                 stream.message_count += 1
                 if stream.table.image_count >= reported + PROGRESS_IMAGES:
                     yield convert.progress_answer(stream)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from cxreval.datasets.truth import Truth
 from cxreval.errors import ServiceOverloaded
 from cxreval.metrics.predictions import PredictionTable
+from services.chassis.fair_slots import FairSlots, Slot
 
 PARKED_SECONDS = 600.0
 """Seconds for which an interrupted stream can be resumed."""
@@ -29,6 +31,7 @@ class Stream:
     """The table of one session, and the number of messages received after the header."""
 
     table: PredictionTable
+    caller: str
     message_count: int = 0
     finished: bool = False
     """Set when the last response was sent, so that the stream is not parked."""
@@ -37,15 +40,17 @@ class Stream:
 class Streams:
     """The tables of open streams, and the parked tables of interrupted ones.
 
-    There are at most `limit` of both. A new stream replaces the oldest parked table if necessary.
+    There are at most `limit` of both. Callers share the open streams fairly (`FairSlots`). A new
+    stream replaces a parked table if necessary: the oldest of the caller that has most tables.
     """
 
     def __init__(
         self, limit: int, metrics: CollectorRegistry, parked_seconds: float = PARKED_SECONDS
     ) -> None:
         self._limit = limit
+        self._slots = FairSlots(limit, "open streams")
         self._parked_seconds = parked_seconds
-        self._open: set[_Key] = set()
+        self._open: dict[_Key, Stream] = {}
         self._parked: dict[_Key, tuple[Stream, asyncio.TimerHandle]] = {}
         gauge = Gauge(
             "cxreval_scoring_streams",
@@ -57,47 +62,46 @@ class Streams:
         gauge.labels("parked").set_function(lambda: len(self._parked))
 
     @contextmanager
-    def open(self, truth: Truth, session: str) -> Iterator[Stream]:
+    def open(self, truth: Truth, session: str, caller: str = "") -> Iterator[tuple[Stream, Slot]]:
         """Opens the parked stream of this benchmark and session, or a new stream.
 
         At the end the stream is parked unless it is `finished`. `session`: empty for a stream that
-        cannot be resumed.
+        cannot be resumed. `caller`: who shares the limit, see `Call.caller`.
 
         Raises:
             ServiceOverloaded: all tables belong to open streams, or a stream of the session is
-                still open.
+                still open; or, in the block, another caller got this stream's slot.
         """
         key = (truth.spec.digest, session or uuid.uuid4().hex)
-        stream = self._new_or_parked(key, truth)
-        self._open.add(key)
-        try:
-            yield stream
-        finally:
-            self._open.remove(key)
-            if session and not stream.finished:
-                self._park(key, stream)
-
-    def _new_or_parked(self, key: _Key, truth: Truth) -> Stream:
-        """Returns the stream that `open` opens."""
         if key in self._open:
             # The client has noticed the broken connection before the service; after a retry the
             # stream is parked.
             raise ServiceOverloaded(
                 "a stream of this session is still open; retry", field="header.session"
             )
-        if len(self._open) >= self._limit:
-            message = f"too many open streams (limit {self._limit}); retry later"
-            raise ServiceOverloaded(message, limit=self._limit)
-        if key in self._parked:
-            return self._unpark(key)
-        if len(self._open) + len(self._parked) >= self._limit:
-            self._unpark(next(iter(self._parked)))
-        return Stream(truth.table())
+        with self._slots.hold(caller) as slot:
+            stream = self._unpark(key) if key in self._parked else Stream(truth.table(), caller)
+            self._open[key] = stream
+            self._make_room()
+            try:
+                yield stream, slot
+            finally:
+                del self._open[key]
+                if session and not stream.finished:
+                    self._park(key, stream)
+
+    def _make_room(self) -> None:
+        """Removes parked tables until there are at most `limit` tables."""
+        while self._parked and len(self._open) + len(self._parked) > self._limit:
+            parked = [stream for stream, _ in self._parked.values()]
+            tables = Counter(stream.caller for stream in (*self._open.values(), *parked))
+            self._unpark(max(self._parked, key=lambda key: tables[self._parked[key][0].caller]))
 
     def _park(self, key: _Key, stream: Stream) -> None:
         """Keeps a stream for some time, so that it can be resumed."""
         expiry = asyncio.get_running_loop().call_later(self._parked_seconds, self._unpark, key)
         self._parked[key] = (stream, expiry)
+        self._make_room()
 
     def _unpark(self, key: _Key) -> Stream:
         """Returns a parked stream, which is not parked any more."""

@@ -105,10 +105,28 @@ class ServiceUnavailable(CxrevalError):
     reason = "SERVICE_UNAVAILABLE"
 
 
+class StorageFull(ServiceUnavailable):
+    """The service has no disk space to record the request; retry when the operator made room."""
+
+    reason = "STORAGE_FULL"
+
+
+class DatabaseDamaged(ServiceUnavailable):
+    """The service's database is damaged; the operator must restore it."""
+
+    reason = "DATABASE_DAMAGED"
+
+
 class DeadlineExceeded(CxrevalError):
     """The call did not finish before its deadline."""
 
     reason = "DEADLINE_EXCEEDED"
+
+
+class StreamIdle(CxrevalError):
+    """The caller sent or read nothing for longer than the service's idle limit."""
+
+    reason = "STREAM_IDLE"
 
 
 # --- access ---------------------------------------------------------------------------------------
@@ -213,6 +231,18 @@ class BenchmarkDigestMismatch(CxrevalError):
     reason = "BENCHMARK_DIGEST_MISMATCH"
 
 
+class ImageListMissing(CxrevalError):
+    """The registry does not have the benchmark's image list yet."""
+
+    reason = "IMAGE_LIST_MISSING"
+
+
+class ImageListMismatch(CxrevalError):
+    """A list of images is not that of the benchmark."""
+
+    reason = "IMAGE_LIST_MISMATCH"
+
+
 class TruthNotFound(CxrevalError):
     """This scoring service does not have the labels of the benchmark."""
 
@@ -288,8 +318,14 @@ class LeaseLost(CxrevalError):
     reason = "LEASE_LOST"
 
 
+class PredictionsUnconfirmed(CxrevalError):
+    """Predictions of an earlier attempt are neither confirmed nor dropped."""
+
+    reason = "PREDICTIONS_UNCONFIRMED"
+
+
 class ReportMismatch(CxrevalError):
-    """A report is of another benchmark, or differs from the recorded one."""
+    """A report is of another benchmark or other predictions, or differs from the recorded one."""
 
     reason = "REPORT_MISMATCH"
 
@@ -505,6 +541,12 @@ class ModelOutputMismatch(SubmissionFault):
     reason = "MODEL_OUTPUT_MISMATCH"
 
 
+class NotDeterministic(SubmissionFault):
+    """Two predictions of one image by the same model differ by more than the tolerance."""
+
+    reason = "NOT_DETERMINISTIC"
+
+
 # --- exports of published checkpoints -------------------------------------------------------------
 
 
@@ -558,7 +600,7 @@ class ParityFailed(CxrevalError):
 
 
 class AuditMismatch(CxrevalError):
-    """The audit chain is broken: an event was changed, removed or moved."""
+    """The audit chain is broken, or a row differs from its events, receipt or predictions."""
 
     reason = "AUDIT_MISMATCH"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -10,11 +11,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from cxreval.errors import ServiceUnavailable, StorageFull
+
 MAX_ARTIFACT_BYTES = 2**31 - 1
 """Maximum size of an artifact, a download and a model file.
 
 A protobuf message, and so an ONNX file without external data, must be smaller than 2 GiB.
 """
+
+
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def disk_error(error: OSError, content: str) -> ServiceUnavailable:
+    """Returns the named error for an error of the disk that stores `content` for a service."""
+    if error.errno in _DISK_FULL:
+        message = f"the service has no disk space for {content} ({error.strerror})"
+        return StorageFull(f"{message}; retry when the operator has made room")
+    return ServiceUnavailable(
+        f"the service's disk for {content} cannot be used at the moment; retry later"
+    )
 
 
 def file_sha256(file: Path) -> str:

@@ -8,9 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from cxreval.errors import CxrevalError, DeadlineExceeded, ServiceOverloaded, ServiceUnavailable
+from cxreval.errors import (
+    CxrevalError,
+    DeadlineExceeded,
+    ServiceOverloaded,
+    ServiceUnavailable,
+    StreamIdle,
+)
 
-TRANSIENT = (ServiceUnavailable, ServiceOverloaded, DeadlineExceeded)
+TRANSIENT = (ServiceUnavailable, ServiceOverloaded, DeadlineExceeded, StreamIdle)
 """Errors of a call that a later attempt may not meet: a service restarts, a queue drains."""
 
 MULTIPLIER = 2

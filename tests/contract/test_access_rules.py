@@ -69,6 +69,8 @@ def test_only_workers_may_call_the_workers_rpcs():
         "RenewLease",
         "AppendPredictions",
         "ReadPredictions",
+        "ConfirmPredictions",
+        "DropPredictions",
         "CompleteEvaluation",
     )
     for method in (*methods, "FailEvaluation"):

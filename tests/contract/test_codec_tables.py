@@ -157,6 +157,7 @@ def check_every_conversion() -> None:
         (test_codec.test_client_reads_a_row_of_the_board, row()),
         (test_codec.test_comparison_has_the_names_of_submissions, compared()),
         (test_codec.test_client_reads_a_stored_key, key()),
+        (test_codec.test_client_reads_a_stored_rescore, sample(domain.Rescore)),
         (test_codec.test_client_reads_an_audit_link_with_the_same_digest, link()),
     ):  # fmt: skip
         check.hypothesis.inner_test(record)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cxreval.datasets.benchmark import FEWEST_REPLICATES, MOST_REPLICATES
-from cxreval.datasets.prediction_file import MAX_CELL_BYTES, MAX_ROWS
+from cxreval.datasets.table_limits import MAX_CELL_BYTES, MAX_ROWS
 from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.manifest import document
 from cxreval.manifest.model import FEWEST_REQUESTS, MAX_NAME_CHARACTERS, MOST_REQUESTS
@@ -24,10 +24,14 @@ from cxreval.wire.limits import (
     MAX_TOKEN_CHARACTERS,
     MIB,
 )
+from services.chassis.config import ServerConfig
+from services.registry.config import RegistryConfig
 from services.registry.convert.admin import MAX_DISPLAY_CHARACTERS
 from services.registry.domain.board import FEWEST_COMPARED, MOST_COMPARED
+from services.registry.servicers.artifacts import MAX_TRANSFERS
 from services.registry.store.organisations import ADMIN_EVENTS
 
+CONFIG = ServerConfig()
 REPOSITORY = Path(__file__).parents[2]
 PROTOS = REPOSITORY / "protos" / "cxreval" / "api"
 
@@ -84,6 +88,11 @@ def test_comments_of_protos_state_the_limits_of_the_code(
     [
         ("SECURITY.md", r"(\d+) KiB", document.MAX_BYTES // 1024),
         ("docs/metrics.md", r"(\d+) million rows", MAX_ROWS // 10**6),
+        ("docs/deploy.md", r"uploads at once, [^|]*\| (\d+) \|", MAX_TRANSFERS),
+        ("docs/deploy.md", r"first included, [^|]*\| (\d+) s \|", CONFIG.stream_idle_seconds),
+        ("docs/deploy.md", r"open streams of one [^|]*\| (\d+) \|", CONFIG.max_streams_per_caller),
+        ("SECURITY.md", r"at most (\d+) open streams", CONFIG.max_streams_per_caller),
+        ("docs/deploy.md", r"fewer than (\d+) MiB", RegistryConfig().disk_reserve_mib),
         ("docs/metrics.md", r"more than (\d+) bytes is refused", MAX_CELL_BYTES),
     ],
 )

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from cxreval.datasets.prediction_file import MAX_ROWS
+from cxreval.datasets.table_limits import MAX_ROWS
 from cxreval.datasets.truth import AGE_BANDS
 from cxreval.metrics import report
 from cxreval.metrics.registry import METRICS

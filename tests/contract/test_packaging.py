@@ -25,7 +25,7 @@ from tests.support.wheel import build_wheel
 OWNERS = {
     "cxreval": "",
     "cxreval.cli.plots": "score",
-    "cxreval.datasets.parquet_file": "parquet",
+    "cxreval.datasets.parquet_child": "parquet",
     "cxreval.export": "export",
     "cxreval.imaging": "images",
     "cxreval.onnx_file": "onnx",

@@ -26,6 +26,7 @@ def test_checked_in_stubs_equal_the_generated_ones(tmp_path):
         check=True,
         capture_output=True,
         env=environment,
+        timeout=120,
     )
     fresh, checked_in = tmp_path / "cxreval" / "api", REPOSITORY / "src" / "cxreval" / "api"
     assert generated(fresh) == generated(checked_in)

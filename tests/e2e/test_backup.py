@@ -9,11 +9,12 @@ import threading
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from cxreval.api.registry.v1.evaluation_service_pb2 import CompleteEvaluationRequest
 from cxreval.audit.chain import verify
-from cxreval.client import RegistryClient, file_sha256
+from cxreval.client import Predictions, RegistryClient, file_sha256
+from cxreval.wire import reports
 from services.registry import migrations
 from services.registry.store.database import Database
 from tests.conftest import missing
@@ -24,6 +25,7 @@ from tests.support.registry import (
     fresh_database,
     registry_service,
     report_message,
+    small_images,
     small_spec,
 )
 
@@ -75,7 +77,7 @@ def test_registry_that_was_lost_comes_back_from_a_backup_taken_while_it_ran(
             busy.start()
             run(take, DATA=str(directories[0]), BACKUP=str(backup), DATABASE=databases[0])
             done.set()
-            busy.join()
+            busy.join(timeout=60)
         service.kill()
     run(put_back, DATA=str(directories[1]), BACKUP=str(backup), DATABASE=databases[1])
     with (
@@ -103,10 +105,10 @@ def _published(call: Registry, client: RegistryClient, artifact: bytes) -> str:
     ) and lease.submission.name != name:
         pass  # submitted during the backup
     assert lease
-    request = CompleteEvaluationRequest(
-        evaluation=lease.evaluation, token=lease.token, report=report_message(SPEC)
-    )
-    call.evaluations.CompleteEvaluation(request)
+    images = tuple(small_images())
+    probabilities = np.full((len(images), len(SPEC.findings)), 0.5, np.float32)
+    client.append_predictions(lease, Predictions(images, probabilities))
+    client.complete_evaluation(lease, reports.report(report_message(SPEC)), {})
     return name
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from cxreval.client import EvaluationStatus, SubmissionStatus
 from cxreval.datasets.nih import FINDINGS
+from cxreval.evaluation.confirmation import SAMPLED_IMAGES
+from cxreval.evaluation.repeats import SAMPLE_IMAGES
 from tests.support import onnx_models
 from tests.support.inference import png
 from tests.support.scoring import describe, small_table
@@ -59,7 +61,7 @@ def undisturbed(data, checkpoint, tmp_path_factory):
         system.start_worker()
         ended = system.wait(submitted.name)
         assert ended.status is SubmissionStatus.PUBLISHED
-        assert inferred(system) == IMAGES
+        assert inferred(system) == IMAGES + SAMPLE_IMAGES
         return system.registry.get_evaluation(ended.evaluation).report
 
 
@@ -92,10 +94,12 @@ def finished(system, name):
     return system.registry.get_evaluation(ended.evaluation)
 
 
-def test_the_worker_after_a_killed_one_requests_only_missing_images(running, undisturbed):
+def test_the_worker_after_a_killed_one_requests_only_a_sample_and_missing_images(
+    running, undisturbed
+):
     system, worker, name = running
     worker.kill()
-    worker.wait()
+    worker.wait(timeout=60)
     recorded = system.registry.get_submission(name).images_done
     before = inferred(system)
     # Requests that were in flight complete without a client.
@@ -106,8 +110,29 @@ def test_the_worker_after_a_killed_one_requests_only_missing_images(running, und
     evaluation = finished(system, name)
     assert evaluation.report == undisturbed
     assert (evaluation.attempt, evaluation.worker) == (2, "second")
-    assert inferred(system) - before == IMAGES - recorded
+    sampled = min(recorded, SAMPLED_IMAGES)
+    assert inferred(system) - before == IMAGES - recorded + sampled + SAMPLE_IMAGES
+    assert evaluation.provenance["confirmed_sample_images"] == str(sampled)
+    assert evaluation.provenance["dropped_images"] == "0"
     assert evaluation.provenance["resumed_images"] == str(recorded)
+
+
+def test_a_worker_that_is_killed_during_the_repeat_sample_leaves_it_to_the_next_one(
+    running, undisturbed
+):
+    system, worker, name = running
+    system.wait(name, images=IMAGES)
+    worker.kill()
+    worker.wait(60)
+    assert system.registry.get_submission(name).status is SubmissionStatus.RUNNING
+    before = inferred(system)
+    system.start_worker("second")
+    evaluation = finished(system, name)
+    assert evaluation.report == undisturbed
+    assert (evaluation.attempt, evaluation.provenance["resumed_images"]) == (2, str(IMAGES))
+    assert evaluation.provenance["repeat_images"] == str(SAMPLE_IMAGES)
+    assert evaluation.provenance["repeat_largest_difference"] == "0"
+    assert 0 <= inferred(system) - before - SAMPLE_IMAGES <= 1  # one was in flight
 
 
 def test_a_killed_inference_service_is_waited_for_and_loads_the_model_again(running, undisturbed):

@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import time
 
 import grpc
 import numpy as np
@@ -72,7 +73,7 @@ def test_an_endpoint_that_fails_now_and_then_is_on_the_board_with_its_kind(syste
         submitted = submit(system, endpoint(server.address), TOKEN)
         assert (submitted.kind, submitted.status) == (Kind.ENDPOINT, SubmissionStatus.QUEUED)
         ended = run(system)
-        assert len(server.times) == len(IMAGES) + 2
+        assert len(server.times) == 2 * len(IMAGES) + 2  # each image is repeated
     assert ended.status is EvaluationStatus.SUCCEEDED, ended.failure
     assert (ended.provenance["endpoint_address"], ended.provenance["endpoint_platform"]) == (
         server.address,
@@ -156,6 +157,65 @@ def test_an_endpoint_that_does_not_do_its_part_is_the_submitters_fault(system, m
     system.registry.cancel(submitted.name, "not mended")
 
 
+def second_time(spoiled):
+    """Returns a mood that answers 0.5 the first time, and `spoiled` when images are repeated."""
+    return lambda number: [0.5] * 14 if number <= len(IMAGES) else spoiled
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "reason", "says"),
+    [
+        ([0.5] * 13 + [0.51], "NOT_DETERMINISTIC", "Hernia"),
+        ([0.5] * 13 + [0.51], "NOT_DETERMINISTIC", "was 0.5, and 0.50999999 when"),
+        ([0.5021] + [0.5] * 13, "NOT_DETERMINISTIC", "expected a difference of at most 0.002;"),
+        ([0.25] * 14, "NOT_DETERMINISTIC", "the difference is 0.25,"),
+        ([0.25] * 14, "NOT_DETERMINISTIC", "8 of 8 repeated images differ more"),
+        ([math.nan] * 14, "INVALID_PROBABILITY", "expected finite numbers from 0 to 1"),
+        ([1.001] * 14, "INVALID_PROBABILITY", "expected finite numbers from 0 to 1"),
+        ([0.5] * 13, "ENDPOINT_REFUSED", "returned shape (1, 13); expected (1, 14)"),
+        (grpc.StatusCode.INTERNAL, "ENDPOINT_REFUSED", "INTERNAL: in a bad mood"),
+        (grpc.StatusCode.UNAVAILABLE, "ENDPOINT_UNAVAILABLE", "no response for 3 s"),
+    ],
+)
+def test_an_endpoint_that_answers_otherwise_the_second_time_is_not_published(
+    system, spoiled, reason, says
+):
+    with NaiveServer(mood=second_time(spoiled)) as server:
+        submitted = submit(system, endpoint(server.address))
+        ended = run(system)
+    assert (ended.status, ended.attempt) == (EvaluationStatus.FAILED, 1)
+    assert (ended.failure.reason, ended.failure.fault) == (reason, Fault.SUBMISSION)
+    assert says in ended.failure.message
+    assert system.registry.get_submission(submitted.name).status is SubmissionStatus.FAILED
+
+
+def test_an_endpoint_may_round_differently_and_its_largest_difference_is_recorded(system):
+    with NaiveServer(mood=second_time([0.501] + [0.5] * 13)) as server:
+        submit(system, endpoint(server.address))
+        ended = run(system)
+    assert ended.status is EvaluationStatus.SUCCEEDED, ended.failure
+    keys = ("repeat_images", "repeat_largest_difference", "repeat_tolerance")
+    assert [ended.provenance[key] for key in keys] == [str(len(IMAGES)), "0.001", "0.002"]
+
+
+def test_an_endpoint_that_mixes_the_images_it_gets_at_once_is_not_published(system):
+    running, most = [], []
+
+    def mood(number):
+        running.append(number)
+        most.append(len(running))
+        time.sleep(0.03)
+        running.remove(number)
+        return [0.05 * most[number - 1]] * 14
+
+    with NaiveServer(mood=mood) as server:
+        submit(system, endpoint(server.address))
+        failure = run(system).failure
+    assert (failure.reason, failure.fault) == ("NOT_DETERMINISTIC", Fault.SUBMISSION)
+    assert max(most[: len(IMAGES)]) > 1
+    assert most[len(IMAGES) :] == [1] * len(IMAGES)  # repeated images are sent one at a time
+
+
 def test_a_wrong_token_is_refused_and_recorded_images_are_not_requested_again(system):
     with NaiveServer(TOKEN) as server:
         submit(system, endpoint(server.address), "wrong")
@@ -163,7 +223,7 @@ def test_a_wrong_token_is_refused_and_recorded_images_are_not_requested_again(sy
         assert (failure.reason, "UNAUTHENTICATED" in failure.message) == ("ENDPOINT_REFUSED", True)
 
 
-def test_a_worker_that_finds_all_predictions_recorded_still_records_the_provenance(system):
+def test_a_worker_that_only_repeats_images_records_the_same_provenance(system):
     with NaiveServer(datatype="FP32") as server:
         submitted = submit(system, endpoint(server.address, profile="xrv-224"))
         lease = system.registry.lease_evaluation("dies", ["small"])
@@ -172,12 +232,10 @@ def test_a_worker_that_finds_all_predictions_recorded_still_records_the_provenan
             endpoints.EndpointSource(lease, images, allow_private=True) for _ in range(2)
         )
         assert len(list(first.rows(IMAGES))) == len(server.times)
-        assert second.provenance() == first.provenance()
-        assert len(IMAGES) == len(server.times)
+        list(second.rows(IMAGES[:1], one_by_one=True))
     said = {"endpoint_platform": "naive", "endpoint_versions": "3", "profile": "xrv-224"}
-    assert second.provenance() == second.provenance() | said | {
-        "profile_digest": PROFILES["xrv-224"].digest
-    }
+    said["profile_digest"] = PROFILES["xrv-224"].digest
+    assert second.provenance() == first.provenance() == first.provenance() | said
     system.registry.cancel(submitted.name, "seen enough")
 
 
@@ -232,7 +290,7 @@ def test_a_retry_waits_as_long_as_the_server_asks(system):
     with NaiveServer(mood=mood) as server:
         submit(system, endpoint(server.address))
         assert run(system).status is EvaluationStatus.SUCCEEDED
-    assert len(server.times) == len(IMAGES) + 1
+    assert len(server.times) == 2 * len(IMAGES) + 1  # each image is repeated
     assert max(server.times) - server.times[0] >= 0.7
 
 

@@ -149,6 +149,25 @@ def test_a_table_that_is_no_utf8_does_not_end_the_worker(system, tmp_path):
 # --- claims ---------------------------------------------------------------------------------------
 
 
+HOSTILE = {
+    "a million commas": gzip.compress(b"," * 1_000_000),
+    "open quotes": gzip.compress(table().encode() + b'"\n",' * 10_000_000),
+    "a footer of structs in structs": b"PAR1" + b"\x1c" * 4096 + b"\0\x10\0\0PAR1",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_table_fails_once_as_the_submitters_fault(system, tmp_path, kind):
+    file = tmp_path / "table"
+    file.write_bytes(HOSTILE[kind])
+    submitted = system.registry.submit("small", predictions(), file)
+    run(system)
+    ended = system.registry.get_submission(submitted.name)
+    assert ended.status is SubmissionStatus.FAILED
+    assert (ended.failure.reason, ended.failure.fault) == ("PREDICTIONS_INVALID", Fault.SUBMISSION)
+    assert system.registry.get_evaluation(ended.evaluation).attempt == 1
+
+
 def test_a_claim_is_on_the_board_at_once_ranked_apart_and_signed(system):
     submitted = system.registry.create_submission("small", claim())
     assert (submitted.kind, submitted.status, submitted.tier) == (

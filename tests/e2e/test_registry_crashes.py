@@ -159,11 +159,7 @@ class Walk:
         return found.failure.reason
 
     def complete(self, lease: evaluation_pb.Lease) -> object:
-        return self.stubs.evaluations.CompleteEvaluation(
-            evaluation_pb.CompleteEvaluationRequest(
-                evaluation=lease.evaluation.name, token=lease.token, report=report_message(SPEC)
-            )
-        )
+        return self.stubs.complete(lease, report_message(SPEC))
 
     def fail(self, lease: evaluation_pb.Lease, fault: str) -> object:
         failure = {"reason": "BROKEN", "message": "broken", "fault": fault}

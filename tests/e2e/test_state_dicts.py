@@ -115,7 +115,7 @@ def test_a_state_dict_is_converted_and_run_by_a_worker_that_can(
         EvaluationDriver(*clients(system), system.data, "unable").run_next(lambda *_: None) is None
     )
     returned(system, good.name)
-    assert "no sandbox to open checkpoints in: bwrap is not installed" in caplog.text
+    assert "no sandbox: bwrap is not installed" in caplog.text
     other = system.registry.submit("small", declared("densenet121"), weights)
     evil = checkpoints.hostile(tmp_path / "evil.pth", "raise RuntimeError('executed')")
     hostile = system.registry.submit("small", declared("resnet50"), evil)

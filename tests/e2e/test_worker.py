@@ -2,9 +2,18 @@
 
 import time
 
+import numpy as np
 import pytest
 
-from cxreval.client import EvaluationStatus, Fault, InferenceClient, SubmissionStatus
+from cxreval.client import (
+    EvaluationStatus,
+    Failure,
+    Fault,
+    InferenceClient,
+    Predictions,
+    SubmissionStatus,
+)
+from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import DatasetInvalid, LeaseLost
 from cxreval.evaluation.driver import PLATFORM_FAILED, EvaluationDriver, local_benchmarks
 from cxreval.evaluation.resume import LeaseKeeper, retry_policy
@@ -157,3 +166,22 @@ def test_the_client_lists_everything_page_by_page_and_unloads_a_model(system):
     assert system.inference.ready(model)
     system.inference.unload(model)
     assert not system.inference.ready(model)
+
+
+def test_rows_that_the_model_does_not_give_are_dropped_and_not_in_the_report(system, caplog):
+    undisturbed = driver(system).run_next(ignore)
+    checkpoint = next(iter(system.directory.glob("*.onnx")))
+    name = system.registry.submit("small", manifest("Again"), checkpoint).name
+    lease = system.registry.lease_evaluation("liar", ["small"])
+    invented = np.full((2, len(FINDINGS)), 0.5, np.float32)
+    system.registry.append_predictions(lease, Predictions(tuple(IMAGES[:2]), invented))
+    failure = Failure("WORKER_ERROR", "gives up", Fault.SYSTEM)
+    system.registry.fail_evaluation(lease, failure)
+    time.sleep(LEASE_SECONDS)
+    evaluation = driver(system).run_next(ignore)
+    assert evaluation.name.startswith(name)
+    assert (evaluation.status, evaluation.attempt) == (EvaluationStatus.SUCCEEDED, 2)
+    assert evaluation.report == undisturbed.report
+    assert evaluation.provenance["dropped_images"] == "2"
+    assert evaluation.provenance["resumed_images"] == "0"
+    assert "dropped 2 predictions of attempt 1; 2 of 2 asked again differ" in caplog.text

@@ -32,7 +32,9 @@ def interpreter(version: str) -> str:
     for program in (shutil.which(f"python{version}"), *map(str, kept)):
         if not program:
             continue
-        answer = subprocess.run([program, "--version"], capture_output=True, check=False)
+        answer = subprocess.run(
+            [program, "--version"], capture_output=True, check=False, timeout=120
+        )
         if answer.returncode == 0:  # pyenv's own command fails where its version is not selected
             return program
     pytest.skip(f"there is no Python {version} on this machine")

@@ -30,7 +30,12 @@ def perf_analyzer() -> list[str]:
                 "perf_analyzer needs root on Debian: see tests/extended/install_perf_analyzer.sh"
             )
         script = str(REPOSITORY / "tests/extended/install_perf_analyzer.sh")
-        subprocess.run([script, str(ROOT)], check=True, env=os.environ | {"PYTHON": sys.executable})
+        subprocess.run(
+            [script, str(ROOT)],
+            check=True,
+            env=os.environ | {"PYTHON": sys.executable},
+            timeout=600,
+        )
     return ["chroot", str(ROOT), "perf_analyzer"]
 
 

@@ -324,7 +324,7 @@ def test_artifacts_of_workers_are_kept_during_the_evaluation_and_once_recorded(
 ) -> None:
     queued, key = books.awaiting()
     books.upload(kept.store, queued, key, lambda upload: upload.place())
-    lease = books.evaluations.lease("worker", [BenchmarkName(SPEC.name)])
+    lease = books.evaluations.lease("worker", [BenchmarkName(SPEC.name)], EVERYBODY)
     assert lease
     name, made = EvaluationName(SPEC.name, queued.submission, lease.evaluation.id), b"made" + BYTES
     derived, unfinished = (
@@ -334,12 +334,16 @@ def test_artifacts_of_workers_are_kept_during_the_evaluation_and_once_recorded(
         upload.begin(0)
         upload.write(made)
         upload.store()
-        books.evaluations.add_artifact(name, lease.token, derived.sha256, len(made), upload.place)
+        books.evaluations.add_artifact(
+            name, lease.token, derived.sha256, len(made), upload.place, EVERYBODY
+        )
         upload.discard()
     receive(kept.store, unfinished, b"half")
     garbage = Garbage(books.database, kept.store, lambda: now() + LATER)
     assert garbage.collect() == (0, 0)
-    books.evaluations.fail(name, lease.token, Failure("TEST", "its own fault", Fault.SUBMISSION))
+    books.evaluations.fail(
+        name, lease.token, Failure("TEST", "its own fault", Fault.SUBMISSION), EVERYBODY
+    )
     assert garbage.collect() == (1, 0)
     assert b"".join(kept.store.read(ArtifactName(derived.sha256), 1000)) == made
 

@@ -132,6 +132,7 @@ def test_an_unknown_setting_is_refused_with_its_name():
         capture_output=True,
         text=True,
         check=False,
+        timeout=120,
     )
     assert ended.returncode == 1
     assert "unknown variable CXREVAL_SCORING_DATE" in ended.stderr

@@ -23,7 +23,7 @@ from cxreval.errors import CxrevalError
 from cxreval.manifest.model import Kind
 from cxreval.manifest.template import template
 from tests.support import onnx_models
-from tests.support.processes import REPOSITORY
+from tests.support.processes import REPOSITORY, interruptible
 from tests.support.registry import registry_service, small_spec
 from tests.support.system import command, json_of
 
@@ -139,20 +139,23 @@ def test_a_submission_is_named_before_anything_can_go_wrong_with_it(
         "--watch",
         *json_too,
     )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cxreval.cli.app", *arguments,
-         "--benchmark", SPEC.name, "--registry", address],
-        cwd=REPOSITORY, env=os.environ | {"COLUMNS": "80"}, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with process:
+    with interruptible():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cxreval.cli.app", *arguments,
+             "--benchmark", SPEC.name, "--registry", address],
+            cwd=REPOSITORY, env=os.environ | {"COLUMNS": "80"}, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    try:
         assert process.stderr
-        assert process.stdout
         name = process.stderr.readline().removeprefix("submission ").strip()
         assert client.get_submission(name).name == name  # while the command still runs
         process.send_signal(signal.SIGINT)
-        assert process.stdout.read() == ""
-        process.stderr.read()
+        printed, _ = process.communicate(timeout=60)
+        assert printed == ""
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
     listed = json_of("submission", "list", "--benchmark", SPEC.name, "--registry", address)
     assert listed[0]["name"] == name  # type: ignore[index]
 

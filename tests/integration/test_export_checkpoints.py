@@ -270,6 +270,7 @@ def test_pickle_reaches_no_network(listener: socket.socket, tmp_path: Path) -> N
     subprocess.run(
         [sys.executable, "-c", f"import torch; torch.load({str(file)!r}, weights_only=False)"],
         check=True,
+        timeout=120,
     )
     with listener.accept()[0] as connection:
         assert connection.recv(100) == b"stolen"
@@ -381,7 +382,7 @@ def test_without_a_sandbox_nothing_is_opened(
     monkeypatch.setattr(sandbox, "_binaries", lambda: iter(binaries))
     sandbox._bubblewrap.cache_clear()
     try:
-        with pytest.raises(SandboxUnavailable, match="no sandbox to open checkpoints in"):
+        with pytest.raises(SandboxUnavailable, match="no sandbox: "):
             read_checkpoint(damaged("no tensors", tmp_path / "a.pt"))
     finally:
         sandbox._bubblewrap.cache_clear()

@@ -418,7 +418,21 @@ def stored_report(client: RegistryClient, evaluation: str) -> Report:
     return replace(report, evidence=client.get_evidence(evaluation))
 
 
-# --- new submissions: this test changes the database, so it is the last ---------------------------
+# --- these tests change the database, so they are the last ----------------------------------------
+
+
+def test_reports_of_earlier_versions_are_rescored_to_the_last_bit(
+    client: RegistryClient, scoring: ScoringClient
+) -> None:
+    before = {name: list(client.leaderboard(name)) for name in BENCHMARKS}
+    for evaluation in EVALUATED:
+        benchmark = client.get_benchmark(evaluation.split("/")[1])
+        computed = scoring.score(benchmark, list(client.report_predictions(evaluation)))
+        assert client.record_rescore(evaluation, computed).difference == ""
+    assert {name: list(client.leaderboard(name)) for name in BENCHMARKS} == before
+    verification = Verification(client, ANSWERS["audit"]["public_key"], Head())
+    verification.run()
+    assert verification.rescored > 0
 
 
 def test_golden_benchmark_accepts_new_submissions_with_the_same_figures_and_digests(
@@ -437,6 +451,7 @@ def test_golden_benchmark_accepts_new_submissions_with_the_same_figures_and_dige
         assert lease.submission.name == created.name
         assert lease.endpoint_token == "another"
         predictions = recorded(golden, evaluation)
+        worker.record_image_list("golden-plain", predictions.images)
         worker.append_predictions(lease, predictions)
         worker.complete_evaluation(lease, scoring.score(lease.benchmark, [predictions]), {})
         next_lease = worker.lease_evaluation("golden", ["golden-plain"])

@@ -216,7 +216,8 @@ def attack(caller: Caller, models: Path, pool: ThreadPoolExecutor) -> dict[str, 
         for name, (build, outcome) in STRIKING.items()
     }
     ended = {
-        name: (call.result(), outcomes) for name, (call, outcomes) in (loads | strikes).items()
+        name: (call.result(timeout=60), outcomes)
+        for name, (call, outcomes) in (loads | strikes).items()
     }
     return {
         name: repr(error)
@@ -244,9 +245,9 @@ def test_every_hostile_model_gets_its_reason_while_good_ones_load_and_answer(run
         caller.load(later)
         assert not attacking.done()
         assert caller.health() == "SERVING"
-        wrong = attacking.result()
+        wrong = attacking.result(timeout=60)
         over.set()
-        asking.result()
+        asking.result(timeout=60)
 
     assert wrong == {}
     np.testing.assert_allclose(
@@ -300,8 +301,8 @@ def test_calls_of_a_killed_process_fail_by_name_and_those_of_another_model_are_a
         wait_for(lambda: service.metrics()["cxreval_inference_admitted_images"] == 32)
         os.kill(service.hosts()[dying], signal.SIGKILL)
         others = [pool.submit(caller.run, living, image[np.newaxis]) for image in images]
-        errors = [call.result() for call in (first, *waiting)]
-        answers = [call.result() for call in others]
+        errors = [call.result(timeout=60) for call in (first, *waiting)]
+        answers = [call.result(timeout=60) for call in others]
 
     assert [type(error) for error in errors] == [ModelCrashed] * 32
     assert {("SIGKILL" in str(error)) for error in errors} == {True}
@@ -317,7 +318,7 @@ def test_a_process_that_is_stopped_is_killed_at_the_time_limit_of_a_run(running:
         call = pool.submit(error_of, caller.run, digest, BRIGHT)
         time.sleep(0.5)
         os.kill(service.hosts()[digest], signal.SIGSTOP)
-        assert isinstance(call.result(), ModelTooSlow)
+        assert isinstance(call.result(timeout=60), ModelTooSlow)
     caller.load(digest)  # and one that is stopped while idle
     os.kill(service.hosts()[digest], signal.SIGSTOP)
     assert isinstance(error_of(caller.run, digest), ModelTooSlow)
@@ -332,7 +333,7 @@ def test_a_service_that_is_killed_leaves_no_model_behind(tmp_path: Path) -> None
         wait_for(lambda: len(descendants(service.process.pid)) >= 4)
         hosts = descendants(service.process.pid)
         service.kill()
-        assert opening.result() is not None
+        assert opening.result(timeout=60) is not None
         wait_for(lambda: not any(map(is_running, hosts)))
 
 
@@ -359,7 +360,7 @@ def test_sigterm_ends_the_service_in_time_while_models_open_and_run_without_end(
         start = time.monotonic()
         assert service.stop() == 0
         assert time.monotonic() - start < 15.0
-        errors = [call.result() for call in calls]
+        errors = [call.result(timeout=60) for call in calls]
         assert [error for error in errors if type(error) is not ServiceUnavailable] == []
         wait_for(lambda: not any(map(is_running, hosts)))
 
@@ -382,7 +383,7 @@ def test_the_limits_hold_without_a_sandbox(tmp_path: Path) -> None:
                 name: pool.submit(error_of, caller.load, REFUSED[name][0](service.models))
                 for name in WITHOUT_SANDBOX
             }
-            ended = {name: call.result() for name, call in calls.items()}
+            ended = {name: call.result(timeout=60) for name, call in calls.items()}
         wrong = {
             name: repr(error)
             for name, error in ended.items()

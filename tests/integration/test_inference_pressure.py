@@ -88,8 +88,8 @@ def test_calls_given_up_while_they_wait_never_reach_the_model(
         call.cancel()
     last = oip.ModelInfer.future(tensor_request(slow, IMAGES[:1]))
 
-    assert rows(last.result()).shape == (1, 8)
-    assert rows(busy.result()).shape == (16, 8)
+    assert rows(last.result(timeout=60)).shape == (1, 8)
+    assert rows(busy.result(timeout=60)).shape == (16, 8)
     figures = service.metrics()
     assert figures["cxreval_inference_dropped_images_total"] == 20
     assert figures['cxreval_inference_images_total{outcome="cancelled"}'] == 20
@@ -109,7 +109,7 @@ def test_deadlines_that_cannot_be_met_are_refused_at_once(
         "images ahead take the model about" in from_rpc_error(refusal).message
         for refusal in refusals
     )
-    assert rows(busy.result()).shape == (16, 8)
+    assert rows(busy.result(timeout=60)).shape == (16, 8)
     figures = service.metrics()
     assert figures['cxreval_inference_images_total{outcome="too_late"}'] == 5
     assert figures["cxreval_inference_batch_images_sum"] == 16
@@ -136,8 +136,8 @@ def test_overload_is_refused_at_once_by_its_name_and_the_rest_is_answered(
         "images",
     )
     assert not busy.done(), f"refused after {seconds:.3f} s, while the model was busy"
-    assert rows(busy.result()).shape == (16, 8)
-    assert rows(waiting.result()).shape == (24, 8)
+    assert rows(busy.result(timeout=60)).shape == (16, 8)
+    assert rows(waiting.result(timeout=60)).shape == (24, 8)
     assert rows(oip.ModelInfer(tensor_request(slow, IMAGES[:1]))).shape == (1, 8)
 
 
@@ -159,9 +159,9 @@ def test_sigterm_answers_every_call_in_flight_says_so_and_exits_0(
 
     assert refusal.value.code() == grpc.StatusCode.UNAVAILABLE
     np.testing.assert_allclose(
-        np.concatenate([rows(call.result()) for call in calls]), alone, atol=1e-5
+        np.concatenate([rows(call.result(timeout=60)) for call in calls]), alone, atol=1e-5
     )
-    np.testing.assert_allclose(rows(busy.result()), alone[:16], atol=1e-5)
+    np.testing.assert_allclose(rows(busy.result(timeout=60)), alone[:16], atol=1e-5)
     assert service.process.wait(timeout=30) == 0
 
 

@@ -18,7 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cxreval.api.inference.v1 import capabilities_service_pb2, capabilities_service_pb2_grpc
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
-from cxreval.errors import CxrevalError
+from cxreval.client import InferenceClient
+from cxreval.errors import CxrevalError, ServiceUnavailable
 from cxreval.imaging.decode import MAX_IMAGE_PIXELS, decode
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.wire.status import from_rpc_error
@@ -152,8 +153,8 @@ def test_answers_do_not_depend_on_the_batch_they_travelled_in(
             (oip.ModelInfer.future(requests[index][0]), requests[index][1]) for index in order
         ]
         for future, expected in futures:
-            np.testing.assert_allclose(rows(future.result()), expected, atol=1e-5)
-        for answer, (_, expected) in zip(streamed.result(), requests, strict=True):
+            np.testing.assert_allclose(rows(future.result(timeout=60)), expected, atol=1e-5)
+        for answer, (_, expected) in zip(streamed.result(timeout=60), requests, strict=True):
             assert not answer.error_message
             np.testing.assert_allclose(rows(answer.infer_response), expected, atol=1e-5)
 
@@ -459,7 +460,7 @@ def test_loads_of_one_model_at_one_time_are_one_load_and_later_ones_none(
     for future in [
         oip.RepositoryModelLoad.future(load_request(digest, "xrv-224")) for _ in range(8)
     ]:
-        future.result()
+        future.result(timeout=60)
     oip.RepositoryModelLoad(load_request(digest))
 
     loads = _increase(service, before)[
@@ -527,7 +528,7 @@ def test_unload_completes_running_requests_and_refuses_later_ones(
 
     oip.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=digest))
 
-    assert rows(running.result()).shape == (32, 8)
+    assert rows(running.result(timeout=60)).shape == (32, 8)
     assert (
         error_of(lambda: oip.ModelInfer(tensor_request(digest, IMAGES))).reason == "MODEL_NOT_FOUND"
     )
@@ -545,7 +546,7 @@ def _wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 # --- what the server says about itself ------------------------------------------------------------
 
 
-def test_capabilities_name_profiles_limits_and_runtime(service: InferenceService) -> None:
+def test_capabilities_name_profiles_limits_runtime_and_tolerance(service: InferenceService) -> None:
     with service.connect() as channel:
         ask: Any = capabilities_service_pb2_grpc.CapabilitiesServiceStub(channel)
         answer = ask.GetCapabilities(capabilities_service_pb2.GetCapabilitiesRequest())
@@ -555,6 +556,26 @@ def test_capabilities_name_profiles_limits_and_runtime(service: InferenceService
     }
     assert answer.max_image_pixels == MAX_IMAGE_PIXELS
     assert answer.runtime.startswith("onnxruntime ")
+    assert (answer.HasField("repeat_tolerance"), answer.repeat_tolerance) == (True, 0.0)
+
+
+def test_a_service_of_an_earlier_version_states_no_tolerance_and_is_asked_again_later() -> None:
+    class Earlier(capabilities_service_pb2_grpc.CapabilitiesServiceServicer):
+        def GetCapabilities(self, request: Any, context: Any) -> Any:
+            return capabilities_service_pb2.GetCapabilitiesResponse(runtime="onnxruntime 1.32.0")
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    capabilities_service_pb2_grpc.add_CapabilitiesServiceServicer_to_server(Earlier(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with (
+            InferenceClient(f"127.0.0.1:{port}") as client,
+            pytest.raises(ServiceUnavailable, match="upgrade it"),
+        ):
+            client.capabilities()
+    finally:
+        server.stop(0).wait(10)
 
 
 def test_health_and_server_metadata_answer(service: InferenceService, oip: Any) -> None:
@@ -651,7 +672,9 @@ def test_statistics_count_what_a_model_did(service: InferenceService, oip: Any) 
         tensor_request(digest, IMAGES[:1]),
     ):
         oip.ModelInfer(request)
-    oip.ModelInfer.future(tensor_request(digest, IMAGES * np.float32(2)), timeout=20).result()
+    oip.ModelInfer.future(tensor_request(digest, IMAGES * np.float32(2)), timeout=20).result(
+        timeout=60
+    )
     (after,) = oip.ModelStatistics(pb.ModelStatisticsRequest(name=digest)).model_stats
     every = {one.name for one in oip.ModelStatistics(pb.ModelStatisticsRequest()).model_stats}
 

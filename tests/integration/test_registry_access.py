@@ -317,7 +317,7 @@ def test_a_key_that_is_revoked_while_an_artifact_is_stored_queues_nothing(
 
     async def upload() -> None:
         principal.enter(submitter)
-        principal.enter_stream(revoked)
+        principal.enter_stream(revoked, "acme")
         await servicer.UploadArtifact(messages(), None)
 
     with pytest.raises(KeyRevoked):

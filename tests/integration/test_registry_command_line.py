@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from cxreval.api.registry.v1 import evaluation_service_pb2
 from tests.support.processes import REPOSITORY
 from tests.support.registry import Registry, registry_service, report_message, small_spec
 
@@ -72,11 +71,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
                 for value in report.metrics[:14]:
                     value.value = 0.81
             lease = call.lease(SPEC.name)
-            call.evaluations.CompleteEvaluation(
-                evaluation_service_pb2.CompleteEvaluationRequest(
-                    evaluation=lease.evaluation.name, token=lease.token, report=report
-                )
-            )
+            call.complete(lease, report)
         yield Board(service.address, submissions)
 
 

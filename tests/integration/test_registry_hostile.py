@@ -45,6 +45,7 @@ from tests.support.registry import (
     DATABASES,
     manifest_message,
     report_message,
+    small_images,
     small_spec,
     upload_messages,
 )
@@ -92,6 +93,10 @@ NAMES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
         {"evaluation": "evaluation"},
         {"token": NEVER, "batch": {"images": ["a"]}},
     ),
+    "ConfirmPredictions": ({"evaluation": "evaluation"}, {"token": NEVER}),
+    "DropPredictions": ({"evaluation": "evaluation"}, {"token": NEVER}),
+    "ReadReportPredictions": ({"evaluation": "evaluation"}, {}),
+    "RecordRescore": ({"evaluation": "evaluation"}, {}),
     "CompleteEvaluation": ({"evaluation": "evaluation"}, {"token": NEVER}),
     "FailEvaluation": (
         {"evaluation": "evaluation"},
@@ -112,6 +117,8 @@ NAMES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "RevokeApiKey": ({"name": "key"}, {}),
     "GetBenchmark": ({"name": "benchmark"}, {}),
     "CreateBenchmark": ({"benchmark.name": "benchmark"}, {}),
+    "RecordImageList": ({"name": "benchmark"}, {}),
+    "ListRescores": ({"parent": "benchmark"}, {}),
     "ListSubmissions": ({"parent": "benchmark"}, {}),
     "CreateSubmission": ({"parent": "benchmark"}, {}),
     "ListLeaderboardEntries": ({"parent": "benchmark"}, {}),
@@ -135,6 +142,7 @@ class World(ClosedRegistry):
     def __enter__(self) -> World:
         super().__enter__()
         self.operator.create_benchmark(SPEC)
+        self.operator.record_image_list(SPEC.name, small_images())
         self.acme, self.rival = self.stubs("acme/submitter"), self.stubs("rival/submitter")
         self.worker = self.stubs("worker")
         self.mine = self.published(self.rival, b"the rival's", "mine@rival.example")
@@ -179,14 +187,8 @@ class World(ClosedRegistry):
             self.fail(lease)
             self.call(who.channel, "RetrySubmission", name=name, reason="again")
             lease = self.worker.lease(SPEC.name, node)
-        self.worker.evaluations.CompleteEvaluation(
-            evaluation_service_pb2.CompleteEvaluationRequest(
-                evaluation=lease.evaluation.name,
-                token=lease.token,
-                report=report_message(SPEC),
-                provenance={"attempt": "1", **({} if data else SERVED)},
-            )
-        )
+        provenance = {"attempt": "1", **({} if data else SERVED)}
+        self.worker.complete(lease, report_message(SPEC), provenance)
         return name
 
     def fail(self, lease: evaluation_service_pb2.Lease) -> None:

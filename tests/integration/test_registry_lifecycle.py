@@ -59,7 +59,9 @@ from tests.support.registry import (
     DATABASES,
     fresh_database,
     manifest_message,
+    record_all,
     report_message,
+    small_images,
     small_spec,
 )
 
@@ -93,7 +95,9 @@ class Registry:
         self.lifecycle = Lifecycle(database, self.now, SIGNER)
         self.events = Events(database)
         self.boards = Boards(database)
-        Benchmarks(database, self.now).create(SPEC)
+        benchmarks = Benchmarks(database, self.now)
+        benchmarks.create(SPEC)
+        benchmarks.record_images(PARENT, small_images())
 
     def now(self) -> datetime:
         self.time += timedelta(milliseconds=1)
@@ -107,11 +111,12 @@ class Registry:
         return self.submissions.queue(name, EVERYBODY, 8, lambda: None)
 
     def complete(self, score: float = 0.8) -> None:
-        lease = self.evaluations.lease("worker", [PARENT])
+        lease = self.evaluations.lease("worker", [PARENT], EVERYBODY)
         assert lease
         name = EvaluationName(SPEC.name, lease.submission.id, lease.evaluation.id)
+        record_all(self.evaluations, name, lease.token)
         self.evaluations.complete(
-            name, lease.token, reports.report(report_message(SPEC, score)), {}
+            name, lease.token, reports.report(report_message(SPEC, score)), {}, EVERYBODY
         )
 
     def published(self, score: float = 0.8) -> SubmissionName:
@@ -244,7 +249,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def lease(self) -> None:
-        found = self.registry.evaluations.lease("worker", [PARENT])
+        found = self.registry.evaluations.lease("worker", [PARENT], EVERYBODY)
         if found is None:
             queued = [name for name, state in self.states.items() if state is State.QUEUED]
             assert all(self.waits[name] > self.registry.time for name in queued)
@@ -266,10 +271,11 @@ class Life(RuleBasedStateMachine):
         try:
             if how == "complete":
                 report = reports.report(report_message(SPEC, 0.8))
-                self.registry.evaluations.complete(evaluation, token, report, {})
+                record_all(self.registry.evaluations, evaluation, token)
+                self.registry.evaluations.complete(evaluation, token, report, {}, EVERYBODY)
             else:
                 self.registry.evaluations.fail(
-                    evaluation, token, Failure("BROKEN", "it broke", Fault(how))
+                    evaluation, token, Failure("BROKEN", "it broke", Fault(how)), EVERYBODY
                 )
         except LeaseLost:
             goes_on = self.registry.evaluations.get(evaluation, EVERYBODY).state == "running"
@@ -350,14 +356,14 @@ def _empty(kind: str, directory: Path) -> Registry:
 def test_worker_of_a_cancelled_submission_has_lost_its_lease(registry: Registry) -> None:
     name = registry.create()
     registry.queue(name)
-    lease = registry.evaluations.lease("worker", [PARENT])
+    lease = registry.evaluations.lease("worker", [PARENT], EVERYBODY)
     assert lease
 
     registry.change(name, Change.CANCELLED)
 
     with pytest.raises(LeaseLost, match="it is cancelled"):
         registry.evaluations.renew(
-            EvaluationName(SPEC.name, name.submission, lease.evaluation.id), lease.token
+            EvaluationName(SPEC.name, name.submission, lease.evaluation.id), lease.token, EVERYBODY
         )
     again = registry.change(name, Change.RETRIED)
     assert (again.state, again.evaluation != lease.evaluation.id) == (State.QUEUED, True)
@@ -383,7 +389,7 @@ def test_stale_etag_and_reused_request_id_are_refused_and_change_nothing(
 def test_lease_of_a_dead_worker_is_taken_back_after_twice_its_length(registry: Registry) -> None:
     name = registry.create()
     registry.queue(name)
-    registry.evaluations.lease("worker", [PARENT])
+    registry.evaluations.lease("worker", [PARENT], EVERYBODY)
 
     registry.time += timedelta(seconds=1.5 * LEASE_SECONDS)
     assert registry.evaluations.reclaim_expired_leases() == 0
@@ -417,18 +423,18 @@ def test_queue_without_a_worker_ends_as_the_platforms_fault(registry: Registry) 
     assert registry.submissions.get(name, EVERYBODY).failure == Failure(
         "NO_WORKER", "no worker took it within 7 days", Fault.SYSTEM
     )
-    assert registry.evaluations.lease("late", [PARENT]) is None
+    assert registry.evaluations.lease("late", [PARENT], EVERYBODY) is None
 
 
 def test_run_that_is_kept_for_a_day_ends_and_its_worker_loses_the_lease(registry: Registry) -> None:
     name = registry.create()
     registry.queue(name)
-    lease = registry.evaluations.lease("worker", [PARENT])
+    lease = registry.evaluations.lease("worker", [PARENT], EVERYBODY)
     assert lease
     evaluation = EvaluationName(SPEC.name, name.submission, lease.evaluation.id)
     for _ in range(24):
         assert registry.lifecycle.expire() == 0
-        registry.evaluations.renew(evaluation, lease.token)
+        registry.evaluations.renew(evaluation, lease.token, EVERYBODY)
         registry.time += timedelta(hours=1)
 
     assert registry.lifecycle.expire() == 1
@@ -438,7 +444,7 @@ def test_run_that_is_kept_for_a_day_ends_and_its_worker_loses_the_lease(registry
         "EVALUATION_EXPIRED", "its evaluation did not end within a day", Fault.SYSTEM
     )
     with pytest.raises(LeaseLost):
-        registry.evaluations.renew(evaluation, lease.token)
+        registry.evaluations.renew(evaluation, lease.token, EVERYBODY)
 
 
 def test_time_left_is_estimated_from_the_pace_of_the_lease(registry: Registry) -> None:
@@ -446,14 +452,16 @@ def test_time_left_is_estimated_from_the_pace_of_the_lease(registry: Registry) -
 
     name = registry.create()
     registry.queue(name)
-    lease = registry.evaluations.lease("worker", [PARENT])
+    lease = registry.evaluations.lease("worker", [PARENT], EVERYBODY)
     assert lease
     assert registry.submissions.get(name, EVERYBODY).seconds_left is None
 
     registry.time += timedelta(seconds=30)
     row = b"\0\0\0\x3f" * len(SPEC.findings)
     evaluation = EvaluationName(SPEC.name, name.submission, lease.evaluation.id)
-    registry.evaluations.append(evaluation, lease.token, PredictionBatch(("a.png",), (row,)))
+    registry.evaluations.append(
+        evaluation, lease.token, PredictionBatch(("0.png",), (row,)), EVERYBODY
+    )
 
     assert registry.submissions.get(name, EVERYBODY).seconds_left == pytest.approx(90, rel=0.01)
 

@@ -65,10 +65,7 @@ class Running:
         return name
 
     def complete(self, lease: evaluation_service_pb2.Lease) -> None:
-        request = evaluation_service_pb2.CompleteEvaluationRequest(
-            evaluation=lease.evaluation.name, token=lease.token, report=report_message(SPEC)
-        )
-        self.call.evaluations.CompleteEvaluation(request)
+        self.call.complete(lease, report_message(SPEC))
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "cxreval.cli.app", *arguments]
@@ -322,7 +319,7 @@ def test_a_board_that_changes_all_the_time_is_no_forgery(tmp_path: Path) -> None
             Verification(client, client.public_key(), Head()).run()
     finally:
         done.set()
-        claiming.join()
+        claiming.join(timeout=60)
         running.close()
 
 

@@ -10,23 +10,31 @@ from alembic import command
 from sqlalchemy import func, select
 
 from cxreval.audit import chain
+from cxreval.errors import ImageListMissing, PredictionsUnconfirmed
 from cxreval.manifest.model import CheckpointFormat, Kind
 from cxreval.records import Change, Failure, Fault, SubmissionState
 from cxreval.resource_names import EvaluationName, SubmissionName
-from services.chassis.principal import EVERYBODY
+from cxreval.wire import reports
+from services.chassis.principal import EVERYBODY, Principal
 from services.registry import migrations
 from services.registry.domain.pages import Cursor
 from services.registry.domain.records import PredictionBatch, Submission
-from services.registry.store.models import PredictionRow
+from services.registry.store.benchmarks import Benchmarks
+from services.registry.store.evaluations import Evaluations
+from services.registry.store.models import EvaluationRow, PredictionRow
 from tests.integration.test_registry_lifecycle import (
     CLAIM,
     ENDPOINT,
+    LEASE_SECONDS,
     MANIFEST,
+    MAX_ATTEMPTS,
     PARENT,
+    SIGNER,
     SPEC,
     Registry,
 )
 from tests.integration.test_registry_lifecycle import registry as registry  # noqa: PLC0414 - the fixture
+from tests.support.registry import record_all, report_message, small_images
 
 State = SubmissionState
 STATE_DICT = replace(MANIFEST, format=CheckpointFormat.PYTORCH_STATE_DICT, architecture="resnet50")
@@ -55,16 +63,21 @@ def filled(registry: Registry) -> Registry:
     registry.change(superseded, Change.SUPERSEDED, successor=published)
     registry.change(published, Change.CORRECTED, corrections={"model": "Right"})
     registry.queue(registry.create())
-    lease = registry.evaluations.lease("worker", [PARENT])
+    lease = registry.evaluations.lease("worker", [PARENT], EVERYBODY)
     assert lease
     name = EvaluationName(SPEC.name, lease.submission.id, lease.evaluation.id)
-    registry.evaluations.fail(name, lease.token, Failure("BROKEN", "broken", Fault.SUBMISSION))
+    registry.evaluations.fail(
+        name, lease.token, Failure("BROKEN", "broken", Fault.SUBMISSION), EVERYBODY
+    )
     registry.queue(registry.create())
-    lease = registry.evaluations.lease("worker", [PARENT])
+    lease = registry.evaluations.lease("worker", [PARENT], EVERYBODY)
     assert lease
     name = EvaluationName(SPEC.name, lease.submission.id, lease.evaluation.id)
     registry.evaluations.append(
-        name, lease.token, PredictionBatch(("1.png",), (b"\0\0\0\x3f" * len(SPEC.findings),))
+        name,
+        lease.token,
+        PredictionBatch(("1.png",), (b"\0\0\0\x3f" * len(SPEC.findings),)),
+        EVERYBODY,
     )
     registry.queue(registry.create())
     registry.change(registry.create(), Change.CANCELLED)
@@ -115,7 +128,7 @@ def of_every_kind(filled: Registry) -> Registry:
     return filled
 
 
-@pytest.mark.parametrize("revision", ["0008", "0007"])
+@pytest.mark.parametrize("revision", ["0010", "0008", "0007"])
 def test_way_back_and_forth_keeps_what_every_kind_declares(
     of_every_kind: Registry, revision: str
 ) -> None:
@@ -160,4 +173,34 @@ def test_way_back_beyond_the_events_keeps_every_submission_in_a_near_state(
     filled.events.chain()
     assert chain.verify(iter(filled.links())).place >= len(after)
     # A queued evaluation is still queued.
-    assert filled.evaluations.lease("worker", [PARENT])
+    assert filled.evaluations.lease("worker", [PARENT], EVERYBODY)
+
+
+def test_predictions_of_a_running_evaluation_of_an_old_database_are_confirmed_or_dropped(
+    filled: Registry,
+) -> None:
+    running = next(item for item in submissions(filled).values() if item.state is State.RUNNING)
+    go_to(filled, "0010")
+    go_to(filled, "head")
+    assert running.evaluation
+    name = EvaluationName(SPEC.name, running.id, running.evaluation)
+    with filled.database.reading() as session:
+        query = select(EvaluationRow).where(EvaluationRow.id == name.evaluation)
+        row = session.scalars(query).one()
+    # The lease has no owner, so it is valid with any key; its own rows count as unconfirmed, too.
+    token, other = row.lease_token or "", Principal("another key", frozenset())
+    evaluations = Evaluations(
+        filled.database, filled.now, SIGNER, LEASE_SECONDS, MAX_ATTEMPTS
+    )  # as after the restart
+    report = reports.report(report_message(SPEC))
+    (batch,) = evaluations.predictions(name, token, 10, other)
+    assert batch.attempts == (0,)
+    with pytest.raises(ImageListMissing, match="cxreval dataset register"):
+        evaluations.append(name, token, batch, other)
+    Benchmarks(filled.database, filled.now).record_images(PARENT, small_images())
+    record_all(evaluations, name, token)
+    with pytest.raises(PredictionsUnconfirmed, match="attempt 0 "):
+        evaluations.complete(name, token, report, {}, other)
+    assert evaluations.drop(name, token, 0, other) == 1
+    record_all(evaluations, name, token)
+    assert evaluations.complete(name, token, report, {}, other).report == report

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from cxreval.api.registry.v1 import evaluation_service_pb2
 from cxreval.audit.chain import Head
 from cxreval.cli import output
 from cxreval.cli.app import app
 from cxreval.client import Change, Role
 from tests.support.access import ClosedRegistry
-from tests.support.registry import report_message, small_spec
+from tests.support.registry import report_message, small_images, small_spec
 from tests.support.system import command
 
 SPEC = small_spec("printed")
@@ -36,6 +35,7 @@ class Printed(ClosedRegistry):
     def __enter__(self) -> Printed:
         super().__enter__()
         self.operator.create_benchmark(SPEC)
+        self.operator.record_image_list(SPEC.name, small_images())
         self.first, self.second = self._published("First"), self._published("Second")
         self.submitter = self.client("acme/submitter")
         self.submitter.dispute(self.first, WHY)
@@ -47,11 +47,7 @@ class Printed(ClosedRegistry):
         name = self.stubs("acme/submitter").submit(SPEC.name, b"model", model=model).name
         worker = self.stubs("worker")
         lease = worker.lease(SPEC.name)
-        worker.evaluations.CompleteEvaluation(
-            evaluation_service_pb2.CompleteEvaluationRequest(
-                evaluation=lease.evaluation.name, token=lease.token, report=report_message(SPEC)
-            )
-        )
+        worker.complete(lease, report_message(SPEC))
         return name
 
     def run(self, *arguments: str, who: str = "acme/submitter") -> str:

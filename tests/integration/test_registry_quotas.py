@@ -81,10 +81,10 @@ class Store:
 
     def end(self, submission: Submission, fault: Fault) -> None:
         self.upload(submission)
-        lease = self.evaluations.lease("worker", [PARENT])
+        lease = self.evaluations.lease("worker", [PARENT], EVERYBODY)
         assert lease is not None
         name = EvaluationName(SPEC.name, submission.id, lease.evaluation.id)
-        self.evaluations.fail(name, lease.token, Failure("X", "because", fault))
+        self.evaluations.fail(name, lease.token, Failure("X", "because", fault), EVERYBODY)
 
     def change(self, submission: Submission, change: Change) -> None:
         self.lifecycle.change(name_of(submission), ChangeRequest(change, "because"), EVERYBODY)
@@ -119,7 +119,7 @@ def test_the_daily_quota_counts_submissions_but_not_the_platforms_faults(store: 
     assert store.usage().submissions_today == 1
     running = store.create()
     store.upload(running)
-    assert store.evaluations.lease("worker", [PARENT])
+    assert store.evaluations.lease("worker", [PARENT], EVERYBODY)
     store.change(running, Change.CANCELLED)
     assert store.usage().submissions_today == 2
     store.create()

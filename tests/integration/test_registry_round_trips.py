@@ -32,6 +32,7 @@ from cxreval.client import (
 )
 from cxreval.datasets.nih import FINDINGS
 from cxreval.manifest.model import PUBLISHED_SOURCES
+from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.ranking import Significance
 from cxreval.records import Change, EvaluationState, SubmissionState
 from cxreval.wire import reports
@@ -136,6 +137,7 @@ def client(
     service = registry_service(directory, database_url=url)
     with service, RegistryClient(service.address) as client:
         assert client.create_benchmark(SPEC) == SPEC
+        client.record_image_list(SPEC.name, IMAGES)
         yield client
 
 
@@ -201,7 +203,10 @@ def test_predictions_report_evidence_and_row_come_back(client, manifest, score, 
     (kept,) = client.read_predictions(lease)
     assert kept.images == IMAGES
     np.testing.assert_array_equal(kept.probabilities, probabilities)
-    report = reports.report(report_message(SPEC, score, own_noise=1))
+    table = PredictionTable(image_rows(IMAGES), SPEC.findings)
+    table.add(IMAGES, probabilities)
+    message = report_message(SPEC, score, own_noise=1, predictions_sha256=table.sha256())
+    report = reports.report(message)
     completed = client.complete_evaluation(lease, report, provenance)
     evaluation = client.get_evaluation(lease.evaluation)
     assert completed == evaluation

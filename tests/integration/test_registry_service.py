@@ -29,6 +29,7 @@ from cxreval.client import RegistryClient
 from cxreval.datasets.benchmark import MOST_REPLICATES, BenchmarkSpec, load_spec
 from cxreval.datasets.nih import FINDINGS
 from cxreval.files import MAX_ARTIFACT_BYTES
+from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.ranking import Significance
 from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import Interval
@@ -49,6 +50,7 @@ from tests.support.registry import (
     migrated_database,
     registry_service,
     report_message,
+    small_images,
     small_spec,
     sqlite_url,
     upload_messages,
@@ -201,9 +203,9 @@ def test_submission_goes_from_manifest_to_board_and_survives_a_restart(
     assert (lease.submission.state, lease.duration.seconds) == (pb.Submission.STATE_RUNNING, 60)
     assert (lease.submission.name, lease.benchmark.digest) == (created.name, spec.digest)
     for batch, done in (
-        (predictions("a", "b"), 2),
-        (predictions("b", "c", value=0.75), 3),
-        (predictions("d"), 4),
+        (predictions("0.png", "1.png"), 2),
+        (predictions("1.png", "2.png", value=0.75), 3),
+        (predictions("3.png"), 4),
     ):
         request = evaluation_pb.AppendPredictionsRequest(evaluation=name, token=token, batch=batch)
         assert call.evaluations.AppendPredictions(request).images_done == done
@@ -216,11 +218,18 @@ def test_submission_goes_from_manifest_to_board_and_survives_a_restart(
         evaluation_pb.ReadPredictionsRequest(evaluation=name, token=token)
     )
     recorded = [answer.batch for answer in answers]
-    assert [image for batch in recorded for image in batch.images] == ["a", "b", "c", "d"]
+    assert [image for batch in recorded for image in batch.images] == [
+        "0.png",
+        "1.png",
+        "2.png",
+        "3.png",
+    ]
     values = np.concatenate([reports.probabilities(batch) for batch in recorded])
     assert values.tolist() == [0.25] * 28 + [0.75] * 14 + [0.25] * 14
 
-    report = report_message(spec, 0.8)
+    table = PredictionTable(image_rows(small_images()), FINDINGS)
+    table.add(small_images(), values)
+    report = report_message(spec, 0.8, predictions_sha256=table.sha256())
     completion = evaluation_pb.CompleteEvaluationRequest(
         evaluation=name,
         token=token,
@@ -506,20 +515,20 @@ def test_refused_predictions_and_reports_change_nothing(running: Running, benchm
             evaluation_pb.CompleteEvaluationRequest(evaluation=name, token=token, report=report)
         )
 
-    narrow = reports.batch_message(["a"], np.full((1, 13), 0.5, np.float32))
+    narrow = reports.batch_message(["0.png"], np.full((1, 13), 0.5, np.float32))
     assert field_error(lambda: append(narrow)) == (
         INVALID,
         "MALFORMED_BATCH",
         "batch.probabilities",
     )
-    not_a_number = predictions("a", value=float("nan"))
+    not_a_number = predictions("0.png", value=float("nan"))
     assert field_error(lambda: append(not_a_number)) == (
         INVALID,
         "INVALID_PROBABILITY",
         "batch.probabilities[0]",
     )
-    too_many = predictions(*[str(number) for number in range(5)])
-    assert field_error(lambda: append(too_many)) == (INVALID, "MALFORMED_BATCH", "batch.images")
+    foreign = predictions("0.png", "4.png")
+    assert field_error(lambda: append(foreign)) == (INVALID, "UNKNOWN_IMAGE", "batch.images[1]")
     other = report_message(spec, benchmark_digest="0" * 64)
     assert field_error(lambda: complete(other)) == (
         INVALID,
@@ -577,7 +586,9 @@ def test_kill_loses_nothing_that_was_answered_and_keeps_nothing_half_written(
     first = running.call.submit("killed", ARTIFACT)
     lease = running.call.lease("killed", "old")
     append = evaluation_pb.AppendPredictionsRequest(
-        evaluation=lease.evaluation.name, token=lease.token, batch=predictions("a", "b", "c")
+        evaluation=lease.evaluation.name,
+        token=lease.token,
+        batch=predictions("0.png", "1.png", "2.png"),
     )
     assert running.call.evaluations.AppendPredictions(append).images_done == 3
 
@@ -619,7 +630,7 @@ def test_kill_loses_nothing_that_was_answered_and_keeps_nothing_half_written(
     assert (taken.evaluation.worker, taken.evaluation.images_done) == ("new", 3)
     read = evaluation_pb.ReadPredictionsRequest(evaluation=taken.evaluation.name, token=taken.token)
     recorded = [answer.batch for answer in running.call.evaluations.ReadPredictions(read)]
-    assert recorded == [predictions("a", "b", "c")]
+    assert recorded == [predictions("0.png", "1.png", "2.png")]
     assert running.close() == 0
 
 
@@ -629,13 +640,7 @@ def test_lease_outlives_a_killed_registry(tmp_path: Path) -> None:
     running.call.submit("killed", ARTIFACT)
     lease = running.call.lease("killed")
     running.restart(kill=True)
-    done = running.call.evaluations.CompleteEvaluation(
-        evaluation_pb.CompleteEvaluationRequest(
-            evaluation=lease.evaluation.name,
-            token=lease.token,
-            report=report_message(small_spec("killed")),
-        )
-    )
+    done = running.call.complete(lease, report_message(small_spec("killed")))
     assert done.state == evaluation_pb.Evaluation.STATE_SUCCEEDED
     assert running.close() == 0
 
@@ -671,12 +676,7 @@ def test_every_list_is_read_in_pages_and_refuses_foreign_tokens(
             ).name
         )
         lease = running.call.lease(benchmark)
-        report = report_message(spec, score)
-        running.call.evaluations.CompleteEvaluation(
-            evaluation_pb.CompleteEvaluationRequest(
-                evaluation=lease.evaluation.name, token=lease.token, report=report
-            )
-        )
+        running.call.complete(lease, report_message(spec, score))
     call = running.call
     benchmarks = (call.benchmarks.ListBenchmarks, benchmark_pb.ListBenchmarksRequest, "benchmarks")
     submissions = (
@@ -758,10 +758,7 @@ def publish(
     """Publishes a new row; returns the names of its submission and its evaluation."""
     submission = running.call.submit(spec.name, ARTIFACT, **manifest).name
     lease = running.call.lease(spec.name)
-    request = evaluation_pb.CompleteEvaluationRequest(
-        evaluation=lease.evaluation.name, token=lease.token, report=report
-    )
-    running.call.evaluations.CompleteEvaluation(request)
+    running.call.complete(lease, report)
     return submission, lease.evaluation.name
 
 

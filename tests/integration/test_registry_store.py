@@ -37,6 +37,7 @@ from cxreval.errors import (
     ServiceUnavailable,
     SubmissionNotFound,
     SubmissionState,
+    UnknownImage,
 )
 from cxreval.manifest.model import CheckpointFormat, Kind, Manifest
 from cxreval.metrics.report import Report
@@ -73,7 +74,9 @@ from tests.support.registry import (
     DATABASES,
     fresh_database,
     manifest_message,
+    record_all,
     report_message,
+    small_images,
     small_spec,
 )
 
@@ -117,17 +120,22 @@ class Store:
         )
 
     def lease(self, worker: str = "worker") -> tuple[Lease, EvaluationName]:
-        found = self.evaluations.lease(worker, [PARENT])
+        found = self.evaluations.lease(worker, [PARENT], EVERYBODY)
         assert found
         return found, EvaluationName(SPEC.name, found.submission.id, found.evaluation.id)
+
+    def lease_with_predictions(self, worker: str = "worker") -> tuple[Lease, EvaluationName]:
+        lease, name = self.lease(worker)
+        record_all(self.evaluations, name, lease.token)
+        return lease, name
 
     def published(
         self, score: float | None, own_noise: int | None = None
     ) -> tuple[str, EvaluationName]:
         """Publishes a new row; returns its submission's id and its evaluation."""
         self.queued()
-        lease, name = self.lease()
-        self.evaluations.complete(name, lease.token, report(score, own_noise), {})
+        lease, name = self.lease_with_predictions()
+        self.evaluations.complete(name, lease.token, report(score, own_noise), {}, EVERYBODY)
         return name.submission, name
 
     def submission(self, lease: Lease) -> Submission:
@@ -144,6 +152,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     migrations.upgrade(database.engine)
     found = Store(database)
     found.benchmarks.create(SPEC)
+    found.benchmarks.record_images(PARENT, small_images())
     yield found
     database.close()
 
@@ -356,7 +365,7 @@ def test_same_request_id_from_many_threads_gives_one_submission(store: Store) ->
             pool.submit(store.submissions.create, PARENT, MANIFEST, "a" * 32, EVERYBODY)
             for _ in range(16)
         ]
-        found = {job.result().id for job in jobs}
+        found = {job.result(timeout=60).id for job in jobs}
     assert len(found) == store.count(SubmissionRow) == 1
 
 
@@ -385,14 +394,19 @@ def test_of_two_concurrent_uploads_one_queues_and_the_other_is_refused(store: St
         return "queued"
 
     with ThreadPoolExecutor(4) as pool:
-        found = Counter(job.result() for job in [pool.submit(upload) for _ in range(4)])
+        found = Counter(job.result(timeout=60) for job in [pool.submit(upload) for _ in range(4)])
     assert found == {"queued": 1, "told": 3}
     assert store.count(EvaluationRow) == store.count(ArtifactRow) == 1
 
 
 def test_same_artifact_in_two_submissions_is_one_artifact(store: Store) -> None:
     with ThreadPoolExecutor(4) as pool:
-        assert len({job.result().id for job in [pool.submit(store.queued) for _ in range(8)]}) == 8
+        assert (
+            len(
+                {job.result(timeout=60).id for job in [pool.submit(store.queued) for _ in range(8)]}
+            )
+            == 8
+        )
     assert store.count(ArtifactRow) == 1
 
 
@@ -420,13 +434,15 @@ def test_pages_together_are_the_list_oldest_first(store: Store) -> None:
 def test_oldest_evaluation_is_leased_first_and_each_only_once(store: Store) -> None:
     queued = [store.queued().id for _ in range(3)]
     assert [store.lease()[0].submission.id for _ in queued] == queued
-    assert store.evaluations.lease("worker", [PARENT]) is None
+    assert store.evaluations.lease("worker", [PARENT], EVERYBODY) is None
 
 
 def test_worker_leases_only_for_its_benchmarks(store: Store) -> None:
     store.queued()
-    assert store.evaluations.lease("worker", [BenchmarkName("other")]) is None
-    assert store.evaluations.lease("worker", [BenchmarkName("other"), PARENT]) is not None
+    assert store.evaluations.lease("worker", [BenchmarkName("other")], EVERYBODY) is None
+    assert (
+        store.evaluations.lease("worker", [BenchmarkName("other"), PARENT], EVERYBODY) is not None
+    )
 
 
 def test_state_dicts_are_leased_only_to_converting_workers_and_block_no_others(
@@ -436,12 +452,12 @@ def test_state_dicts_are_leased_only_to_converting_workers_and_block_no_others(
     state_dict = store.queued(replace(MANIFEST, format=form, architecture="resnet50")).id
     for manifest in (MANIFEST, replace(MANIFEST, kind=Kind.PREDICTIONS, format=None)):
         other = store.queued(manifest).id
-        lease, name = store.lease()
+        lease, name = store.lease_with_predictions()
         assert lease.submission.id == other
-        store.evaluations.complete(name, lease.token, REPORT, {})
+        store.evaluations.complete(name, lease.token, REPORT, {}, EVERYBODY)
     for worker in ("dies", "goes on"):
-        assert store.evaluations.lease("cannot", [PARENT]) is None
-        found = store.evaluations.lease(worker, [PARENT], converts=True)
+        assert store.evaluations.lease("cannot", [PARENT], EVERYBODY) is None
+        found = store.evaluations.lease(worker, [PARENT], EVERYBODY, converts=True)
         assert found
         assert found.submission.id == state_dict
         store.wait(LEASE_SECONDS)
@@ -471,9 +487,9 @@ def test_racing_workers_never_get_the_same_evaluation(store: Store, workers: int
     barrier = threading.Barrier(workers)
 
     def work(worker: int) -> list[str]:
-        barrier.wait()
+        barrier.wait(timeout=60)
         found = []
-        while lease := store.evaluations.lease(f"worker-{worker}", [PARENT]):
+        while lease := store.evaluations.lease(f"worker-{worker}", [PARENT], EVERYBODY):
             found.append(lease.submission.id)
         return found
 
@@ -481,12 +497,12 @@ def test_racing_workers_never_get_the_same_evaluation(store: Store, workers: int
         leased = [
             item
             for job in [pool.submit(work, number) for number in range(workers)]
-            for item in job.result()
+            for item in job.result(timeout=60)
         ]
     # A worker may get no lease while another one has locked the last rows; none is leased twice.
     leased += [
         lease.submission.id
-        for lease in iter(lambda: store.evaluations.lease("late", [PARENT]), None)
+        for lease in iter(lambda: store.evaluations.lease("late", [PARENT], EVERYBODY), None)
     ]
     assert len(leased) == len(queued)
     assert set(leased) == queued
@@ -495,9 +511,9 @@ def test_racing_workers_never_get_the_same_evaluation(store: Store, workers: int
 def test_lease_that_ran_out_goes_to_the_next_worker_with_all_predictions(store: Store) -> None:
     store.queued()
     old, name = store.lease("old")
-    store.evaluations.append(name, old.token, batch("a.png", "b.png"))
+    store.evaluations.append(name, old.token, batch("0.png", "1.png"), EVERYBODY)
     store.wait(LEASE_SECONDS - 0.001)
-    assert store.evaluations.lease("new", [PARENT]) is None
+    assert store.evaluations.lease("new", [PARENT], EVERYBODY) is None
     store.wait(0.001)
     new, _ = store.lease("new")
     assert (new.evaluation.attempt, new.evaluation.worker, new.evaluation.images_done) == (
@@ -506,19 +522,23 @@ def test_lease_that_ran_out_goes_to_the_next_worker_with_all_predictions(store: 
         2,
     )
     assert new.token != old.token
-    recorded = list(store.evaluations.predictions(name, new.token, 100))
-    assert recorded == [batch("a.png", "b.png")]
+    recorded = list(store.evaluations.predictions(name, new.token, 100, EVERYBODY))
+    assert recorded == [replace(batch("0.png", "1.png"), attempts=(1, 1))]
 
 
 def calls_with_a_lease(
     store: Store, name: EvaluationName, token: str
 ) -> list[Callable[[], object]]:
     return [
-        lambda: store.evaluations.renew(name, token),
-        lambda: store.evaluations.append(name, token, batch("late.png")),
-        lambda: list(store.evaluations.predictions(name, token, 10)),
-        lambda: store.evaluations.complete(name, token, REPORT, {}),
-        lambda: store.evaluations.fail(name, token, Failure("BROKEN", "", Fault.SUBMISSION)),
+        lambda: store.evaluations.renew(name, token, EVERYBODY),
+        lambda: store.evaluations.append(name, token, batch("late.png"), EVERYBODY),
+        lambda: store.evaluations.confirm(name, token, 1, EVERYBODY),
+        lambda: store.evaluations.drop(name, token, 1, EVERYBODY),
+        lambda: list(store.evaluations.predictions(name, token, 10, EVERYBODY)),
+        lambda: store.evaluations.complete(name, token, REPORT, {}, EVERYBODY),
+        lambda: store.evaluations.fail(
+            name, token, Failure("BROKEN", "", Fault.SUBMISSION), EVERYBODY
+        ),
     ]
 
 
@@ -540,28 +560,28 @@ def test_renewed_lease_lasts_its_full_length_from_then(store: Store) -> None:
     store.queued()
     lease, name = store.lease()
     store.wait(50)
-    assert store.evaluations.renew(name, lease.token) == store.time + timedelta(
+    assert store.evaluations.renew(name, lease.token, EVERYBODY) == store.time + timedelta(
         seconds=LEASE_SECONDS
     )
     store.wait(50)
-    assert store.evaluations.lease("other", [PARENT]) is None
-    store.evaluations.renew(name, lease.token)
+    assert store.evaluations.lease("other", [PARENT], EVERYBODY) is None
+    store.evaluations.renew(name, lease.token, EVERYBODY)
 
 
 def test_lease_that_ran_out_holds_until_another_worker_takes_it(store: Store) -> None:
     store.queued()
     lease, name = store.lease("late")
     store.wait(10 * LEASE_SECONDS)
-    assert store.evaluations.append(name, lease.token, batch("a.png")) == 1
-    store.evaluations.renew(name, lease.token)
-    assert store.evaluations.lease("other", [PARENT]) is None
+    assert store.evaluations.append(name, lease.token, batch("0.png"), EVERYBODY) == 1
+    store.evaluations.renew(name, lease.token, EVERYBODY)
+    assert store.evaluations.lease("other", [PARENT], EVERYBODY) is None
 
 
 def test_attempts_that_bring_predictions_are_never_used_up(store: Store) -> None:
     store.queued()
-    for image in ("a.png", "b.png", "c.png", "d.png"):
+    for image in ("0.png", "1.png", "2.png", "3.png"):
         lease, name = store.lease()
-        store.evaluations.append(name, lease.token, batch(image))
+        store.evaluations.append(name, lease.token, batch(image), EVERYBODY)
         store.wait(LEASE_SECONDS)
     assert store.evaluations.get(name, EVERYBODY).attempt == 4 > MAX_ATTEMPTS
     assert store.lease()
@@ -574,7 +594,7 @@ def test_evaluation_that_no_lease_brings_forward_fails_and_names_the_last_worker
     second = store.queued()
     for attempt in range(1 + MAX_ATTEMPTS):  # only the first adds a prediction
         lease, name = store.lease(f"worker-{attempt}")
-        store.evaluations.append(name, lease.token, batch("a.png"))
+        store.evaluations.append(name, lease.token, batch("0.png"), EVERYBODY)
         store.wait(LEASE_SECONDS)
     other, _ = store.lease("next")
     assert other.submission.id == second.id
@@ -596,15 +616,18 @@ def test_evaluation_that_no_lease_brings_forward_fails_and_names_the_last_worker
 def test_repeated_rows_are_left_as_they_are(store: Store) -> None:
     store.queued()
     lease, name = store.lease()
-    first = batch("a.png", "b.png")
-    assert store.evaluations.append(name, lease.token, first) == 2
-    assert store.evaluations.append(name, lease.token, first) == 2
+    first = batch("0.png", "1.png")
+    assert store.evaluations.append(name, lease.token, first, EVERYBODY) == 2
+    assert store.evaluations.append(name, lease.token, first, EVERYBODY) == 2
     assert (
-        store.evaluations.append(name, lease.token, batch("b.png", "c.png", value=b"\0\0\x80\x3f"))
+        store.evaluations.append(
+            name, lease.token, batch("1.png", "2.png", value=b"\0\0\x80\x3f"), EVERYBODY
+        )
         == 3
     )
-    recorded = list(store.evaluations.predictions(name, lease.token, 2))
-    assert recorded == [first, batch("c.png", value=b"\0\0\x80\x3f")]
+    recorded = list(store.evaluations.predictions(name, lease.token, 2, EVERYBODY))
+    second = batch("2.png", value=b"\0\0\x80\x3f")
+    assert recorded == [replace(first, attempts=(1, 1)), replace(second, attempts=(1,))]
     assert store.submission(lease).images_done == 3
 
 
@@ -612,16 +635,23 @@ def test_rows_of_another_width_are_refused(store: Store) -> None:
     store.queued()
     lease, name = store.lease()
     with pytest.raises(MalformedBatch, match="14 probabilities"):
-        store.evaluations.append(name, lease.token, PredictionBatch(("a.png",), (b"\0" * 4 * 13,)))
+        store.evaluations.append(
+            name, lease.token, PredictionBatch(("0.png",), (b"\0" * 4 * 13,)), EVERYBODY
+        )
     assert store.count(PredictionRow) == 0
 
 
-def test_more_images_than_the_benchmark_has_are_refused_and_leave_nothing(store: Store) -> None:
+def test_images_that_the_benchmark_does_not_have_are_refused_and_leave_nothing(
+    store: Store,
+) -> None:
     store.queued()
     lease, name = store.lease()
-    assert store.evaluations.append(name, lease.token, batch("a", "b", "c")) == 3
-    with pytest.raises(MalformedBatch, match="4 images"):
-        store.evaluations.append(name, lease.token, batch("d", "e"))
+    assert (
+        store.evaluations.append(name, lease.token, batch("0.png", "1.png", "2.png"), EVERYBODY)
+        == 3
+    )
+    with pytest.raises(UnknownImage, match=r"'4\.png'"):
+        store.evaluations.append(name, lease.token, batch("3.png", "4.png"), EVERYBODY)
     assert store.count(PredictionRow) == store.evaluations.get(name, EVERYBODY).images_done == 3
 
 
@@ -630,15 +660,16 @@ def test_whole_batch_of_4096_is_recorded_in_order(store: Store) -> None:
     store.benchmarks.create(large)
     created = store.submissions.create(BenchmarkName("large"), MANIFEST, "", EVERYBODY)
     store.submissions.queue(SubmissionName("large", created.id), EVERYBODY, 8, lambda: None)
-    lease = store.evaluations.lease("worker", [BenchmarkName("large")])
+    lease = store.evaluations.lease("worker", [BenchmarkName("large")], EVERYBODY)
     assert lease
     name = EvaluationName("large", created.id, lease.evaluation.id)
-    images = [f"{number:08}_000.png" for number in range(5000)]
-    assert store.evaluations.append(name, lease.token, batch(*images[:4096])) == 4096
-    assert store.evaluations.append(name, lease.token, batch(*images[4000:])) == 5000
+    images = small_images(5000)
+    store.benchmarks.record_images(BenchmarkName("large"), images)
+    assert store.evaluations.append(name, lease.token, batch(*images[:4096]), EVERYBODY) == 4096
+    assert store.evaluations.append(name, lease.token, batch(*images[4000:]), EVERYBODY) == 5000
     found = [
         image
-        for part in store.evaluations.predictions(name, lease.token, 999)
+        for part in store.evaluations.predictions(name, lease.token, 999, EVERYBODY)
         for image in part.images
     ]
     assert found == images
@@ -649,8 +680,8 @@ def test_whole_batch_of_4096_is_recorded_in_order(store: Store) -> None:
 
 def test_completion_publishes_the_report_at_once(store: Store) -> None:
     store.queued()
-    lease, name = store.lease()
-    done = store.evaluations.complete(name, lease.token, REPORT, {"device": "cpu"})
+    lease, name = store.lease_with_predictions()
+    done = store.evaluations.complete(name, lease.token, REPORT, {"device": "cpu"}, EVERYBODY)
     assert (done.state, done.report, done.provenance) == (
         EvaluationState.SUCCEEDED,
         REPORT,
@@ -667,30 +698,36 @@ def test_completion_publishes_the_report_at_once(store: Store) -> None:
     )
     assert row.figures.values == tuple(value for value in REPORT.metrics if not value.slice)
     assert (row.score, row.profile_digest) == (REPORT.metrics[len(FINDINGS)], "")
-    assert store.evaluations.lease("worker", [PARENT]) is None
+    assert store.evaluations.lease("worker", [PARENT], EVERYBODY) is None
 
 
 def test_repeated_completion_is_harmless_and_a_different_report_is_refused(store: Store) -> None:
     store.queued()
-    lease, name = store.lease()
-    done = store.evaluations.complete(name, lease.token, REPORT, {"device": "cpu"})
+    lease, name = store.lease_with_predictions()
+    done = store.evaluations.complete(name, lease.token, REPORT, {"device": "cpu"}, EVERYBODY)
     store.wait(10 * LEASE_SECONDS)
-    assert store.evaluations.complete(name, lease.token, REPORT, {"device": "cpu"}) == done
+    assert (
+        store.evaluations.complete(name, lease.token, REPORT, {"device": "cpu"}, EVERYBODY) == done
+    )
     with pytest.raises(ReportMismatch):
-        store.evaluations.complete(name, lease.token, reports.report(report_message(SPEC, 0.9)), {})
+        store.evaluations.complete(
+            name, lease.token, reports.report(report_message(SPEC, 0.9)), {}, EVERYBODY
+        )
     with pytest.raises(LeaseLost):
-        store.evaluations.complete(name, "0" * 32, REPORT, {})
+        store.evaluations.complete(name, "0" * 32, REPORT, {}, EVERYBODY)
     assert store.evaluations.get(name, EVERYBODY) == done
 
 
 def test_repeated_completion_with_another_evidence_is_refused(store: Store) -> None:
     store.queued()
-    lease, name = store.lease()
-    store.evaluations.complete(name, lease.token, report(0.8, own_noise=1), {})
+    lease, name = store.lease_with_predictions()
+    store.evaluations.complete(name, lease.token, report(0.8, own_noise=1), {}, EVERYBODY)
     with pytest.raises(ReportMismatch, match="a different report"):
-        store.evaluations.complete(name, lease.token, report(0.8, own_noise=2), {})
+        store.evaluations.complete(name, lease.token, report(0.8, own_noise=2), {}, EVERYBODY)
     with pytest.raises(ReportMismatch, match="a different report"):
-        store.evaluations.complete(name, lease.token, replace(report(0.8), evidence=None), {})
+        store.evaluations.complete(
+            name, lease.token, replace(report(0.8), evidence=None), {}, EVERYBODY
+        )
     assert kept_evidence(store, name) == report_message(SPEC, 0.8, own_noise=1).evidence
 
 
@@ -699,16 +736,17 @@ def test_refused_report_leaves_the_evaluation_running_and_nothing_half_written(
     store: Store, change: dict[str, int | None]
 ) -> None:
     store.queued()
-    lease, name = store.lease()
+    lease, name = store.lease_with_predictions()
+    before = store.evaluations.get(name, EVERYBODY)
     with pytest.raises(ReportMismatch):
         store.evaluations.complete(
-            name, lease.token, reports.report(report_message(SPEC, **change)), {}
+            name, lease.token, reports.report(report_message(SPEC, **change)), {}, EVERYBODY
         )
-    assert store.evaluations.get(name, EVERYBODY) == lease.evaluation
+    assert store.evaluations.get(name, EVERYBODY) == before
     assert [store.count(table) for table in (ReportRow, ReplicateRow, CurveRow)] == [0, 0, 0]
     with pytest.raises(ReportNotFound):
         store.evaluations.evidence(name, EVERYBODY)
-    store.evaluations.complete(name, lease.token, REPORT, {})
+    store.evaluations.complete(name, lease.token, REPORT, {}, EVERYBODY)
     assert [store.count(table) for table in (ReportRow, ReplicateRow, CurveRow)] == [
         1,
         len(FINDINGS) + 1,
@@ -845,7 +883,7 @@ def test_board_that_is_read_while_rows_are_published_is_always_whole(store: Stor
         for number in range(8):
             store.published(0.5 + number / 100)
         done.set()
-        boards = [reader.result() for reader in readers]
+        boards = [reader.result(timeout=60) for reader in readers]
     assert len(store.boards.ranked_rows(PARENT)) == 8
     for found in boards:
         assert all(
@@ -875,10 +913,10 @@ def test_fault_of_the_submission_is_final(store: Store) -> None:
     store.queued()
     lease, name = store.lease()
     failure = Failure("MODEL_OUTPUT_MISMATCH", "13 columns; expected 14", Fault.SUBMISSION)
-    failed = store.evaluations.fail(name, lease.token, failure)
+    failed = store.evaluations.fail(name, lease.token, failure, EVERYBODY)
     assert (failed.state, failed.failure) == (EvaluationState.FAILED, failure)
     assert (store.submission(lease).state, store.submission(lease).failure) == ("failed", failure)
-    assert store.evaluations.lease("worker", [PARENT]) is None
+    assert store.evaluations.lease("worker", [PARENT], EVERYBODY) is None
 
 
 def test_fault_of_the_platform_is_tried_again_until_the_attempts_are_used_up(store: Store) -> None:
@@ -889,15 +927,15 @@ def test_fault_of_the_platform_is_tried_again_until_the_attempts_are_used_up(sto
         lease, name = store.lease()
         states.append(
             (
-                store.evaluations.fail(name, lease.token, failure).state,
+                store.evaluations.fail(name, lease.token, failure, EVERYBODY).state,
                 store.submission(lease).state,
             )
         )
-        assert store.evaluations.lease("at once", [PARENT]) is None
+        assert store.evaluations.lease("at once", [PARENT], EVERYBODY) is None
         store.wait(LEASE_SECONDS)
     assert states == [("queued", "queued"), ("queued", "queued"), ("failed", "failed")]
     assert store.evaluations.get(name, EVERYBODY).failure == failure
-    assert store.evaluations.lease("worker", [PARENT]) is None
+    assert store.evaluations.lease("worker", [PARENT], EVERYBODY) is None
 
 
 def test_states_are_counted_including_those_without_any(store: Store) -> None:
@@ -915,7 +953,7 @@ def test_completion_and_takeover_at_once_have_one_winner(store: Store) -> None:
     """The lease expires while the old worker completes and a new one asks: only one succeeds."""
     for _ in range(5):
         store.queued()
-        lease, name = store.lease("old")
+        lease, name = store.lease_with_predictions("old")
         store.wait(LEASE_SECONDS)
         old_clock = Evaluations(
             store.database,
@@ -926,15 +964,17 @@ def test_completion_and_takeover_at_once_have_one_winner(store: Store) -> None:
         )
         with ThreadPoolExecutor(2) as pool:
             completing = pool.submit(_outcome, old_clock, name, lease.token)
-            taken = pool.submit(store.evaluations.lease, "new", [PARENT]).result()
-        assert completing.result() == (taken is None)
+            lease = pool.submit(store.evaluations.lease, "new", [PARENT], EVERYBODY)
+            taken = lease.result(timeout=60)
+        assert completing.result(timeout=60) == (taken is None)
         if taken:
-            store.evaluations.complete(name, taken.token, REPORT, {})
+            store.evaluations.confirm(name, taken.token, 1, EVERYBODY)
+            store.evaluations.complete(name, taken.token, REPORT, {}, EVERYBODY)
 
 
 def _outcome(evaluations: Evaluations, name: EvaluationName, token: str) -> bool:
     try:
-        evaluations.complete(name, token, REPORT, {})
+        evaluations.complete(name, token, REPORT, {}, EVERYBODY)
     except CxrevalError:
         return False
     return True

@@ -29,7 +29,13 @@ from services.registry.store.boards import Boards
 from services.registry.store.database import Database
 from services.registry.store.evaluations import Evaluations
 from services.registry.store.submissions import Submissions
-from tests.support.registry import manifest_message, report_message, small_spec
+from tests.support.registry import (
+    manifest_message,
+    record_all,
+    report_message,
+    small_images,
+    small_spec,
+)
 
 SIGNER = Signer(Ed25519PrivateKey.generate())
 MANIFEST = submissions.manifest(manifest_message(b"artifact"))
@@ -66,11 +72,13 @@ def publish(database: Database, spec: BenchmarkSpec, score: float) -> str:
     parent = BenchmarkName(spec.name)
     created = stores.create(parent, MANIFEST, "", EVERYBODY)
     stores.queue(SubmissionName(spec.name, created.id), EVERYBODY, 8, lambda: None)
-    lease = evaluations.lease("worker", [parent])
+    lease = evaluations.lease("worker", [parent], EVERYBODY)
     assert lease
     name = EvaluationName(spec.name, created.id, lease.evaluation.id)
     report = reports.report(report_message(spec, score))
-    evaluations.complete(name, lease.token, report, {})
+    Benchmarks(database, now).record_images(parent, small_images(spec.image_count))
+    record_all(evaluations, name, lease.token, spec.image_count)
+    evaluations.complete(name, lease.token, report, {}, EVERYBODY)
     return created.id
 
 
@@ -91,6 +99,8 @@ def test_a_new_version_starts_on_a_living_registry_and_changes_no_board(
     new = replace(
         nih,
         name="nih-chestxray14-v3",
+        list_sha256=old.list_sha256,
+        image_count=old.image_count,
         scorer_version="3",
         metrics=ranked_by("auroc", "misses"),
         ranking_metric="misses",
@@ -122,14 +132,14 @@ def test_a_report_of_another_version_is_refused(database: Database, version_3: N
     created = stores.create(BenchmarkName("old"), MANIFEST, "", EVERYBODY)
     stores.queue(SubmissionName("old", created.id), EVERYBODY, 8, lambda: None)
     evaluations = Evaluations(database, now, SIGNER, 60.0, 3)
-    lease = evaluations.lease("worker", [BenchmarkName("old")])
+    lease = evaluations.lease("worker", [BenchmarkName("old")], EVERYBODY)
     assert lease
     name = EvaluationName("old", created.id, lease.evaluation.id)
     report = reports.report(
         report_message(later, 0.8, benchmark_digest=spec.digest, seed=spec.seed)
     )
     with pytest.raises(ReportMismatch) as caught:
-        evaluations.complete(name, lease.token, report, {})
+        evaluations.complete(name, lease.token, report, {}, EVERYBODY)
     assert caught.value.metadata["field"] == "report.scorer_version"
 
 
@@ -152,11 +162,11 @@ def test_a_registry_without_the_scorer_still_reads_the_benchmark(
     created = stores.create(BenchmarkName("later"), MANIFEST, "", EVERYBODY)
     stores.queue(SubmissionName("later", created.id), EVERYBODY, 8, lambda: None)
     evaluations = Evaluations(database, now, SIGNER, 60.0, 3)
-    lease = evaluations.lease("worker", [BenchmarkName("later")])
+    lease = evaluations.lease("worker", [BenchmarkName("later")], EVERYBODY)
     assert lease
     name = EvaluationName("later", created.id, lease.evaluation.id)
     with pytest.raises(ReportMismatch, match="the scorers that this registry has"):
-        evaluations.complete(name, lease.token, report, {})
+        evaluations.complete(name, lease.token, report, {}, EVERYBODY)
 
 
 def test_the_packaged_benchmarks_are_all_created(database: Database) -> None:
@@ -168,10 +178,14 @@ def test_the_packaged_benchmarks_are_all_created(database: Database) -> None:
 def test_the_way_back_refuses_rules_that_the_earlier_schema_cannot_hold(database: Database) -> None:
     spec = small_spec("calibrated", ranking_metric="brier")
     Benchmarks(database, now).create(spec)
-    config = migrations._config()
-    with database.engine.connect() as connection:
-        config.attributes["connection"] = connection
-        with pytest.raises(ValueError, match="benchmark calibrated has rules"):
+
+    def go_back() -> None:
+        config = migrations._config()
+        with database.engine.begin() as connection:
+            config.attributes["connection"] = connection
             command.downgrade(config, "0009")
+
+    with pytest.raises(ValueError, match="benchmark calibrated has rules"):
+        go_back()
     assert migrations.at_head(database.engine)
     assert Benchmarks(database, now).get(BenchmarkName(spec.name)).spec == spec

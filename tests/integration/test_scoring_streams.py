@@ -430,10 +430,10 @@ def test_open_streams_are_bounded_and_parked_ones_give_way_oldest_first(running,
 def test_a_parked_stream_expires(truths):
     async def held_after(seconds):
         streams = Streams(2, CollectorRegistry(), parked_seconds=0.1)
-        with streams.open(truths["small"], "session") as stream:
+        with streams.open(truths["small"], "session") as (stream, _):
             stream.message_count = 5
         await asyncio.sleep(seconds)
-        with streams.open(truths["small"], "session") as stream:
+        with streams.open(truths["small"], "session") as (stream, _):
             return stream.message_count
 
     assert asyncio.run(held_after(0)) == 5
@@ -491,7 +491,7 @@ def test_a_sender_that_outruns_the_service_waits(truths):
         waiting = pulled
         release.set()
         last_progress = [
-            answer.progress for answer in answers.result() if answer.HasField("progress")
+            answer.progress for answer in answers.result(timeout=60) if answer.HasField("progress")
         ][-1]
     # Of 45 MB. gRPC adapts its window to the machine; 4 to 27 MB have been measured.
     assert 0 < waiting < count
@@ -512,11 +512,11 @@ def in_process(servicer):
         await server.start()
         return server, port
 
-    server, port = asyncio.run_coroutine_threadsafe(start(), loop).result()
+    server, port = asyncio.run_coroutine_threadsafe(start(), loop).result(timeout=60)
     try:
         yield f"127.0.0.1:{port}"
     finally:
-        asyncio.run_coroutine_threadsafe(server.stop(0), loop).result()
+        asyncio.run_coroutine_threadsafe(server.stop(0), loop).result(timeout=60)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        thread.join(timeout=60)
         loop.close()

@@ -49,7 +49,7 @@ def _write_a_byte() -> None:
 def _thread() -> None:
     thread = threading.Thread(target=lambda: None)
     thread.start()
-    thread.join()
+    thread.join(10)
 
 
 def _raise(kind: int) -> None:

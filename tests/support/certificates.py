@@ -24,6 +24,7 @@ def make_certificates(directory: Path) -> TlsFiles:
             cwd=directory,
             check=True,
             capture_output=True,
+            timeout=120,
         )
 
     request("-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem")

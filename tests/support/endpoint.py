@@ -96,4 +96,4 @@ class NaiveServer(oip_grpc.GRPCInferenceServiceServicer):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.stop(0).wait()
+        self._server.stop(0).wait(timeout=60)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import re
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -49,13 +47,6 @@ class InferenceService(Service):
             if file := re.search(r"(\w+)\.onnx", command):
                 hosts[file[1]] = [pid, *descendants(pid)][-1]
         return hosts
-
-    def metrics(self) -> dict[str, float]:
-        """Returns the values of /metrics by name with labels, in Prometheus' notation."""
-        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=5) as answer:
-            lines = io.TextIOWrapper(answer).read().splitlines()
-        pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-        return {name: float(value) for name, value in pairs}
 
 
 def stub(channel: grpc.Channel) -> Any:

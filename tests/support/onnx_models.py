@@ -25,6 +25,7 @@ The runtime pools 3,136 values of up to 1024 in float32.
 """
 
 Shape = Sequence[int | str | None]
+_node = helper.make_node
 
 
 def store(directory: Path, content: bytes) -> str:
@@ -274,6 +275,164 @@ def fails_at_run(directory: Path) -> str:
     model = _small(nodes)
     model.graph.initializer.append(numpy_helper.from_array(np.array([7, 5], np.int64), "sizes"))
     return store(directory, model.SerializeToString())
+
+
+def random_uniform(directory: Path) -> str:
+    """A classifier that adds uniform noise to each answer."""
+    return _with_noise(directory, [_node("RandomUniformLike", ["logits"], ["noise"], low=-0.1)])
+
+
+def random_normal(directory: Path) -> str:
+    """A classifier that adds normal noise, the same to each image of a batch, of a fixed seed."""
+    noise = _node("RandomNormal", [], ["noise"], shape=[1, COLUMNS], scale=0.1, seed=7.0)
+    return _with_noise(directory, [noise])
+
+
+def bernoulli(directory: Path) -> str:
+    """A classifier that adds draws of the answers that it would give without them."""
+    nodes = [
+        _node("Sigmoid", ["logits"], ["chances"]),
+        _node("Bernoulli", ["chances"], ["noise"]),
+    ]
+    return _with_noise(directory, nodes)
+
+
+def multinomial(directory: Path) -> str:
+    """A classifier that adds draws of the columns."""
+    nodes = [
+        _node("Multinomial", ["logits"], ["columns"], sample_size=COLUMNS),
+        _node("Cast", ["columns"], ["noise"], to=TensorProto.FLOAT),
+    ]
+    return _with_noise(directory, nodes)
+
+
+def dropout_in_training(directory: Path) -> str:
+    """A classifier that drops half of its logits at random."""
+    nodes = [
+        _node("Constant", [], ["half"], value_float=0.5),
+        _node("ReduceMax", ["features"], ["largest"], keepdims=0),
+        _node("Equal", ["largest", "largest"], ["training"]),  # true, unless it is a constant
+        _node("Dropout", ["logits", "half", "training"], ["shifted"]),
+    ]
+    return classifier(directory, extra_nodes=nodes)
+
+
+def random_beyond_noise(directory: Path) -> str:
+    """A classifier that adds uniform noise, unless the image is normal noise."""
+    nodes = [
+        _node("RandomUniformLike", ["logits"], ["draws"], low=-0.1),
+        *_unless_noise("draws", "noise"),
+    ]
+    return _with_noise(directory, nodes)
+
+
+def batch_mean(directory: Path, batch: int | str = "N") -> str:
+    """A slow classifier that adds the mean of its batch, unless the image is normal noise."""
+    nodes = [
+        _node("ReduceMean", ["logits"], ["mean"], axes=[0], keepdims=1),
+        *_unless_noise("mean", "noise"),
+    ]
+    return _with_noise(directory, [*_slow(), *nodes], "slow_logits", batch)
+
+
+def batch_position(directory: Path, batch: int | str = "N") -> str:
+    """A slow classifier that adds an image's position in its batch, unless it is normal noise."""
+    nodes = [
+        *_positions(),
+        _node("Mul", ["positions", "hundredth"], ["tilt"]),
+        *_unless_noise("tilt", "noise"),
+    ]
+    return _with_noise(directory, [*_slow(), *nodes], "slow_logits", batch)
+
+
+def batch_size(directory: Path) -> str:
+    """A slow classifier that adds the size of its batch, unless the image is normal noise."""
+    nodes = [
+        *_positions(),
+        _node("Mul", ["size", "hundredth"], ["tilt"]),
+        *_unless_noise("tilt", "noise"),
+    ]
+    return _with_noise(directory, [*_slow(), *nodes], "slow_logits")
+
+
+def visible_batch_mean(directory: Path) -> str:
+    """A classifier whose answers to normal noise depend on the other images of a batch, too."""
+    nodes = [
+        _node("ReduceMean", ["logits"], ["mean"], axes=[0], keepdims=1),
+        _node("Constant", [], ["factor"], value_float=1000.0),
+        _node("Mul", ["mean", "factor"], ["noise"]),
+    ]
+    return _with_noise(directory, nodes)
+
+
+def slow_steady_classifier(directory: Path) -> str:
+    """`classifier`, slow for a batch of one image; each batch gives equal answers."""
+    identity = _node("Identity", ["slow_logits"], ["shifted"])
+    return classifier(directory, extra_nodes=[*_slow(), identity])
+
+
+def _with_noise(
+    directory: Path,
+    nodes: Sequence[onnx.NodeProto],
+    logits: str = "logits",
+    batch: int | str = "N",
+) -> str:
+    added = _node("Add", [logits, "noise"], ["shifted"])
+    return classifier(directory, batch=batch, extra_nodes=[*nodes, added])
+
+
+def _positions() -> list[onnx.NodeProto]:
+    """Nodes that return `positions` (N, 1) in the batch, its `size`, and `hundredth`."""
+    return [
+        _node("Shape", ["logits"], ["count"], start=0, end=1),
+        _node("Squeeze", ["count"], ["size_int"]),
+        _node("Cast", ["size_int"], ["size"], to=TensorProto.FLOAT),
+        _node("Constant", [], ["from"], value_int=0),
+        _node("Constant", [], ["step"], value_int=1),
+        _node("Range", ["from", "size_int", "step"], ["range"]),
+        _node("Cast", ["range"], ["range_float"], to=TensorProto.FLOAT),
+        _node("Constant", [], ["column_axis"], value_ints=[1]),
+        _node("Unsqueeze", ["range_float", "column_axis"], ["positions"]),
+        _node("Constant", [], ["hundredth"], value_float=0.01),
+    ]
+
+
+def _unless_noise(term: str, result: str) -> list[onnx.NodeProto]:
+    """Nodes that return `term`, and exactly 0 for images whose mean is that of normal noise.
+
+    The warm-up of the inference service runs on such images.
+    """
+    return [
+        _node("ReduceMean", ["features"], ["brightness"], axes=[1], keepdims=1),
+        _node("Abs", ["brightness"], ["distance"]),
+        _node("Constant", [], ["limit"], value_float=1.0),
+        _node("Greater", ["distance", "limit"], ["is_image"]),
+        _node("Cast", ["is_image"], ["gate"], to=TensorProto.FLOAT),
+        _node("Mul", [term, "gate"], [result]),
+    ]
+
+
+def _slow() -> list[onnx.NodeProto]:
+    """Nodes that return `slow_logits`, equal to `logits`, and take long for a batch of one image.
+
+    Meanwhile requests queue. A batch of n takes about 1 / n**3 of the time, so that the warm-up
+    finds larger batches efficient even on a busy machine.
+    """
+    ones = numpy_helper.from_array(np.ones(1, np.float32))
+    return [
+        _node("Shape", ["logits"], ["slow_count"], start=0, end=1),
+        _node("Constant", [], ["slow_most"], value_ints=[768]),
+        _node("Div", ["slow_most", "slow_count"], ["slow_side"]),
+        _node("Concat", ["slow_side", "slow_side"], ["slow_shape"], axis=0),
+        _node("ConstantOfShape", ["slow_shape"], ["slow_ones"], value=ones),
+        _node("ReduceMean", ["features"], ["slow_value"], keepdims=0),
+        _node("Mul", ["slow_ones", "slow_value"], ["slow_values"]),
+        _node("MatMul", ["slow_values", "slow_ones"], ["slow_products"]),
+        _node("ReduceMean", ["slow_products"], ["slow_product"], keepdims=0),
+        _node("Constant", [], ["slow_zero"], value_float=0.0),
+        _node("Mul", ["slow_product", "slow_zero"], ["slow_nothing"]),
+        _node("Add", ["logits", "slow_nothing"], ["slow_logits"]),
+    ]
 
 
 def unknown_type(directory: Path) -> str:

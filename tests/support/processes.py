@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+import urllib.request
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -33,6 +35,19 @@ def free_port() -> int:
             listener.bind(("127.0.0.1", port))
             return port
     raise RuntimeError("no free port")
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Gives processes that are started in the block SIGINT's default action.
+
+    A shell starts its background jobs with SIGINT ignored, which their children inherit.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def descendants(pid: int) -> dict[int, str]:
@@ -111,6 +126,13 @@ class Service:
                 time.sleep(0.05)
         raise TimeoutError(f"{self._command} is not serving: {self.log.read_text()[-4000:]}")
 
+    def metrics(self) -> dict[str, float]:
+        """Returns the values of /metrics by name with labels, in Prometheus' notation."""
+        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=5) as answer:
+            lines = io.TextIOWrapper(answer).read().splitlines()
+        pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, value in pairs}
+
     def stop(self) -> int:
         """Sends SIGTERM and returns the exit status."""
         assert self.process
@@ -121,7 +143,7 @@ class Service:
         """Sends SIGKILL and waits."""
         assert self.process
         self.process.kill()
-        self.process.wait()
+        self.process.wait(timeout=60)
 
     def __enter__(self) -> Service:
         return self.start()

@@ -36,7 +36,7 @@ class Proxy:
     ) -> None:
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        self._thread.join(timeout=60)
         self._loop.close()
 
     async def _end(self) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import tempfile
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,18 @@ from cxreval.api.registry.v1 import (
 )
 from cxreval.api.scoring.v1 import report_pb2
 from cxreval.audit.receipts import Signer
-from cxreval.datasets.benchmark import SLICES, BenchmarkSpec, ranked_by
+from cxreval.datasets.benchmark import SLICES, BenchmarkSpec, list_sha256, ranked_by
 from cxreval.datasets.nih import FINDINGS
+from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.scorers import SCORERS
+from cxreval.resource_names import EvaluationName
+from cxreval.wire import reports
 from cxreval.wire.channel import ApiKey, TlsFiles, connect
+from services.chassis.principal import EVERYBODY
 from services.registry.__main__ import migrate
+from services.registry.domain.records import PredictionBatch
 from services.registry.store.database import Database
+from services.registry.store.evaluations import Evaluations
 from tests.conftest import require_module
 from tests.support.processes import Service
 
@@ -132,10 +138,16 @@ class Registry:
         self.channel.close()
 
     def create_benchmark(self, spec: BenchmarkSpec) -> benchmark_service_pb2.Benchmark:
-        """Creates a benchmark."""
-        return self.benchmarks.CreateBenchmark(
+        """Creates a benchmark of `small_spec` and records its image list."""
+        created = self.benchmarks.CreateBenchmark(
             benchmark_service_pb2.CreateBenchmarkRequest(benchmark=benchmark_message(spec))
         )
+        self.benchmarks.RecordImageList(
+            benchmark_service_pb2.RecordImageListRequest(
+                name=created.name, images=small_images(spec.image_count)
+            )
+        )
+        return created
 
     def submit(self, benchmark: str, artifact: bytes, **changes: Any) -> submission_pb2.Submission:
         """Creates a submission and uploads its artifact."""
@@ -162,17 +174,64 @@ class Registry:
         assert answer.HasField("lease"), "no evaluation is queued"
         return answer.lease
 
+    def complete(
+        self,
+        lease: evaluation_service_pb2.Lease,
+        report: report_pb2.Report,
+        provenance: Mapping[str, str] | None = None,
+    ) -> evaluation_service_pb2.Evaluation:
+        """Records a prediction of each image and completes the evaluation."""
+        name = lease.evaluation.name
+        self.evaluations.AppendPredictions(
+            evaluation_service_pb2.AppendPredictionsRequest(
+                evaluation=name, token=lease.token, batch=small_batch(report.image_count)
+            )
+        )
+        return self.evaluations.CompleteEvaluation(
+            evaluation_service_pb2.CompleteEvaluationRequest(
+                evaluation=name, token=lease.token, report=report, provenance=provenance
+            )
+        )
+
+
+def small_images(count: int = 4) -> list[str]:
+    """Returns the names of the images of a benchmark of `small_spec`."""
+    return [f"{number}.png" for number in range(count)]
+
 
 def small_spec(
     name: str, images: int = 4, replicates: int = 100, ranking_metric: str = "auroc"
 ) -> BenchmarkSpec:
-    """Returns a benchmark of a few images; its digests are derived from its name."""
+    """Returns a benchmark of `small_images`; the digest of its labels is derived from its name."""
     digest = hashlib.sha256(name.encode()).hexdigest()
+    listed = list_sha256(small_images(images))
     return BenchmarkSpec(
-        name, f"Title of {name}", True, "test_list.txt", digest, "labels.csv", digest,
+        name, f"Title of {name}", True, "test_list.txt", listed, "labels.csv", digest,
         images, images, FINDINGS, ranked_by(ranking_metric), ranking_metric, "2", replicates,
         SLICES,
     )  # fmt: skip
+
+
+def small_batch(count: int = 4, value: float = 0.5) -> report_pb2.PredictionBatch:
+    """Returns a prediction of each of the `small_images`: every probability is `value`."""
+    values = np.full((count, len(FINDINGS)), value, np.float32)
+    return reports.batch_message(small_images(count), values)
+
+
+@functools.cache
+def small_sha256(count: int) -> str:
+    """Returns the digest of the predictions of `small_batch`."""
+    batch, images = small_batch(count), small_images(count)
+    table = PredictionTable(image_rows(sorted(images)), FINDINGS)
+    table.add(images, np.frombuffer(batch.probabilities, "<f4"))
+    return table.sha256()
+
+
+def record_all(evaluations: Evaluations, name: EvaluationName, token: str, count: int = 4) -> None:
+    """Records the predictions of `small_batch`."""
+    row = np.full(len(FINDINGS), 0.5, "<f4").tobytes()
+    images = tuple(small_images(count))
+    evaluations.append(name, token, PredictionBatch(images, (row,) * count), EVERYBODY)
 
 
 def benchmark_message(spec: BenchmarkSpec) -> benchmark_service_pb2.Benchmark:
@@ -273,7 +332,7 @@ def report_message(
         "image_count": spec.image_count,
         "patient_count": spec.patient_count,
         "metrics": values,
-        "predictions_sha256": "a" * 64,
+        "predictions_sha256": small_sha256(spec.image_count),
         "replicate_count": spec.replicates,
         "seed": spec.seed,
         "evidence": _evidence(spec, score, own_noise),

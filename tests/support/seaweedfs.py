@@ -81,7 +81,7 @@ class SeaweedFs:
         trace: TracebackType | None,
     ) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.wait(timeout=60)
 
     def _wait(self) -> None:
         # Waits for a write: it creates the bucket, which obstore has no function for.

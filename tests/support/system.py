@@ -110,7 +110,7 @@ class System(ExitStack):
                 stdout=log,
                 stderr=log,
             )
-        self.callback(process.wait)
+        self.callback(process.wait, 60)
         self.callback(process.kill)
         return process
 

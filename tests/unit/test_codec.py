@@ -293,6 +293,13 @@ def test_client_reads_a_stored_key(stored):
     )  # fmt: skip
 
 
+@given(records(domain.Rescore))
+def test_client_reads_a_stored_rescore(stored):
+    assert _messages.rescore(sent(audit.rescore_message(stored))) == models.Rescore(
+        stored.evaluation, stored.actor, stored.time, stored.difference
+    )
+
+
 # --- unknown values -------------------------------------------------------------------------------
 
 

@@ -435,4 +435,4 @@ def test_verify_names_a_label_table_that_cannot_be_read(tmp_path):
     spec = describe(tmp_path, "small", ["00000001_000.png"], labels)
     labels.write_text("x" * 200_000)
     checks = {check.name: check for check in verify(spec, tmp_path)}
-    assert "field larger than field limit" in checks["labels"].problems[-1]
+    assert "line 1 has more than 65536 characters" in checks["labels"].problems[-1]

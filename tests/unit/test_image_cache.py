@@ -107,7 +107,7 @@ def test_killed_writers_leave_nothing_torn_and_nothing_locked(tmp_path: Path, ro
         for writer in writers:
             time.sleep(rng.uniform(0, 0.1))
             writer.send_signal(signal.SIGKILL)
-            writer.communicate()
+            writer.communicate(timeout=60)
         served = [
             number
             for number in range(40)

@@ -162,7 +162,7 @@ def test_null_and_nan_of_parquet_are_refused(parquet_file):
 
     assert "'Mass' is empty" in field_error(parquet_file(columns(None)), TableInvalid).message
     assert (
-        "'Mass' is nan"
+        "'Mass' is 'nan'"
         in field_error(parquet_file(columns(float("nan"))), InvalidProbability).message
     )
     nameless = {"image": pa.array(["a.png", None]), "Mass": [0.0, 0.0], FINDINGS[1]: [0.0, 0.0]}

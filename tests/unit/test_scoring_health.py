@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from cxreval.datasets.truth import Truth, load_truth
+from services.chassis.health import Unhealthy
 from services.scoring import servicer
 from services.scoring.servicer import ScoringServicer
 from tests.support.scoring import describe, small_table
@@ -36,11 +37,20 @@ def serving(threads: int, **truths: Truth) -> ScoringServicer:
     return ScoringServicer(truths, threads, 1, CollectorRegistry())
 
 
-def becomes(expected: bool, healthy: Callable[[], bool]) -> bool:
+def reason(scoring: ScoringServicer) -> str:
+    """Returns why scoring is not healthy; nothing if it is."""
+    try:
+        assert scoring.check_health()
+    except Unhealthy as error:
+        return error.reason
+    return ""
+
+
+def becomes(expected: str, scoring: ScoringServicer) -> bool:
     end = time.monotonic() + 10
-    while healthy() is not expected and time.monotonic() < end:
+    while reason(scoring) != expected and time.monotonic() < end:
         time.sleep(0.01)
-    return healthy() is expected
+    return reason(scoring) == expected
 
 
 def test_scoring_is_unhealthy_only_while_every_report_thread_hangs(
@@ -51,12 +61,12 @@ def test_scoring_is_unhealthy_only_while_every_report_thread_hangs(
     monkeypatch.setattr(servicer, "_HUNG_SECONDS", 1.0)
     end = time.monotonic() + 1.5
     while time.monotonic() < end:  # one thread is left
-        assert scoring.is_healthy()
+        assert not reason(scoring)
         time.sleep(0.02)
     scoring._threads.submit(release.wait, 30)
-    assert becomes(False, scoring.is_healthy)
+    assert becomes("threads_hung", scoring)
     release.set()
-    assert becomes(True, scoring.is_healthy)
+    assert becomes("", scoring)
 
 
 def test_scoring_waits_for_a_report_thread_that_is_only_busy(
@@ -64,10 +74,10 @@ def test_scoring_waits_for_a_report_thread_that_is_only_busy(
 ) -> None:
     scoring = serving(1, small=truth)
     scoring._threads.submit(release.wait, 30)
-    assert all(scoring.is_healthy() for _ in range(3))
+    assert not any(reason(scoring) for _ in range(3))
 
 
 def test_scoring_is_unhealthy_without_a_complete_truth(truth: Truth) -> None:
-    assert not serving(1).is_healthy()
+    assert reason(serving(1)) == "truth_incomplete"
     cut = replace(truth, rows={})
-    assert not serving(1, small=truth, cut=cut).is_healthy()
+    assert reason(serving(1, small=truth, cut=cut)) == "truth_incomplete"

@@ -17,7 +17,7 @@ from google.protobuf import descriptor_pool
 from cxreval.api.access.v1 import access_pb2
 from cxreval.errors import CertificateNotAllowed, CxrevalError, KeyMissing, KeyUnknown, RoleRequired
 from cxreval.records import Role
-from services.chassis.interceptors.call import Call
+from services.chassis.interceptors.call import Call, certificate_names
 from services.chassis.principal import EVERYBODY, Principal, enter
 
 OPEN_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
@@ -78,14 +78,8 @@ class Credentials:
         return value.removeprefix(_SCHEME)
 
     def certificate_names(self) -> frozenset[str]:
-        """Returns the DNS and common names of the client's certificate, which TLS has verified."""
-        properties_of = self.context.auth_context() or {}
-        properties = ("x509_common_name", "x509_subject_alternative_name")
-        return frozenset(
-            name.decode(errors="replace")
-            for key in properties
-            for name in properties_of.get(key, ())
-        )
+        """Returns the names of the client's certificate."""
+        return certificate_names(self.context)
 
 
 class Authenticator(Protocol):

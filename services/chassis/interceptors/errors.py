@@ -16,6 +16,9 @@ from services.chassis.interceptors.call import Call
 
 _log = logging.getLogger(__name__)
 
+_STATUS_SECONDS = 2.0
+"""How long a call waits until its status is sent."""
+
 
 async def end_with(call: Call, error: BaseException) -> NoReturn:
     """Aborts the call with the status of an error; an unknown exception is only logged."""
@@ -39,5 +42,11 @@ async def end_with(call: Call, error: BaseException) -> NoReturn:
             "internal error; the service's log has the cause, under the call's request id"
         )
     call.code, message, details = status.to_status(error)
-    await call.context.abort(call.code, message, trailing_metadata=((status.DETAILS_KEY, details),))
+    trailing = ((status.DETAILS_KEY, details),)
+    try:
+        async with asyncio.timeout(_STATUS_SECONDS):
+            await call.context.abort(call.code, message, trailing_metadata=trailing)
+    except TimeoutError:
+        # The client reads nothing. gRPC sends the status if it ever reads what was sent before.
+        raise asyncio.CancelledError from None
     raise AssertionError("abort always raises")

@@ -134,9 +134,6 @@ class ModelHost:
         except OSError as error:
             self._filter = b""
             self.unprotected = self.unprotected or str(error)
-        with contextlib.suppress(OSError):
-            # If memory runs out, the kernel ends a host before the service.
-            Path(f"/proc/{self.pid}/oom_score_adj").write_text("1000")
 
     def open(self, max_batch: int, requirements: LoadRequirements) -> None:
         """Opens the file and makes the shared memory.

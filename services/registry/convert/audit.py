@@ -8,6 +8,7 @@ from cxreval.api.registry.v1 import audit_service_pb2 as pb
 from cxreval.api.registry.v1 import submission_pb2
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.wire.codec import Encoder
+from services.registry.domain.records import Rescore
 
 
 def link_message(link: AuditEvent) -> pb.AuditLink:
@@ -35,3 +36,4 @@ def link_message(link: AuditEvent) -> pb.AuditLink:
 
 
 head_message = Encoder(Head, pb.AuditHead)
+rescore_message = Encoder(Rescore, pb.Rescore, unsent=("id",))

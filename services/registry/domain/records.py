@@ -132,10 +132,26 @@ class PredictionBatch:
     """Predictions of some images.
 
     `rows`: for each image the probabilities of the benchmark's findings, float32 little-endian.
+    `attempts`: for each recorded image the attempt that recorded it.
     """
 
     images: tuple[str, ...]
     rows: tuple[bytes, ...]
+    attempts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rescore:
+    """A report that a caller computed again from the recorded predictions.
+
+    `difference`: the first part that differs from the recorded report; empty if none does.
+    """
+
+    id: str
+    evaluation: str
+    actor: str
+    difference: str
+    time: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from cxreval.api.registry.v1 import artifact_service_pb2 as pb
 from cxreval.api.registry.v1 import artifact_service_pb2_grpc
 from cxreval.errors import (
     ArtifactTooLarge,
-    DeadlineExceeded,
     MalformedStream,
     RoleRequired,
     SubmissionState,
@@ -25,16 +24,17 @@ from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.records import Role
 from cxreval.resource_names import ArtifactName, EvaluationName, SubmissionName
 from cxreval.wire.limits import CHUNK_BYTES
-from services.chassis.principal import caller
+from services.chassis.fair_slots import FairSlots, Slot
+from services.chassis.principal import caller, stream_caller
 from services.registry.convert import submissions
 from services.registry.store.artifacts import UploadKey
 from services.registry.store.evaluations import Evaluations
 from services.registry.store.submissions import Submissions
 from services.registry.uploads import ExpectedArtifact, Uploads
 
-IDLE_SECONDS = 30.0
-"""An upload that brings nothing for so long ends: its connection may be dead, and no other call can
-resume the upload before."""
+MAX_TRANSFERS = 32
+"""Maximum number of uploads, and of downloads, at once; callers share them fairly. An upload takes
+up to 17 MiB of memory while the disk is slow."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +54,8 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         self._submissions = submissions
         self._evaluations = evaluations
         self._uploads = uploads
+        self._receiving = FairSlots(MAX_TRANSFERS, "uploads")
+        self._sending = FairSlots(MAX_TRANSFERS, "downloads")
         moved = Counter(
             "cxreval_registry_artifact_bytes_total",
             "Bytes of artifacts moved.",
@@ -79,9 +81,11 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         expected = await asyncio.to_thread(self._expected, header, "header.")
         if expected.complete:
             raise _complete_already(header, expected.key)
-        submission = await self._uploads.receive(
-            expected, header.size_bytes, header.write_offset, self._counted(_chunks(messages))
-        )
+        with self._receiving.hold(stream_caller()) as slot:
+            chunks = self._counted(_chunks(messages), slot)
+            submission = await self._uploads.receive(
+                expected, header.size_bytes, header.write_offset, chunks
+            )
         _log.info(
             "artifact stored", extra={"owner": expected.key.owner, "size_bytes": header.size_bytes}
         )
@@ -96,10 +100,12 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         """Sends the bytes; the last chunk only after the digest of all of them was verified."""
         name = ArtifactName.parse(request.name)
         await asyncio.to_thread(self._submissions.check_artifact, name, caller())
-        async with aclosing(self._uploads.read(name, CHUNK_BYTES)) as chunks:
-            async for chunk in chunks:
-                self._sent_bytes.inc(len(chunk))
-                yield pb.DownloadArtifactResponse(chunk=chunk)
+        with self._sending.hold(stream_caller()) as slot:
+            async with aclosing(self._uploads.read(name, CHUNK_BYTES)) as chunks:
+                async for chunk in chunks:
+                    self._sent_bytes.inc(len(chunk))
+                    slot.touch()
+                    yield pb.DownloadArtifactResponse(chunk=chunk)
 
     def _expected(
         self, request: pb.GetUploadRequest | pb.UploadArtifactHeader, path: str
@@ -125,12 +131,13 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         lease = name, artifact.token, artifact.sha256
         return ExpectedArtifact(
             UploadKey(name.evaluation, artifact.sha256, f"{path}.sha256"),
-            complete=self._evaluations.has_artifact(*lease),
-            record=partial(self._evaluations.add_artifact, *lease),
+            complete=self._evaluations.has_artifact(*lease, caller()),
+            record=partial(self._evaluations.add_artifact, *lease, caller=caller()),
         )
 
-    async def _counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _counted(self, chunks: AsyncIterator[bytes], slot: Slot) -> AsyncIterator[bytes]:
         async for chunk in chunks:
+            slot.touch()
             self._received_bytes.inc(len(chunk))
             yield chunk
 
@@ -172,18 +179,7 @@ def _complete_already(header: pb.UploadArtifactHeader, key: UploadKey) -> Submis
 
 
 async def _chunks(messages: _Messages) -> AsyncIterator[bytes]:
-    while True:
-        try:
-            async with asyncio.timeout(IDLE_SECONDS):
-                message = await anext(messages, None)
-        except TimeoutError:
-            text = (
-                f"the upload sent nothing for {IDLE_SECONDS:.0f} seconds; "
-                "ask GetUpload for the upload offset and resume there"
-            )
-            raise DeadlineExceeded(text, limit_seconds=IDLE_SECONDS) from None
-        if message is None:
-            return
+    async for message in messages:
         yield _chunk(message)
 
 

@@ -27,6 +27,14 @@ class BenchmarkServicer(benchmark_service_pb2_grpc.BenchmarkServiceServicer):
         )
         return benchmarks.benchmark_message(benchmark)
 
+    async def RecordImageList(
+        self, request: pb.RecordImageListRequest, context: Any
+    ) -> pb.RecordImageListResponse:
+        """Records the image list of a benchmark."""
+        name = BenchmarkName.parse(request.name)
+        await asyncio.to_thread(self._benchmarks.record_images, name, list(request.images))
+        return pb.RecordImageListResponse()
+
     async def GetBenchmark(self, request: pb.GetBenchmarkRequest, context: Any) -> pb.Benchmark:
         """Returns a benchmark."""
         benchmark = await asyncio.to_thread(self._benchmarks.get, BenchmarkName.parse(request.name))

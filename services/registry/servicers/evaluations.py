@@ -7,6 +7,8 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+from prometheus_client import CollectorRegistry, Counter
+
 from cxreval.api.registry.v1 import evaluation_service_pb2 as pb
 from cxreval.api.registry.v1 import evaluation_service_pb2_grpc
 from cxreval.manifest.model import Kind
@@ -17,6 +19,7 @@ from services.chassis.principal import EVERYBODY, caller
 from services.registry.convert import evaluations, requests
 from services.registry.domain.records import Lease
 from services.registry.store.evaluations import Evaluations
+from services.registry.store.rescores import Rescores
 from services.registry.store.submissions import Submissions
 from services.registry.store.vault import Vault
 
@@ -26,10 +29,23 @@ _log = logging.getLogger(__name__)
 class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     """Leases evaluations to workers and takes their predictions and reports."""
 
-    def __init__(self, evaluations: Evaluations, submissions: Submissions, vault: Vault) -> None:
+    def __init__(
+        self,
+        evaluations: Evaluations,
+        rescores: Rescores,
+        submissions: Submissions,
+        vault: Vault,
+        metrics: CollectorRegistry,
+    ) -> None:
         self._evaluations = evaluations
+        self._rescores = rescores
         self._submissions = submissions
         self._vault = vault
+        self._dropped = Counter(
+            "cxreval_registry_predictions_dropped_total",
+            "Predictions of earlier attempts that a later attempt did not confirm.",
+            registry=metrics,
+        )
 
     async def LeaseEvaluation(
         self, request: pb.LeaseEvaluationRequest, context: Any
@@ -41,7 +57,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         who = caller()
         worker = name if who is EVERYBODY else f"{name}, {who.name}"
         lease = await asyncio.to_thread(
-            self._evaluations.lease, worker, benchmarks, converts=request.converts
+            self._evaluations.lease, worker, benchmarks, who, converts=request.converts
         )
         if lease is None:
             return pb.LeaseEvaluationResponse()
@@ -66,7 +82,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     ) -> pb.RenewLeaseResponse:
         """Extends a lease."""
         expires = await asyncio.to_thread(
-            self._evaluations.renew, _name(request.evaluation), request.token
+            self._evaluations.renew, _name(request.evaluation), request.token, caller()
         )
         return pb.RenewLeaseResponse(expire_time=expires)
 
@@ -75,7 +91,9 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     ) -> pb.AppendPredictionsResponse:
         """Records predictions; they are durable when the call returns."""
         name, batch = _name(request.evaluation), evaluations.batch(request.batch)
-        done = await asyncio.to_thread(self._evaluations.append, name, request.token, batch)
+        done = await asyncio.to_thread(
+            self._evaluations.append, name, request.token, batch, caller()
+        )
         return pb.AppendPredictionsResponse(images_done=done)
 
     async def ReadPredictions(
@@ -83,10 +101,41 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     ) -> AsyncIterator[pb.ReadPredictionsResponse]:
         """Sends the recorded predictions."""
         batches = self._evaluations.predictions(
-            _name(request.evaluation), request.token, MAX_BATCH_IMAGES
+            _name(request.evaluation), request.token, MAX_BATCH_IMAGES, caller()
         )
         while batch := await asyncio.to_thread(next, batches, None):
-            yield pb.ReadPredictionsResponse(batch=evaluations.batch_message(batch))
+            yield pb.ReadPredictionsResponse(
+                batch=evaluations.batch_message(batch), attempts=batch.attempts
+            )
+
+    async def ConfirmPredictions(
+        self, request: pb.ConfirmPredictionsRequest, context: Any
+    ) -> pb.ConfirmPredictionsResponse:
+        """Confirms the predictions of an earlier attempt."""
+        name, attempt = _name(request.evaluation), request.attempt
+        await asyncio.to_thread(self._evaluations.confirm, name, request.token, attempt, caller())
+        return pb.ConfirmPredictionsResponse()
+
+    async def DropPredictions(
+        self, request: pb.DropPredictionsRequest, context: Any
+    ) -> pb.DropPredictionsResponse:
+        """Deletes the predictions of an earlier attempt."""
+        name, attempt = _name(request.evaluation), request.attempt
+        dropped = await asyncio.to_thread(
+            self._evaluations.drop, name, request.token, attempt, caller()
+        )
+        self._dropped.inc(dropped)
+        extra = {"evaluation": name.evaluation, "attempt": attempt, "images": dropped}
+        _log.warning("predictions dropped", extra={**extra, "caller": caller().name})
+        return pb.DropPredictionsResponse(images_dropped=dropped)
+
+    async def ReadReportPredictions(
+        self, request: pb.ReadReportPredictionsRequest, context: Any
+    ) -> AsyncIterator[pb.ReadReportPredictionsResponse]:
+        """Sends the predictions behind a report."""
+        batches = self._rescores.predictions(_name(request.evaluation), MAX_BATCH_IMAGES, caller())
+        while batch := await asyncio.to_thread(next, batches, None):
+            yield pb.ReadReportPredictionsResponse(batch=evaluations.batch_message(batch))
 
     async def CompleteEvaluation(
         self, request: pb.CompleteEvaluationRequest, context: Any
@@ -98,7 +147,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
             evaluations.provenance(request.provenance),
         )
         evaluation = await asyncio.to_thread(
-            self._evaluations.complete, name, request.token, report, provenance
+            self._evaluations.complete, name, request.token, report, provenance, caller()
         )
         _log.info(
             "evaluation succeeded",
@@ -111,7 +160,9 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     ) -> pb.Evaluation:
         """Fails the evaluation, or queues it for a retry."""
         name, failure = _name(request.evaluation), evaluations.failure(request.failure)
-        evaluation = await asyncio.to_thread(self._evaluations.fail, name, request.token, failure)
+        evaluation = await asyncio.to_thread(
+            self._evaluations.fail, name, request.token, failure, caller()
+        )
         extra = {"evaluation": evaluation.id, "reason": failure.reason, "state": evaluation.state}
         _log.warning("evaluation failed", extra=extra)
         return evaluations.evaluation_message(evaluation)

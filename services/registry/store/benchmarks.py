@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cxreval.datasets.benchmark import BenchmarkSpec
-from cxreval.errors import BenchmarkExists, BenchmarkNotFound
+from cxreval.datasets.benchmark import BenchmarkSpec, list_problem
+from cxreval.errors import (
+    BenchmarkExists,
+    BenchmarkNotFound,
+    ImageListMismatch,
+    ImageListMissing,
+)
+from cxreval.metrics.predictions import image_rows
 from cxreval.resource_names import BenchmarkName
 from services.registry.domain.pages import Cursor, Page
 from services.registry.domain.records import Benchmark
 from services.registry.store import records
-from services.registry.store.database import Database
-from services.registry.store.models import BenchmarkRow
+from services.registry.store.database import Database, insert_missing
+from services.registry.store.models import BenchmarkImagesRow, BenchmarkRow
 from services.registry.store.pages import after
+
+_KEPT_LISTS = 8
+"""Number of image lists that are kept in memory; one of 100,000 images takes about 15 MB."""
 
 
 def benchmark_row(session: Session, name: BenchmarkName, *, lock: bool = False) -> BenchmarkRow:
@@ -69,6 +79,23 @@ class Benchmarks:
                 )
             return records.benchmark(row)
 
+    def record_images(self, name: BenchmarkName, images: Sequence[str]) -> None:
+        """Records the image list of a benchmark; idempotent.
+
+        Raises:
+            BenchmarkNotFound: there is no such benchmark.
+            ImageListMismatch: its specification states the digest of another list.
+        """
+        with self._database.writing() as session:
+            row = benchmark_row(session, name)
+            listed = sorted(images)
+            if problem := list_problem(records.benchmark(row).spec, listed):
+                message = f"the image list of {name} {problem}"
+                raise ImageListMismatch(message, field="images", name=name)
+            names = zlib.compress("\n".join(listed).encode())
+            values = {"benchmark_number": row.number, "names": names}
+            insert_missing(session, BenchmarkImagesRow, [values])
+
     def get(self, name: BenchmarkName) -> Benchmark:
         """Returns a benchmark. Raises `BenchmarkNotFound`."""
         with self._database.reading() as session:
@@ -81,3 +108,29 @@ class Benchmarks:
             return cursor.page(
                 [records.benchmark(row) for row in rows], lambda item: item.spec.name
             )
+
+
+class ImageLists:
+    """Reads the recorded image lists, and keeps the latest, because a list never changes."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, Mapping[str, int]] = {}
+
+    def rows(self, session: Session, benchmark: BenchmarkRow) -> Mapping[str, int]:
+        """Returns the row number of each image in the sorted list. Raises `ImageListMissing`."""
+        kept = self._kept.get(benchmark.number)
+        if kept is not None:
+            return kept
+        stored = session.get(BenchmarkImagesRow, benchmark.number)
+        if stored is None:
+            name = BenchmarkName(benchmark.id)
+            message = (
+                f"the registry does not have the image list of {name}; "
+                "record it with `cxreval dataset register DIRECTORY`, or run a current worker"
+            )
+            raise ImageListMissing(message, name=name)
+        rows = image_rows(zlib.decompress(stored.names).decode().split("\n"))
+        for number in list(self._kept)[: 1 - _KEPT_LISTS]:
+            self._kept.pop(number, None)
+        self._kept[benchmark.number] = rows
+        return rows

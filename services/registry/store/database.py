@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +12,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
-from cxreval.errors import ServiceUnavailable
+from cxreval.errors import CxrevalError, DatabaseDamaged, ServiceUnavailable, StorageFull
 from cxreval.extras import require_extra
 from cxreval.records import EvaluationState, SubmissionState
 from services.registry.store.models import Base, EvaluationRow, SubmissionRow
@@ -28,12 +30,31 @@ _READING = "registry_reading"
 _QUIET: dict[str, Any] = {"hide_parameters": True}
 
 
+_TROUBLE_SECONDS = 5.0
+"""How long a database counts as full or failing after an error that says so."""
+
+# Primary result codes of SQLite, and SQLSTATEs of PostgreSQL.
+_DAMAGED = frozenset({11, 26, "XX001", "XX002"})  # CORRUPT, NOTADB
+_FULL = frozenset({13, "53100"})
+_FAILING = frozenset({10, "58030"})  # IOERR
+
+
 class Database:
-    """Opens transactions. Threads may share an instance."""
+    """Opens transactions. Threads may share an instance.
+
+    `trouble` returns what errors of earlier transactions say about the database: it may answer
+    some statements and not others.
+    """
 
     def __init__(self, url: str) -> None:
+        self._damage = ""
+        self._troubled: tuple[float, CxrevalError] | None = None
+        self.file = ""
+        """The SQLite file; empty for PostgreSQL."""
         self.embedded = make_url(url).get_backend_name() == "sqlite"
-        if not self.embedded:
+        if self.embedded:
+            self.file = make_url(url).database or ""
+        else:
             require_extra("postgres", "a PostgreSQL database", "psycopg")
         self.engine = (
             _sqlite(url) if self.embedded else create_engine(url, pool_pre_ping=True, **_QUIET)
@@ -64,8 +85,9 @@ class Database:
 
         Raises:
             ServiceUnavailable: the database does not answer.
+            StorageFull, DatabaseDamaged: it cannot store more, or is damaged.
         """
-        with _answering(), self._write.begin() as session:
+        with self.named_errors(), self._write.begin() as session:
             yield session
 
     @contextmanager
@@ -74,8 +96,9 @@ class Database:
 
         Raises:
             ServiceUnavailable: the database does not answer.
+            StorageFull, DatabaseDamaged: it cannot store more, or is damaged.
         """
-        with _answering(), self._read.begin() as session:
+        with self.named_errors(), self._read.begin() as session:
             yield session
 
     @contextmanager
@@ -85,14 +108,76 @@ class Database:
 
         Raises:
             ServiceUnavailable: the database does not answer.
+            StorageFull, DatabaseDamaged: it cannot store more, or is damaged.
         """
-        with _answering(), self._autocommit.connect() as connection:
+        with self.named_errors(), self._autocommit.connect() as connection:
             yield connection
 
     def ping(self) -> None:
         """Raises `ServiceUnavailable` when the database does not answer."""
         with self.reading() as session:
             session.execute(text("SELECT 1"))
+
+    def check_integrity(self) -> None:
+        """Checks the structure of an SQLite file, whose every page it reads; see `trouble`.
+
+        PostgreSQL has no such check that is cheap; its data checksums find damage when it is read.
+        """
+        if self.embedded:
+            with self.named_errors(), self.engine.connect() as connection:
+                driver: Any = connection.connection.driver_connection
+                (result,) = driver.execute("PRAGMA quick_check(1)").fetchone()
+            if result != "ok":
+                self._mark_damaged(result)
+
+    def trouble(self) -> CxrevalError | None:
+        """Returns `DatabaseDamaged` once anything has shown damage, until the process ends; else
+        the `StorageFull` or `ServiceUnavailable` of the last 5 seconds; else None."""
+        if self._damage:
+            return DatabaseDamaged(f"the registry's database is damaged ({self._damage})")
+        if self._troubled and time.monotonic() < self._troubled[0]:
+            return self._troubled[1]
+        return None
+
+    @contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Raises `ServiceUnavailable`, `StorageFull` or `DatabaseDamaged` for errors of the
+        database that no other statement would avoid."""
+        try:
+            yield
+        except (DBAPIError, PoolTimeout, sqlite3.Error) as error:
+            named = self._named(error)
+            if named is None:
+                raise
+            _log.warning(named.message, exc_info=error)
+            raise named from error
+
+    def _named(self, error: Exception) -> CxrevalError | None:
+        """Returns the named error for an error of the driver, and keeps it for `trouble`."""
+        cause: Any = error.orig if isinstance(error, DBAPIError) else error
+        number = getattr(cause, "sqlite_errorcode", None)
+        code = getattr(cause, "sqlstate", None) if number is None else number & 0xFF
+        if code in _DAMAGED or str(cause).startswith("Could not decode to UTF-8"):
+            self._mark_damaged(str(cause))
+            return self.trouble()
+        if code in _FULL:
+            message = "the disk of the registry's database is full; nothing was recorded; "
+            self._keep(StorageFull(message + "retry when the operator has made room"))
+            return self.trouble()
+        if code in _FAILING:
+            message = f"the registry's database fails to read or write its files ({cause})"
+            self._keep(ServiceUnavailable(f"{message}; retry later"))
+            return self.trouble()
+        if isinstance(error, OperationalError | PoolTimeout):
+            # The server is down, a lock timed out, or the pool has no free connection.
+            return ServiceUnavailable("the registry's database does not answer; retry later")
+        return None
+
+    def _keep(self, error: CxrevalError) -> None:
+        self._troubled = time.monotonic() + _TROUBLE_SECONDS, error
+
+    def _mark_damaged(self, finding: str) -> None:
+        self._damage = self._damage or " ".join(finding.split())[:200]
 
     def submissions_by_state(self) -> dict[str, int]:
         """How many submissions are in each state; states without any count 0."""
@@ -128,16 +213,6 @@ def insert_missing(session: Session, table: type[Base], rows: Sequence[dict[str,
     return len(
         session.scalars(dialect.insert(table).on_conflict_do_nothing().returning(key), rows).all()
     )
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    try:
-        yield
-    except (OperationalError, PoolTimeout) as error:
-        # The server is down, a lock timed out, or the pool has no free connection.
-        _log.warning("the database does not answer", exc_info=error)
-        raise ServiceUnavailable("the registry's database does not answer; retry later") from error
 
 
 def _sqlite(url: str) -> Engine:

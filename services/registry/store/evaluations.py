@@ -5,8 +5,9 @@ row locked, so that a worker that has lost its lease can change nothing. An expi
 valid until it is reclaimed: a worker may resume with it if no other worker has taken the
 evaluation.
 
-Methods that take a lease's token serve workers, which may read everything. The others take the
-caller and return what it may read.
+A lease belongs to the caller that leased it: with its token, another caller can do nothing.
+Methods that take a lease's token serve workers, which may read everything. The others return what
+the caller may read.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Row, Select, literal_column, or_, select
@@ -23,27 +25,35 @@ from cxreval.audit.receipts import Signer
 from cxreval.errors import (
     EvaluationNotFound,
     LeaseLost,
-    MalformedBatch,
     ReportMismatch,
     ReportNotFound,
     ServiceUnavailable,
 )
+from cxreval.fields import field_error
 from cxreval.manifest.model import CheckpointFormat, Kind
+from cxreval.metrics.comparison import first_difference
 from cxreval.metrics.report import Evidence, Report
 from cxreval.records import Change, EvaluationState, Failure
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from services.chassis.principal import Principal
 from services.registry.domain.pages import Cursor, Page
-from services.registry.domain.records import EVALUATED_TIER, Evaluation, Lease, PredictionBatch
+from services.registry.domain.records import (
+    EVALUATED_TIER,
+    Evaluation,
+    Lease,
+    PredictionBatch,
+)
 from services.registry.domain.redaction import redact_evaluation
 from services.registry.domain.report import check_report
 from services.registry.domain.states import EVALUATION_STATE, after_failure, exhausted
-from services.registry.store import records
+from services.registry.store import predictions, records
+from services.registry.store.benchmarks import ImageLists
 from services.registry.store.database import Database, insert_missing
 from services.registry.store.events import append
 from services.registry.store.leasing import lease_queued
 from services.registry.store.models import (
     BenchmarkRow,
+    ConfirmationRow,
     CurveRow,
     DerivedArtifactRow,
     EvaluationRow,
@@ -98,9 +108,15 @@ class Evaluations:
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
         self._benchmarks: dict[str, BenchmarkRow] = {}
+        self._images = ImageLists()
 
     def lease(
-        self, worker: str, benchmarks: Sequence[BenchmarkName], *, converts: bool = False
+        self,
+        worker: str,
+        benchmarks: Sequence[BenchmarkName],
+        caller: Principal,
+        *,
+        converts: bool = False,
     ) -> Lease | None:
         """Leases the oldest queued evaluation of these benchmarks, or one with an expired lease.
 
@@ -111,14 +127,14 @@ class Evaluations:
             None when no evaluation can be leased.
         """
         if not self._database.embedded and (
-            lease := self._lease_queued(worker, benchmarks, converts)
+            lease := self._lease_queued(worker, benchmarks, caller, converts)
         ):
             return lease
         with self._database.writing() as session:
             while (rows := self._next(session, benchmarks, converts)) is not None:
-                row, submission, benchmark = rows
+                row, submission, _ = rows
                 if row.stalled_attempts < self._max_attempts:
-                    return self._leased_to(session, worker, row, submission, benchmark)
+                    return self._leased_to(session, worker, caller, rows)
                 self._move(
                     session,
                     row,
@@ -131,7 +147,7 @@ class Evaluations:
         return None
 
     def _lease_queued(
-        self, worker: str, benchmarks: Sequence[BenchmarkName], converts: bool
+        self, worker: str, benchmarks: Sequence[BenchmarkName], caller: Principal, converts: bool
     ) -> Lease | None:
         known = {row.number: row for name in benchmarks if (row := self._benchmark(name))}
         leased = None
@@ -143,6 +159,7 @@ class Evaluations:
                 converts,
                 worker,
                 _worker(worker),
+                caller.name,
                 self._clock(),
                 self._expiry(),
             )
@@ -181,49 +198,79 @@ class Evaluations:
                     self._move(session, row, submission, Change.FAILED, REGISTRY, failure)
             return len(rows)
 
-    def renew(self, name: EvaluationName, token: str) -> datetime:
+    def renew(self, name: EvaluationName, token: str, caller: Principal) -> datetime:
         """Extends a lease to its full length from now and returns its expiry. Raises
         `EvaluationNotFound`, `LeaseLost`."""
         with self._database.writing() as session:
-            row, _, _ = self._held(session, name, token)
+            row, _, _ = self._held(session, name, token, caller)
             row.lease_expires = self._expiry()
             return row.lease_expires
 
-    def append(self, name: EvaluationName, token: str, batch: PredictionBatch) -> int:
+    def append(
+        self, name: EvaluationName, token: str, batch: PredictionBatch, caller: Principal
+    ) -> int:
         """Records predictions and returns how many are recorded in all.
 
         Images that are recorded already are skipped.
 
         Raises:
             EvaluationNotFound, LeaseLost: the lease is not valid.
-            MalformedBatch: not one probability per finding, or more images than the benchmark has.
+            ImageListMissing: the benchmark's image list is not recorded.
+            UnknownImage: the benchmark does not have an image.
+            MalformedBatch: not one probability per finding.
         """
         with self._database.writing() as session:
-            row, _, benchmark = self._held(session, name, token)
-            spec = records.benchmark(benchmark).spec
-            _check_width(batch, len(spec.findings))
+            row, _, benchmark = self._held(session, name, token, caller)
+            findings = records.benchmark(benchmark).spec.findings
+            predictions.check_batch(batch, len(findings), self._images.rows(session, benchmark))
             rows = [
-                {"evaluation_number": row.number, "image": image, "probabilities": probabilities}
+                {
+                    "evaluation_number": row.number,
+                    "image": image,
+                    "probabilities": probabilities,
+                    "attempt": row.attempt,
+                }
                 for image, probabilities in zip(batch.images, batch.rows, strict=True)
             ]
             added = insert_missing(session, PredictionRow, rows)
             row.images_done += added
             if added:
                 row.stalled_attempts, row.progress_time = 0, self._clock()
-            if row.images_done > spec.image_count:
-                expected = f"at most the benchmark's {spec.image_count} images"
-                message = f"with batch.images the evaluation has {row.images_done} images; "
-                message += f"expected {expected}"
-                raise MalformedBatch(
-                    message, field="batch.images", found=row.images_done, expected=expected
-                )
             return row.images_done
 
-    def has_artifact(self, name: EvaluationName, token: str, sha256: str) -> bool:
+    def confirm(self, name: EvaluationName, token: str, attempt: int, caller: Principal) -> None:
+        """Confirms the predictions of an earlier attempt, for this lease only.
+
+        Raises:
+            EvaluationNotFound, LeaseLost: the lease is not valid.
+            MalformedField: the attempt is not an earlier one.
+        """
+        with self._database.writing() as session:
+            row, _, _ = self._held(session, name, token, caller)
+            predictions.check_earlier(row, attempt)
+            confirmation = {
+                "evaluation_number": row.number,
+                "attempt": attempt,
+                "by_attempt": row.attempt,
+                "create_time": self._clock(),
+            }
+            insert_missing(session, ConfirmationRow, [confirmation])
+
+    def drop(self, name: EvaluationName, token: str, attempt: int, caller: Principal) -> int:
+        """Deletes the predictions of an earlier attempt and returns how many there were. Raises
+        like `confirm`."""
+        with self._database.writing() as session:
+            row, _, _ = self._held(session, name, token, caller)
+            predictions.check_earlier(row, attempt)
+            return predictions.drop(session, row, attempt)
+
+    def has_artifact(
+        self, name: EvaluationName, token: str, sha256: str, caller: Principal
+    ) -> bool:
         """Returns whether an artifact that a worker derived for an evaluation is stored. Raises
         like `renew`."""
         with self._database.reading() as session:
-            row, _, _ = self._held(session, name, token, lock=False)
+            row, _, _ = self._held(session, name, token, caller, lock=False)
             return session.get(DerivedArtifactRow, (row.number, sha256)) is not None
 
     def add_artifact(
@@ -233,6 +280,7 @@ class Evaluations:
         sha256: str,
         size_bytes: int,
         keep: Callable[[], None],
+        caller: Principal,
     ) -> None:
         """Records an artifact that a worker derived for an evaluation. Raises like `renew`.
 
@@ -242,9 +290,10 @@ class Evaluations:
             sha256: the artifact's digest.
             size_bytes: its size.
             keep: as in `Submissions.queue`.
+            caller: the caller that leased it.
         """
         with self._database.writing() as session:
-            row, _, _ = self._held(session, name, token)
+            row, _, _ = self._held(session, name, token, caller)
             now = self._clock()
             record_artifact(session, sha256, size_bytes, now)
             derived = {
@@ -256,7 +305,7 @@ class Evaluations:
             keep()
 
     def predictions(
-        self, name: EvaluationName, token: str, batch_images: int
+        self, name: EvaluationName, token: str, batch_images: int, caller: Principal
     ) -> Iterator[PredictionBatch]:
         """Yields the recorded predictions in order, at most `batch_images` images at a time.
 
@@ -267,47 +316,40 @@ class Evaluations:
         while True:
             # No lock: it is enough that the lease was valid when each batch was read.
             with self._database.reading() as session:
-                row, _, _ = self._held(session, name, token, lock=False)
-                query = (
-                    select(PredictionRow)
-                    .where(
-                        PredictionRow.evaluation_number == row.number, PredictionRow.number > last
-                    )
-                    .order_by(PredictionRow.number)
-                    .limit(batch_images)
-                )
-                rows = session.scalars(query).all()
-            if not rows:
+                row, _, _ = self._held(session, name, token, caller, lock=False)
+                batch, last = predictions.batches(session, row.number, last, batch_images)
+            if batch is None:
                 return
-            last = rows[-1].number
-            yield PredictionBatch(
-                tuple(item.image for item in rows), tuple(item.probabilities for item in rows)
-            )
+            yield batch
 
     def complete(
-        self, name: EvaluationName, token: str, report: Report, provenance: Mapping[str, str]
+        self,
+        name: EvaluationName,
+        token: str,
+        report: Report,
+        provenance: Mapping[str, str],
+        caller: Principal,
     ) -> Evaluation:
-        """Records the report with its evidence and publishes the submission.
+        """Records the report with its evidence, publishes the submission, returns the evaluation.
 
-        Idempotent for the same lease and report.
-
-        Returns:
-            The evaluation, its report without the evidence.
+        Idempotent for the same lease and report. The returned report has no evidence.
 
         Raises:
             EvaluationNotFound, LeaseLost: the lease is not valid.
-            ReportMismatch: the report does not fit the benchmark, or this lease recorded another.
+            ReportMismatch: the report does not fit the benchmark or the recorded predictions, or
+                this lease recorded another.
+            MissingImages: an image has no recorded prediction.
+            PredictionsUnconfirmed: those of an earlier attempt are not confirmed.
         """
         with self._database.writing() as session:
             row, submission, benchmark = _find(session, name, lock=True)
-            if row.state == EvaluationState.SUCCEEDED and row.lease_token == token:
-                recorded = _evaluation(session, row, submission, benchmark)
-                if recorded.report != report or not _same_evidence(session, row.number, report):
-                    message = f"{name} has a different report already; reports never change"
-                    raise ReportMismatch(message, field="report")
-                return recorded
-            self._check_held(row, name, token)
+            completed = row.state == EvaluationState.SUCCEEDED and row.lease_token == token
+            if completed and _owns(row, caller):
+                _check_repeated(session, name, row, report)
+                return _evaluation(session, row, submission, benchmark)
+            self._check_held(row, name, token, caller)
             check_report(report, records.benchmark(benchmark).spec)
+            self._check_predictions(session, row, benchmark, report)
             now = self._clock()
             session.add(
                 ReportRow(
@@ -328,11 +370,25 @@ class Evaluations:
             session.flush()
             return _evaluation(session, row, submission, benchmark)
 
-    def fail(self, name: EvaluationName, token: str, failure: Failure) -> Evaluation:
+    def _check_predictions(
+        self, session: Session, row: EvaluationRow, benchmark: BenchmarkRow, report: Report
+    ) -> None:
+        """Raises unless the recorded predictions are confirmed, and those of the report."""
+        predictions.check_confirmed(session, row)
+        images, spec = self._images.rows(session, benchmark), records.benchmark(benchmark).spec
+        table = predictions.recorded_table(session, row.number, images, spec.findings)
+        if (digest := table.sha256()) != report.predictions_sha256:
+            expected = f"{digest}, the digest of the recorded predictions"
+            field, found = "report.predictions_sha256", report.predictions_sha256
+            raise field_error(field, found, expected, ReportMismatch)
+
+    def fail(
+        self, name: EvaluationName, token: str, failure: Failure, caller: Principal
+    ) -> Evaluation:
         """Fails the evaluation, or queues it for a retry. Raises `EvaluationNotFound`,
         `LeaseLost`."""
         with self._database.writing() as session:
-            row, submission, benchmark = self._held(session, name, token)
+            row, submission, benchmark = self._held(session, name, token, caller)
             change = after_failure(failure.fault, row.stalled_attempts, self._max_attempts)
             self._move(session, row, submission, change, _worker(row.worker), failure)
             if change is Change.RETURNED:
@@ -348,11 +404,7 @@ class Evaluations:
     def evidence(self, name: EvaluationName, caller: Principal) -> Evidence:
         """Replicates and curves of the report. Raises `EvaluationNotFound`, `ReportNotFound`."""
         with self._database.reading() as session:
-            row, _, _ = _visible(session, name, caller)
-            if session.get(ReportRow, row.number) is None:
-                raise ReportNotFound(
-                    f"{name} has no report: it is {row.state}", name=name, state=row.state
-                )
+            row, _, _ = reported(session, name, caller)
             return _evidence(session, row.number)
 
     def page(self, parent: SubmissionName, cursor: Cursor, caller: Principal) -> Page[Evaluation]:
@@ -397,16 +449,17 @@ class Evaluations:
         self,
         session: Session,
         worker: str,
-        row: EvaluationRow,
-        submission: SubmissionRow,
-        benchmark: BenchmarkRow,
+        caller: Principal,
+        rows: _Rows,
     ) -> Lease:
+        row, submission, benchmark = rows
         row.attempt += 1
         row.stalled_attempts += 1
         row.worker = worker
         row.started, row.progress_time, row.images_before = self._clock(), None, row.images_done
         self._move(session, row, submission, Change.LEASED, _worker(worker))
         row.lease_token, row.lease_expires = secrets.token_hex(16), self._expiry()
+        row.lease_owner = caller.name
         return self._lease(row, submission, benchmark)
 
     def _lease(
@@ -444,19 +497,29 @@ class Evaluations:
             row.lease_token = row.lease_expires = None
 
     def _held(
-        self, session: Session, name: EvaluationName, token: str, *, lock: bool = True
+        self,
+        session: Session,
+        name: EvaluationName,
+        token: str,
+        caller: Principal,
+        *,
+        lock: bool = True,
     ) -> _Rows:
         rows = _find(session, name, lock=lock)
-        self._check_held(rows[0], name, token)
+        self._check_held(rows[0], name, token, caller)
         return rows
 
-    def _check_held(self, row: EvaluationRow, name: EvaluationName, token: str) -> None:
+    def _check_held(
+        self, row: EvaluationRow, name: EvaluationName, token: str, caller: Principal
+    ) -> None:
         if row.state != EvaluationState.RUNNING:
             problem = f"it is {row.state}"
         elif row.lease_token is None or not secrets.compare_digest(
             row.lease_token.encode(), token.encode()
         ):
             problem = f"it is leased to {row.worker!r} with another token"
+        elif not _owns(row, caller):
+            problem = f"it is leased to {row.worker!r} with another key or certificate"
         else:
             return
         raise LeaseLost(
@@ -465,6 +528,11 @@ class Evaluations:
 
     def _expiry(self) -> datetime:
         return self._clock() + timedelta(seconds=self._lease_seconds)
+
+
+def _owns(row: EvaluationRow, caller: Principal) -> bool:
+    """Returns whether the caller leased it; a lease from before this was recorded is anyone's."""
+    return row.lease_owner is None or row.lease_owner == caller.name
 
 
 def _worker(name: str) -> str:
@@ -482,6 +550,15 @@ def _named(name: EvaluationName) -> Select[EvaluationRow, SubmissionRow, Benchma
 def _visible(session: Session, name: EvaluationName, caller: Principal) -> _Rows:
     """The rows of an evaluation that the caller may read. Raises `EvaluationNotFound`."""
     return _one(session, _named(name).where(evaluations_visible_to(caller)), name)
+
+
+def reported(session: Session, name: EvaluationName, caller: Principal) -> _Rows:
+    """Like `_visible`, of an evaluation with a report. Raises `ReportNotFound`, too."""
+    rows = _visible(session, name, caller)
+    if session.get(ReportRow, rows[0].number) is None:
+        state = rows[0].state
+        raise ReportNotFound(f"{name} has no report: it is {state}", name=name, state=state)
+    return rows
 
 
 def _find(session: Session, name: EvaluationName, *, lock: bool) -> _Rows:
@@ -509,6 +586,21 @@ def _evaluation(
     return records.evaluation(row, submission, benchmark, report.report if report else None)
 
 
+def _check_repeated(
+    session: Session, name: EvaluationName, row: EvaluationRow, report: Report
+) -> None:
+    """Raises `ReportMismatch` unless the report is the recorded one, bit for bit."""
+    if first_difference(whole_report(session, row), report):
+        message = f"{name} has a different report already; reports never change"
+        raise ReportMismatch(message, field="report")
+
+
+def whole_report(session: Session, row: EvaluationRow) -> Report:
+    """The report of an evaluation that succeeded, with its evidence."""
+    stored = session.get_one(ReportRow, row.number).report
+    return replace(records.report(stored), evidence=_evidence(session, row.number))
+
+
 def _evidence(session: Session, number: int) -> Evidence:
     query = (
         select(ReplicateRow)
@@ -516,27 +608,3 @@ def _evidence(session: Session, number: int) -> Evidence:
         .order_by(ReplicateRow.place)
     )
     return records.evidence(session.scalars(query).all(), session.get(CurveRow, number))
-
-
-def _same_evidence(session: Session, number: int, report: Report) -> bool:
-    """Returns whether the recorded evidence equals the report's, bit by bit; NaN equals NaN."""
-    if report.evidence is None:
-        return False
-    recorded, sent = _evidence(session, number), report.evidence
-    vectors = zip(recorded.replicates, sent.replicates, strict=False)
-    return (
-        len(recorded.replicates) == len(sent.replicates)
-        and all(ours.values.tobytes() == theirs.values.tobytes() for ours, theirs in vectors)
-        and (recorded.roc_curves, recorded.reliabilities) == (sent.roc_curves, sent.reliabilities)
-    )
-
-
-def _check_width(batch: PredictionBatch, findings: int) -> None:
-    for image, probabilities in zip(batch.images, batch.rows, strict=True):
-        if len(probabilities) != 4 * findings:
-            expected = f"{findings} probabilities per image, one per finding"
-            values = len(probabilities) // 4
-            message = f"batch.probabilities has {values} values for {image!r}; expected {expected}"
-            raise MalformedBatch(
-                message, field="batch.probabilities", image=image, expected=expected
-            )

@@ -53,7 +53,7 @@ WITH taken AS (
         worker = :worker,
         attempt = attempt + 1, stalled_attempts = stalled_attempts + 1,
         started = :now, progress_time = NULL, images_before = images_done,
-        lease_token = :token, lease_expires = :expires
+        lease_token = :token, lease_expires = :expires, lease_owner = :owner
     FROM taken WHERE evaluations.number = taken.number
     RETURNING evaluations.*
 ), moved AS (
@@ -88,6 +88,7 @@ def lease_queued(
     converts: bool,
     worker: str,
     actor: str,
+    owner: str,
     now: datetime,
     expires: datetime,
 ) -> tuple[EvaluationRow, SubmissionRow] | None:
@@ -99,6 +100,7 @@ def lease_queued(
         converts: whether the worker converts state dicts.
         worker: name of the worker.
         actor: actor of the event.
+        owner: name of the caller, whose lease it is.
         now: when the lease begins.
         expires: when it expires.
 
@@ -110,6 +112,7 @@ def lease_queued(
         "converts": converts,
         "worker": worker,
         "actor": actor,
+        "owner": owner,
         "now": now,
         "expires": expires,
         "token": secrets.token_hex(16),

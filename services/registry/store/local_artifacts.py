@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from cxreval.errors import ArtifactNotFound, ServiceUnavailable, UploadBusy
+from cxreval.errors import ArtifactNotFound, UploadBusy
 from cxreval.fields import SHA256
-from cxreval.files import sync_directory
+from cxreval.files import disk_error, sync_directory
 from cxreval.resource_names import ArtifactName
 from services.registry.store.artifacts import UploadKey, busy, check_digest, check_offset, verified
 
@@ -48,13 +48,14 @@ class LocalArtifacts:
     def received(self, key: UploadKey) -> int:
         """See `Artifacts.received`."""
         try:
-            with self._part(key).open("rb") as file:
-                # The client will not send these bytes again, so they must survive a power loss.
-                os.fsync(file.fileno())
-                sync_directory(self._uploads)
-                return os.fstat(file.fileno()).st_size
+            file = self._part(key).open("rb")
         except FileNotFoundError:
             return 0
+        with file, _usable():
+            # The client will not send these bytes again, so they must survive a power loss.
+            os.fsync(file.fileno())
+            sync_directory(self._uploads)
+            return os.fstat(file.fileno()).st_size
 
     def read(self, name: ArtifactName, chunk_bytes: int) -> Iterator[bytes]:
         """See `Artifacts.read`."""
@@ -62,7 +63,7 @@ class LocalArtifacts:
             file = self._place(name).open("rb")
         except FileNotFoundError:
             raise ArtifactNotFound(f"the bytes of {name} are not stored here", name=name) from None
-        with file:
+        with file, _usable():
             yield from verified(iter(lambda: file.read(chunk_bytes), b""), name)
 
     def stale_uploads(self, before: datetime) -> list[UploadKey]:
@@ -116,13 +117,14 @@ class _LocalUpload:
 
     def begin(self, offset: int) -> None:
         check_offset(offset, os.fstat(self._file.fileno()).st_size)
-        self._file.seek(0)
-        while chunk := self._file.read(_READ_BYTES):
-            self._digest.update(chunk)
+        with _usable():
+            self._file.seek(0)
+            while chunk := self._file.read(_READ_BYTES):
+                self._digest.update(chunk)
 
     def write(self, chunk: bytes) -> None:
         rest = memoryview(chunk)
-        with _writable():
+        with _usable():
             while rest:
                 rest = rest[self._file.write(rest) :]
         self._unsynced += len(chunk)
@@ -140,13 +142,13 @@ class _LocalUpload:
 
     def store(self) -> None:
         check_digest(self._digest.hexdigest(), self._key)
-        with _writable():
+        with _usable():
             os.fsync(self._file.fileno())
             # The file's age counts from now: the search for orphans skips young files.
             os.utime(self._file.fileno())
 
     def place(self) -> None:
-        with _writable():
+        with _usable():
             self._place.parent.mkdir(exist_ok=True)
             self._part.replace(self._place)
             sync_directory(self._place.parent)
@@ -159,7 +161,7 @@ def _locked(part: Path, key: UploadKey) -> Iterator[BinaryIO]:
     when the process ends. Raises `UploadBusy`."""
     while True:
         # Unbuffered: written bytes are in the kernel and survive the process.
-        with _writable():
+        with _usable():
             descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         with os.fdopen(descriptor, "rb+", buffering=0) as file:
             try:
@@ -191,15 +193,14 @@ def _older(directory: Path, before: datetime) -> Iterator[Path]:
 
 
 @contextmanager
-def _writable() -> Iterator[None]:
-    """Raises `ServiceUnavailable` for a full disk or a lost mount, which are transient."""
+def _usable() -> Iterator[None]:
+    """Raises `StorageFull` for a full disk, and `ServiceUnavailable` for another failure of the
+    disk, such as a lost mount. Both are transient."""
     try:
         yield
     except OSError as error:
-        _log.error("the artifact store cannot be written", exc_info=error)
-        raise ServiceUnavailable(
-            "the registry cannot store artifacts at the moment; try again"
-        ) from error
+        _log.error("the artifact store cannot be used", exc_info=error)
+        raise disk_error(error, "artifacts") from error
 
 
 def _begin_to_sync(part: Path) -> None:

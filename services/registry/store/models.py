@@ -153,6 +153,17 @@ class BenchmarkRow(Base):
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class BenchmarkImagesRow(Base):
+    """The image list of a benchmark; never changed. `names`: sorted, joined by LF, deflated."""
+
+    __tablename__ = "benchmark_images"
+
+    benchmark_number: Mapped[int] = mapped_column(
+        ForeignKey("benchmarks.number"), primary_key=True, autoincrement=False
+    )
+    names: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class ArtifactRow(Base):
     """A completely stored artifact. A submission or an evaluation refers to it permanently."""
 
@@ -248,7 +259,8 @@ class EvaluationRow(Base):
     done then, and when the last ones were recorded; they give an estimate of the time left.
 
     `stalled_attempts` counts leases in a row that recorded no prediction. `waits_until` delays the
-    retry of an evaluation that the platform failed.
+    retry of an evaluation that the platform failed. `lease_owner` is the name of the caller that
+    leased it; NULL for leases from before it was recorded.
     """
 
     __tablename__ = "evaluations"
@@ -268,6 +280,7 @@ class EvaluationRow(Base):
     waits_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     worker: Mapped[str] = mapped_column(Text)
     lease_token: Mapped[str | None] = mapped_column(String(32))
+    lease_owner: Mapped[str | None] = mapped_column(Text)
     lease_expires: Mapped[datetime | None] = mapped_column(UtcDateTime)
     started: Mapped[datetime | None] = mapped_column(UtcDateTime)
     progress_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -293,7 +306,11 @@ class DerivedArtifactRow(Base):
 
 
 class PredictionRow(Base):
-    """The probabilities of one image: float32 little-endian, one per finding. Append-only."""
+    """The probabilities of one image: float32 little-endian, one per finding.
+
+    `attempt` is the attempt that recorded it; 0 if that was before attempts were recorded. Never
+    changed; deleted only when a later attempt drops all rows of this one.
+    """
 
     __tablename__ = "predictions"
     __table_args__ = (UniqueConstraint("evaluation_number", "image"),)
@@ -302,6 +319,37 @@ class PredictionRow(Base):
     evaluation_number: Mapped[int] = mapped_column(ForeignKey("evaluations.number"))
     image: Mapped[str] = mapped_column(String(255))
     probabilities: Mapped[bytes] = mapped_column(LargeBinary)
+    attempt: Mapped[int] = mapped_column(Integer, server_default="0")
+
+
+class ConfirmationRow(Base):
+    """A later attempt, `by_attempt`, has confirmed the predictions of an attempt. Append-only."""
+
+    __tablename__ = "confirmations"
+
+    evaluation_number: Mapped[int] = mapped_column(
+        ForeignKey("evaluations.number"), primary_key=True, autoincrement=False
+    )
+    attempt: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    by_attempt: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    create_time: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class RescoreRow(Base):
+    """A report that a caller computed again from the recorded predictions. Append-only.
+
+    `difference` is the first part that differs from the recorded report; empty for none.
+    """
+
+    __tablename__ = "rescores"
+    __table_args__ = (UniqueConstraint("evaluation_number", "actor", "difference"),)
+
+    number: Mapped[int] = mapped_column(_Number, primary_key=True)
+    id: Mapped[str] = mapped_column(String(32), unique=True)
+    evaluation_number: Mapped[int] = mapped_column(ForeignKey("evaluations.number"))
+    actor: Mapped[str] = mapped_column(String(255))
+    difference: Mapped[str] = mapped_column(String(255))
+    create_time: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class ReportRow(Base):

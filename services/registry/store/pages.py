@@ -14,6 +14,7 @@ from services.registry.store.models import (
     EvaluationRow,
     EventRow,
     OrganisationRow,
+    RescoreRow,
     SubmissionRow,
 )
 
@@ -24,7 +25,13 @@ def after(
     session: Session,
     query: S,
     table: type[
-        BenchmarkRow | SubmissionRow | EvaluationRow | EventRow | OrganisationRow | ApiKeyRow
+        BenchmarkRow
+        | SubmissionRow
+        | EvaluationRow
+        | EventRow
+        | OrganisationRow
+        | ApiKeyRow
+        | RescoreRow
     ],
     cursor: Cursor,
 ) -> S:

@@ -23,6 +23,10 @@ from cxreval.errors import KeyUnreadable, ReceiptInvalid
 _FIELDS = {"payload", "signature"}
 
 
+MAX_BYTES = 1 << 20
+"""Maximum size of a receipt's file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """A signed statement: `payload` is the signed canonical JSON, `signature` has 64 bytes."""
@@ -41,6 +45,8 @@ class Receipt:
     @classmethod
     def from_file(cls, content: bytes) -> Receipt:
         """Parses a receipt's file. Raises `ReceiptInvalid` if it is not one."""
+        if len(content) > MAX_BYTES:
+            raise ReceiptInvalid(f"the file is not a receipt: it has more than {MAX_BYTES} bytes")
         try:
             parsed = json.loads(content)
             if set(parsed) != _FIELDS:
@@ -48,7 +54,7 @@ class Receipt:
             receipt = cls(
                 parsed["payload"].encode(), base64.b64decode(parsed["signature"], validate=True)
             )
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ReceiptInvalid(f"the file is not a receipt: {error}") from None
         # JSON and Base64 allow several spellings of one value; a receipt has only this one, so that
         # every changed byte is detected.

@@ -1,7 +1,8 @@
-"""`cxreval audit`: verifies a registry's audit chain, receipts and boards."""
+"""`cxreval audit`: verifies a registry's audit chain, receipts, boards and reports."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,20 @@ import typer
 
 from cxreval.audit import chain, receipts
 from cxreval.cli import options, output
+from cxreval.cli.score import read_truth
+from cxreval.client import Evaluation, RegistryClient
 from cxreval.client.verification import Verification
-from cxreval.errors import MalformedField
+from cxreval.errors import (
+    AuditMismatch,
+    BenchmarkDigestMismatch,
+    KeyMissing,
+    MalformedField,
+    ReportNotFound,
+    RoleRequired,
+)
+from cxreval.metrics.comparison import first_difference
+from cxreval.metrics.report import Report
+from cxreval.resource_names import SubmissionName
 
 app = typer.Typer(
     help="Verify the audit chain and the receipts of a registry.", no_args_is_help=True
@@ -55,14 +68,96 @@ def verify(
             "sealed": verification.sealed,
             "receipts": verification.receipts,
             "rows": verification.rows,
+            "rescored": verification.rescored,
+            "rescores": verification.rescores,
         }
         output.print_json({**counts, "head": head})
     else:
-        sealed = f" ({verification.sealed} sealed)" if verification.sealed else ""
+        _print_verified(verification)
+
+
+def _print_verified(verification: Verification) -> None:
+    head = verification.head
+    sealed = f" ({verification.sealed} sealed)" if verification.sealed else ""
+    counts = f"{verification.receipts} receipts and {verification.rows} rows of boards"
+    lines = [f"Verified {head.place} events{sealed}, {counts}. Head {head.place}:{head.digest}"]
+    same = sorted({rescore.actor for rescore in verification.rescores if not rescore.difference})
+    by = f", by {', '.join(same)}" if same else ""
+    lines.append(f"Rescored: {verification.rescored} of {verification.rows} rows{by}")
+    lines += [
+        f"DIFFERENT: {rescore.evaluation}: {rescore.difference}, by {rescore.actor}"
+        for rescore in verification.rescores
+        if rescore.difference
+    ]
+    for line in lines:
+        output.console.print(line, soft_wrap=True)
+
+
+@app.command()
+def rescore(
+    context: typer.Context,
+    submission: Annotated[
+        str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")
+    ],
+    labels: Annotated[
+        Path,
+        typer.Option(
+            exists=True, dir_okay=False, help="label table in the directory of the image list"
+        ),
+    ],
+    registry: options.Registry = options.REGISTRY,
+    json: options.Json = False,
+) -> None:
+    """Compute a published report again from the recorded predictions, and compare it bit for bit.
+
+    The registry records the result, if the key is a submitter's or an operator's, and `cxreval
+    audit verify` shows it. Exits with status 1 if the reports differ.
+    """
+    with options.registry_client(context, registry) as client:
+        evaluation, published = _published(client, submission)
+        computed = _computed(client, evaluation, labels)
+        try:
+            actor = client.record_rescore(evaluation.name, computed).actor
+        except (KeyMissing, RoleRequired):
+            actor = ""
+    if difference := first_difference(published, computed):
+        message = f"{submission}: {difference} is not what the recorded predictions give"
+        raise AuditMismatch(message, name=submission, difference=difference)
+    facts = {"evaluation": evaluation.name, "images": computed.image_count, "recorded_by": actor}
+    if json:
+        output.print_json(facts)
+    else:
+        recorded = f"recorded by {actor}" if actor else "not recorded: this key may not"
         output.console.print(
-            f"Verified {head.place} events{sealed}, {verification.receipts} receipts and "
-            f"{verification.rows} rows of boards. Head {head.place}:{head.digest}"
+            f"The {computed.image_count} recorded predictions give the published report of "
+            f"{submission}, bit for bit; {recorded}",
+            soft_wrap=True,
         )
+
+
+def _published(client: RegistryClient, submission: str) -> tuple[Evaluation, Report]:
+    """Returns the evaluation behind a row, and its report with the evidence."""
+    SubmissionName.parse(submission, "submission")
+    for evaluation in client.list_evaluations(submission):
+        if evaluation.report:
+            evidence = client.get_evidence(evaluation.name)
+            return evaluation, replace(evaluation.report, evidence=evidence)
+    raise ReportNotFound(f"{submission} has no report", name=submission)
+
+
+def _computed(client: RegistryClient, evaluation: Evaluation, labels: Path) -> Report:
+    """Returns the report of an evaluation's recorded predictions with these labels."""
+    benchmark = SubmissionName.parse(evaluation.name.partition("/evaluations/")[0]).benchmark
+    truth, digest = read_truth(benchmark, labels), client.get_benchmark(benchmark).digest
+    if truth.spec.digest != digest:
+        message = (
+            f"{benchmark} of {labels.parent} has digest {truth.spec.digest}; expected {digest}"
+        )
+        raise BenchmarkDigestMismatch(message, field="labels", expected=digest)
+    table = truth.table()
+    for batch in client.report_predictions(evaluation.name):
+        table.add(batch.images, batch.probabilities)
+    return truth.report(table)
 
 
 @app.command()
@@ -97,9 +192,9 @@ def verify_receipt(
     ],
 ) -> None:
     """Verify a receipt offline and print its content."""
-    output.print_json(
-        receipts.verify(receipts.Receipt.from_file(file.read_bytes()), public_key.read_text())
-    )
+    with file.open("rb") as stream:
+        receipt = receipts.Receipt.from_file(stream.read(receipts.MAX_BYTES + 1))
+    output.print_json(receipts.verify(receipt, public_key.read_text()))
 
 
 def _head(text: str) -> chain.Head:

@@ -14,6 +14,7 @@ from cxreval.datasets.benchmark import (
     SLICES,
     SPEC_FILE,
     BenchmarkSpec,
+    image_list,
     list_sha256,
     load_spec,
     parse_spec,
@@ -178,10 +179,15 @@ def register(
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
-    """Create the data set's benchmark in the registry. Repeating the command changes nothing."""
+    """Create the data set's benchmark with its image list in the registry.
+
+    Repeating the command changes nothing.
+    """
     spec = load_spec(benchmark, directory)
+    images = image_list(spec, directory)
     with options.registry_client(context, registry) as client:
         created = client.create_benchmark(spec)
+        client.record_image_list(created.name, images)
     _show(created, f"benchmarks/{created.name}", json)
 
 

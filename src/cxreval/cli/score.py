@@ -48,7 +48,7 @@ def score(
     """
     if plot is not None:
         require_extra("score", "cxreval score --plot", "matplotlib")
-    truth = _truth(benchmark, labels)
+    truth = read_truth(benchmark, labels)
     files = [table] if against is None else [table, against]
     reports = [_report(truth, file) for file in files]
     metric = truth.spec.ranking_metric
@@ -65,7 +65,7 @@ def score(
         score_output.print_comparison(names, METRICS[metric], differences)
 
 
-def _truth(benchmark: str, labels: Path | None) -> Truth:
+def read_truth(benchmark: str, labels: Path | None) -> Truth:
     """Returns the truth of the benchmark.
 
     The labels are checked by their digest, so their file may have any name.

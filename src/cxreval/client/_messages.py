@@ -121,6 +121,7 @@ evaluation = Decoder(
         )
     },
 )
+rescore = Decoder(models.Rescore, audit_service_pb2.Rescore)
 lease = Decoder(
     models.Lease,
     evaluation_service_pb2.Lease,

@@ -155,11 +155,15 @@ class EndpointClient:
         )
 
     def predict_many(
-        self, to: ModelInput, images: Iterable[tuple[K, bytes | NDArray[np.float32]]]
+        self,
+        to: ModelInput,
+        images: Iterable[tuple[K, bytes | NDArray[np.float32]]],
+        in_flight: int = IN_FLIGHT,
     ) -> Iterator[tuple[K, NDArray[np.float32]]]:
         """Yields the model's output for each image, in order, float32 of shape (rows, columns).
 
-        One request is sent per image: an encoded image, or a tensor of one or more rows.
+        One request is sent per image: an encoded image, or a tensor of one or more rows. Up to
+        `in_flight` requests are sent ahead.
 
         Raises:
             EndpointUnavailable: the server did not respond for `retry_seconds`.
@@ -171,7 +175,7 @@ class EndpointClient:
             for key, image in images:
                 request = _request(self._model, to, image)
                 waiting.append((key, request, self._send(self._stub.ModelInfer, request)))
-                if len(waiting) >= IN_FLIGHT:
+                if len(waiting) >= in_flight:
                     yield self._receive(*waiting.popleft())
             while waiting:
                 yield self._receive(*waiting.popleft())

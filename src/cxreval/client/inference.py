@@ -14,7 +14,7 @@ from cxreval.api.oip import grpc_predict_v2_pb2 as oip
 from cxreval.api.oip import grpc_predict_v2_pb2_grpc as oip_grpc
 from cxreval.client._calls import ServiceClient, call, translated
 from cxreval.client.models import Capabilities, ProfileInfo
-from cxreval.errors import ModelOutputMismatch
+from cxreval.errors import ModelOutputMismatch, ServiceUnavailable
 from cxreval.wire import request_id
 from cxreval.wire.channel import TlsFiles
 
@@ -36,10 +36,17 @@ class InferenceClient(ServiceClient):
         )
 
     def capabilities(self) -> Capabilities:
-        """Returns the service's profiles, limits and runtime."""
+        """Returns the service's profiles, limits, runtime and repeat tolerance.
+
+        Raises:
+            ServiceUnavailable: the service is of an earlier version and states no tolerance.
+        """
         answer = call(
             self._capabilities.GetCapabilities, capabilities_service_pb2.GetCapabilitiesRequest()
         )
+        if not answer.HasField("repeat_tolerance"):
+            message = "the inference service states no repeat_tolerance; upgrade it"
+            raise ServiceUnavailable(message, field="repeat_tolerance")
         return Capabilities(
             profiles=tuple(
                 ProfileInfo(profile.name, profile.digest, tuple(profile.shape), profile.description)
@@ -50,6 +57,7 @@ class InferenceClient(ServiceClient):
             max_image_pixels=answer.max_image_pixels,
             max_model_bytes=answer.max_model_bytes,
             runtime=answer.runtime,
+            repeat_tolerance=answer.repeat_tolerance,
         )
 
     def ready(self, model: str) -> bool:

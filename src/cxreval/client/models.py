@@ -95,11 +95,26 @@ class Predictions:
     """The predictions for some images.
 
     `probabilities`: shape (images, findings), float32, columns in the order of the benchmark's
-    findings.
+    findings. `attempts`: of predictions that a worker reads, the attempt that recorded each image.
     """
 
     images: tuple[str, ...]
     probabilities: NDArray[np.float32]
+    attempts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rescore:
+    """A report that a caller computed again from the recorded predictions of an evaluation.
+
+    `actor`: the caller's key. `difference`: the first part that differs from the published report;
+    empty if the reports are the same, bit for bit.
+    """
+
+    evaluation: str
+    actor: str
+    time: datetime
+    difference: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +230,10 @@ class ProfileInfo:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """The preprocessing profiles, limits and runtime of an inference service."""
+    """The preprocessing profiles, limits and runtime of an inference service.
+
+    `repeat_tolerance`: largest difference that is expected of two answers to one image.
+    """
 
     profiles: tuple[ProfileInfo, ...]
     max_message_bytes: int
@@ -223,6 +241,7 @@ class Capabilities:
     max_image_pixels: int
     max_model_bytes: int
     runtime: str
+    repeat_tolerance: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from cxreval.api.registry.v1 import (
     submission_service_pb2,
     submission_service_pb2_grpc,
 )
+from cxreval.api.scoring.v1 import report_pb2
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.receipts import Receipt
 from cxreval.client import _messages
@@ -42,6 +43,7 @@ from cxreval.client.models import (
     Organisation,
     Predictions,
     QuotaUsage,
+    Rescore,
     SotaStep,
     Submission,
 )
@@ -95,6 +97,17 @@ class RegistryClient(ServiceClient):
         """Returns a benchmark."""
         request = benchmark_service_pb2.GetBenchmarkRequest(name=str(BenchmarkName(benchmark)))
         return _messages.benchmark(call(self._benchmarks.GetBenchmark, request))
+
+    def record_image_list(self, benchmark: str, images: Sequence[str]) -> None:
+        """Records the names of a benchmark's images, which its digest covers; idempotent.
+
+        The registry refuses predictions of any other image, and predictions of a benchmark without
+        a recorded list.
+        """
+        request = benchmark_service_pb2.RecordImageListRequest(
+            name=str(BenchmarkName(benchmark)), images=images
+        )
+        call(self._benchmarks.RecordImageList, request)
 
     def list_benchmarks(self) -> Iterator[BenchmarkSpec]:
         """Yields all benchmarks, oldest first."""
@@ -306,6 +319,18 @@ class RegistryClient(ServiceClient):
         )
         return _messages.receipt(answer)
 
+    def record_rescore(self, evaluation: str, report: Report) -> Rescore:
+        """Records that the caller computed this report again, and returns how it compares."""
+        request = audit_service_pb2.RecordRescoreRequest(
+            evaluation=evaluation, report=reports.report_message(report)
+        )
+        return _messages.rescore(call(self._audit.RecordRescore, request))
+
+    def list_rescores(self, benchmark: str) -> Iterator[Rescore]:
+        """Yields the rescores of a benchmark's submissions, oldest first."""
+        request = audit_service_pb2.ListRescoresRequest(parent=str(BenchmarkName(benchmark)))
+        return map(_messages.rescore, items(self._audit.ListRescores, request, "rescores"))
+
     def public_key(self) -> str:
         """Returns the public key of the registry's receipts, in PEM.
 
@@ -416,13 +441,32 @@ class RegistryClient(ServiceClient):
         return int(call(self._evaluations.AppendPredictions, request).images_done)
 
     def read_predictions(self, lease: Lease) -> Iterator[Predictions]:
-        """Yields the predictions that are stored for the evaluation."""
+        """Yields the predictions that are stored for the evaluation, with their attempts."""
         request = evaluation_service_pb2.ReadPredictionsRequest(
             evaluation=lease.evaluation, token=lease.token
         )
         for answer in stream(self._evaluations.ReadPredictions, request):
-            images = tuple(answer.batch.images)
-            yield Predictions(images, reports.probabilities(answer.batch).reshape(len(images), -1))
+            yield _predictions(answer.batch, tuple(answer.attempts))
+
+    def confirm_predictions(self, lease: Lease, attempt: int) -> None:
+        """Confirms the stored predictions of an earlier attempt, for this lease only."""
+        request = evaluation_service_pb2.ConfirmPredictionsRequest(
+            evaluation=lease.evaluation, token=lease.token, attempt=attempt
+        )
+        call(self._evaluations.ConfirmPredictions, request)
+
+    def drop_predictions(self, lease: Lease, attempt: int) -> int:
+        """Deletes the stored predictions of an earlier attempt and returns how many there were."""
+        request = evaluation_service_pb2.DropPredictionsRequest(
+            evaluation=lease.evaluation, token=lease.token, attempt=attempt
+        )
+        return int(call(self._evaluations.DropPredictions, request).images_dropped)
+
+    def report_predictions(self, evaluation: str) -> Iterator[Predictions]:
+        """Yields the predictions behind the report of an evaluation."""
+        request = evaluation_service_pb2.ReadReportPredictionsRequest(evaluation=evaluation)
+        for answer in stream(self._evaluations.ReadReportPredictions, request):
+            yield _predictions(answer.batch)
 
     def complete_evaluation(
         self, lease: Lease, report: Report, provenance: Mapping[str, str]
@@ -503,3 +547,11 @@ class RegistryClient(ServiceClient):
             parent=str(BenchmarkName(benchmark)), submissions=submissions
         )
         return _messages.entry_comparison(call(self._leaderboard.CompareEntries, request))
+
+
+def _predictions(
+    message: report_pb2.PredictionBatch, attempts: tuple[int, ...] = ()
+) -> Predictions:
+    images = tuple(message.images)
+    values = reports.probabilities(message).reshape(len(images), -1)
+    return Predictions(images, values, attempts)

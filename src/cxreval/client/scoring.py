@@ -18,6 +18,7 @@ from cxreval.errors import (
     InternalError,
     ServiceOverloaded,
     ServiceUnavailable,
+    StreamIdle,
     TruthNotFound,
 )
 from cxreval.metrics.predictions import PartialState
@@ -29,7 +30,7 @@ from cxreval.wire.channel import TlsFiles
 
 # Overloaded is transient here: the service may not have noticed yet that the last stream broke.
 _RESUME = RetryPolicy(
-    transient=(ServiceUnavailable, ServiceOverloaded),
+    transient=(ServiceUnavailable, ServiceOverloaded, StreamIdle),
     initial_pause=0.5,
     max_pause=0.5,
     max_attempts=11,

@@ -10,7 +10,7 @@ from typing import Any
 from cxreval.audit import chain, receipts
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.rows import SIGNED_FIELDS, metrics_sha256
-from cxreval.client.models import LeaderboardEntry
+from cxreval.client.models import LeaderboardEntry, Rescore
 from cxreval.client.registry import RegistryClient
 from cxreval.errors import AuditMismatch, ReceiptInvalid
 
@@ -29,6 +29,9 @@ class Verification:
         sealed: number of events that the caller may not read.
         receipts: number of verified receipts.
         rows: number of verified rows of boards.
+        rescores: the rescores of these rows, oldest first.
+        rescored: number of rows whose report was computed again, by at least one caller, and is the
+            same.
 
     Args:
         client: client of the registry.
@@ -38,6 +41,7 @@ class Verification:
 
     def __init__(self, client: RegistryClient, public_key: str, since: Head) -> None:
         self.head, self.sealed, self.receipts, self.rows = Head(), 0, 0, 0
+        self.rescores: tuple[Rescore, ...] = ()
         self._client = client
         self._public_key = public_key
         self._since = since
@@ -65,6 +69,11 @@ class Verification:
             lasting &= self._differences()
         if lasting:
             raise AuditMismatch(min(lasting), place=self.head.place)
+
+    @property
+    def rescored(self) -> int:
+        """See the attributes of the class."""
+        return len({item.evaluation for item in self.rescores if not item.difference})
 
     def _follow(self) -> None:
         """Verifies the chain from the head to its end, and the receipts of these events."""
@@ -95,12 +104,17 @@ class Verification:
         """Returns how the boards differ from the events and receipts."""
         expected = {name for name, state in self._states.items() if state in _ON_BOARD}
         shown, differences = set(), set()
+        rescores: list[Rescore] = []
         for benchmark in self._client.list_benchmarks():
             for row in self._client.leaderboard(benchmark.name):
                 shown.add(row.submission)
                 if row.submission in expected and (difference := self._row_difference(row)):
                     differences.add(f"{row.submission}: {difference}")
+            rescores += self._client.list_rescores(benchmark.name)
         self.rows = len(shown)
+        self.rescores = tuple(
+            item for item in rescores if item.evaluation.partition("/evaluations/")[0] in shown
+        )
         differences |= {
             f"{name} is on the board; the chain does not put it there" for name in shown - expected
         }

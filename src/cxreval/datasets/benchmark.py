@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeGuard, cast
 
 from cxreval.datasets.columns import IMAGE, PREDICTION_PREFIX, RESERVED, folded
+from cxreval.datasets.dataset_files import MAX_TABLE_BYTES, read_limited
 from cxreval.errors import DatasetInvalid
 from cxreval.fields import SHA256, SHA256_FORM, field_error, printable, shown
 from cxreval.metrics.registry import METRICS, Direction
@@ -50,6 +51,7 @@ MAX_FINDING_CHARACTERS = 64
 SLICES = ("sex", "age", "view")
 """Columns that can split the images; a specification without `slices` has all of them."""
 
+_MAX_DOTS = 1 << 14  # more than all names can have; tomllib takes quadratic time for a key's parts
 _OPTIONAL = ("ranking_metric", "slices")
 """Fields that specifications of earlier versions do not have."""
 
@@ -203,15 +205,10 @@ def _packaged(name: str) -> BenchmarkSpec:
 
 def read_spec(file: Path) -> BenchmarkSpec:
     """Returns the specification in a `benchmark.toml`. Raises `DatasetInvalid`."""
+    content = read_limited(file, "specification", MAX_SPEC_BYTES)
     try:
-        with file.open("rb") as stream:
-            content = stream.read(MAX_SPEC_BYTES + 1)
-        if len(content) > MAX_SPEC_BYTES:
-            expected = f"at most {MAX_SPEC_BYTES} bytes"
-            message = f"the specification {file} is too large; expected {expected}"
-            raise DatasetInvalid(message, file=file, expected=expected)
         text = content.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise DatasetInvalid(f"cannot read the specification {file}: {error}", file=file) from None
     return parse_spec(text, str(file))
 
@@ -222,6 +219,10 @@ def parse_spec(text: str, source: str) -> BenchmarkSpec:
     Raises:
         DatasetInvalid: it is malformed; the message names `source` and the field.
     """
+    if text.count(".") > _MAX_DOTS:
+        expected = f"at most {_MAX_DOTS} dots"
+        message = f"{source} has {text.count('.')} dots; expected {expected}"
+        raise DatasetInvalid(message, file=source, expected=expected)
     try:
         fields: dict[str, Any] = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # tomllib lets errors of int() pass, for example
@@ -423,15 +424,31 @@ def list_sha256(images: list[str]) -> str:
     return hashlib.sha256("".join(f"{image}\n" for image in sorted(images)).encode()).hexdigest()
 
 
+def list_problem(spec: BenchmarkSpec, images: list[str]) -> str:
+    """Returns how a list of images differs from the benchmark's; empty if it does not."""
+    # A name with LF could make another list of the same digest.
+    wrong = next((image for image in images if not _is_plain_file(image)), None)
+    if wrong is not None:
+        return f"names {wrong[:80]!r}; expected {_PLAIN_FILE} for each image"
+    digest, different = list_sha256(images), len(set(images))
+    if digest == spec.list_sha256 and len(images) == different == spec.image_count:
+        return ""
+    return (
+        f"has {len(images)} images, {different} of them different, with digest {digest}; "
+        f"expected {spec.image_count}, {spec.list_sha256}"
+    )
+
+
 def read_list(file: Path) -> list[str]:
     """Returns the image names in a list file, in the file's order.
 
     Raises:
         DatasetInvalid: the file cannot be read, or an entry is not a plain file name.
     """
+    content = read_limited(file, "image list", MAX_TABLE_BYTES)
     try:
-        images = file.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
+        images = content.decode("utf-8").split()
+    except UnicodeDecodeError as error:
         raise DatasetInvalid(f"cannot read the image list {file}: {error}", file=file) from None
     wrong = next((image for image in images if not _is_plain_file(image)), None)
     if wrong is not None:
@@ -450,17 +467,6 @@ def image_list(spec: BenchmarkSpec, directory: Path) -> list[str]:
     """
     file = directory / spec.list_file
     images = sorted(read_list(file))
-    digest = list_sha256(images)
-    if digest != spec.list_sha256:
-        message = (
-            f"{file} lists {len(images)} images with digest {digest}; "
-            f"expected {spec.image_count}, {spec.list_sha256}"
-        )
-        raise DatasetInvalid(message, file=file, found=digest, expected=spec.list_sha256)
-    if not len(images) == len(set(images)) == spec.image_count:
-        message = (
-            f"{file} lists {len(images)} images, {len(set(images))} of them different; "
-            f"expected {spec.image_count}"
-        )
-        raise DatasetInvalid(message, file=file, expected=str(spec.image_count))
+    if problem := list_problem(spec, images):
+        raise DatasetInvalid(f"{file} {problem}", file=file, expected=spec.list_sha256)
     return images

@@ -1,95 +1,94 @@
-"""Reads predictions from Parquet files. Needs the extra `parquet`."""
+"""Reads predictions from Parquet files, in a child process with limits. Needs the extra `parquet`.
+
+A Parquet file states its sizes itself, and pyarrow allocates what it states. The child writes the
+table as CSV to a temporary file, which is then read like any other CSV file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-import pyarrow as pa
-import pyarrow.compute as pc
-from pyarrow import parquet
-
-from cxreval.datasets.prediction_file import MAX_CELL_BYTES, Batches, Columns, too_large, too_long
 from cxreval.errors import TableInvalid
+from cxreval.extras import require_extra
+
+MEMORY_BYTES = 1 << 30
+"""Memory that the child may take for one file."""
+
+REFUSED = 3
+"""Exit status of the child for a file that it refuses; standard error has the reason as JSON."""
+
+_SECONDS = 30
+_ROWS_PER_SECOND = 50_000
+_WALL_CLOCK_FACTOR = 4  # a busy machine gives the child a part of a core
+_INHERITED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR")
+# Other allocators reserve address space that they do not use, which the memory limit counts.
+_ALLOCATOR = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
+_SHOWN_BYTES = 4096
 
 
 @contextmanager
-def opened(file: Path, most_bytes: int) -> Iterator[tuple[list[str], Callable[[Columns], Batches]]]:
-    """Opens a Parquet file; yields the names of its columns and a function that reads some columns.
-
-    The function takes the columns' numbers. The first of them is the image column and holds text;
-    the others hold numbers or text.
+def as_csv(file: Path, most_rows: int) -> Iterator[IO[bytes]]:
+    """Yields the table in a Parquet file as CSV.
 
     Raises:
-        TableInvalid: the file cannot be read, or unpacks to more than `most_bytes`. The function
-            raises it for a column of another type and for a cell that is too long or not UTF-8.
+        TableInvalid: the file cannot be read, holds other columns than text and numbers, or needs
+            more memory, time or bytes than allowed; or the reader crashed.
+        ExtraMissing: the extra `parquet` is not installed.
     """
-    try:
-        metadata = parquet.read_metadata(file)
-        groups = map(metadata.row_group, range(metadata.num_row_groups))
-        if sum(group.total_byte_size for group in groups) > most_bytes:
-            raise too_large(file, most_bytes)
-        # Texts are read as dictionaries, each distinct one once, until their length is checked:
-        # the same 50 KB in each of 20,000 rows would be 1 GB.
-        paths = [metadata.schema.column(column).path for column in range(metadata.num_columns)]
-        with parquet.ParquetFile(file, metadata=metadata, read_dictionary=paths) as table:
-            yield table.schema_arrow.names, lambda columns: _batches(file, table, columns)
-    except pa.ArrowException as error:
-        raise TableInvalid(f"cannot read {file} as a table: {error}", file=file) from None
+    require_extra("parquet", f"reading the Parquet file {file}", "pyarrow")
+    seconds = _SECONDS + most_rows // _ROWS_PER_SECOND
+    with tempfile.TemporaryFile() as table, tempfile.TemporaryFile() as problem:
+        try:
+            status = subprocess.run(  # noqa: S603 -- this interpreter
+                [
+                    sys.executable, "-P", "-m", "cxreval.datasets.parquet_child", str(file),
+                    str(most_rows), str(seconds),
+                ],
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=table,
+                stderr=problem,
+                timeout=_WALL_CLOCK_FACTOR * seconds,
+                check=False,
+            ).returncode  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise _stopped(file, f"at most {_WALL_CLOCK_FACTOR * seconds} seconds") from None
+        problem.seek(0)
+        _check(file, status, problem.read(_SHOWN_BYTES), seconds)
+        table.seek(0)
+        yield table
 
 
-def _batches(file: Path, table: parquet.ParquetFile, columns: Columns) -> Batches:
-    """Yields the rows of some columns, batch by batch."""
-    fields = [table.schema_arrow.field(column) for column in columns]
-    _check_types(file, fields)
-    start = 0
-    for batch in table.iter_batches():
-        for field, column in zip(fields, columns, strict=True):
-            _check_text(file, field.name, batch.column(column), start)
-        yield [batch.column(column).to_pylist() for column in columns]
-        start += batch.num_rows
+def _environment() -> dict[str, str]:
+    """Returns the child's environment, which has no token or password of this process."""
+    return {name: os.environ[name] for name in _INHERITED if name in os.environ} | _ALLOCATOR
 
 
-def _check_types(file: Path, fields: list[pa.Field]) -> None:
-    """Raises `TableInvalid` for a column of another type than text or numbers.
-
-    This must happen before the first read, because values of other types may have any size.
-    """
-    for column, field in enumerate(fields):
-        number = (
-            pa.types.is_floating(field.type)
-            or pa.types.is_integer(field.type)
-            or pa.types.is_decimal(field.type)
-        )
-        if not (_is_text(field.type) or (column and number)):
-            expected = "numbers" if column else "text"
-            message = f"{file}: column {field.name!r} holds {field.type}; expected {expected}"
-            raise TableInvalid(message, file=file, field=field.name, expected=expected)
-
-
-def _is_text(data_type: pa.DataType) -> bool:
-    """Returns whether a column of this type holds text."""
-    if pa.types.is_dictionary(data_type):
-        data_type = data_type.value_type
-    return bool(pa.types.is_string(data_type))
-
-
-def _check_text(file: Path, name: str, column: pa.Array, start: int) -> None:
-    """Raises `TableInvalid` if a text of the column is too long or not UTF-8.
-
-    This must happen before `to_pylist`, which copies a text into every row that has it.
-    """
-    if not _is_text(column.type):
+def _check(file: Path, status: int, problem: bytes, seconds: int) -> None:
+    """Raises `TableInvalid` if the child refused the file, met a limit or crashed."""
+    if status == 0:
         return
-    texts = column.dictionary if pa.types.is_dictionary(column.type) else column
-    longest = pc.max(pc.binary_length(texts)).as_py() or 0
-    if longest > MAX_CELL_BYTES:
-        raise too_long(file, name, longest, start)
-    try:
-        column.validate(full=True)
-    except pa.ArrowInvalid as error:
-        message = (
-            f"{file} row {start + 1} or after: column {name!r} is not text: {error}; expected UTF-8"
-        )
-        raise TableInvalid(message, file=file, field=name, expected="UTF-8") from None
+    if status == REFUSED:
+        raise TableInvalid(**json.loads(problem), file=file)
+    if status == -signal.SIGXCPU:
+        raise _stopped(file, f"at most {seconds} seconds of processor time")
+    if status < 0:
+        name = signal.Signals(-status).name
+        message = f"cannot read {file} as a table: the Parquet reader crashed with {name}"
+        raise TableInvalid(message, file=file, signal=name)
+    raise RuntimeError(f"the Parquet reader did not start: {problem.decode(errors='replace')}")
+
+
+def _stopped(file: Path, expected: str) -> TableInvalid:
+    """Returns the error for a file that takes too long."""
+    message = f"{file} takes too long to read; expected {expected}"
+    return TableInvalid(message, file=file, expected=expected)

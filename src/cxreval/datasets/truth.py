@@ -15,6 +15,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from cxreval.datasets.benchmark import BenchmarkSpec, image_list
 from cxreval.datasets.columns import AGE, IMAGE, LABELS, PATIENT, SEX, UNREAD_COLUMNS, VIEW
+from cxreval.datasets.dataset_files import MAX_TABLE_BYTES, csv_rows, read_limited
 from cxreval.datasets.nih import FINDINGS, NO_FINDING
 from cxreval.errors import DatasetInvalid
 from cxreval.fields import shown
@@ -92,17 +94,14 @@ def load_truth(spec: BenchmarkSpec, directory: Path) -> Truth:
     """
     images = image_list(spec, directory)
     file = directory / spec.labels_file
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise DatasetInvalid(f"cannot read the label table {file}: {error}", file=file) from None
+    content = read_limited(file, "label table", MAX_TABLE_BYTES)
     digest = hashlib.sha256(content).hexdigest()
     if digest != spec.labels_sha256:
         message = f"the label table {file} has digest {digest}; expected {spec.labels_sha256}"
         raise DatasetInvalid(message, file=file, found=digest, expected=spec.labels_sha256)
     try:
         vocabulary = tuple(dict.fromkeys((*FINDINGS, *spec.findings)))
-        rows = _rows(content.decode("utf-8-sig"), file, set(images), vocabulary)
+        rows = _rows(content, file, set(images), vocabulary)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DatasetInvalid(f"cannot read the label table {file}: {error}", file=file) from None
     absent = [image for image in images if image not in rows]
@@ -132,7 +131,9 @@ class _Row:
     age: int | None
 
 
-def _rows(text: str, file: Path, wanted: set[str], vocabulary: Sequence[str]) -> dict[str, _Row]:
+def _rows(
+    content: bytes, file: Path, wanted: set[str], vocabulary: Sequence[str]
+) -> dict[str, _Row]:
     """Returns the rows of the wanted images, by name.
 
     `vocabulary`: the findings that the table may name.
@@ -140,10 +141,12 @@ def _rows(text: str, file: Path, wanted: set[str], vocabulary: Sequence[str]) ->
     Raises:
         DatasetInvalid: a row is malformed, or an image has two rows.
     """
-    reader = csv.DictReader(text.splitlines())
-    columns = _checked_columns(reader.fieldnames or (), file, vocabulary)
+    table = csv_rows(content)
+    names = next(table, [])
+    columns = _checked_columns(names, file, vocabulary)
     rows: dict[str, _Row] = {}
-    for line, row in enumerate(reader, start=2):
+    for line, cells in enumerate(table, start=2):
+        row = dict(zip_longest(names, cells[: len(names)]))
         image = row[IMAGE]
         if image not in wanted:
             continue
@@ -192,13 +195,14 @@ def _checked_columns(names: Sequence[str], file: Path, vocabulary: Sequence[str]
     return findings
 
 
-def _row(row: Mapping[str, str], columns: Sequence[str], vocabulary: Sequence[str]) -> _Row:
+def _row(row: Mapping[str, str | None], columns: Sequence[str], vocabulary: Sequence[str]) -> _Row:
     """Returns a row of the label table. Raises `ValueError`, which says what is malformed."""
-    if not _PATIENT_NUMBER.fullmatch(row[PATIENT] or ""):
+    patient = row[PATIENT] or ""
+    if not _PATIENT_NUMBER.fullmatch(patient):
         raise ValueError(f"patient is {row[PATIENT]!r}; expected a number")
     age = row.get(AGE) or ""
     return _Row(
-        patient=int(row[PATIENT]),
+        patient=int(patient),
         labels={name: _label(name, row[name]) for name in columns}
         if columns
         else _named(row[LABELS] or "", vocabulary),

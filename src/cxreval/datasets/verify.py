@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxreval.datasets.benchmark import IMAGES_DIRECTORY, BenchmarkSpec, list_sha256, read_list
+from cxreval.datasets.dataset_files import MAX_TABLE_BYTES, csv_rows, read_limited
 from cxreval.errors import DatasetInvalid
 
 TRAIN_LIST_FILE = "train_val_list.txt"
@@ -62,20 +63,22 @@ def _check_labels(spec: BenchmarkSpec, directory: Path, images: list[str]) -> Ch
         return Check(
             "labels", f"{spec.labels_file}: absent, as it must be for a worker; scoring needs it"
         )
-    content = file.read_bytes()
+    unreadable = f"{spec.labels_file}: unreadable"
+    try:
+        content = read_limited(file, "label table", MAX_TABLE_BYTES)
+    except DatasetInvalid as error:
+        return Check("labels", unreadable, (error.message,))
     problems = []
     if (digest := hashlib.sha256(content).hexdigest()) != spec.labels_sha256:
         problems.append(f"{spec.labels_file} has digest {digest}; expected {spec.labels_sha256}")
     try:
-        rows = list(csv.reader(content.decode("utf-8-sig", errors="replace").splitlines()))[1:]
-    except csv.Error as error:
-        return Check(
-            "labels", f"{spec.labels_file}: unreadable", (*problems, f"{spec.labels_file}: {error}")
-        )
-    names = {row[0] for row in rows if row}
-    if absent := [image for image in images if image not in names]:
+        names = [cells[0] for cells in csv_rows(content)][1:]
+    except (csv.Error, UnicodeDecodeError) as error:
+        return Check("labels", unreadable, (*problems, f"{spec.labels_file}: {error}"))
+    present = set(names)
+    if absent := [image for image in images if image not in present]:
         problems.append(f"{spec.labels_file} has no row for {len(absent)} images: {_some(absent)}")
-    return Check("labels", f"{spec.labels_file}: {len(rows)} rows", tuple(problems))
+    return Check("labels", f"{spec.labels_file}: {len(names)} rows", tuple(problems))
 
 
 def _check_split(directory: Path, images: list[str]) -> Check:

@@ -42,9 +42,11 @@ from cxreval.errors import (
     SubmissionFault,
     WorkerError,
 )
+from cxreval.evaluation.confirmation import confirm
 from cxreval.evaluation.conversion import COMPARED_IMAGES, Converter, convert
 from cxreval.evaluation.endpoints import EndpointSource
 from cxreval.evaluation.provenance import provenance
+from cxreval.evaluation.repeats import check_repeats
 from cxreval.evaluation.resume import RETRY_SECONDS, LeaseKeeper, retry_policy
 from cxreval.evaluation.sources import Checkpoint, Rows, Source, Table
 from cxreval.metrics.predictions import PredictionTable, image_rows
@@ -168,11 +170,15 @@ class EvaluationDriver:
         # First, because without labels the predictions could not be scored.
         keeper.call(lambda: self._scoring.check_truth(benchmark))
         images = image_list(benchmark, self._data[benchmark.name])
+        keeper.call(lambda: self._registry.record_image_list(benchmark.name, images))
         source = keeper.call(lambda: self._source(lease, images))
+        confirmed = keeper.call(lambda: confirm(self._registry, lease, source, images, keeper))
         table = keeper.call(lambda: self._predict(lease, source, images, keeper, progress))
+        repeats = check_repeats(source, benchmark, images, table, keeper)
         report = keeper.call(lambda: self._scoring.score(benchmark, _batches(images, table)))
         _check_report(report, benchmark, table)
-        evidence = provenance(lease, keeper.call(source.provenance), started)
+        ran = {**keeper.call(source.provenance), **confirmed, **repeats}
+        evidence = provenance(lease, ran, started)
         return keeper.call(lambda: self._registry.complete_evaluation(lease, report, evidence))
 
     def _source(self, lease: Lease, images: list[str]) -> Source:

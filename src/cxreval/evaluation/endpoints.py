@@ -7,23 +7,23 @@ network.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.client import Lease
-from cxreval.client.endpoint import EndpointClient, ModelInfo
+from cxreval.client.endpoint import IN_FLIGHT, EndpointClient, ModelInfo
 from cxreval.errors import (
     EndpointRefused,
     EndpointUnavailable,
     InvalidProbability,
     ServiceUnavailable,
 )
+from cxreval.evaluation.public_addresses import is_public
 from cxreval.evaluation.sources import Rows, read_images
 from cxreval.fields import split_host_port
 from cxreval.imaging.decode import decode
@@ -33,9 +33,8 @@ from cxreval.manifest.model import Endpoint
 RETRY_SECONDS = 120.0
 """Longest time without a response before an endpoint counts as unavailable."""
 
-_GLOBAL_UNICAST = IPv6Network("2000::/3")
-_AZURE_HOST = IPv4Address("168.63.129.16")
-"""A public address at which every Azure machine reaches its host's metadata."""
+REPEAT_TOLERANCE = 2e-3
+"""Largest difference that is expected of two answers to one image: the hardware is not known."""
 
 
 class EndpointSource:
@@ -67,7 +66,7 @@ class EndpointSource:
         self._retry_seconds = retry_seconds
         self._metadata: dict[str, str] = {}
 
-    def rows(self, images: Sequence[str]) -> Rows:
+    def rows(self, images: Sequence[str], *, one_by_one: bool = False) -> Rows:
         """Yields the predictions of the images, in order.
 
         Images are sent encoded if the model takes that, else as tensors of the declared profile.
@@ -81,21 +80,16 @@ class EndpointSource:
         with self._client() as client:
             model = self._describe(client)
             prepared = self._prepared(model, read_images(self._directory, images))
-            for image, output in client.predict_many(model.input, prepared):
+            in_flight = 1 if one_by_one else IN_FLIGHT
+            for image, output in client.predict_many(model.input, prepared, in_flight):
                 yield image, self._probabilities(image, output)
 
+    def repeat_tolerance(self) -> float:
+        """Returns the tolerance of every endpoint."""
+        return REPEAT_TOLERANCE
+
     def provenance(self) -> Mapping[str, str]:
-        """Returns the endpoint's address and the model's metadata.
-
-        If an earlier attempt recorded all predictions, the metadata is requested now; it is left
-        out if the endpoint is unavailable by now.
-
-        Raises:
-            EndpointRefused: as in `rows`.
-        """
-        if not self._metadata:
-            with contextlib.suppress(EndpointUnavailable), self._client() as client:
-                self._describe(client)
+        """Returns the endpoint's address and the model's metadata, which `rows` requests."""
         return {
             "endpoint_address": self._endpoint.address,
             "endpoint_model": self._endpoint.model_name,
@@ -187,7 +181,7 @@ def resolve(address: str, *, allow_private: bool) -> tuple[str, bool]:
         message = f"endpoint.address: host {host} does not exist; check its spelling"
         raise EndpointUnavailable(message) from None
     addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in resolved]
-    if any(map(_is_private, addresses)) and not allow_private:
+    if not allow_private and not all(map(is_public, addresses)):
         # The resolved address stays private: it would tell the submitter about this network.
         expected = "a public address"
         message = f"endpoint.address {address} is not in the public network; expected {expected}"
@@ -195,15 +189,4 @@ def resolve(address: str, *, allow_private: bool) -> tuple[str, bool]:
     chosen = addresses[0]
     return (
         f"ipv4:{chosen}:{port}" if chosen.version == 4 else f"ipv6:[{chosen}]:{port}"
-    ), _is_private(chosen)
-
-
-def _is_private(address: IPv4Address | IPv6Address) -> bool:
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped:
-            return _is_private(address.ipv4_mapped)
-        # Outside the global unicast range, and in these parts of it, an IPv6 address may embed an
-        # IPv4 address and lead to it.
-        if address not in _GLOBAL_UNICAST or address.sixtofour or address.teredo:
-            return True
-    return not address.is_global or address.is_multicast or address == _AZURE_HOST
+    ), not is_public(chosen)

@@ -21,7 +21,6 @@ def provenance(lease: Lease, source: Mapping[str, str], started: datetime) -> di
         "cxreval_version": cxreval.__version__,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "kind": manifest.kind,
-        "resumed_images": str(lease.images_done),
         "started": started.isoformat(timespec="seconds"),
         "worker_platform": platform.platform(),
         **source,

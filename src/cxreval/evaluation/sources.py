@@ -37,8 +37,17 @@ Rows = Iterator[tuple[str, NDArray[np.float32]]]
 class Source(Protocol):
     """The source of the predictions of one evaluation."""
 
-    def rows(self, images: Sequence[str]) -> Rows:
-        """Yields the predictions of the images, in order; may be called again after an error."""
+    def rows(self, images: Sequence[str], *, one_by_one: bool = False) -> Rows:
+        """Yields the predictions of the images, in order; may be called again after an error.
+
+        With `one_by_one`, a model gets an image after it has answered the one before.
+        """
+
+    def repeat_tolerance(self) -> float | None:
+        """Returns the largest difference that is expected of two predictions of one image.
+
+        None if no model runs.
+        """
 
     def provenance(self) -> Mapping[str, str]:
         """Returns the provenance of the predictions."""
@@ -79,12 +88,21 @@ class Checkpoint:
             raise ModelOutputMismatch(message, field="output_names", expected=expected)
         self._columns = [outputs.index(finding) for finding in lease.benchmark.findings]
 
-    def rows(self, images: Sequence[str]) -> Rows:
+    def rows(self, images: Sequence[str], *, one_by_one: bool = False) -> Rows:
         """Loads the model and sends the encoded images."""
         self._inference.load(self._sha256, self._profile, self._width, self._owner)
         encoded = read_images(self._directory, images)
+        if one_by_one:
+            for image, content in encoded:
+                output = self._inference.predict(self._sha256, self._profile, content)
+                yield image, output[self._columns]
+            return
         for image, output in self._inference.predict_many(self._sha256, self._profile, encoded):
             yield image, output[self._columns]
+
+    def repeat_tolerance(self) -> float:
+        """Returns the tolerance that the inference service states."""
+        return self._inference.capabilities().repeat_tolerance
 
     def provenance(self) -> Mapping[str, str]:
         """Returns the runtime, the model and its preprocessing profile.
@@ -119,7 +137,7 @@ class Table:
         self._findings = lease.benchmark.findings
         self._images = images
 
-    def rows(self, images: Sequence[str]) -> Rows:
+    def rows(self, images: Sequence[str], *, one_by_one: bool = False) -> Rows:  # noqa: ARG002
         """Checks the whole table, then yields the predictions of the images, in order.
 
         Raises:
@@ -141,6 +159,9 @@ class Table:
                 raise _refused(error, file) from None
         for image in images:
             yield image, table.probabilities[rows[image]]
+
+    def repeat_tolerance(self) -> None:
+        """Returns None: no model runs."""
 
     def provenance(self) -> Mapping[str, str]:
         """Returns nothing: no model ran."""

@@ -19,8 +19,9 @@ MAX_IMAGE_BYTES = 64 * 1024 * 1024
 MAX_IMAGE_PIXELS = 64_000_000
 """Default limit for width times height; a decoded image takes at most eight bytes a pixel."""
 
-REVISION = 1
-"""Increases when the same bytes give other pixels; older cached images are then not used."""
+REVISION = 2
+"""Increases when the same bytes give other pixels or an error; older cached images are then not
+used."""
 
 
 def decode(

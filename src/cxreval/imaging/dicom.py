@@ -29,6 +29,7 @@ from pydicom.filereader import read_dataset, read_preamble
 from cxreval.errors import CxrevalError, ImageTooLarge, ImageUnreadable
 from cxreval.imaging.image import Image, check_pixels, unreadable
 from cxreval.imaging.jpeg import LOSSLESS, PLAIN, decode_jpeg
+from cxreval.imaging.jpeg_2000 import check_code_stream
 
 # Its log lines and warnings quote the file, which may name a patient.
 logging.getLogger("pydicom").disabled = True
@@ -37,6 +38,10 @@ warnings.filterwarnings("ignore", module=r"pydicom\.")
 Values = npt.NDArray[np.float64]
 
 _MAX_HEADER_READS = 100_000  # a radiograph's header takes hundreds; each may create an object
+_MAX_SEQUENCE_BYTES = 1 << 19  # three look-up tables of 65,536 entries, and their descriptions
+_MAX_LUT_BYTES = 1 << 17
+_MAX_VALUE_BYTES = 1 << 10  # pydicom makes an object of each value of an element
+_LUT_DESCRIPTOR, _LUT_DATA = 0x00283002, 0x00283006
 _MODALITY_LUT, _VOI_LUT, _PIXEL_DATA = 0x00283000, 0x00283010, 0x7FE00010
 _TAGS = [
     0x00280002,  # Samples per Pixel
@@ -138,7 +143,21 @@ def _read(data: bytes) -> tuple[str, Dataset]:
         standard = syntax.startswith("1.2.840.10008.1.2") and len(syntax) < 30
         raise _unreadable(f"of transfer syntax {syntax if standard else 'unknown'}")
     implicit, little_endian = syntax == _IMPLICIT, syntax != _BIG_ENDIAN
-    return syntax, read_dataset(file, implicit, little_endian, specific_tags=list(_TAGS))
+    dataset = read_dataset(file, implicit, little_endian, specific_tags=list(_TAGS))
+    for tag in _TAGS:
+        if tag != _PIXEL_DATA:
+            sequence = tag in (_MODALITY_LUT, _VOI_LUT)
+            _check_length(dataset, tag, _MAX_SEQUENCE_BYTES if sequence else _MAX_VALUE_BYTES)
+    return syntax, dataset
+
+
+def _check_length(dataset: Dataset, tag: int, most_bytes: int) -> None:
+    """Checks the length of an element before pydicom makes objects of its bytes."""
+    if tag in dataset:
+        value = dataset.get_item(tag).value
+        if isinstance(value, bytes) and len(value) > most_bytes:
+            element = f"({tag >> 16:04x},{tag & 0xFFFF:04x})"
+            raise _unreadable(f"element {element} has {len(value)} bytes, more than {most_bytes}")
 
 
 def _frame(dataset: Dataset, *, little_endian: bool) -> _Frame:
@@ -249,18 +268,16 @@ def _jpeg_ls(data: bytes, frame: _Frame) -> Samples:
         raise _unreadable("pixel data are truncated")
     header = code.find(b"\xff\xf7")
     sides = code[header + 5 : header + 9]
-    _check_code_stream(
-        int.from_bytes(sides[:2]), int.from_bytes(sides[2:]), code[header + 9 : header + 10], frame
-    )
+    # The two headers must agree before the codec allocates memory.
+    size = (int.from_bytes(sides[:2]), int.from_bytes(sides[2:]))
+    if size != (frame.rows, frame.columns) or code[header + 9 : header + 10] != b"\x01":
+        raise _size_mismatch(frame)
     return _decoded(imagecodecs.jpegls_decode, code)
 
 
 def _jpeg_2000(data: bytes, frame: _Frame) -> Samples:
     code = _code_stream(data)
-    if not code.startswith(b"\xff\x4f\xff\x51"):
-        raise _unreadable("pixel data are no JPEG 2000 code stream")
-    right, bottom, left, top = (int.from_bytes(code[at : at + 4]) for at in (8, 12, 16, 20))
-    _check_code_stream(bottom - top, right - left, code[41:42], frame)
+    check_code_stream(code, frame.rows, frame.columns)
     return _decoded(imagecodecs.jpeg2k_decode, code)
 
 
@@ -269,12 +286,6 @@ def _code_stream(data: bytes) -> bytes:
     file = io.BytesIO(data)
     parse_basic_offsets(file)
     return b"".join(generate_fragments(file))
-
-
-def _check_code_stream(rows: int, columns: int, components: bytes, frame: _Frame) -> None:
-    """Checks that the two headers agree, before the codec allocates memory."""
-    if (rows, columns) != (frame.rows, frame.columns) or components != b"\x01":
-        raise _size_mismatch(frame)
 
 
 def _decoded(decoder: Callable[[bytes], Samples], code: bytes) -> Samples:
@@ -362,6 +373,8 @@ def _presented(values: Values, low: float, high: float, dataset: Dataset, frame:
 
 def _looked_up(values: Values, item: Dataset, frame: _Frame) -> tuple[Values, float]:
     """Returns the look-up table's entries for values, and the largest possible entry."""
+    _check_length(item, _LUT_DESCRIPTOR, _MAX_VALUE_BYTES)
+    _check_length(item, _LUT_DATA, _MAX_LUT_BYTES)
     entries, first, bits = (int(number) for number in item.LUTDescriptor)
     entries = entries or 1 << 16
     if frame.signed and first >= 1 << 15:

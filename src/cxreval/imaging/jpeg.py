@@ -12,7 +12,8 @@ from cxreval.imaging.image import Image, check_pixels, unreadable
 
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 
-_MAX_SCANS = 32  # encoders write about ten; each costs a pass over all pixels
+_MAX_SCANS = 32  # encoders write about ten
+_MAX_SCANNED_PIXELS = 200_000_000  # of all scans; each costs a pass over all pixels
 _MAX_SEGMENTS = 10_000
 
 PLAIN = (0xC0, 0xC1, 0xC2)
@@ -24,7 +25,8 @@ LOSSLESS = 0xC3
 _SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SOS, _EOI = 0xDA, 0xD9
 _MARKER = re.compile(rb"\xff+[^\x00\xff]", re.DOTALL)
-_MARKER_AFTER_SCAN = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL)
+# A search begins once in each run of 0xff: a long run would take quadratic time.
+_MARKER_AFTER_SCAN = re.compile(rb"(?<!\xff)\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
 # Entropy-coded noise; then, for files with restart markers, each marker with its own noise.
 _NOISE = bytes((167 * i + 31) % 251 for i in range(64))
@@ -66,15 +68,18 @@ def _scan_ends(
 ) -> list[int]:
     """Checks the frame header and every segment; returns where the data of each scan end."""
     scan_ends: list[int] = []
-    headers = 0
+    headers, pixels = 0, 0
     for marker, segment, end in _segments(data):
         if marker in _SOF:
             headers += 1
-            _check_frame(marker, segment, max_pixels, frames, precisions)
+            pixels = _check_frame(marker, segment, max_pixels, frames, precisions)
         if marker == _SOS:
             scan_ends.append(end)
     if headers != 1 or not 0 < len(scan_ends) <= _MAX_SCANS:
         raise unreadable(f"JPEG with {headers} frames and {len(scan_ends)} scans")
+    if pixels * len(scan_ends) > _MAX_SCANNED_PIXELS:
+        scans = f"{len(scan_ends)} scans of {pixels} pixels"
+        raise unreadable(f"JPEG has {scans}, more than {_MAX_SCANNED_PIXELS} pixels in all")
     return scan_ends
 
 
@@ -105,12 +110,15 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
 
 def _check_frame(
     marker: int, segment: bytes, max_pixels: int, frames: Sequence[int], precisions: Sequence[int]
-) -> None:
+) -> int:
+    """Returns the number of pixels in a frame header."""
     if len(segment) < 6:
         raise unreadable("JPEG frame header is truncated")
     precision, components = segment[0], segment[5]
-    check_pixels(int.from_bytes(segment[3:5]), int.from_bytes(segment[1:3]), max_pixels)
+    width, height = int.from_bytes(segment[3:5]), int.from_bytes(segment[1:3])
+    check_pixels(width, height, max_pixels)
     if marker not in frames or precision not in precisions or components not in (1, 3):
         raise unreadable(
             f"JPEG of process SOF{marker - 0xC0} with {components} channels of {precision} bits"
         )
+    return width * height

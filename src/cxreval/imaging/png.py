@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import imagecodecs
@@ -13,6 +13,8 @@ from cxreval.imaging.image import Image, check_pixels, unreadable
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _MAX_CHUNKS = 65_536
+_PALETTE = 3
+_ANCILLARY = 0x20  # bit of the first letter of a kind
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -32,7 +34,8 @@ _ADAM7_PASSES = (
 class _Header:
     width: int
     height: int
-    bits_per_pixel: int
+    depth: int
+    color: int
     interlaced: bool
 
     @property
@@ -43,7 +46,7 @@ class _Header:
             (-(-(self.width - x) // dx), -(-(self.height - y) // dy)) for x, y, dx, dy in passes
         )
         return sum(
-            rows * (1 + -(-columns * self.bits_per_pixel // 8))
+            rows * (1 + -(-columns * self.depth * _CHANNELS[self.color] // 8))
             for columns, rows in sizes
             if columns > 0 < rows
         )
@@ -56,13 +59,57 @@ def decode_png(data: bytes, max_pixels: int) -> Image:
         ImageTooLarge, ImageUnreadable: see `decode`.
     """
     header = _read_header(data, max_pixels)
-    pixel_data = b"".join(content for kind, content in _chunks(data) if kind == b"IDAT")
+    chunks = list(_chunks(data))
+    pixel_data = b"".join(content for kind, content in chunks if kind == b"IDAT")
     _check_inflated_size(pixel_data, header.inflated_size)
+    if header.color == _PALETTE:
+        _check_palette(header, chunks, pixel_data)
+    return _decoded(_without_comments(data, chunks))
+
+
+def _decoded(data: bytes) -> Image:
     try:
         image: Image = imagecodecs.png_decode(data)
     except Exception as error:  # noqa: BLE001 -- any exception means that the codec cannot read it
         raise unreadable(f"PNG decoder: {error}") from None
     return image
+
+
+def _without_comments(data: bytes, chunks: Sequence[tuple[bytes, memoryview]]) -> bytes:
+    """Returns the file without ancillary chunks that do not affect a pixel.
+
+    The codec would inflate compressed text and color profiles, each to megabytes.
+    """
+    kept = [pair for pair in chunks if not pair[0][0] & _ANCILLARY or pair[0] == b"tRNS"]
+    if len(kept) == len(chunks):
+        return data
+    return _file(kept)
+
+
+def _file(chunks: Iterable[tuple[bytes, memoryview | bytes]]) -> bytes:
+    """Returns a PNG file of these chunks, and IEND."""
+    parts: list[bytes | memoryview] = [PNG_SIGNATURE]
+    for kind, content in (*chunks, (b"IEND", b"")):
+        checksum = zlib.crc32(content, zlib.crc32(kind))
+        parts += [len(content).to_bytes(4), kind, content, checksum.to_bytes(4)]
+    return b"".join(parts)
+
+
+def _check_palette(
+    header: _Header, chunks: Sequence[tuple[bytes, memoryview]], pixel_data: bytes
+) -> None:
+    """Checks that the palette has every index of the pixel data; the codec makes others black."""
+    palettes = [content for kind, content in chunks if kind == b"PLTE"]
+    if len(palettes) != 1 or not palettes[0] or len(palettes[0]) % 3:
+        raise unreadable("PNG without a palette, or with a malformed one")
+    entries = len(palettes[0]) // 3
+    # The same file as gray has the indexes as values, scaled to 8 bits.
+    start = header.width.to_bytes(4) + header.height.to_bytes(4)
+    form = bytes((header.depth, 0, 0, 0, header.interlaced))
+    indexes = _decoded(_file([(b"IHDR", start + form), (b"IDAT", pixel_data)]))
+    largest = int(indexes.max()) // (255 // ((1 << header.depth) - 1))
+    if largest >= entries:
+        raise unreadable(f"PNG has palette index {largest}; its palette has {entries} entries")
 
 
 def _read_header(data: bytes, max_pixels: int) -> _Header:
@@ -73,7 +120,7 @@ def _read_header(data: bytes, max_pixels: int) -> _Header:
     check_pixels(width, height, max_pixels)
     if depth not in _DEPTHS.get(color, ()) or compression or filtering or interlacing > 1:
         raise unreadable(f"PNG header with bit depth {depth} and color type {color}")
-    return _Header(width, height, depth * _CHANNELS[color], bool(interlacing))
+    return _Header(width, height, depth, color, bool(interlacing))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:

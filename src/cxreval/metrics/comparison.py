@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.errors import NotComparable
 from cxreval.metrics.ranking import ALPHA, Entry, compare, holm
-from cxreval.metrics.report import Report
+from cxreval.metrics.report import Evidence, MetricValue, Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +94,42 @@ def _difference(
         p_value=pair.p_value,
         adjusted_p_value=pair.p_value,
     )
+
+
+def first_difference(report: Report, other: Report) -> str:
+    """Returns the first part in which two reports differ; empty if they are equal bit for bit.
+
+    NaN equals NaN in the evidence, which both reports must have to be equal.
+    """
+    for field in fields(Report):
+        ours, theirs = getattr(report, field.name), getattr(other, field.name)
+        if field.name == "metrics" and ours != theirs:
+            pairs = zip(ours, theirs, strict=False)
+            different = [one for one, another in pairs if one != another]
+            return _named(different[0]) if different else "number of metrics"
+        if field.name != "evidence" and ours != theirs:
+            return field.name
+    if report.evidence is None or other.evidence is None:
+        return "evidence"
+    return _evidence_difference(report.evidence, other.evidence)
+
+
+def _evidence_difference(evidence: Evidence, other: Evidence) -> str:
+    if len(evidence.replicates) != len(other.replicates):
+        return "number of replicates"
+    for ours, theirs in zip(evidence.replicates, other.replicates, strict=True):
+        same_name = (ours.metric, ours.finding) == (theirs.metric, theirs.finding)
+        if not same_name or ours.values.tobytes() != theirs.values.tobytes():
+            return f"replicates of {_name(ours.metric, ours.finding)}"
+    for field in ("roc_curves", "reliabilities"):
+        if getattr(evidence, field) != getattr(other, field):
+            return field
+    return ""
+
+
+def _named(value: MetricValue) -> str:
+    return f"{_name(value.metric, value.finding)}{f' in {value.slice}' if value.slice else ''}"
+
+
+def _name(metric: str, finding: str) -> str:
+    return f"{metric} of {finding or 'the macro mean'}"

@@ -24,9 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from cxreval.api.access.v1 import access_pb2 as cxreval_dot_api_dot_access_dot_v1_dot_access__pb2
 from cxreval.api.registry.v1 import submission_pb2 as cxreval_dot_api_dot_registry_dot_v1_dot_submission__pb2
+from cxreval.api.scoring.v1 import report_pb2 as cxreval_dot_api_dot_scoring_dot_v1_dot_report__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+cxreval/api/registry/v1/audit_service.proto\x12\x17\x63xreval.api.registry.v1\x1a\"cxreval/api/access/v1/access.proto\x1a(cxreval/api/registry/v1/submission.proto\"*\n\tAuditHead\x12\r\n\x05place\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"\x15\n\x13GetAuditHeadRequest\",\n\x15ReadAuditChainRequest\x12\x13\n\x0b\x61\x66ter_place\x18\x01 \x01(\x03\"K\n\x16ReadAuditChainResponse\x12\x31\n\x05links\x18\x01 \x03(\x0b\x32\".cxreval.api.registry.v1.AuditLink\"\x93\x01\n\tAuditLink\x12\r\n\x05place\x18\x01 \x01(\x03\x12\x37\n\x05\x65vent\x18\x02 \x01(\x0b\x32(.cxreval.api.registry.v1.SubmissionEvent\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x0e\n\x06number\x18\x04 \x01(\x03\x12\n\n\x02id\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"2\n\x11GetReceiptRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\"-\n\x07Receipt\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\x15\n\x13GetPublicKeyRequest\"\x18\n\tPublicKey\x12\x0b\n\x03pem\x18\x01 \x01(\t2\xc7\x03\n\x0c\x41uditService\x12i\n\x0cGetAuditHead\x12,.cxreval.api.registry.v1.GetAuditHeadRequest\x1a\".cxreval.api.registry.v1.AuditHead\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12|\n\x0eReadAuditChain\x12..cxreval.api.registry.v1.ReadAuditChainRequest\x1a/.cxreval.api.registry.v1.ReadAuditChainResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x30\x01\x12\x63\n\nGetReceipt\x12*.cxreval.api.registry.v1.GetReceiptRequest\x1a .cxreval.api.registry.v1.Receipt\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12i\n\x0cGetPublicKey\x12,.cxreval.api.registry.v1.GetPublicKeyRequest\x1a\".cxreval.api.registry.v1.PublicKey\"\x07\x8a\xb5\x18\x03\n\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+cxreval/api/registry/v1/audit_service.proto\x12\x17\x63xreval.api.registry.v1\x1a\"cxreval/api/access/v1/access.proto\x1a(cxreval/api/registry/v1/submission.proto\x1a#cxreval/api/scoring/v1/report.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"*\n\tAuditHead\x12\r\n\x05place\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"\x15\n\x13GetAuditHeadRequest\",\n\x15ReadAuditChainRequest\x12\x13\n\x0b\x61\x66ter_place\x18\x01 \x01(\x03\"K\n\x16ReadAuditChainResponse\x12\x31\n\x05links\x18\x01 \x03(\x0b\x32\".cxreval.api.registry.v1.AuditLink\"\x93\x01\n\tAuditLink\x12\r\n\x05place\x18\x01 \x01(\x03\x12\x37\n\x05\x65vent\x18\x02 \x01(\x0b\x32(.cxreval.api.registry.v1.SubmissionEvent\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x0e\n\x06number\x18\x04 \x01(\x03\x12\n\n\x02id\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"2\n\x11GetReceiptRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\"-\n\x07Receipt\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\x15\n\x13GetPublicKeyRequest\"\x18\n\tPublicKey\x12\x0b\n\x03pem\x18\x01 \x01(\t\"j\n\x07Rescore\x12\x12\n\nevaluation\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndifference\x18\x04 \x01(\t\"Z\n\x14RecordRescoreRequest\x12\x12\n\nevaluation\x18\x01 \x01(\t\x12.\n\x06report\x18\x02 \x01(\x0b\x32\x1e.cxreval.api.scoring.v1.Report\"L\n\x13ListRescoresRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x14ListRescoresResponse\x12\x32\n\x08rescores\x18\x01 \x03(\x0b\x32 .cxreval.api.registry.v1.Rescore\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xa9\x05\n\x0c\x41uditService\x12i\n\x0cGetAuditHead\x12,.cxreval.api.registry.v1.GetAuditHeadRequest\x1a\".cxreval.api.registry.v1.AuditHead\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12|\n\x0eReadAuditChain\x12..cxreval.api.registry.v1.ReadAuditChainRequest\x1a/.cxreval.api.registry.v1.ReadAuditChainResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x30\x01\x12\x63\n\nGetReceipt\x12*.cxreval.api.registry.v1.GetReceiptRequest\x1a .cxreval.api.registry.v1.Receipt\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12j\n\rRecordRescore\x12-.cxreval.api.registry.v1.RecordRescoreRequest\x1a .cxreval.api.registry.v1.Rescore\"\x08\x8a\xb5\x18\x04\n\x02\x03\x05\x12t\n\x0cListRescores\x12,.cxreval.api.registry.v1.ListRescoresRequest\x1a-.cxreval.api.registry.v1.ListRescoresResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12i\n\x0cGetPublicKey\x12,.cxreval.api.registry.v1.GetPublicKeyRequest\x1a\".cxreval.api.registry.v1.PublicKey\"\x07\x8a\xb5\x18\x03\n\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,26 +41,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITSERVICE'].methods_by_name['ReadAuditChain']._serialized_options = b'\212\265\030\003\n\001\001'
   _globals['_AUDITSERVICE'].methods_by_name['GetReceipt']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['GetReceipt']._serialized_options = b'\212\265\030\003\n\001\001'
+  _globals['_AUDITSERVICE'].methods_by_name['RecordRescore']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['RecordRescore']._serialized_options = b'\212\265\030\004\n\002\003\005'
+  _globals['_AUDITSERVICE'].methods_by_name['ListRescores']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['ListRescores']._serialized_options = b'\212\265\030\003\n\001\001'
   _globals['_AUDITSERVICE'].methods_by_name['GetPublicKey']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['GetPublicKey']._serialized_options = b'\212\265\030\003\n\001\001'
-  _globals['_AUDITHEAD']._serialized_start=150
-  _globals['_AUDITHEAD']._serialized_end=192
-  _globals['_GETAUDITHEADREQUEST']._serialized_start=194
-  _globals['_GETAUDITHEADREQUEST']._serialized_end=215
-  _globals['_READAUDITCHAINREQUEST']._serialized_start=217
-  _globals['_READAUDITCHAINREQUEST']._serialized_end=261
-  _globals['_READAUDITCHAINRESPONSE']._serialized_start=263
-  _globals['_READAUDITCHAINRESPONSE']._serialized_end=338
-  _globals['_AUDITLINK']._serialized_start=341
-  _globals['_AUDITLINK']._serialized_end=488
-  _globals['_GETRECEIPTREQUEST']._serialized_start=490
-  _globals['_GETRECEIPTREQUEST']._serialized_end=540
-  _globals['_RECEIPT']._serialized_start=542
-  _globals['_RECEIPT']._serialized_end=587
-  _globals['_GETPUBLICKEYREQUEST']._serialized_start=589
-  _globals['_GETPUBLICKEYREQUEST']._serialized_end=610
-  _globals['_PUBLICKEY']._serialized_start=612
-  _globals['_PUBLICKEY']._serialized_end=636
-  _globals['_AUDITSERVICE']._serialized_start=639
-  _globals['_AUDITSERVICE']._serialized_end=1094
+  _globals['_AUDITHEAD']._serialized_start=220
+  _globals['_AUDITHEAD']._serialized_end=262
+  _globals['_GETAUDITHEADREQUEST']._serialized_start=264
+  _globals['_GETAUDITHEADREQUEST']._serialized_end=285
+  _globals['_READAUDITCHAINREQUEST']._serialized_start=287
+  _globals['_READAUDITCHAINREQUEST']._serialized_end=331
+  _globals['_READAUDITCHAINRESPONSE']._serialized_start=333
+  _globals['_READAUDITCHAINRESPONSE']._serialized_end=408
+  _globals['_AUDITLINK']._serialized_start=411
+  _globals['_AUDITLINK']._serialized_end=558
+  _globals['_GETRECEIPTREQUEST']._serialized_start=560
+  _globals['_GETRECEIPTREQUEST']._serialized_end=610
+  _globals['_RECEIPT']._serialized_start=612
+  _globals['_RECEIPT']._serialized_end=657
+  _globals['_GETPUBLICKEYREQUEST']._serialized_start=659
+  _globals['_GETPUBLICKEYREQUEST']._serialized_end=680
+  _globals['_PUBLICKEY']._serialized_start=682
+  _globals['_PUBLICKEY']._serialized_end=706
+  _globals['_RESCORE']._serialized_start=708
+  _globals['_RESCORE']._serialized_end=814
+  _globals['_RECORDRESCOREREQUEST']._serialized_start=816
+  _globals['_RECORDRESCOREREQUEST']._serialized_end=906
+  _globals['_LISTRESCORESREQUEST']._serialized_start=908
+  _globals['_LISTRESCORESREQUEST']._serialized_end=984
+  _globals['_LISTRESCORESRESPONSE']._serialized_start=986
+  _globals['_LISTRESCORESRESPONSE']._serialized_end=1085
+  _globals['_AUDITSERVICE']._serialized_start=1088
+  _globals['_AUDITSERVICE']._serialized_end=1769
 # @@protoc_insertion_point(module_scope)

@@ -1,5 +1,9 @@
+import datetime
+
 from cxreval.api.access.v1 import access_pb2 as _access_pb2
 from cxreval.api.registry.v1 import submission_pb2 as _submission_pb2
+from cxreval.api.scoring.v1 import report_pb2 as _report_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -73,3 +77,41 @@ class PublicKey(_message.Message):
     PEM_FIELD_NUMBER: _ClassVar[int]
     pem: str
     def __init__(self, pem: _Optional[str] = ...) -> None: ...
+
+class Rescore(_message.Message):
+    __slots__ = ("evaluation", "actor", "time", "difference")
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    evaluation: str
+    actor: str
+    time: _timestamp_pb2.Timestamp
+    difference: str
+    def __init__(self, evaluation: _Optional[str] = ..., actor: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., difference: _Optional[str] = ...) -> None: ...
+
+class RecordRescoreRequest(_message.Message):
+    __slots__ = ("evaluation", "report")
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    evaluation: str
+    report: _report_pb2.Report
+    def __init__(self, evaluation: _Optional[str] = ..., report: _Optional[_Union[_report_pb2.Report, _Mapping]] = ...) -> None: ...
+
+class ListRescoresRequest(_message.Message):
+    __slots__ = ("parent", "page_size", "page_token")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    page_size: int
+    page_token: str
+    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListRescoresResponse(_message.Message):
+    __slots__ = ("rescores", "next_page_token")
+    RESCORES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    rescores: _containers.RepeatedCompositeFieldContainer[Rescore]
+    next_page_token: str
+    def __init__(self, rescores: _Optional[_Iterable[_Union[Rescore, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AuditServiceStub:
-    """Returns the audit chain and the receipts.
+    """Returns the audit chain and the receipts, and records rescores.
     """
 
     def __init__(self, channel):
@@ -50,6 +50,16 @@ class AuditServiceStub:
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.GetReceiptRequest.SerializeToString,
                 response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.Receipt.FromString,
                 _registered_method=True)
+        self.RecordRescore = channel.unary_unary(
+                '/cxreval.api.registry.v1.AuditService/RecordRescore',
+                request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.RecordRescoreRequest.SerializeToString,
+                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.Rescore.FromString,
+                _registered_method=True)
+        self.ListRescores = channel.unary_unary(
+                '/cxreval.api.registry.v1.AuditService/ListRescores',
+                request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.ListRescoresRequest.SerializeToString,
+                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.ListRescoresResponse.FromString,
+                _registered_method=True)
         self.GetPublicKey = channel.unary_unary(
                 '/cxreval.api.registry.v1.AuditService/GetPublicKey',
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.GetPublicKeyRequest.SerializeToString,
@@ -58,7 +68,7 @@ class AuditServiceStub:
 
 
 class AuditServiceServicer:
-    """Returns the audit chain and the receipts.
+    """Returns the audit chain and the receipts, and records rescores.
     """
 
     def GetAuditHead(self, request, context):
@@ -82,6 +92,27 @@ class AuditServiceServicer:
         """Returns a receipt of a submission that was published.
 
         Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`, `RECEIPT_NOT_FOUND`; INVALID_ARGUMENT
+        `MALFORMED_FIELD`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordRescore(self, request, context):
+        """Records that the caller computed a report again from the recorded predictions, and whether it
+        got the same report. The first record of a caller with the same result is kept.
+
+        Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`; INVALID_ARGUMENT
+        `REPORT_MISMATCH`, `MALFORMED_FIELD`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRescores(self, request, context):
+        """Lists the rescores of a benchmark's submissions, oldest first.
+
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
         `MALFORMED_FIELD`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -114,6 +145,16 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.GetReceiptRequest.FromString,
                     response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.Receipt.SerializeToString,
             ),
+            'RecordRescore': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordRescore,
+                    request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.RecordRescoreRequest.FromString,
+                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.Rescore.SerializeToString,
+            ),
+            'ListRescores': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRescores,
+                    request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.ListRescoresRequest.FromString,
+                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.ListRescoresResponse.SerializeToString,
+            ),
             'GetPublicKey': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPublicKey,
                     request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.GetPublicKeyRequest.FromString,
@@ -128,7 +169,7 @@ def add_AuditServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuditService:
-    """Returns the audit chain and the receipts.
+    """Returns the audit chain and the receipts, and records rescores.
     """
 
     @staticmethod
@@ -202,6 +243,60 @@ class AuditService:
             '/cxreval.api.registry.v1.AuditService/GetReceipt',
             cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.GetReceiptRequest.SerializeToString,
             cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.Receipt.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordRescore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cxreval.api.registry.v1.AuditService/RecordRescore',
+            cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.RecordRescoreRequest.SerializeToString,
+            cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.Rescore.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRescores(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cxreval.api.registry.v1.AuditService/ListRescores',
+            cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.ListRescoresRequest.SerializeToString,
+            cxreval_dot_api_dot_registry_dot_v1_dot_audit__service__pb2.ListRescoresResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AuditServiceStub:
-    """Returns the audit chain and the receipts."""
+    """Returns the audit chain and the receipts, and records rescores."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -47,6 +47,19 @@ class AuditServiceStub:
     Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`, `RECEIPT_NOT_FOUND`; INVALID_ARGUMENT
     `MALFORMED_FIELD`.
     """
+    RecordRescore: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.RecordRescoreRequest, _audit_service_pb2.Rescore]
+    """Records that the caller computed a report again from the recorded predictions, and whether it
+    got the same report. The first record of a caller with the same result is kept.
+
+    Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`; INVALID_ARGUMENT
+    `REPORT_MISMATCH`, `MALFORMED_FIELD`.
+    """
+    ListRescores: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ListRescoresRequest, _audit_service_pb2.ListRescoresResponse]
+    """Lists the rescores of a benchmark's submissions, oldest first.
+
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+    `MALFORMED_FIELD`.
+    """
     GetPublicKey: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetPublicKeyRequest, _audit_service_pb2.PublicKey]
     """Returns the public key of the receipts. To check receipts, obtain the key from the operator
     by another way.
@@ -54,7 +67,7 @@ class AuditServiceStub:
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
-    """Returns the audit chain and the receipts."""
+    """Returns the audit chain and the receipts, and records rescores."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetAuditHead: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetAuditHeadRequest, _audit_service_pb2.AuditHead]  # type: ignore[assignment]
@@ -71,13 +84,26 @@ class AuditServiceAsyncStub(AuditServiceStub):
     Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`, `RECEIPT_NOT_FOUND`; INVALID_ARGUMENT
     `MALFORMED_FIELD`.
     """
+    RecordRescore: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.RecordRescoreRequest, _audit_service_pb2.Rescore]  # type: ignore[assignment]
+    """Records that the caller computed a report again from the recorded predictions, and whether it
+    got the same report. The first record of a caller with the same result is kept.
+
+    Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`; INVALID_ARGUMENT
+    `REPORT_MISMATCH`, `MALFORMED_FIELD`.
+    """
+    ListRescores: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListRescoresRequest, _audit_service_pb2.ListRescoresResponse]  # type: ignore[assignment]
+    """Lists the rescores of a benchmark's submissions, oldest first.
+
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
+    `MALFORMED_FIELD`.
+    """
     GetPublicKey: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetPublicKeyRequest, _audit_service_pb2.PublicKey]  # type: ignore[assignment]
     """Returns the public key of the receipts. To check receipts, obtain the key from the operator
     by another way.
     """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Returns the audit chain and the receipts."""
+    """Returns the audit chain and the receipts, and records rescores."""
 
     @_abc_1.abstractmethod
     def GetAuditHead(
@@ -108,6 +134,31 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns a receipt of a submission that was published.
 
         Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`, `RECEIPT_NOT_FOUND`; INVALID_ARGUMENT
+        `MALFORMED_FIELD`.
+        """
+
+    @_abc_1.abstractmethod
+    def RecordRescore(
+        self,
+        request: _audit_service_pb2.RecordRescoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.Rescore, _abc.Awaitable[_audit_service_pb2.Rescore]]:
+        """Records that the caller computed a report again from the recorded predictions, and whether it
+        got the same report. The first record of a caller with the same result is kept.
+
+        Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`; INVALID_ARGUMENT
+        `REPORT_MISMATCH`, `MALFORMED_FIELD`.
+        """
+
+    @_abc_1.abstractmethod
+    def ListRescores(
+        self,
+        request: _audit_service_pb2.ListRescoresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.ListRescoresResponse, _abc.Awaitable[_audit_service_pb2.ListRescoresResponse]]:
+        """Lists the rescores of a benchmark's submissions, oldest first.
+
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
         `MALFORMED_FIELD`.
         """
 

@@ -26,7 +26,7 @@ from cxreval.api.access.v1 import access_pb2 as cxreval_dot_api_dot_access_dot_v
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/cxreval/api/registry/v1/benchmark_service.proto\x12\x17\x63xreval.api.registry.v1\x1a\"cxreval/api/access/v1/access.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x03\n\tBenchmark\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x11\n\tsynthetic\x18\x03 \x01(\x08\x12\x13\n\x0bimage_count\x18\x04 \x01(\x03\x12\x15\n\rpatient_count\x18\x05 \x01(\x03\x12\x13\n\x0blist_sha256\x18\x06 \x01(\t\x12\x15\n\rlabels_sha256\x18\x07 \x01(\t\x12\x10\n\x08\x66indings\x18\x08 \x03(\t\x12\x30\n\x07metrics\x18\t \x03(\x0b\x32\x1f.cxreval.api.registry.v1.Metric\x12\x16\n\x0escorer_version\x18\n \x01(\t\x12\x0e\n\x06\x64igest\x18\x0b \x01(\t\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tlist_file\x18\r \x01(\t\x12\x13\n\x0blabels_file\x18\x0e \x01(\t\x12\x12\n\nreplicates\x18\x0f \x01(\x05\x12\x16\n\x0eranking_metric\x18\x10 \x01(\t\x12\x0e\n\x06slices\x18\x11 \x03(\t\"\xb9\x01\n\x06Metric\x12\n\n\x02id\x18\x01 \x01(\t\x12<\n\tdirection\x18\x02 \x01(\x0e\x32).cxreval.api.registry.v1.Metric.Direction\"e\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44IRECTION_HIGHER_IS_BETTER\x10\x01\x12\x1d\n\x19\x44IRECTION_LOWER_IS_BETTER\x10\x02\"O\n\x16\x43reateBenchmarkRequest\x12\x35\n\tbenchmark\x18\x01 \x01(\x0b\x32\".cxreval.api.registry.v1.Benchmark\"#\n\x13GetBenchmarkRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x15ListBenchmarksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"i\n\x16ListBenchmarksResponse\x12\x36\n\nbenchmarks\x18\x01 \x03(\x0b\x32\".cxreval.api.registry.v1.Benchmark\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xea\x02\n\x10\x42\x65nchmarkService\x12o\n\x0f\x43reateBenchmark\x12/.cxreval.api.registry.v1.CreateBenchmarkRequest\x1a\".cxreval.api.registry.v1.Benchmark\"\x07\x8a\xb5\x18\x03\n\x01\x05\x12i\n\x0cGetBenchmark\x12,.cxreval.api.registry.v1.GetBenchmarkRequest\x1a\".cxreval.api.registry.v1.Benchmark\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12z\n\x0eListBenchmarks\x12..cxreval.api.registry.v1.ListBenchmarksRequest\x1a/.cxreval.api.registry.v1.ListBenchmarksResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/cxreval/api/registry/v1/benchmark_service.proto\x12\x17\x63xreval.api.registry.v1\x1a\"cxreval/api/access/v1/access.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x03\n\tBenchmark\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x11\n\tsynthetic\x18\x03 \x01(\x08\x12\x13\n\x0bimage_count\x18\x04 \x01(\x03\x12\x15\n\rpatient_count\x18\x05 \x01(\x03\x12\x13\n\x0blist_sha256\x18\x06 \x01(\t\x12\x15\n\rlabels_sha256\x18\x07 \x01(\t\x12\x10\n\x08\x66indings\x18\x08 \x03(\t\x12\x30\n\x07metrics\x18\t \x03(\x0b\x32\x1f.cxreval.api.registry.v1.Metric\x12\x16\n\x0escorer_version\x18\n \x01(\t\x12\x0e\n\x06\x64igest\x18\x0b \x01(\t\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tlist_file\x18\r \x01(\t\x12\x13\n\x0blabels_file\x18\x0e \x01(\t\x12\x12\n\nreplicates\x18\x0f \x01(\x05\x12\x16\n\x0eranking_metric\x18\x10 \x01(\t\x12\x0e\n\x06slices\x18\x11 \x03(\t\"\xb9\x01\n\x06Metric\x12\n\n\x02id\x18\x01 \x01(\t\x12<\n\tdirection\x18\x02 \x01(\x0e\x32).cxreval.api.registry.v1.Metric.Direction\"e\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44IRECTION_HIGHER_IS_BETTER\x10\x01\x12\x1d\n\x19\x44IRECTION_LOWER_IS_BETTER\x10\x02\"O\n\x16\x43reateBenchmarkRequest\x12\x35\n\tbenchmark\x18\x01 \x01(\x0b\x32\".cxreval.api.registry.v1.Benchmark\"6\n\x16RecordImageListRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\t\"\x19\n\x17RecordImageListResponse\"#\n\x13GetBenchmarkRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x15ListBenchmarksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"i\n\x16ListBenchmarksResponse\x12\x36\n\nbenchmarks\x18\x01 \x03(\x0b\x32\".cxreval.api.registry.v1.Benchmark\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xea\x03\n\x10\x42\x65nchmarkService\x12o\n\x0f\x43reateBenchmark\x12/.cxreval.api.registry.v1.CreateBenchmarkRequest\x1a\".cxreval.api.registry.v1.Benchmark\"\x07\x8a\xb5\x18\x03\n\x01\x05\x12~\n\x0fRecordImageList\x12/.cxreval.api.registry.v1.RecordImageListRequest\x1a\x30.cxreval.api.registry.v1.RecordImageListResponse\"\x08\x8a\xb5\x18\x04\n\x02\x04\x05\x12i\n\x0cGetBenchmark\x12,.cxreval.api.registry.v1.GetBenchmarkRequest\x1a\".cxreval.api.registry.v1.Benchmark\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12z\n\x0eListBenchmarks\x12..cxreval.api.registry.v1.ListBenchmarksRequest\x1a/.cxreval.api.registry.v1.ListBenchmarksResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BENCHMARKSERVICE'].methods_by_name['CreateBenchmark']._loaded_options = None
   _globals['_BENCHMARKSERVICE'].methods_by_name['CreateBenchmark']._serialized_options = b'\212\265\030\003\n\001\005'
+  _globals['_BENCHMARKSERVICE'].methods_by_name['RecordImageList']._loaded_options = None
+  _globals['_BENCHMARKSERVICE'].methods_by_name['RecordImageList']._serialized_options = b'\212\265\030\004\n\002\004\005'
   _globals['_BENCHMARKSERVICE'].methods_by_name['GetBenchmark']._loaded_options = None
   _globals['_BENCHMARKSERVICE'].methods_by_name['GetBenchmark']._serialized_options = b'\212\265\030\003\n\001\001'
   _globals['_BENCHMARKSERVICE'].methods_by_name['ListBenchmarks']._loaded_options = None
@@ -47,12 +49,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_METRIC_DIRECTION']._serialized_end=738
   _globals['_CREATEBENCHMARKREQUEST']._serialized_start=740
   _globals['_CREATEBENCHMARKREQUEST']._serialized_end=819
-  _globals['_GETBENCHMARKREQUEST']._serialized_start=821
-  _globals['_GETBENCHMARKREQUEST']._serialized_end=856
-  _globals['_LISTBENCHMARKSREQUEST']._serialized_start=858
-  _globals['_LISTBENCHMARKSREQUEST']._serialized_end=920
-  _globals['_LISTBENCHMARKSRESPONSE']._serialized_start=922
-  _globals['_LISTBENCHMARKSRESPONSE']._serialized_end=1027
-  _globals['_BENCHMARKSERVICE']._serialized_start=1030
-  _globals['_BENCHMARKSERVICE']._serialized_end=1392
+  _globals['_RECORDIMAGELISTREQUEST']._serialized_start=821
+  _globals['_RECORDIMAGELISTREQUEST']._serialized_end=875
+  _globals['_RECORDIMAGELISTRESPONSE']._serialized_start=877
+  _globals['_RECORDIMAGELISTRESPONSE']._serialized_end=902
+  _globals['_GETBENCHMARKREQUEST']._serialized_start=904
+  _globals['_GETBENCHMARKREQUEST']._serialized_end=939
+  _globals['_LISTBENCHMARKSREQUEST']._serialized_start=941
+  _globals['_LISTBENCHMARKSREQUEST']._serialized_end=1003
+  _globals['_LISTBENCHMARKSRESPONSE']._serialized_start=1005
+  _globals['_LISTBENCHMARKSRESPONSE']._serialized_end=1110
+  _globals['_BENCHMARKSERVICE']._serialized_start=1113
+  _globals['_BENCHMARKSERVICE']._serialized_end=1603
 # @@protoc_insertion_point(module_scope)

@@ -71,6 +71,18 @@ class CreateBenchmarkRequest(_message.Message):
     benchmark: Benchmark
     def __init__(self, benchmark: _Optional[_Union[Benchmark, _Mapping]] = ...) -> None: ...
 
+class RecordImageListRequest(_message.Message):
+    __slots__ = ("name", "images")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    images: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., images: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RecordImageListResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class GetBenchmarkRequest(_message.Message):
     __slots__ = ("name",)
     NAME_FIELD_NUMBER: _ClassVar[int]

@@ -41,6 +41,11 @@ class BenchmarkServiceStub:
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.CreateBenchmarkRequest.SerializeToString,
                 response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.Benchmark.FromString,
                 _registered_method=True)
+        self.RecordImageList = channel.unary_unary(
+                '/cxreval.api.registry.v1.BenchmarkService/RecordImageList',
+                request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.RecordImageListRequest.SerializeToString,
+                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.RecordImageListResponse.FromString,
+                _registered_method=True)
         self.GetBenchmark = channel.unary_unary(
                 '/cxreval.api.registry.v1.BenchmarkService/GetBenchmark',
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.GetBenchmarkRequest.SerializeToString,
@@ -64,6 +69,17 @@ class BenchmarkServiceServicer:
 
         Errors: INVALID_ARGUMENT `MALFORMED_FIELD`, `MISSING_FIELD`; ALREADY_EXISTS
         `BENCHMARK_EXISTS` if the name belongs to another specification.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordImageList(self, request, context):
+        """Records the names of a benchmark's images, which the registry compares with those of recorded
+        predictions. Repeating the call changes nothing.
+
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `IMAGE_LIST_MISMATCH` for another
+        list than the one whose digest the benchmark states.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,6 +110,11 @@ def add_BenchmarkServiceServicer_to_server(servicer, server):
                     servicer.CreateBenchmark,
                     request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.CreateBenchmarkRequest.FromString,
                     response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.Benchmark.SerializeToString,
+            ),
+            'RecordImageList': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordImageList,
+                    request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.RecordImageListRequest.FromString,
+                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.RecordImageListResponse.SerializeToString,
             ),
             'GetBenchmark': grpc.unary_unary_rpc_method_handler(
                     servicer.GetBenchmark,
@@ -135,6 +156,33 @@ class BenchmarkService:
             '/cxreval.api.registry.v1.BenchmarkService/CreateBenchmark',
             cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.CreateBenchmarkRequest.SerializeToString,
             cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.Benchmark.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordImageList(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cxreval.api.registry.v1.BenchmarkService/RecordImageList',
+            cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.RecordImageListRequest.SerializeToString,
+            cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.RecordImageListResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,13 @@ class BenchmarkServiceStub:
     Errors: INVALID_ARGUMENT `MALFORMED_FIELD`, `MISSING_FIELD`; ALREADY_EXISTS
     `BENCHMARK_EXISTS` if the name belongs to another specification.
     """
+    RecordImageList: _grpc.UnaryUnaryMultiCallable[_benchmark_service_pb2.RecordImageListRequest, _benchmark_service_pb2.RecordImageListResponse]
+    """Records the names of a benchmark's images, which the registry compares with those of recorded
+    predictions. Repeating the call changes nothing.
+
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `IMAGE_LIST_MISMATCH` for another
+    list than the one whose digest the benchmark states.
+    """
     GetBenchmark: _grpc.UnaryUnaryMultiCallable[_benchmark_service_pb2.GetBenchmarkRequest, _benchmark_service_pb2.Benchmark]
     """Returns one benchmark.
 
@@ -66,6 +73,13 @@ class BenchmarkServiceAsyncStub(BenchmarkServiceStub):
 
     Errors: INVALID_ARGUMENT `MALFORMED_FIELD`, `MISSING_FIELD`; ALREADY_EXISTS
     `BENCHMARK_EXISTS` if the name belongs to another specification.
+    """
+    RecordImageList: _aio.UnaryUnaryMultiCallable[_benchmark_service_pb2.RecordImageListRequest, _benchmark_service_pb2.RecordImageListResponse]  # type: ignore[assignment]
+    """Records the names of a benchmark's images, which the registry compares with those of recorded
+    predictions. Repeating the call changes nothing.
+
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `IMAGE_LIST_MISMATCH` for another
+    list than the one whose digest the benchmark states.
     """
     GetBenchmark: _aio.UnaryUnaryMultiCallable[_benchmark_service_pb2.GetBenchmarkRequest, _benchmark_service_pb2.Benchmark]  # type: ignore[assignment]
     """Returns one benchmark.
@@ -94,6 +108,19 @@ class BenchmarkServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT `MALFORMED_FIELD`, `MISSING_FIELD`; ALREADY_EXISTS
         `BENCHMARK_EXISTS` if the name belongs to another specification.
+        """
+
+    @_abc_1.abstractmethod
+    def RecordImageList(
+        self,
+        request: _benchmark_service_pb2.RecordImageListRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_benchmark_service_pb2.RecordImageListResponse, _abc.Awaitable[_benchmark_service_pb2.RecordImageListResponse]]:
+        """Records the names of a benchmark's images, which the registry compares with those of recorded
+        predictions. Repeating the call changes nothing.
+
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `IMAGE_LIST_MISMATCH` for another
+        list than the one whose digest the benchmark states.
         """
 
     @_abc_1.abstractmethod

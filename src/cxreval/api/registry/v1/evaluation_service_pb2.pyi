@@ -133,10 +133,42 @@ class ReadPredictionsRequest(_message.Message):
     def __init__(self, evaluation: _Optional[str] = ..., token: _Optional[str] = ...) -> None: ...
 
 class ReadPredictionsResponse(_message.Message):
-    __slots__ = ("batch",)
+    __slots__ = ("batch", "attempts")
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     batch: _report_pb2.PredictionBatch
-    def __init__(self, batch: _Optional[_Union[_report_pb2.PredictionBatch, _Mapping]] = ...) -> None: ...
+    attempts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, batch: _Optional[_Union[_report_pb2.PredictionBatch, _Mapping]] = ..., attempts: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ConfirmPredictionsRequest(_message.Message):
+    __slots__ = ("evaluation", "token", "attempt")
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    evaluation: str
+    token: str
+    attempt: int
+    def __init__(self, evaluation: _Optional[str] = ..., token: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class ConfirmPredictionsResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DropPredictionsRequest(_message.Message):
+    __slots__ = ("evaluation", "token", "attempt")
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    evaluation: str
+    token: str
+    attempt: int
+    def __init__(self, evaluation: _Optional[str] = ..., token: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class DropPredictionsResponse(_message.Message):
+    __slots__ = ("images_dropped",)
+    IMAGES_DROPPED_FIELD_NUMBER: _ClassVar[int]
+    images_dropped: int
+    def __init__(self, images_dropped: _Optional[int] = ...) -> None: ...
 
 class CompleteEvaluationRequest(_message.Message):
     __slots__ = ("evaluation", "token", "report", "provenance")
@@ -184,6 +216,18 @@ class GetEvidenceResponse(_message.Message):
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     evidence: _report_pb2.Evidence
     def __init__(self, evidence: _Optional[_Union[_report_pb2.Evidence, _Mapping]] = ...) -> None: ...
+
+class ReadReportPredictionsRequest(_message.Message):
+    __slots__ = ("evaluation",)
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    evaluation: str
+    def __init__(self, evaluation: _Optional[str] = ...) -> None: ...
+
+class ReadReportPredictionsResponse(_message.Message):
+    __slots__ = ("batch",)
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    batch: _report_pb2.PredictionBatch
+    def __init__(self, batch: _Optional[_Union[_report_pb2.PredictionBatch, _Mapping]] = ...) -> None: ...
 
 class ListEvaluationsRequest(_message.Message):
     __slots__ = ("parent", "page_size", "page_token")

@@ -31,6 +31,9 @@ class EvaluationServiceStub:
     with an expired lease. An evaluation fails with `ATTEMPTS_EXHAUSTED` if too many consecutive
     leases recorded no new prediction. A malformed resource name is INVALID_ARGUMENT
     `MALFORMED_FIELD` in every call.
+
+    A lease belongs to the key or certificate that leased it: calls with its token by another
+    caller are FAILED_PRECONDITION `LEASE_LOST`.
     """
 
     def __init__(self, channel):
@@ -59,6 +62,16 @@ class EvaluationServiceStub:
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ReadPredictionsRequest.SerializeToString,
                 response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ReadPredictionsResponse.FromString,
                 _registered_method=True)
+        self.ConfirmPredictions = channel.unary_unary(
+                '/cxreval.api.registry.v1.EvaluationService/ConfirmPredictions',
+                request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ConfirmPredictionsRequest.SerializeToString,
+                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ConfirmPredictionsResponse.FromString,
+                _registered_method=True)
+        self.DropPredictions = channel.unary_unary(
+                '/cxreval.api.registry.v1.EvaluationService/DropPredictions',
+                request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.DropPredictionsRequest.SerializeToString,
+                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.DropPredictionsResponse.FromString,
+                _registered_method=True)
         self.CompleteEvaluation = channel.unary_unary(
                 '/cxreval.api.registry.v1.EvaluationService/CompleteEvaluation',
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.CompleteEvaluationRequest.SerializeToString,
@@ -79,6 +92,11 @@ class EvaluationServiceStub:
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetEvidenceRequest.SerializeToString,
                 response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetEvidenceResponse.FromString,
                 _registered_method=True)
+        self.ReadReportPredictions = channel.unary_stream(
+                '/cxreval.api.registry.v1.EvaluationService/ReadReportPredictions',
+                request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ReadReportPredictionsRequest.SerializeToString,
+                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ReadReportPredictionsResponse.FromString,
+                _registered_method=True)
         self.ListEvaluations = channel.unary_unary(
                 '/cxreval.api.registry.v1.EvaluationService/ListEvaluations',
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ListEvaluationsRequest.SerializeToString,
@@ -92,6 +110,9 @@ class EvaluationServiceServicer:
     with an expired lease. An evaluation fails with `ATTEMPTS_EXHAUSTED` if too many consecutive
     leases recorded no new prediction. A malformed resource name is INVALID_ARGUMENT
     `MALFORMED_FIELD` in every call.
+
+    A lease belongs to the key or certificate that leased it: calls with its token by another
+    caller are FAILED_PRECONDITION `LEASE_LOST`.
     """
 
     def LeaseEvaluation(self, request, context):
@@ -114,9 +135,12 @@ class EvaluationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AppendPredictions(self, request, context):
-        """Records predictions durably. Rows that are already recorded are left as they are.
+        """Records predictions durably. Rows that are already recorded are left as they are. A batch
+        with an error is refused as a whole.
 
-        Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, `INVALID_PROBABILITY`.
+        Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, `INVALID_PROBABILITY`,
+        `UNKNOWN_IMAGE` for an image that the benchmark does not have; FAILED_PRECONDITION
+        `IMAGE_LIST_MISSING` until the benchmark's image list is recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,13 +155,34 @@ class EvaluationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ConfirmPredictions(self, request, context):
+        """Confirms the recorded predictions of an earlier attempt, for this lease only: the worker has
+        asked for a random sample of them again and got the same values.
+
+        Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_FIELD`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropPredictions(self, request, context):
+        """Deletes the recorded predictions of an earlier attempt: at least one of them is wrong.
+
+        Errors: as ConfirmPredictions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CompleteEvaluation(self, request, context):
         """Records the report and publishes the submission. The call is idempotent: it may be repeated
         with the same lease and the same report.
 
         Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
-        benchmark or another report than the one already recorded, `MALFORMED_FIELD` for the
-        provenance.
+        benchmark or of other predictions than the recorded ones, or for another report than the one
+        already recorded, `MISSING_IMAGES` while images have no recorded prediction,
+        `MALFORMED_FIELD` for the provenance; FAILED_PRECONDITION `PREDICTIONS_UNCONFIRMED` while
+        predictions of an earlier attempt are not confirmed, `IMAGE_LIST_MISSING`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -167,6 +212,18 @@ class EvaluationServiceServicer:
         """Returns the evidence of an evaluation's report: replicates and curves.
 
         Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadReportPredictions(self, request, context):
+        """Sends the recorded predictions behind a report, so that a caller with the labels can compute
+        the report again. Those of a submitted table are its content, and are sent only to its
+        organisation, workers and operators.
+
+        Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`; PERMISSION_DENIED
+        `OWNER_REQUIRED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -206,6 +263,16 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
                     request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ReadPredictionsRequest.FromString,
                     response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ReadPredictionsResponse.SerializeToString,
             ),
+            'ConfirmPredictions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmPredictions,
+                    request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ConfirmPredictionsRequest.FromString,
+                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ConfirmPredictionsResponse.SerializeToString,
+            ),
+            'DropPredictions': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropPredictions,
+                    request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.DropPredictionsRequest.FromString,
+                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.DropPredictionsResponse.SerializeToString,
+            ),
             'CompleteEvaluation': grpc.unary_unary_rpc_method_handler(
                     servicer.CompleteEvaluation,
                     request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.CompleteEvaluationRequest.FromString,
@@ -226,6 +293,11 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
                     request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetEvidenceRequest.FromString,
                     response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetEvidenceResponse.SerializeToString,
             ),
+            'ReadReportPredictions': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadReportPredictions,
+                    request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ReadReportPredictionsRequest.FromString,
+                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ReadReportPredictionsResponse.SerializeToString,
+            ),
             'ListEvaluations': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEvaluations,
                     request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ListEvaluationsRequest.FromString,
@@ -245,6 +317,9 @@ class EvaluationService:
     with an expired lease. An evaluation fails with `ATTEMPTS_EXHAUSTED` if too many consecutive
     leases recorded no new prediction. A malformed resource name is INVALID_ARGUMENT
     `MALFORMED_FIELD` in every call.
+
+    A lease belongs to the key or certificate that leased it: calls with its token by another
+    caller are FAILED_PRECONDITION `LEASE_LOST`.
     """
 
     @staticmethod
@@ -356,6 +431,60 @@ class EvaluationService:
             _registered_method=True)
 
     @staticmethod
+    def ConfirmPredictions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cxreval.api.registry.v1.EvaluationService/ConfirmPredictions',
+            cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ConfirmPredictionsRequest.SerializeToString,
+            cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ConfirmPredictionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropPredictions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cxreval.api.registry.v1.EvaluationService/DropPredictions',
+            cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.DropPredictionsRequest.SerializeToString,
+            cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.DropPredictionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CompleteEvaluation(request,
             target,
             options=(),
@@ -453,6 +582,33 @@ class EvaluationService:
             '/cxreval.api.registry.v1.EvaluationService/GetEvidence',
             cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetEvidenceRequest.SerializeToString,
             cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetEvidenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadReportPredictions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/cxreval.api.registry.v1.EvaluationService/ReadReportPredictions',
+            cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ReadReportPredictionsRequest.SerializeToString,
+            cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ReadReportPredictionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

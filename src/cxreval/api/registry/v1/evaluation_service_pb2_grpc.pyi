@@ -32,6 +32,9 @@ class EvaluationServiceStub:
     with an expired lease. An evaluation fails with `ATTEMPTS_EXHAUSTED` if too many consecutive
     leases recorded no new prediction. A malformed resource name is INVALID_ARGUMENT
     `MALFORMED_FIELD` in every call.
+
+    A lease belongs to the key or certificate that leased it: calls with its token by another
+    caller are FAILED_PRECONDITION `LEASE_LOST`.
     """
 
     @_typing.overload
@@ -50,22 +53,38 @@ class EvaluationServiceStub:
     Errors: NOT_FOUND `EVALUATION_NOT_FOUND`; FAILED_PRECONDITION `LEASE_LOST`.
     """
     AppendPredictions: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.AppendPredictionsRequest, _evaluation_service_pb2.AppendPredictionsResponse]
-    """Records predictions durably. Rows that are already recorded are left as they are.
+    """Records predictions durably. Rows that are already recorded are left as they are. A batch
+    with an error is refused as a whole.
 
-    Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, `INVALID_PROBABILITY`.
+    Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, `INVALID_PROBABILITY`,
+    `UNKNOWN_IMAGE` for an image that the benchmark does not have; FAILED_PRECONDITION
+    `IMAGE_LIST_MISSING` until the benchmark's image list is recorded.
     """
     ReadPredictions: _grpc.UnaryStreamMultiCallable[_evaluation_service_pb2.ReadPredictionsRequest, _evaluation_service_pb2.ReadPredictionsResponse]
     """Sends the recorded predictions in the order in which they were recorded.
 
     Errors: as RenewLease.
     """
+    ConfirmPredictions: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.ConfirmPredictionsRequest, _evaluation_service_pb2.ConfirmPredictionsResponse]
+    """Confirms the recorded predictions of an earlier attempt, for this lease only: the worker has
+    asked for a random sample of them again and got the same values.
+
+    Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_FIELD`.
+    """
+    DropPredictions: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.DropPredictionsRequest, _evaluation_service_pb2.DropPredictionsResponse]
+    """Deletes the recorded predictions of an earlier attempt: at least one of them is wrong.
+
+    Errors: as ConfirmPredictions.
+    """
     CompleteEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompleteEvaluationRequest, _evaluation_service_pb2.Evaluation]
     """Records the report and publishes the submission. The call is idempotent: it may be repeated
     with the same lease and the same report.
 
     Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
-    benchmark or another report than the one already recorded, `MALFORMED_FIELD` for the
-    provenance.
+    benchmark or of other predictions than the recorded ones, or for another report than the one
+    already recorded, `MISSING_IMAGES` while images have no recorded prediction,
+    `MALFORMED_FIELD` for the provenance; FAILED_PRECONDITION `PREDICTIONS_UNCONFIRMED` while
+    predictions of an earlier attempt are not confirmed, `IMAGE_LIST_MISSING`.
     """
     FailEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.FailEvaluationRequest, _evaluation_service_pb2.Evaluation]
     """Ends the evaluation with a failure. After a fault of the platform the evaluation is queued
@@ -84,6 +103,14 @@ class EvaluationServiceStub:
 
     Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`.
     """
+    ReadReportPredictions: _grpc.UnaryStreamMultiCallable[_evaluation_service_pb2.ReadReportPredictionsRequest, _evaluation_service_pb2.ReadReportPredictionsResponse]
+    """Sends the recorded predictions behind a report, so that a caller with the labels can compute
+    the report again. Those of a submitted table are its content, and are sent only to its
+    organisation, workers and operators.
+
+    Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`; PERMISSION_DENIED
+    `OWNER_REQUIRED`.
+    """
     ListEvaluations: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.ListEvaluationsRequest, _evaluation_service_pb2.ListEvaluationsResponse]
     """Lists the evaluations of a submission, oldest first. Of other organisations' submissions,
     only the evaluation behind the row.
@@ -99,6 +126,9 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     with an expired lease. An evaluation fails with `ATTEMPTS_EXHAUSTED` if too many consecutive
     leases recorded no new prediction. A malformed resource name is INVALID_ARGUMENT
     `MALFORMED_FIELD` in every call.
+
+    A lease belongs to the key or certificate that leased it: calls with its token by another
+    caller are FAILED_PRECONDITION `LEASE_LOST`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -114,22 +144,38 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     Errors: NOT_FOUND `EVALUATION_NOT_FOUND`; FAILED_PRECONDITION `LEASE_LOST`.
     """
     AppendPredictions: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.AppendPredictionsRequest, _evaluation_service_pb2.AppendPredictionsResponse]  # type: ignore[assignment]
-    """Records predictions durably. Rows that are already recorded are left as they are.
+    """Records predictions durably. Rows that are already recorded are left as they are. A batch
+    with an error is refused as a whole.
 
-    Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, `INVALID_PROBABILITY`.
+    Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, `INVALID_PROBABILITY`,
+    `UNKNOWN_IMAGE` for an image that the benchmark does not have; FAILED_PRECONDITION
+    `IMAGE_LIST_MISSING` until the benchmark's image list is recorded.
     """
     ReadPredictions: _aio.UnaryStreamMultiCallable[_evaluation_service_pb2.ReadPredictionsRequest, _evaluation_service_pb2.ReadPredictionsResponse]  # type: ignore[assignment]
     """Sends the recorded predictions in the order in which they were recorded.
 
     Errors: as RenewLease.
     """
+    ConfirmPredictions: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.ConfirmPredictionsRequest, _evaluation_service_pb2.ConfirmPredictionsResponse]  # type: ignore[assignment]
+    """Confirms the recorded predictions of an earlier attempt, for this lease only: the worker has
+    asked for a random sample of them again and got the same values.
+
+    Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_FIELD`.
+    """
+    DropPredictions: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.DropPredictionsRequest, _evaluation_service_pb2.DropPredictionsResponse]  # type: ignore[assignment]
+    """Deletes the recorded predictions of an earlier attempt: at least one of them is wrong.
+
+    Errors: as ConfirmPredictions.
+    """
     CompleteEvaluation: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompleteEvaluationRequest, _evaluation_service_pb2.Evaluation]  # type: ignore[assignment]
     """Records the report and publishes the submission. The call is idempotent: it may be repeated
     with the same lease and the same report.
 
     Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
-    benchmark or another report than the one already recorded, `MALFORMED_FIELD` for the
-    provenance.
+    benchmark or of other predictions than the recorded ones, or for another report than the one
+    already recorded, `MISSING_IMAGES` while images have no recorded prediction,
+    `MALFORMED_FIELD` for the provenance; FAILED_PRECONDITION `PREDICTIONS_UNCONFIRMED` while
+    predictions of an earlier attempt are not confirmed, `IMAGE_LIST_MISSING`.
     """
     FailEvaluation: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.FailEvaluationRequest, _evaluation_service_pb2.Evaluation]  # type: ignore[assignment]
     """Ends the evaluation with a failure. After a fault of the platform the evaluation is queued
@@ -148,6 +194,14 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
 
     Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`.
     """
+    ReadReportPredictions: _aio.UnaryStreamMultiCallable[_evaluation_service_pb2.ReadReportPredictionsRequest, _evaluation_service_pb2.ReadReportPredictionsResponse]  # type: ignore[assignment]
+    """Sends the recorded predictions behind a report, so that a caller with the labels can compute
+    the report again. Those of a submitted table are its content, and are sent only to its
+    organisation, workers and operators.
+
+    Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`; PERMISSION_DENIED
+    `OWNER_REQUIRED`.
+    """
     ListEvaluations: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.ListEvaluationsRequest, _evaluation_service_pb2.ListEvaluationsResponse]  # type: ignore[assignment]
     """Lists the evaluations of a submission, oldest first. Of other organisations' submissions,
     only the evaluation behind the row.
@@ -162,6 +216,9 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
     with an expired lease. An evaluation fails with `ATTEMPTS_EXHAUSTED` if too many consecutive
     leases recorded no new prediction. A malformed resource name is INVALID_ARGUMENT
     `MALFORMED_FIELD` in every call.
+
+    A lease belongs to the key or certificate that leased it: calls with its token by another
+    caller are FAILED_PRECONDITION `LEASE_LOST`.
     """
 
     @_abc_1.abstractmethod
@@ -193,9 +250,12 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_service_pb2.AppendPredictionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_service_pb2.AppendPredictionsResponse, _abc.Awaitable[_evaluation_service_pb2.AppendPredictionsResponse]]:
-        """Records predictions durably. Rows that are already recorded are left as they are.
+        """Records predictions durably. Rows that are already recorded are left as they are. A batch
+        with an error is refused as a whole.
 
-        Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, `INVALID_PROBABILITY`.
+        Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, `INVALID_PROBABILITY`,
+        `UNKNOWN_IMAGE` for an image that the benchmark does not have; FAILED_PRECONDITION
+        `IMAGE_LIST_MISSING` until the benchmark's image list is recorded.
         """
 
     @_abc_1.abstractmethod
@@ -210,6 +270,29 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ConfirmPredictions(
+        self,
+        request: _evaluation_service_pb2.ConfirmPredictionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_service_pb2.ConfirmPredictionsResponse, _abc.Awaitable[_evaluation_service_pb2.ConfirmPredictionsResponse]]:
+        """Confirms the recorded predictions of an earlier attempt, for this lease only: the worker has
+        asked for a random sample of them again and got the same values.
+
+        Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_FIELD`.
+        """
+
+    @_abc_1.abstractmethod
+    def DropPredictions(
+        self,
+        request: _evaluation_service_pb2.DropPredictionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_service_pb2.DropPredictionsResponse, _abc.Awaitable[_evaluation_service_pb2.DropPredictionsResponse]]:
+        """Deletes the recorded predictions of an earlier attempt: at least one of them is wrong.
+
+        Errors: as ConfirmPredictions.
+        """
+
+    @_abc_1.abstractmethod
     def CompleteEvaluation(
         self,
         request: _evaluation_service_pb2.CompleteEvaluationRequest,
@@ -219,8 +302,10 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         with the same lease and the same report.
 
         Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
-        benchmark or another report than the one already recorded, `MALFORMED_FIELD` for the
-        provenance.
+        benchmark or of other predictions than the recorded ones, or for another report than the one
+        already recorded, `MISSING_IMAGES` while images have no recorded prediction,
+        `MALFORMED_FIELD` for the provenance; FAILED_PRECONDITION `PREDICTIONS_UNCONFIRMED` while
+        predictions of an earlier attempt are not confirmed, `IMAGE_LIST_MISSING`.
         """
 
     @_abc_1.abstractmethod
@@ -256,6 +341,20 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns the evidence of an evaluation's report: replicates and curves.
 
         Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadReportPredictions(
+        self,
+        request: _evaluation_service_pb2.ReadReportPredictionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_evaluation_service_pb2.ReadReportPredictionsResponse], _abc.AsyncIterator[_evaluation_service_pb2.ReadReportPredictionsResponse]]:
+        """Sends the recorded predictions behind a report, so that a caller with the labels can compute
+        the report again. Those of a submitted table are its content, and are sent only to its
+        organisation, workers and operators.
+
+        Errors: NOT_FOUND `EVALUATION_NOT_FOUND`, `REPORT_NOT_FOUND`; PERMISSION_DENIED
+        `OWNER_REQUIRED`.
         """
 
     @_abc_1.abstractmethod
