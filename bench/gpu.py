@@ -27,7 +27,7 @@ from bench.inference import Bench, Call
 from cxreval.datasets import phantom
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.onnx_file.signature import inspect
-from services.inference.backends.session import Execution, OnnxModel
+from services.inference.backends.session import Execution, OnnxSession
 from tests.support.inference import tensor_request
 
 BATCH, IN_FLIGHT = 64, 4
@@ -85,13 +85,12 @@ async def rates(bench: Bench, checkpoint: Path) -> tuple[float, float]:
 
 def alone(checkpoint: Path, images: np.ndarray) -> Call:
     """Returns a call of the session that the service uses, in this process."""
-    model = OnnxModel(
-        checkpoint, inspect(checkpoint), PROFILES["imagenet-224"], threads=1, max_batch=BATCH,
-        execution=Execution("cuda", fp16=True),
-    )  # fmt: skip
+    session = OnnxSession(
+        checkpoint, inspect(checkpoint), threads=1, execution=Execution("cuda", fp16=True)
+    )
 
     async def run() -> None:
-        model.run([images])
+        session.run(images)
 
     return run
 

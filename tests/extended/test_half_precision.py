@@ -16,33 +16,37 @@ from cxreval.errors import ModelUnsupported
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.metrics.auroc import auroc
-from cxreval.onnx_file.signature import inspect
+from services.inference.backends.model_host import HostLimits, LoadRequirements
+from services.inference.backends.onnx_model import OnnxModel
 from services.inference.backends.precision import FP16_TOLERANCE
-from services.inference.backends.session import Execution, OnnxModel
+from services.inference.backends.session import Execution
 from tests.conftest import REPOSITORY, require_module
 
 AUROC_TOLERANCE = 1e-3
 PHANTOM_PATIENTS = 200
 IMAGENET = PROFILES["imagenet-224"]
+LIMITS = HostLimits(4 << 30, open_seconds=300.0, warm_up_seconds=300.0, run_seconds=300.0)
 
 pytestmark = pytest.mark.timeout(900)
 
 
-def pair(file: Path, profile_name: str) -> tuple[OnnxModel, OnnxModel]:
-    """The model in full and half precision; the latter is checked on phantoms when it is loaded."""
-    profile = PROFILES[profile_name]
-    full, half = (
-        OnnxModel(
-            file,
-            inspect(file, profile.shape),
-            profile,
-            threads=2,
-            max_batch=1,
-            execution=Execution("cpu", fp16=fp16),
+def answers(file: Path, profile_name: str, images: np.ndarray) -> list[np.ndarray]:
+    """The answers in full and half precision; the latter is checked on phantoms when it is
+    loaded."""
+    both = []
+    for fp16 in (False, True):
+        requirements, execution = (
+            LoadRequirements(PROFILES[profile_name]),
+            Execution("cpu", fp16=fp16),
         )
-        for fp16 in (False, True)
-    )
-    return full, half
+        model = OnnxModel(
+            file, requirements, threads=2, max_batch=1, limits=LIMITS, execution=execution
+        )
+        try:
+            both.append(model.each(images))
+        finally:
+            model.host.close()
+    return both
 
 
 def auroc_changes(
@@ -66,7 +70,7 @@ def test_the_demos_trained_models_rank_phantoms_as_before() -> None:
         profile = read_manifest(file.with_suffix(".yaml")).preprocessing_profile
         images = np.stack([PROFILES[profile].apply(picture) for picture in pictures])
         try:
-            full, half = (model.each(images) for model in pair(file, profile))
+            full, half = answers(file, profile, images)
         except ModelUnsupported:
             continue
         accepted += 1
@@ -104,9 +108,9 @@ def test_phantoms_judge_densenet_121_as_the_real_radiographs_do(
         with pytest.raises(
             ModelUnsupported, match="in half precision the model's answers differ by"
         ):
-            pair(path, "imagenet-224")
+            answers(path, "imagenet-224", images)
         return
-    full, half = (model.each(images) for model in pair(path, "imagenet-224"))
+    full, half = answers(path, "imagenet-224", images)
     assert 0 < np.abs(half - full).max() <= FP16_TOLERANCE
     table = shared / "nih-chestxray14" / "Data_Entry_2017_v2020.csv"
     # Only two of the 198 images show a hernia, so that swapping one pair of images changes that

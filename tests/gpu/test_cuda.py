@@ -11,7 +11,7 @@ import pytest
 
 from cxreval.onnx_file.signature import inspect
 from services.inference.backends.precision import FP16_TOLERANCE
-from services.inference.backends.session import Execution, OnnxModel
+from services.inference.backends.session import Execution, OnnxSession
 from tests.support import onnx_models
 from tests.support.inference import (
     InferenceService,
@@ -37,12 +37,11 @@ def test_the_session_has_cuda_and_agrees_with_numpy(
     tmp_path: Path, fp16: bool, tolerance: float
 ) -> None:
     file = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
-    model = OnnxModel(
-        file, inspect(file), threads=1, max_batch=8, execution=Execution("cuda", fp16=fp16)
-    )
+    execution = Execution("cuda", fp16=fp16)
+    session = OnnxSession(file, inspect(file), threads=1, execution=execution)
 
-    assert model.provider == "CUDAExecutionProvider"
-    np.testing.assert_allclose(model.run([IMAGES]), onnx_models.expected(IMAGES), atol=tolerance)
+    assert session.provider == "CUDAExecutionProvider"
+    np.testing.assert_allclose(session.run(IMAGES), onnx_models.expected(IMAGES), atol=tolerance)
 
 
 def test_the_service_answers_from_the_gpu(tmp_path: Path) -> None:
