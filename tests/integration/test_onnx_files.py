@@ -138,7 +138,8 @@ def test_what_only_onnxruntime_can_show_is_left_to_inference(
     refused = by_inference(oip, digest, *XRV)
     assert said is None
     assert refused
-    assert refused[0] == "MODEL_UNSUPPORTED"
+    endless = name == "loop without an end"
+    assert refused[0] == ("MODEL_TOO_SLOW" if endless else "MODEL_UNSUPPORTED")
 
 
 def test_check_says_what_the_file_holds_and_what_was_expected(tmp_path: Path) -> None:

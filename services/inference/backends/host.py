@@ -29,7 +29,8 @@ from services.inference.backends.lockdown import lock_down
 from services.inference.backends.session import Array, Execution, Images, OnnxSession
 
 MESSAGE_BYTES = 65536
-_TEXT = 2000  # characters of a text in an error, which may repeat names from the file
+MOST_TEXT = 1000
+"""Most characters of a text in a message; an error may repeat names from the file."""
 
 Message = dict[str, Any]
 
@@ -101,8 +102,8 @@ def _open(
 def _refusal(error: CxrevalError | MemoryError) -> Message:
     if isinstance(error, MemoryError):
         error = ModelTooLarge("no memory to open or run the model")
-    metadata = {key: value[:_TEXT] for key, value in error.metadata.items()}
-    return {"reason": error.reason, "message": error.message[:_TEXT], "metadata": metadata}
+    metadata = {key: value[:MOST_TEXT] for key, value in error.metadata.items()}
+    return {"reason": error.reason, "message": error.message[:MOST_TEXT], "metadata": metadata}
 
 
 def answer(service: socket.socket, message: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from cxreval.imaging.preprocess import PROFILES, Profile
 from cxreval.onnx_file.signature import MAX_COLUMNS, MAX_RUN_BYTES, Signature
 from services.inference.backends import host
 from services.inference.backends.lockdown import system_call_filter
-from services.inference.backends.session import Execution
+from services.inference.backends.session import PROVIDERS, Execution
 from services.inference.backends.shared_memory import SHARED_BYTES, SharedImages, SharedRows
 
 Array = npt.NDArray[np.float32]
@@ -157,15 +157,13 @@ class ModelHost:
             "filter": self._filter.hex(),
         }
         opened = self._ask(request, self._limits.open_seconds, "opening the file")
-        self.signature = Signature(
-            opened["input_name"],
-            tuple(opened["image_shape"]),
-            opened["batch"],
-            opened["output_name"],
-            np.dtype(opened["dtype"]),
-        )
-        self.provider: str = opened["provider"]
-        self.profile = PROFILES.get(opened["profile"]) if requirements.named_profile else profile
+        try:
+            self.signature = _signature(opened)
+            self.provider: str = _one_of(PROVIDERS.values(), opened["provider"])
+            named = PROFILES.get(opened["profile"])
+        except (KeyError, TypeError, ValueError):
+            raise self._untrustworthy() from None
+        self.profile = named if requirements.named_profile else profile
         fitting = max(1, MAX_RUN_BYTES // self.signature.image_bytes)
         self.max_batch = min(self.signature.batch or max_batch, fitting)
         self._images = SharedImages(
@@ -203,11 +201,14 @@ class ModelHost:
         """
         count = sum(map(len, pieces))
         request = {"pieces": self._images.place(pieces), "alone": alone}
-        shape = self._ask(request, seconds, doing)["shape"]
-        if len(shape) != 2 or shape[0] != count or not 0 < shape[1] <= MAX_COLUMNS:
-            self.kill(ModelCrashed(f"the model's process answered rows of shape {shape}"))
-            raise self.failure()
-        return self._rows.copy(*shape)
+        answer = self._ask(request, seconds, doing)
+        try:
+            rows, columns = map(_count, answer["shape"])
+        except (KeyError, TypeError, ValueError):
+            raise self._untrustworthy() from None
+        if rows != count or columns > MAX_COLUMNS:
+            raise self._untrustworthy()
+        return self._rows.copy(rows, columns)
 
     def kill(self, failure: CxrevalError | None = None) -> None:
         """Ends the process now; running and later calls raise `failure`."""
@@ -287,13 +288,26 @@ class ModelHost:
         if not content:
             raise self.failure()
         try:
-            message: host.Message = json.loads(content)
-        except ValueError:
-            self.kill(ModelCrashed("the model's process answered something else than a message"))
-            raise self.failure() from None
+            message = json.loads(content)
+        except (ValueError, RecursionError):
+            raise self._untrustworthy() from None
+        if not isinstance(message, dict):
+            raise self._untrustworthy()
         if "reason" in message:
             raise self._told(message)
         return message
+
+    def _untrustworthy(self) -> CxrevalError:
+        """Ends a host that has answered what it never answers, unless a model has taken it over;
+        returns the error."""
+        self.kill(
+            ModelCrashed(
+                f"the model's process answered wrongly while {self._doing}",
+                field="model",
+                expected="a model that leaves its process alone",
+            )
+        )
+        return self.failure()
 
     def _too_slow(self, seconds: float, doing: str) -> ModelTooSlow:
         return ModelTooSlow(
@@ -304,12 +318,19 @@ class ModelHost:
 
     def _told(self, message: host.Message) -> CxrevalError:
         """Returns the error that the host has answered."""
-        kind = CxrevalError.by_reason.get(message["reason"], ModelCrashed)
-        if not issubclass(kind, SubmissionFault | ServiceOverloaded | ServiceUnavailable):
-            kind = ModelCrashed
-        if issubclass(kind, ModelTooLarge):
-            return self._too_large(message["message"])
-        return kind(message["message"], **message["metadata"])
+        try:
+            kind = CxrevalError.by_reason[message["reason"]]
+            metadata = {_text(key): _text(value) for key, value in message["metadata"].items()}
+            error = kind(_text(message["message"]), **metadata)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return self._untrustworthy()
+        if isinstance(error, ModelTooLarge):
+            return self._too_large(error.message)
+        if isinstance(error, SubmissionFault | ServiceUnavailable):
+            return error
+        if isinstance(error, ServiceOverloaded):
+            return ServiceOverloaded(error.message, unit="memory")
+        return self._untrustworthy()
 
     def _too_large(self, problem: str) -> ModelTooLarge:
         mib = self.memory_bytes >> 20
@@ -349,6 +370,41 @@ class ModelHost:
         except OSError:
             return ""
         return text.rpartition("\n")[2]
+
+
+def _signature(opened: host.Message) -> Signature:
+    """Returns the signature that a host has answered. Raises `ValueError`, `TypeError` or
+    `KeyError` if there is no such signature."""
+    channels, height, width = map(_count, opened["image_shape"])
+    signature = Signature(
+        _text(opened["input_name"]),
+        (channels, height, width),
+        None if opened["batch"] is None else _count(opened["batch"]),
+        _text(opened["output_name"]),
+        np.dtype(_one_of(("<f4", "|u1"), opened["dtype"])),
+    )
+    if (signature.batch or 1) * signature.image_bytes > MAX_RUN_BYTES:
+        raise ValueError(opened)
+    return signature
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(value)
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > host.MOST_TEXT:
+        raise ValueError(value)
+    value.encode()  # refuses lone surrogates
+    return value
+
+
+def _one_of(values: Iterable[str], value: object) -> str:
+    if value not in (known := tuple(values)):
+        raise ValueError(value)
+    return known[known.index(value)]
 
 
 def _described(status: int) -> str:
