@@ -71,6 +71,7 @@ REFUSED: dict[str, Callable[[], object]] = {
     "signal to the parent": lambda: os.kill(os.getppid(), 0),
     "signal to all": lambda: os.kill(-1, 0),
     "signal to a thread of the parent": lambda: _libc("tgkill", os.getppid(), os.getppid(), 0),
+    "to outlive the service": lambda: _libc("prctl", 1, 0),
     "signals of a file to the parent": lambda: fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid()),
     "signals of a socket to the parent": lambda: fcntl.ioctl(0, _FIOSETOWN, b"\1\0\0\0"),
     "another session": os.setsid,

@@ -118,6 +118,7 @@ def system_call_filter(pid: int, *, gpu: bool) -> bytes:
     _add(program, seccomp.ERRNO(errno.ENOSYS), "clone3")
     _add(program, refuse, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, _CLONE_THREAD, 0))
     _add(program, refuse, "prlimit64", seccomp.Arg(2, seccomp.NE, 0))  # 0 only reads the limits
+    _add(program, refuse, "prctl", seccomp.Arg(0, seccomp.EQ, _PR_SET_PDEATHSIG))
     _add(program, refuse, "tgkill", seccomp.Arg(0, seccomp.NE, pid))
     # The owner of a file gets signals when it can be read, which may be any signal.
     for command in (fcntl.F_SETOWN, _F_SETOWN_EX):
