@@ -71,7 +71,6 @@ def case_endless(directory: Path, rounds: int) -> None:
         for seed in range(ENDLESS):
             system.submit(system.acme, hostile_onnx.endless_open(directory, seed=seed))
         wait_for(lambda: len(system.inference.hosts()) >= ENDLESS)
-        time.sleep(10.0)  # the processes are at work, and yield to others
         beside = [publish(system, rounds + seed) for seed in range(1, rounds + 1)]
     first, second = statistics.median(alone), statistics.median(beside)
     print(

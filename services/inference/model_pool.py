@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from cxreval.errors import CxrevalError, ModelNotFound, ServiceOverloaded, Servi
 from services.inference.backends.memory import available_bytes
 from services.inference.backends.model_host import HostLimits, LoadRequirements, ModelHost
 from services.inference.backends.onnx_model import OnnxModel
+from services.inference.backends.priority import can_restore, niceness
 from services.inference.backends.session import PROVIDERS
 from services.inference.batching import Batcher, BatchMetrics, Limits
 from services.inference.model_cache import ModelCache
@@ -33,9 +34,7 @@ _log = logging.getLogger(__name__)
 
 _MOST_LOADS = 32
 _REMEMBERED_FAILURES = 100
-_LONG_SECONDS = 5.0  # a host that is busy with one file or run for longer yields to the others
-_YIELDING, _NORMAL = 19, 0  # niceness
-_WATCH_SECONDS = 1.0
+_WATCH_SECONDS = 0.5
 _SHA256_LENGTH = 64
 
 Announce = Callable[[str], Awaitable[None]]
@@ -192,6 +191,7 @@ class Openings:
         opening = _Opening(nbytes, owner)
 
         def started(host: ModelHost) -> None:
+            host.owner = owner
             with self._lock:
                 opening.host = host
             if self._stopping:
@@ -439,15 +439,16 @@ class ModelPool:
 
     async def _keep_watching(self) -> None:
         """Lets the hosts yield that are busy for long, so that they do not slow the others down."""
+        restorable = can_restore()
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             ready = (model.host for model in self._ready.values())
-            for host in (*self._openings.hosts(), *ready):
-                since = host.busy_since
-                is_long = since is not None and time.monotonic() - since > _LONG_SECONDS
-                niceness = _YIELDING if is_long else _NORMAL
-                if niceness != host.niceness:
-                    host.set_niceness(niceness)
+            busy = {host: host.busy_seconds() for host in (*self._openings.hosts(), *ready)}
+            owners = Counter(host.owner for host, seconds in busy.items() if seconds > 1)
+            for host, seconds in busy.items():
+                wanted = niceness(seconds, owners[host.owner], restorable=restorable)
+                if wanted != host.niceness:
+                    host.set_niceness(wanted)
 
     def _retire(self, digest: str) -> asyncio.Task[None]:
         """Stops new requests for a model; the task ends after its running requests."""

@@ -91,9 +91,8 @@ class ModelHost:
     Attributes:
         pid: the process that runs the model, a descendant of `process`.
         process: the child process: the sandbox, or the host itself.
-        busy_since: when the file began to be opened, or the running run began, by
-            `time.monotonic`; None while the host waits.
         niceness: that of its threads.
+        owner: whose model it runs.
         memory_bytes: how much memory it may take.
         unprotected: why it has no sandbox or no filter of system calls; empty if it has both.
     """
@@ -110,8 +109,9 @@ class ModelHost:
         self._failure: CxrevalError | None = None
         self._ending = threading.Lock()
         self._doing = "starting"
-        self.busy_since: float | None = None
+        self._busy_since: float | None = None
         self.niceness = 0
+        self.owner = ""
         self.memory_bytes = limits.of(file)
         self._socket, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -226,6 +226,11 @@ class ModelHost:
         self._socket.close()
         os.close(self._errors)
 
+    def busy_seconds(self) -> float:
+        """Returns how long it has been opening the file, or been busy with a run; 0 if it waits."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
     def set_niceness(self, niceness: int) -> None:
         """Sets the niceness of all threads of the host, if this process may."""
         with contextlib.suppress(OSError):
@@ -273,7 +278,7 @@ class ModelHost:
     def _ask(self, request: host.Message, seconds: float, doing: str) -> host.Message:
         if self._failure:
             raise self._failure
-        self._doing, self.busy_since = doing, time.monotonic()
+        self._doing, self._busy_since = doing, time.monotonic()
         try:
             self._socket.settimeout(seconds)
             self._socket.send(json.dumps(request).encode())
@@ -284,7 +289,7 @@ class ModelHost:
         except OSError:
             raise self.failure() from None
         finally:
-            self.busy_since = None
+            self._busy_since = None
         if not content:
             raise self.failure()
         try:
