@@ -1,4 +1,4 @@
-"""Runs a Python module without network access and with nothing but one file to read.
+"""Runs a Python module without network access and with at most one file to read.
 
 Bubblewrap unshares every namespace, for root and for ordinary users alike. What remains is `/usr`,
 this Python with its packages and the given file, all read-only, and a small `/tmp` in memory.
@@ -30,10 +30,13 @@ _LIBRARY = Path(cxreval.__file__).parents[1]  # an editable install is outside o
 INPUT = "/input"
 """The file that a sandboxed module may read, as it is named there."""
 
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1", "MALLOC_ARENA_MAX": "2"}
+"""The environment of a sandboxed module, beside `PYTHONPATH`."""
+
 _ISOLATION = (
     "--unshare-all", "--unshare-user", "--disable-userns", "--new-session", "--die-with-parent",
-    "--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv", "--setenv", "OMP_NUM_THREADS", "1",
-    "--setenv", "ORT_DISABLE_TELEMETRY", "1", "--setenv", "MALLOC_ARENA_MAX", "2",
+    "--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv",
+    *(word for pair in ENVIRONMENT.items() for word in ("--setenv", *pair)),
 )  # fmt: skip
 
 
@@ -61,7 +64,7 @@ def run_module(
 def command(
     module: str,
     arguments: Sequence[str],
-    readable: Path,
+    readable: Path | None = None,
     *,
     packages: Sequence[Path] = (),
     devices: Sequence[Path] = (),
@@ -71,7 +74,7 @@ def command(
     Args:
         module: run as `python -m module arguments...`.
         arguments: its arguments.
-        readable: a file, which the module reads as `INPUT`.
+        readable: a file, which the module reads as `INPUT`; None for none.
         packages: directories of packages outside of this interpreter's path, for example of the
             services.
         devices: device files that the module may use.
@@ -83,7 +86,8 @@ def command(
     mounts += [("--dev-bind", str(path), str(path)) for path in devices]
     if devices:
         mounts.append(("--ro-bind", "/sys", "/sys"))  # drivers look their devices up there
-    mounts.append(("--ro-bind", str(readable), INPUT))
+    if readable:
+        mounts.append(("--ro-bind", str(readable), INPUT))
     return [
         *_bubblewrap(),
         *(word for mount in mounts for word in mount),

@@ -9,35 +9,27 @@ through shared memory.
 
 from __future__ import annotations
 
-import json
 import math
 import mmap
-import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from cxreval.errors import CxrevalError, ModelTooLarge
+from cxreval.errors import CxrevalError
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.onnx_file.reading import profile_name
 from cxreval.onnx_file.signature import Signature, inspect
 from services.inference.backends.lockdown import lock_down
+from services.inference.backends.messages import Message, answer, connect, receive, refuse
 from services.inference.backends.session import Array, Execution, Images, OnnxSession
-
-MESSAGE_BYTES = 65536
-_TEXT = 2000  # characters of a text in an error, which may repeat names from the file
-
-Message = dict[str, Any]
 
 
 def main(fd: int, file: Path) -> None:
     """Serves until the service closes its end of the socket."""
-    service = socket.socket(fileno=fd)
-    answer(service, {"pid": os.getpid()})
+    service = connect(fd)
     request = receive(service)
     execution = Execution(request["provider"], fp16=request["fp16"])
     program = bytes.fromhex(request["filter"])
@@ -45,7 +37,7 @@ def main(fd: int, file: Path) -> None:
     try:
         session, signature = _open(service, request, file, execution)
     except (CxrevalError, MemoryError) as error:
-        answer(service, _refusal(error))
+        refuse(service, error)
         return
     _, descriptors, _, _ = socket.recv_fds(service, 1, 2)
     images = mmap.mmap(descriptors[0], 0, access=mmap.ACCESS_READ)
@@ -62,7 +54,7 @@ def main(fd: int, file: Path) -> None:
             np.frombuffer(rows, np.float32, output.size).reshape(output.shape)[...] = output
             answer(service, {"shape": output.shape})
         except (CxrevalError, MemoryError) as error:
-            answer(service, _refusal(error))
+            refuse(service, error)
 
 
 def run(session: OnnxSession, pieces: Sequence[Images], *, alone: bool) -> Array:
@@ -96,25 +88,6 @@ def _open(
         },
     )
     return session, signature
-
-
-def _refusal(error: CxrevalError | MemoryError) -> Message:
-    if isinstance(error, MemoryError):
-        error = ModelTooLarge("no memory to open or run the model")
-    metadata = {key: value[:_TEXT] for key, value in error.metadata.items()}
-    return {"reason": error.reason, "message": error.message[:_TEXT], "metadata": metadata}
-
-
-def answer(service: socket.socket, message: Mapping[str, Any]) -> None:
-    """Sends a message."""
-    service.send(json.dumps(message).encode())
-
-
-def receive(service: socket.socket) -> Message:
-    """Returns the next message; empty when the other end is closed."""
-    content = service.recv(MESSAGE_BYTES)
-    message: Message = json.loads(content) if content else {}
-    return message
 
 
 if __name__ == "__main__":

@@ -1,0 +1,100 @@
+"""Starts an image decoder, and talks to it: a process that decodes one image after another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from cxreval.errors import (
+    CxrevalError,
+    ImageTooLarge,
+    ImageUnreadable,
+    InvalidTensor,
+    ServiceUnavailable,
+)
+from cxreval.imaging.decode import check_bytes
+from cxreval.imaging.preprocess import Profile
+from services.inference.backends import decoder
+from services.inference.backends.child import Child
+from services.inference.backends.shared_memory import SharedImage, mapped
+
+Array = npt.NDArray[np.float32]
+
+MEMORY_BYTES = 2 << 30
+"""Memory that a decoder may take beyond what it has after its start.
+
+The largest accepted images take about half of it.
+"""
+
+DECODE_SECONDS = 30.0
+"""Time limit of an image; docs/serving.md has the slowest accepted ones."""
+
+_LOCK_SECONDS = 10.0
+
+
+class ImageDecoder(Child):
+    """A running decoder."""
+
+    field = "image"
+    name = "decoder of images"
+    expected = "an image whose decoder does not end"
+    crash = ImageUnreadable
+    slow = ImageUnreadable
+    answers = (ImageUnreadable, ImageTooLarge, InvalidTensor)
+
+    def __init__(self) -> None:
+        """Starts the process, and does not wait for it."""
+        super().__init__(decoder.__name__)
+        self._prepared = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether it was prepared and has not ended."""
+        return self._prepared and self._failure is None
+
+    def prepare(self) -> None:
+        """Waits until the process has its limits and the shared memory.
+
+        Raises:
+            ServiceUnavailable: it does not start, which is not the fault of an image.
+        """
+        program = self.start(gpu=False)
+        self._image = SharedImage()
+        fd, memory = mapped(decoder.TENSOR_BYTES)
+        self._tensors = decoder.places(memory)
+        try:
+            request = {"memory_bytes": MEMORY_BYTES, "filter": program}
+            self._ask(request, _LOCK_SECONDS, "starting", (self._image.fd, fd))
+        except CxrevalError as error:
+            raise ServiceUnavailable(
+                f"a decoder of images did not start: {error.message}"
+            ) from None
+        finally:
+            os.close(self._image.fd)
+            os.close(fd)
+        self._prepared = True
+
+    def decode(self, image: bytes, outs: Mapping[Profile, Array]) -> None:
+        """Decodes an image and fills the array (crops, C, H, W) of each profile.
+
+        Raises:
+            ImageUnreadable, ImageTooLarge, InvalidTensor: as `decode` and `Profile.apply` raise.
+            ImageUnreadable: the process ended, or took more than `DECODE_SECONDS`.
+            ImageTooLarge: its memory does not suffice.
+        """
+        check_bytes(image)
+        self._image.write(image)
+        request = {"bytes": len(image), "profiles": [profile.name for profile in outs]}
+        try:
+            self._ask(request, DECODE_SECONDS, "decoding the image")
+        finally:
+            self._image.release(len(image))
+        for profile, out in outs.items():
+            out[...] = self._tensors[profile.name].reshape(out.shape)
+
+    def _too_large(self, problem: str) -> ImageTooLarge:
+        expected = f"at most {MEMORY_BYTES >> 20} MiB for decoding and preprocessing"
+        return ImageTooLarge(f"{problem}; expected {expected}", field="image", expected=expected)
