@@ -42,6 +42,7 @@ def decode(
         ImageUnreadable: it is empty, of another format, animated, truncated or corrupt, or its
             pixel data do not fill the size in the header. JPEG has no checksum, so flipped bits or
             a missing last block are not detected.
+        MemoryError: memory does not suffice.
     """
     check_bytes(data, max_bytes)
     if data.startswith(PNG_SIGNATURE):
