@@ -116,7 +116,9 @@ class Preprocessor:
     def close(self) -> None:
         """Ends the decoders and the threads."""
         self.stop()
-        self._threads.shutdown(wait=False)
+        self._threads.shutdown()  # no thread waits any more for a decoder
+        for decoder in self._decoders.values():
+            decoder.close()
 
     def _one(self, image: bytes | str, outs: Mapping[Profile, Array]) -> None:
         start = time.perf_counter()

@@ -29,25 +29,27 @@ _START_SECONDS = 60.0  # until Python has imported its packages; no stranger's f
 _EXIT_SECONDS = 10.0  # from the end of its socket to the end of the process
 _ERROR_BYTES = 65536
 _CREDENTIALS = struct.Struct("3i")
-_PACKAGES = Path(services.__file__).parent
+_PACKAGES = [Path(services.__file__).parent]
 
 
 class Child:
     """A running child process. One thread at a time may ask it; any thread may kill it.
 
     Attributes:
+        module: what it runs.
         field: what its files are, in the field of an error.
         name: of the process, in messages.
         expected: of a file, in the error of one whose process ends.
         crash: error of a file whose process ends.
         slow: error of a file that exceeds a time limit.
-        answers: errors that the process may answer; others become `crash`.
+        answers: errors that the process may answer.
         pid: the process that opens the file, a descendant of `process`.
         process: the child process: the sandbox, or the process itself.
         crashed: whether the process ended by itself or was killed by another process.
         unprotected: why it has no sandbox or no filter of system calls; empty if it has both.
     """
 
+    module: ClassVar[str]
     field: ClassVar[str]
     name: ClassVar[str]
     expected: ClassVar[str]
@@ -55,28 +57,33 @@ class Child:
     slow: ClassVar[type[CxrevalError]]
     answers: ClassVar[tuple[type[CxrevalError], ...]]
 
-    def __init__(self, module: str, file: Path | None = None, devices: Sequence[Path] = ()) -> None:
+    def __init__(self, file: Path | None = None, devices: Sequence[Path] = ()) -> None:
         """Starts `python -m module SOCKET FILE`, which may use the devices, and does not wait."""
         self._failure: CxrevalError | None = None
         self._ending = threading.Lock()
         self._doing = "starting"
         self.crashed = False
-        self._socket, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._errors, errors = os.pipe()
         os.set_blocking(errors, False)  # what a child writes beyond the pipe's room is lost
         os.set_blocking(self._errors, False)
+        self._socket, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         with end, os.fdopen(errors, "wb") as stderr:
-            command, self.unprotected = _command(module, end.fileno(), file, devices)
-            self.process = subprocess.Popen(  # noqa: S603 -- the sandbox and this interpreter
-                command,
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                pass_fds=[end.fileno()],
-                start_new_session=True,
-            )
+            command, self.unprotected = _command(self.module, end.fileno(), file, devices)
+            try:
+                self.process = subprocess.Popen(  # noqa: S603 -- the sandbox and this interpreter
+                    command,
+                    env=_environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=stderr,
+                    pass_fds=[end.fileno()],
+                    start_new_session=True,
+                )
+            except OSError:
+                self._socket.close()
+                os.close(self._errors)
+                raise
         self.pid = self.process.pid
 
     def start(self, *, gpu: bool) -> str:
@@ -179,12 +186,12 @@ class Child:
         raise NotImplementedError
 
     def _told(self, message: Message) -> CxrevalError:
-        """Returns the error that the child has answered."""
+        """Returns the error that the child has answered. Raises `TypeError` for any other."""
         if message["reason"] == NO_MEMORY:
             return self._too_large(f"no memory while {self._doing}")
-        kind = CxrevalError.by_reason.get(message["reason"], self.crash)
+        kind = CxrevalError.by_reason[message["reason"]]
         if not issubclass(kind, self.answers):
-            kind = self.crash
+            raise TypeError(f"{kind.reason} is not among the errors that the process may answer")
         return kind(message["message"], **message["metadata"])
 
     def _end(self) -> CxrevalError:
@@ -220,7 +227,7 @@ def _command(
     """Returns the command that starts a child, and why it has no sandbox."""
     try:
         arguments = [str(fd), *([sandbox.INPUT] if file else [])]
-        return sandbox.command(module, arguments, file, packages=[_PACKAGES], devices=devices), ""
+        return sandbox.command(module, arguments, file, packages=_PACKAGES, devices=devices), ""
     except SandboxUnavailable as error:
         arguments = [str(fd), *([str(file)] if file else [])]
         return [sys.executable, "-s", "-m", module, *arguments], error.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 
@@ -39,6 +40,7 @@ _LOCK_SECONDS = 10.0
 class ImageDecoder(Child):
     """A running decoder."""
 
+    module = decoder.__name__
     field = "image"
     name = "decoder of images"
     expected = "an image whose decoder does not end"
@@ -48,7 +50,7 @@ class ImageDecoder(Child):
 
     def __init__(self) -> None:
         """Starts the process, and does not wait for it."""
-        super().__init__(decoder.__name__)
+        super().__init__()
         self._prepared = False
 
     @property
@@ -63,19 +65,18 @@ class ImageDecoder(Child):
             ServiceUnavailable: it does not start, which is not the fault of an image.
         """
         program = self.start(gpu=False)
-        self._image = SharedImage()
-        fd, memory = mapped(decoder.TENSOR_BYTES)
-        self._tensors = decoder.places(memory)
-        try:
+        with contextlib.ExitStack() as descriptors:
+            self._image = SharedImage()
+            descriptors.callback(os.close, self._image.fd)
+            fd, memory = mapped(decoder.TENSOR_BYTES)
+            descriptors.callback(os.close, fd)
+            self._tensors = decoder.places(memory)
             request = {"memory_bytes": MEMORY_BYTES, "filter": program}
-            self._ask(request, _LOCK_SECONDS, "starting", (self._image.fd, fd))
-        except CxrevalError as error:
-            raise ServiceUnavailable(
-                f"a decoder of images did not start: {error.message}"
-            ) from None
-        finally:
-            os.close(self._image.fd)
-            os.close(fd)
+            try:
+                self._ask(request, _LOCK_SECONDS, "starting", (self._image.fd, fd))
+            except CxrevalError as error:
+                problem = f"a {self.name} did not start: {error.message}"
+                raise ServiceUnavailable(problem) from None
         self._prepared = True
 
     def decode(self, image: bytes, outs: Mapping[Profile, Array]) -> None:

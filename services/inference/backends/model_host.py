@@ -81,6 +81,7 @@ class ModelHost(Child):
         memory_bytes: how much memory it may take.
     """
 
+    module = host.__name__
     field = "model"
     name = "model's process"
     expected = "a model whose process does not end"
@@ -101,7 +102,7 @@ class ModelHost(Child):
         self.niceness = 0
         self.memory_bytes = limits.of(file)
         devices = sorted(Path("/dev").glob("nvidia*")) if execution.gpu else []
-        super().__init__(host.__name__, file, devices)
+        super().__init__(file, devices)
         self._filter = self.start(gpu=execution.gpu)
 
     def open(self, max_batch: int, requirements: LoadRequirements) -> None:
