@@ -40,7 +40,7 @@ from tests.support.inference import (
 )
 
 ENDLESS, CALLS = 8, 32
-FLAGS = ("--open-seconds", "3600", "--threads", "1")
+FLAGS = ("--open-seconds", "200", "--threads", "1")
 WORKERS = ENDLESS + 1
 SECONDS = 120.0
 """Limit of every wait."""

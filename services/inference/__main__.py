@@ -66,14 +66,12 @@ async def main(config: InferenceConfig) -> None:
     capabilities = CapabilitiesServicer(f"{RUNTIME}, {execution}", _repeat_tolerance(execution))
     server.add(capabilities_service_pb2_grpc, capabilities)
 
-    await _load(pool, config)
-
-    async def healthy() -> bool:
-        return preprocessor.is_healthy() and await pool.is_healthy()
-
     try:
+        await _load(pool, config)
         # The rest of the drain time is for the answers to the calls whose models were ended.
-        await server.serve(healthy, partial(servicer.drain, _DRAIN_SHARE * config.drain_seconds))
+        await server.serve(
+            pool.is_healthy, partial(servicer.drain, _DRAIN_SHARE * config.drain_seconds)
+        )
     finally:
         pool.close()
         preprocessor.close()

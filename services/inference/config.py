@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from cxreval.client.inference import INFER_SECONDS, LOAD_SECONDS
 from cxreval.errors import KeyUnreadable
+from cxreval.onnx_file.signature import MAX_BATCH
 from cxreval.wire.channel import ApiKey, TlsFiles, read_key
 from cxreval.wire.limits import MIB
 from services.chassis.config import ConfigError, ServerConfig, check_at_least, setting
@@ -72,8 +75,8 @@ class InferenceConfig(ServerConfig):
     model_memory_mib: int = setting(
         1024, "memory that a model may take beyond three times the size of its file"
     )
-    open_seconds: float = setting(120.0, "time limit for opening a model's file")
-    warm_up_seconds: float = setting(120.0, "time limit for all runs of a model's warm-up")
+    open_seconds: float = setting(90.0, "time limit for opening a model's file")
+    warm_up_seconds: float = setting(60.0, "time limit for all runs of a model's warm-up")
     run_seconds: float = setting(60.0, "time limit of one run of a model")
     provider: str = setting("", "cpu, cuda or tensorrt; empty: cuda if available")
     precision: str = setting(
@@ -97,11 +100,11 @@ class InferenceConfig(ServerConfig):
             "max_queued_mib",
             "model_memory_mib",
         )
-        for name in ("open_seconds", "warm_up_seconds", "run_seconds"):
-            if not 0 < getattr(self, name) <= 3600:
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)}; expected more than 0, at most 3600"
-                )
+        self._check_times()
+        if self.max_batch_size > MAX_BATCH:
+            raise ConfigError(
+                f"max_batch_size is {self.max_batch_size}; expected at most {MAX_BATCH}"
+            )
         check_at_least(self, 0, "threads", "decode_threads", "image_cache_mib")
         if self.provider not in ("", *PROVIDERS):
             raise ConfigError(
@@ -114,6 +117,22 @@ class InferenceConfig(ServerConfig):
         if not self.registry_ca and (self.registry_certificate or self.registry_key):
             raise ConfigError("registry_certificate and registry_key need registry_ca")
 
+    def _check_times(self) -> None:
+        """Raises `ConfigError` for a time limit after which no caller waits for the answer."""
+        for name in ("open_seconds", "warm_up_seconds", "run_seconds"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected a number above 0")
+        limits = self.host_limits()
+        loading = limits.hosts * (limits.open_seconds + limits.warm_up_seconds)
+        for what, seconds, most in (
+            ("open_seconds and warm_up_seconds, twice in half precision,", loading, LOAD_SECONDS),
+            ("run_seconds", limits.run_seconds, INFER_SECONDS),
+        ):
+            if seconds > (most := min(most, self.deadline_seconds)):
+                raise ConfigError(
+                    f"{what} are {seconds:g} s; expected at most {most:g}, the deadline of a call"
+                )
+
     def execution(self) -> Execution:
         """Returns provider and precision."""
         return Execution(self.provider, fp16=self.precision == "fp16")
@@ -121,7 +140,11 @@ class InferenceConfig(ServerConfig):
     def host_limits(self) -> HostLimits:
         """Returns the limits of the process that runs a model."""
         return HostLimits(
-            self.model_memory_mib * MIB, self.open_seconds, self.warm_up_seconds, self.run_seconds
+            self.model_memory_mib * MIB,
+            self.open_seconds,
+            self.warm_up_seconds,
+            self.run_seconds,
+            hosts=2 if self.execution().fp16 else 1,
         )
 
     def models(self) -> dict[str, Path]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,13 +32,17 @@ class ModelCache:
         self._max_bytes = max_bytes
         self._fetch = fetch
         self._removing = threading.Lock()
+        self._used: Counter[Path] = Counter()
 
     def is_writable(self) -> bool:
         """Whether a model could be fetched into the directory."""
         return os.access(self._directory, os.W_OK | os.X_OK)
 
-    def file(self, digest: str) -> Path:
-        """Returns the model's file, fetched if needed and verified against its digest.
+    @contextlib.contextmanager
+    def file(self, digest: str) -> Iterator[Path]:
+        """Yields the model's file, fetched if needed and verified against its digest.
+
+        It stays in the directory while the context lasts.
 
         Raises:
             ArtifactCorrupt: the fetched bytes have another digest.
@@ -45,10 +51,20 @@ class ModelCache:
             CxrevalError: as `fetch` raises.
         """
         file = self._directory / f"{digest}.onnx"
+        with self._removing:
+            self._used[file] += 1
+        try:
+            self._provide(digest, file)
+            yield file
+        finally:
+            with self._removing:
+                self._used[file] -= 1
+
+    def _provide(self, digest: str, file: Path) -> None:
         if file.exists():
             if file_sha256(file) == digest:
                 os.utime(file)  # for the eviction of the least recently used
-                return file
+                return
             _log.warning("cached model is corrupt; fetching it again", extra={"model": digest})
         try:
             self._download(digest, file)
@@ -56,8 +72,7 @@ class ModelCache:
             _log.error("the model cache cannot be written", exc_info=error)
             raise disk_error(error, "models") from error
         with self._removing:
-            self._remove_oldest(keep=file)
-        return file
+            self._remove_oldest()
 
     def add(self, file: Path) -> str:
         """Copies a file into the directory; returns its digest. Raises `OSError`."""
@@ -94,8 +109,8 @@ class ModelCache:
             write(piece)
         return sha256.hexdigest()
 
-    def _remove_oldest(self, keep: Path) -> None:
-        """Removes the least recently used files; sessions that have one open are unaffected."""
+    def _remove_oldest(self) -> None:
+        """Removes the least recently used files, but for those that are used now."""
         used = sorted(
             (path.stat().st_mtime, path.stat().st_size, path)
             for path in self._directory.glob("*.onnx")
@@ -104,6 +119,6 @@ class ModelCache:
         for _, size, path in used:
             if total <= self._max_bytes:
                 return
-            if path != keep:
+            if not self._used[path]:
                 path.unlink()
                 total -= size

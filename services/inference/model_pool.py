@@ -15,7 +15,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
@@ -99,7 +99,10 @@ class Model:
         self.empty = runtime.empty
         self.host = runtime.host
         self.batcher = batcher
-        self._exit = os.pidfd_open(runtime.host.process.pid)
+        try:
+            self._exit = os.pidfd_open(runtime.host.process.pid)
+        except ProcessLookupError:
+            raise runtime.host.failure() from None
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -143,15 +146,15 @@ class _Load:
 
 @dataclass(slots=True, eq=False)
 class _Opening:
-    """A host that opens its model: what memory it may take, and whose model it is."""
+    """The hosts that open a model: what memory they may take together, and whose model it is."""
 
     memory_bytes: int
     owner: str
-    host: ModelHost | None = None
+    hosts: list[ModelHost] = field(default_factory=list)
 
     def promised_bytes(self) -> int:
-        """Returns how much more memory the host may take than it has now."""
-        return max(0, self.memory_bytes - (self.host.resident_bytes() if self.host else 0))
+        """Returns how much more memory the hosts may take than they have now."""
+        return max(0, self.memory_bytes - sum(host.resident_bytes() for host in self.hosts))
 
 
 class Openings:
@@ -172,7 +175,7 @@ class Openings:
     def hosts(self) -> list[ModelHost]:
         """Returns the hosts that have been started."""
         with self._lock:
-            return [opening.host for opening in self._openings if opening.host]
+            return [host for opening in self._openings for host in opening.hosts]
 
     def stop(self) -> None:
         """Ends the hosts; those that are started later end at once."""
@@ -182,8 +185,8 @@ class Openings:
 
     @contextlib.contextmanager
     def reserved(self, nbytes: int, owner: str) -> Iterator[Callable[[ModelHost], None]]:
-        """Reserves memory for a host while the context lasts, which gets a function to call with
-        the host when it is started.
+        """Reserves memory for the hosts of a model while the context lasts, which gets a function
+        to call with each of them when it is started.
 
         Raises:
             ServiceOverloaded: less is left, beside what the other hosts may still take.
@@ -193,7 +196,7 @@ class Openings:
         def started(host: ModelHost) -> None:
             host.owner = owner
             with self._lock:
-                opening.host = host
+                opening.hosts.append(host)
             if self._stopping:
                 host.kill(_stopping())
 
@@ -395,14 +398,14 @@ class ModelPool:
         self, digest: str, requirements: LoadRequirements, owner: str
     ) -> tuple[OnnxModel, int]:
         """Fetches and opens a model; blocks."""
-        file = self._cache.file(digest)
-        with self._openings.reserved(self._host_limits.of(file), owner) as started:
-            runtime = self._open_model(
-                file, requirements, limits=self._host_limits, started=started
-            )
+        limits = self._host_limits
+        with self._cache.file(digest) as file:
+            nbytes = file.stat().st_size
+            with self._openings.reserved(limits.hosts * limits.of(file), owner) as started:
+                runtime = self._open_model(file, requirements, limits=limits, started=started)
         if problem := runtime.host.unprotected:
             _log.warning("a model runs without full protection", extra={"problem": problem})
-        return runtime, file.stat().st_size
+        return runtime, nbytes
 
     def _admit(self, digest: str, nbytes: int, runtime: OnnxModel) -> None:
         """Makes a loaded model ready, then evicts others: a failed load must not evict a model."""

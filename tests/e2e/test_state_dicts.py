@@ -97,9 +97,9 @@ def returned(system, submission):
 @pytest.fixture
 def no_sandbox(monkeypatch):
     monkeypatch.setattr(sandbox, "_binaries", lambda: iter([]))
-    sandbox._bubblewrap.cache_clear()
+    sandbox._probed.cache_clear()
     yield
-    sandbox._bubblewrap.cache_clear()
+    sandbox._probed.cache_clear()
 
 
 @pytest.mark.timeout(300)

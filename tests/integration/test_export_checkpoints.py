@@ -380,12 +380,12 @@ def test_without_a_sandbox_nothing_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, binaries: list[str]
 ) -> None:
     monkeypatch.setattr(sandbox, "_binaries", lambda: iter(binaries))
-    sandbox._bubblewrap.cache_clear()
+    sandbox._probed.cache_clear()
     try:
         with pytest.raises(SandboxUnavailable, match="no sandbox: "):
             read_checkpoint(damaged("no tensors", tmp_path / "a.pt"))
     finally:
-        sandbox._bubblewrap.cache_clear()
+        sandbox._probed.cache_clear()
 
 
 # --- the command ----------------------------------------------------------------------------------

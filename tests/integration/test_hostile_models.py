@@ -108,7 +108,7 @@ STRIKING: dict[str, tuple[Build, Outcome]] = {
     "another crash": (at(hostile_onnx.normalise_nothing, IMAGE), SIGSEGV),
     "memory": (at(hostile_onnx.memory, IMAGE), TOO_LARGE),
     "doubling": (at(hostile_onnx.doubling, IMAGE), TOO_LARGE),
-    "endless": (at(hostile_onnx.endless, IMAGE), (ModelTooSlow, "running 1 images")),
+    "endless": (at(hostile_onnx.endless, IMAGE), (ModelTooSlow, "running a batch of 1")),
 }
 """Models that answer `DARK`, and how they end at `BRIGHT`."""
 
@@ -341,7 +341,7 @@ def test_a_service_that_is_killed_leaves_no_model_behind(tmp_path: Path) -> None
 def test_sigterm_ends_the_service_in_time_while_models_open_and_run_without_end(
     tmp_path: Path, sandbox: bool
 ) -> None:
-    times = ("--open-seconds", "3600", "--warm-up-seconds", "3600", "--run-seconds", "3600")
+    times = ("--open-seconds", "120", "--warm-up-seconds", "120", "--run-seconds", "120")
     with (
         serving(tmp_path, *times, "--drain-seconds", "1", sandbox=sandbox) as (service, caller),
         ThreadPoolExecutor(4) as pool,

@@ -54,6 +54,12 @@ class InferenceService(Service):
                 hosts[file[1]] = [pid, *descendants(pid)][-1]
         return hosts
 
+    def decoders(self) -> list[int]:
+        """Returns the processes that decode images, each the innermost of its sandbox."""
+        assert self.process
+        commands = descendants(self.process.pid).items()
+        return [pid for pid, command in commands if "decoder" in command and not descendants(pid)]
+
 
 def stub(channel: grpc.Channel) -> Any:
     """Returns a stub of the Open Inference Protocol."""

@@ -52,7 +52,8 @@ OPENING: list[bytes] = _GENERAL + [
         {"input_name": None}, {"input_name": "\ud800"}, {"output_name": "x" * 50_000},
         {"image_shape": None}, {"image_shape": []}, {"image_shape": [1, 224]},
         {"image_shape": [0, 224, 224]}, {"image_shape": [-1, -224, 224]},
-        {"image_shape": [1, 2**40, 2**40]}, {"image_shape": [True, 224, 224]},
+        {"image_shape": [1, 1, 1]}, {"image_shape": [3, 224, 224]}, {"dtype": "|u1"},
+        {"batch": 4096}, {"image_shape": [1, 2**40, 2**40]}, {"image_shape": [True, 224, 224]},
         {"image_shape": [1.0, 224, 224]}, {"image_shape": ["1", "2", "3"]}, {"batch": 0},
         {"batch": 10**9}, {"batch": "N"}, {"dtype": "|O"}, {"dtype": "<f8"}, {"dtype": None},
         {"provider": "Magic"}, {"provider": []}, {"profile": []},
@@ -74,6 +75,8 @@ def main(fd: int, number: int) -> None:
     """Tells one lie, and stays until the service ends it."""
     service = socket.socket(fileno=fd)
     service.send(json.dumps({"pid": os.getpid()}).encode())
+    service.recv(65536)
+    service.send(b"{}")
     service.recv(65536)
     if number >= len(OPENING):
         service.send(json.dumps(SIGNATURE).encode())

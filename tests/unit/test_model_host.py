@@ -10,6 +10,7 @@ import pytest
 
 from cxreval.errors import CxrevalError, ModelCrashed
 from cxreval.imaging.preprocess import PROFILES
+from services.inference.backends import child
 from services.inference.backends.model_host import HostLimits, LoadRequirements, ModelHost
 from services.inference.backends.session import Execution
 from tests.support import lying_host
@@ -18,16 +19,16 @@ LIMITS = HostLimits(1 << 30, 60.0, 60.0, 60.0)
 
 
 def error_of_lie(number: int, monkeypatch: pytest.MonkeyPatch, file: Path) -> CxrevalError | None:
-    def command(_: ModelHost, __: Path, fd: int) -> tuple[list[str], str]:
+    def command(module: str, fd: int, *_: object) -> tuple[list[str], str]:
         return [sys.executable, "-m", lying_host.__name__, str(fd), str(number)], "a test"
 
-    monkeypatch.setattr(ModelHost, "_command", command)
+    monkeypatch.setattr(child, "_command", command)
     file.write_bytes(b"model")
     host = ModelHost(file, LIMITS, Execution("cpu"), 1)
     try:
         host.open(8, LoadRequirements(PROFILES["xrv-224"]))
         image = np.zeros((1, 1, 224, 224), np.float32)
-        host.run([image], alone=True, doing="running 1 images", seconds=60.0)
+        host.run([image], alone=True, doing="running a batch of 1", seconds=60.0)
     except CxrevalError as error:
         assert host.process.poll() is not None
         return error

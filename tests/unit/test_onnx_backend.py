@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
+from cxreval import sandbox
 from cxreval.errors import (
     CxrevalError,
     ModelExternalData,
@@ -22,6 +23,7 @@ from cxreval.errors import (
 from cxreval.imaging.preprocess import PROFILES, Profile
 from cxreval.onnx_file.reading import profile_name
 from cxreval.onnx_file.signature import Signature, inspect
+from services.inference.backends import child
 from services.inference.backends.model_host import HostLimits, LoadRequirements
 from services.inference.backends.onnx_model import OnnxModel
 from services.inference.backends.precision import FP16_TOLERANCE
@@ -112,7 +114,6 @@ def test_an_answer_does_not_depend_on_the_other_images_of_its_batch(tmp_path: Pa
 def test_nan_outputs_do_not_fail_the_load_and_are_reported_as_they_are(tmp_path: Path) -> None:
     model = load(tmp_path, onnx_models.nan_output(tmp_path))
 
-    assert model.max_batch == 8
     assert np.isnan(model.run([IMAGES])).all()
 
 
@@ -185,7 +186,8 @@ def test_truncated_file_is_not_onnx(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", [("N", -1, -224, 224), ("N", 1, 50_000, 50_000), ("N", 2**62, 2**62, 4)]
+    "shape",
+    [("N", -1, -224, 224), ("N", 1, 50_000, 50_000), ("N", 2**62, 2**62, 4), (2049, 1, 8, 8)],
 )
 def test_impossible_image_is_refused_without_a_profile(
     tmp_path: Path, shape: onnx_models.Shape
@@ -199,7 +201,7 @@ def test_impossible_image_is_refused_without_a_profile(
 def test_negative_batch_is_a_free_one_as_for_the_runtime(tmp_path: Path) -> None:
     model = load(tmp_path, onnx_models.sized(tmp_path, (-1, *XRV)), max_batch=8)
 
-    assert (model.signature.batch, model.max_batch) == (None, 8)
+    assert model.signature.batch is None
     np.testing.assert_allclose(
         model.run([IMAGES]), IMAGES.mean(axis=(1, 2, 3))[:, np.newaxis], atol=1e-2
     )
@@ -281,3 +283,53 @@ def test_a_file_says_which_profile_it_is_meant_for(tmp_path: Path) -> None:
     assert profile_name(tmp_path / f"{named}.onnx") == "xrv-224"
     assert profile_name(tmp_path / f"{silent}.onnx") == ""
     assert profile_name(tmp_path / f"{onnx_models.not_onnx(tmp_path)}.onnx") == ""
+
+
+@pytest.fixture
+def no_sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sandbox, "_binaries", lambda: iter([]))
+    sandbox._probed.cache_clear()
+    yield
+    monkeypatch.undo()
+    sandbox._probed.cache_clear()
+
+
+@pytest.mark.usefixtures("no_sandbox")
+def test_a_host_without_a_sandbox_has_no_secret_of_the_service_in_its_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CXREVAL_INFERENCE_REGISTRY_API_KEY", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "a secret")
+
+    model = load(tmp_path, onnx_models.classifier(tmp_path))
+
+    environment = Path(f"/proc/{model.host.pid}/environ").read_bytes()
+    assert b"MALLOC_ARENA_MAX" in environment
+    assert b"a secret" not in environment
+    assert "bwrap is not installed" in model.host.unprotected
+
+
+def test_a_process_that_cannot_take_its_limits_is_not_the_models_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "system_call_filter", lambda *_, **__: b"no program of BPF")
+
+    with pytest.raises(ServiceUnavailable, match="did not start"):
+        load(tmp_path, onnx_models.classifier(tmp_path))
+
+
+def test_failed_starts_leave_no_descriptor_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    digest = onnx_models.classifier(tmp_path)
+    monkeypatch.setattr("subprocess.Popen", refuse)
+    before = len([*Path("/proc/self/fd").iterdir()])
+
+    for _ in range(3):
+        with pytest.raises(ServiceUnavailable, match="Resource temporarily unavailable"):
+            load(tmp_path, digest)
+
+    assert len([*Path("/proc/self/fd").iterdir()]) == before

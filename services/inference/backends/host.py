@@ -9,44 +9,30 @@ through shared memory.
 
 from __future__ import annotations
 
-import json
 import math
 import mmap
-import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from cxreval.errors import CxrevalError, ModelTooLarge
+from cxreval.errors import CxrevalError
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.onnx_file.reading import profile_name
 from cxreval.onnx_file.signature import Signature, inspect
-from services.inference.backends.lockdown import lock_down
+from services.inference.backends.messages import answer, enter, receive, refuse
 from services.inference.backends.session import Array, Execution, Images, OnnxSession
-
-MESSAGE_BYTES = 65536
-MOST_TEXT = 1000
-"""Most characters of a text in a message; an error may repeat names from the file."""
-
-Message = dict[str, Any]
 
 
 def main(fd: int, file: Path) -> None:
     """Serves until the service closes its end of the socket."""
-    service = socket.socket(fileno=fd)
-    answer(service, {"pid": os.getpid()})
-    request = receive(service)
-    execution = Execution(request["provider"], fp16=request["fp16"])
-    program = bytes.fromhex(request["filter"])
-    lock_down(request["memory_bytes"], program, gpu=execution.gpu)
+    service, _ = enter(fd)
     try:
-        session, signature = _open(service, request, file, execution)
+        session, signature = _open(service, file)
     except (CxrevalError, MemoryError) as error:
-        answer(service, _refusal(error))
+        refuse(service, error)
         return
     _, descriptors, _, _ = socket.recv_fds(service, 1, 2)
     images = mmap.mmap(descriptors[0], 0, access=mmap.ACCESS_READ)
@@ -63,7 +49,7 @@ def main(fd: int, file: Path) -> None:
             np.frombuffer(rows, np.float32, output.size).reshape(output.shape)[...] = output
             answer(service, {"shape": output.shape})
         except (CxrevalError, MemoryError) as error:
-            answer(service, _refusal(error))
+            refuse(service, error)
 
 
 def run(session: OnnxSession, pieces: Sequence[Images], *, alone: bool) -> Array:
@@ -75,9 +61,9 @@ def run(session: OnnxSession, pieces: Sequence[Images], *, alone: bool) -> Array
     return session.run(pieces[0] if len(pieces) == 1 else np.concatenate(pieces))
 
 
-def _open(
-    service: socket.socket, request: Message, file: Path, execution: Execution
-) -> tuple[OnnxSession, Signature]:
+def _open(service: socket.socket, file: Path) -> tuple[OnnxSession, Signature]:
+    request = receive(service)
+    execution = Execution(request["provider"], fp16=request["fp16"])
     shape, columns, profile = request["shape"], request["columns"], ""
     if request["named_profile"]:
         profile = profile_name(file)
@@ -97,25 +83,6 @@ def _open(
         },
     )
     return session, signature
-
-
-def _refusal(error: CxrevalError | MemoryError) -> Message:
-    if isinstance(error, MemoryError):
-        error = ModelTooLarge("no memory to open or run the model")
-    metadata = {key: value[:MOST_TEXT] for key, value in error.metadata.items()}
-    return {"reason": error.reason, "message": error.message[:MOST_TEXT], "metadata": metadata}
-
-
-def answer(service: socket.socket, message: Mapping[str, Any]) -> None:
-    """Sends a message."""
-    service.send(json.dumps(message).encode())
-
-
-def receive(service: socket.socket) -> Message:
-    """Returns the next message; empty when the other end is closed."""
-    content = service.recv(MESSAGE_BYTES)
-    message: Message = json.loads(content) if content else {}
-    return message
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import fcntl
 import importlib
 import os
 import platform
-import resource
 import signal
 import tempfile
 from functools import lru_cache
@@ -75,8 +74,9 @@ def lock_down(memory_bytes: int, program: bytes, *, gpu: bool) -> None:
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    limit_this_process(memory_bytes=memory_bytes, address_space=not gpu)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
+    limit_this_process(memory_bytes=memory_bytes, open_files=_OPEN_FILES, address_space=not gpu)
+    # Nor may another child of this user read its memory or descriptors.
+    libc.prctl(_PR_SET_DUMPABLE, 0)
     if program:
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         code = ctypes.create_string_buffer(program)
@@ -125,12 +125,13 @@ def system_call_filter(pid: int, *, gpu: bool) -> bytes:
         _add(program, refuse, "fcntl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, command))
     for request in (_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP):
         _add(program, refuse, "ioctl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, request))
-    if not gpu:
-        _add(program, seccomp.ERRNO(errno.ENOSYS), "openat2")
-        for argument, name in ((1, "open"), (2, "openat")):
-            for flags in (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC):
-                rule = seccomp.Arg(argument, seccomp.MASKED_EQ, flags, flags)
-                _add(program, refuse, name, rule)
+    _add(program, seccomp.ERRNO(errno.ENOSYS), "openat2")
+    # The driver of a GPU opens its devices for writing.
+    written = (os.O_CREAT, os.O_TRUNC) if gpu else (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC)
+    for argument, name in ((1, "open"), (2, "openat")):
+        for flags in written:
+            rule = seccomp.Arg(argument, seccomp.MASKED_EQ, flags, flags)
+            _add(program, refuse, name, rule)
     with tempfile.TemporaryFile() as file:
         program.export_bpf(file)
         file.seek(0)

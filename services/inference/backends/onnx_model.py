@@ -85,7 +85,7 @@ class OnnxModel:
             self.columns = answers.shape[1]
             check_columns(self.columns, requirements.columns)
             if execution.fp16:
-                self._check_half_precision(file, threads)
+                self._check_half_precision(file, threads, started)
             self.image_seconds = self._seconds(self._generated()[:1])
             self._choose_batch(answers)
             self._warm_up_end = None
@@ -134,7 +134,7 @@ class OnnxModel:
         return np.concatenate([self.run([image[np.newaxis]]) for image in images])
 
     def _run(self, pieces: Sequence[Images], count: int) -> Array:
-        doing, seconds = f"running {count} images", self._limits.run_seconds
+        doing, seconds = f"running a batch of {count}", self._limits.run_seconds
         if self._warm_up_end is not None:
             doing = "warming up"
             seconds = min(seconds, self._warm_up_end - time.monotonic())
@@ -151,11 +151,20 @@ class OnnxModel:
             return generator.integers(0, 256, shape, np.uint8)
         return generator.standard_normal(shape, np.float32)
 
-    def _check_half_precision(self, file: Path, threads: int) -> None:
+    def _check_half_precision(
+        self, file: Path, threads: int, started: Callable[[ModelHost], None]
+    ) -> None:
         """Raises `ModelUnsupported` if half precision changes the answers too much."""
         images = self._generated() if self.profile is None else phantoms(self.profile)
         requirements = LoadRequirements(self.profile)
-        full = OnnxModel(file, requirements, threads=threads, max_batch=1, limits=self._limits)
+        full = OnnxModel(
+            file,
+            requirements,
+            threads=threads,
+            max_batch=1,
+            limits=self._limits,
+            started=started,
+        )
         try:
             check_half_precision(self.each(images), full.each(images))
         finally:

@@ -1,4 +1,4 @@
-"""Memory that the service shares with one model host."""
+"""Memory that the service shares with one model host or with one decoder."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cxreval.imaging.decode import MAX_IMAGE_BYTES
 from cxreval.onnx_file.signature import MAX_COLUMNS, MAX_RUN_BYTES
 
 Images = npt.NDArray[Any]  # float32 or uint8
 Array = npt.NDArray[np.float32]
 
 _POOL_BYTES = 64 << 20
+_MOST_PLACES = 4096
+_KEPT_BYTES = 4 << 20  # of a decoder's image; radiographs have less
 _F_SEAL_FUTURE_WRITE = 0x10  # absent from fcntl
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
@@ -41,10 +44,11 @@ class SharedImages:
         self._dtype = dtype
         self._image_bytes = math.prod(image_shape) * dtype.itemsize
         self._batch_bytes = max_batch * self._image_bytes
-        self._free = bytearray(_POOL_BYTES // self._image_bytes)  # 1 for a place in use
+        places = min(_MOST_PLACES, _POOL_BYTES // self._image_bytes)
+        self._free = bytearray(places)  # 1 for a place in use
         self._lock = threading.RLock()  # a block may be released while another is taken
         self.nbytes = self._batch_bytes + len(self._free) * self._image_bytes
-        self.fd, self._memory = _mapped(self.nbytes, _SEALS | _F_SEAL_FUTURE_WRITE)
+        self.fd, self._memory = mapped(self.nbytes, _F_SEAL_FUTURE_WRITE)
         self._bytes = np.frombuffer(self._memory, np.uint8)
         self._start = self._bytes.ctypes.data
 
@@ -102,17 +106,36 @@ class SharedRows:
     def __init__(self, max_batch: int) -> None:
         """Makes room for the rows of a batch."""
         self.nbytes = max_batch * MAX_COLUMNS * np.dtype(np.float32).itemsize
-        self.fd, self._memory = _mapped(self.nbytes, _SEALS)
+        self.fd, self._memory = mapped(self.nbytes)
 
     def copy(self, count: int, columns: int) -> Array:
         """Returns a copy of the rows (count, columns)."""
         return np.frombuffer(self._memory, np.float32, count * columns).reshape(count, -1).copy()
 
 
-def _mapped(nbytes: int, seals: int) -> tuple[int, mmap.mmap]:
-    """Returns the descriptor and a writable mapping of new shared memory."""
+class SharedImage:
+    """The encoded image that a decoder is to decode; the decoder can only read it."""
+
+    def __init__(self) -> None:
+        """Makes room for an image of `MAX_IMAGE_BYTES`; what was never used takes no memory."""
+        fd, self._memory = mapped(MAX_IMAGE_BYTES)
+        self.fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        os.close(fd)
+
+    def write(self, image: bytes) -> None:
+        """Writes an image of at most `MAX_IMAGE_BYTES`."""
+        self._memory[: len(image)] = image
+
+    def release(self, nbytes: int) -> None:
+        """Gives back what only an image as large as this one takes."""
+        if nbytes > _KEPT_BYTES:
+            self._memory.madvise(mmap.MADV_REMOVE, _KEPT_BYTES)
+
+
+def mapped(nbytes: int, seals: int = 0) -> tuple[int, mmap.mmap]:
+    """Returns the descriptor and a writable mapping of new shared memory of a fixed size."""
     fd = os.memfd_create("cxreval", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, nbytes)
     memory = mmap.mmap(fd, nbytes)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS | seals)
     return fd, memory

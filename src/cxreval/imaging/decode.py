@@ -42,12 +42,9 @@ def decode(
         ImageUnreadable: it is empty, of another format, animated, truncated or corrupt, or its
             pixel data do not fill the size in the header. JPEG has no checksum, so flipped bits or
             a missing last block are not detected.
+        MemoryError: memory does not suffice.
     """
-    if len(data) > max_bytes:
-        message = f"image has {len(data)} bytes; expected at most {max_bytes}"
-        raise ImageTooLarge(
-            message, field="image", expected=f"at most {max_bytes} bytes", bytes=len(data)
-        )
+    check_bytes(data, max_bytes)
     if data.startswith(PNG_SIGNATURE):
         return decode_png(data, max_pixels)
     if data.startswith(JPEG_SIGNATURE):
@@ -57,3 +54,12 @@ def decode(
 
         return decode_dicom(data, max_pixels)
     raise unreadable("neither PNG, JPEG nor DICOM" if data else "zero bytes")
+
+
+def check_bytes(data: bytes, max_bytes: int = MAX_IMAGE_BYTES) -> None:
+    """Raises `ImageTooLarge` if an encoded image has more bytes than the limit."""
+    if len(data) > max_bytes:
+        message = f"image has {len(data)} bytes; expected at most {max_bytes}"
+        raise ImageTooLarge(
+            message, field="image", expected=f"at most {max_bytes} bytes", bytes=len(data)
+        )

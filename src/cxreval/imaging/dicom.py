@@ -27,7 +27,7 @@ from pydicom.encaps import generate_fragments, parse_basic_offsets
 from pydicom.filereader import read_dataset, read_preamble
 
 from cxreval.errors import CxrevalError, ImageTooLarge, ImageUnreadable
-from cxreval.imaging.image import Image, check_pixels, unreadable
+from cxreval.imaging.image import Image, check_pixels, run_codec, unreadable
 from cxreval.imaging.jpeg import LOSSLESS, PLAIN, decode_jpeg
 from cxreval.imaging.jpeg_2000 import check_code_stream
 
@@ -41,6 +41,7 @@ _MAX_HEADER_READS = 100_000  # a radiograph's header takes hundreds; each may cr
 _MAX_SEQUENCE_BYTES = 1 << 19  # three look-up tables of 65,536 entries, and their descriptions
 _MAX_LUT_BYTES = 1 << 17
 _MAX_VALUE_BYTES = 1 << 10  # pydicom makes an object of each value of an element
+_PIXELS = "DICOM pixel data"
 _LUT_DESCRIPTOR, _LUT_DATA = 0x00283002, 0x00283006
 _MODALITY_LUT, _VOI_LUT, _PIXEL_DATA = 0x00283000, 0x00283010, 0x7FE00010
 _TAGS = [
@@ -101,7 +102,7 @@ def decode_dicom(data: bytes, max_pixels: int) -> Image:
         check_pixels(frame.columns, frame.rows, max_pixels)
         table = _table(dataset, frame)
         codes = _codes(_SYNTAXES[syntax](_pixel_data(dataset), frame), frame)
-    except CxrevalError:
+    except (CxrevalError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 -- pydicom raises any class; its messages may quote the file
         raise _unreadable(f"does not follow the standard ({type(error).__name__})") from None
@@ -272,13 +273,13 @@ def _jpeg_ls(data: bytes, frame: _Frame) -> Samples:
     size = (int.from_bytes(sides[:2]), int.from_bytes(sides[2:]))
     if size != (frame.rows, frame.columns) or code[header + 9 : header + 10] != b"\x01":
         raise _size_mismatch(frame)
-    return _decoded(imagecodecs.jpegls_decode, code)
+    return run_codec(imagecodecs.jpegls_decode, code, _PIXELS)
 
 
 def _jpeg_2000(data: bytes, frame: _Frame) -> Samples:
     code = _code_stream(data)
     check_code_stream(code, frame.rows, frame.columns)
-    return _decoded(imagecodecs.jpeg2k_decode, code)
+    return run_codec(imagecodecs.jpeg2k_decode, code, _PIXELS)
 
 
 def _code_stream(data: bytes) -> bytes:
@@ -286,13 +287,6 @@ def _code_stream(data: bytes) -> bytes:
     file = io.BytesIO(data)
     parse_basic_offsets(file)
     return b"".join(generate_fragments(file))
-
-
-def _decoded(decoder: Callable[[bytes], Samples], code: bytes) -> Samples:
-    try:
-        return decoder(code)
-    except Exception as error:  # noqa: BLE001 -- any exception means that the codec cannot read it
-        raise _unreadable(f"pixel data: {error}") from None
 
 
 _IMPLICIT = "1.2.840.10008.1.2"

@@ -1,6 +1,8 @@
-"""The type of a decoded image, and two errors that all formats share."""
+"""The type of a decoded image, and what all formats share."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,21 @@ def unreadable(problem: str) -> ImageUnreadable:
     return ImageUnreadable(
         f"image is unreadable: {problem}; expected {expected}", field="image", expected=expected
     )
+
+
+def run_codec(codec: Callable[[bytes], Image], data: bytes, problem: str) -> Image:
+    """Returns what a codec makes of the data.
+
+    Raises:
+        ImageUnreadable: the codec cannot read them; the message begins with `problem`.
+        MemoryError: memory does not suffice.
+    """
+    try:
+        return codec(data)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 -- any exception means that the codec cannot read it
+        raise unreadable(f"{problem}: {error}") from None
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:

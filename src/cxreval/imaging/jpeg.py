@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import imagecodecs
 import numpy as np
 
-from cxreval.imaging.image import Image, check_pixels, unreadable
+from cxreval.imaging.image import Image, check_pixels, run_codec, unreadable
 
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 
@@ -56,11 +56,7 @@ def decode_jpeg(
 
 
 def _decode_complete(data: bytes) -> Image:
-    try:
-        image: Image = imagecodecs.jpeg8_decode(data)
-    except Exception as error:  # noqa: BLE001 -- any exception means that the codec cannot read it
-        raise unreadable(f"JPEG decoder: {error}") from None
-    return image
+    return run_codec(imagecodecs.jpeg8_decode, data, "JPEG decoder")
 
 
 def _scan_ends(

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import imagecodecs
 
-from cxreval.imaging.image import Image, check_pixels, unreadable
+from cxreval.imaging.image import Image, check_pixels, run_codec, unreadable
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _MAX_CHUNKS = 65_536
+_MOST_INFLATED = 1032  # bytes for each compressed byte: deflate copies 258 bytes for two bits
 _PALETTE = 3
 _ANCILLARY = 0x20  # bit of the first letter of a kind
 
@@ -68,11 +69,7 @@ def decode_png(data: bytes, max_pixels: int) -> Image:
 
 
 def _decoded(data: bytes) -> Image:
-    try:
-        image: Image = imagecodecs.png_decode(data)
-    except Exception as error:  # noqa: BLE001 -- any exception means that the codec cannot read it
-        raise unreadable(f"PNG decoder: {error}") from None
-    return image
+    return run_codec(imagecodecs.png_decode, data, "PNG decoder")
 
 
 def _without_comments(data: bytes, chunks: Sequence[tuple[bytes, memoryview]]) -> bytes:
@@ -149,9 +146,13 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
 
 def _check_inflated_size(compressed: bytes, expected: int) -> None:
     """Checks the amount of pixel data: libpng ignores rows beyond those of the header."""
+    complete = expected <= _MOST_INFLATED * len(compressed)  # checked before memory is allocated
     try:
-        nbytes = len(imagecodecs.deflate_decode(compressed, out=expected))
+        if complete:
+            complete = len(imagecodecs.deflate_decode(compressed, out=expected)) == expected
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001 -- too much data and corrupt data have the same class
-        nbytes = -1
-    if nbytes != expected:
+        complete = False
+    if not complete:
         raise unreadable("PNG pixel data are corrupt or do not fill the size in the header")

@@ -18,6 +18,9 @@ from cxreval.onnx_file.runtime import check_runtime_support
 MAX_COLUMNS = 10_000
 """Maximum number of values that a model may return for an image."""
 
+MAX_BATCH = 2048
+"""Maximum number of images of one run, where the file fixes it."""
+
 MAX_RUN_BYTES = 256 << 20
 """Maximum size in bytes of the input of one run, where the file fixes the batch size."""
 
@@ -159,6 +162,10 @@ def _input(
     if nbytes > MAX_RUN_BYTES:
         expected = f"an input of at most {MAX_RUN_BYTES} bytes"
         message = f"model takes {actual}: {nbytes} bytes; expected {expected}"
+        raise ModelInputMismatch(message, field="model.inputs", expected=expected, found=actual)
+    if batch and batch > MAX_BATCH:
+        expected = f"a batch of at most {MAX_BATCH} images"
+        message = f"model takes {actual}; expected {expected}"
         raise ModelInputMismatch(message, field="model.inputs", expected=expected, found=actual)
     return values[0].name, batch, (channels, height, width), dtype
 
