@@ -136,7 +136,7 @@ def _check_lengths(file: Path, row: int, names: Sequence[str], cells: Sequence[s
     for name, cell in zip(names, cells, strict=True):
         size = len(cell.encode())
         if size > MAX_CELL_BYTES:
-            raise too_long(file, f"row {row}" if row else "header", shown(name), size)
+            raise too_long(file, f"row {row}" if row else "header", name, size)
 
 
 def _lines(file: Path, stream: IO[bytes], most_rows: int) -> Iterator[str]:
