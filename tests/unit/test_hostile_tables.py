@@ -76,7 +76,14 @@ CSV: dict[str, tuple[Callable[[], bytes], str]] = {
     "a cell of zeros": (lambda: HEADER + b"a.png,0.5,\0\0\n", r"'\x00\x00'"),
     "empty lines": (lambda: zipped((HEADER, 1), (b"\n", 10_000_000)), f"{MOST_ROWS} rows"),
     "tiny rows": (lambda: zipped((HEADER, 1), (b"a,0,0\n", 1_000_000)), f"{MOST_ROWS} rows"),
-    "lone carriage returns": (lambda: HEADER + b"a.png,0,0\r" * 1000, "line 2"),
+    "lone carriage returns": (
+        lambda: HEADER + b"a.png,0,0\r" * 1000,
+        "line 2 has a carriage return (CR) inside; expected lines that end with LF or CRLF",
+    ),
+    "only carriage returns": (
+        lambda: HEADER.replace(b"\n", b"\r") + b"a.png,0,0\r",
+        "line 1 has a carriage return (CR) inside",
+    ),
     "digits": (lambda: HEADER + b"a.png,0." + b"9" * 1_000_000 + b",0\n", LINE),
     "many digits": (lambda: HEADER + b"a.png,0." + b"9" * 60_000 + b",0\n", "at most 255 bytes"),
     # A pattern that tries each digit twice takes minutes for these.

@@ -10,7 +10,6 @@ from cxreval.errors import StorageFull
 from cxreval.wire.limits import MIB
 from services.chassis.health import Unhealthy
 
-
 STORAGE_FULL = "storage_full"
 STORAGE_UNUSABLE = "storage_unusable"
 
