@@ -150,7 +150,8 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     rescores = Rescores(database, now)
     lifecycle = Lifecycle(database, now, signer)
     events = Events(database)
-    artifacts = open_artifacts(config.artifact_store, UPLOADS_LEAVE * config.disk_reserve_mib * MIB)
+    reserve = config.disk_reserve_mib * MIB
+    artifacts = open_artifacts(config.artifact_store, UPLOADS_LEAVE * reserve)
     uploads = Uploads(artifacts)
     vault = Vault.from_file(Path(config.token_key))
     watching = Watching(lifecycle.versions, WATCH_SECONDS)
@@ -182,12 +183,7 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
             (garbage_collection(Garbage(database, artifacts, now), metrics), COLLECT_SECONDS),
         )
     ]
-    directories = [
-        Path(location)
-        for location in (config.artifact_store, database.file)
-        if location and not location.startswith("s3://")
-    ]
-    probe = partial(check_health, database, directories, config.disk_reserve_mib * MIB)
+    probe = partial(check_health, database, directories(config, database), reserve)
     await server.serve(partial(asyncio.to_thread, probe), watching.close, UNHEALTHY)
     for sweep in sweeps:
         sweep.cancel()
@@ -199,6 +195,15 @@ def is_ready(database: Database) -> bool:
     database.ping()
     with database.named_errors():
         return migrations.at_head(database.engine)
+
+
+def directories(config: RegistryConfig, database: Database) -> list[Path]:
+    """Returns where the registry writes files: artifacts and SQLite."""
+    return [
+        Path(location)
+        for location in (config.artifact_store, database.file)
+        if location and not location.startswith("s3://")
+    ]
 
 
 def check_health(database: Database, directories: Sequence[Path], reserve: int) -> bool:
