@@ -6,7 +6,8 @@ prediction differs, all of that attempt are dropped and computed again.
 
 With k of an attempt's n predictions wrong, the sample of s misses all of them with probability
 C(n - k, s) / C(n, s), at most (1 - k / n) ** s: 53 % for 1 % of wrong ones, 3.8 % for 5 %, 0.12 %
-for 10 %. It costs s images for each earlier attempt.
+for 10 %. It costs s images for each earlier attempt: with the repeat sample of 256, one earlier
+attempt costs 320 of 25,596 images, 1.25 %.
 """
 
 from __future__ import annotations
