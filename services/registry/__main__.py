@@ -60,7 +60,7 @@ from services.registry.store.artifacts import Artifacts
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.boards import Boards
 from services.registry.store.database import Database
-from services.registry.store.disk import storage_trouble
+from services.registry.store.disk import STORAGE_FULL, STORAGE_UNUSABLE, check_disks
 from services.registry.store.evaluations import Evaluations
 from services.registry.store.events import Events
 from services.registry.store.garbage import Garbage
@@ -87,13 +87,17 @@ DATABASE_UNAVAILABLE = "database_unavailable"
 SCHEMA_OUTDATED = "schema_outdated"
 _REASONS: dict[type[CxrevalError], str] = {
     DatabaseDamaged: "database_damaged",
-    StorageFull: "storage_full",
+    StorageFull: STORAGE_FULL,
 }
-UNHEALTHY = (DATABASE_UNAVAILABLE, SCHEMA_OUTDATED, *_REASONS.values())
+UNHEALTHY = (DATABASE_UNAVAILABLE, SCHEMA_OUTDATED, *_REASONS.values(), STORAGE_UNUSABLE)
 """The reasons for which a registry is not healthy."""
 
 CREATE_OPERATOR_KEY = "create-operator-key"
 """The command that creates an operator's key, and the actor of its admin events."""
+
+UPLOADS_LEAVE = 2
+"""How many times `disk_reserve_mib` uploads leave free: what else the registry records then does
+not make it unhealthy at once."""
 
 COLLECT_SECONDS = 300.0
 """How often orphans are removed from the artifact store."""
@@ -146,7 +150,8 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     rescores = Rescores(database, now)
     lifecycle = Lifecycle(database, now, signer)
     events = Events(database)
-    artifacts = open_artifacts(config.artifact_store)
+    reserve = config.disk_reserve_mib * MIB
+    artifacts = open_artifacts(config.artifact_store, UPLOADS_LEAVE * reserve)
     uploads = Uploads(artifacts)
     vault = Vault.from_file(Path(config.token_key))
     watching = Watching(lifecycle.versions, WATCH_SECONDS)
@@ -178,12 +183,7 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
             (garbage_collection(Garbage(database, artifacts, now), metrics), COLLECT_SECONDS),
         )
     ]
-    directories = [
-        Path(location)
-        for location in (config.artifact_store, database.file)
-        if location and not location.startswith("s3://")
-    ]
-    probe = partial(check_health, database, directories, config.disk_reserve_mib * MIB)
+    probe = partial(check_health, database, directories(config, database), reserve)
     await server.serve(partial(asyncio.to_thread, probe), watching.close, UNHEALTHY)
     for sweep in sweeps:
         sweep.cancel()
@@ -197,6 +197,15 @@ def is_ready(database: Database) -> bool:
         return migrations.at_head(database.engine)
 
 
+def directories(config: RegistryConfig, database: Database) -> list[Path]:
+    """Returns where the registry writes files: artifacts and SQLite."""
+    return [
+        Path(location)
+        for location in (config.artifact_store, database.file)
+        if location and not location.startswith("s3://")
+    ]
+
+
 def check_health(database: Database, directories: Sequence[Path], reserve: int) -> bool:
     """Returns whether the registry can read and record. Raises `Unhealthy`.
 
@@ -207,9 +216,9 @@ def check_health(database: Database, directories: Sequence[Path], reserve: int) 
         trouble: CxrevalError | None = database.trouble()
     except CxrevalError as error:
         ready, trouble = False, error
-    trouble = trouble or storage_trouble(directories, reserve)
     if trouble:
         raise Unhealthy(_REASONS.get(type(trouble), DATABASE_UNAVAILABLE), trouble.message)
+    check_disks(directories, reserve)
     if not ready:
         raise Unhealthy(
             SCHEMA_OUTDATED, "the database does not have the newest revision; run `migrate`"
@@ -238,10 +247,13 @@ def authenticator(config: RegistryConfig, organisations: Organisations) -> Authe
     )
 
 
-def open_artifacts(location: str) -> Artifacts:
-    """The artifact store in a directory or an S3 bucket."""
+def open_artifacts(location: str, reserve: int = 0) -> Artifacts:
+    """The artifact store in a directory or an S3 bucket.
+
+    `reserve`: the bytes that uploads leave free on the disk of a directory.
+    """
     if not location.startswith("s3://"):
-        return LocalArtifacts(Path(location))
+        return LocalArtifacts(Path(location), reserve)
     require_extra("s3", f"the artifact store {location}", "obstore")
     from services.registry.store.s3_artifacts import S3Artifacts  # noqa: PLC0415 -- needs the extra
 

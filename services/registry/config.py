@@ -51,7 +51,9 @@ class RegistryConfig(ServerConfig):
     )
 
     disk_reserve_mib: int = setting(
-        256, "free MiB on the disks of database and artifacts below which health is NOT_SERVING"
+        256,
+        "free MiB on the disks of database and artifacts below which health is NOT_SERVING; "
+        "uploads to a directory leave twice as many",
     )
 
     def __post_init__(self) -> None:

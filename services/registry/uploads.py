@@ -20,6 +20,7 @@ from cxreval.errors import (
     DigestMismatch,
     MalformedStream,
     QuotaExceeded,
+    StorageFull,
     SubmissionState,
     UploadOffset,
 )
@@ -86,6 +87,7 @@ class Uploads:
         Raises:
             UploadBusy: another call uploads the same artifact.
             UploadOffset: `offset` is not the upload offset.
+            StorageFull: there is no disk space; what was stored before stays.
             QuotaExceeded: the organisation may not store so much.
             ArtifactTooLarge, ArtifactIncomplete: more or fewer bytes came than were declared.
             DigestMismatch: the bytes have another digest.
@@ -176,7 +178,11 @@ async def _receive(
 
 async def _begin(upload: Upload, expected: ExpectedArtifact, offset: int, size_bytes: int) -> None:
     try:
-        await _run(upload.begin, offset)
+        await _run(upload.begin, offset, size_bytes - offset)
+    except StorageFull:
+        if not offset:
+            await _discard(upload, expected)  # nothing is stored that would need its quota
+        raise
     except UploadOffset as error:
         if int(error.metadata["received_bytes"]) > size_bytes:
             # More is stored than the artifact has, so it began as another file. Discarding it lets

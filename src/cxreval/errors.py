@@ -69,6 +69,12 @@ class UnknownValue(CxrevalError):
     reason = "UNKNOWN_VALUE"
 
 
+class UnknownRpc(CxrevalError):
+    """The service does not have the rpc that was called; upgrade the service."""
+
+    reason = "UNKNOWN_RPC"
+
+
 class InvalidPageToken(CxrevalError):
     """A page token was not issued by this service, or was issued for another list."""
 

@@ -24,9 +24,13 @@ def unlimited(tree: ast.AST) -> Iterator[str]:
             for item in node.items:
                 if "subprocess.Popen(" in ast.unparse(item.context_expr):
                     yield f"{node.lineno}: the end of this block waits for the process"
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        if not isinstance(node, ast.Call):
             continue
         names = {keyword.arg for keyword in node.keywords}
+        if passes_wait(node) and not names & {"timeout", "args", "kwargs"}:
+            yield f"{node.lineno}: {ast.unparse(node)[:80]}"
+        if not isinstance(node.func, ast.Attribute):
+            continue
         name, owner = node.func.attr, ast.unparse(node.func.value)
         if "timeout" in names:
             continue
@@ -35,6 +39,15 @@ def unlimited(tree: ast.AST) -> Iterator[str]:
         waits = name in WAIT and (not node.args or name == "communicate")
         if runs or waits:
             yield f"{node.lineno}: {ast.unparse(node)[:80]}"
+
+
+def passes_wait(call: ast.Call) -> bool:
+    """Returns whether a call gets a waiting method as an argument, and no argument for it."""
+    passed = [*call.args[-1:], *(keyword.value for keyword in call.keywords)]
+    return any(
+        isinstance(argument, ast.Attribute) and argument.attr in WAIT - {"get"}
+        for argument in passed
+    )
 
 
 @pytest.mark.parametrize("part", ["tests", "demo"])
@@ -59,6 +72,12 @@ def test_every_wait_has_a_limit(part: str) -> None:
         "waiting.get()",
         "future.result()",
         "with subprocess.Popen(['x']) as process: pass",
+        "stack.callback(process.wait)",
+        "stack.callback(lambda: process.wait())",
+        "pool.submit(event.wait)",
+        "asyncio.to_thread(future.result)",
+        "Thread(target=event.wait)",
+        "partial(thread.join)",
     ],
 )
 def test_a_wait_without_a_limit_is_found(text: str) -> None:
@@ -74,6 +93,11 @@ def test_a_wait_without_a_limit_is_found(text: str) -> None:
         "','.join(names)",
         "values.get('name')",
         "future.result(timeout=5)",
+        "stack.callback(process.wait, 60)",
+        "stack.callback(process.wait, timeout=60)",
+        "Thread(target=event.wait, args=(60,))",
+        "map(','.join, rows)",
+        "sorted(names, key=ages.get)",
     ],
 )
 def test_a_wait_with_a_limit_is_allowed(text: str) -> None:

@@ -25,7 +25,6 @@ from services.chassis.health import Unhealthy
 from services.registry.__main__ import UNHEALTHY, check_health
 from services.registry.store.artifacts import UploadKey
 from services.registry.store.database import Database
-from services.registry.store.disk import storage_trouble
 from services.registry.store.local_artifacts import LocalArtifacts
 from tests.conftest import missing
 from tests.support.processes import Service
@@ -272,6 +271,65 @@ def test_a_full_disk_is_named_stops_no_reads_and_ends_when_there_is_space(tmp_pa
         assert set(reasons(service).values()) == {0.0}
 
 
+def test_uploads_cannot_make_a_registry_unhealthy(tmp_path: Path) -> None:
+    """An organisation without a quota uploads until it is refused; others read, and upload when
+    there is space."""
+    content = os.urandom(2 * MIB)
+    with (
+        small_disk(tmp_path / "disk", 24) as disk,
+        registry_service(disk, "--disk-reserve-mib=4") as service,
+        Registry(service.address) as call,
+    ):
+        stored = call.submit(BENCHMARK, content)
+        waiting = ""
+
+        def fill() -> None:
+            nonlocal waiting
+            for number in range(12):
+                more = bytes([number]) + content
+                waiting = call.create_submission(BENCHMARK, more).name
+                call.artifacts.UploadArtifact(upload_messages(waiting, more), timeout=20)
+
+        with pytest.raises(grpc.RpcError) as caught:
+            fill()
+        error = from_rpc_error(caught.value)
+        assert type(error) is StorageFull
+        assert f"no disk space for {2 * MIB + 1} more bytes" in error.message
+        assert str(disk) not in error.message
+        free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+        assert 4 * MIB < free < 12 * MIB
+        assert not becomes(False, lambda: is_serving(service), seconds=3)
+        request = submission_service_pb2.GetSubmissionRequest(name=stored.name)
+        assert call.submissions.GetSubmission(request, timeout=20).name == stored.name
+        request = artifact_service_pb2.GetUploadRequest(submission=waiting)
+        assert call.artifacts.GetUpload(request, timeout=20).received_bytes == 0
+        small = call.create_submission(BENCHMARK, b"small")
+        messages = upload_messages(small.name, b"small")
+        assert call.artifacts.UploadArtifact(messages, timeout=20).submission.name == small.name
+        subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True, timeout=20)
+        fill()
+
+
+def test_uploads_at_once_leave_the_reserve_together(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 8) as disk:
+        artifacts = LocalArtifacts(disk, reserve=4 * MIB)
+        keys = [UploadKey(digit * 32, digit * 64) for digit in "01"]
+        with artifacts.receive(keys[0]) as first, artifacts.receive(keys[1]) as second:
+            for upload in (first, second):
+                upload.begin(0, 3 * MIB)
+                upload.write(bytes(MIB))
+            first.write(bytes(MIB))
+            with pytest.raises(StorageFull, match="no disk space for 2097152 more bytes"):
+                second.write(bytes(2 * MIB))
+        assert [artifacts.received(key) for key in keys] == [2 * MIB, MIB]
+        with artifacts.receive(keys[1]) as second:
+            with pytest.raises(StorageFull, match="no disk space for 2097152 more bytes"):
+                second.begin(MIB, 2 * MIB)
+            subprocess.run(["mount", "-o", "remount,size=16m", disk], check=True, timeout=20)
+            second.begin(MIB, 2 * MIB)
+            second.write(bytes(2 * MIB))
+
+
 def test_a_database_file_that_may_not_grow_is_named_as_full(tmp_path: Path) -> None:
     database = Database(migrated_database("sqlite", tmp_path))
 
@@ -310,11 +368,18 @@ def test_an_artifact_that_may_not_grow_is_named_and_resumes(tmp_path: Path) -> N
     assert artifacts.received(key) == received + 4
 
 
-def test_disks_that_record_nothing_are_named(tmp_path: Path) -> None:
-    assert storage_trouble([tmp_path], 1) is None
-    few = storage_trouble([tmp_path], 1 << 60)
-    gone = storage_trouble([tmp_path / "gone"], 0)
-    assert few
-    assert "MiB free; expected" in few.message
-    assert gone
-    assert "gone cannot be used: No such file" in gone.message
+def test_disks_on_which_nothing_can_be_recorded_are_named(tmp_path: Path) -> None:
+    database = Database(migrated_database("sqlite", tmp_path))
+    assert check_health(database, [tmp_path], 1)
+    with pytest.raises(Unhealthy, match="MiB free; expected") as caught:
+        check_health(database, [tmp_path], 1 << 60)
+    assert caught.value.reason == "storage_full"
+    with pytest.raises(Unhealthy, match="gone cannot be used: No such file") as caught:
+        check_health(database, [tmp_path / "gone"], 0)
+    assert caught.value.reason == "storage_unusable"
+    with small_disk(tmp_path / "disk", 8) as disk:
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True, timeout=20)
+        with pytest.raises(Unhealthy, match="is read-only") as caught:
+            check_health(database, [disk], 0)
+    assert caught.value.reason == "storage_unusable"
+    database.close()

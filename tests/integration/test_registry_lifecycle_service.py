@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from cxreval.api.registry.v1 import lifecycle_service_pb2 as pb
 from cxreval.audit.chain import Head
 from cxreval.client import RegistryClient, SubmissionStatus, verification
 from cxreval.client.verification import Verification
-from cxreval.errors import AuditMismatch
+from cxreval.errors import AuditMismatch, UnknownRpc
 from cxreval.wire.status import from_rpc_error
 from tests.support.processes import REPOSITORY
 from tests.support.registry import (
@@ -299,6 +301,50 @@ def test_audit_holds_offline_and_online_until_a_byte_is_changed(tmp_path: Path) 
             database.execute("UPDATE events SET reason = 'A mistake' WHERE reason = 'a mistake'")
         ended = running.run("audit", "verify")
         assert (ended.returncode, "AUDIT_MISMATCH" in ended.stderr) == (1, True)
+    finally:
+        running.close()
+
+
+@contextmanager
+def without(rpc: str, address: str) -> Iterator[str]:
+    """Yields the address of a server that forwards each call but of one rpc, which it lacks."""
+
+    class Forwarded(grpc.GenericRpcHandler):
+        def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+            if details.method.endswith(f"/{rpc}"):
+                return None
+            forward = channel.unary_stream(details.method)
+            return grpc.unary_stream_rpc_method_handler(
+                lambda request, _context: forward(request, timeout=30)
+            )
+
+    server = grpc.server(ThreadPoolExecutor(4), handlers=[Forwarded()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    with grpc.insecure_channel(address) as channel:
+        server.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.stop(grace=None).wait(timeout=10)
+
+
+def test_a_registry_without_rescores_is_verified_with_none(tmp_path: Path) -> None:
+    """A client that is newer than the registry verifies it as before."""
+    running = Running(tmp_path)
+    try:
+        running.published()
+        with (
+            without("ListRescores", running.service.address) as address,
+            RegistryClient(address) as client,
+        ):
+            checked = Verification(client, client.public_key(), Head())
+            checked.run()
+            assert checked.rows == checked.receipts == 5
+            assert (checked.rescored, checked.rescores) == (0, ())
+            printed = running.printed("audit", "verify", "--registry", address)
+            assert "Rescored: 0 of 5 rows" in printed
+            with pytest.raises(UnknownRpc, match="UNIMPLEMENTED"):
+                list(client.list_rescores(SPEC.name))
     finally:
         running.close()
 

@@ -139,7 +139,7 @@ def two_organisations(directory: Path, workers: int, *flags: str) -> Iterator[Tw
                     stdout=log,
                     stderr=log,
                 )
-            registry.callback(worker.wait)
+            registry.callback(worker.wait, 60)
             registry.callback(worker.kill)
         acme, rival = (registry.client(f"{of}/submitter") for of in ("acme", "rival"))
         yield TwoOrganisations(directory, acme, rival, inference)

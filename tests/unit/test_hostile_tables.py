@@ -6,6 +6,9 @@ The CSV files are read in one child with little memory and processor time.
 from __future__ import annotations
 
 import gzip
+import io
+import json
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pyarrow import parquet
 
-from cxreval.datasets import parquet_file
+from cxreval.datasets import parquet_child, parquet_file
 from cxreval.datasets.gzip_file import MAX_MEMBERS
 from cxreval.datasets.prediction_file import read_predictions
 from cxreval.datasets.table_limits import MAX_COLUMNS, MAX_LINE_BYTES, most_bytes
@@ -71,7 +76,14 @@ CSV: dict[str, tuple[Callable[[], bytes], str]] = {
     "a cell of zeros": (lambda: HEADER + b"a.png,0.5,\0\0\n", r"'\x00\x00'"),
     "empty lines": (lambda: zipped((HEADER, 1), (b"\n", 10_000_000)), f"{MOST_ROWS} rows"),
     "tiny rows": (lambda: zipped((HEADER, 1), (b"a,0,0\n", 1_000_000)), f"{MOST_ROWS} rows"),
-    "lone carriage returns": (lambda: HEADER + b"a.png,0,0\r" * 1000, "line 2"),
+    "lone carriage returns": (
+        lambda: HEADER + b"a.png,0,0\r" * 1000,
+        "line 2 has a carriage return (CR) inside; expected lines that end with LF or CRLF",
+    ),
+    "only carriage returns": (
+        lambda: HEADER.replace(b"\n", b"\r") + b"a.png,0,0\r",
+        "line 1 has a carriage return (CR) inside",
+    ),
     "digits": (lambda: HEADER + b"a.png,0." + b"9" * 1_000_000 + b",0\n", LINE),
     "many digits": (lambda: HEADER + b"a.png,0." + b"9" * 60_000 + b",0\n", "at most 255 bytes"),
     # A pattern that tries each digit twice takes minutes for these.
@@ -213,7 +225,26 @@ def cut(file: Path) -> None:
     file.write_bytes(content[:100] + content[-footer:])
 
 
+def column(name: str, cells: list[object]) -> Callable[[Path], None]:
+    """Returns a function that writes a file of one column."""
+    return lambda file: parquet.write_table(pa.table({name: cells}), file)
+
+
+def not_text(file: Path) -> None:
+    """Writes a file whose column of a long name has a cell that is not UTF-8."""
+    cells = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\x01\0\0\0"), pa.py_buffer(b"\xff")]
+    )
+    parquet.write_table(pa.table({"\U0010ffff" * 5000: cells}), file)
+
+
 PARQUET: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a long name and a long cell": (column("x" * 5000, ["a" * 300]), "a cell of 300 bytes"),
+    "a name of emoji and a long cell": (column("\U0001f600" * 400, ["a" * 300]), "of 300 bytes"),
+    "a name of emoji and another type": (column("\U0001f600" * 300, [b"a"]), "expected numbers"),
+    "a long name": (column("x" * 5000, [0.5]), "a cell of 5000 bytes"),
+    "a type of a long name": (column("image", [{"\U0010ffff" * 5000: 1}]), "expected text"),
+    "a long name and a cell that is not text": (not_text, "expected UTF-8"),
     "20,000 columns": (wide, "20000 columns"),
     "2 million rows": (many_rows, f"more than {MOST_ROWS} rows"),
     "nested lists": (nested, "too deeply nested"),
@@ -253,6 +284,70 @@ def test_a_group_for_each_row_is_only_slow(tmp_path: Path) -> None:
     assert len(read_predictions(file, FINDINGS, MOST_ROWS)[0]) == ROWS
 
 
+NAMES = st.builds(lambda text, times: text * times, st.text(max_size=8), st.integers(1, 900))
+CELLS = st.one_of(
+    st.builds(lambda text, times: text * times, st.text(max_size=3), st.integers(1, 300)),
+    st.none(),
+    st.floats(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.binary(max_size=300),
+    st.booleans(),
+    st.dates(),
+    st.decimals(allow_nan=False, allow_infinity=False, places=3, max_value=9, min_value=-9),
+    st.lists(st.text(), max_size=2),
+    st.dictionaries(NAMES, st.integers(0, 9), max_size=2),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(NAMES, CELLS, min_size=1, max_size=3))
+def test_any_parquet_table_gives_rows_or_an_error_of_bounded_size(cells: dict[str, object]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "table"
+        try:
+            parquet.write_table(pa.table({name: [cell] for name, cell in cells.items()}), file)
+        except (pa.ArrowException, UnicodeError):  # a name with a lone surrogate, an empty struct
+            return
+        try:
+            parquet_child._convert(file, MOST_ROWS, io.StringIO())
+        except Exception as error:  # noqa: BLE001 -- as the child does
+            refusal = parquet_child._refusal(file, error, most_bytes(MOST_ROWS))
+            problem = parquet_child._answer(refusal).encode()
+            assert len(problem) <= parquet_file.ANSWER_BYTES
+            with pytest.raises(TableInvalid) as caught:
+                parquet_file._check(file, parquet_file.REFUSED, problem, 1)
+            assert caught.value.message == refusal.message
+            assert all(len(fact) < 1000 for fact in caught.value.metadata.values())
+            assert len(caught.value.message) < 2000
+
+
+@given(st.text(), st.text(), st.text())
+def test_an_answer_of_the_parquet_reader_is_bounded(message: str, field: str, found: str) -> None:
+    times = parquet_file.ANSWER_BYTES
+    refusal = TableInvalid(message * times, field=field * times, expected=found * times)
+    problem = parquet_child._answer(refusal)
+    assert len(problem) <= times
+    assert json.loads(problem)["message"] == (message * times)[: parquet_child._FACT_CHARACTERS]
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["message", "field"]), inner),
+)
+
+
+@given(st.binary() | st.builds(lambda answer: json.dumps(answer).encode(), ANYTHING))
+def test_any_answer_of_the_parquet_reader_is_the_files_fault_and_named(answer: bytes) -> None:
+    with pytest.raises(TableInvalid):
+        parquet_file._check(Path("table"), parquet_file.REFUSED, answer, 1)
+
+
+@pytest.mark.parametrize("answer", [b"[" * 100_000, b'{"message": "a', b'{"field": "a"}', b""])
+def test_an_answer_without_a_reason_is_the_files_fault_and_named(answer: bytes) -> None:
+    with pytest.raises(TableInvalid, match="stopped without a reason"):
+        parquet_file._check(Path("table"), parquet_file.REFUSED, answer, 1)
+
+
 FAULTS = {
     "os.kill(os.getpid(), signal.SIGSEGV)": "crashed with SIGSEGV",
     "os.abort()": "crashed with SIGABRT",
@@ -261,6 +356,8 @@ FAULTS = {
     "sum(range(10 ** 12))": "takes too long to read; expected at most",
     "text.write('a' * (1 << 26)); text.flush()": "unpacks to too many bytes",
     "raise ValueError('odd')": "cannot read",
+    "raise OSError(22, 'Invalid argument')": "Invalid argument",
+    "raise type('Odd', (Exception,), {'__str__': lambda _: bytes(8 << 30)})": "without a reason",
 }
 
 

@@ -39,7 +39,8 @@ def test_every_reason_has_a_code_and_comes_back_as_its_own_class(reason, kind):
         (grpc.StatusCode.UNAVAILABLE, errors.ServiceUnavailable),
         (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExceeded),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.ServiceOverloaded),
-        (grpc.StatusCode.UNIMPLEMENTED, errors.InternalError),
+        (grpc.StatusCode.UNIMPLEMENTED, errors.UnknownRpc),
+        (grpc.StatusCode.UNKNOWN, errors.InternalError),
     ],
 )
 def test_transport_errors_have_a_named_class(code, kind):

@@ -72,14 +72,6 @@ class WrappedServer:
         behaviour = getattr(handler, "_".join(kind))
         allowed = allowed_roles(service, method)
 
-        async def request_of(call: Call, messages: Any) -> Any:
-            requests = idle.Requests(call, messages, self.idle_seconds)
-            if handler.request_streaming:
-                idle.enter(requests)
-                return requests
-            # Parsed inside the contexts: gRPC would answer malformed bytes with UNKNOWN.
-            return handler.request_deserializer(await requests.only())
-
         async def answer(messages: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             call = Call(service, method, context, streaming)
             with self.metrics.measured(call), Logged(call):
@@ -87,7 +79,8 @@ class WrappedServer:
                     async with self.time_limit.of(call):
                         await self.access.admit(call, allowed)
                         with self.streams.admitted(call, allowed) if streaming else _UNARY:
-                            return await behaviour(await request_of(call, messages), context)
+                            request = await self._request(call, handler, messages)
+                            return await behaviour(request, context)
                 except BaseException as error:  # noqa: BLE001 -- cancellation included
                     await end_with(call, error)
 
@@ -100,7 +93,7 @@ class WrappedServer:
                     async with self.time_limit.of(call):
                         await self.access.admit(call, allowed)
                         with self.streams.admitted(call, allowed):
-                            request = await request_of(call, messages)
+                            request = await self._request(call, handler, messages)
                             async with aclosing(behaviour(request, context)) as answers:
                                 async for message in answers:
                                     await idle.write(call, message, self.idle_seconds)
@@ -115,3 +108,12 @@ class WrappedServer:
             handler.request_deserializer if handler.request_streaming else None,
             handler.response_serializer,
         )
+
+    async def _request(self, call: Call, handler: Any, messages: Any) -> Any:
+        """Returns the request of a unary call, or the requests of a streaming one."""
+        requests = idle.Requests(call, messages, self.idle_seconds)
+        if handler.request_streaming:
+            idle.enter(requests)
+            return requests
+        # Parsed inside the contexts: gRPC would answer malformed bytes with UNKNOWN.
+        return handler.request_deserializer(await requests.only())

@@ -53,11 +53,16 @@ class UploadKey:
 class Upload(Protocol):
     """An artifact that is being received, by one call at a time. Every method may block."""
 
-    def begin(self, offset: int) -> None:
-        """Resumes the upload. Raises `UploadOffset` unless `offset` bytes are stored."""
+    def begin(self, offset: int, missing_bytes: int = 0) -> None:
+        """Resumes the upload, which needs so many bytes more.
+
+        Raises:
+            UploadOffset: not `offset` bytes are stored.
+            StorageFull: there is no space for the missing bytes.
+        """
 
     def write(self, chunk: bytes) -> None:
-        """Appends bytes."""
+        """Appends bytes. Raises `StorageFull` if there is no space for them."""
 
     def suspend(self) -> None:
         """Keeps the received bytes for the next call."""

@@ -8,10 +8,14 @@ from pathlib import Path
 
 from cxreval.errors import StorageFull
 from cxreval.wire.limits import MIB
+from services.chassis.health import Unhealthy
+
+STORAGE_FULL = "storage_full"
+STORAGE_UNUSABLE = "storage_unusable"
 
 
-def storage_trouble(paths: Sequence[Path], reserve: int) -> StorageFull | None:
-    """Returns the error of the first file or directory on whose disk nothing can be recorded.
+def check_disks(paths: Sequence[Path], reserve: int) -> None:
+    """Raises `Unhealthy` for the first file or directory on whose disk nothing can be recorded.
 
     `reserve`: the free bytes that each disk must have.
     """
@@ -19,14 +23,26 @@ def storage_trouble(paths: Sequence[Path], reserve: int) -> StorageFull | None:
         try:
             disk = os.statvfs(path)
         except OSError as error:
-            return StorageFull(f"{path} cannot be used: {error.strerror}")
-        free = disk.f_bavail * disk.f_frsize
+            raise Unhealthy(STORAGE_UNUSABLE, f"{path} cannot be used: {error.strerror}") from None
+        free = _free_bytes(disk)
         if disk.f_flag & os.ST_RDONLY:
-            return StorageFull(f"the disk of {path} is read-only")
+            raise Unhealthy(STORAGE_UNUSABLE, f"the disk of {path} is read-only")
         if free < reserve:
-            return StorageFull(
-                f"the disk of {path} has {free // MIB} MiB free; expected {reserve // MIB} MiB"
-            )
+            found, expected = f"{free // MIB} MiB free", f"{reserve // MIB} MiB"
+            raise Unhealthy(STORAGE_FULL, f"the disk of {path} has {found}; expected {expected}")
         if disk.f_files and not disk.f_favail:
-            return StorageFull(f"the disk of {path} can hold no more files")
-    return None
+            raise Unhealthy(STORAGE_FULL, f"the disk of {path} can hold no more files")
+
+
+def check_space(path: Path, size: int, reserve: int) -> None:
+    """Raises `StorageFull` if the disk of `path` would have less than `reserve` bytes free after
+    `size` more were written."""
+    if _free_bytes(os.statvfs(path)) - size < reserve:
+        raise StorageFull(
+            f"the service has no disk space for {size} more bytes of artifacts; retry when the "
+            "operator has made room"
+        )
+
+
+def _free_bytes(disk: os.statvfs_result) -> int:
+    return disk.f_bavail * disk.f_frsize

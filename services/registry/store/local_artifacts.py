@@ -23,6 +23,7 @@ from cxreval.fields import SHA256
 from cxreval.files import disk_error, sync_directory
 from cxreval.resource_names import ArtifactName
 from services.registry.store.artifacts import UploadKey, busy, check_digest, check_offset, verified
+from services.registry.store.disk import check_space
 
 _log = logging.getLogger(__name__)
 _READ_BYTES = 1 << 20
@@ -30,10 +31,14 @@ _SYNC_BYTES = 16 << 20  # written between two early syncs
 
 
 class LocalArtifacts:
-    """See `Artifacts`. Registries may share a directory if its file system has locks."""
+    """See `Artifacts`. Registries may share a directory if its file system has locks.
 
-    def __init__(self, directory: Path) -> None:
+    Uploads leave `reserve` bytes of the disk free.
+    """
+
+    def __init__(self, directory: Path, reserve: int = 0) -> None:
         self._directory = directory
+        self._reserve = reserve
         self._uploads = directory / "uploads"
         self._uploads.mkdir(parents=True, exist_ok=True)
         self._syncing = ThreadPoolExecutor(2, "artifact-sync")
@@ -43,7 +48,7 @@ class LocalArtifacts:
         """See `Artifacts.receive`."""
         with _locked(self._part(key), key) as file:
             place = self._place(ArtifactName(key.sha256))
-            yield _LocalUpload(file, key, self._part(key), place, self._syncing)
+            yield _LocalUpload(file, key, self._part(key), place, self._syncing, self._reserve)
 
     def received(self, key: UploadKey) -> int:
         """See `Artifacts.received`."""
@@ -105,19 +110,27 @@ class _LocalUpload:
     """See `Upload`. Holds the lock on its file, so no other call appends to it or removes it."""
 
     def __init__(
-        self, file: BinaryIO, key: UploadKey, part: Path, place: Path, syncing: Executor
+        self,
+        file: BinaryIO,
+        key: UploadKey,
+        part: Path,
+        place: Path,
+        syncing: Executor,
+        reserve: int,
     ) -> None:
         self._file = file
         self._key = key
         self._part = part
         self._place = place
         self._syncing = syncing
+        self._reserve = reserve
         self._unsynced = 0
         self._digest = hashlib.sha256()
 
-    def begin(self, offset: int) -> None:
+    def begin(self, offset: int, missing_bytes: int = 0) -> None:
         check_offset(offset, os.fstat(self._file.fileno()).st_size)
         with _usable():
+            check_space(self._part, missing_bytes, self._reserve)
             self._file.seek(0)
             while chunk := self._file.read(_READ_BYTES):
                 self._digest.update(chunk)
@@ -125,6 +138,8 @@ class _LocalUpload:
     def write(self, chunk: bytes) -> None:
         rest = memoryview(chunk)
         with _usable():
+            # Uploads that run at the same time may need more together than was free.
+            check_space(self._part, len(chunk), self._reserve)
             while rest:
                 rest = rest[self._file.write(rest) :]
         self._unsynced += len(chunk)

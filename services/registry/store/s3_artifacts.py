@@ -133,7 +133,7 @@ class _S3Upload:
         self._buffered = bytearray()
         self._offset = 0
 
-    def begin(self, offset: int) -> None:
+    def begin(self, offset: int, missing_bytes: int = 0) -> None:  # noqa: ARG002
         with _answering():
             pieces = _pieces(self._store, self._key)
             chain = _chain(pieces)

@@ -12,7 +12,7 @@ from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.rows import SIGNED_FIELDS, metrics_sha256
 from cxreval.client.models import LeaderboardEntry, Rescore
 from cxreval.client.registry import RegistryClient
-from cxreval.errors import AuditMismatch, ReceiptInvalid
+from cxreval.errors import AuditMismatch, ReceiptInvalid, UnknownRpc
 
 _ON_BOARD = ("published", "disputed")
 
@@ -110,7 +110,7 @@ class Verification:
                 shown.add(row.submission)
                 if row.submission in expected and (difference := self._row_difference(row)):
                     differences.add(f"{row.submission}: {difference}")
-            rescores += self._client.list_rescores(benchmark.name)
+            rescores += self._rescores(benchmark.name)
         self.rows = len(shown)
         self.rescores = tuple(
             item for item in rescores if item.evaluation.partition("/evaluations/")[0] in shown
@@ -121,6 +121,13 @@ class Verification:
         return differences | {
             f"{name} is not on the board; the chain puts it there" for name in expected - shown
         }
+
+    def _rescores(self, benchmark: str) -> list[Rescore]:
+        """Returns the rescores of a benchmark; none if the registry is too old to record any."""
+        try:
+            return list(self._client.list_rescores(benchmark))
+        except UnknownRpc:
+            return []
 
     def _row_difference(self, row: LeaderboardEntry) -> str:
         signed = self._signed.get(row.submission)

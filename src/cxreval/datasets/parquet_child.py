@@ -20,7 +20,7 @@ from pyarrow import parquet
 
 from cxreval.child_limits import limit_this_process
 from cxreval.datasets.columns import IMAGE, SHORT_IMAGE
-from cxreval.datasets.parquet_file import MEMORY_BYTES, REFUSED
+from cxreval.datasets.parquet_file import ANSWER_BYTES, FACTS, MEMORY_BYTES, REFUSED
 from cxreval.datasets.table_limits import (
     MAX_CELL_BYTES,
     check_columns,
@@ -30,9 +30,12 @@ from cxreval.datasets.table_limits import (
     too_long,
 )
 from cxreval.errors import TableInvalid
+from cxreval.fields import shown
 
 _BATCH_ROWS = 10_000
-_SHOWN_CHARACTERS = 300
+_PROBLEM_CHARACTERS = 300  # of what pyarrow says
+_FACT_CHARACTERS = ANSWER_BYTES // (12 * len(FACTS)) - 64  # JSON has at most 12 bytes for each
+_DISK_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 
 def main(file: Path, most_rows: int, seconds: int) -> int:
@@ -43,12 +46,16 @@ def main(file: Path, most_rows: int, seconds: int) -> int:
         with open(sys.stdout.fileno(), "w", encoding="utf-8", newline="") as text:  # noqa: PTH123
             _convert(file, most_rows, text)
     except Exception as error:  # noqa: BLE001 -- pyarrow raises any class for a malformed file
-        refusal = _refusal(file, error, limit)
-        facts = {key: value for key, value in refusal.metadata.items() if key != "file"}
-        sys.stderr.write(json.dumps(facts | {"message": refusal.message}))
+        sys.stderr.write(_answer(_refusal(file, error, limit)))
         sys.stderr.flush()
         return REFUSED
     return 0
+
+
+def _answer(refusal: TableInvalid) -> str:
+    """Returns the facts of an error as JSON of at most `ANSWER_BYTES`."""
+    facts = refusal.metadata | {"message": refusal.message}
+    return json.dumps({key: facts[key][:_FACT_CHARACTERS] for key in FACTS if key in facts})
 
 
 def _refusal(file: Path, error: Exception, limit: int) -> TableInvalid:
@@ -61,9 +68,9 @@ def _refusal(file: Path, error: Exception, limit: int) -> TableInvalid:
         return TableInvalid(message, expected=expected)
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
         return too_large(file, limit)
-    if isinstance(error, OSError) and error.errno:
+    if isinstance(error, OSError) and error.errno in _DISK_FAILURES:
         raise error
-    return TableInvalid(f"cannot read {file} as a table: {str(error)[:_SHOWN_CHARACTERS]}")
+    return TableInvalid(f"cannot read {file} as a table: {str(error)[:_PROBLEM_CHARACTERS]}")
 
 
 def _convert(file: Path, most_rows: int, text: IO[str]) -> None:
@@ -107,8 +114,8 @@ def _check_types(file: Path, fields: list[pa.Field]) -> None:
         )
         if not (_is_text(field.type) or (number and not image)):
             expected = "text" if image else "numbers"
-            name, kind = field.name[:_SHOWN_CHARACTERS], str(field.type)[:_SHOWN_CHARACTERS]
-            message = f"{file}: column {name!r} holds {kind}; expected {expected}"
+            name = shown(field.name)
+            message = f"{file}: column {name!r} holds {shown(field.type)}; expected {expected}"
             raise TableInvalid(message, field=name, expected=expected)
 
 
@@ -143,14 +150,17 @@ def _check_text(file: Path, name: str, column: pa.Array, start: int) -> None:
     try:
         column.validate(full=True)
     except pa.ArrowInvalid as error:
-        problem = str(error)[:_SHOWN_CHARACTERS]
+        problem = str(error)[:_PROBLEM_CHARACTERS]
         message = (
-            f"{file} row {start + 1} or after: column {name!r} is not text: {problem}; "
+            f"{file} row {start + 1} or after: column {shown(name)!r} is not text: {problem}; "
             "expected UTF-8"
         )
-        raise TableInvalid(message, field=name, expected="UTF-8") from None
+        raise TableInvalid(message, field=shown(name), expected="UTF-8") from None
 
 
 if __name__ == "__main__":
-    status = main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    try:
+        status = main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    except MemoryError:  # while the reason was written
+        status = REFUSED
     os._exit(status)  # what the reader left in memory is not cleaned up

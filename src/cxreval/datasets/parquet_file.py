@@ -26,13 +26,18 @@ MEMORY_BYTES = 1 << 30
 REFUSED = 3
 """Exit status of the child for a file that it refuses; standard error has the reason as JSON."""
 
+FACTS = ("message", "field", "expected")
+"""The facts of an error that the child may answer with."""
+
+ANSWER_BYTES = 1 << 18
+"""Maximum size of such an answer; a message may contain the longest path."""
+
 _SECONDS = 30
 _ROWS_PER_SECOND = 50_000
 _WALL_CLOCK_FACTOR = 4  # a busy machine gives the child a part of a core
 _INHERITED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR")
 # Other allocators reserve address space that they do not use, which the memory limit counts.
 _ALLOCATOR = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
-_SHOWN_BYTES = 4096
 
 
 @contextmanager
@@ -63,7 +68,7 @@ def as_csv(file: Path, most_rows: int) -> Iterator[IO[bytes]]:
         except subprocess.TimeoutExpired:
             raise _stopped(file, f"at most {_WALL_CLOCK_FACTOR * seconds} seconds") from None
         problem.seek(0)
-        _check(file, status, problem.read(_SHOWN_BYTES), seconds)
+        _check(file, status, problem.read(ANSWER_BYTES), seconds)
         table.seek(0)
         yield table
 
@@ -78,7 +83,7 @@ def _check(file: Path, status: int, problem: bytes, seconds: int) -> None:
     if status == 0:
         return
     if status == REFUSED:
-        raise TableInvalid(**json.loads(problem), file=file)
+        raise _refusal(file, problem)
     if status == -signal.SIGXCPU:
         raise _stopped(file, f"at most {seconds} seconds of processor time")
     if status < 0:
@@ -86,6 +91,17 @@ def _check(file: Path, status: int, problem: bytes, seconds: int) -> None:
         message = f"cannot read {file} as a table: the Parquet reader crashed with {name}"
         raise TableInvalid(message, file=file, signal=name)
     raise RuntimeError(f"the Parquet reader did not start: {problem.decode(errors='replace')}")
+
+
+def _refusal(file: Path, problem: bytes) -> TableInvalid:
+    """Returns the error that the child answered with."""
+    try:
+        answer = json.loads(problem)
+        facts = {key: str(answer[key]) for key in FACTS if key in answer}
+        return TableInvalid(**facts, file=file)
+    except (ValueError, TypeError, RecursionError):
+        message = f"cannot read {file} as a table: the Parquet reader stopped without a reason"
+        return TableInvalid(message, file=file)
 
 
 def _stopped(file: Path, expected: str) -> TableInvalid:

@@ -113,8 +113,7 @@ def _rows(file: Path, stream: IO[bytes], most_rows: int) -> Iterator[list[str]]:
         try:
             cells = next(csv.reader((line,), strict=True))
         except csv.Error as error:
-            message = f"cannot read {file} as a table: line {number}: {error}"
-            raise TableInvalid(message, file=file, line=number) from None
+            raise _not_csv(file, number, line, error) from None
         if not cells:
             continue
         if names is None:
@@ -131,12 +130,22 @@ def _rows(file: Path, stream: IO[bytes], most_rows: int) -> Iterator[list[str]]:
         yield cells
 
 
+def _not_csv(file: Path, number: int, line: str, error: csv.Error) -> TableInvalid:
+    """Returns the error for a line that is not valid CSV."""
+    start = f"cannot read {file} as a table: line {number}"
+    if "\r" in line.rstrip("\r\n"):
+        expected = "lines that end with LF or CRLF"
+        message = f"{start} has a carriage return (CR) inside; expected {expected}"
+        return TableInvalid(message, file=file, line=number, expected=expected)
+    return TableInvalid(f"{start}: {error}", file=file, line=number)
+
+
 def _check_lengths(file: Path, row: int, names: Sequence[str], cells: Sequence[str]) -> None:
     """Raises `TableInvalid` if a cell is too long. Row 0 is the header."""
     for name, cell in zip(names, cells, strict=True):
         size = len(cell.encode())
         if size > MAX_CELL_BYTES:
-            raise too_long(file, f"row {row}" if row else "header", shown(name), size)
+            raise too_long(file, f"row {row}" if row else "header", name, size)
 
 
 def _lines(file: Path, stream: IO[bytes], most_rows: int) -> Iterator[str]:

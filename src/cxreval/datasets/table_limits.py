@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cxreval.errors import TableInvalid
+from cxreval.fields import shown
 
 MAX_ROWS = 10_000_000
 """Maximum number of rows of a table, repeated ones included."""
@@ -56,6 +57,6 @@ def too_long(file: Path, where: str, name: str, size: int) -> TableInvalid:
 
     `where`: the row, such as `row 7`; `name`: the column.
     """
-    expected = f"at most {MAX_CELL_BYTES} bytes"
+    name, expected = shown(name), f"at most {MAX_CELL_BYTES} bytes"
     message = f"{file} {where}: column {name!r} has a cell of {size} bytes; expected {expected}"
     return TableInvalid(message, file=file, field=name, expected=expected)

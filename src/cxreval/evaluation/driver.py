@@ -172,7 +172,7 @@ class EvaluationDriver:
         images = image_list(benchmark, self._data[benchmark.name])
         keeper.call(lambda: self._registry.record_image_list(benchmark.name, images))
         source = keeper.call(lambda: self._source(lease, images))
-        confirmed = keeper.call(lambda: confirm(self._registry, lease, source, images, keeper))
+        confirmed = confirm(self._registry, lease, source, images, keeper)
         table = keeper.call(lambda: self._predict(lease, source, images, keeper, progress))
         repeats = check_repeats(source, benchmark, images, table, keeper)
         report = keeper.call(lambda: self._scoring.score(benchmark, _batches(images, table)))

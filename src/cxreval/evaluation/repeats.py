@@ -60,25 +60,17 @@ def check_repeats(
     if tolerance is None:
         return {}
     sample = repeat_sample(benchmark.digest, images)
-    repeated = PredictionTable(image_rows(sample), benchmark.findings)
-
-    def predict() -> None:
-        for image, row in source.rows(repeated.missing(), one_by_one=True):
-            repeated.add([image], row)
-            keeper.check()
-            keeper.progressed()
-
-    keeper.call(predict)
+    repeated = _predicted(source, sample, benchmark.findings, keeper)
     rows = image_rows(images)
     recorded = table.probabilities[[rows[image] for image in sample]]
-    differences = np.abs(repeated.probabilities.astype(np.float64) - recorded)
+    differences = np.abs(repeated.astype(np.float64) - recorded)
     largest = float(differences.max())
     if largest > tolerance:
         row, column = np.unravel_index(differences.argmax(), differences.shape)
         raise _not_deterministic(
             sample[row],
             benchmark.findings[column],
-            (recorded[row, column], repeated.probabilities[row, column]),
+            (recorded[row, column], repeated[row, column]),
             differences,
             tolerance,
         )
@@ -87,6 +79,22 @@ def check_repeats(
         "repeat_largest_difference": f"{largest:.3g}",
         "repeat_tolerance": f"{tolerance:g}",
     }
+
+
+def _predicted(
+    source: Source, sample: Sequence[str], findings: Sequence[str], keeper: LeaseKeeper
+) -> NDArray[np.float32]:
+    """Predicts the images one by one; returns their probabilities, of shape (images, findings)."""
+    repeated = PredictionTable(image_rows(sample), findings)
+
+    def predict() -> None:
+        for image, row in source.rows(repeated.missing(), one_by_one=True):
+            repeated.add([image], row)
+            keeper.check()
+            keeper.progressed()
+
+    keeper.call(predict)
+    return repeated.probabilities
 
 
 def _not_deterministic(

@@ -31,6 +31,7 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.MalformedField: _INVALID_ARGUMENT,
     errors.MissingField: _INVALID_ARGUMENT,
     errors.UnknownValue: _FAILED_PRECONDITION,
+    errors.UnknownRpc: grpc.StatusCode.UNIMPLEMENTED,
     errors.InvalidPageToken: _INVALID_ARGUMENT,
     errors.MalformedStream: _INVALID_ARGUMENT,
     errors.EmptyStream: _INVALID_ARGUMENT,
@@ -125,6 +126,7 @@ _TRANSPORT_ERRORS: dict[grpc.StatusCode, type[errors.CxrevalError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.ServiceOverloaded,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
     grpc.StatusCode.CANCELLED: errors.ServiceUnavailable,
+    grpc.StatusCode.UNIMPLEMENTED: errors.UnknownRpc,
 }
 
 
