@@ -378,6 +378,8 @@ def test_an_image_for_which_no_decoder_starts_is_refused_as_unavailable_and_the_
     owner: object, name: str, value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with made() as preprocessor:
+        applied(preprocessor, GOOD)
+        os.kill(decoders()[0], signal.SIGKILL)
         monkeypatch.setattr(owner, name, value)
         for _ in range(2):
             error = error_of(preprocessor, GOOD)

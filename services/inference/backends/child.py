@@ -15,7 +15,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -58,33 +58,45 @@ class Child:
     answers: ClassVar[tuple[type[CxrevalError], ...]]
 
     def __init__(self, file: Path | None = None, devices: Sequence[Path] = ()) -> None:
-        """Starts `python -m module SOCKET FILE`, which may use the devices, and does not wait."""
+        """Starts `python -m module SOCKET FILE`, which may use the devices, and does not wait.
+
+        Raises:
+            ServiceUnavailable: the machine has no room for one more process.
+        """
         self._failure: CxrevalError | None = None
         self._ending = threading.Lock()
         self._doing = "starting"
         self.crashed = False
-        self._errors, errors = os.pipe()
-        os.set_blocking(errors, False)  # what a child writes beyond the pipe's room is lost
-        os.set_blocking(self._errors, False)
-        self._socket, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        with end, os.fdopen(errors, "wb") as stderr:
-            command, self.unprotected = _command(self.module, end.fileno(), file, devices)
-            try:
-                self.process = subprocess.Popen(  # noqa: S603 -- the sandbox and this interpreter
-                    command,
-                    env=_environment(),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=stderr,
-                    pass_fds=[end.fileno()],
-                    start_new_session=True,
-                )
-            except OSError:
-                self._socket.close()
-                os.close(self._errors)
-                raise
+        with self.starting(), contextlib.ExitStack() as undo:
+            self._socket, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.callback(self._socket.close)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            with end:
+                self._errors, errors = os.pipe()
+                undo.callback(os.close, self._errors)
+                os.set_blocking(errors, False)  # what a child writes beyond the pipe's room is lost
+                os.set_blocking(self._errors, False)
+                with os.fdopen(errors, "wb") as stderr:
+                    command, self.unprotected = _command(self.module, end.fileno(), file, devices)
+                    self.process = subprocess.Popen(  # noqa: S603 -- the sandbox and this interpreter
+                        command,
+                        env=_environment(),
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.DEVNULL,
+                        stderr=stderr,
+                        pass_fds=[end.fileno()],
+                        start_new_session=True,
+                    )
+            undo.pop_all()
         self.pid = self.process.pid
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Raises `ServiceUnavailable` for what the operating system refuses in the block."""
+        try:
+            yield
+        except OSError as error:
+            raise self._not_started(error.strerror) from None
 
     def start(self, *, gpu: bool) -> str:
         """Waits until the child has imported its packages.
@@ -108,7 +120,7 @@ class Child:
         except (OSError, ValueError) as error:
             self.kill()
             problem = self._written() or error
-            self.kill(ServiceUnavailable(f"a {self.name} did not start: {problem}"))
+            self.kill(self._not_started(problem))
             raise self.failure() from None
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
         self.pid = _CREDENTIALS.unpack(credentials)[0]
@@ -173,6 +185,9 @@ class Child:
         if error:
             raise error
         return message
+
+    def _not_started(self, problem: object) -> ServiceUnavailable:
+        return ServiceUnavailable(f"a {self.name} did not start: {problem}")
 
     def _too_slow(self, seconds: float, doing: str) -> CxrevalError:
         return self.slow(

@@ -9,13 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from cxreval.errors import (
-    CxrevalError,
-    ImageTooLarge,
-    ImageUnreadable,
-    InvalidTensor,
-    ServiceUnavailable,
-)
+from cxreval.errors import CxrevalError, ImageTooLarge, ImageUnreadable, InvalidTensor
 from cxreval.imaging.decode import check_bytes
 from cxreval.imaging.preprocess import Profile
 from services.inference.backends import decoder
@@ -65,7 +59,7 @@ class ImageDecoder(Child):
             ServiceUnavailable: it does not start, which is not the fault of an image.
         """
         program = self.start(gpu=False)
-        with contextlib.ExitStack() as descriptors:
+        with self.starting(), contextlib.ExitStack() as descriptors:
             self._image = SharedImage()
             descriptors.callback(os.close, self._image.fd)
             fd, memory = mapped(decoder.TENSOR_BYTES)
@@ -75,8 +69,7 @@ class ImageDecoder(Child):
             try:
                 self._ask(request, _LOCK_SECONDS, "starting", (self._image.fd, fd))
             except CxrevalError as error:
-                problem = f"a {self.name} did not start: {error.message}"
-                raise ServiceUnavailable(problem) from None
+                raise self._not_started(error.message) from None
         self._prepared = True
 
     def decode(self, image: bytes, outs: Mapping[Profile, Array]) -> None:
