@@ -84,7 +84,7 @@ class InferenceConfig(ServerConfig):
     )
     threads: int = setting(0, "threads of one run of a model; 0: one for each core of this process")
     decode_threads: int = setting(
-        0, "threads that decode images; 0: one for each core of this process"
+        0, "processes that decode images; 0: one for each core of this process"
     )
 
     def __post_init__(self) -> None:

@@ -162,17 +162,13 @@ class Preprocessor:
         decoder = self._decoders.get(thread)
         if decoder and decoder.ready:
             return decoder
-        try:
-            with self._starting:
-                if self._stopped:
-                    raise _stopping()
-                if decoder:
-                    decoder.close()
-                decoder = self._decoders[thread] = ImageDecoder()
-            decoder.prepare()
-        except OSError as error:
-            problem = f"a decoder of images did not start: {error.strerror}"
-            raise ServiceUnavailable(problem) from None
+        with self._starting:
+            if self._stopped:
+                raise _stopping()
+            if decoder:
+                self._decoders.pop(thread).close()
+            decoder = self._decoders[thread] = ImageDecoder()
+        decoder.prepare()
         if problem := decoder.unprotected:
             _log.warning("images are decoded without full protection", extra={"problem": problem})
         return decoder

@@ -57,8 +57,11 @@ class InferenceService(Service):
     def decoders(self) -> list[int]:
         """Returns the processes that decode images, each the innermost of its sandbox."""
         assert self.process
-        commands = descendants(self.process.pid).items()
-        return [pid for pid, command in commands if "decoder" in command and not descendants(pid)]
+        return [
+            pid
+            for pid, command in descendants(self.process.pid).items()
+            if "inference.backends.decoder" in command and not descendants(pid)
+        ]
 
 
 def stub(channel: grpc.Channel) -> Any:

@@ -49,6 +49,13 @@ def test_png_of_every_depth_and_channel_count_comes_back_unchanged(
     np.testing.assert_array_equal(decoded, image)
 
 
+@pytest.mark.parametrize("level", [1, 9])
+@pytest.mark.parametrize("side", [1, 37, 3000])
+def test_png_of_one_color_is_read_however_small_its_pixel_data(side: int, level: int) -> None:
+    image = np.full((side, side), 255, np.uint16)
+    np.testing.assert_array_equal(decode(imagecodecs.png_encode(image, level=level)), image)
+
+
 def test_palette_png_becomes_rgb() -> None:
     rows = zlib.compress(
         b"\x00\x00\x01\x00\x01\x00"

@@ -25,10 +25,12 @@ from prometheus_client import CollectorRegistry
 from pydicom import uid
 
 import services
+from cxreval import sandbox
 from cxreval.errors import (
     CxrevalError,
     ImageTooLarge,
     ImageUnreadable,
+    SandboxUnavailable,
     ServiceUnavailable,
 )
 from cxreval.imaging.cache import ImageCache
@@ -54,7 +56,7 @@ RGBA = RNG.integers(0, 65536, (240, 256, 4), np.uint16)
 IMAGES = {
     "PNG": png(320, 280),
     "PNG, 16-bit RGB and alpha": bytes(imagecodecs.png_encode(RGBA)),
-    "PNG, 2600x2400": bytes(imagecodecs.png_encode(np.resize(GRAY, (2600, 2400)))),
+    "PNG, 1500x1400": bytes(imagecodecs.png_encode(np.resize(GRAY, (1500, 1400)))),
     "JPEG": bytes(imagecodecs.jpeg8_encode(GRAY)),
     "JPEG, color": bytes(imagecodecs.jpeg8_encode((RGBA[:, :, :3] >> 8).astype(np.uint8))),
     "DICOM": dicom(GRAY12, stored=12),
@@ -376,6 +378,8 @@ def test_an_image_for_which_no_decoder_starts_is_refused_as_unavailable_and_the_
     owner: object, name: str, value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with made() as preprocessor:
+        applied(preprocessor, GOOD)
+        os.kill(decoders()[0], signal.SIGKILL)
         monkeypatch.setattr(owner, name, value)
         for _ in range(2):
             error = error_of(preprocessor, GOOD)
@@ -383,6 +387,25 @@ def test_an_image_for_which_no_decoder_starts_is_refused_as_unavailable_and_the_
             assert "a decoder of images did not start: " in error.message
         monkeypatch.undo()
         np.testing.assert_array_equal(applied(preprocessor, GOOD), EXPECTED)
+
+
+@pytest.mark.parametrize("sandboxed", [True, False], ids=["sandbox", "no sandbox"])
+def test_a_decoder_does_not_inherit_the_settings_of_the_service(
+    sandboxed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXREVAL_INFERENCE_REGISTRY_API_KEY", "secret")
+    if not sandboxed:
+        monkeypatch.setattr(sandbox, "command", no_sandbox)
+    with made() as preprocessor:
+        np.testing.assert_array_equal(applied(preprocessor, GOOD), EXPECTED)
+        (pid,) = decoders()
+        environment = Path(f"/proc/{pid}/environ").read_text()
+    assert "OMP_NUM_THREADS=1" in environment
+    assert "secret" not in environment
+
+
+def no_sandbox(*_: object, **__: object) -> None:
+    raise SandboxUnavailable("no sandbox")
 
 
 # --- shared memory --------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""The runtimes that execute models. No other package of the service imports them."""
+"""The processes that open strangers' files: hosts of models, and decoders of images."""

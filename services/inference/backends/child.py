@@ -15,7 +15,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -68,14 +68,18 @@ class Child:
         self._ending = threading.Lock()
         self._doing = "starting"
         self.crashed = False
-        with contextlib.ExitStack() as failed:
-            try:
-                self._start(file, devices, failed)
-            except OSError as error:
-                problem = f"a {self.name} did not start: {error.strerror}"
-                raise ServiceUnavailable(problem) from None
+        with self.starting(), contextlib.ExitStack() as failed:
+            self._start(file, devices, failed)
             failed.pop_all()
         self.pid = self.process.pid
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Raises `ServiceUnavailable` for an `OSError` in the block: the machine has no room."""
+        try:
+            yield
+        except OSError as error:
+            raise ServiceUnavailable(f"a {self.name} did not start: {error.strerror}") from None
 
     def _start(
         self, file: Path | None, devices: Sequence[Path], failed: contextlib.ExitStack

@@ -60,7 +60,7 @@ class ImageDecoder(Child):
         Raises:
             ServiceUnavailable: it does not start, which is not the fault of an image.
         """
-        with contextlib.ExitStack() as descriptors:
+        with self.starting(), contextlib.ExitStack() as descriptors:
             self._image = SharedImage()
             descriptors.callback(os.close, self._image.fd)
             fd, memory = mapped(decoder.TENSOR_BYTES)

@@ -206,17 +206,12 @@ class ModelHost(Child):
 
     def _share(self) -> None:
         """Makes the shared memory and gives it to the host."""
-        with contextlib.ExitStack() as descriptors:
-            try:
-                self._images = SharedImages(
-                    self.max_batch, self.signature.image_shape, self.signature.dtype
-                )
-                descriptors.callback(os.close, self._images.fd)
-                self._rows = SharedRows(self.max_batch)
-                descriptors.callback(os.close, self._rows.fd)
-            except OSError as error:
-                problem = f"no shared memory for a {self.name}: {error.strerror}"
-                raise ServiceUnavailable(problem) from None
+        with self.starting(), contextlib.ExitStack() as descriptors:
+            shape, dtype = self.signature.image_shape, self.signature.dtype
+            self._images = SharedImages(self.max_batch, shape, dtype)
+            descriptors.callback(os.close, self._images.fd)
+            self._rows = SharedRows(self.max_batch)
+            descriptors.callback(os.close, self._rows.fd)
             try:
                 socket.send_fds(self._socket, [b"\0"], [self._images.fd, self._rows.fd])
             except OSError:
