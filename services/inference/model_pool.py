@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import os
 import threading
@@ -380,9 +381,10 @@ class ModelPool:
         start = time.perf_counter()
         outcome = "failed"
         try:
-            loop = asyncio.get_running_loop()
-            runtime, nbytes = await loop.run_in_executor(
-                self._loaders, self._open, digest, requirements, owner
+            # In the context of the call, whose request id the download of the file has.
+            run = contextvars.copy_context().run
+            runtime, nbytes = await asyncio.get_running_loop().run_in_executor(
+                self._loaders, run, self._open, digest, requirements, owner
             )
             self._admit(digest, nbytes, runtime)
             outcome = "loaded"

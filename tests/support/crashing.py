@@ -136,9 +136,9 @@ def _watch_changes(reached: Callable[[str], None]) -> None:
 def _watch_steps(reached: Callable[[str], None]) -> None:
     def dying(step: str, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **more: Any) -> Any:
             reached(f"before {step}")
-            result = original(*arguments)
+            result = original(*arguments, **more)
             reached(f"after {step}")
             return result
 

@@ -169,7 +169,7 @@ def test_many_calls_at_once_get_the_tensors_of_their_own_images() -> None:
 
 # --- images that end their decoder ----------------------------------------------------------------
 
-NOT_A_MESSAGE = (ImageUnreadable, "answered something else than a message")
+NOT_A_MESSAGE = (ImageUnreadable, "answered wrongly while decoding the image")
 OUTCOMES: dict[bytes, tuple[type[CxrevalError], str]] = {
     b"SIGSEGV": (ImageUnreadable, "ended while decoding the image: SIGSEGV"),
     b"SIGFPE": (ImageUnreadable, "ended while decoding the image: SIGFPE"),
@@ -371,7 +371,7 @@ def refuse(*_: object, **__: object) -> None:
         (subprocess, "Popen", refuse),
         (os, "pipe", refuse),
         (image_decoder, "mapped", refuse),
-        (image_decoder, "MEMORY_BYTES", "no number"),
+        (image_decoder, "MEMORY_BYTES", 10**30),
     ],
 )
 def test_an_image_for_which_no_decoder_starts_is_refused_as_unavailable_and_the_next_works(
