@@ -471,8 +471,7 @@ async def case_host(bench: Bench) -> None:
             ]
             loads.append(load)
             await served.ask(tensor_request(served.digest, image, "pixels"))()
-            (host,) = hosts(served.pid)
-            memory = smaps(host)
+            memory = smaps(served.service.hosts()[served.digest])
         print(f"  service and load {time.perf_counter() - start:.2f} s, load call {load:.2f} s")
     private = memory["Private_Clean"] + memory["Private_Dirty"]
     print(
@@ -481,27 +480,6 @@ async def case_host(bench: Bench) -> None:
         f"takes {own:.0f} in one process: {private - own:.0f} MiB for the host; "
         f"shared clean {memory['Shared_Clean']:.0f} MiB"
     )
-
-
-def hosts(pid: int) -> list[int]:
-    """Returns the processes of the model hosts below a service."""
-    parents = {
-        int(status.parent.name): int(status.read_text().split("PPid:")[1].split()[0])
-        for status in Path("/proc").glob("[0-9]*/status")
-    }
-
-    def below(process: int) -> bool:
-        return process == pid or (process in parents and below(parents[process]))
-
-    command = b"services.inference.backends.host"
-    return [
-        process
-        for process in parents
-        if process != pid
-        and below(process)
-        and not Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[0].endswith(b"bwrap")
-        and command in Path(f"/proc/{process}/cmdline").read_bytes()
-    ]
 
 
 def smaps(pid: int) -> dict[str, float]:
