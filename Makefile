@@ -17,7 +17,7 @@ demo-stop: .venv/.installed
 
 # Two processes, each with whole files, so that the servers a file starts are started once.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 # Some minutes more: thousands of broken inputs, half precision on every real radiograph, Triton's
 # load generator, and the wheel in an empty environment of each supported Python.

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 _MOST_LOADS = 32
 _REMEMBERED_FAILURES = 100
-_WATCH_SECONDS = 0.5
+_WATCH_SECONDS = 0.25
 _SHA256_LENGTH = 64
 
 Announce = Callable[[str], Awaitable[None]]
@@ -447,11 +447,13 @@ class ModelPool:
         restorable = can_restore()
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
-            ready = (model.host for model in self._ready.values())
-            busy = {host: host.busy_seconds() for host in (*self._openings.hosts(), *ready)}
-            owners = Counter(host.owner for host, seconds in busy.items() if seconds > 1)
-            for host, seconds in busy.items():
-                wanted = niceness(seconds, owners[host.owner], restorable=restorable)
+            opening = self._openings.hosts()
+            ready = [model.host for model in self._ready.values()]
+            slow = [host for host in ready if host.busy_seconds() > 1]
+            owners = Counter(host.owner for host in (*opening, *slow))
+            for host in (*opening, *ready):
+                together = 1 if host in ready and host not in slow else owners[host.owner]
+                wanted = niceness(host.busy_seconds(), together, restorable=restorable)
                 if wanted != host.niceness:
                     host.set_niceness(wanted)
 

@@ -16,17 +16,18 @@ def niceness(busy_seconds: float, together: int, *, restorable: bool) -> int:
 
     It grows with the time for which the host has been busy with one file or run: 4 after a second,
     8 after 3, 12 after 7, 19 after half a minute, so that a model that never ends yields to one
-    that has just come. The hosts of one owner share the weight of one.
+    that has just come. The hosts of one owner that open models share the weight of one.
 
     Args:
         busy_seconds: how long the host has been busy with one file or run.
-        together: how many hosts of its owner are busy for more than a second, itself included.
+        together: how many hosts of its owner open a model or are busy for more than a second,
+            itself included; 1 for a host that does neither.
         restorable: whether the niceness can be lowered again. If not, a host keeps 0 until it has
             been busy for half a minute.
     """
     if not restorable:
         return _MOST if busy_seconds > _ONE_WAY_SECONDS else 0
-    share = math.log(max(1, together), _WEIGHT) if busy_seconds > 1 else 0.0
+    share = math.log(together, _WEIGHT)
     return min(_MOST, int(4 * math.log2(1 + busy_seconds) + share))
 
 
