@@ -15,7 +15,8 @@ demo: .venv/.installed
 demo-stop: .venv/.installed
 	$(BIN)/python demo/run.py stop
 
-# Two processes, each with whole files, so that the servers a file starts are started once.
+# Three processes for two cores, because tests mostly wait; each with whole files, so that the
+# servers a file starts are started once.
 test: lint
 	$(BIN)/python -m pytest -n 3 --dist loadfile
 
