@@ -22,7 +22,7 @@ class Slot:
     lost: bool = False
 
     def touch(self) -> None:
-        """Records that the stream has moved a message now."""
+        """Records that the stream has sent or received a message now."""
         self.used = time.monotonic()
 
 

@@ -59,6 +59,8 @@ class ModelCache:
         finally:
             with self._removing:
                 self._used[file] -= 1
+                if not self._used[file]:
+                    del self._used[file]
 
     def _provide(self, digest: str, file: Path) -> None:
         if file.exists():

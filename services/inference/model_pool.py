@@ -447,12 +447,11 @@ class ModelPool:
         restorable = can_restore()
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
-            opening = self._openings.hosts()
             ready = [model.host for model in self._ready.values()]
-            slow = [host for host in ready if host.busy_seconds() > 1]
-            owners = Counter(host.owner for host in (*opening, *slow))
-            for host in (*opening, *ready):
-                together = 1 if host in ready and host not in slow else owners[host.owner]
+            slow = {*self._openings.hosts(), *(host for host in ready if host.busy_seconds() > 1)}
+            owners = Counter(host.owner for host in slow)
+            for host in slow.union(ready):
+                together = owners[host.owner] if host in slow else 1
                 wanted = niceness(host.busy_seconds(), together, restorable=restorable)
                 if wanted != host.niceness:
                     host.set_niceness(wanted)

@@ -31,7 +31,8 @@ INPUT = "/input"
 """The file that a sandboxed module may read, as it is named there."""
 
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1", "MALLOC_ARENA_MAX": "2"}
-_INHERITED = ("CUDA_", "NVIDIA_")  # which GPUs may be used
+_GPU_PREFIXES = ("CUDA_", "NVIDIA_")  # which GPUs may be used
+_INTERPRETER = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "TMPDIR")
 _ISOLATION = (
     "--unshare-all", "--unshare-user", "--disable-userns", "--new-session", "--die-with-parent",
     "--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv",
@@ -102,9 +103,15 @@ def check() -> None:
 
 
 def environment() -> dict[str, str]:
-    """Returns the environment of a child that opens a stranger's file, without any secret."""
-    inherited = {key: value for key, value in os.environ.items() if key.startswith(_INHERITED)}
-    return _ENVIRONMENT | inherited
+    """Returns the environment of a process in the sandbox; it contains no secret."""
+    gpus = {key: value for key, value in os.environ.items() if key.startswith(_GPU_PREFIXES)}
+    return _ENVIRONMENT | gpus
+
+
+def interpreter_environment() -> dict[str, str]:
+    """Returns the variables that a Python child process outside of the sandbox needs from this
+    process; they contain no secret."""
+    return {key: os.environ[key] for key in _INTERPRETER if key in os.environ}
 
 
 def _bubblewrap() -> tuple[str, ...]:

@@ -80,7 +80,8 @@ def main(fd: int, number: int) -> None:
     service.recv(65536)
     if number >= len(OPENING):
         service.send(json.dumps(SIGNATURE).encode())
-        service.recv(1)
+        service.recv(65536)
+        service.send(b"{}")
         service.recv(65536)
     service.send((OPENING + RUNNING)[number])
     service.recv(65536)

@@ -6,6 +6,7 @@ at most the child.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import json
 import os
@@ -30,10 +31,9 @@ _EXIT_SECONDS = 10.0  # from the end of its socket to the end of the process
 _ERROR_BYTES = 65536
 _CREDENTIALS = struct.Struct("3i")
 _PACKAGES = [Path(services.__file__).parent]
-_INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "TMPDIR")
 
 
-class Child:
+class Child(abc.ABC):
     """A running child process. One thread at a time may ask it; any thread may kill it.
 
     Attributes:
@@ -97,7 +97,7 @@ class Child:
                 command, self.unprotected = _command(self.module, end.fileno(), file, devices)
                 self.process = subprocess.Popen(  # noqa: S603 -- the sandbox and this interpreter
                     command,
-                    env=_environment(),
+                    env=sandbox.interpreter_environment() | sandbox.environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=stderr,
@@ -222,9 +222,9 @@ class Child:
             expected=f"at most {seconds:.3g} s",
         )
 
+    @abc.abstractmethod
     def _too_large(self, problem: str) -> CxrevalError:
         """Returns the error of a file for which the child's memory does not suffice."""
-        raise NotImplementedError
 
     def _told(self, message: Message) -> CxrevalError:
         """Returns the error that the child has answered.
@@ -277,12 +277,6 @@ def _command(
     except SandboxUnavailable as error:
         arguments = [str(fd), *([str(file)] if file else [])]
         return [sys.executable, "-s", "-m", module, *arguments], error.message
-
-
-def _environment() -> dict[str, str]:
-    """Returns a child's environment, without secrets; the sandbox sets its own."""
-    inherited = {key: os.environ[key] for key in _INHERITED if key in os.environ}
-    return sandbox.environment() | inherited
 
 
 def text(value: object) -> str:

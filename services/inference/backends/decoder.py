@@ -26,7 +26,7 @@ TENSOR_BYTES = sum(4 * math.prod(profile.tensor_shape) for profile in PROFILES.v
 
 
 def main(fd: int) -> None:
-    """Serves until the service closes its end of the socket."""
+    """Answers the service's messages until it closes its end of the socket."""
     service, (image_fd, tensors_fd) = enter(fd)
     image = mmap.mmap(image_fd, 0, access=mmap.ACCESS_READ)
     tensors = places(mmap.mmap(tensors_fd, 0))

@@ -22,21 +22,27 @@ from cxreval.errors import CxrevalError
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.onnx_file.reading import profile_name
 from cxreval.onnx_file.signature import Signature, inspect
-from services.inference.backends.messages import answer, enter, receive, refuse
+from services.inference.backends.messages import (
+    answer,
+    enter,
+    receive,
+    receive_with_descriptors,
+    refuse,
+)
 from services.inference.backends.session import Array, Execution, Images, OnnxSession
 
 
 def main(fd: int, file: Path) -> None:
-    """Serves until the service closes its end of the socket."""
+    """Answers the service's messages until it closes its end of the socket."""
     service, _ = enter(fd)
     try:
         session, signature = _open(service, file)
     except (CxrevalError, MemoryError) as error:
         refuse(service, error)
         return
-    _, descriptors, _, _ = socket.recv_fds(service, 1, 2)
-    images = mmap.mmap(descriptors[0], 0, access=mmap.ACCESS_READ)
-    rows = mmap.mmap(descriptors[1], 0)
+    _, (images_fd, rows_fd) = receive_with_descriptors(service)
+    images, rows = mmap.mmap(images_fd, 0, access=mmap.ACCESS_READ), mmap.mmap(rows_fd, 0)
+    answer(service, {})
     while message := receive(service):
         try:
             pieces = [

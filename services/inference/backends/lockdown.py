@@ -1,4 +1,4 @@
-"""Takes from a model host what it does not need, before it opens a stranger's file.
+"""Limits memory, open files and system calls of a child process, before it opens a stranger's file.
 
 The limits and the filter hold with and without the sandbox around the process, and cannot be
 lifted again.
@@ -58,8 +58,8 @@ _F_SETOWN_EX = 15
 
 
 def hide_from_children() -> None:
-    """Keeps other processes of this user, hosts without a sandbox among them, from reading the
-    memory and the environment of this process, where its API key is."""
+    """Prevents other processes of this user, such as model hosts without a sandbox, from reading
+    the memory and the environment of this process, which contain its API key."""
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
 
 

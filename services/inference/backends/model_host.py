@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -212,10 +211,8 @@ class ModelHost(Child):
             descriptors.callback(os.close, self._images.fd)
             self._rows = SharedRows(self.max_batch)
             descriptors.callback(os.close, self._rows.fd)
-            try:
-                socket.send_fds(self._socket, [b"\0"], [self._images.fd, self._rows.fd])
-            except OSError:
-                raise self.failure() from None
+            shared = (self._images.fd, self._rows.fd)
+            self._ask({}, self._limits.open_seconds, "opening the file", shared)
 
     def _told(self, message: Message) -> CxrevalError:
         error = super()._told(message)
@@ -258,7 +255,7 @@ def _count(value: object) -> int:
     return value
 
 
-def _one_of(values: Iterable[str], value: object) -> str:
-    if value not in (known := tuple(values)):
+def _one_of(values: Container[str], value: object) -> str:
+    if not isinstance(value, str) or value not in values:
         raise ValueError(value)
-    return known[known.index(value)]
+    return value

@@ -1,4 +1,4 @@
-"""A loaded model: its host, and what the warm-up found.
+"""A loaded model: its host, and the batch size and run time that its warm-up measured.
 
 `cxreval.onnx_file` has checked the file in the host. A warm-up on two generated images shows what
 only a run can show: how wide the output is, and which batch is worth running.
@@ -6,7 +6,6 @@ only a run can show: how wide the output is, and which batch is worth running.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -173,12 +172,11 @@ class OnnxModel:
     def _choose_batch(self, answers: Array) -> None:
         """Sets `alone` and `max_batch`."""
         exact = self.provider == PROVIDERS["cpu"]
-        if self.signature.batch:
+        if self.signature.batch or not exact:
             self.alone = not self._run_together_equal(answers, exact=exact)
+        if self.signature.batch:
             self.max_batch = 1 if self.alone else self.signature.batch
-        elif not exact:
-            self.alone = not self._run_together_equal(answers, exact=False)
-        if not self.signature.batch:
+        else:
             self.max_batch = self._useful_batch()
 
     def _run_together_equal(self, answers: Array, *, exact: bool) -> bool:
@@ -190,10 +188,9 @@ class OnnxModel:
         if self.host.max_batch < len(answers):
             return False
         self.alone = False
-        together = None
-        with contextlib.suppress(CxrevalError):
+        try:
             together = self.run([self._generated()])
-        if together is None:
+        except CxrevalError:
             return False
         tolerance = {"rtol": 0.0, "atol": 0.0} if exact else {"rtol": 1e-3, "atol": 1e-4}
         return np.allclose(together, answers, **tolerance, equal_nan=True)

@@ -86,14 +86,18 @@ class Benchmarks:
             BenchmarkNotFound: there is no such benchmark.
             ImageListMismatch: its specification states the digest of another list.
         """
-        with self._database.writing() as session:
+        listed = sorted(images)
+        # A worker sends the list with each evaluation, and the check must not hold the write lock.
+        with self._database.reading() as session:
             row = benchmark_row(session, name)
-            listed = sorted(images)
             if problem := list_problem(records.benchmark(row).spec, listed):
                 message = f"the image list of {name} {problem}"
                 raise ImageListMismatch(message, field="images", name=name)
+            if session.get(BenchmarkImagesRow, row.number) is not None:
+                return
             names = zlib.compress("\n".join(listed).encode())
             values = {"benchmark_number": row.number, "names": names}
+        with self._database.writing() as session:
             insert_missing(session, BenchmarkImagesRow, [values])
 
     def get(self, name: BenchmarkName) -> Benchmark:

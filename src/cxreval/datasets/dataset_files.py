@@ -1,4 +1,4 @@
-"""Reads the files of a data set within limits."""
+"""Reads the files of a data set, up to a maximum size."""
 
 from __future__ import annotations
 

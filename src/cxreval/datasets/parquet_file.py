@@ -7,7 +7,6 @@ table as CSV to a temporary file, which is then read like any other CSV file.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from cxreval import sandbox
 from cxreval.errors import TableInvalid
 from cxreval.extras import require_extra
 
@@ -35,7 +35,6 @@ ANSWER_BYTES = 1 << 18
 _SECONDS = 30
 _ROWS_PER_SECOND = 50_000
 _WALL_CLOCK_FACTOR = 4  # a busy machine gives the child a part of a core
-_INHERITED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR")
 # Other allocators reserve address space that they do not use, which the memory limit counts.
 _ALLOCATOR = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
 
@@ -58,7 +57,7 @@ def as_csv(file: Path, most_rows: int) -> Iterator[IO[bytes]]:
                     sys.executable, "-P", "-m", "cxreval.datasets.parquet_child", str(file),
                     str(most_rows), str(seconds),
                 ],
-                env=_environment(),
+                env=sandbox.interpreter_environment() | _ALLOCATOR,
                 stdin=subprocess.DEVNULL,
                 stdout=table,
                 stderr=problem,
@@ -71,11 +70,6 @@ def as_csv(file: Path, most_rows: int) -> Iterator[IO[bytes]]:
         _check(file, status, problem.read(ANSWER_BYTES), seconds)
         table.seek(0)
         yield table
-
-
-def _environment() -> dict[str, str]:
-    """Returns the child's environment, which has no token or password of this process."""
-    return {name: os.environ[name] for name in _INHERITED if name in os.environ} | _ALLOCATOR
 
 
 def _check(file: Path, status: int, problem: bytes, seconds: int) -> None:
