@@ -57,7 +57,8 @@ def proto_fields(message: Descriptor):
 def spellings(enum: EnumDescriptor):
     """Returns the values of an enum as YAML spells them."""
     prefix = enum.values[0].name.removesuffix("UNSPECIFIED")
-    return {value.name.removeprefix(prefix).lower().replace("_", "-") for value in enum.values[1:]}
+    names = {value.name.removeprefix(prefix) for value in enum.values[1:]}
+    return names if prefix == "LAYOUT_" else {name.lower().replace("_", "-") for name in names}
 
 
 def test_yaml_json_schema_and_proto_have_the_same_fields_and_subfields():

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import asdict, is_dataclass, replace
+from types import NoneType
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.datasets.benchmark import BenchmarkSpec, spec_from_fields
-from cxreval.manifest.model import (
-    CheckpointFormat,
-    ClaimedMetric,
-    Endpoint,
-    Environment,
-    Kind,
-    Manifest,
-    Reproduction,
-    SourceKind,
-)
+from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.curves import Reliability, RocCurve
 from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
 from cxreval.records import EvaluationState, Failure, Fault, SubmissionState, Tier
@@ -52,22 +44,26 @@ def benchmark(row: BenchmarkRow) -> Benchmark:
 
 def manifest(stored: Mapping[str, Any]) -> Manifest:
     """Returns the manifest of a stored JSON value."""
-    endpoint, reproduction = stored["endpoint"], stored["reproduction"]
-    environment = stored["environment"]
-    return Manifest(
-        **{
-            **stored,
-            "kind": Kind(stored["kind"]),
-            "source_kind": SourceKind(stored["source_kind"]),
-            "format": CheckpointFormat(stored["format"]) if stored["format"] else None,
-            "endpoint": endpoint and Endpoint(**endpoint),
-            "reproduction": reproduction and Reproduction(**reproduction),
-            "environment": environment
-            and Environment(environment["python_version"], tuple(environment["dependencies"])),
-            "output_names": tuple(stored["output_names"]),
-            "claimed_metrics": tuple(ClaimedMetric(**claim) for claim in stored["claimed_metrics"]),
-        }
-    )
+    return cast("Manifest", _record(Manifest, stored))
+
+
+def _record(kind: type[Any], stored: Mapping[str, Any]) -> Any:
+    """Returns a dataclass of a JSON object; a field that it lacks has its default."""
+    hints = get_type_hints(kind)
+    return kind(**{name: _value(hints[name], value) for name, value in stored.items()})
+
+
+def _value(hint: Any, value: Any) -> Any:
+    """Returns a value of a type: a scalar, an enumeration, a dataclass, or a tuple of those."""
+    if value is None:
+        return None
+    named = [item for item in get_args(hint) if item not in (NoneType, Ellipsis)]
+    kind = named[0] if named else hint
+    if get_origin(hint) is tuple:
+        return tuple(_value(kind, item) for item in value)
+    if is_dataclass(kind):
+        return _record(cast("type[Any]", kind), value)
+    return kind(value)
 
 
 def submission(

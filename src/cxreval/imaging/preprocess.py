@@ -25,6 +25,7 @@ from cxreval.imaging.resample import (
     gaussian_bilinear,
     pillow_bilinear,
 )
+from cxreval.preprocessing import Preprocessing
 
 Tensor = npt.NDArray[np.float32]
 
@@ -305,4 +306,9 @@ PROFILES = {
     profile.name: profile
     for profile in (_imagenet(224), _imagenet_tencrop(256, 224), _xrv(224), _xrv(512))
 }
-"""The profiles by name; the names are `cxreval.datasets.profiles.PROFILE_NAMES`."""
+"""The profiles by name."""
+
+
+def profile_of(preprocessing: Preprocessing) -> Profile:
+    """Returns the profile that carries out declared preprocessing."""
+    return PROFILES[preprocessing.name]

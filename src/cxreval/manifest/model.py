@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from cxreval.datasets.profiles import PROFILE_NAMES
 from cxreval.errors import CommitNotFrozen, UnknownProfile
 from cxreval.fields import HOST_PORT, SHA256, SHA256_FORM
-from cxreval.manifest.forms import Email, Flag, Form, HttpsUrl, Matching, Number, OneOf, Text, Whole
+from cxreval.forms import (
+    Email,
+    Flag,
+    HttpsUrl,
+    Matching,
+    Number,
+    OneOf,
+    Text,
+    Whole,
+    declared,
+)
+from cxreval.preprocessing import PRESETS, Outputs, Preprocessing
 
 MAX_NAME_CHARACTERS = 100
 MAX_SCRIPT_CHARACTERS = 1000
@@ -19,12 +28,14 @@ MAX_DEPENDENCIES = 500
 MAX_DEPENDENCY_CHARACTERS = 200
 MAX_OUTPUTS = 1000
 MAX_CLAIMS = 1000
+MAX_FILES = 64
 FEWEST_REQUESTS, MOST_REQUESTS = 0.1, 1000.0
 """Bounds of the request rate that an endpoint may declare, in images per second."""
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _DEPENDENCY = rf"{_NAME}(?:\[{_NAME}(?:,{_NAME})*\])?==[A-Za-z0-9.!+_-]+"
 _PYTHON = r"[0-9]{1,2}\.[0-9]{1,3}(?:\.[0-9]{1,3})?(?:(?:a|b|rc)[0-9]{1,3})?"
+_FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 _DATE = r"[0-9]{4}-[0-9]{2}(?:-[0-9]{2})?"
 
 
@@ -57,6 +68,14 @@ class CheckpointFormat(StrEnum):
 
     ONNX = "onnx"
     PYTORCH_STATE_DICT = "pytorch-state-dict"
+    TORCHSCRIPT = "torchscript"
+    TORCH_EXPORT = "torch-export"
+
+
+class Ensemble(StrEnum):
+    """How the probabilities of several models become one."""
+
+    MEAN = "mean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,26 +98,14 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 """Networks that `cxreval.export` can build, by name."""
 
 
-def _field(
-    about: str, form: Form | None, example: Any, default: Any = MISSING, most: int = 0
-) -> Any:
-    """Returns a field of a manifest, required unless it has a default.
-
-    `most` is the maximum length of a list, whose items have the form `form`.
-    """
-    return dataclasses.field(
-        default=default, metadata={"about": about, "form": form, "example": example, "most": most}
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Reproduction:
     """A script frozen at a commit."""
 
-    repository: str = _field(
+    repository: str = declared(
         "URL of the repository.", HttpsUrl(), "https://github.com/me/my-classifier"
     )
-    commit: str = _field(
+    commit: str = declared(
         "Full hash of the commit; a branch or tag can move.",
         Matching(
             "[0-9a-f]{40}",
@@ -107,8 +114,8 @@ class Reproduction:
         ),
         "0123456789abcdef0123456789abcdef01234567",
     )
-    seed: int = _field("Random seed of the run.", Whole(), 7)
-    script: str = _field(
+    seed: int = declared("Random seed of the run.", Whole(), 7)
+    script: str = declared(
         "Command or script in the repository.",
         Text(MAX_SCRIPT_CHARACTERS),
         "python evaluate.py",
@@ -120,10 +127,10 @@ class Reproduction:
 class Environment:
     """Python version and requirements with exact versions."""
 
-    python_version: str = _field(
+    python_version: str = declared(
         "Python version.", Matching(_PYTHON, "a version such as 3.11.7"), "3.11.7"
     )
-    dependencies: tuple[str, ...] = _field(
+    dependencies: tuple[str, ...] = declared(
         "Requirements with exact versions.",
         Matching(
             _DEPENDENCY, "an exact version such as torch==2.13.0", longest=MAX_DEPENDENCY_CHARACTERS
@@ -138,18 +145,18 @@ class Environment:
 class Endpoint:
     """A server that speaks the Open Inference Protocol v2 over gRPC."""
 
-    address: str = _field(
+    address: str = declared(
         "Address of the server, host:port.",
         Matching(HOST_PORT.pattern, "host:port such as models.example.org:443"),
         "models.example.org:443",
     )
-    tls: bool = _field(
+    tls: bool = declared(
         "Whether the server uses TLS with a certificate of a public authority.", Flag(), True
     )
-    model_name: str = _field(
+    model_name: str = declared(
         "Name of the model on the server.", Text(MAX_NAME_CHARACTERS, "a name"), "my-classifier"
     )
-    requests_per_second: float = _field(
+    requests_per_second: float = declared(
         "Maximum request rate, in images per second.", Number(FEWEST_REQUESTS, MOST_REQUESTS), 20.0
     )
 
@@ -158,9 +165,9 @@ class Endpoint:
 class ClaimedMetric:
     """A claimed value of a metric; `finding` is empty for the macro mean."""
 
-    metric: str = _field("Name of the metric.", Text(MAX_NAME_CHARACTERS, "a name"), "auroc")
-    value: float = _field("Value of the metric, from 0 to 1.", Number(0, 1), 0.8)
-    finding: str = _field(
+    metric: str = declared("Name of the metric.", Text(MAX_NAME_CHARACTERS, "a name"), "auroc")
+    value: float = declared("Value of the metric, from 0 to 1.", Number(0, 1), 0.8)
+    finding: str = declared(
         "Finding of the value; without it, the mean over all findings.",
         Text(MAX_NAME_CHARACTERS, "a name"),
         "Hernia",
@@ -169,73 +176,100 @@ class ClaimedMetric:
 
 
 @dataclass(frozen=True, slots=True)
+class SubmittedFile:
+    """One of several files of a submission."""
+
+    name: str = declared(
+        "Name of the file, without folders.",
+        Matching(_FILE_NAME, "a file name of letters, digits, `.`, `_` and `-`, without folders"),
+        "model.onnx",
+    )
+    sha256: str = declared("sha256 of the file.", Matching(SHA256.pattern, SHA256_FORM), "", "")
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """The manifest of a submission. A field that is empty or None is not given."""
 
-    kind: Kind = _field("Kind of the submission.", None, Kind.CHECKPOINT)
-    model: str = _field(
+    kind: Kind = declared("Kind of the submission.", None, Kind.CHECKPOINT)
+    model: str = declared(
         "Name of the model, as the board shows it.",
         Text(MAX_NAME_CHARACTERS, "a name"),
         "My classifier",
     )
-    organisation: str = _field(
+    organisation: str = declared(
         "Name of the organisation, as the board shows it.",
         Text(MAX_NAME_CHARACTERS, "a name"),
         "My group",
     )
-    open_source: bool = _field("Whether code and weights are open source.", Flag(), True)
-    source_kind: SourceKind = _field(
+    open_source: bool = declared("Whether code and weights are open source.", Flag(), True)
+    source_kind: SourceKind = declared(
         "Source of the model or its figure.", None, SourceKind.CHECKPOINT
     )
-    contact: str = _field(
+    contact: str = declared(
         "E-mail address for questions about the submission.", Email(), "me@example.org"
     )
-    source_url: str = _field(
+    source_url: str = declared(
         "URL of the source.", HttpsUrl(), "https://github.com/me/my-classifier", ""
     )
-    format: CheckpointFormat | None = _field(
+    format: CheckpointFormat | None = declared(
         "Format of the file.", None, CheckpointFormat.ONNX, None
     )
-    architecture: str = _field(
+    architecture: str = declared(
         "Network that the state dict belongs to.", OneOf(tuple(ARCHITECTURES)), "densenet121", ""
     )
-    endpoint: Endpoint | None = _field(
+    endpoint: Endpoint | None = declared(
         "Server that runs the model. Its token does not belong in a manifest.", None, None, None
     )
-    preprocessing_profile: str = _field(
+    preprocessing_profile: str = declared(
         "Preprocessing profile: how an image becomes the model's input.",
-        OneOf(PROFILE_NAMES, UnknownProfile),
+        OneOf(tuple(PRESETS), UnknownProfile),
         "xrv-224",
         "",
     )
-    output_names: tuple[str, ...] = _field(
+    output_names: tuple[str, ...] = declared(
         'Finding of each column of the output, every finding once; "" for a column to ignore.',
         None,
         None,
         (),
         MAX_OUTPUTS,
     )
-    reproduction: Reproduction | None = _field(
+    reproduction: Reproduction | None = declared(
         "Script and commit that reproduce the figures.", None, None, None
     )
-    environment: Environment | None = _field(
+    environment: Environment | None = declared(
         "Python and packages that the submitter used.", None, None, None
     )
-    claimed_metrics: tuple[ClaimedMetric, ...] = _field(
+    claimed_metrics: tuple[ClaimedMetric, ...] = declared(
         "Values of metrics that the submitter claims.", None, None, (), MAX_CLAIMS
     )
-    submitted_date: str = _field(
+    submitted_date: str = declared(
         "Date of the model or paper, to the day or the month; without it, the day of submission.",
         Matching(_DATE, "a date YYYY-MM-DD or YYYY-MM"),
         "2025-12-19",
         "",
     )
-    artifact_sha256: str = _field(
+    artifact_sha256: str = declared(
         "sha256 of the submitted file; `cxreval submit` fills it in.",
         Matching(SHA256.pattern, SHA256_FORM),
         "",
         "",
     )
+    preprocessing: Preprocessing | None = declared(
+        "Steps from an image to the model's input, instead of a profile.", None, None, None
+    )
+    outputs: Outputs | None = declared("Where the probabilities are.", None, None, None)
+    files: tuple[SubmittedFile, ...] = declared(
+        "Files of a submission that has several.", None, SubmittedFile("model.onnx"), (), MAX_FILES
+    )
+    ensemble: Ensemble | None = declared(
+        "How several models become one.", None, Ensemble.MEAN, None
+    )
+
+    @property
+    def declared_preprocessing(self) -> Preprocessing | None:
+        """The declared preprocessing, or that of the preset; None if there is neither."""
+        return self.preprocessing or PRESETS.get(self.preprocessing_profile)
 
 
 @dataclass(frozen=True, slots=True)

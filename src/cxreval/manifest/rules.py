@@ -19,7 +19,7 @@ from cxreval.errors import (
     UnknownMetric,
 )
 from cxreval.fields import field_error, not_allowed, required
-from cxreval.manifest.forms import Form
+from cxreval.forms import Form
 from cxreval.manifest.model import CASES, UPLOADED, Case, ClaimedMetric, Kind, Manifest
 from cxreval.metrics.ranking import latest_day
 

@@ -26,6 +26,8 @@ class CheckpointFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CHECKPOINT_FORMAT_UNSPECIFIED: _ClassVar[CheckpointFormat]
     CHECKPOINT_FORMAT_ONNX: _ClassVar[CheckpointFormat]
     CHECKPOINT_FORMAT_PYTORCH_STATE_DICT: _ClassVar[CheckpointFormat]
+    CHECKPOINT_FORMAT_TORCHSCRIPT: _ClassVar[CheckpointFormat]
+    CHECKPOINT_FORMAT_TORCH_EXPORT: _ClassVar[CheckpointFormat]
 
 class Tier(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -35,6 +37,11 @@ class Tier(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TIER_EXECUTED: _ClassVar[Tier]
     TIER_REPLAYED: _ClassVar[Tier]
     TIER_REPRODUCED: _ClassVar[Tier]
+
+class Ensemble(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ENSEMBLE_UNSPECIFIED: _ClassVar[Ensemble]
+    ENSEMBLE_MEAN: _ClassVar[Ensemble]
 SOURCE_KIND_UNSPECIFIED: SourceKind
 SOURCE_KIND_GITHUB_README: SourceKind
 SOURCE_KIND_RESEARCH_PAPER: SourceKind
@@ -45,15 +52,19 @@ SOURCE_KIND_PREDICTIONS: SourceKind
 CHECKPOINT_FORMAT_UNSPECIFIED: CheckpointFormat
 CHECKPOINT_FORMAT_ONNX: CheckpointFormat
 CHECKPOINT_FORMAT_PYTORCH_STATE_DICT: CheckpointFormat
+CHECKPOINT_FORMAT_TORCHSCRIPT: CheckpointFormat
+CHECKPOINT_FORMAT_TORCH_EXPORT: CheckpointFormat
 TIER_UNSPECIFIED: Tier
 TIER_CLAIMED: Tier
 TIER_SCORED: Tier
 TIER_EXECUTED: Tier
 TIER_REPLAYED: Tier
 TIER_REPRODUCED: Tier
+ENSEMBLE_UNSPECIFIED: Ensemble
+ENSEMBLE_MEAN: Ensemble
 
 class Manifest(_message.Message):
-    __slots__ = ("model", "organisation", "open_source", "source_kind", "source_url", "contact", "reproduction", "environment", "preprocessing_profile", "output_names", "claimed_metrics", "artifact_sha256", "submitted_date", "kind", "format", "architecture", "endpoint")
+    __slots__ = ("model", "organisation", "open_source", "source_kind", "source_url", "contact", "reproduction", "environment", "preprocessing_profile", "output_names", "claimed_metrics", "artifact_sha256", "submitted_date", "kind", "format", "architecture", "endpoint", "preprocessing", "outputs", "files", "ensemble")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ORGANISATION_FIELD_NUMBER: _ClassVar[int]
     OPEN_SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +82,10 @@ class Manifest(_message.Message):
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    PREPROCESSING_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    ENSEMBLE_FIELD_NUMBER: _ClassVar[int]
     model: str
     organisation: str
     open_source: bool
@@ -88,7 +103,183 @@ class Manifest(_message.Message):
     format: CheckpointFormat
     architecture: str
     endpoint: Endpoint
-    def __init__(self, model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[SourceKind, str]] = ..., source_url: _Optional[str] = ..., contact: _Optional[str] = ..., reproduction: _Optional[_Union[Reproduction, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., preprocessing_profile: _Optional[str] = ..., output_names: _Optional[_Iterable[str]] = ..., claimed_metrics: _Optional[_Iterable[_Union[ClaimedMetric, _Mapping]]] = ..., artifact_sha256: _Optional[str] = ..., submitted_date: _Optional[str] = ..., kind: _Optional[_Union[Submission.Kind, str]] = ..., format: _Optional[_Union[CheckpointFormat, str]] = ..., architecture: _Optional[str] = ..., endpoint: _Optional[_Union[Endpoint, _Mapping]] = ...) -> None: ...
+    preprocessing: Preprocessing
+    outputs: Outputs
+    files: _containers.RepeatedCompositeFieldContainer[SubmittedFile]
+    ensemble: Ensemble
+    def __init__(self, model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[SourceKind, str]] = ..., source_url: _Optional[str] = ..., contact: _Optional[str] = ..., reproduction: _Optional[_Union[Reproduction, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., preprocessing_profile: _Optional[str] = ..., output_names: _Optional[_Iterable[str]] = ..., claimed_metrics: _Optional[_Iterable[_Union[ClaimedMetric, _Mapping]]] = ..., artifact_sha256: _Optional[str] = ..., submitted_date: _Optional[str] = ..., kind: _Optional[_Union[Submission.Kind, str]] = ..., format: _Optional[_Union[CheckpointFormat, str]] = ..., architecture: _Optional[str] = ..., endpoint: _Optional[_Union[Endpoint, _Mapping]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., outputs: _Optional[_Union[Outputs, _Mapping]] = ..., files: _Optional[_Iterable[_Union[SubmittedFile, _Mapping]]] = ..., ensemble: _Optional[_Union[Ensemble, str]] = ...) -> None: ...
+
+class SubmittedFile(_message.Message):
+    __slots__ = ("name", "sha256")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    sha256: str
+    def __init__(self, name: _Optional[str] = ..., sha256: _Optional[str] = ...) -> None: ...
+
+class Outputs(_message.Message):
+    __slots__ = ("tensor", "activation")
+    class Activation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        ACTIVATION_UNSPECIFIED: _ClassVar[Outputs.Activation]
+        ACTIVATION_NONE: _ClassVar[Outputs.Activation]
+        ACTIVATION_SIGMOID: _ClassVar[Outputs.Activation]
+        ACTIVATION_SOFTMAX_POSITIVE: _ClassVar[Outputs.Activation]
+    ACTIVATION_UNSPECIFIED: Outputs.Activation
+    ACTIVATION_NONE: Outputs.Activation
+    ACTIVATION_SIGMOID: Outputs.Activation
+    ACTIVATION_SOFTMAX_POSITIVE: Outputs.Activation
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_FIELD_NUMBER: _ClassVar[int]
+    tensor: str
+    activation: Outputs.Activation
+    def __init__(self, tensor: _Optional[str] = ..., activation: _Optional[_Union[Outputs.Activation, str]] = ...) -> None: ...
+
+class Preprocessing(_message.Message):
+    __slots__ = ("channels", "value_range", "square", "resize", "crop", "equalize", "mean", "std", "layout", "dtype", "tensor")
+    class Square(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SQUARE_UNSPECIFIED: _ClassVar[Preprocessing.Square]
+        SQUARE_NONE: _ClassVar[Preprocessing.Square]
+        SQUARE_CROP: _ClassVar[Preprocessing.Square]
+        SQUARE_PAD: _ClassVar[Preprocessing.Square]
+    SQUARE_UNSPECIFIED: Preprocessing.Square
+    SQUARE_NONE: Preprocessing.Square
+    SQUARE_CROP: Preprocessing.Square
+    SQUARE_PAD: Preprocessing.Square
+    class Layout(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        LAYOUT_UNSPECIFIED: _ClassVar[Preprocessing.Layout]
+        LAYOUT_NCHW: _ClassVar[Preprocessing.Layout]
+        LAYOUT_NHWC: _ClassVar[Preprocessing.Layout]
+    LAYOUT_UNSPECIFIED: Preprocessing.Layout
+    LAYOUT_NCHW: Preprocessing.Layout
+    LAYOUT_NHWC: Preprocessing.Layout
+    class TensorType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        TENSOR_TYPE_UNSPECIFIED: _ClassVar[Preprocessing.TensorType]
+        TENSOR_TYPE_FLOAT32: _ClassVar[Preprocessing.TensorType]
+        TENSOR_TYPE_FLOAT16: _ClassVar[Preprocessing.TensorType]
+        TENSOR_TYPE_UINT8: _ClassVar[Preprocessing.TensorType]
+    TENSOR_TYPE_UNSPECIFIED: Preprocessing.TensorType
+    TENSOR_TYPE_FLOAT32: Preprocessing.TensorType
+    TENSOR_TYPE_FLOAT16: Preprocessing.TensorType
+    TENSOR_TYPE_UINT8: Preprocessing.TensorType
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    VALUE_RANGE_FIELD_NUMBER: _ClassVar[int]
+    SQUARE_FIELD_NUMBER: _ClassVar[int]
+    RESIZE_FIELD_NUMBER: _ClassVar[int]
+    CROP_FIELD_NUMBER: _ClassVar[int]
+    EQUALIZE_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    STD_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    channels: int
+    value_range: _containers.RepeatedScalarFieldContainer[float]
+    square: Preprocessing.Square
+    resize: Resize
+    crop: Crop
+    equalize: Equalize
+    mean: _containers.RepeatedScalarFieldContainer[float]
+    std: _containers.RepeatedScalarFieldContainer[float]
+    layout: Preprocessing.Layout
+    dtype: Preprocessing.TensorType
+    tensor: str
+    def __init__(self, channels: _Optional[int] = ..., value_range: _Optional[_Iterable[float]] = ..., square: _Optional[_Union[Preprocessing.Square, str]] = ..., resize: _Optional[_Union[Resize, _Mapping]] = ..., crop: _Optional[_Union[Crop, _Mapping]] = ..., equalize: _Optional[_Union[Equalize, _Mapping]] = ..., mean: _Optional[_Iterable[float]] = ..., std: _Optional[_Iterable[float]] = ..., layout: _Optional[_Union[Preprocessing.Layout, str]] = ..., dtype: _Optional[_Union[Preprocessing.TensorType, str]] = ..., tensor: _Optional[str] = ...) -> None: ...
+
+class Resize(_message.Message):
+    __slots__ = ("to", "size", "interpolation", "antialias", "library")
+    class ResizeTo(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        RESIZE_TO_UNSPECIFIED: _ClassVar[Resize.ResizeTo]
+        RESIZE_TO_NONE: _ClassVar[Resize.ResizeTo]
+        RESIZE_TO_SHORT_SIDE: _ClassVar[Resize.ResizeTo]
+        RESIZE_TO_LONG_SIDE: _ClassVar[Resize.ResizeTo]
+        RESIZE_TO_EXACT: _ClassVar[Resize.ResizeTo]
+    RESIZE_TO_UNSPECIFIED: Resize.ResizeTo
+    RESIZE_TO_NONE: Resize.ResizeTo
+    RESIZE_TO_SHORT_SIDE: Resize.ResizeTo
+    RESIZE_TO_LONG_SIDE: Resize.ResizeTo
+    RESIZE_TO_EXACT: Resize.ResizeTo
+    class Interpolation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        INTERPOLATION_UNSPECIFIED: _ClassVar[Resize.Interpolation]
+        INTERPOLATION_NEAREST: _ClassVar[Resize.Interpolation]
+        INTERPOLATION_BILINEAR: _ClassVar[Resize.Interpolation]
+        INTERPOLATION_BICUBIC: _ClassVar[Resize.Interpolation]
+        INTERPOLATION_LANCZOS: _ClassVar[Resize.Interpolation]
+        INTERPOLATION_AREA: _ClassVar[Resize.Interpolation]
+    INTERPOLATION_UNSPECIFIED: Resize.Interpolation
+    INTERPOLATION_NEAREST: Resize.Interpolation
+    INTERPOLATION_BILINEAR: Resize.Interpolation
+    INTERPOLATION_BICUBIC: Resize.Interpolation
+    INTERPOLATION_LANCZOS: Resize.Interpolation
+    INTERPOLATION_AREA: Resize.Interpolation
+    class Library(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        LIBRARY_UNSPECIFIED: _ClassVar[Resize.Library]
+        LIBRARY_PILLOW: _ClassVar[Resize.Library]
+        LIBRARY_OPENCV: _ClassVar[Resize.Library]
+        LIBRARY_SCIKIT_IMAGE: _ClassVar[Resize.Library]
+        LIBRARY_TORCH: _ClassVar[Resize.Library]
+    LIBRARY_UNSPECIFIED: Resize.Library
+    LIBRARY_PILLOW: Resize.Library
+    LIBRARY_OPENCV: Resize.Library
+    LIBRARY_SCIKIT_IMAGE: Resize.Library
+    LIBRARY_TORCH: Resize.Library
+    TO_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
+    ANTIALIAS_FIELD_NUMBER: _ClassVar[int]
+    LIBRARY_FIELD_NUMBER: _ClassVar[int]
+    to: Resize.ResizeTo
+    size: _containers.RepeatedScalarFieldContainer[int]
+    interpolation: Resize.Interpolation
+    antialias: bool
+    library: Resize.Library
+    def __init__(self, to: _Optional[_Union[Resize.ResizeTo, str]] = ..., size: _Optional[_Iterable[int]] = ..., interpolation: _Optional[_Union[Resize.Interpolation, str]] = ..., antialias: _Optional[bool] = ..., library: _Optional[_Union[Resize.Library, str]] = ...) -> None: ...
+
+class Crop(_message.Message):
+    __slots__ = ("kind", "size")
+    class CropKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        CROP_KIND_UNSPECIFIED: _ClassVar[Crop.CropKind]
+        CROP_KIND_NONE: _ClassVar[Crop.CropKind]
+        CROP_KIND_CENTER: _ClassVar[Crop.CropKind]
+        CROP_KIND_FIVE: _ClassVar[Crop.CropKind]
+        CROP_KIND_TEN: _ClassVar[Crop.CropKind]
+    CROP_KIND_UNSPECIFIED: Crop.CropKind
+    CROP_KIND_NONE: Crop.CropKind
+    CROP_KIND_CENTER: Crop.CropKind
+    CROP_KIND_FIVE: Crop.CropKind
+    CROP_KIND_TEN: Crop.CropKind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    kind: Crop.CropKind
+    size: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, kind: _Optional[_Union[Crop.CropKind, str]] = ..., size: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Equalize(_message.Message):
+    __slots__ = ("kind", "clip", "tiles")
+    class EqualizeKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        EQUALIZE_KIND_UNSPECIFIED: _ClassVar[Equalize.EqualizeKind]
+        EQUALIZE_KIND_NONE: _ClassVar[Equalize.EqualizeKind]
+        EQUALIZE_KIND_HISTOGRAM: _ClassVar[Equalize.EqualizeKind]
+        EQUALIZE_KIND_CLAHE: _ClassVar[Equalize.EqualizeKind]
+    EQUALIZE_KIND_UNSPECIFIED: Equalize.EqualizeKind
+    EQUALIZE_KIND_NONE: Equalize.EqualizeKind
+    EQUALIZE_KIND_HISTOGRAM: Equalize.EqualizeKind
+    EQUALIZE_KIND_CLAHE: Equalize.EqualizeKind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    CLIP_FIELD_NUMBER: _ClassVar[int]
+    TILES_FIELD_NUMBER: _ClassVar[int]
+    kind: Equalize.EqualizeKind
+    clip: float
+    tiles: int
+    def __init__(self, kind: _Optional[_Union[Equalize.EqualizeKind, str]] = ..., clip: _Optional[float] = ..., tiles: _Optional[int] = ...) -> None: ...
 
 class Endpoint(_message.Message):
     __slots__ = ("address", "tls", "model_name", "requests_per_second")

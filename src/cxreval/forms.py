@@ -1,10 +1,11 @@
-"""Forms of single values, which the rules check and the JSON Schema states."""
+"""Forms of single values: the rules of a manifest check them, the JSON Schema states them."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from typing import Any, ClassVar, Protocol
 
 from cxreval.errors import CxrevalError, MalformedField
@@ -169,18 +170,26 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A whole number of at most 64 bits."""
+    """A whole number from `low` to `high`."""
 
-    expected: ClassVar[str] = "a whole number of at most 64 bits"
+    low: int = -(2**63)
+    high: int = 2**63 - 1
+
+    @property
+    def expected(self) -> str:
+        """The form in words."""
+        if self == Whole():
+            return "a whole number of at most 64 bits"
+        return f"a whole number from {self.low} to {self.high}"
 
     def check(self, field: str, value: Any) -> None:
         """Raises `MalformedField`."""
-        if not -(2**63) <= value < 2**63:
+        if not self.low <= value <= self.high:
             raise field_error(field, value, self.expected)
 
     def schema(self) -> dict[str, Any]:
         """Allows the same as `check`."""
-        return {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
+        return {"type": "integer", "minimum": self.low, "maximum": self.high}
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,3 +204,15 @@ class Flag:
     def schema(self) -> dict[str, Any]:
         """Allows the same as `check`."""
         return {"type": "boolean"}
+
+
+def declared(
+    about: str, form: Form | None, example: Any, default: Any = MISSING, most: int = 0
+) -> Any:
+    """Returns a field of a dataclass that a manifest declares, required unless it has a default.
+
+    `most` is the maximum length of a list, whose items have the form `form`.
+    """
+    return dataclasses.field(
+        default=default, metadata={"about": about, "form": form, "example": example, "most": most}
+    )

@@ -1,0 +1,255 @@
+"""Declared preprocessing: what a model needs done to an image before it sees it.
+
+A declaration is data. `cxreval.imaging` carries it out, a manifest states it, and its digest is
+part of every result.
+
+The steps are carried out in this order: channels, `equalize`, `square`, `resize`, `crop`, scaling
+to `value_range`, `mean` and `std`, `dtype`, `layout`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cxreval.forms import Flag, Number, Text, Whole, declared
+
+SMALLEST_SIDE, LARGEST_SIDE = 16, 2048
+"""Bounds of each side of a resized or cropped image, in pixels."""
+
+
+class Square(StrEnum):
+    """How an image is made square before it is resized."""
+
+    NONE = "none"
+    CROP = "crop"
+    PAD = "pad"
+
+
+class ResizeTo(StrEnum):
+    """What the size of a resize means."""
+
+    NONE = "none"
+    SHORT_SIDE = "short-side"
+    LONG_SIDE = "long-side"
+    EXACT = "exact"
+
+
+class Interpolation(StrEnum):
+    """Interpolation of a resize."""
+
+    NEAREST = "nearest"
+    BILINEAR = "bilinear"
+    BICUBIC = "bicubic"
+    LANCZOS = "lanczos"
+    AREA = "area"
+
+
+class Library(StrEnum):
+    """Library whose resize is meant, where libraries differ."""
+
+    PILLOW = "pillow"
+    OPENCV = "opencv"
+    SCIKIT_IMAGE = "scikit-image"
+    TORCH = "torch"
+
+
+class CropKind(StrEnum):
+    """Which crops of the resized image the model sees."""
+
+    NONE = "none"
+    CENTER = "center"
+    FIVE = "five"
+    TEN = "ten"
+
+
+class EqualizeKind(StrEnum):
+    """Equalization of the gray levels."""
+
+    NONE = "none"
+    HISTOGRAM = "histogram"
+    CLAHE = "clahe"
+
+
+class Layout(StrEnum):
+    """Order of the axes of the model's input."""
+
+    NCHW = "NCHW"
+    NHWC = "NHWC"
+
+
+class TensorType(StrEnum):
+    """Type of the values of the model's input."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    UINT8 = "uint8"
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """A resize; `size` is one number, or (height, width) for `exact`."""
+
+    to: ResizeTo = declared("What the size means.", None, ResizeTo.SHORT_SIDE, ResizeTo.NONE)
+    size: tuple[int, ...] = declared(
+        "Size in pixels; for exact also [height, width].",
+        Whole(SMALLEST_SIDE, LARGEST_SIDE),
+        (256,),
+        (),
+        2,
+    )
+    interpolation: Interpolation = declared(
+        "Interpolation.", None, Interpolation.BILINEAR, Interpolation.BILINEAR
+    )
+    antialias: bool = declared("Whether a filter precedes shrinking.", Flag(), True, True)
+    library: Library = declared(
+        "Library whose resize is meant.", None, Library.PILLOW, Library.PILLOW
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """Crops of the resized image; `size` is one number, or (height, width)."""
+
+    kind: CropKind = declared("Which crops.", None, CropKind.CENTER, CropKind.NONE)
+    size: tuple[int, ...] = declared(
+        "Size in pixels, one number or [height, width].",
+        Whole(SMALLEST_SIDE, LARGEST_SIDE),
+        (224,),
+        (),
+        2,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Equalize:
+    """Equalization of the gray levels, on 8 bits; `clip` and `tiles` are for CLAHE."""
+
+    kind: EqualizeKind = declared("Kind.", None, EqualizeKind.CLAHE, EqualizeKind.NONE)
+    clip: float | None = declared("Clip limit of CLAHE.", Number(0.1, 100), 2.0, None)
+    tiles: int | None = declared("Tiles of CLAHE along each side.", Whole(1, 64), 8, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """The steps from a decoded image to a model's input."""
+
+    channels: int = declared("Channels: 1 or 3.", Whole(1, 3), 3, 3)
+    value_range: tuple[float, ...] = declared(
+        "Values of black and white before mean and std, for 8 and 16 bits alike.",
+        Number(-65535, 65535),
+        (0.0, 1.0),
+        (0.0, 1.0),
+        2,
+    )
+    square: Square = declared("How the image is made square first.", None, Square.NONE, Square.NONE)
+    resize: Resize = declared("Resize.", None, None, Resize())
+    crop: Crop = declared("Crops.", None, None, Crop())
+    equalize: Equalize = declared("Equalization.", None, None, Equalize())
+    mean: tuple[float, ...] = declared(
+        "Subtracted, one value a channel.", Number(-65535, 65535), (0.485, 0.456, 0.406), (), 3
+    )
+    std: tuple[float, ...] = declared(
+        "Divided by, one value a channel.", Number(1e-6, 65535), (0.229, 0.224, 0.225), (), 3
+    )
+    layout: Layout = declared("Order of the axes.", None, Layout.NCHW, Layout.NCHW)
+    dtype: TensorType = declared(
+        "Type of the values.", None, TensorType.FLOAT32, TensorType.FLOAT32
+    )
+    tensor: str = declared(
+        "Name of the model's input that takes the image, where it has several.",
+        Text(200, "a name"),
+        "image",
+        "",
+    )
+
+    @property
+    def canonical(self) -> str:
+        """The canonical JSON of what affects a value of the input; equal for equal steps."""
+        steps = dataclasses.asdict(self)
+        del steps["tensor"]
+        return json.dumps(steps, sort_keys=True, separators=(",", ":"))
+
+    @property
+    def preset(self) -> str:
+        """The name of the preset with the same steps; empty if there is none."""
+        return _PRESET_NAMES.get(self.canonical, "")
+
+    @property
+    def digest(self) -> str:
+        """The digest of the preset with the same steps, else the sha256 of the canonical JSON."""
+        earlier = _EARLIER_DIGESTS.get(self.preset)
+        return earlier or hashlib.sha256(self.canonical.encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """The name of the preset, else `declared-` and the first 12 characters of the digest."""
+        return self.preset or f"declared-{self.digest[:12]}"
+
+
+def _imagenet(short_side: int, crop: CropKind) -> Preprocessing:
+    return Preprocessing(
+        resize=Resize(ResizeTo.SHORT_SIDE, (short_side,)),
+        crop=Crop(crop, (224,)),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    )
+
+
+def _xrv(size: int) -> Preprocessing:
+    return Preprocessing(
+        channels=1,
+        value_range=(-1024.0, 1024.0),
+        square=Square.CROP,
+        resize=Resize(ResizeTo.EXACT, (size, size), library=Library.SCIKIT_IMAGE),
+    )
+
+
+PRESETS: Mapping[str, Preprocessing] = {
+    "imagenet-224": _imagenet(224, CropKind.CENTER),
+    "imagenet-224-tencrop": _imagenet(256, CropKind.TEN),
+    "raw": Preprocessing(channels=1, value_range=(0.0, 255.0), dtype=TensorType.UINT8),
+    "xrv-224": _xrv(224),
+    "xrv-512": _xrv(512),
+}
+"""Declarations with a name."""
+
+_PRESET_NAMES = {declaration.canonical: name for name, declaration in PRESETS.items()}
+
+# Results were recorded with these digests before preprocessing could be declared.
+_EARLIER_DIGESTS: dict[str, str] = {
+    "imagenet-224": "6cd42fb05223c3948bcfedb455a5eedf606c442eef2ed5900d17e07a22a1a55d",
+    "imagenet-224-tencrop": "359336468b2eef820b2e8e25689a49e71a4cdd52efb3d441fac1d94b62d8cc92",
+    "xrv-224": "73e7f26805a9011e327e0c4b2d7ae9d9e935943ae05578d6bcdb5f4d5697a352",
+    "xrv-512": "ddc678d511d554d51219617462fffb31af46748b415068706f13cbadd487ace6",
+}
+
+
+class Activation(StrEnum):
+    """What turns a model's outputs into probabilities."""
+
+    NONE = "none"
+    SIGMOID = "sigmoid"
+    SOFTMAX_POSITIVE = "softmax-positive"
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where a model's probabilities are.
+
+    `softmax-positive` takes two columns a finding, negative then positive, as (N, K, 2) or (N, 2K).
+    """
+
+    tensor: str = declared(
+        "Name of the model's output, where it has several.",
+        Text(200, "a name"),
+        "probabilities",
+        "",
+    )
+    activation: Activation = declared(
+        "Function from outputs to probabilities.", None, Activation.NONE, Activation.NONE
+    )
