@@ -12,7 +12,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cxreval.api.registry.v1 import submission_pb2 as pb
 from cxreval.datasets.benchmark import load_spec
+from cxreval.errors import CxrevalError
 from cxreval.manifest.document import Document, parse_document
 from cxreval.manifest.model import Ensemble, Kind, Manifest, SubmittedFile
 from cxreval.manifest.template import steps, template
@@ -33,7 +35,10 @@ from cxreval.preprocessing import (
     Square,
     TensorType,
 )
+from cxreval.wire.codec import Encoder
+from services.registry.convert.submissions import checked_manifest
 from services.registry.store import records
+from tests.support.registry import manifest_message
 
 NIH = load_spec("nih-chestxray14")
 TEXT = template(Kind.CHECKPOINT, NIH)
@@ -210,6 +215,61 @@ def test_a_stored_manifest_without_added_fields_is_what_earlier_versions_stored(
     stored = records.to_json(accepted("raw"))
     assert list(stored)[-3:] == ["claimed_metrics", "submitted_date", "artifact_sha256"]
     assert "preprocessing" not in stored
+
+
+# --- messages ----------------------------------------------------------------------------------
+
+RAW = Encoder(Preprocessing, pb.Preprocessing)(PRESETS["raw"])
+
+
+def raw(**changes: Any) -> pb.Preprocessing:
+    message = pb.Preprocessing()
+    message.CopyFrom(RAW)
+    message.MergeFrom(pb.Preprocessing(**changes))
+    return message
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        (
+            {"preprocessing": pb.Preprocessing()},
+            ["channels", "value_range", "square", "resize.to", "resize.interpolation",
+             "resize.library", "crop.kind", "equalize.kind", "layout", "dtype"],
+        ),
+        ({"preprocessing": raw(layout=99)}, ["layout"]),
+        ({"preprocessing": raw(resize=pb.Resize(to=99, library=-1))},
+         ["resize.to", "resize.library"]),
+        ({"preprocessing": raw(equalize=pb.Equalize(clip=float("nan"), tiles=-1))},
+         ["equalize.clip", "equalize.tiles"]),
+        ({"preprocessing": raw(crop=pb.Crop(size=[-1] * 2))}, ["crop.size[0]", "crop.size[1]"]),
+        ({"preprocessing": raw(mean=[0.0] * 1_000_000)}, ["mean"]),
+        ({"preprocessing": raw(tensor="\x1b[31m")}, ["tensor"]),
+        ({"preprocessing": RAW, "preprocessing_profile": "raw"}, [""]),
+        ({"preprocessing": RAW, "outputs": pb.Outputs()}, ["outputs.activation"]),
+        ({"preprocessing": RAW, "ensemble": 99}, ["ensemble"]),
+        ({"preprocessing": RAW,
+          "files": [pb.SubmittedFile(name="a.onnx", sha256="0" * 64)] * 50_000}, ["files"]),
+        ({"preprocessing": RAW, "files": [pb.SubmittedFile(name="../a.onnx")]},
+         ["files[0].name", "files[0].sha256"]),
+    ],
+)  # fmt: skip
+def test_a_message_without_the_form_is_refused_with_every_field(
+    changes: dict[str, Any], fields: list[str]
+) -> None:
+    message = manifest_message(b"model", **{"preprocessing_profile": ""} | changes)
+    with pytest.raises(CxrevalError) as caught:
+        checked_manifest(message, NIH, date(2026, 11, 30))
+    errors = [caught.value, *caught.value.also]
+    found = [error.metadata["field"].removeprefix("manifest.") for error in errors]
+    steps = [f"preprocessing.{field}".rstrip(".") for field in fields]
+    assert sorted(found) in (sorted(fields), sorted(steps))
+
+
+def test_a_message_has_the_same_digest_as_the_steps_that_it_was_made_of() -> None:
+    message = manifest_message(b"model", preprocessing_profile="", preprocessing=RAW)
+    manifest = checked_manifest(message, NIH, date(2026, 11, 30))
+    assert manifest.preprocessing == PRESETS["raw"]
 
 
 # --- any pipeline -----------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from cxreval.errors import (
 from cxreval.fields import field_error, not_allowed, required, shown
 from cxreval.forms import Form
 from cxreval.manifest.cases import CASES, Case
-from cxreval.manifest.model import UPLOADED, ClaimedMetric, Kind, Manifest
+from cxreval.manifest.model import MAX_FILES, UPLOADED, ClaimedMetric, Kind, Manifest
 from cxreval.metrics.ranking import latest_day
 from cxreval.preprocessing import Preprocessing, preprocessing_problems
 
@@ -169,7 +169,7 @@ def _digests(manifest: Manifest) -> Iterator[CxrevalError]:
     if not manifest.artifact_sha256:
         kind = f"kind {manifest.kind}"
         yield required(f"{ROOT}.artifact_sha256", "the sha256 of the file", kind)
-    for index, file in enumerate(manifest.files):
+    for index, file in enumerate(manifest.files[:MAX_FILES]):
         if not file.sha256:
             yield required(f"{ROOT}.files[{index}].sha256", "the sha256 of the file")
 
