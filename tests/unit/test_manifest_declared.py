@@ -248,7 +248,7 @@ def raw(**changes: Any) -> pb.Preprocessing:
         ({"preprocessing": RAW, "preprocessing_profile": "raw"}, [""]),
         ({"preprocessing": RAW, "outputs": pb.Outputs()}, ["outputs.activation"]),
         ({"preprocessing": RAW, "ensemble": 99}, ["ensemble"]),
-        ({"preprocessing": RAW,
+        ({"preprocessing": RAW, "ensemble": pb.ENSEMBLE_MEAN,
           "files": [pb.SubmittedFile(name="a.onnx", sha256="0" * 64)] * 50_000}, ["files"]),
         ({"preprocessing": RAW, "files": [pb.SubmittedFile(name="../a.onnx")]},
          ["files[0].name", "files[0].sha256"]),
