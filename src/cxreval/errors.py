@@ -283,7 +283,7 @@ class UnknownFinding(CxrevalError):
 
 
 class OutputsIncomplete(CxrevalError):
-    """The output names do not contain every finding of the benchmark exactly once."""
+    """The output names contain no finding of the benchmark, or one of them twice."""
 
     reason = "OUTPUTS_INCOMPLETE"
 

@@ -277,11 +277,17 @@ HOW = {"repository": "https://example.org/repository", "seed": 7}
         ({"contact": "nobody"}, "MALFORMED_FIELD", "manifest.contact"),
         ({"preprocessing_profile": "xrv-999"}, "UNKNOWN_PROFILE", "manifest.preprocessing_profile"),
         (
-            {"output_names": [*FINDINGS[:-1], "Fracture"]},
+            {"output_names": [*FINDINGS[:-1], "Hernias"]},
             "UNKNOWN_FINDING",
             "manifest.output_names[13]",
         ),
-        ({"output_names": FINDINGS[:-1]}, "OUTPUTS_INCOMPLETE", "manifest.output_names"),
+        ({"output_names": ["Fracture"]}, "OUTPUTS_INCOMPLETE", "manifest.output_names"),
+        (
+            {"preprocessing_profile": "", "preprocessing": pb.Preprocessing(layout=99)},
+            "MALFORMED_FIELD",
+            "manifest.preprocessing.layout",
+        ),
+        ({"outputs": pb.Outputs()}, "MISSING_FIELD", "manifest.outputs.activation"),
         (
             {"claimed_metrics": [pb.ClaimedMetric(metric="f1")]},
             "UNKNOWN_METRIC",

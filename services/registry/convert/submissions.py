@@ -11,7 +11,7 @@ from cxreval.api.registry.v1 import submission_pb2 as pb
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError
 from cxreval.fields import field_error, not_allowed
-from cxreval.manifest.model import MAX_CLAIMS, Kind, Manifest
+from cxreval.manifest.model import MAX_CLAIMS, MAX_FILES, Kind, Manifest
 from cxreval.manifest.rules import problems, refusal
 from cxreval.resource_names import EvaluationName, SubmissionName
 from cxreval.wire.codec import Decoder, Encoder
@@ -28,7 +28,9 @@ def checked_manifest(message: pb.Manifest, spec: BenchmarkSpec, today: date) -> 
     Raises:
         CxrevalError: the first error of an invalid manifest, with all others in its `also`.
     """
-    del message.claimed_metrics[MAX_CLAIMS + 1 :]  # one too many is refused; no more are read
+    # One too many is refused; no more are read.
+    del message.claimed_metrics[MAX_CLAIMS + 1 :]
+    del message.files[MAX_FILES + 1 :]
     errors: list[CxrevalError] = []
     declared = manifest(message, errors)
     malformed = {error.metadata["field"] for error in errors}

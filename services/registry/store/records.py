@@ -24,10 +24,14 @@ from services.registry.store.models import (
     SubmissionRow,
 )
 
+_ADDED = ("preprocessing", "outputs", "files", "ensemble")
+"""Fields of a manifest that earlier versions do not have, and cannot read."""
+
 
 def to_json(record: BenchmarkSpec | Manifest | Failure) -> dict[str, Any]:
-    """Returns a record as the value of a JSON column."""
-    return asdict(record)
+    """Returns a record as the value of a JSON column; without added fields that are not given."""
+    fields = asdict(record)
+    return {name: value for name, value in fields.items() if value or name not in _ADDED}
 
 
 def report_json(report: Report) -> dict[str, Any]:

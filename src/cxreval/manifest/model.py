@@ -1,8 +1,7 @@
-"""The fields of a manifest: their meaning, their form, and which kinds of submission need them."""
+"""The fields of a manifest: their meaning and their form."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,7 +19,7 @@ from cxreval.forms import (
     Whole,
     declared,
 )
-from cxreval.preprocessing import PRESETS, Outputs, Preprocessing
+from cxreval.preprocessing import PRESETS, Crop, Equalize, Outputs, Preprocessing, Resize
 
 MAX_NAME_CHARACTERS = 100
 MAX_SCRIPT_CHARACTERS = 1000
@@ -35,7 +34,11 @@ FEWEST_REQUESTS, MOST_REQUESTS = 0.1, 1000.0
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _DEPENDENCY = rf"{_NAME}(?:\[{_NAME}(?:,{_NAME})*\])?==[A-Za-z0-9.!+_-]+"
 _PYTHON = r"[0-9]{1,2}\.[0-9]{1,3}(?:\.[0-9]{1,3})?(?:(?:a|b|rc)[0-9]{1,3})?"
-_FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+# Names that Windows takes for devices, with any ending, and a final dot, which it drops.
+_DEVICE = (
+    r"(?:[Cc][Oo][Nn]|[Pp][Rr][Nn]|[Aa][Uu][Xx]|[Nn][Uu][Ll]|(?:[Cc][Oo][Mm]|[Ll][Pp][Tt])[0-9])"
+)
+_FILE_NAME = rf"(?!{_DEVICE}(?![^.]))[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,98}}[A-Za-z0-9_-])?"
 _DATE = r"[0-9]{4}-[0-9]{2}(?:-[0-9]{2})?"
 
 
@@ -80,22 +83,35 @@ class Ensemble(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A network whose state dict can be submitted; `names_outputs` if it names its outputs."""
+    """A network whose state dict can be submitted; `names_outputs` if it names its outputs.
+
+    `profile` is the only preset that its weights fit; empty if each training has its own steps.
+    """
 
     profile: str
     names_outputs: bool
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "densenet121": Architecture("imagenet-224", names_outputs=False),
-    "resnet50": Architecture("imagenet-224", names_outputs=False),
-    "chexnet": Architecture("imagenet-224", names_outputs=True),
+    "densenet121": Architecture("", names_outputs=False),
+    "resnet50": Architecture("", names_outputs=False),
+    "chexnet": Architecture("", names_outputs=True),
     "densenet121-res224-all": Architecture("xrv-224", names_outputs=True),
     "densenet121-res224-nih": Architecture("xrv-224", names_outputs=True),
     "densenet121-res224-pc": Architecture("xrv-224", names_outputs=True),
     "resnet50-res512-all": Architecture("xrv-512", names_outputs=True),
 }
-"""Networks that `cxreval.export` can build, by name."""
+"""Networks that `cxreval.export` can build and that have a name of their own."""
+
+_LIBRARY_MODELS = {
+    r"torchvision/[a-z0-9_]{1,60}": "torchvision/NAME",
+    r"timm/[A-Za-z0-9_]{1,60}(?:\.[A-Za-z0-9_]{1,60})?": "timm/NAME",
+    r"monai/DenseNet(?:121|169|201|264)": "monai/DenseNet121 (or 169, 201, 264)",
+}
+_ARCHITECTURE = Matching(
+    "|".join((*ARCHITECTURES, *_LIBRARY_MODELS)),
+    f"one of {', '.join((*ARCHITECTURES, *_LIBRARY_MODELS.values()))}",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,20 +232,24 @@ class Manifest:
         "Format of the file.", None, CheckpointFormat.ONNX, None
     )
     architecture: str = declared(
-        "Network that the state dict belongs to.", OneOf(tuple(ARCHITECTURES)), "densenet121", ""
+        f"Network that the state dict belongs to: {_ARCHITECTURE.expected}.",
+        _ARCHITECTURE,
+        "densenet121",
+        "",
     )
     endpoint: Endpoint | None = declared(
         "Server that runs the model. Its token does not belong in a manifest.", None, None, None
     )
     preprocessing_profile: str = declared(
-        "Preprocessing profile: how an image becomes the model's input.",
-        OneOf(tuple(PRESETS), UnknownProfile),
+        "Name of a preset, as manifests before `preprocessing` gave it.",
+        OneOf(tuple(PRESETS), UnknownProfile, ", or steps of your own: `preprocessing: {...}`"),
         "xrv-224",
         "",
     )
     output_names: tuple[str, ...] = declared(
-        'Finding of each column of the output, every finding once; "" for a column to ignore.',
-        None,
+        "Name of each column of the output, or of each pair for softmax-positive. A column that no "
+        'finding of the benchmark names is ignored, and so is "".',
+        Text(MAX_NAME_CHARACTERS, "a name", empty=True),
         None,
         (),
         MAX_OUTPUTS,
@@ -256,7 +276,10 @@ class Manifest:
         "",
     )
     preprocessing: Preprocessing | None = declared(
-        "Steps from an image to the model's input, instead of a profile.", None, None, None
+        "A preset by its name, or each step from an image to the model's input.",
+        None,
+        PRESETS["imagenet-224"],
+        None,
     )
     outputs: Outputs | None = declared("Where the probabilities are.", None, None, None)
     files: tuple[SubmittedFile, ...] = declared(
@@ -272,87 +295,15 @@ class Manifest:
         return self.preprocessing or PRESETS.get(self.preprocessing_profile)
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """Rules for manifests whose fields have the values in `when`.
+SHORT_FORMS: Mapping[type, str] = {
+    Resize: "to",
+    Crop: "kind",
+    Equalize: "kind",
+    Outputs: "activation",
+    SubmittedFile: "name",
+}
+"""Records that a manifest may give as the value of one of their fields: `crop: none`."""
 
-    `required` fields must be given, `forbidden` ones must not, and `only` lists allowed values.
-    """
-
-    when: Mapping[str, tuple[str, ...]]
-    required: tuple[str, ...] = ()
-    forbidden: tuple[str, ...] = ()
-    only: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """The name of the case in errors."""
-        return " and ".join(f"{field} {' or '.join(values)}" for field, values in self.when.items())
-
-
-def _sources(*own: SourceKind) -> dict[str, tuple[str, ...]]:
-    return {"source_kind": (*PUBLISHED_SOURCES, *own)}
-
-
-def _architecture_cases() -> list[Case]:
-    def when(**wanted: object) -> dict[str, tuple[str, ...]]:
-        ((attribute, value),) = wanted.items()
-        names = tuple(
-            name for name, known in ARCHITECTURES.items() if getattr(known, attribute) == value
-        )
-        return {"format": (CheckpointFormat.PYTORCH_STATE_DICT,), "architecture": names}
-
-    profiles = dict.fromkeys(known.profile for known in ARCHITECTURES.values())
-    return [
-        Case(when(names_outputs=True), forbidden=("output_names",)),
-        Case(when(names_outputs=False), required=("output_names",)),
-        *(
-            Case(when(profile=profile), only={"preprocessing_profile": (profile,)})
-            for profile in profiles
-        ),
-    ]
-
-
-CASES: tuple[Case, ...] = (
-    Case(
-        {"kind": (Kind.CHECKPOINT,)},
-        required=("format", "preprocessing_profile", "reproduction", "environment"),
-        forbidden=("endpoint",),
-        only=_sources(SourceKind.CHECKPOINT),
-    ),
-    Case(
-        {"kind": (Kind.CHECKPOINT,), "format": (CheckpointFormat.ONNX,)},
-        required=("output_names",),
-        forbidden=("architecture",),
-    ),
-    Case(
-        {"kind": (Kind.CHECKPOINT,), "format": (CheckpointFormat.PYTORCH_STATE_DICT,)},
-        required=("architecture",),
-    ),
-    *_architecture_cases(),
-    Case(
-        {"kind": (Kind.ENDPOINT,)},
-        required=("endpoint", "output_names", "reproduction", "environment"),
-        forbidden=("format", "architecture", "artifact_sha256"),
-        only=_sources(SourceKind.ENDPOINT),
-    ),
-    Case(
-        {"kind": (Kind.PREDICTIONS,)},
-        required=("reproduction", "environment"),
-        forbidden=("format", "architecture", "endpoint", "preprocessing_profile", "output_names"),
-        only=_sources(SourceKind.PREDICTIONS),
-    ),
-    Case(
-        {"kind": (Kind.CLAIM,)},
-        required=("source_url", "claimed_metrics"),
-        forbidden=(
-            "format", "architecture", "endpoint", "preprocessing_profile", "output_names",
-            "artifact_sha256",
-        ),
-        only=_sources(),
-    ),
-)  # fmt: skip
-"""The rules of each kind, beyond the fields that all kinds require."""
 
 UPLOADED = (Kind.CHECKPOINT, Kind.PREDICTIONS)
 """Kinds that are submitted with a file."""
