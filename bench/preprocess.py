@@ -65,10 +65,10 @@ def compare(name: str, ours: Contestant, others: dict[str, Contestant]) -> None:
     for _ in range(ROUNDS):
         for contestant, run in {"ours": ours, **others}.items():
             times[contestant].append(per_call(run))
-    ratios = [
-        f"{other} {statistics.median(a / b for a, b in zip(times['ours'], times[other], strict=True)):.2f}"
-        for other in others
-    ]
+    ratios = []
+    for other in others:
+        ratio = statistics.median(np.divide(times["ours"], times[other]))
+        ratios.append(f"{other} {ratio:.2f}")
     print(
         f"{name:34} {statistics.median(times['ours']) * 1e3:9.2f}  {', '.join(ratios)}", flush=True
     )

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.library_pipelines import Case, cases, check, gray_image, radiographs
+from tests.support.library_pipelines import CASES, Case, check, gray_image, radiographs
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_equals_the_library_on_every_real_radiograph(shared: Path, case: Case) -> None:
     files = radiographs(shared)
     assert len(files) == 198
