@@ -83,7 +83,7 @@ outputs: {tensor: probabilities, activation: none}
 def test_steps_are_read_as_the_issue_writes_them() -> None:
     manifest = accepted(ISSUE)
     assert manifest.preprocessing == Preprocessing(
-        resize=Resize(ResizeTo.SHORT_SIDE, (256,), Interpolation.BICUBIC),
+        resize=Resize(ResizeTo.SHORT_SIDE, (256,), Interpolation.BICUBIC, antialias=True),
         crop=Crop(CropKind.CENTER, (224,)),
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
