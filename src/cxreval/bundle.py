@@ -83,6 +83,11 @@ def whole(file: Path) -> Section:
     return Section(file, 0, file.stat().st_size)
 
 
+def is_file_name(name: str) -> bool:
+    """Returns whether a submitted file may have this name; it has no folders then."""
+    return bool(re.fullmatch(_FILE_NAME, name))
+
+
 def model_names(names: Sequence[str]) -> list[str]:
     """Returns the names of ONNX files among the names of files."""
     return [name for name in names if name.lower().endswith(".onnx")]

@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from cxreval.bundle import Ensemble, described
+from cxreval.bundle import Ensemble
 from cxreval.client import InferenceClient
 from cxreval.errors import (
     BundleInvalid,
@@ -19,15 +19,9 @@ from cxreval.errors import (
     ModelNotOnnx,
     SubmissionFault,
 )
-from cxreval.imaging.preprocess import PROFILES
 from cxreval.wire.status import from_rpc_error
-from services.inference.backends.model_host import LoadRequirements
-from services.inference.backends.onnx_model import OnnxModel
-from services.inference.backends.precision import FP16_TOLERANCE
-from services.inference.backends.session import Execution
-from tests.support import bundles, onnx_models
+from tests.support import bundles, odd_onnx, onnx_models
 from tests.support.inference import (
-    HOST_LIMITS,
     Array,
     InferenceService,
     load_request,
@@ -130,15 +124,13 @@ def test_an_archive_of_other_files_than_stated_is_refused_and_the_loaded_one_sta
 def test_the_model_of_an_ensemble_that_fails_is_named(
     service: InferenceService, client: InferenceClient, tmp_path: Path
 ) -> None:
-    failing = {
-        "MODEL_UNSUPPORTED": onnx_models.fails_at_run(tmp_path),
-        "MODEL_OUTPUT_MISMATCH": onnx_models.columns(tmp_path, 3),
-    }
-    first = tmp_path / "first.onnx"
-    first.write_bytes((tmp_path / f"{onnx_models.columns(tmp_path, 1)}.onnx").read_bytes())
-    for reason, digest in failing.items():
-        second = tmp_path / "second.onnx"
-        second.write_bytes((tmp_path / f"{digest}.onnx").read_bytes())
+    digest = onnx_models.columns(tmp_path, 1)
+    first = (tmp_path / f"{digest}.onnx").rename(tmp_path / "first.onnx")
+    second = tmp_path / "second.onnx"
+    odd = odd_onnx.only_a_run_shows()["operator version that the runtime does not implement"]
+    wider = (tmp_path / f"{onnx_models.columns(tmp_path, 3)}.onnx").read_bytes()
+    for content, reason in ((odd, "MODEL_UNSUPPORTED"), (wider, "MODEL_OUTPUT_MISMATCH")):
+        second.write_bytes(content)
         name, listed = bundles.store(service.models, [first, second])
         with pytest.raises(SubmissionFault) as caught:
             client.load(name, "xrv-224", 1, files=listed, ensemble=Ensemble.MEAN)
@@ -150,10 +142,10 @@ def test_weights_outside_of_the_archive_are_not_opened(
     service: InferenceService, client: InferenceClient, tmp_path: Path
 ) -> None:
     files = bundles.with_external_data(tmp_path)
-    for location in ("/etc/passwd", "../input", "input", f"{'0' * 64}.onnx"):
+    for location in ("/etc/passwd", "input"):
         bundles.elsewhere(files[0], location=location, offset="0")
         digest, listed = bundles.store(service.models, files)
-        with pytest.raises(ModelExternalData, match="expected one of weights.bin"):
+        with pytest.raises(ModelExternalData, match="expected one of weights"):
             client.load(digest, "xrv-224", WIDTH, files=listed)
 
 
@@ -177,22 +169,3 @@ def test_a_malformed_parameter_is_named(
     error = from_rpc_error(caught.value)
     assert isinstance(error, MalformedField)
     assert error.metadata["field"] == f"parameters[{parameter}]"
-
-
-def test_half_precision_reads_weights_of_other_files_as_well(tmp_path: Path) -> None:
-    (tmp_path / "archive").write_bytes(bundles.archive(bundles.with_external_data(tmp_path)))
-    listed = described([tmp_path / "model.onnx", tmp_path / "weights.bin"], ())
-    model = OnnxModel(
-        tmp_path / "archive",
-        LoadRequirements(PROFILES["xrv-224"], WIDTH, files=listed),
-        threads=1,
-        max_batch=1,
-        limits=HOST_LIMITS,
-        execution=Execution("cpu", fp16=True),
-    )
-    try:
-        found = model.each(IMAGES)
-    finally:
-        model.host.close()
-    assert np.abs(found - onnx_models.expected(IMAGES)).max() < FP16_TOLERANCE
-    assert not np.array_equal(found, onnx_models.expected(IMAGES).astype(np.float32))

@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from cxreval.bundle import arranged, artifact_sha256, described, model_names, opened, whole
+from cxreval.bundle import (
+    arranged,
+    artifact_sha256,
+    described,
+    is_file_name,
+    model_names,
+    opened,
+    whole,
+)
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.datasets.prediction_file import read_predictions
 from cxreval.errors import (
@@ -74,8 +82,7 @@ def with_data(files: Sequence[Path]) -> list[Path]:
 
         with contextlib.suppress(ModelNotOnnx):  # the check of the file says so
             for name in data_names(model):
-                beside = model.parent / name
-                if beside.parent == model.parent and beside.is_file():
+                if is_file_name(name) and (beside := model.parent / name).is_file():
                     complete.setdefault(name, beside)
     return [*files, *(file for file in complete.values() if file not in files)]
 

@@ -123,7 +123,7 @@ class RegistryClient(ServiceClient):
         self,
         benchmark: str,
         manifest: Manifest,
-        file: Path | Sequence[Path] = (),
+        file: Path | Sequence[Path] | None = None,
         progress: UploadProgress | None = None,
         endpoint_token: str = "",
     ) -> Submission:
@@ -132,7 +132,7 @@ class RegistryClient(ServiceClient):
         The upload is that of `upload_artifact`. `endpoint_token`: token that is sent to an endpoint
         as `authorization: Bearer`.
         """
-        files = (file,) if isinstance(file, Path) else file
+        files = (file,) if isinstance(file, Path) else file or ()
         if files:
             manifest = with_files(manifest, files)
         submission = self.create_submission(benchmark, manifest, endpoint_token=endpoint_token)

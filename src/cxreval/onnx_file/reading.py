@@ -34,9 +34,10 @@ def read(file: Path) -> onnx.ModelProto:
     model = parse(whole(file))
     for tensor in every(onnx.TensorProto, model):
         if is_external(tensor):
+            where = [entry.value for entry in tensor.external_data if entry.key == "location"]
             raise external_data(
                 tensor,
-                "has its data in another file",
+                f"has its data in another file, {str(*where[:1])[:80]!r}",
                 "one self-contained ONNX file, or that file submitted with it: `cxreval submit "
                 "MANIFEST MODEL.onnx DATA`",
             )
