@@ -26,6 +26,7 @@ from cxreval.errors import (
     CheckpointUnreadable,
     CxrevalError,
     DigestMismatch,
+    ExtraMissing,
     MalformedField,
     ModelNotOnnx,
 )
@@ -70,17 +71,16 @@ def _nbytes(files: Sequence[Path], *, bundled: bool) -> int:
 
 
 def with_data(files: Sequence[Path]) -> list[Path]:
-    """Returns the files, and those beside an ONNX file that has weights in them.
+    """Returns the files, and those beside an ONNX file in which it has weights.
 
-    Raises:
-        ExtraMissing: ONNX files cannot be read here.
+    Files that cannot be read here, which a later check reports, are taken to have none elsewhere.
     """
     complete = {file.name: file for file in files}
     for model in [complete[name] for name in model_names(list(complete))]:
-        require_extra("onnx", f"reading the ONNX file {model}", "onnx")
-        from cxreval.onnx_file.reading import data_names  # noqa: PLC0415 -- needs the extra
+        with contextlib.suppress(ModelNotOnnx, ExtraMissing):
+            require_extra("onnx", f"reading the ONNX file {model}", "onnx")
+            from cxreval.onnx_file.reading import data_names  # noqa: PLC0415 -- needs the extra
 
-        with contextlib.suppress(ModelNotOnnx):  # the check of the file says so
             for name in data_names(model):
                 if is_file_name(name) and (beside := model.parent / name).is_file():
                     complete.setdefault(name, beside)
