@@ -25,9 +25,11 @@ from cxreval.client import RegistryClient, SubmissionStatus, UploadProgress
 from cxreval.client._upload import with_files
 from cxreval.datasets.benchmark import load_spec
 from cxreval.errors import CxrevalError
+from cxreval.files import MAX_ARTIFACT_BYTES, MAX_FILE_BYTES
 from cxreval.manifest.model import Kind
 from cxreval.manifest.template import template
 from cxreval.wire.channel import connect
+from cxreval.wire.status import from_rpc_error
 from tests.support import bundles, onnx_models
 from tests.support.processes import REPOSITORY, interruptible
 from tests.support.registry import registry_service, small_spec
@@ -274,3 +276,27 @@ def test_a_model_without_its_weights_is_refused_and_the_file_named(
     assert "MODEL_EXTERNAL_DATA: tensor 'padded' has its data in another file" in ended.stderr
     assert "'weights.bin'" in ended.stderr
     assert list(client.list_submissions(SPEC.name)) == before
+
+
+def test_only_an_archive_may_have_more_than_2_gib(
+    address: str, client: RegistryClient, tmp_path: Path
+) -> None:
+    files = bundles.with_external_data(tmp_path, seed=4)
+    found = {}
+    for given in (files, files[:1]):
+        declared = with_files(checkpoint_manifest(outputs=SPEC.findings), given)
+        name = client.create_submission(SPEC.name, declared).name
+        for size in (MAX_FILE_BYTES, MAX_FILE_BYTES + 1, MAX_ARTIFACT_BYTES + 1):
+            header = artifact_service_pb2.UploadArtifactHeader(submission=name, size_bytes=size)
+            messages = [artifact_service_pb2.UploadArtifactRequest(header=header)]
+            with connect(address) as channel, pytest.raises(grpc.RpcError) as caught:
+                ArtifactServiceStub(channel).UploadArtifact(iter(messages), timeout=20)
+            found[len(given), size] = from_rpc_error(caught.value).reason
+    assert found == {
+        (2, MAX_FILE_BYTES): "ARTIFACT_INCOMPLETE",
+        (2, MAX_FILE_BYTES + 1): "ARTIFACT_INCOMPLETE",
+        (2, MAX_ARTIFACT_BYTES + 1): "ARTIFACT_TOO_LARGE",
+        (1, MAX_FILE_BYTES): "ARTIFACT_INCOMPLETE",
+        (1, MAX_FILE_BYTES + 1): "ARTIFACT_TOO_LARGE",
+        (1, MAX_ARTIFACT_BYTES + 1): "ARTIFACT_TOO_LARGE",
+    }
