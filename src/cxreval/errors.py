@@ -513,9 +513,15 @@ class ModelNotOnnx(SubmissionFault):
 
 
 class ModelExternalData(SubmissionFault):
-    """An ONNX file stores weights in other files."""
+    """An ONNX file stores weights in other files, which are not submitted with it or do not fit."""
 
     reason = "MODEL_EXTERNAL_DATA"
+
+
+class BundleInvalid(SubmissionFault):
+    """The archive of a submission's files does not hold exactly the files of its manifest."""
+
+    reason = "BUNDLE_INVALID"
 
 
 class ModelUnsupported(SubmissionFault):

@@ -28,7 +28,7 @@ from cxreval.audit.receipts import Signer
 from cxreval.client import RegistryClient
 from cxreval.datasets.benchmark import MOST_REPLICATES, BenchmarkSpec, load_spec
 from cxreval.datasets.nih import FINDINGS
-from cxreval.files import MAX_ARTIFACT_BYTES
+from cxreval.files import MAX_FILE_BYTES
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.ranking import Significance
 from cxreval.metrics.registry import METRICS
@@ -377,7 +377,7 @@ SIZE = len(ARTIFACT)
             "header.size_bytes",
         ),
         (
-            lambda name: [header(name, MAX_ARTIFACT_BYTES + 1)],
+            lambda name: [header(name, MAX_FILE_BYTES + 1)],
             "ARTIFACT_TOO_LARGE",
             "header.size_bytes",
         ),

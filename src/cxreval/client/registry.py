@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,10 @@ from cxreval.api.registry.v1 import (
 from cxreval.api.scoring.v1 import report_pb2
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.receipts import Receipt
+from cxreval.bundle import arranged, artifact_sha256, opened
 from cxreval.client import _messages
 from cxreval.client._calls import RETRY_SECONDS, ServiceClient, call, items, pages, stream
-from cxreval.client._upload import UploadProgress, upload
+from cxreval.client._upload import UploadProgress, upload, with_files
 from cxreval.client.models import (
     Board,
     EntryComparison,
@@ -122,19 +123,20 @@ class RegistryClient(ServiceClient):
         self,
         benchmark: str,
         manifest: Manifest,
-        file: Path | None = None,
+        file: Path | Sequence[Path] | None = None,
         progress: UploadProgress | None = None,
         endpoint_token: str = "",
     ) -> Submission:
-        """Creates a submission, uploads its file, if any, and returns the submission.
+        """Creates a submission, uploads its file or files, if any, and returns the submission.
 
         The upload is that of `upload_artifact`. `endpoint_token`: token that is sent to an endpoint
         as `authorization: Bearer`.
         """
-        if file:
-            manifest = dataclasses.replace(manifest, artifact_sha256=file_sha256(file))
+        files = (file,) if isinstance(file, Path) else file or ()
+        if files:
+            manifest = with_files(manifest, files)
         submission = self.create_submission(benchmark, manifest, endpoint_token=endpoint_token)
-        return self.upload_artifact(submission.name, file, progress) if file else submission
+        return self.upload_artifact(submission.name, files, progress) if files else submission
 
     def create_submission(
         self, benchmark: str, manifest: Manifest, request_id: str = "", endpoint_token: str = ""
@@ -154,27 +156,34 @@ class RegistryClient(ServiceClient):
     def upload_artifact(
         self,
         submission: str,
-        file: Path,
+        file: Path | Sequence[Path],
         progress: UploadProgress | None = None,
         retry_seconds: float = RETRY_SECONDS,
     ) -> Submission:
         """Uploads the artifact of a submission and returns the submission, which is then queued.
 
-        An interrupted upload is resumed, also that of an earlier call. Errors are retried until
+        The artifact is the file, or the archive of the files that the manifest names. An
+        interrupted upload is resumed, also that of an earlier call. Errors are retried until
         `retry_seconds` pass without progress.
 
         Raises:
-            DigestMismatch: the digest of the file is not the one in the manifest; no byte is sent.
+            DigestMismatch: the digest of the artifact is not the one in the manifest; no byte is
+                sent.
+            MalformedField: the manifest names other files.
         """
         progress = progress or UploadProgress()
         backoff = Backoff(RetryPolicy(deadline_seconds=retry_seconds), progress.on_failure)
         declared = backoff.call(lambda: self.get_submission(submission)).manifest
-        expected, digest = declared.artifact_sha256, file_sha256(file)
+        files = arranged((file,) if isinstance(file, Path) else file, declared.files)
+        bundled = bool(declared.files)
+        expected, digest = declared.artifact_sha256, artifact_sha256(files, bundled=bundled)
         if digest != expected:
-            message = f"{file} has sha256 {digest}; the manifest of {submission} has {expected}"
+            named = f"the archive of {', '.join(map(str, files))}" if bundled else str(files[0])
+            message = f"{named} has sha256 {digest}; the manifest of {submission} has {expected}"
             raise DigestMismatch(message, field="file", found=digest, expected=expected)
+        content = partial(opened, files, bundled=bundled)
         artifact = {"submission": submission}
-        answer = upload(self._artifacts, artifact, file, progress, retry_seconds)
+        answer = upload(self._artifacts, artifact, content, progress, retry_seconds)
         if answer:
             return _messages.submission(answer.submission)
         backoff.progressed()
@@ -191,7 +200,8 @@ class RegistryClient(ServiceClient):
         derived = artifact_service_pb2.DerivedArtifact(
             evaluation=lease.evaluation, token=lease.token, sha256=sha256
         )
-        upload(self._artifacts, {"derived": derived}, file, progress or UploadProgress())
+        content = partial(opened, [file], bundled=False)
+        upload(self._artifacts, {"derived": derived}, content, progress or UploadProgress())
         return sha256
 
     def get_submission(self, name: str) -> Submission:

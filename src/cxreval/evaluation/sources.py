@@ -54,13 +54,14 @@ class Source(Protocol):
 
 
 class Checkpoint:
-    """An ONNX file that the inference service runs: submitted, or converted from a state dict.
+    """An ONNX file that the inference service runs: submitted, or converted from a state dict; or
+    the archive of a submission's files.
 
     Args:
         inference: client of the service.
         lease: lease of the evaluation.
         directory: directory of the benchmark's images.
-        sha256: digest of the ONNX file.
+        sha256: digest of the ONNX file or the archive.
         outputs: the finding of each output column.
         evidence: provenance of the conversion, if there was one.
     """
@@ -76,6 +77,8 @@ class Checkpoint:
     ) -> None:
         self._inference = inference
         self._profile = lease.submission.manifest.preprocessing_profile
+        self._files = lease.submission.manifest.files
+        self._ensemble = lease.submission.manifest.ensemble
         self._owner = lease.owner
         self._directory = directory
         self._sha256 = sha256
@@ -90,7 +93,9 @@ class Checkpoint:
 
     def rows(self, images: Sequence[str], *, one_by_one: bool = False) -> Rows:
         """Loads the model and sends the encoded images."""
-        self._inference.load(self._sha256, self._profile, self._width, self._owner)
+        self._inference.load(
+            self._sha256, self._profile, self._width, self._owner, self._files, self._ensemble
+        )
         encoded = read_images(self._directory, images)
         if one_by_one:
             for image, content in encoded:

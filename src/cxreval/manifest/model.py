@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cxreval.bundle import MAX_FILES, Ensemble, SubmittedFile
 from cxreval.errors import CommitNotFrozen, UnknownProfile
 from cxreval.fields import HOST_PORT, SHA256, SHA256_FORM
 from cxreval.forms import (
@@ -27,18 +28,12 @@ MAX_DEPENDENCIES = 500
 MAX_DEPENDENCY_CHARACTERS = 200
 MAX_OUTPUTS = 1000
 MAX_CLAIMS = 1000
-MAX_FILES = 64
 FEWEST_REQUESTS, MOST_REQUESTS = 0.1, 1000.0
 """Bounds of the request rate that an endpoint may declare, in images per second."""
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _DEPENDENCY = rf"{_NAME}(?:\[{_NAME}(?:,{_NAME})*\])?==[A-Za-z0-9.!+_-]+"
 _PYTHON = r"[0-9]{1,2}\.[0-9]{1,3}(?:\.[0-9]{1,3})?(?:(?:a|b|rc)[0-9]{1,3})?"
-# Names that Windows takes for devices, with any ending, and a final dot, which it drops.
-_DEVICE = (
-    r"(?:[Cc][Oo][Nn]|[Pp][Rr][Nn]|[Aa][Uu][Xx]|[Nn][Uu][Ll]|(?:[Cc][Oo][Mm]|[Ll][Pp][Tt])[0-9])"
-)
-_FILE_NAME = rf"(?!{_DEVICE}(?![^.]))[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,98}}[A-Za-z0-9_-])?"
 _DATE = r"[0-9]{4}-[0-9]{2}(?:-[0-9]{2})?"
 
 
@@ -73,12 +68,6 @@ class CheckpointFormat(StrEnum):
     PYTORCH_STATE_DICT = "pytorch-state-dict"
     TORCHSCRIPT = "torchscript"
     TORCH_EXPORT = "torch-export"
-
-
-class Ensemble(StrEnum):
-    """How the probabilities of several models become one."""
-
-    MEAN = "mean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,18 +178,6 @@ class ClaimedMetric:
         "Hernia",
         "",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class SubmittedFile:
-    """One of several files of a submission."""
-
-    name: str = declared(
-        "Name of the file, without folders.",
-        Matching(_FILE_NAME, "a file name of letters, digits, `.`, `_` and `-`, without folders"),
-        "model.onnx",
-    )
-    sha256: str = declared("sha256 of the file.", Matching(SHA256.pattern, SHA256_FORM), "", "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,7 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.EndpointRefused: _FAILED_PRECONDITION,
     errors.ModelNotOnnx: _FAILED_PRECONDITION,
     errors.ModelExternalData: _FAILED_PRECONDITION,
+    errors.BundleInvalid: _FAILED_PRECONDITION,
     errors.ModelUnsupported: _FAILED_PRECONDITION,
     errors.ModelCrashed: _FAILED_PRECONDITION,
     errors.ModelTooSlow: _FAILED_PRECONDITION,
