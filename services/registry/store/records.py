@@ -25,9 +25,20 @@ from services.registry.store.models import (
 )
 
 
-def to_json(record: BenchmarkSpec | Manifest | Failure) -> dict[str, Any]:
+def to_json(record: Manifest | Failure) -> dict[str, Any]:
     """Returns a record as the value of a JSON column."""
     return asdict(record)
+
+
+def spec_json(spec: BenchmarkSpec) -> dict[str, Any]:
+    """Returns a specification as the value of a JSON column.
+
+    Without rules for its label table, it is stored as before there were such rules.
+    """
+    fields = asdict(spec)
+    if spec.labels is None:
+        del fields["labels"]
+    return fields
 
 
 def report_json(report: Report) -> dict[str, Any]:
