@@ -40,7 +40,7 @@ Ages above 120 are in no band: in NIH's table they are typing errors.
 
 @dataclass(frozen=True, slots=True)
 class ParsedLabels:
-    """What a label table says about a list of images.
+    """What a label table says about a list of images, read by `rules`.
 
     `labels` and `about` are by image, for those that have labels; `missing` are the others.
     `unlisted`: number of rows about images outside the list, and `first_unlisted` line and name of
@@ -48,6 +48,7 @@ class ParsedLabels:
     """
 
     file: Path
+    rules: LabelRules
     images: Sequence[str]
     findings: tuple[str, ...]
     labels: dict[str, Labels]
@@ -137,6 +138,7 @@ def parse_labels(
     labels = {image: labelled[0] for image, labelled in decided.items() if labelled}
     return ParsedLabels(
         file=file,
+        rules=table.rules,
         images=images,
         findings=tuple(findings),
         labels=labels,

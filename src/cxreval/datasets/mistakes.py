@@ -8,51 +8,44 @@ from typing import Any
 from cxreval.errors import DatasetInvalid
 
 MOST_SHOWN = 50
-"""Number of mistakes that an error spells out; it counts the others."""
+"""Number of mistakes that are shown; the others are counted."""
 
 
 class Mistakes:
-    """The mistakes of one label table, in the order of its lines.
-
-    A label that no rule covers is one mistake for all its cells, because one option cures them all.
-    """
+    """The mistakes of one label table, in the order of its lines."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._lines: list[str] = []
+        self._errors: list[DatasetInvalid] = []
         self._count = 0
         self._uncovered: dict[str, tuple[str, int]] = {}
-        self._first: dict[str, Any] = {}
 
-    def add(self, problem: str, **about: object) -> None:
-        """Adds a mistake; `about` is the error's metadata if it is the first."""
-        self._first = self._first or {"count": 1, **about}
+    def add(self, problem: str, **about: Any) -> None:
+        """Adds a mistake; `about` is the error's metadata."""
         self._count += 1
-        if len(self._lines) < MOST_SHOWN:
-            self._lines.append(problem)
+        if len(self._errors) < MOST_SHOWN:
+            self._errors.append(self._error(problem, **about))
 
     def add_uncovered(self, cure: str, first: str) -> None:
-        """Adds a cell that needs another rule: `cure`; `first` says where the cell is."""
+        """Adds a cell that no rule covers: `first` says where it is, `cure` what to do.
+
+        All such cells are one mistake, because one option cures them.
+        """
         where, count = self._uncovered.get(cure, (first, 0))
         self._uncovered[cure] = where, count + 1
 
-    def lines(self) -> list[str]:
-        """Returns the mistakes, at most `MOST_SHOWN` and the number of the others."""
+    def check(self) -> None:
+        """Raises `DatasetInvalid` if there are mistakes: the first, with the others as `also`."""
         uncovered = [
-            f"{where}{f', and {count - 1} more cells like it' if count > 1 else ''}; {cure}"
+            self._error(f"{where}{f', and {count - 1} more cells are' * (count > 1)}; {cure}")
             for cure, (where, count) in self._uncovered.items()
         ]
-        rest = self._count - len(self._lines)
-        return [*uncovered, *self._lines, *([f"and {rest} more mistakes"] if rest else [])]
+        errors = [*uncovered, *self._errors]
+        if rest := self._count - len(self._errors):
+            errors.append(self._error(f"has {rest} more mistakes", count=rest))
+        if errors:
+            errors[0].also = tuple(errors[1:])
+            raise errors[0]
 
-    def check(self) -> None:
-        """Raises `DatasetInvalid` if there are mistakes; the message has a line for each."""
-        lines = self.lines()
-        if not lines:
-            return
-        if len(lines) == 1:
-            message = f"{self._file} {lines[0]}"
-        else:
-            count = self._count + len(self._uncovered)
-            message = "\n  ".join([f"{self._file} has {count} mistakes:", *lines])
-        raise DatasetInvalid(message, file=self._file, **self._first)
+    def _error(self, problem: str, **about: Any) -> DatasetInvalid:
+        return DatasetInvalid(f"{self._file} {problem}", file=self._file, **about)

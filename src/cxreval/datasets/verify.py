@@ -76,7 +76,7 @@ def _check_labels(spec: BenchmarkSpec, directory: Path, images: list[str]) -> Ch
     try:
         cohort = load_cohort(spec, directory, images)
     except DatasetInvalid as error:
-        return Check("labels", f"{spec.labels_file}: scoring refuses it", (error.message,))
+        return Check("labels", f"{spec.labels_file}: scoring refuses it", _messages(error))
     counts = finding_counts(cohort)
     return Check(
         "labels",
@@ -84,6 +84,11 @@ def _check_labels(spec: BenchmarkSpec, directory: Path, images: list[str]) -> Ch
         warnings=tuple(constant_findings(counts)),
         counts=tuple(counts),
     )
+
+
+def _messages(error: DatasetInvalid) -> tuple[str, ...]:
+    """Returns the messages of an error and of those found with it."""
+    return tuple(each.message for each in (error, *error.also))
 
 
 def _check_split(directory: Path, images: list[str]) -> Check:
