@@ -36,6 +36,15 @@ PADCHEST = ("cardiomegaly", "pleural effusion", "nodule", "infiltrates")
 NIH_EXPERTS = ("Fracture", "Pneumothorax", "Airspace opacity", "Nodule or mass")
 
 
+OPTIONS = {
+    "chexpert": ("--uncertain", "ignore", "--blank", "negative"),
+    "vindr": ("--patient", "image_id"),
+    "padchest": ("--blank", "ignore", "--findings", ",".join(PADCHEST)),
+    "nih-experts": ("--subset", "--findings", ",".join(NIH_EXPERTS)),
+}
+"""The options of `cxreval dataset describe` for each collection."""
+
+
 @dataclass(frozen=True)
 class Hosted:
     """A data set as a host has it, the options that describe it, and the labels that it means.
@@ -78,7 +87,7 @@ def chexpert(directory: Path, policy: str) -> Hosted:
     uncertain = {"ignore": np.nan, "positive": 1.0, "negative": 0.0}[policy]
     meaning = {"1.0": 1.0, "0.0": 0.0, "-1.0": uncertain, "": 0.0}
     labels = np.vectorize(meaning.__getitem__, [float])(cells)
-    options = ("--uncertain", policy, "--blank", "negative")
+    options = tuple(policy if word == "ignore" else word for word in OPTIONS["chexpert"])
     return Hosted(directory, options, CHEXPERT, images, labels)
 
 
@@ -97,7 +106,7 @@ def vindr(directory: Path, dicom: bytes) -> Hosted:
            {f"{image}.dicom": dicom for image in images})  # fmt: skip
     labels = (votes.sum(axis=1) >= 2).astype(float)
     names = [f"{image}.dicom" for image in images]
-    return Hosted(directory, ("--patient", "image_id"), VINDR, names, labels)
+    return Hosted(directory, OPTIONS["vindr"], VINDR, names, labels)
 
 
 def padchest(directory: Path) -> Hosted:
@@ -122,8 +131,7 @@ def padchest(directory: Path) -> Hosted:
         images.append(image)
         labels.append([np.nan if unread else float(name in present) for name in PADCHEST])
     _write(directory, [header, *rows], {image: png(16, 16) for image in images})
-    options = ("--findings", ",".join(PADCHEST), "--blank", "ignore")
-    return Hosted(directory, options, PADCHEST, images, np.array(labels))
+    return Hosted(directory, OPTIONS["padchest"], PADCHEST, images, np.array(labels))
 
 
 def nih_experts(directory: Path) -> Hosted:
@@ -139,5 +147,4 @@ def nih_experts(directory: Path) -> Hosted:
     images = [row[column["Image Index"]] for row in tested]
     _write(directory, [list(row) for row in rows], dict.fromkeys(images, b""))
     labels = np.array([[row[column[name]] == "YES" for name in NIH_EXPERTS] for row in tested])
-    options = ("--findings", ",".join(NIH_EXPERTS), "--subset")
-    return Hosted(directory, options, NIH_EXPERTS, images, labels.astype(float))
+    return Hosted(directory, OPTIONS["nih-experts"], NIH_EXPERTS, images, labels.astype(float))

@@ -81,14 +81,14 @@ def describe(directory: Path, choices: Choices) -> Description:
             if len(cells) == len(header):  # another length is a mistake, which the parser finds
                 yield cells
 
-    rules, findings = Proposal(header, rows, choices.findings, choices.rules).rules()
     images = _images(directory, choices)
+    rules, findings = Proposal(header, rows, choices.findings, choices.rules).rules()
     base = _spec(directory, choices, rules, findings)
     base = replace(base, labels_file=file.name, labels_sha256=hashlib.sha256(content).hexdigest())
     parse_spec(base.to_toml(), "the new specification")
     parsed = parse_labels(content, file, images, findings, rules)
     if choices.subset:
-        images = [image for image in images if image in parsed.labels]
+        images = [image for image in images if image in parsed.labels] or images
         parsed = parse_labels(content, file, images, findings, rules)
     elif not choices.list_file:
         _add_differences(parsed, images_root(directory))

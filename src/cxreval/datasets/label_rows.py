@@ -104,8 +104,11 @@ class LabelRows:
         columns += [rules.sex, rules.age, rules.view]
         columns += [] if rules.names else self._findings
         optional = self._optional()
+        spellings: dict[str, list[str]] = {}
+        for name in dict.fromkeys(header):
+            spellings.setdefault(folded(name), []).append(name)
         for name in dict.fromkeys(filter(None, columns)):
-            alike = [other for other in header if other != name and folded(other) == folded(name)]
+            alike = [other for other in spellings.get(folded(name), ()) if other != name]
             if name not in header and name not in optional:
                 hint = f"did you mean {alike[0]!r}?" if alike else f"it has {_some(header)}"
                 self.mistakes.add(f"has no column {name!r}; {hint}", field=name)

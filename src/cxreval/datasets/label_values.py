@@ -106,7 +106,7 @@ class NameReader:
         present = set(names_in(cell, self._rules.separator))
         if self._vocabulary is None and not present:
             return self._blank(line)
-        for name in sorted(present) if self._vocabulary is None else present or {""}:
+        for name in sorted(present or {""}):
             if self._vocabulary is not None:
                 if name not in self._vocabulary:
                     self._mistakes.add(f"line {line}: unknown finding {shown(name)!r}", line=line)

@@ -66,9 +66,8 @@ class ParsedLabels:
             DatasetInvalid: the table has mistakes or lacks images, or there are too many slices.
         """
         self.mistakes.check()
-        if self.missing or not self.images:
-            first = self.missing[0] if self.missing else ""
-            count = len(self.missing)
+        if self.missing:
+            first, count = self.missing[0], len(self.missing)
             message = f"{self.file} has no row for {count} images, the first is {first!r}"
             raise DatasetInvalid(message, file=self.file, image=first, count=count)
         about = [self.about[image] for image in self.images]
