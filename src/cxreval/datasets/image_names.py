@@ -88,7 +88,7 @@ class ImageMatcher:
     """
 
     def __init__(self, images: Sequence[str]) -> None:
-        self._images = frozenset(images)
+        self._images = dict.fromkeys(images)  # a set with an order, so that messages are the same
         self._stems = _index((_stem(image), image) for image in images)
         self._tails: dict[str, tuple[str, ...]] | None = None
 
