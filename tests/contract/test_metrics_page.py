@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from cxreval.datasets.labels import AGE_BANDS
 from cxreval.datasets.table_limits import MAX_ROWS
-from cxreval.datasets.truth import AGE_BANDS
 from cxreval.metrics import report
 from cxreval.metrics.registry import METRICS
 from tests.conftest import REPOSITORY

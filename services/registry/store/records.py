@@ -28,10 +28,21 @@ _ADDED = ("preprocessing", "outputs", "files", "ensemble")
 """Fields of a manifest that earlier versions do not have, and cannot read."""
 
 
-def to_json(record: BenchmarkSpec | Manifest | Failure) -> dict[str, Any]:
+def to_json(record: Manifest | Failure) -> dict[str, Any]:
     """Returns a record as the value of a JSON column; without added fields that are not given."""
     fields = asdict(record)
     return {name: value for name, value in fields.items() if value or name not in _ADDED}
+
+
+def spec_json(spec: BenchmarkSpec) -> dict[str, Any]:
+    """Returns a specification as the value of a JSON column.
+
+    Without rules for its label table, it is stored as before there were such rules.
+    """
+    fields = asdict(spec)
+    if spec.labels is None:
+        del fields["labels"]
+    return fields
 
 
 def report_json(report: Report) -> dict[str, Any]:

@@ -28,12 +28,8 @@ from cxreval.client import (
     RegistryClient,
     ScoringClient,
 )
-from cxreval.datasets.benchmark import (
-    IMAGES_DIRECTORY,
-    BenchmarkSpec,
-    image_list,
-    load_spec,
-)
+from cxreval.datasets.benchmark import BenchmarkSpec, image_list, load_spec
+from cxreval.datasets.image_names import images_root
 from cxreval.errors import (
     BenchmarkDigestMismatch,
     CxrevalError,
@@ -185,7 +181,7 @@ class EvaluationDriver:
         manifest = lease.submission.manifest
         if manifest.kind is Kind.PREDICTIONS:
             return Table(self._registry, lease, images)
-        directory = self._data[lease.benchmark.name] / IMAGES_DIRECTORY
+        directory = images_root(self._data[lease.benchmark.name])
         if manifest.kind is Kind.ENDPOINT:
             return EndpointSource(lease, directory, allow_private=self._allow_private_endpoints)
         if manifest.format is CheckpointFormat.PYTORCH_STATE_DICT:
@@ -242,7 +238,7 @@ def local_benchmarks(data: Mapping[str, Path]) -> dict[str, BenchmarkSpec]:
     """
     specs = {name: load_spec(name, directory) for name, directory in data.items()}
     for name, spec in specs.items():
-        images, directory = image_list(spec, data[name]), data[name] / IMAGES_DIRECTORY
+        images, directory = image_list(spec, data[name]), images_root(data[name])
         missing = [image for image in images if not (directory / image).is_file()]
         if missing:
             message = (
