@@ -306,5 +306,5 @@ def test_each_image_of_a_table_has_equally_many_predictions(store: Store) -> Non
     other = ("Hernia", "Mass")
     with pytest.raises(ReportMismatch, match="predictions_sha256"):
         store.evaluations.complete(*leased, report("table", other), {}, EVERYBODY)
-    with pytest.raises(MalformedBatch):
+    with pytest.raises(ReportMismatch, match="expected 2 covered findings"):
         store.evaluations.complete(*leased, report("table", FINDINGS), {}, EVERYBODY)

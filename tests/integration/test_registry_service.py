@@ -281,7 +281,7 @@ HOW = {"repository": "https://example.org/repository", "seed": 7}
             "UNKNOWN_FINDING",
             "manifest.output_names[13]",
         ),
-        ({"output_names": FINDINGS[:-1]}, "OUTPUTS_INCOMPLETE", "manifest.output_names"),
+        ({"output_names": ["", ""]}, "OUTPUTS_INCOMPLETE", "manifest.output_names"),
         (
             {"claimed_metrics": [pb.ClaimedMetric(metric="f1")]},
             "UNKNOWN_METRIC",

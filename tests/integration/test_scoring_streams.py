@@ -182,7 +182,7 @@ def test_a_stream_of_some_findings_may_be_split_like_any_other(running, small):
         merged = client.score(spec, first, states, findings=covered)
         assert serialised(merged) == serialised(expected)
         for findings in (others, ()):  # as many others, and all
-            with pytest.raises(MalformedBatch, match="partial_state.findings is 'Effusion"):
+            with pytest.raises(MalformedBatch, match=r"partial_state\.findings is 'Effusion"):
                 client.score(spec, [], states, findings=findings)
         with pytest.raises(MalformedBatch, match="expected 28"):
             client.score(spec, batches(images[:2], values[:2], 2))

@@ -378,7 +378,10 @@ class Evaluations:
         """Raises unless the recorded predictions are confirmed, and those of the report."""
         predictions.check_confirmed(session, row)
         images, spec = self._images.rows(session, benchmark), records.benchmark(benchmark).spec
-        covered = covered_findings(report.metrics)
+        covered, width = covered_findings(report.metrics), predictions.recorded_width(session, row)
+        if width and width != len(covered):
+            expected = f"{width} covered findings, as many as the recorded predictions have"
+            raise field_error("report.metrics", len(covered), expected, ReportMismatch)
         table = predictions.recorded_table(session, row.number, images, spec.findings, covered)
         if (digest := table.sha256()) != report.predictions_sha256:
             expected = f"{digest}, the digest of the recorded predictions"

@@ -32,7 +32,7 @@ def check_batch(
     `covered`: the findings that the manifest's outputs name. Without such names only the file says
     what it covers; each image of the evaluation must then have equally many probabilities.
     """
-    findings = len(covered) or _recorded_width(session, row)
+    findings = len(covered) or recorded_width(session, row)
     expected = (
         f"{findings or f'1 to {len(spec.findings)}'} probabilities per image, one per finding"
     )
@@ -49,7 +49,7 @@ def check_batch(
             )
 
 
-def _recorded_width(session: Session, row: EvaluationRow) -> int:
+def recorded_width(session: Session, row: EvaluationRow) -> int:
     """Returns the number of probabilities of each recorded image; 0 if none is recorded."""
     recorded = select(PredictionRow.probabilities).limit(1)
     row_of_it = session.scalar(recorded.where(PredictionRow.evaluation_number == row.number))
@@ -88,7 +88,6 @@ def recorded_table(
     """Returns the table of an evaluation's recorded predictions of the `covered` findings.
 
     Raises:
-        MalformedBatch: the recorded predictions are of another number of findings.
         UnknownImage: a row that an earlier version recorded is not of the benchmark.
         MissingImages: an image has no recorded prediction.
     """
