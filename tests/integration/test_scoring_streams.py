@@ -510,7 +510,7 @@ def test_a_sender_that_outruns_the_service_waits(truths):
             super().add(images, values)
 
     class HeldTruth(Truth):
-        def table(self):
+        def table(self, covered=()):
             return Held(self.rows, self.spec.findings)
 
     def messages():
