@@ -67,7 +67,9 @@ def candidates(
         scores = _recorded_scores(session, benchmark, board, only, as_of)
         vectors = _vectors(session, benchmark, board, only, as_of)
     else:
-        scores = {number: _reported_scores(item, board) for number, item in figures.items()}
+        scores = {
+            number: _by_finding(item.values, board.metric) for number, item in figures.items()
+        }
     findings = board.findings or records.benchmark(benchmark).spec.findings
     found = []
     for row, evaluation in published:
@@ -116,10 +118,6 @@ def _claim(submission: Submission, board: Selection) -> Candidate:
     return Candidate(
         submission.kind, Entry(submission.id, value, submission.submitted_date), figure
     )
-
-
-def _reported_scores(figures: Figures, board: Selection) -> dict[str, float | None]:
-    return _by_finding(figures.values, board.metric)
 
 
 def _by_finding(values: Sequence[MetricValue], metric: str) -> dict[str, float | None]:
