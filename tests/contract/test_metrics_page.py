@@ -47,6 +47,9 @@ def test_page_has_every_reason_for_an_absent_figure():
         report.FINDING_UNDEFINED,
         report.REPLICATES_UNDEFINED,
         report.NOT_RESAMPLED,
+        report.NOT_COVERED,
+        report.NOT_CLAIMED,
+        report.NOT_RECORDED,
     }
 
 

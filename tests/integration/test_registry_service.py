@@ -288,6 +288,7 @@ HOW = {"repository": "https://example.org/repository", "seed": 7}
             "manifest.preprocessing.layout",
         ),
         ({"outputs": pb.Outputs()}, "MISSING_FIELD", "manifest.outputs.activation"),
+        ({"output_names": ["", ""]}, "OUTPUTS_INCOMPLETE", "manifest.output_names"),
         (
             {"claimed_metrics": [pb.ClaimedMetric(metric="f1")]},
             "UNKNOWN_METRIC",

@@ -57,6 +57,15 @@ def benchmark(row: BenchmarkRow) -> Benchmark:
     return Benchmark(spec_from_fields(row.spec), row.create_time)
 
 
+def named_findings(row: SubmissionRow, spec: BenchmarkSpec) -> tuple[str, ...]:
+    """Returns the findings that the outputs of a submission name, in the benchmark's order.
+
+    Empty if only the submitted file says what it covers: a table, or a network that names its
+    outputs.
+    """
+    return spec.covered_by(row.manifest.get("output_names", ()))
+
+
 def manifest(stored: Mapping[str, Any]) -> Manifest:
     """Returns the manifest of a stored JSON value."""
     return cast("Manifest", _record(Manifest, stored))

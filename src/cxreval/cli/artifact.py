@@ -122,8 +122,8 @@ def _content(
     benchmark: BenchmarkSpec, files: Sequence[Path], known: dict[str, str], manifest: Manifest
 ) -> None:
     if manifest.kind is Kind.PREDICTIONS:
-        images, _ = read_predictions(_only(files, manifest), benchmark.findings)
-        known |= {"images": str(len(set(images))), "columns": ", ".join(benchmark.findings)}
+        images, _, covered = read_predictions(_only(files, manifest), benchmark.findings)
+        known |= {"images": str(len(set(images))), "columns": ", ".join(covered)}
     elif manifest.kind is Kind.CHECKPOINT:
         check_checkpoint(files, known, manifest)
     elif manifest.kind and manifest.kind not in UPLOADED:

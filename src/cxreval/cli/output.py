@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -30,7 +30,7 @@ from cxreval.client import (
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.fields import printable
 from cxreval.metrics.registry import METRICS
-from cxreval.metrics.report import Interval, MetricValue
+from cxreval.metrics.report import NOT_COVERED, Interval, MetricValue
 
 _NUMBERS = ("#", "difference", "95 % interval", "p", *(metric.label for metric in METRICS.values()))
 _DISPUTED = "disputed; `cxreval submission history` says why"
@@ -118,8 +118,18 @@ def moment(time: datetime | None) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S}" if time else "never"
 
 
-def print_board(benchmark: BenchmarkSpec, board: Board, steps: list[SotaStep]) -> None:
-    """Prints the board: evaluated rows, claims, steps of the state of the art, the audit head."""
+def print_board(
+    benchmark: BenchmarkSpec,
+    board: Board,
+    steps: list[SotaStep],
+    metric: str = "",
+    findings: Sequence[str] = (),
+) -> None:
+    """Prints the board: evaluated rows, claims, steps of the state of the art, the audit head.
+
+    `metric`, `findings`: those that the board is of; empty for the benchmark's own.
+    """
+    metric, all_findings = metric or benchmark.ranking_metric, len(benchmark.findings)
     console.print(Text(benchmark.title, style="bold"))
     kind = (
         "Synthetic: generated phantoms, not radiographs of patients. "
@@ -128,15 +138,23 @@ def print_board(benchmark: BenchmarkSpec, board: Board, steps: list[SotaStep]) -
     )
     console.print(
         f"{kind}{benchmark.image_count} images of {benchmark.patient_count} patients, "
-        f"{len(benchmark.findings)} findings, metric {benchmark.ranking_metric} "
-        f"(macro, {benchmark.direction} is better, 0-100). "
+        f"{all_findings} findings, metric {metric} "
+        f"({'mean over the findings below' if findings else 'macro'}, "
+        f"{_direction(benchmark, metric)} is better, 0-100). "
         f"Digest {benchmark.digest[:12]}."
     )
-    label = metric_label(benchmark.ranking_metric)
+    if findings:
+        console.print(Text(f"Findings: {', '.join(findings)}."))
+    label = metric_label(metric)
     evidence = [entry for entry in board if entry.tier is not Tier.CLAIMED]
     claims = [entry for entry in board if entry.tier is Tier.CLAIMED]
     console.print()
-    if evidence:
+    if metric not in benchmark.metric_names:
+        console.print(
+            f"The benchmark records no replicates of {metric}, so rows are in the order of their "
+            "scores, without ranks.\n"
+        )
+    elif evidence:
         console.print(
             f"Intervals and ranges of ranks are 95 %, from {benchmark.replicates} resamples "
             "of the patients; rows that they cannot tell apart share a rank (=).\n"
@@ -146,12 +164,13 @@ def print_board(benchmark: BenchmarkSpec, board: Board, steps: list[SotaStep]) -
         )
         if left_out:
             console.print(f"{_left_out(left_out, benchmark)}\n")
-        console.print(_rows("Run or scored here", label, evidence))
+    if evidence:
+        console.print(_rows("Run or scored here", label, evidence, all_findings))
     else:
         console.print("Nothing has been run or scored here yet.\n")
     if claims:
         title = "Only claimed, never ranked with rows that were run or scored"
-        console.print(_rows(title, label, claims))
+        console.print(_rows(title, label, claims, all_findings))
     if steps:
         console.print(_steps(label, steps))
     console.print(f"Head of the audit chain:\n{board.audit_head.place}:{board.audit_head.digest}")
@@ -170,11 +189,19 @@ def metric_label(name: str) -> str:
     return METRICS[name].label if name in METRICS else name
 
 
-def _rows(title: str, label: str, entries: list[LeaderboardEntry]) -> Table:
+def _direction(benchmark: BenchmarkSpec, metric: str) -> str:
+    directions = {item.id: item.direction for item in benchmark.metrics}
+    known = METRICS.get(metric)
+    return directions.get(metric) or (known.direction if known else "an unknown direction")
+
+
+def _rows(title: str, label: str, entries: list[LeaderboardEntry], findings: int) -> Table:
     tiers = sorted({entry.tier for entry in entries})
     run = any(entry.spread for entry in entries)
     # A board of checkpoints only needs no column for the kind.
     kinds = run and any(entry.kind is not Kind.CHECKPOINT for entry in entries)
+    # Nor does one of complete models for what they cover.
+    partial = run and any(len(entry.covered_findings) < findings for entry in entries)
     columns = [
         "#",
         "model",
@@ -182,10 +209,11 @@ def _rows(title: str, label: str, entries: list[LeaderboardEntry]) -> Table:
         *(["kind", "tier"] if kinds else []),
         "open",
         "submitted",
+        *(["covers"] if partial else []),
     ]
     columns += [label, "ranks"] if run else ["source", label]
     table = _table(f"{title} ({', '.join(tiers)})", *columns)
-    table.caption, table.caption_justify = _notes(entries), "left"
+    table.caption, table.caption_justify = _notes(entries, findings), "left"
     held = Counter(entry.rank for entry in entries)
     for entry in entries:
         table.add_row(
@@ -195,6 +223,7 @@ def _rows(title: str, label: str, entries: list[LeaderboardEntry]) -> Table:
             *([entry.kind, entry.tier] if kinds else []),
             "yes" if entry.open_source else "no",
             entry.submitted_date,
+            *([f"{len(entry.covered_findings)} of {findings}"] if partial else []),
             *(
                 [_score(entry), _rank_range(entry)]
                 if run
@@ -237,14 +266,28 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _notes(entries: list[LeaderboardEntry]) -> Text | None:
+def _notes(entries: list[LeaderboardEntry], findings: int) -> Text | None:
     notes = [
         f"{entry.model}: {note}"
         for entry in entries
-        for note in (_DISPUTED * entry.disputed, entry.note, _disagreement(entry))
+        for note in (
+            _DISPUTED * entry.disputed,
+            entry.note,
+            _coverage(entry, findings),
+            _disagreement(entry),
+        )
         if note
     ]
     return Text("\n".join(notes)) if notes else None
+
+
+def _coverage(entry: LeaderboardEntry, findings: int) -> str:
+    """Returns what a row that lacks findings covers, and that it is not ranked for it."""
+    covered = entry.covered_findings
+    if entry.tier is Tier.CLAIMED or len(covered) == findings:
+        return ""
+    unranked = "not ranked, " if entry.rank_undefined_reason == NOT_COVERED else ""
+    return f"{unranked}covers {len(covered)} of {findings} findings: {', '.join(covered)}"
 
 
 def _disagreement(entry: LeaderboardEntry) -> str:

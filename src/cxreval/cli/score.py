@@ -76,8 +76,8 @@ def read_truth(benchmark: str, labels: Path | None) -> Truth:
 
 
 def _report(truth: Truth, file: Path) -> Report:
-    images, probabilities = read_predictions(file, truth.spec.findings)
-    table = truth.table()
+    images, probabilities, covered = read_predictions(file, truth.spec.findings)
+    table = truth.table(covered)
     try:
         table.add(images, probabilities)
         return truth.report(table)

@@ -20,6 +20,7 @@ from cxreval.metrics.registry import METRICS, Direction, Metric
 from cxreval.metrics.report import (
     FINDING_UNDEFINED,
     NO_LABELS,
+    NOT_COVERED,
     NOT_RESAMPLED,
     ONE_CLASS_ONLY,
     REPLICATES_UNDEFINED,
@@ -35,6 +36,7 @@ _REASONS = {
     ONE_CLASS_ONLY: "only one class is there",
     NO_LABELS: "no label is known",
     FINDING_UNDEFINED: "because a finding is",
+    NOT_COVERED: "not covered by the predictions",
     NOT_RESAMPLED: "the metric is not resampled",
     REPLICATES_UNDEFINED: "more than 1 % of the resamples have no value",
 }

@@ -521,10 +521,21 @@ class RegistryClient(ServiceClient):
 
     # --- the board --------------------------------------------------------------------------------
 
-    def leaderboard(self, benchmark: str, as_of: datetime | None = None) -> Board:
-        """Returns the board of a benchmark, as it is or as it was at a time."""
+    def leaderboard(
+        self,
+        benchmark: str,
+        as_of: datetime | None = None,
+        metric: str = "",
+        findings: Sequence[str] = (),
+    ) -> Board:
+        """Returns the board of a benchmark, as it is or as it was at a time.
+
+        `metric`: ranks by this one of the metrics that the reports have; empty for the benchmark's
+        ranking metric. `findings`: ranks the rows that cover all of these by the mean over exactly
+        these; empty for all findings of the benchmark.
+        """
         request = leaderboard_service_pb2.ListLeaderboardEntriesRequest(
-            parent=str(BenchmarkName(benchmark))
+            parent=str(BenchmarkName(benchmark)), metric=metric, findings=findings
         )
         if as_of:
             request.as_of.FromDatetime(as_of)
@@ -535,9 +546,20 @@ class RegistryClient(ServiceClient):
         # Later pages may include later events, but every page includes those up to the first head.
         return Board(tuple(entries), _messages.head(answers[0].audit_head))
 
-    def sota_steps(self, benchmark: str, as_of: datetime | None = None) -> Iterator[SotaStep]:
-        """Yields the steps of the state of the art, oldest first; evidence before claims."""
-        request = leaderboard_service_pb2.ListSotaStepsRequest(parent=str(BenchmarkName(benchmark)))
+    def sota_steps(
+        self,
+        benchmark: str,
+        as_of: datetime | None = None,
+        metric: str = "",
+        findings: Sequence[str] = (),
+    ) -> Iterator[SotaStep]:
+        """Yields the steps of the state of the art, oldest first; evidence before claims.
+
+        Arguments as for `leaderboard`.
+        """
+        request = leaderboard_service_pb2.ListSotaStepsRequest(
+            parent=str(BenchmarkName(benchmark)), metric=metric, findings=findings
+        )
         if as_of:
             request.as_of.FromDatetime(as_of)
         return map(_messages.sota_step, items(self._leaderboard.ListSotaSteps, request, "steps"))

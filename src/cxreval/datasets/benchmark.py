@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -22,7 +22,7 @@ from cxreval.datasets.columns import IMAGE, PREDICTION_PREFIX, RESERVED, folded
 from cxreval.datasets.dataset_files import MAX_TABLE_BYTES, read_limited
 from cxreval.datasets.image_names import IMAGE_PATH, is_image_path
 from cxreval.datasets.label_rules import LabelRules, rule_checks, rules_from_fields
-from cxreval.errors import DatasetInvalid
+from cxreval.errors import DatasetInvalid, UnknownFinding
 from cxreval.fields import SHA256, SHA256_FORM, field_error, printable, shown
 from cxreval.metrics.registry import METRICS, Direction
 from cxreval.metrics.scorers import SCORERS
@@ -144,6 +144,25 @@ class BenchmarkSpec:
     def direction(self) -> Direction:
         """Which values of the ranking metric are better."""
         return next(metric.direction for metric in self.metrics if metric.id == self.ranking_metric)
+
+    def covered_by(self, names: Collection[str]) -> tuple[str, ...]:
+        """Returns the findings that are among `names`, in the benchmark's order."""
+        return tuple(finding for finding in self.findings if finding in names)
+
+    def chosen(self, names: Sequence[str], field: str) -> tuple[str, ...]:
+        """Returns the findings that `names` lists, in the benchmark's order.
+
+        Raises:
+            MalformedField: a name is listed twice; the error names `field`.
+            UnknownFinding: a name is not a finding of the benchmark.
+        """
+        if len(set(names)) < len(names):
+            raise field_error(field, ", ".join(names), "each finding only once")
+        for index, name in enumerate(names):
+            if name not in self.findings:
+                expected = f"one of {', '.join(self.findings)}"
+                raise field_error(f"{field}[{index}]", name, expected, UnknownFinding)
+        return self.covered_by(names)
 
     def to_toml(self) -> str:
         """Returns the text of a `benchmark.toml`, which `read_spec` reads back to an equal one."""

@@ -29,16 +29,21 @@ class Truth:
     rows: Mapping[str, int]
     cohort: Cohort
 
-    def table(self) -> PredictionTable:
-        """Returns an empty table of predictions for these images."""
-        return PredictionTable(self.rows, self.spec.findings)
+    def table(self, covered: Sequence[str] = ()) -> PredictionTable:
+        """Returns an empty table of predictions for these images, of `covered` or all findings."""
+        return PredictionTable(self.rows, self.spec.findings, covered)
 
     def report(self, table: PredictionTable) -> Report:
         """Returns the report of a complete table, with its evidence. Raises `MissingImages`."""
         table.check_complete()
         spec = self.spec
         metrics, evidence = SCORERS[spec.scorer_version].score(
-            self.cohort, table.probabilities, spec.seed, spec.replicates, spec.metric_names
+            self.cohort,
+            table.probabilities,
+            spec.seed,
+            spec.replicates,
+            spec.metric_names,
+            table.findings,
         )
         return Report(
             benchmark=str(BenchmarkName(spec.name)),

@@ -171,7 +171,10 @@ class EvaluationDriver:
         confirmed = confirm(self._registry, lease, source, images, keeper)
         table = keeper.call(lambda: self._predict(lease, source, images, keeper, progress))
         repeats = check_repeats(source, benchmark, images, table, keeper)
-        report = keeper.call(lambda: self._scoring.score(benchmark, _batches(images, table)))
+        batches = _batches(images, table)
+        report = keeper.call(
+            lambda: self._scoring.score(benchmark, batches, findings=table.findings)
+        )
         _check_report(report, benchmark, table)
         ran = {**keeper.call(source.provenance), **confirmed, **repeats}
         evidence = provenance(lease, ran, started)
@@ -211,7 +214,7 @@ class EvaluationDriver:
 
         It starts from the recorded predictions each time, so it can be retried.
         """
-        table = PredictionTable(image_rows(images), lease.benchmark.findings)
+        table = PredictionTable(image_rows(images), lease.benchmark.findings, source.findings)
         for recorded in self._registry.read_predictions(lease):
             table.add(recorded.images, recorded.probabilities)
         missing = table.missing()

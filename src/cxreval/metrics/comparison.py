@@ -42,17 +42,22 @@ class PairedDifference:
 def compare_reports(first: Report, second: Report, metric: str) -> tuple[PairedDifference, ...]:
     """Returns the differences of two reports by a metric: of each finding, then of the macro mean.
 
-    Findings for which the metric is undefined are left out.
+    Findings for which the metric is undefined in one of them are left out.
 
     Raises:
-        NotComparable: the reports are of different benchmarks, or a report has no replicates.
+        NotComparable: the reports are of different benchmarks, a report has no replicates, or the
+            metric is defined for no finding in both.
     """
     if first.benchmark_digest != second.benchmark_digest:
         digests = f"{first.benchmark_digest} and {second.benchmark_digest}"
         message = f"the reports are of different benchmarks, {digests}; compare reports of one"
         raise NotComparable(message, field="benchmark_digest", expected=first.benchmark_digest)
     scores, others = _scores(first, metric), _scores(second, metric)
-    pairs = [_difference(finding, scores[finding], others[finding]) for finding in scores]
+    both = [finding for finding in scores if finding in others]
+    if not both:
+        message = f"the reports have no finding in common that has a value of {metric}"
+        raise NotComparable(message, field="findings", expected="a finding in common")
+    pairs = [_difference(finding, scores[finding], others[finding]) for finding in both]
     findings = [pair for pair in pairs if pair.finding]
     adjusted = holm(np.array([pair.p_value for pair in findings]))
     corrected = [
