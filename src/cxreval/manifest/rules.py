@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
+from cxreval.bundle import MAX_FILES
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import (
     CxrevalError,
@@ -23,7 +24,7 @@ from cxreval.errors import (
 from cxreval.fields import field_error, not_allowed, required, shown
 from cxreval.forms import Form
 from cxreval.manifest.cases import CASES, Case
-from cxreval.manifest.model import MAX_FILES, UPLOADED, ClaimedMetric, Kind, Manifest
+from cxreval.manifest.model import UPLOADED, ClaimedMetric, Kind, Manifest
 from cxreval.metrics.ranking import latest_day
 from cxreval.preprocessing import Preprocessing, preprocessing_problems
 
