@@ -16,6 +16,7 @@ from cxreval.errors import ModelUnsupported
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.metrics.auroc import auroc
+from cxreval.model_interface import preset
 from services.inference.backends.model_host import LoadRequirements
 from services.inference.backends.onnx_model import OnnxModel
 from services.inference.backends.precision import FP16_TOLERANCE
@@ -36,7 +37,7 @@ def pair(file: Path, profile_name: str, images: np.ndarray) -> tuple[np.ndarray,
     for fp16 in (False, True):
         model = OnnxModel(
             file,
-            LoadRequirements(PROFILES[profile_name]),
+            LoadRequirements(preset(profile_name)),
             threads=2,
             max_batch=1,
             limits=HOST_LIMITS,

@@ -22,7 +22,8 @@ from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.client import InferenceClient
 from cxreval.errors import CxrevalError, ServiceUnavailable
 from cxreval.imaging.decode import MAX_IMAGE_PIXELS, decode
-from cxreval.imaging.preprocess import PROFILES
+from cxreval.imaging.preprocess import PROFILES, profile_of
+from cxreval.preprocessing import PRESETS
 from cxreval.wire.status import from_rpc_error
 from tests.support import onnx_models
 from tests.support.inference import (
@@ -553,7 +554,8 @@ def test_capabilities_name_profiles_limits_runtime_and_tolerance(service: Infere
         answer = ask.GetCapabilities(capabilities_service_pb2.GetCapabilitiesRequest())
 
     assert {item.name: (item.digest, tuple(item.shape)) for item in answer.profiles} == {
-        name: (profile.digest, profile.shape) for name, profile in PROFILES.items()
+        name: (steps.digest, tuple(size or -1 for size in profile_of(steps).shape))
+        for name, steps in PRESETS.items()
     }
     assert answer.max_image_pixels == MAX_IMAGE_PIXELS
     assert answer.runtime.startswith("onnxruntime ")

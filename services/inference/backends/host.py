@@ -18,10 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
+from cxreval import model_interface
 from cxreval.errors import CxrevalError
-from cxreval.imaging.preprocess import PROFILES
+from cxreval.imaging.preprocess import profile_of
 from cxreval.onnx_file.reading import profile_name
 from cxreval.onnx_file.signature import Signature, inspect
+from cxreval.preprocessing import PRESETS
 from services.inference.backends.messages import (
     answer,
     enter,
@@ -46,10 +48,8 @@ def main(fd: int, file: Path) -> None:
     while message := receive(service):
         try:
             pieces = [
-                np.frombuffer(
-                    images, signature.dtype, count * math.prod(signature.image_shape), offset
-                ).reshape(count, *signature.image_shape)
-                for offset, count in message["pieces"]
+                np.frombuffer(images, signature.dtype, math.prod(shape), offset).reshape(shape)
+                for offset, shape in message["pieces"]
             ]
             output = run(session, pieces, alone=message["alone"])
             np.frombuffer(rows, np.float32, output.size).reshape(output.shape)[...] = output
@@ -70,11 +70,13 @@ def run(session: OnnxSession, pieces: Sequence[Images], *, alone: bool) -> Array
 def _open(service: socket.socket, file: Path) -> tuple[OnnxSession, Signature]:
     request = receive(service)
     execution = Execution(request["provider"], fp16=request["fp16"])
-    shape, columns, profile = request["shape"], request["columns"], ""
+    stated = request["interface"]
+    interface, profile = model_interface.read(stated, "interface") if stated else None, ""
     if request["named_profile"]:
         profile = profile_name(file)
-        shape = PROFILES[profile].shape if profile in PROFILES else None
-    signature = inspect(file, shape and tuple(shape), columns)
+        interface = model_interface.preset(profile) if profile in PRESETS else None
+    shape = profile_of(interface.preprocessing).shape if interface else None
+    signature = inspect(file, interface, shape, request["columns"])
     session = OnnxSession(file, signature, threads=request["threads"], execution=execution)
     answer(
         service,

@@ -19,9 +19,10 @@ from cxreval.errors import (
 )
 from cxreval.extras import require_extra
 from cxreval.files import MAX_ARTIFACT_BYTES
-from cxreval.imaging.preprocess import PROFILES
+from cxreval.imaging.preprocess import profile_of
 from cxreval.manifest.document import Document
 from cxreval.manifest.model import UPLOADED, CheckpointFormat, Kind, Manifest
+from cxreval.model_interface import check as check_interface
 
 
 def facts(file: Path) -> dict[str, str]:
@@ -106,5 +107,9 @@ def _onnx(file: Path, known: dict[str, str], manifest: Manifest) -> None:
         "inputs": described(inputs(model.graph)) or "none",
         "outputs": described(model.graph.output) or "none",
     }
-    profile = PROFILES.get(manifest.preprocessing_profile)
-    check(model, profile.shape if profile else None, len(manifest.output_names) or None)
+    interface, columns = manifest.interface, len(manifest.output_names) or None
+    if interface is None:
+        check(model, columns=columns)
+        return
+    check_interface(interface, "manifest")
+    check(model, interface, profile_of(interface.preprocessing).shape, columns)

@@ -36,6 +36,7 @@ from cxreval.datasets.table_limits import (
 )
 from cxreval.errors import CxrevalError, InvalidProbability, TableInvalid, UnknownFinding
 from cxreval.fields import shown
+from cxreval.metrics.predictions import likely_cause
 
 _BATCH_ROWS = 1000
 # No digit can match in two places, so a cell that does not match takes no quadratic time.
@@ -268,9 +269,11 @@ def _number(cell: str) -> float | None:
 def _error(file: Path, fault: _Fault) -> CxrevalError:
     """Returns the error for the first invalid cell."""
     value = repr(fault.value)[:80] if fault.value else "empty"
+    number = _number(fault.value)
+    cause = "" if number is None else f"; {likely_cause(np.array([number]))}"
     return fault.error(
         f"{file} row {fault.row}, image {fault.image!r}: column {fault.column!r} is {value}; "
-        f"expected {_EXPECTED}; {_count(fault.count, 'row')} with such a cell",
+        f"expected {_EXPECTED}; {_count(fault.count, 'row')} with such a cell{cause}",
         field=fault.column,
         expected=_EXPECTED,
         file=file,
