@@ -18,7 +18,7 @@ from cxreval.errors import (
     ServiceUnavailable,
 )
 from cxreval.model_interface import output_mismatch, probabilities
-from cxreval.onnx_file.reading import first_line
+from cxreval.onnx_file.messages import plain
 from cxreval.onnx_file.signature import Signature
 from services.inference.backends.precision import half_precision
 
@@ -116,7 +116,7 @@ class OnnxSession:
         except Exception as error:  # noqa: BLE001 - onnxruntime's classes have no usable base
             if not is_memory(error):
                 raise ModelUnsupported(
-                    f"the runtime failed on {count} images: {first_line(error)}",
+                    f"the runtime failed on {count} images: {plain(error)}",
                     field="model",
                     expected="a model that runs",
                 ) from None
@@ -161,10 +161,8 @@ def _session(file: Path, threads: int, execution: Execution) -> ort.InferenceSes
     except Exception as error:  # noqa: BLE001 - onnxruntime's classes have no usable base
         if is_memory(error):
             raise ModelTooLarge("no memory to open the model") from None
-        # The message contains the path of the file, which callers must not learn.
-        problem = first_line(str(error).replace(str(file), "the file"))
         raise ModelUnsupported(
-            f"the runtime refuses the model: {problem}",
+            f"the runtime refuses the model: {plain(str(error).replace(str(file), 'the file'))}",
             field="model",
             expected=f"operators of {RUNTIME}",
         ) from None

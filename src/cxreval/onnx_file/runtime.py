@@ -11,8 +11,9 @@ import onnx.shape_inference
 
 from cxreval.errors import ModelUnsupported
 from cxreval.files import MAX_ARTIFACT_BYTES
+from cxreval.onnx_file.messages import plain
 from cxreval.onnx_file.operators import MAX_IR_VERSION, OPERATORS, OPSETS, STANDARD
-from cxreval.onnx_file.reading import every, first_line
+from cxreval.onnx_file.reading import every
 
 _LARGE = 4096  # elements; shape inference needs only weights that hold a shape, which are smaller
 _VALUE_FIELDS = (
@@ -150,7 +151,7 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
             return (
                 model  # shape inference fails on a constant that refers to a function's attribute
             )
-        raise _unsupported(first_line(error), "operators that accept their inputs") from None
+        raise _unsupported(plain(error), "operators that accept their inputs") from None
 
 
 def _unsupported(problem: str, expected: str) -> ModelUnsupported:
