@@ -199,7 +199,7 @@ def _record(kind: type[Any], value: object, path: str) -> Any:
             name = f"{path}.{field.name}"
             known[field.name] = _value(hints[field.name], value[field.name], name, field.metadata)
         elif (field.default, field.default_factory) == (dataclasses.MISSING, dataclasses.MISSING):
-            raise field_error(path, "without it", f"a value for {field.name}")
+            raise field_error(f"{path}.{field.name}", "absent", "a value")
     return kind(**known)
 
 

@@ -18,9 +18,7 @@ from cxreval.onnx_file.signature import Signature, inspect
 from services.inference.backends.session import AS_SAVED, OnnxSession
 from tests.support import odd_onnx, onnx_models
 
-INTERNALS = re.compile(
-    r"/|\.cc\b|\.h:\d|onnxruntime::|onnx::|std::|ONNXRuntimeError|\bconst\b|\n"
-)
+INTERNALS = re.compile(r"/|\.cc\b|\.h:\d|onnxruntime::|onnx::|std::|ONNXRuntimeError|\bconst\b|\n")
 XRV = (1, 224, 224)
 UNINSPECTED = Signature("pixels", XRV, None, "probabilities")
 FILES = odd_onnx.files()
