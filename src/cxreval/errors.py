@@ -57,6 +57,12 @@ class MalformedField(CxrevalError):
     reason = "MALFORMED_FIELD"
 
 
+class FieldsContradict(CxrevalError):
+    """Two fields exclude each other; the metadata name both, as `field` and `other`."""
+
+    reason = "FIELDS_CONTRADICT"
+
+
 class MissingField(CxrevalError):
     """A required field is empty."""
 

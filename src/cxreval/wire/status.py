@@ -29,6 +29,7 @@ _FAILED_PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.InternalError: grpc.StatusCode.INTERNAL,
     errors.MalformedField: _INVALID_ARGUMENT,
+    errors.FieldsContradict: _INVALID_ARGUMENT,
     errors.MissingField: _INVALID_ARGUMENT,
     errors.UnknownValue: _FAILED_PRECONDITION,
     errors.UnknownRpc: grpc.StatusCode.UNIMPLEMENTED,
