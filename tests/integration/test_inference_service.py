@@ -23,6 +23,7 @@ from cxreval.client import InferenceClient
 from cxreval.errors import CxrevalError, ServiceUnavailable
 from cxreval.imaging.decode import MAX_IMAGE_PIXELS, decode
 from cxreval.imaging.preprocess import PROFILES, profile_of
+from cxreval.model_interface import input_shape
 from cxreval.preprocessing import PRESETS
 from cxreval.wire.status import from_rpc_error
 from tests.support import onnx_models
@@ -554,7 +555,10 @@ def test_capabilities_name_profiles_limits_runtime_and_tolerance(service: Infere
         answer = ask.GetCapabilities(capabilities_service_pb2.GetCapabilitiesRequest())
 
     assert {item.name: (item.digest, tuple(item.shape)) for item in answer.profiles} == {
-        name: (steps.digest, tuple(size or -1 for size in profile_of(steps).shape))
+        name: (
+            steps.digest,
+            tuple(size or -1 for size in input_shape(steps, profile_of(steps).shape)),
+        )
         for name, steps in PRESETS.items()
     }
     assert answer.max_image_pixels == MAX_IMAGE_PIXELS

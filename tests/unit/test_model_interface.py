@@ -225,8 +225,8 @@ def test_all_crops_of_an_image_fit_into_their_limit_or_are_refused(
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_fits(name: str) -> None:
     check(preset(name), "manifest")
-    sizes = [size for size in profile_of(PRESETS[name]).shape if size]
-    assert np.prod(sizes) * 4 * profile_of(PRESETS[name]).crops <= MAX_TENSOR_BYTES
+    profile = profile_of(PRESETS[name])
+    assert np.prod(profile.tensor_shape or ()) * profile.dtype.itemsize <= MAX_TENSOR_BYTES
 
 
 # --- probabilities --------------------------------------------------------------------------------

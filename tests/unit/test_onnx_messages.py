@@ -69,17 +69,17 @@ def test_what_the_runtime_says_has_the_cause(tmp_path: Path, build, says: str) -
 PLACES = st.sampled_from(
     [
         (
-            "/onnxruntime_src/onnxruntime/core/graph/graph.cc:1407 onnxruntime::Graph::Graph(const "
-            "onnxruntime::Model&, const std::unordered_map<std::__cxx11::basic_string<char>, int>&, "
-            "std::function<void (int)>) "
+            "/onnxruntime_src/onnxruntime/core/graph/graph.cc:1407 onnxruntime::Graph::Graph("
+            "const onnxruntime::Model&, const std::unordered_map<std::__cxx11::basic_string<char>, "
+            "int>&, std::function<void (int)>) "
         ),
         "tensorprotoutils.cc:592 ValidateExternalDataPathFromDir ",
         "Load model from /home/me/models/chexnet.onnx failed:",
         "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : ",
         "Exception during initialization: ",
         (
-            "/onnxruntime_src/include/onnxruntime/core/framework/op_kernel.h:12 T onnxruntime::Kernel"
-            "<T>::Get(size_t) const [with T = float] "
+            "/onnxruntime_src/include/onnxruntime/core/framework/op_kernel.h:12 T "
+            "onnxruntime::Kernel<T>::Get(size_t) const [with T = float] "
         ),
     ]
 )

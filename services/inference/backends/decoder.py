@@ -55,7 +55,7 @@ def tensor_of(image: Image, profile: Profile) -> Tensor:
             field="image",
             expected=expected,
         )
-    return tensor.reshape(profile.crops, *tensor.shape[-3:])
+    return tensor
 
 
 @lru_cache

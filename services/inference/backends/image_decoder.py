@@ -18,8 +18,8 @@ from cxreval.errors import (
     InvalidTensor,
 )
 from cxreval.imaging.decode import MAX_IMAGE_BYTES, check_bytes
-from cxreval.imaging.preprocess import Profile, profile_of
-from cxreval.model_interface import MAX_TENSOR_BYTES, ModelInterface
+from cxreval.imaging.preprocess import profile_of
+from cxreval.model_interface import MAX_TENSOR_BYTES, ModelInterface, input_shape
 from cxreval.preprocessing import Preprocessing
 from services.inference.backends import decoder
 from services.inference.backends.child import Child
@@ -100,12 +100,11 @@ class ImageDecoder(Child):
         request = {"bytes": nbytes, "interface": _stated(preprocessing)}
         answer = self._ask(request, DECODE_SECONDS, "decoding the image")
         if out is None:
-            profile = profile_of(preprocessing)
             try:
-                shape = _checked_shape(answer["shape"], profile)
+                shape = _checked_shape(answer["shape"], preprocessing)
             except (KeyError, TypeError, ValueError):
                 raise self._untrustworthy() from None
-            out = np.empty(shape, profile.dtype)
+            out = np.empty(shape, profile_of(preprocessing).dtype)
         self._tensor.copy(out)
         return out
 
@@ -119,14 +118,14 @@ def _stated(preprocessing: Preprocessing) -> str:
     return ModelInterface(preprocessing).json
 
 
-def _checked_shape(answered: Any, profile: Profile) -> tuple[int, ...]:
+def _checked_shape(answered: Any, steps: Preprocessing) -> tuple[int, ...]:
     """Returns the shape of the tensors of an image. Raises `ValueError` or `TypeError` if the
-    profile makes no such tensors."""
-    shape = tuple(answered)
-    wanted = (profile.crops, *profile.shape)
+    steps make no such tensors."""
+    shape, profile = tuple(answered), profile_of(steps)
+    wanted = (profile.crops, *input_shape(steps, profile.shape))
     for size, want in zip(shape, wanted, strict=True):
         if type(size) is not int or size < 1 or want not in (None, size):
             raise ValueError(answered)
-    if math.prod(shape) * np.dtype(profile.dtype).itemsize > MAX_TENSOR_BYTES:
+    if math.prod(shape) * profile.dtype.itemsize > MAX_TENSOR_BYTES:
         raise ValueError(answered)
     return shape

@@ -29,8 +29,7 @@ def phantoms(preprocessing: Preprocessing) -> npt.NDArray[Any]:
     """Returns drawn radiographs of 32 patients, preprocessed."""
     apply = profile_of(preprocessing).apply
     pictures = [phantom.render(phantom.draw_studies(0, patient)[0], 0) for patient in range(32)]
-    tensors = [apply(picture) for picture in pictures]
-    return np.concatenate([tensor.reshape(-1, *tensor.shape[-3:]) for tensor in tensors])
+    return np.concatenate([apply(picture) for picture in pictures])
 
 
 def check_half_precision(

@@ -188,8 +188,7 @@ def _tensors(
     profile: Profile, images: Iterator[tuple[str, bytes]]
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     for image, encoded in images:
-        tensor = profile.apply(decode(encoded))
-        yield image, tensor.reshape(profile.crops, *tensor.shape[-3:])
+        yield image, profile.apply(decode(encoded))
 
 
 def resolve(address: str, *, allow_private: bool) -> tuple[str, bool]:

@@ -18,7 +18,9 @@ from cxreval.model_interface import (
     MAX_COLUMNS,
     MAX_TENSOR_BYTES,
     ModelInterface,
+    Shape,
     columns_of,
+    input_shape,
 )
 from cxreval.onnx_file.reading import not_onnx, read
 from cxreval.onnx_file.runtime import check_runtime_support
@@ -39,10 +41,6 @@ _DTYPES: dict[int, np.dtype[Any]] = {
     onnx.TensorProto.UINT8: np.dtype(np.uint8),
 }
 _OUTPUT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
-
-Shape = tuple[int | None, int | None, int | None]
-"""Shape of an image as input, in the order of the layout; a size is None if it depends on the
-image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ class Signature:
 def inspect(
     file: Path,
     interface: ModelInterface | None = None,
-    image_shape: Shape | None = None,
+    image_shape: tuple[int, int, int] | None = None,
     columns: int | None = None,
 ) -> Signature:
     """Returns the signature of an ONNX file, after all checks that do not need a run.
@@ -86,8 +84,8 @@ def inspect(
     Args:
         file: the model.
         interface: how the model is meant; None if it gets tensors of its own only.
-        image_shape: shape of what the interface's preprocessing makes of an image, in the order of
-            its layout; if it is None, the file must fix the shape.
+        image_shape: shape of the profile of the interface's preprocessing; None if it depends on
+            the image, or without an interface, where the file must fix the shape.
         columns: number of probabilities that the model must return for an image; None for any
             number.
 
@@ -101,7 +99,7 @@ def inspect(
 def check(
     model: onnx.ModelProto,
     interface: ModelInterface | None = None,
-    image_shape: Shape | None = None,
+    image_shape: tuple[int, int, int] | None = None,
     columns: int | None = None,
 ) -> Signature:
     """Returns the signature of a model that `read` returned; may remove weights from the model.
@@ -117,7 +115,8 @@ def check(
             inputs; or the name of the input or output is longer than 1,000 characters.
     """
     taken = _input(model.graph, interface)
-    batch, shape = _image_shape(taken, interface, image_shape)
+    meant = interface and input_shape(interface.preprocessing, image_shape)
+    batch, shape = _image_shape(taken, interface, meant or (None, None, None))
     returned = _output(model.graph, interface.outputs.tensor if interface else "")
     for name in (taken.name, returned.name):
         if not isinstance(name, str):
@@ -199,15 +198,13 @@ def _input(graph: onnx.GraphProto, interface: ModelInterface | None) -> onnx.Val
 
 
 def _image_shape(
-    value: onnx.ValueInfoProto, interface: ModelInterface | None, image_shape: Shape | None
+    value: onnx.ValueInfoProto, interface: ModelInterface | None, wanted: Shape
 ) -> tuple[int | None, Shape]:
     """Returns the batch size that an input fixes, and the shape of one image."""
     dimensions, elem_type = _dimensions(value), value.type.tensor_type.elem_type
-    wanted = image_shape or (None, None, None)
     dtypes = [str(dtype) for dtype in _DTYPES.values()]
     kinds = interface.preprocessing.dtype.value if interface else " or ".join(dtypes)
-    free = ("N", "H", "W") if interface else ("C", "H", "W")
-    sizes = [name if size is None else size for size, name in zip(wanted, free, strict=True)]
+    sizes = [name if size is None else size for size, name in zip(wanted, "CHW", strict=True)]
     mismatch = _input_mismatch(
         described([value]),
         f"one {kinds} input of shape {_text(None, *sizes)}"

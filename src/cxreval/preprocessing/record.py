@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from cxreval.errors import CxrevalError
 from cxreval.forms import Flag, Number, Text, Whole, declared
 
 SMALLEST_SIDE, LARGEST_SIDE = 16, 2048
@@ -314,11 +313,6 @@ _EARLIER_DIGESTS: dict[str, str] = {
     "xrv-224": "73e7f26805a9011e327e0c4b2d7ae9d9e935943ae05578d6bcdb5f4d5697a352",
     "xrv-512": "ddc678d511d554d51219617462fffb31af46748b415068706f13cbadd487ace6",
 }
-
-
-def preprocessing_problems(preprocessing: Preprocessing, path: str) -> list[CxrevalError]:  # noqa: ARG001
-    """Returns the contradictions between fields; each error names its field, under `path`."""
-    return []
 
 
 class Activation(StrEnum):
