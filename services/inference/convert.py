@@ -221,10 +221,10 @@ def _encoded(
                 f"{tensor.name!r} for model {model.digest}",
                 f"{model.signature.input_name!r}: it was loaded without a profile",
             )
-    if tuple(tensor.shape[1:]) not in ((), (1,)) or tensor.shape[0] < 1:
+    count, *further = tensor.shape or [0]
+    if further not in ([], [1]) or count < 1:
         expected = "[N] or [N, 1], N > 0: one element an image"
         _refuse("inputs[0].shape", str(list(tensor.shape[:8])), expected)
-    count = tensor.shape[0]
     if count > MAX_IMAGES:
         _refuse("inputs[0].shape", f"{count} images", f"at most {MAX_IMAGES} images")
     elements: Iterable[bytes]
