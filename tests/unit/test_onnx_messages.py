@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from cxreval.onnx_file.messages import plain
 from cxreval.onnx_file.signature import Signature, inspect
 from services.inference.backends.session import AS_SAVED, OnnxSession
 from tests.support import odd_onnx, onnx_models
+from tests.support.odd_onnx import INTERNALS
 
-INTERNALS = re.compile(r"/|\.cc\b|\.h:\d|onnxruntime::|onnx::|std::|ONNXRuntimeError|\bconst\b|\n")
 XRV = (1, 224, 224)
 UNINSPECTED = Signature("pixels", XRV, None, "probabilities")
 FILES = odd_onnx.files()
