@@ -48,6 +48,7 @@ _DATATYPES = {
     np.dtype(np.float16): "FP16",
     np.dtype(np.uint8): "UINT8",
 }
+_PRESET_DIGESTS = {name: preset(name).digest for name in PRESETS}
 _CONTENTS = {"FP32": "fp32_contents", "UINT8": "uint_contents"}  # FP16 has raw contents only
 
 
@@ -141,12 +142,11 @@ def _check_interface(request: pb.ModelInferRequest, model: Model) -> None:
             continue
         _check_kind(request.parameters, key, "string_param")
         wanted = request.parameters[key].string_param[:80]
-        meant = preset(wanted).digest if key == "profile" and wanted in PRESETS else wanted
-        interface = model.interface
-        if interface is None or meant != interface.digest:
-            loaded = interface.preprocessing.name if interface else "none"
-            if key == "interface" and interface:
-                loaded = f"{loaded}, interface {interface.digest}"
+        meant = _PRESET_DIGESTS.get(wanted, "") if key == "profile" else wanted
+        if not meant or meant != model.interface_digest:
+            loaded = model.interface.preprocessing.name if model.interface else "none"
+            if key == "interface":
+                loaded += f", interface {model.interface_digest or 'none'}"
             raise ModelNotFound(
                 f"model {model.digest!r} is loaded for profile {loaded}; expected {wanted!r}: load "
                 f"it for that {key} first",

@@ -99,6 +99,7 @@ class Model:
         self.max_batch = runtime.max_batch
         self.on_gpu = runtime.provider != PROVIDERS["cpu"]
         self.interface = runtime.interface
+        self.interface_digest = runtime.interface.digest if runtime.interface else ""
         self.empty = runtime.empty
         self.host = runtime.host
         self.batcher = batcher
@@ -114,10 +115,8 @@ class Model:
     def meets(self, requirements: LoadRequirements) -> bool:
         """Returns whether the model meets the requirements of another load."""
         wanted, columns = requirements.interface, requirements.columns
-        return columns in (None, self.columns) and (
-            wanted is None
-            or (self.interface is not None and wanted.digest == self.interface.digest)
-        )
+        same = wanted is None or wanted.digest == self.interface_digest
+        return same and columns in (None, self.columns)
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[Model]:

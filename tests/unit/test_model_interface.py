@@ -40,6 +40,7 @@ from cxreval.preprocessing import (
     TensorType,
     preprocessing_problems,
 )
+from tests.support.processes import REPOSITORY
 
 NONE, SIGMOID, PAIRS = Activation.NONE, Activation.SIGMOID, Activation.SOFTMAX_POSITIVE
 
@@ -103,6 +104,13 @@ def test_the_digest_tells_interfaces_apart(one: ModelInterface, other: ModelInte
 
 def test_fields_that_are_left_out_have_their_defaults() -> None:
     assert read('{"preprocessing": {}}', "interface") == ModelInterface(Preprocessing())
+
+
+def test_the_example_of_the_page_on_serving_is_an_interface() -> None:
+    page = (REPOSITORY / "docs/serving.md").read_text()
+    example = page.partition("```json\n")[2].partition("```")[0]
+
+    assert read(example, "interface").outputs == Outputs("logits", Activation.SIGMOID)
 
 
 @pytest.mark.parametrize("name", PRESETS)

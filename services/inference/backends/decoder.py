@@ -31,7 +31,7 @@ def main(fd: int) -> None:
     decoded: Image = np.empty(0, np.uint8)
     while message := receive(service):
         try:
-            if message["bytes"]:  # else the image is that of the message before
+            if message["bytes"] is not None:  # else the image is that of the message before
                 decoded = decode(image[: message["bytes"]])
             tensor = tensor_of(decoded, _profile(message["interface"]))
             memory[: tensor.nbytes].view(tensor.dtype).reshape(tensor.shape)[...] = tensor

@@ -87,16 +87,17 @@ class ImageDecoder(Child):
         """
         check_bytes(image)
         self._image.write(image)
-        nbytes, tensors = len(image), []
+        nbytes: int | None = len(image)
+        tensors = []
         try:
             for preprocessing, out in outs.items():
                 tensors.append(self._tensor_of(nbytes, preprocessing, out))
-                nbytes = 0  # the decoder has the image
+                nbytes = None  # the decoder has the image
         finally:
             self._image.release(len(image))
         return tensors
 
-    def _tensor_of(self, nbytes: int, preprocessing: Preprocessing, out: Images | None) -> Images:
+    def _tensor_of(self, nbytes: int | None, preprocessing: Preprocessing, out: Images | None) -> Images:
         request = {"bytes": nbytes, "interface": _stated(preprocessing)}
         answer = self._ask(request, DECODE_SECONDS, "decoding the image")
         if out is None:
