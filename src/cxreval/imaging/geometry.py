@@ -14,6 +14,9 @@ from cxreval.preprocessing import CropKind, Preprocessing, ResizeTo, Square
 MAX_RESIZED_PIXELS = 2**24
 """Limit for the height times width of a resized image that is not cropped."""
 
+MAX_RESIZED_SIDE = 2**23
+"""Limit for the height and for the width of a resized image before it is cropped."""
+
 
 def squared(channel: Image, square: Square) -> Image:
     """Returns the central square of the short side, or the image between two black borders.
@@ -47,10 +50,13 @@ def axes(sides: tuple[int, ...], steps: Preprocessing) -> tuple[Axis, Axis]:
     """Returns the axes of the resize, down and across, with the outputs that the crops need.
 
     Raises:
-        ImageTooLarge: the resized image is not cropped and has more than `MAX_RESIZED_PIXELS`.
+        ImageTooLarge: the resized image has a side of more than `MAX_RESIZED_SIDE`, or is not
+            cropped and has more than `MAX_RESIZED_PIXELS`.
     """
     height, width = sides
     sizes = _resized(height, width, steps)
+    if steps.resize.to != ResizeTo.NONE:
+        _check_size(max(sizes), 1, MAX_RESIZED_SIDE, "resized")
     if steps.crop.kind == CropKind.NONE:
         if steps.resize.to != ResizeTo.NONE:
             _check_size(*sizes, MAX_RESIZED_PIXELS, "resized")

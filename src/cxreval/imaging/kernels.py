@@ -27,7 +27,6 @@ _SPLINE_RADIUS = 20  # the pole to the power of 20 is 4e-12
 Positions = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float64]
 Kernel = Callable[[Weights], Weights]
-Precision = np.float32 | np.float64
 
 
 Taps = Callable[[int, int, Positions], tuple[Positions, Weights]]
@@ -41,7 +40,7 @@ def box(x: Weights) -> Weights:
 
 def triangle(x: Weights) -> Weights:
     """Returns the kernel of linear interpolation."""
-    return np.maximum(0.0, 1 - np.abs(x))
+    return np.asarray(np.maximum(0.0, 1 - np.abs(x)))
 
 
 def cubic(a: float) -> Kernel:
@@ -61,7 +60,7 @@ def lanczos(radius: int) -> Kernel:
     return lambda x: np.where(np.abs(x) < radius, np.sinc(x) * np.sinc(x / radius), 0.0)
 
 
-def antialiased(kernel: Kernel, support: float, precision: type[Precision] = np.float64) -> Taps:
+def antialiased(kernel: Kernel, support: float, precision: type[Any] = np.float64) -> Taps:
     """Returns the taps of Pillow and of PyTorch's antialias: a kernel that widens when it shrinks.
 
     `support` is the radius of the kernel where it does not shrink. Pillow computes the weights in
@@ -115,7 +114,7 @@ def _opencv_scale(size_in: int, size_out: int) -> float:
 
 
 def _opencv_fixed(weights: Weights) -> Weights:
-    return np.rint(weights * 2**OPENCV_BITS)
+    return np.asarray(np.rint(weights * 2**OPENCV_BITS))
 
 
 def _between(kernel: Kernel, radius: int, centers: npt.NDArray[Any]) -> tuple[Positions, Weights]:
@@ -208,7 +207,7 @@ def _mirror(positions: Positions, size: int) -> Positions:
     """Mirrors positions outside the image at its first and last sample."""
     period = max(1, 2 * (size - 1))
     folded = np.abs(positions) % period
-    return np.minimum(folded, period - folded)
+    return np.asarray(np.minimum(folded, period - folded))
 
 
 def nearest_pillow(size_in: int, size_out: int, outputs: Positions) -> Positions:
@@ -216,7 +215,8 @@ def nearest_pillow(size_in: int, size_out: int, outputs: Positions) -> Positions
     scale = size_in / size_out
     steps = np.full(int(outputs[-1]) + 1, scale)
     steps[0] = scale * 0.5
-    return np.add.accumulate(steps)[outputs].astype(np.int64).clip(0, size_in - 1)
+    positions: Positions = np.asarray(np.add.accumulate(steps)[outputs], np.int64)
+    return positions.clip(0, size_in - 1)
 
 
 def nearest_opencv(size_in: int, size_out: int, outputs: Positions) -> Positions:

@@ -55,25 +55,25 @@ _EIGHT_BITS = (Library.PILLOW, Library.OPENCV)
 class Profile:
     """A versioned transform from a decoded image to tensors of `shape` and `dtype`.
 
-    `shape` is (C, H, W) or (H, W, C), by the declared layout; None if it depends on the image. An
-    image gives `crops` tensors; with several, the answer is the mean over the crops. `digest`
-    changes with anything that affects a value. `tolerance` is the largest absolute difference to
-    the libraries that the steps are named after. `description` is a sentence.
+    `shape` is (C, H, W) or (H, W, C), by the declared layout; a side that depends on the image is
+    None. An image gives `crops` tensors; with several, the answer is the mean over the crops.
+    `digest` changes with anything that affects a value. `tolerance` is the largest absolute
+    difference to the libraries that the steps are named after. `description` is a sentence.
     """
 
     name: str
     digest: str
     description: str
-    shape: tuple[int, int, int] | None
+    shape: tuple[int | None, int | None, int | None]
     dtype: np.dtype[np.float32 | np.float16 | np.uint8]
     crops: int
     tolerance: float
     transform: Callable[[Image], Tensor]
 
     @property
-    def tensor_shape(self) -> tuple[int, int, int, int] | None:
-        """Shape of all tensors of an image, (crops, *shape); None if it depends on the image."""
-        return (self.crops, *self.shape) if self.shape else None
+    def tensor_shape(self) -> tuple[int | None, ...]:
+        """Shape of all tensors of an image, (crops, *shape)."""
+        return self.crops, *self.shape
 
     def apply(self, image: Image) -> Tensor:
         """Transforms an image as `decode` returns it.
@@ -116,10 +116,9 @@ def profile_of(preprocessing: Preprocessing) -> Profile:
     )
 
 
-def _shape(steps: Preprocessing) -> tuple[int, int, int] | None:
-    if steps.crop.kind == CropKind.NONE and steps.resize.to != ResizeTo.EXACT:
-        return None
-    height, width = steps.crop.size or steps.resize.size
+def _shape(steps: Preprocessing) -> tuple[int | None, int | None, int | None]:
+    fixed = steps.crop.kind != CropKind.NONE or steps.resize.to == ResizeTo.EXACT
+    height, width = (steps.crop.size or steps.resize.size) if fixed else (None, None)
     if steps.layout == Layout.NHWC:
         return height, width, steps.channels
     return steps.channels, height, width
@@ -190,7 +189,7 @@ def _channels(image: Image, steps: Preprocessing) -> list[Image]:
         return [image[:, :, channel] for channel in range(3)]
     red, green, blue = (image[:, :, channel].astype(np.uint32) for channel in range(3))
     luma = (red * 19595 + green * 38470 + blue * 7471 + 2**15) >> 16
-    return [luma.astype(image.dtype)]
+    return [luma.astype(np.uint8) if image.dtype == np.uint8 else luma.astype(np.uint16)]
 
 
 def _levels(channels: list[Image], steps: Preprocessing) -> tuple[int, int]:

@@ -59,20 +59,8 @@ class Resampling:
 
     size_out: int
     blocks: tuple[_Block, ...]
-
-    @property
-    def needed(self) -> Positions:
-        """The input samples that the outputs depend on, in ascending order."""
-        return np.unique(
-            np.concatenate(
-                [
-                    np.arange(block.inputs.start, block.inputs.stop)
-                    if isinstance(block.inputs, slice)
-                    else block.inputs
-                    for block in self.blocks
-                ]
-            )
-        )
+    needed: Positions
+    """The input samples that the outputs depend on, in ascending order."""
 
     def down(self, image: npt.NDArray[np.generic]) -> Array:
         """Resamples rows: (size_in, W) to (size_out, W), in the dtype of the weights."""
@@ -129,7 +117,9 @@ def banded(size_in: int, positions: Positions, weights: Weights | Array) -> Resa
 
     Positions outside 0 to `size_in` are dropped; weights at equal positions are added.
     """
-    return Resampling(len(weights), tuple(_blocks(size_in, positions, weights)))
+    needed = np.unique(positions)
+    needed = needed[(needed >= 0) & (needed < size_in)]
+    return Resampling(len(weights), tuple(_blocks(size_in, positions, weights)), needed)
 
 
 def _blocks(size_in: int, positions: Positions, weights: Weights | Array) -> Iterator[_Block]:

@@ -86,8 +86,7 @@ def _pick(
     across: Axis,
 ) -> Samples:
     rows, columns = (nearest(axis.size_in, axis.size_out, axis.outputs) for axis in (down, across))
-    picked: Samples = channel[rows[:, np.newaxis], columns]
-    return picked
+    return channel[rows[:, np.newaxis], columns]
 
 
 def _pillow(taps: kernels.Taps, channel: Samples, down: Axis, across: Axis) -> Samples:
@@ -132,7 +131,8 @@ def _product(channel: Samples, rows: Resampling, columns: Resampling) -> npt.NDA
 
 def _clipped(taps: kernels.Taps, channel: Samples, down: Axis, across: Axis) -> Samples:
     out = _float(taps, channel, down, across)
-    return np.asarray(np.clip(out, channel.min(), channel.max(), out=out))
+    clipped: Samples = np.clip(out, channel.min(), channel.max()).astype(np.float32)
+    return clipped
 
 
 def _opencv(taps: kernels.Taps, channel: Samples, down: Axis, across: Axis) -> Samples:
