@@ -20,7 +20,6 @@ from cxreval.errors import CxrevalError, InternalError, InvalidTensor, ServiceUn
 from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.imaging.decode import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from cxreval.imaging.preprocess import profile_of
-from cxreval.model_interface import input_shape
 from cxreval.preprocessing import PRESETS, Preprocessing
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
 from services.chassis.interceptors.idle import answering
@@ -373,7 +372,7 @@ class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
                 capabilities_pb.PreprocessingProfile(
                     name=name,
                     digest=steps.digest,
-                    shape=[size or -1 for size in input_shape(steps, profile_of(steps).shape)],
+                    shape=[size or -1 for size in profile_of(steps).shape],
                     description=profile_of(steps).description,
                 )
                 for name, steps in sorted(PRESETS.items())

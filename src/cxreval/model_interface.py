@@ -24,7 +24,6 @@ from cxreval.preprocessing import (
     PRESETS,
     Activation,
     CropKind,
-    Layout,
     Outputs,
     Preprocessing,
     ResizeTo,
@@ -37,9 +36,6 @@ MAX_TENSOR_BYTES = 64 << 20
 
 MAX_COLUMNS = 10_000
 """Maximum number of values that a model may return for an image."""
-
-Shape = tuple[int | None, int | None, int | None]
-"""Shape of an image as input; a size is None if it depends on the image."""
 
 _MAX_CHARACTERS = 16_384  # of the JSON; the longest valid one has a tenth
 _ITEM_BYTES = {TensorType.FLOAT32: 4, TensorType.FLOAT16: 2, TensorType.UINT8: 1}
@@ -120,17 +116,6 @@ def _check_size(preprocessing: Preprocessing, path: str) -> None:
         found = f"{'x'.join(map(str, shape))} of {preprocessing.dtype}, {nbytes >> 20} MiB"
         message = f"{path}.{field}.size makes an image {found}; expected {expected}"
         raise MalformedField(message, field=f"{path}.{field}.size", expected=expected, found=found)
-
-
-def input_shape(steps: Preprocessing, fixed: tuple[int, int, int] | None) -> Shape:
-    """Returns the shape of one tensor of an image, in the order of its layout.
-
-    `fixed` is that of the profile of the steps; where it is None, height and width are None.
-    """
-    if fixed is not None:
-        return fixed
-    nhwc = steps.layout is Layout.NHWC
-    return (None, None, steps.channels) if nhwc else (steps.channels, None, None)
 
 
 def probabilities(output: npt.NDArray[Any], activation: Activation) -> npt.NDArray[np.float32]:

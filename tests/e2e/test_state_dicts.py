@@ -40,7 +40,9 @@ OUTPUTS = ("", *reversed(FINDINGS))
 @pytest.fixture(scope="module")
 def pixels():
     encoded = [png(256, 256, seed=number) for number in range(len(IMAGES))]
-    return encoded, np.stack([PROFILES["imagenet-224"].apply(decode(image)) for image in encoded])
+    return encoded, np.concatenate(
+        [PROFILES["imagenet-224"].apply(decode(image)) for image in encoded]
+    )
 
 
 @pytest.fixture(scope="module")

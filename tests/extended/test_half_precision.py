@@ -70,7 +70,7 @@ def test_the_demos_trained_models_rank_phantoms_as_before() -> None:
     pictures, accepted = [phantom.render(study, 3) for study in studies], 0
     for file in sorted((REPOSITORY / "demo" / "checkpoints").glob("*.onnx")):
         profile = read_manifest(file.with_suffix(".yaml")).preprocessing_profile
-        images = np.stack([PROFILES[profile].apply(picture) for picture in pictures])
+        images = np.concatenate([PROFILES[profile].apply(picture) for picture in pictures])
         try:
             full, half = pair(file, profile, images)
         except ModelUnsupported:
@@ -94,7 +94,7 @@ def test_phantoms_judge_densenet_121_as_the_real_radiographs_do(
     from tests.support import checkpoints
 
     files = sorted((shared / "nih-chestxray14/images").glob("*.png"))
-    images = np.stack([IMAGENET.apply(decode(file.read_bytes())) for file in files])
+    images = np.concatenate([IMAGENET.apply(decode(file.read_bytes())) for file in files])
     network = checkpoints.torchvision_network("densenet121", images[:6])
     with torch.no_grad():
         network.classifier.weight *= scale

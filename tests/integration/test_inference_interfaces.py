@@ -235,14 +235,15 @@ def test_many_requests_at_once_get_the_answers_of_their_own_images(
         list(pool.map(ask, range(8), timeout=SECONDS))
 
 
+@pytest.mark.parametrize("faulty", [b"no image", b""])
 def test_a_faulty_image_among_others_is_named_by_its_place(
-    service: InferenceService, client: InferenceClient, oip: Any
+    service: InferenceService, client: InferenceClient, oip: Any, faulty: bytes
 ) -> None:
     interface, file = MODELS["images as they are"]
     digest = stored(service, file)
     client.load(digest, interface, 3)
 
-    error = error_of(oip, image_request(digest, [FILES[0], FILES[1], b"no image", FILES[2]]))
+    error = error_of(oip, image_request(digest, [FILES[0], FILES[1], faulty, FILES[2]]))
 
     assert error.reason == "IMAGE_UNREADABLE"
     assert error.metadata["field"] == "inputs[0].contents[2]"

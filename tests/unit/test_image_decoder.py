@@ -122,7 +122,7 @@ async def apply(
     preprocessor: Preprocessor, *images: bytes, profiles: Sequence[Preprocessing] = (XRV,)
 ) -> Tensors:
     tensors = {
-        steps: np.full((len(images) * profile.crops, *(profile.shape or ())), 7, profile.dtype)
+        steps: np.full((len(images) * profile.crops, *map(int, profile.shape)), 7, profile.dtype)
         for steps in profiles
         for profile in [profile_of(steps)]
     }

@@ -234,7 +234,8 @@ def test_all_crops_of_an_image_fit_into_their_limit_or_are_refused(
 def test_every_preset_fits(name: str) -> None:
     check(preset(name), "manifest")
     profile = profile_of(PRESETS[name])
-    assert np.prod(profile.tensor_shape or ()) * profile.dtype.itemsize <= MAX_TENSOR_BYTES
+    sizes = [size or 1 for size in profile.tensor_shape]
+    assert np.prod(sizes) * profile.dtype.itemsize <= MAX_TENSOR_BYTES
 
 
 # --- probabilities --------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ from cxreval.errors import (
     InvalidTensor,
 )
 from cxreval.imaging.decode import MAX_IMAGE_BYTES, check_bytes
-from cxreval.imaging.preprocess import profile_of
-from cxreval.model_interface import MAX_TENSOR_BYTES, ModelInterface, input_shape
+from cxreval.imaging.preprocess import Profile, profile_of
+from cxreval.model_interface import MAX_TENSOR_BYTES, ModelInterface
 from cxreval.preprocessing import Preprocessing
 from services.inference.backends import decoder
 from services.inference.backends.child import Child
@@ -97,15 +97,18 @@ class ImageDecoder(Child):
             self._image.release(len(image))
         return tensors
 
-    def _tensor_of(self, nbytes: int | None, preprocessing: Preprocessing, out: Images | None) -> Images:
+    def _tensor_of(
+        self, nbytes: int | None, preprocessing: Preprocessing, out: Images | None
+    ) -> Images:
         request = {"bytes": nbytes, "interface": _stated(preprocessing)}
         answer = self._ask(request, DECODE_SECONDS, "decoding the image")
         if out is None:
+            profile = profile_of(preprocessing)
             try:
-                shape = _checked_shape(answer["shape"], preprocessing)
+                shape = _checked_shape(answer["shape"], profile)
             except (KeyError, TypeError, ValueError):
                 raise self._untrustworthy() from None
-            out = np.empty(shape, profile_of(preprocessing).dtype)
+            out = np.empty(shape, profile.dtype)
         self._tensor.copy(out)
         return out
 
@@ -119,12 +122,11 @@ def _stated(preprocessing: Preprocessing) -> str:
     return ModelInterface(preprocessing).json
 
 
-def _checked_shape(answered: Any, steps: Preprocessing) -> tuple[int, ...]:
+def _checked_shape(answered: Any, profile: Profile) -> tuple[int, ...]:
     """Returns the shape of the tensors of an image. Raises `ValueError` or `TypeError` if the
-    steps make no such tensors."""
-    shape, profile = tuple(answered), profile_of(steps)
-    wanted = (profile.crops, *input_shape(steps, profile.shape))
-    for size, want in zip(shape, wanted, strict=True):
+    profile makes no such tensors."""
+    shape = tuple(answered)
+    for size, want in zip(shape, profile.tensor_shape, strict=True):
         if type(size) is not int or size < 1 or want not in (None, size):
             raise ValueError(answered)
     if math.prod(shape) * profile.dtype.itemsize > MAX_TENSOR_BYTES:

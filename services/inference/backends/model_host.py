@@ -27,7 +27,7 @@ from cxreval.errors import (
     SubmissionFault,
 )
 from cxreval.imaging.preprocess import profile_of
-from cxreval.model_interface import MAX_COLUMNS, ModelInterface, input_shape
+from cxreval.model_interface import MAX_COLUMNS, ModelInterface
 from cxreval.onnx_file.signature import MAX_BATCH, MAX_RUN_BYTES, Signature
 from cxreval.preprocessing import PRESETS, Activation
 from services.inference.backends import host
@@ -251,9 +251,8 @@ def _signature(opened: Message, interface: ModelInterface | None) -> Signature:
         interface.outputs.activation if interface else Activation.NONE,
     )
     if interface:
-        steps, profile = interface.preprocessing, profile_of(interface.preprocessing)
-        shape = input_shape(steps, profile.shape)
-        meant = (signature.image_shape, signature.dtype) == (shape, profile.dtype)
+        profile = profile_of(interface.preprocessing)
+        meant = (signature.image_shape, signature.dtype) == (profile.shape, profile.dtype)
     else:
         meant = not signature.sizes_differ
     batch = signature.batch or 1

@@ -18,9 +18,7 @@ from cxreval.model_interface import (
     MAX_COLUMNS,
     MAX_TENSOR_BYTES,
     ModelInterface,
-    Shape,
     columns_of,
-    input_shape,
 )
 from cxreval.onnx_file.reading import not_onnx, read
 from cxreval.onnx_file.runtime import check_runtime_support
@@ -41,6 +39,11 @@ _DTYPES: dict[int, np.dtype[Any]] = {
     onnx.TensorProto.UINT8: np.dtype(np.uint8),
 }
 _OUTPUT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+
+
+Shape = tuple[int | None, int | None, int | None]
+"""Shape of an image as input, in the order of the layout; a size is None if it depends on the
+image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Signature:
 def inspect(
     file: Path,
     interface: ModelInterface | None = None,
-    image_shape: tuple[int, int, int] | None = None,
+    image_shape: Shape | None = None,
     columns: int | None = None,
 ) -> Signature:
     """Returns the signature of an ONNX file, after all checks that do not need a run.
@@ -84,8 +87,8 @@ def inspect(
     Args:
         file: the model.
         interface: how the model is meant; None if it gets tensors of its own only.
-        image_shape: shape of the profile of the interface's preprocessing; None if it depends on
-            the image, or without an interface, where the file must fix the shape.
+        image_shape: shape of the profile of the interface's preprocessing; without an interface,
+            the file must fix the shape.
         columns: number of probabilities that the model must return for an image; None for any
             number.
 
@@ -99,7 +102,7 @@ def inspect(
 def check(
     model: onnx.ModelProto,
     interface: ModelInterface | None = None,
-    image_shape: tuple[int, int, int] | None = None,
+    image_shape: Shape | None = None,
     columns: int | None = None,
 ) -> Signature:
     """Returns the signature of a model that `read` returned; may remove weights from the model.
@@ -115,8 +118,7 @@ def check(
             inputs; or the name of the input or output is longer than 1,000 characters.
     """
     taken = _input(model.graph, interface)
-    meant = interface and input_shape(interface.preprocessing, image_shape)
-    batch, shape = _image_shape(taken, interface, meant or (None, None, None))
+    batch, shape = _image_shape(taken, interface, image_shape or (None, None, None))
     returned = _output(model.graph, interface.outputs.tensor if interface else "")
     for name in (taken.name, returned.name):
         if not isinstance(name, str):
