@@ -206,7 +206,9 @@ def _image_shape(
     dimensions, elem_type = _dimensions(value), value.type.tensor_type.elem_type
     dtypes = [str(dtype) for dtype in _DTYPES.values()]
     kinds = interface.preprocessing.dtype.value if interface else " or ".join(dtypes)
-    sizes = [name if size is None else size for size, name in zip(wanted, "CHW", strict=True)]
+    nhwc = interface is not None and interface.preprocessing.layout is Layout.NHWC
+    free = zip(wanted, "HWC" if nhwc else "CHW", strict=True)
+    sizes = [name if size is None else size for size, name in free]
     mismatch = _input_mismatch(
         described([value]),
         f"one {kinds} input of shape {_text(None, *sizes)}"
@@ -249,11 +251,13 @@ def _cure(
         return ""
     if elem_type not in _DTYPES:
         return "; let the model take one of float32, float16, uint8 (a Cast as its first node)"
-    if (dtype := str(_DTYPES[elem_type])) != interface.preprocessing.dtype:
-        return f"; or set preprocessing.dtype: {dtype}"
+    steps = interface.preprocessing
+    instead = f", with all steps instead of {steps.preset}" if steps.preset else ""
+    if (dtype := str(_DTYPES[elem_type])) != steps.dtype:
+        return f"; or set preprocessing.dtype: {dtype}{instead}"
     if dimensions is None or len(dimensions) != len(wanted) + 1 or 0 in dimensions:
         return ""
-    return _cure_of_shape(dimensions[1:], interface.preprocessing.layout, wanted)
+    return _cure_of_shape(dimensions[1:], steps.layout, wanted) + instead
 
 
 def _cure_of_shape(found: Sequence[int | None], layout: Layout, wanted: Shape) -> str:
