@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from cxreval.errors import ImageTooLarge
 from cxreval.imaging import kernels
-from cxreval.imaging.resample import Axis, Resampling, resampling
-from cxreval.imaging.resize import PILLOW_PRECISION_BITS, from_fixed_point
+from cxreval.imaging.fixed_point import PRECISION_BITS, FixedPoint, fixed_point
+from cxreval.imaging.resample import Axis, resampling
 
 XRV = kernels.scikit_image(1, antialias=True, mirrored=False)
 TAPS = {
@@ -28,9 +28,8 @@ TAPS = {
 }
 
 
-def pillow_bilinear(size_in: int, size_out: int, start: int, stop: int) -> Resampling:
-    axis = Axis(size_in, size_out, (start,), stop - start)
-    return resampling(TAPS["triangle"], axis, bits=PILLOW_PRECISION_BITS)
+def pillow_bilinear(size_in: int, size_out: int, start: int, stop: int) -> FixedPoint:
+    return fixed_point(TAPS["triangle"], Axis(size_in, size_out, (start,), stop - start))
 
 
 def scipy_resize(image: np.ndarray, size: int) -> np.ndarray:
@@ -61,7 +60,7 @@ def test_zero_padded_blur_and_interpolation_equal_scipy(side: int, size: int, se
 def test_pillow_weights_sum_to_one_so_that_a_flat_image_stays_flat(side: int, size: int) -> None:
     matrix = pillow_bilinear(side, size, 0, size)
     flat = np.full((1, side), 255, np.uint8)
-    np.testing.assert_array_equal(from_fixed_point(matrix.across(flat)), np.full((1, size), 255))
+    np.testing.assert_array_equal(matrix.across(flat), np.full((1, size), 255))
 
 
 @given(side=st.integers(1, 2000), start=st.integers(0, 200), length=st.integers(1, 60))
@@ -73,10 +72,31 @@ def test_pillow_part_equals_the_part_of_the_whole(side: int, start: int, length:
 
 
 def test_pillow_halving_weights_the_four_nearest_by_a_triangle() -> None:
-    impulses = np.eye(16, dtype=np.uint8)
-    weights = pillow_bilinear(16, 8, 3, 4).across(impulses)[:, 0] / 2**PILLOW_PRECISION_BITS
+    weights = pillow_bilinear(16, 8, 3, 4).matrix.across(np.eye(16, dtype=np.uint8))[:, 0]
     np.testing.assert_allclose(weights[5:9], [1 / 8, 3 / 8, 3 / 8, 1 / 8])
     assert weights.sum() == pytest.approx(1)
+
+
+@settings(max_examples=40)
+@given(
+    side=st.integers(1, 900),
+    size=st.integers(1, 300),
+    name=st.sampled_from(["box", "triangle", "cubic", "lanczos"]),
+    levels=st.sampled_from([(0, 256), (0, 2), (254, 256), (127, 129)]),
+)
+def test_fixed_point_equals_sums_of_whole_numbers(
+    side: int, size: int, name: str, levels: tuple[int, int]
+) -> None:
+    axis = Axis(side, size, (0,), size)
+    image = np.random.default_rng(side).integers(*levels, (9, side), dtype=np.uint8)
+    positions, weights = TAPS[name](side, size, axis.outputs)
+    whole = np.trunc(weights * 2**PRECISION_BITS + np.copysign(0.5, weights)).astype(np.int64)
+    sums = (image[:, positions.clip(0, side - 1)] * whole).sum(axis=2) + 2 ** (PRECISION_BITS - 1)
+    expected = (sums >> PRECISION_BITS).clip(0, 255)
+    matrix = fixed_point(TAPS[name], axis)
+    np.testing.assert_array_equal(matrix.across(image), expected)
+    rows = np.ascontiguousarray(image.T)[matrix.matrix.needed]
+    np.testing.assert_array_equal(matrix.down(rows), expected.T)
 
 
 @pytest.mark.parametrize("name", TAPS)

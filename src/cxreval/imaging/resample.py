@@ -49,94 +49,98 @@ class Axis:
 @dataclass(frozen=True, slots=True)
 class _Block:
     outputs: slice
-    inputs: slice | Positions
+    inputs: slice  # of the needed samples
     weights: Array  # (outputs, inputs)
 
 
 @dataclass(frozen=True, slots=True)
 class Resampling:
-    """A linear map of samples to `size_out` samples."""
+    """A linear map of samples to `size_out` samples, of which it needs the `needed` ones."""
 
     size_out: int
+    needed: slice | Positions
     blocks: tuple[_Block, ...]
-    needed: Positions
-    """The input samples that the outputs depend on, in ascending order."""
 
     def down(self, image: npt.NDArray[np.generic]) -> Array:
         """Resamples rows: (size_in, W) to (size_out, W), in the dtype of the weights."""
-        out = np.empty((self.size_out, image.shape[1]), self.blocks[0].weights.dtype)
+        return self.down_needed(image[self.needed])
+
+    def down_needed(self, rows: npt.NDArray[np.generic]) -> Array:
+        """Resamples rows of which there are only the needed ones."""
+        out = np.empty((self.size_out, rows.shape[1]), self.blocks[0].weights.dtype)
         for block in self.blocks:
-            np.matmul(
-                block.weights,
-                image[block.inputs].astype(out.dtype, copy=False),
-                out=out[block.outputs],
-            )
+            inputs = rows[block.inputs].astype(out.dtype, copy=False)
+            np.matmul(block.weights, inputs, out=out[block.outputs])
         return out
+
+    def columns(self, image: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """Returns the needed columns."""
+        if isinstance(self.needed, slice):
+            return image[:, self.needed]
+        return image.take(self.needed, axis=1, mode="clip")  # faster than an index
 
     def across(self, image: npt.NDArray[np.generic]) -> Array:
         """Resamples columns: (H, size_in) to (H, size_out), in the dtype of the weights."""
+        columns = self.columns(image)
         out = np.empty((image.shape[0], self.size_out), self.blocks[0].weights.dtype)
         for block in self.blocks:
-            columns = image[:, block.inputs].astype(out.dtype, copy=False)
-            np.matmul(columns, block.weights.T, out=out[:, block.outputs])
+            inputs = columns[:, block.inputs].astype(out.dtype, copy=False)
+            np.matmul(inputs, block.weights.T, out=out[:, block.outputs])
         return out
 
 
 @lru_cache(maxsize=_CACHED_SIZES)
-def resampling(taps: Taps, axis: Axis, *, bits: int | None = None) -> Resampling:
-    """Returns the matrix that computes the wanted outputs of an axis.
-
-    The weights are float32; or whole numbers in float64, 2**bits for 1, so that sums of products
-    with 8-bit samples are exact.
+def resampling(taps: Taps, axis: Axis) -> Resampling:
+    """Returns the matrix, in float32, that computes the wanted outputs of an axis.
 
     Raises:
         ImageTooLarge: it would have more than `MAX_WEIGHTS`.
     """
+    positions, weights = wanted_taps(taps, axis)
+    return banded(axis.size_in, positions, weights.astype(np.float32))
+
+
+def wanted_taps(taps: Taps, axis: Axis) -> tuple[Positions, Weights]:
+    """Returns positions and weights of the wanted outputs of an axis.
+
+    Raises:
+        ImageTooLarge: there would be more than `MAX_WEIGHTS`.
+    """
     outputs = axis.outputs
-    wanted = len(outputs)
-    _check_weights(axis, wanted)
-    positions, weights = taps(axis.size_in, axis.size_out, outputs)
-    if bits is None:
-        return banded(axis.size_in, positions, weights.astype(np.float32))
-    return banded(axis.size_in, positions, np.trunc(weights * 2**bits + np.copysign(0.5, weights)))
-
-
-def _check_weights(axis: Axis, wanted: int) -> None:
     # No kernel has more than nine taps for each input sample that an output skips, plus fifty.
-    if wanted * (9 * axis.size_in / axis.size_out + 50) > 2 * MAX_WEIGHTS:
+    if len(outputs) * (9 * axis.size_in / axis.size_out + 50) > 2 * MAX_WEIGHTS:
         expected = "an image of usual proportions"
         message = (
             f"image has a side of {axis.size_in} pixels, too long to resize it to "
             f"{axis.size_out}; expected {expected}"
         )
         raise ImageTooLarge(message, field="image", expected=expected)
+    return taps(axis.size_in, axis.size_out, outputs)
 
 
-def banded(size_in: int, positions: Positions, weights: Weights | Array) -> Resampling:
+def banded(size_in: int, positions: Positions, weights: Array) -> Resampling:
     """Returns the matrix whose row i holds `weights[i]` in the columns `positions[i]`.
 
     Positions outside 0 to `size_in` are dropped; weights at equal positions are added.
     """
-    needed = np.unique(positions)
-    needed = needed[(needed >= 0) & (needed < size_in)]
-    return Resampling(len(weights), tuple(_blocks(size_in, positions, weights)), needed)
+    inside = (positions >= 0) & (positions < size_in)
+    used = np.unique(positions[inside])
+    needed: slice | Positions = used
+    if len(used) == used[-1] + 1 - used[0]:
+        needed = slice(int(used[0]), int(used[-1]) + 1)
+    # Without a filter, a resize skips samples; the blocks are those of a matrix without them.
+    columns = np.searchsorted(used, positions)
+    return Resampling(len(weights), needed, tuple(_blocks(columns, inside, weights)))
 
 
-def _blocks(size_in: int, positions: Positions, weights: Weights | Array) -> Iterator[_Block]:
+def _blocks(columns: Positions, inside: npt.NDArray[np.bool_], weights: Array) -> Iterator[_Block]:
     for begin in range(0, len(weights), _BLOCK_ROWS):
         outputs = slice(begin, min(begin + _BLOCK_ROWS, len(weights)))
-        columns, values = positions[outputs], weights[outputs]
-        used = (columns >= 0) & (columns < size_in)
-        inside = columns[used] if used.any() else np.zeros(1, np.int64)
-        low, high = int(inside.min()), int(inside.max()) + 1
-        inputs: slice | Positions = slice(low, high)
-        columns, width = columns - low, high - low
-        distinct = np.unique(inside)
-        if 2 * distinct.size <= width:  # without a filter, a resize skips samples
-            inputs, columns = distinct, np.searchsorted(distinct - low, columns)
-            width = distinct.size
-        matrix = np.zeros((len(values), width), weights.dtype)
-        rows = np.broadcast_to(np.arange(len(values))[:, np.newaxis], columns.shape)
-        np.add.at(matrix, (rows[used], columns[used]), values[used])
+        used, values = inside[outputs], weights[outputs]
+        row, _ = np.nonzero(used)
+        column = columns[outputs][used]
+        low, high = int(column.min()), int(column.max()) + 1
+        matrix = np.zeros((len(values), high - low), weights.dtype)
+        np.add.at(matrix, (row, column - low), values[used])
         matrix.flags.writeable = False  # shared by every caller of the cache
-        yield _Block(outputs, inputs, matrix)
+        yield _Block(outputs, slice(low, high), matrix)

@@ -14,17 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cxreval.imaging import kernels
-from cxreval.imaging.resample import Array, Axis, Resampling, resampling
+from cxreval.imaging.fixed_point import fixed_point
+from cxreval.imaging.resample import Axis, Resampling, resampling
 from cxreval.preprocessing import Interpolation, Library, Resize
 
-PILLOW_PRECISION_BITS = 22
-"""Pillow resizes 8-bit images in fixed point with this many fractional bits."""
-
-_CHUNK_ROWS = 256  # of the first pass, so that its result in float64 fits the processor's cache
+_CHUNK_ROWS = 2048  # of the first pass, which is in float32
 _LARGE_PASS = 2**24
 
-Bytes = npt.NDArray[np.uint8]
-Samples = Bytes | npt.NDArray[np.uint16] | npt.NDArray[np.float32]
+Samples = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32]
 Resizer = Callable[[Samples, Axis, Axis], Samples]
 """Returns the wanted outputs of one channel (H, W), given its axes down and across.
 
@@ -96,25 +93,15 @@ def _pillow(taps: kernels.Taps, channel: Samples, down: Axis, across: Axis) -> S
     one 8-bit level may differ. Here the order does not depend on a version; only an image with very
     many rows is resized down first, because the first pass would take gigabytes.
     """
-    rows = resampling(taps, down, bits=PILLOW_PRECISION_BITS)
-    columns = resampling(taps, across, bits=PILLOW_PRECISION_BITS)
-    needed = rows.needed
-    if len(needed) * columns.size_out > _LARGE_PASS:
-        return from_fixed_point(columns.across(from_fixed_point(rows.down(channel))))
-    first = np.zeros((channel.shape[0], columns.size_out), np.uint8)
-    for start in range(0, len(needed), _CHUNK_ROWS):
-        chunk = needed[start : start + _CHUNK_ROWS]
-        gaps = chunk[-1] - chunk[0] >= _CHUNK_ROWS
-        part = chunk if gaps else slice(chunk[0], chunk[-1] + 1)
-        first[part] = from_fixed_point(columns.across(channel[part]))
-    return from_fixed_point(rows.down(first))
-
-
-def from_fixed_point(values: Array) -> Bytes:
-    """Rounds fixed point to 8 bits, as Pillow does after each pass; it may overwrite `values`."""
-    values += 2 ** (PILLOW_PRECISION_BITS - 1)
-    values *= 2.0**-PILLOW_PRECISION_BITS
-    return np.clip(values, 0, 255, out=values).astype(np.uint8)
+    rows, columns = fixed_point(taps, down), fixed_point(taps, across)
+    picked = channel[rows.matrix.needed]
+    if len(picked) * columns.matrix.size_out > _LARGE_PASS:
+        return columns.across(rows.down(picked))
+    first = np.empty((len(picked), columns.matrix.size_out), np.uint8)
+    for start in range(0, len(picked), _CHUNK_ROWS):
+        part = slice(start, start + _CHUNK_ROWS)
+        first[part] = columns.across(picked[part])
+    return rows.down(first)
 
 
 def _float(taps: kernels.Taps, channel: Samples, down: Axis, across: Axis) -> Samples:
