@@ -71,7 +71,9 @@ def check_published(system, submission, values):
 def submitted_by_command(system, directory, files, **fields):
     """Returns the submission that `cxreval submit` creates."""
     document = yaml.safe_load(template(Kind.CHECKPOINT, load_spec("nih-chestxray14")))
-    (directory / "mine.yaml").write_text(yaml.safe_dump(document | {"preprocessing": "xrv-224"} | fields))
+    (directory / "mine.yaml").write_text(
+        yaml.safe_dump(document | {"preprocessing": "xrv-224"} | fields)
+    )
     before = {found.name for found in system.registry.list_submissions("small")}
     ended = command(
         "submit", str(directory / "mine.yaml"), *map(str, files),
