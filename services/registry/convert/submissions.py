@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from datetime import date
 
 from cxreval.api.registry.v1 import submission_pb2 as pb
+from cxreval.bundle import MAX_FILES
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError
 from cxreval.fields import field_error, not_allowed
-from cxreval.manifest.model import MAX_CLAIMS, MAX_FILES, Kind, Manifest
+from cxreval.manifest.model import MAX_CLAIMS, Kind, Manifest
 from cxreval.manifest.rules import problems, refusal
 from cxreval.resource_names import EvaluationName, SubmissionName
 from cxreval.wire.codec import Decoder, Encoder

@@ -28,7 +28,8 @@ def predict(
     """Run a submitted ONNX checkpoint on one image."""
     with options.registry_client(context, registry) as client:
         manifest = client.get_submission(submission).manifest
-    if manifest.format is not CheckpointFormat.ONNX:
+    interface = manifest.interface
+    if manifest.format is not CheckpointFormat.ONNX or interface is None:
         expected = "an ONNX checkpoint"
         raise MalformedField(
             f"{submission} is of kind {manifest.format or manifest.kind}; expected {expected}",
@@ -36,16 +37,15 @@ def predict(
             expected=expected,
         )
     with InferenceClient(inference, context.obj.tls) as model:
+        sha256 = manifest.artifact_sha256
         model.load(
-            manifest.artifact_sha256,
-            manifest.preprocessing_profile,
+            sha256,
+            interface,
             len(manifest.output_names),
             files=manifest.files,
             ensemble=manifest.ensemble,
         )
-        output_row = model.predict(
-            manifest.artifact_sha256, manifest.preprocessing_profile, image.read_bytes()
-        )
+        output_row = model.predict(sha256, interface, image.read_bytes())
     probabilities = {
         finding: float(value)
         for finding, value in zip(manifest.output_names, output_row, strict=True)

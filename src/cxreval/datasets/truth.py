@@ -5,7 +5,7 @@ Only the scoring service and `cxreval score` may import this module.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 

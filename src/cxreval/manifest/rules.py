@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
+from cxreval.bundle import MAX_FILES
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import (
     CxrevalError,
@@ -23,7 +24,7 @@ from cxreval.errors import (
 from cxreval.fields import field_error, not_allowed, required, shown
 from cxreval.forms import Form
 from cxreval.manifest.cases import CASES, Case
-from cxreval.manifest.model import MAX_FILES, UPLOADED, ClaimedMetric, Kind, Manifest
+from cxreval.manifest.model import UPLOADED, ClaimedMetric, Kind, Manifest
 from cxreval.metrics.ranking import latest_day
 from cxreval.preprocessing import Preprocessing, preprocessing_problems
 
@@ -81,7 +82,8 @@ def problems(
         ("claimed_metrics", _claims(manifest, benchmark)),
         ("submitted_date", _date(manifest.submitted_date, today)),
         ("files", _files(manifest)),
-        ("ensemble", _ensemble(manifest)),
+        # Before they are submitted, files need not be listed.
+        ("ensemble", _ensemble(manifest) if with_artifact or manifest.files else ()),
     ):
         if f"{ROOT}.{field}" not in wrong:
             errors += (error for error in further if error.metadata["field"] not in wrong)
