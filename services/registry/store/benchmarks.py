@@ -116,10 +116,12 @@ class Benchmarks:
                 check_not_retired(rows[successor], "superseded_by")
             values = reason, successor.benchmark if successor else None
             if row.retire_time is None or (row.retire_reason, row.superseded_by) != values:
-                row.retire_time = row.retire_time or self._clock()
+                now = self._clock()
+                row.retire_time = row.retire_time or now
                 row.retire_reason, row.superseded_by = values
                 details = f"{reason}; superseded by {successor}" if successor else reason
-                self._record(session, actor, "benchmark_retired", name, details)
+                target = f"{name} ({details})"
+                record_admin_event(session, now, actor, "benchmark_retired", target)
             return records.benchmark(row)
 
     def reinstate(self, name: BenchmarkName, reason: str, actor: str) -> Benchmark:
@@ -129,13 +131,9 @@ class Benchmarks:
             row = benchmark_row(session, name, lock=True)
             if row.retire_time is not None:
                 row.retire_time = row.retire_reason = row.superseded_by = None
-                self._record(session, actor, "benchmark_reinstated", name, reason)
+                now, target = self._clock(), f"{name} ({reason})"
+                record_admin_event(session, now, actor, "benchmark_reinstated", target)
             return records.benchmark(row)
-
-    def _record(
-        self, session: Session, actor: str, action: str, name: BenchmarkName, details: str
-    ) -> None:
-        record_admin_event(session, self._clock(), actor, action, f"{name} ({details})")
 
     def record_images(self, name: BenchmarkName, images: Sequence[str]) -> None:
         """Records the image list of a benchmark; idempotent.
