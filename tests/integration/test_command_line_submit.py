@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from cxreval.cli.app import app
 from cxreval.cli.submission import TOKEN_VARIABLE
-from cxreval.client import RegistryClient
+from cxreval.client import WorkerClient
 from cxreval.datasets.benchmark import load_spec
 from cxreval.errors import CxrevalError
 from cxreval.manifest.model import Kind
@@ -51,15 +51,15 @@ submitted_date: 2999-01-01
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with (
         registry_service(tmp_path_factory.mktemp("registry")) as service,
-        RegistryClient(service.address) as client,
+        WorkerClient(service.address) as client,
     ):
         client.create_benchmark(SPEC)
         yield service.address
 
 
 @pytest.fixture
-def client(address: str) -> Iterator[RegistryClient]:
-    with RegistryClient(address) as found:
+def client(address: str) -> Iterator[WorkerClient]:
+    with WorkerClient(address) as found:
         yield found
 
 
@@ -70,7 +70,7 @@ def manifest(directory: Path, kind: Kind) -> str:
 
 
 def test_submit_finds_all_the_mistakes_that_check_finds_and_leaves_nothing(
-    address: str, client: RegistryClient, tmp_path: Path
+    address: str, client: WorkerClient, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.yaml").write_text(MISTAKES)
     (tmp_path / "model.onnx").write_bytes(b"model")
@@ -101,7 +101,7 @@ def test_submit_finds_all_the_mistakes_that_check_finds_and_leaves_nothing(
 
 
 def test_an_empty_file_is_refused_before_a_submission_waits_for_it(
-    address: str, client: RegistryClient, tmp_path: Path
+    address: str, client: WorkerClient, tmp_path: Path
 ) -> None:
     (tmp_path / "model.onnx").touch()
     before = list(client.list_submissions(SPEC.name))
@@ -114,7 +114,7 @@ def test_an_empty_file_is_refused_before_a_submission_waits_for_it(
 
 
 def test_a_checkpoint_that_inference_would_refuse_is_refused_before_a_submission_is_created(
-    address: str, client: RegistryClient, tmp_path: Path
+    address: str, client: WorkerClient, tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / f"{onnx_models.external_data(tmp_path, in_subgraph=True)}.onnx"
     before = list(client.list_submissions(SPEC.name))
@@ -129,7 +129,7 @@ def test_a_checkpoint_that_inference_would_refuse_is_refused_before_a_submission
 
 @pytest.mark.parametrize("json_too", [(), ("--json",)])
 def test_a_submission_is_named_before_anything_can_go_wrong_with_it(
-    address: str, client: RegistryClient, tmp_path: Path, json_too: tuple[str, ...]
+    address: str, client: WorkerClient, tmp_path: Path, json_too: tuple[str, ...]
 ) -> None:
     checkpoint = tmp_path / f"{onnx_models.classifier(tmp_path, seed=len(json_too))}.onnx"
     arguments = (
@@ -162,7 +162,7 @@ def test_a_submission_is_named_before_anything_can_go_wrong_with_it(
 
 @pytest.mark.parametrize("source", ["--token-file", "--ask-token", TOKEN_VARIABLE])
 def test_the_token_of_an_endpoint_reaches_its_worker_and_is_never_printed(
-    address: str, client: RegistryClient, tmp_path: Path, source: str
+    address: str, client: WorkerClient, tmp_path: Path, source: str
 ) -> None:
     token, options, environment = f"secret{source}", [source], {"CXREVAL_CLIENT_REGISTRY": address}
     if source == "--token-file":
@@ -185,7 +185,7 @@ def test_the_token_of_an_endpoint_reaches_its_worker_and_is_never_printed(
 
 
 def test_findings_are_those_of_the_benchmark_that_is_submitted_to(
-    address: str, client: RegistryClient, tmp_path: Path
+    address: str, client: WorkerClient, tmp_path: Path
 ) -> None:
     client.create_benchmark(replace(FEW, findings=("Mass", "Nodule")))
     found = yaml.safe_load(template(Kind.CHECKPOINT, load_spec("nih-chestxray14")))

@@ -77,17 +77,18 @@ def compare(
     submissions: Annotated[
         list[str],
         typer.Argument(
-            help="2 to 50 of benchmarks/{benchmark}/submissions/{submission}, of one benchmark"
+            help="2 to 50 submissions of one benchmark, each named as in `cxreval status`"
         ),
     ],
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
     """Compare rows of one board: paired differences, and how often each row has each rank."""
-    benchmark = SubmissionName.parse(submissions[0], "submissions[0]").benchmark
     with options.registry_client(context, registry) as client:
-        comparison = client.compare(benchmark, submissions)
-        models = {name: client.get_submission(name).manifest.model for name in submissions}
+        rows = [client.get_submission(submission) for submission in submissions]
+        benchmark = SubmissionName.parse(rows[0].name).benchmark
+        comparison = client.compare(benchmark, [row.name for row in rows])
+        models = {row.name: row.manifest.model for row in rows}
         spec = client.get_benchmark(benchmark)
     if json:
         output.print_json({"models": models} | output.fields(comparison))

@@ -127,9 +127,7 @@ def _check_file(manifest: Manifest, file: Path | None) -> None:
 
 def upload(
     context: typer.Context,
-    submission: Annotated[
-        str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")
-    ],
+    submission: options.Submission,
     file: Annotated[
         Path, typer.Argument(help="file of the submission", exists=True, dir_okay=False)
     ],
@@ -144,9 +142,7 @@ def upload(
 
 def status(
     context: typer.Context,
-    submission: Annotated[
-        str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")
-    ],
+    submission: options.Submission,
     registry: options.Registry = options.REGISTRY,
     watch: Watch = False,
     json: options.Json = False,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cxreval.api.inference.v1 import capabilities_service_pb2, capabilities_service_pb2_grpc
 from cxreval.api.oip import grpc_predict_v2_pb2 as oip
 from cxreval.api.oip import grpc_predict_v2_pb2_grpc as oip_grpc
-from cxreval.client._calls import ServiceClient, call, translated
+from cxreval.client._calls import ServiceClient, translated
 from cxreval.client.models import Capabilities, ProfileInfo
 from cxreval.errors import ModelOutputMismatch, ServiceUnavailable
 from cxreval.wire import request_id
@@ -28,6 +28,8 @@ run that is too slow is reported as such."""
 class InferenceClient(ServiceClient):
     """Client for the Open Inference Protocol; models are named by the sha256 of their file."""
 
+    service = "inference service"
+
     def __init__(self, target: str, tls: TlsFiles | None = None) -> None:
         super().__init__(target, tls)
         self._stub: Any = oip_grpc.GRPCInferenceServiceStub(self._channel)
@@ -41,7 +43,7 @@ class InferenceClient(ServiceClient):
         Raises:
             ServiceUnavailable: the service is of an earlier version and states no tolerance.
         """
-        answer = call(
+        answer = self._call(
             self._capabilities.GetCapabilities, capabilities_service_pb2.GetCapabilitiesRequest()
         )
         if not answer.HasField("repeat_tolerance"):
@@ -62,7 +64,7 @@ class InferenceClient(ServiceClient):
 
     def ready(self, model: str) -> bool:
         """Returns whether the model is loaded."""
-        return bool(call(self._stub.ModelReady, oip.ModelReadyRequest(name=model)).ready)
+        return bool(self._call(self._stub.ModelReady, oip.ModelReadyRequest(name=model)).ready)
 
     def load(self, model: str, profile: str, output_columns: int, owner: str = "") -> None:
         """Loads a model for a preprocessing profile; it must return `output_columns` per image.
@@ -75,11 +77,11 @@ class InferenceClient(ServiceClient):
             "output_columns": oip.ModelRepositoryParameter(int64_param=output_columns),
         }
         request = oip.RepositoryModelLoadRequest(model_name=model, parameters=parameters)
-        call(self._stub.RepositoryModelLoad, request, LOAD_SECONDS)
+        self._call(self._stub.RepositoryModelLoad, request, LOAD_SECONDS)
 
     def unload(self, model: str) -> None:
         """Unloads a model once its running requests have ended."""
-        call(
+        self._call(
             self._stub.RepositoryModelUnload,
             oip.RepositoryModelUnloadRequest(model_name=model),
             LOAD_SECONDS,
@@ -87,7 +89,9 @@ class InferenceClient(ServiceClient):
 
     def predict(self, model: str, profile: str, image: bytes) -> NDArray[np.float32]:
         """Returns the model's output for one encoded image, float32 of shape (columns,)."""
-        return _row(call(self._stub.ModelInfer, _request(model, profile, image), INFER_SECONDS))
+        return _row(
+            self._call(self._stub.ModelInfer, _request(model, profile, image), INFER_SECONDS)
+        )
 
     def predict_many(
         self, model: str, profile: str, images: Iterable[tuple[K, bytes]], in_flight: int = 32
@@ -104,9 +108,9 @@ class InferenceClient(ServiceClient):
             for key, image in images:
                 waiting.append((key, self._send(model, profile, image)))
                 if len(waiting) >= in_flight:
-                    yield _receive(*waiting.popleft())
+                    yield self._receive(*waiting.popleft())
             while waiting:
-                yield _receive(*waiting.popleft())
+                yield self._receive(*waiting.popleft())
         finally:
             for _, future in waiting:
                 future.cancel()
@@ -117,6 +121,10 @@ class InferenceClient(ServiceClient):
             request, timeout=INFER_SECONDS, metadata=request_id.outgoing()
         )
 
+    def _receive(self, key: K, future: Any) -> tuple[K, NDArray[np.float32]]:
+        with translated(self._peer):
+            return key, _row(future.result())
+
 
 def _request(model: str, profile: str, image: bytes) -> oip.ModelInferRequest:
     tensor = oip.ModelInferRequest.InferInputTensor(name="image", datatype="BYTES", shape=[1])
@@ -125,11 +133,6 @@ def _request(model: str, profile: str, image: bytes) -> oip.ModelInferRequest:
     return oip.ModelInferRequest(
         model_name=model, parameters=parameters, inputs=[tensor], raw_input_contents=[raw]
     )
-
-
-def _receive(key: K, future: Any) -> tuple[K, NDArray[np.float32]]:
-    with translated():
-        return key, _row(future.result())
 
 
 def _row(answer: oip.ModelInferResponse) -> NDArray[np.float32]:

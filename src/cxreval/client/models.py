@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,7 +169,7 @@ class LeaderboardEntry:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A board; iterating over it yields the rows with evidence by rank, then the claims by rank.
+    """A board: a sequence of the rows with evidence by rank, then the claims by rank.
 
     `audit_head`: head of the audit chain when the board was read; the events up to it determine the
     board.
@@ -179,6 +180,16 @@ class Board:
 
     def __iter__(self) -> Iterator[LeaderboardEntry]:
         return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @overload
+    def __getitem__(self, index: int) -> LeaderboardEntry: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[LeaderboardEntry, ...]: ...
+    def __getitem__(self, index: int | slice) -> LeaderboardEntry | tuple[LeaderboardEntry, ...]:
+        return self.entries[index]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,8 @@ from cxreval.client import (
     Kind,
     Lease,
     Predictions,
-    RegistryClient,
     ScoringClient,
+    WorkerClient,
 )
 from cxreval.datasets.benchmark import (
     IMAGES_DIRECTORY,
@@ -90,7 +90,7 @@ class EvaluationDriver:
 
     def __init__(
         self,
-        registry: RegistryClient,
+        registry: WorkerClient,
         inference: InferenceClient,
         scoring: ScoringClient,
         data: Mapping[str, Path],

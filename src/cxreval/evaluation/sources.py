@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cxreval.client import InferenceClient, Lease, RegistryClient
+from cxreval.client import InferenceClient, Lease, WorkerClient
 from cxreval.datasets.prediction_file import read_predictions
 from cxreval.errors import (
     ArtifactCorrupt,
@@ -131,7 +131,7 @@ class Checkpoint:
 class Table:
     """A submitted table of predictions."""
 
-    def __init__(self, registry: RegistryClient, lease: Lease, images: Sequence[str]) -> None:
+    def __init__(self, registry: WorkerClient, lease: Lease, images: Sequence[str]) -> None:
         self._registry = registry
         self._sha256 = lease.submission.manifest.artifact_sha256
         self._findings = lease.benchmark.findings
@@ -184,7 +184,7 @@ def _refused(error: CxrevalError, file: Path) -> PredictionsInvalid:
     return PredictionsInvalid(f"{error.reason}: {message}", **facts)
 
 
-def download(registry: RegistryClient, sha256: str, file: Path) -> None:
+def download(registry: WorkerClient, sha256: str, file: Path) -> None:
     """Downloads an artifact to a file.
 
     Raises:
