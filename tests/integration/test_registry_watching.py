@@ -121,7 +121,11 @@ def test_a_registry_that_ends_every_call_at_once_is_not_called_without_a_pause()
     server.start()
     try:
         with WorkerClient(f"127.0.0.1:{port}") as client, pytest.raises(DeadlineExceeded):
-            next(client.watch("benchmarks/b/submissions/s", retry_seconds=1.0))
+            next(
+                client.watch(
+                    "benchmarks/b/submissions/00000000000000000000000000000000", retry_seconds=1.0
+                )
+            )
     finally:
         server.stop(None)
     assert 2 <= len(calls) <= 4  # pauses of 0.2 and 0.4 s, and the next would pass the deadline

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from cxreval.cli import options, output
+from cxreval.cli import board_output, options, output
 from cxreval.client import Event
 from cxreval.errors import MalformedField
-from cxreval.resource_names import SubmissionName
+from cxreval.resource_names import ANY_BENCHMARK, SubmissionName, SubmissionPrefix
 
 
 def leaderboard(
@@ -51,7 +51,7 @@ def leaderboard(
             | {"sota_steps": steps}
         )
     else:
-        output.print_board(spec, board, steps)
+        board_output.print_board(spec, board, steps)
 
 
 def _changes(events: list[Event], json: bool) -> None:
@@ -85,12 +85,14 @@ def compare(
 ) -> None:
     """Compare rows of one board: paired differences, and how often each row has each rank."""
     with options.registry_client(context, registry) as client:
-        rows = [client.get_submission(submission) for submission in submissions]
-        benchmark = SubmissionName.parse(rows[0].name).benchmark
-        comparison = client.compare(benchmark, [row.name for row in rows])
-        models = {row.name: row.manifest.model for row in rows}
+        benchmark = SubmissionPrefix.parse(submissions[0], "submissions[0]").benchmark
+        if benchmark == ANY_BENCHMARK:
+            benchmark = SubmissionName.parse(client.get_submission(submissions[0]).name).benchmark
+        comparison = client.compare(benchmark, submissions)
+        names = comparison.rank_frequencies
+        models = {name: client.get_submission(name).manifest.model for name in names}
         spec = client.get_benchmark(benchmark)
     if json:
         output.print_json({"models": models} | output.fields(comparison))
     else:
-        output.print_comparison(spec, models, comparison)
+        board_output.print_comparison(spec, models, comparison)

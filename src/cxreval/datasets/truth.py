@@ -14,14 +14,14 @@ import csv
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxreval.datasets.benchmark import BenchmarkSpec, image_list
+from cxreval.datasets.benchmark import BenchmarkSpec, image_list, list_sha256
 from cxreval.datasets.columns import AGE, IMAGE, LABELS, PATIENT, SEX, UNREAD_COLUMNS, VIEW
 from cxreval.datasets.dataset_files import MAX_TABLE_BYTES, csv_rows, read_limited
 from cxreval.datasets.nih import FINDINGS, NO_FINDING
@@ -92,7 +92,27 @@ def load_truth(spec: BenchmarkSpec, directory: Path) -> Truth:
         DatasetInvalid: a file is missing or has another digest, a row is malformed, an image of the
             list is not in the table, or the counts are not the specification's.
     """
-    images = image_list(spec, directory)
+    truth = truth_of(spec, directory, image_list(spec, directory))
+    counts = (truth.spec.image_count, truth.spec.patient_count)
+    if counts != (spec.image_count, spec.patient_count):
+        expected = f"{spec.image_count} of {spec.patient_count}"
+        message = (
+            f"{directory / spec.labels_file} has {counts[0]} images of {counts[1]} patients; "
+            f"expected {expected}"
+        )
+        raise DatasetInvalid(message, file=directory / spec.labels_file, expected=expected)
+    return truth
+
+
+def truth_of(spec: BenchmarkSpec, directory: Path, images: Sequence[str]) -> Truth:
+    """Reads the labels of some images, sorted, from the label table of a benchmark.
+
+    The truth's specification has the list and the counts of these images: if they are not those
+    of the benchmark, its digest is another one.
+
+    Raises:
+        DatasetInvalid: as `load_truth`.
+    """
     file = directory / spec.labels_file
     content = read_limited(file, "label table", MAX_TABLE_BYTES)
     digest = hashlib.sha256(content).hexdigest()
@@ -110,14 +130,13 @@ def load_truth(spec: BenchmarkSpec, directory: Path) -> Truth:
         raise DatasetInvalid(message, file=file, image=absent[0], count=len(absent))
     cohort = _cohort(spec, [rows[image] for image in images])
     _check_slices(cohort, file)
-    if (len(images), cohort.patient_count) != (spec.image_count, spec.patient_count):
-        expected = f"{spec.image_count} of {spec.patient_count}"
-        message = (
-            f"{file} has {len(images)} images of {cohort.patient_count} patients; "
-            f"expected {expected}"
-        )
-        raise DatasetInvalid(message, file=file, expected=expected)
-    return Truth(spec, image_rows(images), cohort)
+    own = replace(
+        spec,
+        list_sha256=list_sha256(list(images)),
+        image_count=len(images),
+        patient_count=cohort.patient_count,
+    )
+    return Truth(own, image_rows(images), cohort)
 
 
 @dataclass(frozen=True, slots=True)
