@@ -59,7 +59,8 @@ def print_board(benchmark: BenchmarkSpec, board: Board, steps: list[SotaStep]) -
         _print_rows(title, benchmark.ranking_metric, claims)
     if steps:
         _print_steps(label, steps)
-    console.print(f"Head of the audit chain:\n{board.audit_head.place}:{board.audit_head.digest}")
+    head = f"{board.audit_head.place}:{board.audit_head.digest}"
+    console.print(f"Head of the audit chain:\n{head}", soft_wrap=True)  # in one line, to be copied
 
 
 def _print_rows(title: str, metric: str, entries: list[LeaderboardEntry]) -> None:

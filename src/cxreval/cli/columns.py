@@ -11,6 +11,8 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from cxreval.fields import printable
+
 LEFT_TO_RIGHT_MARK = "\u200e"
 _RIGHT_TO_LEFT = frozenset({"R", "AL"})
 
@@ -90,10 +92,11 @@ def table(
 
 
 def as_name(text: str) -> str:
-    """Returns a name for a cell: in a script from right to left, followed by a mark.
+    """Returns a name for a cell: printable, and in a script from right to left with a mark behind.
 
     Without the mark, a terminal would order the numbers of the next cells as part of the name.
     """
+    text = printable(text)  # a control character would be laid out without a width
     backwards = any(unicodedata.bidirectional(letter) in _RIGHT_TO_LEFT for letter in text)
     return text + LEFT_TO_RIGHT_MARK if backwards else text
 
