@@ -384,7 +384,9 @@ def test_the_asyncio_client_submits_waits_and_reads_results(
             names = [item.name async for item in client.list_submissions(SPEC.name)]
             assert submission.name in names
             await client.cancel(submission.name, "a test")
-            assert (await client.wait(submission.name)).status is SubmissionStatus.CANCELLED
+            assert (
+                await client.wait(submission.name, timeout=30)
+            ).status is SubmissionStatus.CANCELLED
             report, predictions, board = await asyncio.gather(
                 client.report(registry.table, evidence=True),
                 client.predictions(registry.table),
