@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
+from cxreval.bundle import Ensemble, SubmittedFile, files_of
 from cxreval.errors import InvalidTensor, MalformedField, ModelNotFound, UnknownProfile
 from cxreval.fields import SHA256, SHA256_FORM, field_error
 from cxreval.imaging.preprocess import PROFILES
@@ -420,7 +421,9 @@ def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, LoadRequiremen
         expected = f"the sha256 of the model's file: {SHA256_FORM}"
         raise field_error("model_name", request.model_name, expected)
     parameters = request.parameters
-    _no_parameters("parameters", parameters, ("profile", "output_columns", "owner"))
+    _no_parameters(
+        "parameters", parameters, ("profile", "output_columns", "owner", "files", "ensemble")
+    )
     profile = None
     if "profile" in parameters:
         _check_kind(parameters, "profile", "string_param")
@@ -442,7 +445,26 @@ def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, LoadRequiremen
     if "owner" in parameters:
         _check_kind(parameters, "owner", "string_param")
         owner = parameters["owner"].string_param
-    return request.model_name, LoadRequirements(profile, columns), owner
+    files, ensemble = _bundle(parameters)
+    requirements = LoadRequirements(profile, columns, files=files, ensemble=ensemble)
+    return request.model_name, requirements, owner
+
+
+def _bundle(
+    parameters: Mapping[str, pb.ModelRepositoryParameter],
+) -> tuple[tuple[SubmittedFile, ...], Ensemble | None]:
+    """Returns the files of a model that is an archive, and whether they are an ensemble."""
+    for key in ("files", "ensemble"):
+        if key in parameters:
+            _check_kind(parameters, key, "string_param")
+    files, ensemble = (
+        parameters[key].string_param if key in parameters else "" for key in ("files", "ensemble")
+    )
+    if ensemble not in ("", *Ensemble):
+        raise field_error("parameters[ensemble]", ensemble, f"one of {', '.join(Ensemble)}")
+    if ensemble and not files:
+        raise field_error("parameters[ensemble]", ensemble, "none, or `files` as well")
+    return files_of(files, "parameters[files]"), Ensemble(ensemble) if ensemble else None
 
 
 def to_unload(request: pb.RepositoryModelUnloadRequest) -> str:

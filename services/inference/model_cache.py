@@ -22,7 +22,10 @@ Fetch = Callable[[str], Iterator[bytes]]
 
 
 class ModelCache:
-    """A directory of `<sha256>.onnx` files, for one process. Thread-safe; its methods block."""
+    """A directory of `<sha256>.onnx` files, models or archives of their files, for one process.
+
+    Thread-safe; its methods block.
+    """
 
     def __init__(self, directory: Path, max_bytes: int, fetch: Fetch) -> None:
         directory.mkdir(parents=True, exist_ok=True)

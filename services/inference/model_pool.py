@@ -97,6 +97,7 @@ class Model:
         self.max_batch = runtime.max_batch
         self.on_gpu = runtime.provider != PROVIDERS["cpu"]
         self.profile = runtime.profile
+        self.files, self.ensemble = runtime.files, runtime.ensemble
         self.empty = runtime.empty
         self.host = runtime.host
         self.batcher = batcher
@@ -110,9 +111,10 @@ class Model:
 
     def meets(self, requirements: LoadRequirements) -> bool:
         """Returns whether the model meets the requirements of another load."""
-        return requirements.profile in (None, self.profile) and requirements.columns in (
-            None,
-            self.columns,
+        return (
+            requirements.profile in (None, self.profile)
+            and requirements.columns in (None, self.columns)
+            and (requirements.files, requirements.ensemble) == (self.files, self.ensemble)
         )
 
     @contextlib.contextmanager

@@ -43,10 +43,14 @@ _REFUSED = (QuotaExceeded, MalformedStream, ArtifactTooLarge, DigestMismatch, Su
 
 @dataclass(frozen=True, slots=True)
 class ExpectedArtifact:
-    """An artifact that a submission or an evaluation awaits. `complete`: it is stored already."""
+    """An artifact that a submission or an evaluation awaits.
+
+    `complete`: it is stored already; `max_bytes`: its maximum size.
+    """
 
     key: UploadKey
     complete: bool
+    max_bytes: int
     record: Callable[[int, Callable[[], None]], Submission | None]
     """Records the artifact in one transaction; takes its size, and the function that moves its
     bytes to their final place."""

@@ -40,5 +40,7 @@ if __name__ == "__main__":
         configuration = load(ScoringConfig, "scoring", sys.argv[1:], os.environ)
         logs.configure(configuration.log_level)
         asyncio.run(main(configuration))
-    except (ConfigError, CxrevalError) as problem:
+    except CxrevalError as error:
+        sys.exit("\n".join(f"scoring: {each}" for each in (error, *error.also)))
+    except ConfigError as problem:
         sys.exit(f"scoring: {problem}")

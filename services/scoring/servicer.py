@@ -125,7 +125,9 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         """
         header = await _header(request_iterator)
         truth = self._truth(header)
-        with self._streams.open(truth, header.session, stream_caller()) as (stream, slot):
+        covered = truth.spec.chosen(header.findings, "header.findings")
+        streams = self._streams.open(truth, header.session, stream_caller(), covered)
+        with streams as (stream, slot):
             yield convert.progress_answer(stream)
             reported = stream.table.image_count
             async for message in request_iterator:
@@ -137,7 +139,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
                     reported = stream.table.image_count
             yield convert.progress_answer(stream)
             if header.export_partial_state:
-                for answer in convert.partial_state_answers(stream, truth.spec.digest):
+                for answer in convert.partial_state_answers(stream, truth.spec):
                     yield answer
             else:
                 stream.table.check_complete()
@@ -178,8 +180,10 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         Raises:
             MalformedStream: the message is empty or a second header.
             BenchmarkDigestMismatch: a partial state is of another benchmark.
+            UnknownFinding: it is of a finding that the benchmark does not have.
             MalformedBatch, UnknownImage, InvalidProbability, DuplicateImage: as
-                `PredictionTable.add`, or there are too many images.
+                `PredictionTable.add`, or there are too many images, or the findings of a partial
+                state are not those of the stream.
         """
         match message.WhichOneof("content"):
             case "batch":
@@ -191,6 +195,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
                 state = message.partial_state
                 _check_digest(state.benchmark_digest, truth, "partial_state.benchmark_digest")
                 _check_size(len(state.rows) // 4, "partial_state.rows")
+                _check_findings(state, truth, table)
                 rows = reports.partial_state_rows(state)
                 table.add_rows(rows, reports.probabilities(state))
                 self._rows.inc(rows.size)
@@ -232,6 +237,15 @@ def _check_digest(digest: str, truth: Truth, field: str) -> None:
             f"{field} is {digest[:80]!r}; expected {expected}, the digest of {truth.spec.name} here"
         )
         raise BenchmarkDigestMismatch(message, field=field, found=digest[:80], expected=expected)
+
+
+def _check_findings(state: report_pb2.PartialState, truth: Truth, table: PredictionTable) -> None:
+    """Raises `UnknownFinding` or `MalformedBatch` unless a state covers the stream's findings."""
+    field = "partial_state.findings"
+    findings = truth.spec.chosen(state.findings, field) or truth.spec.findings
+    if findings != table.findings:
+        expected = f"{', '.join(table.findings)}, the findings of the stream"
+        raise field_error(field, ", ".join(findings), expected, MalformedBatch)
 
 
 def _check_size(images: int, field: str) -> None:

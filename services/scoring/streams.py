@@ -23,7 +23,7 @@ from services.chassis.fair_slots import FairSlots, Slot
 PARKED_SECONDS = 600.0
 """Seconds for which an interrupted stream can be resumed."""
 
-_Key = tuple[str, str]
+_Key = tuple[str, str, tuple[str, ...]]
 
 
 @dataclass(slots=True, eq=False)
@@ -62,17 +62,20 @@ class Streams:
         gauge.labels("parked").set_function(lambda: len(self._parked))
 
     @contextmanager
-    def open(self, truth: Truth, session: str, caller: str = "") -> Iterator[tuple[Stream, Slot]]:
-        """Opens the parked stream of this benchmark and session, or a new stream.
+    def open(
+        self, truth: Truth, session: str, caller: str = "", covered: tuple[str, ...] = ()
+    ) -> Iterator[tuple[Stream, Slot]]:
+        """Opens the parked stream of this benchmark, session and coverage, or a new stream.
 
         At the end the stream is parked unless it is `finished`. `session`: empty for a stream that
-        cannot be resumed. `caller`: who shares the limit, see `Call.caller`.
+        cannot be resumed. `caller`: who shares the limit, see `Call.caller`. `covered`: the
+        findings of the predictions, empty for all.
 
         Raises:
             ServiceOverloaded: all tables belong to open streams, or a stream of the session is
                 still open; or, in the block, another caller got this stream's slot.
         """
-        key = (truth.spec.digest, session or uuid.uuid4().hex)
+        key = (truth.spec.digest, session or uuid.uuid4().hex, covered)
         if key in self._open:
             # The client has noticed the broken connection before the service; after a retry the
             # stream is parked.
@@ -80,7 +83,8 @@ class Streams:
                 "a stream of this session is still open; retry", field="header.session"
             )
         with self._slots.hold(caller) as slot:
-            stream = self._unpark(key) if key in self._parked else Stream(truth.table(), caller)
+            parked = key in self._parked
+            stream = self._unpark(key) if parked else Stream(truth.table(covered), caller)
             self._open[key] = stream
             self._make_room()
             try:

@@ -57,6 +57,12 @@ class MalformedField(CxrevalError):
     reason = "MALFORMED_FIELD"
 
 
+class FieldsContradict(CxrevalError):
+    """Two fields exclude each other; the metadata name both, as `field` and `other`."""
+
+    reason = "FIELDS_CONTRADICT"
+
+
 class MissingField(CxrevalError):
     """A required field is empty."""
 
@@ -283,7 +289,7 @@ class UnknownFinding(CxrevalError):
 
 
 class OutputsIncomplete(CxrevalError):
-    """The output names do not contain every finding of the benchmark exactly once."""
+    """The output names contain no finding of the benchmark, or one of them twice."""
 
     reason = "OUTPUTS_INCOMPLETE"
 
@@ -513,9 +519,15 @@ class ModelNotOnnx(SubmissionFault):
 
 
 class ModelExternalData(SubmissionFault):
-    """An ONNX file stores weights in other files."""
+    """An ONNX file stores weights in other files, which are not submitted with it or do not fit."""
 
     reason = "MODEL_EXTERNAL_DATA"
+
+
+class BundleInvalid(SubmissionFault):
+    """The archive of a submission's files does not hold exactly the files of its manifest."""
+
+    reason = "BUNDLE_INVALID"
 
 
 class ModelUnsupported(SubmissionFault):

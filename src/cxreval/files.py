@@ -13,11 +13,14 @@ from typing import BinaryIO
 
 from cxreval.errors import ServiceUnavailable, StorageFull
 
-MAX_ARTIFACT_BYTES = 2**31 - 1
-"""Maximum size of an artifact, a download and a model file.
+MAX_FILE_BYTES = 2**31 - 1
+"""Maximum size of an artifact that is one file, a download and a model file.
 
 A protobuf message, and so an ONNX file without external data, must be smaller than 2 GiB.
 """
+
+MAX_ARTIFACT_BYTES = 2**33
+"""Maximum size of an artifact: the archive of a submission's files (see `bundle`)."""
 
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

@@ -47,11 +47,12 @@ def whole(pattern: str) -> str:
 class Text:
     """Printable text without spaces around it, at most `longest` characters.
 
-    `noun` is what error messages call it.
+    `noun` is what error messages call it; `empty` allows the empty text, too.
     """
 
     longest: int
     noun: str = "text"
+    empty: bool = False
 
     @property
     def expected(self) -> str:
@@ -60,11 +61,12 @@ class Text:
 
     def check(self, field: str, value: Any) -> None:
         """Raises `MalformedField`."""
-        check_text(field, value, self.longest)
+        check_text(field, value, self.longest, required=not self.empty)
 
     def schema(self) -> dict[str, Any]:
         """Allows characters that are not printable."""
-        return {"type": "string", "maxLength": self.longest, "pattern": whole(r"\S(?:[^\r\n]*\S)?")}
+        pattern = r"(?:\S(?:[^\r\n]*\S)?)?" if self.empty else r"\S(?:[^\r\n]*\S)?"
+        return {"type": "string", "maxLength": self.longest, "pattern": whole(pattern)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +90,19 @@ class Matching:
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """One of several words; `error` is raised for any other."""
+    """One of several words; `error` is raised for any other.
+
+    `instead` ends the sentence that lists the words: what a field of another name takes.
+    """
 
     words: tuple[str, ...]
     error: type[CxrevalError] = MalformedField
+    instead: str = ""
 
     @property
     def expected(self) -> str:
         """The form in words."""
-        return f"one of {', '.join(self.words)}"
+        return f"one of {', '.join(self.words)}{self.instead}"
 
     def check(self, field: str, value: Any) -> None:
         """Raises `error`."""

@@ -9,7 +9,7 @@ import pytest
 
 from cxreval.datasets.benchmark import FEWEST_REPLICATES, MOST_REPLICATES
 from cxreval.datasets.table_limits import MAX_CELL_BYTES, MAX_ROWS
-from cxreval.files import MAX_ARTIFACT_BYTES
+from cxreval.files import MAX_FILE_BYTES
 from cxreval.manifest import document
 from cxreval.manifest.model import FEWEST_REQUESTS, MAX_NAME_CHARACTERS, MOST_REQUESTS
 from cxreval.wire.limits import (
@@ -102,4 +102,4 @@ def test_documents_state_the_limits_of_the_code(file: str, pattern: str, limit: 
 
 
 def test_maximum_size_of_a_model_file_is_that_of_protobuf() -> None:
-    assert MAX_ARTIFACT_BYTES == 2**31 - 1
+    assert MAX_FILE_BYTES == 2**31 - 1

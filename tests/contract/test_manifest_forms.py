@@ -34,11 +34,10 @@ def schema_fields(schema):
     fields = {}
     for name, value in schema["properties"].items():
         item = value.get("items", value)
-        # The schema enumerates profiles and other names, which are text in YAML and protos.
-        is_enum = name in ("kind", "source_kind", "format")
-        fields[name] = (
-            schema_fields(item) if "properties" in item else set(item["enum"]) if is_enum else None
-        )
+        # A record may have a short form, too.
+        records = [form for form in (item, *item.get("anyOf", ())) if "properties" in form]
+        values = set(item["enum"]) if "enum" in item else None
+        fields[name] = schema_fields(records[0]) if records else values
     return fields
 
 

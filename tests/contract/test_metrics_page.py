@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from cxreval.datasets.labels import AGE_BANDS
 from cxreval.datasets.table_limits import MAX_ROWS
-from cxreval.datasets.truth import AGE_BANDS
 from cxreval.metrics import report
 from cxreval.metrics.registry import METRICS
 from tests.conftest import REPOSITORY
@@ -47,6 +47,9 @@ def test_page_has_every_reason_for_an_absent_figure():
         report.FINDING_UNDEFINED,
         report.REPLICATES_UNDEFINED,
         report.NOT_RESAMPLED,
+        report.NOT_COVERED,
+        report.NOT_CLAIMED,
+        report.NOT_RECORDED,
     }
 
 

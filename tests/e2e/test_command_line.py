@@ -210,7 +210,7 @@ def hand_in(system, checkpoint):
         (("0123456789abcdef0123456789abcdef01234567", "main"), "COMMIT_NOT_FROZEN"),
         (("contact: tests@example.org\n", ""), "MISSING_FIELD"),
         (("xrv-224", "xrv-225"), "UNKNOWN_PROFILE"),
-        (("- Mass", "- Masses"), "UNKNOWN_FINDING"),
+        (("- Hernia", "- Hernias"), "UNKNOWN_FINDING"),
     ],
 )
 def test_a_bad_manifest_is_one_line_with_its_reason(system, tmp_path, change, reason):

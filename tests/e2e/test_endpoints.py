@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import time
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -85,6 +86,25 @@ def test_an_endpoint_that_fails_now_and_then_is_on_the_board_with_its_kind(syste
     ]
     assert (row.kind, row.tier, row.profile_digest) == (Kind.ENDPOINT, Tier.EXECUTED, "")
     assert row.score is not None
+
+
+def test_an_endpoint_that_lacks_findings_is_evaluated_on_those_it_has(system):
+    outputs = ("", "Hernia", *[""] * 11, "Mass")
+    with NaiveServer() as server:
+        declared = replace(endpoint(server.address), output_names=outputs)
+        submitted = submit(system, declared)
+        ended = run(system)
+    assert ended.status is EvaluationStatus.SUCCEEDED, ended.failure
+    (row,) = [
+        row for row in system.registry.leaderboard("small") if row.submission == submitted.name
+    ]
+    assert (row.rank, row.covered_findings) == (None, ("Mass", "Hernia"))
+    (row,) = [
+        row
+        for row in system.registry.leaderboard("small", findings=("Hernia", "Mass"))
+        if row.submission == submitted.name
+    ]
+    assert row.rank is not None
 
 
 def test_the_inference_service_as_an_endpoint_gives_the_checkpoints_scores(system, tmp_path):

@@ -3,18 +3,21 @@
 import gzip
 import math
 
+import grpc
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from cxreval.api.registry.v1 import leaderboard_service_pb2
 from cxreval.audit import receipts
 from cxreval.client import EvaluationStatus, Fault, Kind, SubmissionStatus, Tier
 from cxreval.datasets.benchmark import load_spec
 from cxreval.datasets.nih import FINDINGS
-from cxreval.errors import SubmissionState
+from cxreval.errors import OutputsIncomplete, SubmissionState
 from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
 from tests.support import onnx_models
 from tests.support.inference import png
+from tests.support.registry import Registry
 from tests.support.scoring import describe, small_table
 from tests.support.system import System, claim, command, manifest, predictions
 
@@ -213,6 +216,103 @@ def test_the_board_shows_kinds_if_not_all_are_checkpoints(system, tmp_path):
     words = [line.split() for line in printed.splitlines()]
     assert any({"Scored", "predictions", "scored"} <= set(line) for line in words), printed
     assert any({"Executed", "checkpoint", "executed"} <= set(line) for line in words), printed
+
+
+# --- models that lack findings --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def partial(system, tmp_path_factory):
+    """A checkpoint of two findings, a table of one that is always right, a complete wrong one."""
+    directory = tmp_path_factory.mktemp("partial")
+    outputs = ("", "Mass", "Nodule")
+    checkpoint = directory / f"{onnx_models.classifier(directory, columns=3)}.onnx"
+    some = system.registry.submit("small", manifest("Some", outputs=outputs), checkpoint)
+    assert run(system).status is EvaluationStatus.SUCCEEDED
+    lines = [f"{image},{perfect(image, '')}" for image in IMAGES]
+    (directory / "mass.csv").write_text("\n".join(["image,prob_Mass", *lines, ""]))
+    easy = system.registry.submit("small", predictions("Easy"), directory / "mass.csv")
+    assert run(system).status is EvaluationStatus.SUCCEEDED
+    (directory / "all.csv").write_text(table(lambda image, finding: 1 - perfect(image, finding)))
+    worst = system.registry.submit("small", predictions("Worst"), directory / "all.csv")
+    assert run(system).status is EvaluationStatus.SUCCEEDED
+    return some.name, easy.name, worst.name
+
+
+def test_models_that_lack_findings_are_unranked_below_the_complete_ones(system, partial):
+    some, easy, worst = partial
+    board = [entry for entry in system.registry.leaderboard("small") if entry.tier != Tier.CLAIMED]
+    order = [entry.submission for entry in board]
+    assert order.index(worst) < min(order.index(some), order.index(easy))
+    for name, covered in ((some, ("Mass", "Nodule")), (easy, ("Mass",))):
+        found = row(system, name)
+        assert (found.rank, found.score, found.interval) == (None, None, None)
+        assert (found.covered_findings, found.rank_undefined_reason) == (covered, "NOT_COVERED")
+        report = next(system.registry.list_evaluations(name)).report
+        values = {value.finding: value for value in report.metrics if value.metric == "auroc"}
+        assert [finding for finding in FINDINGS if values[finding].value is not None] == [*covered]
+        content = receipts.verify(system.registry.receipt(name), system.registry.public_key())
+        assert (content["score"], content["interval"]) == (None, None)
+        labels, address = system.data["small"] / "labels.csv", system.registry_service.address
+        ended = command("audit", "rescore", name, "--labels", str(labels), "--registry", address)
+        assert "bit for bit" in ended.stdout, ended.stderr
+
+
+def test_the_board_of_a_finding_ranks_every_model_that_has_it(system, partial):
+    some, easy, worst = partial
+    board = {
+        entry.submission: entry for entry in system.registry.leaderboard("small", findings=["Mass"])
+    }
+    assert (board[easy].rank, board[easy].score) == (1, 1.0)
+    assert board[worst].score == 0.0
+    assert None not in (board[some].rank, board[worst].rank)
+    both = {
+        entry.submission: entry
+        for entry in system.registry.leaderboard("small", findings=["Nodule", "Mass"])
+    }
+    assert (both[easy].rank, both[easy].rank_undefined_reason) == (None, "NOT_COVERED")
+    assert both[some].rank is not None
+    steps = list(system.registry.sota_steps("small", findings=["Mass"]))
+    assert steps
+    address = ["--benchmark", "small", "--registry", system.registry_service.address]
+    printed = command("leaderboard", *address, "--findings", "Mass, Nodule").stdout
+    assert "mean over the findings below" in " ".join(printed.split())
+    assert "1 of 14" in printed
+    assert "not ranked, covers 1 of 14 findings: Mass" in " ".join(printed.split())
+    printed = command("leaderboard", *address, "--metric", "brier").stdout
+    assert "The benchmark records no replicates of brier" in " ".join(printed.split())
+    ended = command("leaderboard", *address, "--findings", "Mass,Fracture")
+    assert ended.returncode == 1
+    assert "UNKNOWN_FINDING: findings[1] is 'Fracture'; expected one of Atelectasis" in ended.stderr
+
+
+def test_pages_of_one_board_do_not_continue_another(system, partial):
+    request = leaderboard_service_pb2.ListLeaderboardEntriesRequest
+    with Registry(system.registry_service.address) as stubs:
+        ask = stubs.leaderboard.ListLeaderboardEntries
+        first = ask(request(parent="benchmarks/small", findings=["Mass"], page_size=1))
+        second = ask(
+            request(
+                parent="benchmarks/small",
+                findings=["Mass"],
+                page_size=1,
+                page_token=first.next_page_token,
+            )
+        )
+        assert second.entries[0].submission != first.entries[0].submission
+        for other in ({}, {"findings": ["Nodule"]}, {"findings": ["Mass"], "metric": "brier"}):
+            with pytest.raises(grpc.RpcError, match="page_token"):
+                ask(request(parent="benchmarks/small", page_token=first.next_page_token, **other))
+
+
+def test_a_model_without_any_finding_is_refused_before_it_runs(system, tmp_path):
+    with pytest.raises(OutputsIncomplete, match="at least one finding of the benchmark"):
+        system.registry.create_submission("small", manifest("None", outputs=("", "")))
+    (tmp_path / "none.csv").write_text("\n".join(["image", *IMAGES, ""]))
+    system.registry.submit("small", predictions("None"), tmp_path / "none.csv")
+    failure = run(system).failure
+    assert (failure.reason, failure.fault) == ("PREDICTIONS_INVALID", Fault.SUBMISSION)
+    assert "TABLE_INVALID: the table has no column of a finding" in failure.message
 
 
 @pytest.mark.parametrize(("declared", "file"), [(claim(), True), (predictions(), False)])

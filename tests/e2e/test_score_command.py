@@ -224,7 +224,7 @@ def changed(table, row, column, value):
 
 BAD_TABLES = {
     "UNKNOWN_FINDING": lambda table: table.append_column("prob_Gout", table.column(1)),
-    "TABLE_INVALID": lambda table: table.remove_column(3),
+    "TABLE_INVALID": lambda table: table.select([0]),
     "INVALID_PROBABILITY": lambda table: changed(table, 7, 2, 1.5),
     "UNKNOWN_IMAGE": lambda table: changed(table, 7, 0, "00000999_000.png"),
     "DUPLICATE_IMAGE": lambda table: pa.concat_tables(
@@ -254,8 +254,8 @@ def test_a_file_that_is_no_table_gives_its_reason(data, score, tmp_path):
 
 
 def test_three_pictures_are_drawn(data, score, tmp_path):
-    file = write(tmp_path, data[3])
-    ended = score(file, *on(data), "--against", file, "--plot", tmp_path / "pictures")
+    file, some = write(tmp_path, data[3]), write(tmp_path, data[3].select([0, 1, 14]), "some.csv")
+    ended = score(file, *on(data), "--against", some, "--plot", tmp_path / "pictures")
     assert ended.status == 0, ended.err
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == list(PICTURES)
     for picture in PICTURES:
@@ -263,6 +263,22 @@ def test_three_pictures_are_drawn(data, score, tmp_path):
         assert header.startswith(b"\x89PNG")
         assert min(struct.unpack(">II", header[16:24])) > 600
         assert f"wrote {tmp_path / 'pictures' / picture}" in ended.err
+
+
+def test_a_table_that_lacks_findings_is_scored_and_compared_by_those_it_has(data, score, tmp_path):
+    table = data[3]
+    whole, some = write(tmp_path, table), write(tmp_path, table.select([0, 1, 14]), "some.csv")
+    ended = score(some, *on(data, "--against", whole))
+    assert ended.status == 0, ended.err
+    printed = " ".join(ended.out.split())
+    assert "Mass: undefined, not covered by the predictions." in printed
+    assert "Of the 2 findings, 0 are better" in printed
+    content = json.loads(score(some, *on(data, "--json")).out)["report"]
+    values = {value["finding"]: value for value in content["metrics"][: len(FINDINGS) + 1]}
+    assert [finding for finding in FINDINGS if values[finding]["value"] is not None] == [
+        FINDINGS[0], FINDINGS[13],
+    ]  # fmt: skip
+    assert values[""]["undefined_reason"] == "NOT_COVERED"
 
 
 def test_undefined_values_are_printed_with_their_reason(score, tmp_path):

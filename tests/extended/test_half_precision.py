@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cxreval.bundle import described
 from cxreval.client import read_manifest
 from cxreval.datasets import phantom
 from cxreval.datasets.nih import FINDINGS
@@ -21,7 +22,8 @@ from services.inference.backends.onnx_model import OnnxModel
 from services.inference.backends.precision import FP16_TOLERANCE
 from services.inference.backends.session import Execution
 from tests.conftest import REPOSITORY, require_module
-from tests.support.inference import HOST_LIMITS
+from tests.support import bundles, onnx_models
+from tests.support.inference import HOST_LIMITS, random_images
 
 AUROC_TOLERANCE = 1e-3
 PHANTOM_PATIENTS = 200
@@ -129,3 +131,23 @@ def _findings(table: Path, names: list[str]) -> list[frozenset[str]]:
             for row in csv.DictReader(file)
         }
     return [found[name] for name in names]
+
+
+def test_half_precision_reads_weights_of_other_files_as_well(tmp_path: Path) -> None:
+    images = random_images(5)
+    (tmp_path / "archive").write_bytes(bundles.archive(bundles.with_external_data(tmp_path)))
+    listed = described([tmp_path / "model.onnx", tmp_path / "weights.bin"], ())
+    model = OnnxModel(
+        tmp_path / "archive",
+        LoadRequirements(PROFILES["xrv-224"], onnx_models.COLUMNS, files=listed),
+        threads=1,
+        max_batch=1,
+        limits=HOST_LIMITS,
+        execution=Execution("cpu", fp16=True),
+    )
+    try:
+        found = model.each(images)
+    finally:
+        model.host.close()
+    assert np.abs(found - onnx_models.expected(images)).max() < FP16_TOLERANCE
+    assert not np.array_equal(found, onnx_models.expected(images).astype(np.float32))

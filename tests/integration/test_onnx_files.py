@@ -87,7 +87,7 @@ def manifest(directory: Path, profile: str, columns: int) -> Path:
     end = next(i for i in range(start + 1, len(lines)) if not lines[i].startswith("  - "))
     lines[start:end] = [f"output_names: {json.dumps([f'column {i}' for i in range(columns)])}"]
     file = directory / "mine.yaml"
-    file.write_text("\n".join(lines).replace("xrv-224", profile))
+    file.write_text("\n".join(lines).replace("imagenet-224", profile))
     assert len(read_document(file, datetime.now(UTC).date(), None).manifest.output_names) == columns
     return file
 

@@ -31,9 +31,26 @@ from cxreval.client import (
     WorkerClient,
 )
 from cxreval.datasets.nih import FINDINGS
-from cxreval.manifest.model import PUBLISHED_SOURCES
+from cxreval.manifest.model import PUBLISHED_SOURCES, Ensemble, SubmittedFile
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.ranking import Significance
+from cxreval.preprocessing import (
+    PRESETS,
+    Activation,
+    Crop,
+    CropKind,
+    Equalize,
+    EqualizeKind,
+    Interpolation,
+    Layout,
+    Library,
+    Outputs,
+    Preprocessing,
+    Resize,
+    ResizeTo,
+    Square,
+    TensorType,
+)
 from cxreval.records import Change, EvaluationState, SubmissionState
 from cxreval.wire import reports
 from tests.support.registry import (
@@ -102,6 +119,18 @@ ENDPOINTS = manifests(
     ),
     preprocessing_profile=st.sampled_from(("", "xrv-224")),
 )
+DECLARED = Preprocessing(
+    value_range=(-1.5, 255.0),
+    square=Square.PAD,
+    resize=Resize(ResizeTo.LONG_SIDE, (300,), Interpolation.AREA, library=Library.OPENCV),
+    crop=Crop(CropKind.TEN, (224, 200)),
+    equalize=Equalize(EqualizeKind.CLAHE, 2.5, 8),
+    mean=(0.1, 0.2, 0.3),
+    std=(1.0, 2.0, 3.0),
+    layout=Layout.NHWC,
+    dtype=TensorType.FLOAT16,
+    tensor="image",
+)
 MANIFESTS = st.one_of(
     ENDPOINTS,
     manifests(
@@ -112,6 +141,18 @@ MANIFESTS = st.one_of(
         format=st.just(CheckpointFormat.ONNX),
         output_names=OUTPUTS,
         preprocessing_profile=st.sampled_from(("xrv-224", "imagenet-224")),
+        outputs=st.none() | st.builds(Outputs, WORDS, st.sampled_from(Activation)),
+    ),
+    manifests(
+        Kind.CHECKPOINT,
+        **RUN,
+        **FILE,
+        source_kind=sources(SourceKind.CHECKPOINT),
+        format=st.just(CheckpointFormat.ONNX),
+        output_names=st.permutations((*FINDINGS[:5], "No Finding", "")).map(tuple),
+        preprocessing=st.sampled_from((*PRESETS.values(), DECLARED)),
+        files=st.just((SubmittedFile("a.onnx", "a" * 64), SubmittedFile("b.onnx", "b" * 64))),
+        ensemble=st.just(Ensemble.MEAN),
     ),
     manifests(
         Kind.CHECKPOINT,

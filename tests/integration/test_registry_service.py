@@ -28,7 +28,7 @@ from cxreval.audit.receipts import Signer
 from cxreval.client import RegistryClient
 from cxreval.datasets.benchmark import MOST_REPLICATES, BenchmarkSpec, load_spec
 from cxreval.datasets.nih import FINDINGS
-from cxreval.files import MAX_ARTIFACT_BYTES
+from cxreval.files import MAX_FILE_BYTES
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.ranking import Significance
 from cxreval.metrics.registry import METRICS
@@ -277,11 +277,18 @@ HOW = {"repository": "https://example.org/repository", "seed": 7}
         ({"contact": "nobody"}, "MALFORMED_FIELD", "manifest.contact"),
         ({"preprocessing_profile": "xrv-999"}, "UNKNOWN_PROFILE", "manifest.preprocessing_profile"),
         (
-            {"output_names": [*FINDINGS[:-1], "Fracture"]},
+            {"output_names": [*FINDINGS[:-1], "Hernias"]},
             "UNKNOWN_FINDING",
             "manifest.output_names[13]",
         ),
-        ({"output_names": FINDINGS[:-1]}, "OUTPUTS_INCOMPLETE", "manifest.output_names"),
+        ({"output_names": ["Fracture"]}, "OUTPUTS_INCOMPLETE", "manifest.output_names"),
+        (
+            {"preprocessing_profile": "", "preprocessing": pb.Preprocessing(layout=99)},
+            "MALFORMED_FIELD",
+            "manifest.preprocessing.layout",
+        ),
+        ({"outputs": pb.Outputs()}, "MISSING_FIELD", "manifest.outputs.activation"),
+        ({"output_names": ["", ""]}, "OUTPUTS_INCOMPLETE", "manifest.output_names"),
         (
             {"claimed_metrics": [pb.ClaimedMetric(metric="f1")]},
             "UNKNOWN_METRIC",
@@ -371,7 +378,7 @@ SIZE = len(ARTIFACT)
             "header.size_bytes",
         ),
         (
-            lambda name: [header(name, MAX_ARTIFACT_BYTES + 1)],
+            lambda name: [header(name, MAX_FILE_BYTES + 1)],
             "ARTIFACT_TOO_LARGE",
             "header.size_bytes",
         ),

@@ -8,6 +8,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -264,7 +265,7 @@ def test_client_gives_up_without_progress(running: Running, tmp_path: Path) -> N
                 BlockingTransport(Peer("registry", running.service.address, tls=False)),
                 running.call.artifacts,
                 {"submission": name},
-                tmp_path / "model.onnx",
+                partial((tmp_path / "model.onnx").open, "rb"),
                 UploadProgress(),
                 retry_seconds=1,
             )

@@ -179,7 +179,7 @@ def test_saved_predictions_are_bit_equal_and_have_no_labels(
 ) -> None:
     file = tmp_path / name
     registry.run("predictions", registry.table, "-o", str(file))
-    images, values = read_predictions(file, SPEC.findings)
+    images, values, _ = read_predictions(file, SPEC.findings)
     assert images == sorted(small_images())
     assert values.tobytes() == VALUES.tobytes()
     if name.endswith("csv"):
@@ -409,11 +409,11 @@ def test_a_cancelled_task_ends_its_call_at_once(registry: Results) -> None:
             async def follow() -> None:
                 async for latest in client.watch(registry.queued):
                     states.append(latest.status)
-                    watching.set()
+                    watched.set_result(None)
 
-            watching = asyncio.Event()
+            watched = asyncio.get_running_loop().create_future()
             task = asyncio.create_task(follow())
-            await asyncio.wait_for(watching.wait(), timeout=30)
+            await asyncio.wait_for(watched, timeout=30)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asyncio.wait_for(task, timeout=5)

@@ -22,8 +22,16 @@ from cxreval.client import Predictions, ScoringClient
 from cxreval.datasets.benchmark import load_spec
 from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.truth import Truth, load_truth
-from cxreval.errors import InvalidProbability, MissingImages, ServiceOverloaded
+from cxreval.errors import (
+    InvalidProbability,
+    MalformedBatch,
+    MalformedField,
+    MissingImages,
+    ServiceOverloaded,
+    UnknownFinding,
+)
 from cxreval.metrics.predictions import PredictionTable
+from cxreval.metrics.report import covered_findings
 from cxreval.wire import reports
 from cxreval.wire.status import from_rpc_error
 from services.scoring.servicer import ScoringServicer
@@ -156,6 +164,42 @@ def test_any_split_order_overlap_and_retry_gives_the_same_bytes(running, small, 
         generator.shuffle(states)
         report = client.score(spec, parts[0], [*states, *states[:1]])
     assert serialised(report) == expected
+
+
+def test_a_stream_of_some_findings_may_be_split_like_any_other(running, small):
+    spec, images, probabilities, _ = small
+    covered, others = FINDINGS[2:5], FINDINGS[1:4]
+    values = np.ascontiguousarray(probabilities[:, 2:5])
+    sent, half = batches(images, values, 20), len(images) // 2
+    with ScoringClient(running.address) as client:
+        expected = client.score(spec, sent, findings=covered)
+        assert covered_findings(expected.metrics) == covered
+        states = client.export_partial_state(
+            spec, batches(images[half:], values[half:], 20), findings=covered
+        )
+        assert {state.findings for state in states} == {covered}
+        first = batches(images[:half], values[:half], 20)
+        merged = client.score(spec, first, states, findings=covered)
+        assert serialised(merged) == serialised(expected)
+        for findings in (others, ()):  # as many others, and all
+            with pytest.raises(MalformedBatch, match=r"partial_state\.findings is 'Effusion"):
+                client.score(spec, [], states, findings=findings)
+        with pytest.raises(MalformedBatch, match="expected 28"):
+            client.score(spec, batches(images[:2], values[:2], 2))
+
+
+@pytest.mark.parametrize(
+    ("findings", "error"),
+    [
+        (("Mass", "Fracture"), UnknownFinding),
+        (("Mass", "Mass"), MalformedField),
+        (("",), UnknownFinding),
+    ],
+)
+def test_findings_that_are_none_of_the_benchmark_end_the_stream(running, small, findings, error):
+    spec, images, probabilities, _ = small
+    with ScoringClient(running.address) as client, pytest.raises(error, match=r"header\.findings"):
+        client.score(spec, batches(images, probabilities, 20), findings=findings)
 
 
 def test_zeros_of_either_sign_are_equal_in_any_order(running, small):
@@ -466,7 +510,7 @@ def test_a_sender_that_outruns_the_service_waits(truths):
             super().add(images, values)
 
     class HeldTruth(Truth):
-        def table(self):
+        def table(self, covered=()):
             return Held(self.rows, self.spec.findings)
 
     def messages():

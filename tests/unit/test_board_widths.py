@@ -28,6 +28,7 @@ from cxreval.wire import reports
 from tests.support.registry import report_message, small_spec
 
 SPEC = small_spec("widths")
+COVERED = tuple(MetricValue("auroc", finding, 0.8) for finding in SPEC.findings)
 SPREAD = RankSpread(1, 12, 0.5, 1.5, 1, False, 0)
 MODELS = {
     "plain": "DenseNet-121",
@@ -45,7 +46,8 @@ def row(model: str, **changes: Any) -> LeaderboardEntry:
         "organisation": "An organisation", "open_source": True,
         "source_kind": SourceKind.CHECKPOINT, "source_url": "", "submitted_date": "2025-12-19",
         "tier": Tier.EXECUTED, "rank": 17, "score": 0.8123, "sota": True, "note": "",
-        "profile_digest": "", "metrics": (), "interval": Interval(0.7, 0.9, 0.1), "spread": SPREAD,
+        "profile_digest": "", "metrics": COVERED, "interval": Interval(0.7, 0.9, 0.1),
+        "spread": SPREAD,
     }  # fmt: skip
     return LeaderboardEntry(**{**values, **changes})
 
@@ -96,21 +98,18 @@ def test_what_a_narrow_board_leaves_out_is_named(
 def test_why_an_interval_or_a_rank_is_absent_stands_beside_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    few = MetricValue("auroc", "", 0.8, interval_undefined_reason=REPLICATES_UNDEFINED)
-    none = MetricValue("auroc", "", None, undefined_reason=FINDING_UNDEFINED)
-    newer = MetricValue("auroc", "", None, undefined_reason="NOT_COVERED")
-    rows = [row("Few", interval=None, metrics=(few,))]
+    rows = [row("Few", interval=None, interval_undefined_reason=REPLICATES_UNDEFINED)]
     rows += [
-        row(name, interval=None, metrics=(mean,), score=None, rank=None, spread=None)
-        for name, mean in (("None", none), ("Newer", newer))
+        row(name, interval=None, score=None, rank=None, spread=None, rank_undefined_reason=reason)
+        for name, reason in (("None", FINDING_UNDEFINED), ("Newer", "NOT_OF_TODAY"))
     ]
     lines = printed(monkeypatch, 80, *rows)
     text = "\n".join(lines)
     assert [line.split()[-2:] for line in lines if " Few " in line] == [["81.23", "1-12"]]
     assert "too few patients: no interval, more than 1 % of the resamples have no value." in text
     assert "a finding is undefined: undefined, because a finding is." in text
-    assert "not covered: undefined, not covered." in text
-    assert "-: no rank, because the score is undefined." in text
+    assert "not of today: undefined, not of today." in text
+    assert "- as a rank: because a finding is." in text
     claim = "\n".join(printed(monkeypatch, 80, row("Claim", tier=Tier.CLAIMED, interval=None)))
     assert "no interval" not in claim
 

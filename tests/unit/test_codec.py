@@ -246,6 +246,8 @@ def test_client_reads_a_row_of_the_board(row):
             spread=None if row.ranked_row.kind is Kind.CLAIM else spread,
             disputed=stored.state is SubmissionState.DISPUTED,
             kind=manifest.kind,
+            rank_undefined_reason=row.rank_undefined_reason,
+            interval_undefined_reason=row.score.interval_undefined_reason if row.score else "",
         )
     )
     assert _messages.sota_step(sent(leaderboard.step_message(row))) == models.SotaStep(

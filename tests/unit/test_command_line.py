@@ -107,7 +107,7 @@ def test_check_names_an_empty_file_and_fields_that_are_still_the_templates(tmp_p
     run("submission", "init", str(manifest))
     empty.touch()
     said = run("submission", "check", str(manifest), str(empty), code=1).output
-    assert f"MALFORMED_FIELD: {empty} is empty; expected 1 to" in said
+    assert f"MALFORMED_FIELD: {empty} is empty; expected at least one byte" in said
     assert "TOO_LARGE" not in said
     examples = "model, organisation, contact, reproduction.repository, reproduction.commit"
     assert (
@@ -147,7 +147,7 @@ def test_resuming_is_suggested_only_where_it_helps(
     end: BaseException, helps: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(type(end)):
-        submission._upload(Upload(end), NAME, Path(__file__))  # type: ignore[arg-type]
+        submission._upload(Upload(end), NAME, [Path(__file__)])  # type: ignore[arg-type]
     later = f"to resume the upload: cxreval submission upload {NAME} {__file__}"
     assert (later in capsys.readouterr().err.replace("\n", "")) is helps
 
@@ -158,7 +158,7 @@ def test_submit_needs_no_onnx_and_says_that_the_file_is_not_checked(
     manifest = tmp_path / "mine.yaml"
     run("submission", "init", str(manifest))
     monkeypatch.setattr("cxreval.extras.find_spec", lambda _: None)
-    submission._check_file(read_manifest(manifest), manifest)
+    submission._checked_files(read_manifest(manifest), [manifest])
     said = " ".join(capsys.readouterr().err.split())
     assert "is not checked here" in said
     assert "pip install 'cxreval[onnx]'" in said

@@ -48,7 +48,7 @@ def dicom(
     dataset = Dataset()
     dataset.PatientName, dataset.PatientID = PATIENT, PATIENT
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.Rows, dataset.Columns = pixels.shape[:2]
     dataset.BitsAllocated = pixels.dtype.itemsize * 8
     dataset.BitsStored = stored or dataset.BitsAllocated
     dataset.HighBit = dataset.BitsStored - 1
@@ -174,6 +174,111 @@ def test_monochrome1_is_inverted() -> None:
     np.testing.assert_array_equal(inverted, full_range(4095 - GRAY12, 12))
 
 
+def color(space: str, gray: np.ndarray, tint: int = 0) -> np.ndarray:
+    """Returns gray as three channels (H, W, 3) of a color space; `tint` changes the third."""
+    middle = np.full_like(gray, (np.iinfo(gray.dtype).max + 1) // 2)
+    planes = [gray, gray, gray] if space == "RGB" else [gray, middle, middle]
+    planes[2] = (planes[2].astype(np.int64) + tint).clip(0, np.iinfo(gray.dtype).max)
+    return np.stack(planes, axis=2).astype(gray.dtype)
+
+
+def secondary_capture(
+    space: str, gray: np.ndarray, compression: str = "", tint: int = 0, **elements: Any
+) -> bytes:
+    """Returns a file that stores gray as three channels."""
+    pixels = color(space, gray, tint)
+    elements = {"SamplesPerPixel": 3, "PlanarConfiguration": 0} | elements
+    if compression == "planar":
+        # The helper stores the values in the order of the array.
+        data, elements["PlanarConfiguration"] = np.moveaxis(pixels, 2, 0).reshape(pixels.shape), 1
+        return dicom(data, PhotometricInterpretation=space, **elements)
+    if compression == "halved":
+        pairs = pixels.reshape(len(pixels), -1, 2, 3)
+        data = np.concatenate((pairs[:, :, :, 0], pairs[:, :, 0, 1:]), axis=2)
+        data = data.reshape(len(pixels), -1, 2)
+        return dicom(data, PhotometricInterpretation="YBR_FULL_422", **elements)
+    code, syntax = b"", uid.ExplicitVRLittleEndian
+    if compression == "rle":
+        code, syntax = rle_planes(pixels), uid.RLELossless
+    elif compression == "jpeg":
+        code, syntax = imagecodecs.jpeg8_encode(pixels, 95), uid.JPEGBaseline8Bit
+        code = (
+            code
+            if space == "RGB"
+            else imagecodecs.jpeg8_encode(pixels, 95, colorspace="YCBCR", outcolorspace="YCBCR")
+        )
+    elif compression == "jpeg 2000":
+        code = imagecodecs.jpeg2k_encode(pixels, codecformat="j2k", level=0, mct=space == "RGB")
+        syntax = uid.JPEG2000Lossless
+    elif compression == "jpeg-ls":
+        code, syntax = imagecodecs.jpegls_encode(pixels), uid.JPEGLSLossless
+    return dicom(pixels, syntax=syntax, code=code, PhotometricInterpretation=space, **elements)
+
+
+def rle_planes(pixels: np.ndarray) -> bytes:
+    """Encodes each byte of each channel as a segment of literals, most significant byte first."""
+    size = pixels.dtype.itemsize
+    planes = [
+        (pixels[:, :, channel] >> 8 * byte & 255).astype(np.uint8).tobytes()
+        for channel in range(3)
+        for byte in reversed(range(size))
+    ]
+    segments = [
+        b"".join(
+            bytes([len(run) - 1]) + run
+            for run in (plane[at : at + 128] for at in range(0, len(plane), 128))
+        )
+        for plane in planes
+    ]
+    offsets = [64 + sum(map(len, segments[:index])) for index in range(len(segments))]
+    header = [len(segments), *offsets, *[0] * (15 - len(segments))]
+    return np.array(header, "<u4").tobytes() + b"".join(segments)
+
+
+@pytest.mark.parametrize("compression", ["", "planar", "rle", "jpeg", "jpeg 2000", "jpeg-ls"])
+@pytest.mark.parametrize("space", ["RGB", "YBR_FULL"])
+def test_gray_in_three_channels_is_read_as_gray(space: str, compression: str) -> None:
+    image = decode(secondary_capture(space, GRAY8, compression))
+    assert (image.shape, image.dtype) == (GRAY8.shape, np.uint8)
+    # A lossy codec of smooth gray with noise changes a value by few levels.
+    assert np.abs(image.astype(int) - GRAY8).max() <= (6 if compression == "jpeg" else 0)
+
+
+@pytest.mark.parametrize("compression", ["", "planar", "rle"])
+def test_16_bits_in_three_channels_are_read_in_full(compression: str) -> None:
+    np.testing.assert_array_equal(
+        decode(secondary_capture("RGB", GRAY12 * 16, compression)), GRAY12 * 16
+    )
+
+
+def test_uncompressed_gray_with_halved_color_is_read() -> None:
+    np.testing.assert_array_equal(decode(secondary_capture("YBR_FULL", GRAY8, "halved")), GRAY8)
+
+
+@pytest.mark.parametrize("compression", ["", "planar", "halved", "rle", "jpeg", "jpeg-ls"])
+@pytest.mark.parametrize("space", ["RGB", "YBR_FULL"])
+def test_color_is_refused_and_slight_color_of_a_codec_is_not(space: str, compression: str) -> None:
+    space = "YBR_FULL" if compression == "halved" else space
+    with pytest.raises(ImageUnreadable, match="in color"):
+        decode(secondary_capture(space, GRAY8, compression, tint=-40))
+    decode(secondary_capture(space, GRAY8, compression, tint=-1))
+
+
+def test_color_files_of_other_programs_are_refused_as_color() -> None:
+    files = sorted(SAMPLES.glob("SC_rgb_*.dcm"))
+    in_color = 0
+    for file in files:
+        with pytest.raises(ImageUnreadable) as refused:
+            decode(file.read_bytes())
+        in_color += "in color" in str(refused.value)
+    assert in_color >= len(files) - 5  # two frames, 32 bits, or a wrong header
+
+
+def test_window_and_inversion_are_not_for_color() -> None:
+    data = secondary_capture("RGB", GRAY8, WindowCenter=10, WindowWidth=5, RescaleSlope=-1)
+    np.testing.assert_array_equal(decode(data), GRAY8)
+
+
 def test_signed_values_begin_at_the_smallest() -> None:
     signed = (GRAY12.astype(np.int16) - 2048).astype(np.int16)
     np.testing.assert_array_equal(decode(dicom(signed, stored=12)), full_range(GRAY12, 12))
@@ -254,7 +359,16 @@ JLS = bytes(LOSSLESS["JPEG-LS"][1](GRAY12))
 
 BAD: dict[str, tuple[bytes, str]] = {
     "two frames": (dicom(GRAY8, NumberOfFrames=2), "2 frames"),
-    "color": (dicom(GRAY8, SamplesPerPixel=3, PhotometricInterpretation="RGB"), "not gray"),
+    "color without its channels": (
+        dicom(GRAY8, SamplesPerPixel=3, PhotometricInterpretation="RGB"),
+        "asks for 9216",
+    ),
+    "palette": (dicom(GRAY8, PhotometricInterpretation="PALETTE COLOR"), "not gray"),
+    "one channel of RGB": (dicom(GRAY8, PhotometricInterpretation="RGB"), "not gray"),
+    "three channels of gray": (
+        dicom(color("RGB", GRAY8), SamplesPerPixel=3),
+        "not gray",
+    ),
     "32 bits": (dicom(GRAY8, BitsAllocated=32, BitsStored=32, HighBit=31), "32 bits stored"),
     "4 bits": (dicom(GRAY8, BitsStored=4, HighBit=3), "4 bits stored"),
     "more bits than allocated": (dicom(GRAY8, BitsStored=12, HighBit=11), "12 bits stored"),

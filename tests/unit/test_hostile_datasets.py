@@ -12,7 +12,7 @@ from cxreval.datasets.benchmark import parse_spec, read_list, read_spec
 from cxreval.datasets.dataset_files import csv_rows, read_limited
 from cxreval.errors import DatasetInvalid, ReceiptInvalid
 
-LINE = "line 1 has more than 65536 characters"
+LINE = "line 1: more than 65536 characters"
 
 
 @pytest.mark.parametrize(
@@ -20,11 +20,13 @@ LINE = "line 1 has more than 65536 characters"
     [
         (b"," * 1_000_000, LINE),
         (b"a" * 10_000_000, LINE),
-        (b"Image Index\n" + b'"a\n' * 100_000, "line 2: unexpected end of data"),
+        (b"Image Index\n" + b'"a\n' * 100_000, "line 2: ',' expected after"),
+        (b'Image Index\n"' + b"a\n" * 100_000, "line 2: field larger than field limit"),
+        (b'Image Index\n\n"a\n', "line 3: unexpected end of data"),
         (b'"' * 65_535, "line 1: "),
         (b"\0" * 100_000, LINE),
     ],
-    ids=["commas", "a long line", "open quotes", "quotes", "zeros"],
+    ids=["commas", "a long line", "open quotes", "a long cell", "an open quote", "quotes", "zeros"],
 )
 def test_a_hostile_label_table_is_refused_at_its_line(content: bytes, says: str) -> None:
     with pytest.raises(csv.Error, match=says):
@@ -33,7 +35,27 @@ def test_a_hostile_label_table_is_refused_at_its_line(content: bytes, says: str)
 
 def test_every_end_of_line_ends_a_row() -> None:
     rows = list(csv_rows(b'\xef\xbb\xbfa,"b,c"\r\n\n1,2\r3,4'))
-    assert rows == [["a", "b,c"], ["1", "2"], ["3", "4"]]
+    assert rows == [(1, ["a", "b,c"]), (3, ["1", "2"]), (4, ["3", "4"])]
+
+
+def test_a_cell_in_quotes_may_have_line_breaks_and_lines_are_counted_on() -> None:
+    rows = list(csv_rows(b'a,b\r\n1,"two\r\nlines"\r\n3,4\r\n'))
+    assert rows == [(1, ["a", "b"]), (2, ["1", "two\r\nlines"]), (4, ["3", "4"])]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("a,b\n".encode("utf-16"), "line 1: the table is UTF-16; save it as UTF-8"),
+        ("a,b\n1,2\n3,é\n".encode("latin-1"), "line 3: it is not UTF-8"),
+        (b"a,b\n" * 100_000 + b"\xff", "line 100001: it is not UTF-8"),
+        (b"\x1f\x8b\x08", "line 1: the table is no text; unpack it, or save it as CSV"),
+        (b"PK\x03\x04", "line 1: the table is no text; unpack it, or save it as CSV"),
+    ],
+)
+def test_a_table_in_another_encoding_is_refused_at_its_line(content: bytes, says: str) -> None:
+    with pytest.raises(csv.Error, match=f"^{says}$"):
+        list(csv_rows(content))
 
 
 @pytest.mark.parametrize("read", [read_list, read_spec])

@@ -144,7 +144,7 @@ def test_blocks_of_gzip_and_quoted_cells_are_read_as_before(tmp_path: Path) -> N
     rows = [b'"a%d.png","0.5",1\r\n' % number for number in range(3000)]
     file = tmp_path / "table.csv.gz"
     file.write_bytes(b"".join(map(gzip.compress, [HEADER, *rows])) + b"\0" * 512)
-    images, values = read_predictions(file, FINDINGS)
+    images, values, _ = read_predictions(file, FINDINGS)
     assert images == [f"a{number}.png" for number in range(3000)]
     np.testing.assert_array_equal(values, np.float32([[0.5, 1]] * 3000))
 

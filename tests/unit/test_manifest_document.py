@@ -135,7 +135,7 @@ def test_every_mistake_in_one_list_is_found_at_once_and_none_twice():
     claims = "claimed_metrics:\n  - {metric: f1, value: 3}\n"
     claims += "  - {metric: auroc, value: x, finding: Lump}\n"
     claims += "  - {metric: auroc, value: 1}\n  - {metric: auroc, value: 1, finding: [Mass]}\n"
-    names = json.dumps(["Lump", None, *FINDINGS[2:]])
+    names = json.dumps(["Atelectasys", None, *FINDINGS[2:]])
     text = TEXT.replace("claimed_metrics:\n  - metric: auroc\n    value: 1\n", claims)
     assert found(text.replace(json.dumps(FINDINGS), names)) == [
         ("output_names[1]", 9, "MALFORMED_FIELD"),
@@ -205,6 +205,10 @@ def test_the_template_of_each_kind_is_without_fault_and_so_is_all_that_it_commen
     whole = re.sub(r"(?m)^( *)#(?! \S)", r"\1", text)
     whole = re.sub(r"(?m)^( *)#(?! \S)", r"\1", whole)  # nested comments
     whole = whole.replace('architecture: "densenet121"', "").replace('    finding: "Hernia"', "")
+    # Steps of your own replace the preset.
+    twice = [field for field, _, _ in found(whole)]
+    assert twice == ["preprocessing"] * (kind in (Kind.CHECKPOINT, Kind.ENDPOINT))
+    whole = whole.replace("preprocessing: imagenet-224\n", "")
     assert set(yaml.safe_load(whole)) > set(yaml.safe_load(text))
     assert found(whole) == []
 
@@ -224,6 +228,25 @@ GOOD: dict[str, dict[str, Any]] = {
     },
 }
 GOOD["checkpoint"]["reproduction"]["seed"] = 7
+STEPS = {
+    "channels": 3,
+    "value_range": [0, 1],
+    "resize": {"to": "exact", "size": [256, 256], "library": "opencv"},
+    "crop": {"kind": "center", "size": 224},
+    "equalize": {"kind": "clahe", "clip": 2.5, "tiles": 8},
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+    "tensor": "image",
+}
+GOOD["declared"] = {
+    key: value for key, value in GOOD["checkpoint"].items() if key != "preprocessing_profile"
+} | {
+    "preprocessing": STEPS,
+    "outputs": {"tensor": "logits", "activation": "sigmoid"},
+    "files": ["a.onnx", {"name": "b.onnx", "sha256": "a" * 64}],
+    "ensemble": "mean",
+}
+GOOD["preset"] = GOOD["declared"] | {"preprocessing": "raw", "outputs": "softmax-positive"}
 GOOD["state dict"] = GOOD["checkpoint"] | {
     "format": "pytorch-state-dict",
     "architecture": "resnet50",
@@ -271,11 +294,12 @@ def test_errors_name_the_changed_field_or_one_that_depends_on_it(place, value):
     manifest = mutated(GOOD[name], path, value)
     for field, _, _ in found(json.dumps(manifest)):
         top = field.partition(".")[0].partition("[")[0]
-        # Kind, format and architecture determine which other fields are allowed.
+        # Kind, format and architecture determine which other fields are allowed, the files whether
+        # there is an ensemble.
         assert (
             top == path[0]
             or path[0] in ("kind", "format", "architecture")
-            or ((path[0], top) == ("preprocessing_profile", "architecture"))
+            or (path[0], top) == ("files", "ensemble")
         )
 
 
@@ -291,8 +315,9 @@ def test_schema_refuses_nothing_that_the_rules_take_and_all_that_it_can_say(plac
     # A schema accepts 7.0 as an integer.
     elif not errors and not (path[-1] == "seed" and isinstance(value, float)):
         # A schema does not cover dates, complete lists of findings, names of metrics and findings,
-        # and control characters.
-        assert {field.partition("[")[0] for field, _, _ in wrong} <= {
+        # control characters, and steps that contradict each other.
+        fields = {field.partition("[")[0] for field, _, _ in wrong}
+        assert {field for field in fields if not field.startswith("preprocessing.")} <= {
             "submitted_date", "output_names", "claimed_metrics", "source_url",
             "reproduction.repository", "model", "organisation", "contact",
             "reproduction.script", "endpoint.model_name",
@@ -313,7 +338,9 @@ def test_a_field_that_is_left_out_is_named_where_it_is_needed_by_both(place):
         inside = inside[key]
     del inside[path[-1]]
     wrong, errors = found(json.dumps(manifest)), list(VALIDATOR.iter_errors(manifest))
-    if path[0] != "output_names" and not (name == "claim" and path[0] == "claimed_metrics"):
+    if path[0] not in ("output_names", "files", "ensemble", "preprocessing") and not (
+        name == "claim" and path[0] == "claimed_metrics"
+    ):
         assert bool(wrong) == bool(errors), (wrong, errors)
     assert not (errors and not wrong)
 

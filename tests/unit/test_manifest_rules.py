@@ -28,13 +28,28 @@ from cxreval.manifest.model import (
     CheckpointFormat,
     ClaimedMetric,
     Endpoint,
+    Ensemble,
     Environment,
     Kind,
     Manifest,
     Reproduction,
     SourceKind,
+    SubmittedFile,
 )
 from cxreval.manifest.rules import problems, refusal
+from cxreval.preprocessing import (
+    PRESETS,
+    Activation,
+    Crop,
+    CropKind,
+    Equalize,
+    EqualizeKind,
+    Layout,
+    Outputs,
+    Preprocessing,
+    Resize,
+    ResizeTo,
+)
 from cxreval.wire.status import from_details, to_status
 from services.registry.convert import submissions
 from tests.support.registry import COMMIT, manifest_message
@@ -76,6 +91,9 @@ STATE_DICT = replace(
     architecture="densenet121",
     preprocessing_profile="imagenet-224",
 )
+TORCHSCRIPT = replace(GOOD, format=CheckpointFormat.TORCHSCRIPT)
+FILE = SubmittedFile("model.onnx", "a" * 64)
+SHORT_SIDE = Resize(ResizeTo.SHORT_SIDE, (256,))
 XRV = replace(
     STATE_DICT, architecture="resnet50-res512-all", preprocessing_profile="xrv-512", output_names=()
 )
@@ -102,6 +120,15 @@ def claim(*values: tuple[str, str, float]) -> Manifest:
 
 def outputs(*names: str) -> Manifest:
     return replace(GOOD, output_names=names)
+
+
+def steps(**changes: object) -> Manifest:
+    return replace(GOOD, preprocessing_profile="", preprocessing=Preprocessing(**changes))
+
+
+def files(*names: str, ensemble: Ensemble | None = None) -> Manifest:
+    given = tuple(SubmittedFile(name, "a" * 64) for name in names)
+    return replace(GOOD, files=given, ensemble=ensemble)
 
 
 def dependencies(*names: str) -> Manifest:
@@ -163,11 +190,56 @@ BROKEN: list[tuple[Manifest, type[CxrevalError], str]] = [
     (dependencies("torch==2.*"), MalformedField, "manifest.environment.dependencies[0]"),
     (dependencies(*["a==1"] * (MAX_DEPENDENCIES + 1)),
      MalformedField, "manifest.environment.dependencies"),
-    (replace(GOOD, preprocessing_profile=""), MissingField, "manifest.preprocessing_profile"),
+    (replace(GOOD, preprocessing_profile=""), MissingField, "manifest.preprocessing"),
+    (replace(GOOD, preprocessing=Preprocessing()), MalformedField, "manifest.preprocessing"),
+    (steps(channels=4), MalformedField, "manifest.preprocessing.channels"),
+    (steps(value_range=()), MissingField, "manifest.preprocessing.value_range"),
+    (steps(value_range=(0.0, 1.0, 2.0)), MalformedField, "manifest.preprocessing.value_range"),
+    (steps(mean=(0.0, float("nan"))), MalformedField, "manifest.preprocessing.mean[1]"),
+    (steps(std=(float("inf"),)), MalformedField, "manifest.preprocessing.std[0]"),
+    (steps(std=(0.0,)), MalformedField, "manifest.preprocessing.std[0]"),
+    (steps(layout=None), MissingField, "manifest.preprocessing.layout"),
+    (steps(tensor="two\nlines"), MalformedField, "manifest.preprocessing.tensor"),
+    (steps(resize=replace(SHORT_SIDE, size=(-1,))),
+     MalformedField, "manifest.preprocessing.resize.size[0]"),
+    (steps(resize=replace(SHORT_SIDE, size=(15,))),
+     MalformedField, "manifest.preprocessing.resize.size[0]"),
+    (steps(resize=replace(SHORT_SIDE, size=(2049,))),
+     MalformedField, "manifest.preprocessing.resize.size[0]"),
+    (steps(resize=replace(SHORT_SIDE, size=(224,) * 3)),
+     MalformedField, "manifest.preprocessing.resize.size"),
+    (steps(resize=replace(SHORT_SIDE, interpolation=None)),
+     MissingField, "manifest.preprocessing.resize.interpolation"),
+    (steps(equalize=Equalize(EqualizeKind.CLAHE, -1.0, 8)),
+     MalformedField, "manifest.preprocessing.equalize.clip"),
+    (steps(equalize=Equalize(EqualizeKind.CLAHE, 2.0, 65)),
+     MalformedField, "manifest.preprocessing.equalize.tiles"),
+    (replace(GOOD, outputs=Outputs("o" * 201)), MalformedField, "manifest.outputs.tensor"),
+    (replace(GOOD, outputs=Outputs(activation=None)), MissingField, "manifest.outputs.activation"),
+    (files("weights.bin"), MalformedField, "manifest.files"),
+    (files("a.onnx", "b.ONNX"), MissingField, "manifest.ensemble"),
+    (files("a.onnx", "a.data", ensemble=Ensemble.MEAN), MalformedField, "manifest.ensemble"),
+    (files(ensemble=Ensemble.MEAN), MalformedField, "manifest.ensemble"),
+    (files("a.onnx", "w.bin", "W.bin"), MalformedField, "manifest.files[2].name"),
+    (files(*(f"{number}.onnx" for number in range(10_000)), ensemble=Ensemble.MEAN),
+     MalformedField, "manifest.files"),
+    (replace(GOOD, files=(SubmittedFile("a.onnx"),)), MissingField, "manifest.files[0].sha256"),
+    (replace(GOOD, files=(SubmittedFile("a.onnx", "A" * 64),)),
+     MalformedField, "manifest.files[0].sha256"),
+    *(
+        (files("a.onnx", name), MalformedField if name else MissingField, "manifest.files[1].name")
+        for name in (
+            "", ".", "..", "../a.bin", "/etc/passwd", "a/b.bin", "a\\b.bin", "C:a.bin", ".hidden",
+            "-rf", "~", "a b.bin", "a.bin\n", "a\0.bin", "ä.bin", "a\u202e.bin", "\uff41.bin", "a.",
+            "CON", "nul.onnx", "Com1.data", "lpt9", "aux.x.y", "a" * 101, "file:a.bin",
+        )
+    ),
     (replace(GOOD, preprocessing_profile="xrv-999"),
      UnknownProfile, "manifest.preprocessing_profile"),
-    (outputs(*FINDINGS, "Fracture"), UnknownFinding, "manifest.output_names[14]"),
-    (outputs(*FINDINGS[:-1]), OutputsIncomplete, "manifest.output_names"),
+    (outputs("Herniia", *FINDINGS[:-1]), UnknownFinding, "manifest.output_names[0]"),
+    (outputs("Lump", "", "No Finding"), OutputsIncomplete, "manifest.output_names"),
+    (outputs(*FINDINGS, "o" * 101), MalformedField, "manifest.output_names[14]"),
+    (outputs(*FINDINGS, "two\nlines"), MalformedField, "manifest.output_names[14]"),
     (outputs(*FINDINGS, "Mass"), OutputsIncomplete, "manifest.output_names"),
     (outputs(), MissingField, "manifest.output_names"),
     (outputs(*FINDINGS, *[""] * MAX_OUTPUTS), MalformedField, "manifest.output_names"),
@@ -194,8 +266,38 @@ BROKEN: list[tuple[Manifest, type[CxrevalError], str]] = [
     (claim(*[("auroc", "", 0.5)] * (MAX_CLAIMS + 1)), MalformedField, "manifest.claimed_metrics"),
     (replace(STATE_DICT, architecture=""), MissingField, "manifest.architecture"),
     (replace(STATE_DICT, architecture="vgg16"), MalformedField, "manifest.architecture"),
-    (replace(STATE_DICT, preprocessing_profile="xrv-224"),
+    *(
+        (replace(STATE_DICT, architecture=name), MalformedField, "manifest.architecture")
+        for name in (
+            "densenet121 ", "ResNet50", "timm/", "timm/hf-hub:a/b", "timm/hf_hub:a", "timm/../a",
+            "timm/a/b", "timm/a\n", "timm/a.b.c", "timm/" + "a" * 61, "torchvision/",
+            "torchvision/models.resnet18", "torchvision/a;b", "monai/DenseNet", "monai/UNet",
+            "monai/densenet121", "monai/DenseNet1210", "densenet121|resnet50",
+        )
+    ),
+    (replace(STATE_DICT, architecture="timm/resnet18", output_names=()),
+     MissingField, "manifest.output_names"),
+    (replace(XRV, preprocessing_profile="xrv-224"),
      MalformedField, "manifest.preprocessing_profile"),
+    (replace(XRV, preprocessing_profile="", preprocessing=PRESETS["xrv-224"]),
+     MalformedField, "manifest.preprocessing"),
+    (replace(STATE_DICT, files=(FILE,)), MalformedField, "manifest.files"),
+    (replace(STATE_DICT, ensemble=Ensemble.MEAN), MalformedField, "manifest.ensemble"),
+    (replace(TORCHSCRIPT, preprocessing_profile=""), MissingField, "manifest.preprocessing"),
+    (replace(TORCHSCRIPT, output_names=()), MissingField, "manifest.output_names"),
+    (replace(TORCHSCRIPT, architecture="resnet50"), MalformedField, "manifest.architecture"),
+    (replace(TORCHSCRIPT, files=(FILE,)), MalformedField, "manifest.files"),
+    (replace(ENDPOINT, files=(FILE,)), MalformedField, "manifest.files"),
+    (replace(ENDPOINT, ensemble=Ensemble.MEAN), MalformedField, "manifest.ensemble"),
+    (replace(ENDPOINT, preprocessing=Preprocessing()), MalformedField, "manifest.preprocessing"),
+    *(
+        (replace(kind, **given), MalformedField, f"manifest.{next(iter(given))}")
+        for kind in (PREDICTIONS, CLAIM)
+        for given in (
+            {"preprocessing": Preprocessing()}, {"outputs": Outputs()}, {"files": (FILE,)},
+            {"ensemble": Ensemble.MEAN},
+        )
+    ),
     (replace(STATE_DICT, output_names=()), MissingField, "manifest.output_names"),
     (replace(XRV, output_names=FINDINGS), MalformedField, "manifest.output_names"),
     (replace(ENDPOINT, endpoint=None), MissingField, "manifest.endpoint"),
@@ -263,6 +365,42 @@ def test_broken_rule_is_named_with_its_field(
             "torch==2.13.0+cpu", "uvicorn[standard]==0.30", "a==1!2.0.post1", "zope.interface==7.0"
         ),
         outputs("", *reversed(FINDINGS), "", ""),
+        outputs(*FINDINGS, "Fracture", "No Finding", "No Finding", "mass"),
+        outputs("No Finding", "Hernia"),
+        steps(),
+        steps(resize=SHORT_SIDE, crop=Crop(CropKind.TEN, (224, 200))),
+        steps(equalize=Equalize(EqualizeKind.CLAHE, 2.0, 8), layout=Layout.NHWC, tensor="image"),
+        replace(ENDPOINT, preprocessing_profile="", preprocessing=Preprocessing()),
+        replace(ENDPOINT, outputs=Outputs(activation=Activation.SIGMOID)),
+        replace(GOOD, outputs=Outputs("logits", Activation.SOFTMAX_POSITIVE)),
+        files("model.onnx"),
+        files("model.onnx", "model.onnx.data", "onnx__MatMul_123", "console.bin", "com10", "a..b"),
+        files("a.onnx", "b.onnx", "a.data", ensemble=Ensemble.MEAN),
+        TORCHSCRIPT,
+        replace(TORCHSCRIPT, format=CheckpointFormat.TORCH_EXPORT),
+        *(
+            replace(STATE_DICT, architecture=name)
+            for name in (
+                "resnet50",
+                "timm/efficientnet_b0",
+                "timm/vit_base_patch16_clip_224.laion2b",
+                "torchvision/convnext_tiny",
+                "monai/DenseNet264",
+            )
+        ),
+        *(
+            replace(STATE_DICT, architecture=name, **given, **how)
+            for name, given in (
+                ("densenet121", {}),
+                ("resnet50", {}),
+                ("chexnet", {"output_names": ()}),
+            )
+            for how in (
+                {"preprocessing_profile": "xrv-512"},
+                {"preprocessing_profile": "", "preprocessing": Preprocessing(channels=1)},
+            )
+        ),
+        replace(XRV, preprocessing_profile="", preprocessing=PRESETS["xrv-512"]),
         claim(("auroc", "", 0.0), ("auroc", "Hernia", 1.0)),
     ],
 )
@@ -293,7 +431,7 @@ def test_every_mistake_in_one_list_is_found_at_once() -> None:
     assert named(mean_missing) == [
         ("claimed_metrics[0].value", "MALFORMED_FIELD"), ("claimed_metrics", "MISSING_FIELD"),
     ]  # fmt: skip
-    assert named(outputs("Lump", *FINDINGS[1:], "Mass")) == [
+    assert named(outputs("atelectasis", *FINDINGS[1:], "Mass")) == [
         ("output_names[0]", "UNKNOWN_FINDING"), ("output_names", "OUTPUTS_INCOMPLETE"),
     ]  # fmt: skip
 
@@ -311,37 +449,72 @@ def test_commit_refusal_says_that_branches_move() -> None:
 
 
 @pytest.mark.parametrize(
-    "spelling", ["Pleural Thickening", "pleural_thickening", "PLEURAL THICKENING"]
+    ("spelling", "finding"),
+    [
+        ("Pleural Thickening", "Pleural_Thickening"),
+        ("pleural-thickening", "Pleural_Thickening"),
+        ("PLEURALTHICKENING", "Pleural_Thickening"),
+        ("Pleural_Thickenning", "Pleural_Thickening"),
+        ("Pnuemonia", "Pneumonia"),
+        ("Cardiomegalie", "Cardiomegaly"),
+        ("Nodules", "Nodule"),
+        ("MASS", "Mass"),
+    ],
 )
-def test_other_spelling_of_a_finding_gets_the_right_one_suggested(spelling: str) -> None:
+def test_other_spelling_of_a_missing_finding_is_refused_with_the_right_one(
+    spelling: str, finding: str
+) -> None:
+    others = [name for name in FINDINGS if name != finding]
     with pytest.raises(UnknownFinding) as caught:
-        check_manifest(outputs(*FINDINGS, spelling))
-    assert caught.value.metadata["expected"] == "'Pleural_Thickening'"
+        check_manifest(outputs(*others, spelling))
+    assert caught.value.metadata["field"] == "manifest.output_names[13]"
+    assert caught.value.metadata["expected"] == f"'{finding}', or '' for a column to ignore"
+    check_manifest(outputs(*FINDINGS, spelling))  # a finding that is there is not meant
 
 
-def test_unknown_profile_lists_the_known_ones() -> None:
-    with pytest.raises(
-        UnknownProfile, match="imagenet-224, imagenet-224-tencrop, xrv-224, xrv-512"
-    ):
+OTHERS = (
+    "No Finding", "Lung Lesion", "Fracture", "Lung Opacity", "Enlarged Cardiomediastinum",
+    "Support Devices", "Pleural Effusion", "Pleural Other", "Airspace Opacity", "Calcification",
+    "Nodule/Mass", "ILD", "Other lesion", "Aortic enlargement", "Lung cavity", "Tuberculosis",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(FINDINGS), min_size=1, unique=True), st.permutations(OTHERS))
+def test_names_of_other_data_sets_are_ignored_whatever_is_missing(
+    findings: list[str], others: list[str]
+) -> None:
+    check_manifest(outputs(*others, *findings))
+
+
+def test_among_too_many_names_only_case_and_separators_are_compared() -> None:
+    """Each comparison takes up to 0.1 ms: 1,000 names with 200 findings took 15 s."""
+    spec = replace(NIH, findings=("Mass", *(f"finding_{i:03}_{i**9:x}" for i in range(199))))
+    wrong = [f"{name}{name[-1]}" for name in spec.findings[1:]]
+    few = problems(outputs("Mass", *wrong[:20]), TODAY, spec)
+    assert [error.reason for error in few] == ["UNKNOWN_FINDING"] * 20
+    many = problems(outputs("Mass", *wrong, spec.findings[7].upper()), TODAY, spec)
+    assert [error.metadata["expected"] for error in many] == [
+        f"{spec.findings[7]!r}, or '' for a column to ignore"
+    ]
+
+
+def test_unknown_preset_lists_the_known_ones_and_the_alternative() -> None:
+    known = "imagenet-224, imagenet-224-tencrop, raw, xrv-224, xrv-512, or steps of your own"
+    with pytest.raises(UnknownProfile, match=known):
         check_manifest(replace(GOOD, preprocessing_profile="xrv-1024"))
 
 
-@given(st.lists(st.sampled_from((*FINDINGS, "")), min_size=1, max_size=30))
-def test_outputs_are_accepted_exactly_when_each_finding_is_there_once(names: list[str]) -> None:
-    complete = all(names.count(finding) == 1 for finding in FINDINGS)
+@given(st.lists(st.sampled_from((*FINDINGS, "", "Lump")), min_size=1, max_size=30))
+def test_outputs_are_accepted_exactly_when_a_finding_is_there_and_none_twice(
+    names: list[str],
+) -> None:
+    counts = [names.count(finding) for finding in FINDINGS]
     try:
         check_manifest(outputs(*names))
-    except OutputsIncomplete as error:
-        assert not complete
-        named = {
-            name
-            for key in ("missing", "repeated")
-            for name in error.metadata.get(key, "").split(", ")
-            if name
-        }
-        assert named == {finding for finding in FINDINGS if names.count(finding) != 1}
+    except OutputsIncomplete:
+        assert max(counts) != 1
     else:
-        assert complete
+        assert max(counts) == 1
 
 
 @given(st.permutations(FINDINGS), st.integers(0, 14), st.integers(0, 5))
@@ -410,7 +583,7 @@ def broken_everywhere() -> Manifest:
         reproduction=Reproduction("ftp://example.org", "main", 7),
         environment=Environment("latest", ("numpy", "torch==2.13.0", "scipy>1")),
         preprocessing_profile="xrv-999",
-        output_names=(*FINDINGS[1:], "Fracture"),
+        output_names=(*FINDINGS[1:], "Atelectases", "Mass"),
         claimed_metrics=(ClaimedMetric("f1", 2.0, "Masses"),),
         submitted_date="2999-01-01",
     )
@@ -422,7 +595,7 @@ def test_every_mistake_is_found_at_once_in_the_order_of_the_fields() -> None:
         "model",
         "contact",
         "preprocessing_profile",
-        "output_names[13]",
+        "output_names[15]",
         "output_names",
         "reproduction.repository",
         "reproduction.commit",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cxreval.errors import NotComparable
-from cxreval.metrics.comparison import compare_reports
+from cxreval.metrics.comparison import compare_reports, first_difference
 from cxreval.metrics.ranking import holm
 from cxreval.metrics.report import ONE_CLASS_ONLY, Evidence, MetricValue, Replicates, Report
 
@@ -66,3 +66,23 @@ def test_reports_without_common_resamples_are_refused():
         compare_reports(one, replace(one, benchmark_digest="f" * 64), "auroc")
     with pytest.raises(NotComparable, match="a report has no replicates"):
         compare_reports(one, replace(one, evidence=None), "auroc")
+
+
+def test_equal_reports_may_differ_in_the_last_bits_of_analytic_standard_errors_only():
+    one = report({"Mass": 0.9}, {"Mass": [0.9, 0.8, 0.9]})
+    mass = replace(one.metrics[0], analytic_standard_error=0.0338131735254584)
+
+    def changed(**changes):
+        return replace(one, metrics=(replace(mass, **changes), *one.metrics[1:]))
+
+    stored = changed()
+    assert first_difference(changed(analytic_standard_error=0.03381317352545841), stored) == ""
+    for changes in (
+        {"analytic_standard_error": 0.0338131736},
+        {"analytic_standard_error": None},
+        {"value": np.nextafter(0.9, 1)},
+    ):
+        assert first_difference(changed(**changes), stored) == "auroc of Mass"
+    assert first_difference(replace(stored, metrics=stored.metrics[:-1]), stored) == (
+        "number of metrics"
+    )

@@ -56,7 +56,7 @@ def test_a_file_over_the_limit_is_not_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
-    monkeypatch.setattr(reading, "MAX_ARTIFACT_BYTES", 100)
+    monkeypatch.setattr(reading, "MAX_FILE_BYTES", 100)
     monkeypatch.setattr(onnx, "load_model", None)
 
     with pytest.raises(ModelNotOnnx, match=r"it has \d+ bytes; expected at most 100"):

@@ -52,7 +52,7 @@ def field_error(file, error, *most_rows):
     ],
 )
 def test_every_spelling_of_a_column_is_understood(csv_file, header):
-    images, values = read_predictions(
+    images, values, _ = read_predictions(
         csv_file(f"{header}\na.png,0.25,1\nb.png,.5,1e-3\n"), FINDINGS
     )
     assert images == ["a.png", "b.png"]
@@ -61,11 +61,29 @@ def test_every_spelling_of_a_column_is_understood(csv_file, header):
 
 
 def test_columns_may_stand_in_any_order(csv_file):
-    images, values = read_predictions(
+    images, values, _ = read_predictions(
         csv_file("Pleural_Thickening,Mass,image\n0.1,0.9,a.png\n"), FINDINGS
     )
     assert images == ["a.png"]
     np.testing.assert_array_equal(values, np.float32([[0.9, 0.1]]))
+
+
+def test_a_table_covers_the_findings_that_have_a_column(csv_file):
+    _, values, covered = read_predictions(csv_file("image,Mass\na.png,0.25\n"), FINDINGS)
+    assert covered == ("Mass",)
+    np.testing.assert_array_equal(values, np.float32([[0.25]]))
+    _, _, covered = read_predictions(
+        csv_file("Pleural_Thickening,Mass,image\n0.1,0.9,a.png\n"), FINDINGS
+    )
+    assert covered == FINDINGS
+
+
+def test_an_empty_column_is_no_missing_column_and_the_error_says_what_to_do(csv_file):
+    """Else a table whose column was lost on its way would be scored without a word."""
+    file = csv_file("image,Mass,Pleural_Thickening\na.png,0.5,\nb.png,0.5,\n")
+    error = field_error(file, TableInvalid)
+    assert error.metadata["field"] == "Pleural_Thickening"
+    assert "leave out the column of a finding that the model lacks" in error.message
 
 
 def test_text_becomes_the_float32_that_numpy_makes_of_it(csv_file):
@@ -77,7 +95,7 @@ def test_text_becomes_the_float32_that_numpy_makes_of_it(csv_file):
         "image,Mass,Pleural_Thickening\n"
         + "".join(f"{i}.png,{text},0\n" for i, text in enumerate(texts))
     )
-    _, values = read_predictions(file, FINDINGS)
+    _, values, _ = read_predictions(file, FINDINGS)
     np.testing.assert_array_equal(values[:, 0], np.array(texts, dtype=np.float32))
 
 
@@ -89,7 +107,7 @@ def test_format_is_detected_by_content_and_not_by_name(csv_file, parquet_file):
     stored = read_predictions(
         parquet_file(columns).rename(csv_file("").with_name("other.csv")), FINDINGS
     )
-    for images, values in (plain, zipped, stored):
+    for images, values, _ in (plain, zipped, stored):
         assert images == ["a.png"]
         np.testing.assert_array_equal(values, np.float32([[0.125, 0.75]]))
 
@@ -106,7 +124,7 @@ def test_a_parquet_column_may_hold_any_kind_of_number(parquet_file, kind):
         "Mass": values,
         FINDINGS[1]: values,
     }
-    images, read = read_predictions(parquet_file(columns), FINDINGS)
+    images, read, _ = read_predictions(parquet_file(columns), FINDINGS)
     assert images == ["a.png", "b.png"]
     np.testing.assert_array_equal(read, np.float32([[0, 0], [1, 1]]))
 
@@ -282,8 +300,8 @@ def test_a_small_file_does_not_become_gigabytes(tmp_path, bomb):
             "2 unknown columns, the first is 'Hernia'",
         ),
         (",image,Mass,Pleural_Thickening", UnknownFinding, "1 unknown column, the first is ''"),
-        ("image,Mass", TableInvalid, "lacks 1 column, the first is 'Pleural_Thickening'"),
-        ("Mass,Pleural_Thickening", TableInvalid, "lacks 1 column, the first is 'Image Index'"),
+        ("image", TableInvalid, "no column of a finding; expected at least one of Mass"),
+        ("Mass,Pleural_Thickening", TableInvalid, "lacks the column 'Image Index'"),
         (
             "image,Mass,prob_Mass,Pleural_Thickening",
             TableInvalid,

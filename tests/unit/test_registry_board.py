@@ -12,7 +12,9 @@ from cxreval.metrics.ranking import Entry, rank
 from cxreval.metrics.registry import Direction
 from cxreval.resource_names import SubmissionName
 from services.registry.domain.board import (
+    Candidate,
     RankedRow,
+    Selection,
     check_compared,
     compared,
     ranked_rows,
@@ -44,7 +46,15 @@ def entries(*, run: bool) -> st.SearchStrategy[list[Entry]]:
     )
 
 
-def ranks(board: list[RankedRow], kind: Kind) -> list[object]:
+def board_of(run: list[Entry], claims: list[Entry]) -> tuple[RankedRow, ...]:
+    """Returns the board of entries, given in an order in which both kinds are mixed."""
+    candidates = [Candidate(Kind.PREDICTIONS, item) for item in run]
+    for number, item in enumerate(claims):
+        candidates.insert(2 * number, Candidate(Kind.CLAIM, item))
+    return ranked_rows(candidates, Selection("auroc", HIGHER, (), recorded=True))
+
+
+def ranks(board: tuple[RankedRow, ...], kind: Kind) -> list[object]:
     return [row.ranked for row in board if row.kind is kind]
 
 
@@ -52,7 +62,7 @@ def ranks(board: list[RankedRow], kind: Kind) -> list[object]:
 def test_claims_are_never_ranked_together_with_rows_that_were_run(
     run: list[Entry], claims: list[Entry]
 ) -> None:
-    board = ranked_rows(run, claims, HIGHER)
+    board = board_of(run, claims)
     assert ranks(board, Kind.CHECKPOINT) == rank(run, HIGHER)
     assert ranks(board, Kind.CLAIM) == rank(claims, HIGHER)
     assert [row.kind for row in board] == [Kind.CHECKPOINT] * len(run) + [Kind.CLAIM] * len(claims)
@@ -63,7 +73,7 @@ def test_claims_are_never_ranked_together_with_rows_that_were_run(
 def test_each_kind_has_one_record_holder_and_it_has_the_highest_score(
     run: list[Entry], claims: list[Entry]
 ) -> None:
-    board = ranked_rows(run, claims, HIGHER)
+    board = board_of(run, claims)
     for kind, ranked_together in ((Kind.CHECKPOINT, run), (Kind.CLAIM, claims)):
         scores = (entry.score for entry in ranked_together if entry.score is not None)
         best = max(scores, default=None)
@@ -74,7 +84,7 @@ def test_each_kind_has_one_record_holder_and_it_has_the_highest_score(
 
 @given(entries(run=True), entries(run=False))
 def test_steps_rise_and_end_with_the_record_holder(run: list[Entry], claims: list[Entry]) -> None:
-    board = ranked_rows(run, claims, HIGHER)
+    board = board_of(run, claims)
     steps = sota_steps(board)
     for kind in (Kind.CHECKPOINT, Kind.CLAIM):
         scores = [step.score for step in steps if step.kind is kind]
@@ -91,9 +101,7 @@ def test_inseparable_rows_share_a_rank_and_only_the_highest_score_holds_the_reco
     near = [
         entry(n, score, "2026-01-01", 0.02, run=True) for n, score in enumerate((0.80, 0.801, 0.60))
     ]
-    assert [
-        (row.submission, row.ranked.rank, row.sota) for row in ranked_rows(near, [], HIGHER)
-    ] == [
+    assert [(row.submission, row.ranked.rank, row.sota) for row in board_of(near, [])] == [
         ("run-1", 1, True),
         ("run-0", 1, False),
         ("run-2", 3, False),

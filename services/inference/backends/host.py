@@ -14,14 +14,17 @@ import mmap
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from cxreval.bundle import Ensemble, Section
 from cxreval.errors import CxrevalError
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.onnx_file.reading import profile_name
-from cxreval.onnx_file.signature import Signature, inspect
+from cxreval.onnx_file.signature import Signature, check, inspect
+from services.inference.backends.ensemble import EnsembleSession, open_bundle
 from services.inference.backends.messages import (
     answer,
     enter,
@@ -58,7 +61,7 @@ def main(fd: int, file: Path) -> None:
             refuse(service, error)
 
 
-def run(session: OnnxSession, pieces: Sequence[Images], *, alone: bool) -> Array:
+def run(session: OnnxSession | EnsembleSession, pieces: Sequence[Images], *, alone: bool) -> Array:
     """Runs pieces (n, C, H, W) as one batch, or each image alone; returns (sum of n, columns)."""
     if alone:
         return np.concatenate(
@@ -67,15 +70,26 @@ def run(session: OnnxSession, pieces: Sequence[Images], *, alone: bool) -> Array
     return session.run(pieces[0] if len(pieces) == 1 else np.concatenate(pieces))
 
 
-def _open(service: socket.socket, file: Path) -> tuple[OnnxSession, Signature]:
+def _open(service: socket.socket, file: Path) -> tuple[OnnxSession | EnsembleSession, Signature]:
     request = receive(service)
     execution = Execution(request["provider"], fp16=request["fp16"])
     shape, columns, profile = request["shape"], request["columns"], ""
     if request["named_profile"]:
         profile = profile_name(file)
         shape = PROFILES[profile].shape if profile in PROFILES else None
-    signature = inspect(file, shape and tuple(shape), columns)
-    session = OnnxSession(file, signature, threads=request["threads"], execution=execution)
+    shape = shape and tuple(shape)
+    session: OnnxSession | EnsembleSession
+    if request["files"]:
+        session, signature = open_bundle(
+            {name: Section(file, *place) for name, place in request["files"].items()},
+            Ensemble(request["ensemble"]) if request["ensemble"] else None,
+            partial(check, image_shape=shape, columns=columns),
+            threads=request["threads"],
+            execution=execution,
+        )
+    else:
+        signature = inspect(file, shape, columns)
+        session = OnnxSession(file, signature, threads=request["threads"], execution=execution)
     answer(
         service,
         {

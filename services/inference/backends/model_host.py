@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cxreval.bundle import Ensemble, SubmittedFile, sections
 from cxreval.errors import (
     CxrevalError,
     ModelCrashed,
@@ -64,12 +65,15 @@ class HostLimits:
 class LoadRequirements:
     """Profile and number of columns that a load requires; None for any.
 
-    With `named_profile` the profile is the one that the file names.
+    With `named_profile` the profile is the one that the file names. With `files` the model's file
+    is the archive of these, and with `ensemble` several of them are models.
     """
 
     profile: Profile | None = None
     columns: int | None = None
     named_profile: bool = False
+    files: tuple[SubmittedFile, ...] = ()
+    ensemble: Ensemble | None = None
 
 
 class ModelHost(Child):
@@ -95,6 +99,7 @@ class ModelHost(Child):
         Raises:
             ServiceUnavailable: it does not start, which is not the model's fault.
         """
+        self._file = file
         self._limits = limits
         self._execution = execution
         self._threads = threads
@@ -117,14 +122,18 @@ class ModelHost(Child):
         of one run, which is at most the argument.
 
         Raises:
-            CxrevalError: as `inspect` and `OnnxSession` raise.
+            BundleInvalid: the file is not the archive of the required files.
+            CxrevalError: as `inspect`, `inspect_bundle` and `OnnxSession` raise.
             ModelCrashed, ModelTooSlow: the host ended, or exceeded its time limit.
         """
-        profile = requirements.profile
+        profile, files = requirements.profile, requirements.files
+        places = sections(self._file, files) if files else {}
         request = {
             "shape": profile.shape if profile else None,
             "columns": requirements.columns,
             "named_profile": requirements.named_profile,
+            "files": {name: (place.start, place.nbytes) for name, place in places.items()},
+            "ensemble": requirements.ensemble,
             "threads": self._threads,
             "provider": self._execution.provider,
             "fp16": self._execution.fp16,

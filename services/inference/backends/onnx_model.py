@@ -76,6 +76,7 @@ class OnnxModel:
             self.signature = self.host.signature
             self.provider = self.host.provider
             self.profile = self.host.profile
+            self.files, self.ensemble = requirements.files, requirements.ensemble
             self._limits = limits
             self._warm_up_end: float | None = time.monotonic() + limits.warm_up_seconds
             self.columns = 0
@@ -155,7 +156,7 @@ class OnnxModel:
     ) -> None:
         """Raises `ModelUnsupported` if half precision changes the answers too much."""
         images = self._generated() if self.profile is None else phantoms(self.profile)
-        requirements = LoadRequirements(self.profile)
+        requirements = LoadRequirements(self.profile, files=self.files, ensemble=self.ensemble)
         full = OnnxModel(
             file,
             requirements,

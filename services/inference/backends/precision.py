@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,13 @@ FP16_TOLERANCE = 2e-3
 """Largest absolute difference between half-precision answers and those of the saved file."""
 
 
-def half_precision(file: Path) -> bytes:
-    """Returns the model with float16 weights and arithmetic; inputs and outputs stay float32."""
-    converted = convert_float_to_float16(onnx.load_model(file), keep_io_types=True)
+def half_precision(file: str | bytes) -> bytes:
+    """Returns the model in a file, or of this content, with float16 weights and arithmetic.
+
+    Inputs and outputs stay float32.
+    """
+    model = onnx.load_model(file) if isinstance(file, str) else onnx.load_model_from_string(file)
+    converted = convert_float_to_float16(model, keep_io_types=True)
     return bytes(converted.SerializeToString())
 
 

@@ -41,6 +41,8 @@ _MEMORY = re.compile(
     r"bad_alloc|failed to allocate memory|out of memory|CUDA_ERROR_OUT_OF_MEMORY", re.IGNORECASE
 )
 
+_WEIGHTS_DIRECTORY = "session.model_external_initializers_file_folder_path"
+
 ort.set_default_logger_severity(4)  # its exceptions already say what its log lines would repeat
 
 
@@ -80,9 +82,22 @@ class OnnxSession:
     """A model in an onnxruntime session."""
 
     def __init__(
-        self, file: Path, signature: Signature, *, threads: int, execution: Execution
+        self,
+        file: Path | bytes,
+        signature: Signature,
+        *,
+        threads: int,
+        execution: Execution,
+        weights: Path | None = None,
     ) -> None:
         """Opens the session, which takes seconds.
+
+        Args:
+            file: the model's file, or its content.
+            signature: that of the model.
+            threads: threads of a run.
+            execution: provider and precision.
+            weights: the directory of the file that has the weights of a model given by content.
 
         Raises:
             ModelUnsupported: the runtime refuses the file.
@@ -90,7 +105,7 @@ class OnnxSession:
             ServiceUnavailable: the configured provider does not work on this machine.
         """
         self._signature = signature
-        self._session = _session(file, threads, execution)
+        self._session = _session(file, threads, execution, weights)
         self.provider: str = self._session.get_providers()[0]
         self._on_gpu = self.provider != PROVIDERS["cpu"]  # on a CPU, no data are moved
 
@@ -155,7 +170,9 @@ def is_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or bool(_MEMORY.search(str(error)))
 
 
-def _session(file: Path, threads: int, execution: Execution) -> ort.InferenceSession:
+def _session(
+    file: Path | bytes, threads: int, execution: Execution, weights: Path | None
+) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads
@@ -163,14 +180,18 @@ def _session(file: Path, threads: int, execution: Execution) -> ort.InferenceSes
     options.log_severity_level = 4
     # Spinning threads would use the cores that decode the next images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if weights:
+        options.add_session_config_entry(_WEIGHTS_DIRECTORY, str(weights))
+    source = str(file) if isinstance(file, Path) else file
     try:
-        content = half_precision(file) if execution.fp16 else str(file)
+        content = half_precision(source) if execution.fp16 else source
         session = ort.InferenceSession(content, options, providers=execution.provider_names())
     except Exception as error:  # noqa: BLE001 - onnxruntime's classes have no usable base
         if is_memory(error):
             raise ModelTooLarge("no memory to open the model") from None
         # The message contains the path of the file, which callers must not learn.
-        problem = first_line(str(error).replace(str(file), "the file"))
+        hidden = source if isinstance(source, str) else f"{weights}/"
+        problem = first_line(str(error).replace(hidden, "the file"))
         raise ModelUnsupported(
             f"the runtime refuses the model: {problem}",
             field="model",

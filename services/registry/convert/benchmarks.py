@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from cxreval.api.registry.v1 import benchmark_service_pb2 as pb
 from cxreval.datasets.benchmark import BenchmarkSpec, field_text, spec_problem
 from cxreval.fields import field_error, require
@@ -23,7 +25,7 @@ def spec(message: pb.Benchmark) -> BenchmarkSpec:
     problem = spec_problem(requested)
     if problem:
         field, expected = problem
-        raise field_error(f"benchmark.{field}", field_text(getattr(requested, field)), expected)
+        raise field_error(f"benchmark.{field}", field_text(attrgetter(field)(requested)), expected)
     return requested
 
 

@@ -2,21 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import lru_cache
 
 from cxreval.api.registry.v1 import leaderboard_service_pb2 as pb
 from cxreval.api.scoring.v1 import report_pb2
+from cxreval.datasets.benchmark import MAX_FINDINGS
+from cxreval.fields import field_error
 from cxreval.manifest.model import Kind
 from cxreval.records import SubmissionState
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from cxreval.wire import rankings, reports
 from cxreval.wire.codec import Encoder
+from services.registry.convert import requests
 from services.registry.convert.submissions import submission_name
 from services.registry.domain.board import MOST_COMPARED, Compared, Figures, Row
-from services.registry.store.boards import KEPT_REPORTS
+from services.registry.store.boards import KEPT_REPORTS, OWN, Choice
 
 _MANIFEST_FIELDS = ("kind", "model", "organisation", "open_source", "source_kind", "source_url")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedBoard:
+    """The board that a request is about: of a benchmark, at a time, by a metric and findings."""
+
+    parent: BenchmarkName
+    as_of: datetime | None
+    choice: Choice
+
+    @property
+    def key(self) -> str:
+        """A text that no other board has, for page tokens."""
+        key = f"{self.parent} {self.as_of or 'now'}"
+        if self.choice == OWN:
+            return key
+        # The digest of the choice, because tokens have a limited length.
+        return f"{key} {hashlib.sha256(repr(self.choice).encode()).hexdigest()}"
+
+
+def requested_board(
+    request: pb.ListLeaderboardEntriesRequest | pb.ListSotaStepsRequest,
+) -> RequestedBoard:
+    """Returns the board of a request. Raises `MalformedField`."""
+    if len(request.findings) > MAX_FINDINGS:
+        expected = f"at most {MAX_FINDINGS}"
+        raise field_error("findings", f"a list of {len(request.findings)}", expected)
+    return RequestedBoard(
+        BenchmarkName.parse(request.parent, "parent"),
+        requests.moment(request.as_of) if request.HasField("as_of") else None,
+        (request.metric, tuple(request.findings)),
+    )
 
 
 def compared_names(request: pb.CompareEntriesRequest) -> list[SubmissionName]:
@@ -76,6 +113,10 @@ entry_message = Encoder(
             None
             if row.ranked_row.kind is Kind.CLAIM
             else rankings.spread_message(row.ranked_row.ranked)
+        ),
+        "rank_undefined_reason": lambda row: row.rank_undefined_reason,
+        "interval_undefined_reason": lambda row: (
+            row.score.interval_undefined_reason if row.score else ""
         ),
         "disputed": lambda row: row.submission.state is SubmissionState.DISPUTED,
     },

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import date
 
 from cxreval.api.registry.v1 import submission_pb2 as pb
+from cxreval.bundle import MAX_FILES
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError
 from cxreval.fields import field_error, not_allowed
@@ -28,7 +29,9 @@ def checked_manifest(message: pb.Manifest, spec: BenchmarkSpec, today: date) -> 
     Raises:
         CxrevalError: the first error of an invalid manifest, with all others in its `also`.
     """
-    del message.claimed_metrics[MAX_CLAIMS + 1 :]  # one too many is refused; no more are read
+    # One too many is refused; no more are read.
+    del message.claimed_metrics[MAX_CLAIMS + 1 :]
+    del message.files[MAX_FILES + 1 :]
     errors: list[CxrevalError] = []
     declared = manifest(message, errors)
     malformed = {error.metadata["field"] for error in errors}

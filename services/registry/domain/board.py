@@ -6,21 +6,36 @@ is a row in the order of the board, and `Row` is the same row with everything th
 
 Rows with evidence and claims are ranked separately, because claims have no replicates to test. A
 board is ranked when it is read, so it is always up to date.
+
+A benchmark has its own board, by the macro mean of its ranking metric, and one for each other
+metric and each choice of findings (`Selection`). A row that does not cover a finding of a board has
+no score there, so it is never ranked with rows that do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cxreval.errors import NotComparable
+from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.errors import NotComparable, UnknownMetric
 from cxreval.fields import field_error
 from cxreval.manifest.model import Kind
 from cxreval.metrics.ranking import Comparison, Entry, Ranked, compare, rank, rank_frequencies
 from cxreval.metrics.registry import Direction
-from cxreval.metrics.report import UNDEFINED_SHARE, MetricValue, macro
+from cxreval.metrics.report import (
+    FINDING_UNDEFINED,
+    NOT_CLAIMED,
+    NOT_COVERED,
+    NOT_RECORDED,
+    UNDEFINED_SHARE,
+    MetricValue,
+    macro,
+)
+from cxreval.metrics.scorers import SCORERS, with_interval
 from cxreval.resource_names import SubmissionName
 from services.registry.domain.records import Submission
 
@@ -31,12 +46,40 @@ FEWEST_COMPARED, MOST_COMPARED = 2, 50
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """What a board ranks by: the mean of a metric over findings.
+
+    `findings`: those that were chosen, in the benchmark's order; empty for all, whose mean is the
+    macro mean. `recorded`: whether reports have the metric's replicates. Without them rows are in
+    the order of their scores, and have no ranks.
+    """
+
+    metric: str
+    direction: Direction
+    findings: tuple[str, ...]
+    recorded: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A published submission before it is ranked.
+
+    `figure`: its score with the interval, or the reason why it has none; None on a board of all
+    findings, because the row's figures have it.
+    """
+
+    kind: Kind
+    entry: Entry
+    figure: MetricValue | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RankedRow:
     """A row in the order of the board: a submission and its rank.
 
     `kind`: `CLAIM` for a claim, `CHECKPOINT` for every row with evidence. `score`: None if it is
     undefined. `sota`: the row is the state of the art. If several rows share rank 1, only the one
-    with the best score is.
+    with the best score is. `figure`: as in `Candidate`.
     """
 
     submission: str
@@ -44,6 +87,7 @@ class RankedRow:
     score: float | None
     ranked: Ranked
     sota: bool
+    figure: MetricValue | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +105,7 @@ class Figures:
 class Row:
     """A row of the board with everything that is shown.
 
-    `score`: the one of `figures` that ranks the board; None for a claim that does not state it.
+    `score`: the figure that ranks the board; None for a claim that does not state it.
     `profile_digest`: of the preprocessing profile that was used; empty for a claim.
     """
 
@@ -70,6 +114,15 @@ class Row:
     figures: Figures
     score: MetricValue | None
     profile_digest: str = ""
+
+    @property
+    def rank_undefined_reason(self) -> str:
+        """Why the row has no rank; empty if it has one."""
+        if self.ranked_row.ranked.rank is not None:
+            return ""
+        if self.score is None:
+            return NOT_CLAIMED
+        return self.score.undefined_reason or NOT_RECORDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +139,61 @@ class Compared:
     undefined_replicates: int
 
 
-def ranked_rows(
-    evidence: Sequence[Entry], claims: Sequence[Entry], direction: Direction
-) -> tuple[RankedRow, ...]:
+def selection(spec: BenchmarkSpec, metric: str = "", findings: Sequence[str] = ()) -> Selection:
+    """Returns what the board of a metric and of findings ranks by.
+
+    `metric`: one that reports of the benchmark have; empty for its ranking metric. `findings`:
+    empty for all.
+
+    Raises:
+        UnknownMetric: reports of the benchmark do not have the metric.
+        UnknownFinding, MalformedField: as `BenchmarkSpec.chosen`.
+    """
+    metric = metric or spec.ranking_metric
+    directions = {item.id: item.direction for item in spec.metrics}
+    if scorer := SCORERS.get(spec.scorer_version):
+        directions = {name: item.direction for name, item in scorer.metrics.items()} | directions
+    if metric not in directions:
+        raise field_error("metric", metric, f"one of {', '.join(directions)}", UnknownMetric)
+    chosen = spec.chosen(findings, "findings")
+    some = () if chosen == spec.findings else chosen
+    return Selection(metric, directions[metric], some, metric in spec.metric_names)
+
+
+def chosen_figure(
+    kind: Kind,
+    board: Selection,
+    scores: Mapping[str, float | None],
+    replicates: NDArray[np.float64] | None,
+) -> MetricValue:
+    """Returns the mean over the chosen findings, with its interval or the reason for its absence.
+
+    `scores`: the values of the findings that a submission covers or claims. `replicates`: of the
+    mean, shape (replicates,); None if there are none.
+    """
+    missing = NOT_CLAIMED if kind is Kind.CLAIM else NOT_COVERED
+    values = [scores[finding] for finding in board.findings if finding in scores]
+    if len(values) < len(board.findings):
+        return MetricValue(board.metric, "", None, missing)
+    if None in values:
+        return MetricValue(board.metric, "", None, FINDING_UNDEFINED)
+    # As the macro mean of a report, to the last bit.
+    mean = MetricValue(board.metric, "", float(np.mean(np.array(values, np.float64))))
+    if replicates is not None:
+        return with_interval(mean, replicates)
+    return mean if kind is Kind.CLAIM else replace(mean, interval_undefined_reason=NOT_RECORDED)
+
+
+def ranked_rows(candidates: Sequence[Candidate], board: Selection) -> tuple[RankedRow, ...]:
     """Returns the rows of a board in order: rows with evidence by rank, then claims by rank.
 
-    The id of an entry is its submission's.
+    The id of an entry is its submission's. Rows without a rank are the last of the first.
     """
+    evidence = [candidate for candidate in candidates if candidate.kind is not Kind.CLAIM]
+    claims = [candidate for candidate in candidates if candidate.kind is Kind.CLAIM]
     return (
-        *_ranked_rows(Kind.CHECKPOINT, evidence, direction),
-        *_ranked_rows(Kind.CLAIM, claims, direction),
+        *_ranked_rows(Kind.CHECKPOINT, evidence, board),
+        *_ranked_rows(Kind.CLAIM, claims, board),
     )
 
 
@@ -115,7 +213,8 @@ def board_row(
 ) -> Row:
     """Returns a row of a board that is ranked by `metric`. `reported` is None for a claim."""
     figures = reported or Figures(claimed_metrics(submission))
-    return Row(ranked_row, submission, figures, macro(figures.values, metric), profile_digest)
+    score = ranked_row.figure or macro(figures.values, metric)
+    return Row(ranked_row, submission, figures, score, profile_digest)
 
 
 def claimed_metrics(submission: Submission) -> tuple[MetricValue, ...]:
@@ -170,10 +269,29 @@ def _not_comparable(entry: Entry) -> str:
     return f"its score is undefined in {undefined} of {entry.replicates.size} resamples"
 
 
-def _ranked_rows(kind: Kind, entries: Sequence[Entry], direction: Direction) -> list[RankedRow]:
-    scores = {entry.id: entry.score for entry in entries}
+def _ranked_rows(kind: Kind, candidates: Sequence[Candidate], board: Selection) -> list[RankedRow]:
+    by_id = {candidate.entry.id: candidate for candidate in candidates}
+    entries = [candidate.entry for candidate in candidates]
+    ranks = rank(entries, board.direction) if board.recorded else _unranked(entries, board)
     # Best first: the first row is the newest step of the state of the art, if it has a score.
     return [
-        RankedRow(ranked.id, kind, scores[ranked.id], ranked, sota=index == 0 and ranked.sota_step)
-        for index, ranked in enumerate(rank(entries, direction))
+        RankedRow(
+            ranked.id,
+            kind,
+            by_id[ranked.id].entry.score,
+            ranked,
+            index == 0 and ranked.sota_step,
+            by_id[ranked.id].figure,
+        )
+        for index, ranked in enumerate(ranks)
     ]
+
+
+def _unranked(entries: Sequence[Entry], board: Selection) -> list[Ranked]:
+    """Returns entries in the order of their scores, best first, without ranks."""
+    sign = -1 if board.direction is Direction.HIGHER_IS_BETTER else 1
+
+    def place(entry: Entry) -> float:
+        return np.inf if entry.score is None else sign * entry.score
+
+    return [Ranked(entry.id, None) for entry in sorted(entries, key=place)]

@@ -18,7 +18,15 @@ from cxreval.metrics.calibration import BINS
 from cxreval.metrics.cohort import MAX_SLICE_CHARACTERS
 from cxreval.metrics.curves import Reliability, RocCurve
 from cxreval.metrics.registry import METRICS, Metric
-from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
+from cxreval.metrics.report import (
+    NOT_COVERED,
+    Evidence,
+    Interval,
+    MetricValue,
+    Replicates,
+    Report,
+    covered_findings,
+)
 from cxreval.metrics.scorers import SCORERS
 from cxreval.resource_names import BenchmarkName
 
@@ -27,8 +35,12 @@ MAX_CURVE_POINTS = 20_000
 """Maximum number of points of a finding's ROC curve."""
 
 
-def check_report(report: Report, spec: BenchmarkSpec) -> None:
-    """Raises `ReportMismatch` for the first field that does not fit the benchmark."""
+def check_report(report: Report, spec: BenchmarkSpec, named: Sequence[str] = ()) -> None:
+    """Raises `ReportMismatch` for the first field that does not fit the benchmark.
+
+    `named`: the findings that the report must cover, in the benchmark's order; empty if the
+    manifest does not name them.
+    """
     if spec.scorer_version not in SCORERS:
         known = f"one of {', '.join(SCORERS)}, the scorers that this registry has"
         raise _mismatch("scorer_version", spec.scorer_version, known)
@@ -46,10 +58,12 @@ def check_report(report: Report, spec: BenchmarkSpec) -> None:
             raise _mismatch(field, value, str(expected))
     if not SHA256.fullmatch(report.predictions_sha256):
         raise _mismatch("predictions_sha256", report.predictions_sha256, SHA256_FORM)
+    covered = covered_findings(report.metrics)
     _check_metrics(report.metrics, spec)
+    _check_coverage(report.metrics, covered, spec, named)
     if report.evidence is None:
         raise _mismatch("evidence", "absent", "replicates and curves")
-    _check_evidence(report.evidence, report, spec)
+    _check_evidence(report.evidence, report, spec, covered)
 
 
 def _mismatch(field: str, value: object, expected: str) -> CxrevalError:
@@ -75,6 +89,24 @@ def _check_metrics(values: Sequence[MetricValue], spec: BenchmarkSpec) -> None:
     for index, value in enumerate(values):
         metric = scorer.metrics[value.metric]
         _check_value(f"metrics[{index}]", value, metric, len(spec.findings))
+
+
+def _check_coverage(
+    values: Sequence[MetricValue], covered: Sequence[str], spec: BenchmarkSpec, named: Sequence[str]
+) -> None:
+    """Raises `ReportMismatch` unless exactly the covered findings may have values.
+
+    The macro mean over fewer findings than the benchmark has must be absent.
+    """
+    if not covered or (named and covered != named):
+        expected = f"those that output_names names, {', '.join(named)}" if named else "at least one"
+        raise _mismatch("metrics", f"a report that covers {', '.join(covered)}", expected)
+    may_have_values = {*covered, *([""] if len(covered) == len(spec.findings) else [])}
+    for index, value in enumerate(values):
+        if (value.undefined_reason == NOT_COVERED) == (value.finding in may_have_values):
+            expected = f"{NOT_COVERED} in each value of the same findings, and of the macro mean"
+            field = f"metrics[{index}].undefined_reason"
+            raise _mismatch(field, value.undefined_reason, expected)
 
 
 def _check_slices(names: Sequence[str], dimensions: Sequence[str]) -> None:
@@ -151,11 +183,16 @@ def _is_interval(interval: Interval, metric: Metric) -> bool:
 # --- evidence -------------------------------------------------------------------------------------
 
 
-def _check_evidence(evidence: Evidence, report: Report, spec: BenchmarkSpec) -> None:
-    findings = (*spec.findings, "")
+def _check_evidence(
+    evidence: Evidence, report: Report, spec: BenchmarkSpec, covered: Sequence[str]
+) -> None:
+    findings = (*covered, *([""] if len(covered) == len(spec.findings) else []))
     recorded = [(item.metric, item.finding) for item in evidence.replicates]
     if recorded != [(metric, finding) for metric in spec.metric_names for finding in findings]:
-        expected = f"{', '.join(spec.metric_names)} of each finding in order, the macro mean last"
+        expected = (
+            f"{', '.join(spec.metric_names)} of each covered finding in order, then of the macro "
+            "mean if all are covered"
+        )
         raise _mismatch("evidence.replicates", f"a list of {len(recorded)}", expected)
     for index, replicates in enumerate(evidence.replicates):
         _check_replicates(f"evidence.replicates[{index}].values", replicates, spec.replicates)
@@ -170,7 +207,7 @@ def _check_evidence(evidence: Evidence, report: Report, spec: BenchmarkSpec) -> 
     _check_findings("evidence.roc_curves", evidence.roc_curves, defined)
     for index, curve in enumerate(evidence.roc_curves):
         _check_curve(f"evidence.roc_curves[{index}]", curve)
-    _check_findings("evidence.reliabilities", evidence.reliabilities, spec.findings)
+    _check_findings("evidence.reliabilities", evidence.reliabilities, covered)
     for index, reliability in enumerate(evidence.reliabilities):
         _check_reliability(f"evidence.reliabilities[{index}]", reliability)
 

@@ -20,7 +20,7 @@ from cxreval.errors import (
     SubmissionState,
 )
 from cxreval.fields import check_sha256, field_error
-from cxreval.files import MAX_ARTIFACT_BYTES
+from cxreval.files import MAX_ARTIFACT_BYTES, MAX_FILE_BYTES
 from cxreval.records import Role
 from cxreval.resource_names import ArtifactName, EvaluationName, SubmissionName
 from cxreval.wire.limits import CHUNK_BYTES
@@ -77,8 +77,8 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         """Receives an artifact, whole or the rest of it; only a complete one is recorded."""
         messages = aiter(request_iterator)
         header = await _header(messages)
-        _check_size(header)
         expected = await asyncio.to_thread(self._expected, header, "header.")
+        _check_size(header, expected.max_bytes)
         if expected.complete:
             raise _complete_already(header, expected.key)
         with self._receiving.hold(stream_caller()) as slot:
@@ -116,10 +116,11 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
             return self._derived(request.derived, f"{path}derived")
         _check_role(f"{path}submission", Role.SUBMITTER, Role.OPERATOR)
         name, who = SubmissionName.parse(request.submission, f"{path}submission"), caller()
-        sha256, complete = self._submissions.artifact(name, who)
+        artifact = self._submissions.artifact(name, who)
         return ExpectedArtifact(
-            UploadKey(name.submission, sha256, "manifest.artifact_sha256"),
-            complete,
+            UploadKey(name.submission, artifact.sha256, "manifest.artifact_sha256"),
+            artifact.complete,
+            max_bytes=MAX_ARTIFACT_BYTES if artifact.bundled else MAX_FILE_BYTES,
             record=partial(self._submissions.queue, name, who),
             reserve=partial(self._submissions.begin_upload, name, who),
             release=partial(self._submissions.forget_upload, name, who),
@@ -132,6 +133,7 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         return ExpectedArtifact(
             UploadKey(name.evaluation, artifact.sha256, f"{path}.sha256"),
             complete=self._evaluations.has_artifact(*lease, caller()),
+            max_bytes=MAX_FILE_BYTES,
             record=partial(self._evaluations.add_artifact, *lease, caller=caller()),
         )
 
@@ -159,14 +161,12 @@ async def _header(messages: _Messages) -> pb.UploadArtifactHeader:
     return first.header
 
 
-def _check_size(header: pb.UploadArtifactHeader) -> None:
+def _check_size(header: pb.UploadArtifactHeader, max_bytes: int) -> None:
     field = "header.size_bytes"
     if header.size_bytes < 1:
         raise field_error(field, header.size_bytes, "1 or more")
-    if header.size_bytes > MAX_ARTIFACT_BYTES:
-        raise field_error(
-            field, header.size_bytes, f"at most {MAX_ARTIFACT_BYTES}", ArtifactTooLarge
-        )
+    if header.size_bytes > max_bytes:
+        raise field_error(field, header.size_bytes, f"at most {max_bytes}", ArtifactTooLarge)
     if not 0 <= header.write_offset <= header.size_bytes:
         raise field_error("header.write_offset", header.write_offset, "0 to header.size_bytes")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from typing import Any
 
 from cxreval.api.registry.v1 import leaderboard_service_pb2 as pb
@@ -15,6 +14,7 @@ from cxreval.resource_names import BenchmarkName
 from services.chassis import threads
 from services.chassis.principal import caller
 from services.registry.convert import audit, leaderboard, requests, submissions
+from services.registry.convert.leaderboard import RequestedBoard
 from services.registry.domain.board import (
     RankedRow,
     Row,
@@ -22,12 +22,14 @@ from services.registry.domain.board import (
     sota_steps,
 )
 from services.registry.domain.pages import Cursor, Page
-from services.registry.store.boards import Boards
+from services.registry.store.boards import OWN, Boards
 from services.registry.store.events import Events
 
 # Ranking a thousand rows takes a second, and other readers wait for the result. They wait in their
-# own threads, so that the threads that check keys and serve workers stay free.
+# own threads, so that the threads that check keys and serve workers stay free. Boards of a chosen
+# metric or findings have others, because anybody can ask for very many of them.
 _THREADS = ThreadPoolExecutor(4, "boards")
+_CHOICE_THREADS = ThreadPoolExecutor(2, "boards of a choice")
 
 
 class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceServicer):
@@ -41,11 +43,9 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         self, request: pb.ListLeaderboardEntriesRequest, context: Any
     ) -> pb.ListLeaderboardEntriesResponse:
         """Returns a page of rows: rows with evidence by rank, then claims by rank."""
-        parent = BenchmarkName.parse(request.parent, "parent")
-        as_of = requests.moment(request.as_of) if request.HasField("as_of") else None
-        board = f"{parent} {as_of or 'now'}"
-        cursor = requests.cursor("leaderboard", board, request.page_size, request.page_token)
-        page, head = await threads.start(_THREADS, self._entries, parent, cursor, as_of)
+        board = leaderboard.requested_board(request)
+        cursor = requests.cursor("leaderboard", board.key, request.page_size, request.page_token)
+        page, head = await threads.start(_threads(board), self._entries, board, cursor)
         return pb.ListLeaderboardEntriesResponse(
             entries=[leaderboard.entry_message(row) for row in page.items],
             next_page_token=page.next_token,
@@ -56,11 +56,9 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         self, request: pb.ListSotaStepsRequest, context: Any
     ) -> pb.ListSotaStepsResponse:
         """Returns a page of state-of-the-art steps, oldest first: evidence, then claims."""
-        parent = BenchmarkName.parse(request.parent, "parent")
-        as_of = requests.moment(request.as_of) if request.HasField("as_of") else None
-        board = f"{parent} {as_of or 'now'}"
-        cursor = requests.cursor("sotaSteps", board, request.page_size, request.page_token)
-        page = await threads.start(_THREADS, self._steps, parent, cursor, as_of)
+        board = leaderboard.requested_board(request)
+        cursor = requests.cursor("sotaSteps", board.key, request.page_size, request.page_token)
+        page = await threads.start(_threads(board), self._steps, board, cursor)
         return pb.ListSotaStepsResponse(
             steps=[leaderboard.step_message(row) for row in page.items],
             next_page_token=page.next_token,
@@ -92,27 +90,25 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
             next_page_token=page.next_token,
         )
 
-    def _entries(
-        self, parent: BenchmarkName, cursor: Cursor, as_of: datetime | None
-    ) -> tuple[Page[Row], Head]:
+    def _entries(self, board: RequestedBoard, cursor: Cursor) -> tuple[Page[Row], Head]:
         head = self._events.head()
-        return self._page(parent, self._boards.ranked_rows(parent, as_of), cursor, as_of), head
+        order = self._boards.ranked_rows(board.parent, board.as_of, board.choice)
+        return self._page(board, order, cursor), head
 
-    def _steps(self, parent: BenchmarkName, cursor: Cursor, as_of: datetime | None) -> Page[Row]:
-        return self._page(
-            parent, sota_steps(self._boards.ranked_rows(parent, as_of)), cursor, as_of
-        )
+    def _steps(self, board: RequestedBoard, cursor: Cursor) -> Page[Row]:
+        order = self._boards.ranked_rows(board.parent, board.as_of, board.choice)
+        return self._page(board, sota_steps(order), cursor)
 
-    def _page(
-        self,
-        parent: BenchmarkName,
-        order: Sequence[RankedRow],
-        cursor: Cursor,
-        as_of: datetime | None,
-    ) -> Page[Row]:
+    def _page(self, board: RequestedBoard, order: Sequence[RankedRow], cursor: Cursor) -> Page[Row]:
         """Returns the page that begins after the cursor's row, at that row's current rank."""
         page = cursor.page(_after(order, cursor), lambda row: row.submission)
-        return Page(self._boards.rows(parent, page.items, as_of), page.next_token)
+        metric, _ = board.choice
+        rows = self._boards.rows(board.parent, page.items, board.as_of, metric)
+        return Page(rows, page.next_token)
+
+
+def _threads(board: RequestedBoard) -> ThreadPoolExecutor:
+    return _THREADS if board.choice == OWN else _CHOICE_THREADS
 
 
 def _after(order: Sequence[RankedRow], cursor: Cursor) -> Sequence[RankedRow]:

@@ -62,7 +62,7 @@ class Benchmarks:
                 row = BenchmarkRow(
                     id=spec.name,
                     digest=spec.digest,
-                    spec=records.to_json(spec),
+                    spec=records.spec_json(spec),
                     create_time=self._clock(),
                 )
                 session.add(row)

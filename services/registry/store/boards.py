@@ -9,20 +9,18 @@ never stale. The figures of the reports that were read last are cached, too.
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import Select, Subquery, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cxreval.errors import SubmissionNotFound
-from cxreval.manifest.model import Kind
 from cxreval.metrics.ranking import Entry
-from cxreval.metrics.report import macro
-from cxreval.records import Change, EvaluationState, SubmissionState
+from cxreval.records import Change, SubmissionState
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.chassis.principal import Principal
 from services.registry.domain.board import (
@@ -31,21 +29,22 @@ from services.registry.domain.board import (
     Figures,
     RankedRow,
     Row,
+    Selection,
     board_row,
-    claimed_metrics,
     compared,
     ranked_rows,
+    selection,
 )
 from services.registry.domain.corrections import correction
-from services.registry.domain.records import ON_BOARD, Submission
+from services.registry.domain.records import Submission
 from services.registry.store import records
 from services.registry.store.benchmarks import benchmark_row
 from services.registry.store.database import Database
+from services.registry.store.entries import Published, candidates, published_set, with_evaluation
 from services.registry.store.models import (
     BenchmarkRow,
     EvaluationRow,
     EventRow,
-    ReplicateRow,
     ReportRow,
     SubmissionRow,
 )
@@ -57,13 +56,27 @@ KEPT_BOARDS = 32
 KEPT_REPORTS = 1000
 """Maximum number of reports whose figures are cached: about 50 KB each, with their messages."""
 
-S = TypeVar("S", bound=Select[*tuple[Any, ...]])
-
 K = TypeVar("K")
 V = TypeVar("V")
 
-_Published = frozenset[tuple[int, int | None]]
-"""Numbers of the published submissions, each with its evaluation's number; None for a claim."""
+Choice = tuple[str, tuple[str, ...]]
+"""A metric, empty for the benchmark's own, and findings, empty for all; `selection` checks it."""
+
+OWN: Choice = ("", ())
+"""The choice of a benchmark's own board."""
+
+_Board = tuple[str, Selection]
+
+
+class _Orders:
+    """The orders of boards that were ranked last. One thread ranks at a time."""
+
+    def __init__(self) -> None:
+        # The order of a board by its set of published submissions.
+        self.ranked: OrderedDict[tuple[_Board, Published], tuple[RankedRow, ...]] = OrderedDict()
+        # The current order of a board, with the number of events that it is for.
+        self.current: OrderedDict[_Board, tuple[int, tuple[RankedRow, ...]]] = OrderedDict()
+        self.lock = Lock()
 
 
 class Boards:
@@ -71,42 +84,55 @@ class Boards:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        # The order of a benchmark's board by its set of published submissions.
-        self._orders: OrderedDict[tuple[str, _Published], tuple[RankedRow, ...]] = OrderedDict()
-        # The current order of a benchmark's board, with the number of events that it is for.
-        self._current: OrderedDict[str, tuple[int, tuple[RankedRow, ...]]] = OrderedDict()
-        self._lock = Lock()
+        # There are very many choices of findings. They must not displace the boards that everybody
+        # reads, nor make their readers wait.
+        self._own, self._selected = _Orders(), _Orders()
         self._figures = _FigureCache()
 
     def ranked_rows(
-        self, parent: BenchmarkName, as_of: datetime | None = None
+        self, parent: BenchmarkName, as_of: datetime | None = None, choice: Choice = OWN
     ) -> tuple[RankedRow, ...]:
-        """Returns the rows of a board in order, now or as of a time. Raises `BenchmarkNotFound`."""
+        """Returns the rows of a board in order, now or as of a time.
+
+        Raises:
+            BenchmarkNotFound: the benchmark does not exist.
+            UnknownMetric, UnknownFinding, MalformedField: as `selection`.
+        """
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
+            board = selection(records.benchmark(benchmark).spec, *choice)
+            key = parent.benchmark, board
+            orders = self._own if choice == OWN else self._selected
             event_count = None if as_of else _event_count(session, benchmark)
-            cached_count, order = self._current.get(parent.benchmark, (None, ()))
+            cached_count, order = orders.current.get(key, (None, ()))
             if event_count is not None and cached_count == event_count:
                 return order
-            published = _published_set(session, benchmark, as_of)
+            published = published_set(session, benchmark, as_of)
         # One thread ranks. Threads that wait for it hold no connection, and use its result.
-        with self._lock:
-            cached = self._orders.get((parent.benchmark, published))
-            order = self._rank(parent, as_of) if cached is None else cached
+        with orders.lock:
+            cached = orders.ranked.get((key, published))
+            order = self._rank(parent, board, orders, as_of) if cached is None else cached
             if event_count is not None:
-                _cache(self._current, parent.benchmark, (event_count, order))
+                _cache(orders.current, key, (event_count, order))
         return order
 
     def rows(
-        self, parent: BenchmarkName, page: Sequence[RankedRow], as_of: datetime | None = None
+        self,
+        parent: BenchmarkName,
+        page: Sequence[RankedRow],
+        as_of: datetime | None = None,
+        metric: str = "",
     ) -> list[Row]:
-        """Returns a page of a board with everything that is shown. Raises `BenchmarkNotFound`."""
+        """Returns a page of a board with everything that is shown. Raises `BenchmarkNotFound`.
+
+        `metric`: the one that ranks the board; empty for the benchmark's ranking metric.
+        """
         ids = [ranked_row.submission for ranked_row in page]
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
-            metric = records.benchmark(benchmark).spec.ranking_metric
+            metric = metric or records.benchmark(benchmark).spec.ranking_metric
             # In any state: the order still has a row that was withdrawn after it was computed.
-            query = _with_evaluation(select(SubmissionRow, EvaluationRow))
+            query = with_evaluation(select(SubmissionRow, EvaluationRow))
             query = query.where(
                 SubmissionRow.benchmark_number == benchmark.number, SubmissionRow.id.in_(ids)
             )
@@ -150,21 +176,27 @@ class Boards:
             for name in submissions:
                 if name.submission not in visible:
                     raise SubmissionNotFound(f"{name} does not exist here", name=name)
-            direction = records.benchmark(benchmark).spec.direction
-            entries = {entry.id: entry for _, entry in _entries(session, benchmark, ids)}
-        return compared([entries.get(item) or Entry(item, None, "") for item in ids], direction)
+            board = selection(records.benchmark(benchmark).spec)
+            found = candidates(session, benchmark, board, {}, ids)
+        entries = {candidate.entry.id: candidate.entry for candidate in found}
+        return compared(
+            [entries.get(item) or Entry(item, None, "") for item in ids], board.direction
+        )
 
-    def _rank(self, parent: BenchmarkName, as_of: datetime | None) -> tuple[RankedRow, ...]:
+    def _rank(
+        self, parent: BenchmarkName, board: Selection, orders: _Orders, as_of: datetime | None
+    ) -> tuple[RankedRow, ...]:
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             # Read again in this transaction, because the published set may have changed.
-            published = _published_set(session, benchmark, as_of)
-            direction = records.benchmark(benchmark).spec.direction
-            entries = _entries(session, benchmark, as_of=as_of)
-        claims = [entry for kind, entry in entries if kind is Kind.CLAIM]
-        evidence = [entry for kind, entry in entries if kind is not Kind.CLAIM]
-        order = ranked_rows(evidence, claims, direction)
-        _cache(self._orders, (parent.benchmark, published), order)
+            published = published_set(session, benchmark, as_of)
+            figures: Mapping[int, Figures] = {}
+            if not board.recorded:
+                numbers = [evaluation for _, evaluation in published if evaluation is not None]
+                figures = self._figures.read(session, numbers)
+            found = candidates(session, benchmark, board, figures, as_of=as_of)
+        order = ranked_rows(found, board)
+        _cache(orders.ranked, ((parent.benchmark, board), published), order)
         return order
 
 
@@ -212,50 +244,6 @@ class _FigureCache:
         return figures
 
 
-def _with_evaluation(query: S) -> S:
-    """Joins submissions with the evaluation whose report is on the board, if there is one."""
-    same_submission = EvaluationRow.submission_number == SubmissionRow.number
-    succeeded = EvaluationRow.state == EvaluationState.SUCCEEDED
-    return query.select_from(SubmissionRow).outerjoin(EvaluationRow, same_submission & succeeded)
-
-
-def _published(
-    query: S,
-    benchmark: BenchmarkRow,
-    only: Sequence[str] | None = None,
-    as_of: datetime | None = None,
-) -> S:
-    """Selects submissions on a board, now or as of a time, with their evaluations, oldest first.
-
-    `only`: ids of the submissions to select from; None for all.
-    """
-    query = _with_evaluation(query).where(SubmissionRow.benchmark_number == benchmark.number)
-    if as_of is None:
-        query = query.where(SubmissionRow.state.in_(ON_BOARD))
-    else:
-        last = _last_versions(as_of)
-        is_last = (EventRow.submission_number == last.c.submission_number) & (
-            EventRow.version == last.c.version
-        )
-        query = query.join(last, last.c.submission_number == SubmissionRow.number).join(
-            EventRow, is_last
-        )
-        query = query.where(EventRow.state.in_(ON_BOARD))
-    query = query.order_by(SubmissionRow.number)
-    return query if only is None else query.where(SubmissionRow.id.in_(only))
-
-
-def _published_set(session: Session, benchmark: BenchmarkRow, as_of: datetime | None) -> _Published:
-    query = _published(select(SubmissionRow.number, EvaluationRow.number), benchmark, as_of=as_of)
-    return frozenset((number, evaluation) for number, evaluation in session.execute(query))
-
-
-def _last_versions(as_of: datetime) -> Subquery:
-    """Selects the version that each submission had at a time."""
-    number, version = EventRow.submission_number, func.max(EventRow.version).label("version")
-    return select(number, version).where(EventRow.create_time <= as_of).group_by(number).subquery()
-
-
 def _events_until(
     session: Session, submissions: Sequence[str], as_of: datetime
 ) -> dict[str, list[EventRow]]:
@@ -277,57 +265,6 @@ def _after_events(submission: Submission, events: Sequence[EventRow]) -> Submiss
         if event.change == Change.CORRECTED:
             manifest = replace(manifest, **correction(event.details))
     return replace(submission, manifest=manifest, state=SubmissionState(events[-1].state))
-
-
-def _entries(
-    session: Session,
-    benchmark: BenchmarkRow,
-    only: Sequence[str] | None = None,
-    as_of: datetime | None = None,
-) -> list[tuple[Kind, Entry]]:
-    """Returns the entries to rank, each with its kind. `only` is as for `_published`."""
-    spec = records.benchmark(benchmark).spec
-    metric = spec.ranking_metric
-    published = session.execute(
-        _published(select(SubmissionRow, EvaluationRow.number), benchmark, only, as_of)
-    ).all()
-    query = _replicates(benchmark, metric, only, as_of, ReplicateRow.finding, ReplicateRow.score)
-    scores: defaultdict[int | None, dict[str, float | None]] = defaultdict(dict)
-    for evaluation, finding, score in session.execute(query):
-        scores[evaluation][finding] = score
-    query = _replicates(benchmark, metric, only, as_of, ReplicateRow.vector).where(
-        ReplicateRow.finding == ""
-    )
-    vectors = {row.number: row.vector for row in session.execute(query)}
-    entries = []
-    for row, evaluation in published:
-        submission, vector = records.submission(row, benchmark, None), vectors.get(evaluation)
-        if submission.kind is Kind.CLAIM:
-            claim = macro(claimed_metrics(submission), metric)
-            entry = Entry(submission.id, claim.value if claim else None, submission.submitted_date)
-        else:
-            entry = Entry(
-                submission.id,
-                scores[evaluation].get(""),
-                submission.submitted_date,
-                replicates=None if vector is None else records.vector(vector),
-                finding_scores=tuple(scores[evaluation].get(finding) for finding in spec.findings),
-            )
-        entries.append((submission.kind, entry))
-    return entries
-
-
-def _replicates(
-    benchmark: BenchmarkRow,
-    metric: str,
-    only: Sequence[str] | None,
-    as_of: datetime | None,
-    *columns: Any,
-) -> Select[Any]:
-    """Selects the evaluation's number and `columns` of the metric's replicates on a board."""
-    query = _published(select(EvaluationRow.number, *columns), benchmark, only, as_of)
-    same_evaluation = ReplicateRow.evaluation_number == EvaluationRow.number
-    return query.join(ReplicateRow, same_evaluation).where(ReplicateRow.metric == metric)
 
 
 def _row(

@@ -32,7 +32,7 @@ from cxreval.errors import (
 from cxreval.fields import field_error
 from cxreval.manifest.model import CheckpointFormat, Kind
 from cxreval.metrics.comparison import first_difference
-from cxreval.metrics.report import Evidence, Report
+from cxreval.metrics.report import Evidence, Report, covered_findings
 from cxreval.records import Change, EvaluationState, Failure
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from services.chassis.principal import Principal
@@ -217,12 +217,13 @@ class Evaluations:
             EvaluationNotFound, LeaseLost: the lease is not valid.
             ImageListMissing: the benchmark's image list is not recorded.
             UnknownImage: the benchmark does not have an image.
-            MalformedBatch: not one probability per finding.
+            MalformedBatch: not one probability per finding that the submission covers.
         """
         with self._database.writing() as session:
-            row, _, benchmark = self._held(session, name, token, caller)
-            findings = records.benchmark(benchmark).spec.findings
-            predictions.check_batch(batch, len(findings), self._images.rows(session, benchmark))
+            row, submission, benchmark = self._held(session, name, token, caller)
+            spec, images = records.benchmark(benchmark).spec, self._images.rows(session, benchmark)
+            covered = records.named_findings(submission, spec)
+            predictions.check_batch(session, row, batch, covered, spec, images)
             rows = [
                 {
                     "evaluation_number": row.number,
@@ -336,8 +337,8 @@ class Evaluations:
 
         Raises:
             EvaluationNotFound, LeaseLost: the lease is not valid.
-            ReportMismatch: the report does not fit the benchmark or the recorded predictions, or
-                this lease recorded another.
+            ReportMismatch: the report does not fit the benchmark, the manifest or the recorded
+                predictions, or this lease recorded another.
             MissingImages: an image has no recorded prediction.
             PredictionsUnconfirmed: those of an earlier attempt are not confirmed.
         """
@@ -348,7 +349,8 @@ class Evaluations:
                 _check_repeated(session, name, row, report)
                 return _evaluation(session, row, submission, benchmark)
             self._check_held(row, name, token, caller)
-            check_report(report, records.benchmark(benchmark).spec)
+            spec = records.benchmark(benchmark).spec
+            check_report(report, spec, records.named_findings(submission, spec))
             self._check_predictions(session, row, benchmark, report)
             now = self._clock()
             session.add(
@@ -376,7 +378,11 @@ class Evaluations:
         """Raises unless the recorded predictions are confirmed, and those of the report."""
         predictions.check_confirmed(session, row)
         images, spec = self._images.rows(session, benchmark), records.benchmark(benchmark).spec
-        table = predictions.recorded_table(session, row.number, images, spec.findings)
+        covered, width = covered_findings(report.metrics), predictions.recorded_width(session, row)
+        if width and width != len(covered):
+            expected = f"{width} covered findings, as many as the recorded predictions have"
+            raise field_error("report.metrics", len(covered), expected, ReportMismatch)
+        table = predictions.recorded_table(session, row.number, images, spec.findings, covered)
         if (digest := table.sha256()) != report.predictions_sha256:
             expected = f"{digest}, the digest of the recorded predictions"
             field, found = "report.predictions_sha256", report.predictions_sha256

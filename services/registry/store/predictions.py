@@ -8,6 +8,7 @@ import numpy as np
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import MalformedBatch, PredictionsUnconfirmed, UnknownImage
 from cxreval.fields import field_error
 from cxreval.metrics.predictions import PredictionTable
@@ -18,19 +19,41 @@ _ROWS = 4096
 """Number of rows that are read at a time."""
 
 
-def check_batch(batch: PredictionBatch, findings: int, images: Mapping[str, int]) -> None:
-    """Raises `UnknownImage` or `MalformedBatch` unless the batch fits the benchmark."""
+def check_batch(
+    session: Session,
+    row: EvaluationRow,
+    batch: PredictionBatch,
+    covered: Sequence[str],
+    spec: BenchmarkSpec,
+    images: Mapping[str, int],
+) -> None:
+    """Raises `UnknownImage` or `MalformedBatch` unless the batch fits benchmark and manifest.
+
+    `covered`: the findings that the manifest's outputs name. Without such names only the file says
+    what it covers; each image of the evaluation must then have equally many probabilities.
+    """
+    findings = len(covered) or recorded_width(session, row)
+    expected = (
+        f"{findings or f'1 to {len(spec.findings)}'} probabilities per image, one per finding"
+    )
     for index, (image, probabilities) in enumerate(zip(batch.images, batch.rows, strict=True)):
         if image not in images:
             expected = "an image of the benchmark"
             raise field_error(f"batch.images[{index}]", image, expected, UnknownImage, image=image)
-        if len(probabilities) != 4 * findings:
-            expected = f"{findings} probabilities per image, one per finding"
-            values = len(probabilities) // 4
+        values = len(probabilities) // 4
+        findings = findings or values
+        if values != findings or not 0 < values <= len(spec.findings):
             message = f"batch.probabilities has {values} values for {image!r}; expected {expected}"
             raise MalformedBatch(
                 message, field="batch.probabilities", image=image, expected=expected
             )
+
+
+def recorded_width(session: Session, row: EvaluationRow) -> int:
+    """Returns the number of probabilities of each recorded image; 0 if none is recorded."""
+    recorded = select(PredictionRow.probabilities).limit(1)
+    row_of_it = session.scalar(recorded.where(PredictionRow.evaluation_number == row.number))
+    return len(row_of_it or b"") // 4
 
 
 def batches(
@@ -56,15 +79,19 @@ def batches(
 
 
 def recorded_table(
-    session: Session, evaluation: int, images: Mapping[str, int], findings: Sequence[str]
+    session: Session,
+    evaluation: int,
+    images: Mapping[str, int],
+    findings: Sequence[str],
+    covered: Sequence[str],
 ) -> PredictionTable:
-    """Returns the table of an evaluation's recorded predictions.
+    """Returns the table of an evaluation's recorded predictions of the `covered` findings.
 
     Raises:
         UnknownImage: a row that an earlier version recorded is not of the benchmark.
         MissingImages: an image has no recorded prediction.
     """
-    table = PredictionTable(images, findings)
+    table = PredictionTable(images, findings, covered)
     for batch in _all(session, evaluation):
         table.add(batch.images, np.frombuffer(b"".join(batch.rows), "<f4").astype(np.float32))
     table.check_complete()

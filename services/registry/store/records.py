@@ -24,10 +24,25 @@ from services.registry.store.models import (
     SubmissionRow,
 )
 
+_ADDED = ("preprocessing", "outputs", "files", "ensemble")
+"""Fields of a manifest that earlier versions do not have, and cannot read."""
 
-def to_json(record: BenchmarkSpec | Manifest | Failure) -> dict[str, Any]:
-    """Returns a record as the value of a JSON column."""
-    return asdict(record)
+
+def to_json(record: Manifest | Failure) -> dict[str, Any]:
+    """Returns a record as the value of a JSON column; without added fields that are not given."""
+    fields = asdict(record)
+    return {name: value for name, value in fields.items() if value or name not in _ADDED}
+
+
+def spec_json(spec: BenchmarkSpec) -> dict[str, Any]:
+    """Returns a specification as the value of a JSON column.
+
+    Without rules for its label table, it is stored as before there were such rules.
+    """
+    fields = asdict(spec)
+    if spec.labels is None:
+        del fields["labels"]
+    return fields
 
 
 def report_json(report: Report) -> dict[str, Any]:
@@ -40,6 +55,15 @@ def report_json(report: Report) -> dict[str, Any]:
 def benchmark(row: BenchmarkRow) -> Benchmark:
     """Returns the benchmark of a row."""
     return Benchmark(spec_from_fields(row.spec), row.create_time)
+
+
+def named_findings(row: SubmissionRow, spec: BenchmarkSpec) -> tuple[str, ...]:
+    """Returns the findings that the outputs of a submission name, in the benchmark's order.
+
+    Empty if only the submitted file says what it covers: a table, or a network that names its
+    outputs.
+    """
+    return spec.covered_by(row.manifest.get("output_names", ()))
 
 
 def manifest(stored: Mapping[str, Any]) -> Manifest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Row, Select, func, select
@@ -33,6 +34,16 @@ from services.registry.store.tenancy import artifacts_visible_to, check_owner, v
 
 REGISTRY = "registry"
 """The actor of changes that the registry makes by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedArtifact:
+    """The artifact of a submission: `complete` if it is stored, `bundled` if it is an archive."""
+
+    sha256: str
+    complete: bool
+    bundled: bool
+
 
 _Rows = Row[SubmissionRow, BenchmarkRow, EvaluationRow | None]
 
@@ -158,8 +169,8 @@ class Submissions:
                     append(session, row, Change.CREATED, REGISTRY, row.create_time)
                     self._publish_claim(session, row, benchmark, REGISTRY)
 
-    def artifact(self, name: SubmissionName, caller: Principal) -> tuple[str, bool]:
-        """Digest of the artifact of the caller's submission, and whether it is completely stored.
+    def artifact(self, name: SubmissionName, caller: Principal) -> SubmittedArtifact:
+        """Returns what is known of the artifact of the caller's submission.
 
         Raises:
             SubmissionNotFound, OwnerRequired: the caller has no such submission.
@@ -169,7 +180,11 @@ class Submissions:
             row, _, _ = own_submission_rows(session, name, caller)
             if row.artifact_sha256 is None:
                 _check_awaits(row, name)
-            return row.manifest["artifact_sha256"], row.artifact_sha256 is not None
+            return SubmittedArtifact(
+                row.manifest["artifact_sha256"],
+                complete=row.artifact_sha256 is not None,
+                bundled=bool(row.manifest.get("files")),
+            )
 
     def begin_upload(self, name: SubmissionName, caller: Principal, size_bytes: int) -> None:
         """Reserves storage for the artifact of the caller's submission; may be repeated.

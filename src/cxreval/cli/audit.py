@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +23,7 @@ from cxreval.errors import (
     RoleRequired,
 )
 from cxreval.metrics.comparison import first_difference
-from cxreval.metrics.report import Report
+from cxreval.metrics.report import Report, covered_findings
 from cxreval.resource_names import EvaluationName
 
 app = typer.Typer(
@@ -113,7 +114,7 @@ def rescore(
     """
     with options.registry_client(context, registry) as client:
         evaluation, published = _published(client, submission)
-        computed = _computed(client, evaluation, labels)
+        computed = _computed(client, evaluation, covered_findings(published.metrics), labels)
         try:
             actor = client.record_rescore(evaluation.name, computed).actor
         except (KeyMissing, RoleRequired):
@@ -143,7 +144,9 @@ def _published(client: RegistryClient, submission: str) -> tuple[Evaluation, Rep
     raise ReportNotFound(f"{submission} has no report", name=submission)
 
 
-def _computed(client: RegistryClient, evaluation: Evaluation, labels: Path) -> Report:
+def _computed(
+    client: RegistryClient, evaluation: Evaluation, covered: Sequence[str], labels: Path
+) -> Report:
     """Returns the report of an evaluation's recorded predictions with these labels."""
     benchmark = EvaluationName.parse(evaluation.name).benchmark
     truth, digest = read_truth(benchmark, labels), client.get_benchmark(benchmark).digest
@@ -152,7 +155,7 @@ def _computed(client: RegistryClient, evaluation: Evaluation, labels: Path) -> R
             f"{benchmark} of {labels.parent} has digest {truth.spec.digest}; expected {digest}"
         )
         raise BenchmarkDigestMismatch(message, field="labels", expected=digest)
-    table = truth.table()
+    table = truth.table(covered)
     for batch in client.report_predictions(evaluation.name):
         table.add(batch.images, batch.probabilities)
     return truth.report(table)

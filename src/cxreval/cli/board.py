@@ -26,10 +26,21 @@ def leaderboard(
     changes: Annotated[
         bool, typer.Option("--changes", help="list the events that changed the board instead")
     ] = False,
+    metric: Annotated[
+        str, typer.Option(help="rank by this metric instead of the benchmark's ranking metric")
+    ] = "",
+    findings: Annotated[
+        str,
+        typer.Option(
+            help="rank models that cover all of these findings by the mean over them alone; "
+            "comma-separated"
+        ),
+    ] = "",
     json: options.Json = False,
 ) -> None:
     """Print the ranked board of a benchmark and the steps of its state of the art."""
     then = _past(as_of) if as_of else None
+    chosen = tuple(finding.strip() for finding in findings.split(",")) if findings else ()
     with options.registry_client(context, registry) as client:
         benchmark = options.benchmark_name(client, benchmark)
         if changes:
@@ -43,15 +54,17 @@ def leaderboard(
             )
             return
         spec = client.get_benchmark(benchmark)
-        board, steps = client.leaderboard(benchmark, then), list(client.sota_steps(benchmark, then))
+        board = client.leaderboard(benchmark, then, metric, chosen)
+        steps = list(client.sota_steps(benchmark, then, metric, chosen))
+    metric = metric or spec.ranking_metric
     if json:
         output.print_json(
-            {"benchmark": spec, "digest": spec.digest}
+            {"benchmark": spec, "digest": spec.digest, "metric": metric, "findings": chosen}
             | output.fields(board)
             | {"sota_steps": steps}
         )
     else:
-        board_output.print_board(spec, board, steps)
+        board_output.print_board(spec, board, steps, metric, chosen)
 
 
 def _changes(events: list[Event], json: bool) -> None:

@@ -18,13 +18,24 @@ from cxreval.cli.output import (
 )
 from cxreval.client import Board, EntryComparison, Kind, LeaderboardEntry, SotaStep, Tier
 from cxreval.datasets.benchmark import BenchmarkSpec
-from cxreval.metrics.report import macro
+from cxreval.metrics.registry import METRICS
+from cxreval.metrics.report import NOT_COVERED
 
 _DISPUTED = "disputed; `cxreval submission history` says why"
 
 
-def print_board(benchmark: BenchmarkSpec, board: Board, steps: list[SotaStep]) -> None:
-    """Prints the board: evaluated rows, claims, steps of the state of the art, the audit head."""
+def print_board(
+    benchmark: BenchmarkSpec,
+    board: Board,
+    steps: list[SotaStep],
+    metric: str = "",
+    findings: Sequence[str] = (),
+) -> None:
+    """Prints the board: evaluated rows, claims, steps of the state of the art, the audit head.
+
+    `metric`, `findings`: those that the board is of; empty for the benchmark's own.
+    """
+    metric, all_findings = metric or benchmark.ranking_metric, len(benchmark.findings)
     console.print(Text(benchmark.title, style="bold"))
     kind = (
         "Synthetic: generated phantoms, not radiographs of patients. "
@@ -33,15 +44,22 @@ def print_board(benchmark: BenchmarkSpec, board: Board, steps: list[SotaStep]) -
     )
     console.print(
         f"{kind}{benchmark.image_count} images of {benchmark.patient_count} patients, "
-        f"{len(benchmark.findings)} findings, metric {benchmark.ranking_metric} "
-        f"(macro, {benchmark.direction} is better, 0-100). "
+        f"{all_findings} findings, metric {metric} "
+        f"({'mean over the findings below' if findings else 'macro'}, "
+        f"{_direction(benchmark, metric)} is better, 0-100). "
         f"Digest {benchmark.digest[:12]}."
     )
-    label = metric_label(benchmark.ranking_metric)
+    if findings:
+        console.print(Text(f"Findings: {', '.join(findings)}."))
     evidence = [entry for entry in board if entry.tier is not Tier.CLAIMED]
     claims = [entry for entry in board if entry.tier is Tier.CLAIMED]
     console.print()
-    if evidence:
+    if metric not in benchmark.metric_names:
+        console.print(
+            f"The benchmark records no replicates of {metric}, so rows are in the order of their "
+            "scores, without ranks.\n"
+        )
+    elif evidence:
         console.print(
             f"Intervals and ranges of ranks are 95 %, from {benchmark.replicates} resamples "
             "of the patients; rows that they cannot tell apart share a rank (=).\n"
@@ -51,23 +69,32 @@ def print_board(benchmark: BenchmarkSpec, board: Board, steps: list[SotaStep]) -
         )
         if left_out:
             console.print(f"{_left_out(left_out, benchmark)}\n")
-        _print_rows("Run or scored here", benchmark.ranking_metric, evidence)
+    if evidence:
+        _print_rows("Run or scored here", metric, evidence, all_findings)
     else:
         console.print("Nothing has been run or scored here yet.\n")
     if claims:
         title = "Only claimed, never ranked with rows that were run or scored"
-        _print_rows(title, benchmark.ranking_metric, claims)
+        _print_rows(title, metric, claims, all_findings)
     if steps:
-        _print_steps(label, steps)
+        _print_steps(metric_label(metric), steps)
     head = f"{board.audit_head.place}:{board.audit_head.digest}"
     console.print(f"Head of the audit chain:\n{head}", soft_wrap=True)  # in one line, to be copied
 
 
-def _print_rows(title: str, metric: str, entries: list[LeaderboardEntry]) -> None:
+def _direction(benchmark: BenchmarkSpec, metric: str) -> str:
+    directions = {item.id: item.direction for item in benchmark.metrics}
+    known = METRICS.get(metric)
+    return directions.get(metric) or (known.direction if known else "an unknown direction")
+
+
+def _print_rows(title: str, metric: str, entries: list[LeaderboardEntry], findings: int) -> None:
     """Prints rows of a board, as many of their columns as fit, and notes on them."""
     run = any(entry.spread for entry in entries)
     # A board of checkpoints only needs no column for the kind.
     kinds = run and any(entry.kind is not Kind.CHECKPOINT for entry in entries)
+    # Nor does one of complete models for what they cover.
+    partial = run and any(len(entry.covered_findings) < findings for entry in entries)
     held = Counter(entry.rank for entry in entries)
     ranks = [
         "-" if entry.rank is None else f"{'=' if held[entry.rank] > 1 else ''}{entry.rank}"
@@ -85,7 +112,10 @@ def _print_rows(title: str, metric: str, entries: list[LeaderboardEntry]) -> Non
     opened = ["yes" if entry.open_source else "no" for entry in entries]
     columns.append(Column("open", opened, spare=7))
     columns.append(Column("submitted", [entry.submitted_date for entry in entries], spare=6))
-    scores = [_score(entry, metric) for entry in entries]
+    if partial:
+        covered = [f"{len(entry.covered_findings)} of {findings}" for entry in entries]
+        columns.append(Column("covers", covered, spare=1))
+    scores = [_score(entry) for entry in entries]
     if run:
         columns.append(Column(metric_label(metric), scores, right=True))
         columns.append(Column("ranks", [_rank_range(entry) for entry in entries], spare=2))
@@ -94,7 +124,7 @@ def _print_rows(title: str, metric: str, entries: list[LeaderboardEntry]) -> Non
         columns.append(Column(metric_label(metric), scores, right=True))
     styles = ["bold reverse" if entry.sota else None for entry in entries]
     tiers = sorted({entry.tier for entry in entries})
-    notes = [*_notes(entries), *_legend(entries, metric)]
+    notes = [*_notes(entries, findings), *_legend(entries)]
     print_table(f"{title} ({', '.join(tiers)})", columns, notes, styles)
 
 
@@ -110,34 +140,32 @@ def short_ids(submissions: Sequence[str]) -> list[str]:
     return [text[:length] for text in ids]
 
 
-def _score(entry: LeaderboardEntry, metric: str) -> str:
+def _score(entry: LeaderboardEntry) -> str:
     """Formats the score; on a second line its interval, or in short why one of them is absent."""
     if entry.interval:
         return f"{percent(entry.score)}\n{percent_interval(entry.interval)}"
     if entry.tier is Tier.CLAIMED:
         return percent(entry.score)
-    reason = _absent(entry, metric)[1]
+    reason = _absent(entry)
     return f"{percent(entry.score)}\n{absence(reason)[0] if reason else 'no interval'}"
 
 
-def _absent(entry: LeaderboardEntry, metric: str) -> tuple[str, str]:
-    """Returns what a row lacks, `undefined` or `no interval`, and the reason of its report."""
-    mean = macro(entry.metrics, metric)
-    if mean and mean.undefined_reason:
-        return "undefined", mean.undefined_reason
-    return "no interval", mean.interval_undefined_reason if mean else ""
+def _absent(entry: LeaderboardEntry) -> str:
+    """Returns the reason why a row has no score, or else no interval."""
+    return entry.rank_undefined_reason if entry.score is None else entry.interval_undefined_reason
 
 
-def _legend(entries: Sequence[LeaderboardEntry], metric: str) -> list[str]:
+def _legend(entries: Sequence[LeaderboardEntry]) -> list[str]:
     """Returns a sentence for each reason why a score, a rank or an interval is absent."""
-    absent = [_absent(entry, metric) for entry in entries if entry.interval is None]
-    notes = [
-        f"{absence(reason)[0]}: {lacks}, {absence(reason)[1]}."
-        for lacks, reason in absent
-        if reason
-    ]
-    if any(entry.rank is None for entry in entries):
-        notes.append("-: no rank, because the score is undefined.")
+    notes = []
+    for entry in entries:
+        reason = _absent(entry)
+        if reason and entry.interval is None and entry.tier is not Tier.CLAIMED:
+            short, long = absence(reason)
+            lacks = "undefined" if entry.score is None else "no interval"
+            notes.append(f"{short}: {lacks}, {long}.")
+        if entry.rank is None and entry.rank_undefined_reason:
+            notes.append(f"- as a rank: {absence(entry.rank_undefined_reason)[1]}.")
     return list(dict.fromkeys(notes))
 
 
@@ -152,13 +180,27 @@ def _rank_range(entry: LeaderboardEntry) -> str:
     )
 
 
-def _notes(entries: list[LeaderboardEntry]) -> list[str]:
+def _notes(entries: list[LeaderboardEntry], findings: int) -> list[str]:
     return [
         f"{entry.model}: {note}"
         for entry in entries
-        for note in (_DISPUTED * entry.disputed, entry.note, _disagreement(entry))
+        for note in (
+            _DISPUTED * entry.disputed,
+            entry.note,
+            _coverage(entry, findings),
+            _disagreement(entry),
+        )
         if note
     ]
+
+
+def _coverage(entry: LeaderboardEntry, findings: int) -> str:
+    """Returns what a row that lacks findings covers, and that it is not ranked for it."""
+    covered = entry.covered_findings
+    if entry.tier is Tier.CLAIMED or len(covered) == findings:
+        return ""
+    unranked = "not ranked, " if entry.rank_undefined_reason == NOT_COVERED else ""
+    return f"{unranked}covers {len(covered)} of {findings} findings: {', '.join(covered)}"
 
 
 def _disagreement(entry: LeaderboardEntry) -> str:

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from cxreval.cli import options, output
+from cxreval.cli import dataset_output, options, output
 from cxreval.datasets import phantom
-from cxreval.datasets.benchmark import (
-    DEFAULT_REPLICATES,
-    SLICES,
-    SPEC_FILE,
-    BenchmarkSpec,
-    image_list,
-    list_sha256,
-    load_spec,
-    parse_spec,
-    ranked_by,
-    read_list,
-    read_spec,
-)
+from cxreval.datasets.benchmark import BenchmarkSpec, image_list, load_spec
+from cxreval.datasets.description import Choices, write
+from cxreval.datasets.description import describe as describe_dataset
+from cxreval.datasets.label_rules import LabelPolicy
+from cxreval.datasets.labels import load_cohort
 from cxreval.datasets.verify import verify as verify_dataset
-from cxreval.errors import DatasetInvalid
 from cxreval.fields import field_error
-from cxreval.files import file_sha256
 from cxreval.metrics.scorers import LATEST_SCORER, SCORERS
 
 _RANKABLE = [metric.name for metric in SCORERS[LATEST_SCORER].metrics.values() if metric.rankable]
+_ROLES = {"filename": "image", "sex": "sex", "age": "age", "view": "view"}
 
 app = typer.Typer(no_args_is_help=True, help="Generate, describe, verify and register data sets.")
 
 Directory = Annotated[
-    Path, typer.Argument(help="data set in NIH's layout", exists=True, file_okay=False)
+    Path, typer.Argument(help="directory of the data set", exists=True, file_okay=False)
 ]
 
 
@@ -70,7 +62,7 @@ def verify(
     benchmark: options.SpecName = "",
     json: options.Json = False,
 ) -> None:
-    """Verify a data set's counts, lists and digests.
+    """Verify a data set's counts, lists and digests, and its labels as scoring reads them.
 
     Names what is missing or differs, and then exits with status 1.
     """
@@ -83,11 +75,7 @@ def verify(
     if json:
         output.print_json({"benchmark": spec.name, "digest": spec.digest, "checks": checks})
     else:
-        for check in checks:
-            verdict = "FAILED" if check.problems else "ok"
-            output.console.print(f"{verdict:6} {check.name:6} {check.summary}")
-            for problem in check.problems:
-                output.console.print(f"       {problem}", soft_wrap=True)
+        dataset_output.print_checks(checks)
     if any(check.problems for check in checks):
         raise typer.Exit(1)
 
@@ -97,78 +85,133 @@ def describe(
     directory: Directory,
     name: Annotated[
         str,
-        typer.Option(help="identifier of the new benchmark: lower-case letters, digits, hyphens"),
-    ],
-    title: Annotated[str, typer.Option(help="title on the board")],
-    list_file: Annotated[
-        str, typer.Option("--list", help="file in the directory that lists the images")
-    ],
-    labels_file: Annotated[str, typer.Option("--labels", help="label table in the directory")],
+        typer.Option(
+            help="identifier of the new benchmark: lower-case letters, digits, hyphens;"
+            " default: the directory's name"
+        ),
+    ] = "",
+    title: Annotated[str, typer.Option(help="title on the board; default: the name")] = "",
+    labels: Annotated[
+        str, typer.Option(help="label table in the directory; default: its only CSV file")
+    ] = "",
     findings: Annotated[
         str, typer.Option(help="findings in the report's order, comma-separated, as in the table")
-    ],
+    ] = "",
+    images: Annotated[
+        list[str],
+        typer.Option(
+            help="pattern of the image files, such as 'valid/**/*.jpg'; may be repeated;"
+            " default: all PNG, JPEG and DICOM files below images/, or below the directory"
+        ),
+    ] = [],  # noqa: B006 -- typer copies it
+    list_file: Annotated[
+        str, typer.Option("--list", help="file in the directory that lists the images instead")
+    ] = "",
+    subset: Annotated[
+        bool, typer.Option("--subset", help="leave out images without a row, and the reverse")
+    ] = False,
+    column: Annotated[
+        list[str],
+        typer.Option(help=f"ROLE=COLUMN of the table, for {', '.join(_ROLES)}; may be repeated"),
+    ] = [],  # noqa: B006
+    patient: Annotated[str | None, typer.Option(help="column that identifies the patient")] = None,
+    patient_part: Annotated[
+        int | None,
+        typer.Option(help="which part of that column between slashes does, counted from 1"),
+    ] = None,
+    labels_column: Annotated[
+        str | None, typer.Option(help="column of findings' names, if they have no columns")
+    ] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="between two names of a cell; '' if each has its own row")
+    ] = None,
+    positive: Annotated[str | None, typer.Option(help="values for present: 1,Y")] = None,
+    negative: Annotated[str | None, typer.Option(help="values for absent: 0,N")] = None,
+    uncertain_values: Annotated[
+        str | None, typer.Option(help="values for uncertain; default: -1")
+    ] = None,
+    uncertain: Annotated[
+        LabelPolicy | None, typer.Option(help="how uncertain labels are read; default: refuse")
+    ] = None,
+    blank: Annotated[
+        LabelPolicy | None, typer.Option(help="how blank cells are read; default: refuse")
+    ] = None,
+    reader: Annotated[str | None, typer.Option(help="column of the reader of a row")] = None,
+    readers: Annotated[
+        str | None,
+        typer.Option(help="whose labels count: a reader's name, or majority; default: majority"),
+    ] = None,
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="the images are not radiographs of patients")
     ] = False,
     ranking_metric: Annotated[
-        str, typer.Option(help=f"metric that the board ranks by: {', '.join(_RANKABLE)}")
-    ] = "auroc",
+        list[str],
+        typer.Option(
+            help=f"metric that the board ranks by: {', '.join(_RANKABLE)}; repeated: further"
+            " metrics that each report records so that it can be ranked by them"
+        ),
+    ] = ["auroc"],  # noqa: B006
     json: options.Json = False,
 ) -> None:
-    """Write benchmark.toml: the specification of a benchmark of the images in one list."""
-    if ranking_metric not in _RANKABLE:
-        raise field_error("ranking_metric", ranking_metric, f"one of {', '.join(_RANKABLE)}")
-    images, labels_sha256 = _read_images(directory / list_file), _digest(directory / labels_file)
-    spec = BenchmarkSpec(
-        name=name,
-        title=title,
-        synthetic=synthetic,
-        list_file=list_file,
-        list_sha256=list_sha256(images),
-        labels_file=labels_file,
-        labels_sha256=labels_sha256,
-        image_count=len(images),
-        patient_count=len({image.partition("_")[0] for image in images}),
-        findings=tuple(finding.strip() for finding in findings.split(",")),
-        metrics=ranked_by(ranking_metric),
-        ranking_metric=ranking_metric,
-        scorer_version=LATEST_SCORER,
-        replicates=DEFAULT_REPLICATES,
-        slices=SLICES,
-    )
-    _write(spec, directory / SPEC_FILE)
-    _show(spec, f"wrote {directory / SPEC_FILE}", json)
+    """Describe images and a label table as a benchmark; writes benchmark.toml.
 
-
-def _read_images(file: Path) -> list[str]:
-    """Returns the image names in a list. Raises `DatasetInvalid` if there are none."""
-    images = read_list(file)
-    if not images:
-        raise DatasetInvalid(f"{file} lists no image", file=file)
-    return images
-
-
-def _digest(labels: Path) -> str:
-    """Returns the sha256 of a label table. Raises `DatasetInvalid` if it does not exist."""
-    if not labels.is_file():
-        raise DatasetInvalid(f"the label table {labels} does not exist", file=labels)
-    return file_sha256(labels)
-
-
-def _write(spec: BenchmarkSpec, file: Path) -> None:
-    """Writes a specification over an earlier one of the same benchmark.
-
-    Raises:
-        DatasetInvalid: the specification is malformed, or the file describes another benchmark.
+    What no option says is taken from the table, if only one reading of it fits, and printed.
     """
-    parse_spec(spec.to_toml(), "the new specification")
-    if file.is_file() and (other := read_spec(file).name) != spec.name:
-        message = (
-            f"{file} describes {other!r}; put {spec.name!r} into a directory of its own,"
-            " with links to the images"
-        )
-        raise DatasetInvalid(message, file=file, found=other)
-    file.write_text(spec.to_toml(), encoding="utf-8")
+    for metric in ranking_metric:
+        if metric not in _RANKABLE:
+            raise field_error("ranking_metric", metric, f"one of {', '.join(_RANKABLE)}")
+    rules = {
+        "patient": patient,
+        "patient_part": patient_part,
+        "names": labels_column,
+        "separator": separator,
+        "positive": _values(positive),
+        "negative": _values(negative),
+        "uncertain_values": _values(uncertain_values),
+        "uncertain": uncertain,
+        "blank": blank,
+        "reader": reader,
+        "readers": readers,
+        **_columns(column),
+    }
+    described = describe_dataset(
+        directory,
+        Choices(
+            name=name,
+            title=title,
+            synthetic=synthetic,
+            labels=labels,
+            list_file=list_file,
+            patterns=tuple(images),
+            subset=subset,
+            findings=_values(findings) or (),
+            metrics=tuple(dict.fromkeys(ranking_metric)),
+            rules={field: value for field, value in rules.items() if value is not None},
+        ),
+    )
+    files = write(described, directory)
+    if not json:
+        dataset_output.print_description(described)
+    _show(described.spec, f"wrote {' and '.join(map(str, files))}", json)
+
+
+def _values(text: str | None) -> tuple[str, ...] | None:
+    """Returns the values of a comma-separated option, in which quotes may enclose commas."""
+    if text is None:
+        return None
+    values = next(csv.reader([text], skipinitialspace=True), [])
+    return tuple(value.strip() for value in values)
+
+
+def _columns(given: list[str]) -> dict[str, Any]:
+    """Returns the columns of `ROLE=COLUMN` by field of the rules. Raises `MalformedField`."""
+    columns = {}
+    for item in given:
+        role, equals, column = item.partition("=")
+        if not equals or role not in _ROLES:
+            raise field_error("column", item, f"ROLE=COLUMN, with ROLE one of {', '.join(_ROLES)}")
+        columns[_ROLES[role]] = column
+    return columns
 
 
 @app.command("register")
@@ -181,10 +224,13 @@ def register(
 ) -> None:
     """Create the data set's benchmark with its image list in the registry.
 
-    Repeating the command changes nothing.
+    If the label table is there, its labels are checked first, as scoring checks them. Repeating the
+    command changes nothing.
     """
     spec = load_spec(benchmark, directory)
     images = image_list(spec, directory)
+    if (directory / spec.labels_file).exists():
+        load_cohort(spec, directory, images)
     with options.registry_client(context, registry) as client:
         created = client.create_benchmark(spec)
         client.record_image_list(created.name, images)

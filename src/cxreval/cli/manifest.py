@@ -49,16 +49,18 @@ def init(
 
 def check(
     manifest: Annotated[Path, typer.Argument(help="manifest, a YAML file")],
-    file: Annotated[
-        Path | None,
+    files: Annotated[
+        list[Path] | None,
         typer.Argument(
-            help="the checkpoint or the table of predictions", exists=True, dir_okay=False
+            help="the checkpoint, its files, or the table of predictions",
+            exists=True,
+            dir_okay=False,
         ),
     ] = None,
     benchmark: Benchmark = "",
     json: options.Json = False,
 ) -> None:
-    """Check a manifest, and the file it declares, without a server.
+    """Check a manifest, and the files it declares, without a server.
 
     The exit status is 1 if there is a mistake.
     """
@@ -66,12 +68,9 @@ def check(
 
     spec = _spec(benchmark)
     document = read_document(manifest, datetime.now(UTC).date(), spec)
-    facts = artifact.facts(file) if file else {}
     problems = [_problem(document, error) for error in document.problems]
-    if file:
-        problems += [
-            _file_problem(error) for error in artifact.problems(file, facts, document, spec)
-        ]
+    facts, found = artifact.examine(files, document, spec) if files else ({}, [])
+    problems += map(_file_problem, found)
     left = examples_left(document.manifest)
     if json:
         output.print_json(

@@ -30,6 +30,8 @@ from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import (
     FINDING_UNDEFINED,
     NO_LABELS,
+    NOT_COVERED,
+    NOT_RECORDED,
     NOT_RESAMPLED,
     ONE_CLASS_ONLY,
     REPLICATES_UNDEFINED,
@@ -42,6 +44,8 @@ _ABSENT = {
     ONE_CLASS_ONLY: ("one class", "only one class is there"),
     NO_LABELS: ("no labels", "no label is known"),
     FINDING_UNDEFINED: ("a finding is undefined", "because a finding is"),
+    NOT_COVERED: ("not covered", "not covered by the predictions"),
+    NOT_RECORDED: ("not recorded", "the benchmark records no replicates of the metric"),
     NOT_RESAMPLED: ("not resampled", "the metric is not resampled"),
     REPLICATES_UNDEFINED: (
         "too few patients",

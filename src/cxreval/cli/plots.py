@@ -103,6 +103,8 @@ def _reliability(reports: Mapping[str, Report]) -> Figure:
             item.finding: item for item in _evidence(report).reliabilities
         }
         for finding, axes in panels.items():
+            if finding not in bins:  # the table does not cover it
+                continue
             item = bins[finding]
             filled = [
                 (mean, positives / images, images >= FEW_IMAGES)

@@ -37,7 +37,11 @@ def predict(
     service = InferenceClient(inference, context.obj.tls)
     with options.opened(context, service, "inference") as model:
         model.load(
-            manifest.artifact_sha256, manifest.preprocessing_profile, len(manifest.output_names)
+            manifest.artifact_sha256,
+            manifest.preprocessing_profile,
+            len(manifest.output_names),
+            files=manifest.files,
+            ensemble=manifest.ensemble,
         )
         output_row = model.predict(
             manifest.artifact_sha256, manifest.preprocessing_profile, image.read_bytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +16,7 @@ from cxreval.fields import field_error
 from cxreval.files import durable_file
 
 
-def write_predictions(file: Path, findings: Sequence[str], read: Callable[[], Predictions]) -> None:
+def write_predictions(file: Path, read: Callable[[], Predictions]) -> None:
     """Writes a CSV or a Parquet file, by its suffix, of the predictions that `read` returns.
 
     The file is complete, or is as it was before.
@@ -35,13 +35,13 @@ def write_predictions(file: Path, findings: Sequence[str], read: Callable[[], Pr
         require_extra("parquet", f"writing {file.name}", "pyarrow")
     predictions = read()
     with durable_file(file) as content:
-        write(content, findings, predictions)
+        write(content, predictions)
 
 
-def _write_csv(content: BinaryIO, findings: Sequence[str], predictions: Predictions) -> None:
+def _write_csv(content: BinaryIO, predictions: Predictions) -> None:
     text = TextIOWrapper(content, encoding="utf-8", newline="")
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow([IMAGE, *findings])
+    rows.writerow([IMAGE, *predictions.findings])
     for image, values in zip(predictions.images, predictions.probabilities.tolist(), strict=True):
         # Nine digits give the same float32 again.
         rows.writerow([image, *(f"{value:.9g}" for value in values)])
@@ -49,10 +49,12 @@ def _write_csv(content: BinaryIO, findings: Sequence[str], predictions: Predicti
     text.detach()
 
 
-def _write_parquet(content: BinaryIO, findings: Sequence[str], predictions: Predictions) -> None:
+def _write_parquet(content: BinaryIO, predictions: Predictions) -> None:
     import pyarrow  # noqa: PLC0415 -- needs the extra
     from pyarrow import parquet  # noqa: PLC0415
 
     columns = {IMAGE: list(predictions.images)}
-    table = pyarrow.table(columns | dict(zip(findings, predictions.probabilities.T, strict=True)))
+    table = pyarrow.table(
+        columns | dict(zip(predictions.findings, predictions.probabilities.T, strict=True))
+    )
     parquet.write_table(table, content)

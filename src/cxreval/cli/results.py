@@ -9,7 +9,7 @@ import typer
 
 from cxreval.cli import options, output, score_output
 from cxreval.cli.prediction_table import write_predictions
-from cxreval.resource_names import BenchmarkName, SubmissionName
+from cxreval.resource_names import BenchmarkName
 
 
 def report(
@@ -39,12 +39,9 @@ def predictions(
 ) -> None:
     """Save the predictions behind a report as a table that `cxreval score` reads.
 
-    It has a row for each image and a column for each finding, and no labels. A submitted table is
-    given only to its organisation, workers and operators.
+    It has a row for each image, a column for each finding that the model covers, and no labels. A
+    submitted table is given only to its organisation, workers and operators.
     """
     with options.registry_client(context, registry) as client:
-        latest = client.get_submission(submission)
-        benchmark = SubmissionName.parse(latest.name).benchmark
-        findings = client.get_benchmark(benchmark).findings
-        write_predictions(file, findings, lambda: client.predictions(latest.name))
+        write_predictions(file, lambda: client.predictions(submission))
     output.errors.print(f"wrote {file}", soft_wrap=True)

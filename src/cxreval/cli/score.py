@@ -92,11 +92,12 @@ def score(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Table:
-    """A table of predictions: its images, and probabilities of shape (images, findings)."""
+    """A table of predictions: its images, and probabilities of shape (images, covered)."""
 
     file: Path
     images: list[str]
     probabilities: NDArray[np.float32]
+    covered: Sequence[str]
 
 
 def read_truth(benchmark: str, labels: Path) -> Truth:
@@ -151,7 +152,7 @@ def _images(
 def _report(truth: Truth, given: _Table) -> Report:
     """Returns the report of the rows of a table that are in the truth."""
     kept = [row for row, image in enumerate(given.images) if image in truth.rows]
-    table = truth.table()
+    table = truth.table(given.covered)
     try:
         table.add([given.images[row] for row in kept], given.probabilities[kept])
         return truth.report(table)

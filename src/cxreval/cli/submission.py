@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import Annotated
 
 import typer
 
+from cxreval.bundle import arranged
 from cxreval.cli import options, output
-from cxreval.client import RegistryClient, Submission, SubmissionStatus, UploadProgress, file_sha256
-from cxreval.client._upload import TRANSIENT_UPLOAD_ERRORS
+from cxreval.client import RegistryClient, Submission, SubmissionStatus, UploadProgress
+from cxreval.client._upload import TRANSIENT_UPLOAD_ERRORS, with_files
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, ExtraMissing, MalformedField
 from cxreval.manifest.document import read_document
-from cxreval.manifest.model import UPLOADED, Kind, Manifest
+from cxreval.manifest.model import UPLOADED, CheckpointFormat, Kind, Manifest
 from cxreval.manifest.rules import refusal
 from cxreval.metrics.report import MetricValue, macro
 from cxreval.resource_names import BenchmarkName
@@ -33,10 +33,10 @@ Watch = Annotated[
 def submit(
     context: typer.Context,
     manifest: Annotated[Path, typer.Argument(help="manifest, a YAML file")],
-    file: Annotated[
-        Path | None,
+    files: Annotated[
+        list[Path] | None,
         typer.Argument(
-            help="checkpoint or table of predictions; none for an endpoint or a claim",
+            help="checkpoint, its files, or table of predictions; none for an endpoint or a claim",
             exists=True,
             dir_okay=False,
         ),
@@ -58,32 +58,36 @@ def submit(
         try:
             spec = client.get_benchmark(options.benchmark_name(client, benchmark))
         except CxrevalError:
-            _checked(manifest, file, None)
+            _checked(manifest, files or [], None)
             raise
-        declared = _checked(manifest, file, spec)
-        if file:
-            declared = dataclasses.replace(declared, artifact_sha256=file_sha256(file))
+        declared, complete = _checked(manifest, files or [], spec)
+        if complete:
+            declared = with_files(declared, complete)
         token = _endpoint_token(token_file, ask_token) if declared.kind is Kind.ENDPOINT else ""
         created = client.create_submission(spec.name, declared, endpoint_token=token)
         # Printed now, so that the name is known even if the upload fails.
         output.errors.print(f"submission {created.name}", soft_wrap=True)
-        _finish(client, _upload(client, created.name, file) if file else created, watch, json)
+        if complete:
+            created = _upload(client, created.name, complete)
+        _finish(client, created, watch, json)
 
 
-def _checked(manifest: Path, file: Path | None, benchmark: BenchmarkSpec | None) -> Manifest:
-    """Returns a manifest that, with its file, has no mistakes.
+def _checked(
+    manifest: Path, files: list[Path], benchmark: BenchmarkSpec | None
+) -> tuple[Manifest, list[Path]]:
+    """Returns a manifest and its files, which together have no mistakes.
 
-    Without a benchmark, only the mistakes are found that manifest and file alone show.
+    Without a benchmark, only the mistakes are found that manifest and files alone show. Files in
+    which an ONNX file has weights are added if they are beside it.
 
     Raises:
         CxrevalError: the first mistake in the manifest, with all the others attached; then the
-            mistake in the file.
+            mistake in the files.
     """
     document = read_document(manifest, datetime.now(UTC).date(), benchmark)
     if document.problems:
         raise refusal(document.problems)
-    _check_file(document.manifest, file)
-    return document.manifest
+    return document.manifest, _checked_files(document.manifest, files)
 
 
 def _endpoint_token(file: Path | None, ask: bool) -> str:
@@ -98,46 +102,52 @@ def _endpoint_token(file: Path | None, ask: bool) -> str:
     return os.environ.get(TOKEN_VARIABLE, "").strip()
 
 
-def _check_file(manifest: Manifest, file: Path | None) -> None:
-    """Checks the file of a submission before a submission is created for it.
+def _checked_files(manifest: Manifest, files: list[Path]) -> list[Path]:
+    """Returns the complete files of a submission, checked before a submission is created for them.
 
     Raises:
-        MalformedField: the file is empty, missing, or given for a kind that has none.
-        SubmissionFault: it is a checkpoint that could not be evaluated.
+        MalformedField: a file is empty, or files are missing or given for a kind that has none.
+        ArtifactTooLarge: the files have too many bytes.
+        SubmissionFault: they are a checkpoint that could not be evaluated.
     """
     kind = manifest.kind
-    if (kind in UPLOADED) != (file is not None):
+    if (kind in UPLOADED) != bool(files):
         expected = "its file as the second argument" if kind in UPLOADED else "no file"
         raise MalformedField(
             f"the manifest is of kind {kind}; expected {expected}", field="file", expected=expected
         )
-    if file and not file.stat().st_size:
-        expected = "at least one byte"
-        raise MalformedField(
-            f"{file} is empty; expected {expected}", field="file", expected=expected
-        )
-    if file and kind is Kind.CHECKPOINT:
-        from cxreval.cli.artifact import check_checkpoint  # noqa: PLC0415 -- imports onnx
+    if not files:
+        return files
+    from cxreval.cli import artifact  # noqa: PLC0415 -- slow to import
 
-        try:
-            check_checkpoint(file, {}, manifest)
-        except ExtraMissing as error:  # the inference service checks it anyway
-            output.errors.print(f"{file} is not checked here: {error.message}", soft_wrap=True)
+    complete = files
+    try:
+        if manifest.format is CheckpointFormat.ONNX:
+            complete = artifact.with_data(files)
+            for file in complete[len(files) :]:
+                output.errors.print(f"{file} is submitted too: it has weights", soft_wrap=True)
+        complete = arranged(complete, manifest.files)
+        artifact.check_sizes(complete, manifest)
+        if kind is Kind.CHECKPOINT:
+            artifact.check_checkpoint(complete, {}, manifest)
+    except ExtraMissing as error:  # the inference service checks it anyway
+        output.errors.print(f"{files[0]} is not checked here: {error.message}", soft_wrap=True)
+    return complete
 
 
 def upload(
     context: typer.Context,
     submission: options.Submission,
-    file: Annotated[
-        Path, typer.Argument(help="file of the submission", exists=True, dir_okay=False)
+    files: Annotated[
+        list[Path], typer.Argument(help="files of the submission", exists=True, dir_okay=False)
     ],
     registry: options.Registry = options.REGISTRY,
     watch: Watch = False,
     json: options.Json = False,
 ) -> None:
-    """Upload the file of a submission; resumes an interrupted upload."""
+    """Upload the files of a submission; resumes an interrupted upload."""
     with options.registry_client(context, registry) as client:
-        _finish(client, _upload(client, submission, file), watch, json)
+        _finish(client, _upload(client, submission, files), watch, json)
 
 
 def status(
@@ -152,9 +162,10 @@ def status(
         _finish(client, client.get_submission(submission), watch, json)
 
 
-def _upload(client: RegistryClient, submission: str, file: Path) -> Submission:
+def _upload(client: RegistryClient, submission: str, files: list[Path]) -> Submission:
     with output.progress_bars() as bars:
-        task = bars.add_task(f"uploading {file.name}", total=file.stat().st_size)
+        names = ", ".join(file.name for file in files)
+        task = bars.add_task(f"uploading {names}", total=sum(file.stat().st_size for file in files))
 
         def on_progress(sent: int, total: int) -> None:
             bars.update(task, completed=sent, total=total)
@@ -163,9 +174,10 @@ def _upload(client: RegistryClient, submission: str, file: Path) -> Submission:
             bars.console.print(f"{error.reason}: resuming the upload", soft_wrap=True)
 
         try:
-            return client.upload_artifact(submission, file, UploadProgress(on_progress, on_failure))
+            progress = UploadProgress(on_progress, on_failure)
+            return client.upload_artifact(submission, files, progress)
         except (*TRANSIENT_UPLOAD_ERRORS, KeyboardInterrupt):
-            later = f"cxreval submission upload {submission} {file}"
+            later = f"cxreval submission upload {submission} {' '.join(map(str, files))}"
             bars.console.print(f"to resume the upload: {later}", soft_wrap=True)
             raise
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 from cxreval.api.registry.v1 import artifact_service_pb2
+from cxreval.bundle import arranged, artifact_sha256, described
 from cxreval.client._calls import RETRY_SECONDS, STREAM_SECONDS, Transport
 from cxreval.errors import CxrevalError, DigestMismatch, SubmissionState, UploadBusy, UploadOffset
+from cxreval.manifest.model import Manifest
 from cxreval.retry import TRANSIENT, Backoff, RetryPolicy
 from cxreval.wire.limits import CHUNK_BYTES
 
@@ -31,25 +35,42 @@ class UploadProgress:
     on_failure: Callable[[CxrevalError], None] = lambda _error: None
 
 
+def with_files(manifest: Manifest, files: Sequence[Path]) -> Manifest:
+    """Returns the manifest of a submission with the names and digests of its files.
+
+    Several files, or those that the manifest names, are submitted as one archive.
+
+    Raises:
+        MalformedField: the manifest names other files, or a file has a name that is not allowed.
+        DigestMismatch: the manifest states another digest of a file.
+    """
+    files = arranged(files, manifest.files)
+    bundled = len(files) > 1 or bool(manifest.files)
+    sha256 = artifact_sha256(files, bundled=bundled)
+    listed = described(files, manifest.files) if bundled else ()
+    return dataclasses.replace(manifest, artifact_sha256=sha256, files=listed)
+
+
 async def upload(
     transport: Transport,
     stub: Any,
     artifact: dict[str, Any],
-    file: Path,
+    content: Callable[[], BinaryIO],
     progress: UploadProgress,
     retry_seconds: float = RETRY_SECONDS,
 ) -> artifact_service_pb2.UploadArtifactResponse | None:
-    """Uploads a file and returns the response, or None when the registry has all its bytes already.
+    """Uploads a content and returns the response, or None when the registry has it already.
 
     Args:
         transport: makes the calls.
         stub: an ArtifactService stub.
         artifact: the `artifact` field of the messages: `submission` or `derived`.
-        file: the file to upload.
+        content: opens what to upload. Each attempt opens it anew, because gRPC may still read for
+            the one before.
         progress: callbacks.
         retry_seconds: longest time without progress before the last error is raised.
     """
-    total, chunk_bytes = (await transport.run(file.stat)).st_size, CHUNK_BYTES
+    total, chunk_bytes = await transport.run(_size, content), CHUNK_BYTES
     backoff = Backoff(RetryPolicy(deadline_seconds=retry_seconds), progress.on_failure)
     furthest, restarted = -1, False
     while True:
@@ -62,7 +83,7 @@ async def upload(
                 furthest = status.received_bytes
                 backoff.progressed()
             offset = min(status.received_bytes, total)
-            messages = _messages(artifact, file, total, offset, chunk_bytes, progress)
+            messages = _messages(artifact, content, total, offset, chunk_bytes, progress)
             response = await _send(transport, stub, messages)
         except SubmissionState:
             # gRPC repeats a short call whose response was lost: the first attempt had succeeded.
@@ -85,6 +106,12 @@ async def upload(
             return response
 
 
+def _size(content: Callable[[], BinaryIO]) -> int:
+    """Returns the number of bytes of a content."""
+    with content() as end:
+        return end.seek(0, os.SEEK_END)
+
+
 async def _status(
     transport: Transport, stub: Any, artifact: dict[str, Any]
 ) -> artifact_service_pb2.GetUploadResponse:
@@ -105,7 +132,7 @@ async def _send(
 
 def _messages(
     artifact: dict[str, Any],
-    file: Path,
+    content: Callable[[], BinaryIO],
     total: int,
     offset: int,
     chunk_bytes: int,
@@ -116,9 +143,9 @@ def _messages(
     )
     yield artifact_service_pb2.UploadArtifactRequest(header=header)
     progress.on_progress(offset, total)
-    with file.open("rb") as content:
-        content.seek(offset)
-        while chunk := content.read(chunk_bytes):
+    with content() as stream:
+        stream.seek(offset)
+        while chunk := stream.read(chunk_bytes):
             yield artifact_service_pb2.UploadArtifactRequest(chunk=chunk)
             offset += len(chunk)
             progress.on_progress(offset, total)

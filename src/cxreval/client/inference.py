@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cxreval.api.inference.v1 import capabilities_service_pb2, capabilities_service_pb2_grpc
 from cxreval.api.oip import grpc_predict_v2_pb2 as oip
 from cxreval.api.oip import grpc_predict_v2_pb2_grpc as oip_grpc
+from cxreval.bundle import Ensemble, SubmittedFile, files_text
 from cxreval.client._calls import ServiceClient, translated
 from cxreval.client.models import Capabilities, ProfileInfo
 from cxreval.errors import ModelOutputMismatch, ServiceUnavailable
@@ -66,16 +67,29 @@ class InferenceClient(ServiceClient):
         """Returns whether the model is loaded."""
         return bool(self._call(self._stub.ModelReady, oip.ModelReadyRequest(name=model)).ready)
 
-    def load(self, model: str, profile: str, output_columns: int, owner: str = "") -> None:
+    def load(
+        self,
+        model: str,
+        profile: str,
+        output_columns: int,
+        owner: str = "",
+        files: Sequence[SubmittedFile] = (),
+        ensemble: Ensemble | None = None,
+    ) -> None:
         """Loads a model for a preprocessing profile; it must return `output_columns` per image.
 
-        `owner` is whose model it is; the loads of one owner leave room for those of others.
+        `owner` is whose model it is; the loads of one owner leave room for those of others. `files`
+        are those of a model that is an archive, `ensemble` how several models of it become one.
         """
         parameters = {
             "owner": oip.ModelRepositoryParameter(string_param=owner),
             "profile": oip.ModelRepositoryParameter(string_param=profile),
             "output_columns": oip.ModelRepositoryParameter(int64_param=output_columns),
         }
+        if files:
+            parameters["files"] = oip.ModelRepositoryParameter(string_param=files_text(files))
+        if ensemble:
+            parameters["ensemble"] = oip.ModelRepositoryParameter(string_param=ensemble)
         request = oip.RepositoryModelLoadRequest(model_name=model, parameters=parameters)
         self._call(self._stub.RepositoryModelLoad, request, LOAD_SECONDS)
 

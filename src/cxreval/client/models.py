@@ -14,7 +14,7 @@ from cxreval.audit.chain import Head
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.manifest.model import Kind, Manifest, SourceKind
 from cxreval.metrics.ranking import Comparison, Significance
-from cxreval.metrics.report import Interval, MetricValue, Report
+from cxreval.metrics.report import Interval, MetricValue, Report, covered_findings
 from cxreval.records import Change, EvaluationState, Failure, Quota, Role, SubmissionState, Tier
 
 
@@ -95,13 +95,15 @@ class Lease:
 class Predictions:
     """The predictions for some images.
 
-    `probabilities`: shape (images, findings), float32, columns in the order of the benchmark's
-    findings. `attempts`: of predictions that a worker reads, the attempt that recorded each image.
+    `probabilities`: shape (images, covered findings), float32, columns in the order of the
+    benchmark's findings. `attempts`: of predictions that a worker reads, the attempt that recorded
+    each image. `findings`: of all predictions behind a report, the finding of each column.
     """
 
     images: tuple[str, ...]
     probabilities: NDArray[np.float32]
     attempts: tuple[int, ...] = ()
+    findings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +144,10 @@ class RankSpread:
 class LeaderboardEntry:
     """A row of a board.
 
-    `score`: the macro mean of the ranking metric, in the metric's own unit. Rows that the paired
-    test cannot separate share a `rank`. `metrics`: the figures over all images. A claim has neither
-    `interval` nor `spread`.
+    `score`: the mean of the board's metric over the board's findings, in the metric's own unit.
+    Rows that the paired test cannot separate share a `rank`; `rank_undefined_reason` says why a row
+    has none, `interval_undefined_reason` why a score has no interval. `metrics`: the figures over
+    all images. A claim has neither `interval` nor `spread`.
     """
 
     submission: str
@@ -165,6 +168,13 @@ class LeaderboardEntry:
     spread: RankSpread | None = None
     disputed: bool = False
     kind: Kind = Kind.CHECKPOINT
+    rank_undefined_reason: str = ""
+    interval_undefined_reason: str = ""
+
+    @property
+    def covered_findings(self) -> tuple[str, ...]:
+        """The findings that the model covers, or that the claim states."""
+        return covered_findings(self.metrics)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cxreval.api.registry.v1 import (
     lifecycle_service_pb2,
     submission_service_pb2,
 )
+from cxreval.bundle import arranged, artifact_sha256, opened
 from cxreval.client import _messages
 from cxreval.client._administration import AdministrationMethods
 from cxreval.client._calls import (
@@ -33,7 +35,7 @@ from cxreval.client._calls import (
     pages,
 )
 from cxreval.client._registry_calls import benchmark_name
-from cxreval.client._upload import UploadProgress, upload
+from cxreval.client._upload import UploadProgress, upload, with_files
 from cxreval.client.models import (
     Board,
     EntryComparison,
@@ -45,9 +47,8 @@ from cxreval.client.models import (
 )
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, DeadlineExceeded, DigestMismatch, ReportNotFound
-from cxreval.files import file_sha256
 from cxreval.manifest.model import Kind, Manifest
-from cxreval.metrics.report import Evidence, Report
+from cxreval.metrics.report import Evidence, Report, covered_findings
 from cxreval.resource_names import ArtifactName
 from cxreval.retry import TRANSIENT, Backoff, RetryPolicy
 from cxreval.wire import benchmarks, reports
@@ -105,25 +106,25 @@ class RegistryMethods(AdministrationMethods):
         self,
         benchmark: str,
         manifest: Manifest,
-        file: Path | str | None = None,
+        file: Path | str | Sequence[Path | str] | None = None,
         progress: UploadProgress | None = None,
         endpoint_token: str = "",
     ) -> Submission:
-        """Creates a submission, uploads its file, if any, and returns the submission.
+        """Creates a submission, uploads its file or files, if any, and returns the submission.
 
         The upload is that of `upload_artifact`. `endpoint_token`: token that is sent to an endpoint
         as `authorization: Bearer`.
         """
-        if file:
-            sha256 = await self._transport.run(file_sha256, Path(file))
-            manifest = dataclasses.replace(manifest, artifact_sha256=sha256)
+        files = _paths(file)
+        if files:
+            manifest = await self._transport.run(with_files, manifest, files)
         methods = RegistryMethods
         submission = await methods.create_submission(
             self, benchmark, manifest, endpoint_token=endpoint_token
         )
-        if not file:
+        if not files:
             return submission
-        return await methods.upload_artifact(self, submission.name, file, progress)
+        return await methods.upload_artifact(self, submission.name, files, progress)
 
     @operation
     async def create_submission(
@@ -145,29 +146,35 @@ class RegistryMethods(AdministrationMethods):
     async def upload_artifact(
         self,
         submission: str,
-        file: Path | str,
+        file: Path | str | Sequence[Path | str],
         progress: UploadProgress | None = None,
         retry_seconds: float = RETRY_SECONDS,
     ) -> Submission:
         """Uploads the artifact of a submission and returns the submission, which is then queued.
 
-        An interrupted upload is resumed, also that of an earlier call. Errors are retried until
+        The artifact is the file, or the archive of the files that the manifest names. An
+        interrupted upload is resumed, also that of an earlier call. Errors are retried until
         `retry_seconds` pass without progress.
 
         Raises:
-            DigestMismatch: the digest of the file is not the one in the manifest; no byte is sent.
+            DigestMismatch: the digest of the artifact is not the one in the manifest; no byte is
+                sent.
+            MalformedField: the manifest names other files.
         """
-        file, progress = Path(file), progress or UploadProgress()
+        progress = progress or UploadProgress()
         backoff = Backoff(RetryPolicy(deadline_seconds=retry_seconds), progress.on_failure)
         declared = await self._patiently(submission, backoff)
-        expected = declared.manifest.artifact_sha256
-        digest = await self._transport.run(file_sha256, file)
+        files = arranged(_paths(file), declared.manifest.files)
+        bundled, expected = bool(declared.manifest.files), declared.manifest.artifact_sha256
+        digest = await self._transport.run(artifact_sha256, files, bundled=bundled)
         if digest != expected:
-            message = f"{file} has sha256 {digest}; the manifest of {declared.name} has {expected}"
+            named = f"the archive of {', '.join(map(str, files))}" if bundled else str(files[0])
+            message = f"{named} has sha256 {digest}; the manifest of {declared.name} has {expected}"
             raise DigestMismatch(message, field="file", found=digest, expected=expected)
+        content = partial(opened, files, bundled=bundled)
         artifact = {"submission": declared.name}
         answer = await upload(
-            self._transport, self._artifacts, artifact, file, progress, retry_seconds
+            self._transport, self._artifacts, artifact, content, progress, retry_seconds
         )
         if answer:
             return _messages.submission(answer.submission)
@@ -365,12 +372,13 @@ class RegistryMethods(AdministrationMethods):
             ReportNotFound: the submission has no report; the message says why.
             OwnerRequired: they are the table of another organisation.
         """
-        evaluation, _ = await self._reported(submission)
+        evaluation, report = await self._reported(submission)
         batches = [batch async for batch in RegistryMethods.report_predictions(self, evaluation)]
         images = np.array([image for batch in batches for image in batch.images], np.str_)
         values = np.concatenate([batch.probabilities for batch in batches])
         order = np.argsort(images)
-        return Predictions(tuple(images[order].tolist()), values[order])
+        findings = covered_findings(report.metrics)
+        return Predictions(tuple(images[order].tolist()), values[order], findings=findings)
 
     async def _reported(self, submission: str) -> tuple[str, Report]:
         """Returns the name of the evaluation behind a submission's report, and the report."""
@@ -418,10 +426,21 @@ class RegistryMethods(AdministrationMethods):
     # --- the board --------------------------------------------------------------------------------
 
     @operation
-    async def leaderboard(self, benchmark: str, as_of: datetime | None = None) -> Board:
-        """Returns the board of a benchmark, as it is or as it was at a time."""
+    async def leaderboard(
+        self,
+        benchmark: str,
+        as_of: datetime | None = None,
+        metric: str = "",
+        findings: Sequence[str] = (),
+    ) -> Board:
+        """Returns the board of a benchmark, as it is or as it was at a time.
+
+        `metric`: ranks by this one of the metrics that the reports have; empty for the benchmark's
+        ranking metric. `findings`: ranks the rows that cover all of these by the mean over exactly
+        these; empty for all findings of the benchmark.
+        """
         request = leaderboard_service_pb2.ListLeaderboardEntriesRequest(
-            parent=benchmark_name(benchmark)
+            parent=benchmark_name(benchmark), metric=metric, findings=findings
         )
         if as_of:
             request.as_of.FromDatetime(as_of)
@@ -434,9 +453,20 @@ class RegistryMethods(AdministrationMethods):
         return Board(tuple(entries), _messages.head(answers[0].audit_head))
 
     @listing
-    def sota_steps(self, benchmark: str, as_of: datetime | None = None) -> AsyncIterator[SotaStep]:
-        """Yields the steps of the state of the art, oldest first; evidence before claims."""
-        request = leaderboard_service_pb2.ListSotaStepsRequest(parent=benchmark_name(benchmark))
+    def sota_steps(
+        self,
+        benchmark: str,
+        as_of: datetime | None = None,
+        metric: str = "",
+        findings: Sequence[str] = (),
+    ) -> AsyncIterator[SotaStep]:
+        """Yields the steps of the state of the art, oldest first; evidence before claims.
+
+        Arguments as for `leaderboard`.
+        """
+        request = leaderboard_service_pb2.ListSotaStepsRequest(
+            parent=benchmark_name(benchmark), metric=metric, findings=findings
+        )
         if as_of:
             request.as_of.FromDatetime(as_of)
         return self._items(self._leaderboard.ListSotaSteps, request, "steps", _messages.sota_step)
@@ -461,6 +491,13 @@ class RegistryMethods(AdministrationMethods):
         return _messages.entry_comparison(
             await self._ask(self._leaderboard.CompareEntries, request)
         )
+
+
+def _paths(file: Path | str | Sequence[Path | str] | None) -> list[Path]:
+    """Returns the paths of the file or files of a submission."""
+    if file is None:
+        return []
+    return [Path(file)] if isinstance(file, Path | str) else [Path(item) for item in file]
 
 
 class RegistryClient(RegistryMethods, ServiceClient):

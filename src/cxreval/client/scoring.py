@@ -91,6 +91,7 @@ class ScoringClient(ServiceClient):
         predictions: Sequence[Predictions],
         partial_states: Sequence[PartialState] = (),
         progress: Callable[[int], None] | None = None,
+        findings: Sequence[str] = (),
     ) -> Report:
         """Returns the report, with evidence, of one complete set of predictions.
 
@@ -99,8 +100,10 @@ class ScoringClient(ServiceClient):
             predictions: batches of at most 4096 images each, in any order.
             partial_states: predictions that other streams have exported; they may overlap.
             progress: called from time to time with the number of different images received.
+            findings: those of the columns, in the benchmark's order, if the predictions do not
+                cover all; empty for all.
         """
-        header = _header(benchmark, export=False)
+        header = _header(benchmark, findings, export=False)
         answers = _Exchange(self._open, header, (partial_states, predictions), progress).run()
         if not answers:
             message = "the scoring service ended the stream without a report; see its log"
@@ -112,14 +115,16 @@ class ScoringClient(ServiceClient):
         benchmark: BenchmarkSpec,
         predictions: Sequence[Predictions],
         progress: Callable[[int], None] | None = None,
+        findings: Sequence[str] = (),
     ) -> list[PartialState]:
         """Checks a part of the predictions and returns it as states that `score` merges.
 
         Arguments as in `score`.
         """
-        header = _header(benchmark, export=True)
+        header = _header(benchmark, findings, export=True)
         answers = _Exchange(self._open, header, (predictions,), progress).run()
-        return [_partial_state(answer.partial_state, len(benchmark.findings)) for answer in answers]
+        width = len(findings or benchmark.findings)
+        return [_partial_state(answer.partial_state, width) for answer in answers]
 
     def _open(self, requests: Iterator[pb.ScorePredictionsRequest]) -> Iterator[Any]:
         """Opens a stream of predictions and yields its responses."""
@@ -188,12 +193,15 @@ class _Exchange:
             self._progress(progress.image_count)
 
 
-def _header(benchmark: BenchmarkSpec, *, export: bool) -> pb.ScorePredictionsHeader:
+def _header(
+    benchmark: BenchmarkSpec, findings: Sequence[str], *, export: bool
+) -> pb.ScorePredictionsHeader:
     return pb.ScorePredictionsHeader(
         benchmark=str(BenchmarkName(benchmark.name)),
         benchmark_digest=benchmark.digest,
         session=uuid.uuid4().hex,
         export_partial_state=export,
+        findings=findings,
     )
 
 
@@ -205,8 +213,11 @@ def _request(content: Predictions | PartialState) -> pb.ScorePredictionsRequest:
     return pb.ScorePredictionsRequest(partial_state=reports.partial_state_message(content))
 
 
-def _partial_state(message: Any, findings: int) -> PartialState:
+def _partial_state(message: Any, width: int) -> PartialState:
     rows = reports.partial_state_rows(message)
     return PartialState(
-        message.benchmark_digest, rows, reports.probabilities(message).reshape(rows.size, findings)
+        message.benchmark_digest,
+        rows,
+        reports.probabilities(message).reshape(rows.size, width),
+        tuple(message.findings),
     )

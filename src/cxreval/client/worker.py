@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from cxreval.api.registry.v1 import artifact_service_pb2, evaluation_service_pb2
+from cxreval.bundle import opened
 from cxreval.client import _messages
 from cxreval.client._calls import finish
 from cxreval.client._registry_calls import benchmark_name
@@ -61,7 +63,7 @@ class WorkerClient(RegistryClient):
                 self._transport,
                 self._artifacts,
                 {"derived": derived},
-                file,
+                partial(opened, [file], bundled=False),
                 progress or UploadProgress(),
             )
         )

@@ -1,10 +1,10 @@
 """The specification of a benchmark: images, labels, findings, metrics, scorer and slices.
 
 The specification states every rule of its benchmark, and its digest covers all of them: a benchmark
-with one changed rule is another benchmark. A data set is a directory in the layout that NIH
-distributes: `images/*.png`, the label table, `test_list.txt`, `train_val_list.txt`. The
-specification of NIH ChestX-ray14 is part of this library; any other data-set directory has its
-own in `benchmark.toml`.
+with one changed rule is another benchmark. A data set is a directory with the images, below
+`images/` where there is such a folder, a list of their names, and a label table in the layout that
+NIH distributes or that `labels` describes. The specification of NIH ChestX-ray14 is part of this
+library; any other data-set directory has its own in `benchmark.toml`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,14 +20,15 @@ from typing import Any, TypeGuard, cast
 
 from cxreval.datasets.columns import IMAGE, PREDICTION_PREFIX, RESERVED, folded
 from cxreval.datasets.dataset_files import MAX_TABLE_BYTES, read_limited
-from cxreval.errors import DatasetInvalid
+from cxreval.datasets.image_names import IMAGE_PATH, is_image_path
+from cxreval.datasets.label_rules import LabelRules, rule_checks, rules_from_fields
+from cxreval.errors import DatasetInvalid, UnknownFinding
 from cxreval.fields import SHA256, SHA256_FORM, field_error, printable, shown
 from cxreval.metrics.registry import METRICS, Direction
 from cxreval.metrics.scorers import SCORERS
 from cxreval.resource_names import BENCHMARK_ID
 
 SPEC_FILE = "benchmark.toml"
-IMAGES_DIRECTORY = "images"
 FEWEST_REPLICATES, MOST_REPLICATES = 100, 10_000
 
 MAX_SPEC_BYTES = 1 << 20
@@ -52,7 +53,7 @@ SLICES = ("sex", "age", "view")
 """Columns that can split the images; a specification without `slices` has all of them."""
 
 _MAX_DOTS = 1 << 14  # more than all names can have; tomllib takes quadratic time for a key's parts
-_OPTIONAL = ("ranking_metric", "slices")
+_OPTIONAL = ("ranking_metric", "slices", "labels")
 """Fields that specifications of earlier versions do not have."""
 
 _FINDINGS_FORM = (
@@ -79,7 +80,8 @@ class BenchmarkSpec:
     the label table's bytes. `metrics`: the metrics whose replicates every report records, so that
     the board can rank by them; `ranking_metric`: the one that it ranks by. `replicates`: number of
     bootstrap resamples behind each interval. `slices`: columns of the label table by which the
-    images are split, in the report's order.
+    images are split, in the report's order. `labels`: how the label table is read; None for a table
+    in NIH's layout.
     """
 
     name: str
@@ -97,6 +99,7 @@ class BenchmarkSpec:
     scorer_version: str
     replicates: int
     slices: tuple[str, ...]
+    labels: LabelRules | None = None
 
     @property
     def seed(self) -> int:
@@ -108,8 +111,8 @@ class BenchmarkSpec:
         """sha256 of all fields except the title and the two file names, as 64 hex characters.
 
         It depends on the specification alone, not on the metrics and scorers of this version of
-        cxreval. `ranking_metric` and `slices` are left out where they have their defaults, so
-        that benchmarks from before these fields keep their digests.
+        cxreval. `ranking_metric`, `slices` and `labels` are left out where they have their
+        defaults, so that benchmarks from before these fields keep their digests.
         """
         parts = {
             "name": self.name,
@@ -127,6 +130,8 @@ class BenchmarkSpec:
             parts["ranking_metric"] = self.ranking_metric
         if self.slices != SLICES:
             parts["slices"] = self.slices
+        if self.labels is not None:
+            parts["labels"] = self.labels.stated()
         canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -140,17 +145,37 @@ class BenchmarkSpec:
         """Which values of the ranking metric are better."""
         return next(metric.direction for metric in self.metrics if metric.id == self.ranking_metric)
 
+    def covered_by(self, names: Collection[str]) -> tuple[str, ...]:
+        """Returns the findings that are among `names`, in the benchmark's order."""
+        return tuple(finding for finding in self.findings if finding in names)
+
+    def chosen(self, names: Sequence[str], field: str) -> tuple[str, ...]:
+        """Returns the findings that `names` lists, in the benchmark's order.
+
+        Raises:
+            MalformedField: a name is listed twice; the error names `field`.
+            UnknownFinding: a name is not a finding of the benchmark.
+        """
+        if len(set(names)) < len(names):
+            raise field_error(field, ", ".join(names), "each finding only once")
+        for index, name in enumerate(names):
+            if name not in self.findings:
+                expected = f"one of {', '.join(self.findings)}"
+                raise field_error(f"{field}[{index}]", name, expected, UnknownFinding)
+        return self.covered_by(names)
+
     def to_toml(self) -> str:
         """Returns the text of a `benchmark.toml`, which `read_spec` reads back to an equal one."""
         # A JSON string, number, boolean or array of strings is also TOML.
         values = {
             field: json.dumps(getattr(self, field), ensure_ascii=False)
             for field in self.__slots__
-            if field != "metrics"
+            if field not in ("metrics", "labels")
         }
         directions = (f"{metric.id} = {json.dumps(metric.direction)}" for metric in self.metrics)
         values["metrics"] = f"{{ {', '.join(directions)} }}"
-        return "".join(f"{field} = {values[field]}\n" for field in self.__slots__)
+        lines = (f"{field} = {values[field]}\n" for field in self.__slots__ if field in values)
+        return "".join(lines) + (self.labels.to_toml() if self.labels else "")
 
 
 def ranked_by(*names: str) -> tuple[BenchmarkMetric, ...]:
@@ -232,18 +257,25 @@ def parse_spec(text: str, source: str) -> BenchmarkSpec:
     problem = spec_problem(spec)
     if problem:
         field, expected = problem
-        wrong = field_error(field, field_text(fields.get(field, "")), expected)
+        outer, _, inner = field.partition(".")
+        value = fields.get(outer, "")
+        wrong = field_error(field, field_text(value.get(inner, "") if inner else value), expected)
         raise DatasetInvalid(f"{source}: {wrong}", **{**wrong.metadata, "file": source})
     return spec
 
 
 def _check_names(fields: Mapping[str, Any], source: str) -> None:
     """Raises `DatasetInvalid` for a field that is missing or unknown."""
-    names = BenchmarkSpec.__slots__
-    for name in names:
-        if name not in fields and name not in _OPTIONAL:
+    names = {name: name not in _OPTIONAL for name in BenchmarkSpec.__slots__}
+    given = {*fields}
+    if isinstance(labels := fields.get("labels"), Mapping):
+        required = {name: name in ("image", "patient") for name in LabelRules.__slots__}
+        names |= {f"labels.{name}": needed for name, needed in required.items()}
+        given |= {f"labels.{name}" for name in labels}
+    for name, needed in names.items():
+        if needed and name not in given:
             raise DatasetInvalid(f"{source}: {name} is required", file=source, field=name)
-    for name in fields:
+    for name in [*fields, *sorted(given)]:
         if name not in names:
             field, expected = printable(shown(name)), f"one of {', '.join(names)}"
             message = f"{source}: {field} is not a field; expected {expected}"
@@ -268,16 +300,18 @@ def spec_from_fields(fields: Mapping[str, Any]) -> BenchmarkSpec:
     """Returns the specification with the fields of a TOML document or JSON object, unchecked.
 
     It reads the forms of earlier versions too: `metrics` as a list of names, no `ranking_metric`
-    (it is the first metric) and no `slices` (they are `SLICES`).
+    (it is the first metric), no `slices` (they are `SLICES`) and no `labels`.
 
     Raises:
         TypeError: a field is missing or unknown.
     """
-    values = {
+    values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
     }
     metrics = tuple(_metric(item) for item in _items(values.get("metrics", ())))
     implied = {"ranking_metric": metrics[0].id if metrics else "", "slices": SLICES}
+    if isinstance(labels := values.get("labels"), Mapping):
+        values["labels"] = rules_from_fields(labels)
     return BenchmarkSpec(**implied | values | {"metrics": metrics})
 
 
@@ -372,6 +406,7 @@ def _rule_checks(spec: BenchmarkSpec) -> list[tuple[str, bool, str]]:
             _are_distinct(spec.slices, 0, len(SLICES)) and set(spec.slices) <= set(SLICES),
             f"distinct columns among {', '.join(SLICES)}, or none",
         ),
+        *([] if spec.labels is None else rule_checks(spec.labels, spec.slices)),
     ]
 
 
@@ -427,9 +462,9 @@ def list_sha256(images: list[str]) -> str:
 def list_problem(spec: BenchmarkSpec, images: list[str]) -> str:
     """Returns how a list of images differs from the benchmark's; empty if it does not."""
     # A name with LF could make another list of the same digest.
-    wrong = next((image for image in images if not _is_plain_file(image)), None)
+    wrong = next((image for image in images if not is_image_path(image)), None)
     if wrong is not None:
-        return f"names {wrong[:80]!r}; expected {_PLAIN_FILE} for each image"
+        return f"names {wrong[:80]!r}; expected {IMAGE_PATH} for each image"
     digest, different = list_sha256(images), len(set(images))
     if digest == spec.list_sha256 and len(images) == different == spec.image_count:
         return ""
@@ -443,19 +478,20 @@ def read_list(file: Path) -> list[str]:
     """Returns the image names in a list file, in the file's order.
 
     Raises:
-        DatasetInvalid: the file cannot be read, or an entry is not a plain file name.
+        DatasetInvalid: the file cannot be read, or a line is not the name of an image.
     """
     content = read_limited(file, "image list", MAX_TABLE_BYTES)
     try:
-        images = content.decode("utf-8").split()
+        lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DatasetInvalid(f"cannot read the image list {file}: {error}", file=file) from None
-    wrong = next((image for image in images if not _is_plain_file(image)), None)
+    images = [line.strip() for line in lines if line.strip()]
+    wrong = next((image for image in images if not is_image_path(image)), None)
     if wrong is not None:
         message = (
-            f"the image list {file} names {wrong[:80]!r}; expected {_PLAIN_FILE} for each image"
+            f"the image list {file} names {wrong[:80]!r}; expected {IMAGE_PATH} for each image"
         )
-        raise DatasetInvalid(message, file=file, image=wrong[:80], expected=_PLAIN_FILE)
+        raise DatasetInvalid(message, file=file, image=wrong[:80], expected=IMAGE_PATH)
     return images
 
 

@@ -33,21 +33,49 @@ def read_limited(file: Path, name: str, most_bytes: int) -> bytes:
     return content
 
 
-def csv_rows(content: bytes) -> Iterator[list[str]]:
-    """Yields the cells of each line of a CSV table that is not empty.
+def csv_rows(content: bytes) -> Iterator[tuple[int, list[str]]]:
+    """Yields the first line and the cells of each row of a CSV table that is not empty.
+
+    A cell in quotes may have line breaks.
 
     Raises:
-        csv.Error: a line is too long, or a quote is not closed in it.
-        UnicodeDecodeError: the table is not UTF-8.
+        csv.Error: a line is too long, a quote is not closed, or the table is not UTF-8; the message
+            begins with the line.
     """
-    # The size was read with a limit, and each line is split by itself: no quote that stays open can
-    # make one row of the whole table.
-    for number, line in enumerate(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig"), start=1):
-        if len(line) > _MAX_LINE_CHARACTERS:
-            raise csv.Error(f"line {number} has more than {_MAX_LINE_CHARACTERS} characters")
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise csv.Error("line 1: the table is UTF-16; save it as UTF-8")
+    if content.startswith((b"\x1f\x8b", b"PK\x03\x04", b"PAR1")):
+        raise csv.Error("line 1: the table is no text; unpack it, or save it as CSV")
+    # The size was read with a limit. The longest cell that `csv` takes has 128 KiB, so that an open
+    # quote cannot make one row of the whole table.
+    rows = csv.reader(_lines(content), strict=True)
+    line = 1
+    while True:
         try:
-            cells = next(csv.reader((line,), strict=True))
+            cells = next(rows, None)
         except csv.Error as error:
-            raise csv.Error(f"line {number}: {error}") from None
+            raise csv.Error(f"line {line}: {error}") from None
+        except UnicodeDecodeError:
+            raise csv.Error(f"line {_undecodable(content)}: it is not UTF-8") from None
+        if cells is None:
+            return
         if cells:
-            yield cells
+            yield line, cells
+        line = rows.line_num + 1
+
+
+def _lines(content: bytes) -> Iterator[str]:
+    """Yields the lines of a table with their ends. Raises `csv.Error` for one that is too long."""
+    for line in io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline=""):
+        if len(line) > _MAX_LINE_CHARACTERS:
+            raise csv.Error(f"more than {_MAX_LINE_CHARACTERS} characters")
+        yield line
+
+
+def _undecodable(content: bytes) -> int:
+    """Returns the first line that is not UTF-8; the reader's own error counts from a buffer."""
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return content.count(b"\n", 0, error.start) + 1
+    return 1

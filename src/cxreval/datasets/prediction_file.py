@@ -2,7 +2,8 @@
 
 The first bytes of a file, not its name, decide its format. A table has one row for each image. The
 column `Image Index` or `image` holds the image's name. Each finding has one column, such as `Mass`
-or `prob_Mass`, in any order; `Pleural_Thickening` may be spelled with a space.
+or `prob_Mass`, in any order; `Pleural_Thickening` may be spelled with a space. A table need not
+have a column for each finding of the benchmark, but at least for one.
 """
 
 from __future__ import annotations
@@ -48,18 +49,19 @@ _EXPECTED = "a number within [0, 1]"
 
 def read_predictions(
     file: Path, findings: Sequence[str], most_rows: int = MAX_ROWS
-) -> tuple[list[str], NDArray[np.float32]]:
-    """Returns the images of a predictions file, in the file's order, and their probabilities.
+) -> tuple[list[str], NDArray[np.float32], tuple[str, ...]]:
+    """Returns the images of a predictions file, their probabilities, and the findings it covers.
 
-    The probabilities have shape (images, findings), float32, columns in the order of `findings`.
-    Numbers are read as float64, checked, and rounded to float32, the type that the scoring service
-    takes. Messages count rows from 1, without the header of a CSV file. At most 4 KiB are unpacked
-    for each of `most_rows` rows.
+    The images are in the file's order, the covered findings in the order of `findings`. The
+    probabilities have shape (images, covered findings), float32. Numbers are read as float64,
+    checked, and rounded to float32, the type that the scoring service takes. Messages count rows
+    from 1, without the header of a CSV file. At most 4 KiB are unpacked for each of `most_rows`
+    rows.
 
     Raises:
         TableInvalid: the file cannot be read as a table, has no rows or more than `most_rows`, or
-            unpacks to more bytes than that; a column is missing, repeated or not of numbers; or a
-            cell is empty, not a number or longer than 255 bytes.
+            unpacks to more bytes than that; it has no column of images or no finding; a column is
+            repeated or not of numbers; or a cell is empty, not a number or longer than 255 bytes.
         UnknownFinding: a column is neither the image nor a finding of the benchmark.
         InvalidProbability: a number is NaN, infinite or outside [0, 1].
         ExtraMissing: it is a Parquet file, and the extra `parquet` is not installed.
@@ -68,7 +70,9 @@ def read_predictions(
         with _opened(file, most_rows) as text:
             rows = _rows(file, text, most_rows)
             names = next(rows, [])
-            return _collected(file, names, _columns(file, names, findings), rows, most_rows)
+            columns = _columns(file, names, findings)
+            images, probabilities = _collected(file, names, [*columns.values()], rows, most_rows)
+            return images, probabilities, tuple(columns)[1:]
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise TableInvalid(f"cannot read {file} as a table: {error}", file=file) from None
 
@@ -164,12 +168,12 @@ def _lines(file: Path, stream: IO[bytes], most_rows: int) -> Iterator[str]:
         encoding = "utf-8"
 
 
-def _columns(file: Path, names: Sequence[str], findings: Sequence[str]) -> list[int]:
-    """Returns the number of the image column, then that of each finding's column.
+def _columns(file: Path, names: Sequence[str], findings: Sequence[str]) -> dict[str, int]:
+    """Returns the number of the image column, then that of each finding that has a column.
 
     Raises:
         UnknownFinding: a column is neither the image nor a finding.
-        TableInvalid: one is missing or repeated.
+        TableInvalid: one is repeated, or there is no image column or no finding.
     """
     meanings = dict.fromkeys((IMAGE, SHORT_IMAGE), IMAGE)
     for finding in findings:
@@ -183,18 +187,20 @@ def _columns(file: Path, names: Sequence[str], findings: Sequence[str]) -> list[
         message = f"{file} has {count}, the first is {first!r}; expected {expected}"
         raise UnknownFinding(message, file=file, field=first, count=len(unknown), expected=expected)
     present = [meanings[name] for name in names]
-    wanted = (IMAGE, *findings)
-    missing = [name for name in wanted if name not in present]
-    if missing:
-        message = f"{file} lacks {_count(len(missing), 'column')}, the first is {missing[0]!r}"
-        raise TableInvalid(message, file=file, field=missing[0], count=len(missing))
-    repeated = [name for name in wanted if present.count(name) > 1]
+    covered = [finding for finding in findings if finding in present]
+    if IMAGE not in present:
+        raise TableInvalid(f"{file} lacks the column {IMAGE!r}", file=file, field=IMAGE)
+    if not covered:
+        expected = f"at least one of {', '.join(findings)}"
+        message = f"{file} has no column of a finding; expected {expected}"
+        raise TableInvalid(message, file=file, expected=expected)
+    repeated = [name for name in (IMAGE, *covered) if present.count(name) > 1]
     if repeated:
         message = (
             f"{file} has {_count(len(repeated), 'column')} twice, the first is {repeated[0]!r}"
         )
         raise TableInvalid(message, file=file, field=repeated[0], count=len(repeated))
-    return [present.index(name) for name in wanted]
+    return {name: present.index(name) for name in (IMAGE, *covered)}
 
 
 @dataclass(slots=True)
@@ -218,7 +224,7 @@ def _collected(
 ) -> tuple[list[str], NDArray[np.float32]]:
     """Returns the images and probabilities of all rows, as `read_predictions` does.
 
-    `columns`: the number of the image column, then that of each finding's column.
+    `columns`: the number of the image column, then that of each covered finding's column.
     """
     names = [header[column] for column in columns]
     images: list[str] = []
@@ -268,9 +274,10 @@ def _number(cell: str) -> float | None:
 def _error(file: Path, fault: _Fault) -> CxrevalError:
     """Returns the error for the first invalid cell."""
     value = repr(fault.value)[:80] if fault.value else "empty"
+    cure = "" if fault.value else "; leave out the column of a finding that the model lacks"
     return fault.error(
         f"{file} row {fault.row}, image {fault.image!r}: column {fault.column!r} is {value}; "
-        f"expected {_EXPECTED}; {_count(fault.count, 'row')} with such a cell",
+        f"expected {_EXPECTED}; {_count(fault.count, 'row')} with such a cell{cure}",
         field=fault.column,
         expected=_EXPECTED,
         file=file,

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxreval.datasets.benchmark import IMAGES_DIRECTORY, BenchmarkSpec, list_sha256, read_list
-from cxreval.datasets.dataset_files import MAX_TABLE_BYTES, csv_rows, read_limited
+from cxreval.datasets.benchmark import BenchmarkSpec, list_sha256, read_list
+from cxreval.datasets.image_names import images_root, is_complete_image
+from cxreval.datasets.labels import (
+    FindingCounts,
+    constant_findings,
+    finding_counts,
+    load_cohort,
+)
 from cxreval.errors import DatasetInvalid
 
 TRAIN_LIST_FILE = "train_val_list.txt"
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"IEND\xaeB`\x82"
 _NAMED = 10  # names of missing or broken files in a message; the others are counted
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The result of one check; `problems` is empty if it passed."""
+    """The result of one check; `problems` is empty if it passed.
+
+    `warnings`: what a host may want to change. `counts`: the labels of each finding.
+    """
 
     name: str
     summary: str
     problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    counts: tuple[FindingCounts, ...] = ()
 
 
 def verify(
@@ -36,8 +43,12 @@ def verify(
     no problem, because a worker must not have it; the check says so.
     """
     images, listed = _check_list(spec, directory)
-    checks = [listed, _check_labels(spec, directory, images), _check_split(directory, images)]
-    return (*checks, _check_images(directory / IMAGES_DIRECTORY, images, progress))
+    checks = [
+        listed,
+        _check_labels(spec, directory, sorted(images)),
+        _check_split(directory, images),
+    ]
+    return (*checks, _check_images(images_root(directory), images, progress))
 
 
 def _check_list(spec: BenchmarkSpec, directory: Path) -> tuple[list[str], Check]:
@@ -57,28 +68,27 @@ def _check_list(spec: BenchmarkSpec, directory: Path) -> tuple[list[str], Check]
 
 
 def _check_labels(spec: BenchmarkSpec, directory: Path, images: list[str]) -> Check:
-    """Returns the check of the label table: its digest, and a row for each image."""
-    file = directory / spec.labels_file
-    if not file.is_file():
+    """Returns the check of the label table, with all that scoring checks when it starts."""
+    if not (directory / spec.labels_file).exists():
         return Check(
             "labels", f"{spec.labels_file}: absent, as it must be for a worker; scoring needs it"
         )
-    unreadable = f"{spec.labels_file}: unreadable"
     try:
-        content = read_limited(file, "label table", MAX_TABLE_BYTES)
+        cohort = load_cohort(spec, directory, images)
     except DatasetInvalid as error:
-        return Check("labels", unreadable, (error.message,))
-    problems = []
-    if (digest := hashlib.sha256(content).hexdigest()) != spec.labels_sha256:
-        problems.append(f"{spec.labels_file} has digest {digest}; expected {spec.labels_sha256}")
-    try:
-        names = [cells[0] for cells in csv_rows(content)][1:]
-    except (csv.Error, UnicodeDecodeError) as error:
-        return Check("labels", unreadable, (*problems, f"{spec.labels_file}: {error}"))
-    present = set(names)
-    if absent := [image for image in images if image not in present]:
-        problems.append(f"{spec.labels_file} has no row for {len(absent)} images: {_some(absent)}")
-    return Check("labels", f"{spec.labels_file}: {len(names)} rows", tuple(problems))
+        return Check("labels", f"{spec.labels_file}: scoring refuses it", _messages(error))
+    counts = finding_counts(cohort)
+    return Check(
+        "labels",
+        f"{spec.labels_file}: {len(images)} images of {cohort.patient_count} patients",
+        warnings=tuple(constant_findings(counts)),
+        counts=tuple(counts),
+    )
+
+
+def _messages(error: DatasetInvalid) -> tuple[str, ...]:
+    """Returns the messages of an error and of those found with it."""
+    return tuple(each.message for each in (error, *error.also))
 
 
 def _check_split(directory: Path, images: list[str]) -> Check:
@@ -100,13 +110,13 @@ def _check_split(directory: Path, images: list[str]) -> Check:
 def _check_images(
     directory: Path, images: list[str], progress: Callable[[int, int], None] | None
 ) -> Check:
-    """Returns the check that each image file exists and is a complete PNG file."""
+    """Returns the check that each image file exists and is a complete PNG, JPEG or DICOM file."""
     missing, broken = [], []
     for number, image in enumerate(images, start=1):
         file = directory / image
         if not file.is_file():
             missing.append(image)
-        elif not _is_complete_png(file):
+        elif not is_complete_image(file):
             broken.append(image)
         if progress:
             progress(number, len(images))
@@ -114,21 +124,11 @@ def _check_images(
     if missing:
         problems.append(f"{len(missing)} of {len(images)} images are missing: {_some(missing)}")
     if broken:
-        problems.append(f"{len(broken)} images are not complete PNG files: {_some(broken)}")
+        problems.append(
+            f"{len(broken)} images are not complete PNG, JPEG or DICOM: {_some(broken)}"
+        )
     present = len(images) - len(missing)
-    return Check(
-        "images", f"{IMAGES_DIRECTORY}/: {present} of {len(images)} images", tuple(problems)
-    )
-
-
-def _is_complete_png(file: Path) -> bool:
-    """Returns whether a file begins and ends as a PNG file; a partial download does not."""
-    with file.open("rb") as stream:
-        if stream.read(len(_PNG_SIGNATURE)) != _PNG_SIGNATURE:
-            return False
-        stream.seek(0, 2)
-        stream.seek(max(0, stream.tell() - len(_PNG_END)))
-        return stream.read() == _PNG_END
+    return Check("images", f"{directory.name}/: {present} of {len(images)} images", tuple(problems))
 
 
 def _patient(image: str) -> str:

@@ -28,12 +28,8 @@ from cxreval.client import (
     ScoringClient,
     WorkerClient,
 )
-from cxreval.datasets.benchmark import (
-    IMAGES_DIRECTORY,
-    BenchmarkSpec,
-    image_list,
-    load_spec,
-)
+from cxreval.datasets.benchmark import BenchmarkSpec, image_list, load_spec
+from cxreval.datasets.image_names import images_root
 from cxreval.errors import (
     BenchmarkDigestMismatch,
     CxrevalError,
@@ -175,7 +171,10 @@ class EvaluationDriver:
         confirmed = confirm(self._registry, lease, source, images, keeper)
         table = keeper.call(lambda: self._predict(lease, source, images, keeper, progress))
         repeats = check_repeats(source, benchmark, images, table, keeper)
-        report = keeper.call(lambda: self._scoring.score(benchmark, _batches(images, table)))
+        batches = _batches(images, table)
+        report = keeper.call(
+            lambda: self._scoring.score(benchmark, batches, findings=table.findings)
+        )
         _check_report(report, benchmark, table)
         ran = {**keeper.call(source.provenance), **confirmed, **repeats}
         evidence = provenance(lease, ran, started)
@@ -185,7 +184,7 @@ class EvaluationDriver:
         manifest = lease.submission.manifest
         if manifest.kind is Kind.PREDICTIONS:
             return Table(self._registry, lease, images)
-        directory = self._data[lease.benchmark.name] / IMAGES_DIRECTORY
+        directory = images_root(self._data[lease.benchmark.name])
         if manifest.kind is Kind.ENDPOINT:
             return EndpointSource(lease, directory, allow_private=self._allow_private_endpoints)
         if manifest.format is CheckpointFormat.PYTORCH_STATE_DICT:
@@ -215,7 +214,7 @@ class EvaluationDriver:
 
         It starts from the recorded predictions each time, so it can be retried.
         """
-        table = PredictionTable(image_rows(images), lease.benchmark.findings)
+        table = PredictionTable(image_rows(images), lease.benchmark.findings, source.findings)
         for recorded in self._registry.read_predictions(lease):
             table.add(recorded.images, recorded.probabilities)
         missing = table.missing()
@@ -242,7 +241,7 @@ def local_benchmarks(data: Mapping[str, Path]) -> dict[str, BenchmarkSpec]:
     """
     specs = {name: load_spec(name, directory) for name, directory in data.items()}
     for name, spec in specs.items():
-        images, directory = image_list(spec, data[name]), data[name] / IMAGES_DIRECTORY
+        images, directory = image_list(spec, data[name]), images_root(data[name])
         missing = [image for image in images if not (directory / image).is_file()]
         if missing:
             message = (

@@ -59,9 +59,8 @@ class EndpointSource:
         self._directory = directory
         self._profile = PROFILES.get(manifest.preprocessing_profile)
         self._width = len(manifest.output_names)
-        self._columns = [
-            manifest.output_names.index(finding) for finding in lease.benchmark.findings
-        ]
+        self.findings = lease.benchmark.covered_by(manifest.output_names)
+        self._columns = [manifest.output_names.index(finding) for finding in self.findings]
         self._allow_private = allow_private
         self._retry_seconds = retry_seconds
         self._metadata: dict[str, str] = {}

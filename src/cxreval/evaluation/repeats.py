@@ -60,7 +60,7 @@ def check_repeats(
     if tolerance is None:
         return {}
     sample = repeat_sample(benchmark.digest, images)
-    repeated = _predicted(source, sample, benchmark.findings, keeper)
+    repeated = _predicted(source, sample, table.findings, keeper)
     rows = image_rows(images)
     recorded = table.probabilities[[rows[image] for image in sample]]
     differences = np.abs(repeated.astype(np.float64) - recorded)
@@ -69,7 +69,7 @@ def check_repeats(
         row, column = np.unravel_index(differences.argmax(), differences.shape)
         raise _not_deterministic(
             sample[row],
-            benchmark.findings[column],
+            table.findings[column],
             (recorded[row, column], repeated[row, column]),
             differences,
             tolerance,
@@ -84,7 +84,7 @@ def check_repeats(
 def _predicted(
     source: Source, sample: Sequence[str], findings: Sequence[str], keeper: LeaseKeeper
 ) -> NDArray[np.float32]:
-    """Predicts the images one by one; returns their probabilities, of shape (images, findings)."""
+    """Predicts the images one by one; returns probabilities, shape (images, covered findings)."""
     repeated = PredictionTable(image_rows(sample), findings)
 
     def predict() -> None:

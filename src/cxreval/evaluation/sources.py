@@ -31,11 +31,16 @@ from cxreval.errors import (
 from cxreval.metrics.predictions import PredictionTable, image_rows
 
 Rows = Iterator[tuple[str, NDArray[np.float32]]]
-"""Pairs of image and probabilities, float32 of shape (findings,) in the benchmark's order."""
+"""Pairs of image and probabilities, float32 of shape (covered findings,), in their order."""
 
 
 class Source(Protocol):
-    """The source of the predictions of one evaluation."""
+    """The source of the predictions of one evaluation.
+
+    `findings`: the findings that it covers, at least one, in the benchmark's order.
+    """
+
+    findings: tuple[str, ...]
 
     def rows(self, images: Sequence[str], *, one_by_one: bool = False) -> Rows:
         """Yields the predictions of the images, in order; may be called again after an error.
@@ -54,13 +59,14 @@ class Source(Protocol):
 
 
 class Checkpoint:
-    """An ONNX file that the inference service runs: submitted, or converted from a state dict.
+    """An ONNX file that the inference service runs: submitted, or converted from a state dict; or
+    the archive of a submission's files.
 
     Args:
         inference: client of the service.
         lease: lease of the evaluation.
         directory: directory of the benchmark's images.
-        sha256: digest of the ONNX file.
+        sha256: digest of the ONNX file or the archive.
         outputs: the finding of each output column.
         evidence: provenance of the conversion, if there was one.
     """
@@ -76,21 +82,25 @@ class Checkpoint:
     ) -> None:
         self._inference = inference
         self._profile = lease.submission.manifest.preprocessing_profile
+        self._files = lease.submission.manifest.files
+        self._ensemble = lease.submission.manifest.ensemble
         self._owner = lease.owner
         self._directory = directory
         self._sha256 = sha256
         self._evidence = evidence
         self._width = len(outputs)
-        missing = [finding for finding in lease.benchmark.findings if finding not in outputs]
-        if missing:
-            message = f"the model has no output for {', '.join(missing)}"
-            expected = "an output for each finding of the benchmark"
+        self.findings = lease.benchmark.covered_by(outputs)
+        if not self.findings:
+            expected = f"an output for at least one of {', '.join(lease.benchmark.findings)}"
+            message = f"the model has no output for a finding of the benchmark; expected {expected}"
             raise ModelOutputMismatch(message, field="output_names", expected=expected)
-        self._columns = [outputs.index(finding) for finding in lease.benchmark.findings]
+        self._columns = [outputs.index(finding) for finding in self.findings]
 
     def rows(self, images: Sequence[str], *, one_by_one: bool = False) -> Rows:
         """Loads the model and sends the encoded images."""
-        self._inference.load(self._sha256, self._profile, self._width, self._owner)
+        self._inference.load(
+            self._sha256, self._profile, self._width, self._owner, self._files, self._ensemble
+        )
         encoded = read_images(self._directory, images)
         if one_by_one:
             for image, content in encoded:
@@ -129,36 +139,34 @@ class Checkpoint:
 
 
 class Table:
-    """A submitted table of predictions."""
+    """A submitted table of predictions, which is downloaded and checked when this is created.
+
+    Raises:
+        PredictionsInvalid: the file is not a table, or does not have exactly the benchmark's
+            images; the message names image and column.
+        ArtifactCorrupt: the downloaded bytes do not match their digest.
+    """
 
     def __init__(self, registry: WorkerClient, lease: Lease, images: Sequence[str]) -> None:
-        self._registry = registry
-        self._sha256 = lease.submission.manifest.artifact_sha256
-        self._findings = lease.benchmark.findings
-        self._images = images
-
-    def rows(self, images: Sequence[str], *, one_by_one: bool = False) -> Rows:  # noqa: ARG002
-        """Checks the whole table, then yields the predictions of the images, in order.
-
-        Raises:
-            PredictionsInvalid: the file is not a table, or does not have exactly the benchmark's
-                images; the message names image and column.
-            ArtifactCorrupt: the downloaded bytes do not match their digest.
-        """
-        rows = image_rows(self._images)
-        table = PredictionTable(rows, self._findings)
+        self._rows, findings = image_rows(images), lease.benchmark.findings
         with tempfile.TemporaryDirectory() as directory:
             file = Path(directory) / "predictions"
-            download(self._registry, self._sha256, file)
+            download(registry, lease.submission.manifest.artifact_sha256, file)
             try:
                 # Repeated rows are read, so that the error can name the first image with two
                 # different predictions.
-                table.add(*read_predictions(file, self._findings, most_rows=2 * len(self._images)))
-                table.check_complete()
+                named, values, covered = read_predictions(file, findings, 2 * len(images))
+                self._table = PredictionTable(self._rows, findings, covered)
+                self._table.add(named, values)
+                self._table.check_complete()
             except _TABLE_FAULTS as error:
                 raise _refused(error, file) from None
+        self.findings = self._table.findings
+
+    def rows(self, images: Sequence[str], *, one_by_one: bool = False) -> Rows:  # noqa: ARG002
+        """Yields the predictions of the images, in order."""
         for image in images:
-            yield image, table.probabilities[rows[image]]
+            yield image, self._table.probabilities[self._rows[image]]
 
     def repeat_tolerance(self) -> None:
         """Returns None: no model runs."""

@@ -19,7 +19,7 @@ from cxreval import sandbox
 from cxreval.errors import ArtifactTooLarge, CheckpointUnreadable, DigestMismatch
 from cxreval.export import unpickle
 from cxreval.fields import printable
-from cxreval.files import MAX_ARTIFACT_BYTES, file_sha256
+from cxreval.files import MAX_FILE_BYTES, file_sha256
 
 _EXPECTED = "a PyTorch checkpoint"
 _MESSAGE_CHARACTERS = 300
@@ -53,14 +53,14 @@ def read_checkpoint(path: Path, sha256: str = "", *, tensors_only: bool = False)
         DigestMismatch: the digest differs; the file is not loaded.
         CheckpointUnreadable: the file does not exist, is damaged, is not a checkpoint, fails or
             times out in the sandbox, or contains more than tensors where that is refused.
-        ArtifactTooLarge: the file has more than `MAX_ARTIFACT_BYTES`.
+        ArtifactTooLarge: the file has more than `MAX_FILE_BYTES`.
         SandboxUnavailable: this machine has no sandbox.
     """
     path = path.resolve()
     if not path.is_file():
         raise _unreadable(path, "the file does not exist")
-    if (size := path.stat().st_size) > MAX_ARTIFACT_BYTES:
-        expected = f"at most {MAX_ARTIFACT_BYTES} bytes"
+    if (size := path.stat().st_size) > MAX_FILE_BYTES:
+        expected = f"at most {MAX_FILE_BYTES} bytes"
         raise ArtifactTooLarge(
             f"{path} has {size} bytes; expected {expected}", field="weights", expected=expected
         )

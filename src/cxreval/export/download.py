@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from cxreval.errors import ArtifactTooLarge, DigestMismatch, DownloadFailed
 from cxreval.fields import field_error
-from cxreval.files import MAX_ARTIFACT_BYTES, file_sha256
+from cxreval.files import MAX_FILE_BYTES, file_sha256
 from cxreval.retry import Backoff, RetryPolicy
 
 _TIMEOUT_SECONDS = 30.0
@@ -45,7 +45,7 @@ def download(url: str, directory: Path, sha256: str = "", progress: Progress = _
     Raises:
         MalformedField: `url` has another form.
         DigestMismatch: the complete file has another digest; nothing is kept.
-        ArtifactTooLarge: the file has more than `MAX_ARTIFACT_BYTES`; nothing is kept.
+        ArtifactTooLarge: the file has more than `MAX_FILE_BYTES`; nothing is kept.
         DownloadFailed: the server refuses, sends a wrong length, or fails too often in a row.
     """
     _check(url, sha256)
@@ -163,9 +163,9 @@ def _receive(
 
 
 def _check_size(transfer: _Transfer, size: int) -> None:
-    if size > MAX_ARTIFACT_BYTES:
+    if size > MAX_FILE_BYTES:
         transfer.partial.unlink(missing_ok=True)
-        expected = f"at most {MAX_ARTIFACT_BYTES} bytes"
+        expected = f"at most {MAX_FILE_BYTES} bytes"
         message = f"{transfer.url} has {size} bytes or more; expected {expected}"
         raise ArtifactTooLarge(message, field="weights", expected=expected, found=size)
 

@@ -145,7 +145,7 @@ def _batches(images: Sequence[Path], profile: Profile) -> Iterator[tuple[str, Ba
                 tensors.append(profile.apply(decode(data)))
             except ImageUnreadable as error:
                 raise ImageUnreadable(f"{file}: {error.message}", **error.metadata) from None
-        yield "".join(lines), np.stack(tensors)
+        yield "".join(lines), np.concatenate(tensors)
 
 
 def _original_answer(system: SeedSystem, batch: Batch) -> Batch:

@@ -1,12 +1,14 @@
 """Decodes DICOM files with one gray frame, to the values meant for display.
 
+A frame that stores gray as three channels, as secondary captures do, is gray if its channels agree.
+
 pydicom reads the header, and only the elements that affect a pixel, so neither an error nor a log
 line can name a patient. The codecs of the other formats decode the pixel data.
 
-A stored value goes through the modality LUT or rescale, then the first VOI LUT or window, and
-MONOCHROME1 is inverted. If the file has neither VOI LUT nor window, the range of its stored bits is
-the range of the image, as in TorchXRayVision. All of this is one table, with an entry for each
-value of the stored bits.
+A stored value of one channel goes through the modality LUT or rescale, then the first VOI LUT or
+window, and MONOCHROME1 is inverted. If the file has neither VOI LUT nor window, or three channels,
+the range of its stored bits is the range of the image, as in TorchXRayVision. All of this is one
+table, with an entry for each value of the stored bits.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import imagecodecs
@@ -42,11 +44,15 @@ _MAX_SEQUENCE_BYTES = 1 << 19  # three look-up tables of 65,536 entries, and the
 _MAX_LUT_BYTES = 1 << 17
 _MAX_VALUE_BYTES = 1 << 10  # pydicom makes an object of each value of an element
 _PIXELS = "DICOM pixel data"
+_GRAY = ("MONOCHROME1", "MONOCHROME2")
+_COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_MOST_COLOR = 2 / 255  # largest difference between channels that agree: what lossy codecs cause
 _LUT_DESCRIPTOR, _LUT_DATA = 0x00283002, 0x00283006
 _MODALITY_LUT, _VOI_LUT, _PIXEL_DATA = 0x00283000, 0x00283010, 0x7FE00010
 _TAGS = [
     0x00280002,  # Samples per Pixel
     0x00280004,  # Photometric Interpretation
+    0x00280006,  # Planar Configuration
     0x00280008,  # Number of Frames
     0x00280010,  # Rows
     0x00280011,  # Columns
@@ -75,13 +81,25 @@ class _Frame:
     stored: int
     high_bit: int
     signed: bool
-    inverted: bool
+    photometric: str
+    samples: int  # channels
+    planar: bool  # one channel after the other
     little_endian: bool
+
+    @property
+    def halved(self) -> bool:
+        """Whether uncompressed data have one pair of Cb and Cr for two pixels."""
+        return self.photometric == "YBR_FULL_422"
+
+    @property
+    def values(self) -> int:
+        """Number of values of the uncompressed pixel data."""
+        return self.rows * self.columns * (2 if self.halved else self.samples)
 
     @property
     def nbytes(self) -> int:
         """Size of the uncompressed pixel data in bytes."""
-        return self.rows * self.columns * self.allocated // 8
+        return self.values * self.allocated // 8
 
 
 def decode_dicom(data: bytes, max_pixels: int) -> Image:
@@ -102,6 +120,8 @@ def decode_dicom(data: bytes, max_pixels: int) -> Image:
         check_pixels(frame.columns, frame.rows, max_pixels)
         table = _table(dataset, frame)
         codes = _codes(_SYNTAXES[syntax](_pixel_data(dataset), frame), frame)
+        if frame.samples == 3:
+            codes = _gray(codes, frame, _CONVERTED.get(syntax, (frame.photometric,)))
     except (CxrevalError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 -- pydicom raises any class; its messages may quote the file
@@ -167,9 +187,10 @@ def _frame(dataset: Dataset, *, little_endian: bool) -> _Frame:
         int(dataset.get("SamplesPerPixel", 1)),
         int(dataset.get("NumberOfFrames") or 1),
     )
-    if photometric not in ("MONOCHROME1", "MONOCHROME2") or samples != 1:
+    if samples != (1 if photometric in _GRAY else 3) or photometric not in (*_GRAY, *_COLOR):
         raise _unreadable(
-            "is not gray: its photometric interpretation is neither MONOCHROME1 nor MONOCHROME2"
+            "is not gray: its photometric interpretation is not MONOCHROME1, MONOCHROME2, RGB or "
+            f"YBR, or does not fit its {samples} samples per pixel"
         )
     if frames != 1:
         raise _unreadable(f"with {frames} frames; only one can be scored")
@@ -201,7 +222,9 @@ def _frame(dataset: Dataset, *, little_endian: bool) -> _Frame:
         stored=stored,
         high_bit=high_bit,
         signed=int(dataset.PixelRepresentation) == 1,
-        inverted=photometric == "MONOCHROME1",
+        photometric=photometric,
+        samples=samples,
+        planar=samples == 3 and int(dataset.get("PlanarConfiguration", 0)) == 1,
         little_endian=little_endian,
     )
 
@@ -223,7 +246,8 @@ def _size_mismatch(frame: _Frame) -> ImageUnreadable:
 
 def _codes(samples: Samples, frame: _Frame) -> npt.NDArray[np.uint16]:
     """Returns the stored bits of each sample as an unsigned number, without its other bits."""
-    if samples.shape != (frame.rows, frame.columns):
+    shape = (frame.rows, frame.columns)
+    if samples.shape != (shape if frame.samples == 1 else (*shape, 3)):
         raise _size_mismatch(frame)
     codes = samples.astype(np.uint16)
     codes >>= frame.high_bit + 1 - frame.stored
@@ -237,7 +261,36 @@ def _raw(data: bytes, frame: _Frame, order: str = "<") -> Samples:
             f"pixel data have {len(data)} bytes, and the header asks for {frame.nbytes}"
         )
     dtype = np.dtype(f"{order}u{frame.allocated // 8}")
-    return np.frombuffer(data, dtype, frame.rows * frame.columns).reshape(frame.rows, frame.columns)
+    values = np.frombuffer(data, dtype, frame.values)
+    if frame.samples == 1:
+        return values.reshape(frame.rows, frame.columns)
+    if frame.halved:
+        return _full(values.reshape(frame.rows, -1, 4), frame)
+    if frame.planar:
+        return np.moveaxis(values.reshape(3, frame.rows, frame.columns), 0, 2)
+    return values.reshape(frame.rows, frame.columns, 3)
+
+
+def _full(pairs: Samples, frame: _Frame) -> Samples:
+    """Returns Y, Cb and Cr of each pixel, from Y, Y, Cb, Cr of each two; see PS3.3 C.7.6.3.1.2."""
+    color = np.repeat(pairs[:, :, 2:], 2, axis=1)
+    gray = pairs[:, :, :2].reshape(frame.rows, frame.columns, 1)
+    return np.concatenate((gray, color), axis=2)
+
+
+def _gray(
+    codes: npt.NDArray[np.uint16], frame: _Frame, spaces: Sequence[str]
+) -> npt.NDArray[np.uint16]:
+    """Returns the gray of three channels (H, W, 3) of one of the color spaces, if they agree."""
+    white = (1 << frame.stored) - 1
+    most = _MOST_COLOR * white
+    first = codes[:, :, 0]
+    for space in spaces:
+        expected = first if space == "RGB" else (white + 1) // 2
+        color = (np.abs(codes[:, :, n].astype(np.int32) - expected) for n in (1, 2))
+        if all(difference.max() <= most for difference in color):
+            return first
+    raise _unreadable("is in color, and a radiograph is gray; expected channels that agree")
 
 
 def _big_endian(data: bytes, frame: _Frame) -> Samples:
@@ -246,17 +299,21 @@ def _big_endian(data: bytes, frame: _Frame) -> Samples:
 
 def _rle(data: bytes, frame: _Frame) -> Samples:
     code = _code_stream(data)
-    return _raw(
-        bytes(imagecodecs.dicomrle_decode(code, f"<u{frame.allocated // 8}", out=frame.nbytes)),
-        frame,
-    )
+    plain = imagecodecs.dicomrle_decode(code, f"<u{frame.allocated // 8}", out=frame.nbytes)
+    # Its segments hold one channel after the other, each with all its pixels.
+    planes = replace(frame, planar=frame.samples == 3, photometric="YBR_FULL")
+    return _raw(bytes(plain), planes)
 
 
 def _jpeg(data: bytes, frame: _Frame) -> Samples:
     code = _code_stream(data)
     try:
         return decode_jpeg(
-            code, frame.rows * frame.columns, frames=(*PLAIN, LOSSLESS), precisions=range(8, 17)
+            code,
+            frame.rows * frame.columns,
+            frames=(*PLAIN, LOSSLESS),
+            precisions=range(8, 17),
+            color_space="YCBCR" if frame.samples == 3 else None,
         )
     except ImageTooLarge:
         raise _size_mismatch(frame) from None
@@ -271,14 +328,14 @@ def _jpeg_ls(data: bytes, frame: _Frame) -> Samples:
     sides = code[header + 5 : header + 9]
     # The two headers must agree before the codec allocates memory.
     size = (int.from_bytes(sides[:2]), int.from_bytes(sides[2:]))
-    if size != (frame.rows, frame.columns) or code[header + 9 : header + 10] != b"\x01":
+    if size != (frame.rows, frame.columns) or code[header + 9] != frame.samples:
         raise _size_mismatch(frame)
     return run_codec(imagecodecs.jpegls_decode, code, _PIXELS)
 
 
 def _jpeg_2000(data: bytes, frame: _Frame) -> Samples:
     code = _code_stream(data)
-    check_code_stream(code, frame.rows, frame.columns)
+    check_code_stream(code, frame.rows, frame.columns, frame.samples)
     return run_codec(imagecodecs.jpeg2k_decode, code, _PIXELS)
 
 
@@ -307,6 +364,12 @@ _SYNTAXES: dict[str, Callable[[bytes, _Frame], Samples]] = {
 }
 
 
+# JPEG files hold either space whatever the header says, and the codec of JPEG 2000 converts to RGB.
+_CONVERTED = {
+    syntax: _COLOR[:2] for syntax, read in _SYNTAXES.items() if read in (_jpeg, _jpeg_2000)
+}
+
+
 # --- grayscale ------------------------------------------------------------------------------------
 
 
@@ -316,10 +379,13 @@ def _table(dataset: Dataset, frame: _Frame) -> Image:
     if frame.signed:
         values[1 << (frame.stored - 1) :] -= 1 << frame.stored
     with np.errstate(all="ignore"):
-        fractions = _presented(*_modality(values, dataset, frame), dataset, frame)
+        if frame.samples == 1:
+            fractions = _presented(*_modality(values, dataset, frame), dataset, frame)
+        else:
+            fractions = values / values.max()
     if not np.isfinite(fractions).all():
         raise _unreadable("with a rescale or window that gives no finite gray")
-    if frame.inverted:
+    if frame.photometric == "MONOCHROME1":
         fractions = 1 - fractions
     if frame.stored == 8:
         return np.rint(fractions * 255).astype(np.uint8)

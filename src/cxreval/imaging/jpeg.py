@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import imagecodecs
 import numpy as np
@@ -34,9 +35,16 @@ _TAIL = _NOISE + b"".join(bytes((0xFF, 0xD0 + i % 8)) + _NOISE[i:] for i in rang
 
 
 def decode_jpeg(
-    data: bytes, max_pixels: int, *, frames: Sequence[int] = PLAIN, precisions: Sequence[int] = (8,)
+    data: bytes,
+    max_pixels: int,
+    *,
+    frames: Sequence[int] = PLAIN,
+    precisions: Sequence[int] = (8,),
+    color_space: str | None = None,
 ) -> Image:
     """Decodes a gray or color JPEG of a process in `frames` and a bit depth in `precisions`.
+
+    Colors become RGB; with a `color_space` they are of that space, and stay in it.
 
     Returns:
         uint8 for up to 8 bits, else uint16; (H, W) or (H, W, 3).
@@ -45,18 +53,19 @@ def decode_jpeg(
         ImageTooLarge, ImageUnreadable: see `decode`.
     """
     scan_ends = _scan_ends(data, max_pixels, frames, precisions)
-    image = _decode_complete(data)
+    image = _decode_complete(data, color_space)
     # The decoder fills missing data with gray and reports nothing. Noise appended to each scan
     # changes an incomplete image; after a complete scan it is skipped.
     begins, ends = [0, *scan_ends], [*scan_ends, len(data)]
     probe = _TAIL.join(data[begin:end] for begin, end in zip(begins, ends, strict=True))
-    if not np.array_equal(image, _decode_complete(probe)):
+    if not np.array_equal(image, _decode_complete(probe, color_space)):
         raise unreadable("JPEG pixel data do not fill the size in the header")
     return image
 
 
-def _decode_complete(data: bytes) -> Image:
-    return run_codec(imagecodecs.jpeg8_decode, data, "JPEG decoder")
+def _decode_complete(data: bytes, color_space: str | None) -> Image:
+    decode = partial(imagecodecs.jpeg8_decode, colorspace=color_space, outcolorspace=color_space)
+    return run_codec(decode, data, "JPEG decoder")
 
 
 def _scan_ends(

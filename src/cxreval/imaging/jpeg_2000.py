@@ -26,8 +26,8 @@ _SIZE, _STYLE, _COMPONENT_STYLE, _TILE, _DATA, _END = 0x51, 0x52, 0x53, 0x90, 0x
 _MAX_SEGMENTS = 20_000
 
 
-def check_code_stream(code: bytes, rows: int, columns: int) -> None:
-    """Checks that a code stream has one component of the size, and stays within the limits.
+def check_code_stream(code: bytes, rows: int, columns: int, components: int = 1) -> None:
+    """Checks that a code stream has its components of the size, and stays within the limits.
 
     Raises:
         ImageUnreadable: it does not, or a header is malformed.
@@ -39,12 +39,12 @@ def check_code_stream(code: bytes, rows: int, columns: int) -> None:
         raise unreadable(f"JPEG 2000 of {size}, above {MAX_BYTES} or {MAX_PIXELS}")
     for marker, segment in _segments(code):
         if marker == _SIZE:
-            _check_size(segment, rows, columns)
+            _check_size(segment, rows, columns, components)
         elif marker == _STYLE:
             layers = int.from_bytes(segment[2:4])
             _check_limit("layers", layers, _MAX_LAYERS)
             _check_style(segment[5:], precincts=bool(segment[0] & 1))
-        elif marker == _COMPONENT_STYLE:  # of component 0; its number takes one byte
+        elif marker == _COMPONENT_STYLE:  # of one component; its number takes one byte
             _check_style(segment[2:], precincts=bool(segment[1] & 1))
 
 
@@ -72,12 +72,12 @@ def _segments(code: bytes) -> Iterator[tuple[int, bytes]]:
     raise unreadable(f"JPEG 2000 with more than {_MAX_SEGMENTS} segments")
 
 
-def _check_size(segment: bytes, rows: int, columns: int) -> None:
+def _check_size(segment: bytes, rows: int, columns: int, components: int) -> None:
     """Checks the size of the image, its number of components and that of its tiles."""
     right, bottom, left, top, width, height, tile_left, tile_top = (
         int.from_bytes(segment[at : at + 4]) for at in range(2, 34, 4)
     )
-    if (bottom - top, right - left) != (rows, columns) or segment[34:36] != b"\0\x01":
+    if (bottom - top, right - left) != (rows, columns) or segment[34:36] != components.to_bytes(2):
         raise unreadable(f"DICOM pixel data are not the {columns}x{rows} of the header")
     if not (width and height) or tile_left > left or tile_top > top:
         raise unreadable("JPEG 2000 with malformed tiles")

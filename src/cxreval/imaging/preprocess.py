@@ -1,84 +1,91 @@
-"""Preprocessing profiles: named, versioned transforms from a decoded image to a model's input.
+"""Preprocessing profiles: the steps of a declaration, from a decoded image to a model's input.
 
-A profile has a digest, which is recorded with every result. It changes with anything that affects a
-pixel. On the same decoded image, each profile agrees with the pipeline of the library it is named
-after, within its `tolerance`.
+Each profile agrees with the libraries that its declaration names, on the same decoded image, within
+its `tolerance`. `cxreval.preprocessing` has the declarations, docs/preprocessing.md their meaning.
+
+- `channels`: gray is repeated for 3 channels; alpha is dropped. For 1 channel, color becomes gray
+  by ITU-R 601 like Pillow's `convert("L")`; with the library torchxrayvision, the first channel is
+  taken, as TorchXRayVision does.
+- Depth: Pillow, OpenCV, `equalize`, and uint8 without a resize in float are on 8 bits; 16 bits
+  become 8 by round(x / 257). PyTorch and scikit-image resize the full depth, in float32.
+- `square`: the central square of the short side, from side // 2 - short // 2 on, or black on both
+  sides of the short side.
+- `resize`: `short-side` makes the long side floor(size * long / short), as torchvision does;
+  `long-side` makes the short side round(size / long * short), as MONAI does.
+- `crop`: the center is at round((side - crop) / 2), to even; five and ten crops are in the order of
+  torchvision's `FiveCrop` and `TenCrop`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cxreval.errors import InvalidTensor
+from cxreval.imaging.description import describe
+from cxreval.imaging.equalize import equalize_clahe, equalize_histogram
+from cxreval.imaging.geometry import axes, cropped, squared
 from cxreval.imaging.image import Image
-from cxreval.imaging.resample import (
-    GAUSSIAN_TRUNCATE,
-    PILLOW_PRECISION_BITS,
-    Resampling,
-    from_fixed_point,
-    gaussian_bilinear,
-    pillow_bilinear,
+from cxreval.imaging.resample import Axis
+from cxreval.imaging.resize import Samples, resizer
+from cxreval.preprocessing import (
+    PRESETS,
+    CropKind,
+    EqualizeKind,
+    Layout,
+    Library,
+    Preprocessing,
+    ResizeTo,
+    TensorType,
+    preprocessing_problems,
 )
-from cxreval.preprocessing import Preprocessing
 
-Tensor = npt.NDArray[np.float32]
+Tensor = npt.NDArray[np.float32] | npt.NDArray[np.float16] | npt.NDArray[np.uint8]
 
-XRV_RANGE = 1024.0
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+_CROPS = {CropKind.NONE: 1, CropKind.CENTER: 1, CropKind.FIVE: 5, CropKind.TEN: 10}
+_EIGHT_BITS = (Library.PILLOW, Library.OPENCV)
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A versioned transform from a decoded image to float32 tensors of `shape` (C, H, W).
+    """A versioned transform from a decoded image to tensors of `shape` and `dtype`.
 
-    An image gives `crops` tensors; with several crops, the answer is the mean over the crops.
-    `steps` names every operation and parameter that affects the result, `revision` increases when
-    the code gives other values for the same steps, and `tolerance` is the largest absolute
-    difference to the original library's pipeline.
+    `shape` is (C, H, W) or (H, W, C), by the declared layout; a side that depends on the image is
+    None. An image gives `crops` tensors; with several, the answer is the mean over the crops.
+    `digest` changes with anything that affects a value. `tolerance` is the largest absolute
+    difference to the libraries that the steps are named after. `description` is a sentence.
     """
 
     name: str
+    digest: str
     description: str
-    shape: tuple[int, int, int]
-    revision: int
-    steps: tuple[str, ...]
+    shape: tuple[int | None, int | None, int | None]
+    dtype: np.dtype[np.float32 | np.float16 | np.uint8]
+    crops: int
     tolerance: float
     transform: Callable[[Image], Tensor]
-    crops: int = 1
 
     @property
-    def tensor_shape(self) -> tuple[int, int, int, int]:
-        """Shape of all tensors of an image: (crops, C, H, W)."""
+    def tensor_shape(self) -> tuple[int | None, ...]:
+        """Shape of all tensors of an image, (crops, *shape)."""
         return self.crops, *self.shape
-
-    @property
-    def digest(self) -> str:
-        """The sha256 of name, shape, revision and steps as canonical JSON; 64 hex characters."""
-        definition = {
-            "name": self.name,
-            "shape": self.shape,
-            "revision": self.revision,
-            "steps": self.steps,
-        }
-        canonical = json.dumps(definition, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
 
     def apply(self, image: Image) -> Tensor:
         """Transforms an image as `decode` returns it.
 
         Returns:
-            contiguous float32 of shape (C, H, W), or (crops, C, H, W) if there are several crops.
+            contiguous array of shape (crops, *shape) and of `dtype`.
 
         Raises:
             InvalidTensor: the image is not uint8 or uint16, is empty, or has another shape than
                 (H, W) or (H, W, 1 to 4).
+            ImageTooLarge: made square it has more than `MAX_IMAGE_PIXELS`, resized and not cropped
+                more than `MAX_RESIZED_PIXELS`, or a side is too long to be resized.
         """
         well_formed = image.ndim == 2 or (image.ndim == 3 and image.shape[2] <= 4)
         if image.dtype not in (np.uint8, np.uint16) or not well_formed or image.size == 0:
@@ -88,227 +95,191 @@ class Profile:
         return self.transform(image)
 
 
-def _xrv(size: int) -> Profile:
-    """Returns TorchXRayVision's `normalize`, `XRayCenterCrop` and `XRayResizer(size)`."""
+@lru_cache(maxsize=256)
+def profile_of(preprocessing: Preprocessing) -> Profile:
+    """Returns the profile that carries out declared preprocessing.
+
+    Raises the first of `preprocessing_problems` if it is invalid.
+    """
+    for problem in preprocessing_problems(preprocessing, "preprocessing"):
+        raise problem
+    steps = preprocessing.normalised
     return Profile(
-        name=f"xrv-{size}",
-        description=f"TorchXRayVision: one channel in [-1024, 1024], center crop, {size}x{size}",
-        shape=(1, size, size),
-        revision=1,
-        steps=(
-            "channel: first",
-            (
-                "scale: [0, 255] for 8 bits, [0, 65535] for 16 bits, "
-                f"to [-{XRV_RANGE:g}, {XRV_RANGE:g}]"
-            ),
-            "crop: center square of the short side, offset side // 2 - short // 2",
-            (
-                f"blur when shrinking: Gaussian, sigma (side / {size} - 1) / 2, "
-                f"cut off at {GAUSSIAN_TRUNCATE:g} sigma"
-            ),
-            "outside: zero, for the blur and for the interpolation",
-            f"resize: bilinear at pixel centers to {size}x{size}",
-            "clip: to the range of the cropped image, widened to 0 if the result spans 0",
-        ),
-        tolerance=1e-3,
-        transform=lambda image: _xrv_tensor(image, size),
+        name=steps.name,
+        digest=steps.digest,
+        description=describe(steps),
+        shape=_shape(steps),
+        dtype=np.dtype(str(steps.dtype)),
+        crops=_CROPS[steps.crop.kind],
+        tolerance=_tolerance(steps),
+        transform=_transform(steps),
     )
 
 
-def _xrv_tensor(image: Image, size: int) -> Tensor:
-    gray = image if image.ndim == 2 else image[:, :, 0]
-    height, width = gray.shape
-    side = min(height, width)
-    top, left = height // 2 - side // 2, width // 2 - side // 2
-    square = _xrv_scale(gray[top : top + side, left : left + side])
-    resampling = gaussian_bilinear(side, size)
-    out = resampling.across(resampling.down(square))
-    low, high = square.min(), square.max()
+def _shape(steps: Preprocessing) -> tuple[int | None, int | None, int | None]:
+    fixed = steps.crop.kind != CropKind.NONE or steps.resize.to == ResizeTo.EXACT
+    height, width = (steps.crop.size or steps.resize.size) if fixed else (None, None)
+    if steps.layout == Layout.NHWC:
+        return height, width, steps.channels
+    return steps.channels, height, width
+
+
+def _tolerance(steps: Preprocessing) -> float:
+    """Returns the largest difference that rounding may cause.
+
+    One of 255 levels for OpenCV, whose rounding depends on the processor, and for uint8 from a
+    resize in float; 3e-5 of the range for PyTorch, which computes positions in float32; 2e-6 for
+    scikit-image. Pillow's resize is equal.
+    """
+    of_range = {Library.OPENCV: 1 / 255, Library.TORCH: 3e-5, Library.SCIKIT_IMAGE: 2e-6}
+    share = of_range.get(steps.resize.library, 0.0) if steps.resize.to != ResizeTo.NONE else 0.0
+    if steps.dtype == TensorType.UINT8:
+        return 1.0 if share else 0.0
+    if steps.resize.library == Library.TORCHXRAYVISION:
+        share = 1e-3 / 2048
+    black, white = steps.value_range
+    spread = min(steps.std, default=1.0)
+    largest = max(abs(value - mean) for value in steps.value_range for mean in steps.mean or (0,))
+    precision = 2**-10 if steps.dtype == TensorType.FLOAT16 else 2**-22
+    return (share * abs(white - black) + precision * largest) / spread
+
+
+def _transform(steps: Preprocessing) -> Callable[[Image], Tensor]:
+    """Returns the function that carries out valid steps."""
+    resize = None if steps.resize.to == ResizeTo.NONE else resizer(steps.resize)
+    finish = _Finish(steps)
+    in_bytes = (
+        (resize is not None and steps.resize.library in _EIGHT_BITS)
+        or (resize is None and steps.dtype == TensorType.UINT8)
+        or steps.equalize.kind in (EqualizeKind.HISTOGRAM, EqualizeKind.CLAHE)
+    )
+
+    def transform(image: Image) -> Tensor:
+        channels = _channels(image, steps)
+        black, white = _levels(channels, steps)
+        if in_bytes:
+            channels = [_to_8_bits(channel, black, white) for channel in channels]
+            black, white = 0, 255
+        channels = [squared(_equalize(channel, steps), steps.square) for channel in channels]
+        down, across = axes(channels[0].shape, steps)
+        samples: list[Samples]
+        if resize is None:
+            samples = list(channels)
+        elif steps.resize.library == Library.TORCHXRAYVISION:
+            samples = [_xrv(resize, channels[0], black, white, down, across)]
+            black, white = (int(level) for level in steps.value_range)
+        else:
+            samples = [resize(channel, down, across) for channel in channels]
+        tensors = cropped(finish(samples, black, white), down, across, steps.crop.kind)
+        if steps.layout == Layout.NHWC:
+            tensors = np.moveaxis(tensors, 1, 3)
+        return np.ascontiguousarray(tensors)
+
+    return transform
+
+
+def _channels(image: Image, steps: Preprocessing) -> list[Image]:
+    """Returns the channels to process: gray, or red, green and blue."""
+    if image.ndim == 2:
+        return [image]
+    first = [image[:, :, 0]]
+    if image.shape[2] < 3 or steps.resize.library == Library.TORCHXRAYVISION:
+        return first
+    if steps.channels == 3:
+        return [image[:, :, channel] for channel in range(3)]
+    red, green, blue = (image[:, :, channel].astype(np.uint32) for channel in range(3))
+    luma = (red * 19595 + green * 38470 + blue * 7471 + 2**15) >> 16
+    return [luma.astype(np.uint8) if image.dtype == np.uint8 else luma.astype(np.uint16)]
+
+
+def _levels(channels: list[Image], steps: Preprocessing) -> tuple[int, int]:
+    """Returns the sample values that are black and white."""
+    if steps.equalize.kind != EqualizeKind.MINMAX:
+        return 0, int(np.iinfo(channels[0].dtype).max)
+    return min(int(channel.min()) for channel in channels), max(
+        int(channel.max()) for channel in channels
+    )
+
+
+def _to_8_bits(channel: Image, black: int, white: int) -> npt.NDArray[np.uint8]:
+    if (black, white) == (0, 255):
+        return channel.astype(np.uint8, copy=False)
+    if (black, white) == (0, 65535):
+        return ((channel.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    levels = np.arange(int(np.iinfo(channel.dtype).max) + 1) - black
+    table = np.rint(levels * (255 / max(1, white - black))).clip(0, 255).astype(np.uint8)
+    return np.asarray(table[channel])
+
+
+def _equalize(channel: Image, steps: Preprocessing) -> Image:
+    kind, clip, tiles = steps.equalize.kind, steps.equalize.clip, steps.equalize.tiles
+    if kind == EqualizeKind.HISTOGRAM:
+        return equalize_histogram(channel.astype(np.uint8, copy=False))
+    if kind == EqualizeKind.CLAHE and clip and tiles:
+        return equalize_clahe(channel.astype(np.uint8, copy=False), clip, tiles)
+    return channel
+
+
+def _xrv(
+    resize: Callable[..., Samples],
+    gray: Image,
+    black: int,
+    white: int,
+    down: Axis,
+    across: Axis,
+) -> Samples:
+    """Returns TorchXRayVision's `XRayResizer` of gray that `normalize` scaled, float32."""
+    scaled = gray.astype(np.float32)
+    if black:
+        scaled -= black
+    scaled /= max(1, white - black)
+    scaled *= 2
+    scaled -= 1
+    scaled *= 1024
+    out = resize(scaled, down, across)
+    low, high = scaled.min(), scaled.max()
     # Zero padding darkens or brightens the border; scikit-image clips this unless 0 is in range.
     if not low <= 0 <= high and out.min() <= 0 <= out.max():
         low, high = min(low, np.float32(0)), max(high, np.float32(0))
-    return np.asarray(np.clip(out, low, high)[np.newaxis])
+    return np.asarray(np.clip(out, low, high))
 
 
-def _xrv_scale(gray: Image) -> Tensor:
-    """Scales to [-1024, 1024] with the operations and the precision of TorchXRayVision."""
-    scaled = gray.astype(np.float32)
-    scaled /= np.iinfo(gray.dtype).max
-    scaled *= 2
-    scaled -= 1
-    scaled *= XRV_RANGE
-    return scaled
+class _Finish:
+    """Scales to `value_range`, subtracts the mean, divides, and sets the type."""
+
+    def __init__(self, steps: Preprocessing) -> None:
+        self._steps = steps
+        self._mean = np.array(steps.mean or (0.0,) * steps.channels, np.float32)
+        self._std = np.array(steps.std or (1.0,) * steps.channels, np.float32)
+        self._table = self._computed([np.arange(256)[np.newaxis]], 0, 255)[:, 0]
+
+    def __call__(self, samples: list[Samples], black: int, white: int) -> Tensor:
+        """Returns a tensor (C, H, W) of the channels, or of the one for all."""
+        if samples[0].dtype != np.uint8 or (black, white) != (0, 255):
+            return self._computed(samples, black, white)
+        out = np.empty((self._steps.channels, *samples[0].shape), self._table.dtype)
+        indices = [channel.astype(np.intp) for channel in samples]
+        for plane, table, channel in zip(out, self._table, self._each(indices), strict=True):
+            np.take(table, channel, out=plane, mode="clip")  # other modes copy `out`
+        return out
+
+    def _each(self, channels: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        return [*channels] * (self._steps.channels // len(channels))
+
+    def _computed(self, samples: Sequence[npt.NDArray[Any]], black: int, white: int) -> Tensor:
+        low, high = self._steps.value_range
+        values = np.stack(self._each(samples)).astype(np.float32)
+        if (black, white) != (low, high):
+            values -= black
+            values /= max(1, white - black)
+            values *= high - low
+            values += low
+        values -= self._mean[:, np.newaxis, np.newaxis]
+        values /= self._std[:, np.newaxis, np.newaxis]
+        if self._steps.dtype == TensorType.UINT8:
+            values = np.rint(values, out=values).clip(0, 255)
+        return values.astype(str(self._steps.dtype), copy=False)
 
 
-def _imagenet(size: int) -> Profile:
-    """Returns torchvision's `Resize(size)`, `CenterCrop(size)`, `ToTensor` and `Normalize`.
-
-    Pillow resizes across, then down. Since version 13 it resizes down first if an image is more
-    than about twice as tall as wide; then one 8-bit level may differ. This profile always resizes
-    across first, because a score must not depend on a Pillow version.
-    """
-    return Profile(
-        name=f"imagenet-{size}",
-        description=(
-            f"torchvision: RGB, short side to {size}, center crop, ImageNet mean and standard "
-            "deviation"
-        ),
-        shape=(3, size, size),
-        revision=1,
-        steps=(
-            "channels: RGB, gray repeated, alpha dropped",
-            "depth: 16 bits to 8 by round(x / 257)",
-            f"size: short side to {size}, long side to floor({size} * long / short)",
-            "resize: across then down, triangle filter, widened when shrinking",
-            (
-                f"rounding: weights to {PILLOW_PRECISION_BITS} fractional bits, "
-                "samples to 8 bits after each pass"
-            ),
-            f"crop: center {size}x{size}, offset round half even of (side - {size}) / 2",
-            f"scale: [0, 255] to [0, 1], minus {IMAGENET_MEAN}, divided by {IMAGENET_STD}",
-        ),
-        tolerance=1e-6,
-        transform=lambda image: _imagenet_tensor(image, size),
-    )
-
-
-def _imagenet_tensor(image: Image, size: int) -> Tensor:
-    height, width = image.shape[:2]
-    across, down = (
-        _positioned(*sides, size, size, _center) for sides in ((width, height), (height, width))
-    )
-    return _imagenet_scale([_resized(channel, across, down) for channel in _channels(image)])
-
-
-def _channels(image: Image) -> list[npt.NDArray[np.uint8]]:
-    """Returns red, green and blue, or gray, in 8 bits; without alpha."""
-    if image.ndim == 2:
-        return [_to_8_bits(image)]
-    return [_to_8_bits(image[:, :, channel]) for channel in range(3 if image.shape[2] >= 3 else 1)]
-
-
-def _imagenet_scale(planes: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
-    """Applies torchvision's `ToTensor` and `Normalize` to three planes, or to one three times.
-
-    Returns:
-        (3, H, W).
-    """
-    rgb = np.stack([*planes] * (3 // len(planes))).astype(np.float32)
-    rgb /= 255
-    rgb -= np.array(IMAGENET_MEAN, np.float32)[:, np.newaxis, np.newaxis]
-    rgb /= np.array(IMAGENET_STD, np.float32)[:, np.newaxis, np.newaxis]
-    return rgb
-
-
-def _resized(
-    channel: npt.NDArray[np.uint8], across: Resampling, down: Resampling
-) -> npt.NDArray[np.uint8]:
-    rows = np.zeros((channel.shape[0], across.size_out), np.uint8)
-    # Only the rows that the crop needs: a million rows take gigabytes.
-    rows[down.needed] = from_fixed_point(across.across(channel[down.needed]))
-    return from_fixed_point(down.down(rows))
-
-
-def _to_8_bits(channel: Image) -> npt.NDArray[np.uint8]:
-    if channel.dtype == np.uint8:
-        return channel.astype(np.uint8, copy=False)
-    return ((channel.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _imagenet_tencrop(size: int, crop: int) -> Profile:
-    """Returns torchvision's `Resize(size)`, `TenCrop(crop)`, `ToTensor` and `Normalize`.
-
-    CheXNet is tested with it. As for `imagenet-224`, an image more than about twice as tall as wide
-    may differ by one 8-bit level.
-    """
-    return Profile(
-        name=f"imagenet-{crop}-tencrop",
-        description=(
-            f"torchvision: RGB, short side to {size}, 4 corners and center {crop}x{crop}, "
-            "also mirrored"
-        ),
-        shape=(3, crop, crop),
-        revision=1,
-        steps=(
-            "channels: RGB, gray repeated, alpha dropped",
-            "depth: 16 bits to 8 by round(x / 257)",
-            f"size: short side to {size}, long side to floor({size} * long / short)",
-            "resize: across then down, triangle filter, widened when shrinking",
-            (
-                f"rounding: weights to {PILLOW_PRECISION_BITS} fractional bits, "
-                "samples to 8 bits after each pass"
-            ),
-            (
-                f"crops: {crop}x{crop} top left, top right, bottom left, bottom right, center; "
-                "then of the mirrored image"
-            ),
-            f"center: offset round half even of (side - {crop}) / 2",
-            f"scale: [0, 255] to [0, 1], minus {IMAGENET_MEAN}, divided by {IMAGENET_STD}",
-            "answer: mean over the ten crops",
-        ),
-        tolerance=1e-6,
-        transform=lambda image: _tencrop_tensor(image, size, crop),
-        crops=10,
-    )
-
-
-def _tencrop_tensor(image: Image, size: int, crop: int) -> Tensor:
-    """Returns the ten crops, (10, 3, crop, crop); only the corners and the center are resized."""
-    height, width = image.shape[:2]
-    top, middle, bottom = (
-        _positioned(height, width, size, crop, at) for at in (_first, _center, _last)
-    )
-    left, center, right = (
-        _positioned(width, height, size, crop, at) for at in (_first, _center, _last)
-    )
-    mirrored_center = _positioned(width, height, size, crop, lambda free: free - _center(free))
-    channels = _channels(image)
-
-    def crop_at(down: Resampling, across: Resampling) -> Tensor:
-        return _imagenet_scale([_resized(channel, across, down) for channel in channels])
-
-    upper, lower = (
-        [crop_at(top, left), crop_at(top, right)],
-        [crop_at(bottom, left), crop_at(bottom, right)],
-    )
-    inner = crop_at(middle, center)
-    odd = mirrored_center is not center
-    mirrored = [*upper[::-1], *lower[::-1], crop_at(middle, mirrored_center) if odd else inner]
-    return np.stack([*upper, *lower, inner, *(tensor[:, :, ::-1] for tensor in mirrored)])
-
-
-def _first(_free: int) -> int:
-    return 0
-
-
-def _center(free: int) -> int:
-    return round(free / 2)
-
-
-def _last(free: int) -> int:
-    return free
-
-
-def _positioned(
-    side: int, other: int, size: int, crop: int, at: Callable[[int], int]
-) -> Resampling:
-    """Returns the map of `side` samples to a crop of `crop` samples.
-
-    The image is resized so that the shorter of `side` and `other` has `size` samples. `at` returns
-    the start of the crop, given the number of samples outside it.
-    """
-    resized = size if side <= other else size * side // other
-    start = at(resized - crop)
-    return pillow_bilinear(side, resized, start, start + crop)
-
-
-PROFILES = {
-    profile.name: profile
-    for profile in (_imagenet(224), _imagenet_tencrop(256, 224), _xrv(224), _xrv(512))
-}
-"""The profiles by name."""
-
-
-def profile_of(preprocessing: Preprocessing) -> Profile:
-    """Returns the profile that carries out declared preprocessing."""
-    return PROFILES[preprocessing.name]
+PROFILES = {name: profile_of(preset) for name, preset in PRESETS.items()}
+"""The profiles of the presets, by name."""

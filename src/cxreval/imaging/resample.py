@@ -7,7 +7,6 @@ along its diagonal, which BLAS multiplies.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,11 +14,11 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-GAUSSIAN_TRUNCATE = 4.0
-"""Radius of the kernel of `scipy.ndimage.gaussian_filter`, in standard deviations."""
+from cxreval.errors import ImageTooLarge
+from cxreval.imaging.kernels import Positions, Taps, Weights
 
-PILLOW_PRECISION_BITS = 22
-"""Pillow resizes 8-bit images in fixed point with this many fractional bits."""
+MAX_WEIGHTS = 2**23
+"""Most weights of a matrix: an image of extreme proportions would fill the memory."""
 
 _BLOCK_ROWS = 8  # fastest of 4 to 112 for 1024 -> 224 on one core: wider blocks multiply more zeros
 _CACHED_SIZES = 64
@@ -28,116 +27,114 @@ Array = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of a resize, and which of its `size_out` outputs are wanted.
+
+    These are `length` outputs from each of `starts` on.
+    """
+
+    size_in: int
+    size_out: int
+    starts: tuple[int, ...]
+    length: int
+
+    @property
+    def outputs(self) -> Positions:
+        """The wanted outputs in ascending order, each once."""
+        if len(self.starts) == 1:
+            return np.arange(self.starts[0], self.starts[0] + self.length)
+        return np.unique(np.add.outer(self.starts, np.arange(self.length)))
+
+
+@dataclass(frozen=True, slots=True)
 class _Block:
     outputs: slice
-    inputs: slice
+    inputs: slice  # of the needed samples
     weights: Array  # (outputs, inputs)
 
 
 @dataclass(frozen=True, slots=True)
 class Resampling:
-    """A linear map of `size_in` samples to `size_out` samples."""
+    """A linear map of samples to `size_out` samples, of which it needs the `needed` ones."""
 
-    size_in: int
     size_out: int
+    needed: slice | Positions
     blocks: tuple[_Block, ...]
-
-    @property
-    def needed(self) -> slice:
-        """The input samples that the outputs depend on."""
-        return slice(
-            min(block.inputs.start for block in self.blocks),
-            max(block.inputs.stop for block in self.blocks),
-        )
 
     def down(self, image: npt.NDArray[np.generic]) -> Array:
         """Resamples rows: (size_in, W) to (size_out, W), in the dtype of the weights."""
-        out = np.empty((self.size_out, image.shape[1]), self.blocks[0].weights.dtype)
+        return self.down_needed(image[self.needed])
+
+    def down_needed(self, rows: npt.NDArray[np.generic]) -> Array:
+        """Resamples rows of which there are only the needed ones."""
+        out = np.empty((self.size_out, rows.shape[1]), self.blocks[0].weights.dtype)
         for block in self.blocks:
-            np.matmul(
-                block.weights,
-                image[block.inputs].astype(out.dtype, copy=False),
-                out=out[block.outputs],
-            )
+            inputs = rows[block.inputs].astype(out.dtype, copy=False)
+            np.matmul(block.weights, inputs, out=out[block.outputs])
         return out
 
     def across(self, image: npt.NDArray[np.generic]) -> Array:
         """Resamples columns: (H, size_in) to (H, size_out), in the dtype of the weights."""
+        columns = image[:, self.needed]
         out = np.empty((image.shape[0], self.size_out), self.blocks[0].weights.dtype)
         for block in self.blocks:
-            columns = image[:, block.inputs].astype(out.dtype, copy=False)
-            np.matmul(columns, block.weights.T, out=out[:, block.outputs])
+            inputs = columns[:, block.inputs].astype(out.dtype, copy=False)
+            np.matmul(inputs, block.weights.T, out=out[:, block.outputs])
         return out
 
 
 @lru_cache(maxsize=_CACHED_SIZES)
-def gaussian_bilinear(size_in: int, size_out: int) -> Resampling:
-    """Returns the map of `skimage.transform.resize(mode="constant")`, order 1, in float32.
+def resampling(taps: Taps, axis: Axis) -> Resampling:
+    """Returns the matrix, in float32, that computes the wanted outputs of an axis.
 
-    When it shrinks: a Gaussian blur with sigma (size_in / size_out - 1) / 2; then bilinear
-    interpolation at the pixel centres. Samples outside the image are zero.
+    Raises:
+        ImageTooLarge: it would have more than `MAX_WEIGHTS`.
     """
-    scale = size_in / size_out
-    kernel = _gaussian_kernel(max(0.0, (scale - 1) / 2))
-    radius = len(kernel) // 2
-    centres = (np.arange(size_out) + 0.5) * scale - 0.5
-    left = np.floor(centres).astype(np.int64)
-    fraction = (centres - left)[:, np.newaxis]
-    taps = (1 - fraction) * np.append(kernel, 0) + fraction * np.append(0, kernel)
-    return _banded(size_in, left - radius, taps.astype(np.float32))
+    positions, weights = wanted_taps(taps, axis)
+    return banded(axis.size_in, positions, weights.astype(np.float32))
 
 
-def _gaussian_kernel(sigma: float) -> npt.NDArray[np.float64]:
-    """Returns the 2 * radius + 1 weights of `scipy.ndimage.gaussian_filter`; their sum is 1."""
-    radius = int(GAUSSIAN_TRUNCATE * sigma + 0.5)
-    if radius == 0:
-        return np.ones(1)
-    weights = np.exp(-0.5 / sigma**2 * np.arange(-radius, radius + 1) ** 2)
-    return np.asarray(weights / weights.sum())
+def wanted_taps(taps: Taps, axis: Axis) -> tuple[Positions, Weights]:
+    """Returns positions and weights of the wanted outputs of an axis.
 
-
-@lru_cache(maxsize=_CACHED_SIZES)
-def pillow_bilinear(size_in: int, size_out: int, start: int, stop: int) -> Resampling:
-    """Returns outputs `start` to `stop` (exclusive) of Pillow's BILINEAR resize of 8-bit samples.
-
-    The resize is from `size_in` to `size_out` samples. The weights are Pillow's fixed-point ones,
-    as whole numbers in float64: sums of products with 8-bit samples stay below 2**31, so they are
-    exact, and `from_fixed_point` then gives the same bytes as Pillow.
+    Raises:
+        ImageTooLarge: there would be more than `MAX_WEIGHTS`.
     """
-    scale = size_in / size_out
-    support = max(scale, 1.0)  # Pillow widens the triangle when it shrinks
-    centres = (np.arange(start, stop) + 0.5) * scale
-    first = np.maximum(0, (centres - support + 0.5).astype(np.int64))
-    last = np.minimum(size_in, (centres + support + 0.5).astype(np.int64))
-    positions = first[:, np.newaxis] + np.arange(math.ceil(support) * 2 + 1)
-    distance = np.abs((positions - centres[:, np.newaxis] + 0.5) / support)
-    taps = np.where(positions < last[:, np.newaxis], np.maximum(0.0, 1 - distance), 0.0)
-    taps /= taps.sum(axis=1, keepdims=True)
-    return _banded(size_in, first, np.floor(taps * 2**PILLOW_PRECISION_BITS + 0.5))
+    outputs = axis.outputs
+    # No kernel has more than nine taps for each input sample that an output skips, plus fifty.
+    if len(outputs) * (9 * axis.size_in / axis.size_out + 50) > 2 * MAX_WEIGHTS:
+        expected = "an image of usual proportions"
+        message = (
+            f"image has a side of {axis.size_in} pixels, too long to resize it to "
+            f"{axis.size_out}; expected {expected}"
+        )
+        raise ImageTooLarge(message, field="image", expected=expected)
+    return taps(axis.size_in, axis.size_out, outputs)
 
 
-def from_fixed_point(values: Array) -> npt.NDArray[np.uint8]:
-    """Rounds fixed point to 8 bits, as Pillow does after each pass."""
-    rounded: Array = (values + 2 ** (PILLOW_PRECISION_BITS - 1)) * 2.0**-PILLOW_PRECISION_BITS
-    return np.minimum(rounded, 255).astype(np.uint8)
+def banded(size_in: int, positions: Positions, weights: Array) -> Resampling:
+    """Returns the matrix whose row i holds `weights[i]` in the columns `positions[i]`.
 
-
-def _banded(size_in: int, first: npt.NDArray[np.int64], taps: Array) -> Resampling:
-    """Returns the matrix whose row i holds `taps[i]` from column `first[i]` on.
-
-    Taps outside 0 to `size_in` are dropped.
+    Positions outside 0 to `size_in` are dropped; weights at equal positions are added.
     """
-    return Resampling(size_in, len(taps), tuple(_blocks(size_in, first, taps)))
+    inside = (positions >= 0) & (positions < size_in)
+    used = np.unique(positions[inside])
+    needed: slice | Positions = used
+    if len(used) == used[-1] + 1 - used[0]:
+        needed = slice(int(used[0]), int(used[-1]) + 1)
+    # Without a filter, a resize skips samples; the blocks are those of a matrix without them.
+    columns = np.searchsorted(used, positions)
+    return Resampling(len(weights), needed, tuple(_blocks(columns, inside, weights)))
 
 
-def _blocks(size_in: int, first: npt.NDArray[np.int64], taps: Array) -> Iterator[_Block]:
-    for begin in range(0, len(taps), _BLOCK_ROWS):
-        outputs = slice(begin, min(begin + _BLOCK_ROWS, len(taps)))
-        left = max(0, int(first[outputs].min()))
-        right = min(size_in, int(first[outputs].max()) + taps.shape[1])
-        weights = np.zeros((outputs.stop - outputs.start, right - left), taps.dtype)
-        for row, (start, values) in enumerate(zip(first[outputs], taps[outputs], strict=True)):
-            low, high = max(left, start), min(right, start + len(values))
-            weights[row, low - left : high - left] = values[low - start : high - start]
-        weights.flags.writeable = False  # shared by every caller of the cache
-        yield _Block(outputs, slice(left, right), weights)
+def _blocks(columns: Positions, inside: npt.NDArray[np.bool_], weights: Array) -> Iterator[_Block]:
+    for begin in range(0, len(weights), _BLOCK_ROWS):
+        outputs = slice(begin, min(begin + _BLOCK_ROWS, len(weights)))
+        used, values = inside[outputs], weights[outputs]
+        row, _ = np.nonzero(used)
+        column = columns[outputs][used]
+        low, high = int(column.min()), int(column.max()) + 1
+        matrix = np.zeros((len(values), high - low), weights.dtype)
+        np.add.at(matrix, (row, column - low), values[used])
+        matrix.flags.writeable = False  # shared by every caller of the cache
+        yield _Block(outputs, slice(low, high), matrix)

@@ -1,8 +1,9 @@
 """Reads a manifest from a YAML document.
 
 A value is read by the type of its field, not by the types of YAML 1.1: in a text field, `no`,
-`2025-12-19` and `3.10` are text. Flags are `true` or `false`, numbers have no quotes. Anchors,
-aliases, tags and a second document are refused.
+`2025-12-19` and `3.10` are text. Flags are `true` or `false`, numbers have no quotes. A number may
+stand for a list of one, the name of a preset for its steps, and one field for a record that has a
+short form. Anchors, aliases, tags and a second document are refused.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, MalformedField, MissingField, OutputsIncomplete
 from cxreval.fields import field_error, required, shown
 from cxreval.manifest import rules
-from cxreval.manifest.model import Manifest
+from cxreval.manifest.model import SHORT_FORMS, Manifest
 from cxreval.manifest.rules import ROOT
 
 MAX_BYTES = 256 * 1024
 """Maximum size of a manifest's file."""
 
+_STEPS, _PRESET = f"{ROOT}.preprocessing", f"{ROOT}.preprocessing_profile"
 _MAX_DEPTH = 8
 _MAX_PROBLEMS = 1000
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,18})")
@@ -71,13 +73,12 @@ def parse_document(text: str, name: str, today: date, benchmark: BenchmarkSpec |
     """Reads a manifest from a text, as `read_document`; errors call it `name`."""
     reader = _Reader()
     manifest: Manifest = reader.record(Manifest, _tree(text, name), ROOT)
-    problems, broken = reader.problems, reader.broken
+    broken = reader.broken
     parents = {path[:end] for path in broken for end in _ends(path)}
-    for error in rules.problems(manifest, today, benchmark, with_artifact=False):
-        if not _follows(error, broken, parents):
-            problems.append(error)
-    lines = reader.lines
-    document = Document(manifest, problems[:_MAX_PROBLEMS], lines)
+    by_rule = rules.problems(manifest, today, benchmark, with_artifact=False)
+    further = [error for error in by_rule if not _follows(error, broken, parents)]
+    problems = [*reader.problems, *further][:_MAX_PROBLEMS]
+    document = Document(manifest, [*map(reader.as_written, problems)], reader.lines)
     document.problems.sort(key=lambda error: document.line(error.metadata["field"]))
     return document
 
@@ -88,6 +89,8 @@ def _follows(error: CxrevalError, broken: Collection[str], parents: Collection[s
     `broken`: paths of the malformed fields; `parents`: paths of the lists and records they are in.
     """
     path = error.metadata["field"]
+    if path == _STEPS and _PRESET in broken:
+        return True
     # A malformed item is missing in its list, and may make its record equal to another one.
     lacks = path in parents and (
         isinstance(error, OutputsIncomplete | MissingField) or path.endswith("]")
@@ -109,7 +112,7 @@ def read_manifest(file: Path | str) -> Manifest:
     reader = _Reader()
     manifest: Manifest = reader.record(Manifest, _tree(_text(Path(file)), str(file)), ROOT)
     if reader.problems:
-        raise rules.refusal(reader.problems)
+        raise rules.refusal([*map(reader.as_written, reader.problems)])
     return manifest
 
 
@@ -225,12 +228,17 @@ class _Reader:
         self.problems: list[CxrevalError] = []
         self.broken: set[str] = set()
         self.lines: dict[str, int] = {}
+        self._preset_in_steps = False
 
     def record(self, kind: type[Any], node: _Node, path: str) -> Any:
         """Returns a dataclass with the values of a map."""
         self.lines.setdefault(path, node.line)
         hints = typing.get_type_hints(kind)
+        if isinstance(node, _Scalar) and kind in SHORT_FORMS:
+            node = _Map(node.line, [(_Scalar(node.line, SHORT_FORMS[kind], plain=True), node)])
         given = self._entries(node, path, list(hints))
+        if kind is Manifest:
+            self._move_preset(given)
         values = {}
         for item in dataclasses.fields(kind):
             name, plain = f"{path}.{item.name}", _plain(hints[item.name])
@@ -257,6 +265,8 @@ class _Reader:
             self.lines.setdefault(name, key.line)
             if key.text not in known:
                 expected = f"one of {', '.join(known)}"
+                if path == _STEPS and key.text in ("preset", "profile"):
+                    expected = "either `preprocessing: NAME` for a preset, or only steps"
                 message = f"{name} is not a field; expected {expected}"
                 self._note(name, MalformedField(message, field=name, expected=expected))
             elif key.text in entries:
@@ -264,6 +274,25 @@ class _Reader:
             else:
                 entries[key.text] = value
         return entries
+
+    def _move_preset(self, given: dict[str, _Node]) -> None:
+        """Moves the name of a preset to the field that holds it."""
+        if isinstance(given.get("preprocessing"), _Scalar):
+            node = given.pop("preprocessing")
+            if "preprocessing_profile" in given:
+                expected = "only one of preprocessing and preprocessing_profile"
+                self._note(_STEPS, field_error(_STEPS, _described(node), expected))
+                return
+            given["preprocessing_profile"] = node
+            self._preset_in_steps = True
+            self.lines[_PRESET] = self.lines[_STEPS]
+
+    def as_written(self, error: CxrevalError) -> CxrevalError:
+        """Returns an error about a preset with the name of the field that it was given in."""
+        if not self._preset_in_steps or error.metadata["field"] != _PRESET:
+            return error
+        facts: dict[str, Any] = error.metadata | {"field": _STEPS}
+        return type(error)(error.message.replace(_PRESET, _STEPS, 1), **facts)
 
     def _value(self, kind: Any, node: _Node, path: str) -> Any:
         if dataclasses.is_dataclass(kind):
@@ -276,6 +305,8 @@ class _Reader:
         return self._wrong(kind, node, path, _expected(kind)) if value is None else value
 
     def _items(self, kind: Any, node: _Node, path: str) -> tuple[Any, ...]:
+        if isinstance(node, _Scalar) and kind in (int, float):
+            node = _List(node.line, [node])
         if not isinstance(node, _List):
             self._note(path, field_error(path, _described(node), "a list"))
             return ()

@@ -1,12 +1,12 @@
-"""The fields of a manifest: their meaning, their form, and which kinds of submission need them."""
+"""The fields of a manifest: their meaning and their form."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cxreval.bundle import MAX_FILES, Ensemble, SubmittedFile
 from cxreval.errors import CommitNotFrozen, UnknownProfile
 from cxreval.fields import HOST_PORT, SHA256, SHA256_FORM
 from cxreval.forms import (
@@ -20,7 +20,7 @@ from cxreval.forms import (
     Whole,
     declared,
 )
-from cxreval.preprocessing import PRESETS, Outputs, Preprocessing
+from cxreval.preprocessing import PRESETS, Crop, Equalize, Outputs, Preprocessing, Resize
 
 MAX_NAME_CHARACTERS = 100
 MAX_SCRIPT_CHARACTERS = 1000
@@ -28,14 +28,12 @@ MAX_DEPENDENCIES = 500
 MAX_DEPENDENCY_CHARACTERS = 200
 MAX_OUTPUTS = 1000
 MAX_CLAIMS = 1000
-MAX_FILES = 64
 FEWEST_REQUESTS, MOST_REQUESTS = 0.1, 1000.0
 """Bounds of the request rate that an endpoint may declare, in images per second."""
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _DEPENDENCY = rf"{_NAME}(?:\[{_NAME}(?:,{_NAME})*\])?==[A-Za-z0-9.!+_-]+"
 _PYTHON = r"[0-9]{1,2}\.[0-9]{1,3}(?:\.[0-9]{1,3})?(?:(?:a|b|rc)[0-9]{1,3})?"
-_FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 _DATE = r"[0-9]{4}-[0-9]{2}(?:-[0-9]{2})?"
 
 
@@ -72,30 +70,37 @@ class CheckpointFormat(StrEnum):
     TORCH_EXPORT = "torch-export"
 
 
-class Ensemble(StrEnum):
-    """How the probabilities of several models become one."""
-
-    MEAN = "mean"
-
-
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A network whose state dict can be submitted; `names_outputs` if it names its outputs."""
+    """A network whose state dict can be submitted; `names_outputs` if it names its outputs.
+
+    `profile` is the only preset that its weights fit; empty if each training has its own steps.
+    """
 
     profile: str
     names_outputs: bool
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "densenet121": Architecture("imagenet-224", names_outputs=False),
-    "resnet50": Architecture("imagenet-224", names_outputs=False),
-    "chexnet": Architecture("imagenet-224", names_outputs=True),
+    "densenet121": Architecture("", names_outputs=False),
+    "resnet50": Architecture("", names_outputs=False),
+    "chexnet": Architecture("", names_outputs=True),
     "densenet121-res224-all": Architecture("xrv-224", names_outputs=True),
     "densenet121-res224-nih": Architecture("xrv-224", names_outputs=True),
     "densenet121-res224-pc": Architecture("xrv-224", names_outputs=True),
     "resnet50-res512-all": Architecture("xrv-512", names_outputs=True),
 }
-"""Networks that `cxreval.export` can build, by name."""
+"""Networks that `cxreval.export` can build and that have a name of their own."""
+
+_LIBRARY_MODELS = {
+    r"torchvision/[a-z0-9_]{1,60}": "torchvision/NAME",
+    r"timm/[A-Za-z0-9_]{1,60}(?:\.[A-Za-z0-9_]{1,60})?": "timm/NAME",
+    r"monai/DenseNet(?:121|169|201|264)": "monai/DenseNet121 (or 169, 201, 264)",
+}
+_ARCHITECTURE = Matching(
+    "|".join((*ARCHITECTURES, *_LIBRARY_MODELS)),
+    f"one of {', '.join((*ARCHITECTURES, *_LIBRARY_MODELS.values()))}",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,18 +181,6 @@ class ClaimedMetric:
 
 
 @dataclass(frozen=True, slots=True)
-class SubmittedFile:
-    """One of several files of a submission."""
-
-    name: str = declared(
-        "Name of the file, without folders.",
-        Matching(_FILE_NAME, "a file name of letters, digits, `.`, `_` and `-`, without folders"),
-        "model.onnx",
-    )
-    sha256: str = declared("sha256 of the file.", Matching(SHA256.pattern, SHA256_FORM), "", "")
-
-
-@dataclass(frozen=True, slots=True)
 class Manifest:
     """The manifest of a submission. A field that is empty or None is not given."""
 
@@ -216,20 +209,24 @@ class Manifest:
         "Format of the file.", None, CheckpointFormat.ONNX, None
     )
     architecture: str = declared(
-        "Network that the state dict belongs to.", OneOf(tuple(ARCHITECTURES)), "densenet121", ""
+        f"Network that the state dict belongs to: {_ARCHITECTURE.expected}.",
+        _ARCHITECTURE,
+        "densenet121",
+        "",
     )
     endpoint: Endpoint | None = declared(
         "Server that runs the model. Its token does not belong in a manifest.", None, None, None
     )
     preprocessing_profile: str = declared(
-        "Preprocessing profile: how an image becomes the model's input.",
-        OneOf(tuple(PRESETS), UnknownProfile),
+        "Name of a preset, as manifests before `preprocessing` gave it.",
+        OneOf(tuple(PRESETS), UnknownProfile, ", or steps of your own: `preprocessing: {...}`"),
         "xrv-224",
         "",
     )
     output_names: tuple[str, ...] = declared(
-        'Finding of each column of the output, every finding once; "" for a column to ignore.',
-        None,
+        "Name of each column of the output, or of each pair for softmax-positive. A column that no "
+        'finding of the benchmark names is ignored, and so is "".',
+        Text(MAX_NAME_CHARACTERS, "a name", empty=True),
         None,
         (),
         MAX_OUTPUTS,
@@ -256,7 +253,10 @@ class Manifest:
         "",
     )
     preprocessing: Preprocessing | None = declared(
-        "Steps from an image to the model's input, instead of a profile.", None, None, None
+        "A preset by its name, or each step from an image to the model's input.",
+        None,
+        PRESETS["imagenet-224"],
+        None,
     )
     outputs: Outputs | None = declared("Where the probabilities are.", None, None, None)
     files: tuple[SubmittedFile, ...] = declared(
@@ -272,87 +272,15 @@ class Manifest:
         return self.preprocessing or PRESETS.get(self.preprocessing_profile)
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """Rules for manifests whose fields have the values in `when`.
+SHORT_FORMS: Mapping[type, str] = {
+    Resize: "to",
+    Crop: "kind",
+    Equalize: "kind",
+    Outputs: "activation",
+    SubmittedFile: "name",
+}
+"""Records that a manifest may give as the value of one of their fields: `crop: none`."""
 
-    `required` fields must be given, `forbidden` ones must not, and `only` lists allowed values.
-    """
-
-    when: Mapping[str, tuple[str, ...]]
-    required: tuple[str, ...] = ()
-    forbidden: tuple[str, ...] = ()
-    only: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """The name of the case in errors."""
-        return " and ".join(f"{field} {' or '.join(values)}" for field, values in self.when.items())
-
-
-def _sources(*own: SourceKind) -> dict[str, tuple[str, ...]]:
-    return {"source_kind": (*PUBLISHED_SOURCES, *own)}
-
-
-def _architecture_cases() -> list[Case]:
-    def when(**wanted: object) -> dict[str, tuple[str, ...]]:
-        ((attribute, value),) = wanted.items()
-        names = tuple(
-            name for name, known in ARCHITECTURES.items() if getattr(known, attribute) == value
-        )
-        return {"format": (CheckpointFormat.PYTORCH_STATE_DICT,), "architecture": names}
-
-    profiles = dict.fromkeys(known.profile for known in ARCHITECTURES.values())
-    return [
-        Case(when(names_outputs=True), forbidden=("output_names",)),
-        Case(when(names_outputs=False), required=("output_names",)),
-        *(
-            Case(when(profile=profile), only={"preprocessing_profile": (profile,)})
-            for profile in profiles
-        ),
-    ]
-
-
-CASES: tuple[Case, ...] = (
-    Case(
-        {"kind": (Kind.CHECKPOINT,)},
-        required=("format", "preprocessing_profile", "reproduction", "environment"),
-        forbidden=("endpoint",),
-        only=_sources(SourceKind.CHECKPOINT),
-    ),
-    Case(
-        {"kind": (Kind.CHECKPOINT,), "format": (CheckpointFormat.ONNX,)},
-        required=("output_names",),
-        forbidden=("architecture",),
-    ),
-    Case(
-        {"kind": (Kind.CHECKPOINT,), "format": (CheckpointFormat.PYTORCH_STATE_DICT,)},
-        required=("architecture",),
-    ),
-    *_architecture_cases(),
-    Case(
-        {"kind": (Kind.ENDPOINT,)},
-        required=("endpoint", "output_names", "reproduction", "environment"),
-        forbidden=("format", "architecture", "artifact_sha256"),
-        only=_sources(SourceKind.ENDPOINT),
-    ),
-    Case(
-        {"kind": (Kind.PREDICTIONS,)},
-        required=("reproduction", "environment"),
-        forbidden=("format", "architecture", "endpoint", "preprocessing_profile", "output_names"),
-        only=_sources(SourceKind.PREDICTIONS),
-    ),
-    Case(
-        {"kind": (Kind.CLAIM,)},
-        required=("source_url", "claimed_metrics"),
-        forbidden=(
-            "format", "architecture", "endpoint", "preprocessing_profile", "output_names",
-            "artifact_sha256",
-        ),
-        only=_sources(),
-    ),
-)  # fmt: skip
-"""The rules of each kind, beyond the fields that all kinds require."""
 
 UPLOADED = (Kind.CHECKPOINT, Kind.PREDICTIONS)
 """Kinds that are submitted with a file."""

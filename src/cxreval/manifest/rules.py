@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import date
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
+from cxreval.bundle import MAX_FILES
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import (
     CxrevalError,
@@ -18,15 +21,20 @@ from cxreval.errors import (
     UnknownFinding,
     UnknownMetric,
 )
-from cxreval.fields import field_error, not_allowed, required
+from cxreval.fields import field_error, not_allowed, required, shown
 from cxreval.forms import Form
-from cxreval.manifest.model import CASES, UPLOADED, Case, ClaimedMetric, Kind, Manifest
+from cxreval.manifest.cases import CASES, Case
+from cxreval.manifest.model import UPLOADED, ClaimedMetric, Kind, Manifest
 from cxreval.metrics.ranking import latest_day
+from cxreval.preprocessing import Preprocessing, preprocessing_problems
 
 ROOT = "manifest"
 """First part of the path of every field."""
 
-_REQUIRED = dataclasses.MISSING
+# One comparison of two spellings takes up to 0.1 ms, and a caller chooses the names.
+_MAX_COMPARED = 4000
+_CLOSE = 0.85
+"""Ratio of difflib from which two spellings are taken for the same word."""
 
 
 def expected(record: type[Any], name: str) -> str:
@@ -63,17 +71,18 @@ def problems(
     """
     errors = list(_record(manifest, ROOT))
     for case in CASES:
-        if all(getattr(manifest, field) in values for field, values in case.when.items()):
+        if _applies(case, manifest):
             errors += _case(case, manifest)
-    if with_artifact and manifest.kind in UPLOADED and not manifest.artifact_sha256:
-        errors.append(
-            required(f"{ROOT}.artifact_sha256", "the sha256 of the file", f"kind {manifest.kind}")
-        )
+    if with_artifact and manifest.kind in UPLOADED:
+        errors += _digests(manifest)
     wrong = {error.metadata["field"] for error in errors}
     for field, further in (
+        ("preprocessing", _preprocessing(manifest, wrong)),
         ("output_names", _outputs(manifest.output_names, benchmark)),
         ("claimed_metrics", _claims(manifest, benchmark)),
         ("submitted_date", _date(manifest.submitted_date, today)),
+        ("files", _files(manifest)),
+        ("ensemble", _ensemble(manifest)),
     ):
         if f"{ROOT}.{field}" not in wrong:
             errors += (error for error in further if error.metadata["field"] not in wrong)
@@ -97,7 +106,7 @@ def _record(record: Any, path: str) -> Iterator[CxrevalError]:
     for field in dataclasses.fields(record):
         name, value, facts = f"{path}.{field.name}", getattr(record, field.name), field.metadata
         if value is None or value in ("", ()):
-            if field.default is _REQUIRED:
+            if field.default not in (None, "", ()):
                 yield required(name, expected(type(record), field.name))
         elif isinstance(value, tuple):
             yield from _list(value, name, facts["form"], facts["most"])
@@ -132,38 +141,124 @@ def _caught(check: Callable[..., None], *arguments: Any) -> Iterator[CxrevalErro
         yield error
 
 
+def _applies(case: Case, manifest: Manifest) -> bool:
+    return all(getattr(manifest, field) in values for field, values in case.when.items()) and all(
+        getattr(manifest, field) not in values for field, values in case.unless.items()
+    )
+
+
 def _case(case: Case, manifest: Manifest) -> Iterator[CxrevalError]:
     """Yields the problems of a case: of the manifest's kind, format or architecture."""
-    for field in case.required:
-        if not getattr(manifest, field):
-            yield required(f"{ROOT}.{field}", expected(Manifest, field), case.name)
+    lacking = [field for field in case.required if not getattr(manifest, field)]
+    if case.one_of and not any(getattr(manifest, field) for field in case.one_of):
+        lacking.append(case.one_of[0])
+    for field in lacking:
+        yield required(f"{ROOT}.{field}", expected(Manifest, field), case.name)
     for field in case.forbidden:
         if getattr(manifest, field):
             yield not_allowed(f"{ROOT}.{field}", case.name)
     for field, values in case.only.items():
         value = getattr(manifest, field)
+        if isinstance(value, Preprocessing):
+            value = value.name
         if value and value not in values:
             yield field_error(f"{ROOT}.{field}", value, f"{' or '.join(values)} for {case.name}")
 
 
+def _digests(manifest: Manifest) -> Iterator[CxrevalError]:
+    """Yields an error for each file without its digest."""
+    if not manifest.artifact_sha256:
+        kind = f"kind {manifest.kind}"
+        yield required(f"{ROOT}.artifact_sha256", "the sha256 of the file", kind)
+    for index, file in enumerate(manifest.files[:MAX_FILES]):
+        if not file.sha256:
+            yield required(f"{ROOT}.files[{index}].sha256", "the sha256 of the file")
+
+
+def _preprocessing(manifest: Manifest, wrong: Collection[str]) -> Iterator[CxrevalError]:
+    """Yields contradictions; those between steps only if none of the fields in `wrong` is one."""
+    field, steps = f"{ROOT}.preprocessing", manifest.preprocessing
+    if steps and manifest.preprocessing_profile:
+        rule = "either a preset or steps"
+        message = f"{field} and {field}_profile are both given; expected {rule}"
+        yield MalformedField(message, field=field, expected=rule)
+    elif steps and not any(name.startswith(f"{field}.") for name in wrong):
+        yield from preprocessing_problems(steps, field)
+
+
+def _files(manifest: Manifest) -> Iterator[CxrevalError]:
+    """Yields an error for each name that an earlier file has, and one if no file is a model."""
+    field, seen = f"{ROOT}.files", set()
+    for index, file in enumerate(manifest.files):
+        name = file.name.lower()  # some file systems do not tell case apart
+        if name in seen:
+            rule = "names that differ in more than case"
+            yield field_error(f"{field}[{index}].name", file.name, rule)
+        seen.add(name)
+    if manifest.files and not _models(manifest):
+        yield field_error(field, "a list without a model", "at least one name that ends in .onnx")
+
+
+def _ensemble(manifest: Manifest) -> Iterator[CxrevalError]:
+    """Yields an error unless exactly the manifests with several models say how they become one."""
+    field, models = f"{ROOT}.ensemble", _models(manifest)
+    if models > 1 and not manifest.ensemble:
+        context = f"files with {models} names that end in .onnx"
+        yield required(field, expected(Manifest, "ensemble"), context)
+    if models < 2 and manifest.ensemble:
+        yield not_allowed(field, "fewer than two files whose names end in .onnx")
+
+
+def _models(manifest: Manifest) -> int:
+    return sum(file.name.lower().endswith(".onnx") for file in manifest.files)
+
+
 def _outputs(names: tuple[str, ...], benchmark: BenchmarkSpec | None) -> Iterator[CxrevalError]:
-    """Yields problems unless the names hold every finding once; kinds without names are skipped."""
+    """Yields problems unless the names hold a finding and none twice or with a typing error.
+
+    Kinds without names are skipped.
+    """
     if not names or not benchmark:
         return
     field, findings = f"{ROOT}.output_names", benchmark.findings
-    for index, name in enumerate(names):
-        if name:
-            yield from _finding(f"{field}[{index}]", name, findings)
-    counts = Counter(name for name in names if name)
+    counts = Counter(names)
     missing = [finding for finding in findings if not counts[finding]]
-    repeated = [finding for finding in findings if counts[finding] > 1]
-    if missing or repeated:
-        facts = {"missing": ", ".join(missing), "repeated": ", ".join(repeated)}
-        text = "; ".join(f"{word}: {names}" for word, names in facts.items() if names)
-        rule = "every finding of the benchmark exactly once"
-        yield OutputsIncomplete(
-            f"{field} has findings {text}; expected {rule}", field=field, expected=rule, **facts
-        )
+    meant = _meant([name for name in counts if name and name not in findings], missing)
+    for index, name in enumerate(names):
+        if name in meant:
+            allowed = f"{meant[name]!r}, or '' for a column to ignore"
+            yield field_error(f"{field}[{index}]", name, allowed, UnknownFinding)
+    repeated = ", ".join(finding for finding in findings if counts[finding] > 1)
+    if repeated:
+        yield _incomplete(f"has findings repeated: {shown(repeated)}")
+    elif len(missing) == len(findings) and not meant:
+        yield _incomplete(f"has none of the findings {shown(', '.join(missing))}")
+
+
+def _incomplete(problem: str) -> OutputsIncomplete:
+    field, rule = f"{ROOT}.output_names", "findings of the benchmark, at least one and none twice"
+    return OutputsIncomplete(f"{field} {problem}; expected {rule}", field=field, expected=rule)
+
+
+def _meant(unknown: Sequence[str], missing: Sequence[str]) -> dict[str, str]:
+    """Returns the missing finding that each unknown name spells differently.
+
+    It differs in case and separators, or little enough for a typing error. With too many names to
+    compare each pair, typing errors are not looked for.
+    """
+    spelled = {_spelling(finding): finding for finding in missing}
+    few = len(unknown) * len(missing) <= _MAX_COMPARED
+    meant = {}
+    for name in unknown:
+        word = _spelling(name)
+        close = get_close_matches(word, spelled, 1, _CLOSE) if few else []
+        if word in spelled or close:
+            meant[name] = spelled[word if word in spelled else close[0]]
+    return meant
+
+
+def _spelling(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).casefold()
 
 
 def _finding(field: str, name: str, findings: Sequence[str]) -> Iterator[CxrevalError]:

@@ -12,14 +12,16 @@ from types import NoneType
 from typing import Any
 
 from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.manifest.cases import CASES
 from cxreval.manifest.model import (
-    CASES,
+    SHORT_FORMS,
     CheckpointFormat,
     ClaimedMetric,
     Kind,
     Manifest,
     SourceKind,
 )
+from cxreval.preprocessing import PRESETS, Preprocessing
 
 _WIDTH = 100
 _HEAD = {
@@ -80,15 +82,16 @@ def template(kind: Kind, benchmark: BenchmarkSpec) -> str:
         for case in CASES
         if all(values.get(field) in wanted for field, wanted in case.when.items())
     ]
-    required = {field for case in cases for field in case.required}
+    required = {field for case in cases for field in (*case.required, *case.one_of)}
     words = {field: allowed for case in cases for field, allowed in case.only.items()}
-    left_out = {field for case in cases for field in case.forbidden} | {"artifact_sha256"}
+    left_out = {field for case in cases for field in case.forbidden}
+    left_out |= {"artifact_sha256", "preprocessing_profile", "files", "ensemble"}
     left_out -= {"architecture"} if kind is Kind.CHECKPOINT else set()
     lines = [
         f"# {_HEAD[kind]}",
         "# Check it with `cxreval submission check`. To give an optional field, remove its #.",
     ]
-    for field, hint in _fields(Manifest):
+    for field, hint in _ordered_fields():
         if field.name not in left_out:
             needed = field.default is dataclasses.MISSING or field.name in required
             example = values.get(field.name, field.metadata["example"])
@@ -96,7 +99,57 @@ def template(kind: Kind, benchmark: BenchmarkSpec) -> str:
                 "",
                 *_entry(field, hint, example, needed, words.get(field.name) or _words(hint, field)),
             ]
+        if field.name == "preprocessing" not in left_out:
+            lines += [
+                f"# The presets are {', '.join(PRESETS)}.",
+                "# Steps of your own replace the line above:",
+                "#preprocessing:",
+                *(f"#{line}" for line in steps(field.metadata["example"])),
+            ]
     return "\n".join(lines) + "\n"
+
+
+def steps(preprocessing: Preprocessing) -> Iterator[str]:
+    """Yields the lines of declared preprocessing as YAML, indented, with a comment on each step."""
+    for field, hint in _fields(Preprocessing):
+        value = getattr(preprocessing, field.name)
+        words = {"": _words(hint, field)}
+        if dataclasses.is_dataclass(hint):
+            kind = typing.cast("type[Any]", hint)
+            words = {inner.name: _words(of, inner) for inner, of in _fields(kind)}
+        about = field.metadata["about"]
+        for name, allowed in words.items():
+            about += f" {name or 'One of'}: {', '.join(allowed)}." if allowed else ""
+        yield from (f"  # {line}" for line in textwrap.wrap(about, _WIDTH - 4))
+        yield f"  {field.name}: {_flow(value)}"
+
+
+def _flow(value: Any) -> str:
+    """Returns a value of declared preprocessing in the shortest form that YAML has for it."""
+    if isinstance(value, tuple):
+        items = ", ".join(map(_flow, value))
+        return items if len(value) == 1 else f"[{items}]"
+    if dataclasses.is_dataclass(value):
+        kind: type[Any] = type(value)
+        if value == kind():
+            return _flow(getattr(value, SHORT_FORMS[kind]))
+        given = {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
+        pairs = [f"{name}: {_flow(item)}" for name, item in given.items() if item not in (None, ())]
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, StrEnum):
+        return value.value
+    return _text(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def _ordered_fields() -> Iterator[tuple[dataclasses.Field[Any], Any]]:
+    """Yields the fields of a manifest, the later ones beside those that they belong to."""
+    fields = {field.name: (field, hint) for field, hint in _fields(Manifest)}
+    beside = {"preprocessing_profile": "preprocessing", "output_names": "outputs"}
+    for name, pair in fields.items():
+        if name not in beside.values():
+            yield pair
+        if name in beside:
+            yield fields[beside[name]]
 
 
 def _fields(kind: type[Any]) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
@@ -126,7 +179,9 @@ def _entry(
 
 
 def _value(field: dataclasses.Field[Any], kind: Any, example: Any) -> Iterator[str]:
-    if dataclasses.is_dataclass(kind):
+    if kind is Preprocessing:
+        yield f"{field.name}: {example.name}"
+    elif dataclasses.is_dataclass(kind):
         yield f"{field.name}:"
         record = typing.cast("type[Any]", kind)
         yield from _item(example) if field.metadata["most"] else _record(record)

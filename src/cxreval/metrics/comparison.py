@@ -12,6 +12,8 @@ from cxreval.errors import NotComparable
 from cxreval.metrics.ranking import ALPHA, Entry, compare, holm
 from cxreval.metrics.report import Evidence, MetricValue, Report
 
+_ROUNDING = 1e-12
+
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
@@ -40,17 +42,22 @@ class PairedDifference:
 def compare_reports(first: Report, second: Report, metric: str) -> tuple[PairedDifference, ...]:
     """Returns the differences of two reports by a metric: of each finding, then of the macro mean.
 
-    Findings for which the metric is undefined are left out.
+    Findings for which the metric is undefined in one of them are left out.
 
     Raises:
-        NotComparable: the reports are of different benchmarks, or a report has no replicates.
+        NotComparable: the reports are of different benchmarks, a report has no replicates, or the
+            metric is defined for no finding in both.
     """
     if first.benchmark_digest != second.benchmark_digest:
         digests = f"{first.benchmark_digest} and {second.benchmark_digest}"
         message = f"the reports are of different benchmarks, {digests}; compare reports of one"
         raise NotComparable(message, field="benchmark_digest", expected=first.benchmark_digest)
     scores, others = _scores(first, metric), _scores(second, metric)
-    pairs = [_difference(finding, scores[finding], others[finding]) for finding in scores]
+    both = [finding for finding in scores if finding in others]
+    if not both:
+        message = f"the reports have no finding in common that has a value of {metric}"
+        raise NotComparable(message, field="findings", expected="a finding in common")
+    pairs = [_difference(finding, scores[finding], others[finding]) for finding in both]
     findings = [pair for pair in pairs if pair.finding]
     adjusted = holm(np.array([pair.p_value for pair in findings]))
     corrected = [
@@ -97,21 +104,32 @@ def _difference(
 
 
 def first_difference(report: Report, other: Report) -> str:
-    """Returns the first part in which two reports differ; empty if they are equal bit for bit.
+    """Returns the first part in which two reports differ; empty if they are equal.
 
+    All parts are compared bit for bit, except analytic standard errors: earlier versions added
+    their terms in an order that depended on the processor, so they may differ by a relative 1e-12.
     NaN equals NaN in the evidence, which both reports must have to be equal.
     """
     for field in fields(Report):
         ours, theirs = getattr(report, field.name), getattr(other, field.name)
         if field.name == "metrics" and ours != theirs:
             pairs = zip(ours, theirs, strict=False)
-            different = [one for one, another in pairs if one != another]
-            return _named(different[0]) if different else "number of metrics"
+            different = [one for one, another in pairs if not _equal(one, another)]
+            if different or len(ours) != len(theirs):
+                return _named(different[0]) if different else "number of metrics"
+            continue
         if field.name != "evidence" and ours != theirs:
             return field.name
     if report.evidence is None or other.evidence is None:
         return "evidence"
     return _evidence_difference(report.evidence, other.evidence)
+
+
+def _equal(value: MetricValue, other: MetricValue) -> bool:
+    ours, theirs = value.analytic_standard_error, other.analytic_standard_error
+    if ours is not None and theirs is not None and math.isclose(ours, theirs, rel_tol=_ROUNDING):
+        other = replace(other, analytic_standard_error=ours)
+    return value == other
 
 
 def _evidence_difference(evidence: Evidence, other: Evidence) -> str:

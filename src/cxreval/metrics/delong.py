@@ -6,6 +6,7 @@ DeLong, DeLong and Clarke-Pearson (Biometrics 44, 1988). It is a check of the bo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,14 +77,16 @@ def covariance(first: PlacementSums, second: PlacementSums) -> float | None:
     positives = (
         first.positive_patients
         / (first.positive_patients - 1)
-        * (first.of_positives @ second.of_positives)
+        * _dot(first.of_positives, second.of_positives)
     )
     negatives = (
         first.negative_patients
         / (first.negative_patients - 1)
-        * (first.of_negatives @ second.of_negatives)
+        * _dot(first.of_negatives, second.of_negatives)
     )
-    both = first.of_positives @ second.of_negatives + second.of_positives @ first.of_negatives
+    both = _dot(first.of_positives, second.of_negatives) + _dot(
+        second.of_positives, first.of_negatives
+    )
     return float(
         positives / first.positives**2
         + negatives / first.negatives**2
@@ -98,7 +101,15 @@ def macro_variance(findings: list[PlacementSums]) -> float | None:
     findings.
     """
     mean = np.mean([finding.influence for finding in findings], axis=0)
-    return float(mean.size / (mean.size - 1) * (mean @ mean)) if mean.size > 1 else None
+    return float(mean.size / (mean.size - 1) * _dot(mean, mean)) if mean.size > 1 else None
+
+
+def _dot(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Returns the sum of the products, the same on every machine.
+
+    The order in which BLAS adds depends on the processor, and so do its last bits.
+    """
+    return math.fsum((first * second).tolist())
 
 
 def _by_patient(

@@ -27,31 +27,37 @@ class PartialState:
 
     `benchmark_digest`: digest of the benchmark that numbers the rows. `rows`: shape (images,),
     indices into its sorted image list, ascending. `probabilities`: shape (images, findings),
-    float32.
+    float32. `findings`: those of the columns, in the benchmark's order; empty for all of them.
     """
 
     benchmark_digest: str
     rows: NDArray[np.intp]
     probabilities: NDArray[np.float32]
+    findings: tuple[str, ...] = ()
 
 
 class PredictionTable:
     """A table of probabilities of a benchmark's images, filled batch by batch.
 
-    `probabilities` has shape (images, findings), float32, rows in the order of `rows`.
+    `findings`: the findings that the predictions cover, in the benchmark's order. `probabilities`
+    has shape (images, covered findings), float32, rows in the order of `rows`.
     """
 
-    def __init__(self, rows: Mapping[str, int], findings: Sequence[str]) -> None:
+    def __init__(
+        self, rows: Mapping[str, int], findings: Sequence[str], covered: Sequence[str] = ()
+    ) -> None:
         """Creates an empty table.
 
         `rows`: row number by image, ascending from 0, as `image_rows` returns it; the tables of a
-        benchmark share it.
+        benchmark share it. `findings`: all of the benchmark. `covered`: those that the predictions
+        have, in the same order; empty for all.
         """
         self._rows = rows
-        self._findings = findings
+        self.findings = tuple(covered or findings)
+        self._complete = len(self.findings) == len(findings)
         self._seen = np.zeros(len(rows), dtype=np.bool_)
         self.probabilities: NDArray[np.float32] = np.zeros(
-            (len(rows), len(findings)), dtype=np.float32
+            (len(rows), len(self.findings)), dtype=np.float32
         )
 
     @property
@@ -86,7 +92,7 @@ class PredictionTable:
             UnknownImage: a row is outside the benchmark.
             MalformedBatch, InvalidProbability, DuplicateImage: as `add`.
         """
-        expected = rows.size * len(self._findings)
+        expected = rows.size * len(self.findings)
         if values.size != expected:
             message = (
                 f"batch has {values.size} probabilities for {rows.size} images; expected {expected}"
@@ -99,7 +105,7 @@ class PredictionTable:
             row, size = int(rows[outside[0]]), self._seen.size
             message = f"{_others(outside)} not in the benchmark, the first is row {row} of {size}"
             raise UnknownImage(message, field="rows", row=row, count=outside.size)
-        batch = values.reshape(rows.size, len(self._findings))
+        batch = values.reshape(rows.size, len(self.findings))
         self._check_range(rows, batch)
         self._check_repeated(rows, batch)
         # Adding 0 turns -0.0 into 0.0, so that equal probabilities have the same digest.
@@ -128,9 +134,13 @@ class PredictionTable:
         """Returns the digest of the table, as 64 hex characters.
 
         It is the sha256 of the image names in order, each followed by LF, and then of the rows as
-        little-endian float32.
+        little-endian float32. If the table does not cover all findings, the names of those that it
+        covers, each followed by LF, come before the images: rows alone would not say which they
+        are.
         """
-        digest = hashlib.sha256("".join(f"{image}\n" for image in self._rows).encode())
+        findings = () if self._complete else self.findings
+        names = "".join(f"{name}\n" for name in (*findings, *self._rows))
+        digest = hashlib.sha256(names.encode())
         digest.update(self.probabilities.astype("<f4", copy=False).tobytes())
         return digest.hexdigest()
 
@@ -141,7 +151,7 @@ class PredictionTable:
             return
         wrong = np.flatnonzero(~good.all(axis=1))
         row, column = wrong[0], int(np.argmin(good[wrong[0]]))
-        image, finding, value = self._image(rows[row]), self._findings[column], batch[row, column]
+        image, finding, value = self._image(rows[row]), self.findings[column], batch[row, column]
         expected = "a number within [0, 1]"
         raise InvalidProbability(
             f"probability of {finding} for image {image!r} is {value}; expected {expected}; "

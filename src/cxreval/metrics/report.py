@@ -20,6 +20,12 @@ NO_LABELS = "NO_LABELS"
 FINDING_UNDEFINED = "FINDING_UNDEFINED"
 REPLICATES_UNDEFINED = "REPLICATES_UNDEFINED"
 NOT_RESAMPLED = "NOT_RESAMPLED"
+NOT_COVERED = "NOT_COVERED"
+"""Why a finding has no value: the predictions do not have it. The macro mean has none then."""
+NOT_RECORDED = "NOT_RECORDED"
+"""Why a score has no rank or interval: the benchmark does not record the metric's replicates."""
+NOT_CLAIMED = "NOT_CLAIMED"
+"""Why a claim has no score: it does not state it."""
 
 UNDEFINED_SHARE = 0.01
 """Maximum share of undefined replicates; with more, there are too few patients for a statement."""
@@ -72,6 +78,14 @@ def macro(values: Sequence[MetricValue], metric: str) -> MetricValue | None:
     )
 
 
+def covered_findings(values: Sequence[MetricValue]) -> tuple[str, ...]:
+    """Returns the findings that the predictions behind a report's values cover, in their order."""
+    named = dict.fromkeys(
+        value.finding for value in values if value.finding and value.undefined_reason != NOT_COVERED
+    )
+    return tuple(named)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Replicates:
     """The replicates of a metric of one finding, or of the macro mean, whose `finding` is empty.
@@ -89,6 +103,7 @@ class Evidence:
     """The evidence for a report: replicates and curves.
 
     `replicates`: those of the benchmark's metrics; for each metric by finding, the macro mean last.
+    Findings that the predictions do not cover have no evidence, and the macro mean has none then.
     """
 
     replicates: tuple[Replicates, ...] = ()

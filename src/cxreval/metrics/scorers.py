@@ -20,6 +20,7 @@ from cxreval.metrics.registry import METRICS, Metric
 from cxreval.metrics.report import (
     FINDING_UNDEFINED,
     NO_LABELS,
+    NOT_COVERED,
     NOT_RESAMPLED,
     ONE_CLASS_ONLY,
     REPLICATES_UNDEFINED,
@@ -53,24 +54,28 @@ class Scorer:
         seed: int,
         replicate_count: int,
         recorded: Sequence[str],
+        covered: Sequence[str] = (),
     ) -> tuple[tuple[MetricValue, ...], Evidence]:
         """Returns the figures of a report and the evidence behind them.
 
         The figures are first, for each metric over all images, those of each finding and their
-        macro mean; then the same of the sliced metric for each slice.
+        macro mean; then the same of the sliced metric for each slice. A finding that is not covered
+        has no value, and the macro mean has none either.
 
         Args:
             cohort: the labelled images.
-            probabilities: shape (images, findings), within [0, 1], rows and columns in the cohort's
-                order.
+            probabilities: shape (images, covered findings), within [0, 1], rows and columns in the
+                cohort's order.
             seed: seed of the bootstrap, 0 to 2**64 - 1; submissions that are compared have the
                 same.
             replicate_count: number of resamples, at least 1.
             recorded: the metrics whose replicates are part of the evidence.
+            covered: the findings of the columns, in the cohort's order; empty for all findings.
         """
-        overall = _Group(cohort, probabilities, self.metrics)
+        columns = {finding: column for column, finding in enumerate(covered or cohort.findings)}
+        overall = _Group(cohort, probabilities, columns, self.metrics)
         metrics = {self.sliced_metric: self.metrics[self.sliced_metric]}
-        sliced = [_Group(cohort, probabilities, metrics, part) for part in cohort.slices]
+        sliced = [_Group(cohort, probabilities, columns, metrics, part) for part in cohort.slices]
         for weights in patient_weights(seed, cohort.patient_count, replicate_count):
             for group in (overall, *sliced):
                 group.resample(weights)
@@ -95,16 +100,21 @@ LATEST_SCORER = "2"
 
 
 class _Column:
-    """The images of a group whose label of one finding is known, and the finding's replicates."""
+    """The images of a group whose label of one finding is known, and the finding's replicates.
+
+    `scores` is empty for a finding that the predictions do not cover.
+    """
 
     def __init__(
         self,
         finding: str,
+        covered: bool,
         scores: NDArray[np.float32],
         positive: NDArray[np.bool_],
         patients: NDArray[np.int64],
     ) -> None:
         self.finding = finding
+        self.covered = covered
         self.scores = scores
         self.positive = positive
         self.patients = patients
@@ -112,8 +122,9 @@ class _Column:
 
     def measured(self, metric: Metric) -> MetricValue:
         """Returns the value of a metric, without its interval."""
-        value = metric.compute(self.scores, self.positive)
+        value = metric.compute(self.scores, self.positive) if self.covered else None
         reason = "" if value is not None else ONE_CLASS_ONLY if self.positive.size else NO_LABELS
+        reason = reason if self.covered else NOT_COVERED
         return _value(metric.name, self.finding, value, reason, self.positive, self.patients)
 
 
@@ -124,6 +135,7 @@ class _Group:
         self,
         cohort: Cohort,
         probabilities: NDArray[np.float32],
+        columns: Mapping[str, int],
         metrics: Mapping[str, Metric],
         part: Slice | None = None,
     ) -> None:
@@ -135,23 +147,25 @@ class _Group:
         self._patients = cohort.patients[rows]
         self._columns = []
         for column, finding in enumerate(cohort.findings):
-            known = rows & cohort.known[:, column]
+            known, covered = rows & cohort.known[:, column], finding in columns
             self._columns.append(
                 _Column(
                     finding,
-                    probabilities[known, column],
+                    covered,
+                    probabilities[known, columns[finding]] if covered else np.empty(0, np.float32),
                     cohort.labels[known, column],
                     cohort.patients[known],
                 )
             )
         size = cohort.patient_count
+        self._covered = [column for column in self._columns if column.covered]
         self._resamplers = [
             (column, FindingResampler(column.scores, column.positive, column.patients, size))
-            for column in self._columns
+            for column in self._covered
         ]
         self._calibrations = [
             (column, CalibrationResampler(column.scores, column.positive, column.patients, size))
-            for column in self._columns
+            for column in self._covered
             if not CalibrationResampler.METRICS.isdisjoint(metrics)
         ]
 
@@ -170,26 +184,24 @@ class _Group:
             values = [*measured, self._macro(name, measured)]
             vectors = self._vectors(name) if metric.resampled else [None] * len(values)
             for value, replicates in zip(values, vectors, strict=True):
-                interval, reason = _interval(value, replicates)
                 error = errors.get(value.finding) if name == "auroc" else None
                 yield replace(
-                    value,
+                    with_interval(value, replicates),
                     slice=self._slice,
-                    interval=interval,
-                    interval_undefined_reason=reason,
                     analytic_standard_error=error,
                 )
 
     def evidence(self, recorded: Sequence[str]) -> Evidence:
         """Returns the replicates of the `recorded` metrics, and the curves of each finding."""
         names = [column.finding for column in self._columns] + [""]
-        columns = self._columns
+        columns = self._covered
         curves = [roc_curve(column.finding, column.scores, column.positive) for column in columns]
         return Evidence(
             replicates=tuple(
-                Replicates(metric, *pair)
+                Replicates(metric, finding, vector)
                 for metric in recorded
-                for pair in zip(names, self._vectors(metric), strict=True)
+                for finding, vector in zip(names, self._vectors(metric), strict=True)
+                if vector is not None
             ),
             roc_curves=tuple(curve for curve in curves if curve is not None),
             reliabilities=tuple(
@@ -197,20 +209,27 @@ class _Group:
             ),
         )
 
-    def _vectors(self, metric: str) -> list[NDArray[np.float64]]:
+    def _vectors(self, metric: str) -> list[NDArray[np.float64] | None]:
         """Returns the replicates of a metric: of each finding, then of the macro mean.
 
-        The macro mean is NaN where one finding is.
+        A finding that is not covered has none, and the macro mean has none then. The macro mean is
+        NaN where one finding is.
         """
-        findings = [np.concatenate(column.replicates[metric]) for column in self._columns]
-        return [*findings, np.mean(findings, axis=0)]
+        vectors = {
+            column.finding: np.concatenate(column.replicates[metric]) for column in self._covered
+        }
+        complete = len(vectors) == len(self._columns)
+        macro = np.mean([*vectors.values()], axis=0) if complete else None
+        return [*(vectors.get(column.finding) for column in self._columns), macro]
 
     def _macro(self, metric: str, findings: Sequence[MetricValue]) -> MetricValue:
-        """Returns the macro mean, without its interval; undefined if a finding is."""
+        """Returns the macro mean, without its interval; undefined if a finding is undefined."""
         defined = [finding.value for finding in findings if finding.value is not None]
         # np.mean sums pairwise, so the last bit is that of scikit-learn's macro average.
         mean = float(np.mean(defined)) if defined else None
         value, reason = (mean, "") if len(defined) == len(findings) else (None, FINDING_UNDEFINED)
+        if len(self._covered) < len(findings):
+            reason = NOT_COVERED
         macro = _value(metric, "", value, reason, self._any, self._patients)
         return replace(macro, defined_findings=len(defined), defined_mean=mean)
 
@@ -220,14 +239,15 @@ class _Group:
             column.finding: placement_sums(
                 column.scores, column.positive, column.patients, self._cohort.patient_count
             )
-            for column in self._columns
+            for column in self._covered
         }
         defined = [finding_sums for finding_sums in sums.values() if finding_sums]
         variances = {
             finding: covariance(finding_sums, finding_sums) if finding_sums else None
             for finding, finding_sums in sums.items()
         }
-        variances[""] = macro_variance(defined) if len(defined) == len(sums) else None
+        complete = len(defined) == len(self._columns)
+        variances[""] = macro_variance(defined) if complete else None
         return {
             finding: None if variance is None else math.sqrt(max(variance, 0))
             for finding, variance in variances.items()
@@ -240,19 +260,21 @@ def _extend(column: _Column, replicates: dict[str, NDArray[np.float64]]) -> None
         column.replicates.setdefault(metric, []).append(values)
 
 
-def _interval(
-    value: MetricValue, replicates: NDArray[np.float64] | None
-) -> tuple[Interval | None, str]:
-    """Returns the interval, or None and the reason if there is a value without an interval."""
+def with_interval(value: MetricValue, replicates: NDArray[np.float64] | None) -> MetricValue:
+    """Returns a value with the interval of its replicates, shape (replicates,), or the reason.
+
+    A value that is None has neither.
+    """
     if value.value is None:
-        return None, ""
+        return value
     if replicates is None:
-        return None, NOT_RESAMPLED
+        return replace(value, interval_undefined_reason=NOT_RESAMPLED)
     defined = replicates[~np.isnan(replicates)]
     if defined.size < max(2, (1 - UNDEFINED_SHARE) * replicates.size):
-        return None, REPLICATES_UNDEFINED
+        return replace(value, interval_undefined_reason=REPLICATES_UNDEFINED)
     low, high = np.percentile(defined, INTERVAL_PERCENTILES)
-    return Interval(float(low), float(high), float(np.std(defined, ddof=1))), ""
+    interval = Interval(float(low), float(high), float(np.std(defined, ddof=1)))
+    return replace(value, interval=interval)
 
 
 def _value(

@@ -10,8 +10,9 @@ import onnx
 import onnx.checker
 from google.protobuf.message import DecodeError, Message
 
+from cxreval.bundle import Section, whole
 from cxreval.errors import ModelExternalData, ModelNotOnnx
-from cxreval.files import MAX_ARTIFACT_BYTES
+from cxreval.files import MAX_FILE_BYTES
 
 PROFILE_KEY = "cxreval.preprocessing_profile"
 """Key of a file's metadata that names its preprocessing profile; `cxreval export` writes it."""
@@ -30,39 +31,69 @@ def read(file: Path) -> onnx.ModelProto:
         ModelNotOnnx: the file is not a valid ONNX model.
         ModelExternalData: the model has tensors in other files.
     """
-    model = _parse(file)
+    model = parse(whole(file))
     for tensor in every(onnx.TensorProto, model):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            raise ModelExternalData(
-                f"tensor {tensor.name!r} has its data in another file; expected one "
-                "self-contained ONNX file",
-                field="model",
-                expected="tensors stored inside the file",
-                tensor=tensor.name,
+        if is_external(tensor):
+            where = [entry.value for entry in tensor.external_data if entry.key == "location"]
+            raise external_data(
+                tensor,
+                f"has its data in another file, {str(*where[:1])[:80]!r}",
+                "one self-contained ONNX file, or that file submitted with it: `cxreval submit "
+                "MANIFEST MODEL.onnx DATA`",
             )
+    check_valid(model)
+    return model
+
+
+def data_names(file: Path) -> list[str]:
+    """Returns the names of other files in which the weights of an ONNX file are, as it has them.
+
+    Raises:
+        ModelNotOnnx: the file is not an ONNX model.
+    """
+    tensors = every(onnx.TensorProto, parse(whole(file)))
+    entries = (entry for tensor in tensors for entry in tensor.external_data)
+    return sorted({str(entry.value) for entry in entries if entry.key == "location"})
+
+
+def is_external(tensor: onnx.TensorProto) -> bool:
+    """Returns whether a tensor has its data in another file, or says where they would be."""
+    return tensor.data_location == onnx.TensorProto.EXTERNAL or bool(tensor.external_data)
+
+
+def external_data(tensor: onnx.TensorProto, problem: str, expected: str) -> ModelExternalData:
+    """Returns the error for a tensor whose data in another file cannot be used."""
+    return ModelExternalData(
+        f"tensor {tensor.name!r} {problem}; expected {expected}",
+        field="model",
+        expected=expected,
+        tensor=tensor.name,
+    )
+
+
+def check_valid(model: onnx.ModelProto) -> None:
+    """Checks a model without external data. Raises `ModelNotOnnx`."""
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise not_onnx(first_line(error)) from None
-    return model
 
 
 def profile_name(file: Path) -> str:
     """Returns the preprocessing profile that a file's metadata names, or an empty string."""
     try:
-        metadata = _parse(file).metadata_props
+        metadata = parse(whole(file)).metadata_props
     except ModelNotOnnx:
         return ""
     return next((str(entry.value) for entry in metadata if entry.key == PROFILE_KEY), "")
 
 
-def _parse(file: Path) -> onnx.ModelProto:
+def parse(file: Section) -> onnx.ModelProto:
     """Returns the model in a file, not validated. Raises `ModelNotOnnx`."""
-    size = file.stat().st_size
-    if size > MAX_ARTIFACT_BYTES:
-        raise not_onnx(f"it has {size} bytes; expected at most {MAX_ARTIFACT_BYTES}")
+    if file.nbytes > MAX_FILE_BYTES:
+        raise not_onnx(f"it has {file.nbytes} bytes; expected at most {MAX_FILE_BYTES}")
     try:
-        model = onnx.load_model(file, format="protobuf", load_external_data=False)
+        model = onnx.load_model_from_string(file.read(0, file.nbytes))
     except (DecodeError, ValueError) as error:
         raise not_onnx(first_line(error)) from None
     if not model.ir_version or not model.graph.node:

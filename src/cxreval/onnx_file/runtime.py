@@ -10,14 +10,19 @@ import onnx.helper
 import onnx.shape_inference
 
 from cxreval.errors import ModelUnsupported
-from cxreval.files import MAX_ARTIFACT_BYTES
+from cxreval.files import MAX_FILE_BYTES
 from cxreval.onnx_file.operators import MAX_IR_VERSION, OPERATORS, OPSETS, STANDARD
-from cxreval.onnx_file.reading import every, first_line
+from cxreval.onnx_file.reading import every, first_line, is_external
 
-_LARGE = 4096  # elements; shape inference needs only weights that hold a shape, which are smaller
-_VALUE_FIELDS = (
-    "float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data",
+LARGE = 4096
+"""Elements of a large weight: shape inference needs those that hold a shape, which are smaller."""
+
+VALUE_FIELDS = (
+    "raw_data", "float_data", "int32_data", "string_data", "int64_data", "double_data",
+    "uint64_data",
 )  # fmt: skip
+"""Fields of a tensor with its values."""
+
 _COMPLEX = (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
 _BITS: dict[int, int] = {
     onnx.TensorProto.INT4: 4,
@@ -100,31 +105,33 @@ def _check_tensor(tensor: onnx.TensorProto) -> None:
     name = f"tensor {tensor.name!r}"
     if tensor.data_type not in onnx.TensorProto.DataType.values():
         raise _unsupported(f"{name} has the unknown type {tensor.data_type}", "types of ONNX")
-    if tensor.data_type == onnx.TensorProto.UNDEFINED:
+    # `bundled` has checked the sizes of external data.
+    if tensor.data_type == onnx.TensorProto.UNDEFINED or is_external(tensor):
         return
-    count, bits = math.prod(tensor.dims), _bits(tensor.data_type)
+    count, bits = math.prod(tensor.dims), bits_of(tensor.data_type)
     if tensor.HasField("raw_data"):
-        size, expected, unit = len(tensor.raw_data), math.ceil(count * bits / 8), "bytes"
+        size, expected, unit = len(tensor.raw_data), -(-count * bits // 8), "bytes"
     else:
         field = getattr(tensor, onnx.helper.tensor_dtype_to_field(tensor.data_type))
         parts = 2 if tensor.data_type in _COMPLEX else 1
-        size, expected, unit = len(field), math.ceil(count * parts * min(bits, 8) / 8), "values"
+        size, expected, unit = len(field), -(-count * parts * min(bits, 8) // 8), "values"
     if size != expected:
-        raise _unsupported(f"{name} of shape {list(tensor.dims)} has {size} {unit}", f"{expected}")
+        needed = str(expected) if abs(expected) <= MAX_FILE_BYTES else "a smaller shape"
+        raise _unsupported(f"{name} of shape {list(tensor.dims)[:8]} has {size} {unit}", needed)
 
 
-def _bits(data_type: int) -> int:
+def bits_of(data_type: int) -> int:
     """Returns the number of bits of one element of a type."""
     return _BITS.get(data_type) or onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize * 8
 
 
 def _check_dense_size(sparse: onnx.SparseTensorProto) -> None:
     """Checks the size that a sparse tensor has when the runtime makes it dense."""
-    nbytes = math.prod(sparse.dims) * _bits(sparse.values.data_type) // 8
-    if nbytes > MAX_ARTIFACT_BYTES:
+    nbytes = math.prod(sparse.dims) * bits_of(sparse.values.data_type) // 8
+    if nbytes > MAX_FILE_BYTES:
         raise _unsupported(
             f"sparse tensor {sparse.values.name!r} has {nbytes} bytes in dense form",
-            f"at most {MAX_ARTIFACT_BYTES} bytes",
+            f"at most {MAX_FILE_BYTES} bytes",
         )
 
 
@@ -134,8 +141,8 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
     Like the runtime, it ignores the shapes in the file for inner values and for the output.
     """
     for tensor in every(onnx.TensorProto, model):
-        if math.prod(tensor.dims) > _LARGE:
-            for field in ("raw_data", *_VALUE_FIELDS):
+        if math.prod(tensor.dims) > LARGE:
+            for field in (*VALUE_FIELDS, "data_location", "external_data"):
                 tensor.ClearField(field)
     for graph in every(onnx.GraphProto, model):
         del graph.value_info[:]

@@ -88,6 +88,7 @@ def partial_state_message(state: PartialState) -> report_pb2.PartialState:
         benchmark_digest=state.benchmark_digest,
         rows=state.rows.astype("<u4").tobytes(),
         probabilities=state.probabilities.astype("<f4", copy=False).tobytes(),
+        findings=state.findings,
     )
 
 

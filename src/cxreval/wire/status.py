@@ -29,6 +29,7 @@ _FAILED_PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.InternalError: grpc.StatusCode.INTERNAL,
     errors.MalformedField: _INVALID_ARGUMENT,
+    errors.FieldsContradict: _INVALID_ARGUMENT,
     errors.MissingField: _INVALID_ARGUMENT,
     errors.UnknownValue: _FAILED_PRECONDITION,
     errors.UnknownRpc: grpc.StatusCode.UNIMPLEMENTED,
@@ -102,6 +103,7 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.EndpointRefused: _FAILED_PRECONDITION,
     errors.ModelNotOnnx: _FAILED_PRECONDITION,
     errors.ModelExternalData: _FAILED_PRECONDITION,
+    errors.BundleInvalid: _FAILED_PRECONDITION,
     errors.ModelUnsupported: _FAILED_PRECONDITION,
     errors.ModelCrashed: _FAILED_PRECONDITION,
     errors.ModelTooSlow: _FAILED_PRECONDITION,

@@ -12,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Benchmark(_message.Message):
-    __slots__ = ("name", "title", "synthetic", "image_count", "patient_count", "list_sha256", "labels_sha256", "findings", "metrics", "scorer_version", "digest", "create_time", "list_file", "labels_file", "replicates", "ranking_metric", "slices")
+    __slots__ = ("name", "title", "synthetic", "image_count", "patient_count", "list_sha256", "labels_sha256", "findings", "metrics", "scorer_version", "digest", "create_time", "list_file", "labels_file", "replicates", "ranking_metric", "slices", "labels")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     SYNTHETIC_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +30,7 @@ class Benchmark(_message.Message):
     REPLICATES_FIELD_NUMBER: _ClassVar[int]
     RANKING_METRIC_FIELD_NUMBER: _ClassVar[int]
     SLICES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     name: str
     title: str
     synthetic: bool
@@ -47,7 +48,54 @@ class Benchmark(_message.Message):
     replicates: int
     ranking_metric: str
     slices: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., synthetic: _Optional[bool] = ..., image_count: _Optional[int] = ..., patient_count: _Optional[int] = ..., list_sha256: _Optional[str] = ..., labels_sha256: _Optional[str] = ..., findings: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., scorer_version: _Optional[str] = ..., digest: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., list_file: _Optional[str] = ..., labels_file: _Optional[str] = ..., replicates: _Optional[int] = ..., ranking_metric: _Optional[str] = ..., slices: _Optional[_Iterable[str]] = ...) -> None: ...
+    labels: LabelRules
+    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., synthetic: _Optional[bool] = ..., image_count: _Optional[int] = ..., patient_count: _Optional[int] = ..., list_sha256: _Optional[str] = ..., labels_sha256: _Optional[str] = ..., findings: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., scorer_version: _Optional[str] = ..., digest: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., list_file: _Optional[str] = ..., labels_file: _Optional[str] = ..., replicates: _Optional[int] = ..., ranking_metric: _Optional[str] = ..., slices: _Optional[_Iterable[str]] = ..., labels: _Optional[_Union[LabelRules, _Mapping]] = ...) -> None: ...
+
+class LabelRules(_message.Message):
+    __slots__ = ("image", "patient", "patient_part", "names", "separator", "positive", "negative", "uncertain_values", "uncertain", "blank", "reader", "readers", "sex", "age", "view")
+    class Policy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        POLICY_UNSPECIFIED: _ClassVar[LabelRules.Policy]
+        POLICY_REFUSE: _ClassVar[LabelRules.Policy]
+        POLICY_IGNORE: _ClassVar[LabelRules.Policy]
+        POLICY_POSITIVE: _ClassVar[LabelRules.Policy]
+        POLICY_NEGATIVE: _ClassVar[LabelRules.Policy]
+    POLICY_UNSPECIFIED: LabelRules.Policy
+    POLICY_REFUSE: LabelRules.Policy
+    POLICY_IGNORE: LabelRules.Policy
+    POLICY_POSITIVE: LabelRules.Policy
+    POLICY_NEGATIVE: LabelRules.Policy
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    PATIENT_FIELD_NUMBER: _ClassVar[int]
+    PATIENT_PART_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    SEPARATOR_FIELD_NUMBER: _ClassVar[int]
+    POSITIVE_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_FIELD_NUMBER: _ClassVar[int]
+    UNCERTAIN_VALUES_FIELD_NUMBER: _ClassVar[int]
+    UNCERTAIN_FIELD_NUMBER: _ClassVar[int]
+    BLANK_FIELD_NUMBER: _ClassVar[int]
+    READER_FIELD_NUMBER: _ClassVar[int]
+    READERS_FIELD_NUMBER: _ClassVar[int]
+    SEX_FIELD_NUMBER: _ClassVar[int]
+    AGE_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    image: str
+    patient: str
+    patient_part: int
+    names: str
+    separator: str
+    positive: _containers.RepeatedScalarFieldContainer[str]
+    negative: _containers.RepeatedScalarFieldContainer[str]
+    uncertain_values: _containers.RepeatedScalarFieldContainer[str]
+    uncertain: LabelRules.Policy
+    blank: LabelRules.Policy
+    reader: str
+    readers: str
+    sex: str
+    age: str
+    view: str
+    def __init__(self, image: _Optional[str] = ..., patient: _Optional[str] = ..., patient_part: _Optional[int] = ..., names: _Optional[str] = ..., separator: _Optional[str] = ..., positive: _Optional[_Iterable[str]] = ..., negative: _Optional[_Iterable[str]] = ..., uncertain_values: _Optional[_Iterable[str]] = ..., uncertain: _Optional[_Union[LabelRules.Policy, str]] = ..., blank: _Optional[_Union[LabelRules.Policy, str]] = ..., reader: _Optional[str] = ..., readers: _Optional[str] = ..., sex: _Optional[str] = ..., age: _Optional[str] = ..., view: _Optional[str] = ...) -> None: ...
 
 class Metric(_message.Message):
     __slots__ = ("id", "direction")

@@ -138,7 +138,8 @@ class EvaluationServiceServicer:
         """Records predictions durably. Rows that are already recorded are left as they are. A batch
         with an error is refused as a whole.
 
-        Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, `INVALID_PROBABILITY`,
+        Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, also for another number of
+        findings than the manifest's outputs name or than earlier batches have, `INVALID_PROBABILITY`,
         `UNKNOWN_IMAGE` for an image that the benchmark does not have; FAILED_PRECONDITION
         `IMAGE_LIST_MISSING` until the benchmark's image list is recorded.
         """
@@ -179,10 +180,11 @@ class EvaluationServiceServicer:
         with the same lease and the same report.
 
         Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
-        benchmark or of other predictions than the recorded ones, or for another report than the one
-        already recorded, `MISSING_IMAGES` while images have no recorded prediction,
-        `MALFORMED_FIELD` for the provenance; FAILED_PRECONDITION `PREDICTIONS_UNCONFIRMED` while
-        predictions of an earlier attempt are not confirmed, `IMAGE_LIST_MISSING`.
+        benchmark, of other findings than the manifest's outputs name or of other predictions than
+        the recorded ones, or for another report than the one already recorded, `MISSING_IMAGES`
+        while images have no recorded prediction, `MALFORMED_FIELD` for the provenance;
+        FAILED_PRECONDITION `PREDICTIONS_UNCONFIRMED` while predictions of an earlier attempt are not
+        confirmed, `IMAGE_LIST_MISSING`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,7 +56,8 @@ class EvaluationServiceStub:
     """Records predictions durably. Rows that are already recorded are left as they are. A batch
     with an error is refused as a whole.
 
-    Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, `INVALID_PROBABILITY`,
+    Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, also for another number of
+    findings than the manifest's outputs name or than earlier batches have, `INVALID_PROBABILITY`,
     `UNKNOWN_IMAGE` for an image that the benchmark does not have; FAILED_PRECONDITION
     `IMAGE_LIST_MISSING` until the benchmark's image list is recorded.
     """
@@ -81,10 +82,11 @@ class EvaluationServiceStub:
     with the same lease and the same report.
 
     Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
-    benchmark or of other predictions than the recorded ones, or for another report than the one
-    already recorded, `MISSING_IMAGES` while images have no recorded prediction,
-    `MALFORMED_FIELD` for the provenance; FAILED_PRECONDITION `PREDICTIONS_UNCONFIRMED` while
-    predictions of an earlier attempt are not confirmed, `IMAGE_LIST_MISSING`.
+    benchmark, of other findings than the manifest's outputs name or of other predictions than
+    the recorded ones, or for another report than the one already recorded, `MISSING_IMAGES`
+    while images have no recorded prediction, `MALFORMED_FIELD` for the provenance;
+    FAILED_PRECONDITION `PREDICTIONS_UNCONFIRMED` while predictions of an earlier attempt are not
+    confirmed, `IMAGE_LIST_MISSING`.
     """
     FailEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.FailEvaluationRequest, _evaluation_service_pb2.Evaluation]
     """Ends the evaluation with a failure. After a fault of the platform the evaluation is queued
@@ -147,7 +149,8 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     """Records predictions durably. Rows that are already recorded are left as they are. A batch
     with an error is refused as a whole.
 
-    Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, `INVALID_PROBABILITY`,
+    Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, also for another number of
+    findings than the manifest's outputs name or than earlier batches have, `INVALID_PROBABILITY`,
     `UNKNOWN_IMAGE` for an image that the benchmark does not have; FAILED_PRECONDITION
     `IMAGE_LIST_MISSING` until the benchmark's image list is recorded.
     """
@@ -172,10 +175,11 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     with the same lease and the same report.
 
     Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
-    benchmark or of other predictions than the recorded ones, or for another report than the one
-    already recorded, `MISSING_IMAGES` while images have no recorded prediction,
-    `MALFORMED_FIELD` for the provenance; FAILED_PRECONDITION `PREDICTIONS_UNCONFIRMED` while
-    predictions of an earlier attempt are not confirmed, `IMAGE_LIST_MISSING`.
+    benchmark, of other findings than the manifest's outputs name or of other predictions than
+    the recorded ones, or for another report than the one already recorded, `MISSING_IMAGES`
+    while images have no recorded prediction, `MALFORMED_FIELD` for the provenance;
+    FAILED_PRECONDITION `PREDICTIONS_UNCONFIRMED` while predictions of an earlier attempt are not
+    confirmed, `IMAGE_LIST_MISSING`.
     """
     FailEvaluation: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.FailEvaluationRequest, _evaluation_service_pb2.Evaluation]  # type: ignore[assignment]
     """Ends the evaluation with a failure. After a fault of the platform the evaluation is queued
@@ -253,7 +257,8 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Records predictions durably. Rows that are already recorded are left as they are. A batch
         with an error is refused as a whole.
 
-        Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, `INVALID_PROBABILITY`,
+        Errors: as RenewLease, and INVALID_ARGUMENT `MALFORMED_BATCH`, also for another number of
+        findings than the manifest's outputs name or than earlier batches have, `INVALID_PROBABILITY`,
         `UNKNOWN_IMAGE` for an image that the benchmark does not have; FAILED_PRECONDITION
         `IMAGE_LIST_MISSING` until the benchmark's image list is recorded.
         """
@@ -302,10 +307,11 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         with the same lease and the same report.
 
         Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
-        benchmark or of other predictions than the recorded ones, or for another report than the one
-        already recorded, `MISSING_IMAGES` while images have no recorded prediction,
-        `MALFORMED_FIELD` for the provenance; FAILED_PRECONDITION `PREDICTIONS_UNCONFIRMED` while
-        predictions of an earlier attempt are not confirmed, `IMAGE_LIST_MISSING`.
+        benchmark, of other findings than the manifest's outputs name or of other predictions than
+        the recorded ones, or for another report than the one already recorded, `MISSING_IMAGES`
+        while images have no recorded prediction, `MALFORMED_FIELD` for the provenance;
+        FAILED_PRECONDITION `PREDICTIONS_UNCONFIRMED` while predictions of an earlier attempt are not
+        confirmed, `IMAGE_LIST_MISSING`.
         """
 
     @_abc_1.abstractmethod

@@ -28,7 +28,7 @@ SIGNIFICANCE_WITHIN_NOISE: Significance
 SIGNIFICANCE_NOT_TESTED: Significance
 
 class LeaderboardEntry(_message.Message):
-    __slots__ = ("submission", "model", "organisation", "open_source", "source_kind", "source_url", "submitted_date", "tier", "rank", "score", "metrics", "sota", "note", "profile_digest", "interval", "spread", "disputed", "kind")
+    __slots__ = ("submission", "model", "organisation", "open_source", "source_kind", "source_url", "submitted_date", "tier", "rank", "score", "metrics", "sota", "note", "profile_digest", "interval", "spread", "disputed", "kind", "rank_undefined_reason", "interval_undefined_reason")
     SUBMISSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ORGANISATION_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +47,8 @@ class LeaderboardEntry(_message.Message):
     SPREAD_FIELD_NUMBER: _ClassVar[int]
     DISPUTED_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
+    RANK_UNDEFINED_REASON_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_UNDEFINED_REASON_FIELD_NUMBER: _ClassVar[int]
     submission: str
     model: str
     organisation: str
@@ -65,7 +67,9 @@ class LeaderboardEntry(_message.Message):
     spread: RankSpread
     disputed: bool
     kind: _submission_pb2.Submission.Kind
-    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[_submission_pb2.SourceKind, str]] = ..., source_url: _Optional[str] = ..., submitted_date: _Optional[str] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., metrics: _Optional[_Iterable[_Union[_report_pb2.MetricValue, _Mapping]]] = ..., sota: _Optional[bool] = ..., note: _Optional[str] = ..., profile_digest: _Optional[str] = ..., interval: _Optional[_Union[_report_pb2.Interval, _Mapping]] = ..., spread: _Optional[_Union[RankSpread, _Mapping]] = ..., disputed: _Optional[bool] = ..., kind: _Optional[_Union[_submission_pb2.Submission.Kind, str]] = ...) -> None: ...
+    rank_undefined_reason: str
+    interval_undefined_reason: str
+    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[_submission_pb2.SourceKind, str]] = ..., source_url: _Optional[str] = ..., submitted_date: _Optional[str] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., metrics: _Optional[_Iterable[_Union[_report_pb2.MetricValue, _Mapping]]] = ..., sota: _Optional[bool] = ..., note: _Optional[str] = ..., profile_digest: _Optional[str] = ..., interval: _Optional[_Union[_report_pb2.Interval, _Mapping]] = ..., spread: _Optional[_Union[RankSpread, _Mapping]] = ..., disputed: _Optional[bool] = ..., kind: _Optional[_Union[_submission_pb2.Submission.Kind, str]] = ..., rank_undefined_reason: _Optional[str] = ..., interval_undefined_reason: _Optional[str] = ...) -> None: ...
 
 class RankSpread(_message.Message):
     __slots__ = ("rank_low", "rank_high", "first_share", "mean_finding_rank", "finding_place", "places_disagree", "undefined_replicates")
@@ -86,16 +90,20 @@ class RankSpread(_message.Message):
     def __init__(self, rank_low: _Optional[int] = ..., rank_high: _Optional[int] = ..., first_share: _Optional[float] = ..., mean_finding_rank: _Optional[float] = ..., finding_place: _Optional[int] = ..., places_disagree: _Optional[bool] = ..., undefined_replicates: _Optional[int] = ...) -> None: ...
 
 class ListLeaderboardEntriesRequest(_message.Message):
-    __slots__ = ("parent", "page_size", "page_token", "as_of")
+    __slots__ = ("parent", "page_size", "page_token", "as_of", "metric", "findings")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     AS_OF_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
     parent: str
     page_size: int
     page_token: str
     as_of: _timestamp_pb2.Timestamp
-    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    metric: str
+    findings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., metric: _Optional[str] = ..., findings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListLeaderboardEntriesResponse(_message.Message):
     __slots__ = ("entries", "next_page_token", "audit_head")
@@ -126,16 +134,20 @@ class SotaStep(_message.Message):
     def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., submitted_date: _Optional[str] = ..., score: _Optional[float] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., significance: _Optional[_Union[Significance, str]] = ...) -> None: ...
 
 class ListSotaStepsRequest(_message.Message):
-    __slots__ = ("parent", "page_size", "page_token", "as_of")
+    __slots__ = ("parent", "page_size", "page_token", "as_of", "metric", "findings")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     AS_OF_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
     parent: str
     page_size: int
     page_token: str
     as_of: _timestamp_pb2.Timestamp
-    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    metric: str
+    findings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., metric: _Optional[str] = ..., findings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListSotaStepsResponse(_message.Message):
     __slots__ = ("steps", "next_page_token")

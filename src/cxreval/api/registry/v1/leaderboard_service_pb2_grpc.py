@@ -65,10 +65,10 @@ class LeaderboardServiceServicer:
 
     def ListLeaderboardEntries(self, request, context):
         """Lists the rows of a benchmark: those with evidence first, by rank, then the claimed ones,
-        by rank.
+        by rank. Rows without a rank are last.
 
         Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
-        `MALFORMED_FIELD`.
+        `MALFORMED_FIELD`, `UNKNOWN_METRIC`, `UNKNOWN_FINDING`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,7 +78,7 @@ class LeaderboardServiceServicer:
         """Lists the state-of-the-art steps of a benchmark, oldest first: evidence, then claims.
 
         Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
-        `MALFORMED_FIELD`.
+        `MALFORMED_FIELD`, `UNKNOWN_METRIC`, `UNKNOWN_FINDING`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

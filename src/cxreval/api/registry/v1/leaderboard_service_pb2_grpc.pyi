@@ -37,16 +37,16 @@ class LeaderboardServiceStub:
     def __new__(cls, channel: _aio.Channel) -> LeaderboardServiceAsyncStub: ...
     ListLeaderboardEntries: _grpc.UnaryUnaryMultiCallable[_leaderboard_service_pb2.ListLeaderboardEntriesRequest, _leaderboard_service_pb2.ListLeaderboardEntriesResponse]
     """Lists the rows of a benchmark: those with evidence first, by rank, then the claimed ones,
-    by rank.
+    by rank. Rows without a rank are last.
 
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
-    `MALFORMED_FIELD`.
+    `MALFORMED_FIELD`, `UNKNOWN_METRIC`, `UNKNOWN_FINDING`.
     """
     ListSotaSteps: _grpc.UnaryUnaryMultiCallable[_leaderboard_service_pb2.ListSotaStepsRequest, _leaderboard_service_pb2.ListSotaStepsResponse]
     """Lists the state-of-the-art steps of a benchmark, oldest first: evidence, then claims.
 
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
-    `MALFORMED_FIELD`.
+    `MALFORMED_FIELD`, `UNKNOWN_METRIC`, `UNKNOWN_FINDING`.
     """
     CompareEntries: _grpc.UnaryUnaryMultiCallable[_leaderboard_service_pb2.CompareEntriesRequest, _leaderboard_service_pb2.CompareEntriesResponse]
     """Compares every pair of the named rows, which were executed or scored, by their stored
@@ -73,16 +73,16 @@ class LeaderboardServiceAsyncStub(LeaderboardServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListLeaderboardEntries: _aio.UnaryUnaryMultiCallable[_leaderboard_service_pb2.ListLeaderboardEntriesRequest, _leaderboard_service_pb2.ListLeaderboardEntriesResponse]  # type: ignore[assignment]
     """Lists the rows of a benchmark: those with evidence first, by rank, then the claimed ones,
-    by rank.
+    by rank. Rows without a rank are last.
 
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
-    `MALFORMED_FIELD`.
+    `MALFORMED_FIELD`, `UNKNOWN_METRIC`, `UNKNOWN_FINDING`.
     """
     ListSotaSteps: _aio.UnaryUnaryMultiCallable[_leaderboard_service_pb2.ListSotaStepsRequest, _leaderboard_service_pb2.ListSotaStepsResponse]  # type: ignore[assignment]
     """Lists the state-of-the-art steps of a benchmark, oldest first: evidence, then claims.
 
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
-    `MALFORMED_FIELD`.
+    `MALFORMED_FIELD`, `UNKNOWN_METRIC`, `UNKNOWN_FINDING`.
     """
     CompareEntries: _aio.UnaryUnaryMultiCallable[_leaderboard_service_pb2.CompareEntriesRequest, _leaderboard_service_pb2.CompareEntriesResponse]  # type: ignore[assignment]
     """Compares every pair of the named rows, which were executed or scored, by their stored
@@ -112,10 +112,10 @@ class LeaderboardServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_leaderboard_service_pb2.ListLeaderboardEntriesResponse, _abc.Awaitable[_leaderboard_service_pb2.ListLeaderboardEntriesResponse]]:
         """Lists the rows of a benchmark: those with evidence first, by rank, then the claimed ones,
-        by rank.
+        by rank. Rows without a rank are last.
 
         Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
-        `MALFORMED_FIELD`.
+        `MALFORMED_FIELD`, `UNKNOWN_METRIC`, `UNKNOWN_FINDING`.
         """
 
     @_abc_1.abstractmethod
@@ -127,7 +127,7 @@ class LeaderboardServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the state-of-the-art steps of a benchmark, oldest first: evidence, then claims.
 
         Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
-        `MALFORMED_FIELD`.
+        `MALFORMED_FIELD`, `UNKNOWN_METRIC`, `UNKNOWN_FINDING`.
         """
 
     @_abc_1.abstractmethod

@@ -224,11 +224,13 @@ class Resize(_message.Message):
         LIBRARY_OPENCV: _ClassVar[Resize.Library]
         LIBRARY_SCIKIT_IMAGE: _ClassVar[Resize.Library]
         LIBRARY_TORCH: _ClassVar[Resize.Library]
+        LIBRARY_TORCHXRAYVISION: _ClassVar[Resize.Library]
     LIBRARY_UNSPECIFIED: Resize.Library
     LIBRARY_PILLOW: Resize.Library
     LIBRARY_OPENCV: Resize.Library
     LIBRARY_SCIKIT_IMAGE: Resize.Library
     LIBRARY_TORCH: Resize.Library
+    LIBRARY_TORCHXRAYVISION: Resize.Library
     TO_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
@@ -269,10 +271,12 @@ class Equalize(_message.Message):
         EQUALIZE_KIND_NONE: _ClassVar[Equalize.EqualizeKind]
         EQUALIZE_KIND_HISTOGRAM: _ClassVar[Equalize.EqualizeKind]
         EQUALIZE_KIND_CLAHE: _ClassVar[Equalize.EqualizeKind]
+        EQUALIZE_KIND_MINMAX: _ClassVar[Equalize.EqualizeKind]
     EQUALIZE_KIND_UNSPECIFIED: Equalize.EqualizeKind
     EQUALIZE_KIND_NONE: Equalize.EqualizeKind
     EQUALIZE_KIND_HISTOGRAM: Equalize.EqualizeKind
     EQUALIZE_KIND_CLAHE: Equalize.EqualizeKind
+    EQUALIZE_KIND_MINMAX: Equalize.EqualizeKind
     KIND_FIELD_NUMBER: _ClassVar[int]
     CLIP_FIELD_NUMBER: _ClassVar[int]
     TILES_FIELD_NUMBER: _ClassVar[int]

@@ -121,11 +121,13 @@ class PredictionBatch(_message.Message):
     def __init__(self, images: _Optional[_Iterable[str]] = ..., probabilities: _Optional[bytes] = ...) -> None: ...
 
 class PartialState(_message.Message):
-    __slots__ = ("benchmark_digest", "rows", "probabilities")
+    __slots__ = ("benchmark_digest", "rows", "probabilities", "findings")
     BENCHMARK_DIGEST_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
     benchmark_digest: str
     rows: bytes
     probabilities: bytes
-    def __init__(self, benchmark_digest: _Optional[str] = ..., rows: _Optional[bytes] = ..., probabilities: _Optional[bytes] = ...) -> None: ...
+    findings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, benchmark_digest: _Optional[str] = ..., rows: _Optional[bytes] = ..., probabilities: _Optional[bytes] = ..., findings: _Optional[_Iterable[str]] = ...) -> None: ...

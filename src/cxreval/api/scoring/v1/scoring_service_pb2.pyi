@@ -41,16 +41,18 @@ class ScorePredictionsRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[ScorePredictionsHeader, _Mapping]] = ..., batch: _Optional[_Union[_report_pb2.PredictionBatch, _Mapping]] = ..., partial_state: _Optional[_Union[_report_pb2.PartialState, _Mapping]] = ...) -> None: ...
 
 class ScorePredictionsHeader(_message.Message):
-    __slots__ = ("benchmark", "benchmark_digest", "session", "export_partial_state")
+    __slots__ = ("benchmark", "benchmark_digest", "session", "export_partial_state", "findings")
     BENCHMARK_FIELD_NUMBER: _ClassVar[int]
     BENCHMARK_DIGEST_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     EXPORT_PARTIAL_STATE_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
     benchmark: str
     benchmark_digest: str
     session: str
     export_partial_state: bool
-    def __init__(self, benchmark: _Optional[str] = ..., benchmark_digest: _Optional[str] = ..., session: _Optional[str] = ..., export_partial_state: _Optional[bool] = ...) -> None: ...
+    findings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, benchmark: _Optional[str] = ..., benchmark_digest: _Optional[str] = ..., session: _Optional[str] = ..., export_partial_state: _Optional[bool] = ..., findings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ScorePredictionsResponse(_message.Message):
     __slots__ = ("progress", "partial_state", "report")

@@ -1,10 +1,8 @@
-"""Declared preprocessing: what a model needs done to an image before it sees it.
-
-A declaration is data. `cxreval.imaging` carries it out, a manifest states it, and its digest is
-part of every result.
+"""The record of declared preprocessing, its canonical form and its digest.
 
 The steps are carried out in this order: channels, `equalize`, `square`, `resize`, `crop`, scaling
-to `value_range`, `mean` and `std`, `dtype`, `layout`.
+to `value_range`, `mean` and `std`, `dtype`, `layout`. docs/preprocessing.md says which call of
+which library each of them equals.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from cxreval.forms import Flag, Number, Text, Whole, declared
 
@@ -50,12 +49,17 @@ class Interpolation(StrEnum):
 
 
 class Library(StrEnum):
-    """Library whose resize is meant, where libraries differ."""
+    """Library whose resize is meant, where libraries differ.
+
+    Pillow and OpenCV resize 8 bits, scikit-image and PyTorch the full depth in float.
+    TorchXRayVision resizes values in [-1024, 1024] with scikit-image, with zeros outside the image.
+    """
 
     PILLOW = "pillow"
     OPENCV = "opencv"
     SCIKIT_IMAGE = "scikit-image"
     TORCH = "torch"
+    TORCHXRAYVISION = "torchxrayvision"
 
 
 class CropKind(StrEnum):
@@ -71,6 +75,7 @@ class EqualizeKind(StrEnum):
     """Equalization of the gray levels."""
 
     NONE = "none"
+    MINMAX = "minmax"
     HISTOGRAM = "histogram"
     CLAHE = "clahe"
 
@@ -92,7 +97,10 @@ class TensorType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """A resize; `size` is one number, or (height, width) for `exact`."""
+    """A resize; `size` is one number, or (height, width) for `exact`.
+
+    Without `antialias`, the resize is the one that the library's own function does by default.
+    """
 
     to: ResizeTo = declared("What the size means.", None, ResizeTo.SHORT_SIDE, ResizeTo.NONE)
     size: tuple[int, ...] = declared(
@@ -105,7 +113,7 @@ class Resize:
     interpolation: Interpolation = declared(
         "Interpolation.", None, Interpolation.BILINEAR, Interpolation.BILINEAR
     )
-    antialias: bool = declared("Whether a filter precedes shrinking.", Flag(), True, True)
+    antialias: bool | None = declared("Whether a filter precedes shrinking.", Flag(), True, None)
     library: Library = declared(
         "Library whose resize is meant.", None, Library.PILLOW, Library.PILLOW
     )
@@ -127,11 +135,48 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Equalize:
-    """Equalization of the gray levels, on 8 bits; `clip` and `tiles` are for CLAHE."""
+    """Equalization of the gray levels, of each channel; `clip` and `tiles` are for CLAHE.
+
+    `minmax` makes the darkest value of the image black and the brightest white, in full depth; the
+    other kinds are on 8 bits.
+    """
 
     kind: EqualizeKind = declared("Kind.", None, EqualizeKind.CLAHE, EqualizeKind.NONE)
     clip: float | None = declared("Clip limit of CLAHE.", Number(0.1, 100), 2.0, None)
     tiles: int | None = declared("Tiles of CLAHE along each side.", Whole(1, 64), 8, None)
+
+
+ANTIALIAS: Mapping[Library, Mapping[Interpolation, tuple[bool, ...]]] = {
+    Library.PILLOW: {
+        Interpolation.NEAREST: (False,),
+        Interpolation.BILINEAR: (True,),
+        Interpolation.BICUBIC: (True,),
+        Interpolation.LANCZOS: (True,),
+        Interpolation.AREA: (True,),
+    },
+    Library.OPENCV: {
+        Interpolation.NEAREST: (False,),
+        Interpolation.BILINEAR: (False,),
+        Interpolation.BICUBIC: (False,),
+        Interpolation.LANCZOS: (False,),
+        Interpolation.AREA: (True,),
+    },
+    Library.SCIKIT_IMAGE: {
+        Interpolation.NEAREST: (False,),
+        Interpolation.BILINEAR: (True, False),
+        Interpolation.BICUBIC: (True, False),
+    },
+    Library.TORCH: {
+        Interpolation.NEAREST: (False,),
+        Interpolation.BILINEAR: (True, False),
+        Interpolation.BICUBIC: (True, False),
+        Interpolation.AREA: (True,),
+    },
+    Library.TORCHXRAYVISION: {Interpolation.BILINEAR: (True,)},
+}
+"""The interpolations that each library has, and what `antialias` may be; its default first."""
+
+_REVISION = 1  # increases when the same steps give other values
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +213,33 @@ class Preprocessing:
     )
 
     @property
+    def normalised(self) -> Preprocessing:
+        """The one declaration of all that give the same values; an invalid one stays invalid."""
+        square, resize, crop = self.square, _normalised_resize(self.resize), self.crop
+        if square != Square.NONE and resize.to in (ResizeTo.SHORT_SIDE, ResizeTo.LONG_SIDE):
+            resize = dataclasses.replace(resize, to=ResizeTo.EXACT, size=pair(resize.size))
+        crop = Crop(crop.kind, () if crop.kind == CropKind.NONE else pair(crop.size))
+        if crop == Crop(CropKind.CENTER, resize.size) and resize.to == ResizeTo.EXACT:
+            crop = Crop()
+        clahe = self.equalize.kind == EqualizeKind.CLAHE
+        clip, tiles = (self.equalize.clip, self.equalize.tiles) if clahe else (None, None)
+        mean, std = _floats(self.mean), _floats(self.std)
+        return dataclasses.replace(
+            self,
+            value_range=_floats(self.value_range),
+            resize=resize,
+            crop=crop,
+            equalize=Equalize(self.equalize.kind, None if clip is None else float(clip), tiles),
+            mean=mean if any(mean) else (),
+            std=std if set(std) != {1.0} else (),
+        )
+
+    @property
     def canonical(self) -> str:
         """The canonical JSON of what affects a value of the input; equal for equal steps."""
-        steps = dataclasses.asdict(self)
+        steps: dict[str, Any] = dataclasses.asdict(self.normalised)
         del steps["tensor"]
+        steps["revision"] = _REVISION
         return json.dumps(steps, sort_keys=True, separators=(",", ":"))
 
     @property
@@ -191,6 +259,24 @@ class Preprocessing:
         return self.preset or f"declared-{self.digest[:12]}"
 
 
+def _normalised_resize(resize: Resize) -> Resize:
+    if resize.to == ResizeTo.NONE:
+        return Resize()
+    allowed = ANTIALIAS[resize.library].get(resize.interpolation, (False,))
+    antialias = allowed[0] if resize.antialias is None else resize.antialias
+    size = pair(resize.size) if resize.to == ResizeTo.EXACT else resize.size
+    return dataclasses.replace(resize, size=size, antialias=antialias)
+
+
+def pair(size: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the size as (height, width)."""
+    return size * 2 if len(size) == 1 else size
+
+
+def _floats(values: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(float(value) + 0.0 for value in values)  # -0.0 becomes 0.0
+
+
 def _imagenet(short_side: int, crop: CropKind) -> Preprocessing:
     return Preprocessing(
         resize=Resize(ResizeTo.SHORT_SIDE, (short_side,)),
@@ -205,7 +291,7 @@ def _xrv(size: int) -> Preprocessing:
         channels=1,
         value_range=(-1024.0, 1024.0),
         square=Square.CROP,
-        resize=Resize(ResizeTo.EXACT, (size, size), library=Library.SCIKIT_IMAGE),
+        resize=Resize(ResizeTo.EXACT, (size, size), library=Library.TORCHXRAYVISION),
     )
 
 

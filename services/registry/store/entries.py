@@ -1,0 +1,215 @@
+"""The published submissions of a board, as the entries that are ranked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Select, Subquery, func, select
+from sqlalchemy.orm import Session
+
+from cxreval.manifest.model import Kind
+from cxreval.metrics.ranking import Entry
+from cxreval.metrics.report import NOT_COVERED, MetricValue, macro
+from cxreval.records import EvaluationState
+from services.registry.domain.board import (
+    Candidate,
+    Figures,
+    Selection,
+    chosen_figure,
+    claimed_metrics,
+)
+from services.registry.domain.records import ON_BOARD, Submission
+from services.registry.store import records
+from services.registry.store.models import (
+    BenchmarkRow,
+    EvaluationRow,
+    EventRow,
+    ReplicateRow,
+    SubmissionRow,
+)
+
+S = TypeVar("S", bound=Select[*tuple[Any, ...]])
+
+Published = frozenset[tuple[int, int | None]]
+"""Numbers of the published submissions, each with its evaluation's number; None for a claim."""
+
+_STREAMED_ROWS = 64
+"""Number of vectors that are in memory at once while the means over findings are computed."""
+
+_Scores = Mapping[int | None, Mapping[str, float | None]]
+"""The values of the covered findings, and of the macro mean as "", by evaluation."""
+
+
+def candidates(
+    session: Session,
+    benchmark: BenchmarkRow,
+    board: Selection,
+    figures: Mapping[int, Figures],
+    only: Sequence[str] | None = None,
+    as_of: datetime | None = None,
+) -> list[Candidate]:
+    """Returns the submissions of a board to rank, oldest first.
+
+    `figures`: those of each report, for a metric whose replicates are not recorded. `only`: ids of
+    the submissions to select from; None for all. `as_of`: time of the board; None for now.
+    """
+    published = session.execute(
+        _published(select(SubmissionRow, EvaluationRow.number), benchmark, only, as_of)
+    ).all()
+    vectors: Mapping[int, NDArray[np.float64]] = {}
+    if board.recorded:
+        scores = _recorded_scores(session, benchmark, board, only, as_of)
+        vectors = _vectors(session, benchmark, board, only, as_of)
+    else:
+        scores = {
+            number: _by_finding(item.values, board.metric) for number, item in figures.items()
+        }
+    findings = board.findings or records.benchmark(benchmark).spec.findings
+    found = []
+    for row, evaluation in published:
+        submission = records.submission(row, benchmark, None)
+        if submission.kind is Kind.CLAIM:
+            found.append(_claim(submission, board))
+            continue
+        of_it, vector = scores.get(evaluation, {}), vectors.get(evaluation)
+        figure, score = None, of_it.get("")
+        if board.findings:
+            figure = chosen_figure(submission.kind, board, of_it, vector)
+            score = figure.value
+        entry = Entry(
+            submission.id,
+            score,
+            submission.submitted_date,
+            replicates=vector,
+            finding_scores=tuple(of_it.get(finding) for finding in findings),
+        )
+        found.append(Candidate(submission.kind, entry, figure))
+    return found
+
+
+def published_set(session: Session, benchmark: BenchmarkRow, as_of: datetime | None) -> Published:
+    """Returns which submissions are on a board, now or as of a time."""
+    query = _published(select(SubmissionRow.number, EvaluationRow.number), benchmark, as_of=as_of)
+    return frozenset((number, evaluation) for number, evaluation in session.execute(query))
+
+
+def with_evaluation(query: S) -> S:
+    """Joins submissions with the evaluation whose report is on the board, if there is one."""
+    same_submission = EvaluationRow.submission_number == SubmissionRow.number
+    succeeded = EvaluationRow.state == EvaluationState.SUCCEEDED
+    return query.select_from(SubmissionRow).outerjoin(EvaluationRow, same_submission & succeeded)
+
+
+def _claim(submission: Submission, board: Selection) -> Candidate:
+    claimed = claimed_metrics(submission)
+    if board.findings:
+        scores = _by_finding(claimed, board.metric)
+        figure: MetricValue | None = chosen_figure(submission.kind, board, scores, None)
+        score = figure
+    else:
+        figure, score = None, macro(claimed, board.metric)
+    value = score.value if score else None
+    return Candidate(
+        submission.kind, Entry(submission.id, value, submission.submitted_date), figure
+    )
+
+
+def _by_finding(values: Sequence[MetricValue], metric: str) -> dict[str, float | None]:
+    """Returns the values of a metric by finding, without findings that are not covered."""
+    return {
+        value.finding: value.value
+        for value in values
+        if value.metric == metric and value.undefined_reason != NOT_COVERED
+    }
+
+
+def _recorded_scores(
+    session: Session,
+    benchmark: BenchmarkRow,
+    board: Selection,
+    only: Sequence[str] | None,
+    as_of: datetime | None,
+) -> _Scores:
+    query = _replicates(
+        benchmark, board.metric, only, as_of, ReplicateRow.finding, ReplicateRow.score
+    )
+    scores: defaultdict[int | None, dict[str, float | None]] = defaultdict(dict)
+    for evaluation, finding, score in session.execute(query):
+        scores[evaluation][finding] = score
+    return scores
+
+
+def _vectors(
+    session: Session,
+    benchmark: BenchmarkRow,
+    board: Selection,
+    only: Sequence[str] | None,
+    as_of: datetime | None,
+) -> dict[int, NDArray[np.float64]]:
+    """Returns the replicates of each report's score, by evaluation, if they are complete."""
+    names = board.findings or ("",)
+    columns = ReplicateRow.finding, ReplicateRow.vector
+    query = _replicates(benchmark, board.metric, only, as_of, *columns)
+    # The rows of an evaluation follow each other. They are read a few at a time, because those of
+    # all evaluations may be large.
+    rows = session.execute(
+        query.where(ReplicateRow.finding.in_(names)),
+        execution_options={"yield_per": _STREAMED_ROWS},
+    )
+    vectors = {}
+    for evaluation, of_it in groupby(rows, key=lambda row: row.number):
+        found = {row.finding: records.vector(row.vector) for row in of_it if row.vector is not None}
+        if len(found) == len(names):
+            vectors[evaluation] = np.mean([found[name] for name in names], axis=0)
+    return vectors
+
+
+def _published(
+    query: S,
+    benchmark: BenchmarkRow,
+    only: Sequence[str] | None = None,
+    as_of: datetime | None = None,
+) -> S:
+    """Selects submissions on a board, now or as of a time, with their evaluations, oldest first.
+
+    `only`: ids of the submissions to select from; None for all.
+    """
+    query = with_evaluation(query).where(SubmissionRow.benchmark_number == benchmark.number)
+    if as_of is None:
+        query = query.where(SubmissionRow.state.in_(ON_BOARD))
+    else:
+        last = _last_versions(as_of)
+        is_last = (EventRow.submission_number == last.c.submission_number) & (
+            EventRow.version == last.c.version
+        )
+        query = query.join(last, last.c.submission_number == SubmissionRow.number).join(
+            EventRow, is_last
+        )
+        query = query.where(EventRow.state.in_(ON_BOARD))
+    query = query.order_by(SubmissionRow.number)
+    return query if only is None else query.where(SubmissionRow.id.in_(only))
+
+
+def _last_versions(as_of: datetime) -> Subquery:
+    """Selects the version that each submission had at a time."""
+    number, version = EventRow.submission_number, func.max(EventRow.version).label("version")
+    return select(number, version).where(EventRow.create_time <= as_of).group_by(number).subquery()
+
+
+def _replicates(
+    benchmark: BenchmarkRow,
+    metric: str,
+    only: Sequence[str] | None,
+    as_of: datetime | None,
+    *columns: Any,
+) -> Select[Any]:
+    """Selects the evaluation's number and `columns` of the metric's replicates on a board."""
+    query = _published(select(EvaluationRow.number, *columns), benchmark, only, as_of)
+    same_evaluation = ReplicateRow.evaluation_number == EvaluationRow.number
+    return query.join(ReplicateRow, same_evaluation).where(ReplicateRow.metric == metric)
