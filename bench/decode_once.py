@@ -48,7 +48,7 @@ def main() -> None:
     if not files:
         sys.exit("no radiographs: set CXREVAL_SHARED to a directory with nih-chestxray14/images")
     images = [file.read_bytes() for file in files]
-    tensors = np.stack([PROFILE.apply(decode(image)) for image in images])
+    tensors = np.concatenate([PROFILE.apply(decode(image)) for image in images])
     print(
         f"{len(images)} radiographs, {CORES} cores, onnxruntime {onnxruntime.__version__}, "
         f"{PROFILE.name}"

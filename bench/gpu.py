@@ -107,7 +107,7 @@ def network(architecture: str, directory: Path) -> Path:
     apply: Callable[[np.ndarray], np.ndarray] = PROFILES["imagenet-224"].apply
     pictures = [phantom.render(phantom.draw_studies(1, patient)[0], 1) for patient in range(6)]
     made = checkpoints.torchvision_network(
-        architecture, np.stack([apply(picture) for picture in pictures])
+        architecture, np.concatenate([apply(picture) for picture in pictures])
     )
     last = made.classifier if architecture == "densenet121" else made.fc
     with torch.no_grad():

@@ -364,7 +364,7 @@ async def case_png(bench: Bench) -> None:
     """Real radiographs as PNG, beside decoding alone and the model alone on all cores."""
     checkpoint, files = densenet_file(bench.directory), radiographs()
     profile = PROFILES[PROFILE]
-    tensors = np.stack([profile.apply(decode(file)) for file in files[:16]])
+    tensors = np.concatenate([profile.apply(decode(file)) for file in files[:16]])
     async with bench.service(checkpoint, profile=PROFILE) as served:
         batch = served.ask(image_request(served.digest, files[:16]))
         decoding = decode_rate(files)

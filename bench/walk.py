@@ -89,7 +89,7 @@ def ceiling(checkpoint: Path, files: list[Path]) -> Callable[[], None]:
             for number, tensor in enumerate(tensors, start=1):
                 batch.append(tensor)
                 if len(batch) == BATCH or number == len(files):
-                    session.run(None, {name: np.stack(batch)})
+                    session.run(None, {name: np.concatenate(batch)})
                     batch.clear()
 
     return run
@@ -100,7 +100,9 @@ def densenet(directory: Path, files: list[Path]) -> tuple[Path, tuple[str, ...]]
     from cxreval.export.densenet import TORCHXRAYVISION_TARGETS, build_torchxrayvision_densenet  # noqa: PLC0415
     from cxreval.export.onnx_export import export_onnx  # noqa: PLC0415
 
-    images = np.stack([PROFILES["xrv-224"].apply(decode(file.read_bytes())) for file in files[:24]])
+    images = np.concatenate(
+        [PROFILES["xrv-224"].apply(decode(file.read_bytes())) for file in files[:24]]
+    )
     checkpoint = directory / "densenet121.onnx"
     export_onnx(build_torchxrayvision_densenet(20, images), (1, 224, 224), checkpoint)
     return checkpoint, tuple(name if name in FINDINGS else "" for name in TORCHXRAYVISION_TARGETS)

@@ -209,7 +209,7 @@ def feature_sessions() -> tuple[ort.InferenceSession, ...]:
 def extract(study: Study) -> list[Array]:
     """Returns the features of one study for every recipe."""
     picture = render(study, SEED)
-    tensors = {name: profile.apply(picture)[np.newaxis] for name, profile in PROFILES.items()}
+    tensors = {name: profile.apply(picture) for name, profile in PROFILES.items()}
     return [
         session.run(None, {"image": tensors[recipe.profile]})[0][0]
         for recipe, session in zip(RECIPES, feature_sessions(), strict=True)
@@ -266,7 +266,7 @@ def predict(study: Study) -> list[Array]:
     """Returns the probabilities (14,) of one study from every written checkpoint."""
     picture = render(study, SEED)
     return [
-        load(recipe).run(None, {"image": PROFILES[recipe.profile].apply(picture)[np.newaxis]})[0][0]
+        load(recipe).run(None, {"image": PROFILES[recipe.profile].apply(picture)})[0][0]
         for recipe in RECIPES
     ]
 

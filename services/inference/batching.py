@@ -25,7 +25,7 @@ from cxreval.errors import DeadlineExceeded, ServiceOverloaded
 from services.inference.statistics import Statistics
 
 Array = npt.NDArray[np.float32]
-Images = npt.NDArray[Any]  # float32 or uint8
+Images = npt.NDArray[Any]  # float32, float16 or uint8
 
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _WAIT_BUCKETS = (
@@ -109,18 +109,19 @@ class _Request:
     admission: Admission
     images: Images
     future: asyncio.Future[Array]
+    taken: int = 0
     answers: list[Array] = field(default_factory=list)
 
     def take(self, most: int) -> Images:
-        """Takes the next images of the request, at most `most`."""
-        start = self.admission.taken
-        piece = self.images[start : start + most]
+        """Takes the next images, at most `most`."""
+        piece = self.images[self.taken : self.taken + most]
+        self.taken += len(piece)
         self.admission.taken += len(piece)
         return piece
 
     @property
     def all_taken(self) -> bool:
-        return self.admission.taken == len(self.images)
+        return self.taken == len(self.images)
 
     def accept(self, rows: Array, ns: int) -> None:
         """Adds the rows of the oldest unanswered images; their run took `ns` nanoseconds."""
@@ -248,12 +249,13 @@ class Batcher:
         return images * self.statistics.image_seconds
 
     async def infer(self, admission: Admission, images: Images) -> Array:
-        """Runs images (N, C, H, W), N as admitted; returns (N, columns), row i for image i.
+        """Runs images (N, C, H, W); returns (N, columns), row i for image i.
 
-        If the call is cancelled, images that have not reached the model are dropped.
+        N is as admitted, or all calls with an admission have so many images together. If the call
+        is cancelled, images that have not reached the model are dropped.
         """
         request = _Request(admission, images, asyncio.get_running_loop().create_future())
-        admission.queued_ns = time.perf_counter_ns()
+        admission.queued_ns = admission.queued_ns or time.perf_counter_ns()
         self._queue.append(request)
         if not self._busy:
             self._run_next()

@@ -1,12 +1,14 @@
 """Converts messages of the Open Inference Protocol to arrays and back.
 
-A request has one input: the model's own tensor, as FP32 or UINT8; or `image`, BYTES with an encoded
-image in each element; or `image_sha256`, BYTES with the sha256 in hex of a cached image in each
-element. The last two can be sent to several models at once, named by the parameter `models`.
+A request has one input: the model's own tensor, as FP32, FP16 or UINT8; or `image`, BYTES with an
+encoded image in each element; or `image_sha256`, BYTES with the sha256 in hex of a cached image in
+each element. The last two have the shape [N] or [N, 1], and can be sent to several models at once,
+named by the parameter `models`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,11 +17,14 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from cxreval import model_interface
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.bundle import Ensemble, SubmittedFile, files_of
 from cxreval.errors import InvalidTensor, MalformedField, ModelNotFound, UnknownProfile
 from cxreval.fields import SHA256, SHA256_FORM, field_error
-from cxreval.imaging.preprocess import PROFILES
+from cxreval.model_interface import ModelInterface, preset
+from cxreval.onnx_file.signature import Signature
+from cxreval.preprocessing import PRESETS
 from services.inference.backends.model_host import LoadRequirements
 from services.inference.backends.session import PLATFORM
 from services.inference.model_pool import Listing, Model
@@ -37,9 +42,15 @@ _IGNORED_PARAMETER = "triton_enable_empty_final_response"
 """A parameter that Triton's load generator always sets; it only affects decoupled streams."""
 
 Array = npt.NDArray[np.float32]
-Images = npt.NDArray[Any]  # float32 or uint8
+Images = npt.NDArray[Any]  # float32, float16 or uint8
 
-_DATATYPES = {np.dtype(np.float32): "FP32", np.dtype(np.uint8): "UINT8"}
+_DATATYPES = {
+    np.dtype(np.float32): "FP32",
+    np.dtype(np.float16): "FP16",
+    np.dtype(np.uint8): "UINT8",
+}
+_PRESET_DIGESTS = {name: preset(name).digest for name in PRESETS}
+_CONTENTS = {"FP32": "fp32_contents", "UINT8": "uint_contents"}  # FP16 has raw contents only
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +94,14 @@ def to_input(request: pb.ModelInferRequest, models: Sequence[Model]) -> Images |
     The array is read-only if it shares the request's memory.
 
     Raises:
-        ModelNotFound: the version is not `1`, or a model is loaded for another profile than the
+        ModelNotFound: the version is not `1`, or a model is loaded for another interface than the
             request's.
         InvalidTensor, MalformedField: the request does not match the models.
     """
     check_version(request.model_name, request.model_version)
-    _no_parameters("parameters", request.parameters, ("profile", MODELS))
+    _no_parameters("parameters", request.parameters, ("interface", "profile", MODELS))
     for model in models:
-        _check_profile(request, model)
+        _check_interface(request, model)
     _check_outputs(request, models)
     if len(request.inputs) != 1:
         _refuse("inputs", f"{len(request.inputs)} inputs", "exactly one input")
@@ -125,22 +136,26 @@ def check_version(name: str, version: str) -> None:
         raise ModelNotFound(message, field="model_version", expected=expected, model=name)
 
 
-def _check_profile(request: pb.ModelInferRequest, model: Model) -> None:
-    """Checks the profile: another caller may have loaded the file anew for another one."""
-    if "profile" not in request.parameters:
-        return
-    _check_kind(request.parameters, "profile", "string_param")
-    wanted = request.parameters["profile"].string_param[:80]
-    loaded = model.profile.name if model.profile else "none"
-    if wanted != loaded:
-        raise ModelNotFound(
-            f"model {model.digest!r} is loaded for profile {loaded}; expected {wanted!r}: load it "
-            "for that profile first",
-            field="parameters[profile]",
-            expected=wanted,
-            found=loaded,
-            model=model.digest,
-        )
+def _check_interface(request: pb.ModelInferRequest, model: Model) -> None:
+    """Checks the interface: another caller may have loaded the file anew for another one."""
+    for key in ("profile", "interface"):
+        if key not in request.parameters:
+            continue
+        _check_kind(request.parameters, key, "string_param")
+        wanted = request.parameters[key].string_param[:80]
+        meant = _PRESET_DIGESTS.get(wanted, "") if key == "profile" else wanted
+        if not meant or meant != model.interface_digest:
+            loaded = model.interface.preprocessing.name if model.interface else "none"
+            if key == "interface":
+                loaded += f", interface {model.interface_digest or 'none'}"
+            raise ModelNotFound(
+                f"model {model.digest!r} is loaded for profile {loaded}; expected {wanted!r}: load "
+                f"it for that {key} first",
+                field=f"parameters[{key}]",
+                expected=wanted,
+                found=loaded,
+                model=model.digest,
+            )
 
 
 def _pixels(
@@ -150,48 +165,67 @@ def _pixels(
     datatype = _DATATYPES[signature.dtype]
     if tensor.name != signature.input_name:
         takes = f"{signature.input_name!r}" + (
-            f" or {IMAGE_INPUT!r} of BYTES" if model.profile else ""
+            f" or {IMAGE_INPUT!r} of BYTES" if model.interface else ""
         )
         _refuse("inputs[0].name", repr(tensor.name[:80]), takes)
     if tensor.datatype != datatype:
         _refuse("inputs[0].datatype", repr(tensor.datatype[:80]), datatype)
     shape = tuple(tensor.shape)
-    if len(shape) != 4 or shape[0] < 1 or shape[1:] != signature.image_shape:
-        _refuse(
-            "inputs[0].shape",
-            str(list(shape[:8])),
-            f"[N, {', '.join(map(str, signature.image_shape))}], N > 0",
-        )
-    count = shape[0] * int(np.prod(signature.image_shape))
+    _check_shape(shape, signature)
+    count = math.prod(shape)
     if raw is None:
-        field = "fp32_contents" if datatype == "FP32" else "uint_contents"
-        values = getattr(tensor.contents, field)
-        if len(values) != count or (datatype == "UINT8" and max(values) > 255):
-            _refuse(
-                f"inputs[0].contents.{field}",
-                f"{len(values)} values",
-                f"{count} values of {datatype}",
-            )
-        return np.array(values, signature.dtype).reshape(shape)
+        return _values(tensor, datatype, count).astype(signature.dtype).reshape(shape)
     nbytes = count * signature.dtype.itemsize
     if len(raw) != nbytes:
         _refuse("raw_input_contents[0]", f"{len(raw)} bytes", f"{nbytes} bytes")
     return np.frombuffer(raw, signature.dtype.newbyteorder("<")).reshape(shape)
 
 
+def _check_shape(shape: tuple[int, ...], signature: Signature) -> None:
+    """Raises `InvalidTensor` unless the shape is that of one or more images."""
+    wanted = signature.image_shape
+    fits = len(shape) == len(wanted) + 1 and all(
+        size > 0 and want in (None, size) for size, want in zip(shape, (None, *wanted), strict=True)
+    )
+    if not fits:
+        sizes = ["S" if size is None else str(size) for size in wanted]
+        _refuse("inputs[0].shape", str(list(shape[:8])), f"[N, {', '.join(sizes)}], N > 0")
+    if math.prod(shape[1:]) * signature.dtype.itemsize > signature.image_bytes:
+        expected = f"images of at most {signature.image_bytes} bytes"
+        _refuse("inputs[0].shape", str(list(shape)), expected)
+
+
+def _values(
+    tensor: pb.ModelInferRequest.InferInputTensor, datatype: str, count: int
+) -> npt.NDArray[Any]:
+    """Returns the numbers of a tensor that are not raw."""
+    field = _CONTENTS.get(datatype)
+    if field is None:
+        _refuse("inputs[0].contents", f"contents of {datatype}", "raw_input_contents")
+    values = getattr(tensor.contents, field)
+    if len(values) != count or (datatype == "UINT8" and max(values) > 255):
+        _refuse(
+            f"inputs[0].contents.{field}",
+            f"{len(values)} values",
+            f"{count} values of {datatype}",
+        )
+    return np.array(values)
+
+
 def _encoded(
     tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, models: Sequence[Model]
 ) -> list[bytes]:
     for model in models:
-        if model.profile is None:
+        if model.interface is None:
             _refuse(
                 "inputs[0].name",
                 f"{tensor.name!r} for model {model.digest}",
                 f"{model.signature.input_name!r}: it was loaded without a profile",
             )
-    if len(tensor.shape) != 1 or tensor.shape[0] < 1:
-        _refuse("inputs[0].shape", str(list(tensor.shape[:8])), "[N], N > 0: one element an image")
-    count = tensor.shape[0]
+    count, *further = tensor.shape or [0]
+    if further not in ([], [1]) or count < 1:
+        expected = "[N] or [N, 1], N > 0: one element an image"
+        _refuse("inputs[0].shape", str(list(tensor.shape[:8])), expected)
     if count > MAX_IMAGES:
         _refuse("inputs[0].shape", f"{count} images", f"at most {MAX_IMAGES} images")
     elements: Iterable[bytes]
@@ -300,11 +334,9 @@ def to_metadata(name: str, model: Model) -> pb.ModelMetadataResponse:
     """Returns inputs and outputs of a model."""
     tensor = pb.ModelMetadataResponse.TensorMetadata
     signature = model.signature
-    datatype = _DATATYPES[signature.dtype]
-    inputs = [
-        tensor(name=signature.input_name, datatype=datatype, shape=(-1, *signature.image_shape))
-    ]
-    if model.profile:
+    datatype, shape = _DATATYPES[signature.dtype], (-1, *_sizes(signature))
+    inputs = [tensor(name=signature.input_name, datatype=datatype, shape=shape)]
+    if model.interface:
         inputs.append(tensor(name=IMAGE_INPUT, datatype="BYTES", shape=(-1,)))
     return pb.ModelMetadataResponse(
         name=name,
@@ -318,12 +350,12 @@ def to_metadata(name: str, model: Model) -> pb.ModelMetadataResponse:
 def to_config(name: str, model: Model) -> pb.ModelConfigResponse:
     """Returns the configuration of a model."""
     signature, tensor = model.signature, pb.ModelInput
-    takes_images = model.profile is not None
+    takes_images = model.interface is not None
     inputs = [
         tensor(
             name=signature.input_name,
             data_type=f"TYPE_{_DATATYPES[signature.dtype]}",
-            dims=signature.image_shape,
+            dims=_sizes(signature),
             optional=takes_images,
         )
     ]
@@ -349,6 +381,11 @@ def to_config(name: str, model: Model) -> pb.ModelConfigResponse:
             dynamic_batching=pb.ModelDynamicBatching(),
         )
     )
+
+
+def _sizes(signature: Signature) -> tuple[int, ...]:
+    """Returns the shape of an image as the protocol writes it: -1 where sizes differ."""
+    return tuple(-1 if size is None else size for size in signature.image_shape)
 
 
 def to_statistics(models: Iterable[tuple[str, Model]]) -> pb.ModelStatisticsResponse:
@@ -414,27 +451,16 @@ def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, LoadRequiremen
 
     Raises:
         MalformedField: a field or parameter is malformed or unknown.
-        UnknownProfile: no profile has this name.
+        UnknownProfile: no preset has this name.
     """
     check_repository(request.repository_name)
     if not SHA256.fullmatch(request.model_name):
         expected = f"the sha256 of the model's file: {SHA256_FORM}"
         raise field_error("model_name", request.model_name, expected)
     parameters = request.parameters
-    _no_parameters(
-        "parameters", parameters, ("profile", "output_columns", "owner", "files", "ensemble")
-    )
-    profile = None
-    if "profile" in parameters:
-        _check_kind(parameters, "profile", "string_param")
-        name = parameters["profile"].string_param
-        if name not in PROFILES:
-            expected = f"one of {', '.join(sorted(PROFILES))}"
-            message = f"there is no profile {name[:80]!r}; expected {expected}"
-            raise UnknownProfile(
-                message, field="parameters[profile]", expected=expected, profile=name[:80]
-            )
-        profile = PROFILES[name]
+    known = ("profile", "interface", "output_columns", "owner", "files", "ensemble")
+    _no_parameters("parameters", parameters, known)
+    interface = _to_interface(parameters)
     columns = None
     if "output_columns" in parameters:
         _check_kind(parameters, "output_columns", "int64_param")
@@ -446,8 +472,32 @@ def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, LoadRequiremen
         _check_kind(parameters, "owner", "string_param")
         owner = parameters["owner"].string_param
     files, ensemble = _bundle(parameters)
-    requirements = LoadRequirements(profile, columns, files=files, ensemble=ensemble)
+    requirements = LoadRequirements(interface, columns, files=files, ensemble=ensemble)
     return request.model_name, requirements, owner
+
+
+def _to_interface(
+    parameters: Mapping[str, pb.ModelRepositoryParameter],
+) -> ModelInterface | None:
+    """Returns the interface that a load requires: stated, or that of a preset."""
+    if "interface" in parameters:
+        _check_kind(parameters, "interface", "string_param")
+        if "profile" in parameters:
+            expected = "one of the parameters interface and profile"
+            message = f"both interface and profile are given; expected {expected}"
+            raise MalformedField(message, field="parameters[profile]", expected=expected)
+        return model_interface.read(parameters["interface"].string_param, "parameters[interface]")
+    if "profile" not in parameters:
+        return None
+    _check_kind(parameters, "profile", "string_param")
+    name = parameters["profile"].string_param
+    if name not in PRESETS:
+        expected = f"one of {', '.join(sorted(PRESETS))}"
+        message = f"there is no profile {name[:80]!r}; expected {expected}"
+        raise UnknownProfile(
+            message, field="parameters[profile]", expected=expected, profile=name[:80]
+        )
+    return preset(name)
 
 
 def _bundle(

@@ -33,6 +33,7 @@ from services.inference.model_cache import ModelCache
 
 _log = logging.getLogger(__name__)
 
+_LARGE_IMAGES = 4
 _MOST_LOADS = 32
 _REMEMBERED_FAILURES = 100
 _WATCH_SECONDS = 0.25
@@ -85,8 +86,9 @@ class Listing:
 class Model:
     """A loaded model with its batcher.
 
-    `profile` preprocesses encoded images; a model without one takes tensors only. `nbytes` is the
-    size of its file. `empty` returns an array for images, which a run need not copy.
+    A model without an `interface` takes tensors only. `nbytes` is the size of its file. `empty`
+    returns an array for images, which a run need not copy. Where the sizes of images differ, a
+    request waits for `large` before it makes a tensor of one, so that only a few are in memory.
     """
 
     def __init__(self, digest: str, nbytes: int, runtime: OnnxModel, batcher: Batcher) -> None:
@@ -96,11 +98,13 @@ class Model:
         self.columns = runtime.columns
         self.max_batch = runtime.max_batch
         self.on_gpu = runtime.provider != PROVIDERS["cpu"]
-        self.profile = runtime.profile
+        self.interface = runtime.interface
+        self.interface_digest = runtime.interface.digest if runtime.interface else ""
         self.files, self.ensemble = runtime.files, runtime.ensemble
         self.empty = runtime.empty
         self.host = runtime.host
         self.batcher = batcher
+        self.large = asyncio.Semaphore(_LARGE_IMAGES)
         try:
             self._exit = os.pidfd_open(runtime.host.process.pid)
         except ProcessLookupError:
@@ -111,9 +115,10 @@ class Model:
 
     def meets(self, requirements: LoadRequirements) -> bool:
         """Returns whether the model meets the requirements of another load."""
+        wanted, columns = requirements.interface, requirements.columns
         return (
-            requirements.profile in (None, self.profile)
-            and requirements.columns in (None, self.columns)
+            (wanted is None or wanted.digest == self.interface_digest)
+            and columns in (None, self.columns)
             and (requirements.files, requirements.ensemble) == (self.files, self.ensemble)
         )
 
@@ -298,7 +303,7 @@ class ModelPool:
         return await asyncio.shield(task)
 
     async def load_file(self, name: str, file: Path) -> None:
-        """Loads a file and gives it a name, for the profile in the file's metadata.
+        """Loads a file and gives it a name, for the preset that the file's metadata name.
 
         Raises:
             OSError: the file cannot be read.

@@ -8,14 +8,15 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
-import numpy as np
 import numpy.typing as npt
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from cxreval.errors import CxrevalError, ImageNotCached, ServiceUnavailable
 from cxreval.imaging.cache import ImageCache, image_digest
-from cxreval.imaging.preprocess import Profile
+from cxreval.imaging.preprocess import profile_of
+from cxreval.preprocessing import Preprocessing
 from services.inference.backends.image_decoder import ImageDecoder
 
 _log = logging.getLogger(__name__)
@@ -39,7 +40,10 @@ _BUCKETS = (
     2.5,
 )
 
-Array = npt.NDArray[np.float32]
+Images = npt.NDArray[Any]  # float32, float16 or uint8
+
+
+T = TypeVar("T")
 
 
 class Preprocessor:
@@ -57,7 +61,7 @@ class Preprocessor:
         self._cache_works = True
         self._seconds = Histogram(
             "cxreval_inference_preprocess_seconds",
-            "Time to preprocess an image for the profiles of a request; it is decoded unless all "
+            "Time to preprocess an image for the models of a request; it is decoded unless all "
             "are cached.",
             buckets=_BUCKETS,
             registry=metrics,
@@ -69,16 +73,18 @@ class Preprocessor:
             registry=metrics,
         )
 
-    async def apply(self, images: Sequence[bytes | str], tensors: Mapping[Profile, Array]) -> None:
-        """Applies each profile to each image; an image is decoded once.
+    async def apply(
+        self, images: Sequence[bytes | str], tensors: Mapping[Preprocessing, Images]
+    ) -> None:
+        """Applies each preprocessing to each image; an image is decoded once.
 
         If the call is cancelled, images that no thread has started are skipped.
 
         Args:
             images: each the bytes of a file, or the sha256 (64 lower-case hex characters) of a
                 cached image.
-            tensors: an array (N * crops, C, H, W) for each profile, to be filled; the crops of an
-                image are consecutive.
+            tensors: an array (N * crops, *shape) for each preprocessing, to be filled; the crops of
+                an image are consecutive.
 
         Raises:
             ImageUnreadable, ImageTooLarge, ImageNotCached, InvalidTensor: for the first faulty
@@ -86,8 +92,8 @@ class Preprocessor:
             ServiceUnavailable: the service stops, or a decoder does not start.
         """
         stacked = {
-            profile: tensor.reshape(len(images), *profile.tensor_shape)
-            for profile, tensor in tensors.items()
+            preprocessing: tensor.reshape(len(images), -1, *tensor.shape[1:])
+            for preprocessing, tensor in tensors.items()
         }
         loop = asyncio.get_running_loop()
         jobs = [
@@ -95,7 +101,7 @@ class Preprocessor:
                 self._threads,
                 self._one,
                 image,
-                {profile: tensor[index] for profile, tensor in stacked.items()},
+                {preprocessing: tensor[index] for preprocessing, tensor in stacked.items()},
             )
             for index, image in enumerate(images)
         ]
@@ -105,6 +111,23 @@ class Preprocessor:
         finally:
             for job in jobs:
                 job.cancel()
+
+    async def tensors(self, image: bytes | str, index: int, preprocessing: Preprocessing) -> Images:
+        """Returns the tensors (crops, *shape) of an image whose size they depend on.
+
+        They are not cached: they may be as large as the image.
+
+        Args:
+            image: the bytes of a file; the sha256 of an image is never that of a cached one.
+            index: its place in the request, for the field of an error.
+            preprocessing: what is applied.
+
+        Raises:
+            CxrevalError: as `apply`.
+        """
+        loop = asyncio.get_running_loop()
+        job = loop.run_in_executor(self._threads, self._sized, image, preprocessing)
+        return await _located(job, index)
 
     def stop(self) -> None:
         """Ends the decoders; running and later calls that need one raise `ServiceUnavailable`."""
@@ -120,41 +143,44 @@ class Preprocessor:
         for decoder in self._decoders.values():
             decoder.close()
 
-    def _one(self, image: bytes | str, outs: Mapping[Profile, Array]) -> None:
+    def _one(self, image: bytes | str, outs: Mapping[Preprocessing, Images]) -> None:
         start = time.perf_counter()
         if self._cache is None:
             digest, missing = "", list(outs)
         else:
             digest = image if isinstance(image, str) else image_digest(image)
             missing = [
-                profile
-                for profile, out in outs.items()
-                if not self._read(self._cache, profile, digest, out)
+                preprocessing
+                for preprocessing, out in outs.items()
+                if not self._read(self._cache, preprocessing, digest, out)
             ]
         if missing and isinstance(image, str):
-            raise ImageNotCached(
-                f"image {image} is not cached for profile {missing[0].name}; send its bytes",
-                expected="sha256 of a cached image",
-                image=image,
-                profile=missing[0].name,
-            )
+            raise _not_cached(image, missing[0])
         if missing and not isinstance(image, str):
-            self._decode(image, {profile: outs[profile] for profile in missing})
+            self._decode(image, {preprocessing: outs[preprocessing] for preprocessing in missing})
             if self._cache:
-                for profile in missing:
-                    self._write(self._cache, profile, digest, outs[profile])
+                for preprocessing in missing:
+                    self._write(self._cache, preprocessing, digest, outs[preprocessing])
         self._seconds.observe(time.perf_counter() - start)
 
-    def _decode(self, image: bytes, outs: Mapping[Profile, Array]) -> None:
+    def _sized(self, image: bytes | str, preprocessing: Preprocessing) -> Images:
+        if isinstance(image, str):
+            raise _not_cached(image, preprocessing)
+        start = time.perf_counter()
+        (tensors,) = self._decode(image, {preprocessing: None})
+        self._seconds.observe(time.perf_counter() - start)
+        return tensors
+
+    def _decode(self, image: bytes, outs: Mapping[Preprocessing, Images | None]) -> list[Images]:
         """Decodes an image, once more if the decoder ends, which need not be the image's fault."""
         decoder = self._decoder()
         try:
-            decoder.decode(image, outs)
+            return decoder.decode(image, outs)
         except CxrevalError as error:
             if not decoder.crashed:
                 raise
             _log.warning("an image's decoder ended", extra={"problem": error})
-            self._decoder().decode(image, outs)
+            return self._decoder().decode(image, outs)
 
     def _decoder(self) -> ImageDecoder:
         """Returns this thread's decoder, a new one if it has ended."""
@@ -173,19 +199,23 @@ class Preprocessor:
             _log.warning("images are decoded without full protection", extra={"problem": problem})
         return decoder
 
-    def _read(self, cache: ImageCache, profile: Profile, digest: str, out: Array) -> bool:
+    def _read(
+        self, cache: ImageCache, preprocessing: Preprocessing, digest: str, out: Images
+    ) -> bool:
         try:
-            hit = cache.read(profile, digest, out)
+            hit = cache.read(profile_of(preprocessing), digest, out)
         except OSError as error:
             self._report(error)
             hit = False
         self._cached.labels("hit" if hit else "miss").inc()
         return hit
 
-    def _write(self, cache: ImageCache, profile: Profile, digest: str, tensor: Array) -> None:
+    def _write(
+        self, cache: ImageCache, preprocessing: Preprocessing, digest: str, tensor: Images
+    ) -> None:
         """Stores a tensor; a disk that is full or missing does not fail the request."""
         try:
-            cache.write(profile, digest, tensor)
+            cache.write(profile_of(preprocessing), digest, tensor)
             self._cache_works = True
         except OSError as error:
             self._report(error)
@@ -199,13 +229,23 @@ class Preprocessor:
             )
 
 
-async def _located(job: asyncio.Future[None], index: int) -> None:
-    """Waits for a job; its error names the image of the request."""
+async def _located(job: asyncio.Future[T], index: int) -> T:
+    """Returns the result of a job; its error names the image of the request."""
     try:
-        await job
+        return await job
     except CxrevalError as error:
         metadata = error.metadata | {"field": f"inputs[0].contents[{index}]"}
         raise type(error)(f"image {index} of the request: {error.message}", **metadata) from None
+
+
+def _not_cached(image: str, preprocessing: Preprocessing) -> ImageNotCached:
+    name = preprocessing.name
+    return ImageNotCached(
+        f"image {image} is not cached for profile {name}; send its bytes",
+        expected="sha256 of a cached image",
+        image=image,
+        profile=name,
+    )
 
 
 def _stopping() -> ServiceUnavailable:

@@ -19,7 +19,8 @@ from cxreval.api.oip import grpc_predict_v2_pb2_grpc as oip_grpc
 from cxreval.errors import CxrevalError, InternalError, InvalidTensor, ServiceUnavailable
 from cxreval.files import MAX_ARTIFACT_BYTES
 from cxreval.imaging.decode import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
-from cxreval.imaging.preprocess import PROFILES, Profile
+from cxreval.imaging.preprocess import profile_of
+from cxreval.preprocessing import PRESETS, Preprocessing
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
 from services.chassis.interceptors.idle import answering
 from services.inference import convert
@@ -200,25 +201,55 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
             admissions = [
                 stack.enter_context(self._admit(model, content, seconds_left)) for model in models
             ]
-            tensors: dict[Profile, convert.Array] = {}
-            for model in models:
-                if (profile := model.profile) and profile not in tensors:
-                    tensors[profile] = model.empty(len(content) * profile.crops)
-            await self._preprocessor.apply(content.images, tensors)
-            return await _all(
-                _infer_crops(model, model.profile, admission, tensors[model.profile])
+            wanted = [
+                (model, admission, model.interface.preprocessing)
                 for model, admission in zip(models, admissions, strict=True)
-                if model.profile
+                if model.interface
+            ]
+            tensors: dict[Preprocessing, convert.Images] = {}
+            for model, _, steps in wanted:
+                if not model.signature.sizes_differ and steps not in tensors:
+                    tensors[steps] = model.empty(len(content) * profile_of(steps).crops)
+            if tensors:
+                await self._preprocessor.apply(content.images, tensors)
+            return await _all(
+                _infer_crops(model, admission, tensors[steps])
+                if steps in tensors
+                else self._infer_each(model, admission, steps, content.images)
+                for model, admission, steps in wanted
             )
+
+    async def _infer_each(
+        self,
+        model: Model,
+        admission: Admission,
+        steps: Preprocessing,
+        images: Sequence[bytes | str],
+    ) -> convert.Array:
+        """Returns (N, columns) for N images whose tensors have sizes of their own.
+
+        Each is run alone; at most so many as `model.large` allows are in memory.
+        """
+
+        async def one(index: int, image: bytes | str) -> convert.Array:
+            async with model.large:
+                tensors = await self._preprocessor.tensors(image, index, steps)
+                return await _infer_crops(model, admission, tensors)
+
+        return np.concatenate(await _all(one(*numbered) for numbered in enumerate(images)))
 
     def _admit(
         self, model: Model, content: convert.Images | convert.Encoded, seconds_left: float | None
     ) -> contextlib.AbstractContextManager[Admission]:
-        """Admits a request's images to a model; each crop of a profile counts as an image."""
+        """Admits a request's images to a model; each crop counts as an image.
+
+        The tensors of images whose sizes differ are limited by `model.large` instead.
+        """
         images, nbytes = len(content), content.nbytes
         if isinstance(content, convert.Encoded):
-            images *= model.profile.crops if model.profile else 1
-            nbytes += images * model.signature.image_bytes
+            images *= _crops(model)
+            if not model.signature.sizes_differ:
+                nbytes += images * model.signature.image_bytes
         self._check_size(images)
         return model.batcher.admit(images, nbytes, seconds_left)
 
@@ -290,15 +321,19 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
                 self._idle.set()
 
 
+def _crops(model: Model) -> int:
+    return profile_of(model.interface.preprocessing).crops if model.interface else 1
+
+
 async def _infer_crops(
-    model: Model, profile: Profile, admission: Admission, tensors: convert.Array
+    model: Model, admission: Admission, tensors: convert.Images
 ) -> convert.Array:
     """Returns the mean over the crops of each image: (N, columns) for (N * crops, C, H, W)."""
-    rows = await model.batcher.infer(admission, tensors)
-    if profile.crops == 1:
+    rows, crops = await model.batcher.infer(admission, tensors), _crops(model)
+    if crops == 1:
         return rows
-    crops = rows.reshape(-1, profile.crops, rows.shape[1])
-    return np.asarray(crops.mean(axis=1, dtype=np.float64), np.float32)
+    of_images = rows.reshape(-1, crops, rows.shape[1])
+    return np.asarray(of_images.mean(axis=1, dtype=np.float64), np.float32)
 
 
 async def _all(answers: Iterable[Coroutine[Any, Any, convert.Array]]) -> list[convert.Array]:
@@ -336,11 +371,11 @@ class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
             profiles=[
                 capabilities_pb.PreprocessingProfile(
                     name=name,
-                    digest=profile.digest,
-                    shape=profile.shape,
-                    description=profile.description,
+                    digest=steps.digest,
+                    shape=[size or -1 for size in profile_of(steps).shape],
+                    description=profile_of(steps).description,
                 )
-                for name, profile in sorted(PROFILES.items())
+                for name, steps in sorted(PRESETS.items())
             ],
             max_message_bytes=MAX_MESSAGE_BYTES,
             max_image_bytes=MAX_IMAGE_BYTES,

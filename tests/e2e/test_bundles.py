@@ -50,7 +50,7 @@ def expected(system, *seeds):
     """Returns the mean of the answers of `onnx_models.classifier` with these seeds."""
     files = [system.data["small"] / "images" / image for image in IMAGES]
     profile = PROFILES["xrv-224"]
-    pixels = np.stack([profile.apply(decode(file.read_bytes())) for file in files])
+    pixels = np.concatenate([profile.apply(decode(file.read_bytes())) for file in files])
     return np.mean([onnx_models.expected(pixels, seed=seed) for seed in seeds], axis=0)
 
 
@@ -71,7 +71,9 @@ def check_published(system, submission, values):
 def submitted_by_command(system, directory, files, **fields):
     """Returns the submission that `cxreval submit` creates."""
     document = yaml.safe_load(template(Kind.CHECKPOINT, load_spec("nih-chestxray14")))
-    (directory / "mine.yaml").write_text(yaml.safe_dump(document | fields))
+    (directory / "mine.yaml").write_text(
+        yaml.safe_dump(document | {"preprocessing": "xrv-224"} | fields)
+    )
     before = {found.name for found in system.registry.list_submissions("small")}
     ended = command(
         "submit", str(directory / "mine.yaml"), *map(str, files),

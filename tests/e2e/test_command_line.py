@@ -160,19 +160,35 @@ def test_a_new_registry_shows_the_published_claims_and_their_one_step(system):
 
 
 @pytest.mark.parametrize(
-    ("make", "reason"),
+    ("make", "reason", "says"),
     [
-        (onnx_models.not_onnx, "MODEL_NOT_ONNX"),
-        (onnx_models.external_data, "MODEL_EXTERNAL_DATA"),
-        (lambda directory: onnx_models.classifier(directory, channels=3), "MODEL_INPUT_MISMATCH"),
-        (lambda directory: onnx_models.classifier(directory, columns=5), "MODEL_OUTPUT_MISMATCH"),
+        (onnx_models.not_onnx, "MODEL_NOT_ONNX", ""),
+        (onnx_models.external_data, "MODEL_EXTERNAL_DATA", ""),
+        (
+            lambda directory: onnx_models.classifier(directory, channels=3),
+            "MODEL_INPUT_MISMATCH",
+            "set preprocessing.channels: 3",
+        ),
+        (
+            lambda directory: onnx_models.classifier(directory, columns=5),
+            "MODEL_OUTPUT_MISMATCH",
+            "returns 5 columns",
+        ),
         (
             lambda directory: onnx_models.classifier(directory, extra_nodes=NAN),
             "INVALID_PROBABILITY",
+            "is nan; expected a number within [0, 1]; 8 images are wrong; a value that is not",
+        ),
+        (
+            onnx_models.logits,
+            "INVALID_PROBABILITY",
+            "these look like logits: set outputs.activation: sigmoid",
         ),
     ],
 )
-def test_a_bad_checkpoint_fails_with_its_reason_and_leaves_no_row(system, tmp_path, make, reason):
+def test_a_bad_checkpoint_fails_with_its_reason_and_leaves_no_row(
+    system, tmp_path, make, reason, says
+):
     registry, data = at(system, "registry"), system.data["small"]
     json_of("dataset", "register", str(data), "--benchmark", "small", *registry)
     before = json_of("leaderboard", "--benchmark", "small", *registry)["entries"]
@@ -186,6 +202,7 @@ def test_a_bad_checkpoint_fails_with_its_reason_and_leaves_no_row(system, tmp_pa
     assert reason in ended.stdout
     failure = json_of("status", submission, *registry)["failure"]
     assert (failure["reason"], failure["fault"]) == (reason, "submission")
+    assert says in failure["message"]
     assert json_of("leaderboard", "--benchmark", "small", *registry)["entries"] == before
     if reason != "INVALID_PROBABILITY":  # which only a run shows
         manifest = str(system.directory / "manifest.yaml")

@@ -21,6 +21,7 @@ from cxreval.evaluation import endpoints
 from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.manifest.template import template
+from cxreval.model_interface import preset
 from tests.support import onnx_models
 from tests.support.certificates import make_certificates
 from tests.support.endpoint import NaiveServer
@@ -114,7 +115,7 @@ def test_the_inference_service_as_an_endpoint_gives_the_checkpoints_scores(syste
     executed = system.registry.submit("small", manifest("Same"), checkpoint)
     assert run(system).status is EvaluationStatus.SUCCEEDED
     digest = executed.manifest.artifact_sha256
-    system.inference.load(digest, "xrv-224", len(FINDINGS))
+    system.inference.load(digest, preset("xrv-224"), len(FINDINGS))
     asked = submit(system, endpoint(system.inference_service.address, digest, "xrv-224"))
     assert run(system).status is EvaluationStatus.SUCCEEDED
     same = {
@@ -161,9 +162,9 @@ def test_a_server_of_tensors_gets_those_of_the_declared_profile(system):
         (
             lambda _: [math.nan] * 14,
             "INVALID_PROBABILITY",
-            "the model returned other values for '00000001_000.png'",
+            "probability of Atelectasis for image '00000001_000.png' is nan; expected a number",
         ),
-        (lambda _: [1.5] * 14, "INVALID_PROBABILITY", "expected finite numbers from 0 to 1"),
+        (lambda _: [1.5] * 14, "INVALID_PROBABILITY", "set outputs.activation: sigmoid"),
     ],
 )
 def test_an_endpoint_that_does_not_do_its_part_is_the_submitters_fault(system, mood, reason, says):
@@ -190,8 +191,8 @@ def second_time(spoiled):
         ([0.5021] + [0.5] * 13, "NOT_DETERMINISTIC", "expected a difference of at most 0.002;"),
         ([0.25] * 14, "NOT_DETERMINISTIC", "the difference is 0.25,"),
         ([0.25] * 14, "NOT_DETERMINISTIC", "8 of 8 repeated images differ more"),
-        ([math.nan] * 14, "INVALID_PROBABILITY", "expected finite numbers from 0 to 1"),
-        ([1.001] * 14, "INVALID_PROBABILITY", "expected finite numbers from 0 to 1"),
+        ([math.nan] * 14, "INVALID_PROBABILITY", "a value that is not a finite number"),
+        ([1.001] * 14, "INVALID_PROBABILITY", "this looks like rounding"),
         ([0.5] * 13, "ENDPOINT_REFUSED", "returned shape (1, 13); expected (1, 14)"),
         (grpc.StatusCode.INTERNAL, "ENDPOINT_REFUSED", "INTERNAL: in a bad mood"),
         (grpc.StatusCode.UNAVAILABLE, "ENDPOINT_UNAVAILABLE", "no response for 3 s"),

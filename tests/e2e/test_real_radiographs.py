@@ -7,6 +7,7 @@ import pytest
 
 from cxreval.client import SubmissionStatus, Tier
 from cxreval.datasets.nih import FINDINGS
+from cxreval.model_interface import preset
 from tests.conftest import require_module
 from tests.support.scoring import describe
 from tests.support.system import System, manifest
@@ -76,7 +77,7 @@ def test_the_report_equals_an_independent_computation(shared, originals, tmp_pat
                 row
                 for _, row in system.inference.predict_many(
                     ended.manifest.artifact_sha256,
-                    ended.manifest.preprocessing_profile,
+                    preset(ended.manifest.preprocessing_profile),
                     ((image, (source / "images" / image).read_bytes()) for image in images),
                 )
             ]

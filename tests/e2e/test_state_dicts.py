@@ -17,6 +17,7 @@ from cxreval.datasets.nih import FINDINGS
 from cxreval.evaluation.driver import PLATFORM_FAILED, EvaluationDriver, local_benchmarks
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES
+from cxreval.model_interface import preset
 from tests.conftest import require_module
 from tests.support.inference import png
 from tests.support.scoring import describe, small_table
@@ -39,7 +40,9 @@ OUTPUTS = ("", *reversed(FINDINGS))
 @pytest.fixture(scope="module")
 def pixels():
     encoded = [png(256, 256, seed=number) for number in range(len(IMAGES))]
-    return encoded, np.stack([PROFILES["imagenet-224"].apply(decode(image)) for image in encoded])
+    return encoded, np.concatenate(
+        [PROFILES["imagenet-224"].apply(decode(image)) for image in encoded]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +153,7 @@ def test_a_state_dict_is_converted_and_run_by_a_worker_that_can(
         expected = network(torch.from_numpy(pixels[1])).sigmoid().numpy()
     columns = [OUTPUTS.index(finding) for finding in FINDINGS]
     answers = dict(system.inference.predict_many(
-        evidence["converted_sha256"], "imagenet-224", zip(IMAGES, pixels[0], strict=True)
+        evidence["converted_sha256"], preset("imagenet-224"), zip(IMAGES, pixels[0], strict=True)
     ))  # fmt: skip
     np.testing.assert_allclose(
         np.stack([answers[image] for image in IMAGES]), expected[:, columns], atol=1e-5

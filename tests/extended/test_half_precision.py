@@ -17,6 +17,7 @@ from cxreval.errors import ModelUnsupported
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.metrics.auroc import auroc
+from cxreval.model_interface import preset
 from services.inference.backends.model_host import LoadRequirements
 from services.inference.backends.onnx_model import OnnxModel
 from services.inference.backends.precision import FP16_TOLERANCE
@@ -38,7 +39,7 @@ def pair(file: Path, profile_name: str, images: np.ndarray) -> tuple[np.ndarray,
     for fp16 in (False, True):
         model = OnnxModel(
             file,
-            LoadRequirements(PROFILES[profile_name]),
+            LoadRequirements(preset(profile_name)),
             threads=2,
             max_batch=1,
             limits=HOST_LIMITS,
@@ -71,7 +72,7 @@ def test_the_demos_trained_models_rank_phantoms_as_before() -> None:
     pictures, accepted = [phantom.render(study, 3) for study in studies], 0
     for file in sorted((REPOSITORY / "demo" / "checkpoints").glob("*.onnx")):
         profile = read_manifest(file.with_suffix(".yaml")).preprocessing_profile
-        images = np.stack([PROFILES[profile].apply(picture) for picture in pictures])
+        images = np.concatenate([PROFILES[profile].apply(picture) for picture in pictures])
         try:
             full, half = pair(file, profile, images)
         except ModelUnsupported:
@@ -95,7 +96,7 @@ def test_phantoms_judge_densenet_121_as_the_real_radiographs_do(
     from tests.support import checkpoints
 
     files = sorted((shared / "nih-chestxray14/images").glob("*.png"))
-    images = np.stack([IMAGENET.apply(decode(file.read_bytes())) for file in files])
+    images = np.concatenate([IMAGENET.apply(decode(file.read_bytes())) for file in files])
     network = checkpoints.torchvision_network("densenet121", images[:6])
     with torch.no_grad():
         network.classifier.weight *= scale

@@ -27,7 +27,9 @@ from tests.support.processes import descendants, is_running
 PROFILE = "xrv-224"
 CALL_SECONDS = 60.0
 FILES = [png(64 + 8 * (index % 9), 80, seed=index) for index in range(64)]
-EXPECTED = onnx_models.expected(np.stack([PROFILES[PROFILE].apply(decode(file)) for file in FILES]))
+EXPECTED = onnx_models.expected(
+    np.concatenate([PROFILES[PROFILE].apply(decode(file)) for file in FILES])
+)
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["sandbox", "no sandbox"])

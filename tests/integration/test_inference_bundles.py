@@ -19,6 +19,7 @@ from cxreval.errors import (
     ModelNotOnnx,
     SubmissionFault,
 )
+from cxreval.model_interface import preset
 from cxreval.wire.status import from_rpc_error
 from tests.support import bundles, odd_onnx, onnx_models
 from tests.support.inference import (
@@ -59,7 +60,7 @@ def load(
     ensemble: Ensemble | None = None,
 ) -> str:
     digest, listed = bundles.store(service.models, files)
-    client.load(digest, "xrv-224", WIDTH, files=listed, ensemble=ensemble)
+    client.load(digest, preset("xrv-224"), WIDTH, files=listed, ensemble=ensemble)
     return digest
 
 
@@ -68,7 +69,7 @@ def test_a_model_with_its_weights_in_another_file_answers_as_the_one_file_does(
 ) -> None:
     digest = load(service, client, bundles.with_external_data(tmp_path))
     alone = onnx_models.classifier(service.models)
-    client.load(alone, "xrv-224", WIDTH)
+    client.load(alone, preset("xrv-224"), WIDTH)
 
     assert np.array_equal(answers(service, digest), answers(service, alone))
     assert list(service.models.glob("*")) == list(service.models.glob("*.onnx"))
@@ -82,7 +83,7 @@ def test_an_ensemble_answers_the_mean_of_its_models(
     each = []
     for seed in seeds:
         alone = onnx_models.classifier(service.models, seed=seed)
-        client.load(alone, "xrv-224", WIDTH)
+        client.load(alone, preset("xrv-224"), WIDTH)
         each.append(answers(service, alone))
 
     mean = np.mean(each, axis=0, dtype=np.float64).astype(np.float32)
@@ -107,16 +108,16 @@ def test_an_archive_of_other_files_than_stated_is_refused_and_the_loaded_one_sta
     service: InferenceService, client: InferenceClient, tmp_path: Path
 ) -> None:
     digest, listed = bundles.store(service.models, bundles.with_external_data(tmp_path, seed=7))
-    client.load(digest, "xrv-224", WIDTH, files=listed)
+    client.load(digest, preset("xrv-224"), WIDTH, files=listed)
     before = answers(service, digest)
     other = replace(listed[1], sha256="0" * 64)
 
     for files in ((listed[0], other), listed[::-1], listed[:1]):
         with pytest.raises(BundleInvalid) as caught:
-            client.load(digest, "xrv-224", WIDTH, files=files)
+            client.load(digest, preset("xrv-224"), WIDTH, files=files)
         assert caught.value.metadata["file"] in ("model.onnx", "weights.bin")
     with pytest.raises(ModelNotOnnx):
-        client.load(digest, "xrv-224", WIDTH)
+        client.load(digest, preset("xrv-224"), WIDTH)
 
     assert np.array_equal(answers(service, digest), before)
 
@@ -133,7 +134,7 @@ def test_the_model_of_an_ensemble_that_fails_is_named(
         second.write_bytes(content)
         name, listed = bundles.store(service.models, [first, second])
         with pytest.raises(SubmissionFault) as caught:
-            client.load(name, "xrv-224", 1, files=listed, ensemble=Ensemble.MEAN)
+            client.load(name, preset("xrv-224"), 1, files=listed, ensemble=Ensemble.MEAN)
         assert caught.value.reason == reason
         assert caught.value.message.startswith("second.onnx: ")
 
@@ -146,7 +147,7 @@ def test_weights_outside_of_the_archive_are_not_opened(
         bundles.elsewhere(files[0], location=location, offset="0")
         digest, listed = bundles.store(service.models, files)
         with pytest.raises(ModelExternalData, match="expected one of weights"):
-            client.load(digest, "xrv-224", WIDTH, files=listed)
+            client.load(digest, preset("xrv-224"), WIDTH, files=listed)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.client import InferenceClient
 from cxreval.errors import CxrevalError, ServiceUnavailable
 from cxreval.imaging.decode import MAX_IMAGE_PIXELS, decode
-from cxreval.imaging.preprocess import PROFILES
+from cxreval.imaging.preprocess import PROFILES, profile_of
+from cxreval.preprocessing import PRESETS
 from cxreval.wire.status import from_rpc_error
 from tests.support import onnx_models
 from tests.support.inference import (
@@ -104,9 +105,7 @@ def test_encoded_image_is_preprocessed_by_the_models_profile(
     answer = rows(oip.ModelInfer(image_request(model, [image])))
 
     tensor = PROFILES["xrv-224"].apply(decode(image))
-    np.testing.assert_allclose(
-        answer, onnx_models.expected(tensor[np.newaxis]), atol=onnx_models.TOLERANCE
-    )
+    np.testing.assert_allclose(answer, onnx_models.expected(tensor), atol=onnx_models.TOLERANCE)
 
 
 def test_real_rgba_radiograph_is_accepted(oip: Any, model: str, shared: Path) -> None:
@@ -117,7 +116,7 @@ def test_real_rgba_radiograph_is_accepted(oip: Any, model: str, shared: Path) ->
 
     answer = rows(oip.ModelInfer(image_request(model, [rgba.read_bytes(), files[0].read_bytes()])))
 
-    tensors = np.stack(
+    tensors = np.concatenate(
         [PROFILES["xrv-224"].apply(decode(file.read_bytes())) for file in (rgba, files[0])]
     )
     np.testing.assert_allclose(answer, onnx_models.expected(tensors), atol=onnx_models.TOLERANCE)
@@ -303,7 +302,7 @@ def test_bad_tensor_is_named_and_the_next_request_works(
         (b"\x01\0\0\0a", [2], "raw_input_contents[0]"),
         (b"", [1], "raw_input_contents[0]"),
         (b"", [0], "inputs[0].shape"),
-        (b"\x01\0\0\0a", [1, 1], "inputs[0].shape"),
+        (b"\x01\0\0\0a", [1, 2], "inputs[0].shape"),
     ],
 )
 def test_malformed_bytes_tensor_is_named(
@@ -553,7 +552,11 @@ def test_capabilities_name_profiles_limits_runtime_and_tolerance(service: Infere
         answer = ask.GetCapabilities(capabilities_service_pb2.GetCapabilitiesRequest())
 
     assert {item.name: (item.digest, tuple(item.shape)) for item in answer.profiles} == {
-        name: (profile.digest, profile.shape) for name, profile in PROFILES.items()
+        name: (
+            steps.digest,
+            tuple(size or -1 for size in profile_of(steps).shape),
+        )
+        for name, steps in PRESETS.items()
     }
     assert answer.max_image_pixels == MAX_IMAGE_PIXELS
     assert answer.runtime.startswith("onnxruntime ")

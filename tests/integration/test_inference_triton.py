@@ -110,7 +110,7 @@ def test_tensor_and_image_are_answered_by_the_model(seen: dict[str, Any]) -> Non
         seen["from_tensor"], onnx_models.expected(tensors), atol=onnx_models.TOLERANCE
     )
     np.testing.assert_allclose(
-        seen["from_image"], onnx_models.expected(image[np.newaxis]), atol=onnx_models.TOLERANCE
+        seen["from_image"], onnx_models.expected(image), atol=onnx_models.TOLERANCE
     )
 
 

@@ -53,6 +53,7 @@ OPENING: list[bytes] = _GENERAL + [
         {"image_shape": None}, {"image_shape": []}, {"image_shape": [1, 224]},
         {"image_shape": [0, 224, 224]}, {"image_shape": [-1, -224, 224]},
         {"image_shape": [1, 1, 1]}, {"image_shape": [3, 224, 224]}, {"dtype": "|u1"},
+        {"dtype": "<f2"}, {"image_shape": [1, None, None]}, {"image_shape": [1, 224, None]},
         {"batch": 4096}, {"image_shape": [1, 2**40, 2**40]}, {"image_shape": [True, 224, 224]},
         {"image_shape": [1.0, 224, 224]}, {"image_shape": ["1", "2", "3"]}, {"batch": 0},
         {"batch": 10**9}, {"batch": "N"}, {"dtype": "|O"}, {"dtype": "<f8"}, {"dtype": None},

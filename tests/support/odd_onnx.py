@@ -6,6 +6,7 @@ Most are written in ONNX's text form: the mean of an image, in `flat`, and what 
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,9 @@ import numpy as np
 import onnx
 import onnx.parser
 from onnx import TensorProto, helper, numpy_helper
+
+INTERNALS = re.compile(r"/|\.cc\b|\.h:\d|onnxruntime::|onnx::|std::|ONNXRuntimeError|\bconst\b|\n")
+"""What no message about a model has: paths and C++ of onnxruntime."""
 
 MEAN = "means = GlobalAveragePool(pixels) flat = Flatten(means) "
 MEDICAL = '"" : 17, "com.example.medical" : 1'

@@ -91,6 +91,13 @@ def uint8_classifier(directory: Path) -> str:
     return store(directory, model.SerializeToString())
 
 
+def logits(directory: Path) -> str:
+    """Writes `classifier` without its sigmoid."""
+    model = onnx.load(directory / f"{classifier(directory, scale=1000.0)}.onnx")
+    model.graph.node[-1].op_type = "Identity"
+    return store(directory, model.SerializeToString())
+
+
 def expected(
     images: npt.NDArray[np.float32], *, columns: int = COLUMNS, seed: int = 0
 ) -> npt.NDArray[np.float64]:

@@ -35,8 +35,10 @@ from cxreval.errors import (
 )
 from cxreval.imaging.cache import ImageCache
 from cxreval.imaging.decode import MAX_IMAGE_BYTES, decode
-from cxreval.imaging.preprocess import PROFILES, Profile
-from services.inference.backends import child, image_decoder
+from cxreval.imaging.preprocess import profile_of
+from cxreval.preprocessing import PRESETS, Layout, Preprocessing, Resize, ResizeTo, TensorType
+from services.inference.backends import child, image_decoder, shared_memory
+from services.inference.backends.decoder import tensor_of
 from services.inference.backends.image_decoder import ImageDecoder
 from services.inference.backends.shared_memory import SharedImage
 from services.inference.preprocessing import Preprocessor
@@ -45,8 +47,17 @@ from tests.support.inference import png
 from tests.support.processes import REPOSITORY, descendants, is_running
 from tests.unit.test_dicom import GRAY12, dicom
 
-Tensors = dict[Profile, np.ndarray]
-XRV = PROFILES["xrv-224"]
+Tensors = dict[Preprocessing, np.ndarray]
+XRV = PRESETS["xrv-224"]
+CHANNELS_LAST = Preprocessing(
+    resize=Resize(ResizeTo.EXACT, (64, 48)), layout=Layout.NHWC, dtype=TensorType.FLOAT16
+)
+BYTES = Preprocessing(
+    channels=1,
+    value_range=(0.0, 255.0),
+    resize=Resize(ResizeTo.EXACT, (64, 48)),
+    dtype=TensorType.UINT8,
+)
 SECONDS = 60.0
 """Limit of every wait."""
 
@@ -71,14 +82,12 @@ IMAGES = {
 GOOD = IMAGES["PNG"]
 
 
-def tensors_of(*images: bytes, profiles: Sequence[Profile] = (XRV,)) -> Tensors:
+def tensors_of(*images: bytes, profiles: Sequence[Preprocessing] = (XRV,)) -> Tensors:
     """Returns what the library makes of images in this process."""
     decoded = [decode(image) for image in images]
     return {
-        profile: np.concatenate(
-            [profile.apply(image).reshape(profile.tensor_shape) for image in decoded]
-        )
-        for profile in profiles
+        steps: np.concatenate([tensor_of(image, profile_of(steps)) for image in decoded])
+        for steps in profiles
     }
 
 
@@ -110,11 +119,12 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 async def apply(
-    preprocessor: Preprocessor, *images: bytes, profiles: Sequence[Profile] = (XRV,)
+    preprocessor: Preprocessor, *images: bytes, profiles: Sequence[Preprocessing] = (XRV,)
 ) -> Tensors:
     tensors = {
-        profile: np.full((len(images) * profile.crops, *profile.shape), np.nan, np.float32)
-        for profile in profiles
+        steps: np.full((len(images) * profile.crops, *map(int, profile.shape)), 7, profile.dtype)
+        for steps in profiles
+        for profile in [profile_of(steps)]
     }
     await asyncio.wait_for(preprocessor.apply(images, tensors), SECONDS)
     return tensors
@@ -142,7 +152,8 @@ def commanded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_decoder_makes_the_same_tensors_as_the_library_to_the_last_bit(tmp_path: Path) -> None:
-    profiles, files = list(PROFILES.values()), list(IMAGES.values())
+    profiles, files = [*PRESETS.values(), CHANNELS_LAST, BYTES], list(IMAGES.values())
+    profiles.remove(PRESETS["raw"])
     expected = tensors_of(*files, profiles=profiles)
     cache = ImageCache(tmp_path, 1 << 30)
     for used in (None, cache, cache):  # the last finds all
@@ -270,7 +281,7 @@ def test_an_image_that_needs_too_much_memory_is_too_large_and_its_decoder_goes_o
 def test_the_largest_accepted_image_fits_into_the_memory_of_a_decoder() -> None:
     rows = np.arange(8000, dtype=np.uint16)[:, np.newaxis, np.newaxis]
     image = imagecodecs.png_encode(np.broadcast_to(rows, (8000, 8000, 4)).copy(), level=1)
-    profile = PROFILES["imagenet-224"]  # it takes most memory
+    profile = PRESETS["imagenet-224"]  # it takes most memory
     with made() as preprocessor:
         answer = asyncio.run(apply(preprocessor, bytes(image), profiles=[profile]))
     assert np.isfinite(answer[profile]).all()
@@ -370,7 +381,7 @@ def refuse(*_: object, **__: object) -> None:
         (ImageDecoder, "module", "services.inference.backends.no_such_module"),
         (subprocess, "Popen", refuse),
         (os, "pipe", refuse),
-        (image_decoder, "mapped", refuse),
+        (shared_memory, "mapped", refuse),
         (image_decoder, "MEMORY_BYTES", 10**30),
     ],
 )
@@ -416,7 +427,7 @@ def test_memory_of_a_large_image_is_given_back_and_the_decoder_cannot_write_it()
     image.write(bytes(MAX_IMAGE_BYTES))
     assert os.fstat(image.fd).st_blocks * 512 == MAX_IMAGE_BYTES
     image.release(MAX_IMAGE_BYTES)
-    assert os.fstat(image.fd).st_blocks * 512 == 4 << 20
+    assert os.fstat(image.fd).st_blocks * 512 == 8 << 20
     for change in (lambda: os.pwrite(image.fd, b"x", 0), lambda: os.ftruncate(image.fd, 0)):
         with pytest.raises(OSError, match=r"Bad file descriptor|Invalid argument"):
             change()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cxreval.errors import CxrevalError, ModelCrashed
-from cxreval.imaging.preprocess import PROFILES
+from cxreval.model_interface import preset
 from services.inference.backends import child
 from services.inference.backends.model_host import HostLimits, LoadRequirements, ModelHost
 from services.inference.backends.session import Execution
@@ -26,7 +26,7 @@ def error_of_lie(number: int, monkeypatch: pytest.MonkeyPatch, file: Path) -> Cx
     file.write_bytes(b"model")
     host = ModelHost(file, LIMITS, Execution("cpu"), 1)
     try:
-        host.open(8, LoadRequirements(PROFILES["xrv-224"]))
+        host.open(8, LoadRequirements(preset("xrv-224")))
         image = np.zeros((1, 1, 224, 224), np.float32)
         host.run([image], alone=True, doing="running a batch of 1", seconds=60.0)
     except CxrevalError as error:

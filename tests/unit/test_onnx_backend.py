@@ -20,7 +20,7 @@ from cxreval.errors import (
     ModelUnsupported,
     ServiceUnavailable,
 )
-from cxreval.imaging.preprocess import PROFILES, Profile
+from cxreval.model_interface import ModelInterface, preset
 from cxreval.onnx_file.reading import profile_name
 from cxreval.onnx_file.signature import Signature, inspect
 from services.inference.backends import child
@@ -32,6 +32,7 @@ from tests.support import onnx_models
 from tests.support.inference import HOST_LIMITS
 
 XRV = (1, 224, 224)
+XRV_INTERFACE = preset("xrv-224")
 IMAGES = np.random.default_rng(7).uniform(-1024, 1024, (5, *XRV)).astype(np.float32)
 
 
@@ -49,7 +50,7 @@ def load(
     directory: Path,
     digest: str,
     *,
-    profile: Profile | None = PROFILES["xrv-224"],
+    interface: ModelInterface | None = XRV_INTERFACE,
     max_batch: int = 8,
     limits: HostLimits = HOST_LIMITS,
     execution: Execution = AS_SAVED,
@@ -57,7 +58,7 @@ def load(
     file = directory / f"{digest}.onnx"
     model = OnnxModel(
         file,
-        LoadRequirements(profile),
+        LoadRequirements(interface),
         threads=1,
         max_batch=max_batch,
         limits=limits,
@@ -70,7 +71,9 @@ def load(
 def test_signature_names_the_one_input_and_output(tmp_path: Path) -> None:
     file = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
 
-    assert inspect(file, XRV) == Signature("image_tensor", XRV, None, "probabilities")
+    assert inspect(file, XRV_INTERFACE, XRV) == Signature(
+        "image_tensor", XRV, None, "probabilities"
+    )
 
 
 def test_answers_equal_an_independent_computation(tmp_path: Path) -> None:
@@ -120,7 +123,7 @@ def test_nan_outputs_do_not_fail_the_load_and_are_reported_as_they_are(tmp_path:
 def test_shape_comes_from_the_file_without_a_profile(tmp_path: Path) -> None:
     digest = onnx_models.classifier(tmp_path, channels=3, size=112, columns=2)
 
-    model = load(tmp_path, digest, profile=None)
+    model = load(tmp_path, digest, interface=None)
 
     assert (model.signature.image_shape, model.columns) == ((3, 112, 112), 2)
 
@@ -195,7 +198,7 @@ def test_impossible_image_is_refused_without_a_profile(
     digest = onnx_models.sized(tmp_path, shape)
 
     with pytest.raises(ModelInputMismatch):
-        load(tmp_path, digest, profile=None)
+        load(tmp_path, digest, interface=None)
 
 
 def test_negative_batch_is_a_free_one_as_for_the_runtime(tmp_path: Path) -> None:
@@ -211,7 +214,7 @@ def test_refusal_by_the_runtime_does_not_show_where_files_are_kept(tmp_path: Pat
     file = tmp_path / f"{onnx_models.wrong_opset(tmp_path)}.onnx"
     uninspected = Signature("image_tensor", XRV, None, "probabilities")
 
-    with pytest.raises(ModelUnsupported, match="the file") as refusal:
+    with pytest.raises(ModelUnsupported, match="the runtime does not have version 999") as refusal:
         OnnxSession(file, uninspected, threads=1, execution=AS_SAVED)
 
     assert str(tmp_path) not in refusal.value.message
@@ -219,7 +222,7 @@ def test_refusal_by_the_runtime_does_not_show_where_files_are_kept(tmp_path: Pat
 
 def test_a_run_bound_to_the_device_answers_as_any_other(tmp_path: Path) -> None:
     file = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
-    session = OnnxSession(file, inspect(file, XRV), threads=1, execution=AS_SAVED)
+    session = OnnxSession(file, inspect(file, XRV_INTERFACE, XRV), threads=1, execution=AS_SAVED)
     plain = session.run(IMAGES)
 
     session._on_gpu = True

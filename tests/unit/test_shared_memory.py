@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cxreval.onnx_file.signature import Signature
 from services.inference.backends.shared_memory import SharedImages, SharedRows
 
 SHAPE = (1, 2048, 2048)  # 16 MiB: the room for requests has 4 places
-FLOAT32 = np.dtype(np.float32)
 
 
 def made(max_batch: int = 2) -> SharedImages:
-    return SharedImages(max_batch, SHAPE, FLOAT32)
+    return SharedImages(max_batch, Signature("image", SHAPE, None, "probabilities"))
 
 
 @settings(max_examples=50, deadline=None)
@@ -32,17 +32,17 @@ def test_requests_never_share_room_and_leave_all_of_it_free(steps: list[tuple[bo
         for owner in held:
             assert (held[owner][:, 0, 0, 0] == owner).all()
     held.clear()
-    assert images.place([images.empty(4)]) == [(2 * 16 << 20, 4)]
+    assert images.place([images.empty(4)]) == [(2 * 16 << 20, (4, *SHAPE))]
 
 
 def test_images_of_a_request_are_run_where_they_are_and_others_are_copied_once() -> None:
     images = made()
     own, foreign = images.empty(2), np.full((1, *SHAPE), 7, np.float32)
 
-    ((first, _), (copied, _), (part, count)) = images.place([own, foreign, own[1:]])
+    ((first, _), (copied, _), (part, shape)) = images.place([own, foreign, own[1:]])
 
     assert (first, copied) == (2 * 16 << 20, 0)
-    assert (part, count) == (first + (16 << 20), 1)
+    assert (part, shape) == (first + (16 << 20), (1, *SHAPE))
     assert np.frombuffer(images._memory, np.float32, 4)[0] == 7
 
 
@@ -52,17 +52,17 @@ def test_a_request_for_which_there_is_no_room_gets_memory_of_its_own() -> None:
     more = images.empty(1)
     more[...] = 3
 
-    assert images.place([kept]) == [(2 * 16 << 20, 4)]
-    assert images.place([more]) == [(0, 1)]
+    assert images.place([kept]) == [(2 * 16 << 20, (4, *SHAPE))]
+    assert images.place([more]) == [(0, (1, *SHAPE))]
 
 
 def test_a_part_keeps_the_room_of_the_whole() -> None:
     images = made()
     part = images.empty(4)[3:4].reshape(1, -1)
 
-    assert images.place([images.empty(1)]) == [(0, 1)]
+    assert images.place([images.empty(1)]) == [(0, (1, *SHAPE))]
     del part
-    assert images.place([images.empty(1)]) == [(2 * 16 << 20, 1)]
+    assert images.place([images.empty(1)]) == [(2 * 16 << 20, (1, *SHAPE))]
 
 
 def test_a_host_cannot_write_to_the_images() -> None:

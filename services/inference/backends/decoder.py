@@ -8,46 +8,59 @@ inherits: the first comes with the shared memory, each further one decodes an im
 
 from __future__ import annotations
 
-import math
 import mmap
 import sys
+from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
-from cxreval.errors import CxrevalError
+from cxreval import model_interface
+from cxreval.errors import CxrevalError, ImageTooLarge
 from cxreval.imaging.decode import decode
-from cxreval.imaging.preprocess import PROFILES
+from cxreval.imaging.image import Image
+from cxreval.imaging.preprocess import Profile, Tensor, profile_of
+from cxreval.model_interface import MAX_TENSOR_BYTES
 from services.inference.backends.messages import answer, enter, receive, refuse
-
-Array = npt.NDArray[np.float32]
-
-TENSOR_BYTES = sum(4 * math.prod(profile.tensor_shape) for profile in PROFILES.values())
 
 
 def main(fd: int) -> None:
     """Answers the service's messages until it closes its end of the socket."""
-    service, (image_fd, tensors_fd) = enter(fd)
+    service, (image_fd, tensor_fd) = enter(fd)
     image = mmap.mmap(image_fd, 0, access=mmap.ACCESS_READ)
-    tensors = places(mmap.mmap(tensors_fd, 0))
+    memory = np.frombuffer(mmap.mmap(tensor_fd, 0), np.uint8)
+    decoded: Image = np.empty(0, np.uint8)
     while message := receive(service):
         try:
-            decoded = decode(image[: message["bytes"]])
-            for name in message["profiles"]:
-                tensors[name][...] = PROFILES[name].apply(decoded)
-            answer(service, {})
+            if message["bytes"] is not None:  # else the image is that of the message before
+                decoded = decode(image[: message["bytes"]])
+            tensor = tensor_of(decoded, _profile(message["interface"]))
+            memory[: tensor.nbytes].view(tensor.dtype).reshape(tensor.shape)[...] = tensor
+            answer(service, {"shape": tensor.shape})
         except (CxrevalError, MemoryError) as error:
             refuse(service, error)
 
 
-def places(memory: mmap.mmap) -> dict[str, Array]:
-    """Returns arrays (crops, C, H, W) in shared memory of `TENSOR_BYTES`, by profile."""
-    arrays, offset = {}, 0
-    for profile in PROFILES.values():
-        flat = np.frombuffer(memory, np.float32, math.prod(profile.tensor_shape), offset)
-        arrays[profile.name] = flat.reshape(profile.tensor_shape)
-        offset += flat.nbytes
-    return arrays
+def tensor_of(image: Image, profile: Profile) -> Tensor:
+    """Returns what a profile makes of an image, (crops, *shape).
+
+    Raises:
+        ImageTooLarge: it has more than `MAX_TENSOR_BYTES`.
+    """
+    tensor = profile.apply(image)
+    if tensor.nbytes > MAX_TENSOR_BYTES:
+        expected = f"at most {MAX_TENSOR_BYTES >> 20} MiB"
+        raise ImageTooLarge(
+            f"{profile.name} makes {tensor.nbytes >> 20} MiB of the image; expected {expected}: "
+            "declare a resize, fewer channels or a smaller dtype",
+            field="image",
+            expected=expected,
+        )
+    return tensor
+
+
+@lru_cache
+def _profile(interface: str) -> Profile:
+    return profile_of(model_interface.read(interface, "interface").preprocessing)
 
 
 if __name__ == "__main__":

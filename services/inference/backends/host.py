@@ -19,11 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
+from cxreval import model_interface
 from cxreval.bundle import Ensemble, Section
 from cxreval.errors import CxrevalError
-from cxreval.imaging.preprocess import PROFILES
+from cxreval.imaging.preprocess import profile_of
 from cxreval.onnx_file.reading import profile_name
 from cxreval.onnx_file.signature import Signature, check, inspect
+from cxreval.preprocessing import PRESETS
 from services.inference.backends.ensemble import EnsembleSession, open_bundle
 from services.inference.backends.messages import (
     answer,
@@ -49,10 +51,8 @@ def main(fd: int, file: Path) -> None:
     while message := receive(service):
         try:
             pieces = [
-                np.frombuffer(
-                    images, signature.dtype, count * math.prod(signature.image_shape), offset
-                ).reshape(count, *signature.image_shape)
-                for offset, count in message["pieces"]
+                np.frombuffer(images, signature.dtype, math.prod(shape), offset).reshape(shape)
+                for offset, shape in message["pieces"]
             ]
             output = run(session, pieces, alone=message["alone"])
             np.frombuffer(rows, np.float32, output.size).reshape(output.shape)[...] = output
@@ -73,22 +73,24 @@ def run(session: OnnxSession | EnsembleSession, pieces: Sequence[Images], *, alo
 def _open(service: socket.socket, file: Path) -> tuple[OnnxSession | EnsembleSession, Signature]:
     request = receive(service)
     execution = Execution(request["provider"], fp16=request["fp16"])
-    shape, columns, profile = request["shape"], request["columns"], ""
+    stated = request["interface"]
+    interface, profile = model_interface.read(stated, "interface") if stated else None, ""
     if request["named_profile"]:
         profile = profile_name(file)
-        shape = PROFILES[profile].shape if profile in PROFILES else None
-    shape = shape and tuple(shape)
+        interface = model_interface.preset(profile) if profile in PRESETS else None
+    shape = profile_of(interface.preprocessing).shape if interface else None
+    columns = request["columns"]
     session: OnnxSession | EnsembleSession
     if request["files"]:
         session, signature = open_bundle(
             {name: Section(file, *place) for name, place in request["files"].items()},
             Ensemble(request["ensemble"]) if request["ensemble"] else None,
-            partial(check, image_shape=shape, columns=columns),
+            partial(check, interface=interface, image_shape=shape, columns=columns),
             threads=request["threads"],
             execution=execution,
         )
     else:
-        signature = inspect(file, shape, columns)
+        signature = inspect(file, interface, shape, columns)
         session = OnnxSession(file, signature, threads=request["threads"], execution=execution)
     answer(
         service,

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cxreval import model_interface
 from cxreval.bundle import Ensemble, SubmittedFile, sections
 from cxreval.errors import (
     CxrevalError,
@@ -26,8 +27,10 @@ from cxreval.errors import (
     ServiceUnavailable,
     SubmissionFault,
 )
-from cxreval.imaging.preprocess import PROFILES, Profile
-from cxreval.onnx_file.signature import MAX_BATCH, MAX_COLUMNS, MAX_RUN_BYTES, Signature
+from cxreval.imaging.preprocess import profile_of
+from cxreval.model_interface import MAX_COLUMNS, ModelInterface
+from cxreval.onnx_file.signature import MAX_BATCH, MAX_RUN_BYTES, Signature
+from cxreval.preprocessing import PRESETS, Activation
 from services.inference.backends import host
 from services.inference.backends.child import Child, text
 from services.inference.backends.messages import Message
@@ -35,7 +38,7 @@ from services.inference.backends.session import PROVIDERS, Execution
 from services.inference.backends.shared_memory import SHARED_BYTES, SharedImages, SharedRows
 
 Array = npt.NDArray[np.float32]
-Images = npt.NDArray[Any]  # float32 or uint8
+Images = npt.NDArray[Any]  # float32, float16 or uint8
 
 _COPIES = 3  # of a model's file in memory while it is opened: parsed, as tensors, as laid out
 
@@ -63,13 +66,13 @@ class HostLimits:
 
 @dataclass(frozen=True, slots=True)
 class LoadRequirements:
-    """Profile and number of columns that a load requires; None for any.
+    """Interface and number of columns that a load requires; None for any.
 
-    With `named_profile` the profile is the one that the file names. With `files` the model's file
-    is the archive of these, and with `ensemble` several of them are models.
+    With `named_profile` the interface is that of the preset that the file names. With `files` the
+    model's file is the archive of these, and with `ensemble` several of them are models.
     """
 
-    profile: Profile | None = None
+    interface: ModelInterface | None = None
     columns: int | None = None
     named_profile: bool = False
     files: tuple[SubmittedFile, ...] = ()
@@ -118,18 +121,18 @@ class ModelHost(Child):
     def open(self, max_batch: int, requirements: LoadRequirements) -> None:
         """Opens the file and makes the shared memory.
 
-        It sets the attributes `signature`, `provider`, `profile`, and `max_batch`: the most images
-        of one run, which is at most the argument.
+        It sets the attributes `signature`, `provider`, `interface`, and `max_batch`: the most
+        images of one run, which is at most the argument.
 
         Raises:
             BundleInvalid: the file is not the archive of the required files.
             CxrevalError: as `inspect`, `inspect_bundle` and `OnnxSession` raise.
             ModelCrashed, ModelTooSlow: the host ended, or exceeded its time limit.
         """
-        profile, files = requirements.profile, requirements.files
+        interface, files = requirements.interface, requirements.files
         places = sections(self._file, files) if files else {}
         request = {
-            "shape": profile.shape if profile else None,
+            "interface": interface.json if interface else "",
             "columns": requirements.columns,
             "named_profile": requirements.named_profile,
             "files": {name: (place.start, place.nbytes) for name, place in places.items()},
@@ -140,14 +143,18 @@ class ModelHost(Child):
         }
         opened = self._ask(request, self._limits.open_seconds, "opening the file")
         try:
-            named = PROFILES.get(opened["profile"])
-            self.profile = named if requirements.named_profile else profile
-            self.signature = _signature(opened, self.profile)
+            named = text(opened["profile"])
+            if requirements.named_profile:
+                interface = model_interface.preset(named) if named in PRESETS else None
+            self.interface = interface
+            self.signature = _signature(opened, interface)
             self.provider: str = _one_of(PROVIDERS.values(), opened["provider"])
         except (KeyError, TypeError, ValueError):
             raise self._untrustworthy() from None
         fitting = max(1, MAX_RUN_BYTES // self.signature.image_bytes)
         self.max_batch = min(self.signature.batch or max_batch, fitting)
+        if self.signature.sizes_differ:
+            self.max_batch = 1
         self._share()
 
     def empty(self, count: int) -> Images:
@@ -215,8 +222,7 @@ class ModelHost(Child):
     def _share(self) -> None:
         """Makes the shared memory and gives it to the host."""
         with self.starting(), contextlib.ExitStack() as descriptors:
-            shape, dtype = self.signature.image_shape, self.signature.dtype
-            self._images = SharedImages(self.max_batch, shape, dtype)
+            self._images = SharedImages(self.max_batch, self.signature)
             descriptors.callback(os.close, self._images.fd)
             self._rows = SharedRows(self.max_batch)
             descriptors.callback(os.close, self._rows.fd)
@@ -239,21 +245,27 @@ class ModelHost(Child):
         )
 
 
-def _signature(opened: Message, profile: Profile | None) -> Signature:
+def _signature(opened: Message, interface: ModelInterface | None) -> Signature:
     """Returns the signature that a host has answered. Raises `ValueError`, `TypeError` or
-    `KeyError` if no model for the profile has it."""
-    channels, height, width = map(_count, opened["image_shape"])
+    `KeyError` if no model of the interface has it."""
+    first, second, third = (
+        None if size is None else _count(size) for size in opened["image_shape"]
+    )
     signature = Signature(
         text(opened["input_name"]),
-        (channels, height, width),
+        (first, second, third),
         None if opened["batch"] is None else _count(opened["batch"]),
         text(opened["output_name"]),
-        np.dtype(_one_of(("<f4", "|u1"), opened["dtype"])),
+        np.dtype(_one_of(("<f4", "<f2", "|u1"), opened["dtype"])),
+        interface.outputs.activation if interface else Activation.NONE,
     )
-    if profile and (signature.image_shape != profile.shape or signature.dtype != np.float32):
-        raise ValueError(opened)
+    if interface:
+        profile = profile_of(interface.preprocessing)
+        meant = (signature.image_shape, signature.dtype) == (profile.shape, profile.dtype)
+    else:
+        meant = not signature.sizes_differ
     batch = signature.batch or 1
-    if batch > MAX_BATCH or batch * signature.image_bytes > MAX_RUN_BYTES:
+    if not meant or batch > MAX_BATCH or batch * signature.image_bytes > MAX_RUN_BYTES:
         raise ValueError(opened)
     return signature
 

@@ -28,8 +28,9 @@ from services.inference.backends.precision import check_half_precision, phantoms
 from services.inference.backends.session import AS_SAVED, PROVIDERS, Execution
 
 Array = npt.NDArray[np.float32]
-Images = npt.NDArray[Any]  # float32 or uint8
+Images = npt.NDArray[Any]  # float32, float16 or uint8
 
+_GENERATED_SIDE = 512
 _WORTH_IT = 0.9  # a larger batch must take less than this share of the time per image
 _HARMLESS_SECONDS = 0.005  # a run this short delays no other request noticeably
 
@@ -58,7 +59,7 @@ class OnnxModel:
     ) -> None:
         """Starts the host, which takes seconds, and runs the warm-up.
 
-        Half precision is checked on phantoms, preprocessed with the profile. Without one it is
+        Half precision is checked on phantoms, preprocessed as declared. Without an interface it is
         checked on noise, which is a weak check: many networks are certain about noise, and rounding
         does not change their answers. `started` is called with the host before it opens the file.
 
@@ -75,7 +76,7 @@ class OnnxModel:
             self.host.open(max_batch, requirements)
             self.signature = self.host.signature
             self.provider = self.host.provider
-            self.profile = self.host.profile
+            self.interface = self.host.interface
             self.files, self.ensemble = requirements.files, requirements.ensemble
             self._limits = limits
             self._warm_up_end: float | None = time.monotonic() + limits.warm_up_seconds
@@ -146,17 +147,20 @@ class OnnxModel:
         return self.host.run(pieces, alone=self.alone, doing=doing, seconds=seconds)
 
     def _generated(self) -> Images:
-        generator, shape = np.random.default_rng(0), (2, *self.signature.image_shape)
+        """Returns two images of noise; of `_GENERATED_SIDE` where sizes differ."""
+        generator = np.random.default_rng(0)
+        shape = (2, *(size or _GENERATED_SIDE for size in self.signature.image_shape))
         if self.signature.dtype == np.uint8:
             return generator.integers(0, 256, shape, np.uint8)
-        return generator.standard_normal(shape, np.float32)
+        return generator.standard_normal(shape, np.float32).astype(self.signature.dtype, copy=False)
 
     def _check_half_precision(
         self, file: Path, threads: int, started: Callable[[ModelHost], None]
     ) -> None:
         """Raises `ModelUnsupported` if half precision changes the answers too much."""
-        images = self._generated() if self.profile is None else phantoms(self.profile)
-        requirements = LoadRequirements(self.profile, files=self.files, ensemble=self.ensemble)
+        interface = self.interface
+        images = phantoms(interface.preprocessing) if interface else self._generated()
+        requirements = LoadRequirements(interface, files=self.files, ensemble=self.ensemble)
         full = OnnxModel(
             file,
             requirements,

@@ -11,7 +11,8 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from cxreval.datasets import phantom
 from cxreval.errors import ModelUnsupported
-from cxreval.imaging.preprocess import Profile
+from cxreval.imaging.preprocess import profile_of
+from cxreval.preprocessing import Preprocessing
 
 FP16_TOLERANCE = 2e-3
 """Largest absolute difference between half-precision answers and those of the saved file."""
@@ -27,12 +28,11 @@ def half_precision(file: str | bytes) -> bytes:
     return bytes(converted.SerializeToString())
 
 
-def phantoms(profile: Profile) -> npt.NDArray[Any]:
-    """Returns drawn radiographs of 32 patients, preprocessed with the profile."""
+def phantoms(preprocessing: Preprocessing) -> npt.NDArray[Any]:
+    """Returns drawn radiographs of 32 patients, preprocessed."""
+    apply = profile_of(preprocessing).apply
     pictures = [phantom.render(phantom.draw_studies(0, patient)[0], 0) for patient in range(32)]
-    return np.concatenate(
-        [profile.apply(picture).reshape(-1, *profile.shape) for picture in pictures]
-    )
+    return np.concatenate([apply(picture) for picture in pictures])
 
 
 def check_half_precision(

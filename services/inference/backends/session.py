@@ -12,18 +12,18 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from cxreval.errors import (
-    ModelOutputMismatch,
     ModelTooLarge,
     ModelUnsupported,
     ServiceOverloaded,
     ServiceUnavailable,
 )
-from cxreval.onnx_file.reading import first_line
-from cxreval.onnx_file.signature import MAX_COLUMNS, Signature
+from cxreval.model_interface import output_mismatch, probabilities
+from cxreval.onnx_file.messages import plain
+from cxreval.onnx_file.signature import Signature
 from services.inference.backends.precision import half_precision
 
 Array = npt.NDArray[np.float32]
-Images = npt.NDArray[Any]  # float32 or uint8
+Images = npt.NDArray[Any]  # float32, float16 or uint8
 
 RUNTIME = f"onnxruntime {ort.__version__}"
 PROVIDERS = {
@@ -113,13 +113,14 @@ class OnnxSession:
         """Runs images (n, C, H, W) as one batch, padded to the size that the file fixes.
 
         Returns:
-            (n, columns).
+            the probabilities (n, columns), after the activation.
 
         Raises:
             ModelUnsupported: the run fails.
             ModelTooLarge: memory does not suffice.
             ServiceOverloaded: the GPU's memory does not suffice, which other models share.
-            ModelOutputMismatch: the output is not one row of 1 to `MAX_COLUMNS` columns per image.
+            ModelOutputMismatch: the output is not one row of 1 to `MAX_COLUMNS` columns per image,
+                or not of floating point.
         """
         count, batch = len(images), self._signature.batch
         if batch is not None and count < batch:
@@ -130,26 +131,17 @@ class OnnxSession:
         except Exception as error:  # noqa: BLE001 - onnxruntime's classes have no usable base
             if not is_memory(error):
                 raise ModelUnsupported(
-                    f"the runtime failed on {count} images: {first_line(error)}",
+                    f"the runtime failed on {count} images: {plain(error)}",
                     field="model",
                     expected="a model that runs",
                 ) from None
             if self._on_gpu:
                 raise ServiceOverloaded(f"no memory to run {count} images", unit="memory") from None
             raise ModelTooLarge(f"no memory to run {count} images") from None
-        if (
-            output.ndim != 2
-            or output.shape[0] != len(images)
-            or not 0 < output.shape[1] <= MAX_COLUMNS
-        ):
-            expected = f"one row of 1 to {MAX_COLUMNS} columns per image"
-            raise ModelOutputMismatch(
-                f"output for {len(images)} images has shape {output.shape}; expected {expected}",
-                field="model.outputs",
-                expected=expected,
-                found=str(output.shape),
-            )
-        return np.asarray(output[:count], np.float32)
+        if output.dtype.kind != "f" or output.shape[:1] != (len(images),):
+            found = f"output of {output.dtype} and shape {output.shape} for {len(images)} images"
+            raise output_mismatch(found, self._signature.activation)
+        return probabilities(output, self._signature.activation)[:count]
 
     def _run(self, images: Images) -> Any:
         return self._session.run(
@@ -191,9 +183,8 @@ def _session(
             raise ModelTooLarge("no memory to open the model") from None
         # The message contains the path of the file, which callers must not learn.
         hidden = source if isinstance(source, str) else f"{weights}/"
-        problem = first_line(str(error).replace(hidden, "the file"))
         raise ModelUnsupported(
-            f"the runtime refuses the model: {problem}",
+            f"the runtime refuses the model: {plain(str(error).replace(hidden, 'the file'))}",
             field="model",
             expected=f"operators of {RUNTIME}",
         ) from None

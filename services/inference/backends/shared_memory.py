@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import math
 import mmap
 import os
 import threading
@@ -15,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cxreval.imaging.decode import MAX_IMAGE_BYTES
-from cxreval.onnx_file.signature import MAX_COLUMNS, MAX_RUN_BYTES
+from cxreval.model_interface import MAX_COLUMNS, MAX_TENSOR_BYTES
+from cxreval.onnx_file.signature import MAX_RUN_BYTES, Signature
 
-Images = npt.NDArray[Any]  # float32 or uint8
+Images = npt.NDArray[Any]  # float32, float16 or uint8
 Array = npt.NDArray[np.float32]
 
 _POOL_BYTES = 64 << 20
 _MOST_PLACES = 4096
-_KEPT_BYTES = 4 << 20  # of a decoder's image; radiographs have less
+_KEPT_BYTES = 8 << 20  # of a decoder's image or tensor; most have less
 _F_SEAL_FUTURE_WRITE = 0x10  # absent from fcntl
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
@@ -38,13 +38,18 @@ class SharedImages:
     were never used take no memory.
     """
 
-    def __init__(self, max_batch: int, image_shape: Sequence[int], dtype: np.dtype[Any]) -> None:
-        """Makes room for a batch of `max_batch` images and for the images of requests."""
-        self._image_shape = tuple(image_shape)
-        self._dtype = dtype
-        self._image_bytes = math.prod(image_shape) * dtype.itemsize
+    def __init__(self, max_batch: int, signature: Signature) -> None:
+        """Makes room for a batch of `max_batch` images and for the images of requests.
+
+        Images whose sizes differ have room in the batch only.
+        """
+        self._image_shape = tuple(size or 0 for size in signature.image_shape)
+        self._dtype = signature.dtype
+        self._image_bytes = signature.image_bytes
         self._batch_bytes = max_batch * self._image_bytes
         places = min(_MOST_PLACES, _POOL_BYTES // self._image_bytes)
+        if signature.sizes_differ:
+            places = 0
         self._free = bytearray(places)  # 1 for a place in use
         self._lock = threading.RLock()  # a block may be released while another is taken
         self.nbytes = self._batch_bytes + len(self._free) * self._image_bytes
@@ -53,7 +58,7 @@ class SharedImages:
         self._start = self._bytes.ctypes.data
 
     def empty(self, count: int) -> Images:
-        """Returns an array for images (count, C, H, W), shared if there is room.
+        """Returns an array for images (count, C, H, W) of one size, shared if there is room.
 
         Its room is free again when nothing refers to the array or a part of it any more.
         """
@@ -70,18 +75,18 @@ class SharedImages:
         }
         return np.asarray(_Block(interface, partial(self._release, place, count)))
 
-    def place(self, pieces: Sequence[Images]) -> list[tuple[int, int]]:
-        """Returns offset and number of images of each piece; copies those that are not shared."""
+    def place(self, pieces: Sequence[Images]) -> list[tuple[int, tuple[int, ...]]]:
+        """Returns offset and shape of each piece; copies those that are not shared."""
         places, used = [], 0
         for piece in pieces:
             offset = piece.ctypes.data - self._start
             shared = self._batch_bytes <= offset < self.nbytes and piece.flags.c_contiguous
             if not shared:
-                offset, nbytes = used, len(piece) * self._image_bytes
+                offset, nbytes = used, piece.size * self._dtype.itemsize
                 room = self._bytes[offset : offset + nbytes].view(self._dtype)
-                room.reshape(len(piece), *self._image_shape)[...] = piece
+                room.reshape(piece.shape)[...] = piece
                 used += nbytes
-            places.append((offset, len(piece)))
+            places.append((offset, piece.shape))
         return places
 
     def _release(self, place: int, count: int) -> None:
@@ -128,8 +133,26 @@ class SharedImage:
 
     def release(self, nbytes: int) -> None:
         """Gives back what only an image as large as this one takes."""
-        if nbytes > _KEPT_BYTES:
-            self._memory.madvise(mmap.MADV_REMOVE, _KEPT_BYTES)
+        _release(self._memory, nbytes)
+
+
+class SharedTensor:
+    """What a decoder makes of an image, for one preprocessing."""
+
+    def __init__(self) -> None:
+        """Makes room for `MAX_TENSOR_BYTES`; what was never used takes no memory."""
+        self.fd, self._memory = mapped(MAX_TENSOR_BYTES)
+
+    def copy(self, out: Images) -> None:
+        """Fills an array of at most `MAX_TENSOR_BYTES`, and gives back what only a large one
+        takes."""
+        out[...] = np.frombuffer(self._memory, out.dtype, out.size).reshape(out.shape)
+        _release(self._memory, out.nbytes)
+
+
+def _release(memory: mmap.mmap, nbytes: int) -> None:
+    if nbytes > _KEPT_BYTES:
+        memory.madvise(mmap.MADV_REMOVE, _KEPT_BYTES)
 
 
 def mapped(nbytes: int, seals: int = 0) -> tuple[int, mmap.mmap]:

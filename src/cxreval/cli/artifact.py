@@ -32,9 +32,10 @@ from cxreval.errors import (
 )
 from cxreval.extras import require_extra
 from cxreval.files import MAX_ARTIFACT_BYTES, MAX_FILE_BYTES
-from cxreval.imaging.preprocess import PROFILES
+from cxreval.imaging.preprocess import profile_of
 from cxreval.manifest.document import Document
 from cxreval.manifest.model import UPLOADED, CheckpointFormat, Kind, Manifest
+from cxreval.model_interface import check as check_interface
 
 
 def is_bundle(files: Sequence[Path], manifest: Manifest) -> bool:
@@ -172,11 +173,17 @@ def _onnx(files: Sequence[Path], known: dict[str, str], manifest: Manifest) -> N
     from cxreval.onnx_file.reading import read  # noqa: PLC0415
     from cxreval.onnx_file.signature import check, described, inputs  # noqa: PLC0415
 
-    profile = PROFILES.get(manifest.preprocessing_profile)
-    shape, columns = profile.shape if profile else None, len(manifest.output_names) or None
+    interface = manifest.interface
+    if interface:
+        check_interface(interface, "manifest")
+    fitting = partial(
+        check,
+        interface=interface,
+        image_shape=profile_of(interface.preprocessing).shape if interface else None,
+        columns=len(manifest.output_names) or None,
+    )
     if is_bundle(files, manifest):
         sections = {file.name: whole(file) for file in files}
-        fitting = partial(check, image_shape=shape, columns=columns)
         for bundled in inspect_bundle(sections, manifest.ensemble, fitting):
             known[f"{bundled.name} inputs"] = described(inputs(bundled.graph))
             known[f"{bundled.name} outputs"] = described(bundled.graph.output)
@@ -186,4 +193,4 @@ def _onnx(files: Sequence[Path], known: dict[str, str], manifest: Manifest) -> N
         "inputs": described(inputs(model.graph)) or "none",
         "outputs": described(model.graph.output) or "none",
     }
-    check(model, shape, columns)
+    fitting(model)

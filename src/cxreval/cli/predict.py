@@ -26,8 +26,8 @@ def predict(
     """Run a submitted ONNX checkpoint on one image."""
     with options.registry_client(context, registry) as client:
         found = client.get_submission(submission)
-    manifest = found.manifest
-    if manifest.format is not CheckpointFormat.ONNX:
+    manifest, interface = found.manifest, found.manifest.interface
+    if manifest.format is not CheckpointFormat.ONNX or interface is None:
         expected = "an ONNX checkpoint"
         raise MalformedField(
             f"{found.name} is of kind {manifest.format or manifest.kind}; expected {expected}",
@@ -36,16 +36,15 @@ def predict(
         )
     service = InferenceClient(inference, context.obj.tls)
     with options.opened(context, service, "inference") as model:
+        sha256 = manifest.artifact_sha256
         model.load(
-            manifest.artifact_sha256,
-            manifest.preprocessing_profile,
+            sha256,
+            interface,
             len(manifest.output_names),
             files=manifest.files,
             ensemble=manifest.ensemble,
         )
-        output_row = model.predict(
-            manifest.artifact_sha256, manifest.preprocessing_profile, image.read_bytes()
-        )
+        output_row = model.predict(sha256, interface, image.read_bytes())
     probabilities = {
         finding: float(value)
         for finding, value in zip(manifest.output_names, output_row, strict=True)

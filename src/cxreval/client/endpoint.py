@@ -6,6 +6,7 @@ Such a server may be slow, limit the rate of requests, and be unavailable at tim
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -43,14 +44,27 @@ _SHOWN_CHARACTERS = 200
 _SHOWN_VERSIONS = 10
 
 
+TENSOR_TYPES = {"FP32": "<f4", "FP16": "<f2", "UINT8": "|u1"}
+"""Data types of tensors of images, with their bytes as NumPy names them."""
+
+_OUTPUT_TYPES = {"FP32": "<f4", "FP16": "<f2", "FP64": "<f8"}
+_CONTENTS = {"FP32": "fp32_contents", "FP64": "fp64_contents"}  # FP16 has raw contents only
+_MOST_DIMENSIONS = 8
+
+
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """The input of a model: encoded images if `takes_images`, else a float32 tensor of `rank`
-    dimensions."""
+    """The input of a model: encoded images, or tensors of one of `TENSOR_TYPES`; `rank` is its
+    number of dimensions."""
 
     name: str
-    takes_images: bool
+    datatype: str
     rank: int
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether it takes encoded images."""
+        return self.datatype == "BYTES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,27 +137,32 @@ class EndpointClient:
     ) -> None:
         self._channel.close()
 
-    def describe(self) -> ModelInfo:
-        """Returns the model's metadata.
+    def describe(self, tensor: str = "") -> ModelInfo:
+        """Returns the model's metadata, with the input `tensor`.
+
+        Without a name, that is an input of encoded images, else the only input.
 
         Raises:
             EndpointUnavailable: the server did not respond in time.
             EndpointRefused: the server refused the request, or the model takes neither encoded
-                images nor one float32 tensor.
+                images nor one tensor of images.
         """
         request = oip.ModelMetadataRequest(name=self._model)
         answer = self._result(
             self._stub.ModelMetadata, request, self._send(self._stub.ModelMetadata, request)
         )
         inputs = [
-            ModelInput(tensor.name, tensor.datatype == "BYTES", len(tensor.shape))
-            for tensor in answer.inputs
-            if tensor.datatype in ("BYTES", "FP32")
+            ModelInput(one.name, one.datatype, len(one.shape))
+            for one in answer.inputs
+            if one.datatype in ("BYTES", *TENSOR_TYPES) and tensor in ("", one.name)
         ]
-        inputs.sort(key=lambda tensor: not tensor.takes_images)
-        if not inputs or (len(answer.inputs) > 1 and not inputs[0].takes_images):
-            declared = ", ".join(f"{tensor.name} {tensor.datatype}" for tensor in answer.inputs)
-            expected = "an input of BYTES for encoded images, or one of FP32"
+        inputs.sort(key=lambda one: not one.takes_images)
+        if not inputs or (len(answer.inputs) > 1 and not (tensor or inputs[0].takes_images)):
+            declared = ", ".join(f"{one.name} {one.datatype}" for one in answer.inputs)
+            expected = (
+                f"{f'an input {tensor!r}' if tensor else 'an input'} of BYTES for encoded images, "
+                f"or one of {', '.join(TENSOR_TYPES)}; preprocessing.tensor names one of several"
+            )
             raise EndpointRefused(
                 f"the model takes {self._redacted(declared) or 'no input'}; expected {expected}",
                 expected=expected,
@@ -157,18 +176,20 @@ class EndpointClient:
     def predict_many(
         self,
         to: ModelInput,
-        images: Iterable[tuple[K, bytes | NDArray[np.float32]]],
+        images: Iterable[tuple[K, bytes | NDArray[Any]]],
         in_flight: int = IN_FLIGHT,
-    ) -> Iterator[tuple[K, NDArray[np.float32]]]:
-        """Yields the model's output for each image, in order, float32 of shape (rows, columns).
+        output: str = "",
+    ) -> Iterator[tuple[K, NDArray[Any]]]:
+        """Yields the model's output for each image, in order, floating point of shape (rows, ...).
 
         One request is sent per image: an encoded image, or a tensor of one or more rows. Up to
-        `in_flight` requests are sent ahead.
+        `in_flight` requests are sent ahead. `output` is the name of the output, where there are
+        several.
 
         Raises:
             EndpointUnavailable: the server did not respond for `retry_seconds`.
             EndpointRefused: the server refused a request permanently, or its output is not a
-                float32 tensor of two dimensions.
+                tensor of float32, float16 or float64.
         """
         waiting: deque[tuple[K, Any, Any]] = deque()
         try:
@@ -176,28 +197,26 @@ class EndpointClient:
                 request = _request(self._model, to, image)
                 waiting.append((key, request, self._send(self._stub.ModelInfer, request)))
                 if len(waiting) >= in_flight:
-                    yield self._receive(*waiting.popleft())
+                    yield self._receive(output, *waiting.popleft())
             while waiting:
-                yield self._receive(*waiting.popleft())
+                yield self._receive(output, *waiting.popleft())
         finally:
             for _, _, future in waiting:
                 future.cancel()
 
-    def _receive(self, key: K, request: Any, future: Any) -> tuple[K, NDArray[np.float32]]:
+    def _receive(self, name: str, key: K, request: Any, future: Any) -> tuple[K, NDArray[Any]]:
         answer = self._result(self._stub.ModelInfer, request, future)
-        if (
-            len(answer.outputs) != 1
-            or answer.outputs[0].datatype != "FP32"
-            or len(answer.outputs[0].shape) != 2
-        ):
+        named = [index for index, output in enumerate(answer.outputs) if name in ("", output.name)]
+        if len(named) != 1 or answer.outputs[named[0]].datatype not in _OUTPUT_TYPES:
             outputs = str(
                 [(output.name, output.datatype, list(output.shape)) for output in answer.outputs]
             )
+            wanted = f"an output {name!r}" if name else "one output"
             raise EndpointRefused(
-                f"the model returned {self._redacted(outputs)}; "
-                "expected one output of FP32 with 2 dimensions"
+                f"the model returned {self._redacted(outputs)}; expected {wanted} of "
+                f"{', '.join(_OUTPUT_TYPES)}; outputs.tensor names one of several"
             )
-        return key, _output(answer)
+        return key, _output(answer, named[0])
 
     def _send(self, method: Any, request: Any) -> Any:
         """Sends a request as soon as the rate allows it; returns its future."""
@@ -251,30 +270,33 @@ def _retry_seconds(error: Any) -> float:
     return 0.0
 
 
-def _request(
-    model: str, to: ModelInput, image: bytes | NDArray[np.float32]
-) -> oip.ModelInferRequest:
+def _request(model: str, to: ModelInput, image: bytes | NDArray[Any]) -> oip.ModelInferRequest:
     if isinstance(image, bytes):
         shape: list[int] = [1] * max(to.rank, 1)
         raw = len(image).to_bytes(4, "little") + image
     else:
-        shape, raw = list(image.shape), image.astype("<f4", copy=False).tobytes()
-    datatype = "BYTES" if isinstance(image, bytes) else "FP32"
-    tensor = oip.ModelInferRequest.InferInputTensor(name=to.name, datatype=datatype, shape=shape)
+        shape = list(image.shape)
+        raw = image.astype(TENSOR_TYPES[to.datatype], copy=False).tobytes()
+    tensor = oip.ModelInferRequest.InferInputTensor(name=to.name, datatype=to.datatype, shape=shape)
     return oip.ModelInferRequest(model_name=model, inputs=[tensor], raw_input_contents=[raw])
 
 
-def _output(answer: oip.ModelInferResponse) -> NDArray[np.float32]:
-    """Returns the only output as float32 of shape (rows, columns)."""
-    output = answer.outputs[0]
-    if answer.raw_output_contents:
-        raw = answer.raw_output_contents[0]
-        values = np.frombuffer(raw[: len(raw) // 4 * 4], "<f4").astype(np.float32)
+def _output(answer: oip.ModelInferResponse, index: int) -> NDArray[Any]:
+    """Returns an output in its shape."""
+    output, shape = answer.outputs[index], tuple(answer.outputs[index].shape)
+    dtype, raws = np.dtype(_OUTPUT_TYPES[output.datatype]), answer.raw_output_contents
+    if raws:
+        raw = raws[index] if index < len(raws) else b""
+        values = np.frombuffer(raw[: len(raw) // dtype.itemsize * dtype.itemsize], dtype)
     else:
-        values = np.array(output.contents.fp32_contents, np.float32)
-    rows, columns = output.shape
-    if rows < 1 or columns < 1 or values.size != rows * columns:
-        shape, expected = list(output.shape), "as many values as the shape says"
-        message = f"the model returned {values.size} values for shape {shape}; expected {expected}"
+        field = _CONTENTS.get(output.datatype)
+        values = np.array(getattr(output.contents, field) if field else (), dtype)
+    small = 1 < len(shape) <= _MOST_DIMENSIONS and min(shape) > 0
+    if not small or values.size != math.prod(shape):
+        expected = "two or more dimensions, and as many values as the shape says"
+        message = (
+            f"the model returned {values.size} values for shape {list(shape[:8])}; "
+            f"expected {expected}"
+        )
         raise EndpointRefused(message, expected=expected)
-    return values.reshape(rows, columns)
+    return values.reshape(shape)

@@ -16,6 +16,7 @@ from cxreval.bundle import Ensemble, SubmittedFile, files_text
 from cxreval.client._calls import ServiceClient, translated
 from cxreval.client.models import Capabilities, ProfileInfo
 from cxreval.errors import ModelOutputMismatch, ServiceUnavailable
+from cxreval.model_interface import ModelInterface
 from cxreval.wire import request_id
 from cxreval.wire.channel import TlsFiles
 
@@ -70,20 +71,20 @@ class InferenceClient(ServiceClient):
     def load(
         self,
         model: str,
-        profile: str,
+        interface: ModelInterface,
         output_columns: int,
         owner: str = "",
         files: Sequence[SubmittedFile] = (),
         ensemble: Ensemble | None = None,
     ) -> None:
-        """Loads a model for a preprocessing profile; it must return `output_columns` per image.
+        """Loads a model for an interface; it must return `output_columns` probabilities per image.
 
         `owner` is whose model it is; the loads of one owner leave room for those of others. `files`
         are those of a model that is an archive, `ensemble` how several models of it become one.
         """
         parameters = {
             "owner": oip.ModelRepositoryParameter(string_param=owner),
-            "profile": oip.ModelRepositoryParameter(string_param=profile),
+            "interface": oip.ModelRepositoryParameter(string_param=interface.json),
             "output_columns": oip.ModelRepositoryParameter(int64_param=output_columns),
         }
         if files:
@@ -101,26 +102,30 @@ class InferenceClient(ServiceClient):
             LOAD_SECONDS,
         )
 
-    def predict(self, model: str, profile: str, image: bytes) -> NDArray[np.float32]:
-        """Returns the model's output for one encoded image, float32 of shape (columns,)."""
-        return _row(
-            self._call(self._stub.ModelInfer, _request(model, profile, image), INFER_SECONDS)
-        )
+    def predict(self, model: str, interface: ModelInterface, image: bytes) -> NDArray[np.float32]:
+        """Returns the model's probabilities for one encoded image, float32 of shape (columns,)."""
+        request = _request(model, interface.digest, image)
+        return _row(self._call(self._stub.ModelInfer, request, INFER_SECONDS))
 
     def predict_many(
-        self, model: str, profile: str, images: Iterable[tuple[K, bytes]], in_flight: int = 32
+        self,
+        model: str,
+        interface: ModelInterface,
+        images: Iterable[tuple[K, bytes]],
+        in_flight: int = 32,
     ) -> Iterator[tuple[K, NDArray[np.float32]]]:
-        """Yields the model's output for each encoded image, in order.
+        """Yields the model's probabilities for each encoded image, in order.
 
         Up to `in_flight` requests are sent ahead. The keys are not sent to the service.
 
         Raises:
-            ModelNotFound: the model is not loaded for `profile`; load it again.
+            ModelNotFound: the model is not loaded for `interface`; load it again.
         """
         waiting: deque[tuple[K, Any]] = deque()
+        digest = interface.digest
         try:
             for key, image in images:
-                waiting.append((key, self._send(model, profile, image)))
+                waiting.append((key, self._send(model, digest, image)))
                 if len(waiting) >= in_flight:
                     yield self._receive(*waiting.popleft())
             while waiting:
@@ -129,8 +134,8 @@ class InferenceClient(ServiceClient):
             for _, future in waiting:
                 future.cancel()
 
-    def _send(self, model: str, profile: str, image: bytes) -> Any:
-        request = _request(model, profile, image)
+    def _send(self, model: str, interface: str, image: bytes) -> Any:
+        request = _request(model, interface, image)
         return self._stub.ModelInfer.future(
             request, timeout=INFER_SECONDS, metadata=request_id.outgoing()
         )
@@ -140,10 +145,10 @@ class InferenceClient(ServiceClient):
             return key, _row(future.result())
 
 
-def _request(model: str, profile: str, image: bytes) -> oip.ModelInferRequest:
+def _request(model: str, interface: str, image: bytes) -> oip.ModelInferRequest:
     tensor = oip.ModelInferRequest.InferInputTensor(name="image", datatype="BYTES", shape=[1])
     raw = len(image).to_bytes(4, "little") + image
-    parameters = {"profile": oip.InferParameter(string_param=profile)}
+    parameters = {"interface": oip.InferParameter(string_param=interface)}
     return oip.ModelInferRequest(
         model_name=model, parameters=parameters, inputs=[tensor], raw_input_contents=[raw]
     )

@@ -241,7 +241,10 @@ class TruthInfo:
 
 @dataclass(frozen=True, slots=True)
 class ProfileInfo:
-    """A preprocessing profile of an inference service; `shape` is (channels, height, width)."""
+    """A preprocessing preset of an inference service.
+
+    `shape` is (channels, height, width); -1 stands for a size of the image's own.
+    """
 
     name: str
     digest: str

@@ -37,6 +37,7 @@ from cxreval.datasets.table_limits import (
 )
 from cxreval.errors import CxrevalError, InvalidProbability, TableInvalid, UnknownFinding
 from cxreval.fields import shown
+from cxreval.metrics.predictions import likely_cause
 
 _BATCH_ROWS = 1000
 # No digit can match in two places, so a cell that does not match takes no quadratic time.
@@ -274,10 +275,12 @@ def _number(cell: str) -> float | None:
 def _error(file: Path, fault: _Fault) -> CxrevalError:
     """Returns the error for the first invalid cell."""
     value = repr(fault.value)[:80] if fault.value else "empty"
+    number = _number(fault.value)
+    cause = "" if number is None else f"; {likely_cause(np.array([number]))}"
     cure = "" if fault.value else "; leave out the column of a finding that the model lacks"
     return fault.error(
         f"{file} row {fault.row}, image {fault.image!r}: column {fault.column!r} is {value}; "
-        f"expected {_EXPECTED}; {_count(fault.count, 'row')} with such a cell{cure}",
+        f"expected {_EXPECTED}; {_count(fault.count, 'row')} with such a cell{cause}{cure}",
         field=fault.column,
         expected=_EXPECTED,
         file=file,

@@ -225,8 +225,8 @@ class EvaluationDriver:
         for batch in _recorded_together(source.rows(missing)):
             names = tuple(name for name, _ in batch)
             probabilities = np.stack([row for _, row in batch])
+            table.add(names, probabilities)  # names the image of a value that is no probability
             self._registry.append_predictions(lease, Predictions(names, probabilities))
-            table.add(names, probabilities)
             keeper.progressed()
             done += len(batch)
             progress(lease, done, len(images))

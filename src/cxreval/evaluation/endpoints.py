@@ -11,24 +11,34 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.client import Lease
-from cxreval.client.endpoint import IN_FLIGHT, EndpointClient, ModelInfo
+from cxreval.client.endpoint import (
+    IN_FLIGHT,
+    TENSOR_TYPES,
+    EndpointClient,
+    ModelInfo,
+    ModelInput,
+)
 from cxreval.errors import (
     EndpointRefused,
     EndpointUnavailable,
-    InvalidProbability,
+    ModelOutputMismatch,
     ServiceUnavailable,
 )
 from cxreval.evaluation.public_addresses import is_public
 from cxreval.evaluation.sources import Rows, read_images
 from cxreval.fields import split_host_port
 from cxreval.imaging.decode import decode
-from cxreval.imaging.preprocess import PROFILES, Profile
+from cxreval.imaging.preprocess import Profile, profile_of
 from cxreval.manifest.model import Endpoint
+from cxreval.metrics.predictions import invalid_probability
+from cxreval.model_interface import probabilities
+from cxreval.preprocessing import Outputs, Preprocessing
 
 RETRY_SECONDS = 120.0
 """Longest time without a response before an endpoint counts as unavailable."""
@@ -57,7 +67,9 @@ class EndpointSource:
         self._endpoint: Endpoint = manifest.endpoint
         self._token = lease.endpoint_token
         self._directory = directory
-        self._profile = PROFILES.get(manifest.preprocessing_profile)
+        self._steps = manifest.declared_preprocessing
+        self._outputs = manifest.outputs or Outputs()
+        self._findings = lease.benchmark.findings
         self._width = len(manifest.output_names)
         self.findings = lease.benchmark.covered_by(manifest.output_names)
         self._columns = [manifest.output_names.index(finding) for finding in self.findings]
@@ -68,7 +80,8 @@ class EndpointSource:
     def rows(self, images: Sequence[str], *, one_by_one: bool = False) -> Rows:
         """Yields the predictions of the images, in order.
 
-        Images are sent encoded if the model takes that, else as tensors of the declared profile.
+        Images are sent encoded if the model takes that, else as tensors of the declared
+        preprocessing.
 
         Raises:
             EndpointUnavailable: the endpoint did not respond within `retry_seconds`.
@@ -80,8 +93,9 @@ class EndpointSource:
             model = self._describe(client)
             prepared = self._prepared(model, read_images(self._directory, images))
             in_flight = 1 if one_by_one else IN_FLIGHT
-            for image, output in client.predict_many(model.input, prepared, in_flight):
-                yield image, self._probabilities(image, output)
+            sent = client.predict_many(model.input, prepared, in_flight, self._outputs.tensor)
+            for image, output in sent:
+                yield image, self._probabilities(image, output, model.input)
 
     def repeat_tolerance(self) -> float:
         """Returns the tolerance of every endpoint."""
@@ -113,53 +127,67 @@ class EndpointSource:
 
     def _describe(self, client: EndpointClient) -> ModelInfo:
         """Requests the model's metadata, keeps it for the provenance, and returns it."""
-        model = client.describe()
+        model = client.describe(self._steps.tensor if self._steps else "")
         self._metadata = {
             "endpoint_platform": model.platform,
             "endpoint_versions": ", ".join(model.versions),
         }
         if not model.input.takes_images:
-            if self._profile is None:
-                expected = "a preprocessing_profile in the manifest"
-                raise EndpointRefused(
-                    f"the model takes tensors; expected {expected}", expected=expected
-                )
-            self._metadata |= {
-                "profile": self._profile.name,
-                "profile_digest": self._profile.digest,
-            }
+            steps = _steps_for(model.input, self._steps)
+            self._metadata |= {"profile": steps.name, "profile_digest": steps.digest}
         return model
 
     def _prepared(
         self, model: ModelInfo, images: Iterator[tuple[str, bytes]]
-    ) -> Iterator[tuple[str, bytes | NDArray[np.float32]]]:
-        if model.input.takes_images or self._profile is None:
+    ) -> Iterator[tuple[str, bytes | NDArray[Any]]]:
+        if model.input.takes_images:
             return iter(images)
-        return _tensors(self._profile, images)
+        return _tensors(profile_of(_steps_for(model.input, self._steps)), images)
 
-    def _probabilities(self, image: str, output: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _probabilities(
+        self, image: str, output: NDArray[Any], to: ModelInput
+    ) -> NDArray[np.float32]:
         """Returns the findings' values: of the only row, or the mean over the rows of the crops."""
-        tensors = self._profile is not None and "profile" in self._metadata
-        rows = self._profile.crops if self._profile and tensors else 1
-        if output.shape != (rows, self._width):
+        tensors = self._steps is not None and not to.takes_images
+        rows = profile_of(self._steps).crops if self._steps and tensors else 1
+        try:
+            values = probabilities(output, self._outputs.activation)
+        except ModelOutputMismatch as error:
+            raise EndpointRefused(error.message, **error.metadata) from None
+        if values.shape != (rows, self._width):
             expected = f"({rows}, {self._width}), a column for each of output_names"
             raise EndpointRefused(
                 f"the model returned shape {output.shape}; expected {expected}", expected=expected
             )
-        mean: NDArray[np.float32] = output.mean(axis=0, dtype=np.float64).astype(np.float32)
-        if not ((output >= 0) & (output <= 1))[:, self._columns].all():
-            expected = "finite numbers from 0 to 1"
-            raise InvalidProbability(
-                f"the model returned other values for {image!r}; expected {expected}", image=image
-            )
-        return mean[self._columns]
+        values = values[:, self._columns]
+        valid = ((values >= 0) & (values <= 1)).all(axis=1)
+        if not valid.all():
+            raise invalid_probability(image, self._findings, values[~valid])
+        mean: NDArray[np.float32] = values.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return mean
+
+
+def _steps_for(to: ModelInput, steps: Preprocessing | None) -> Preprocessing:
+    """Returns the steps for an input of tensors. Raises `EndpointRefused` if they do not fit."""
+    if steps is None:
+        expected = "a preprocessing_profile in the manifest"
+        raise EndpointRefused(f"the model takes tensors; expected {expected}", expected=expected)
+    wanted = np.dtype(TENSOR_TYPES[to.datatype]).name
+    if wanted != steps.dtype:
+        expected = f"preprocessing.dtype: {wanted}"
+        raise EndpointRefused(
+            f"the model takes {to.datatype}, and preprocessing.dtype is {steps.dtype}; "
+            f"expected {expected}",
+            expected=expected,
+        )
+    return steps
 
 
 def _tensors(
     profile: Profile, images: Iterator[tuple[str, bytes]]
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
+) -> Iterator[tuple[str, NDArray[Any]]]:
     for image, encoded in images:
-        yield image, profile.apply(decode(encoded)).reshape(profile.crops, *profile.shape)
+        yield image, profile.apply(decode(encoded))
 
 
 def resolve(address: str, *, allow_private: bool) -> tuple[str, bool]:

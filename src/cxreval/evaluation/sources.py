@@ -28,6 +28,7 @@ from cxreval.errors import (
     UnknownImage,
     UnknownProfile,
 )
+from cxreval.fields import required
 from cxreval.metrics.predictions import PredictionTable, image_rows
 
 Rows = Iterator[tuple[str, NDArray[np.float32]]]
@@ -81,7 +82,10 @@ class Checkpoint:
         evidence: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._inference = inference
-        self._profile = lease.submission.manifest.preprocessing_profile
+        interface = lease.submission.manifest.interface
+        if interface is None:
+            raise required("manifest.preprocessing", "the steps from an image to the model's input")
+        self._interface = interface
         self._files = lease.submission.manifest.files
         self._ensemble = lease.submission.manifest.ensemble
         self._owner = lease.owner
@@ -99,15 +103,15 @@ class Checkpoint:
     def rows(self, images: Sequence[str], *, one_by_one: bool = False) -> Rows:
         """Loads the model and sends the encoded images."""
         self._inference.load(
-            self._sha256, self._profile, self._width, self._owner, self._files, self._ensemble
+            self._sha256, self._interface, self._width, self._owner, self._files, self._ensemble
         )
         encoded = read_images(self._directory, images)
         if one_by_one:
             for image, content in encoded:
-                output = self._inference.predict(self._sha256, self._profile, content)
+                output = self._inference.predict(self._sha256, self._interface, content)
                 yield image, output[self._columns]
             return
-        for image, output in self._inference.predict_many(self._sha256, self._profile, encoded):
+        for image, output in self._inference.predict_many(self._sha256, self._interface, encoded):
             yield image, output[self._columns]
 
     def repeat_tolerance(self) -> float:
@@ -115,25 +119,26 @@ class Checkpoint:
         return self._inference.capabilities().repeat_tolerance
 
     def provenance(self) -> Mapping[str, str]:
-        """Returns the runtime, the model and its preprocessing profile.
+        """Returns the runtime, the model and its preprocessing.
 
         Raises:
-            UnknownProfile: the inference service does not have the submission's profile.
+            UnknownProfile: the inference service has other steps for the submission's preset.
         """
         capabilities = self._inference.capabilities()
-        profiles = {profile.name: profile for profile in capabilities.profiles}
-        profile = profiles.get(self._profile)
-        if profile is None:
+        steps = self._interface.preprocessing
+        profiles = {profile.name: profile.digest for profile in capabilities.profiles}
+        if steps.preset and profiles.get(steps.preset) != steps.digest:
             known = ", ".join(profiles)
             message = (
-                f"the inference service has no profile {self._profile!r}; expected one of {known}"
+                f"the inference service has no profile {steps.preset!r} with digest "
+                f"{steps.digest}; expected one of {known}"
             )
             raise UnknownProfile(message, field="preprocessing_profile", expected=known)
         return {
             "inference_runtime": capabilities.runtime,
             "model_sha256": self._sha256,
-            "profile": profile.name,
-            "profile_digest": profile.digest,
+            "profile": steps.name,
+            "profile_digest": steps.digest,
             **self._evidence,
         }
 

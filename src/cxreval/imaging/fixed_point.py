@@ -40,7 +40,7 @@ class FixedPoint:
 
     def across(self, image: npt.NDArray[np.generic]) -> Bytes:
         """Resamples columns: (H, size_in) to (H, size_out)."""
-        columns = image[:, self.matrix.needed]
+        columns = self.matrix.columns(image)
         out, row, output = self._rounded(self.matrix.across(image))
         for part in self._parts(len(row)):
             taps = columns[row[part, np.newaxis], self.positions[output[part]]]
@@ -92,4 +92,5 @@ def fixed_point(taps: Taps, axis: Axis) -> FixedPoint:
 
 def _exact(taps: npt.NDArray[np.generic], weights: Whole) -> Bytes:
     sums = (taps.astype(np.int64) * weights).sum(axis=1)
-    return ((sums + 2 ** (PRECISION_BITS - 1)) >> PRECISION_BITS).clip(0, 255).astype(np.uint8)
+    levels = (sums + 2 ** (PRECISION_BITS - 1)) >> PRECISION_BITS
+    return np.asarray(levels.clip(0, 255), np.uint8)

@@ -6,10 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cxreval.errors import ImageTooLarge
-from cxreval.imaging.decode import MAX_IMAGE_PIXELS
 from cxreval.imaging.image import Image
 from cxreval.imaging.resample import Axis
 from cxreval.preprocessing import CropKind, Preprocessing, ResizeTo, Square
+
+MAX_SQUARE_PIXELS = 2**26
+"""Limit for the pixels of an image with its black borders."""
 
 MAX_RESIZED_PIXELS = 2**24
 """Limit for the height times width of a resized image that is not cropped."""
@@ -22,7 +24,7 @@ def squared(channel: Image, square: Square) -> Image:
     """Returns the central square of the short side, or the image between two black borders.
 
     Raises:
-        ImageTooLarge: with its borders it has more than `MAX_IMAGE_PIXELS`.
+        ImageTooLarge: with its borders it has more than `MAX_SQUARE_PIXELS`.
     """
     height, width = channel.shape
     if square == Square.NONE or height == width:
@@ -32,7 +34,7 @@ def squared(channel: Image, square: Square) -> Image:
         top, left = height // 2 - side // 2, width // 2 - side // 2
         return channel[top : top + side, left : left + side]
     side = max(height, width)
-    _check_size(side, side, MAX_IMAGE_PIXELS, "made square")
+    _check_size(side, side, MAX_SQUARE_PIXELS, "made square")
     top, left = (side - height) // 2, (side - width) // 2
     padded = np.zeros((side, side), channel.dtype)
     padded[top : top + height, left : left + width] = channel

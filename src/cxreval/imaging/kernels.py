@@ -215,15 +215,14 @@ def nearest_pillow(size_in: int, size_out: int, outputs: Positions) -> Positions
     scale = size_in / size_out
     steps = np.full(int(outputs[-1]) + 1, scale)
     steps[0] = scale * 0.5
-    positions: Positions = np.asarray(np.add.accumulate(steps)[outputs], np.int64)
+    positions: Positions = np.add.accumulate(steps)[outputs].astype(np.int64)
     return positions.clip(0, size_in - 1)
 
 
 def nearest_opencv(size_in: int, size_out: int, outputs: Positions) -> Positions:
     """Returns the input position of each output."""
-    return (
-        np.floor(outputs * _opencv_scale(size_in, size_out)).astype(np.int64).clip(0, size_in - 1)
-    )
+    positions: Positions = np.floor(outputs * _opencv_scale(size_in, size_out)).astype(np.int64)
+    return positions.clip(0, size_in - 1)
 
 
 def nearest_torch(size_in: int, size_out: int, outputs: Positions) -> Positions:

@@ -84,7 +84,7 @@ class Profile:
         Raises:
             InvalidTensor: the image is not uint8 or uint16, is empty, or has another shape than
                 (H, W) or (H, W, 1 to 4).
-            ImageTooLarge: made square it has more than `MAX_IMAGE_PIXELS`, resized and not cropped
+            ImageTooLarge: made square it has more than `MAX_SQUARE_PIXELS`, resized and not cropped
                 more than `MAX_RESIZED_PIXELS`, or a side is too long to be resized.
         """
         well_formed = image.ndim == 2 or (image.ndim == 3 and image.shape[2] <= 4)

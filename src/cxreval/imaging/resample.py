@@ -73,9 +73,15 @@ class Resampling:
             np.matmul(block.weights, inputs, out=out[block.outputs])
         return out
 
+    def columns(self, image: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """Returns the needed columns."""
+        if isinstance(self.needed, slice):
+            return image[:, self.needed]
+        return image.take(self.needed, axis=1, mode="clip")  # faster than an index
+
     def across(self, image: npt.NDArray[np.generic]) -> Array:
         """Resamples columns: (H, size_in) to (H, size_out), in the dtype of the weights."""
-        columns = image[:, self.needed]
+        columns = self.columns(image)
         out = np.empty((image.shape[0], self.size_out), self.blocks[0].weights.dtype)
         for block in self.blocks:
             inputs = columns[:, block.inputs].astype(out.dtype, copy=False)

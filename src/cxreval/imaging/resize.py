@@ -18,7 +18,7 @@ from cxreval.imaging.fixed_point import fixed_point
 from cxreval.imaging.resample import Axis, Resampling, resampling
 from cxreval.preprocessing import Interpolation, Library, Resize
 
-_CHUNK_ROWS = 256  # of the first pass, so that its result fits the processor's cache
+_CHUNK_ROWS = 2048  # of the first pass, which is in float32
 _LARGE_PASS = 2**24
 
 Samples = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32]

@@ -20,6 +20,7 @@ from cxreval.forms import (
     Whole,
     declared,
 )
+from cxreval.model_interface import ModelInterface
 from cxreval.preprocessing import PRESETS, Crop, Equalize, Outputs, Preprocessing, Resize
 
 MAX_NAME_CHARACTERS = 100
@@ -270,6 +271,12 @@ class Manifest:
     def declared_preprocessing(self) -> Preprocessing | None:
         """The declared preprocessing, or that of the preset; None if there is neither."""
         return self.preprocessing or PRESETS.get(self.preprocessing_profile)
+
+    @property
+    def interface(self) -> ModelInterface | None:
+        """The interface of the model; None without preprocessing."""
+        steps = self.declared_preprocessing
+        return ModelInterface(steps, self.outputs or Outputs()) if steps else None
 
 
 SHORT_FORMS: Mapping[type, str] = {

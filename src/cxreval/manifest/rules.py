@@ -82,7 +82,8 @@ def problems(
         ("claimed_metrics", _claims(manifest, benchmark)),
         ("submitted_date", _date(manifest.submitted_date, today)),
         ("files", _files(manifest)),
-        ("ensemble", _ensemble(manifest)),
+        # Before they are submitted, files need not be listed.
+        ("ensemble", _ensemble(manifest) if with_artifact or manifest.files else ()),
     ):
         if f"{ROOT}.{field}" not in wrong:
             errors += (error for error in further if error.metadata["field"] not in wrong)

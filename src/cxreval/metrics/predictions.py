@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ from cxreval.errors import (
 
 ROW_BYTES = 4 * 14 + 1
 """Bytes of a table for each image of a benchmark with 14 findings; tables share the names."""
+
+
+_ROUNDING = 2e-3  # as much as half precision
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,22 +151,10 @@ class PredictionTable:
     def _check_range(self, rows: NDArray[np.intp], batch: NDArray[np.float32]) -> None:
         """Raises `InvalidProbability` for a value outside [0, 1]."""
         good = (batch >= 0) & (batch <= 1)  # False for NaN
-        if good.all():
-            return
-        wrong = np.flatnonzero(~good.all(axis=1))
-        row, column = wrong[0], int(np.argmin(good[wrong[0]]))
-        image, finding, value = self._image(rows[row]), self.findings[column], batch[row, column]
-        expected = "a number within [0, 1]"
-        raise InvalidProbability(
-            f"probability of {finding} for image {image!r} is {value}; expected {expected}; "
-            f"{_others(wrong)} wrong",
-            field="probabilities",
-            image=image,
-            finding=finding,
-            value=value,
-            expected=expected,
-            count=wrong.size,
-        )
+        if not good.all():
+            wrong = np.flatnonzero(~good.all(axis=1))
+            image = self._image(rows[wrong[0]])
+            raise invalid_probability(image, self.findings, batch[wrong], wrong.size)
 
     def _check_repeated(self, rows: NDArray[np.intp], batch: NDArray[np.float32]) -> None:
         """Raises `DuplicateImage` for a repeated image with other values than before."""
@@ -190,6 +182,55 @@ def image_rows(images: Sequence[str]) -> dict[str, int]:
     return {image: row for row, image in enumerate(images)}
 
 
+def invalid_probability(
+    image: str, findings: Sequence[str], rows: NDArray[np.float32], count: int = 1
+) -> InvalidProbability:
+    """Returns the error of images with values outside [0, 1]; it names the likely cause.
+
+    Args:
+        image: the first of them.
+        findings: the finding of each column.
+        rows: shape (n, findings), that of `image` first.
+        count: number of images.
+    """
+    column = int(np.argmin((rows[0] >= 0) & (rows[0] <= 1)))
+    finding, value = findings[column], rows[0, column]
+    expected = "a number within [0, 1]"
+    return InvalidProbability(
+        f"probability of {finding} for image {image!r} is {value}; expected {expected}; "
+        f"{_number(count)} wrong; {likely_cause(rows)}",
+        field="probabilities",
+        image=image,
+        finding=finding,
+        value=value,
+        expected=expected,
+        count=count,
+    )
+
+
+def likely_cause(values: NDArray[np.floating[Any]]) -> str:
+    """Returns why values outside [0, 1] are probably there, and what to do, as part of a message.
+
+    `values` has any shape, and may hold others.
+    """
+    if not np.isfinite(values).all():
+        return (
+            "a value that is not a finite number comes from the model: look for a division by 0, "
+            "an overflow of float16, or weights that are not finite"
+        )
+    low, high = float(values.min()), float(values.max())
+    if low >= -_ROUNDING and high <= 1 + _ROUNDING:
+        return "this looks like rounding: clip the values to 0 and 1"
+    logits = "logits: set outputs.activation: sigmoid, or apply a sigmoid to a table's values"
+    if low >= 0 and high <= 100:
+        return f"these look like percentages, to be divided by 100, or like {logits}"
+    return f"these look like {logits}"
+
+
 def _others(wrong: NDArray[np.intp]) -> str:
     """Returns the number of images with a verb, as the start of a message."""
-    return "1 image is" if wrong.size == 1 else f"{wrong.size} images are"
+    return _number(wrong.size)
+
+
+def _number(count: int) -> str:
+    return "1 image is" if count == 1 else f"{count} images are"

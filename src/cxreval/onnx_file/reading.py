@@ -13,13 +13,12 @@ from google.protobuf.message import DecodeError, Message
 from cxreval.bundle import Section, whole
 from cxreval.errors import ModelExternalData, ModelNotOnnx
 from cxreval.files import MAX_FILE_BYTES
+from cxreval.onnx_file.messages import plain
 
 PROFILE_KEY = "cxreval.preprocessing_profile"
 """Key of a file's metadata that names its preprocessing profile; `cxreval export` writes it."""
 
 Part = TypeVar("Part", bound=Message)
-
-_MAX_TEXT = 300  # maximum length of the message of another library in an error
 
 
 def read(file: Path) -> onnx.ModelProto:
@@ -76,7 +75,7 @@ def check_valid(model: onnx.ModelProto) -> None:
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
-        raise not_onnx(first_line(error)) from None
+        raise not_onnx(plain(error)) from None
 
 
 def profile_name(file: Path) -> str:
@@ -95,7 +94,7 @@ def parse(file: Section) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(file.read(0, file.nbytes))
     except (DecodeError, ValueError) as error:
-        raise not_onnx(first_line(error)) from None
+        raise not_onnx(plain(error)) from None
     if not model.ir_version or not model.graph.node:
         raise not_onnx("it has no graph")
     return model
@@ -105,14 +104,6 @@ def not_onnx(problem: str) -> ModelNotOnnx:
     """Returns the error for a file that breaks the ONNX specification."""
     return ModelNotOnnx(
         f"file is not a valid ONNX model: {problem}", field="model", expected="a valid ONNX model"
-    )
-
-
-def first_line(error: Exception | str) -> str:
-    """Returns the first line of another library's message, short and without control characters."""
-    line = str(error).strip().partition("\n")[0][:_MAX_TEXT]
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line
     )
 
 

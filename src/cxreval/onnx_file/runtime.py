@@ -11,8 +11,9 @@ import onnx.shape_inference
 
 from cxreval.errors import ModelUnsupported
 from cxreval.files import MAX_FILE_BYTES
+from cxreval.onnx_file.messages import plain
 from cxreval.onnx_file.operators import MAX_IR_VERSION, OPERATORS, OPSETS, STANDARD
-from cxreval.onnx_file.reading import every, first_line, is_external
+from cxreval.onnx_file.reading import every, is_external
 
 LARGE = 4096
 """Elements of a large weight: shape inference needs those that hold a shape, which are smaller."""
@@ -157,7 +158,7 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
             return (
                 model  # shape inference fails on a constant that refers to a function's attribute
             )
-        raise _unsupported(first_line(error), "operators that accept their inputs") from None
+        raise _unsupported(plain(error), "operators that accept their inputs") from None
 
 
 def _unsupported(problem: str, expected: str) -> ModelUnsupported:

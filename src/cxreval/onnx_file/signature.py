@@ -1,10 +1,12 @@
-"""Checks the input and the output of a model, of which there must be one each."""
+"""Checks the input and the output of a model that an interface means."""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,15 @@ import numpy as np
 import onnx
 
 from cxreval.errors import ModelInputMismatch, ModelOutputMismatch, ModelUnsupported
+from cxreval.model_interface import (
+    MAX_COLUMNS,
+    MAX_TENSOR_BYTES,
+    ModelInterface,
+    columns_of,
+)
 from cxreval.onnx_file.reading import not_onnx, read
 from cxreval.onnx_file.runtime import check_runtime_support
-
-MAX_COLUMNS = 10_000
-"""Maximum number of values that a model may return for an image."""
+from cxreval.preprocessing import Activation, Layout
 
 MAX_BATCH = 2048
 """Maximum number of images of one run, where the file fixes it."""
@@ -24,71 +30,97 @@ MAX_BATCH = 2048
 MAX_RUN_BYTES = 256 << 20
 """Maximum size in bytes of the input of one run, where the file fixes the batch size."""
 
+_MOST_SHOWN = 8  # inputs or outputs in a message
 _MAX_NAME = 1000  # each answer repeats the name of the output
 _FLOAT32: np.dtype[Any] = np.dtype(np.float32)
 _DTYPES: dict[int, np.dtype[Any]] = {
     onnx.TensorProto.FLOAT: _FLOAT32,
+    onnx.TensorProto.FLOAT16: np.dtype(np.float16),
     onnx.TensorProto.UINT8: np.dtype(np.uint8),
 }
+_OUTPUT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+
+
+Shape = tuple[int | None, int | None, int | None]
+"""Shape of an image as input, in the order of the layout; a size is None if it depends on the
+image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
     """The input and the output of a model.
 
-    `image_shape` is (channels, height, width). `batch` is the batch size that the file fixes, None
-    if it is free. `dtype` is float32 or uint8.
+    `image_shape` is (channels, height, width), or (height, width, channels) for NHWC; sizes are
+    None if images are not resized. `batch` is the batch size that the file fixes, None if it is
+    free. `dtype` is float32, float16 or uint8. `activation` is applied to the output.
     """
 
     input_name: str
-    image_shape: tuple[int, int, int]
+    image_shape: Shape
     batch: int | None
     output_name: str
     dtype: np.dtype[Any] = _FLOAT32
+    activation: Activation = Activation.NONE
+
+    @property
+    def sizes_differ(self) -> bool:
+        """Whether the size of the input depends on the image."""
+        return None in self.image_shape
 
     @property
     def image_bytes(self) -> int:
-        """Size in bytes of one image as input of the model."""
-        return math.prod(self.image_shape) * self.dtype.itemsize
+        """Size in bytes of one image as input of the model; the largest where sizes differ."""
+        sizes = [size for size in self.image_shape if size is not None]
+        if len(sizes) < len(self.image_shape):
+            return MAX_TENSOR_BYTES
+        return math.prod(sizes) * self.dtype.itemsize
 
 
 def inspect(
-    file: Path, image_shape: tuple[int, int, int] | None = None, columns: int | None = None
+    file: Path,
+    interface: ModelInterface | None = None,
+    image_shape: Shape | None = None,
+    columns: int | None = None,
 ) -> Signature:
     """Returns the signature of an ONNX file, after all checks that do not need a run.
 
     Args:
         file: the model.
-        image_shape: shape of the images of the model's preprocessing profile; if it is None, the
-            file must fix the shape.
-        columns: number of values that the model must return for an image; None for any number.
+        interface: how the model is meant; None if it gets tensors of its own only.
+        image_shape: shape of the profile of the interface's preprocessing; without an interface,
+            the file must fix the shape.
+        columns: number of probabilities that the model must return for an image; None for any
+            number.
 
     Raises:
         ModelNotOnnx, ModelExternalData, ModelInputMismatch, ModelOutputMismatch, ModelUnsupported:
             as `read` and `check` do.
     """
-    return check(read(file), image_shape, columns)
+    return check(read(file), interface, image_shape, columns)
 
 
 def check(
     model: onnx.ModelProto,
-    image_shape: tuple[int, int, int] | None = None,
+    interface: ModelInterface | None = None,
+    image_shape: Shape | None = None,
     columns: int | None = None,
 ) -> Signature:
     """Returns the signature of a model that `read` returned; may remove weights from the model.
 
     Raises:
         ModelNotOnnx: the input or the output has a name that is not text.
-        ModelInputMismatch: the model does not have exactly one input of shape (N, *image_shape) and
-            dtype float32 or, without `image_shape`, uint8.
-        ModelOutputMismatch: the model does not have exactly one output of shape (N, columns) and
-            dtype float32.
+        ModelInputMismatch: the model does not have an input of the interface's type and shape, or
+            needs further inputs. Without an interface: one input of float32, float16 or uint8 and
+            a fixed shape (N, a, b, c).
+        ModelOutputMismatch: the model does not have an output of float32, float16 or float64 with
+            `columns` probabilities for each image.
         ModelUnsupported: the runtime does not have an operator, or the operator does not accept its
             inputs; or the name of the input or output is longer than 1,000 characters.
     """
-    input_name, batch, shape, dtype = _input(model.graph, image_shape)
-    output_name = _output(model.graph)
-    for name in (input_name, output_name):
+    taken = _input(model.graph, interface)
+    batch, shape = _image_shape(taken, interface, image_shape or (None, None, None))
+    returned = _output(model.graph, interface.outputs.tensor if interface else "")
+    for name in (taken.name, returned.name):
         if not isinstance(name, str):
             raise not_onnx(f"name {name!r} is not valid UTF-8")
         if len(name) > _MAX_NAME:
@@ -99,10 +131,20 @@ def check(
                 expected=expected,
                 found=len(name),
             )
-    stated = _columns(model.graph.output[0])
-    inferred = _columns(check_runtime_support(model).graph.output[0])
-    check_columns(stated if inferred is None else inferred, columns)
-    return Signature(input_name, shape, batch, output_name, dtype)
+    activation = interface.outputs.activation if interface else Activation.NONE
+    dtype = _DTYPES[taken.type.tensor_type.elem_type]
+    signature = Signature(taken.name, shape, batch, returned.name, dtype, activation)
+    _check_run(taken, signature)
+    stated, found = _dimensions(returned), described([returned])
+    if stated is not None:
+        columns_of(stated, activation, found)
+    inferred = next(
+        value
+        for value in check_runtime_support(model).graph.output
+        if value.name == signature.output_name
+    )
+    check_columns(_columns(stated, _dimensions(inferred), activation, found), columns)
+    return signature
 
 
 def check_columns(columns: int | None, expected: int | None) -> None:
@@ -126,74 +168,153 @@ def inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
 
 def described(values: Iterable[onnx.ValueInfoProto]) -> str:
     """Returns name, type and shape of inputs or outputs, as text."""
-    return ", ".join(_described(value) for value in values)
+    each = [_described(value) for value in islice(values, _MOST_SHOWN + 1)]
+    return ", ".join([*each[:_MOST_SHOWN], *(["..."] if len(each) > _MOST_SHOWN else [])])
 
 
-def _input(
-    graph: onnx.GraphProto, image_shape: tuple[int, int, int] | None
-) -> tuple[str, int | None, tuple[int, int, int], Any]:
-    """Returns name, fixed batch size, image shape and dtype of the input."""
-    dtypes = {
-        kind: dtype for kind, dtype in _DTYPES.items() if dtype == _FLOAT32 or not image_shape
-    }
-    kinds = " or ".join(str(dtype) for dtype in dtypes.values())
-    expected = f"one {kinds} input of shape {_text(None, *(image_shape or ('C', 'H', 'W')))}"
-    values = inputs(graph)
-    actual = described(values) or "no input"
-    mismatch = ModelInputMismatch(
-        f"model takes {actual}; expected {expected}",
-        field="model.inputs",
-        expected=expected,
-        found=actual,
+def _input(graph: onnx.GraphProto, interface: ModelInterface | None) -> onnx.ValueInfoProto:
+    """Returns the input that takes the image."""
+    values, name = inputs(graph), interface.preprocessing.tensor if interface else ""
+    picked = [value for value in graph.input if value.name == name] if name else values
+    if not picked:
+        expected = (
+            f"an input {name!r}, as preprocessing.tensor says; name one of the model's inputs there"
+            if name
+            else "an input for the image"
+        )
+        raise _input_mismatch(described(graph.input) or "no input", expected)
+    if not name and len(picked) > 1:
+        raise _input_mismatch(
+            described(picked),
+            "one input: the platform has only the image; set preprocessing.tensor to the name of "
+            "the image's input, and give the others a default (an initializer) in the file",
+        )
+    others = [value for value in values if value.name != picked[0].name]
+    if others:
+        raise _input_mismatch(
+            described(values),
+            f"a default (an initializer) for {described(others)}: the platform has only the image, "
+            f"which is {name!r}",
+        )
+    return picked[0]
+
+
+def _image_shape(
+    value: onnx.ValueInfoProto, interface: ModelInterface | None, wanted: Shape
+) -> tuple[int | None, Shape]:
+    """Returns the batch size that an input fixes, and the shape of one image."""
+    dimensions, elem_type = _dimensions(value), value.type.tensor_type.elem_type
+    dtypes = [str(dtype) for dtype in _DTYPES.values()]
+    kinds = interface.preprocessing.dtype.value if interface else " or ".join(dtypes)
+    nhwc = interface is not None and interface.preprocessing.layout is Layout.NHWC
+    free = zip(wanted, "HWC" if nhwc else "CHW", strict=True)
+    sizes = [name if size is None else size for size, name in free]
+    mismatch = _input_mismatch(
+        described([value]),
+        f"one {kinds} input of shape {_text(None, *sizes)}"
+        + _cure(dimensions, elem_type, interface, wanted),
     )
-    if len(values) != 1 or values[0].type.tensor_type.elem_type not in dtypes:
+    if elem_type not in _DTYPES or (interface and str(_DTYPES[elem_type]) != kinds):
         raise mismatch
-    dtype = dtypes[values[0].type.tensor_type.elem_type]
-    dimensions = _dimensions(values[0])
-    if dimensions is None or len(dimensions) != 4 or 0 in dimensions:
+    if dimensions is None or len(dimensions) != len(wanted) + 1 or 0 in dimensions:
         raise mismatch
-    batch, *sizes = dimensions
-    wanted = image_shape or (None, None, None)
-    shape = tuple(size or want for size, want in zip(sizes, wanted, strict=True))
-    if (image_shape and shape != image_shape) or None in shape:
+    batch, *found = dimensions
+    if interface:
+        if any(size not in (None, want) for size, want in zip(found, wanted, strict=True)):
+            raise mismatch
+        found = [*wanted]
+    elif None in found:
         raise mismatch
-    channels, height, width = (size for size in shape if size)
-    nbytes = dtype.itemsize * math.prod((batch or 1, channels, height, width))
+    first, second, third = found
+    return batch, (first, second, third)
+
+
+def _check_run(value: onnx.ValueInfoProto, signature: Signature) -> None:
+    """Raises `ModelInputMismatch` if the file fixes a run that is too large."""
+    batch = signature.batch
+    nbytes = (batch or 1) * signature.image_bytes
     if nbytes > MAX_RUN_BYTES:
         expected = f"an input of at most {MAX_RUN_BYTES} bytes"
-        message = f"model takes {actual}: {nbytes} bytes; expected {expected}"
-        raise ModelInputMismatch(message, field="model.inputs", expected=expected, found=actual)
+        raise _input_mismatch(f"{described([value])}: {nbytes} bytes", expected)
     if batch and batch > MAX_BATCH:
-        expected = f"a batch of at most {MAX_BATCH} images"
-        message = f"model takes {actual}; expected {expected}"
-        raise ModelInputMismatch(message, field="model.inputs", expected=expected, found=actual)
-    return values[0].name, batch, (channels, height, width), dtype
+        raise _input_mismatch(described([value]), f"a batch of at most {MAX_BATCH} images")
 
 
-def _output(graph: onnx.GraphProto) -> str:
-    """Returns the name of the output."""
-    expected = "one float32 output of shape (N, columns)"
-    actual = described(graph.output) or "no output"
-    if (
-        len(graph.output) == 1
-        and graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-    ):
-        dimensions = _dimensions(graph.output[0])
-        if dimensions is None or len(dimensions) == 2:
-            name: str = graph.output[0].name
-            return name
-    raise ModelOutputMismatch(
-        f"model returns {actual}; expected {expected}",
-        field="model.outputs",
+def _cure(
+    dimensions: Sequence[int | None] | None,
+    elem_type: int,
+    interface: ModelInterface | None,
+    wanted: Shape,
+) -> str:
+    """Returns which field of the manifest to change so that an input fits, as part of a message."""
+    if interface is None:
+        return ""
+    if elem_type not in _DTYPES:
+        return "; let the model take one of float32, float16, uint8 (a Cast as its first node)"
+    steps = interface.preprocessing
+    instead = f", with all steps instead of {steps.preset}" if steps.preset else ""
+    if (dtype := str(_DTYPES[elem_type])) != steps.dtype:
+        return f"; or set preprocessing.dtype: {dtype}{instead}"
+    if dimensions is None or len(dimensions) != len(wanted) + 1 or 0 in dimensions:
+        return ""
+    return _cure_of_shape(dimensions[1:], steps.layout, wanted) + instead
+
+
+def _cure_of_shape(found: Sequence[int | None], layout: Layout, wanted: Shape) -> str:
+    """Returns which field to change so that images of shape `found` are made."""
+    nhwc = layout is Layout.NHWC
+    here, there = (2, 0) if nhwc else (0, 2)
+    if found[there] == wanted[here] != found[here]:
+        return f"; or set preprocessing.layout: {Layout.NCHW if nhwc else Layout.NHWC}"
+    if found[here] in (1, 3) and found[here] != wanted[here]:
+        return f"; or set preprocessing.channels: {found[here]}"
+    size = "preprocessing.resize and preprocessing.crop to the model's size"
+    free = "export the model with free height and width, " if None in wanted else ""
+    return f"; {free}or set {size}"
+
+
+def _input_mismatch(found: str, expected: str) -> ModelInputMismatch:
+    return ModelInputMismatch(
+        f"model takes {found}; expected {expected}",
+        field="model.inputs",
         expected=expected,
-        found=actual,
+        found=found,
     )
 
 
-def _columns(output: onnx.ValueInfoProto) -> int | None:
-    """Returns the second size of an output, None if it is free or unknown."""
-    dimensions = _dimensions(output)
-    return dimensions[1] if dimensions and len(dimensions) == 2 else None
+def _output(graph: onnx.GraphProto, name: str) -> onnx.ValueInfoProto:
+    """Returns the output that has the probabilities."""
+    values = [value for value in graph.output if not name or value.name == name]
+    if len(values) == 1 and values[0].type.tensor_type.elem_type in _OUTPUT_TYPES:
+        return values[0]
+    if not values and name:
+        expected = f"an output {name!r}, as outputs.tensor says; name one of the model's there"
+    elif len(values) > 1:
+        expected = "one output; set outputs.tensor to the name of the one with the probabilities"
+    else:
+        expected = "one output of float32, float16 or float64 with a row of columns per image"
+    found = described(graph.output) or "no output"
+    raise ModelOutputMismatch(
+        f"model returns {found}; expected {expected}",
+        field="model.outputs",
+        expected=expected,
+        found=found,
+    )
+
+
+def _columns(
+    stated: Sequence[int | None] | None,
+    inferred: Sequence[int | None] | None,
+    activation: Activation,
+    found: str,
+) -> int | None:
+    """Returns the number of probabilities of an image, None if it is free or unknown."""
+    known = None
+    for dimensions in (stated, inferred):
+        with contextlib.suppress(ModelOutputMismatch):  # of the inferred one; a run shows which
+            columns = None if dimensions is None else columns_of(dimensions, activation, found)
+            known = known if columns is None else columns
+    return known
 
 
 def _dimensions(value: onnx.ValueInfoProto) -> list[int | None] | None:
