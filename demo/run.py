@@ -20,7 +20,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cxreval.cli import output
+from cxreval.cli import board_output, output
 from cxreval.client import RegistryClient, Submission, SubmissionStatus, read_manifest
 from cxreval.datasets import phantom
 from cxreval.datasets.benchmark import SPEC_FILE, image_list, load_spec
@@ -60,7 +60,7 @@ def start() -> int:
         ]
         submissions = watch(registry, submissions)
         board, steps = registry.leaderboard(BENCHMARK), list(registry.sota_steps(BENCHMARK))
-        output.print_board(registry.get_benchmark(BENCHMARK), board, steps)
+        board_output.print_board(registry.get_benchmark(BENCHMARK), board, steps)
     for submission in submissions:
         if submission.failure:
             output.print_submission(submission)

@@ -312,6 +312,12 @@ class SubmissionNotFound(CxrevalError):
     reason = "SUBMISSION_NOT_FOUND"
 
 
+class AmbiguousName(CxrevalError):
+    """The beginning of an id is that of several submissions; give more of its characters."""
+
+    reason = "AMBIGUOUS_NAME"
+
+
 class SubmissionState(CxrevalError):
     """The submission's state does not allow the call."""
 

@@ -36,9 +36,9 @@ def disk_error(error: OSError, content: str) -> ServiceUnavailable:
     )
 
 
-def file_sha256(file: Path) -> str:
+def file_sha256(file: Path | str) -> str:
     """Returns the sha256 of a file as 64 lower-case hex characters."""
-    with file.open("rb") as content:
+    with Path(file).open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 

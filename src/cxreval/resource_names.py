@@ -14,7 +14,11 @@ from cxreval.fields import SHA256, field_error
 
 BENCHMARK_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 OPAQUE_ID = re.compile(r"[0-9a-f]{32}")
+ID_PREFIX = re.compile(r"[0-9a-f]{4,32}")
 KEY_ID = re.compile(r"[0-9a-f]{16}")
+
+ANY_BENCHMARK = "-"
+"""Stands for every benchmark, where a list accepts that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,41 @@ class SubmissionName:
                 OPAQUE_ID,
             )
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionPrefix:
+    """What names a submission to people: its id or its beginning, and its benchmark, if given.
+
+    `benchmark` is `ANY_BENCHMARK` if it is not given.
+    """
+
+    benchmark: str
+    submission: str
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is a whole resource name."""
+        return self.benchmark != ANY_BENCHMARK and bool(OPAQUE_ID.fullmatch(self.submission))
+
+    @classmethod
+    def parse(cls, text: str, field: str = "submission") -> SubmissionPrefix:
+        """Returns the parsed text. Raises `MalformedField`, which names `field`.
+
+        Accepted are `benchmarks/{benchmark}/submissions/{submission}` and `{submission}` alone,
+        each with the id or at least its first four characters.
+        """
+        benchmark, identifier = ANY_BENCHMARK, text
+        if "/" in text:
+            pattern = "benchmarks/{benchmark}/submissions/{submission}"
+            benchmark, identifier = _parse(text, field, pattern, BENCHMARK_ID, ID_PREFIX)
+        if not ID_PREFIX.fullmatch(identifier):
+            expected = (
+                "the id of a submission, its first 4 or more characters (0-9, a-f), or "
+                "benchmarks/{benchmark}/submissions/{submission}"
+            )
+            raise field_error(field, text, expected)
+        return cls(benchmark, identifier)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,11 @@ class Backoff:
         self._started = time.monotonic() if self._policy.from_progress else None
 
     def wait(self, error: CxrevalError, at_least: float = 0.0) -> None:
-        """Pauses before the next attempt. Raises `error` where the policy allows none.
+        """Pauses before the next attempt, as long as `pause` says."""
+        time.sleep(self.pause(error, at_least))
+
+    def pause(self, error: CxrevalError, at_least: float = 0.0) -> float:
+        """Returns the seconds to the next attempt. Raises `error` where the policy allows none.
 
         Args:
             error: why the last attempt failed.
@@ -84,9 +88,9 @@ class Backoff:
         if late or self._attempts >= self._policy.max_attempts:
             raise error
         self._on_failure(error)
-        time.sleep(pause)
         self._attempts += 1
         self._pause = min(MULTIPLIER * self._pause, self._policy.max_pause)
+        return pause
 
     def call(self, step: Callable[[], T]) -> T:
         """Returns what `step` returns, after as many attempts as the policy allows."""

@@ -25,9 +25,11 @@ from tests.support.wheel import build_wheel
 OWNERS = {
     "cxreval": "",
     "cxreval.cli.plots": "score",
+    "cxreval.cli.prediction_table": "parquet",
     "cxreval.datasets.parquet_child": "parquet",
     "cxreval.export": "export",
     "cxreval.imaging": "images",
+    "cxreval.metrics.report": "pandas",
     "cxreval.onnx_file": "onnx",
     "services": "server",
     "services.inference": "inference",

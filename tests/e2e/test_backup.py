@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cxreval.audit.chain import verify
-from cxreval.client import Predictions, RegistryClient, file_sha256
+from cxreval.client import Predictions, WorkerClient, file_sha256
 from cxreval.wire import reports
 from services.registry import migrations
 from services.registry.store.database import Database
@@ -68,7 +68,7 @@ def test_registry_that_was_lost_comes_back_from_a_backup_taken_while_it_ran(
         migrations.upgrade(database.engine)
         database.close()
     with registry_service(directories[0], database_url=urls[0]) as service:
-        with Registry(service.address) as call, RegistryClient(service.address) as client:
+        with Registry(service.address) as call, WorkerClient(service.address) as client:
             call.create_benchmark(SPEC)
             rows = [_published(call, client, f"model {number}".encode()) for number in range(3)]
             head, key = verify(client.audit_chain()), client.public_key()
@@ -83,7 +83,7 @@ def test_registry_that_was_lost_comes_back_from_a_backup_taken_while_it_ran(
     with (
         registry_service(directories[1], database_url=urls[1]) as service,
         Registry(service.address) as call,
-        RegistryClient(service.address) as client,
+        WorkerClient(service.address) as client,
     ):
         assert {entry.submission for entry in client.leaderboard(SPEC.name)} >= set(rows)
         assert client.public_key() == key
@@ -98,7 +98,7 @@ def test_registry_that_was_lost_comes_back_from_a_backup_taken_while_it_ran(
         assert file_sha256(directories[0] / name) == file_sha256(directories[1] / name)
 
 
-def _published(call: Registry, client: RegistryClient, artifact: bytes) -> str:
+def _published(call: Registry, client: WorkerClient, artifact: bytes) -> str:
     name = str(call.submit(SPEC.name, artifact, model=artifact.decode()).name)
     while (
         lease := client.lease_evaluation("worker", [SPEC.name])

@@ -20,7 +20,7 @@ from cxreval.api.registry.v1 import (
     submission_service_pb2,
 )
 from cxreval.audit.chain import verify
-from cxreval.client import RegistryClient
+from cxreval.client import WorkerClient
 from services.registry.domain.states import DEADLINES
 from services.registry.store.database import Database
 from services.registry.store.models import SubmissionRow
@@ -62,7 +62,7 @@ class Walk:
         file.write_bytes(ARTIFACT)
         self.stubs = Registry(registry.address)
         self.lifecycle = lifecycle_service_pb2_grpc.LifecycleServiceStub(self.stubs.channel)
-        self.client = RegistryClient(registry.address)
+        self.client = WorkerClient(registry.address)
         self.stubs.create_benchmark(SPEC)
         self.calls = 0
 

@@ -162,6 +162,59 @@ def test_labels_are_the_benchmarks_in_the_current_directory(data, score, tmp_pat
     assert ended.err.startswith("error: DATASET_INVALID:")
 
 
+def test_a_table_that_lacks_images_is_scored_on_those_it_has_and_the_report_says_so(
+    data, score, tmp_path
+):
+    directory, images, _, table = data
+    part = write(tmp_path, table.slice(40), "part.csv")
+    ended = score(part, "--labels", directory / "labels.csv")  # the name is beside the labels
+    assert ended.status == 0, ended.err
+    text = " ".join(ended.out.split())
+    assert "Scored on 80 images, not on the list of small, which has 120" in text
+    assert "80 images of 40 patients" in text
+    (tmp_path / "rest.txt").write_text("\n".join(images[40:]))
+    listed = score(
+        write(tmp_path, table), "--labels", directory / "labels.csv", "--list",
+        tmp_path / "rest.txt", "--json",
+    )  # fmt: skip
+    again = score(part, "--labels", directory / "labels.csv", "--json")
+    assert json.loads(listed.out) == json.loads(again.out)
+    assert "Scored on 80 images" in again.err
+    whole = json.loads(score(write(tmp_path, table), *on(data), "--json").out)["report"]
+    assert json.loads(again.out)["report"]["benchmark_digest"] != whole["benchmark_digest"]
+
+
+def test_two_tables_are_compared_on_the_images_that_both_have(data, score, tmp_path):
+    table = data[3]
+    first = write(tmp_path, table.slice(0, 100), "first.csv")
+    second = write(tmp_path, table.slice(20), "second.csv")
+    ended = score(first, *on(data), "--against", second)
+    assert "first.csv cannot be told apart from second.csv" in " ".join(ended.out.split())
+    assert ended.out.count("80 images of 40 patients") == 2
+    none = write(tmp_path, table.slice(100), "none.csv")
+    ended = score(write(tmp_path, table.slice(0, 60), "less.csv"), *on(data), "--against", none)
+    assert ended.err.startswith("error: MISSING_IMAGES: the tables have no image in common")
+
+
+def test_a_list_that_the_table_or_the_labels_lack_is_refused_with_the_first_image(
+    data, score, tmp_path
+):
+    _, images, _, table = data
+    (tmp_path / "list.txt").write_text("\n".join(images))
+    ended = score(write(tmp_path, table.slice(1)), *on(data), "--list", tmp_path / "list.txt")
+    assert (ended.status, ended.out) == (1, "")
+    assert "MISSING_IMAGES" in ended.err
+    assert images[0] in ended.err
+    (tmp_path / "list.txt").write_text("absent.png")
+    other = write(tmp_path, changed(table.slice(0, 1), 0, 0, "absent.png"))
+    ended = score(other, *on(data), "--list", tmp_path / "list.txt")
+    assert ended.err.startswith("error: DATASET_INVALID:")
+    assert "'absent.png'" in ended.err
+    ended = score(other, *on(data))
+    assert ended.err.startswith(f"error: UNKNOWN_IMAGE: {other}")
+    assert "--list FILE" in ended.err
+
+
 def changed(table, row, column, value):
     """Returns the table with one cell changed; column 0 is the image's."""
     values = table.column(column).to_pylist()
@@ -174,7 +227,6 @@ BAD_TABLES = {
     "TABLE_INVALID": lambda table: table.select([0]),
     "INVALID_PROBABILITY": lambda table: changed(table, 7, 2, 1.5),
     "UNKNOWN_IMAGE": lambda table: changed(table, 7, 0, "00000999_000.png"),
-    "MISSING_IMAGES": lambda table: table.slice(1),
     "DUPLICATE_IMAGE": lambda table: pa.concat_tables(
         [table, changed(table.slice(0, 1), 0, 4, np.float32(0.125))]
     ),

@@ -21,7 +21,7 @@ from cxreval.api.registry.v1.artifact_service_pb2_grpc import ArtifactServiceStu
 from cxreval.bundle import described
 from cxreval.cli.app import app
 from cxreval.cli.submission import TOKEN_VARIABLE
-from cxreval.client import RegistryClient, SubmissionStatus, UploadProgress
+from cxreval.client import SubmissionStatus, UploadProgress, WorkerClient
 from cxreval.client._upload import with_files
 from cxreval.datasets.benchmark import load_spec
 from cxreval.errors import CxrevalError
@@ -60,15 +60,15 @@ submitted_date: 2999-01-01
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with (
         registry_service(tmp_path_factory.mktemp("registry")) as service,
-        RegistryClient(service.address) as client,
+        WorkerClient(service.address) as client,
     ):
         client.create_benchmark(SPEC)
         yield service.address
 
 
 @pytest.fixture
-def client(address: str) -> Iterator[RegistryClient]:
-    with RegistryClient(address) as found:
+def client(address: str) -> Iterator[WorkerClient]:
+    with WorkerClient(address) as found:
         yield found
 
 
@@ -80,7 +80,7 @@ def manifest(directory: Path, kind: Kind) -> str:
 
 
 def test_submit_finds_all_the_mistakes_that_check_finds_and_leaves_nothing(
-    address: str, client: RegistryClient, tmp_path: Path
+    address: str, client: WorkerClient, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.yaml").write_text(MISTAKES)
     (tmp_path / "model.onnx").write_bytes(b"model")
@@ -111,7 +111,7 @@ def test_submit_finds_all_the_mistakes_that_check_finds_and_leaves_nothing(
 
 
 def test_an_empty_file_is_refused_before_a_submission_waits_for_it(
-    address: str, client: RegistryClient, tmp_path: Path
+    address: str, client: WorkerClient, tmp_path: Path
 ) -> None:
     (tmp_path / "model.onnx").touch()
     before = list(client.list_submissions(SPEC.name))
@@ -124,7 +124,7 @@ def test_an_empty_file_is_refused_before_a_submission_waits_for_it(
 
 
 def test_a_checkpoint_that_inference_would_refuse_is_refused_before_a_submission_is_created(
-    address: str, client: RegistryClient, tmp_path: Path
+    address: str, client: WorkerClient, tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / f"{onnx_models.external_data(tmp_path, in_subgraph=True)}.onnx"
     before = list(client.list_submissions(SPEC.name))
@@ -139,7 +139,7 @@ def test_a_checkpoint_that_inference_would_refuse_is_refused_before_a_submission
 
 @pytest.mark.parametrize("json_too", [(), ("--json",)])
 def test_a_submission_is_named_before_anything_can_go_wrong_with_it(
-    address: str, client: RegistryClient, tmp_path: Path, json_too: tuple[str, ...]
+    address: str, client: WorkerClient, tmp_path: Path, json_too: tuple[str, ...]
 ) -> None:
     checkpoint = tmp_path / f"{onnx_models.classifier(tmp_path, seed=len(json_too))}.onnx"
     arguments = (
@@ -172,7 +172,7 @@ def test_a_submission_is_named_before_anything_can_go_wrong_with_it(
 
 @pytest.mark.parametrize("source", ["--token-file", "--ask-token", TOKEN_VARIABLE])
 def test_the_token_of_an_endpoint_reaches_its_worker_and_is_never_printed(
-    address: str, client: RegistryClient, tmp_path: Path, source: str
+    address: str, client: WorkerClient, tmp_path: Path, source: str
 ) -> None:
     token, options, environment = f"secret{source}", [source], {"CXREVAL_CLIENT_REGISTRY": address}
     if source == "--token-file":
@@ -195,7 +195,7 @@ def test_the_token_of_an_endpoint_reaches_its_worker_and_is_never_printed(
 
 
 def test_findings_are_those_of_the_benchmark_that_is_submitted_to(
-    address: str, client: RegistryClient, tmp_path: Path
+    address: str, client: WorkerClient, tmp_path: Path
 ) -> None:
     client.create_benchmark(replace(FEW, findings=("Mass", "Nodule")))
     found = yaml.safe_load(template(Kind.CHECKPOINT, load_spec("nih-chestxray14")))
@@ -221,7 +221,7 @@ def test_findings_are_those_of_the_benchmark_that_is_submitted_to(
 
 
 def test_weights_beside_a_model_are_submitted_with_it_and_an_upload_resumes(
-    address: str, client: RegistryClient, tmp_path: Path
+    address: str, client: WorkerClient, tmp_path: Path
 ) -> None:
     model, data = bundles.with_external_data(tmp_path)
     files = (manifest(tmp_path, Kind.CHECKPOINT), str(model))
@@ -239,7 +239,7 @@ def test_weights_beside_a_model_are_submitted_with_it_and_an_upload_resumes(
 
 
 def test_an_archive_is_made_again_to_resume_its_upload(
-    address: str, client: RegistryClient, tmp_path: Path
+    address: str, client: WorkerClient, tmp_path: Path
 ) -> None:
     files = bundles.with_external_data(tmp_path, seed=3)
     declared = with_files(checkpoint_manifest(outputs=SPEC.findings), files)
@@ -265,7 +265,7 @@ def test_an_archive_is_made_again_to_resume_its_upload(
 
 
 def test_a_model_without_its_weights_is_refused_and_the_file_named(
-    address: str, client: RegistryClient, tmp_path: Path
+    address: str, client: WorkerClient, tmp_path: Path
 ) -> None:
     model, data = bundles.with_external_data(tmp_path)
     data.unlink()
@@ -281,7 +281,7 @@ def test_a_model_without_its_weights_is_refused_and_the_file_named(
 
 
 def test_only_an_archive_may_have_more_than_2_gib(
-    address: str, client: RegistryClient, tmp_path: Path
+    address: str, client: WorkerClient, tmp_path: Path
 ) -> None:
     files = bundles.with_external_data(tmp_path, seed=4)
     found = {}

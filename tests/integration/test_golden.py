@@ -27,7 +27,7 @@ from cxreval.audit import chain, receipts
 from cxreval.audit.canonical import canonical_json
 from cxreval.audit.chain import Head
 from cxreval.audit.receipts import Receipt, Signer
-from cxreval.client import ApiKey, Predictions, RegistryClient, ScoringClient
+from cxreval.client import ApiKey, Predictions, ScoringClient, WorkerClient
 from cxreval.client.verification import Verification
 from cxreval.datasets.benchmark import load_spec
 from cxreval.datasets.phantom import dataset as phantom
@@ -98,7 +98,7 @@ def registry(golden: Golden) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="module")
-def client(registry: Service) -> Iterator[RegistryClient]:
+def client(registry: Service) -> Iterator[WorkerClient]:
     """A client with the operator's key."""
     with client_of(registry, "operator") as client:
         yield client
@@ -120,9 +120,9 @@ def answers(registry: Service) -> observe.Json:
         return observe.everything(observer, EXPECTED["moments"])
 
 
-def client_of(registry: Service, caller: str) -> RegistryClient:
+def client_of(registry: Service, caller: str) -> WorkerClient:
     """Returns a client with the key of a caller."""
-    return RegistryClient(registry.address, key=ApiKey(EXPECTED["keys"][caller]))
+    return WorkerClient(registry.address, key=ApiKey(EXPECTED["keys"][caller]))
 
 
 def evaluation_of(submission: str) -> str:
@@ -268,7 +268,7 @@ def test_revoked_and_expired_keys_are_refused(
 
 @pytest.mark.parametrize("benchmark", EXPECTED["spreads_with_undefined_resamples"])
 def test_resamples_undefined_for_every_row_are_left_out_or_counted_as_before(
-    client: RegistryClient, answers: observe.Json, benchmark: str
+    client: WorkerClient, answers: observe.Json, benchmark: str
 ) -> None:
     """The golden version counted such a resample as rank 1 for every row, which was a bug.
 
@@ -311,7 +311,7 @@ def spread_of(shares: Any) -> observe.Json:
     }
 
 
-def macro_replicates(client: RegistryClient, submission: str) -> Any:
+def macro_replicates(client: WorkerClient, submission: str) -> Any:
     """Returns the macro AUROC of a row in each resample."""
     evaluation = evaluation_of(submission)
     evidence = client.get_evidence(evaluation).replicates
@@ -321,7 +321,7 @@ def macro_replicates(client: RegistryClient, submission: str) -> Any:
 # --- verification ---------------------------------------------------------------------------------
 
 
-def test_chain_receipts_and_boards_are_verified_with_the_old_key(client: RegistryClient) -> None:
+def test_chain_receipts_and_boards_are_verified_with_the_old_key(client: WorkerClient) -> None:
     audit = ANSWERS["audit"]
     head = Head(int(audit["head"]["place"]), audit["head"]["digest"])
     assert client.public_key() == audit["public_key"]
@@ -362,7 +362,7 @@ def receipt_of(message: observe.Json) -> Receipt:
     return receipt
 
 
-def test_client_reads_everything(client: RegistryClient) -> None:
+def test_client_reads_everything(client: WorkerClient) -> None:
     for spec in client.list_benchmarks():
         assert spec.digest == EXPECTED["digests"][spec.name]
         listed = list(client.list_submissions(spec.name))
@@ -403,7 +403,7 @@ def test_scoring_service_has_the_truths_of_the_golden_benchmarks(scoring: Scorin
 
 
 def test_reports_recomputed_from_stored_predictions_are_identical_to_the_stored_reports(
-    golden: Golden, client: RegistryClient, scoring: ScoringClient
+    golden: Golden, client: WorkerClient, scoring: ScoringClient
 ) -> None:
     for evaluation in EVALUATED:
         stored = stored_report(client, evaluation)
@@ -412,7 +412,7 @@ def test_reports_recomputed_from_stored_predictions_are_identical_to_the_stored_
         assert first_difference(recomputed, stored) == ""
 
 
-def stored_report(client: RegistryClient, evaluation: str) -> Report:
+def stored_report(client: WorkerClient, evaluation: str) -> Report:
     """Returns the stored report of an evaluation, with its evidence."""
     report = client.get_evaluation(evaluation).report
     assert report
@@ -423,7 +423,7 @@ def stored_report(client: RegistryClient, evaluation: str) -> Report:
 
 
 def test_reports_of_earlier_versions_are_rescored_to_the_last_bit(
-    client: RegistryClient, scoring: ScoringClient
+    client: WorkerClient, scoring: ScoringClient
 ) -> None:
     before = {name: list(client.leaderboard(name)) for name in BENCHMARKS}
     for evaluation in EVALUATED:
@@ -437,7 +437,7 @@ def test_reports_of_earlier_versions_are_rescored_to_the_last_bit(
 
 
 def test_golden_benchmark_accepts_new_submissions_with_the_same_figures_and_digests(
-    golden: Golden, registry: Service, client: RegistryClient, scoring: ScoringClient
+    golden: Golden, registry: Service, client: WorkerClient, scoring: ScoringClient
 ) -> None:
     names = {label: name for name, label in EXPECTED["labels"].items()}
     queued, old = names["endpoint that waits"], names["alpha"]

@@ -33,6 +33,7 @@ from cxreval.errors import (
     ServiceOverloaded,
     ServiceUnavailable,
 )
+from cxreval.wire.connection import Peer
 from tests.support import hostile_onnx, odd_onnx, onnx_models
 from tests.support.hostile_onnx import IMAGE, LOAD, WARM_UP
 from tests.support.inference import (
@@ -45,6 +46,7 @@ from tests.support.inference import (
 )
 from tests.support.processes import descendants, is_running
 
+PEER = Peer("inference service", "this machine", tls=False)
 PROFILE, COLUMNS = "xrv-224", onnx_models.COLUMNS
 DARK = random_images(1, seed=1)
 BRIGHT = np.full((1, 1, 224, 224), 1024, np.float32)
@@ -126,7 +128,7 @@ class Caller:
         request.parameters["owner"].string_param = digest
         deadline = time.monotonic() + CALL_SECONDS
         while time.monotonic() < deadline:
-            with contextlib.suppress(ServiceOverloaded), translated():
+            with contextlib.suppress(ServiceOverloaded), translated(PEER):
                 self._stub.RepositoryModelLoad(request, timeout=CALL_SECONDS)
                 return
             time.sleep(0.5)
@@ -134,7 +136,7 @@ class Caller:
 
     def run(self, digest: str, images: Any = DARK) -> Any:
         request = tensor_request(digest, images)
-        with translated():
+        with translated(PEER):
             return rows(self._stub.ModelInfer(request, timeout=CALL_SECONDS))
 
     def unload(self, digest: str) -> None:

@@ -28,10 +28,10 @@ from cxreval.client import (
     InferenceClient,
     Lease,
     Predictions,
-    RegistryClient,
     Role,
     ScoringClient,
     SubmissionStatus,
+    WorkerClient,
 )
 from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.truth import load_truth
@@ -113,7 +113,7 @@ class World(ClosedRegistry):
         assert lease
         return lease
 
-    def give_back(self, client: RegistryClient, lease: Lease) -> None:
+    def give_back(self, client: WorkerClient, lease: Lease) -> None:
         """Gives a lease back, and lets the pause before the next one pass."""
         client.fail_evaluation(lease, Failure("WORKER_ERROR", "gives up", Fault.SYSTEM))
         self.change_evaluations(waits_until=None)
@@ -150,7 +150,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield running
 
 
-def record(client: RegistryClient, lease: Lease, table: Values, count: int = len(IMAGES)) -> None:
+def record(client: WorkerClient, lease: Lease, table: Values, count: int = len(IMAGES)) -> None:
     client.append_predictions(lease, Predictions(IMAGES[:count], table[:count]))
 
 

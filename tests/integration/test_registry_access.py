@@ -34,7 +34,7 @@ from cxreval.api.registry.v1 import (
 )
 from cxreval.audit.receipts import Signer
 from cxreval.cli.app import app
-from cxreval.client import ApiKey, Quota, RegistryClient, Role
+from cxreval.client import ApiKey, Quota, Role, WorkerClient
 from cxreval.errors import (
     ApiKeyExists,
     ArtifactNotFound,
@@ -220,7 +220,7 @@ def test_a_revoked_key_opens_nothing_within_five_seconds_and_is_recorded(
     closed: ClosedRegistry,
 ) -> None:
     key, text = closed.operator.create_key("acme", Role.VIEWER)
-    with RegistryClient(closed.service.address, key=ApiKey(text)) as client:
+    with WorkerClient(closed.service.address, key=ApiKey(text)) as client:
         assert list(client.list_benchmarks())
         closed.operator.revoke_key(key.name)
         revoked = time.monotonic()
@@ -430,11 +430,11 @@ def test_a_key_is_not_sent_in_plain_text_to_another_machine(target: str, here: b
     key = ApiKey("cxr_0_0")
     assert "cxr_" not in repr(key)
     if here:
-        RegistryClient(target, key=key).close()
+        WorkerClient(target, key=key).close()
     else:
         with pytest.raises(KeyNeedsTls):
-            RegistryClient(target, key=key)
-        RegistryClient(target, key=ApiKey("cxr_0_0", trust_network=True)).close()
+            WorkerClient(target, key=key)
+        WorkerClient(target, key=ApiKey("cxr_0_0", trust_network=True)).close()
 
 
 def test_a_key_in_plain_text_goes_through_no_proxy(
@@ -445,7 +445,7 @@ def test_a_key_in_plain_text_goes_through_no_proxy(
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
         monkeypatch.delenv("no_proxy", raising=False)
         port = closed.service.address.rpartition(":")[2]
-        with RegistryClient(f"localhost:{port}", key=ApiKey(closed.keys["operator"])) as client:
+        with WorkerClient(f"localhost:{port}", key=ApiKey(closed.keys["operator"])) as client:
             assert list(client.list_organisations())
         with pytest.raises(BlockingIOError):
             proxy.accept()
@@ -456,7 +456,7 @@ def test_a_listed_certificate_is_a_worker_and_another_is_anonymous(tmp_path: Pat
     for name, reason in (("client", None), ("somebody-else", KeyMissing)):
         flags = [*server_flags(tmp_path), "--access=keys", f"--worker-certificates={name}"]
         service = registry_service(tmp_path, *flags, tls=known)
-        with service, RegistryClient(service.address, known) as client:
+        with service, WorkerClient(service.address, known) as client:
             if reason is None:
                 assert client.lease_evaluation("me", ["nih-chestxray14"]) is None
                 with pytest.raises(
@@ -481,7 +481,7 @@ def test_a_public_board_is_read_without_a_key_and_nothing_else_is(tmp_path: Path
         # A malformed key is not an anonymous call.
         with (
             pytest.raises(KeyUnknown),
-            RegistryClient(running.service.address, key=ApiKey("cxr_0_0")) as client,
+            WorkerClient(running.service.address, key=ApiKey("cxr_0_0")) as client,
         ):
             list(client.leaderboard("nih-chestxray14"))
 

@@ -24,11 +24,11 @@ from cxreval.client import (
     Manifest,
     Predictions,
     Quota,
-    RegistryClient,
     Reproduction,
     Role,
     SourceKind,
     Tier,
+    WorkerClient,
 )
 from cxreval.datasets.nih import FINDINGS
 from cxreval.manifest.model import PUBLISHED_SOURCES, Ensemble, SubmittedFile
@@ -172,17 +172,17 @@ MANIFESTS = st.one_of(
 @pytest.fixture(scope="module", params=DATABASES)
 def client(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RegistryClient]:
+) -> Iterator[WorkerClient]:
     directory = tmp_path_factory.mktemp(request.param)
     url = migrated_database(request.param, directory)
     service = registry_service(directory, database_url=url)
-    with service, RegistryClient(service.address) as client:
+    with service, WorkerClient(service.address) as client:
         assert client.create_benchmark(SPEC) == SPEC
         client.record_image_list(SPEC.name, IMAGES)
         yield client
 
 
-def leased(client: RegistryClient, manifest: Manifest) -> Lease:
+def leased(client: WorkerClient, manifest: Manifest) -> Lease:
     submission = client.create_submission(SPEC.name, manifest)
     lease = client.lease_evaluation("worker", [SPEC.name])
     assert lease is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,11 +42,11 @@ from cxreval.errors import (
 )
 from cxreval.manifest.model import CheckpointFormat, Kind, Manifest
 from cxreval.metrics.report import Report
-from cxreval.records import EvaluationState, Failure, Fault, Tier
+from cxreval.records import EvaluationState, Failure, Fault, Role, Tier
 from cxreval.records import SubmissionState as SubmissionStates
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import reports
-from services.chassis.principal import EVERYBODY
+from services.chassis.principal import EVERYBODY, Principal
 from services.registry import migrations
 from services.registry.__main__ import migrate
 from services.registry.convert import submissions
@@ -426,6 +427,33 @@ def test_pages_together_are_the_list_oldest_first(store: Store) -> None:
         store.submissions.page(
             PARENT, Cursor("submissions", str(PARENT), 2, after="0" * 32), EVERYBODY
         )
+
+
+def test_submissions_are_found_by_the_beginning_of_their_id_in_every_benchmark(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = small_spec("other")
+    store.benchmarks.create(other)
+    made = []
+    ids = ("abcd" + "f" * 28, "abcd" + "0" * 28, "abce" + "0" * 28)
+    for identifier, benchmark in zip(ids, (SPEC.name, other.name, SPEC.name), strict=True):
+        monkeypatch.setattr(uuid, "uuid4", lambda text=identifier: uuid.UUID(text))
+        made.append(store.submissions.create(BenchmarkName(benchmark), MANIFEST, "", EVERYBODY).id)
+    monkeypatch.undo()
+
+    def found(parent: BenchmarkName | None, prefix: str, size: int = 5) -> list[str]:
+        cursor = Cursor("submissions", "any", size)
+        page = store.submissions.page(parent, cursor, EVERYBODY, prefix)
+        return [item.id for item in page.items]
+
+    assert found(None, "abcd") == made[:2]
+    assert found(None, "abcd", size=1) == made[:1]
+    assert found(PARENT, "abcd") == made[:1]
+    assert found(None, made[2]) == made[2:]
+    assert found(None, "abcdf0") == []
+    stranger = Principal("anonymous", frozenset({Role.PUBLIC}), "")
+    page = store.submissions.page(None, Cursor("submissions", "any", 5), stranger, "abcd")
+    assert page.items == []
 
 
 # --- leases ---------------------------------------------------------------------------------------

@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 
 from cxreval.api.registry.v1 import artifact_service_pb2 as pb
-from cxreval.client import Lease, RegistryClient, UploadProgress
+from cxreval.client import Lease, UploadProgress, WorkerClient
+from cxreval.client._calls import BlockingTransport, finish
 from cxreval.client._upload import upload as upload_file
 from cxreval.errors import CxrevalError, DigestMismatch, ServiceUnavailable
+from cxreval.wire.connection import Peer
 from cxreval.wire.limits import CHUNK_BYTES
 from cxreval.wire.status import from_rpc_error
 from services.registry.uploads import BufferedWriter
@@ -203,7 +205,7 @@ def test_client_resumes_after_the_network_was_cut(running: Running, tmp_path: Pa
     )
     with Proxy(running.service.address) as proxy:
         proxy.cut_after = [16 * CHUNK_BYTES, 8 * CHUNK_BYTES]
-        with RegistryClient(proxy.address) as client:
+        with WorkerClient(proxy.address) as client:
             assert (
                 client.upload_artifact(name, tmp_path / "model.onnx", progress).status == "queued"
             )
@@ -221,7 +223,7 @@ def test_the_retry_deadline_runs_from_the_failure_and_not_from_the_start_of_a_lo
     (tmp_path / "model.onnx").write_bytes(artifact)
     name = running.call.create_submission(SPEC.name, artifact).name
     progress = UploadProgress(lambda sent, _: time.sleep(2 * (sent == 16 * CHUNK_BYTES)))
-    with Proxy(running.service.address) as proxy, RegistryClient(proxy.address) as client:
+    with Proxy(running.service.address) as proxy, WorkerClient(proxy.address) as client:
         proxy.cut_after = [24 * CHUNK_BYTES]
         assert (
             client.upload_artifact(name, tmp_path / "model.onnx", progress, retry_seconds=1).status
@@ -242,7 +244,7 @@ def test_client_waits_for_a_registry_that_is_down_when_the_upload_begins(tmp_pat
         if len(reasons) == 1:
             running.service.start()
 
-    with RegistryClient(running.service.address) as client:
+    with WorkerClient(running.service.address) as client:
         done = client.upload_artifact(
             name, tmp_path / "model.onnx", UploadProgress(on_failure=broken)
         )
@@ -258,12 +260,15 @@ def test_client_gives_up_without_progress(running: Running, tmp_path: Path) -> N
     (tmp_path / "model.onnx").write_bytes(artifact)
     name = running.call.create_submission(SPEC.name, artifact).name
     with Held(running, name, artifact), pytest.raises(CxrevalError) as caught:
-        upload_file(
-            running.call.artifacts,
-            {"submission": name},
-            partial((tmp_path / "model.onnx").open, "rb"),
-            UploadProgress(),
-            retry_seconds=1,
+        finish(
+            upload_file(
+                BlockingTransport(Peer("registry", running.service.address, tls=False)),
+                running.call.artifacts,
+                {"submission": name},
+                partial((tmp_path / "model.onnx").open, "rb"),
+                UploadProgress(),
+                retry_seconds=1,
+            )
         )
     assert caught.value.reason == "UPLOAD_BUSY"
 
@@ -282,7 +287,7 @@ def test_client_restarts_when_the_earlier_bytes_were_of_another_file(
     )
     assert running.received(name) == len(other)
     reasons: list[str] = []
-    with RegistryClient(running.service.address) as client:
+    with WorkerClient(running.service.address) as client:
         done = client.upload_artifact(
             name,
             tmp_path / "model.onnx",
@@ -299,7 +304,7 @@ def test_client_sends_no_byte_of_another_file(running: Running, tmp_path: Path) 
     (tmp_path / "other.onnx").write_bytes(b"other")
     name = running.call.create_submission(SPEC.name, artifact).name
     with (
-        RegistryClient(running.service.address) as client,
+        WorkerClient(running.service.address) as client,
         pytest.raises(DigestMismatch, match=name),
     ):
         client.upload_artifact(name, tmp_path / "other.onnx")
@@ -378,7 +383,7 @@ def test_command_resumes_a_broken_upload(running: Running, tmp_path: Path) -> No
 
 def leased(running: Running, artifact: bytes) -> Lease:
     submitted = running.call.submit(SPEC.name, artifact)
-    with RegistryClient(running.service.address) as client:
+    with WorkerClient(running.service.address) as client:
         while True:
             lease = client.lease_evaluation("worker", [SPEC.name])
             assert lease
@@ -390,7 +395,7 @@ def test_worker_uploads_artifacts_only_under_its_lease(running: Running, tmp_pat
     lease, made = leased(running, content(0, 8)), content(1, 9)
     (tmp_path / "made.onnx").write_bytes(made)
     sha256 = hashlib.sha256(made).hexdigest()
-    with RegistryClient(running.service.address) as client:
+    with WorkerClient(running.service.address) as client:
         for _ in range(2):  # the second call has nothing to send
             assert client.upload_derived_artifact(lease, tmp_path / "made.onnx") == sha256
         assert b"".join(client.download_artifact(sha256)) == made

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cxreval.api.registry.v1 import lifecycle_service_pb2_grpc
-from cxreval.client import Lease, Predictions, RegistryClient, Submission, SubmissionStatus
+from cxreval.client import Lease, Predictions, Submission, SubmissionStatus, WorkerClient
 from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import CxrevalError, DeadlineExceeded, ServiceUnavailable
 from tests.support.processes import Service
@@ -28,12 +28,12 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 
 @pytest.fixture
-def client(service: Service) -> Iterator[RegistryClient]:
-    with RegistryClient(service.address) as found:
+def client(service: Service) -> Iterator[WorkerClient]:
+    with WorkerClient(service.address) as found:
         yield found
 
 
-def leased(service: Service, client: RegistryClient) -> Lease:
+def leased(service: Service, client: WorkerClient) -> Lease:
     with Registry(service.address) as call:
         call.create_benchmark(SPEC)
         call.submit(SPEC.name, b"model")
@@ -42,14 +42,14 @@ def leased(service: Service, client: RegistryClient) -> Lease:
     return lease
 
 
-def append(client: RegistryClient, lease: Lease, *images: str) -> None:
+def append(client: WorkerClient, lease: Lease, *images: str) -> None:
     client.append_predictions(
         lease, Predictions(images, np.full((len(images), len(FINDINGS)), 0.5, np.float32))
     )
 
 
 def test_watcher_of_a_running_submission_gets_progress_and_time_left(
-    service: Service, client: RegistryClient
+    service: Service, client: WorkerClient
 ) -> None:
     lease = leased(service, client)
     watched = client.watch(lease.submission.name)
@@ -68,9 +68,7 @@ def test_watcher_of_a_running_submission_gets_progress_and_time_left(
     assert next(watched, None) is None
 
 
-def test_watcher_resumes_when_the_registry_restarts(
-    service: Service, client: RegistryClient
-) -> None:
+def test_watcher_resumes_when_the_registry_restarts(service: Service, client: WorkerClient) -> None:
     lease, reasons = leased(service, client), []
 
     def broken(error: CxrevalError) -> None:
@@ -88,7 +86,7 @@ def test_watcher_resumes_when_the_registry_restarts(
 
 
 def test_a_registry_that_stops_lets_its_watchers_go_at_once(
-    service: Service, client: RegistryClient
+    service: Service, client: WorkerClient
 ) -> None:
     watched = client.watch(leased(service, client).submission.name, retry_seconds=0.1)
     next(watched)
@@ -100,7 +98,7 @@ def test_a_registry_that_stops_lets_its_watchers_go_at_once(
 
 
 def test_watcher_gives_up_when_the_registry_stays_away(
-    service: Service, client: RegistryClient
+    service: Service, client: WorkerClient
 ) -> None:
     watched = client.watch(leased(service, client).submission.name, retry_seconds=0.1)
     next(watched)
@@ -122,8 +120,12 @@ def test_a_registry_that_ends_every_call_at_once_is_not_called_without_a_pause()
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
-        with RegistryClient(f"127.0.0.1:{port}") as client, pytest.raises(DeadlineExceeded):
-            next(client.watch("benchmarks/b/submissions/s", retry_seconds=1.0))
+        with WorkerClient(f"127.0.0.1:{port}") as client, pytest.raises(DeadlineExceeded):
+            next(
+                client.watch(
+                    "benchmarks/b/submissions/00000000000000000000000000000000", retry_seconds=1.0
+                )
+            )
     finally:
         server.stop(None)
     assert 2 <= len(calls) <= 4  # pauses of 0.2 and 0.4 s, and the next would pass the deadline

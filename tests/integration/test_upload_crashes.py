@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy
 
 from cxreval import retry
-from cxreval.client import RegistryClient, UploadProgress
+from cxreval.client import UploadProgress, WorkerClient
 from cxreval.wire.limits import CHUNK_BYTES
 from services.registry.__main__ import open_artifacts
 from services.registry.store.artifacts import Artifacts
@@ -113,7 +113,7 @@ class Walk:
 
 
 def test_upload_outlives_a_registry_that_dies_at_every_point(walk: Walk) -> None:
-    with Registry(walk.registry.address) as call, RegistryClient(walk.registry.address) as client:
+    with Registry(walk.registry.address) as call, WorkerClient(walk.registry.address) as client:
         call.create_benchmark(SPEC)
         # A client that got no response to the commit asks for the state and skips the steps after
         # it; those need a second upload.

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 
 from cxreval.audit.receipts import Signer
-from cxreval.client import ApiKey, Quota, RegistryClient, Role
+from cxreval.client import ApiKey, Quota, Role, WorkerClient
 from cxreval.wire.channel import connect
 from services.registry.__main__ import CREATE_OPERATOR_KEY, migrate, now
 from services.registry.store.database import Database
@@ -59,9 +59,9 @@ class ClosedRegistry(ExitStack):
         self.keys["worker"] = self.operator.create_key("operators", Role.WORKER)[1]
         return self
 
-    def client(self, who: str = "") -> RegistryClient:
+    def client(self, who: str = "") -> WorkerClient:
         """Returns a client with one of the keys, or an anonymous one."""
-        return self.enter_context(RegistryClient(self.service.address, key=self._key(who)))
+        return self.enter_context(WorkerClient(self.service.address, key=self._key(who)))
 
     def stubs(self, who: str = "") -> Registry:
         """Returns stubs with one of the keys, or anonymous ones."""

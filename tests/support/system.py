@@ -21,13 +21,13 @@ from cxreval.client import (
     InferenceClient,
     Kind,
     Manifest,
-    RegistryClient,
     Reproduction,
     ScoringClient,
     SourceKind,
     Submission,
     SubmissionStatus,
     TlsFiles,
+    WorkerClient,
 )
 from cxreval.datasets.nih import FINDINGS
 from tests.support.certificates import server_flags
@@ -69,7 +69,7 @@ class System(ExitStack):
             for service in (self.registry_service, self.inference_service, self.scoring_service):
                 started.enter_context(service)
             self.push(started.pop_all())
-        self.registry = self.enter_context(RegistryClient(self.registry_service.address, self.tls))
+        self.registry = self.enter_context(WorkerClient(self.registry_service.address, self.tls))
         self.inference = self.enter_context(
             InferenceClient(self.inference_service.address, self.tls)
         )

@@ -8,7 +8,7 @@ import pytest
 from rich.table import Table
 
 from cxreval.audit.chain import Head
-from cxreval.cli import app, output
+from cxreval.cli import app, board_output, output
 from cxreval.client import (
     Board,
     Change,
@@ -120,7 +120,9 @@ def a_progress_bar():
             ]
         ),
         lambda: output.print_events([event()], named=True),
-        lambda: output.print_board(replace(small_spec("small"), title=HOSTILE), board(), [step()]),
+        lambda: board_output.print_board(
+            replace(small_spec("small"), title=HOSTILE), board(), [step()]
+        ),
         lambda: output.console.print(Table(HOSTILE, title=HOSTILE)),
         lambda: output.errors.print(HOSTILE, style="red", soft_wrap=True),
         a_progress_bar,

@@ -11,8 +11,9 @@ from typing import Any
 from cxreval.api.registry.v1 import submission_pb2, submission_service_pb2_grpc
 from cxreval.api.registry.v1 import submission_service_pb2 as pb
 from cxreval.errors import RequestIdReused
+from cxreval.fields import check_pattern
 from cxreval.manifest.model import Kind
-from cxreval.resource_names import BenchmarkName, SubmissionName
+from cxreval.resource_names import ANY_BENCHMARK, ID_PREFIX, BenchmarkName, SubmissionName
 from services.chassis.principal import caller
 from services.registry.convert import requests, submissions
 from services.registry.store.benchmarks import Benchmarks
@@ -82,10 +83,15 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
     async def ListSubmissions(
         self, request: pb.ListSubmissionsRequest, context: Any
     ) -> pb.ListSubmissionsResponse:
-        """Returns a page of a benchmark's submissions, oldest first."""
-        parent = BenchmarkName.parse(request.parent, "parent")
-        cursor = requests.cursor("submissions", str(parent), request.page_size, request.page_token)
-        page = await asyncio.to_thread(self._submissions.page, parent, cursor, caller())
+        """Returns a page of submissions, of one benchmark or with one beginning of their ids."""
+        prefix = request.id_prefix
+        if prefix:
+            check_pattern("id_prefix", prefix, ID_PREFIX, "4 to 32 characters among 0-9 and a-f")
+        everywhere = prefix and request.parent == f"benchmarks/{ANY_BENCHMARK}"
+        parent = None if everywhere else BenchmarkName.parse(request.parent, "parent")
+        listed = f"{request.parent}/{prefix}" if prefix else request.parent
+        cursor = requests.cursor("submissions", listed, request.page_size, request.page_token)
+        page = await asyncio.to_thread(self._submissions.page, parent, cursor, caller(), prefix)
         return pb.ListSubmissionsResponse(
             submissions=[submissions.submission_message(item) for item in page.items],
             next_page_token=page.next_token,

@@ -252,17 +252,29 @@ class Submissions:
         with self._database.reading() as session:
             return _submission(submission_rows(session, name, caller), caller)
 
-    def page(self, parent: BenchmarkName, cursor: Cursor, caller: Principal) -> Page[Submission]:
+    def page(
+        self, parent: BenchmarkName | None, cursor: Cursor, caller: Principal, id_prefix: str = ""
+    ) -> Page[Submission]:
         """The submissions that the caller may read, redacted for it, oldest first.
+
+        Args:
+            parent: their benchmark; None for all.
+            cursor: the page.
+            caller: who reads.
+            id_prefix: how their ids begin.
 
         Raises:
             BenchmarkNotFound: there is no such benchmark.
             InvalidPageToken: the cursor is of another list.
         """
         with self._database.reading() as session:
-            benchmark = benchmark_row(session, parent)
-            query = _with_latest().where(SubmissionRow.benchmark_number == benchmark.number)
-            query = query.where(visible_to(caller))
+            query = _with_latest().where(visible_to(caller))
+            if parent:
+                number = benchmark_row(session, parent).number
+                query = query.where(SubmissionRow.benchmark_number == number)
+            if id_prefix:  # a range, which the index on the ids finds
+                last = id_prefix.ljust(32, "f")
+                query = query.where(SubmissionRow.id.between(id_prefix, last))
             rows = session.execute(after(session, query, SubmissionRow, cursor)).all()
             return cursor.page([_submission(row, caller) for row in rows], lambda item: item.id)
 

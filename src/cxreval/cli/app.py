@@ -9,6 +9,7 @@ import typer
 from cxreval.cli import (
     admin,
     audit,
+    benchmark,
     board,
     dataset,
     export,
@@ -16,6 +17,7 @@ from cxreval.cli import (
     options,
     output,
     predict,
+    results,
     score,
     submission,
     worker,
@@ -59,11 +61,15 @@ app.command("submit")(submission.submit)
 app.command("status")(submission.status)
 app.command("leaderboard")(board.leaderboard)
 app.command("compare")(board.compare)
+app.command("report")(results.report)
+app.command("predictions")(results.predictions)
 app.command("predict")(predict.predict)
 app.command("worker")(worker.worker)
 app.command("score")(score.score)
 lifecycle.app.command("upload")(submission.upload)
+lifecycle.app.command("show")(submission.status)
 app.add_typer(lifecycle.app, name="submission")
+app.add_typer(benchmark.app, name="benchmark")
 app.command("quota")(admin.quota)
 app.add_typer(admin.app, name="admin")
 app.add_typer(audit.app, name="audit")
@@ -79,6 +85,8 @@ def main() -> None:
         for each in (error, *error.also):
             message = printable(f"error: {each.reason}: {each.message}")
             output.errors.print(message, style="red", soft_wrap=True)
+        for note in getattr(error, "__notes__", ()):
+            output.errors.print(note, soft_wrap=True)
         if hint := _WHAT_TO_DO.get(type(error)):
             output.errors.print(hint, soft_wrap=True)
         sys.exit(1)

@@ -24,7 +24,7 @@ from cxreval.errors import (
 )
 from cxreval.metrics.comparison import first_difference
 from cxreval.metrics.report import Report, covered_findings
-from cxreval.resource_names import SubmissionName
+from cxreval.resource_names import EvaluationName
 
 app = typer.Typer(
     help="Verify the audit chain and the receipts of a registry.", no_args_is_help=True
@@ -97,9 +97,7 @@ def _print_verified(verification: Verification) -> None:
 @app.command()
 def rescore(
     context: typer.Context,
-    submission: Annotated[
-        str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")
-    ],
+    submission: options.Submission,
     labels: Annotated[
         Path,
         typer.Option(
@@ -121,9 +119,10 @@ def rescore(
             actor = client.record_rescore(evaluation.name, computed).actor
         except (KeyMissing, RoleRequired):
             actor = ""
+    name = evaluation.name.partition("/evaluations/")[0]
     if difference := first_difference(published, computed):
-        message = f"{submission}: {difference} is not what the recorded predictions give"
-        raise AuditMismatch(message, name=submission, difference=difference)
+        message = f"{name}: {difference} is not what the recorded predictions give"
+        raise AuditMismatch(message, name=name, difference=difference)
     facts = {"evaluation": evaluation.name, "images": computed.image_count, "recorded_by": actor}
     if json:
         output.print_json(facts)
@@ -131,14 +130,13 @@ def rescore(
         recorded = f"recorded by {actor}" if actor else "not recorded: this key may not"
         output.console.print(
             f"The {computed.image_count} recorded predictions give the published report of "
-            f"{submission}, bit for bit; {recorded}",
+            f"{name}, bit for bit; {recorded}",
             soft_wrap=True,
         )
 
 
 def _published(client: RegistryClient, submission: str) -> tuple[Evaluation, Report]:
     """Returns the evaluation behind a row, and its report with the evidence."""
-    SubmissionName.parse(submission, "submission")
     for evaluation in client.list_evaluations(submission):
         if evaluation.report:
             evidence = client.get_evidence(evaluation.name)
@@ -150,7 +148,7 @@ def _computed(
     client: RegistryClient, evaluation: Evaluation, covered: Sequence[str], labels: Path
 ) -> Report:
     """Returns the report of an evaluation's recorded predictions with these labels."""
-    benchmark = SubmissionName.parse(evaluation.name.partition("/evaluations/")[0]).benchmark
+    benchmark = EvaluationName.parse(evaluation.name).benchmark
     truth, digest = read_truth(benchmark, labels), client.get_benchmark(benchmark).digest
     if truth.spec.digest != digest:
         message = (
@@ -166,9 +164,7 @@ def _computed(
 @app.command()
 def receipt(
     context: typer.Context,
-    submission: Annotated[
-        str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")
-    ],
+    submission: options.Submission,
     file: Annotated[Path, typer.Argument(help="file to write", dir_okay=False)],
     registry: options.Registry = options.REGISTRY,
 ) -> None:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from cxreval.cli import options, output
+from cxreval.cli import board_output, options, output
 from cxreval.client import Event
 from cxreval.errors import MalformedField
-from cxreval.resource_names import SubmissionName
+from cxreval.resource_names import ANY_BENCHMARK, SubmissionName, SubmissionPrefix
 
 
 def leaderboard(
@@ -64,7 +64,7 @@ def leaderboard(
             | {"sota_steps": steps}
         )
     else:
-        output.print_board(spec, board, steps, metric, chosen)
+        board_output.print_board(spec, board, steps, metric, chosen)
 
 
 def _changes(events: list[Event], json: bool) -> None:
@@ -90,19 +90,22 @@ def compare(
     submissions: Annotated[
         list[str],
         typer.Argument(
-            help="2 to 50 of benchmarks/{benchmark}/submissions/{submission}, of one benchmark"
+            help="2 to 50 submissions of one benchmark, each named as in `cxreval status`"
         ),
     ],
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:
     """Compare rows of one board: paired differences, and how often each row has each rank."""
-    benchmark = SubmissionName.parse(submissions[0], "submissions[0]").benchmark
     with options.registry_client(context, registry) as client:
+        benchmark = SubmissionPrefix.parse(submissions[0], "submissions[0]").benchmark
+        if benchmark == ANY_BENCHMARK:
+            benchmark = SubmissionName.parse(client.get_submission(submissions[0]).name).benchmark
         comparison = client.compare(benchmark, submissions)
-        models = {name: client.get_submission(name).manifest.model for name in submissions}
+        names = comparison.rank_frequencies
+        models = {name: client.get_submission(name).manifest.model for name in names}
         spec = client.get_benchmark(benchmark)
     if json:
         output.print_json({"models": models} | output.fields(comparison))
     else:
-        output.print_comparison(spec, models, comparison)
+        board_output.print_comparison(spec, models, comparison)

@@ -17,7 +17,6 @@ app.command("init")(manifest.init)
 app.command("check")(manifest.check)
 app.command("schema")(manifest.schema)
 
-Name = Annotated[str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")]
 Reason = Annotated[str, typer.Option("--reason", help="reason of the change; public")]
 Etag = Annotated[
     str,
@@ -39,7 +38,7 @@ def _command(name: str, sentence: str) -> None:
 
     def run(
         context: typer.Context,
-        submission: Name,
+        submission: options.Submission,
         reason: Reason,
         etag: Etag = "",
         registry: options.Registry = options.REGISTRY,
@@ -62,7 +61,7 @@ _command("resolve", "Close a dispute: the row is no longer marked.")
 @app.command()
 def supersede(
     context: typer.Context,
-    submission: Name,
+    submission: options.Submission,
     successor: Annotated[str, typer.Argument(help="the submission that replaces it")],
     reason: Reason,
     etag: Etag = "",
@@ -77,7 +76,7 @@ def supersede(
 @app.command()
 def correct(
     context: typer.Context,
-    submission: Name,
+    submission: options.Submission,
     reason: Reason,
     model: Annotated[str | None, typer.Option(help="corrected name of the model")] = None,
     organisation: Annotated[str | None, typer.Option(help="corrected organisation")] = None,
@@ -104,7 +103,7 @@ def correct(
 @app.command()
 def history(
     context: typer.Context,
-    submission: Name,
+    submission: options.Submission,
     registry: options.Registry = options.REGISTRY,
     json: options.Json = False,
 ) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from cxreval.client import ApiKey, RegistryClient, TlsFiles
-from cxreval.errors import BenchmarkNotFound, KeyUnreadable, MalformedField
+from cxreval.client import ApiKey, RegistryClient, ServiceClient, TlsFiles
+from cxreval.errors import BenchmarkNotFound, CxrevalError, KeyUnreadable, MalformedField
 from cxreval.fields import HOST_PORT, field_error
 from cxreval.wire.channel import read_key
+
+S = TypeVar("S", bound=ServiceClient)
 
 _GRPC_TARGET = re.compile("(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds|passthrough):.+")
 
@@ -51,6 +55,12 @@ SpecName = Annotated[
         "--benchmark",
         envvar="CXREVAL_CLIENT_BENCHMARK",
         help="benchmark, for example nih-chestxray14; default: the directory's own",
+    ),
+]
+Submission = Annotated[
+    str,
+    typer.Argument(
+        help="submission: its id, the first 4 or more characters of it, or its full name"
     ),
 ]
 TlsCa = Annotated[
@@ -124,10 +134,42 @@ class Connection:
         return _api_key(self.key_file, self.trust_network)
 
 
-def registry_client(context: typer.Context, registry: str) -> RegistryClient:
-    """Returns a client of the registry with the TLS files and API key of the common options."""
+@contextmanager
+def opened(context: typer.Context, client: S, option: str) -> Iterator[S]:
+    """Opens a client for a block of a command, whose `option` has the address.
+
+    To an error of the connection it adds a note: where address and TLS come from, and how to
+    change them.
+    """
+    with client:
+        try:
+            yield client
+        except CxrevalError as error:
+            if error.metadata.get("service") == client.service:
+                error.add_note(_origin(context, option))
+            raise
+
+
+def registry_client(
+    context: typer.Context, registry: str
+) -> AbstractContextManager[RegistryClient]:
+    """Opens a client of the registry with the TLS files and API key of the common options."""
     connection: Connection = context.obj
-    return RegistryClient(registry, connection.tls, connection.key)
+    return opened(context, RegistryClient(registry, connection.tls, connection.key), "registry")
+
+
+def _origin(context: typer.Context, option: str) -> str:
+    """Returns where the address and the TLS files of a command come from."""
+    variable = f"CXREVAL_CLIENT_{option.upper()}"
+    source = context.get_parameter_source(option)
+    given = {"COMMANDLINE": f"from --{option}", "ENVIRONMENT": f"from {variable}"}
+    origin = given.get(source.name if source else "", "the default")
+    tls = (
+        "TLS is on, with --tls-ca or CXREVAL_CLIENT_TLS_CA; leave both out to connect without it"
+        if context.obj.tls_ca
+        else "TLS is off; --tls-ca FILE before the command, or CXREVAL_CLIENT_TLS_CA, turns it on"
+    )
+    return f"the address is {origin}; change it with --{option} HOST:PORT or {variable}\n{tls}"
 
 
 def benchmark_name(client: RegistryClient, given: str) -> str:

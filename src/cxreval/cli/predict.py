@@ -15,9 +15,7 @@ from cxreval.errors import MalformedField
 
 def predict(
     context: typer.Context,
-    submission: Annotated[
-        str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")
-    ],
+    submission: options.Submission,
     image: Annotated[
         Path, typer.Argument(help="radiograph, a PNG or JPEG file", exists=True, dir_okay=False)
     ],
@@ -27,16 +25,17 @@ def predict(
 ) -> None:
     """Run a submitted ONNX checkpoint on one image."""
     with options.registry_client(context, registry) as client:
-        manifest = client.get_submission(submission).manifest
-    interface = manifest.interface
+        found = client.get_submission(submission)
+    manifest, interface = found.manifest, found.manifest.interface
     if manifest.format is not CheckpointFormat.ONNX or interface is None:
         expected = "an ONNX checkpoint"
         raise MalformedField(
-            f"{submission} is of kind {manifest.format or manifest.kind}; expected {expected}",
+            f"{found.name} is of kind {manifest.format or manifest.kind}; expected {expected}",
             field="submission",
             expected=expected,
         )
-    with InferenceClient(inference, context.obj.tls) as model:
+    service = InferenceClient(inference, context.obj.tls)
+    with options.opened(context, service, "inference") as model:
         sha256 = manifest.artifact_sha256
         model.load(
             sha256,
@@ -53,7 +52,7 @@ def predict(
     }
     if json:
         output.print_json(
-            {"submission": submission, "image": str(image), "probabilities": probabilities}
+            {"submission": found.name, "image": str(image), "probabilities": probabilities}
         )
         return
     table = Table(title=f"{manifest.model} on {image.name}", title_justify="left")

@@ -4,43 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from cxreval.cli import output
+from cxreval.cli.columns import Column, fitting, left_out_note, table
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.metrics.comparison import PairedDifference
 from cxreval.metrics.registry import METRICS, Direction, Metric
-from cxreval.metrics.report import (
-    FINDING_UNDEFINED,
-    NO_LABELS,
-    NOT_COVERED,
-    NOT_RESAMPLED,
-    ONE_CLASS_ONLY,
-    REPLICATES_UNDEFINED,
-    Interval,
-    MetricValue,
-    Report,
-)
+from cxreval.metrics.report import Interval, MetricValue, Report
 
 WIDTH = 100
 
 _MACRO = "macro"
-_REASONS = {
-    ONE_CLASS_ONLY: "only one class is there",
-    NO_LABELS: "no label is known",
-    FINDING_UNDEFINED: "because a finding is",
-    NOT_COVERED: "not covered by the predictions",
-    NOT_RESAMPLED: "the metric is not resampled",
-    REPLICATES_UNDEFINED: "more than 1 % of the resamples have no value",
-}
-_console = output.Terminal(width=WIDTH)
+
+
+def _terminal() -> output.Terminal:
+    """Returns a console of 100 columns, or of the terminal's width if that is less."""
+    terminal = output.Terminal()
+    known = terminal.is_terminal or "COLUMNS" in os.environ
+    return output.Terminal(width=min(WIDTH, terminal.width) if known else WIDTH)
 
 
 def short_names(files: Sequence[Path]) -> list[str]:
@@ -87,58 +75,60 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def print_report(name: str, spec: BenchmarkSpec, report: Report) -> None:
-    """Prints the values of one table over all images, then by slice."""
-    _console.print(Text(f"{name} on {spec.title}", style="bold"))
+def print_report(name: str, spec: BenchmarkSpec, report: Report, about: str = "") -> None:
+    """Prints the values of one table over all images, then by slice.
+
+    `about`: a line on the images, if they are not those of the benchmark.
+    """
+    console = _terminal()
+    console.print(Text(f"{name} on {spec.title}", style="bold"))
     if spec.synthetic:
-        _console.print("Synthetic: generated phantoms, not radiographs of patients.")
-    _console.print(
+        console.print("Synthetic: generated phantoms, not radiographs of patients.")
+    if about:
+        console.print(Text(about))
+    console.print(
         f"{report.benchmark}, digest {report.benchmark_digest}\n"
         f"{report.image_count} images of {report.patient_count} patients\n"
         f"intervals: 95 %, {report.replicate_count} resamples of patients, seed {report.seed}\n"
         f"predictions {report.predictions_sha256}\n",
     )
-    _print_findings(report, METRICS[spec.ranking_metric])
+    _print_findings(console, report, METRICS[spec.ranking_metric])
     slices = [value for value in report.metrics if value.slice and not value.finding]
     if slices:
-        _print_slices(slices)
+        _print_slices(console, slices)
 
 
-def _print_findings(report: Report, ranking: Metric) -> None:
+def _print_findings(console: output.Terminal, report: Report, ranking: Metric) -> None:
     """Prints a row for each finding: the ranking metric with its interval, then the others."""
     values: dict[str, dict[str, MetricValue]] = {}
     for value in report.metrics:
         if not value.slice:
             values.setdefault(value.finding, {})[value.metric] = value
     others = [METRICS[name] for name in values[""] if name != ranking.name]
-    table = _table(
-        "",
-        "finding",
-        ranking.label,
-        "95 %\ninterval",
-        "images\nwith it",
-        "patients\nwith it",
-        *(metric.label.replace(" ", "\n", 1) for metric in others),
-    )
-    for finding, by_metric in values.items():
-        score = by_metric[ranking.name]
-        if not finding:
-            table.add_section()
-        table.add_row(
-            finding or _MACRO,
-            _figure(score.value),
-            _bounds(score.interval),
-            str(score.positive_images),
-            str(score.positive_patients),
-            *(_figure(by_metric[metric.name].value) for metric in others),
+    scores = [by_metric[ranking.name] for by_metric in values.values()]
+    columns = [
+        Column("finding", [finding or _MACRO for finding in values], wraps_to=10),
+        _numbers(ranking.label, [_figure(score.value) for score in scores]),
+        _numbers("95 %\ninterval", [_bounds(score.interval) for score in scores], spare=1),
+        _numbers("images\nwith it", [str(score.positive_images) for score in scores], spare=2),
+        _numbers("patients\nwith it", [str(score.positive_patients) for score in scores], spare=3),
+    ]
+    columns += [
+        _numbers(
+            metric.label.replace(" ", "\n", 1),
+            [_figure(by_metric[metric.name].value) for by_metric in values.values()],
+            spare=3 + place,
         )
+        for place, metric in enumerate(others, 1)
+    ]
     lower = [
         metric.label
         for metric in (ranking, *others)
         if metric.direction is Direction.LOWER_IS_BETTER
     ]
-    notes = [note for by_metric in values.values() for note in _notes(by_metric[ranking.name])]
-    _print(table, f"{' and '.join(lower)}: lower is better; all others: higher.", *notes)
+    notes = [note for score in scores for note in _notes(score)]
+    better = f"{' and '.join(lower)}: lower is better; all others: higher."
+    _print(console, "", columns, [better, *notes], section=len(values) - 2)
 
 
 def _notes(score: MetricValue) -> list[str]:
@@ -151,75 +141,61 @@ def _notes(score: MetricValue) -> list[str]:
                 f"; over the {score.defined_findings} that have one the mean "
                 f"{METRICS[score.metric].label} is {score.defined_mean:.4f}"
             )
-        return [f"{name}: undefined, {_REASONS[score.undefined_reason]}{rest}."]
+        return [f"{name}: undefined, {output.absence(score.undefined_reason)[1]}{rest}."]
     if score.interval is None:
-        return [f"{name}: no interval, {_REASONS[score.interval_undefined_reason]}."]
+        return [f"{name}: no interval, {output.absence(score.interval_undefined_reason)[1]}."]
     return []
 
 
-def _print_slices(macros: Sequence[MetricValue]) -> None:
+def _print_slices(console: output.Terminal, macros: Sequence[MetricValue]) -> None:
     label = METRICS[macros[0].metric].label
-    table = _table(
-        f"Macro {label} by slice",
-        "slice",
-        label,
-        "95 %\ninterval",
-        "images",
-        "with a\nfinding",
-        "patients",
-    )
-    for macro in macros:
-        table.add_row(
-            Text(macro.slice),
-            _figure(macro.value),
-            _bounds(macro.interval),
-            str(macro.positive_images + macro.negative_images),
-            str(macro.positive_images),
-            str(macro.positive_patients),
-        )
+    images = [str(macro.positive_images + macro.negative_images) for macro in macros]
+    columns = [
+        Column("slice", [macro.slice for macro in macros], wraps_to=10),
+        _numbers(label, [_figure(macro.value) for macro in macros]),
+        _numbers("95 %\ninterval", [_bounds(macro.interval) for macro in macros], spare=1),
+        _numbers("images", images, spare=2),
+        _numbers("with a\nfinding", [str(macro.positive_images) for macro in macros], spare=4),
+        _numbers("patients", [str(macro.positive_patients) for macro in macros], spare=3),
+    ]
     notes = [note for macro in macros for note in _notes(macro)]
-    _print(table, "Patients: those with a finding.", *notes)
+    title = f"Macro {label} by slice"
+    _print(console, title, columns, ["Patients: those with a finding.", *notes])
 
 
 def print_comparison(
     names: Sequence[str], metric: Metric, differences: Sequence[PairedDifference]
 ) -> None:
     """Prints the paired differences and a sentence with the conclusion."""
+    console = _terminal()
     first, second = names
-    table = _table(
-        f"{metric.label} of {first} less that of {second}, on the same resamples",
-        "finding",
-        "first",
-        "second",
-        "difference",
-        "95 %\ninterval",
-        "p",
-        "p, Holm",
-        "told\napart",
-    )
-    for pair in differences:
-        if not pair.finding:
-            table.add_section()
-        known = pair.low is not None and pair.high is not None
-        table.add_row(
-            pair.finding or _MACRO,
-            _figure(pair.first),
-            _figure(pair.second),
-            f"{pair.difference:+.4f}",
-            f"{pair.low:+.4f} to {pair.high:+.4f}" if known else "-",
-            _p(pair.p_value),
-            _p(pair.adjusted_p_value) if pair.finding else "",
-            "yes" if pair.separable else "no",
-        )
+    bounds = [
+        f"{pair.low:+.4f} to {pair.high:+.4f}"
+        if pair.low is not None and pair.high is not None
+        else "-"
+        for pair in differences
+    ]
+    adjusted = [_p(pair.adjusted_p_value) if pair.finding else "" for pair in differences]
+    columns = [
+        Column("finding", [pair.finding or _MACRO for pair in differences], wraps_to=10),
+        _numbers("first", [_figure(pair.first) for pair in differences], spare=3),
+        _numbers("second", [_figure(pair.second) for pair in differences], spare=4),
+        _numbers("difference", [f"{pair.difference:+.4f}" for pair in differences]),
+        _numbers("95 %\ninterval", bounds, spare=2),
+        _numbers("p", [_p(pair.p_value) for pair in differences], spare=5),
+        _numbers("p, Holm", adjusted, spare=1),
+        _numbers("told\napart", ["yes" if pair.separable else "no" for pair in differences]),
+    ]
     count = sum(bool(pair.finding) for pair in differences)
-    _print(
-        table,
+    note = (
         "Each interval is for its row alone. "
         f"Holm's correction is over the {count} findings, one family; the macro is one question "
         "asked beforehand, a family of its own, and its p is not corrected. "
-        "Told apart: p, corrected where it is, below 0.05.",
+        "Told apart: p, corrected where it is, below 0.05."
     )
-    _console.print(Text(_verdict(first, second, metric, differences), style="bold"))
+    title = f"{metric.label} of {first} less that of {second}, on the same resamples"
+    _print(console, title, columns, [note], section=len(differences) - 2)
+    console.print(Text(_verdict(first, second, metric, differences), style="bold"))
 
 
 def _verdict(
@@ -249,23 +225,21 @@ def _verdict(
     return f"{better} {verdict}: {difference}. {rest}"
 
 
-def _print(table: Table, *notes: str) -> None:
-    _console.print(table)
-    _console.print(Text("\n" + "\n".join(notes) + "\n"))
+def _print(
+    console: output.Terminal,
+    title: str,
+    columns: Sequence[Column],
+    notes: Sequence[str],
+    section: int = -1,
+) -> None:
+    """Prints as many of the columns as fit, with a line below the row `section`, and notes."""
+    shown, left_out = fitting(columns, console.width, edge=False)
+    console.print(table(title, shown, sections=[section], edge=False))
+    console.print(Text("\n" + "\n".join([*notes, *left_out_note(left_out)]) + "\n"))
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=Text(title, style="bold") if title else None,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-    )
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", no_wrap=True)
-    return table
+def _numbers(head: str, cells: Sequence[str], spare: int = 0) -> Column:
+    return Column(head, cells, spare=spare, right=True)
 
 
 def _figure(value: float | None) -> str:

@@ -137,9 +137,7 @@ def _checked_files(manifest: Manifest, files: list[Path]) -> list[Path]:
 
 def upload(
     context: typer.Context,
-    submission: Annotated[
-        str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")
-    ],
+    submission: options.Submission,
     files: Annotated[
         list[Path], typer.Argument(help="files of the submission", exists=True, dir_okay=False)
     ],
@@ -154,9 +152,7 @@ def upload(
 
 def status(
     context: typer.Context,
-    submission: Annotated[
-        str, typer.Argument(help="benchmarks/{benchmark}/submissions/{submission}")
-    ],
+    submission: options.Submission,
     registry: options.Registry = options.REGISTRY,
     watch: Watch = False,
     json: options.Json = False,

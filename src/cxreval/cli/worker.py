@@ -26,6 +26,7 @@ from cxreval.client import (
     Lease,
     Manifest,
     ScoringClient,
+    WorkerClient,
 )
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, DatasetInvalid, ExtraMissing, SandboxUnavailable
@@ -77,11 +78,12 @@ def worker(
     )
     signal.signal(signal.SIGTERM, _stop)
     directories = options.directories(data)
+    tls, key = context.obj.tls, context.obj.key
     specs = evaluation_driver.local_benchmarks(directories)
     with (
-        options.registry_client(context, registry) as registry_client,
-        InferenceClient(inference, context.obj.tls) as inference_client,
-        ScoringClient(scoring, context.obj.tls) as scoring_client,
+        options.opened(context, WorkerClient(registry, tls, key), "registry") as registry_client,
+        options.opened(context, InferenceClient(inference, tls), "inference") as inference_client,
+        options.opened(context, ScoringClient(scoring, tls), "scoring") as scoring_client,
         output.progress_bars() as bars,
     ):
         driver = evaluation_driver.EvaluationDriver(

@@ -3,11 +3,13 @@
 Example:
 
     with RegistryClient("localhost:50051") as registry:
-        manifest = read_manifest(Path("model.yaml"))
-        submission = registry.submit("phantom-cxr", manifest, Path("model.onnx"))
-        print(registry.get_submission(submission.name).status)
+        manifest = read_manifest("model.yaml")
+        submission = registry.submit("phantom-cxr", manifest, "model.onnx")
+        print(registry.wait(submission.name).status)
+        print(registry.report(submission.name).auroc["Mass"])
 """
 
+from cxreval.client._calls import ServiceClient
 from cxreval.client._upload import UploadProgress
 from cxreval.client.inference import InferenceClient
 from cxreval.client.models import (
@@ -29,8 +31,9 @@ from cxreval.client.models import (
     Submission,
     TruthInfo,
 )
-from cxreval.client.registry import RegistryClient
+from cxreval.client.registry import AsyncRegistryClient, RegistryClient
 from cxreval.client.scoring import ScoringClient
+from cxreval.client.worker import WorkerClient
 from cxreval.files import file_sha256
 from cxreval.manifest.document import read_manifest
 from cxreval.manifest.model import (
@@ -44,6 +47,7 @@ from cxreval.manifest.model import (
     SourceKind,
 )
 from cxreval.metrics.predictions import PartialState
+from cxreval.metrics.report import Report
 from cxreval.records import AdminEvent, Change, Failure, Fault, Quota, Role, Tier
 from cxreval.records import EvaluationState as EvaluationStatus
 from cxreval.records import SubmissionState as SubmissionStatus
@@ -52,6 +56,7 @@ from cxreval.wire.channel import ApiKey, TlsFiles
 __all__ = [
     "AdminEvent",
     "ApiKey",
+    "AsyncRegistryClient",
     "Board",
     "Capabilities",
     "Change",
@@ -79,10 +84,12 @@ __all__ = [
     "QuotaUsage",
     "RankSpread",
     "RegistryClient",
+    "Report",
     "Reproduction",
     "Rescore",
     "Role",
     "ScoringClient",
+    "ServiceClient",
     "SotaStep",
     "SourceKind",
     "Submission",
@@ -91,6 +98,7 @@ __all__ = [
     "TlsFiles",
     "TruthInfo",
     "UploadProgress",
+    "WorkerClient",
     "file_sha256",
     "read_manifest",
 ]

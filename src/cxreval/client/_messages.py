@@ -10,6 +10,7 @@ from cxreval.api.registry.v1 import (
     leaderboard_service_pb2,
     submission_pb2,
 )
+from cxreval.api.scoring.v1 import report_pb2
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.receipts import Receipt
 from cxreval.client import models
@@ -68,6 +69,15 @@ def audit_event(link: audit_service_pb2.AuditLink) -> AuditEvent:
         request_id=link.request_id,
         digest=link.digest,
     )
+
+
+def predictions(
+    message: report_pb2.PredictionBatch, attempts: tuple[int, ...] = ()
+) -> models.Predictions:
+    """Returns a batch of predictions."""
+    images = tuple(message.images)
+    values = reports.probabilities(message).reshape(len(images), -1)
+    return models.Predictions(images, values, attempts)
 
 
 def entry_comparison(

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, cast
 
 from cxreval.api.registry.v1 import artifact_service_pb2
 from cxreval.bundle import arranged, artifact_sha256, described
-from cxreval.client._calls import RETRY_SECONDS, STREAM_SECONDS, call
+from cxreval.client._calls import RETRY_SECONDS, STREAM_SECONDS, Transport
 from cxreval.errors import CxrevalError, DigestMismatch, SubmissionState, UploadBusy, UploadOffset
 from cxreval.manifest.model import Manifest
 from cxreval.retry import TRANSIENT, Backoff, RetryPolicy
@@ -51,7 +51,8 @@ def with_files(manifest: Manifest, files: Sequence[Path]) -> Manifest:
     return dataclasses.replace(manifest, artifact_sha256=sha256, files=listed)
 
 
-def upload(
+async def upload(
+    transport: Transport,
     stub: Any,
     artifact: dict[str, Any],
     content: Callable[[], BinaryIO],
@@ -61,6 +62,7 @@ def upload(
     """Uploads a content and returns the response, or None when the registry has it already.
 
     Args:
+        transport: makes the calls.
         stub: an ArtifactService stub.
         artifact: the `artifact` field of the messages: `submission` or `derived`.
         content: opens what to upload. Each attempt opens it anew, because gRPC may still read for
@@ -68,14 +70,13 @@ def upload(
         progress: callbacks.
         retry_seconds: longest time without progress before the last error is raised.
     """
-    with content() as end:
-        total, chunk_bytes = end.seek(0, os.SEEK_END), CHUNK_BYTES
+    total, chunk_bytes = await transport.run(_size, content), CHUNK_BYTES
     backoff = Backoff(RetryPolicy(deadline_seconds=retry_seconds), progress.on_failure)
     furthest, restarted = -1, False
     while True:
         offset = 0
         try:
-            status = _status(stub, artifact)
+            status = await _status(transport, stub, artifact)
             if status.complete:
                 return None
             if status.received_bytes > furthest:
@@ -83,10 +84,10 @@ def upload(
                 backoff.progressed()
             offset = min(status.received_bytes, total)
             messages = _messages(artifact, content, total, offset, chunk_bytes, progress)
-            response = _send(stub, messages)
+            response = await _send(transport, stub, messages)
         except SubmissionState:
             # gRPC repeats a short call whose response was lost: the first attempt had succeeded.
-            if _status(stub, artifact).complete:
+            if (await _status(transport, stub, artifact)).complete:
                 return None
             raise
         except DigestMismatch as error:
@@ -98,24 +99,34 @@ def upload(
             backoff.progressed()
             progress.on_failure(error)
         except TRANSIENT_UPLOAD_ERRORS as error:
-            backoff.wait(error)
+            await transport.sleep(backoff.pause(error))
             # On a slow line one chunk can take longer than the registry waits: send smaller ones.
             chunk_bytes = max(chunk_bytes // 2, _MIN_CHUNK_BYTES)
         else:
             return response
 
 
-def _status(stub: Any, artifact: dict[str, Any]) -> artifact_service_pb2.GetUploadResponse:
+def _size(content: Callable[[], BinaryIO]) -> int:
+    """Returns the number of bytes of a content."""
+    with content() as end:
+        return end.seek(0, os.SEEK_END)
+
+
+async def _status(
+    transport: Transport, stub: Any, artifact: dict[str, Any]
+) -> artifact_service_pb2.GetUploadResponse:
     """Returns how much of an artifact the registry has."""
     request = artifact_service_pb2.GetUploadRequest(**artifact)
-    return cast("artifact_service_pb2.GetUploadResponse", call(stub.GetUpload, request))
+    return cast(
+        "artifact_service_pb2.GetUploadResponse", await transport.call(stub.GetUpload, request)
+    )
 
 
-def _send(
-    stub: Any, messages: Iterator[artifact_service_pb2.UploadArtifactRequest]
+async def _send(
+    transport: Transport, stub: Any, messages: Iterator[artifact_service_pb2.UploadArtifactRequest]
 ) -> artifact_service_pb2.UploadArtifactResponse:
     """Sends the messages of an upload and returns the response."""
-    response = call(stub.UploadArtifact, messages, STREAM_SECONDS)
+    response = await transport.call(stub.UploadArtifact, messages, STREAM_SECONDS)
     return cast("artifact_service_pb2.UploadArtifactResponse", response)
 
 

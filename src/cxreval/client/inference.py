@@ -13,7 +13,7 @@ from cxreval.api.inference.v1 import capabilities_service_pb2, capabilities_serv
 from cxreval.api.oip import grpc_predict_v2_pb2 as oip
 from cxreval.api.oip import grpc_predict_v2_pb2_grpc as oip_grpc
 from cxreval.bundle import Ensemble, SubmittedFile, files_text
-from cxreval.client._calls import ServiceClient, call, translated
+from cxreval.client._calls import ServiceClient, translated
 from cxreval.client.models import Capabilities, ProfileInfo
 from cxreval.errors import ModelOutputMismatch, ServiceUnavailable
 from cxreval.model_interface import ModelInterface
@@ -30,6 +30,8 @@ run that is too slow is reported as such."""
 class InferenceClient(ServiceClient):
     """Client for the Open Inference Protocol; models are named by the sha256 of their file."""
 
+    service = "inference service"
+
     def __init__(self, target: str, tls: TlsFiles | None = None) -> None:
         super().__init__(target, tls)
         self._stub: Any = oip_grpc.GRPCInferenceServiceStub(self._channel)
@@ -43,7 +45,7 @@ class InferenceClient(ServiceClient):
         Raises:
             ServiceUnavailable: the service is of an earlier version and states no tolerance.
         """
-        answer = call(
+        answer = self._call(
             self._capabilities.GetCapabilities, capabilities_service_pb2.GetCapabilitiesRequest()
         )
         if not answer.HasField("repeat_tolerance"):
@@ -64,7 +66,7 @@ class InferenceClient(ServiceClient):
 
     def ready(self, model: str) -> bool:
         """Returns whether the model is loaded."""
-        return bool(call(self._stub.ModelReady, oip.ModelReadyRequest(name=model)).ready)
+        return bool(self._call(self._stub.ModelReady, oip.ModelReadyRequest(name=model)).ready)
 
     def load(
         self,
@@ -90,11 +92,11 @@ class InferenceClient(ServiceClient):
         if ensemble:
             parameters["ensemble"] = oip.ModelRepositoryParameter(string_param=ensemble)
         request = oip.RepositoryModelLoadRequest(model_name=model, parameters=parameters)
-        call(self._stub.RepositoryModelLoad, request, LOAD_SECONDS)
+        self._call(self._stub.RepositoryModelLoad, request, LOAD_SECONDS)
 
     def unload(self, model: str) -> None:
         """Unloads a model once its running requests have ended."""
-        call(
+        self._call(
             self._stub.RepositoryModelUnload,
             oip.RepositoryModelUnloadRequest(model_name=model),
             LOAD_SECONDS,
@@ -103,7 +105,7 @@ class InferenceClient(ServiceClient):
     def predict(self, model: str, interface: ModelInterface, image: bytes) -> NDArray[np.float32]:
         """Returns the model's probabilities for one encoded image, float32 of shape (columns,)."""
         request = _request(model, interface.digest, image)
-        return _row(call(self._stub.ModelInfer, request, INFER_SECONDS))
+        return _row(self._call(self._stub.ModelInfer, request, INFER_SECONDS))
 
     def predict_many(
         self,
@@ -125,9 +127,9 @@ class InferenceClient(ServiceClient):
             for key, image in images:
                 waiting.append((key, self._send(model, digest, image)))
                 if len(waiting) >= in_flight:
-                    yield _receive(*waiting.popleft())
+                    yield self._receive(*waiting.popleft())
             while waiting:
-                yield _receive(*waiting.popleft())
+                yield self._receive(*waiting.popleft())
         finally:
             for _, future in waiting:
                 future.cancel()
@@ -138,6 +140,10 @@ class InferenceClient(ServiceClient):
             request, timeout=INFER_SECONDS, metadata=request_id.outgoing()
         )
 
+    def _receive(self, key: K, future: Any) -> tuple[K, NDArray[np.float32]]:
+        with translated(self._peer):
+            return key, _row(future.result())
+
 
 def _request(model: str, interface: str, image: bytes) -> oip.ModelInferRequest:
     tensor = oip.ModelInferRequest.InferInputTensor(name="image", datatype="BYTES", shape=[1])
@@ -146,11 +152,6 @@ def _request(model: str, interface: str, image: bytes) -> oip.ModelInferRequest:
     return oip.ModelInferRequest(
         model_name=model, parameters=parameters, inputs=[tensor], raw_input_contents=[raw]
     )
-
-
-def _receive(key: K, future: Any) -> tuple[K, NDArray[np.float32]]:
-    with translated():
-        return key, _row(future.result())
 
 
 def _row(answer: oip.ModelInferResponse) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,12 +97,13 @@ class Predictions:
 
     `probabilities`: shape (images, covered findings), float32, columns in the order of the
     benchmark's findings. `attempts`: of predictions that a worker reads, the attempt that recorded
-    each image.
+    each image. `findings`: of all predictions behind a report, the finding of each column.
     """
 
     images: tuple[str, ...]
     probabilities: NDArray[np.float32]
     attempts: tuple[int, ...] = ()
+    findings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ class LeaderboardEntry:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A board; iterating over it yields the rows with evidence by rank, then the claims by rank.
+    """A board: a sequence of the rows with evidence by rank, then the claims by rank.
 
     `audit_head`: head of the audit chain when the board was read; the events up to it determine the
     board.
@@ -188,6 +190,16 @@ class Board:
 
     def __iter__(self) -> Iterator[LeaderboardEntry]:
         return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @overload
+    def __getitem__(self, index: int) -> LeaderboardEntry: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[LeaderboardEntry, ...]: ...
+    def __getitem__(self, index: int | slice) -> LeaderboardEntry | tuple[LeaderboardEntry, ...]:
+        return self.entries[index]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,129 +1,112 @@
-"""The client of the registry: benchmarks, submissions, evaluations, boards, audit, access."""
+"""The clients of the registry: benchmarks, submissions, reports, boards, audit, access."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cxreval.api.registry.v1 import (
-    admin_service_pb2,
-    admin_service_pb2_grpc,
     artifact_service_pb2,
-    artifact_service_pb2_grpc,
-    audit_service_pb2,
-    audit_service_pb2_grpc,
     benchmark_service_pb2,
-    benchmark_service_pb2_grpc,
     evaluation_service_pb2,
-    evaluation_service_pb2_grpc,
     leaderboard_service_pb2,
-    leaderboard_service_pb2_grpc,
     lifecycle_service_pb2,
-    lifecycle_service_pb2_grpc,
     submission_service_pb2,
-    submission_service_pb2_grpc,
 )
-from cxreval.api.scoring.v1 import report_pb2
-from cxreval.audit.chain import AuditEvent, Head
-from cxreval.audit.receipts import Receipt
 from cxreval.bundle import arranged, artifact_sha256, opened
 from cxreval.client import _messages
-from cxreval.client._calls import RETRY_SECONDS, ServiceClient, call, items, pages, stream
+from cxreval.client._administration import AdministrationMethods
+from cxreval.client._calls import (
+    RETRY_SECONDS,
+    STREAM_SECONDS,
+    AsyncServiceClient,
+    ServiceClient,
+    listing,
+    operation,
+    pages,
+)
+from cxreval.client._registry_calls import benchmark_name
 from cxreval.client._upload import UploadProgress, upload, with_files
 from cxreval.client.models import (
     Board,
     EntryComparison,
     Evaluation,
     Event,
-    KeyInfo,
-    Lease,
-    Organisation,
     Predictions,
-    QuotaUsage,
-    Rescore,
     SotaStep,
     Submission,
 )
 from cxreval.datasets.benchmark import BenchmarkSpec
-from cxreval.errors import CxrevalError, DigestMismatch
-from cxreval.files import file_sha256
-from cxreval.manifest.model import Manifest
-from cxreval.metrics.report import Evidence, Report
-from cxreval.records import AdminEvent, Failure, Quota, Role
-from cxreval.resource_names import ArtifactName, BenchmarkName, OrganisationName
+from cxreval.errors import CxrevalError, DeadlineExceeded, DigestMismatch, ReportNotFound
+from cxreval.manifest.model import Kind, Manifest
+from cxreval.metrics.report import Evidence, Report, covered_findings
+from cxreval.resource_names import ArtifactName
 from cxreval.retry import TRANSIENT, Backoff, RetryPolicy
 from cxreval.wire import benchmarks, reports
 from cxreval.wire.channel import ApiKey, TlsFiles
 
 
-class RegistryClient(ServiceClient):
-    """A client of one registry; every method raises the `CxrevalError` that the registry reports.
+class RegistryMethods(AdministrationMethods):
+    """The methods that `RegistryClient` and `AsyncRegistryClient` share.
 
-    Benchmarks are named by identifier (`nih-chestxray14`), submissions and evaluations by
-    resource name.
+    A benchmark is named by its identifier (`nih-chestxray14`) or resource name. A submission is
+    named by its resource name, its id, or at least the first four characters of its id. Each
+    method raises the `CxrevalError` that the registry reports.
     """
-
-    def __init__(self, target: str, tls: TlsFiles | None = None, key: ApiKey | None = None) -> None:
-        """Opens a channel to `host:port`, which connects at the first call.
-
-        Raises:
-            KeyNeedsTls: the key would be sent in plain text to another machine.
-        """
-        super().__init__(target, tls, key)
-        # Any, because mypy-protobuf types each stub for both sync and aio channels; this channel is
-        # sync.
-        self._benchmarks: Any = benchmark_service_pb2_grpc.BenchmarkServiceStub(self._channel)
-        self._artifacts: Any = artifact_service_pb2_grpc.ArtifactServiceStub(self._channel)
-        self._submissions: Any = submission_service_pb2_grpc.SubmissionServiceStub(self._channel)
-        self._evaluations: Any = evaluation_service_pb2_grpc.EvaluationServiceStub(self._channel)
-        self._leaderboard: Any = leaderboard_service_pb2_grpc.LeaderboardServiceStub(self._channel)
-        self._lifecycle: Any = lifecycle_service_pb2_grpc.LifecycleServiceStub(self._channel)
-        self._admin: Any = admin_service_pb2_grpc.AdminServiceStub(self._channel)
-        self._audit: Any = audit_service_pb2_grpc.AuditServiceStub(self._channel)
 
     # --- benchmarks -------------------------------------------------------------------------------
 
-    def create_benchmark(self, spec: BenchmarkSpec) -> BenchmarkSpec:
+    @operation
+    async def create_benchmark(self, spec: BenchmarkSpec) -> BenchmarkSpec:
         """Creates a benchmark and returns it; idempotent for the same specification."""
         request = benchmark_service_pb2.CreateBenchmarkRequest(
             benchmark=benchmarks.spec_message(spec)
         )
-        return _messages.benchmark(call(self._benchmarks.CreateBenchmark, request))
+        return _messages.benchmark(await self._ask(self._benchmarks.CreateBenchmark, request))
 
-    def get_benchmark(self, benchmark: str) -> BenchmarkSpec:
+    @operation
+    async def get_benchmark(self, benchmark: str) -> BenchmarkSpec:
         """Returns a benchmark."""
-        request = benchmark_service_pb2.GetBenchmarkRequest(name=str(BenchmarkName(benchmark)))
-        return _messages.benchmark(call(self._benchmarks.GetBenchmark, request))
+        request = benchmark_service_pb2.GetBenchmarkRequest(name=benchmark_name(benchmark))
+        return _messages.benchmark(await self._ask(self._benchmarks.GetBenchmark, request))
 
-    def record_image_list(self, benchmark: str, images: Sequence[str]) -> None:
+    @operation
+    async def record_image_list(self, benchmark: str, images: Sequence[str]) -> None:
         """Records the names of a benchmark's images, which its digest covers; idempotent.
 
         The registry refuses predictions of any other image, and predictions of a benchmark without
         a recorded list.
         """
         request = benchmark_service_pb2.RecordImageListRequest(
-            name=str(BenchmarkName(benchmark)), images=images
+            name=benchmark_name(benchmark), images=images
         )
-        call(self._benchmarks.RecordImageList, request)
+        await self._ask(self._benchmarks.RecordImageList, request)
 
-    def list_benchmarks(self) -> Iterator[BenchmarkSpec]:
+    @listing
+    def list_benchmarks(self) -> AsyncIterator[BenchmarkSpec]:
         """Yields all benchmarks, oldest first."""
         request = benchmark_service_pb2.ListBenchmarksRequest()
-        return map(
-            _messages.benchmark, items(self._benchmarks.ListBenchmarks, request, "benchmarks")
+        return self._items(
+            self._benchmarks.ListBenchmarks, request, "benchmarks", _messages.benchmark
         )
 
     # --- submissions ------------------------------------------------------------------------------
 
-    def submit(
+    @operation
+    async def submit(
         self,
         benchmark: str,
         manifest: Manifest,
-        file: Path | Sequence[Path] | None = None,
+        file: Path | str | Sequence[Path | str] | None = None,
         progress: UploadProgress | None = None,
         endpoint_token: str = "",
     ) -> Submission:
@@ -132,13 +115,19 @@ class RegistryClient(ServiceClient):
         The upload is that of `upload_artifact`. `endpoint_token`: token that is sent to an endpoint
         as `authorization: Bearer`.
         """
-        files = (file,) if isinstance(file, Path) else file or ()
+        files = _paths(file)
         if files:
-            manifest = with_files(manifest, files)
-        submission = self.create_submission(benchmark, manifest, endpoint_token=endpoint_token)
-        return self.upload_artifact(submission.name, files, progress) if files else submission
+            manifest = await self._transport.run(with_files, manifest, files)
+        methods = RegistryMethods
+        submission = await methods.create_submission(
+            self, benchmark, manifest, endpoint_token=endpoint_token
+        )
+        if not files:
+            return submission
+        return await methods.upload_artifact(self, submission.name, files, progress)
 
-    def create_submission(
+    @operation
+    async def create_submission(
         self, benchmark: str, manifest: Manifest, request_id: str = "", endpoint_token: str = ""
     ) -> Submission:
         """Creates a submission and returns it; if its kind has a file, it then awaits the upload.
@@ -146,17 +135,18 @@ class RegistryClient(ServiceClient):
         Calls with the same `request_id` create one submission.
         """
         request = submission_service_pb2.CreateSubmissionRequest(
-            parent=str(BenchmarkName(benchmark)),
+            parent=benchmark_name(benchmark),
             manifest=_messages.manifest_message(manifest),
             request_id=request_id or str(uuid.uuid4()),
             endpoint_token=endpoint_token,
         )
-        return _messages.submission(call(self._submissions.CreateSubmission, request))
+        return _messages.submission(await self._ask(self._submissions.CreateSubmission, request))
 
-    def upload_artifact(
+    @operation
+    async def upload_artifact(
         self,
         submission: str,
-        file: Path | Sequence[Path],
+        file: Path | str | Sequence[Path | str],
         progress: UploadProgress | None = None,
         retry_seconds: float = RETRY_SECONDS,
     ) -> Submission:
@@ -173,355 +163,270 @@ class RegistryClient(ServiceClient):
         """
         progress = progress or UploadProgress()
         backoff = Backoff(RetryPolicy(deadline_seconds=retry_seconds), progress.on_failure)
-        declared = backoff.call(lambda: self.get_submission(submission)).manifest
-        files = arranged((file,) if isinstance(file, Path) else file, declared.files)
-        bundled = bool(declared.files)
-        expected, digest = declared.artifact_sha256, artifact_sha256(files, bundled=bundled)
+        declared = await self._patiently(submission, backoff)
+        files = arranged(_paths(file), declared.manifest.files)
+        bundled, expected = bool(declared.manifest.files), declared.manifest.artifact_sha256
+        digest = await self._transport.run(artifact_sha256, files, bundled=bundled)
         if digest != expected:
             named = f"the archive of {', '.join(map(str, files))}" if bundled else str(files[0])
-            message = f"{named} has sha256 {digest}; the manifest of {submission} has {expected}"
+            message = f"{named} has sha256 {digest}; the manifest of {declared.name} has {expected}"
             raise DigestMismatch(message, field="file", found=digest, expected=expected)
         content = partial(opened, files, bundled=bundled)
-        artifact = {"submission": submission}
-        answer = upload(self._artifacts, artifact, content, progress, retry_seconds)
+        artifact = {"submission": declared.name}
+        answer = await upload(
+            self._transport, self._artifacts, artifact, content, progress, retry_seconds
+        )
         if answer:
             return _messages.submission(answer.submission)
         backoff.progressed()
-        return backoff.call(lambda: self.get_submission(submission))
+        return await self._patiently(declared.name, backoff)
 
-    def upload_derived_artifact(
-        self, lease: Lease, file: Path, progress: UploadProgress | None = None
-    ) -> str:
-        """Uploads a file that the worker made for its evaluation, and returns the file's sha256.
+    async def _patiently(self, submission: str, backoff: Backoff) -> Submission:
+        """Returns a submission after as many attempts as the backoff allows."""
+        while True:
+            try:
+                return await RegistryMethods.get_submission(self, submission)
+            except TRANSIENT as error:
+                await self._transport.sleep(backoff.pause(error))
 
-        The upload is that of `upload_artifact`.
-        """
-        sha256 = file_sha256(file)
-        derived = artifact_service_pb2.DerivedArtifact(
-            evaluation=lease.evaluation, token=lease.token, sha256=sha256
-        )
-        content = partial(opened, [file], bundled=False)
-        upload(self._artifacts, {"derived": derived}, content, progress or UploadProgress())
-        return sha256
-
-    def get_submission(self, name: str) -> Submission:
+    @operation
+    async def get_submission(self, name: str) -> Submission:
         """Returns a submission."""
-        request = submission_service_pb2.GetSubmissionRequest(name=name)
-        return _messages.submission(call(self._submissions.GetSubmission, request))
+        request = submission_service_pb2.GetSubmissionRequest(name=await self._full_name(name))
+        return _messages.submission(await self._ask(self._submissions.GetSubmission, request))
 
-    def list_submissions(self, benchmark: str) -> Iterator[Submission]:
+    @listing
+    def list_submissions(self, benchmark: str) -> AsyncIterator[Submission]:
         """Yields all submissions of a benchmark, oldest first."""
-        request = submission_service_pb2.ListSubmissionsRequest(
-            parent=str(BenchmarkName(benchmark))
-        )
-        return map(
-            _messages.submission, items(self._submissions.ListSubmissions, request, "submissions")
+        request = submission_service_pb2.ListSubmissionsRequest(parent=benchmark_name(benchmark))
+        return self._items(
+            self._submissions.ListSubmissions, request, "submissions", _messages.submission
         )
 
-    def download_artifact(self, sha256: str) -> Iterator[bytes]:
+    @listing
+    async def download_artifact(self, sha256: str) -> AsyncIterator[bytes]:
         """Yields the bytes of an artifact, in chunks."""
         request = artifact_service_pb2.DownloadArtifactRequest(name=str(ArtifactName(sha256)))
-        return (answer.chunk for answer in stream(self._artifacts.DownloadArtifact, request))
+        async for answer in self._answers(self._artifacts.DownloadArtifact, request):
+            yield answer.chunk
 
     # --- changes of a submission ------------------------------------------------------------------
 
-    def cancel(self, submission: str, reason: str, etag: str = "") -> Submission:
+    @operation
+    async def cancel(self, submission: str, reason: str, etag: str = "") -> Submission:
         """Cancels a submission that has no row on the board yet, and returns it.
 
         With an `etag`, this and the other changes fail with `StaleEtag` if the submission has
         changed since.
         """
-        return self._change("CancelSubmission", submission, reason, etag)
+        return await self._change("CancelSubmission", submission, reason, etag)
 
-    def retry(self, submission: str, reason: str, etag: str = "") -> Submission:
+    @operation
+    async def retry(self, submission: str, reason: str, etag: str = "") -> Submission:
         """Queues a failed or cancelled submission again."""
-        return self._change("RetrySubmission", submission, reason, etag)
+        return await self._change("RetrySubmission", submission, reason, etag)
 
-    def withdraw(self, submission: str, reason: str, etag: str = "") -> Submission:
+    @operation
+    async def withdraw(self, submission: str, reason: str, etag: str = "") -> Submission:
         """Removes the row of a submission from the board."""
-        return self._change("WithdrawSubmission", submission, reason, etag)
+        return await self._change("WithdrawSubmission", submission, reason, etag)
 
-    def reinstate(self, submission: str, reason: str, etag: str = "") -> Submission:
+    @operation
+    async def reinstate(self, submission: str, reason: str, etag: str = "") -> Submission:
         """Restores a withdrawn or superseded row."""
-        return self._change("ReinstateSubmission", submission, reason, etag)
+        return await self._change("ReinstateSubmission", submission, reason, etag)
 
-    def dispute(self, submission: str, reason: str, etag: str = "") -> Submission:
+    @operation
+    async def dispute(self, submission: str, reason: str, etag: str = "") -> Submission:
         """Marks a row as disputed."""
-        return self._change("DisputeSubmission", submission, reason, etag)
+        return await self._change("DisputeSubmission", submission, reason, etag)
 
-    def resolve(self, submission: str, reason: str, etag: str = "") -> Submission:
+    @operation
+    async def resolve(self, submission: str, reason: str, etag: str = "") -> Submission:
         """Ends the dispute of a row."""
-        return self._change("ResolveDispute", submission, reason, etag)
+        return await self._change("ResolveDispute", submission, reason, etag)
 
-    def supersede(self, submission: str, successor: str, reason: str, etag: str = "") -> Submission:
+    @operation
+    async def supersede(
+        self, submission: str, successor: str, reason: str, etag: str = ""
+    ) -> Submission:
         """Replaces the row of a submission by that of its `successor`."""
-        return self._change("SupersedeSubmission", submission, reason, etag, successor=successor)
+        name = await self._full_name(successor)
+        return await self._change("SupersedeSubmission", submission, reason, etag, successor=name)
 
-    def correct(
-        self, submission: str, reason: str, etag: str = "", **values: str | bool
+    @operation
+    async def correct(
+        self, /, submission: str, reason: str, etag: str = "", **values: str | bool
     ) -> Submission:
         """Corrects fields of a row: `model`, `organisation`, `open_source` or `source_url`."""
-        correction = lifecycle_service_pb2.Correction(**values)  # type: ignore[arg-type]
-        return self._change("CorrectSubmission", submission, reason, etag, correction=correction)
+        fields = lifecycle_service_pb2.Correction(**values)  # type: ignore[arg-type]
+        return await self._change("CorrectSubmission", submission, reason, etag, correction=fields)
 
-    def watch(
+    @listing
+    async def watch(
         self,
         submission: str,
         on_failure: Callable[[CxrevalError], None] = lambda _: None,
         retry_seconds: float = RETRY_SECONDS,
-    ) -> Iterator[Submission]:
+    ) -> AsyncIterator[Submission]:
         """Yields a submission now, and after each change or progress until it has ended.
 
         Errors are retried until `retry_seconds` pass without a response; `on_failure` is called
         with each error that is retried.
         """
-        request = lifecycle_service_pb2.WatchSubmissionRequest(name=submission)
-        backoff = Backoff(RetryPolicy(deadline_seconds=retry_seconds), on_failure)
-        while True:
+        name = await self._full_name(submission)
+        policy = RetryPolicy(deadline_seconds=retry_seconds)
+        async for latest in self._watched(name, Backoff(policy, on_failure), math.inf):
+            yield latest
+
+    @operation
+    async def wait(
+        self,
+        submission: str,
+        timeout: float | None = None,  # noqa: ASYNC109 -- a blocking client needs it
+        on_progress: Callable[[Submission], None] = lambda _: None,
+    ) -> Submission:
+        """Waits until a submission has ended, and returns it: published, failed or cancelled.
+
+        `on_progress` is called with the submission now and after each change or progress.
+
+        Raises:
+            DeadlineExceeded: it has not ended after `timeout` seconds. It goes on; wait again.
+        """
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        name = await self._full_name(submission)
+        backoff = Backoff(RetryPolicy(deadline_seconds=RETRY_SECONDS))
+        async for latest in self._watched(name, backoff, end):
+            on_progress(latest)
+        return latest
+
+    async def _watched(self, name: str, backoff: Backoff, end: float) -> AsyncIterator[Submission]:
+        """Yields a submission until it has ended; see `watch`.
+
+        Raises:
+            DeadlineExceeded: it has not ended at the time `end` of `time.monotonic`.
+        """
+        request = lifecycle_service_pb2.WatchSubmissionRequest(name=name)
+        state = "not known to have ended"
+        while (left := end - time.monotonic()) > 0:
+            seconds = min(left, STREAM_SECONDS)
             try:
-                for message in stream(self._lifecycle.WatchSubmission, request):
+                async for message in self._answers(
+                    self._lifecycle.WatchSubmission, request, seconds
+                ):
                     backoff.progressed()
-                    yield _messages.submission(message)
+                    latest = _messages.submission(message)
+                    state = latest.status
+                    yield latest
             except TRANSIENT as error:  # the call has a deadline; an evaluation may take longer
-                backoff.wait(error)
+                pause = backoff.pause(error)
+                await self._transport.sleep(max(min(pause, end - time.monotonic()), 0))
             else:
                 return
+        message = f"the time to wait for {name} is over, and it is {state}; wait again"
+        raise DeadlineExceeded(message, name=name, state=state)
 
-    def submission_events(self, submission: str) -> Iterator[Event]:
+    @listing
+    async def submission_events(self, submission: str) -> AsyncIterator[Event]:
         """Yields the events of a submission, oldest first."""
-        request = lifecycle_service_pb2.ListSubmissionEventsRequest(parent=submission)
-        return map(_messages.event, items(self._lifecycle.ListSubmissionEvents, request, "events"))
+        name = await self._full_name(submission)
+        request = lifecycle_service_pb2.ListSubmissionEventsRequest(parent=name)
+        async for event in self._items(
+            self._lifecycle.ListSubmissionEvents, request, "events", _messages.event
+        ):
+            yield event
 
-    def _change(
+    async def _change(
         self, method: str, submission: str, reason: str, etag: str, **more: Any
     ) -> Submission:
         """Calls a method of the lifecycle service and returns the submission."""
         request = getattr(lifecycle_service_pb2, f"{method}Request")(
-            name=submission, reason=reason, etag=etag, request_id=str(uuid.uuid4()), **more
+            name=await self._full_name(submission),
+            reason=reason,
+            etag=etag,
+            request_id=str(uuid.uuid4()),
+            **more,
         )
-        return _messages.submission(call(getattr(self._lifecycle, method), request))
+        return _messages.submission(await self._ask(getattr(self._lifecycle, method), request))
 
-    # --- audit ------------------------------------------------------------------------------------
+    # --- reports and predictions ------------------------------------------------------------------
 
-    def audit_head(self) -> Head:
-        """Returns the head of the audit chain; a new event is in the chain within a second."""
-        return _messages.head(
-            call(self._audit.GetAuditHead, audit_service_pb2.GetAuditHeadRequest())
-        )
-
-    def audit_chain(self, after_place: int = 0) -> Iterator[AuditEvent]:
-        """Yields the events of the audit chain, oldest first, without verifying them.
-
-        `cxreval.audit.chain.verify` verifies them.
-        """
-        request = audit_service_pb2.ReadAuditChainRequest(after_place=after_place)
-        for answer in stream(self._audit.ReadAuditChain, request):
-            yield from map(_messages.audit_event, answer.links)
-
-    def receipt(self, submission: str, version: int = 0) -> Receipt:
-        """Returns the receipt of a row, without verifying it; by default the latest.
-
-        `cxreval.audit.receipts.verify` verifies it.
-        """
-        answer = call(
-            self._audit.GetReceipt,
-            audit_service_pb2.GetReceiptRequest(name=submission, version=version),
-        )
-        return _messages.receipt(answer)
-
-    def record_rescore(self, evaluation: str, report: Report) -> Rescore:
-        """Records that the caller computed this report again, and returns how it compares."""
-        request = audit_service_pb2.RecordRescoreRequest(
-            evaluation=evaluation, report=reports.report_message(report)
-        )
-        return _messages.rescore(call(self._audit.RecordRescore, request))
-
-    def list_rescores(self, benchmark: str) -> Iterator[Rescore]:
-        """Yields the rescores of a benchmark's submissions, oldest first."""
-        request = audit_service_pb2.ListRescoresRequest(parent=str(BenchmarkName(benchmark)))
-        return map(_messages.rescore, items(self._audit.ListRescores, request, "rescores"))
-
-    def public_key(self) -> str:
-        """Returns the public key of the registry's receipts, in PEM.
-
-        To verify receipts independently of the registry, get the key from the operator.
-        """
-        return str(call(self._audit.GetPublicKey, audit_service_pb2.GetPublicKeyRequest()).pem)
-
-    # --- organisations, keys, quotas --------------------------------------------------------------
-
-    def quota(self, organisation: str = "") -> QuotaUsage:
-        """Returns the quota of an organisation and its use; by default the caller's own."""
-        name = str(OrganisationName(organisation)) if organisation else ""
-        return _messages.quota_usage(
-            call(self._admin.GetQuota, admin_service_pb2.GetQuotaRequest(name=name))
-        )
-
-    def create_organisation(
-        self, organisation: str, display_name: str, quota: Quota
-    ) -> Organisation:
-        """Creates an organisation and returns it."""
-        request = admin_service_pb2.CreateOrganisationRequest(
-            organisation=_messages.organisation_message(organisation, display_name, quota)
-        )
-        return _messages.organisation(call(self._admin.CreateOrganisation, request))
-
-    def update_organisation(
-        self, organisation: str, display_name: str, quota: Quota
-    ) -> Organisation:
-        """Replaces the display name and quota of an organisation, and returns it."""
-        request = admin_service_pb2.UpdateOrganisationRequest(
-            organisation=_messages.organisation_message(organisation, display_name, quota)
-        )
-        return _messages.organisation(call(self._admin.UpdateOrganisation, request))
-
-    def list_organisations(self) -> Iterator[Organisation]:
-        """Yields all organisations, oldest first."""
-        request = admin_service_pb2.ListOrganisationsRequest()
-        return map(
-            _messages.organisation, items(self._admin.ListOrganisations, request, "organisations")
-        )
-
-    def create_key(
-        self, organisation: str, role: Role, lifetime: timedelta | None = None, request_id: str = ""
-    ) -> tuple[KeyInfo, str]:
-        """Creates an API key and returns it with its text, which cannot be read again.
+    @operation
+    async def report(self, submission: str, *, evidence: bool = False) -> Report:
+        """Returns the report of a submission; with its evidence only if `evidence`.
 
         Raises:
-            ApiKeyExists: an earlier call with this `request_id` created a key; the error names it.
+            ReportNotFound: the submission has none; the message says why.
         """
-        request = admin_service_pb2.CreateApiKeyRequest(
-            parent=str(OrganisationName(organisation)),
-            role=f"ROLE_{role.name}",
-            request_id=request_id or str(uuid.uuid4()),
-        )
-        if lifetime is not None:
-            request.lifetime.FromTimedelta(lifetime)
-        answer = call(self._admin.CreateApiKey, request)
-        return _messages.key_info(answer.key), str(answer.text)
+        evaluation, report = await self._reported(submission)
+        if not evidence:
+            return report
+        replicates = await RegistryMethods.get_evidence(self, evaluation)
+        return dataclasses.replace(report, evidence=replicates)
 
-    def list_keys(self, organisation: str) -> Iterator[KeyInfo]:
-        """Yields all keys of an organisation, oldest first."""
-        request = admin_service_pb2.ListApiKeysRequest(parent=str(OrganisationName(organisation)))
-        return map(_messages.key_info, items(self._admin.ListApiKeys, request, "keys"))
+    @operation
+    async def predictions(self, submission: str) -> Predictions:
+        """Returns all predictions behind the report of a submission, sorted by image.
 
-    def revoke_key(self, name: str) -> KeyInfo:
-        """Revokes a key and returns it; the registry refuses it after at most five seconds."""
-        return _messages.key_info(
-            call(self._admin.RevokeApiKey, admin_service_pb2.RevokeApiKeyRequest(name=name))
-        )
-
-    def admin_events(self) -> list[AdminEvent]:
-        """Returns the latest changes of organisations and keys by operators, newest first."""
-        answer = call(self._admin.ListAdminEvents, admin_service_pb2.ListAdminEventsRequest())
-        return [_messages.admin_event(event) for event in answer.events]
-
-    # --- evaluations, for workers -----------------------------------------------------------------
-
-    def lease_evaluation(
-        self, worker: str, benchmarks: list[str], *, converts: bool = False
-    ) -> Lease | None:
-        """Leases the oldest evaluation that is queued or whose lease has expired; None without one.
-
-        `converts`: whether the worker can convert PyTorch state dicts; only then may the evaluation
-        need it.
+        Raises:
+            ReportNotFound: the submission has no report; the message says why.
+            OwnerRequired: they are the table of another organisation.
         """
-        names = [str(BenchmarkName(benchmark)) for benchmark in benchmarks]
-        request = evaluation_service_pb2.LeaseEvaluationRequest(
-            worker=worker, benchmarks=names, converts=converts
-        )
-        answer = call(self._evaluations.LeaseEvaluation, request)
-        return _messages.lease(answer.lease) if answer.HasField("lease") else None
+        evaluation, report = await self._reported(submission)
+        batches = [batch async for batch in RegistryMethods.report_predictions(self, evaluation)]
+        images = np.array([image for batch in batches for image in batch.images], np.str_)
+        values = np.concatenate([batch.probabilities for batch in batches])
+        order = np.argsort(images)
+        findings = covered_findings(report.metrics)
+        return Predictions(tuple(images[order].tolist()), values[order], findings=findings)
 
-    def renew_lease(self, lease: Lease) -> datetime:
-        """Renews a lease and returns the time at which it expires."""
-        request = evaluation_service_pb2.RenewLeaseRequest(
-            evaluation=lease.evaluation, token=lease.token
-        )
-        answer = call(self._evaluations.RenewLease, request)
-        return answer.expire_time.ToDatetime(UTC)  # type: ignore[no-any-return]
+    async def _reported(self, submission: str) -> tuple[str, Report]:
+        """Returns the name of the evaluation behind a submission's report, and the report."""
+        latest = await RegistryMethods.get_submission(self, submission)
+        if latest.kind is Kind.CLAIM:
+            message = f"{latest.name} is a claim: nothing was run or scored, so it has no report"
+            raise ReportNotFound(message, name=latest.name)
+        if latest.evaluation:
+            evaluation = await RegistryMethods.get_evaluation(self, latest.evaluation)
+            if evaluation.report:
+                return evaluation.name, evaluation.report
+        failure = f": {latest.failure.reason}" if latest.failure else ""
+        message = f"{latest.name} has no report, because it is {latest.status}{failure}"
+        raise ReportNotFound(message, name=latest.name, state=latest.status)
 
-    def append_predictions(self, lease: Lease, predictions: Predictions) -> int:
-        """Stores predictions and returns the number of images that have stored predictions."""
-        request = evaluation_service_pb2.AppendPredictionsRequest(
-            evaluation=lease.evaluation,
-            token=lease.token,
-            batch=reports.batch_message(predictions.images, predictions.probabilities),
-        )
-        return int(call(self._evaluations.AppendPredictions, request).images_done)
-
-    def read_predictions(self, lease: Lease) -> Iterator[Predictions]:
-        """Yields the predictions that are stored for the evaluation, with their attempts."""
-        request = evaluation_service_pb2.ReadPredictionsRequest(
-            evaluation=lease.evaluation, token=lease.token
-        )
-        for answer in stream(self._evaluations.ReadPredictions, request):
-            yield _predictions(answer.batch, tuple(answer.attempts))
-
-    def confirm_predictions(self, lease: Lease, attempt: int) -> None:
-        """Confirms the stored predictions of an earlier attempt, for this lease only."""
-        request = evaluation_service_pb2.ConfirmPredictionsRequest(
-            evaluation=lease.evaluation, token=lease.token, attempt=attempt
-        )
-        call(self._evaluations.ConfirmPredictions, request)
-
-    def drop_predictions(self, lease: Lease, attempt: int) -> int:
-        """Deletes the stored predictions of an earlier attempt and returns how many there were."""
-        request = evaluation_service_pb2.DropPredictionsRequest(
-            evaluation=lease.evaluation, token=lease.token, attempt=attempt
-        )
-        return int(call(self._evaluations.DropPredictions, request).images_dropped)
-
-    def report_predictions(self, evaluation: str) -> Iterator[Predictions]:
-        """Yields the predictions behind the report of an evaluation."""
+    @listing
+    async def report_predictions(self, evaluation: str) -> AsyncIterator[Predictions]:
+        """Yields the predictions behind the report of an evaluation, as they were recorded."""
         request = evaluation_service_pb2.ReadReportPredictionsRequest(evaluation=evaluation)
-        for answer in stream(self._evaluations.ReadReportPredictions, request):
-            yield _predictions(answer.batch)
+        async for answer in self._answers(self._evaluations.ReadReportPredictions, request):
+            yield _messages.predictions(answer.batch)
 
-    def complete_evaluation(
-        self, lease: Lease, report: Report, provenance: Mapping[str, str]
-    ) -> Evaluation:
-        """Stores the report with its evidence, which publishes the submission.
-
-        Returns the evaluation.
-        """
-        request = evaluation_service_pb2.CompleteEvaluationRequest(
-            evaluation=lease.evaluation,
-            token=lease.token,
-            report=reports.report_message(report),
-            provenance=provenance,
-        )
-        return _messages.evaluation(call(self._evaluations.CompleteEvaluation, request))
-
-    def fail_evaluation(self, lease: Lease, failure: Failure) -> Evaluation:
-        """Ends the evaluation with a failure and returns it."""
-        request = evaluation_service_pb2.FailEvaluationRequest(
-            evaluation=lease.evaluation,
-            token=lease.token,
-            failure=_messages.failure_message(failure),
-        )
-        return _messages.evaluation(call(self._evaluations.FailEvaluation, request))
-
-    def get_evaluation(self, name: str) -> Evaluation:
+    @operation
+    async def get_evaluation(self, name: str) -> Evaluation:
         """Returns an evaluation with its report, without the evidence; see `get_evidence`."""
         request = evaluation_service_pb2.GetEvaluationRequest(name=name)
-        return _messages.evaluation(call(self._evaluations.GetEvaluation, request))
+        return _messages.evaluation(await self._ask(self._evaluations.GetEvaluation, request))
 
-    def get_evidence(self, evaluation: str) -> Evidence:
+    @operation
+    async def get_evidence(self, evaluation: str) -> Evidence:
         """Returns the evidence for the report of an evaluation: replicates and curves."""
         request = evaluation_service_pb2.GetEvidenceRequest(evaluation=evaluation)
-        return reports.evidence(call(self._evaluations.GetEvidence, request).evidence)
+        return reports.evidence((await self._ask(self._evaluations.GetEvidence, request)).evidence)
 
-    def list_evaluations(self, submission: str) -> Iterator[Evaluation]:
+    @listing
+    async def list_evaluations(self, submission: str) -> AsyncIterator[Evaluation]:
         """Yields all evaluations of a submission, oldest first."""
-        request = evaluation_service_pb2.ListEvaluationsRequest(parent=submission)
-        return map(
-            _messages.evaluation, items(self._evaluations.ListEvaluations, request, "evaluations")
-        )
+        name = await self._full_name(submission)
+        request = evaluation_service_pb2.ListEvaluationsRequest(parent=name)
+        async for evaluation in self._items(
+            self._evaluations.ListEvaluations, request, "evaluations", _messages.evaluation
+        ):
+            yield evaluation
 
     # --- the board --------------------------------------------------------------------------------
 
-    def leaderboard(
+    @operation
+    async def leaderboard(
         self,
         benchmark: str,
         as_of: datetime | None = None,
@@ -535,55 +440,94 @@ class RegistryClient(ServiceClient):
         these; empty for all findings of the benchmark.
         """
         request = leaderboard_service_pb2.ListLeaderboardEntriesRequest(
-            parent=str(BenchmarkName(benchmark)), metric=metric, findings=findings
+            parent=benchmark_name(benchmark), metric=metric, findings=findings
         )
         if as_of:
             request.as_of.FromDatetime(as_of)
-        answers = list(pages(self._leaderboard.ListLeaderboardEntries, request))
+        method = self._leaderboard.ListLeaderboardEntries
+        answers = [answer async for answer in pages(self._transport, method, request)]
         entries = [
             _messages.leaderboard_entry(entry) for answer in answers for entry in answer.entries
         ]
         # Later pages may include later events, but every page includes those up to the first head.
         return Board(tuple(entries), _messages.head(answers[0].audit_head))
 
+    @listing
     def sota_steps(
         self,
         benchmark: str,
         as_of: datetime | None = None,
         metric: str = "",
         findings: Sequence[str] = (),
-    ) -> Iterator[SotaStep]:
+    ) -> AsyncIterator[SotaStep]:
         """Yields the steps of the state of the art, oldest first; evidence before claims.
 
         Arguments as for `leaderboard`.
         """
         request = leaderboard_service_pb2.ListSotaStepsRequest(
-            parent=str(BenchmarkName(benchmark)), metric=metric, findings=findings
+            parent=benchmark_name(benchmark), metric=metric, findings=findings
         )
         if as_of:
             request.as_of.FromDatetime(as_of)
-        return map(_messages.sota_step, items(self._leaderboard.ListSotaSteps, request, "steps"))
+        return self._items(self._leaderboard.ListSotaSteps, request, "steps", _messages.sota_step)
 
-    def leaderboard_changes(self, benchmark: str) -> Iterator[Event]:
+    @listing
+    def leaderboard_changes(self, benchmark: str) -> AsyncIterator[Event]:
         """Yields the events that changed a board, oldest first."""
         request = leaderboard_service_pb2.ListLeaderboardChangesRequest(
-            parent=str(BenchmarkName(benchmark))
+            parent=benchmark_name(benchmark)
         )
-        return map(
-            _messages.event, items(self._leaderboard.ListLeaderboardChanges, request, "changes")
+        return self._items(
+            self._leaderboard.ListLeaderboardChanges, request, "changes", _messages.event
         )
 
-    def compare(self, benchmark: str, submissions: Sequence[str]) -> EntryComparison:
+    @operation
+    async def compare(self, benchmark: str, submissions: Sequence[str]) -> EntryComparison:
         """Compares every pair of 2 to 50 rows with evidence, in the order given."""
+        names = [await self._full_name(submission) for submission in submissions]
         request = leaderboard_service_pb2.CompareEntriesRequest(
-            parent=str(BenchmarkName(benchmark)), submissions=submissions
+            parent=benchmark_name(benchmark), submissions=names
         )
-        return _messages.entry_comparison(call(self._leaderboard.CompareEntries, request))
+        return _messages.entry_comparison(
+            await self._ask(self._leaderboard.CompareEntries, request)
+        )
 
 
-def _predictions(
-    message: report_pb2.PredictionBatch, attempts: tuple[int, ...] = ()
-) -> Predictions:
-    images = tuple(message.images)
-    values = reports.probabilities(message).reshape(len(images), -1)
-    return Predictions(images, values, attempts)
+def _paths(file: Path | str | Sequence[Path | str] | None) -> list[Path]:
+    """Returns the paths of the file or files of a submission."""
+    if file is None:
+        return []
+    return [Path(file)] if isinstance(file, Path | str) else [Path(item) for item in file]
+
+
+class RegistryClient(RegistryMethods, ServiceClient):
+    """A blocking client of one registry; see `RegistryMethods` for its methods and names."""
+
+    service = "registry"
+
+    def __init__(self, target: str, tls: TlsFiles | None = None, key: ApiKey | None = None) -> None:
+        """Opens a channel to `host:port`, which connects at the first call.
+
+        Raises:
+            KeyNeedsTls: the key would be sent in plain text to another machine.
+        """
+        super().__init__(target, tls, key)
+        self._open(self._channel)
+
+
+class AsyncRegistryClient(RegistryMethods, AsyncServiceClient):
+    """An asyncio client of one registry: the methods of `RegistryClient` as coroutines.
+
+    Methods that yield items are async iterators. Create it while an event loop runs.
+    """
+
+    service = "registry"
+
+    def __init__(self, target: str, tls: TlsFiles | None = None, key: ApiKey | None = None) -> None:
+        """Opens a channel to `host:port`, which connects at the first call.
+
+        Raises:
+            KeyNeedsTls: the key would be sent in plain text to another machine.
+        """
+        super().__init__(target, tls, key)
+        self._open(self._channel)

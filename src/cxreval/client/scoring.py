@@ -10,7 +10,7 @@ from typing import Any
 
 from cxreval.api.scoring.v1 import scoring_service_pb2 as pb
 from cxreval.api.scoring.v1 import scoring_service_pb2_grpc
-from cxreval.client._calls import ServiceClient, call, stream
+from cxreval.client._calls import ServiceClient
 from cxreval.client.models import Predictions, TruthInfo
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import (
@@ -44,13 +44,15 @@ class ScoringClient(ServiceClient):
     after the last message that the service has stored; a restarted service gets all of them again.
     """
 
+    service = "scoring service"
+
     def __init__(self, target: str, tls: TlsFiles | None = None) -> None:
         super().__init__(target, tls)
         self._stub: Any = scoring_service_pb2_grpc.ScoringServiceStub(self._channel)
 
     def list_truths(self) -> list[TruthInfo]:
         """Returns the benchmarks that the service can score."""
-        answer = call(self._stub.ListTruths, pb.ListTruthsRequest())
+        answer = self._call(self._stub.ListTruths, pb.ListTruthsRequest())
         return [
             TruthInfo(
                 BenchmarkName.parse(truth.benchmark).benchmark,
@@ -102,9 +104,7 @@ class ScoringClient(ServiceClient):
                 cover all; empty for all.
         """
         header = _header(benchmark, findings, export=False)
-        answers = _Exchange(
-            self._stub.ScorePredictions, header, (partial_states, predictions), progress
-        ).run()
+        answers = _Exchange(self._open, header, (partial_states, predictions), progress).run()
         if not answers:
             message = "the scoring service ended the stream without a report; see its log"
             raise InternalError(message, field="report")
@@ -122,9 +122,13 @@ class ScoringClient(ServiceClient):
         Arguments as in `score`.
         """
         header = _header(benchmark, findings, export=True)
-        answers = _Exchange(self._stub.ScorePredictions, header, (predictions,), progress).run()
+        answers = _Exchange(self._open, header, (predictions,), progress).run()
         width = len(findings or benchmark.findings)
         return [_partial_state(answer.partial_state, width) for answer in answers]
+
+    def _open(self, requests: Iterator[pb.ScorePredictionsRequest]) -> Iterator[Any]:
+        """Opens a stream of predictions and yields its responses."""
+        return self._stream(self._stub.ScorePredictions, requests)
 
 
 class _Exchange:
@@ -132,12 +136,12 @@ class _Exchange:
 
     def __init__(
         self,
-        method: Callable[..., Any],
+        open_stream: Callable[[Iterator[pb.ScorePredictionsRequest]], Iterator[Any]],
         header: pb.ScorePredictionsHeader,
         content: Sequence[Sequence[Predictions | PartialState]],
         progress: Callable[[int], None] | None,
     ) -> None:
-        self._method = method
+        self._open = open_stream
         self._header = header
         self._content = content
         self._progress = progress
@@ -161,7 +165,7 @@ class _Exchange:
         stored: SimpleQueue[int | None] = SimpleQueue()
         results = []
         try:
-            for answer in stream(self._method, self._requests(stored)):
+            for answer in self._open(self._requests(stored)):
                 if answer.HasField("progress"):
                     stored.put(answer.progress.message_count)
                     self._progressed(answer.progress)

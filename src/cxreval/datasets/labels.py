@@ -99,21 +99,30 @@ def load_cohort(spec: BenchmarkSpec, directory: Path, images: Sequence[str]) -> 
         DatasetInvalid: the table is missing or has another digest, it has mistakes, or the counts
             are not the specification's.
     """
-    file = directory / spec.labels_file
-    content = read_limited(file, "label table", MAX_TABLE_BYTES)
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != spec.labels_sha256:
-        message = f"the label table {file} has digest {digest}; expected {spec.labels_sha256}"
-        raise DatasetInvalid(message, file=file, found=digest, expected=spec.labels_sha256)
-    cohort = parse_labels(content, file, images, spec.findings, spec.labels).cohort(spec.slices)
+    cohort = read_cohort(spec, directory, images)
     if (len(images), cohort.patient_count) != (spec.image_count, spec.patient_count):
-        expected = f"{spec.image_count} of {spec.patient_count}"
+        file, expected = directory / spec.labels_file, f"{spec.image_count} of {spec.patient_count}"
         message = (
             f"{file} has {len(images)} images of {cohort.patient_count} patients; "
             f"expected {expected}"
         )
         raise DatasetInvalid(message, file=file, expected=expected)
     return cohort
+
+
+def read_cohort(spec: BenchmarkSpec, directory: Path, images: Sequence[str]) -> Cohort:
+    """Returns the labels of any images, in the label table of a benchmark.
+
+    Raises:
+        DatasetInvalid: the table is missing or has another digest, or it has mistakes.
+    """
+    file = directory / spec.labels_file
+    content = read_limited(file, "label table", MAX_TABLE_BYTES)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != spec.labels_sha256:
+        message = f"the label table {file} has digest {digest}; expected {spec.labels_sha256}"
+        raise DatasetInvalid(message, file=file, found=digest, expected=spec.labels_sha256)
+    return parse_labels(content, file, images, spec.findings, spec.labels).cohort(spec.slices)
 
 
 def parse_labels(

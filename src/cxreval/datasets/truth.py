@@ -6,11 +6,11 @@ Only the scoring service and `cxreval score` may import this module.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cxreval.datasets.benchmark import BenchmarkSpec, image_list
-from cxreval.datasets.labels import load_cohort
+from cxreval.datasets.benchmark import BenchmarkSpec, image_list, list_sha256
+from cxreval.datasets.labels import load_cohort, read_cohort
 from cxreval.metrics.cohort import Cohort
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.report import Report
@@ -63,3 +63,22 @@ def load_truth(spec: BenchmarkSpec, directory: Path) -> Truth:
     """Reads the image list and the label table of a data set. Raises `DatasetInvalid`."""
     images = image_list(spec, directory)
     return Truth(spec, image_rows(images), load_cohort(spec, directory, images))
+
+
+def truth_of(spec: BenchmarkSpec, directory: Path, images: Sequence[str]) -> Truth:
+    """Reads the labels of some images, sorted, from the label table of a benchmark.
+
+    The truth's specification has the list and the counts of these images: if they are not those
+    of the benchmark, its digest is another one.
+
+    Raises:
+        DatasetInvalid: the label table is missing or has another digest, or it has mistakes.
+    """
+    cohort = read_cohort(spec, directory, images)
+    own = replace(
+        spec,
+        list_sha256=list_sha256(list(images)),
+        image_count=len(images),
+        patient_count=cohort.patient_count,
+    )
+    return Truth(own, image_rows(images), cohort)

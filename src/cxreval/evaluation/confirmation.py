@@ -20,7 +20,7 @@ from random import SystemRandom
 import numpy as np
 from numpy.typing import NDArray
 
-from cxreval.client import Lease, RegistryClient
+from cxreval.client import Lease, WorkerClient
 from cxreval.evaluation.resume import LeaseKeeper
 from cxreval.evaluation.sources import Source, Table
 
@@ -35,7 +35,7 @@ _Recorded = Mapping[str, NDArray[np.float32]]
 
 
 def confirm(
-    registry: RegistryClient,
+    registry: WorkerClient,
     lease: Lease,
     source: Source,
     images: Sequence[str],
@@ -85,9 +85,7 @@ def _answers(source: Source, images: Sequence[str], keeper: LeaseKeeper) -> _Rec
     return answers
 
 
-def _by_attempt(
-    registry: RegistryClient, lease: Lease
-) -> dict[int, dict[str, NDArray[np.float32]]]:
+def _by_attempt(registry: WorkerClient, lease: Lease) -> dict[int, dict[str, NDArray[np.float32]]]:
     """Returns the recorded predictions of each earlier attempt."""
     recorded: dict[int, dict[str, NDArray[np.float32]]] = {}
     for batch in registry.read_predictions(lease):

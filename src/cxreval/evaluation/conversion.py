@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxreval.client import Lease, Manifest, RegistryClient
+from cxreval.client import Lease, Manifest, WorkerClient
 from cxreval.errors import CheckpointUnreadable, ConversionUnavailable, SandboxUnavailable
 from cxreval.evaluation.sources import download
 
@@ -36,7 +36,7 @@ class Converted:
 
 
 def convert(
-    registry: RegistryClient, lease: Lease, converter: Converter | None, images: Sequence[Path]
+    registry: WorkerClient, lease: Lease, converter: Converter | None, images: Sequence[Path]
 ) -> Converted:
     """Downloads the submission's state dict, converts it, and uploads the result.
 

@@ -25,8 +25,8 @@ from cxreval.client import (
     Kind,
     Lease,
     Predictions,
-    RegistryClient,
     ScoringClient,
+    WorkerClient,
 )
 from cxreval.datasets.benchmark import BenchmarkSpec, image_list, load_spec
 from cxreval.datasets.image_names import images_root
@@ -86,7 +86,7 @@ class EvaluationDriver:
 
     def __init__(
         self,
-        registry: RegistryClient,
+        registry: WorkerClient,
         inference: InferenceClient,
         scoring: ScoringClient,
         data: Mapping[str, Path],

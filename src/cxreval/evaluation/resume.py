@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
-from cxreval.client import Lease, RegistryClient
+from cxreval.client import Lease, WorkerClient
 from cxreval.errors import (
     CxrevalError,
     LeaseLost,
@@ -55,7 +55,7 @@ class LeaseKeeper:
     """
 
     def __init__(
-        self, registry: RegistryClient, lease: Lease, policy: RetryPolicy, stall_seconds: float
+        self, registry: WorkerClient, lease: Lease, policy: RetryPolicy, stall_seconds: float
     ) -> None:
         self._registry = registry
         self._lease = lease

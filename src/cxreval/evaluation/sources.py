@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cxreval.client import InferenceClient, Lease, RegistryClient
+from cxreval.client import InferenceClient, Lease, WorkerClient
 from cxreval.datasets.prediction_file import read_predictions
 from cxreval.errors import (
     ArtifactCorrupt,
@@ -152,7 +152,7 @@ class Table:
         ArtifactCorrupt: the downloaded bytes do not match their digest.
     """
 
-    def __init__(self, registry: RegistryClient, lease: Lease, images: Sequence[str]) -> None:
+    def __init__(self, registry: WorkerClient, lease: Lease, images: Sequence[str]) -> None:
         self._rows, findings = image_rows(images), lease.benchmark.findings
         with tempfile.TemporaryDirectory() as directory:
             file = Path(directory) / "predictions"
@@ -197,7 +197,7 @@ def _refused(error: CxrevalError, file: Path) -> PredictionsInvalid:
     return PredictionsInvalid(f"{error.reason}: {message}", **facts)
 
 
-def download(registry: RegistryClient, sha256: str, file: Path) -> None:
+def download(registry: WorkerClient, sha256: str, file: Path) -> None:
     """Downloads an artifact to a file.
 
     Raises:

@@ -103,14 +103,14 @@ def _ends(path: str) -> Iterator[int]:
     return (end for end, letter in enumerate(path) if letter in ".[")
 
 
-def read_manifest(file: Path) -> Manifest:
+def read_manifest(file: Path | str) -> Manifest:
     """Reads a manifest from a file; checks its form, but not the rules that the registry checks.
 
     Raises:
         CxrevalError: the first malformed field, with the others in its `also`.
     """
     reader = _Reader()
-    manifest: Manifest = reader.record(Manifest, _tree(_text(file), str(file)), ROOT)
+    manifest: Manifest = reader.record(Manifest, _tree(_text(Path(file)), str(file)), ROOT)
     if reader.problems:
         raise rules.refusal([*map(reader.as_written, reader.problems)])
     return manifest

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxreval.extras import require_extra
 from cxreval.metrics.curves import Reliability, RocCurve
+
+if TYPE_CHECKING:
+    import pandas
 
 ONE_CLASS_ONLY = "ONE_CLASS_ONLY"
 NO_LABELS = "NO_LABELS"
@@ -123,3 +128,45 @@ class Report:
     replicate_count: int
     seed: int
     evidence: Evidence | None = field(default=None, compare=False, repr=False)
+
+    def values(self, metric: str) -> dict[str, float | None]:
+        """Returns the value of a metric for each finding, over all images; None if undefined.
+
+        Empty if the report does not have the metric.
+        """
+        return {
+            value.finding: value.value
+            for value in self.metrics
+            if value.metric == metric and value.finding and not value.slice
+        }
+
+    @property
+    def auroc(self) -> dict[str, float | None]:
+        """The AUROC of each finding, over all images; None if undefined."""
+        return self.values("auroc")
+
+    @property
+    def macro(self) -> float | None:
+        """The macro mean of the AUROC, over all images; None if undefined."""
+        mean = macro(self.metrics, "auroc")
+        return mean.value if mean else None
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Returns all figures as a pandas DataFrame, one row for each `MetricValue`.
+
+        The columns are those of `MetricValue`; `low`, `high` and `standard_error` stand for its
+        `interval`.
+
+        Raises:
+            ExtraMissing: pandas is not installed.
+        """
+        require_extra("pandas", "Report.to_frame", "pandas")
+        import pandas  # noqa: PLC0415 -- needs the extra
+
+        rows = []
+        for value in self.metrics:
+            row = {item.name: getattr(value, item.name) for item in fields(value)}
+            interval = row.pop("interval")
+            bounds = {item.name: getattr(interval, item.name, None) for item in fields(Interval)}
+            rows.append(row | bounds)
+        return pandas.DataFrame(rows)

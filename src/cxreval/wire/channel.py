@@ -21,9 +21,9 @@ from cxreval.wire.status import CODES
 class TlsFiles:
     """PEM files of a TLS client; `certificate` and `key` are for mutual TLS."""
 
-    ca: Path
-    certificate: Path | None = None
-    key: Path | None = None
+    ca: Path | str
+    certificate: Path | str | None = None
+    key: Path | str | None = None
 
 
 _KEY = re.compile(r"cxr_[A-Za-z0-9_-]{1,200}")
@@ -90,12 +90,37 @@ def connect(target: str, tls: TlsFiles | None = None, key: ApiKey | None = None)
     Raises:
         KeyNeedsTls: the key would be sent in plain text to another machine.
     """
+    _check_key(target, tls, key)
+    options = _options(tls)
+    channel = (
+        grpc.secure_channel(target, _credentials(tls), options)
+        if tls
+        else grpc.insecure_channel(target, options)
+    )
+    return grpc.intercept_channel(channel, _KeySender(key)) if key else channel
+
+
+def connect_async(
+    target: str, tls: TlsFiles | None = None, key: ApiKey | None = None
+) -> grpc.aio.Channel:
+    """Returns a channel for asyncio, as `connect` does. Its calls must send `key_metadata`."""
+    _check_key(target, tls, key)
+    options = _options(tls)
+    if tls:
+        return grpc.aio.secure_channel(target, _credentials(tls), options)
+    return grpc.aio.insecure_channel(target, options)
+
+
+def key_metadata(key: ApiKey) -> tuple[str, str]:
+    """Returns the metadata that authenticates a call."""
+    return ("authorization", f"Bearer {key.text}")
+
+
+def _check_key(target: str, tls: TlsFiles | None, key: ApiKey | None) -> None:
     if key and tls is None and not (key.trust_network or is_loopback(target)):
         expected = "TLS, or an address of this machine"
         message = f"the API key is not sent to {target} in plain text; expected {expected}"
         raise KeyNeedsTls(message, target=target, expected=expected)
-    channel = _channel(target, tls)
-    return grpc.intercept_channel(channel, _KeySender(key.text)) if key else channel
 
 
 def is_loopback(target: str) -> bool:
@@ -115,18 +140,20 @@ def is_loopback(target: str) -> bool:
         return False
 
 
-def _channel(target: str, tls: TlsFiles | None) -> grpc.Channel:
-    """Returns a channel, in plain text without `tls`."""
+def _options(tls: TlsFiles | None) -> list[tuple[str, int | str]]:
     options = list(CHANNEL_OPTIONS)
     if tls is None:
         # A proxy named in the environment could read the calls and the keys in them.
-        return grpc.insecure_channel(target, options=[*options, ("grpc.enable_http_proxy", 0)])
-    credentials = grpc.ssl_channel_credentials(
-        tls.ca.read_bytes(),
-        tls.key.read_bytes() if tls.key else None,
-        tls.certificate.read_bytes() if tls.certificate else None,
+        options.append(("grpc.enable_http_proxy", 0))
+    return options
+
+
+def _credentials(tls: TlsFiles) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(
+        Path(tls.ca).read_bytes(),
+        Path(tls.key).read_bytes() if tls.key else None,
+        Path(tls.certificate).read_bytes() if tls.certificate else None,
     )
-    return grpc.secure_channel(target, credentials, options=options)
 
 
 class _Details(NamedTuple):
@@ -148,8 +175,8 @@ class _KeySender(
 ):
     """Interceptor that adds the API key to the metadata of every call."""
 
-    def __init__(self, text: str) -> None:
-        self._entry = ("authorization", f"Bearer {text}")
+    def __init__(self, key: ApiKey) -> None:
+        self._entry = key_metadata(key)
 
     def _send(self, continuation: Any, details: Any, request: Any) -> Any:
         """Returns the call that `continuation` starts, with the API key in its metadata."""

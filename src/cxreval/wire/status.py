@@ -70,6 +70,7 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.OutputsIncomplete: _INVALID_ARGUMENT,
     errors.UnknownMetric: _INVALID_ARGUMENT,
     errors.SubmissionNotFound: _NOT_FOUND,
+    errors.AmbiguousName: _INVALID_ARGUMENT,
     errors.SubmissionState: _FAILED_PRECONDITION,
     errors.StaleEtag: grpc.StatusCode.ABORTED,
     errors.EvaluationNotFound: _NOT_FOUND,
@@ -203,11 +204,18 @@ def _cut(text: str, most: int) -> str:
 
 def from_rpc_error(error: grpc.RpcError) -> errors.CxrevalError:
     """Returns the error that the service raised, or the named error for a transport failure."""
+    return service_error(error) or transport_error(error)
+
+
+def service_error(error: grpc.RpcError) -> errors.CxrevalError | None:
+    """Returns the error that the service raised; None for a failure of the transport."""
     metadata: Any = error.trailing_metadata() or ()
     details = dict(metadata).get(DETAILS_KEY)
-    named = from_details(details) if isinstance(details, bytes) else None
-    if named:
-        return named
+    return from_details(details) if isinstance(details, bytes) else None
+
+
+def transport_error(error: grpc.RpcError) -> errors.CxrevalError:
+    """Returns the named error for a failure of the transport."""
     kind = _TRANSPORT_ERRORS.get(error.code(), errors.InternalError)
     return kind(f"{error.code().name}: {error.details()}")
 

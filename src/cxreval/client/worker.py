@@ -1,0 +1,125 @@
+"""The client of the registry for workers: leases, recorded predictions, results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from cxreval.api.registry.v1 import artifact_service_pb2, evaluation_service_pb2
+from cxreval.bundle import opened
+from cxreval.client import _messages
+from cxreval.client._calls import finish
+from cxreval.client._registry_calls import benchmark_name
+from cxreval.client._upload import UploadProgress, upload
+from cxreval.client.models import Evaluation, Lease, Predictions
+from cxreval.client.registry import RegistryClient
+from cxreval.files import file_sha256
+from cxreval.metrics.report import Report
+from cxreval.records import Failure
+from cxreval.wire import reports
+
+
+class WorkerClient(RegistryClient):
+    """A `RegistryClient` with the methods of a worker, which runs evaluations under leases."""
+
+    def lease_evaluation(
+        self, worker: str, benchmarks: list[str], *, converts: bool = False
+    ) -> Lease | None:
+        """Leases the oldest evaluation that is queued or whose lease has expired; None without one.
+
+        `converts`: whether the worker can convert PyTorch state dicts; only then may the evaluation
+        need it.
+        """
+        names = [benchmark_name(benchmark) for benchmark in benchmarks]
+        request = evaluation_service_pb2.LeaseEvaluationRequest(
+            worker=worker, benchmarks=names, converts=converts
+        )
+        answer = self._call(self._evaluations.LeaseEvaluation, request)
+        return _messages.lease(answer.lease) if answer.HasField("lease") else None
+
+    def renew_lease(self, lease: Lease) -> datetime:
+        """Renews a lease and returns the time at which it expires."""
+        request = evaluation_service_pb2.RenewLeaseRequest(
+            evaluation=lease.evaluation, token=lease.token
+        )
+        answer = self._call(self._evaluations.RenewLease, request)
+        return answer.expire_time.ToDatetime(UTC)  # type: ignore[no-any-return]
+
+    def upload_derived_artifact(
+        self, lease: Lease, file: Path, progress: UploadProgress | None = None
+    ) -> str:
+        """Uploads a file that the worker made for its evaluation, and returns the file's sha256.
+
+        The upload is that of `upload_artifact`.
+        """
+        sha256 = file_sha256(file)
+        derived = artifact_service_pb2.DerivedArtifact(
+            evaluation=lease.evaluation, token=lease.token, sha256=sha256
+        )
+        finish(
+            upload(
+                self._transport,
+                self._artifacts,
+                {"derived": derived},
+                partial(opened, [file], bundled=False),
+                progress or UploadProgress(),
+            )
+        )
+        return sha256
+
+    def append_predictions(self, lease: Lease, predictions: Predictions) -> int:
+        """Stores predictions and returns the number of images that have stored predictions."""
+        request = evaluation_service_pb2.AppendPredictionsRequest(
+            evaluation=lease.evaluation,
+            token=lease.token,
+            batch=reports.batch_message(predictions.images, predictions.probabilities),
+        )
+        return int(self._call(self._evaluations.AppendPredictions, request).images_done)
+
+    def read_predictions(self, lease: Lease) -> Iterator[Predictions]:
+        """Yields the predictions that are stored for the evaluation, with their attempts."""
+        request = evaluation_service_pb2.ReadPredictionsRequest(
+            evaluation=lease.evaluation, token=lease.token
+        )
+        for answer in self._stream(self._evaluations.ReadPredictions, request):
+            yield _messages.predictions(answer.batch, tuple(answer.attempts))
+
+    def confirm_predictions(self, lease: Lease, attempt: int) -> None:
+        """Confirms the stored predictions of an earlier attempt, for this lease only."""
+        request = evaluation_service_pb2.ConfirmPredictionsRequest(
+            evaluation=lease.evaluation, token=lease.token, attempt=attempt
+        )
+        self._call(self._evaluations.ConfirmPredictions, request)
+
+    def drop_predictions(self, lease: Lease, attempt: int) -> int:
+        """Deletes the stored predictions of an earlier attempt and returns how many there were."""
+        request = evaluation_service_pb2.DropPredictionsRequest(
+            evaluation=lease.evaluation, token=lease.token, attempt=attempt
+        )
+        return int(self._call(self._evaluations.DropPredictions, request).images_dropped)
+
+    def complete_evaluation(
+        self, lease: Lease, report: Report, provenance: Mapping[str, str]
+    ) -> Evaluation:
+        """Stores the report with its evidence, which publishes the submission.
+
+        Returns the evaluation.
+        """
+        request = evaluation_service_pb2.CompleteEvaluationRequest(
+            evaluation=lease.evaluation,
+            token=lease.token,
+            report=reports.report_message(report),
+            provenance=provenance,
+        )
+        return _messages.evaluation(self._call(self._evaluations.CompleteEvaluation, request))
+
+    def fail_evaluation(self, lease: Lease, failure: Failure) -> Evaluation:
+        """Ends the evaluation with a failure and returns it."""
+        request = evaluation_service_pb2.FailEvaluationRequest(
+            evaluation=lease.evaluation,
+            token=lease.token,
+            failure=_messages.failure_message(failure),
+        )
+        return _messages.evaluation(self._call(self._evaluations.FailEvaluation, request))
