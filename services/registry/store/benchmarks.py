@@ -84,7 +84,8 @@ class Benchmarks:
                 session.add(row)
             if row.digest != spec.digest:
                 message = (
-                    f"{name} exists with digest {row.digest}; this specification has {spec.digest}"
+                    f"{name} exists with digest {row.digest}; this specification has "
+                    f"{spec.digest}; give it another name, and retire the one it supersedes"
                 )
                 raise BenchmarkExists(
                     message,

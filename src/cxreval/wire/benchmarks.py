@@ -39,6 +39,6 @@ retirement_message = Encoder(Retirement, pb.Retirement)
 _retirement = Decoder(Retirement, pb.Retirement)
 
 
-def retirement(message: pb.Benchmark) -> Retirement | None:
-    """Returns the retirement of a benchmark; None if it is not retired."""
-    return _retirement(message.retirement) if message.HasField("retirement") else None
+def retirement(message: pb.Benchmark) -> Retirement:
+    """Returns the retirement of a retired benchmark."""
+    return _retirement(message.retirement)
