@@ -413,7 +413,7 @@ class RegistryClient(ServiceClient):
     ) -> Lease | None:
         """Leases the oldest evaluation that is queued or whose lease has expired; None without one.
 
-        `converts`: whether the worker can convert PyTorch state dicts; only then may the evaluation
+        `converts`: whether the worker can convert PyTorch files; only then may the evaluation
         need it.
         """
         names = [str(BenchmarkName(benchmark)) for benchmark in benchmarks]

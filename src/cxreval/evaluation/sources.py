@@ -54,7 +54,7 @@ class Source(Protocol):
 
 
 class Checkpoint:
-    """An ONNX file that the inference service runs: submitted, or converted from a state dict.
+    """An ONNX file that the inference service runs: submitted, or converted from a PyTorch file.
 
     Args:
         inference: client of the service.

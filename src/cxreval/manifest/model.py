@@ -72,6 +72,14 @@ class CheckpointFormat(StrEnum):
     TORCH_EXPORT = "torch-export"
 
 
+CONVERTED = (
+    CheckpointFormat.PYTORCH_STATE_DICT,
+    CheckpointFormat.TORCHSCRIPT,
+    CheckpointFormat.TORCH_EXPORT,
+)
+"""Formats that a worker converts to ONNX before inference runs them."""
+
+
 class Ensemble(StrEnum):
     """How the probabilities of several models become one."""
 
@@ -95,7 +103,12 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "densenet121-res224-pc": Architecture("xrv-224", names_outputs=True),
     "resnet50-res512-all": Architecture("xrv-512", names_outputs=True),
 }
-"""Networks that `cxreval.export` can build, by name."""
+"""Networks with a profile of their own, by name; others are `torchvision/NAME`, `timm/NAME` and
+`monai/NAME`."""
+
+_ARCHITECTURE = "|".join(
+    (*ARCHITECTURES, r"(?:torchvision|timm|monai)/[A-Za-z0-9][A-Za-z0-9_.]{0,99}")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +229,13 @@ class Manifest:
         "Format of the file.", None, CheckpointFormat.ONNX, None
     )
     architecture: str = declared(
-        "Network that the state dict belongs to.", OneOf(tuple(ARCHITECTURES)), "densenet121", ""
+        "Network that the state dict belongs to.",
+        Matching(
+            _ARCHITECTURE,
+            f"torchvision/NAME, timm/NAME, monai/NAME, or one of {', '.join(ARCHITECTURES)}",
+        ),
+        "torchvision/densenet121",
+        "",
     )
     endpoint: Endpoint | None = declared(
         "Server that runs the model. Its token does not belong in a manifest.", None, None, None
