@@ -8,7 +8,7 @@ from dataclasses import dataclass
 ACCEPTED = "ONNX, a PyTorch state dict, TorchScript or torch.export (.pt2)"
 _EXPORT = (
     '`torch.onnx.export(model.eval(), images, "model.onnx")`, or save '
-    '`torch.jit.script(model.eval())`, or `model.state_dict()`'
+    "`torch.jit.script(model.eval())`, or `model.state_dict()`"
 )
 _FETCH = "download it again and compare its size with the source's"
 
@@ -44,12 +44,8 @@ TFLITE = ForeignKind(
     "a TensorFlow Lite model",
     "run `python -m tf2onnx.convert --tflite {file} --output model.onnx`",
 )
-CORE_ML = ForeignKind(
-    "a Core ML model", f"export the network that it was made from: {_EXPORT}"
-)
-OPENVINO = ForeignKind(
-    "a model of OpenVINO", "submit the ONNX file that it was made from"
-)
+CORE_ML = ForeignKind("a Core ML model", f"export the network that it was made from: {_EXPORT}")
+OPENVINO = ForeignKind("a model of OpenVINO", "submit the ONNX file that it was made from")
 CAFFE = ForeignKind("a Caffe model", "convert it to ONNX")
 SKLEARN = ForeignKind(
     "a pickled model of a table library ({detail})",

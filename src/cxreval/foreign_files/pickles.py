@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import pickletools
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cxreval.foreign_files.kinds import MODULE, NO_TENSORS, PICKLED, TRANSFORMERS, ForeignKind
@@ -12,7 +15,8 @@ from cxreval.foreign_files.kinds import MODULE, NO_TENSORS, PICKLED, TRANSFORMER
 _MAX_OPCODES = 500_000
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C  # torch.save before 1.6 wrote it as a first pickle
 _BEFORE_THE_OBJECT = 3  # magic number, version, facts about the system
-_IGNORED = ("PROTO", "FRAME", "MARK", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
+_IGNORED = ("PROTO", "FRAME", "MARK", "PUT", "BINPUT", "LONG_BINPUT")
+_FROM_MEMO = ("BINGET", "LONG_BINGET")
 _CONTAINERS = ("collections OrderedDict", "collections defaultdict", "builtins dict")
 _NETWORK_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module")
 _TRANSFORMERS = re.compile(
@@ -29,6 +33,28 @@ class _Pickle:
     tokens: list[tuple[str, str]] = field(default_factory=list)
     number: int = 0
     complete: bool = False
+    _memo: list[str] = field(default_factory=list)
+    _texts: tuple[str, str] = ("", "")  # the last two
+
+    def add(self, opcode: str, argument: object) -> None:
+        """Adds an opcode."""
+        if opcode in _FROM_MEMO and isinstance(argument, int) and argument < len(self._memo):
+            argument = self._memo[argument]
+        if opcode == "STOP":
+            self.complete = True
+        elif opcode == "MEMOIZE":
+            self._memo.append(self._texts[1])
+        elif opcode in ("GLOBAL", "INST"):
+            self.tokens.append(("class", str(argument)))
+        elif opcode == "STACK_GLOBAL":
+            self.tokens[-2:] = [("class", " ".join(self._texts))]
+        elif isinstance(argument, str):
+            self._texts = (self._texts[1], argument)
+            self.tokens.append(("text", argument))
+        elif opcode not in _IGNORED:
+            if opcode == "LONG1" and isinstance(argument, int):
+                self.number = argument
+            self.tokens.append(("other", ""))
 
 
 def pickle_kind(content: bytes) -> tuple[ForeignKind, str] | None:
@@ -55,9 +81,9 @@ def pickle_kind(content: bytes) -> tuple[ForeignKind, str] | None:
     return None
 
 
-def has_transformers_names(names: object) -> bool:
+def has_transformers_names(names: Iterable[str]) -> bool:
     """Returns whether names of weights are those of Hugging Face transformers."""
-    return any(_TRANSFORMERS.fullmatch(name) for name in names)  # type: ignore[attr-defined]
+    return any(_TRANSFORMERS.fullmatch(name) for name in names)
 
 
 def _pickled_class(pickle: _Pickle) -> str:
@@ -69,7 +95,7 @@ def _pickled_class(pickle: _Pickle) -> str:
     kind, name = tokens[0] if tokens else ("", "")
     if kind == "class":
         return "" if name in _CONTAINERS else name
-    for (first, key), (second, value) in zip(tokens, tokens[1:], strict=False):
+    for (first, key), (second, value) in itertools.pairwise(tokens):
         if first == "text" and key in _NETWORK_KEYS and second != "text":
             return value if second == "class" and value not in _CONTAINERS else ""
     return ""
@@ -77,31 +103,9 @@ def _pickled_class(pickle: _Pickle) -> str:
 
 def _read(stream: io.BytesIO) -> _Pickle:
     """Reads one pickle from a stream, as far as it is well formed."""
-    pickle, memo = _Pickle(), list[str]()
-    texts = ["", ""]
-    try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-            name = opcode.name
-            if name == "STOP" or count > _MAX_OPCODES:
-                pickle.complete = name == "STOP"
-                break
-            if name == "MEMOIZE":
-                memo.append(texts[-1])
-            if name in _IGNORED:
-                continue
-            if name in ("GLOBAL", "INST"):
-                pickle.tokens.append(("class", str(argument)))
-            elif name == "STACK_GLOBAL":
-                pickle.tokens[-2:] = [("class", f"{texts[-2]} {texts[-1]}")]
-            elif isinstance(argument, str):
-                texts = [texts[-1], argument]
-                pickle.tokens.append(("text", argument))
-            elif name in ("BINGET", "LONG_BINGET") and argument < len(memo):
-                texts = [texts[-1], memo[argument]]
-                pickle.tokens.append(("text", memo[argument]))
-            else:
-                pickle.number = argument if name == "LONG1" else pickle.number
-                pickle.tokens.append(("other", ""))
-    except (ValueError, IndexError, OverflowError, UnicodeDecodeError):
-        pass  # it is cut off or no pickle; what was read stands
+    pickle = _Pickle()
+    # A pickle that is cut off, or none, raises; what was read stands.
+    with contextlib.suppress(ValueError, IndexError, OverflowError):
+        for opcode, argument, _ in itertools.islice(pickletools.genops(stream), _MAX_OPCODES):
+            pickle.add(opcode.name, argument)
     return pickle

@@ -18,6 +18,8 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _ONNX_GRAPH = 7  # ModelProto.graph
 _ONNX = {*range(1, 9), 14, 20, 25, 26}  # fields of ModelProto
 _CORE_ML = range(200, 3001)  # the kinds of models in Core ML's Model
+_CAFFE_LAYER = 100  # NetParameter.layer
+_GRAPH_DEF = {1, 2, 3, 4, 5}
 _MAX_FIELDS = 100_000
 _MAX_VARINT = 10
 
@@ -30,20 +32,17 @@ def protobuf_kind(file: Path) -> ForeignKind | None:
     fields: dict[int, tuple[int, int]] = {}
     with file.open("rb") as stream:
         complete = _walk(stream, file.stat().st_size, fields)
-    first = fields.get(1, (-1, 0))
     if complete is None or not fields:
         return None
-    if first[0] == _VARINT and any(number in _CORE_ML for number in fields):
-        return CORE_ML
-    if first[0] == _LENGTH and 100 in fields:
-        return CAFFE
-    if complete and first[0] == _LENGTH and fields.keys() <= {1, 2, 3, 4, 5}:
-        return FROZEN_GRAPH
-    if first == (_VARINT, 1) and fields.keys() == {1, 2}:
-        return SAVED_MODEL
-    if not complete and first[0] == _VARINT and fields.keys() <= _ONNX:
-        return CUT_ONNX
-    return None
+    wire, value = fields.get(1, (-1, 0))
+    rules = {
+        CORE_ML: wire == _VARINT and any(number in _CORE_ML for number in fields),
+        CAFFE: wire == _LENGTH and _CAFFE_LAYER in fields,
+        FROZEN_GRAPH: complete and wire == _LENGTH and fields.keys() <= _GRAPH_DEF,
+        SAVED_MODEL: (wire, value) == (_VARINT, 1) and fields.keys() == {1, 2},
+        CUT_ONNX: not complete and wire == _VARINT and fields.keys() <= _ONNX,
+    }
+    return next((kind for kind, applies in rules.items() if applies), None)
 
 
 def _walk(stream: BinaryIO, size: int, fields: dict[int, tuple[int, int]]) -> bool | None:

@@ -90,7 +90,7 @@ def _zip(file: Path) -> _Found:
 
 
 def _entries(paths: Sequence[PurePosixPath]) -> _Found:
-    """Returns the kind that the names in a zip archive show; None if PyTorch may have written it."""
+    """Returns the kind that the names in a zip archive show; None for one of PyTorch."""
     parts = {part for path in paths for part in path.parts}
     for name, kind in ENTRIES.items():
         if name in parts:
@@ -133,8 +133,10 @@ def _text(start: bytes) -> ForeignKind | None:
     lowered = text[:1024].lower()
     if lowered.startswith(b"<!doctype html") or (lowered[:1] == b"<" and b"<html" in lowered):
         return kinds.HTML
-    if not text or not _is_text(start):
-        return None
+    return _kind_of_text(lowered) if text and _is_text(start) else None
+
+
+def _kind_of_text(lowered: bytes) -> ForeignKind:
     first_line = lowered.partition(b"\n")[0]
     if first_line.startswith((b"version https://git-lfs", b"version https://hawser")):
         return kinds.GIT_LFS
