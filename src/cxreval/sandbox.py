@@ -40,22 +40,30 @@ _ISOLATION = (
 
 
 def run_module(
-    module: str, arguments: Sequence[str], readable: Path, stdout: BinaryIO, stderr: BinaryIO
+    module: str,
+    arguments: Sequence[str],
+    readable: Path,
+    stdout: BinaryIO,
+    stderr: BinaryIO,
+    *,
+    stdin: BinaryIO | None = None,
+    timeout: float | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """Runs `python -m module arguments... INPUT`, where INPUT is the file `readable`.
 
-    The module can read INPUT and write to `stdout` and `stderr`.
+    The module can read INPUT and `stdin`, and write to `stdout` and `stderr`.
 
     Raises:
         SandboxUnavailable: bubblewrap is not installed, or this machine forbids its namespaces.
-        subprocess.TimeoutExpired: the module ran longer than `TIMEOUT_SECONDS`.
+        subprocess.TimeoutExpired: the module ran longer than `timeout`, by default
+            `TIMEOUT_SECONDS`.
     """
     return subprocess.run(  # noqa: S603 -- bubblewrap and this interpreter
         command(module, [*arguments, INPUT], readable),
-        stdin=subprocess.DEVNULL,
+        stdin=stdin or subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
-        timeout=TIMEOUT_SECONDS,
+        timeout=timeout or TIMEOUT_SECONDS,
         check=False,
     )
 

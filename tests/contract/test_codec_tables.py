@@ -155,6 +155,7 @@ def check_every_conversion() -> None:
         (test_codec.test_client_reads_a_stored_evaluation, evaluation()),
         (test_codec.test_worker_reads_a_lease_with_submission_and_benchmark, lease()),
         (test_codec.test_client_reads_a_row_of_the_board, row()),
+        (test_codec.test_client_reads_a_row_of_the_board, row(rank=None)),
         (test_codec.test_comparison_has_the_names_of_submissions, compared()),
         (test_codec.test_client_reads_a_stored_key, key()),
         (test_codec.test_client_reads_a_stored_rescore, sample(domain.Rescore)),
@@ -172,8 +173,11 @@ def submission() -> domain.Submission:
     return sample(domain.Submission, benchmark="small", state=SubmissionState.DISPUTED, **fixed)
 
 
-def row() -> board.Row:
+def row(**ranked: None) -> board.Row:
     ranked_row = sample(board.RankedRow, kind=Kind.CHECKPOINT)
+    ranked_row = dataclasses.replace(
+        ranked_row, ranked=dataclasses.replace(ranked_row.ranked, **ranked)
+    )
     return sample(board.Row, ranked_row=ranked_row, submission=submission())
 
 

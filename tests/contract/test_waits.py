@@ -45,7 +45,9 @@ def passes_wait(call: ast.Call) -> bool:
     """Returns whether a call gets a waiting method as an argument, and no argument for it."""
     passed = [*call.args[-1:], *(keyword.value for keyword in call.keywords)]
     return any(
-        isinstance(argument, ast.Attribute) and argument.attr in WAIT - {"get"}
+        isinstance(argument, ast.Attribute)
+        and argument.attr in WAIT - {"get"}
+        and not isinstance(argument.value, ast.Constant)
         for argument in passed
     )
 
@@ -97,6 +99,7 @@ def test_a_wait_without_a_limit_is_found(text: str) -> None:
         "stack.callback(process.wait, timeout=60)",
         "Thread(target=event.wait, args=(60,))",
         "map(','.join, rows)",
+        "parametrize('names', names, ids=' '.join)",
         "sorted(names, key=ages.get)",
     ],
 )

@@ -29,7 +29,7 @@ require_module("cxreval.export.torch_libraries")
 import torch  # noqa: E402 -- an optional extra
 
 from cxreval import sandbox  # noqa: E402
-from cxreval.export.conversion import convert_state_dict  # noqa: E402
+from cxreval.export.conversion import convert_checkpoint  # noqa: E402
 from tests.support import checkpoints  # noqa: E402
 
 IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 5)]
@@ -88,7 +88,7 @@ def clients(system):
 
 def returned(system, submission):
     """Returns the evaluation to the queue, for another worker."""
-    driver = EvaluationDriver(*clients(system), system.data, "unable", converter=convert_state_dict)
+    driver = EvaluationDriver(*clients(system), system.data, "unable", converter=convert_checkpoint)
     evaluation = driver.run_next(lambda *_: None)
     assert evaluation.status is EvaluationStatus.QUEUED
     event = list(system.registry.submission_events(submission))[-1]
@@ -105,7 +105,7 @@ def no_sandbox(monkeypatch):
     sandbox._probed.cache_clear()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)
 @pytest.mark.usefixtures("no_sandbox")
 def test_a_state_dict_is_converted_and_run_by_a_worker_that_can(
     system, network, pixels, tmp_path, caplog
@@ -124,14 +124,14 @@ def test_a_state_dict_is_converted_and_run_by_a_worker_that_can(
     hostile = system.registry.submit("small", declared("resnet50"), evil)
     system.start_worker()
     for submission in (other, hostile, good):
-        system.wait(submission.name, 120.0)  # PyTorch is slow to start on a busy machine
+        system.wait(submission.name, 200.0)  # PyTorch is slow to start on a busy machine
 
     refused = failure(system, other.name)
     assert (refused.reason, refused.fault) == ("CHECKPOINT_MISMATCH", Fault.SUBMISSION)
-    assert "of the 727 names of DenseNet" in refused.message
+    assert "of the 727 tensors of the network" in refused.message
     refused = failure(system, hostile.name)
-    assert (refused.reason, refused.fault) == ("CHECKPOINT_UNREADABLE", Fault.SUBMISSION)
-    assert "the checkpoint cannot be read: it holds more than tensors" in refused.message
+    # Its code was not run; its tensors are no ResNet's.
+    assert (refused.reason, refused.fault) == ("CHECKPOINT_MISMATCH", Fault.SUBMISSION)
 
     (evaluation,) = system.registry.list_evaluations(good.name)
     assert evaluation.status is EvaluationStatus.SUCCEEDED, evaluation.failure
@@ -151,7 +151,7 @@ def test_a_state_dict_is_converted_and_run_by_a_worker_that_can(
 
     with torch.inference_mode():
         expected = network(torch.from_numpy(pixels[1])).sigmoid().numpy()
-    columns = [OUTPUTS.index(finding) for finding in FINDINGS]
+    columns = [column for column, name in enumerate(OUTPUTS) if name]
     answers = dict(system.inference.predict_many(
         evidence["converted_sha256"], preset("imagenet-224"), zip(IMAGES, pixels[0], strict=True)
     ))  # fmt: skip

@@ -183,7 +183,7 @@ def test_operating_points_are_applied_as_the_library_applies_them(export: Module
     import torch
     from torch import nn
 
-    from cxreval.export.systems import BenchmarkOutputs
+    from cxreval.export.probabilities import Probabilities
     from cxreval.export.torch_libraries import torchxrayvision
 
     known = torchxrayvision.models.model_urls["densenet121-res224-all"]
@@ -197,7 +197,7 @@ def test_operating_points_are_applied_as_the_library_applies_them(export: Module
         [logits, torch.logit(thresholds)[None]]
     )  # exactly at the operating points, too
     expected = torchxrayvision.models.op_norm(torch.sigmoid(logits), thresholds)[:, columns]
-    exported = BenchmarkOutputs(linear, columns, thresholds[columns])(logits)
+    exported = Probabilities(linear, columns, thresholds=thresholds[columns])(logits)
     assert torch.equal(exported, expected)
     assert (exported.diff(dim=0)[:1000] >= 0).all()  # monotonic, so that AUROCs do not change
 
@@ -205,18 +205,21 @@ def test_operating_points_are_applied_as_the_library_applies_them(export: Module
 @pytest.fixture
 def small(export: ModuleType) -> Any:
     """A fast system: a seed system's shape with one layer, and its checkpoint."""
+    import copy
+
     import torch
     from torch import nn
 
     from cxreval.export.checkpoint import Checkpoint
-    from cxreval.export.systems import BenchmarkOutputs, SeedSystem
+    from cxreval.export.probabilities import Probabilities
+    from cxreval.export.systems import SeedSystem
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         network = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 14)).eval()
     system = SeedSystem(
         "small", "none", PROFILES["imagenet-224"], FINDINGS, nn.Sequential(network, nn.Sigmoid()),
-        BenchmarkOutputs(network, list(range(14))),
+        Probabilities(copy.deepcopy(network), list(range(14))),
     )  # fmt: skip
     return system, Checkpoint({}, "0" * 64, whole_pickle=False)
 

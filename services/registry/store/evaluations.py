@@ -30,7 +30,7 @@ from cxreval.errors import (
     ServiceUnavailable,
 )
 from cxreval.fields import field_error
-from cxreval.manifest.model import CheckpointFormat, Kind
+from cxreval.manifest.model import CONVERTED, Kind
 from cxreval.metrics.comparison import first_difference
 from cxreval.metrics.report import Evidence, Report, covered_findings
 from cxreval.records import Change, EvaluationState, Failure
@@ -438,7 +438,7 @@ class Evaluations:
         query = _evaluations().where(BenchmarkRow.id.in_([name.benchmark for name in benchmarks]))
         if not converts:
             format_ = SubmissionRow.manifest["format"].as_string()
-            query = query.where(format_.is_distinct_from(CheckpointFormat.PYTORCH_STATE_DICT))
+            query = query.where(or_(format_.is_(None), format_.not_in(CONVERTED)))
         query = query.limit(1).with_for_update(of=_LOCKED, skip_locked=True)
         waited = or_(EvaluationRow.waits_until.is_(None), EvaluationRow.waits_until <= now)
         # Two queries, each of which reads one row of an index; a single query would sort the queue.

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, column, text
 
-from cxreval.manifest.model import CheckpointFormat
+from cxreval.manifest.model import CONVERTED
 from cxreval.records import Change, EvaluationState, SubmissionState
 from services.registry.domain.states import EVALUATION_STATE, TRANSITIONS
 from services.registry.store.models import Base, EvaluationRow, SubmissionRow
@@ -37,8 +37,8 @@ WITH taken AS (
         AND (evaluations.waits_until IS NULL OR evaluations.waits_until <= :now)
         AND submissions.benchmark_number = ANY(:benchmarks)
         AND (
-            :converts OR submissions.manifest ->> 'format'
-                IS DISTINCT FROM '{CheckpointFormat.PYTORCH_STATE_DICT}'
+            :converts OR coalesce(submissions.manifest ->> 'format', '')
+                NOT IN ({", ".join(f"'{form}'" for form in CONVERTED)})
         )
         AND NOT EXISTS (
             SELECT FROM evaluations
@@ -97,7 +97,7 @@ def lease_queued(
     Args:
         connection: to PostgreSQL.
         benchmarks: numbers of the benchmarks.
-        converts: whether the worker converts state dicts.
+        converts: whether the worker converts PyTorch files.
         worker: name of the worker.
         actor: actor of the event.
         owner: name of the caller, whose lease it is.

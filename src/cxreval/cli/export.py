@@ -46,7 +46,9 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")
 
 DOWNLOADS = Path("~/.cache/cxreval/weights")
 IN_ORDER = ",".join(FINDINGS)
-PACKAGES = ("torch", "torchvision", "torchxrayvision", "onnxscript", "safetensors")
+PACKAGES = (
+    "torch", "torchvision", "torchxrayvision", "timm", "monai", "onnxscript", "safetensors",
+)  # fmt: skip
 
 
 @app.callback()

@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # needs the extra
     from cxreval.evaluation.driver import EvaluationDriver
 
 _log = logging.getLogger(__name__)
-_NO_STATE_DICTS = "this worker does not take PyTorch state dicts"
+_NO_PYTORCH = "this worker does not take PyTorch files"
 
 Data = Annotated[
     list[str], typer.Option(help="benchmark and the directory of its data set, NAME=DIRECTORY")
@@ -145,12 +145,12 @@ def _run_next(driver: EvaluationDriver, bars: Progress, once: bool) -> Evaluatio
 
 
 def _converter() -> Converter | None:
-    """Returns the converter of PyTorch state dicts, or None if this machine cannot run it."""
+    """Returns the converter of PyTorch files, or None if this machine cannot run it."""
     try:
         require_extra("export", "converting them", *PACKAGES)
         sandbox.check()
     except (ExtraMissing, SandboxUnavailable) as error:
-        _log.info("%s: %s", _NO_STATE_DICTS, error)
+        _log.info("%s: %s", _NO_PYTORCH, error)
         return None
     return _convert
 
@@ -158,9 +158,9 @@ def _converter() -> Converter | None:
 def _convert(
     manifest: Manifest, weights: Path, path: Path, images: Sequence[Path]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    from cxreval.export.conversion import convert_state_dict  # noqa: PLC0415 -- needs the extra
+    from cxreval.export.conversion import convert_checkpoint  # noqa: PLC0415 -- needs the extra
 
-    return convert_state_dict(manifest, weights, path, images)
+    return convert_checkpoint(manifest, weights, path, images)
 
 
 def _print(evaluation: Evaluation, specs: Mapping[str, BenchmarkSpec], json: bool) -> None:

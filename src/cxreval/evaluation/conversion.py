@@ -1,4 +1,4 @@
-"""Converts submitted PyTorch state dicts to the ONNX files that inference runs."""
+"""Converts submitted PyTorch files to the ONNX files that inference runs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxreval.client import Lease, Manifest, WorkerClient
-from cxreval.errors import CheckpointUnreadable, ConversionUnavailable, SandboxUnavailable
+from cxreval.errors import ConversionUnavailable, SandboxUnavailable
 from cxreval.evaluation.sources import download
 
 COMPARED_IMAGES = 4
-"""Number of images on which the ONNX file is compared with the state dict."""
+"""Number of images on which the ONNX file is compared with PyTorch."""
 
 Converter = Callable[
     [Manifest, Path, Path, Sequence[Path]], tuple[tuple[str, ...], Mapping[str, str]]
 ]
-"""Converts a state dict to ONNX: called with the manifest, both files, and images for comparison.
+"""Converts a PyTorch file to ONNX: called with the manifest, both files, and images for comparison.
 
 Returns the finding of each output column, and the evidence of the comparison.
 """
@@ -38,19 +38,17 @@ class Converted:
 def convert(
     registry: WorkerClient, lease: Lease, converter: Converter | None, images: Sequence[Path]
 ) -> Converted:
-    """Downloads the submission's state dict, converts it, and uploads the result.
+    """Downloads the submission's PyTorch file, converts it, and uploads the result.
 
     Raises:
         ConversionUnavailable: this worker has no converter, or no sandbox to open the file in.
-        CheckpointUnreadable: the file is not a state dict, or contains more than tensors.
-        CheckpointMismatch: the weights fit another architecture, or are not finite in float32.
-        InvalidProbability: an output of the state dict is not a number.
-        ParityFailed: the outputs of the ONNX file differ from those of the state dict.
+        SubmissionFault: the file is not what the manifest says, or cannot be converted.
+        ParityFailed: the outputs of the ONNX file differ from those of PyTorch.
         ArtifactCorrupt: the downloaded bytes do not match their digest.
     """
     if converter is None:
         message = (
-            "this worker cannot convert PyTorch state dicts; "
+            "this worker cannot convert PyTorch files; "
             "install the extra on it: pip install 'cxreval[export]'"
         )
         raise ConversionUnavailable(message)
@@ -65,9 +63,5 @@ def convert(
             outputs, evidence = converter(manifest, weights, onnx_file, images)
         except SandboxUnavailable as error:
             raise ConversionUnavailable(error.message, **error.metadata) from None
-        except CheckpointUnreadable as error:
-            raise CheckpointUnreadable(
-                error.message.replace(str(weights), "the checkpoint"), field="artifact"
-            ) from None
         sha256 = registry.upload_derived_artifact(lease, onnx_file)
     return Converted(sha256, outputs, {"converted_sha256": sha256, **evidence})

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.client import (
-    CheckpointFormat,
     Evaluation,
     Failure,
     Fault,
@@ -45,6 +44,7 @@ from cxreval.evaluation.provenance import provenance
 from cxreval.evaluation.repeats import check_repeats
 from cxreval.evaluation.resume import RETRY_SECONDS, LeaseKeeper, retry_policy
 from cxreval.evaluation.sources import Checkpoint, Rows, Source, Table
+from cxreval.manifest.model import CONVERTED
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.report import Report
 from cxreval.wire import request_id
@@ -81,7 +81,7 @@ class EvaluationDriver:
         retry_seconds: how long a service may be unavailable before the evaluation is given back to
             the queue.
         allow_private_endpoints: whether endpoints may be in this worker's own network.
-        converter: converts PyTorch state dicts to ONNX; None if this worker cannot.
+        converter: converts PyTorch files to ONNX; None if this worker cannot.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class EvaluationDriver:
         directory = images_root(self._data[lease.benchmark.name])
         if manifest.kind is Kind.ENDPOINT:
             return EndpointSource(lease, directory, allow_private=self._allow_private_endpoints)
-        if manifest.format is CheckpointFormat.PYTORCH_STATE_DICT:
+        if manifest.format in CONVERTED:
             compared = [directory / image for image in images[:COMPARED_IMAGES]]
             converted = convert(self._registry, lease, self._converter, compared)
             return Checkpoint(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -30,6 +31,7 @@ from cxreval.errors import (
 )
 from cxreval.fields import required
 from cxreval.metrics.predictions import PredictionTable, image_rows
+from cxreval.model_interface import ModelInterface
 
 Rows = Iterator[tuple[str, NDArray[np.float32]]]
 """Pairs of image and probabilities, float32 of shape (covered findings,), in their order."""
@@ -60,7 +62,7 @@ class Source(Protocol):
 
 
 class Checkpoint:
-    """An ONNX file that the inference service runs: submitted, or converted from a state dict; or
+    """An ONNX file that the inference service runs: submitted, or converted from a PyTorch file; or
     the archive of a submission's files.
 
     Args:
@@ -85,6 +87,8 @@ class Checkpoint:
         interface = lease.submission.manifest.interface
         if interface is None:
             raise required("manifest.preprocessing", "the steps from an image to the model's input")
+        if evidence:  # a converted file has one input, and probabilities as its one output
+            interface = ModelInterface(replace(interface.preprocessing, tensor=""))
         self._interface = interface
         self._files = lease.submission.manifest.files
         self._ensemble = lease.submission.manifest.ensemble

@@ -38,7 +38,7 @@ class Checkpoint:
     whole_pickle: bool
 
 
-def read_checkpoint(path: Path, sha256: str = "", *, tensors_only: bool = False) -> Checkpoint:
+def read_checkpoint(path: Path, sha256: str = "") -> Checkpoint:
     """Reads a checkpoint in the sandbox: tensors only if its format allows, else the whole pickle.
 
     Accepts a state dict, a training script's dict with one under `state_dict` or `model`, or a
@@ -47,12 +47,11 @@ def read_checkpoint(path: Path, sha256: str = "", *, tensors_only: bool = False)
     Args:
         path: the file.
         sha256: expected digest, if known.
-        tensors_only: refuse a file that contains more than tensors, for example a whole module.
 
     Raises:
         DigestMismatch: the digest differs; the file is not loaded.
-        CheckpointUnreadable: the file does not exist, is damaged, is not a checkpoint, fails or
-            times out in the sandbox, or contains more than tensors where that is refused.
+        CheckpointUnreadable: the file does not exist, is damaged, is not a checkpoint, or fails or
+            times out in the sandbox.
         ArtifactTooLarge: the file has more than `MAX_FILE_BYTES`.
         SandboxUnavailable: this machine has no sandbox.
     """
@@ -71,8 +70,6 @@ def read_checkpoint(path: Path, sha256: str = "", *, tensors_only: bool = False)
     tensors = _open(path, "weights-only")
     if tensors is not None:
         return Checkpoint(tensors, digest, whole_pickle=False)
-    if tensors_only:
-        raise _unreadable(path, "it holds more than tensors (save only the model's state_dict())")
     return Checkpoint(_open(path, "whole") or {}, digest, whole_pickle=True)
 
 

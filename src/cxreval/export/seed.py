@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 from cxreval.datasets.nih import FINDINGS
 from cxreval.export.checkpoint import Checkpoint
@@ -38,7 +39,8 @@ def export_seed(
     report = None
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as directory:
         onnx_file, report_file = Path(directory) / path.name, Path(directory) / "parity.json"
-        export_onnx(system.exported, system.profile.shape, onnx_file, metadata(system, checkpoint))
+        shape = cast("tuple[int, int, int]", system.profile.shape)  # a preset's, which is fixed
+        export_onnx(system.exported, shape, onnx_file, metadata(system, checkpoint))
         if images:
             report = check_parity(system, checkpoint, onnx_file, images, progress)
             report_file.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Imports torchvision and TorchXRayVision, also with a CPU-only PyTorch.
+"""Imports torchvision, timm and TorchXRayVision, also with a CPU-only PyTorch.
 
 The torchvision wheel on PyPI is built for CUDA. With a CPU-only torch its C++ operators do not
 load, and importing torchvision fails where it registers `nms` and `qnms`, which are then
@@ -46,9 +46,10 @@ def _declare_missing_operators() -> object:
 _declarations = _declare_missing_operators()
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-    # Both libraries warn at import about parts that are not used here.
+    # They warn at import about parts that are not used here.
     warnings.simplefilter("ignore")
+    import timm  # needs torchvision
     import torchvision
     import torchxrayvision
 
-__all__ = ["torchvision", "torchxrayvision"]
+__all__ = ["timm", "torchvision", "torchxrayvision"]

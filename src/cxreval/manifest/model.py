@@ -71,6 +71,14 @@ class CheckpointFormat(StrEnum):
     TORCH_EXPORT = "torch-export"
 
 
+CONVERTED = (
+    CheckpointFormat.PYTORCH_STATE_DICT,
+    CheckpointFormat.TORCHSCRIPT,
+    CheckpointFormat.TORCH_EXPORT,
+)
+"""Formats that a worker converts to ONNX before inference runs them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """A network whose state dict can be submitted; `names_outputs` if it names its outputs.

@@ -1,0 +1,137 @@
+"""Tells kinds of PyTorch files apart by their content, without opening what is in them.
+
+This module does not import PyTorch.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+
+from cxreval.errors import CheckpointUnreadable, ModelTooLarge
+from cxreval.manifest.model import CheckpointFormat
+
+MAX_FILE_BYTES = 1024**3
+"""Maximum size of a PyTorch file, and of what it unpacks to; a conversion needs several times as
+much memory."""
+
+MAX_HEADER_BYTES = 100_000_000
+"""Maximum size of the header of a safetensors file, as its format says."""
+
+_LENGTH = struct.Struct("<Q")
+
+
+class FileKind(StrEnum):
+    """What a file is, as messages name it."""
+
+    SAFETENSORS = "a safetensors file"
+    PICKLE = "a file of torch.save"
+    TORCHSCRIPT = "a TorchScript module (torch.jit.save)"
+    TORCH_EXPORT = "a program of torch.export.save"
+    KERAS = "a Keras model"
+    NUMPY = "an archive of NumPy arrays"
+    ONNX = "an ONNX file"
+    GIT_LFS = "a Git LFS pointer, which only names the real file"
+    TEXT = "a text"
+    ZIP = "an archive without a PyTorch checkpoint"
+    OTHER = "of no known format"
+
+
+_TEXT = bytes(range(0x20, 0x7F)) + b"\t\r\n"
+_STARTS = {
+    b"\x89HDF": FileKind.KERAS,
+    b"version https://git-lfs": FileKind.GIT_LFS,
+    b"\x80": FileKind.PICKLE,  # opens a pickle
+    b"\x08": FileKind.ONNX,  # the field `ir_version`
+}
+
+FORMATS = {
+    CheckpointFormat.PYTORCH_STATE_DICT: (FileKind.SAFETENSORS, FileKind.PICKLE),
+    CheckpointFormat.TORCHSCRIPT: (FileKind.TORCHSCRIPT,),
+    CheckpointFormat.TORCH_EXPORT: (FileKind.TORCH_EXPORT,),
+}
+"""The kinds of files of each format that is converted."""
+
+_CURES = {
+    FileKind.KERAS: "convert it with tf2onnx and set format: onnx",
+    FileKind.GIT_LFS: "fetch the real file with `git lfs pull`",
+    FileKind.TEXT: "check the address from which it was downloaded",
+    FileKind.NUMPY: "save the model's state_dict() with torch.save or safetensors",
+    FileKind.ONNX: "set format: onnx",
+}
+
+
+def check_file(file: Path, form: CheckpointFormat) -> FileKind:
+    """Returns the kind of a file, which is one of those of its format.
+
+    Raises:
+        CheckpointUnreadable: it is of another kind; the message says which, and what to do.
+        ModelTooLarge: it has more than `MAX_FILE_BYTES`, or unpacks to more.
+    """
+    size = file.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise _too_large(f"the file has {size} bytes")
+    kind = kind_of(file)
+    if kind not in FORMATS[form]:
+        right = next((known for known, kinds in FORMATS.items() if kind in kinds), None)
+        cure = f"set format: {right}" if right else _CURES.get(kind, "submit another file")
+        expected = " or ".join(FORMATS[form])
+        raise CheckpointUnreadable(
+            f"the file is {kind}; expected {expected} for format {form}: {cure}",
+            field="artifact",
+            expected=expected,
+            found=kind,
+        )
+    return kind
+
+
+def kind_of(file: Path) -> FileKind:
+    """Returns what the start of a file, and the names in it if it is an archive, say it is.
+
+    Raises `ModelTooLarge` for an archive that unpacks to more than `MAX_FILE_BYTES`.
+    """
+    with file.open("rb") as stream:
+        start = stream.read(64)
+    if start.startswith(b"PK"):
+        return _archive(file)
+    if _starts_safetensors(start, file.stat().st_size):
+        return FileKind.SAFETENSORS
+    for magic, kind in _STARTS.items():
+        if start.startswith(magic):
+            return kind
+    return FileKind.TEXT if start.strip() and not start.translate(None, _TEXT) else FileKind.OTHER
+
+
+def _starts_safetensors(start: bytes, size: int) -> bool:
+    if len(start) <= _LENGTH.size or start[_LENGTH.size : _LENGTH.size + 1] != b"{":
+        return False
+    header = _LENGTH.unpack_from(start)[0]
+    return bool(header <= min(MAX_HEADER_BYTES, size - _LENGTH.size))
+
+
+def _archive(file: Path) -> FileKind:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return FileKind.ZIP
+    if (size := sum(entry.file_size for entry in entries)) > MAX_FILE_BYTES:
+        raise _too_large(f"the file unpacks to {size} bytes")
+    names = {PurePosixPath(entry.filename).name for entry in entries}
+    if "constants.pkl" in names and "data.pkl" in names:
+        return FileKind.TORCHSCRIPT
+    if names & {"archive_format", "serialized_exported_program.json"}:
+        return FileKind.TORCH_EXPORT
+    if "data.pkl" in names:
+        return FileKind.PICKLE
+    if "model.weights.h5" in names:
+        return FileKind.KERAS
+    return FileKind.NUMPY if any(name.endswith(".npy") for name in names) else FileKind.ZIP
+
+
+def _too_large(problem: str) -> ModelTooLarge:
+    expected = f"at most {MAX_FILE_BYTES} bytes of a PyTorch file"
+    message = f"{problem}; expected {expected}: export a larger network to ONNX yourself"
+    return ModelTooLarge(message, field="artifact", expected=expected)
