@@ -21,6 +21,6 @@ def board(tmp_path_factory):
         yield running
 
 
-@pytest.mark.parametrize("brought", (*ONNX_FILES, *PYTORCH_FILES), ids=lambda brought: brought.name)
+@pytest.mark.parametrize("brought", [*ONNX_FILES, *PYTORCH_FILES], ids=lambda brought: brought.name)
 def test_a_file_gets_the_row_of_its_makers_answers(board, brought, tmp_path, monkeypatch):
     check_published(board, brought, tmp_path, monkeypatch)

@@ -218,7 +218,7 @@ PYTORCH_FILES = (
     _weights(
         "torchvision resnet50",
         "resnet50",
-        lambda: checkpoints._with_small_residuals(  # noqa: SLF001
+        lambda: checkpoints._with_small_residuals(
             torchvision.models.resnet50(weights=None, num_classes=14)
         ),
     ),

@@ -64,7 +64,7 @@ def check(
     image: Annotated[
         list[Path] | None,
         typer.Option(
-            help="radiograph to run the model on, PNG, JPEG or DICOM; repeatable. Default: phantoms",
+            help="radiograph (PNG, JPEG, DICOM) to run the model on; repeatable. Default: phantoms",
             exists=True,
             dir_okay=False,
         ),
