@@ -10,7 +10,8 @@ require_module("cxreval.export.torch_libraries")
 
 from tests.support.forty_files import Board, check_published  # noqa: E402
 from tests.support.forty_onnx import ONNX_FILES  # noqa: E402
-from tests.support.forty_pytorch import PYTORCH_FILES  # noqa: E402
+from tests.support.forty_pytorch import PYTORCH_FILES, PYTORCH_REFUSED  # noqa: E402
+from tests.support.forty_refused import REFUSED, check_refused  # noqa: E402
 
 pytestmark = pytest.mark.timeout(500)
 
@@ -24,3 +25,8 @@ def board(tmp_path_factory):
 @pytest.mark.parametrize("brought", [*ONNX_FILES, *PYTORCH_FILES], ids=lambda brought: brought.name)
 def test_a_file_gets_the_row_of_its_makers_answers(board, brought, tmp_path, monkeypatch):
     check_published(board, brought, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("refused", [*REFUSED, *PYTORCH_REFUSED], ids=lambda refused: refused.name)
+def test_a_foreign_file_is_refused_with_the_cure(board, refused, tmp_path, monkeypatch, capsys):
+    check_refused(board, refused, tmp_path, monkeypatch, capsys)

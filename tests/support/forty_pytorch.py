@@ -21,6 +21,7 @@ from cxreval.manifest.model import CheckpointFormat
 from tests.support import checkpoints, pytorch_files
 from tests.support.forty_files import Array, Brought, Pixels
 from tests.support.forty_onnx import IMAGENET
+from tests.support.forty_refused import Refused
 
 State = Mapping[str, torch.Tensor]
 Save = Callable[[nn.Module, Path], object]
@@ -286,3 +287,40 @@ PYTORCH_FILES = (
     _whole("torch.export", CheckpointFormat.TORCH_EXPORT, _mobilenet, program, "model.pt2"),
 )
 """What is on the board without a change of the file."""
+
+
+def _transformers(file: Path) -> None:
+    """Saves weights with the names of a ViT of Hugging Face transformers."""
+    layer = "vit.encoder.layer.0.attention.attention"
+    torch.save(
+        {
+            "vit.embeddings.patch_embeddings.projection.weight": torch.zeros(8, 3, 16, 16),
+            f"{layer}.query.weight": torch.zeros(8, 8),
+            f"{layer}.query.bias": torch.zeros(8),
+            "classifier.weight": torch.zeros(14, 8),
+        },
+        file,
+    )
+
+
+_RESNET18 = {
+    "format": CheckpointFormat.PYTORCH_STATE_DICT.value,
+    "architecture": "torchvision/resnet18",
+}
+PYTORCH_REFUSED = (
+    Refused(
+        "whole pickled module",
+        "model.pth",
+        lambda file: torch.save(pytorch_files.Small(14), file),
+        "torch.onnx.export(model.eval()",
+        _RESNET18,
+    ),
+    Refused(
+        "pytorch_model.bin of Hugging Face",
+        "pytorch_model.bin",
+        _transformers,
+        "optimum-cli export onnx",
+        _RESNET18,
+    ),
+)
+"""What is refused before upload, and needs PyTorch to be made."""

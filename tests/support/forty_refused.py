@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import tarfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,38 +63,36 @@ def _pickled(file: Path) -> None:
 
 
 def _onnx(
-    node: onnx.NodeProto,
-    inputs: tuple[str, int, tuple[Any, ...]],
+    nodes: Sequence[onnx.NodeProto],
+    taken: tuple[str, int, tuple[Any, ...]],
     *outputs: onnx.ValueInfoProto,
-    before: tuple[onnx.NodeProto, ...] = (),
-    more: tuple[onnx.NodeProto, ...] = (),
-    domain: str = "",
 ) -> Callable[[Path], object]:
-    taken = [helper.make_tensor_value_info(*inputs)]
-    graph = helper.make_graph([*before, node, *more], "brought", taken, [*outputs])
-    opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    inputs = [helper.make_tensor_value_info(*taken)]
+    graph = helper.make_graph(nodes, "brought", inputs, [*outputs])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
     return _bytes(model.SerializeToString())
 
 
-def _zipmap() -> Callable[[Path], object]:
+def _of_sklearn_onnx(image: bool) -> Callable[[Path], object]:
     """A classifier as sklearn-onnx exports it: a label, and a dict of probabilities a row."""
-    classes = {"classlabels_ints": [0, 1], "coefficients": [1.0] * 8, "intercepts": [0.0] * 2}
+    classes = {"classlabels_ints": [0, 1], "coefficients": [1.0] * 6, "intercepts": [0.0] * 2}
     linear = helper.make_node(
-        "LinearClassifier", ["X"], ["label", "scores"], domain="ai.onnx.ml", **classes
+        "LinearClassifier", ["rows"], ["label", "scores"], domain="ai.onnx.ml", **classes
     )
     named = helper.make_node(
         "ZipMap", ["scores"], ["probabilities"], domain="ai.onnx.ml", classlabels_int64s=[0, 1]
     )
+    options: dict[str, Any] = {"axes": [2, 3], "keepdims": 0} if image else {}
+    rows = helper.make_node("ReduceMean" if image else "Identity", ["X"], ["rows"], **options)
     column = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
-    rows = helper.make_sequence_type_proto(helper.make_map_type_proto(TensorProto.INT64, column))
+    dicts = helper.make_sequence_type_proto(helper.make_map_type_proto(TensorProto.INT64, column))
+    label = helper.make_tensor_value_info("label", TensorProto.INT64, ("N",))
     return _onnx(
-        linear,
-        ("X", TensorProto.FLOAT, ("N", 4)),
-        helper.make_tensor_value_info("label", TensorProto.INT64, ("N",)),
-        helper.make_value_info("probabilities", rows),
-        more=(named,),
-        domain="ai.onnx.ml",
+        (rows, linear, named),
+        ("X", TensorProto.FLOAT, _IMAGE if image else ("N", 3)),
+        *(() if image else (label,)),
+        helper.make_value_info("probabilities", dicts),
     )
 
 
@@ -153,12 +151,23 @@ REFUSED = (
         lambda file: np.save(file, np.zeros((8, 14))),
         "write a CSV table",
     ),
-    Refused("ZipMap of sklearn-onnx", "model.onnx", _zipmap(), "(N, 3, 224, 224)"),
+    Refused(
+        "table rows of sklearn-onnx",
+        "model.onnx",
+        _of_sklearn_onnx(image=False),
+        "as a table with kind: predictions",
+    ),
+    Refused(
+        "ZipMap of sklearn-onnx",
+        "model.onnx",
+        _of_sklearn_onnx(image=True),
+        "options={'zipmap': False}",
+    ),
     Refused(
         "object detector",
         "yolo.onnx",
         _onnx(
-            helper.make_node("Identity", ["images"], ["output0"]),
+            [helper.make_node("Identity", ["images"], ["output0"])],
             ("images", TensorProto.FLOAT, _IMAGE),
             helper.make_tensor_value_info("output0", TensorProto.FLOAT, ("N", 84, 8400)),
         ),
@@ -168,7 +177,7 @@ REFUSED = (
         "int64 input",
         "model.onnx",
         _onnx(
-            helper.make_node("Cast", ["image"], ["probabilities"], to=TensorProto.FLOAT),
+            [helper.make_node("Cast", ["image"], ["probabilities"], to=TensorProto.FLOAT)],
             ("image", TensorProto.INT64, _IMAGE),
             helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ("N", 14)),
         ),
@@ -178,10 +187,12 @@ REFUSED = (
         "logits without an activation",
         "model.onnx",
         _onnx(
-            helper.make_node("ReduceSum", ["image", "axes"], ["scores"], keepdims=0),
+            (
+                helper.make_node("Constant", [], ["axes"], value_ints=[2, 3]),
+                helper.make_node("ReduceSum", ["image", "axes"], ["scores"], keepdims=0),
+            ),
             ("image", TensorProto.FLOAT, _IMAGE),
             helper.make_tensor_value_info("scores", TensorProto.FLOAT, ("N", 3)),
-            before=(helper.make_node("Constant", [], ["axes"], value_ints=[2, 3]),),
         ),
         "outputs.activation: sigmoid",
         {"output_names": ["Mass", "Nodule", "Hernia"]},

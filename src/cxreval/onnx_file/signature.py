@@ -249,6 +249,8 @@ def _cure(
     """Returns which field of the manifest to change so that an input fits, as part of a message."""
     if interface is None:
         return ""
+    if dimensions is not None and len(dimensions) == 2:
+        return "; submit predictions of a model of table rows as a table with kind: predictions"
     if elem_type not in _DTYPES:
         return "; let the model take one of float32, float16, uint8 (a Cast as its first node)"
     steps = interface.preprocessing
@@ -291,6 +293,8 @@ def _output(graph: onnx.GraphProto, name: str) -> onnx.ValueInfoProto:
         expected = f"an output {name!r}, as outputs.tensor says; name one of the model's there"
     elif len(values) > 1:
         expected = "one output; set outputs.tensor to the name of the one with the probabilities"
+    elif values and not values[0].type.HasField("tensor_type"):
+        expected = "a tensor; convert with options={'zipmap': False} if this is of sklearn-onnx"
     else:
         expected = "one output of float32, float16 or float64 with a row of columns per image"
     found = described(graph.output) or "no output"
