@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cxreval.errors import CxrevalError, MalformedField
+from cxreval.errors import MalformedField
 from cxreval.export.pytorch_file import FORMATS, kind_of
 from cxreval.extras import require_extra
 from cxreval.fields import field_error, shown
 from cxreval.foreign_files import foreign_kind
 from cxreval.manifest.model import CheckpointFormat
+from cxreval.model_interface import ModelInterface, read
 from cxreval.preprocessing import (
     PRESETS,
     Crop,
@@ -26,7 +27,6 @@ from cxreval.preprocessing import (
     Resize,
     ResizeTo,
     TensorType,
-    preprocessing_problems,
 )
 
 # Pillow's numbers of its filters, which Hugging Face's processors state.
@@ -134,8 +134,9 @@ def from_timm(name: str) -> Preprocessing:
         ExtraMissing: timm is not installed.
     """
     require_extra("export", "reading timm's configurations", "timm", "torch")
-    from cxreval.export.torch_libraries import timm  # noqa: PLC0415 -- needs the extra
+    from cxreval.export import torch_libraries  # noqa: PLC0415 -- needs the extra
 
+    timm: Any = torch_libraries.timm
     name = name.removeprefix("timm/")
     known = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
     if known is None:
@@ -246,7 +247,5 @@ def _pair(size: Any) -> tuple[int, ...]:
 
 
 def _valid(steps: Preprocessing, field: str) -> Preprocessing:
-    problems: list[CxrevalError] = preprocessing_problems(steps, field)
-    for problem in problems:
-        raise problem
-    return steps
+    """Returns valid steps. Raises `CxrevalError` for a malformed value or a contradiction."""
+    return read(ModelInterface(steps).json, field).preprocessing
