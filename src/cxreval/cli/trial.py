@@ -113,8 +113,8 @@ def try_model(
     if steps is None:
         return {}, []
     require_extra("inference", "running the model on two images", "onnxruntime")
-    if len({file.resolve().parent for file in files}) > 1:
-        return {}, ["the model was not run here, because its files are in different folders"]
+    if models and len(models) < len(files):
+        return {}, ["the model was not run here, because it has weights in other files"]
     names, activation = manifest.output_names, (manifest.outputs or Outputs()).activation
     with tempfile.TemporaryDirectory() as directory:
         if not models:
@@ -122,8 +122,7 @@ def try_model(
             activation = Activation.NONE
         profile = profile_of(steps)
         tensors = [profile.apply(image.pixels) for image in images]
-        beside = len(files) > 1
-        raw = [_run(path, signature, tensors, beside=beside) for path, signature in models]
+        raw = [_run(path, signature, tensors) for path, signature in models]
     each = [[probabilities(rows, activation).mean(axis=0) for rows in model] for model in raw]
     values = np.mean(np.array(each, np.float32), axis=0)
     if values.shape[1] != len(names):
@@ -199,19 +198,17 @@ def _converted(
 
 
 def _run(
-    path: Path, signature: Signature, tensors: Sequence[npt.NDArray[Any]], *, beside: bool
+    path: Path, signature: Signature, tensors: Sequence[npt.NDArray[Any]]
 ) -> list[npt.NDArray[Any]]:
     """Returns a model's output (crops, ...) for the tensors (crops, ...) of each image.
 
-    The model runs in the sandbox if this machine has one, else in a process with limits; with
-    `beside`, it may read the files beside it, where its weights can be.
+    The model runs in the sandbox if this machine has one, else in a process with limits.
     """
     path = path.resolve()
     words = (signature.input_name, signature.output_name, str(signature.batch or 0))
     environment = None
     try:
-        inside = f"{sandbox.INPUT}/{path.name}" if beside else sandbox.INPUT
-        command = sandbox.command(_PROGRAM, [*words, inside], path.parent if beside else path)
+        command = sandbox.command(_PROGRAM, [*words, sandbox.INPUT], path)
     except SandboxUnavailable:
         command = [sys.executable, "-s", "-P", "-m", _PROGRAM, *words, str(path)]
         environment = sandbox.environment() | sandbox.interpreter_environment()
