@@ -121,6 +121,8 @@ def convert(request: Request, file: Path, images: Images) -> tuple[bytes, dict[s
         ParityFailed: no ONNX file of a network that was built by name agrees with it.
         MemoryError: there is not enough memory.
     """
+    # The fused kernel of transformers has no form in ONNX.
+    torch.backends.mha.set_fastpath_enabled(False)
     kind = check_file(file, request.format)
     match request.format:
         case CheckpointFormat.TORCHSCRIPT:
