@@ -237,6 +237,12 @@ class BenchmarkExists(CxrevalError):
     reason = "BENCHMARK_EXISTS"
 
 
+class BenchmarkRetired(CxrevalError):
+    """The benchmark is retired and takes no submissions."""
+
+    reason = "BENCHMARK_RETIRED"
+
+
 class BenchmarkDigestMismatch(CxrevalError):
     """Two parties have different specifications of one benchmark."""
 

@@ -107,8 +107,18 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
+class Retirement:
+    """Why a benchmark takes no submissions. `superseded_by`: the resource name of the benchmark
+    that takes them instead; empty if none does."""
+
+    time: datetime
+    reason: str
+    superseded_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AdminEvent:
-    """A change of an organisation or a key by an operator."""
+    """A change of an organisation, a key or the retirement of a benchmark by an operator."""
 
     time: datetime
     actor: str

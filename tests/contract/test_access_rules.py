@@ -77,6 +77,11 @@ def test_only_workers_may_call_the_workers_rpcs():
         assert RULES[f"cxreval.api.registry.v1.EvaluationService/{method}"] == {Role.WORKER}
 
 
+def test_only_operators_may_create_retire_and_reinstate_benchmarks():
+    for method in ("CreateBenchmark", "RetireBenchmark", "ReinstateBenchmark"):
+        assert RULES[f"cxreval.api.registry.v1.BenchmarkService/{method}"] == {Role.OPERATOR}
+
+
 def test_a_server_with_an_undeclared_rpc_does_not_start():
     pool = descriptor_pool.Default()
     file = descriptor_pb2.FileDescriptorProto(

@@ -45,6 +45,7 @@ FIELDS = [
         [MAX_PROVENANCE_ENTRIES, MAX_PROVENANCE_CHARACTERS],
     ),
     ("registry/v1/lifecycle_service", "reason", [MAX_REASON_CHARACTERS]),
+    ("registry/v1/benchmark_service", "reason", [MAX_REASON_CHARACTERS]),
     ("registry/v1/submission", "message", [MAX_FAILURE_CHARACTERS]),
     ("registry/v1/submission", "model", [MAX_NAME_CHARACTERS]),
     ("registry/v1/submission", "organisation", [MAX_NAME_CHARACTERS]),

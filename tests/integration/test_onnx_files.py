@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import grpc
 import pytest
@@ -71,9 +73,14 @@ def by_inference(oip: Any, digest: str, profile: str, columns: int) -> Answer:
     return None
 
 
-def by_command_line(manifest: Path, file: Path) -> Answer:
-    """Why `submission check` refuses a file: reason, field and message; None if it does not."""
-    result = CliRunner().invoke(app, ["submission", "check", str(manifest), str(file), "--json"])
+def by_command_line(manifest: Path, file: Path, *, run: bool = False) -> Answer:
+    """Why `submission check` refuses a file: reason, field and message; None if it does not.
+
+    The file is not run unless `run` is set.
+    """
+    with nullcontext() if run else patch("cxreval.cli.trial.try_model", return_value=({}, [])):
+        arguments = ["submission", "check", str(manifest), str(file), "--json"]
+        result = CliRunner().invoke(app, arguments)
     problems = json.loads(result.stdout)["problems"]
     assert result.exit_code == bool(problems)
     about_model = [one for one in problems if one["reason"].startswith("MODEL_")]
@@ -128,17 +135,26 @@ def test_a_checkpoint_of_the_demo_passes_both(
 
 
 @pytest.mark.parametrize("name", odd_onnx.only_a_run_shows())
-def test_what_only_onnxruntime_can_show_is_left_to_inference(
-    service: InferenceService, oip: Any, tmp_path: Path, name: str
+def test_what_only_onnxruntime_can_show_is_found_by_a_run_of_both(
+    service: InferenceService,
+    oip: Any,
+    tmp_path: Path,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     digest = onnx_models.store(service.models, odd_onnx.only_a_run_shows()[name])
+    file, stated = service.models / f"{digest}.onnx", manifest(tmp_path, *XRV)
+    endless = name == "loop without an end"
+    if endless:
+        monkeypatch.setattr("cxreval.cli.trial._SECONDS", 5.0)
 
-    said = by_command_line(manifest(tmp_path, *XRV), service.models / f"{digest}.onnx")
+    assert by_command_line(stated, file) is None
+    said = by_command_line(stated, file, run=True)
 
     refused = by_inference(oip, digest, *XRV)
-    assert said is None
     assert refused
-    endless = name == "loop without an end"
+    assert said
+    assert said[0] == refused[0]
     assert refused[0] == ("MODEL_TOO_SLOW" if endless else "MODEL_UNSUPPORTED")
 
 

@@ -29,7 +29,7 @@ from cxreval.errors import CxrevalError, MalformedField, MissingField, UnknownVa
 from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.ranking import Comparison
 from cxreval.metrics.report import MetricValue, Report
-from cxreval.records import AdminEvent, Change, Failure, Quota, SubmissionState, Tier
+from cxreval.records import AdminEvent, Change, Failure, Quota, Retirement, SubmissionState, Tier
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import benchmarks, rankings, reports
 from cxreval.wire.codec import Decoder, Encoder
@@ -58,6 +58,7 @@ SHARED = [
     (_messages.failure_message, evaluations._failure, Failure),
     (_messages.quota_message, admin._quota, Quota),
     (admin.event_message, _messages.admin_event, AdminEvent),
+    (benchmarks.retirement_message, benchmarks._retirement, Retirement),
     (audit.head_message, _messages.head, Head),
     (rankings.comparison_message, rankings.comparison, Comparison),
 ]

@@ -121,7 +121,9 @@ def test_check_names_an_empty_file_and_fields_that_are_still_the_templates(tmp_p
         .replace("0123456789abcdef", "f" * 16)
     )
     manifest.write_text(text.replace("github.com/me", "github.com/ann").replace("My ", "Our "))
-    assert run("submission", "check", str(manifest)).output == "no mistake found\n"
+    last = run("submission", "check", str(manifest)).output
+    assert last.startswith("preprocessing: The image is read as three channels")
+    assert last.endswith("in the order NCHW.\nno mistake found\n")
 
 
 class Upload:

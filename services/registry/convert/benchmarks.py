@@ -7,6 +7,7 @@ from operator import attrgetter
 from cxreval.api.registry.v1 import benchmark_service_pb2 as pb
 from cxreval.datasets.benchmark import BenchmarkSpec, field_text, spec_problem
 from cxreval.fields import field_error, require
+from cxreval.resource_names import BenchmarkName
 from cxreval.wire import benchmarks
 from services.registry.domain.records import Benchmark
 
@@ -37,9 +38,16 @@ def _check_direction(field: str, direction: int) -> None:
         raise field_error(field, direction, expected)
 
 
+def successor(text: str) -> BenchmarkName | None:
+    """Returns the benchmark that supersedes another; None for none. Raises `MalformedField`."""
+    return BenchmarkName.parse(text, "superseded_by") if text else None
+
+
 def benchmark_message(benchmark: Benchmark) -> pb.Benchmark:
     """Returns a benchmark as a message."""
     message = benchmarks.spec_message(benchmark.spec)
     message.digest = benchmark.spec.digest
     message.create_time.FromDatetime(benchmark.create_time)
+    if benchmark.retirement:
+        message.retirement.CopyFrom(benchmarks.retirement_message(benchmark.retirement))
     return message

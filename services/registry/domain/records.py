@@ -13,7 +13,7 @@ from typing import Any
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.report import Report
-from cxreval.records import Change, EvaluationState, Failure, SubmissionState, Tier
+from cxreval.records import Change, EvaluationState, Failure, Retirement, SubmissionState, Tier
 from cxreval.resource_names import SubmissionName
 
 EVALUATED_TIER = {
@@ -51,10 +51,11 @@ Only the owning organisation, workers and operators may read them, even of a pub
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A benchmark and when it was created."""
+    """A benchmark, when it was created, and why it takes no submissions if it is retired."""
 
     spec: BenchmarkSpec
     create_time: datetime
+    retirement: Retirement | None = None
 
 
 @dataclass(frozen=True, slots=True)

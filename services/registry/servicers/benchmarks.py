@@ -1,19 +1,25 @@
-"""BenchmarkService: specifications of benchmarks."""
+"""BenchmarkService: specifications of benchmarks, and their retirement."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from cxreval.api.registry.v1 import benchmark_service_pb2 as pb
 from cxreval.api.registry.v1 import benchmark_service_pb2_grpc
+from cxreval.fields import check_text
 from cxreval.resource_names import BenchmarkName
+from cxreval.wire.limits import MAX_REASON_CHARACTERS
+from services.chassis.principal import caller
 from services.registry.convert import benchmarks, requests
 from services.registry.store.benchmarks import Benchmarks
 
+_log = logging.getLogger(__name__)
+
 
 class BenchmarkServicer(benchmark_service_pb2_grpc.BenchmarkServiceServicer):
-    """Creates and returns benchmarks."""
+    """Creates, retires and returns benchmarks."""
 
     def __init__(self, benchmarks: Benchmarks) -> None:
         self._benchmarks = benchmarks
@@ -50,3 +56,30 @@ class BenchmarkServicer(benchmark_service_pb2_grpc.BenchmarkServiceServicer):
             benchmarks=[benchmarks.benchmark_message(item) for item in page.items],
             next_page_token=page.next_token,
         )
+
+    async def RetireBenchmark(
+        self, request: pb.RetireBenchmarkRequest, context: Any
+    ) -> pb.Benchmark:
+        """Retires a benchmark, or replaces reason and successor of a retired one."""
+        name, successor = (
+            BenchmarkName.parse(request.name),
+            benchmarks.successor(request.superseded_by),
+        )
+        check_text("reason", request.reason, MAX_REASON_CHARACTERS)
+        benchmark = await asyncio.to_thread(
+            self._benchmarks.retire, name, request.reason, successor, caller().name
+        )
+        _log.info("benchmark retired", extra={"benchmark": str(name)})
+        return benchmarks.benchmark_message(benchmark)
+
+    async def ReinstateBenchmark(
+        self, request: pb.ReinstateBenchmarkRequest, context: Any
+    ) -> pb.Benchmark:
+        """Lets a retired benchmark take submissions again."""
+        name = BenchmarkName.parse(request.name)
+        check_text("reason", request.reason, MAX_REASON_CHARACTERS)
+        benchmark = await asyncio.to_thread(
+            self._benchmarks.reinstate, name, request.reason, caller().name
+        )
+        _log.info("benchmark reinstated", extra={"benchmark": str(name)})
+        return benchmarks.benchmark_message(benchmark)

@@ -1,4 +1,4 @@
-"""Creates and reads stored benchmarks."""
+"""Creates, retires and reads stored benchmarks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from cxreval.datasets.benchmark import BenchmarkSpec, list_problem
 from cxreval.errors import (
     BenchmarkExists,
     BenchmarkNotFound,
+    BenchmarkRetired,
     ImageListMismatch,
     ImageListMissing,
 )
+from cxreval.fields import field_error
 from cxreval.metrics.predictions import image_rows
 from cxreval.resource_names import BenchmarkName
 from services.registry.domain.pages import Cursor, Page
@@ -23,6 +25,7 @@ from services.registry.domain.records import Benchmark
 from services.registry.store import records
 from services.registry.store.database import Database, insert_missing
 from services.registry.store.models import BenchmarkImagesRow, BenchmarkRow
+from services.registry.store.organisations import record_admin_event
 from services.registry.store.pages import after
 
 _KEPT_LISTS = 8
@@ -42,8 +45,21 @@ def benchmark_row(session: Session, name: BenchmarkName, *, lock: bool = False) 
     return row
 
 
+def check_not_retired(row: BenchmarkRow, field: str) -> None:
+    """Raises `BenchmarkRetired` if a benchmark is retired. `field` of the request names it."""
+    retirement = records.retirement(row)
+    if retirement:
+        name, successor = BenchmarkName(row.id), retirement.superseded_by
+        instead = f"use {successor}" if successor else "no benchmark supersedes it"
+        # The reason comes last, because a long message is cut.
+        message = f"{name} is retired; {instead}. Reason: {retirement.reason}"
+        raise BenchmarkRetired(
+            message, field=field, name=name, superseded_by=successor, expected=successor
+        )
+
+
 class Benchmarks:
-    """Creates and reads benchmarks."""
+    """Creates, retires and reads benchmarks."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
@@ -68,7 +84,8 @@ class Benchmarks:
                 session.add(row)
             if row.digest != spec.digest:
                 message = (
-                    f"{name} exists with digest {row.digest}; this specification has {spec.digest}"
+                    f"{name} exists with digest {row.digest}; this specification has "
+                    f"{spec.digest}; give it another name, and retire the one it supersedes"
                 )
                 raise BenchmarkExists(
                     message,
@@ -77,6 +94,46 @@ class Benchmarks:
                     found=spec.digest,
                     expected=row.digest,
                 )
+            return records.benchmark(row)
+
+    def retire(
+        self, name: BenchmarkName, reason: str, successor: BenchmarkName | None, actor: str
+    ) -> Benchmark:
+        """Retires a benchmark, or replaces reason and successor of a retired one; idempotent.
+
+        Raises:
+            BenchmarkNotFound: there is no such benchmark, or no such successor.
+            MalformedField: the successor is the benchmark itself.
+            BenchmarkRetired: the successor is retired, so that no chain of successors is a circle.
+        """
+        with self._database.writing() as session:
+            # In one order for all callers, so that two of them cannot wait for each other.
+            names = sorted({name, successor or name}, key=str)
+            rows = {item: benchmark_row(session, item, lock=True) for item in names}
+            row = rows[name]
+            if successor == name:
+                raise field_error("superseded_by", name, "another benchmark")
+            if successor:
+                check_not_retired(rows[successor], "superseded_by")
+            values = reason, successor.benchmark if successor else None
+            if row.retire_time is None or (row.retire_reason, row.superseded_by) != values:
+                now = self._clock()
+                row.retire_time = row.retire_time or now
+                row.retire_reason, row.superseded_by = values
+                details = f"{reason}; superseded by {successor}" if successor else reason
+                target = f"{name} ({details})"
+                record_admin_event(session, now, actor, "benchmark_retired", target)
+            return records.benchmark(row)
+
+    def reinstate(self, name: BenchmarkName, reason: str, actor: str) -> Benchmark:
+        """Lets a retired benchmark take submissions again; idempotent. Raises
+        `BenchmarkNotFound`."""
+        with self._database.writing() as session:
+            row = benchmark_row(session, name, lock=True)
+            if row.retire_time is not None:
+                row.retire_time = row.retire_reason = row.superseded_by = None
+                now, target = self._clock(), f"{name} ({reason})"
+                record_admin_event(session, now, actor, "benchmark_reinstated", target)
             return records.benchmark(row)
 
     def record_images(self, name: BenchmarkName, images: Sequence[str]) -> None:

@@ -166,7 +166,7 @@ class Evaluations:
         return self._lease(*leased, known[leased[1].benchmark_number]) if leased else None
 
     def _benchmark(self, name: BenchmarkName) -> BenchmarkRow | None:
-        """The row of a benchmark, cached, because benchmarks never change."""
+        """The row of a benchmark, cached, because all but its retirement never changes."""
         if name.benchmark not in self._benchmarks:
             with self._database.reading() as session:
                 row = session.scalar(select(BenchmarkRow).where(BenchmarkRow.id == name.benchmark))
@@ -476,7 +476,8 @@ class Evaluations:
             token=row.lease_token or "",
             seconds=self._lease_seconds,
             submission=records.submission(submission, benchmark, row),
-            benchmark=records.benchmark(benchmark),
+            # Without its retirement: the row may be an older one, and what is queued is evaluated.
+            benchmark=replace(records.benchmark(benchmark), retirement=None),
             owner=submission.organisation or "",
         )
 

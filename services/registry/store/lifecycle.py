@@ -21,6 +21,7 @@ from services.registry.domain.records import ON_BOARD, ChangeRequest, Submission
 from services.registry.domain.redaction import redact_submission
 from services.registry.domain.states import DEADLINES, EVALUATION_STATE, expired
 from services.registry.store import records
+from services.registry.store.benchmarks import check_not_retired
 from services.registry.store.database import Database
 from services.registry.store.events import append
 from services.registry.store.models import BenchmarkRow, EvaluationRow, EventRow, SubmissionRow
@@ -56,6 +57,7 @@ class Lifecycle:
             SubmissionState: its state forbids the change, or the successor is not on the board.
             StaleEtag: the submission has changed since `etag`.
             RequestIdReused: the request id was used for another request.
+            BenchmarkRetired: the change is a retry, and the benchmark takes none.
             QuotaExceeded: the organisation has no quota for a retry.
         """
         with self._database.writing() as session:
@@ -127,6 +129,7 @@ class Lifecycle:
     ) -> None:
         now, change = self._clock(), request.change
         if change is Change.RETRIED:
+            check_not_retired(benchmark, "name")
             charge_retry(session, row, now)
         if change is Change.CORRECTED:
             row.corrections = {**row.corrections, **(request.corrections or {})}

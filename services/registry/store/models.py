@@ -130,7 +130,8 @@ class ApiKeyRow(Base):
 
 
 class AdminEventRow(Base):
-    """A change of an organisation or key by an operator, written with its effect. Append-only."""
+    """A change by an operator that is no event of a submission, written with its effect.
+    Append-only."""
 
     __tablename__ = "admin_events"
 
@@ -142,7 +143,10 @@ class AdminEventRow(Base):
 
 
 class BenchmarkRow(Base):
-    """A benchmark; never changed. `spec` holds the fields of `BenchmarkSpec`."""
+    """A benchmark; only its retirement changes. `spec` holds the fields of `BenchmarkSpec`.
+
+    `retire_time` is NULL unless it is retired. `superseded_by` is the id of another benchmark.
+    """
 
     __tablename__ = "benchmarks"
 
@@ -151,6 +155,9 @@ class BenchmarkRow(Base):
     digest: Mapped[str] = mapped_column(String(64))
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    retire_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    retire_reason: Mapped[str | None] = mapped_column(Text)
+    superseded_by: Mapped[str | None] = mapped_column(String(63))
 
 
 class BenchmarkImagesRow(Base):

@@ -49,6 +49,13 @@ def organisation(row: OrganisationRow) -> Organisation:
     return Organisation(row.id, row.display_name, quota, row.create_time)
 
 
+def record_admin_event(
+    session: Session, now: datetime, actor: str, action: str, target: str
+) -> None:
+    """Adds an admin event to the transaction of its change."""
+    session.add(AdminEventRow(create_time=now, actor=actor, action=action, target=target))
+
+
 class Organisations:
     """Creates, changes and reads organisations and keys."""
 
@@ -199,9 +206,7 @@ class Organisations:
         return key, text
 
     def _record(self, session: Session, actor: str, action: str, target: str) -> None:
-        session.add(
-            AdminEventRow(create_time=self._clock(), actor=actor, action=action, target=target)
-        )
+        record_admin_event(session, self._clock(), actor, action, target)
 
 
 def _key(row: ApiKeyRow) -> ApiKey:

@@ -14,7 +14,8 @@ from cxreval.datasets.benchmark import BenchmarkSpec, spec_from_fields
 from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.curves import Reliability, RocCurve
 from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
-from cxreval.records import EvaluationState, Failure, Fault, SubmissionState, Tier
+from cxreval.records import EvaluationState, Failure, Fault, Retirement, SubmissionState, Tier
+from cxreval.resource_names import BenchmarkName
 from services.registry.domain.records import Benchmark, Evaluation, Submission
 from services.registry.store.models import (
     BenchmarkRow,
@@ -54,7 +55,15 @@ def report_json(report: Report) -> dict[str, Any]:
 
 def benchmark(row: BenchmarkRow) -> Benchmark:
     """Returns the benchmark of a row."""
-    return Benchmark(spec_from_fields(row.spec), row.create_time)
+    return Benchmark(spec_from_fields(row.spec), row.create_time, retirement(row))
+
+
+def retirement(row: BenchmarkRow) -> Retirement | None:
+    """Returns the retirement of a benchmark's row; None if it is not retired."""
+    if row.retire_time is None:
+        return None
+    successor = str(BenchmarkName(row.superseded_by)) if row.superseded_by else ""
+    return Retirement(row.retire_time, row.retire_reason or "", successor)
 
 
 def named_findings(row: SubmissionRow, spec: BenchmarkSpec) -> tuple[str, ...]:

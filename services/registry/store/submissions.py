@@ -23,7 +23,7 @@ from services.registry.domain.records import Submission
 from services.registry.domain.redaction import redact_submission
 from services.registry.domain.seed import Claim
 from services.registry.store import records
-from services.registry.store.benchmarks import benchmark_row
+from services.registry.store.benchmarks import benchmark_row, check_not_retired
 from services.registry.store.database import Database, insert_missing
 from services.registry.store.events import append
 from services.registry.store.models import ArtifactRow, BenchmarkRow, EvaluationRow, SubmissionRow
@@ -119,6 +119,7 @@ class Submissions:
 
         Raises:
             BenchmarkNotFound: there is no such benchmark.
+            BenchmarkRetired: it takes no submissions.
             RequestIdReused: the request id was used for another manifest.
             QuotaExceeded: the organisation has reached a limit.
         """
@@ -131,6 +132,7 @@ class Submissions:
                 _check_repeats(earlier, manifest, request_id)
                 name = SubmissionName(parent.benchmark, earlier.id)
                 return _submission(submission_rows(session, name, caller), caller)
+            check_not_retired(benchmark, "parent")
             charge_creation(session, owner, self._clock())
             row = self._row(benchmark, uuid.uuid4().hex, manifest)
             row.request_id, row.organisation = kept_id or None, owner or None

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from cxreval.cli import board_output, options, output
 from cxreval.client import Event
@@ -53,7 +54,7 @@ def leaderboard(
                 json,
             )
             return
-        spec = client.get_benchmark(benchmark)
+        spec, retirement = client.get_benchmark(benchmark), client.retirement(benchmark)
         board = client.leaderboard(benchmark, then, metric, chosen)
         steps = list(client.sota_steps(benchmark, then, metric, chosen))
     metric = metric or spec.ranking_metric
@@ -61,9 +62,11 @@ def leaderboard(
         output.print_json(
             {"benchmark": spec, "digest": spec.digest, "metric": metric, "findings": chosen}
             | output.fields(board)
-            | {"sota_steps": steps}
+            | {"sota_steps": steps, "retirement": retirement}
         )
     else:
+        if retirement:
+            output.console.print(Text(output.retired(retirement)))
         board_output.print_board(spec, board, steps, metric, chosen)
 
 

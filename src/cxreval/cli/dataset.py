@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.text import Text
 
 from cxreval.cli import dataset_output, options, output
 from cxreval.datasets import phantom
@@ -234,7 +235,10 @@ def register(
     with options.registry_client(context, registry) as client:
         created = client.create_benchmark(spec)
         client.record_image_list(created.name, images)
+        retirement = client.retirement(created.name)
     _show(created, f"benchmarks/{created.name}", json)
+    if retirement and not json:
+        output.console.print(Text(output.retired(retirement)))
 
 
 def _show(spec: BenchmarkSpec, done: str, json: bool) -> None:

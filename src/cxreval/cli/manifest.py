@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,9 +14,9 @@ from cxreval.datasets.benchmark import BenchmarkSpec, load_spec, read_spec
 from cxreval.errors import CxrevalError, MalformedField
 from cxreval.extras import require_extra
 from cxreval.manifest.document import Document, read_document
-from cxreval.manifest.model import Kind, Manifest
+from cxreval.manifest.model import CheckpointFormat, Kind, Manifest
 from cxreval.manifest.schema import schema_text
-from cxreval.manifest.template import examples_left, template
+from cxreval.manifest.template import examples_left, marked_examples, template
 
 if TYPE_CHECKING:  # slow to import
     from cxreval.cli.artifact import Examined
@@ -38,17 +39,78 @@ def init(
     ],
     kind: Annotated[Kind, typer.Option(help="kind of the submission")] = Kind.CHECKPOINT,
     benchmark: Benchmark = "",
+    origin: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="checkpoint whose format, input and outputs to fill in", exists=True
+        ),
+    ] = None,
+    from_timm: Annotated[
+        str, typer.Option(metavar="NAME", help="model of timm whose preprocessing to fill in")
+    ] = "",
+    from_preprocessor: Annotated[
+        Path | None,
+        typer.Option(
+            help="preprocessor_config.json of Hugging Face whose preprocessing to fill in",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
 ) -> None:
-    """Write a manifest template with an explanation of every field."""
+    """Write a manifest template with an explanation of every field.
+
+    What a file cannot say is marked as an example, which `submission check` reports.
+    """
     spec = _spec(benchmark)
+    given, unsure = _origins(kind, spec, origin, from_timm, from_preprocessor)
     try:
         with file.open("x", encoding="utf-8") as stream:
-            stream.write(template(kind, spec))
+            stream.write(template(kind, spec, given, unsure))
     except OSError as error:
         expected = "a new file in an existing directory"
         message = f"cannot write {file}: {error.strerror}; expected {expected}"
         raise MalformedField(message, field="file", expected=expected) from None
     output.console.print(f"wrote {file}", soft_wrap=True)
+
+
+def _origins(
+    kind: Kind, spec: BenchmarkSpec, origin: Path | None, timm_name: str, processor: Path | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns the fields that are known, and a sentence on each that is only an example."""
+    if not (origin or timm_name or processor):
+        return {}, {}
+    from cxreval.cli import origins  # noqa: PLC0415 -- slow to import
+
+    if kind is not Kind.CHECKPOINT or (timm_name and processor):
+        expected = "--kind checkpoint, and one of --from-timm and --from-preprocessor"
+        raise MalformedField(
+            f"options contradict; expected {expected}", field="from", expected=expected
+        )
+    given, unsure = origins.from_file(origin) if origin else {}, {}
+    columns = given.pop("columns", 0)
+    if "preprocessing" in given and not given["preprocessing"].preset:
+        unsure["preprocessing"] = (
+            "resize, mean and std are not in the file; set those of your training, then remove "
+            "this comment."
+        )
+    if columns:
+        given["output_names"] = (*spec.findings[:columns], *[""] * (columns - len(spec.findings)))
+        unsure["output_names"] = (
+            "the file does not say which column is which finding; set your order, then remove "
+            "this comment."
+        )
+    if timm_name or processor:
+        steps = origins.from_processor(processor) if processor else origins.from_timm(timm_name)
+        stated = given.get("preprocessing", steps)
+        given["preprocessing"] = replace(
+            steps, layout=stated.layout, dtype=stated.dtype, tensor=stated.tensor
+        )
+        unsure.pop("preprocessing", None)
+    if given.get("format") is CheckpointFormat.PYTORCH_STATE_DICT:
+        given["architecture"] = f"timm/{timm_name}" if timm_name else "densenet121"
+        if not timm_name:
+            unsure["architecture"] = "set the network of your weights, then remove this comment."
+    return given, unsure
 
 
 def check(
@@ -64,7 +126,7 @@ def check(
     image: Annotated[
         list[Path] | None,
         typer.Option(
-            help="radiograph to run the model on, PNG, JPEG or DICOM; repeatable. Default: phantoms",
+            help="radiograph to run the model on; repeatable. Default: phantoms",
             exists=True,
             dir_okay=False,
         ),
@@ -87,7 +149,7 @@ def check(
     problems += map(_file_problem, examined.problems)
     if not document.problems:
         examined.facts |= _preprocessed(document.manifest, image or [], preview)
-    left = examples_left(document.manifest)
+    left = examples_left(document.manifest) + marked_examples(manifest.read_text("utf-8"))
     if json:
         output.print_json(
             {

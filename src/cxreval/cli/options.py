@@ -46,7 +46,8 @@ Benchmark = Annotated[
     typer.Option(
         "--benchmark",
         envvar="CXREVAL_CLIENT_BENCHMARK",
-        help="benchmark, for example nih-chestxray14; default: the registry's first one",
+        help="benchmark, for example nih-chestxray14; default: the registry's first one "
+        "that is not retired",
     ),
 ]
 SpecName = Annotated[
@@ -175,13 +176,16 @@ def _origin(context: typer.Context, option: str) -> str:
 def benchmark_name(client: RegistryClient, given: str) -> str:
     """Returns `given`, or the name of the registry's first benchmark if `given` is empty.
 
+    A retired one is returned only if all are.
+
     Raises:
         BenchmarkNotFound: the registry has none.
     """
     if given:
         return given
-    for spec in client.list_benchmarks():
-        return spec.name
+    names, retired = [spec.name for spec in client.list_benchmarks()], client.retirements()
+    for name in sorted(names, key=retired.__contains__):
+        return name
     raise BenchmarkNotFound(
         "the registry has no benchmark; create one with `cxreval dataset register`",
         field="benchmark",

@@ -23,6 +23,7 @@ from cxreval.cli.columns import (
 )
 from cxreval.client import (
     Event,
+    Retirement,
     Submission,
 )
 from cxreval.fields import printable
@@ -159,6 +160,15 @@ def print_table(
 def moment(time: datetime | None) -> str:
     """Formats a time in UTC, to the second; `never` for None."""
     return f"{time:%Y-%m-%d %H:%M:%S}" if time else "never"
+
+
+def retired(retirement: Retirement | None) -> str:
+    """Returns a line about the retirement of a benchmark; empty for None."""
+    if retirement is None:
+        return ""
+    successor = retirement.superseded_by
+    instead = f", superseded by {successor}" if successor else ""
+    return f"Retired on {retirement.time:%Y-%m-%d}{instead}: {retirement.reason}"
 
 
 def print_events(events: list[Event], *, named: bool = False) -> None:

@@ -100,7 +100,8 @@ def try_model(
         files: all its files.
         sha256: the digest of the artifact.
         manifest: its manifest, with preprocessing.
-        findings: findings of the benchmark; other columns are not judged. All, if there are none.
+        findings: findings of the benchmark, whose columns are judged; all named ones, if there are
+            none.
         images: what `pictures` returned.
 
     Raises:
@@ -127,9 +128,8 @@ def try_model(
     values = np.mean(np.array(each, np.float32), axis=0)
     if values.shape[1] != len(names):
         raise output_mismatch(f"{values.shape[1]} columns for {len(names)} names", activation)
-    judged = [
-        number for number, name in enumerate(names) if name and (not findings or name in findings)
-    ]
+    judged = [number for number, name in enumerate(names) if name in findings]
+    judged = judged or [number for number, name in enumerate(names) if name]
     values = values[:, judged]
     _check(values, [names[number] for number in judged], images)
     low, high = float(values.min()), float(values.max())

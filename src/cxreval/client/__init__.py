@@ -48,7 +48,7 @@ from cxreval.manifest.model import (
 )
 from cxreval.metrics.predictions import PartialState
 from cxreval.metrics.report import Report
-from cxreval.records import AdminEvent, Change, Failure, Fault, Quota, Role, Tier
+from cxreval.records import AdminEvent, Change, Failure, Fault, Quota, Retirement, Role, Tier
 from cxreval.records import EvaluationState as EvaluationStatus
 from cxreval.records import SubmissionState as SubmissionStatus
 from cxreval.wire.channel import ApiKey, TlsFiles
@@ -87,6 +87,7 @@ __all__ = [
     "Report",
     "Reproduction",
     "Rescore",
+    "Retirement",
     "Role",
     "ScoringClient",
     "ServiceClient",

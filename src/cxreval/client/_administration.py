@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
-from cxreval.api.registry.v1 import admin_service_pb2, audit_service_pb2
+from cxreval.api.registry.v1 import admin_service_pb2, audit_service_pb2, benchmark_service_pb2
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.receipts import Receipt
 from cxreval.client import _messages
@@ -14,13 +14,59 @@ from cxreval.client._calls import listing, operation
 from cxreval.client._registry_calls import RegistryCalls, benchmark_name
 from cxreval.client.models import KeyInfo, Organisation, QuotaUsage, Rescore
 from cxreval.metrics.report import Report
-from cxreval.records import AdminEvent, Quota, Role
-from cxreval.resource_names import OrganisationName
+from cxreval.records import AdminEvent, Quota, Retirement, Role
+from cxreval.resource_names import BenchmarkName, OrganisationName
+from cxreval.wire import benchmarks as wire_benchmarks
 from cxreval.wire import reports
 
 
 class AdministrationMethods(RegistryCalls):
     """What `RegistryClient` and `AsyncRegistryClient` share of audit and administration."""
+
+    # --- retirement of benchmarks -----------------------------------------------------------------
+
+    @operation
+    async def retire_benchmark(
+        self, benchmark: str, reason: str, superseded_by: str = ""
+    ) -> Retirement:
+        """Retires a benchmark, which then takes no submissions, and returns its retirement.
+
+        Repeated with another reason or benchmark that supersedes it, it replaces these.
+        """
+        request = benchmark_service_pb2.RetireBenchmarkRequest(
+            name=benchmark_name(benchmark),
+            reason=reason,
+            superseded_by=benchmark_name(superseded_by) if superseded_by else "",
+        )
+        answer = await self._ask(self._benchmarks.RetireBenchmark, request)
+        return wire_benchmarks.retirement(answer)
+
+    @operation
+    async def reinstate_benchmark(self, benchmark: str, reason: str) -> None:
+        """Lets a retired benchmark take submissions again; idempotent."""
+        request = benchmark_service_pb2.ReinstateBenchmarkRequest(
+            name=benchmark_name(benchmark), reason=reason
+        )
+        await self._ask(self._benchmarks.ReinstateBenchmark, request)
+
+    @operation
+    async def retirement(self, benchmark: str) -> Retirement | None:
+        """Returns why a benchmark takes no submissions; None if it takes them."""
+        request = benchmark_service_pb2.GetBenchmarkRequest(name=benchmark_name(benchmark))
+        answer = await self._ask(self._benchmarks.GetBenchmark, request)
+        return wire_benchmarks.retirement(answer) if answer.HasField("retirement") else None
+
+    @operation
+    async def retirements(self) -> dict[str, Retirement]:
+        """Returns the retirement of each retired benchmark, by the benchmark's identifier."""
+        request = benchmark_service_pb2.ListBenchmarksRequest()
+        return {
+            BenchmarkName.parse(message.name).benchmark: wire_benchmarks.retirement(message)
+            async for message in self._items(
+                self._benchmarks.ListBenchmarks, request, "benchmarks", lambda message: message
+            )
+            if message.HasField("retirement")
+        }
 
     # --- audit ------------------------------------------------------------------------------------
 
@@ -149,7 +195,7 @@ class AdministrationMethods(RegistryCalls):
 
     @operation
     async def admin_events(self) -> list[AdminEvent]:
-        """Returns the latest changes of organisations and keys by operators, newest first."""
+        """Returns the latest changes of organisations, keys and retirement, newest first."""
         answer = await self._ask(
             self._admin.ListAdminEvents, admin_service_pb2.ListAdminEventsRequest()
         )

@@ -15,7 +15,10 @@ _FETCH = "download it again and compare its size with the source's"
 
 @dataclass(frozen=True, slots=True)
 class ForeignKind:
-    """A kind of file that cannot be submitted: what it is, and what to do; `{file}` is its name."""
+    """A kind of file that cannot be submitted: what it is, and what to do; `{file}` is its name.
+
+    `{detail}` and `{more}` stand for what this file adds.
+    """
 
     what: str
     cure: str
@@ -104,7 +107,7 @@ CUT_ONNX = ForeignKind("an ONNX file without its end", _FETCH)
 ZEROS = ForeignKind("only zeros at its start, as of an incomplete download", _FETCH)
 ARCHIVE = ForeignKind(
     "an archive or compressed file ({detail})",
-    f"unpack it and submit the model in it: {ACCEPTED}",
+    f"unpack it{{more}} and submit the model in it: {ACCEPTED}",
 )
 
 STARTS: Mapping[tuple[int, bytes], ForeignKind | str] = {
@@ -148,14 +151,14 @@ STARTS: Mapping[tuple[int, bytes], ForeignKind | str] = {
     (0, b"SQLite format 3\0"): ForeignKind("an SQLite database, not a model", "name the model"),
     (0, b"\x7fELF"): ForeignKind("a program or library, not a model", "name the model"),
     (0, b"MZ"): ForeignKind("a program or library, not a model", "name the model"),
-    (0, b"\x1f\x8b"): "gzip; `tar xf {file}` or `gunzip {file}`",
-    (0, b"BZh"): "bzip2; `tar xf {file}` or `bunzip2 {file}`",
-    (0, b"\xfd7zXZ\0"): "xz; `tar xf {file}` or `unxz {file}`",
-    (0, b"\x28\xb5\x2f\xfd"): "zstd; `tar xf {file}` or `unzstd {file}`",
-    (0, b"\x04\x22\x4d\x18"): "lz4; `lz4 -d {file}`",
-    (0, b"7z\xbc\xaf\x27\x1c"): "7z; `7z x {file}`",
-    (0, b"Rar!\x1a\x07"): "rar; `unrar x {file}`",
-    (257, b"ustar"): "tar; `tar xf {file}`",
+    (0, b"\x1f\x8b"): "gzip; with `tar xf {file}` or `gunzip {file}`",
+    (0, b"BZh"): "bzip2; with `tar xf {file}` or `bunzip2 {file}`",
+    (0, b"\xfd7zXZ\0"): "xz; with `tar xf {file}` or `unxz {file}`",
+    (0, b"\x28\xb5\x2f\xfd"): "zstd; with `tar xf {file}` or `unzstd {file}`",
+    (0, b"\x04\x22\x4d\x18"): "lz4; with `lz4 -d {file}`",
+    (0, b"7z\xbc\xaf\x27\x1c"): "7z; with `7z x {file}`",
+    (0, b"Rar!\x1a\x07"): "rar; with `unrar x {file}`",
+    (257, b"ustar"): "tar; with `tar xf {file}`",
     (0, b"\x78\x01"): (zlib := "zlib, as joblib writes pickles"),
     (0, b"\x78\x5e"): zlib,
     (0, b"\x78\x9c"): zlib,

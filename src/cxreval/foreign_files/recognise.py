@@ -33,12 +33,9 @@ def foreign_kind(file: Path) -> ForeignKind | None:
         found = _folder(file) if file.is_dir() else _file(file)
         if found:
             kind, detail = found
-            name = printable(str(file))
-            return replace(
-                kind,
-                what=kind.what.replace("{detail}", printable(detail).replace("{file}", name)),
-                cure=kind.cure.replace("{file}", name),
-            )
+            detail, _, more = printable(detail).partition(";")
+            cure = kind.cure.replace("{more}", more).replace("{file}", printable(str(file)))
+            return replace(kind, what=kind.what.replace("{detail}", detail), cure=cure)
     return None
 
 
@@ -101,8 +98,8 @@ def _entries(paths: Sequence[PurePosixPath]) -> _Found:
     torch = {"data.pkl", "archive_format", "serialized_exported_program.json"}
     if torch & {path.name for path in paths}:
         return None
-    shown = ", ".join(path.name for path in files[:_SHOWN])
-    return kinds.ARCHIVE, f"zip with {shown or 'nothing'}; `unzip {{file}}`"
+    shown = ", ".join(path.name for path in files[:_SHOWN]).replace(";", "")
+    return kinds.ARCHIVE, f"zip with {shown or 'nothing'}; with `unzip {{file}}`"
 
 
 def _safetensors(file: Path) -> _Found:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import textwrap
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from types import NoneType
 from typing import Any
@@ -68,14 +68,43 @@ def _given(manifest: Manifest, path: str) -> Iterator[tuple[Any, Any]]:
             yield getattr(holder, name), field.metadata["example"]
 
 
-def template(kind: Kind, benchmark: BenchmarkSpec) -> str:
-    """Returns a valid manifest for a benchmark as commented YAML, with examples as values."""
+EXAMPLE = "# EXAMPLE:"
+"""Marks a value that `submission init` could not know; the submitter removes it."""
+
+
+def marked_examples(text: str) -> list[str]:
+    """Returns the fields of a manifest's text that are still marked as examples."""
+    lines = text.splitlines()
+    fields = []
+    for number, line in enumerate(lines):
+        if line.startswith(EXAMPLE):
+            rest = (later for later in lines[number:] if later and not later.startswith("#"))
+            fields.append(next(rest, "").partition(":")[0])
+    return fields
+
+
+def template(
+    kind: Kind,
+    benchmark: BenchmarkSpec,
+    given: Mapping[str, Any] | None = None,
+    unsure: Mapping[str, str] | None = None,
+) -> str:
+    """Returns a valid manifest for a benchmark as commented YAML, with examples as values.
+
+    Args:
+        kind: the kind of the submission.
+        benchmark: its findings and metric are the examples.
+        given: values of fields that are known.
+        unsure: fields whose values are marked as examples, with a sentence on what to compare.
+    """
+    given, unsure = given or {}, unsure or {}
     values = {
         "kind": kind,
         "format": CheckpointFormat.ONNX,
         "output_names": benchmark.findings,
         "claimed_metrics": ClaimedMetric(benchmark.ranking_metric, 0.8, benchmark.findings[-1]),
         **_EXAMPLES[kind],
+        **given,
     }
     cases = [
         case
@@ -95,11 +124,17 @@ def template(kind: Kind, benchmark: BenchmarkSpec) -> str:
         if field.name not in left_out:
             needed = field.default is dataclasses.MISSING or field.name in required
             example = values.get(field.name, field.metadata["example"])
-            lines += [
-                "",
-                *_entry(field, hint, example, needed, words.get(field.name) or _words(hint, field)),
-            ]
-        if field.name == "preprocessing" not in left_out:
+            named = words.get(field.name) or _words(hint, field)
+            needed = needed or field.name in given
+            entry = [*_entry(field, hint, example, needed, named)]
+            if field.name in given and dataclasses.is_dataclass(hint):
+                about = [line for line in entry if line.startswith("# ")]
+                entry = [*about, *_known(field.name, example)]
+            if field.name in unsure:
+                marked = textwrap.wrap(f"{EXAMPLE[2:]} {unsure[field.name]}", _WIDTH)
+                entry = [*(f"# {line}" for line in marked), *entry]
+            lines += ["", *entry]
+        if field.name == "preprocessing" not in (left_out | given.keys()):
             lines += [
                 f"# The presets are {', '.join(PRESETS)}.",
                 "# Steps of your own replace the line above:",
@@ -107,6 +142,17 @@ def template(kind: Kind, benchmark: BenchmarkSpec) -> str:
                 *(f"#{line}" for line in steps(field.metadata["example"])),
             ]
     return "\n".join(lines) + "\n"
+
+
+def _known(name: str, value: Any) -> Iterator[str]:
+    """Yields the lines of a record whose value is known."""
+    if not isinstance(value, Preprocessing):
+        yield f"{name}: {_flow(value)}"
+    elif value.preset and not value.tensor:
+        yield f"{name}: {value.preset}"
+    else:
+        yield f"{name}:"
+        yield from steps(value)
 
 
 def steps(preprocessing: Preprocessing) -> Iterator[str]:

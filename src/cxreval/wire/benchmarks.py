@@ -1,9 +1,10 @@
-"""Converts specifications of benchmarks to protobuf messages and back."""
+"""Converts specifications of benchmarks, and their retirement, to protobuf messages and back."""
 
 from __future__ import annotations
 
 from cxreval.api.registry.v1 import benchmark_service_pb2 as pb
 from cxreval.datasets.benchmark import SLICES, BenchmarkSpec
+from cxreval.records import Retirement
 from cxreval.resource_names import BenchmarkName
 from cxreval.wire.codec import Decoder, Encoder
 
@@ -22,7 +23,7 @@ spec_message = Encoder(
     BenchmarkSpec,
     pb.Benchmark,
     computed={"name": lambda spec: str(BenchmarkName(spec.name))},
-    unset=("digest", "create_time"),
+    unset=("digest", "create_time", "retirement"),
 )
 spec = Decoder(
     BenchmarkSpec,
@@ -32,5 +33,12 @@ spec = Decoder(
         "ranking_metric": _ranking_metric,
         "slices": _slices,
     },
-    unread=("digest", "create_time"),
+    unread=("digest", "create_time", "retirement"),
 )
+retirement_message = Encoder(Retirement, pb.Retirement)
+_retirement = Decoder(Retirement, pb.Retirement)
+
+
+def retirement(message: pb.Benchmark) -> Retirement:
+    """Returns the retirement of a retired benchmark."""
+    return _retirement(message.retirement)

@@ -58,6 +58,7 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.CertificateNotAllowed: grpc.StatusCode.PERMISSION_DENIED,
     errors.BenchmarkNotFound: _NOT_FOUND,
     errors.BenchmarkExists: _ALREADY_EXISTS,
+    errors.BenchmarkRetired: _FAILED_PRECONDITION,
     errors.BenchmarkDigestMismatch: _FAILED_PRECONDITION,
     errors.ImageListMissing: _FAILED_PRECONDITION,
     errors.ImageListMismatch: _INVALID_ARGUMENT,

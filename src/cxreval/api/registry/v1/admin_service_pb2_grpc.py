@@ -146,7 +146,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListAdminEvents(self, request, context):
-        """Lists the last 500 changes that operators made to organisations and keys, newest first.
+        """Lists the last 500 changes that operators made to organisations, keys and the
+        retirement of benchmarks, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -74,7 +74,9 @@ class AdminServiceStub:
     Errors: NOT_FOUND `API_KEY_NOT_FOUND`.
     """
     ListAdminEvents: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAdminEventsRequest, _admin_service_pb2.ListAdminEventsResponse]
-    """Lists the last 500 changes that operators made to organisations and keys, newest first."""
+    """Lists the last 500 changes that operators made to organisations, keys and the
+    retirement of benchmarks, newest first.
+    """
     GetQuota: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetQuotaRequest, _admin_service_pb2.QuotaUsage]
     """Returns the quota of an organisation, its use, and the time when the daily use is reset.
 
@@ -128,7 +130,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Errors: NOT_FOUND `API_KEY_NOT_FOUND`.
     """
     ListAdminEvents: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAdminEventsRequest, _admin_service_pb2.ListAdminEventsResponse]  # type: ignore[assignment]
-    """Lists the last 500 changes that operators made to organisations and keys, newest first."""
+    """Lists the last 500 changes that operators made to organisations, keys and the
+    retirement of benchmarks, newest first.
+    """
     GetQuota: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetQuotaRequest, _admin_service_pb2.QuotaUsage]  # type: ignore[assignment]
     """Returns the quota of an organisation, its use, and the time when the daily use is reset.
 
@@ -221,7 +225,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ListAdminEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListAdminEventsResponse, _abc.Awaitable[_admin_service_pb2.ListAdminEventsResponse]]:
-        """Lists the last 500 changes that operators made to organisations and keys, newest first."""
+        """Lists the last 500 changes that operators made to organisations, keys and the
+        retirement of benchmarks, newest first.
+        """
 
     @_abc_1.abstractmethod
     def GetQuota(

@@ -12,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Benchmark(_message.Message):
-    __slots__ = ("name", "title", "synthetic", "image_count", "patient_count", "list_sha256", "labels_sha256", "findings", "metrics", "scorer_version", "digest", "create_time", "list_file", "labels_file", "replicates", "ranking_metric", "slices", "labels")
+    __slots__ = ("name", "title", "synthetic", "image_count", "patient_count", "list_sha256", "labels_sha256", "findings", "metrics", "scorer_version", "digest", "create_time", "list_file", "labels_file", "replicates", "ranking_metric", "slices", "labels", "retirement")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     SYNTHETIC_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +31,7 @@ class Benchmark(_message.Message):
     RANKING_METRIC_FIELD_NUMBER: _ClassVar[int]
     SLICES_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    RETIREMENT_FIELD_NUMBER: _ClassVar[int]
     name: str
     title: str
     synthetic: bool
@@ -49,7 +50,18 @@ class Benchmark(_message.Message):
     ranking_metric: str
     slices: _containers.RepeatedScalarFieldContainer[str]
     labels: LabelRules
-    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., synthetic: _Optional[bool] = ..., image_count: _Optional[int] = ..., patient_count: _Optional[int] = ..., list_sha256: _Optional[str] = ..., labels_sha256: _Optional[str] = ..., findings: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., scorer_version: _Optional[str] = ..., digest: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., list_file: _Optional[str] = ..., labels_file: _Optional[str] = ..., replicates: _Optional[int] = ..., ranking_metric: _Optional[str] = ..., slices: _Optional[_Iterable[str]] = ..., labels: _Optional[_Union[LabelRules, _Mapping]] = ...) -> None: ...
+    retirement: Retirement
+    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., synthetic: _Optional[bool] = ..., image_count: _Optional[int] = ..., patient_count: _Optional[int] = ..., list_sha256: _Optional[str] = ..., labels_sha256: _Optional[str] = ..., findings: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., scorer_version: _Optional[str] = ..., digest: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., list_file: _Optional[str] = ..., labels_file: _Optional[str] = ..., replicates: _Optional[int] = ..., ranking_metric: _Optional[str] = ..., slices: _Optional[_Iterable[str]] = ..., labels: _Optional[_Union[LabelRules, _Mapping]] = ..., retirement: _Optional[_Union[Retirement, _Mapping]] = ...) -> None: ...
+
+class Retirement(_message.Message):
+    __slots__ = ("time", "reason", "superseded_by")
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SUPERSEDED_BY_FIELD_NUMBER: _ClassVar[int]
+    time: _timestamp_pb2.Timestamp
+    reason: str
+    superseded_by: str
+    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., superseded_by: _Optional[str] = ...) -> None: ...
 
 class LabelRules(_message.Message):
     __slots__ = ("image", "patient", "patient_part", "names", "separator", "positive", "negative", "uncertain_values", "uncertain", "blank", "reader", "readers", "sex", "age", "view")
@@ -130,6 +142,24 @@ class RecordImageListRequest(_message.Message):
 class RecordImageListResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class RetireBenchmarkRequest(_message.Message):
+    __slots__ = ("name", "reason", "superseded_by")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SUPERSEDED_BY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    reason: str
+    superseded_by: str
+    def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ..., superseded_by: _Optional[str] = ...) -> None: ...
+
+class ReinstateBenchmarkRequest(_message.Message):
+    __slots__ = ("name", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class GetBenchmarkRequest(_message.Message):
     __slots__ = ("name",)

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class BenchmarkServiceStub:
-    """Stores the benchmarks. A benchmark never changes: a benchmark with a changed part is another
-    benchmark.
+    """Stores the benchmarks. The specification of a benchmark never changes: a benchmark with a changed
+    part is another benchmark. One that was a mistake is retired.
     """
 
     def __init__(self, channel):
@@ -56,11 +56,21 @@ class BenchmarkServiceStub:
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.ListBenchmarksRequest.SerializeToString,
                 response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.ListBenchmarksResponse.FromString,
                 _registered_method=True)
+        self.RetireBenchmark = channel.unary_unary(
+                '/cxreval.api.registry.v1.BenchmarkService/RetireBenchmark',
+                request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.RetireBenchmarkRequest.SerializeToString,
+                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.Benchmark.FromString,
+                _registered_method=True)
+        self.ReinstateBenchmark = channel.unary_unary(
+                '/cxreval.api.registry.v1.BenchmarkService/ReinstateBenchmark',
+                request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.ReinstateBenchmarkRequest.SerializeToString,
+                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.Benchmark.FromString,
+                _registered_method=True)
 
 
 class BenchmarkServiceServicer:
-    """Stores the benchmarks. A benchmark never changes: a benchmark with a changed part is another
-    benchmark.
+    """Stores the benchmarks. The specification of a benchmark never changes: a benchmark with a changed
+    part is another benchmark. One that was a mistake is retired.
     """
 
     def CreateBenchmark(self, request, context):
@@ -103,6 +113,28 @@ class BenchmarkServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RetireBenchmark(self, request, context):
+        """Retires a benchmark: it takes no new submission and no retry, and its name stays taken. Its
+        boards, reports and receipts stay readable. What was submitted before is still evaluated and
+        published. Retiring it again replaces the reason and the successor, and keeps the time.
+
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, of the benchmark or its successor; FAILED_PRECONDITION
+        `BENCHMARK_RETIRED` if the successor is retired; INVALID_ARGUMENT `MISSING_FIELD`,
+        `MALFORMED_FIELD`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReinstateBenchmark(self, request, context):
+        """Lets a retired benchmark take submissions again. Repeating the call changes nothing.
+
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BenchmarkServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +158,16 @@ def add_BenchmarkServiceServicer_to_server(servicer, server):
                     request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.ListBenchmarksRequest.FromString,
                     response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.ListBenchmarksResponse.SerializeToString,
             ),
+            'RetireBenchmark': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetireBenchmark,
+                    request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.RetireBenchmarkRequest.FromString,
+                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.Benchmark.SerializeToString,
+            ),
+            'ReinstateBenchmark': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReinstateBenchmark,
+                    request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.ReinstateBenchmarkRequest.FromString,
+                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.Benchmark.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'cxreval.api.registry.v1.BenchmarkService', rpc_method_handlers)
@@ -135,8 +177,8 @@ def add_BenchmarkServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class BenchmarkService:
-    """Stores the benchmarks. A benchmark never changes: a benchmark with a changed part is another
-    benchmark.
+    """Stores the benchmarks. The specification of a benchmark never changes: a benchmark with a changed
+    part is another benchmark. One that was a mistake is retired.
     """
 
     @staticmethod
@@ -237,6 +279,60 @@ class BenchmarkService:
             '/cxreval.api.registry.v1.BenchmarkService/ListBenchmarks',
             cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.ListBenchmarksRequest.SerializeToString,
             cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.ListBenchmarksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetireBenchmark(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cxreval.api.registry.v1.BenchmarkService/RetireBenchmark',
+            cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.RetireBenchmarkRequest.SerializeToString,
+            cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.Benchmark.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReinstateBenchmark(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cxreval.api.registry.v1.BenchmarkService/ReinstateBenchmark',
+            cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.ReinstateBenchmarkRequest.SerializeToString,
+            cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.Benchmark.FromString,
             options,
             channel_credentials,
             insecure,

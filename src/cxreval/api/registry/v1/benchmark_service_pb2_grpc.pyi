@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class BenchmarkServiceStub:
-    """Stores the benchmarks. A benchmark never changes: a benchmark with a changed part is another
-    benchmark.
+    """Stores the benchmarks. The specification of a benchmark never changes: a benchmark with a changed
+    part is another benchmark. One that was a mistake is retired.
     """
 
     @_typing.overload
@@ -59,11 +59,25 @@ class BenchmarkServiceStub:
 
     Errors: INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
     """
+    RetireBenchmark: _grpc.UnaryUnaryMultiCallable[_benchmark_service_pb2.RetireBenchmarkRequest, _benchmark_service_pb2.Benchmark]
+    """Retires a benchmark: it takes no new submission and no retry, and its name stays taken. Its
+    boards, reports and receipts stay readable. What was submitted before is still evaluated and
+    published. Retiring it again replaces the reason and the successor, and keeps the time.
+
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, of the benchmark or its successor; FAILED_PRECONDITION
+    `BENCHMARK_RETIRED` if the successor is retired; INVALID_ARGUMENT `MISSING_FIELD`,
+    `MALFORMED_FIELD`.
+    """
+    ReinstateBenchmark: _grpc.UnaryUnaryMultiCallable[_benchmark_service_pb2.ReinstateBenchmarkRequest, _benchmark_service_pb2.Benchmark]
+    """Lets a retired benchmark take submissions again. Repeating the call changes nothing.
+
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+    """
 
 @_typing.type_check_only
 class BenchmarkServiceAsyncStub(BenchmarkServiceStub):
-    """Stores the benchmarks. A benchmark never changes: a benchmark with a changed part is another
-    benchmark.
+    """Stores the benchmarks. The specification of a benchmark never changes: a benchmark with a changed
+    part is another benchmark. One that was a mistake is retired.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -91,10 +105,24 @@ class BenchmarkServiceAsyncStub(BenchmarkServiceStub):
 
     Errors: INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
     """
+    RetireBenchmark: _aio.UnaryUnaryMultiCallable[_benchmark_service_pb2.RetireBenchmarkRequest, _benchmark_service_pb2.Benchmark]  # type: ignore[assignment]
+    """Retires a benchmark: it takes no new submission and no retry, and its name stays taken. Its
+    boards, reports and receipts stay readable. What was submitted before is still evaluated and
+    published. Retiring it again replaces the reason and the successor, and keeps the time.
+
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, of the benchmark or its successor; FAILED_PRECONDITION
+    `BENCHMARK_RETIRED` if the successor is retired; INVALID_ARGUMENT `MISSING_FIELD`,
+    `MALFORMED_FIELD`.
+    """
+    ReinstateBenchmark: _aio.UnaryUnaryMultiCallable[_benchmark_service_pb2.ReinstateBenchmarkRequest, _benchmark_service_pb2.Benchmark]  # type: ignore[assignment]
+    """Lets a retired benchmark take submissions again. Repeating the call changes nothing.
+
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+    """
 
 class BenchmarkServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Stores the benchmarks. A benchmark never changes: a benchmark with a changed part is another
-    benchmark.
+    """Stores the benchmarks. The specification of a benchmark never changes: a benchmark with a changed
+    part is another benchmark. One that was a mistake is retired.
     """
 
     @_abc_1.abstractmethod
@@ -143,6 +171,32 @@ class BenchmarkServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the benchmarks, oldest first.
 
         Errors: INVALID_ARGUMENT `INVALID_PAGE_TOKEN`, `MALFORMED_FIELD`.
+        """
+
+    @_abc_1.abstractmethod
+    def RetireBenchmark(
+        self,
+        request: _benchmark_service_pb2.RetireBenchmarkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_benchmark_service_pb2.Benchmark, _abc.Awaitable[_benchmark_service_pb2.Benchmark]]:
+        """Retires a benchmark: it takes no new submission and no retry, and its name stays taken. Its
+        boards, reports and receipts stay readable. What was submitted before is still evaluated and
+        published. Retiring it again replaces the reason and the successor, and keeps the time.
+
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`, of the benchmark or its successor; FAILED_PRECONDITION
+        `BENCHMARK_RETIRED` if the successor is retired; INVALID_ARGUMENT `MISSING_FIELD`,
+        `MALFORMED_FIELD`.
+        """
+
+    @_abc_1.abstractmethod
+    def ReinstateBenchmark(
+        self,
+        request: _benchmark_service_pb2.ReinstateBenchmarkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_benchmark_service_pb2.Benchmark, _abc.Awaitable[_benchmark_service_pb2.Benchmark]]:
+        """Lets a retired benchmark take submissions again. Repeating the call changes nothing.
+
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
         """
 
 def add_BenchmarkServiceServicer_to_server(servicer: BenchmarkServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -108,7 +108,8 @@ class LifecycleServiceServicer:
     def RetrySubmission(self, request, context):
         """Queues a failed or cancelled submission again. Without a stored checkpoint it awaits one.
 
-        Errors: as CancelSubmission, and RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`.
+        Errors: as CancelSubmission, and RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`; FAILED_PRECONDITION
+        `BENCHMARK_RETIRED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

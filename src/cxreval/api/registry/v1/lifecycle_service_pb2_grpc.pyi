@@ -46,7 +46,8 @@ class LifecycleServiceStub:
     RetrySubmission: _grpc.UnaryUnaryMultiCallable[_lifecycle_service_pb2.RetrySubmissionRequest, _submission_pb2.Submission]
     """Queues a failed or cancelled submission again. Without a stored checkpoint it awaits one.
 
-    Errors: as CancelSubmission, and RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`.
+    Errors: as CancelSubmission, and RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`; FAILED_PRECONDITION
+    `BENCHMARK_RETIRED`.
     """
     WithdrawSubmission: _grpc.UnaryUnaryMultiCallable[_lifecycle_service_pb2.WithdrawSubmissionRequest, _submission_pb2.Submission]
     """Removes a row from the board; its events and report are kept.
@@ -112,7 +113,8 @@ class LifecycleServiceAsyncStub(LifecycleServiceStub):
     RetrySubmission: _aio.UnaryUnaryMultiCallable[_lifecycle_service_pb2.RetrySubmissionRequest, _submission_pb2.Submission]  # type: ignore[assignment]
     """Queues a failed or cancelled submission again. Without a stored checkpoint it awaits one.
 
-    Errors: as CancelSubmission, and RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`.
+    Errors: as CancelSubmission, and RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`; FAILED_PRECONDITION
+    `BENCHMARK_RETIRED`.
     """
     WithdrawSubmission: _aio.UnaryUnaryMultiCallable[_lifecycle_service_pb2.WithdrawSubmissionRequest, _submission_pb2.Submission]  # type: ignore[assignment]
     """Removes a row from the board; its events and report are kept.
@@ -187,7 +189,8 @@ class LifecycleServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_submission_pb2.Submission, _abc.Awaitable[_submission_pb2.Submission]]:
         """Queues a failed or cancelled submission again. Without a stored checkpoint it awaits one.
 
-        Errors: as CancelSubmission, and RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`.
+        Errors: as CancelSubmission, and RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`; FAILED_PRECONDITION
+        `BENCHMARK_RETIRED`.
         """
 
     @_abc_1.abstractmethod

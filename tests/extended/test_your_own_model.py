@@ -1,0 +1,77 @@
+"""docs/your-own-model.md for weights, MONAI, Keras, Hugging Face: rows with their probabilities.
+
+timm and the table of predictions are in tests/e2e/test_your_own_model.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import require_module
+from tests.support import own_model
+from tests.support.own_model import Array, Newcomer
+from tests.support.system import System
+
+pytestmark = pytest.mark.timeout(600)  # PyTorch is slow to start on a busy machine
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with own_model.platform(tmp_path_factory.mktemp("own")) as running:
+        yield running
+
+
+@pytest.fixture
+def newcomer(system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Newcomer:
+    require_module("cxreval.export.torch_libraries")  # imports torchvision beside a CPU's PyTorch
+    require_module("torch").manual_seed(0)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    return Newcomer(system, tmp_path)
+
+
+def logits(model: Any) -> Callable[[Array], Any]:
+    """Returns the network of a PyTorch model, with a sigmoid."""
+    torch: Any = require_module("torch")
+
+    def network(tensor: Array) -> Any:
+        with torch.inference_mode():
+            answer = model(torch.from_numpy(tensor))
+            return getattr(answer, "logits", answer).sigmoid().numpy()
+
+    return network
+
+
+def test_the_weights_of_a_network_of_timm(newcomer: Newcomer) -> None:
+    model = newcomer.python("weights")["model"].eval()
+    own_model.follow(newcomer, logits(model), "timm", "weights", file="model.pth")
+
+
+def test_a_densenet_of_monai(newcomer: Newcomer) -> None:
+    require_module("monai")
+    model = newcomer.python("monai")["model"]
+    own_model.follow(newcomer, logits(model), "monai")
+
+
+def test_a_file_of_keras(newcomer: Newcomer) -> None:
+    keras: Any = require_module("keras")
+    network = keras.applications.MobileNetV2(
+        (224, 224, 3), alpha=0.35, weights=None, classes=14, classifier_activation="sigmoid"
+    )
+    scaled = [keras.layers.Input((224, 224, 3)), keras.layers.Rescaling(1 / 127.5, offset=-1)]
+    keras.Sequential([*scaled, network]).save("model.keras")
+    model = newcomer.python("keras")["model"]
+    own_model.follow(newcomer, lambda tensor: model.predict(tensor, verbose=0), "keras")
+
+
+def test_a_checkpoint_of_hugging_face(newcomer: Newcomer) -> None:
+    transformers: Any = require_module("transformers")
+    small = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3}
+    config = transformers.ViTConfig(**small, intermediate_size=64, num_labels=own_model.FINDINGS)
+    transformers.ViTForImageClassification(config).save_pretrained("checkpoint")
+    model = newcomer.python("huggingface")["model"]
+    own_model.follow(newcomer, logits(model), "huggingface")

@@ -1,0 +1,83 @@
+"""`submission check` runs a model on two images and names what is wrong with its outputs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from typer.testing import CliRunner
+
+from cxreval.cli.app import app
+from cxreval.imaging.decode import decode
+from cxreval.imaging.preprocess import PROFILES
+from tests.support import onnx_models
+
+
+def checked(directory: Path, model: onnx.ModelProto, *more: str, outputs: str = "") -> Any:
+    """Returns what `submission check` says of a model, as JSON."""
+    manifest, file = directory / "mine.yaml", directory / "model.onnx"
+    onnx.save(model, file)
+    assert CliRunner().invoke(app, ["submission", "init", str(manifest)]).exit_code == 0
+    text = manifest.read_text().replace("\npreprocessing: imagenet-224", "\npreprocessing: xrv-224")
+    manifest.write_text(f"{text}\n{outputs}")
+    arguments = ["submission", "check", str(manifest), str(file), "--json", *more]
+    return json.loads(CliRunner().invoke(app, arguments).stdout)
+
+
+def classifier(directory: Path, last: str = "Sigmoid", **attributes: Any) -> onnx.ModelProto:
+    """Returns a classifier whose last operator is another one."""
+    model = onnx.load(directory / f"{onnx_models.classifier(directory)}.onnx")
+    end = model.graph.node[-1]
+    end.CopyFrom(helper.make_node(last, end.input, end.output, **attributes))
+    return model
+
+
+def test_logits_are_a_mistake_and_the_cure_is_named(tmp_path: Path) -> None:
+    said = checked(tmp_path, classifier(tmp_path, "Identity"))
+    (problem,) = said["problems"]
+    assert problem["reason"] == "INVALID_PROBABILITY"
+    assert "these look like logits: set outputs.activation: sigmoid" in problem["message"]
+    cured = checked(fresh(tmp_path), classifier(tmp_path, "Identity"), outputs="outputs: sigmoid")
+    assert (cured["problems"], cured["notes"]) == ([], [])
+    assert cured["artifact"]["tried on"].startswith("phantom ")
+
+
+def fresh(directory: Path) -> Path:
+    (directory / "again").mkdir()
+    return directory / "again"
+
+
+@pytest.mark.parametrize(
+    ("last", "outputs", "note"),
+    [
+        ("Sigmoid", "outputs: sigmoid", "look like probabilities already"),
+        ("Softmax", "", "sum to 1"),
+        ("zeros", "", "all images got the same probabilities"),
+    ],
+)
+def test_what_looks_wrong_is_noted(tmp_path: Path, last: str, outputs: str, note: str) -> None:
+    model = classifier(tmp_path, "Sigmoid" if last == "zeros" else last)
+    if last == "zeros":  # the weights are zeros
+        for tensor in model.graph.initializer:
+            tensor.raw_data = bytes(len(tensor.raw_data))
+    said = checked(tmp_path, model, outputs=outputs)
+    assert said["problems"] == []
+    assert any(note in one for one in said["notes"])
+
+
+def test_the_preview_is_what_the_model_sees(tmp_path: Path) -> None:
+    preview, image = tmp_path / "preview.png", tmp_path / "image.png"
+    seen = np.random.default_rng(0).integers(0, 256, (224, 224), np.uint8)
+    from cxreval.datasets.phantom import encode_png
+
+    image.write_bytes(encode_png(seen))
+    more = ("--preview", str(preview), "--image", str(image))
+    said = checked(tmp_path, classifier(tmp_path), *more)
+    assert said["problems"] == []
+    assert said["artifact"]["preprocessing"] == PROFILES["xrv-224"].description
+    assert abs(decode(preview.read_bytes()).astype(int) - seen).max() <= 1
