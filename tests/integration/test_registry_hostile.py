@@ -118,7 +118,7 @@ NAMES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "GetBenchmark": ({"name": "benchmark"}, {}),
     "CreateBenchmark": ({"benchmark.name": "benchmark"}, {}),
     "RecordImageList": ({"name": "benchmark"}, {}),
-    "RetireBenchmark": ({"name": "benchmark", "superseded_by": "benchmark"}, BECAUSE),
+    "RetireBenchmark": ({"name": "benchmark"}, BECAUSE),
     "ReinstateBenchmark": ({"name": "benchmark"}, BECAUSE),
     "ListRescores": ({"parent": "benchmark"}, {}),
     "ListSubmissions": ({"parent": "benchmark"}, {}),

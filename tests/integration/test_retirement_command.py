@@ -94,6 +94,9 @@ def test_only_operators_retire_and_a_reason_is_required(registry: Results) -> No
     for reason in ("", " ", "x" * 1001, "two\nlines"):
         with pytest.raises((MalformedField, MissingField), match="reason"):
             registry.operator.retire_benchmark(SPEC.name, reason)
+    for successor in ("NO NAME", "x/submissions/y", SPEC.name):
+        with pytest.raises(MalformedField, match="superseded_by"):
+            registry.operator.retire_benchmark(SPEC.name, WRONG, successor)
     assert registry.operator.retirements() == {}
 
 

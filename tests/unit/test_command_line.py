@@ -24,6 +24,7 @@ from cxreval.errors import (
     ServiceUnavailable,
     UploadBusy,
 )
+from tests.support import onnx_models
 from tests.support.registry import small_spec
 from tests.support.system import command
 
@@ -157,8 +158,9 @@ def test_submit_needs_no_onnx_and_says_that_the_file_is_not_checked(
 ) -> None:
     manifest = tmp_path / "mine.yaml"
     run("submission", "init", str(manifest))
+    onnx_file = tmp_path / f"{onnx_models.classifier(tmp_path)}.onnx"
     monkeypatch.setattr("cxreval.extras.find_spec", lambda _: None)
-    submission._checked_files(read_manifest(manifest), [manifest])
+    submission._checked_files(read_manifest(manifest), [onnx_file], None, look=True)
     said = " ".join(capsys.readouterr().err.split())
     assert "is not checked here" in said
     assert "pip install 'cxreval[onnx]'" in said

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cxreval.bundle import (
     arranged,
@@ -19,6 +20,7 @@ from cxreval.bundle import (
     opened,
     whole,
 )
+from cxreval.cli import trial
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.datasets.prediction_file import read_predictions
 from cxreval.errors import (
@@ -29,13 +31,27 @@ from cxreval.errors import (
     ExtraMissing,
     MalformedField,
     ModelNotOnnx,
+    SandboxUnavailable,
 )
+from cxreval.export.pytorch_file import FORMATS, check_file, kind_of
 from cxreval.extras import require_extra
 from cxreval.files import MAX_ARTIFACT_BYTES, MAX_FILE_BYTES
+from cxreval.foreign_files import foreign_kind
 from cxreval.imaging.preprocess import profile_of
-from cxreval.manifest.document import Document
 from cxreval.manifest.model import UPLOADED, CheckpointFormat, Kind, Manifest
 from cxreval.model_interface import check as check_interface
+
+if TYPE_CHECKING:  # needs the extra
+    from cxreval.onnx_file.signature import Signature
+
+
+@dataclass(slots=True)
+class Examined:
+    """What is known of the files of a submission, what is wrong with them, and what looks wrong."""
+
+    facts: dict[str, str] = field(default_factory=dict)
+    problems: list[CxrevalError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def is_bundle(files: Sequence[Path], manifest: Manifest) -> bool:
@@ -44,26 +60,73 @@ def is_bundle(files: Sequence[Path], manifest: Manifest) -> bool:
 
 
 def examine(
-    files: Sequence[Path], document: Document, benchmark: BenchmarkSpec
-) -> tuple[dict[str, str], list[CxrevalError]]:
-    """Returns what is known of the files of a submission, and what is wrong with them."""
-    manifest = document.manifest
-    try:
-        files = arranged(with_data(files), manifest.files)
-    except CxrevalError as error:
-        return {}, [error]
+    files: Sequence[Path],
+    manifest: Manifest,
+    benchmark: BenchmarkSpec | None,
+    images: Sequence[Path] = (),
+) -> Examined:
+    """Examines the complete files of a submission, as `completed` returns them.
+
+    A checkpoint without mistakes is run on two images, `images` or phantoms. Without a benchmark, a
+    table of predictions is not read.
+    """
     bundled = is_bundle(files, manifest)
-    known = {
-        "sha256": artifact_sha256(files, bundled=bundled),
-        "size_bytes": str(_nbytes(files, bundled=bundled)),
-    }
-    problems = []
-    for step in (_digest, partial(_content, benchmark)):
+    sha256 = artifact_sha256(files, bundled=bundled)
+    facts = {"sha256": sha256, "size_bytes": str(_nbytes(files, bundled=bundled))}
+    examined = Examined(facts)
+    models: list[tuple[Path, Signature]] = []
+    for step in (_digest, partial(_content, benchmark, models)):
         try:
-            step(files, known, manifest)
+            step(files, facts, manifest)
         except CxrevalError as error:
-            problems.append(error)
-    return known, problems
+            examined.problems.append(error)
+    if manifest.kind is Kind.CHECKPOINT and not examined.problems:
+        findings = benchmark.findings if benchmark else ()
+        try:
+            tried = trial.pictures(images)
+            more, notes = trial.try_model(models, files, sha256, manifest, findings, tried)
+            examined.facts |= more
+            examined.notes += notes
+        except (ExtraMissing, SandboxUnavailable) as error:
+            examined.notes.append(f"the model was not run here: {error.message}")
+        except CxrevalError as error:
+            examined.problems.append(error)
+    return examined
+
+
+def completed(files: Sequence[Path], manifest: Manifest, *, check: bool = True) -> list[Path]:
+    """Returns the files in the manifest's order, with those in which an ONNX file has weights.
+
+    Raises:
+        MalformedField: a path is a folder, or the manifest has other files.
+        ModelNotOnnx, CheckpointUnreadable: with `check`, a checkpoint is of a foreign kind.
+    """
+    names = model_names([file.name for file in files])
+    for file in files:
+        is_model = len(files) == 1 or file.name in names
+        if file.is_dir() or (check and is_model and manifest.kind is Kind.CHECKPOINT):
+            _refuse_foreign(file, manifest)
+    if manifest.format is CheckpointFormat.ONNX:
+        files = with_data(files)
+    return arranged(files, manifest.files)
+
+
+def _refuse_foreign(file: Path, manifest: Manifest) -> None:
+    """Raises the error of a file that is of another framework, or no model; it names the cure."""
+    onnx = manifest.format is CheckpointFormat.ONNX
+    expected = f"a file of format {manifest.format or 'onnx'}"
+    if kind := foreign_kind(file):
+        message, cure = f"{file} is {kind.what}", kind.cure
+    elif onnx and (right := next((f for f, k in FORMATS.items() if kind_of(file) in k), None)):
+        message, cure = f"{file} is {kind_of(file)}", f"set format: {right}"
+    else:
+        return
+    error = MalformedField if file.is_dir() else ModelNotOnnx if onnx else CheckpointUnreadable
+    raise error(
+        f"{message}; expected {expected}: {cure}",
+        field="model" if onnx else "artifact",
+        expected=expected,
+    )
 
 
 def _nbytes(files: Sequence[Path], *, bundled: bool) -> int:
@@ -88,8 +151,8 @@ def with_data(files: Sequence[Path]) -> list[Path]:
     return [*files, *(file for file in complete.values() if file not in files)]
 
 
-def _digest(files: Sequence[Path], known: dict[str, str], manifest: Manifest) -> None:
-    declared, found = manifest.artifact_sha256, known["sha256"]
+def _digest(files: Sequence[Path], facts: dict[str, str], manifest: Manifest) -> None:
+    declared, found = manifest.artifact_sha256, facts["sha256"]
     named = f"the archive of {', '.join(map(str, files))}" if len(files) > 1 else str(files[0])
     if declared and declared != found:
         field = "manifest.artifact_sha256"
@@ -120,31 +183,27 @@ def check_sizes(files: Sequence[Path], manifest: Manifest) -> None:
 
 
 def _content(
-    benchmark: BenchmarkSpec, files: Sequence[Path], known: dict[str, str], manifest: Manifest
+    benchmark: BenchmarkSpec | None,
+    models: list[tuple[Path, Signature]],
+    files: Sequence[Path],
+    facts: dict[str, str],
+    manifest: Manifest,
 ) -> None:
+    """Checks the content of files; adds facts, and the models of an ONNX checkpoint."""
     if manifest.kind is Kind.PREDICTIONS:
-        images, _, covered = read_predictions(_only(files, manifest), benchmark.findings)
-        known |= {"images": str(len(set(images))), "columns": ", ".join(covered)}
+        table = _only(files, manifest)
+        if benchmark:
+            images, _, covered = read_predictions(table, benchmark.findings)
+            facts |= {"images": str(len(set(images))), "columns": ", ".join(covered)}
+    elif manifest.kind is Kind.CHECKPOINT and manifest.format is CheckpointFormat.ONNX:
+        models += _onnx(files, facts, manifest)
     elif manifest.kind is Kind.CHECKPOINT:
-        check_checkpoint(files, known, manifest)
+        file = _only(files, manifest)
+        if manifest.format:
+            facts["content"] = check_file(file, manifest.format)
     elif manifest.kind and manifest.kind not in UPLOADED:
         message = f"kind {manifest.kind} comes without a file"
         raise MalformedField(message, field="artifact", expected="no file")
-
-
-def check_checkpoint(files: Sequence[Path], known: dict[str, str], manifest: Manifest) -> None:
-    """Checks a checkpoint against its manifest; what it holds is added to `known`.
-
-    Raises:
-        SubmissionFault: inference would refuse the checkpoint, or it is not a PyTorch file.
-        MalformedField: there are several files for a format that has one.
-    """
-    if manifest.format is CheckpointFormat.ONNX:
-        _onnx(files, known, manifest)
-    elif manifest.format is CheckpointFormat.PYTORCH_STATE_DICT:
-        _pickle(_only(files, manifest))
-    elif manifest.format:
-        _only(files, manifest)
 
 
 def _only(files: Sequence[Path], manifest: Manifest) -> Path:
@@ -156,18 +215,10 @@ def _only(files: Sequence[Path], manifest: Manifest) -> Path:
     return files[0]
 
 
-def _pickle(file: Path) -> None:
-    """PyTorch writes zip archives, and wrote bare pickles before 1.6; it is not opened further
-    here."""
-    with file.open("rb") as stream:
-        start = stream.read(2)
-    if not (zipfile.is_zipfile(file) or start.startswith(b"\x80")):
-        raise CheckpointUnreadable(
-            f"{file} is no PyTorch checkpoint", field="artifact", expected="a state dict"
-        )
-
-
-def _onnx(files: Sequence[Path], known: dict[str, str], manifest: Manifest) -> None:
+def _onnx(
+    files: Sequence[Path], facts: dict[str, str], manifest: Manifest
+) -> list[tuple[Path, Signature]]:
+    """Returns the models with their signatures, checked against their manifest."""
     require_extra("onnx", f"checking the ONNX file {files[0]}", "onnx")
     from cxreval.onnx_file.bundled import inspect_bundle  # noqa: PLC0415 -- needs the extra
     from cxreval.onnx_file.reading import read  # noqa: PLC0415
@@ -183,14 +234,16 @@ def _onnx(files: Sequence[Path], known: dict[str, str], manifest: Manifest) -> N
         columns=len(manifest.output_names) or None,
     )
     if is_bundle(files, manifest):
-        sections = {file.name: whole(file) for file in files}
+        paths, models = {file.name: file for file in files}, []
+        sections = {name: whole(file) for name, file in paths.items()}
         for bundled in inspect_bundle(sections, manifest.ensemble, fitting):
-            known[f"{bundled.name} inputs"] = described(inputs(bundled.graph))
-            known[f"{bundled.name} outputs"] = described(bundled.graph.output)
-        return
+            facts[f"{bundled.name} inputs"] = described(inputs(bundled.graph))
+            facts[f"{bundled.name} outputs"] = described(bundled.graph.output)
+            models.append((paths[bundled.name], bundled.signature))
+        return models
     model = read(files[0])
-    known |= {
+    facts |= {
         "inputs": described(inputs(model.graph)) or "none",
         "outputs": described(model.graph.output) or "none",
     }
-    fitting(model)
+    return [(files[0], fitting(model))]

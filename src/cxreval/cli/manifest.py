@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cxreval.cli import options, output
 from cxreval.datasets.benchmark import BenchmarkSpec, load_spec, read_spec
 from cxreval.errors import CxrevalError, MalformedField
+from cxreval.extras import require_extra
 from cxreval.manifest.document import Document, read_document
-from cxreval.manifest.model import Kind
+from cxreval.manifest.model import Kind, Manifest
 from cxreval.manifest.schema import schema_text
 from cxreval.manifest.template import examples_left, template
+
+if TYPE_CHECKING:  # slow to import
+    from cxreval.cli.artifact import Examined
 
 Benchmark = Annotated[
     str,
@@ -54,37 +58,96 @@ def check(
         typer.Argument(
             help="the checkpoint, its files, or the table of predictions",
             exists=True,
-            dir_okay=False,
         ),
     ] = None,
     benchmark: Benchmark = "",
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="radiograph (PNG, JPEG, DICOM) to run the model on; repeatable. Default: phantoms",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    preview: Annotated[
+        Path | None,
+        typer.Option(help="PNG file to write: what the model sees of the first image"),
+    ] = None,
     json: options.Json = False,
 ) -> None:
-    """Check a manifest, and the files it declares, without a server.
+    """Check a manifest and the files that it declares, without a server.
 
-    The exit status is 1 if there is a mistake.
+    Says what an image goes through, and runs an ONNX or PyTorch model on two images. The exit
+    status is 1 if there is a mistake.
     """
-    from cxreval.cli import artifact  # noqa: PLC0415 -- slow to import
-
     spec = _spec(benchmark)
     document = read_document(manifest, datetime.now(UTC).date(), spec)
     problems = [_problem(document, error) for error in document.problems]
-    facts, found = artifact.examine(files, document, spec) if files else ({}, [])
-    problems += map(_file_problem, found)
+    examined = _examined(files or [], document.manifest, spec, image or [])
+    problems += map(_file_problem, examined.problems)
+    if not document.problems:
+        examined.facts |= _preprocessed(document.manifest, image or [], preview)
     left = examples_left(document.manifest)
     if json:
         output.print_json(
             {
                 "manifest": document.manifest,
-                "artifact": facts,
+                "artifact": examined.facts,
                 "problems": problems,
+                "notes": examined.notes,
                 "examples_left": left,
             }
         )
     else:
-        _print(manifest, facts, problems, left)
+        _print(manifest, examined, problems, left)
     if problems:
         raise typer.Exit(1)
+
+
+def _examined(
+    files: list[Path], manifest: Manifest, spec: BenchmarkSpec, images: list[Path]
+) -> Examined:
+    from cxreval.cli import artifact  # noqa: PLC0415 -- slow to import
+
+    if not files:
+        return artifact.Examined()
+    try:
+        return artifact.examine(artifact.completed(files, manifest), manifest, spec, images)
+    except CxrevalError as error:
+        return artifact.Examined(problems=[error])
+
+
+def _preprocessed(manifest: Manifest, images: list[Path], preview: Path | None) -> dict[str, str]:
+    """Returns what an image goes through, and writes the preview.
+
+    Raises:
+        MalformedField: there is no preprocessing to preview, or the file cannot be written.
+        ExtraMissing: the codecs of images are not installed.
+    """
+    from cxreval.cli.trial import pictures  # noqa: PLC0415 -- slow to import
+    from cxreval.imaging.preprocess import profile_of  # noqa: PLC0415
+
+    steps = manifest.declared_preprocessing
+    if steps is None:
+        if preview:
+            expected = "a manifest with preprocessing"
+            message = f"there is nothing to preview; expected {expected}"
+            raise MalformedField(message, field="preview", expected=expected)
+        return {}
+    facts = {"preprocessing": profile_of(steps).description}
+    if preview:
+        require_extra("images", "writing a preview", "imagecodecs")
+        from cxreval.imaging.preview import preview_png  # noqa: PLC0415 -- needs the extra
+
+        shown = pictures(images)[0]
+        try:
+            preview.write_bytes(preview_png(shown.pixels, steps))
+        except OSError as error:
+            expected = "a file in an existing directory"
+            message = f"cannot write {preview}: {error.strerror}; expected {expected}"
+            raise MalformedField(message, field="preview", expected=expected) from None
+        facts["preview"] = f"{preview} shows {shown.name} as the model sees it"
+    return facts
 
 
 def schema() -> None:
@@ -118,13 +181,15 @@ def _file_problem(error: CxrevalError) -> dict[str, Any]:
 
 
 def _print(
-    manifest: Path, facts: dict[str, str], problems: list[dict[str, Any]], left: list[str]
+    manifest: Path, examined: Examined, problems: list[dict[str, Any]], left: list[str]
 ) -> None:
     for problem in problems:
         location = f"{manifest}:{problem['line']}: " if problem["line"] else ""
         _print_line(f"{location}{problem['reason']}: {problem['message']}")
-    for name, fact in facts.items():
+    for name, fact in examined.facts.items():
         _print_line(f"{name}: {fact}")
+    for note in examined.notes:
+        _print_line(f"note: {note}")
     if left:
         _print_line(f"still the template's example values: {', '.join(left)}")
     count = len(problems)
@@ -132,4 +197,5 @@ def _print(
 
 
 def _print_line(text: str) -> None:
-    output.console.print(text, soft_wrap=True)
+    """Prints a text; a terminal gets it broken between words, a program in one line."""
+    output.console.print(text, soft_wrap=not output.console.is_terminal)

@@ -9,14 +9,13 @@ from typing import Annotated
 
 import typer
 
-from cxreval.bundle import arranged
 from cxreval.cli import options, output
 from cxreval.client import RegistryClient, Submission, SubmissionStatus, UploadProgress
 from cxreval.client._upload import TRANSIENT_UPLOAD_ERRORS, with_files
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, ExtraMissing, MalformedField
 from cxreval.manifest.document import read_document
-from cxreval.manifest.model import UPLOADED, CheckpointFormat, Kind, Manifest
+from cxreval.manifest.model import UPLOADED, Kind, Manifest
 from cxreval.manifest.rules import refusal
 from cxreval.metrics.report import MetricValue, macro
 from cxreval.resource_names import BenchmarkName
@@ -38,7 +37,6 @@ def submit(
         typer.Argument(
             help="checkpoint, its files, or table of predictions; none for an endpoint or a claim",
             exists=True,
-            dir_okay=False,
         ),
     ] = None,
     registry: options.Registry = options.REGISTRY,
@@ -50,17 +48,23 @@ def submit(
     ask_token: Annotated[
         bool, typer.Option("--ask-token", help="prompt for the token of an endpoint")
     ] = False,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="upload files without looking into them first")
+    ] = False,
     watch: Watch = False,
     json: options.Json = False,
 ) -> None:
-    """Submit a manifest to a benchmark: a checkpoint, an endpoint, predictions, or a claim."""
+    """Submit a manifest to a benchmark: a checkpoint, an endpoint, predictions, or a claim.
+
+    Manifest and files are checked first, as `cxreval submission check` does.
+    """
     with options.registry_client(context, registry) as client:
         try:
             spec = client.get_benchmark(options.benchmark_name(client, benchmark))
         except CxrevalError:
-            _checked(manifest, files or [], None)
+            _checked(manifest, files or [], None, look=False)
             raise
-        declared, complete = _checked(manifest, files or [], spec)
+        declared, complete = _checked(manifest, files or [], spec, look=not no_check)
         if complete:
             declared = with_files(declared, complete)
         token = _endpoint_token(token_file, ask_token) if declared.kind is Kind.ENDPOINT else ""
@@ -73,21 +77,22 @@ def submit(
 
 
 def _checked(
-    manifest: Path, files: list[Path], benchmark: BenchmarkSpec | None
+    manifest: Path, files: list[Path], benchmark: BenchmarkSpec | None, *, look: bool
 ) -> tuple[Manifest, list[Path]]:
     """Returns a manifest and its files, which together have no mistakes.
 
-    Without a benchmark, only the mistakes are found that manifest and files alone show. Files in
-    which an ONNX file has weights are added if they are beside it.
+    Without a benchmark, only the mistakes are found that the manifest alone shows. With `look`, the
+    content of the files is checked. Files in which an ONNX file has weights are added if they are
+    beside it.
 
     Raises:
-        CxrevalError: the first mistake in the manifest, with all the others attached; then the
-            mistake in the files.
+        CxrevalError: the first mistake in the manifest, with all the others attached; then those in
+            the files.
     """
     document = read_document(manifest, datetime.now(UTC).date(), benchmark)
     if document.problems:
         raise refusal(document.problems)
-    return document.manifest, _checked_files(document.manifest, files)
+    return document.manifest, _checked_files(document.manifest, files, benchmark, look=look)
 
 
 def _endpoint_token(file: Path | None, ask: bool) -> str:
@@ -102,13 +107,16 @@ def _endpoint_token(file: Path | None, ask: bool) -> str:
     return os.environ.get(TOKEN_VARIABLE, "").strip()
 
 
-def _checked_files(manifest: Manifest, files: list[Path]) -> list[Path]:
+def _checked_files(
+    manifest: Manifest, files: list[Path], benchmark: BenchmarkSpec | None, *, look: bool
+) -> list[Path]:
     """Returns the complete files of a submission, checked before a submission is created for them.
 
     Raises:
         MalformedField: a file is empty, or files are missing or given for a kind that has none.
         ArtifactTooLarge: the files have too many bytes.
         SubmissionFault: they are a checkpoint that could not be evaluated.
+        PredictionsInvalid: they are a table that could not be scored.
     """
     kind = manifest.kind
     if (kind in UPLOADED) != bool(files):
@@ -120,18 +128,20 @@ def _checked_files(manifest: Manifest, files: list[Path]) -> list[Path]:
         return files
     from cxreval.cli import artifact  # noqa: PLC0415 -- slow to import
 
-    complete = files
-    try:
-        if manifest.format is CheckpointFormat.ONNX:
-            complete = artifact.with_data(files)
-            for file in complete[len(files) :]:
-                output.errors.print(f"{file} is submitted too: it has weights", soft_wrap=True)
-        complete = arranged(complete, manifest.files)
-        artifact.check_sizes(complete, manifest)
-        if kind is Kind.CHECKPOINT:
-            artifact.check_checkpoint(complete, {}, manifest)
-    except ExtraMissing as error:  # the inference service checks it anyway
-        output.errors.print(f"{files[0]} is not checked here: {error.message}", soft_wrap=True)
+    complete = artifact.completed(files, manifest, check=look)
+    for file in (file for file in complete if file not in files):
+        output.errors.print(f"{file} is submitted too: it has weights", soft_wrap=True)
+    artifact.check_sizes(complete, manifest)
+    if look:
+        examined = artifact.examine(complete, manifest, benchmark)
+        # The registry or the inference service checks what cannot be checked here.
+        missing = [one for one in examined.problems if isinstance(one, ExtraMissing)]
+        for problem in missing:
+            output.errors.print(f"{files[0]} is not checked here: {problem.message}")
+        if problems := [one for one in examined.problems if one not in missing]:
+            raise refusal(problems)
+        for note in examined.notes:
+            output.errors.print(f"note: {note}")
     return complete
 
 

@@ -55,6 +55,8 @@ class NetworkSpec:
             raise unknown(self.name)
         try:
             network = _BUILDERS[library](base, self)
+        except NotImplementedError:  # without memory for its values; see `state`
+            raise
         except (ValueError, TypeError, RuntimeError, AssertionError, KeyError) as error:
             if isinstance(error, RuntimeError) and "allocate" in str(error):
                 raise MemoryError from None
