@@ -16,7 +16,10 @@ from tests.support import own_model
 from tests.support.own_model import Array, Newcomer
 from tests.support.system import System
 
-pytestmark = pytest.mark.timeout(600)  # PyTorch is slow to start on a busy machine
+pytestmark = [
+    pytest.mark.timeout(600),  # PyTorch is slow to start on a busy machine
+    pytest.mark.filterwarnings("ignore"),  # of the libraries
+]
 
 
 @pytest.fixture(scope="module")
