@@ -57,7 +57,8 @@ def with_head(*layers: nn.Module) -> nn.Module:
 def _torchxrayvision() -> nn.Module:
     """Returns TorchXRayVision's DenseNet with operating points, as after loading its weights."""
     network = torchxrayvision.models.DenseNet(weights=None, num_classes=18)
-    network.register_buffer("op_threshs", torch.linspace(0.1, 0.5, 18))
+    points = torchxrayvision.models.model_urls["densenet121-res224-all"]["op_threshs"]
+    network.register_buffer("op_threshs", torch.tensor(points))
     return network
 
 
