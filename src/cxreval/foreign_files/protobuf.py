@@ -36,7 +36,10 @@ def protobuf_kind(file: Path) -> ForeignKind | None:
         return None
     wire, value = fields.get(1, (-1, 0))
     rules = {
-        CORE_ML: wire == _VARINT and any(number in _CORE_ML for number in fields),
+        # ONNX readers skip fields that they do not know.
+        CORE_ML: wire == _VARINT
+        and _ONNX_GRAPH not in fields
+        and any(number in _CORE_ML for number in fields),
         CAFFE: wire == _LENGTH and _CAFFE_LAYER in fields,
         FROZEN_GRAPH: complete and wire == _LENGTH and fields.keys() <= _GRAPH_DEF,
         SAVED_MODEL: (wire, value) == (_VARINT, 1) and fields.keys() == {1, 2},
