@@ -97,7 +97,7 @@ def exported(
 
     profile = PROFILES[SYSTEMS[request.param]]
     files = sorted((shared / "nih-chestxray14/images").glob("*.png"))[-TESTED:]
-    images = np.stack([profile.apply(decode(file.read_bytes())) for file in files[-8:]])
+    images = np.concatenate([profile.apply(decode(file.read_bytes())) for file in files[-8:]])
     directory = tmp_path_factory.mktemp("export")
     checkpoint = read_checkpoint(checkpoint_of(request.param, images[:CALIBRATION], directory))
     path = directory / "out" / "model.onnx"
