@@ -306,7 +306,7 @@ def test_pages_of_one_board_do_not_continue_another(system, partial):
 
 
 def test_a_model_without_any_finding_is_refused_before_it_runs(system, tmp_path):
-    with pytest.raises(OutputsIncomplete, match="at least one finding of the benchmark"):
+    with pytest.raises(OutputsIncomplete, match="has none of the findings"):
         system.registry.create_submission("small", manifest("None", outputs=("", "")))
     (tmp_path / "none.csv").write_text("\n".join(["image", *IMAGES, ""]))
     system.registry.submit("small", predictions("None"), tmp_path / "none.csv")

@@ -22,7 +22,6 @@ from cxreval.errors import (
     SandboxUnavailable,
     UnknownFinding,
 )
-from cxreval.imaging import preprocess
 from tests.conftest import require_module
 
 require_module("safetensors")
@@ -97,10 +96,7 @@ def test_torchxrayvision_file_is_a_pickled_module_and_goes_through_the_librarys_
     assert system.columns != list(range(14))
 
 
-def test_torchxrayvision_resnet_of_512_pixels_is_the_librarys(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(preprocess.PROFILES, "xrv-512", preprocess._xrv(512))
+def test_torchxrayvision_resnet_of_512_pixels_is_the_librarys() -> None:
     system = systems.build_torchxrayvision(
         held(checkpoints.xrv_resnet(GRAY)), "resnet50-res512-all"
     )

@@ -343,7 +343,7 @@ def test_a_registry_without_rescores_is_verified_with_none(tmp_path: Path) -> No
             assert (checked.rescored, checked.rescores) == (0, ())
             printed = running.printed("audit", "verify", "--registry", address)
             assert "Rescored: 0 of 5 rows" in printed
-            with pytest.raises(UnknownRpc, match="UNIMPLEMENTED"):
+            with pytest.raises(UnknownRpc, match="does not have the rpc"):
                 list(client.list_rescores(SPEC.name))
     finally:
         running.close()

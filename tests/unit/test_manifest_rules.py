@@ -595,7 +595,7 @@ def test_every_mistake_is_found_at_once_in_the_order_of_the_fields() -> None:
         "model",
         "contact",
         "preprocessing_profile",
-        "output_names[15]",
+        "output_names[13]",
         "output_names",
         "reproduction.repository",
         "reproduction.commit",

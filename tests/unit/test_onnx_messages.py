@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def test_no_message_about_an_odd_file_has_internals(tmp_path: Path, name: str) -
     file.write_bytes(FILES[name])
 
     for message in messages(file):
-        assert not INTERNALS.search(message), message
+        # What the file itself says is quoted.
+        assert not INTERNALS.search(re.sub("'[^']*'", "", message)), message
         assert len(message) > 30, message
         assert "it gives no reason" not in message
 
