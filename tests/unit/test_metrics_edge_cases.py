@@ -201,11 +201,13 @@ def test_a_table_of_predictions_takes_probabilities_and_no_logits(case, value):
 
 
 @row("label -1 / nan / 0.5 / {1, 2}")
-@pytest.mark.parametrize("label", ["-1", "0.5", "2", "True", "?"])
+@pytest.mark.parametrize("label", ["-1", "nan", "0.5", "2", "1.0", "True", " 1", "?"])
 def test_a_label_other_than_0_1_or_nothing_is_refused_with_its_line(case, label, tmp_path):
     with pytest.raises(
         DatasetInvalid,
-        match=re.escape(f"line 3: Hernia is {label!r}; expected 1 for present, 0 for absent"),
+        match=re.escape(
+            f"line 3: Hernia is {label!r}; expected 1 for present, 0 for absent, or nothing"
+        ),
     ):
         labelled(tmp_path, [["0", "1"], ["1", label]])
 

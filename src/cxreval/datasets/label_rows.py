@@ -129,7 +129,7 @@ class LabelRows:
         rules, findings = self.rules, self._findings
         if not rules.names:
             columns = [self._columns.get(finding) for finding in findings]
-            return CellReader(rules, columns, findings, self.mistakes)
+            return CellReader(rules, columns, findings, self.mistakes, exact=self._nih)
         vocabulary = {*FINDINGS, NO_FINDING, *findings} if self._nih else None
         return NameReader(rules, self._columns[rules.names], findings, vocabulary, self.mistakes)
 

@@ -33,18 +33,26 @@ class CellReader:
         columns: Sequence[int | None],
         findings: Sequence[str],
         mistakes: Mistakes,
+        *,
+        exact: bool,
     ) -> None:
-        """Creates a reader. `columns`: number of each finding's column, or None if it has none."""
+        """Creates a reader.
+
+        `columns`: number of each finding's column, or None if it has none. `exact`: whether a cell
+        must be spelled as the rules spell it; else ` 1.0` is also `1`, and `nan` is blank.
+        """
+        self._form = str if exact else normalised
+        self._blanks = ("",) if exact else _BLANK
         self._columns = [*zip(findings, columns, strict=True)]
         self._mistakes = mistakes
         self._labels: dict[str, int | None] = {
-            **{normalised(value): PRESENT for value in rules.positive},
-            **{normalised(value): ABSENT for value in rules.negative},
+            **{self._form(value): PRESENT for value in rules.positive},
+            **{self._form(value): ABSENT for value in rules.negative},
             **{
-                normalised(value): _BY_POLICY.get(rules.uncertain)
+                self._form(value): _BY_POLICY.get(rules.uncertain)
                 for value in rules.uncertain_values
             },
-            **{value: _BY_POLICY.get(rules.blank) for value in _BLANK},
+            **{value: _BY_POLICY.get(rules.blank) for value in self._blanks},
         }
         positive, negative = " or ".join(rules.positive), " or ".join(rules.negative)
         blank = "" if rules.blank is LabelPolicy.REFUSE else ", or nothing"
@@ -64,11 +72,11 @@ class CellReader:
 
     def _label(self, line: int, finding: str, cell: str) -> int:
         """Returns the label in a cell that is not spelled as the rules spell it."""
-        value = normalised(cell)
+        value = self._form(cell)
         label = self._labels.get(value)
         if label is not None:
             return label
-        if value in _BLANK:
+        if value in self._blanks:
             cure = _BLANK_CURE.format("ignore, negative or positive")
             self._mistakes.add_uncovered(cure, f"line {line}: {finding} is blank")
         elif value in self._labels:
