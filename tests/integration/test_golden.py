@@ -454,7 +454,9 @@ def test_golden_benchmark_accepts_new_submissions_with_the_same_figures_and_dige
         predictions = recorded(golden, evaluation)
         worker.record_image_list("golden-plain", predictions.images)
         worker.append_predictions(lease, predictions)
-        worker.complete_evaluation(lease, scoring.score(lease.benchmark, [predictions]), {})
+        report = scoring.score(lease.benchmark, [predictions])
+        assert first_difference(report, stored_report(client, evaluation)) == ""
+        worker.complete_evaluation(lease, report, {})
         next_lease = worker.lease_evaluation("golden", ["golden-plain"])
         assert next_lease
         assert next_lease.submission.name == queued

@@ -10,6 +10,7 @@ import warnings
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from cxreval.foreign_files import foreign_kind
+from tests.conftest import require_module
 from tests.support import onnx_models
 
 
@@ -132,7 +134,7 @@ def test_no_content_is_an_error(
 
 
 def test_pytorch_checkpoints_are_not_foreign_and_whole_modules_are(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
+    torch: Any = require_module("torch")
     network = torch.nn.Sequential(torch.nn.Linear(2, 2))
     state, file = network.state_dict(), tmp_path / "model"
     training = {"epoch": np.float64(3), "state_dict": state, "criterion": torch.nn.BCELoss()}

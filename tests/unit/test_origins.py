@@ -15,6 +15,7 @@ from cxreval.cli.origins import from_file, from_processor, of_timm_config
 from cxreval.errors import MalformedField
 from cxreval.imaging.preprocess import profile_of
 from cxreval.preprocessing import Layout, Preprocessing
+from tests.conftest import require_module
 from tests.support import onnx_models
 
 HALF = [0.5, 0.5, 0.5]
@@ -90,7 +91,7 @@ def test_a_key_that_changes_pixels_otherwise_is_refused_by_name(
     "name", ["efficientnet_b0.ra_in1k", "vit_tiny_patch16_224", "convnext_atto.d2_in1k"]
 )
 def test_a_configuration_of_timm_gives_the_same_pixels(name: str) -> None:
-    pytest.importorskip("torch")
+    require_module("torch")
     from cxreval.export.torch_libraries import timm
 
     config = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
