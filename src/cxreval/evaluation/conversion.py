@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cxreval.client import Lease, Manifest, WorkerClient
 from cxreval.errors import ConversionUnavailable, SandboxUnavailable
 from cxreval.evaluation.sources import download
+from cxreval.model_interface import ModelInterface
 
 COMPARED_IMAGES = 4
 """Number of images on which the ONNX file is compared with PyTorch."""
@@ -28,11 +29,14 @@ class Converted:
     """A converted ONNX file in the registry.
 
     `outputs`: the finding of each output column; `evidence`: the provenance of the conversion.
+    `interface`: it has one input, and its one output are probabilities; None if the manifest
+    declares no preprocessing.
     """
 
     sha256: str
     outputs: tuple[str, ...]
     evidence: Mapping[str, str]
+    interface: ModelInterface | None
 
 
 def convert(
@@ -64,4 +68,6 @@ def convert(
         except SandboxUnavailable as error:
             raise ConversionUnavailable(error.message, **error.metadata) from None
         sha256 = registry.upload_derived_artifact(lease, onnx_file)
-    return Converted(sha256, outputs, {"converted_sha256": sha256, **evidence})
+    steps = manifest.declared_preprocessing
+    interface = ModelInterface(replace(steps, tensor="")) if steps else None
+    return Converted(sha256, outputs, {"converted_sha256": sha256, **evidence}, interface)

@@ -197,6 +197,7 @@ class EvaluationDriver:
                 converted.sha256,
                 converted.outputs,
                 converted.evidence,
+                converted.interface,
             )
         return Checkpoint(
             self._inference, lease, directory, manifest.artifact_sha256, manifest.output_names

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -72,6 +71,7 @@ class Checkpoint:
         sha256: digest of the ONNX file or the archive.
         outputs: the finding of each output column.
         evidence: provenance of the conversion, if there was one.
+        interface: interface of a converted file; by default, that of the manifest.
     """
 
     def __init__(
@@ -82,13 +82,12 @@ class Checkpoint:
         sha256: str,
         outputs: Sequence[str],
         evidence: Mapping[str, str] = MappingProxyType({}),
+        interface: ModelInterface | None = None,
     ) -> None:
         self._inference = inference
-        interface = lease.submission.manifest.interface
+        interface = interface or lease.submission.manifest.interface
         if interface is None:
             raise required("manifest.preprocessing", "the steps from an image to the model's input")
-        if evidence:  # a converted file has one input, and probabilities as its one output
-            interface = ModelInterface(replace(interface.preprocessing, tensor=""))
         self._interface = interface
         self._files = lease.submission.manifest.files
         self._ensemble = lease.submission.manifest.ensemble
