@@ -99,7 +99,10 @@ def files_text(files: Sequence[SubmittedFile]) -> str:
 
 
 def files_of(text: str, field: str) -> tuple[SubmittedFile, ...]:
-    """Returns the files of a text of `files_text`. Raises `MalformedField`."""
+    """Returns the names and digests of files in a text that `files_text` wrote.
+
+    Raises `MalformedField` for any other text.
+    """
     if not text:
         return ()
     words = text.split(" ")
@@ -202,7 +205,7 @@ def _header(name: str, nbytes: int) -> bytes:
 
 
 class _Archive(io.RawIOBase):
-    """The bytes of an archive, read from its files."""
+    """A readable stream of an archive's bytes, which are made from the files while it is read."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         super().__init__()

@@ -58,9 +58,9 @@ class SharedImages:
         self._start = self._bytes.ctypes.data
 
     def empty(self, count: int) -> Images:
-        """Returns an array for images (count, C, H, W) of one size, shared if there is room.
+        """Returns an array for images (count, C, H, W) of one size, in shared memory if it fits.
 
-        Its room is free again when nothing refers to the array or a part of it any more.
+        Its memory is free again when nothing refers to the array or a part of it any more.
         """
         with self._lock:
             place = self._free.find(bytes(count))
@@ -144,8 +144,10 @@ class SharedTensor:
         self.fd, self._memory = mapped(MAX_TENSOR_BYTES)
 
     def copy(self, out: Images) -> None:
-        """Fills an array of at most `MAX_TENSOR_BYTES`, and gives back what only a large one
-        takes."""
+        """Copies the tensor into `out`, which has at most `MAX_TENSOR_BYTES`.
+
+        Then it frees the pages of the shared memory that only a large tensor needs.
+        """
         out[...] = np.frombuffer(self._memory, out.dtype, out.size).reshape(out.shape)
         _release(self._memory, out.nbytes)
 

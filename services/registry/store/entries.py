@@ -94,7 +94,7 @@ def candidates(
 
 
 def published_set(session: Session, benchmark: BenchmarkRow, as_of: datetime | None) -> Published:
-    """Returns which submissions are on a board, now or as of a time."""
+    """Returns the submissions on a board with their evaluations, now or as of a time."""
     query = _published(select(SubmissionRow.number, EvaluationRow.number), benchmark, as_of=as_of)
     return frozenset((number, evaluation) for number, evaluation in session.execute(query))
 

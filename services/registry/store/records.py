@@ -26,7 +26,7 @@ from services.registry.store.models import (
 )
 
 _ADDED = ("preprocessing", "outputs", "files", "ensemble")
-"""Fields of a manifest that earlier versions do not have, and cannot read."""
+"""Later fields of a manifest, which earlier versions of cxreval cannot read."""
 
 
 def to_json(record: Manifest | Failure) -> dict[str, Any]:

@@ -218,7 +218,7 @@ def _only(files: Sequence[Path], manifest: Manifest) -> Path:
 def _onnx(
     files: Sequence[Path], facts: dict[str, str], manifest: Manifest
 ) -> list[tuple[Path, Signature]]:
-    """Returns the models with their signatures, checked against their manifest."""
+    """Returns each ONNX file with its signature, after a check against the manifest."""
     require_extra("onnx", f"checking the ONNX file {files[0]}", "onnx")
     from cxreval.onnx_file.bundled import inspect_bundle  # noqa: PLC0415 -- needs the extra
     from cxreval.onnx_file.reading import read  # noqa: PLC0415

@@ -172,7 +172,8 @@ class Proposal:
         return LabelRules(**{**implied, **self._fields}), findings
 
     def _values(self) -> dict[str, set[str]]:
-        """Returns the values of each column that may hold labels, in the form to compare them."""
+        """Returns the distinct values of each column that may hold labels, normalised, without
+        blanks."""
         used = {value for value in self._fields.values() if isinstance(value, str)}
         open_columns = {
             name: number

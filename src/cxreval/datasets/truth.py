@@ -30,7 +30,10 @@ class Truth:
     cohort: Cohort
 
     def table(self, covered: Sequence[str] = ()) -> PredictionTable:
-        """Returns an empty table of predictions for these images, of `covered` or all findings."""
+        """Returns an empty table of predictions for these images.
+
+        It has a column for each finding in `covered`, or for all findings if there are none.
+        """
         return PredictionTable(self.rows, self.spec.findings, covered)
 
     def report(self, table: PredictionTable) -> Report:

@@ -214,7 +214,10 @@ class Preprocessing:
 
     @property
     def normalised(self) -> Preprocessing:
-        """The one declaration of all that give the same values; an invalid one stays invalid."""
+        """The same steps in normal form: declarations that give equal values have equal ones.
+
+        A declaration that is invalid stays invalid.
+        """
         square, resize, crop = self.square, _normalised_resize(self.resize), self.crop
         if square != Square.NONE and resize.to in (ResizeTo.SHORT_SIDE, ResizeTo.LONG_SIDE):
             resize = dataclasses.replace(resize, to=ResizeTo.EXACT, size=pair(resize.size))

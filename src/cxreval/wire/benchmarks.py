@@ -40,5 +40,5 @@ _retirement = Decoder(Retirement, pb.Retirement)
 
 
 def retirement(message: pb.Benchmark) -> Retirement:
-    """Returns the retirement of a retired benchmark."""
+    """Returns when and why a benchmark was retired, and which one supersedes it."""
     return _retirement(message.retirement)
