@@ -1026,19 +1026,19 @@ def test_metrics_count_states_and_bytes(running: Running, benchmark: str) -> Non
 
 
 def test_registry_on_an_unmigrated_postgresql_is_not_healthy_until_the_job_has_run(
-    tmp_path: Path,
+    tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     url = fresh_database("postgresql", tmp_path)
     service = registry_service(tmp_path, database_url=url)
+    request.addfinalizer(service.__exit__)  # also if the test fails
     with pytest.raises(TimeoutError):
         service.start(wait_seconds=2)
     with Registry(service.address) as call:
         board = leaderboard_pb.ListLeaderboardEntriesRequest(parent=NIH)
         health = health_pb2_grpc.HealthStub(call.channel)
-        assert (
-            health.Check(health_pb2.HealthCheckRequest()).status
-            == health_pb2.HealthCheckResponse.NOT_SERVING
-        )
+        # On a busy machine the port may not be open yet.
+        before = health.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=60)
+        assert before.status == health_pb2.HealthCheckResponse.NOT_SERVING
         database = Database(url)
         migrate(database, Signer(Ed25519PrivateKey.generate()))
         assert migrations.at_head(database.engine)
