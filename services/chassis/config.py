@@ -39,15 +39,24 @@ def setting(default: Any, description: str, *, secret: bool = False, flag: bool 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServerConfig:
-    """The settings of every server."""
+class ProcessConfig:
+    """The settings of every process that listens."""
 
-    listen: str = setting("127.0.0.1:50051", "address of the gRPC port; port 0 takes a free one")
+    listen: str = setting("127.0.0.1:0", "address of the port; port 0 takes a free one")
     metrics_listen: str = setting("", "address of the Prometheus /metrics port; empty for none")
     tls_certificate: str = setting(
         "", "PEM file of the server's certificate chain; empty for plain text"
     )
     tls_key: str = setting("", "PEM file of the server's key")
+    drain_seconds: float = setting(30.0, "how long running calls may take to finish after SIGTERM")
+    log_level: str = setting("info", "debug, info, warning or error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig(ProcessConfig):
+    """The settings of every gRPC server."""
+
+    listen: str = setting("127.0.0.1:50051", "address of the gRPC port; port 0 takes a free one")
     tls_client_ca: str = setting(
         "", "PEM file of the authority for client certificates; empty: clients need none"
     )
@@ -55,7 +64,6 @@ class ServerConfig:
         (),
         "certificate names of the clients that may call; empty: every client of tls_client_ca",
     )
-    drain_seconds: float = setting(30.0, "how long running calls may take to finish after SIGTERM")
     deadline_seconds: float = setting(300.0, "maximum deadline of a call")
     stream_deadline_seconds: float = setting(3600.0, "maximum deadline of a streaming call")
     stream_idle_seconds: float = setting(
@@ -65,7 +73,6 @@ class ServerConfig:
         1000,
         "maximum number of open streams of one organisation, certificate or network address",
     )
-    log_level: str = setting("info", "debug, info, warning or error")
 
 
 def check_at_least(config: ServerConfig, least: int, *names: str) -> None:
@@ -75,7 +82,7 @@ def check_at_least(config: ServerConfig, least: int, *names: str) -> None:
             raise ConfigError(f"{name} is {getattr(config, name)}; expected at least {least}")
 
 
-C = TypeVar("C", bound=ServerConfig)
+C = TypeVar("C", bound=ProcessConfig)
 
 
 def load(
@@ -112,34 +119,46 @@ def load(
     return config
 
 
-def _check(config: ServerConfig) -> None:
-    """Raises `ConfigError` for a wrong setting among those that every service has."""
-    positive = (
-        "drain_seconds", "deadline_seconds", "stream_deadline_seconds", "stream_idle_seconds",
-    )  # fmt: skip
-    checks = [
-        (name, 0 < getattr(config, name) < math.inf, "a finite number above 0") for name in positive
-    ]
-    checks += [
-        (
-            name,
-            not getattr(config, name) or _is_address(getattr(config, name)),
-            "host:port, port 0 to 65535",
-        )
-        for name in ("listen", "metrics_listen")
-    ]
-    most = config.max_streams_per_caller
-    checks.append(("max_streams_per_caller", most >= 1, "at least 1"))
+def _check(config: ProcessConfig) -> None:
+    """Raises `ConfigError` for a wrong setting among those that every process has."""
+    checks = _process_checks(config)
+    if isinstance(config, ServerConfig):
+        checks += _server_checks(config)
+    for name, good, expected in checks:
+        if not good:
+            raise ConfigError(f"{name} is {getattr(config, name)!r}; expected {expected}")
+
+
+def _process_checks(config: ProcessConfig) -> list[tuple[str, object, str]]:
+    """Returns the setting, the result and what is expected, of each check."""
     levels = ("debug", "info", "warning", "error")
     files = bool(config.tls_certificate), bool(config.tls_key)
-    checks += [
+    return [
+        _is_positive(config, "drain_seconds"),
+        *(
+            (
+                name,
+                not getattr(config, name) or _is_address(getattr(config, name)),
+                "host:port, port 0 to 65535",
+            )
+            for name in ("listen", "metrics_listen")
+        ),
         ("listen", config.listen, "host:port"),
         ("log_level", config.log_level in levels, ", ".join(levels)),
         # With only half of the TLS settings, the server would use plain text.
         ("tls_key", files[0] == files[1], "tls_certificate and tls_key together"),
+    ]
+
+
+def _server_checks(config: ServerConfig) -> list[tuple[str, object, str]]:
+    """Returns the checks of a gRPC server, as `_process_checks`."""
+    seconds = ("deadline_seconds", "stream_deadline_seconds", "stream_idle_seconds")
+    return [
+        *(_is_positive(config, name) for name in seconds),
+        ("max_streams_per_caller", config.max_streams_per_caller >= 1, "at least 1"),
         (
             "tls_client_ca",
-            not config.tls_client_ca or files[0],
+            not config.tls_client_ca or config.tls_certificate,
             "tls_certificate and tls_key with it",
         ),
         (
@@ -148,9 +167,10 @@ def _check(config: ServerConfig) -> None:
             "tls_client_ca with it",
         ),
     ]
-    for name, good, expected in checks:
-        if not good:
-            raise ConfigError(f"{name} is {getattr(config, name)!r}; expected {expected}")
+
+
+def _is_positive(config: ProcessConfig, name: str) -> tuple[str, object, str]:
+    return name, 0 < getattr(config, name) < math.inf, "a finite number above 0"
 
 
 def _is_address(text: str) -> bool:
@@ -162,7 +182,7 @@ def _is_address(text: str) -> bool:
 
 
 def _parser(
-    kind: type[ServerConfig], program: str, types: Mapping[str, Any]
+    kind: type[ProcessConfig], program: str, types: Mapping[str, Any]
 ) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m services.{program}", allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="TOML file of settings")

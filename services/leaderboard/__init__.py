@@ -1,0 +1,1 @@
+"""The public page: renders the registry's boards as pages, feeds and files for visitors."""

@@ -1,0 +1,186 @@
+"""The web application: addresses, headers, entity tags, server-sent events, health."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cxreval.wire import request_id
+from services.leaderboard.metrics import WebMetrics
+from services.leaderboard.parameters import MAX_QUERY_CHARACTERS
+from services.leaderboard.problems import NotFound, Problem
+from services.leaderboard.routes import ROUTES, Handler
+from services.leaderboard.site import Page, Site, page_of
+from services.leaderboard.watching import Watchers
+
+_log = logging.getLogger("services.leaderboard.access")
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+_PAGE_CACHE = "public, max-age=5, stale-while-revalidate=60, stale-if-error=86400"
+_FILE_CACHE = "public, max-age=31536000, immutable"
+_HEARTBEAT_SECONDS = 15.0
+
+
+def create_app(
+    site: Site, watchers: Watchers, metrics: WebMetrics, static: dict[str, Page], *, https: bool
+) -> ASGIApp:
+    """Returns the application.
+
+    `static`: the style sheet, scripts and pictures, by address. `https`: whether visitors come by
+    TLS, so that browsers are told to use nothing else.
+    """
+
+    def endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        async def respond(request: Request) -> Response:
+            address = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            # The fast way: the page is rendered, and nothing needs to be parsed.
+            page = site.kept(address)
+            metrics.cache("hit" if page else "miss")
+            if page is None:
+                given = request.query_params.multi_items()
+                page = await site.page(
+                    address, lambda data: handler(data, request.path_params, given)
+                )
+            return _response(request, page)
+
+        return respond
+
+    async def static_file(request: Request) -> Response:
+        page = static.get(request.url.path)
+        if page is None:
+            raise HTTPException(404)
+        return _response(request, page, _FILE_CACHE)
+
+    async def healthz(_: Request) -> Response:
+        ready = site.data.read_time is not None
+        return PlainTextResponse("ok\n" if ready else "reading\n", 200 if ready else 503)
+
+    async def watch(request: Request) -> Response:
+        name = "benchmarks/{benchmark}/submissions/{submission}".format(**request.path_params)
+        return StreamingResponse(
+            _events(watchers, name),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store"},
+        )
+
+    async def problem(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        found: Problem
+        if status == 404:
+            found = NotFound("page", request.url.path)
+        elif status == 405:
+            found = Problem(405, "This is a page to read", "Use GET or HEAD.")
+        else:
+            found = Problem(500, "This page failed", "The error is in the log of this site.")
+        content = await asyncio.to_thread(site.problem, found)
+        return _response(request, page_of(content))
+
+    routes = [Route(path, endpoint(handler), name=name) for path, name, handler in ROUTES]
+    routes += [
+        Route("/b/{benchmark}/m/{submission}/events", watch, name="watch"),
+        Route("/static/{file:path}", static_file, name="static"),
+        *(Route(path, static_file, name="static") for path in ("/favicon.ico", "/favicon.svg")),
+        Route("/healthz", healthz, name="healthz"),
+    ]
+    app = Starlette(
+        routes=routes,
+        exception_handlers={HTTPException: problem, Exception: problem},  # type: ignore[dict-item]
+    )
+    return _Edge(app, metrics, https=https)
+
+
+def _response(request: Request, page: Page, cache: str = _PAGE_CACHE) -> Response:
+    """Returns a page as a response: compressed if the visitor takes it, 304 if they have it."""
+    headers = {"ETag": page.etag, "Vary": "Accept-Encoding", **dict(page.headers)}
+    headers["Cache-Control"] = cache if page.status == 200 else "no-store"
+    if page.status == 200 and _matches(request.headers.get("if-none-match", ""), page.etag):
+        return Response(status_code=304, headers=headers)
+    body = page.body
+    if page.gzipped is not None and "gzip" in request.headers.get("accept-encoding", ""):
+        body, headers["Content-Encoding"] = page.gzipped, "gzip"
+    return Response(body, page.status, headers, media_type=page.media_type)
+
+
+def _matches(condition: str, etag: str) -> bool:
+    tags = [tag.strip().removeprefix("W/") for tag in condition.split(",")]
+    return condition.strip() == "*" or etag in tags
+
+
+async def _events(watchers: Watchers, name: str) -> AsyncIterator[bytes]:
+    """Yields the states of a submission as server-sent events until it has ended."""
+    async for event in watchers.follow(name, _HEARTBEAT_SECONDS):
+        yield event
+
+
+class _Edge:
+    """Adds the headers of every response, its metrics and its line in the access log."""
+
+    def __init__(self, app: ASGIApp, metrics: WebMetrics, *, https: bool) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._headers = _HEADERS | (
+            {"Strict-Transport-Security": "max-age=63072000; includeSubDomains"} if https else {}
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        identifier = request_id.accept(given.decode("latin-1"))
+        status = 500
+
+        async def add_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers.update(self._headers)
+                headers["x-request-id"] = identifier
+            await send(message)
+
+        try:
+            if len(scope["query_string"]) > MAX_QUERY_CHARACTERS:
+                response = PlainTextResponse(
+                    f"The query has more than {MAX_QUERY_CHARACTERS} characters.\n", 400
+                )
+                await response(scope, receive, add_headers)
+            else:
+                await self._app(scope, receive, add_headers)
+        finally:
+            seconds = time.perf_counter() - began
+            route: Any = scope.get("route")
+            name = route.name if route else "none"
+            self._metrics.request(name, status, seconds)
+            _log.info(
+                "request",
+                extra={
+                    "request_id": identifier,
+                    "method": scope["method"],
+                    "path": scope["path"][:200],
+                    "status": status,
+                    "ms": round(seconds * 1000, 2),
+                },
+            )

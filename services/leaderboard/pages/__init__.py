@@ -1,0 +1,1 @@
+"""The pages: each function takes what is known and returns one page."""

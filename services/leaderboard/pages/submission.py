@@ -1,0 +1,45 @@
+"""The page of a submission: its model if it has a row, else its progress, or why it has none."""
+
+from __future__ import annotations
+
+from cxreval.client import Submission
+from services.leaderboard.data import REMOVED, BoardData
+from services.leaderboard.pages.lookup import find_board, find_submission, row_of
+from services.leaderboard.pages.model import model
+from services.leaderboard.parameters import Given, Parameters
+from services.leaderboard.site import Content, SiteData
+from services.leaderboard.templates import page
+from services.leaderboard.watching import RUNNING
+
+
+def submission(data: SiteData, path: dict[str, str], given: Given) -> Content:
+    """Returns the page of a submission; 410 with its tombstone for a row that was removed."""
+    Parameters(given, ())
+    board = find_board(data, path["benchmark"])
+    found = find_submission(board, path["submission"])
+    entry = row_of(board, found.name)
+    if entry:
+        return model(data, board, found, entry)
+    if found.status in REMOVED:
+        last = board.events.get(found.name, ())[-1:]
+        return page(data, "removed.html", status=410, board=board, submission=found, last=last)
+    return page(
+        data,
+        "submission.html",
+        board=board,
+        submission=found,
+        running=found.status in RUNNING,
+        place=_queue_place(board, found),
+    )
+
+
+def _queue_place(board: BoardData, submission: Submission) -> int | None:
+    """Returns the place of a submission among those of its benchmark that wait; None if it does not.
+
+    The queue is fair between organisations, so the place is an upper bound.
+    """
+    waiting = sorted(
+        (item for item in board.submissions.values() if item.status == "queued"),
+        key=lambda item: item.create_time,
+    )
+    return waiting.index(submission) + 1 if submission in waiting else None

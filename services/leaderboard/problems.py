@@ -1,0 +1,59 @@
+"""What a visitor is told when an address or a parameter is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+_SHOWN = 80
+
+
+class Problem(Exception):
+    """A page that cannot be shown: HTTP status, title, what is wrong and what to do.
+
+    `links`: titles and addresses of pages that the visitor may have meant.
+    """
+
+    def __init__(
+        self, status: int, title: str, detail: str, links: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.title, self.detail, self.links = status, title, detail, tuple(links)
+
+
+class BadParameter(Problem):
+    """A query parameter is unknown or has a wrong value."""
+
+    def __init__(self, name: str, value: str, expected: str) -> None:
+        name, value = name[:_SHOWN], value[:_SHOWN]
+        self.parameter, self.value, self.expected = name, value, expected
+        detail = f"The parameter {name!r} is {value!r}; expected {expected}."
+        super().__init__(400, "The address has a wrong parameter", detail)
+
+
+class NotFound(Problem):
+    """Nothing has this address. `known`: names that exist, with their addresses."""
+
+    def __init__(self, what: str, name: str, known: Iterable[tuple[str, str]] = ()) -> None:
+        by_name = dict(known)
+        nearest = get_close_matches(name[:_SHOWN], by_name, n=3, cutoff=0.5)
+        detail = f"There is no {what} {name[:_SHOWN]!r} here."
+        if nearest:
+            detail += f" Did you mean {nearest[0]!r}?"
+        links = [(each, by_name[each]) for each in nearest]
+        super().__init__(404, "There is no such page", detail, links)
+
+
+class BeingRead(Problem):
+    """The page exists, and what it shows is not read from the registry yet."""
+
+    def __init__(self, what: str) -> None:
+        detail = f"{what} is still being read from the registry. Try again in some seconds."
+        super().__init__(503, "Not here yet", detail)
+
+
+class Busy(Problem):
+    """Too many visitors wait for pages that are not rendered yet."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "Too many requests at once", "Try again in some seconds.")

@@ -1,0 +1,141 @@
+"""Reads what changed in the registry, in the background, and renders it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from cxreval.audit.chain import Head
+from cxreval.errors import CxrevalError
+from services.leaderboard.data import BoardData
+from services.leaderboard.metrics import WebMetrics
+from services.leaderboard.routes import first_pages
+from services.leaderboard.site import Site, SiteData
+from services.leaderboard.source import Source
+from services.leaderboard.store import Store
+from services.leaderboard.watching import Watchers
+
+_log = logging.getLogger(__name__)
+
+PERIOD_SECONDS = 1.1
+"""Time between two questions for the audit head; so there are fewer than 60 calls a minute."""
+
+_LIST_PERIODS = 60
+"""A new or retired benchmark is no event of a submission; the list is read after so many periods."""
+
+_UNREACHABLE_SECONDS = 5.0
+"""The registry may be silent so long before the pages say so."""
+
+
+class Refresher:
+    """The background task: keeps the site as the registry is."""
+
+    def __init__(
+        self, source: Source, store: Store, site: Site, watchers: Watchers, metrics: WebMetrics
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._site = site
+        self._watchers = watchers
+        self._metrics = metrics
+        self._periods = 0
+        self._answered = time.monotonic()
+
+    async def load(self) -> None:
+        """Shows what is stored, if anything is."""
+        head, boards = await asyncio.to_thread(self._store.load)
+        if boards:
+            latest = max((board.read_time for board in boards if board.read_time), default=None)
+            await self._show(head, boards, {board.name for board in boards}, latest)
+
+    async def run(self) -> None:
+        """Reads and renders until it is cancelled."""
+        while True:
+            began = time.monotonic()
+            try:
+                await self._refresh()
+                await self._reachable()
+            except CxrevalError as error:
+                await self._unreachable(error)
+            except Exception:
+                # A defect here must not end the refreshing for good.
+                _log.exception("a refresh failed")
+                await self._unreachable(None)
+            await asyncio.sleep(max(0.1, PERIOD_SECONDS - (time.monotonic() - began)))
+
+    async def _refresh(self) -> None:
+        known = self._site.data
+        head = await self._source.head()
+        listed = self._periods % _LIST_PERIODS == 0
+        self._periods += 1
+        if head == known.head and not listed and known.read_time:
+            return
+        began = time.monotonic()
+        boards, changed = await self._read(known, head)
+        if changed or known.read_time is None or boards.keys() != known.boards.keys():
+            await self._show(head, boards.values(), changed, datetime.now(UTC))
+            await asyncio.to_thread(self._store.save, head, boards.values(), changed)
+            self._metrics.refreshed(time.monotonic() - began)
+        else:
+            self._site.data = replace(known, head=head)
+
+    async def _read(self, known: SiteData, head: Head) -> tuple[dict[str, BoardData], set[str]]:
+        """Returns all boards as they are now, and the names of those that changed."""
+        replaced = head.place < known.head.place
+        after = Head() if replaced or not known.boards else known.head
+        events = await self._source.events(after) if head != after else {}
+        boards: dict[str, BoardData] = {}
+        changed: set[str] = set()
+        for fresh in await self._source.benchmarks():
+            old = None if replaced else known.boards.get(fresh.name)
+            if old is None or old.spec.digest != fresh.spec.digest:
+                boards[fresh.name] = await self._source.board(
+                    fresh, events.get(fresh.name, []), every=True
+                )
+                changed.add(fresh.name)
+                continue
+            boards[fresh.name] = replace(old, spec=fresh.spec, retirement=fresh.retirement)
+            if fresh.name in events:
+                boards[fresh.name] = await self._source.board(
+                    boards[fresh.name], events[fresh.name]
+                )
+            if fresh.name in events or boards[fresh.name] != old:
+                changed.add(fresh.name)
+        return boards, changed
+
+    async def _show(
+        self,
+        head: Head,
+        boards: Iterable[BoardData],
+        changed: set[str],
+        read_time: datetime | None,
+    ) -> None:
+        by_name = {board.name: board for board in boards}
+        data = replace(self._site.data, boards=by_name, head=head, read_time=read_time)
+        await self._site.replace(data, changed, first_pages(data, changed))
+        self._watchers.watch(
+            item for board in by_name.values() for item in board.submissions.values()
+        )
+
+    async def _reachable(self) -> None:
+        self._answered = time.monotonic()
+        self._metrics.answered(time.time())
+        if self._site.data.unreachable_since:
+            _log.info("the registry answers again")
+            await self._mark(None)
+
+    async def _unreachable(self, error: CxrevalError | None) -> None:
+        silent = time.monotonic() - self._answered
+        if self._site.data.unreachable_since is None and silent >= _UNREACHABLE_SECONDS:
+            _log.warning("the registry does not answer", extra={"problem": str(error)})
+            await self._mark(datetime.now(UTC))
+
+    async def _mark(self, since: datetime | None) -> None:
+        """Renders all pages with or without the sentence that the registry does not answer."""
+        data = replace(self._site.data, unreachable_since=since)
+        names = set(data.boards)
+        await self._site.replace(data, names, first_pages(data, names))

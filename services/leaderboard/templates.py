@@ -1,0 +1,146 @@
+"""The templates of the pages, and how they write numbers, dates and addresses."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from cxreval.metrics.registry import METRICS
+from cxreval.metrics.report import (
+    FINDING_UNDEFINED,
+    NO_LABELS,
+    NOT_CLAIMED,
+    NOT_COVERED,
+    NOT_RECORDED,
+    NOT_RESAMPLED,
+    ONE_CLASS_ONLY,
+    REPLICATES_UNDEFINED,
+)
+from services.leaderboard.site import Content, SiteData
+
+REASONS = {
+    ONE_CLASS_ONLY: "undefined: the test images have only one class",
+    NO_LABELS: "undefined: no test image has a label",
+    FINDING_UNDEFINED: "undefined: a finding has no value",
+    REPLICATES_UNDEFINED: "no interval: undefined in too many resamples",
+    NOT_RESAMPLED: "no interval: the metric is not resampled",
+    NOT_COVERED: "not covered by the model",
+    NOT_RECORDED: "no interval: its resamples are not recorded",
+    NOT_CLAIMED: "not claimed",
+}
+"""Why a figure is absent, in words."""
+
+
+def score(value: float | None) -> str:
+    """Returns a value between 0 and 1 times 100 with two decimals; a dash for None."""
+    if value is None:
+        return "–"
+    text = f"{value * 100:.2f}"
+    return "0.00" if text == "-0.00" else text
+
+
+def difference(value: float | None) -> str:
+    """Returns a difference times 100 with its sign; `±0.00` where it rounds to zero."""
+    if value is None:
+        return "–"
+    text = f"{value * 100:+.2f}".replace("-", "−")
+    return "±0.00" if text[1:] == "0.00" else text
+
+
+def bounds(low: float | None, high: float | None) -> str:
+    """Returns an interval times 100; a dash for None."""
+    return "–" if low is None or high is None else f"{score(low)} to {score(high)}"
+
+
+def count(value: int) -> str:
+    """Returns a number with commas between thousands."""
+    return f"{value:,}"
+
+
+def day(time: datetime | date | None) -> str:
+    """Returns the day of a time, UTC, as YYYY-MM-DD."""
+    if time is None:
+        return "–"
+    if isinstance(time, datetime):
+        time = time.astimezone(UTC).date()
+    return time.isoformat()
+
+
+def moment(time: datetime | None) -> str:
+    """Returns a time to the minute, UTC."""
+    return "–" if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def metric_label(metric: str) -> str:
+    """Returns the short name of a metric, as tables show it."""
+    known = METRICS.get(metric)
+    return known.label if known else metric
+
+
+def board_address(benchmark: str, **parameters: Any) -> str:
+    """Returns the address of a board, with query parameters."""
+    return _with_query(f"/b/{quote(benchmark, safe='')}", parameters)
+
+
+def submission_address(submission: str, suffix: str = "") -> str:
+    """Returns the address of a submission's page."""
+    _, benchmark, _, identifier = submission.split("/")
+    return f"/b/{quote(benchmark, safe='')}/m/{quote(identifier, safe='')}{suffix}"
+
+
+def organisation_address(benchmark: str, organisation: str) -> str:
+    """Returns the address of an organisation's page."""
+    return f"/b/{quote(benchmark, safe='')}/o?{urlencode({'name': organisation})}"
+
+
+def _with_query(path: str, parameters: dict[str, Any]) -> str:
+    given = {name: value for name, value in parameters.items() if value not in ("", None, (), [])}
+    return f"{path}?{urlencode(given, doseq=True)}" if given else path
+
+
+def https_only(url: str) -> str:
+    """Returns a stranger's address if it is https with a host, else an empty text."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return url if parts.scheme == "https" and parts.hostname else ""
+
+
+def outward(url: str, text: str) -> Markup:
+    """Returns a link to a stranger's page, or the text alone if the address is not https."""
+    if not https_only(url):
+        return Markup("<bdi>{}</bdi>").format(text)
+    link = '<a href="{}" rel="nofollow ugc noopener"><bdi>{}</bdi></a>'
+    return Markup(link).format(url, text)  # noqa: S704 -- format escapes
+
+
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters.update(
+    score=score, difference=difference, bounds=bounds, count=count, day=day, moment=moment,
+    metric_label=metric_label,
+)  # fmt: skip
+_ENVIRONMENT.globals.update(
+    board_address=board_address,
+    submission_address=submission_address,
+    organisation_address=organisation_address,
+    outward=outward,
+    reasons=REASONS,
+)
+
+
+def page(data: SiteData, template: str, status: int = 200, **context: Any) -> Content:
+    """Returns a page: the template with what every page has, and the context."""
+    text = _ENVIRONMENT.get_template(template).render(site=data, **context)
+    return Content(text, status=status)
