@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -37,8 +36,7 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-_PAGE_CACHE = "public, max-age=5, stale-while-revalidate=60, stale-if-error=86400"
-_FILE_CACHE = "public, max-age=31536000, immutable"
+_CACHE = "public, max-age=5, stale-while-revalidate=60, stale-if-error=86400"
 _HEARTBEAT_SECONDS = 15.0
 
 
@@ -50,70 +48,84 @@ def create_app(
     `static`: the style sheet, scripts and pictures, by address. `https`: whether visitors come by
     TLS, so that browsers are told to use nothing else.
     """
+    web = _Web(site, watchers, metrics, static)
+    routes = [Route(path, web.rendered(handler), name=name) for path, name, handler in ROUTES]
+    routes += [
+        Route("/b/{benchmark}/m/{submission}/events", web.watch, name="watch"),
+        Route("/static/{file:path}", web.file, name="static"),
+        *(Route(path, web.file, name="static") for path in ("/favicon.ico", "/favicon.svg")),
+        Route("/healthz", web.healthz, name="healthz"),
+    ]
+    handlers: dict[Any, Any] = {HTTPException: web.problem, Exception: web.problem}
+    return _Edge(Starlette(routes=routes, exception_handlers=handlers), metrics, https=https)
 
-    def endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+
+class _Web:
+    """The responses: rendered pages, files, streams of events, and problems."""
+
+    def __init__(
+        self, site: Site, watchers: Watchers, metrics: WebMetrics, static: dict[str, Page]
+    ) -> None:
+        self._site = site
+        self._watchers = watchers
+        self._metrics = metrics
+        self._static = static
+
+    def rendered(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """Returns the endpoint of a page."""
+
         async def respond(request: Request) -> Response:
-            address = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-            # The fast way: the page is rendered, and nothing needs to be parsed.
-            page = site.kept(address)
-            metrics.cache("hit" if page else "miss")
+            query = request.scope["query_string"].decode("latin-1")
+            address = f"{request.scope['path']}?{query}" if query else request.scope["path"]
+            page = self._site.kept(address)
+            self._metrics.cache("hit" if page else "miss")
             if page is None:
                 given = request.query_params.multi_items()
-                page = await site.page(
+                page = await self._site.page(
                     address, lambda data: handler(data, request.path_params, given)
                 )
             return _response(request, page)
 
         return respond
 
-    async def static_file(request: Request) -> Response:
-        page = static.get(request.url.path)
+    async def file(self, request: Request) -> Response:
+        """Returns the style sheet, a script or a picture."""
+        page = self._static.get(request.url.path)
         if page is None:
             raise HTTPException(404)
-        return _response(request, page, _FILE_CACHE)
+        return _response(request, page)
 
-    async def healthz(_: Request) -> Response:
-        ready = site.data.read_time is not None
+    async def healthz(self, _: Request) -> Response:
+        """Returns 200 once there is something to show, also while the registry is away."""
+        ready = self._site.data.read_time is not None
         return PlainTextResponse("ok\n" if ready else "reading\n", 200 if ready else 503)
 
-    async def watch(request: Request) -> Response:
+    async def watch(self, request: Request) -> Response:
+        """Returns the states of a submission as server-sent events."""
         name = "benchmarks/{benchmark}/submissions/{submission}".format(**request.path_params)
         return StreamingResponse(
-            _events(watchers, name),
+            self._watchers.follow(name, _HEARTBEAT_SECONDS),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store"},
         )
 
-    async def problem(request: Request, error: Exception) -> Response:
+    async def problem(self, request: Request, error: Exception) -> Response:
+        """Returns the page of an unknown address, a wrong method or a defect."""
         status = error.status_code if isinstance(error, HTTPException) else 500
         found: Problem
         if status == 404:
             found = NotFound("page", request.url.path)
         elif status == 405:
-            found = Problem(405, "This is a page to read", "Use GET or HEAD.")
+            found = Problem(405, "This page can only be read", "Use GET or HEAD.")
         else:
             found = Problem(500, "This page failed", "The error is in the log of this site.")
-        content = await asyncio.to_thread(site.problem, found)
-        return _response(request, page_of(content))
-
-    routes = [Route(path, endpoint(handler), name=name) for path, name, handler in ROUTES]
-    routes += [
-        Route("/b/{benchmark}/m/{submission}/events", watch, name="watch"),
-        Route("/static/{file:path}", static_file, name="static"),
-        *(Route(path, static_file, name="static") for path in ("/favicon.ico", "/favicon.svg")),
-        Route("/healthz", healthz, name="healthz"),
-    ]
-    app = Starlette(
-        routes=routes,
-        exception_handlers={HTTPException: problem, Exception: problem},  # type: ignore[dict-item]
-    )
-    return _Edge(app, metrics, https=https)
+        return _response(request, page_of(self._site.problem(found)))
 
 
-def _response(request: Request, page: Page, cache: str = _PAGE_CACHE) -> Response:
+def _response(request: Request, page: Page) -> Response:
     """Returns a page as a response: compressed if the visitor takes it, 304 if they have it."""
     headers = {"ETag": page.etag, "Vary": "Accept-Encoding", **dict(page.headers)}
-    headers["Cache-Control"] = cache if page.status == 200 else "no-store"
+    headers["Cache-Control"] = _CACHE if page.status == 200 else "no-store"
     if page.status == 200 and _matches(request.headers.get("if-none-match", ""), page.etag):
         return Response(status_code=304, headers=headers)
     body = page.body
@@ -125,12 +137,6 @@ def _response(request: Request, page: Page, cache: str = _PAGE_CACHE) -> Respons
 def _matches(condition: str, etag: str) -> bool:
     tags = [tag.strip().removeprefix("W/") for tag in condition.split(",")]
     return condition.strip() == "*" or etag in tags
-
-
-async def _events(watchers: Watchers, name: str) -> AsyncIterator[bytes]:
-    """Yields the states of a submission as server-sent events until it has ended."""
-    async for event in watchers.follow(name, _HEARTBEAT_SECONDS):
-        yield event
 
 
 class _Edge:

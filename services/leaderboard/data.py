@@ -11,6 +11,9 @@ from cxreval.client import LeaderboardEntry, SotaStep, Submission
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.records import Change, Retirement, SubmissionState, Tier
 
+GENESIS_HEAD = Head()
+"""The head of a chain without events."""
+
 ON_BOARD = (SubmissionState.PUBLISHED, SubmissionState.DISPUTED)
 """States of a submission that has a row."""
 
@@ -59,7 +62,7 @@ class BoardData:
     figures: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)
     submissions: Mapping[str, Submission] = field(default_factory=dict)
     events: Mapping[str, tuple[AuditEvent, ...]] = field(default_factory=dict)
-    head: Head = Head()
+    head: Head = GENESIS_HEAD
     read_time: datetime | None = None
 
     @property

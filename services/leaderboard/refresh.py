@@ -25,7 +25,7 @@ PERIOD_SECONDS = 1.1
 """Time between two questions for the audit head; so there are fewer than 60 calls a minute."""
 
 _LIST_PERIODS = 60
-"""A new or retired benchmark is no event of a submission; the list is read after so many periods."""
+"""Periods between two reads of the benchmarks: a new one is no event of a submission."""
 
 _UNREACHABLE_SECONDS = 5.0
 """The registry may be silent so long before the pages say so."""
@@ -61,8 +61,7 @@ class Refresher:
                 await self._reachable()
             except CxrevalError as error:
                 await self._unreachable(error)
-            except Exception:
-                # A defect here must not end the refreshing for good.
+            except Exception:  # noqa: BLE001 -- a defect must not end the refreshing for good
                 _log.exception("a refresh failed")
                 await self._unreachable(None)
             await asyncio.sleep(max(0.1, PERIOD_SECONDS - (time.monotonic() - began)))

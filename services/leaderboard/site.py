@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cxreval.audit.chain import Head
-from services.leaderboard.data import BoardData
+from services.leaderboard.data import GENESIS_HEAD, BoardData
 from services.leaderboard.problems import Busy, Problem
 from services.leaderboard.store import Store
 
@@ -29,13 +29,14 @@ _FEWEST_GZIPPED = 500
 class SiteData:
     """Everything that pages are rendered from.
 
-    `store` has what is too large for memory. `boards`: by benchmark, in the registry's order. `unreachable_since`: when the registry stopped
-    to answer; None while it answers. `public_url`: address of the site without the last slash.
+    `store` has what is too large for memory. `boards`: by benchmark, in the registry's order.
+    `unreachable_since`: when the registry stopped to answer; None while it answers. `public_url`:
+    address of the site without the last slash.
     """
 
     store: Store
     boards: Mapping[str, BoardData] = field(default_factory=dict)
-    head: Head = Head()
+    head: Head = GENESIS_HEAD
     read_time: datetime | None = None
     unreachable_since: datetime | None = None
     public_url: str = ""

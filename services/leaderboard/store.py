@@ -7,7 +7,6 @@ and its evidence never change; they are stored once.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -22,7 +21,7 @@ from cxreval.client import Evaluation
 from cxreval.files import durable_file
 from cxreval.metrics.curves import Reliability, RocCurve
 from cxreval.metrics.report import Evidence, Replicates
-from services.leaderboard.data import BoardData, BoardDay
+from services.leaderboard.data import GENESIS_HEAD, BoardData, BoardDay
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -33,7 +32,7 @@ class Index:
     """The benchmarks that are stored, in the registry's order, and the head that they are for."""
 
     benchmarks: tuple[str, ...] = ()
-    head: Head = Head()
+    head: Head = GENESIS_HEAD
 
 
 class Store:
@@ -119,7 +118,7 @@ class Store:
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(".partial.npz")
         np.savez(partial, **arrays)
-        os.replace(partial, file)
+        partial.replace(file)
 
     def _read(self, path: str, kind: type[T]) -> T | None:
         file = self._directory / path

@@ -23,6 +23,9 @@ from cxreval.metrics.report import (
 )
 from services.leaderboard.site import Content, SiteData
 
+ABSENT, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+"""What stands for an absent figure, and before a negative one."""
+
 REASONS = {
     ONE_CLASS_ONLY: "undefined: the test images have only one class",
     NO_LABELS: "undefined: no test image has a label",
@@ -39,7 +42,7 @@ REASONS = {
 def score(value: float | None) -> str:
     """Returns a value between 0 and 1 times 100 with two decimals; a dash for None."""
     if value is None:
-        return "–"
+        return ABSENT
     text = f"{value * 100:.2f}"
     return "0.00" if text == "-0.00" else text
 
@@ -47,14 +50,14 @@ def score(value: float | None) -> str:
 def difference(value: float | None) -> str:
     """Returns a difference times 100 with its sign; `±0.00` where it rounds to zero."""
     if value is None:
-        return "–"
-    text = f"{value * 100:+.2f}".replace("-", "−")
+        return ABSENT
+    text = f"{value * 100:+.2f}".replace("-", MINUS)
     return "±0.00" if text[1:] == "0.00" else text
 
 
 def bounds(low: float | None, high: float | None) -> str:
     """Returns an interval times 100; a dash for None."""
-    return "–" if low is None or high is None else f"{score(low)} to {score(high)}"
+    return ABSENT if low is None or high is None else f"{score(low)} to {score(high)}"
 
 
 def count(value: int) -> str:
@@ -65,7 +68,7 @@ def count(value: int) -> str:
 def day(time: datetime | date | None) -> str:
     """Returns the day of a time, UTC, as YYYY-MM-DD."""
     if time is None:
-        return "–"
+        return ABSENT
     if isinstance(time, datetime):
         time = time.astimezone(UTC).date()
     return time.isoformat()
@@ -73,7 +76,7 @@ def day(time: datetime | date | None) -> str:
 
 def moment(time: datetime | None) -> str:
     """Returns a time to the minute, UTC."""
-    return "–" if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return ABSENT if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def metric_label(metric: str) -> str:

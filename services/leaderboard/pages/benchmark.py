@@ -21,7 +21,7 @@ from services.leaderboard.pages.lookup import find_board
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import BeingRead, NotFound
 from services.leaderboard.site import Content, SiteData
-from services.leaderboard.templates import board_address, page
+from services.leaderboard.templates import ABSENT, board_address, page
 
 ROWS_PER_PAGE = 100
 MAX_COLUMNS = 20
@@ -224,7 +224,7 @@ def row_view(
     held: Counter[int | None],
 ) -> RowView:
     """Returns a row as the table shows it."""
-    rank = "–" if entry.rank is None else f"{'=' if held[entry.rank] > 1 else ''}{entry.rank}"
+    rank = ABSENT if entry.rank is None else f"{'=' if held[entry.rank] > 1 else ''}{entry.rank}"
     claimed, claim = entry.tier is Tier.CLAIMED, None
     if not claimed and entry.score is not None and entry.claimed_score is not None:
         claim = entry.score - entry.claimed_score

@@ -34,9 +34,9 @@ def submission(data: SiteData, path: dict[str, str], given: Given) -> Content:
 
 
 def _queue_place(board: BoardData, submission: Submission) -> int | None:
-    """Returns the place of a submission among those of its benchmark that wait; None if it does not.
+    """Returns the place of a submission in the queue of its benchmark; None if it is not queued.
 
-    The queue is fair between organisations, so the place is an upper bound.
+    The queue is fair between organisations, so a submission may start earlier than its place.
     """
     waiting = sorted(
         (item for item in board.submissions.values() if item.status == "queued"),
