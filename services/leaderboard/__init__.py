@@ -1,0 +1,1 @@
+"""The public page: a read-only web service that shows the registry's boards."""
