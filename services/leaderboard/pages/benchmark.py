@@ -226,8 +226,8 @@ def row_view(
     """Returns a row as the table shows it."""
     rank = ABSENT if entry.rank is None else f"{'=' if held[entry.rank] > 1 else ''}{entry.rank}"
     claimed, claim = entry.tier is Tier.CLAIMED, None
-    if not claimed and entry.score is not None and entry.claimed_score is not None:
-        claim = entry.score - entry.claimed_score
+    if not claimed and entry.score is not None and getattr(entry,"claimed_score",None) is not None:
+        claim = entry.score - getattr(entry,"claimed_score",None)
     return RowView(
         entry,
         rank,
