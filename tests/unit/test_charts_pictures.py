@@ -85,7 +85,7 @@ def draw_pairs(names: Sequence[str], estimates: Sequence[Estimate], width: int) 
 def draw_ranks(names: Sequence[str], estimates: Sequence[Estimate], width: int) -> Markup:
     rows = [
         ranks.RankShares(name, [e.value if e.value is not None else math.nan for e in estimates])
-        for name in names
+        for name in names[:60]
     ]
     return ranks.chart(rows, width=width)
 
@@ -119,7 +119,7 @@ def panels(curve: Callable[..., Markup]) -> Drawing:
         images = [place**3 for place in range(len(points))]
         drawn = [
             curves.Curve(name, points, estimate.value, estimate.low, images)
-            for name, estimate in zip(names, estimates, strict=True)
+            for name, estimate in islice(zip(names, estimates, strict=True), 15)
         ]
         return curve([*drawn, curves.Curve(names[0], (), None, reason=names[-1])], AUROC)
 
