@@ -381,6 +381,11 @@ def test_a_thinned_curve_stays_within_its_tolerance(points: list[tuple[float, fl
         assert min(gaps) <= 0.35 + 1e-6
 
 
+def test_a_point_beyond_the_tolerance_is_kept_and_one_within_is_not() -> None:
+    points = np.array([(0, 0), (10, 0.36), (20, 0), (30, 0.34), (40, 0)])
+    assert curves.thinned(points, 0.35)[:, 0].tolist() == [0, 10, 40]
+
+
 def test_a_curve_without_points_says_why() -> None:
     picture = curves.roc([curves.Curve("Hernia", (), None, reason="no positive image")], AUROC)
     assert "no curve, no positive image" in picture
