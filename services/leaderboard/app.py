@@ -19,8 +19,8 @@ from cxreval.wire import request_id
 from services.leaderboard.metrics import WebMetrics
 from services.leaderboard.parameters import MAX_QUERY_CHARACTERS
 from services.leaderboard.problems import NotFound, Problem
-from services.leaderboard.routes import ROUTES, Handler
-from services.leaderboard.site import Page, Site, page_of
+from services.leaderboard.routes import ROUTES
+from services.leaderboard.site import Handler, Page, Site, page_of
 from services.leaderboard.watching import Watchers
 
 _log = logging.getLogger("services.leaderboard.access")

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from cxreval.audit.chain import Head
 from services.leaderboard.data import GENESIS_HEAD, BoardData
+from services.leaderboard.parameters import Given
 from services.leaderboard.problems import Busy, Problem
 from services.leaderboard.store import Store
 
@@ -71,6 +72,9 @@ class Page:
 
 Render = Callable[[SiteData], Content]
 """Renders one page."""
+
+Handler = Callable[[SiteData, dict[str, str], Given], Content]
+"""Renders a page from the data, the parts of its path and its query parameters."""
 
 
 def page_of(content: Content) -> Page:

@@ -11,9 +11,8 @@ from datetime import UTC, date, datetime, time
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.client import AsyncRegistryClient, LeaderboardEntry, SotaStep, Submission
 from cxreval.errors import ReceiptNotFound, SubmissionNotFound
-from cxreval.metrics.report import MetricValue
 from cxreval.resource_names import SubmissionName
-from services.leaderboard.data import BoardData, BoardDay, Figure, figure_key
+from services.leaderboard.data import BoardData, BoardDay, figures
 from services.leaderboard.store import Store
 
 _CONCURRENT = 8
@@ -78,7 +77,7 @@ class Source:
             known,
             entries=tuple(replace(entry, metrics=()) for entry in board),
             steps=steps,
-            figures={entry.submission: _figures(entry.metrics) for entry in board},
+            figures={entry.submission: figures(entry.metrics) for entry in board},
             submissions=submissions,
             events=by_submission,
             head=board.audit_head,
@@ -160,16 +159,3 @@ class Source:
         steps = [step async for step in self._client.sota_steps(benchmark, as_of=end)]
         entries: tuple[LeaderboardEntry, ...] = tuple(replace(row, metrics=()) for row in board)
         return BoardDay(entries, tuple(steps))
-
-
-def _figures(values: Iterable[MetricValue]) -> dict[str, Figure]:
-    """Returns the figures over all images, by metric and finding."""
-    return {
-        figure_key(item.metric, item.finding): Figure(
-            item.value,
-            item.interval.low if item.interval else None,
-            item.interval.high if item.interval else None,
-        )
-        for item in values
-        if not item.slice
-    }

@@ -27,7 +27,7 @@ ROWS_PER_PAGE = 100
 MAX_COLUMNS = 20
 
 _TIERS = tuple(tier for tier in Tier if tier is not Tier.CLAIMED)
-_SORTS = ("rank", "model", "organisation", "published")
+SORTS = ("rank", "model", "organisation", "published")
 _NAMES = (
     "page",
     "tier",
@@ -140,7 +140,7 @@ def read_view(board: BoardData, given: Given) -> View:
         until=parameters.day("until"),
         as_of=parameters.day("as_of"),
         columns=parameters.choices("column", choices),
-        sort=parameters.choice("sort", (*_SORTS, *choices)),
+        sort=parameters.choice("sort", (*SORTS, *choices)),
         dates=parameters.choice("dates", ("declared", "published")),
     )
 
