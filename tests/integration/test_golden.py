@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ BENCHMARKS = ("golden-plain", "golden-rare", "golden-torn", "golden-void")
 EXPECTED: observe.Json = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
 ANSWERS: observe.Json = EXPECTED["registry"]
 SUBMISSIONS: observe.Json = ANSWERS["submissions"]
+RULE_CHANGE = "steps_by_publication"
+"""The action of the admin event that says since when steps follow the time of publication."""
+
 EVALUATED = {
     evaluation["name"]: name
     for name, answer in SUBMISSIONS.items()
@@ -135,10 +139,20 @@ def stored_rows() -> rows.Rows:
     return rows.read(GOLDEN / "postgresql.json.gz")
 
 
+def without_rule_change(dumped: rows.Rows) -> rows.Rows:
+    """Returns a dump without the admin event that revision 0014 records, at its own time."""
+    events = dumped["admin_events"]
+    kept = [action != RULE_CHANGE for action in events["action"]]
+    return {
+        **dumped,
+        "admin_events": {name: list(compress(values, kept)) for name, values in events.items()},
+    }
+
+
 def rows_of(golden: Golden) -> rows.Rows:
-    """Returns the current rows of the migrated database."""
+    """Returns the current rows of the migrated database, without its event of revision 0014."""
     with golden.database.engine.connect() as connection:
-        return rows.dump(connection)
+        return without_rule_change(rows.dump(connection))
 
 
 def assert_contains(expected: Any, actual: Any) -> None:
@@ -200,6 +214,8 @@ def test_migration_keeps_every_row_and_a_second_migration_changes_nothing(golden
     migrate(golden.database, Signer.from_file(golden.directory / "signing-key.pem"))
     assert rows_of(golden) == migrated
     assert migrations.at_head(golden.database.engine)
+    with golden.database.engine.connect() as connection:
+        assert rows.dump(connection)["admin_events"]["action"].count(RULE_CHANGE) == 1
 
 
 def test_downgrade_to_the_golden_revision_restores_every_row(golden: Golden) -> None:
@@ -211,7 +227,9 @@ def test_downgrade_and_upgrade_lose_only_what_the_revision_cannot_store(golden: 
     migrated = rows_of(golden)
     with golden.database.engine.connect() as connection:
         for revision, lost in EXPECTED["migrated"].items():
-            after = rows.there_and_back(connection, migrations._config(), revision)
+            after = without_rule_change(
+                rows.there_and_back(connection, migrations._config(), revision)
+            )
             for column, values in rows.changed(migrated, after).items():
                 assert column in lost, f"{column} is lost by a downgrade to {revision}"
                 # No digests are listed for a column whose values vary.
@@ -229,8 +247,58 @@ def test_submissions_events_evaluations_reports_and_receipts_are_unchanged(
     assert_contains(SUBMISSIONS, answers["submissions"])
 
 
-def test_current_and_past_boards_are_unchanged(answers: observe.Json) -> None:
-    assert_contains(ANSWERS["benchmarks"], answers["benchmarks"])
+def test_current_and_past_boards_are_unchanged_but_for_their_steps(answers: observe.Json) -> None:
+    """Steps followed the declared dates then, and follow the time of publication now."""
+    expected, actual = (
+        {name: without_steps(answer) for name, answer in of["benchmarks"].items()}
+        for of in (ANSWERS, answers)
+    )
+    assert_contains(expected, actual)
+
+
+def without_steps(answer: observe.Json) -> observe.Json:
+    """Returns the answers about a benchmark without the steps of its boards."""
+    boards = {
+        moment: {key: value for key, value in board.items() if key != "steps"}
+        for moment, board in answer["boards"].items()
+    }
+    return {**answer, "boards": boards}
+
+
+def test_steps_are_the_rows_that_were_better_than_all_published_before(
+    answers: observe.Json,
+) -> None:
+    """Of these rows, the last event that put them on the board tells when."""
+    for name, answer in ANSWERS["benchmarks"].items():
+        for moment, board in answer["boards"].items():
+            rows, claims = (
+                [row for row in board["entries"] if (row["kind"] == "KIND_CLAIM") is claimed]
+                for claimed in (False, True)
+            )
+            scored = [row for row in rows if "score" in row]
+            expected, best = [], -1.0
+            for row in sorted(scored, key=lambda row: publish_time(row["submission"], moment)):
+                if row["score"] > best:
+                    expected.append(row["submission"])
+                    best = row["score"]
+            claimed_steps = {row["submission"] for row in claims}
+            expected += [
+                step["submission"] for step in board["steps"] if step["submission"] in claimed_steps
+            ]
+            actual = answers["benchmarks"][name]["boards"][moment]
+            assert [step["submission"] for step in actual["steps"]] == expected
+            for item in (*actual["entries"], *actual["steps"]):
+                assert item["publish_time"] == publish_time(item["submission"], moment)
+
+
+def publish_time(submission: str, moment: str) -> str:
+    """Returns when a row was last put on the board before a moment, by the golden events."""
+    return max(
+        str(event["time"])
+        for event in SUBMISSIONS[submission]["events"]
+        if event["change"] in ("CHANGE_PUBLISHED", "CHANGE_REINSTATED")
+        and (moment == observe.NOW or event["time"] <= moment)
+    )
 
 
 def test_audit_chain_has_the_same_links(answers: observe.Json) -> None:
@@ -238,7 +306,10 @@ def test_audit_chain_has_the_same_links(answers: observe.Json) -> None:
 
 
 def test_organisations_keys_quotas_and_admin_events_are_unchanged(answers: observe.Json) -> None:
-    assert_contains(ANSWERS["organisations"], answers["organisations"])
+    newest, *events = answers["organisations"]["admin_events"]
+    assert (newest["action"], newest["actor"]) == (RULE_CHANGE, "registry")
+    assert "follow the time of publication" in newest["target"]
+    assert_contains(ANSWERS["organisations"], {**answers["organisations"], "admin_events": events})
 
 
 @pytest.mark.parametrize("caller", ["acme/submitter", "acme/viewer", "rival/submitter", "public"])

@@ -44,6 +44,7 @@ from cxreval.wire import reports
 from services.chassis.principal import EVERYBODY
 from services.registry import migrations
 from services.registry.convert import submissions
+from services.registry.domain.board import sota_steps
 from services.registry.domain.pages import Cursor
 from services.registry.domain.records import ENDED, ON_BOARD, ChangeRequest, Submission
 from services.registry.domain.states import DEADLINES, TRANSITIONS
@@ -490,6 +491,54 @@ def test_board_as_of_a_moment_is_the_board_of_then(registry: Registry) -> None:
     )
     assert now.submission.state is State.DISPUTED
     assert registry.on_board(datetime(2025, 1, 1, tzinfo=UTC)) == []
+
+
+@pytest.mark.parametrize("declared", ["2010-01", ""])
+def test_declared_date_of_a_row_with_evidence_moves_no_step(
+    registry: Registry, declared: str
+) -> None:
+    names = [registry.published(score) for score in (0.6, 0.7)]
+    backdated = registry.create(replace(MANIFEST, submitted_date=declared))
+    registry.queue(backdated)
+    registry.complete(0.65)
+    better = registry.published(0.8)
+    order = registry.boards.ranked_rows(PARENT)
+    steps = [row.submission for row in sota_steps(order)]
+    assert steps == [name.submission for name in (*names, better)]
+    assert backdated.submission in {row.submission for row in order}
+
+
+def test_a_row_that_was_taken_off_the_board_counts_from_its_return(registry: Registry) -> None:
+    first, second = registry.published(0.7), registry.published(0.6)
+    assert steps_of(registry) == [first]
+    times = publish_times(registry)
+    for change in (Change.DISPUTED, Change.CORRECTED, Change.RESOLVED):
+        registry.change(first, change, corrections={"model": "Right"})
+        assert publish_times(registry) == times
+    registry.change(first, Change.WITHDRAWN)
+    assert steps_of(registry) == [second]
+    before = registry.now()
+    registry.change(first, Change.REINSTATED)
+    assert steps_of(registry) == [second, first]
+    after = publish_times(registry)
+    assert after == {**times, first: after[first]}
+    assert after[first] > before
+    assert steps_of(registry, before) == [second]
+    registry.change(second, Change.SUPERSEDED, successor=first)
+    registry.change(second, Change.REINSTATED)
+    assert steps_of(registry) == [first]
+
+
+def steps_of(registry: Registry, as_of: datetime | None = None) -> list[SubmissionName]:
+    order = registry.boards.ranked_rows(PARENT, as_of)
+    return [SubmissionName(SPEC.name, row.submission) for row in sota_steps(order)]
+
+
+def publish_times(registry: Registry) -> dict[SubmissionName, datetime]:
+    return {
+        SubmissionName(SPEC.name, row.submission): row.publish_time
+        for row in registry.boards.ranked_rows(PARENT)
+    }
 
 
 def test_history_of_a_board_lists_its_changes(registry: Registry) -> None:

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from cxreval.api.registry.v1 import (
 )
 from cxreval.api.registry.v1 import lifecycle_service_pb2 as pb
 from cxreval.audit.chain import Head
-from cxreval.client import RegistryClient, SubmissionStatus, verification
+from cxreval.client import Board, RegistryClient, SubmissionStatus, verification
 from cxreval.client.verification import Verification
 from cxreval.errors import AuditMismatch, UnknownRpc
 from cxreval.wire.status import from_rpc_error
@@ -412,6 +414,31 @@ def test_a_board_that_differs_from_its_receipts_is_detected(
     with RegistryClient(running.service.address) as client, pytest.raises(AuditMismatch) as caught:
         Verification(client, client.public_key(), Head()).run()
     assert found in caught.value.message
+
+
+def test_a_board_with_another_time_of_publication_is_detected(
+    audited: tuple[Running, sqlite3.Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a registry would move steps; its database and its chain can be in order."""
+    running, honest = audited
+    monkeypatch.setattr(verification, "_PAUSE_SECONDS", 0.0)
+    running.service.stop()
+    with contextlib.closing(sqlite3.connect(running.directory / "registry.db")) as database:
+        honest.backup(database)
+    running.service.start()
+
+    class Lied(RegistryClient):
+        def leaderboard(self, *arguments: Any, **options: Any) -> Board:
+            board = super().leaderboard(*arguments, **options)
+            backdated = [
+                replace(row, publish_time=row.publish_time and row.publish_time - timedelta(days=1))
+                for row in board
+            ]
+            return replace(board, entries=tuple(backdated))
+
+    with Lied(running.service.address) as client, pytest.raises(AuditMismatch) as caught:
+        Verification(client, client.public_key(), Head()).run()
+    assert "the board says published" in caught.value.message
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from alembic import command
@@ -12,7 +13,7 @@ from sqlalchemy import func, select
 from cxreval.audit import chain
 from cxreval.errors import ImageListMissing, PredictionsUnconfirmed
 from cxreval.manifest.model import CheckpointFormat, Kind
-from cxreval.records import Change, Failure, Fault, SubmissionState
+from cxreval.records import AdminEvent, Change, Failure, Fault, SubmissionState
 from cxreval.resource_names import EvaluationName, SubmissionName
 from cxreval.wire import reports
 from services.chassis.principal import EVERYBODY, Principal
@@ -22,6 +23,7 @@ from services.registry.domain.records import PredictionBatch, Submission
 from services.registry.store.benchmarks import Benchmarks
 from services.registry.store.evaluations import Evaluations
 from services.registry.store.models import EvaluationRow, PredictionRow
+from services.registry.store.organisations import Organisations
 from tests.integration.test_registry_lifecycle import (
     CLAIM,
     ENDPOINT,
@@ -174,6 +176,28 @@ def test_way_back_beyond_the_events_keeps_every_submission_in_a_near_state(
     assert chain.verify(iter(filled.links())).place >= len(after)
     # A queued evaluation is still queued.
     assert filled.evaluations.lease("worker", [PARENT], EVERYBODY)
+
+
+def test_new_rule_for_steps_is_recorded_once_where_rows_with_evidence_are(
+    registry: Registry,
+) -> None:
+    go_to(registry, "0013")
+    registry.create(CLAIM)
+    go_to(registry, "head")
+    assert rule_changes(registry) == []
+    go_to(registry, "0013")
+    registry.published()
+    go_to(registry, "head")
+    go_to(registry, "head")
+    (event,) = rule_changes(registry)
+    assert abs(event.time - datetime.now(UTC)) < timedelta(minutes=5)
+    go_to(registry, "0013")
+    assert rule_changes(registry) == []
+
+
+def rule_changes(registry: Registry) -> list[AdminEvent]:
+    events = Organisations(registry.database, registry.now).admin_events()
+    return [event for event in events if event.action == "steps_by_publication"]
 
 
 def test_predictions_of_a_running_evaluation_of_an_old_database_are_confirmed_or_dropped(

@@ -138,7 +138,7 @@ def test_the_better_model_is_better_by_more_than_chance(scored):
     entries = []
     for model, report in scored.items():
         *_, macro = report.evidence.replicates
-        entries.append(Entry(model, aurocs(report)[1].value, "2025-12", macro.values))
+        entries.append(Entry(model, aurocs(report)[1].value, replicates=macro.values))
     (compared,) = compare(entries)
     assert (compared.first, compared.second) == ("densenet121", "resnet50")
     assert 0 < compared.low < compared.difference < compared.high

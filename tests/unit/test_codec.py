@@ -249,6 +249,7 @@ def test_client_reads_a_row_of_the_board(row):
             kind=manifest.kind,
             rank_undefined_reason=row.rank_undefined_reason,
             interval_undefined_reason=row.score.interval_undefined_reason if row.score else "",
+            publish_time=row.ranked_row.publish_time,
         )
     )
     assert _messages.sota_step(sent(leaderboard.step_message(row))) == models.SotaStep(
@@ -259,6 +260,7 @@ def test_client_reads_a_row_of_the_board(row):
         score=row.ranked_row.score or 0.0,
         tier=stored.tier,
         significance=ranked.significance,
+        publish_time=row.ranked_row.publish_time,
     )
 
 

@@ -1,7 +1,8 @@
 """Ranks, the paired test behind them, and state-of-the-art steps."""
 
 from dataclasses import replace
-from itertools import combinations, pairwise
+from datetime import UTC, date, datetime, timedelta
+from itertools import accumulate, combinations, pairwise
 
 import numpy as np
 import pytest
@@ -29,7 +30,8 @@ def rank_frequencies(entries, direction=Direction.HIGHER_IS_BETTER):
     return ranking.rank_frequencies(entries, direction)[0]
 
 
-DAYS = st.dates().filter(lambda day: day.year >= 1000).map(str)
+DAY = date(2025, 12, 1)
+DAYS = st.dates()
 ENTRIES = st.lists(
     st.tuples(st.one_of(st.none(), st.integers(0, 5).map(lambda k: k / 5)), DAYS),
     max_size=12,
@@ -48,7 +50,7 @@ def field_of(seed, most=9, replicates=200):
     copied = generator.random(count) < 0.2
     scores[copied], vectors[copied] = scores[0], vectors[0]
     days = [
-        f"20{generator.integers(10, 30)}-0{generator.integers(1, 10)}-1{generator.integers(10)}"
+        date(*map(int, (generator.integers(2010, 2030), generator.integers(1, 10), 15)))
         for _ in scores
     ]
     return [
@@ -102,12 +104,10 @@ def test_each_step_beats_every_earlier_entry_and_nothing_else_does(entries):
         others = [
             other
             for other in entries
-            if other.id != entry.id
-            and other.score is not None
-            and other.submitted_date <= entry.submitted_date
+            if other.id != entry.id and other.score is not None and other.since <= entry.since
         ]
-        earlier = [other for other in others if other.submitted_date < entry.submitted_date]
-        same_day = [other for other in others if other.submitted_date == entry.submitted_date]
+        earlier = [other for other in others if other.since < entry.since]
+        same_day = [other for other in others if other.since == entry.since]
         beats_earlier = entry.score is not None and all(
             entry.score > other.score for other in earlier
         )
@@ -123,7 +123,7 @@ def test_each_step_beats_every_earlier_entry_and_nothing_else_does(entries):
 
 @given(ENTRIES)
 def test_steps_of_figures_without_replicates_are_the_first_and_the_untested(entries):
-    day = {entry.id: entry.submitted_date for entry in entries}
+    day = {entry.id: entry.since for entry in entries}
     steps = sorted(
         (item for item in rank(entries) if item.sota_step), key=lambda item: day[item.id]
     )
@@ -142,16 +142,16 @@ def test_figures_without_replicates_have_no_spread(entries):
         )
 
 
-def test_ties_are_broken_by_submission_date():
-    ranked = rank([Entry("late", 0.8, "2025-12-19"), Entry("early", 0.8, "2025-12-01")])
+def test_of_equal_scores_the_earliest_is_first():
+    ranked = rank([Entry("late", 0.8, date(2025, 12, 19)), Entry("early", 0.8, DAY)])
     assert [(item.id, item.rank, item.sota_step) for item in ranked] == [
         ("early", 1, True),
         ("late", 2, False),
     ]
 
 
-def test_ties_of_one_day_keep_the_order_given():
-    ranked = rank([Entry(name, 0.8, "2025-12-01") for name in "cab"])
+def test_equal_scores_of_one_time_keep_the_order_given():
+    ranked = rank([Entry(name, 0.8, DAY) for name in "cab"])
     assert [(item.id, item.sota_step) for item in ranked] == [
         ("c", True),
         ("a", False),
@@ -161,13 +161,18 @@ def test_ties_of_one_day_keep_the_order_given():
 
 def test_nothing_to_rank_gives_nothing():
     assert rank([]) == []
-    assert [item.rank for item in rank([Entry("a", None, "2025-12")])] == [None]
+    assert [item.rank for item in rank([Entry("a", None, DAY)])] == [None]
 
 
 def test_a_date_to_the_month_counts_as_the_months_last_day():
     assert str(latest_day("2024-02")) == "2024-02-29"
-    ranked = rank([Entry("month", 0.841, "2025-12"), Entry("day", 0.858, "2025-12-19")])
-    assert [item.id for item in ranked if item.sota_step] == ["day"]
+    ranked = rank(
+        [
+            Entry(day, score, latest_day(day))
+            for day, score in (("2025-12", 0.841), ("2025-12-19", 0.858))
+        ]
+    )
+    assert [item.id for item in ranked if item.sota_step] == ["2025-12-19"]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +220,7 @@ def test_the_common_error_of_the_sample_does_not_hide_a_difference():
     generator = np.random.default_rng(1)
     common = generator.normal(0, 0.05, 500)
     entries = [
-        Entry(str(k), 0.8 + k / 100, "2025-12-01", 0.8 + k / 100 + common + e)
+        Entry(str(k), 0.8 + k / 100, DAY, 0.8 + k / 100 + common + e)
         for k, e in ((0, 0.0), (1, 1e-4))
     ]
     entries[1].replicates[:] += generator.normal(0, 0.001, 500)
@@ -225,7 +230,7 @@ def test_the_common_error_of_the_sample_does_not_hide_a_difference():
 
 
 def test_one_entry_has_no_pair():
-    assert compare([Entry("a", 0.8, "2025-12-01", np.linspace(0.7, 0.9, 100))]) == []
+    assert compare([Entry("a", 0.8, DAY, np.linspace(0.7, 0.9, 100))]) == []
 
 
 # --- shared ranks ---------------------------------------------------------------------------------
@@ -262,8 +267,7 @@ def test_an_entry_of_small_error_does_not_overtake_one_of_higher_score():
     generator = np.random.default_rng(3)
     errors = {"a": (0.84, 1e-4), "b": (0.83, 1e-4), "c": (0.82, 0.1)}
     entries = [
-        Entry(name, s, "2025-12-01", s + generator.normal(0, e, 300))
-        for name, (s, e) in errors.items()
+        Entry(name, s, DAY, s + generator.normal(0, e, 300)) for name, (s, e) in errors.items()
     ]
     assert [one.separable for one in compare(entries)] == [True, False, False]
     assert [(item.id, item.rank) for item in rank(entries)] == [("a", 1), ("b", 2), ("c", 2)]
@@ -272,7 +276,10 @@ def test_an_entry_of_small_error_does_not_overtake_one_of_higher_score():
 def test_identical_entries_share_a_rank():
     replicates = np.random.default_rng(1).normal(0.8, 0.01, 200)
     ranked = rank(
-        [Entry(str(number), 0.8, f"2025-12-0{number}", replicates.copy()) for number in range(1, 8)]
+        [
+            Entry(str(number), 0.8, date(2025, 12, number), replicates.copy())
+            for number in range(1, 8)
+        ]
     )
     assert [item.rank for item in ranked] == [1] * 7
     assert [item.first_share for item in ranked] == [1.0] * 7
@@ -282,8 +289,7 @@ def test_identical_entries_share_a_rank():
 def test_clearly_separated_entries_do_not_share_a_rank():
     generator = np.random.default_rng(2)
     entries = [
-        Entry(str(k), k / 10, "2025-12-01", k / 10 + generator.normal(0, 0.001, 200))
-        for k in range(1, 8)
+        Entry(str(k), k / 10, DAY, k / 10 + generator.normal(0, 0.001, 200)) for k in range(1, 8)
     ]
     ranked = rank(entries)
     assert [(item.id, item.rank) for item in ranked] == [
@@ -302,7 +308,7 @@ def test_chance_alone_separates_any_of_forty_entries_about_once_in_twenty_boards
     for _ in range(200):
         scores = generator.normal(0.8, 0.01, 40)
         vectors = scores[:, np.newaxis] + generator.normal(0, 0.01, (40, 400))
-        entries = [Entry(str(i), float(scores[i]), "2025-12-01", vectors[i]) for i in range(40)]
+        entries = [Entry(str(i), float(scores[i]), DAY, vectors[i]) for i in range(40)]
         separated += any(item.rank > 1 for item in rank(entries))
     assert separated / 200 <= 0.1
 
@@ -310,9 +316,7 @@ def test_chance_alone_separates_any_of_forty_entries_about_once_in_twenty_boards
 @given(SEEDS, st.randoms())
 def test_order_of_input_does_not_matter(seed, random):
     # Exact copies of one day have no other difference.
-    entries = list(
-        {(entry.score, entry.submitted_date): entry for entry in field_of(seed)}.values()
-    )
+    entries = list({(entry.score, entry.since): entry for entry in field_of(seed)}.values())
     shuffled = random.sample(entries, len(entries))
     expected, found = rank(entries), rank(shuffled)
     for one, other in zip(expected, found, strict=True):
@@ -336,8 +340,7 @@ def test_order_of_input_does_not_matter(seed, random):
 def test_a_resample_that_is_undefined_for_everyone_does_not_stop_the_test():
     generator = np.random.default_rng(5)
     entries = [
-        Entry(str(k), k / 10, "2025-12-01", k / 10 + generator.normal(0, 1e-3, 200))
-        for k in (1, 5, 9)
+        Entry(str(k), k / 10, DAY, k / 10 + generator.normal(0, 1e-3, 200)) for k in (1, 5, 9)
     ]
     for entry in entries:
         entry.replicates[7] = np.nan
@@ -348,8 +351,7 @@ def test_a_resample_that_is_undefined_for_everyone_does_not_stop_the_test():
 def test_too_many_undefined_replicates_separate_no_entries():
     generator = np.random.default_rng(5)
     entries = [
-        Entry(str(k), k / 10, "2025-12-01", k / 10 + generator.normal(0, 1e-3, 200))
-        for k in (1, 5, 9)
+        Entry(str(k), k / 10, DAY, k / 10 + generator.normal(0, 1e-3, 200)) for k in (1, 5, 9)
     ]
     entries[1].replicates[7:12] = np.nan
     found = {(one.first, one.second): one for one in compare(entries)}
@@ -361,8 +363,8 @@ def test_too_many_undefined_replicates_separate_no_entries():
 def test_an_undefined_score_beside_replicates_has_no_rank():
     replicates = np.random.default_rng(6).normal(0.8, 0.01, 200)
     entries = [
-        Entry("none", None, "2025-12-01", np.full(200, np.nan)),
-        Entry("a", 0.8, "2025-12-02", replicates),
+        Entry("none", None, DAY, np.full(200, np.nan)),
+        Entry("a", 0.8, date(2025, 12, 2), replicates),
     ]
     assert [(item.id, item.rank) for item in rank(entries)] == [("a", 1), ("none", None)]
 
@@ -386,7 +388,7 @@ def test_frequencies_count_the_ranks_over_the_replicates(seed):
 
 def test_an_entry_that_is_undefined_in_a_replicate_comes_last_there():
     vectors = {"a": [0.5, np.nan, 0.5], "b": [0.4, 0.4, 0.6], "c": [0.3, 0.3, np.nan]}
-    entries = [Entry(name, 0.5, "2025-12-01", np.array(vector)) for name, vector in vectors.items()]
+    entries = [Entry(name, 0.5, DAY, np.array(vector)) for name, vector in vectors.items()]
     expected = np.array([[1, 1, 1], [2, 1, 0], [0, 1, 2]]) / 3
     np.testing.assert_allclose(rank_frequencies(entries), expected)
 
@@ -411,8 +413,7 @@ def test_the_range_of_ranks_counts_replicates_without_a_rounding_error(first):
     other = np.where(np.arange(4000) < first, -1.0, 1.0)
     another = np.where(np.arange(4000) < 100, -1.0, 1.0)
     entries = [
-        Entry(str(k), 0.5, "2025-12-01", vector)
-        for k, vector in enumerate((np.zeros(4000), other, another))
+        Entry(str(k), 0.5, DAY, vector) for k, vector in enumerate((np.zeros(4000), other, another))
     ]
     ranked = {item.id: item for item in rank(entries)}
     assert (ranked["0"].rank_low, ranked["0"].rank_high) == ((1, 3) if first == 100 else (2, 3))
@@ -462,8 +463,8 @@ def test_a_row_18_points_behind_leads_in_no_resample():
     """As 4 of 2,000 resamples without a positive of one finding made it, in 0.2 %."""
     noise = np.random.default_rng(0).normal(0, 0.001, (2, 2000))
     entries = [
-        Entry("a", 0.86, "2025-12", 0.86 + noise[0]),
-        Entry("b", 0.68, "2025-12", 0.68 + noise[1]),
+        Entry("a", 0.86, DAY, 0.86 + noise[0]),
+        Entry("b", 0.68, DAY, 0.68 + noise[1]),
     ]
     undefined_everywhere(entries, slice(4))
     ahead, behind = rank(entries)
@@ -476,8 +477,8 @@ def test_where_too_many_resamples_have_no_score_there_is_no_range(undefined):
     """Above 1 % there is no interval either; from 2.5 % every range would have begun at 1."""
     noise = np.random.default_rng(0).normal(0, 0.001, (2, 2000))
     entries = [
-        Entry("a", 0.86, "2025-12", 0.86 + noise[0]),
-        Entry("b", 0.68, "2025-12", 0.68 + noise[1]),
+        Entry("a", 0.86, DAY, 0.86 + noise[0]),
+        Entry("b", 0.68, DAY, 0.68 + noise[1]),
     ]
     undefined_everywhere(entries, slice(undefined))
     for row in rank(entries):
@@ -487,7 +488,7 @@ def test_where_too_many_resamples_have_no_score_there_is_no_range(undefined):
 
 def test_an_entry_that_alone_is_undefined_comes_last_in_that_resample():
     vectors = {"a": [0.5, np.nan, 0.5, np.nan], "b": [0.4, 0.4, 0.6, np.nan]}
-    entries = [Entry(k, float(np.nanmean(v)), "2025-12", np.array(v)) for k, v in vectors.items()]
+    entries = [Entry(k, float(np.nanmean(v)), DAY, np.array(v)) for k, v in vectors.items()]
     shares, left_out = ranking.rank_frequencies(entries, Direction.HIGHER_IS_BETTER)
     assert left_out == 1
     np.testing.assert_allclose(shares, [[1 / 3, 2 / 3], [2 / 3, 1 / 3]])
@@ -499,9 +500,7 @@ def test_an_entry_that_alone_is_undefined_comes_last_in_that_resample():
 def test_the_mean_rank_over_findings_may_tell_another_order():
     # The first is far ahead in one finding and last in two.
     scores = {"a": (0.99, 0.70, 0.70), "b": (0.70, 0.80, 0.75), "c": (0.60, 0.75, 0.80)}
-    entries = [
-        Entry(name, float(np.mean(row)), "2025-12-01", None, row) for name, row in scores.items()
-    ]
+    entries = [Entry(name, float(np.mean(row)), DAY, None, row) for name, row in scores.items()]
     found = {item.id: item for item in rank(entries)}
     assert [found[name].rank for name in "abc"] == [1, 2, 3]
     assert [found[name].mean_finding_rank for name in "abc"] == pytest.approx([7 / 3, 5 / 3, 2])
@@ -511,9 +510,7 @@ def test_the_mean_rank_over_findings_may_tell_another_order():
 
 def test_ties_within_a_finding_share_the_mean_of_their_places():
     rows = {"a": (0.9, 0.8), "b": (0.9, 0.7), "c": (0.5, 0.5)}
-    entries = [
-        Entry(name, float(np.mean(row)), "2025-12-01", None, row) for name, row in rows.items()
-    ]
+    entries = [Entry(name, float(np.mean(row)), DAY, None, row) for name, row in rows.items()]
     found = rank(entries)
     assert [item.mean_finding_rank for item in found] == [1.25, 1.75, 3.0]
     assert [item.places_disagree for item in found] == [False] * 3
@@ -521,10 +518,10 @@ def test_ties_within_a_finding_share_the_mean_of_their_places():
 
 def test_entries_with_an_undefined_finding_stay_out_of_the_rank_by_findings():
     entries = [
-        Entry("a", 0.9, "2025-12-01", None, (0.9, None)),
-        Entry("b", 0.8, "2025-12-01", None, (0.8, 0.8)),
-        Entry("c", 0.7, "2025-12-01"),
-        Entry("d", 0.6, "2025-12-01", None, (0.6, 0.6)),
+        Entry("a", 0.9, DAY, None, (0.9, None)),
+        Entry("b", 0.8, DAY, None, (0.8, 0.8)),
+        Entry("c", 0.7, DAY),
+        Entry("d", 0.6, DAY, None, (0.6, 0.6)),
     ]
     found = {
         item.id: (item.mean_finding_rank, item.finding_place, item.places_disagree)
@@ -536,6 +533,32 @@ def test_entries_with_an_undefined_finding_stay_out_of_the_rank_by_findings():
         "c": (None, None, False),
         "d": (2, 2, False),
     }
+
+
+# --- steps ----------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5)), max_size=8),
+    st.lists(st.timedeltas(timedelta(microseconds=1), timedelta(days=999)), min_size=9, max_size=9),
+)
+def test_steps_are_a_function_of_the_order_of_publication_only(rows, gaps):
+    """Other times in the same order give the same steps, whatever lies between them."""
+    start = datetime(2000, 1, 1, tzinfo=UTC)
+    times = list(accumulate(gaps, initial=start))
+
+    def ranked(time):
+        return rank([Entry(str(k), score / 10, time(t)) for k, (score, t) in enumerate(rows)])
+
+    found = ranked(times.__getitem__)
+    assert found == ranked(lambda number: start + timedelta(seconds=number))
+    best, expected = -1, set()
+    for number in range(len(times)):
+        together = [(-score, k) for k, (score, t) in enumerate(rows) if t == number]
+        if together and -min(together)[0] > best:
+            best = -min(together)[0]
+            expected.add(str(min(together)[1]))
+    assert {item.id for item in found if item.sota_step} == expected
 
 
 # --- steps with replicates ------------------------------------------------------------------------
@@ -558,9 +581,9 @@ def test_a_step_is_significant_when_the_paired_test_against_the_broken_record_sa
 
 def test_a_small_step_is_within_noise_and_a_large_one_is_not():
     generator = np.random.default_rng(7)
-    rows = [("first", 0.80, "2023"), ("small", 0.801, "2024"), ("large", 0.85, "2025")]
+    rows = [("first", 0.80, 2023), ("small", 0.801, 2024), ("large", 0.85, 2025)]
     entries = [
-        Entry(name, s, f"{year}-06-01", s + generator.normal(0, 0.005, 300))
+        Entry(name, s, date(year, 6, 1), s + generator.normal(0, 0.005, 300))
         for name, s, year in rows
     ]
     found = {item.id: (item.rank, item.significance) for item in rank(entries)}
@@ -581,7 +604,7 @@ def test_a_small_step_is_within_noise_and_a_large_one_is_not():
 )
 @pytest.mark.parametrize("call", [rank, compare, rank_frequencies])
 def test_entries_with_and_without_replicates_or_of_other_lengths_are_refused(replicates, call):
-    entries = [Entry(str(k), 0.8, "2025-12-01", vector) for k, vector in enumerate(replicates)]
+    entries = [Entry(str(k), 0.8, DAY, vector) for k, vector in enumerate(replicates)]
     with pytest.raises(MalformedField, match="entries differ in their replicates") as caught:
         call(entries)
     assert caught.value.metadata["field"] == "entries.replicates"
@@ -592,8 +615,8 @@ def test_an_entry_without_a_score_cannot_be_compared(call):
     with pytest.raises(MalformedField, match="a score"):
         call(
             [
-                Entry("a", None, "2025-12-01", np.ones(100)),
-                Entry("b", 0.8, "2025-12-01", np.ones(100)),
+                Entry("a", None, DAY, np.ones(100)),
+                Entry("b", 0.8, DAY, np.ones(100)),
             ]
         )
 
@@ -601,10 +624,7 @@ def test_an_entry_without_a_score_cannot_be_compared(call):
 def test_a_thousand_entries_are_ranked():
     generator = np.random.default_rng(8)
     vectors = generator.normal(0.8, 0.01, (1000, 1)) + generator.normal(0, 0.005, (1000, 2000))
-    entries = [
-        Entry(str(k), float(v.mean()), "2025-12-01", v, tuple(v[:14]))
-        for k, v in enumerate(vectors)
-    ]
+    entries = [Entry(str(k), float(v.mean()), DAY, v, tuple(v[:14])) for k, v in enumerate(vectors)]
     ranked = rank(entries)
     assert ranked[0].rank == 1
     assert sorted(int(item.id) for item in ranked) == list(range(1000))

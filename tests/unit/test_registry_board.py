@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,11 +26,12 @@ from services.registry.domain.records import Kind
 
 HIGHER = Direction.HIGHER_IS_BETTER
 
+DAY, NOW = date(2026, 1, 1), datetime(2026, 11, 30, tzinfo=UTC)
 MOST_ROWS = 8
 COMMON, *OWN = np.random.default_rng(0).normal(0, 1, (1 + MOST_ROWS, 100))
 
 
-def entry(number: int, score: float | None, day: str, noise: float, *, run: bool) -> Entry:
+def entry(number: int, score: float | None, day: date, noise: float, *, run: bool) -> Entry:
     """Returns an entry whose replicates vary with those of all others, plus its own `noise`."""
     replicates = (np.nan if score is None else score) + 0.01 * COMMON + noise * OWN[number]
     return Entry(f"{'run' if run else 'claim'}-{number}", score, day, replicates if run else None)
@@ -38,7 +41,7 @@ def entries(*, run: bool) -> st.SearchStrategy[list[Entry]]:
     score = st.one_of(st.none(), st.integers(0, 20).map(lambda k: 0.5 + k / 100))
     fields = st.tuples(
         score,
-        st.dates().filter(lambda day: day.year >= 1000).map(str),
+        st.dates(),
         st.sampled_from([0.0, 0.02]),
     )
     return st.lists(fields, max_size=MOST_ROWS).map(
@@ -48,9 +51,9 @@ def entries(*, run: bool) -> st.SearchStrategy[list[Entry]]:
 
 def board_of(run: list[Entry], claims: list[Entry]) -> tuple[RankedRow, ...]:
     """Returns the board of entries, given in an order in which both kinds are mixed."""
-    candidates = [Candidate(Kind.PREDICTIONS, item) for item in run]
+    candidates = [Candidate(Kind.PREDICTIONS, item, NOW) for item in run]
     for number, item in enumerate(claims):
-        candidates.insert(2 * number, Candidate(Kind.CLAIM, item))
+        candidates.insert(2 * number, Candidate(Kind.CLAIM, item, NOW))
     return ranked_rows(candidates, Selection("auroc", HIGHER, (), recorded=True))
 
 
@@ -98,9 +101,7 @@ def test_steps_rise_and_end_with_the_record_holder(run: list[Entry], claims: lis
 
 
 def test_inseparable_rows_share_a_rank_and_only_the_highest_score_holds_the_record() -> None:
-    near = [
-        entry(n, score, "2026-01-01", 0.02, run=True) for n, score in enumerate((0.80, 0.801, 0.60))
-    ]
+    near = [entry(n, score, DAY, 0.02, run=True) for n, score in enumerate((0.80, 0.801, 0.60))]
     assert [(row.submission, row.ranked.rank, row.sota) for row in board_of(near, [])] == [
         ("run-1", 1, True),
         ("run-0", 1, False),
@@ -134,9 +135,7 @@ def test_other_lists_are_not_compared(submissions: list[SubmissionName], field: 
 
 
 def test_comparison_has_every_pair_and_frequencies_in_the_order_given() -> None:
-    runs = [
-        entry(n, score, "2026-01-01", 0.005, run=True) for n, score in enumerate((0.7, 0.9, 0.8))
-    ]
+    runs = [entry(n, score, DAY, 0.005, run=True) for n, score in enumerate((0.7, 0.9, 0.8))]
     comparison = compared(runs, HIGHER)
     assert [(pair.first, pair.second) for pair in comparison.pairs] == [
         ("run-0", "run-1"),
@@ -157,15 +156,15 @@ def test_comparison_has_every_pair_and_frequencies_in_the_order_given() -> None:
 @pytest.mark.parametrize(
     ("other", "problem"),
     [
-        (Entry("claim", 0.9, "2026-01-01"), "was not computed here"),
-        (Entry("unscored", None, ""), "has no score"),
+        (Entry("claim", 0.9, DAY), "was not computed here"),
+        (Entry("unscored", None), "has no score"),
         (
-            Entry("torn", 0.9, "2026-01-01", np.where(np.arange(100) < 3, np.nan, 0.9)),
+            Entry("torn", 0.9, DAY, np.where(np.arange(100) < 3, np.nan, 0.9)),
             "undefined in 3 of 100 resamples",
         ),
     ],
 )
 def test_rows_without_replicates_are_not_comparable(other: Entry, problem: str) -> None:
     with pytest.raises(NotComparable, match=problem) as caught:
-        compared([entry(0, 0.8, "2026-01-01", 0.0, run=True), other], HIGHER)
+        compared([entry(0, 0.8, DAY, 0.0, run=True), other], HIGHER)
     assert caught.value.metadata["value"] == other.id

@@ -100,6 +100,7 @@ entry_message = Encoder(
         "rank": "ranked_row.ranked.rank",
         "score": "ranked_row.score",
         "sota": "ranked_row.sota",
+        "publish_time": "ranked_row.publish_time",
     },
     computed={
         "submission": lambda row: submission_name(row.submission),
@@ -131,6 +132,7 @@ step_message = Encoder(
         "submitted_date": "submission.submitted_date",
         "tier": "submission.tier",
         "significance": "ranked_row.ranked.significance",
+        "publish_time": "ranked_row.publish_time",
     },
     computed={
         "submission": lambda row: submission_name(row.submission),

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,12 +65,14 @@ class Selection:
 class Candidate:
     """A published submission before it is ranked.
 
-    `figure`: its score with the interval, or the reason why it has none; None on a board of all
-    findings, because the row's figures have it.
+    `publish_time`: when it was put on the board, by the registry's clock. `figure`: its score with
+    the interval, or the reason why it has none; None on a board of all findings, because the row's
+    figures have it.
     """
 
     kind: Kind
     entry: Entry
+    publish_time: datetime
     figure: MetricValue | None = None
 
 
@@ -79,7 +82,7 @@ class RankedRow:
 
     `kind`: `CLAIM` for a claim, `CHECKPOINT` for every row with evidence. `score`: None if it is
     undefined. `sota`: the row is the state of the art. If several rows share rank 1, only the one
-    with the best score is. `figure`: as in `Candidate`.
+    with the best score is. `publish_time`, `figure`: as in `Candidate`.
     """
 
     submission: str
@@ -87,6 +90,7 @@ class RankedRow:
     score: float | None
     ranked: Ranked
     sota: bool
+    publish_time: datetime
     figure: MetricValue | None = None
 
 
@@ -281,6 +285,7 @@ def _ranked_rows(kind: Kind, candidates: Sequence[Candidate], board: Selection) 
             by_id[ranked.id].entry.score,
             ranked,
             index == 0 and ranked.sota_step,
+            by_id[ranked.id].publish_time,
             by_id[ranked.id].figure,
         )
         for index, ranked in enumerate(ranks)

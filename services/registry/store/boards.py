@@ -1,9 +1,10 @@
 """Ranks and reads the board of each benchmark.
 
-The order of a board depends only on which submissions are on it, because neither a report nor a
-figure or date of a manifest ever changes. It is computed once for each set of submissions and
-cached in the process. Every read asks the database whether there were new events, so a board is
-never stale. The figures of the reports that were read last are cached, too.
+The order of a board depends only on which submissions are on it and since when, because neither a
+report nor a figure or date of a manifest ever changes. It is computed once for each set of
+submissions with their times and cached in the process. Every read asks the database whether there
+were new events, so a board is never stale. The figures of the reports that were read last are
+cached, too.
 """
 
 from __future__ import annotations
@@ -179,9 +180,7 @@ class Boards:
             board = selection(records.benchmark(benchmark).spec)
             found = candidates(session, benchmark, board, {}, ids)
         entries = {candidate.entry.id: candidate.entry for candidate in found}
-        return compared(
-            [entries.get(item) or Entry(item, None, "") for item in ids], board.direction
-        )
+        return compared([entries.get(item) or Entry(item, None) for item in ids], board.direction)
 
     def _rank(
         self, parent: BenchmarkName, board: Selection, orders: _Orders, as_of: datetime | None
@@ -192,7 +191,7 @@ class Boards:
             published = published_set(session, benchmark, as_of)
             figures: Mapping[int, Figures] = {}
             if not board.recorded:
-                numbers = [evaluation for _, evaluation in published if evaluation is not None]
+                numbers = [evaluation for _, evaluation, _ in published if evaluation is not None]
                 figures = self._figures.read(session, numbers)
             found = candidates(session, benchmark, board, figures, as_of=as_of)
         order = ranked_rows(found, board)

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Select, Subquery, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ScalarSelect, Select, Subquery, func, select
+from sqlalchemy.orm import Session, aliased
 
 from cxreval.manifest.model import Kind
-from cxreval.metrics.ranking import Entry
+from cxreval.metrics.ranking import Entry, latest_day
 from cxreval.metrics.report import NOT_COVERED, MetricValue, macro
-from cxreval.records import EvaluationState
+from cxreval.records import Change, EvaluationState
 from services.registry.domain.board import (
     Candidate,
     Figures,
@@ -36,8 +36,12 @@ from services.registry.store.models import (
 
 S = TypeVar("S", bound=Select[*tuple[Any, ...]])
 
-Published = frozenset[tuple[int, int | None]]
-"""Numbers of the published submissions, each with its evaluation's number; None for a claim."""
+Published = frozenset[tuple[int, int | None, datetime]]
+"""Numbers of the published submissions, each with its evaluation's number, None for a claim, and
+its time of publication."""
+
+_PUBLISHING = (Change.PUBLISHED, Change.REINSTATED)
+"""The changes that put a row on the board."""
 
 _STREAMED_ROWS = 64
 """Number of vectors that are in memory at once while the means over findings are computed."""
@@ -60,7 +64,12 @@ def candidates(
     the submissions to select from; None for all. `as_of`: time of the board; None for now.
     """
     published = session.execute(
-        _published(select(SubmissionRow, EvaluationRow.number), benchmark, only, as_of)
+        _published(
+            select(SubmissionRow, EvaluationRow.number, _publish_time(as_of)),
+            benchmark,
+            only,
+            as_of,
+        )
     ).all()
     vectors: Mapping[int, NDArray[np.float64]] = {}
     if board.recorded:
@@ -72,10 +81,10 @@ def candidates(
         }
     findings = board.findings or records.benchmark(benchmark).spec.findings
     found = []
-    for row, evaluation in published:
+    for row, evaluation, publish_time in published:
         submission = records.submission(row, benchmark, None)
         if submission.kind is Kind.CLAIM:
-            found.append(_claim(submission, board))
+            found.append(_claim(submission, publish_time, board))
             continue
         of_it, vector = scores.get(evaluation, {}), vectors.get(evaluation)
         figure, score = None, of_it.get("")
@@ -85,18 +94,19 @@ def candidates(
         entry = Entry(
             submission.id,
             score,
-            submission.submitted_date,
+            publish_time,
             replicates=vector,
             finding_scores=tuple(of_it.get(finding) for finding in findings),
         )
-        found.append(Candidate(submission.kind, entry, figure))
+        found.append(Candidate(submission.kind, entry, publish_time, figure))
     return found
 
 
 def published_set(session: Session, benchmark: BenchmarkRow, as_of: datetime | None) -> Published:
     """Returns the submissions on a board with their evaluations, now or as of a time."""
-    query = _published(select(SubmissionRow.number, EvaluationRow.number), benchmark, as_of=as_of)
-    return frozenset((number, evaluation) for number, evaluation in session.execute(query))
+    columns = SubmissionRow.number, EvaluationRow.number, _publish_time(as_of)
+    query = _published(select(*columns), benchmark, as_of=as_of)
+    return frozenset((number, run, time) for number, run, time in session.execute(query))
 
 
 def with_evaluation(query: S) -> S:
@@ -106,7 +116,22 @@ def with_evaluation(query: S) -> S:
     return query.select_from(SubmissionRow).outerjoin(EvaluationRow, same_submission & succeeded)
 
 
-def _claim(submission: Submission, board: Selection) -> Candidate:
+def _publish_time(as_of: datetime | None) -> ScalarSelect[datetime]:
+    """Selects when a submission was last put on the board, now or as of a time.
+
+    A row that was withdrawn or superseded has no precedence over rows that were published while it
+    was not on the board. Disputes and corrections leave a row on the board, and its time too.
+    """
+    event = aliased(EventRow)
+    query = select(func.max(event.create_time)).where(
+        event.submission_number == SubmissionRow.number, event.change.in_(_PUBLISHING)
+    )
+    if as_of is not None:
+        query = query.where(event.create_time <= as_of)
+    return query.correlate(SubmissionRow).scalar_subquery()
+
+
+def _claim(submission: Submission, publish_time: datetime, board: Selection) -> Candidate:
     claimed = claimed_metrics(submission)
     if board.findings:
         scores = _by_finding(claimed, board.metric)
@@ -115,9 +140,8 @@ def _claim(submission: Submission, board: Selection) -> Candidate:
     else:
         figure, score = None, macro(claimed, board.metric)
     value = score.value if score else None
-    return Candidate(
-        submission.kind, Entry(submission.id, value, submission.submitted_date), figure
-    )
+    entry = Entry(submission.id, value, latest_day(submission.submitted_date))
+    return Candidate(submission.kind, entry, publish_time, figure)
 
 
 def _by_finding(values: Sequence[MetricValue], metric: str) -> dict[str, float | None]:

@@ -215,7 +215,7 @@ def _disagreement(entry: LeaderboardEntry) -> str:
 
 def _print_steps(label: str, steps: list[SotaStep]) -> None:
     columns = [
-        Column("submitted", [step.submitted_date for step in steps], spare=2),
+        Column("date", [_step_date(step) for step in steps], spare=2),
         Column("model", [as_name(step.model) for step in steps], wraps_to=10),
         Column("organisation", [as_name(step.organisation) for step in steps], 10, spare=4),
         Column("tier", [step.tier for step in steps], spare=3),
@@ -227,6 +227,13 @@ def _print_steps(label: str, steps: list[SotaStep]) -> None:
         ),
     ]
     print_table("Steps of the state of the art", columns)
+
+
+def _step_date(step: SotaStep) -> str:
+    """Returns the date that steps follow: of publication, or of a claim the declared one."""
+    if step.tier is Tier.CLAIMED or step.publish_time is None:
+        return step.submitted_date
+    return step.publish_time.date().isoformat()
 
 
 def print_comparison(

@@ -147,7 +147,9 @@ class LeaderboardEntry:
     `score`: the mean of the board's metric over the board's findings, in the metric's own unit.
     Rows that the paired test cannot separate share a `rank`; `rank_undefined_reason` says why a row
     has none, `interval_undefined_reason` why a score has no interval. `metrics`: the figures over
-    all images. A claim has neither `interval` nor `spread`.
+    all images. A claim has neither `interval` nor `spread`. `submitted_date`: declared by the
+    submitter. `publish_time`: when the row was put on the board, by the registry's clock; None if
+    the registry is too old to say it.
     """
 
     submission: str
@@ -170,6 +172,7 @@ class LeaderboardEntry:
     kind: Kind = Kind.CHECKPOINT
     rank_undefined_reason: str = ""
     interval_undefined_reason: str = ""
+    publish_time: datetime | None = None
 
     @property
     def covered_findings(self) -> tuple[str, ...]:
@@ -204,7 +207,11 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class SotaStep:
-    """A step of the state of the art; `significance` is None if the service does not state it."""
+    """A step of the state of the art.
+
+    `significance`, `publish_time`: None if the registry is too old to state them. Steps of rows
+    with evidence are in the order of `publish_time`, those of claims in that of `submitted_date`.
+    """
 
     submission: str
     model: str
@@ -213,6 +220,7 @@ class SotaStep:
     score: float
     tier: Tier
     significance: Significance | None
+    publish_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

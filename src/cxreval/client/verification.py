@@ -15,6 +15,7 @@ from cxreval.client.registry import RegistryClient
 from cxreval.errors import AuditMismatch, ReceiptInvalid, UnknownRpc
 
 _ON_BOARD = ("published", "disputed")
+_PUBLISHING = ("published", "reinstated")
 
 # A change is on the board at once, and in the chain within a second: only a difference that stays
 # is a mismatch.
@@ -46,6 +47,7 @@ class Verification:
         self._public_key = public_key
         self._since = since
         self._states: dict[str, str] = {}
+        self._publish_times: dict[str, str] = {}
         self._signed: dict[str, dict[str, Any]] = {}
 
     def run(self) -> None:
@@ -86,6 +88,8 @@ class Verification:
             self.head, self.sealed = Head(event.place, event.digest), self.sealed + event.is_sealed
             if not event.is_sealed:
                 self._states[event.submission] = event.state
+            if event.change in _PUBLISHING:
+                self._publish_times[event.submission] = event.time
             if "receipt_sha256" in event.details:
                 with_receipts.append(event)
         for event in with_receipts:
@@ -140,6 +144,11 @@ class Verification:
             # A receipt of version 1 has fewer fields.
             if field in signed and value != signed[field]:
                 return f"the board says {field} {value!r}; {json.dumps(signed[field])} was signed"
+        if row.publish_time:
+            time = row.publish_time.isoformat(timespec="microseconds")
+            published = self._publish_times.get(row.submission, "never")
+            if time != published:
+                return f"the board says published {time}; the chain says {published}"
         if row.disputed != (self._states[row.submission] == "disputed"):
             state = self._states[row.submission]
             return f"the board says disputed {row.disputed}; the chain says {state}"

@@ -89,7 +89,9 @@ def _difference(
     second: tuple[float, NDArray[np.float64]],
 ) -> PairedDifference:
     """Returns the difference of two values, each with its replicates."""
-    entries = [Entry(finding, score, "", replicates) for score, replicates in (first, second)]
+    entries = [
+        Entry(finding, score, replicates=replicates) for score, replicates in (first, second)
+    ]
     (pair,) = compare(entries)
     return PairedDifference(
         finding=finding,

@@ -49,15 +49,17 @@ class Significance(StrEnum):
 class Entry:
     """A submission to rank.
 
-    `score`: in the metric's own unit; None if it is undefined. `submitted_date`: `YYYY-MM-DD` or
-    `YYYY-MM`. `replicates`: shape (replicates,), the score under each resample, NaN where it is
+    `score`: in the metric's own unit; None if it is undefined. `since`: orders entries of equal
+    scores and decides the steps of the state of the art: the time of publication of a row with
+    evidence, the day of a claim (`latest_day`); all entries that are ranked together have the same
+    type. `replicates`: shape (replicates,), the score under each resample, NaN where it is
     undefined; None for a claim, which has no run. `finding_scores`: the score of each finding, for
     the rank by mean rank; empty if they are unknown.
     """
 
     id: str
     score: float | None
-    submitted_date: str
+    since: date = date.min
     replicates: NDArray[np.float64] | None = None
     finding_scores: tuple[float | None, ...] = ()
 
@@ -67,7 +69,7 @@ class Ranked:
     """The rank of an entry.
 
     `rank`: 1 for the best, None without a score; shared by entries that the paired test cannot
-    separate. `sota_step`: the entry exceeded the state of the art of its day; `significance`:
+    separate. `sota_step`: the entry exceeded the state of the art of its time; `significance`:
     whether the difference is significant.
 
     `rank_low`, `rank_high`: range of the rank in 95 % of the resamples. `first_share`: share of the
@@ -135,23 +137,21 @@ def latest_day(submitted_date: str) -> date:
 
 
 def rank(entries: Sequence[Entry], direction: Direction) -> list[Ranked]:
-    """Returns the ranks of entries, best first; equal scores are ordered by submission date.
+    """Returns the ranks of entries, best first; of equal scores, the earliest is first.
 
     Entries without a score come last. With replicates, the rank of an entry is one more than the
     number of entries that are better by the paired test, and never better than the rank of an entry
     with a better score. Without replicates it is the position by score, because a claim has no
-    interval. An entry is a state-of-the-art step if its score is better than every score submitted
-    before it; of the entries of one day, only the best can be a step.
+    interval. An entry is a state-of-the-art step if its score is better than every score before
+    it; of entries with the same `since`, only the best can be a step.
 
     Raises:
-        MalformedField: a date is malformed, some entries have replicates and others not, or their
-            lengths differ.
+        MalformedField: some entries have replicates and others not, or their lengths differ.
     """
-    days = {entry.id: latest_day(entry.submitted_date) for entry in entries}
     entries = [_oriented(entry, direction) for entry in entries]
     scored = sorted(
         (entry for entry in entries if entry.score is not None),
-        key=lambda entry: (-_score(entry), days[entry.id]),
+        key=lambda entry: (-_score(entry), entry.since),
     )
     unscored = [Ranked(entry.id, None) for entry in entries if entry.score is None]
     pairs = (
@@ -167,7 +167,7 @@ def rank(entries: Sequence[Entry], direction: Direction) -> list[Ranked]:
     if pairs is not None:
         ranked = _with_spread(ranked, scored)
     ranked = _with_finding_ranks(ranked, scored)
-    return _with_steps(ranked, scored, [days[entry.id] for entry in scored], pairs) + unscored
+    return _with_steps(ranked, scored, pairs) + unscored
 
 
 def compare(entries: Sequence[Entry]) -> list[Comparison]:
@@ -370,7 +370,7 @@ def _with_finding_ranks(ranked: Sequence[Ranked], entries: Sequence[Entry]) -> l
 
 
 def _with_steps(
-    ranked: Sequence[Ranked], entries: Sequence[Entry], days: Sequence[date], pairs: _Pairs | None
+    ranked: Sequence[Ranked], entries: Sequence[Entry], pairs: _Pairs | None
 ) -> list[Ranked]:
     """Returns the entries with the state-of-the-art steps marked and tested.
 
@@ -378,8 +378,8 @@ def _with_steps(
     """
     result = list(ranked)
     best: int | None = None
-    # The sort is stable and entries come best first, so the first of a day is its best.
-    for i in sorted(range(len(entries)), key=lambda i: days[i]):
+    # The sort is stable and entries come best first, so the first of a time is its best.
+    for i in sorted(range(len(entries)), key=lambda i: entries[i].since):
         if best is not None and _score(entries[i]) <= _score(entries[best]):
             continue
         if best is None:

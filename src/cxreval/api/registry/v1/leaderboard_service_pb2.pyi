@@ -28,7 +28,7 @@ SIGNIFICANCE_WITHIN_NOISE: Significance
 SIGNIFICANCE_NOT_TESTED: Significance
 
 class LeaderboardEntry(_message.Message):
-    __slots__ = ("submission", "model", "organisation", "open_source", "source_kind", "source_url", "submitted_date", "tier", "rank", "score", "metrics", "sota", "note", "profile_digest", "interval", "spread", "disputed", "kind", "rank_undefined_reason", "interval_undefined_reason")
+    __slots__ = ("submission", "model", "organisation", "open_source", "source_kind", "source_url", "submitted_date", "tier", "rank", "score", "metrics", "sota", "note", "profile_digest", "interval", "spread", "disputed", "kind", "rank_undefined_reason", "interval_undefined_reason", "publish_time")
     SUBMISSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ORGANISATION_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class LeaderboardEntry(_message.Message):
     KIND_FIELD_NUMBER: _ClassVar[int]
     RANK_UNDEFINED_REASON_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_UNDEFINED_REASON_FIELD_NUMBER: _ClassVar[int]
+    PUBLISH_TIME_FIELD_NUMBER: _ClassVar[int]
     submission: str
     model: str
     organisation: str
@@ -69,7 +70,8 @@ class LeaderboardEntry(_message.Message):
     kind: _submission_pb2.Submission.Kind
     rank_undefined_reason: str
     interval_undefined_reason: str
-    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[_submission_pb2.SourceKind, str]] = ..., source_url: _Optional[str] = ..., submitted_date: _Optional[str] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., metrics: _Optional[_Iterable[_Union[_report_pb2.MetricValue, _Mapping]]] = ..., sota: _Optional[bool] = ..., note: _Optional[str] = ..., profile_digest: _Optional[str] = ..., interval: _Optional[_Union[_report_pb2.Interval, _Mapping]] = ..., spread: _Optional[_Union[RankSpread, _Mapping]] = ..., disputed: _Optional[bool] = ..., kind: _Optional[_Union[_submission_pb2.Submission.Kind, str]] = ..., rank_undefined_reason: _Optional[str] = ..., interval_undefined_reason: _Optional[str] = ...) -> None: ...
+    publish_time: _timestamp_pb2.Timestamp
+    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[_submission_pb2.SourceKind, str]] = ..., source_url: _Optional[str] = ..., submitted_date: _Optional[str] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., metrics: _Optional[_Iterable[_Union[_report_pb2.MetricValue, _Mapping]]] = ..., sota: _Optional[bool] = ..., note: _Optional[str] = ..., profile_digest: _Optional[str] = ..., interval: _Optional[_Union[_report_pb2.Interval, _Mapping]] = ..., spread: _Optional[_Union[RankSpread, _Mapping]] = ..., disputed: _Optional[bool] = ..., kind: _Optional[_Union[_submission_pb2.Submission.Kind, str]] = ..., rank_undefined_reason: _Optional[str] = ..., interval_undefined_reason: _Optional[str] = ..., publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class RankSpread(_message.Message):
     __slots__ = ("rank_low", "rank_high", "first_share", "mean_finding_rank", "finding_place", "places_disagree", "undefined_replicates")
@@ -116,7 +118,7 @@ class ListLeaderboardEntriesResponse(_message.Message):
     def __init__(self, entries: _Optional[_Iterable[_Union[LeaderboardEntry, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., audit_head: _Optional[_Union[_audit_service_pb2.AuditHead, _Mapping]] = ...) -> None: ...
 
 class SotaStep(_message.Message):
-    __slots__ = ("submission", "model", "organisation", "submitted_date", "score", "tier", "significance")
+    __slots__ = ("submission", "model", "organisation", "submitted_date", "score", "tier", "significance", "publish_time")
     SUBMISSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ORGANISATION_FIELD_NUMBER: _ClassVar[int]
@@ -124,6 +126,7 @@ class SotaStep(_message.Message):
     SCORE_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     SIGNIFICANCE_FIELD_NUMBER: _ClassVar[int]
+    PUBLISH_TIME_FIELD_NUMBER: _ClassVar[int]
     submission: str
     model: str
     organisation: str
@@ -131,7 +134,8 @@ class SotaStep(_message.Message):
     score: float
     tier: _submission_pb2.Tier
     significance: Significance
-    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., submitted_date: _Optional[str] = ..., score: _Optional[float] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., significance: _Optional[_Union[Significance, str]] = ...) -> None: ...
+    publish_time: _timestamp_pb2.Timestamp
+    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., submitted_date: _Optional[str] = ..., score: _Optional[float] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., significance: _Optional[_Union[Significance, str]] = ..., publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ListSotaStepsRequest(_message.Message):
     __slots__ = ("parent", "page_size", "page_token", "as_of", "metric", "findings")
