@@ -70,6 +70,24 @@ class Busy(Problem):
         super().__init__(503, "Too many requests at once", "Try again in some seconds.")
 
 
+class NotAllowed(Problem):
+    """The method of the request is not one of those that read."""
+
+    reason = "NOT_ALLOWED"
+
+    def __init__(self) -> None:
+        super().__init__(405, "This page can only be read", "Use GET or HEAD.")
+
+
+class Failed(Problem):
+    """A defect of this site."""
+
+    reason = "INTERNAL"
+
+    def __init__(self) -> None:
+        super().__init__(500, "This page failed", "The error is in the log of this site.")
+
+
 class Removed(Problem):
     """The submission had a row and has none now. `facts`: what is kept of it, for programs."""
 

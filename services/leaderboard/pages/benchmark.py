@@ -20,6 +20,7 @@ from services.leaderboard.pages.figures import estimate, measure_of
 from services.leaderboard.pages.lookup import find_board
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import BeingRead, NotFound
+from services.leaderboard.programs.indexing import dataset
 from services.leaderboard.site import Content, SiteData
 from services.leaderboard.templates import ABSENT, board_address, page
 
@@ -106,6 +107,7 @@ def benchmark(data: SiteData, path: dict[str, str], given: Given) -> Content:
         data,
         "benchmark.html",
         board=board,
+        dataset=dataset(data, board),
         spec=board.spec,
         view=view,
         rows=[

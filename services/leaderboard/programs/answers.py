@@ -29,7 +29,7 @@ def api(handler: Handler) -> Handler:
         try:
             content = handler(data, path, given)
         except Problem as problem:
-            content = problem_answer(problem)
+            return problem_answer(problem)
         return replace(content, headers=(*content.headers, _OPEN))
 
     return respond
@@ -54,7 +54,8 @@ def problem_answer(problem: Problem) -> Content:
         document["nearest"] = [name for name, _ in problem.links]
     elif isinstance(problem, Removed):
         document["tombstone"] = problem.facts
-    return Content(msgspec.json.encode(document), "application/problem+json", problem.status)
+    body = msgspec.json.encode(document)
+    return Content(body, "application/problem+json", problem.status, (_OPEN,))
 
 
 def unknown(_: SiteData, path: dict[str, str], __: Given) -> Content:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import date
 
@@ -14,6 +13,7 @@ from services.leaderboard.pages.figures import measure_of
 from services.leaderboard.pages.lookup import find_board
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import BeingRead
+from services.leaderboard.programs.text import one_line
 from services.leaderboard.site import Content, SiteData
 from services.leaderboard.templates import board_address
 
@@ -23,7 +23,6 @@ _LATEX = {
     "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
 }  # fmt: skip
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +61,9 @@ def citation_cff(data: SiteData, path: dict[str, str], given: Given) -> Content:
         "cff-version": "1.2.0",
         "type": "dataset",
         "message": "Please cite the board with its date.",
-        "title": _line(cited.title),
+        "title": one_line(cited.title),
         "authors": [{"name": "cxreval"}],
-        "abstract": _line(f"Board as of {cited.day}. {cited.record}{cited.state}"),
+        "abstract": one_line(f"Board as of {cited.day}. {cited.record}{cited.state}"),
         "version": str(cited.day),
         "date-released": str(cited.day),
         "url": cited.url,
@@ -75,11 +74,7 @@ def citation_cff(data: SiteData, path: dict[str, str], given: Given) -> Content:
 
 def latex(text: str) -> str:
     """Returns a text in one line, in which LaTeX and BibTeX see nothing but text."""
-    return "".join(_LATEX.get(letter, letter) for letter in _line(text))
-
-
-def _line(text: str) -> str:
-    return _CONTROL.sub(" ", text).strip()
+    return "".join(_LATEX.get(letter, letter) for letter in one_line(text))
 
 
 def _cited(data: SiteData, path: dict[str, str], given: Given) -> _Cited:

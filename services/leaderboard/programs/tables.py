@@ -20,6 +20,7 @@ from services.leaderboard.problems import TooLarge
 from services.leaderboard.programs.answers import utc
 from services.leaderboard.programs.entries import FILTERS, choose
 from services.leaderboard.programs.rows import Figures, figures_of
+from services.leaderboard.programs.text import one_line
 from services.leaderboard.site import Content, SiteData
 from services.leaderboard.templates import https_only
 
@@ -31,7 +32,7 @@ Row = tuple[LeaderboardEntry, Figures]
 
 # A spreadsheet takes a cell that begins so for a formula. It may split cells at other separators
 # than the comma, or at a quotation mark that it does not expect (OWASP, CSV Injection).
-_FORMULA = re.compile(r"(^|[,;|\t\r\n\"])(\s*[=+\-@\t\r\n＝＋－＠])")  # noqa: RUF001
+_FORMULA = re.compile(r'(^|[,;|"])(\s*[=+\-@＝＋－＠])')  # noqa: RUF001
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +125,8 @@ def table_parquet(data: SiteData, path: dict[str, str], given: Given) -> Content
 
 
 def formula_safe(text: str) -> str:
-    """Returns a text that no spreadsheet takes for a formula: a quotation mark is set before it."""
-    return _FORMULA.sub(r"\1'\2", text)
+    """Returns a text in one line that no spreadsheet takes for a formula: `'` stands before it."""
+    return _FORMULA.sub(r"\1'\2", one_line(text))
 
 
 def _table(
