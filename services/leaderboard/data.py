@@ -10,7 +10,7 @@ from cxreval.audit.chain import AuditEvent, Head
 from cxreval.client import LeaderboardEntry, SotaStep, Submission
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.metrics.report import MetricValue
-from cxreval.records import Change, Retirement, SubmissionState, Tier
+from cxreval.records import BenchmarkCard, Change, Retirement, SubmissionState, Tier
 
 GENESIS_HEAD = Head()
 """The head of a chain without events."""
@@ -58,6 +58,7 @@ class BoardData:
 
     spec: BenchmarkSpec
     retirement: Retirement | None = None
+    card: BenchmarkCard | None = None
     entries: tuple[LeaderboardEntry, ...] = ()
     steps: tuple[SotaStep, ...] = ()
     figures: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)

@@ -41,7 +41,8 @@ class Source:
         found: defaultdict[str, list[AuditEvent]] = defaultdict(list)
         self._count("ReadAuditChain")
         async for event in self._client.audit_chain(after.place):
-            if not event.is_sealed:
+            # The card of a benchmark is read with the list of benchmarks.
+            if not event.is_sealed and "/submissions/" in event.submission:
                 found[SubmissionName.parse(event.submission).benchmark].append(event)
         return dict(found)
 
@@ -50,8 +51,10 @@ class Source:
         self._count("ListBenchmarks")
         retirements = await self._client.retirements()
         self._count("ListBenchmarks")
+        cards = await self._client.cards()
+        self._count("ListBenchmarks")
         return [
-            BoardData(spec, retirements.get(spec.name))
+            BoardData(spec, retirements.get(spec.name), cards.get(spec.name))
             async for spec in self._client.list_benchmarks()
         ]
 

@@ -21,7 +21,14 @@ from cxreval.client.models import RankSpread
 from cxreval.manifest.model import Endpoint, Kind, Manifest, SourceKind
 from cxreval.metrics.ranking import Significance
 from cxreval.metrics.report import ONE_CLASS_ONLY, Evidence, Interval, MetricValue, Report
-from cxreval.records import Change, EvaluationState, Retirement, SubmissionState, Tier
+from cxreval.records import (
+    BenchmarkCard,
+    Change,
+    EvaluationState,
+    Retirement,
+    SubmissionState,
+    Tier,
+)
 from services.leaderboard.app import create_app
 from services.leaderboard.data import BoardData, BoardDay, figures
 from services.leaderboard.metrics import WebMetrics
@@ -152,6 +159,7 @@ def hostile_board(store: Store) -> BoardData:
     return BoardData(
         spec,
         Retirement(READ, HOSTILE, "benchmarks/claims"),
+        BenchmarkCard(HOSTILE, year=2017, paper="https://example.org/paper"),
         (*rows, claimed),
         (step,),
         {row.submission: figures(values(row.score)) for row in (*rows, claimed)},

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import date
 
 from cxreval.audit.chain import AuditEvent
-from cxreval.records import Tier
+from cxreval.records import BenchmarkCard, Tier
 from services.leaderboard.data import BoardData, event_time
 from services.leaderboard.pages.benchmark import Shown, board_at
 from services.leaderboard.pages.lookup import find_board
@@ -53,7 +53,7 @@ def benchmark_facts(data: SiteData, path: dict[str, str], given: Given) -> Conte
             "replicates": spec.replicates,
             "slices": spec.slices,
             "metrics": [asdict(metric) for metric in spec.metrics],
-            "card": asdict(spec.card) if spec.card else None,
+            "card": _card(board.card) if board.card else None,
             "retirement": {
                 "time": utc(retirement.time),
                 "reason": retirement.reason,
@@ -125,6 +125,11 @@ def _changes(data: SiteData, boards: Iterable[BoardData], path: str, given: Give
             **following(data, path, given, token),
         }
     )
+
+
+def _card(card: BenchmarkCard) -> dict[str, object]:
+    """Returns a card; what it does not state is null."""
+    return {name: value or None for name, value in asdict(card).items()}
 
 
 def _until(event: AuditEvent, day: date | None) -> bool:

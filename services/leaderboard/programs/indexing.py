@@ -95,8 +95,8 @@ def dataset(data: SiteData, board: BoardData) -> Markup:
     }
     if board.days:
         document["dateModified"] = board.days[-1].isoformat()
-    if spec.card and https_only(spec.card.paper):
-        document["citation"] = spec.card.paper
+    if board.card and https_only(board.card.paper):
+        document["citation"] = board.card.paper
     text = json.dumps(document, ensure_ascii=False)
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
