@@ -9,13 +9,23 @@ from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jsonschema import FormatChecker
 from starlette.testclient import TestClient
 
+from cxreval.client import LeaderboardEntry, SotaStep
+from cxreval.metrics.report import Interval
+from services.leaderboard.data import Figure
 from services.leaderboard.parameters import Parameters
+from services.leaderboard.programs.answers import answer
+from services.leaderboard.programs.rows import row, step
 from services.leaderboard.routes import ROUTES
+from services.leaderboard.site import SiteData
+from services.leaderboard.store import Store
 from tests.support import board_data
 from tests.support.board_data import BEST, CLAIM, EARLIER, RUNNING, SECOND, UNDEFINED, WITHDRAWN
+from tests.support.records import records
 
 DOCUMENT = json.loads(
     (Path(__file__).parents[2] / "services/leaderboard/programs/openapi.json").read_text()
@@ -150,3 +160,32 @@ def test_an_unknown_address_of_the_api_is_a_problem_document(visitor: TestClient
         answer = visitor.get(address)
         assert answer.status_code == 404
         check(answer.json(), {"$ref": "#/components/schemas/Problem"})
+
+
+def test_before_the_first_reading_a_board_is_being_read(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    nothing = SiteData(Store(tmp_path_factory.mktemp("page")))
+    with board_data.visitor(nothing) as client:
+        board = client.get("/api/v1/benchmarks/hostile")
+        listed = client.get("/api/v1/benchmarks")
+    assert (board.status_code, board.json()["reason"]) == (503, "BEING_READ")
+    assert (listed.json()["read_time"], listed.json()["benchmarks"]) == (None, [])
+
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+INTERVALS = st.none() | st.builds(Interval, FINITE, FINITE, FINITE)
+NAMES = st.just(board_data.name_of(BEST))
+SITE = SiteData(Store(Path()))
+
+
+@given(records(LeaderboardEntry, submission=NAMES, interval=INTERVALS, metrics=st.just(())))
+def test_any_row_of_the_client_has_the_stated_form(entry: LeaderboardEntry) -> None:
+    figures = {"auroc|": Figure(entry.score), "auroc|Hernia": Figure(None, None, entry.score)}
+    stated = json.loads(answer(row(SITE, entry, figures)).body)
+    check(stated, {"$ref": "#/components/schemas/Row"})
+
+
+@given(records(SotaStep, submission=NAMES, score=FINITE, interval=INTERVALS))
+def test_any_step_of_the_client_has_the_stated_form(item: SotaStep) -> None:
+    check(json.loads(answer(step(SITE, item)).body), {"$ref": "#/components/schemas/Step"})
