@@ -33,6 +33,7 @@ OWNERS = {
     "cxreval.onnx_file": "onnx",
     "services": "server",
     "services.inference": "inference",
+    "services.leaderboard": "leaderboard",
     "services.registry.store.s3_artifacts": "s3",
 }
 """The extra that installs what a part imports; a module belongs to the longest name that fits."""

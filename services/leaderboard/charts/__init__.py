@@ -1,0 +1,1 @@
+"""Charts of the public page: pure functions from plain data to SVG, one module a kind."""
