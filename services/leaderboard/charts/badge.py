@@ -20,11 +20,12 @@ def chart(subject: str, message: str, *, prefix: str = "badge") -> Markup:
     divide = texts.width(left, svg.SMALL) + 2 * _INSET
     width = divide + texts.width(right, svg.SMALL) + 2 * _INSET
     whole = escape(f"{texts.clean(subject)}: {texts.clean(message)}")
+    mark = escape(prefix)
     middle, end = svg.number(divide), svg.number(width)
     font = 'font-family="Verdana,DejaVu Sans,sans-serif" font-size="11"'
     return Markup(  # noqa: S704 - every piece is escaped
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{end}" height="20" viewBox="0 0 {end} 20"'
-        f' role="img" aria-labelledby="{escape(prefix)}-t"><title id="{escape(prefix)}-t">{whole}</title>'
+        f' role="img" aria-labelledby="{mark}-t"><title id="{mark}-t">{whole}</title>'
         f'<rect width="{end}" height="20" rx="3" fill="#0067a5"/>'
         f'<path d="M3 0H{middle}V20H3a3 3 0 0 1-3-3V3a3 3 0 0 1 3-3z" fill="#3b4148"/>'
         f'<g fill="#fff" {font} text-anchor="middle">'

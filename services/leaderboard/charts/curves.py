@@ -177,7 +177,10 @@ def _points(curve: Curve) -> NDArray[np.float64]:
 def _line(points: NDArray[np.float64]) -> str:
     """Returns the commands of the thinned line through points in [0, 1]."""
     places = np.column_stack(
-        [_X.start + points[:, 0] * (_X.end - _X.start), _Y.start + points[:, 1] * (_Y.end - _Y.start)]
+        [
+            _X.start + points[:, 0] * (_X.end - _X.start),
+            _Y.start + points[:, 1] * (_Y.end - _Y.start),
+        ]
     )
     kept = thinned(places, _TOLERANCE)
     return "M" + "L".join(f"{svg.number(x)} {svg.number(y)}" for x, y in kept)
@@ -203,7 +206,7 @@ def _precision_recall(curve: Curve, points: NDArray[np.float64]) -> list[object]
 
 
 def _beside(words: str, y: float, points: NDArray[np.float64]) -> svg.Label:
-    """Returns the label of a line at `y`: above or below it, left or right, where the curve is not."""
+    """Returns the label of a line at `y`, at the end and on the side where the curve is not."""
     labels = [
         svg.Label(x, height, words, "halo", anchor, "", svg.SMALL)
         for height in (y - 5, y + 13)

@@ -13,7 +13,7 @@ CAPTION = "95 % interval, patients resampled"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A finding: the model's figure, the other model's (or None), its positives in the benchmark."""
+    """A finding: the figure of the model and of the other one, and its positives."""
 
     name: str
     estimate: Estimate

@@ -25,7 +25,7 @@ _ASCII = str.maketrans({"×": "x", "−": "-", "–": "-", "—": "-", "·": "-"
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What the picture shows of a row: names, each with an identifier of ASCII letters, and figures.
+    """What the picture shows of a row: names, each with an identifier in ASCII, and figures.
 
     `line` is a sentence below the score, such as `Rank 1 of 12, as of 3 March 2026`.
     """
@@ -124,9 +124,7 @@ def _parts(preview: Preview, title: str, model: str) -> list[_Part]:
     return parts
 
 
-def _axis(
-    preview: Preview, value: float, interval: tuple[float, float] | None
-) -> list[_Part]:
+def _axis(preview: Preview, value: float, interval: tuple[float, float] | None) -> list[_Part]:
     scale = Scale(*preview.span, _LEFT + 20, _RIGHT - 20)
     parts: list[_Part] = []
     for tick in ticks(*preview.span, preview.measure, 8):

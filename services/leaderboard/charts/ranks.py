@@ -37,7 +37,9 @@ def chart(rows: Sequence[RankShares], *, width: int = svg.WIDE, prefix: str = "r
     high = _ROW + (18 if stacked else 0)
     for place, row in enumerate(rows):
         top = 22 + place * high
-        name = svg.label(0, top + (14 if stacked else 42), row.model, room=(width if stacked else left - 14))
+        name = svg.label(
+            0, top + (14 if stacked else 42), row.model, room=(width if stacked else left - 14)
+        )
         body += [name, *_bars(row, left, top + high - 6, cell)]
     described = [f"{row.model}: {', '.join(map(percent, row.shares))}" for row in rows]
     heading = "Share of the resamples in which a row has each rank, from rank 1 on"
@@ -58,7 +60,7 @@ def table(rows: Sequence[RankShares]) -> svg.Table:
 
 
 def percent(share: float | None) -> str:
-    """Returns a share as whole percent, `< 1 %` and `> 99 %` where whole percent would say 0 or 100."""
+    """Returns a share as whole percent; `< 1 %` is not 0, and `> 99 %` is not all."""
     number = finite(share)
     if number is None:
         return "–"

@@ -1,6 +1,6 @@
 """Dots and whiskers in rows on one axis: what charts of findings, slices and differences share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from markupsafe import Markup

@@ -1,8 +1,9 @@
 """Values, scales, ticks and number formats of all charts."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 
 _LARGEST = 1e12  # a larger figure is no figure of a chart
 
@@ -154,28 +155,31 @@ class Tick:
 def ticks(
     low: float, high: float, measure: Measure, most: int, *, signed: bool = False
 ) -> list[Tick]:
-    """Returns at most `most` (at least 2) ticks in [`low`, `high`] at round values, in order."""
+    """Returns 2 to `most` (5 or more) ticks in [`low`, `high`] at round values, in order.
+
+    `signed`: positive labels have their sign, as for differences.
+    """
     first, last = low * measure.factor, high * measure.factor
-    for step, decimals in _steps((last - first) / most):
-        start, end = math.ceil(first / step - 1e-9), math.floor(last / step + 1e-9)
-        if end - start + 1 <= most:
-            break
-    numbers = [index * step for index in range(start, end + 1)]
-    labels = [fixed(number, decimals) for number in numbers]
-    if signed:
-        labels = [
-            f"+{label}" if n > step / 2 else label for n, label in zip(numbers, labels, strict=True)
-        ]
-    return [
-        Tick(min(max(number / measure.factor, low), high), label)
-        for number, label in zip(numbers, labels, strict=True)
-    ]
+    step, decimals = next(
+        (step, decimals)
+        for step, decimals in _steps((last - first) / most)
+        if len(_multiples(first, last, step)) <= most
+    )
+    marks = []
+    for multiple in _multiples(first, last, step):
+        label = fixed(multiple * step, decimals)
+        value = min(max(multiple * step / measure.factor, low), high)
+        marks.append(Tick(value, f"+{label}" if signed and multiple > 0 else label))
+    return marks
+
+
+def _multiples(first: float, last: float, step: float) -> range:
+    """Returns the multiples of a step in [`first`, `last`], with room for rounding at the ends."""
+    return range(math.ceil(first / step - 1e-9), math.floor(last / step + 1e-9) + 1)
 
 
 def _steps(least: float) -> Iterable[tuple[float, int]]:
-    """Yields 1, 2, 5, 10, ... times a power of ten from about `least` on, with its decimals."""
-    power = math.floor(math.log10(least)) - 1
-    for exponent in range(power, power + 6):
+    """Yields 1, 2, 5, 10, ... times a power of ten from below `least` on, with its decimals."""
+    for exponent in count(math.floor(math.log10(least)) - 1):
         for factor in (1, 2, 5):
-            if factor * 10.0**exponent >= 0.4 * least:
-                yield factor * 10.0**exponent, max(0, -exponent)
+            yield factor * 10.0**exponent, max(0, -exponent)

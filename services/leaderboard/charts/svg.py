@@ -61,7 +61,7 @@ def number(value: float) -> str:
 class Label:
     """A line of text at (`x`, `y`), its base line; `anchor` is start, middle or end.
 
-    `words` are drawable and fit; `full` is the whole text, shown under the pointer if it differs.
+    `words` are drawable and fit; `full` is the whole text, shown under the pointer if they lack it.
     """
 
     x: float
@@ -88,11 +88,11 @@ class Label:
         if kind:
             attributes += f' class="{kind}"'
         whole = texts.clean(self.full)
-        tip = title(whole) if whole and whole != self.words else ""
+        tip = title(whole) if whole not in self.words else ""
         return f"<text {attributes}>{tip}{escape(self.words)}</text>"
 
 
-def label(  # noqa: PLR0913 - a label's place, room and look
+def label(
     x: float,
     y: float,
     words: str,
@@ -113,9 +113,9 @@ def small(x: float, y: float, words: str, anchor: str = "start", room: float = m
 
 
 def axis_labels(places: Sequence[tuple[float, str]], y: float, width: float) -> list[Label]:
-    """Returns the labels of the ticks at some x, inside of the picture; one without room is left out.
+    """Returns the labels of ticks, inside of the picture; one without room is left out.
 
-    `places` are in the order of x.
+    `places`: x and words of each tick, in the order of x.
     """
     labels: list[Label] = []
     for x, words in places:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -37,7 +38,8 @@ def chart(events: Sequence[Event], *, width: int = svg.WIDE, prefix: str = "time
             if left_out and place == half + left_out:
                 words, length = f"{left_out:,} events are left out here; the table has them", 30
             body.append(svg.small(26, y + length / 2 + 4, words))
-            body.insert(0, svg.path(f"M9 {svg.number(before)}V{svg.number(y + length + 8)}", "axis"))
+            line = f"M9 {svg.number(before)}V{svg.number(y + length + 8)}"
+            body.insert(0, svg.path(line, "axis"))
             y += length
         before = y + 8
         y = _event(event, y, width, body)
@@ -50,7 +52,10 @@ def table(events: Sequence[Event]) -> svg.Table:
     """Returns the data behind the chart, by time."""
     ordered = sorted(events, key=lambda event: dates.seconds(event.time))
     times = [dates.seconds(event.time) for event in ordered]
-    gaps = ["–", *(duration(after - before) for before, after in zip(times, times[1:], strict=False))]
+    gaps = [
+        "–",
+        *(duration(after - before) for before, after in pairwise(times)),
+    ]
     return svg.Table(
         ("Time", "Event", "After", "Note"),
         tuple(
