@@ -59,7 +59,7 @@ def audit_event(link: audit_service_pb2.AuditLink) -> AuditEvent:
         submission=change.submission,
         version=change.version,
         change=change.change.value,
-        state=change.status.value,
+        state=change.status.value if change.status else "",
         actor=change.actor,
         reason=change.reason,
         details=change.details,

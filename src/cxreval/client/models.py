@@ -45,12 +45,16 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change of a submission: what, the state after it, when, by whom and why."""
+    """A change of a submission: what, the state after it, when, by whom and why.
+
+    In the audit chain it can be a change of a benchmark: `submission` is then the benchmark's
+    resource name, and `status` is None.
+    """
 
     submission: str
     version: int
     change: Change
-    status: SubmissionState
+    status: SubmissionState | None
     actor: str
     reason: str
     details: Mapping[str, str]
