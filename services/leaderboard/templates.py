@@ -143,6 +143,7 @@ _ENVIRONMENT.globals.update(
     organisation_address=organisation_address,
     outward=outward,
     p_value=p_value,
+    number=lambda text: text[:1] in "0123456789<+\N{EN DASH}\N{MINUS SIGN}",
     reasons=REASONS,
 )
 

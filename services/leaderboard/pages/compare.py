@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from cxreval.client import LeaderboardEntry
 from cxreval.metrics import ranking
-from cxreval.metrics.ranking import ALPHA, Comparison, holm, rank_frequencies
+from cxreval.metrics.ranking import Comparison, holm, rank_frequencies
 from cxreval.metrics.registry import Direction
 from cxreval.records import Tier
 from services.leaderboard.charts import differences, ranks, svg
@@ -32,6 +33,8 @@ from services.leaderboard.templates import page
 FEWEST, MOST = 2, 6
 CHOICES = 100
 """Rows in the form; others are chosen by their id."""
+
+_TOO_FEW = "it is undefined in too many resamples to be tested"
 
 MACRO = "Mean over the findings"
 
@@ -101,7 +104,7 @@ def compare(data: SiteData, path: dict[str, str], given: Given) -> Content:
             for row in rows[1:]
         ],
         matrix=_matrix(shown, rows, measure),
-        verdicts=_verdicts(macro, by_finding, measure),
+        verdicts=_verdicts(rows, macro, by_finding, measure),
         left_over=[row for row in rows if "" not in row.values],
         query="&".join(f"s={row.entry.submission.rpartition('/')[2]}" for row in rows),
         most=MOST,
@@ -212,9 +215,17 @@ def _differences(rows: Sequence[Row], figure: str, pairs: Sequence[Comparison]) 
             result.append(Difference(figure, first.name, second.name, absent))
             continue
         estimate = Estimate(pair.difference, pair.low, pair.high)
-        p_value = pair.adjusted_p_value
+        if math.isnan(pair.low):
+            estimate = Estimate(pair.difference, reason=_TOO_FEW)
         result.append(
-            Difference(figure, first.name, second.name, estimate, p_value, p_value < ALPHA)
+            Difference(
+                figure,
+                first.name,
+                second.name,
+                estimate,
+                pair.adjusted_p_value,
+                pair.separable,
+            )
         )
     return result
 
@@ -262,8 +273,8 @@ def _matrix(found: Sequence[Difference], rows: Sequence[Row], measure: Measure) 
 class Verdict:
     """A difference in words: which row is better, and on which findings the test says so."""
 
-    better: str
-    worse: str
+    better: Row
+    worse: Row
     macro: Difference
     better_on: Sequence[str]
     worse_on: Sequence[str]
@@ -271,7 +282,10 @@ class Verdict:
 
 
 def _verdicts(
-    macro: Sequence[Difference], by_finding: Sequence[Difference], measure: Measure
+    rows: Sequence[Row],
+    macro: Sequence[Difference],
+    by_finding: Sequence[Difference],
+    measure: Measure,
 ) -> list[Verdict]:
     """Returns the verdict of each pair of rows."""
 
@@ -281,14 +295,14 @@ def _verdicts(
         return value >= 0 if measure.higher_is_better else value <= 0
 
     verdicts = []
-    for item in macro:
+    for (one, two), item in zip(combinations(rows, 2), macro, strict=True):
         pair = _of_pair(by_finding, item.first, item.second)
         separable = [each for each in pair if each.separable]
         first = [each.figure for each in separable if ahead(each)]
         second = [each.figure for each in separable if not ahead(each)]
         undecided = len(pair) - len(separable)
         if ahead(item):
-            verdicts.append(Verdict(item.first, item.second, item, first, second, undecided))
+            verdicts.append(Verdict(one, two, item, first, second, undecided))
         else:
-            verdicts.append(Verdict(item.second, item.first, item, second, first, undecided))
+            verdicts.append(Verdict(two, one, item, second, first, undecided))
     return verdicts

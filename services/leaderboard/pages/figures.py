@@ -42,10 +42,16 @@ def estimate_of_value(value: MetricValue | None) -> Estimate:
     """Returns a value of a report as an estimate; None is an absent one."""
     if value is None:
         return Estimate(None)
-    reason = REASONS.get(value.undefined_reason, value.undefined_reason)
+    reason = why(value.undefined_reason)
     if value.interval is None:
         return Estimate(value.value, reason=reason)
     return Estimate(value.value, value.interval.low, value.interval.high, reason)
+
+
+def why(reason: str) -> str:
+    """Returns why a figure or its interval is absent, as the end of a sentence that says so."""
+    words = REASONS.get(reason, reason)
+    return words.removeprefix("undefined: ").removeprefix("no interval: ")
 
 
 def rank_text(entry: LeaderboardEntry, rows: Iterable[LeaderboardEntry]) -> str:

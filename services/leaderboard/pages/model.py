@@ -129,9 +129,9 @@ def _curves(report: RowReport, names: Sequence[str]) -> Sequence[tuple[str, Draw
 
 
 def _slices(report: RowReport) -> Drawn | None:
-    """Returns the slices of the mean over all findings; None where the report has none."""
+    """Returns the slices of the mean over all findings; None where none has a value."""
     rows = reports.slice_rows(report)
-    if not rows:
+    if all(row.estimate.value is None for row in rows):
         return None
     measure, overall = measure_of(report.sliced_metric), report.estimate(report.sliced_metric)
     return Drawn(

@@ -70,9 +70,9 @@ def _time_an_image(evaluation: Evaluation) -> tuple[str, str] | None:
     stated, report = evaluation.provenance, evaluation.report
     with suppress(KeyError, ValueError, OverflowError, ZeroDivisionError):
         if "images_per_second" in stated:
-            return "Time an image", f"{1000 / float(stated['images_per_second']):,.3g} ms"
+            return "Time per image", f"{1000 / float(stated['images_per_second']):,.3g} ms"
         began, ended = (datetime.fromisoformat(stated[key]) for key in ("started", "finished"))
         if report and ended > began:
             share = (ended - began).total_seconds() / report.image_count
-            return "Whole run, an image", f"{1000 * share:,.3g} ms"
+            return "Whole run, per image", f"{1000 * share:,.3g} ms"
     return None

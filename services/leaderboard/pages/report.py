@@ -10,15 +10,14 @@ import numpy as np
 from cxreval.client import Evaluation
 from cxreval.metrics.curves import Reliability, RocCurve
 from cxreval.metrics.registry import METRICS
-from cxreval.metrics.report import NOT_RECORDED, Evidence, MetricValue
+from cxreval.metrics.report import Evidence, MetricValue
 from services.leaderboard.charts.curves import Curve
 from services.leaderboard.charts.findings import Finding
 from services.leaderboard.charts.scales import Estimate
 from services.leaderboard.charts.slices import Slice
 from services.leaderboard.charts.svg import Table
 from services.leaderboard.data import BoardData, figure_key
-from services.leaderboard.pages.figures import estimate_of, estimate_of_value, measure_of
-from services.leaderboard.templates import REASONS
+from services.leaderboard.pages.figures import estimate_of, estimate_of_value, measure_of, why
 
 _POINTS = 1000
 """Least number of points of a precision-recall curve before it is thinned."""
@@ -93,10 +92,13 @@ def mean_table(report: RowReport) -> Table:
     """Returns the macro mean of every metric."""
     rows = []
     for metric in report.metrics:
-        measure, estimate = measure_of(metric), report.estimate(metric)
+        measure, value = measure_of(metric), report.values.get((metric, "", ""))
+        estimate = estimate_of_value(value)
+        interval = measure.interval(estimate)
+        if value and value.interval is None:
+            interval = f"none: {why(value.undefined_reason or value.interval_undefined_reason)}"
         better = "higher" if measure.higher_is_better else "lower"
-        words = measure.interval(estimate) if estimate.value is not None else estimate.reason
-        rows.append((measure.unit, measure.written(estimate.value), words, better))
+        rows.append((measure.unit, measure.written(estimate.value), interval, better))
     return Table(("Metric", "Mean over the findings", "95 % interval", "Better"), tuple(rows))
 
 
@@ -153,14 +155,13 @@ def _curve(
 ) -> Curve:
     value = report.values.get((metric, finding, ""))
     total = value.positive_images + value.negative_images if value else 0
-    reason = value.undefined_reason if value else NOT_RECORDED
     return Curve(
         finding,
         points,
         value.value if value else None,
         value.positive_images / total if value and total else None,
         images,
-        REASONS.get(reason, reason) or "its curve is not recorded",
+        why(value.undefined_reason if value else "") or "its curve is not recorded",
     )
 
 
