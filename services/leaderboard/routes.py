@@ -7,8 +7,12 @@ from functools import partial
 
 from services.leaderboard.pages.audit import audit
 from services.leaderboard.pages.benchmark import ROWS_PER_PAGE, benchmark
+from services.leaderboard.pages.compare import compare
+from services.leaderboard.pages.findings import findings
 from services.leaderboard.pages.home import home
 from services.leaderboard.pages.method import method
+from services.leaderboard.pages.organisation import organisation
+from services.leaderboard.pages.receipt import receipt
 from services.leaderboard.pages.submission import submission
 from services.leaderboard.parameters import Given
 from services.leaderboard.problems import Problem
@@ -36,7 +40,11 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("/method", "method", method),
     ("/audit", "audit", audit),
     ("/b/{benchmark}", "benchmark", benchmark),
+    ("/b/{benchmark}/findings", "findings", findings),
+    ("/b/{benchmark}/compare", "compare", compare),
+    ("/b/{benchmark}/o", "organisation", organisation),
     ("/b/{benchmark}/m/{submission}", "submission", submission),
+    ("/b/{benchmark}/m/{submission}/receipt.json", "receipt", receipt),
     ("/feed.atom", "feed", feed),
     ("/sitemap.xml", "sitemap", sitemap),
     ("/robots.txt", "robots", robots),

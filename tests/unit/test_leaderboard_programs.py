@@ -236,7 +236,7 @@ def test_a_submission_has_all_its_figures_with_slices(visitor: TestClient) -> No
 
 def test_no_answer_has_a_contact_or_an_endpoint(visitor: TestClient) -> None:
     for path, name, _ in ROUTES:
-        if name in ("api_unknown", "submission") or path.endswith((".png", ".parquet")):
+        if name == "api_unknown" or path.endswith((".png", ".parquet")):
             continue
         for identifier in (BEST, WITHDRAWN):
             body = visitor.get(path.format(benchmark="hostile", submission=identifier)).content
@@ -386,8 +386,7 @@ def test_the_sitemap_lists_the_pages_of_boards_and_rows(visitor: TestClient) -> 
     assert rows < set(addresses)
     assert f"{ADDRESS}/b/hostile/m/{WITHDRAWN}" not in addresses
     for address in addresses:
-        if "/m/" not in address:
-            assert visitor.get(address.removeprefix(ADDRESS)).status_code == 200, address
+        assert visitor.get(address.removeprefix(ADDRESS)).status_code == 200, address
 
 
 @given(text=TEXT)
@@ -398,6 +397,12 @@ def test_the_description_of_a_data_set_is_json_that_no_markup_ends(
     described = dataset(changed, changed.boards["hostile"])
     assert not set(described) & set("<>&")
     assert json.loads(described)["name"] == f"{text}: leaderboard"
+
+
+def test_a_link_to_a_row_shows_its_picture_elsewhere(visitor: TestClient) -> None:
+    text = visitor.get(f"/b/hostile/m/{SECOND}").text
+    picture = f"{ADDRESS}/b/hostile/m/{SECOND}/preview.png"
+    assert f'<meta property="og:image" content="{picture}">' in text
 
 
 @pytest.mark.parametrize("name", ["hostile", "empty", "claims"])

@@ -120,7 +120,7 @@ def benchmark(data: SiteData, path: dict[str, str], given: Given) -> Content:
         pages=pages,
         axis=whisker.header(axis, measure),
         steps=shown.steps,
-        progress=_progress(shown, measure, view),
+        progress=progress_chart(shown, measure, view),
         columns=view.columns,
         choices=column_choices(board),
         tiers=[tier for tier in _TIERS if any(entry.tier is tier for entry in evidence)],
@@ -250,7 +250,7 @@ _LOOKS = {
 }
 
 
-def _progress(shown: Shown, measure: Measure, view: View) -> Markup:
+def progress_chart(shown: Shown, measure: Measure, view: View) -> Markup:
     """Returns the history of a board; by declared dates, what would have been its steps."""
     looks = {
         step.submission: _LOOKS.get(step.significance, progress.Look.NOT_TESTED)  # type: ignore[arg-type]
