@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, time
 
 from cxreval.audit.chain import AuditEvent, Head
-from cxreval.client import AsyncRegistryClient, LeaderboardEntry, SotaStep, Submission
+from cxreval.client import AsyncRegistryClient, Evaluation, LeaderboardEntry, SotaStep, Submission
 from cxreval.errors import ReceiptNotFound, SubmissionNotFound
 from cxreval.resource_names import SubmissionName
 from services.leaderboard.data import BoardData, BoardDay, figures
@@ -17,6 +17,9 @@ from services.leaderboard.store import Store
 
 _CONCURRENT = 8
 """Calls of the registry that are open at once."""
+
+_ENDPOINT_PROVENANCE = "endpoint_"
+"""Beginning of the keys by which a provenance describes a submitter's server."""
 
 
 class Source:
@@ -100,7 +103,10 @@ class Source:
         """Returns the submissions of a board that anybody may read, by name."""
         if every:
             self._count("ListSubmissions")
-            return {item.name: item async for item in self._client.list_submissions(known.name)}
+            return {
+                item.name: public_submission(item)
+                async for item in self._client.list_submissions(known.name)
+            }
         fresh = dict(known.submissions)
         for found in await asyncio.gather(*map(self._submission, changed)):
             if found:
@@ -111,7 +117,7 @@ class Source:
         async with self._slots:
             self._count("GetSubmission")
             try:
-                return await self._client.get_submission(name)
+                return public_submission(await self._client.get_submission(name))
             except SubmissionNotFound:  # hidden again, or removed
                 return None
 
@@ -133,7 +139,9 @@ class Source:
                 return
             self._count("GetEvidence")
             evidence = await self._client.get_evidence(name)
-            await asyncio.to_thread(self._store.save_evaluation, evaluation, evidence)
+            await asyncio.to_thread(
+                self._store.save_evaluation, public_evaluation(evaluation), evidence
+            )
 
     async def _store_receipts(self, submissions: Iterable[str]) -> None:
         await asyncio.gather(*map(self._store_receipt, submissions))
@@ -162,3 +170,18 @@ class Source:
         steps = [step async for step in self._client.sota_steps(benchmark, as_of=end)]
         entries: tuple[LeaderboardEntry, ...] = tuple(replace(row, metrics=()) for row in board)
         return BoardDay(entries, tuple(steps))
+
+
+def public_submission(item: Submission) -> Submission:
+    """Returns a submission without what only its owner reads, which this site's key may allow."""
+    return replace(item, failure=None, manifest=replace(item.manifest, contact="", endpoint=None))
+
+
+def public_evaluation(item: Evaluation) -> Evaluation:
+    """Returns an evaluation without what only the owner of the submission reads."""
+    provenance = {
+        key: value
+        for key, value in item.provenance.items()
+        if not key.startswith(_ENDPOINT_PROVENANCE)
+    }
+    return replace(item, failure=None, worker="", provenance=provenance)

@@ -34,6 +34,7 @@ from services.leaderboard.data import BoardData, BoardDay, figures
 from services.leaderboard.metrics import WebMetrics
 from services.leaderboard.routes import problem_page
 from services.leaderboard.site import Site, SiteData
+from services.leaderboard.source import public_evaluation, public_submission
 from services.leaderboard.store import Store
 from services.leaderboard.watching import Watchers
 from tests.support.registry import small_spec
@@ -131,7 +132,7 @@ def hostile_board(store: Store) -> BoardData:
     running = entry(RUNNING, None, None, model="Running", evaluation="")
     rows = (best, second, undefined)
     for row in (*rows, withdrawn):
-        store.save_evaluation(evaluation(row), Evidence())
+        store.save_evaluation(public_evaluation(evaluation(row)), Evidence())
     step = SotaStep(
         best.submission, best.model, best.organisation, "2026-01", 0.8, Tier.EXECUTED,
         Significance.FIRST, best.publish_time, best.interval,
@@ -163,7 +164,7 @@ def hostile_board(store: Store) -> BoardData:
         (*rows, claimed),
         (step,),
         {row.submission: figures(values(row.score)) for row in (*rows, claimed)},
-        {item.name: item for item in submissions},
+        {item.name: public_submission(item) for item in submissions},
         events,
         Head(7, f"{7:064x}"),
         READ,

@@ -21,10 +21,7 @@ from services.leaderboard.site import Content, SiteData
 from services.leaderboard.templates import submission_address
 
 _PRIVATE = ("contact", "endpoint")
-"""Fields of a manifest that nobody is told, whatever this site's own key may read."""
-
-_PRIVATE_PROVENANCE = "endpoint_"
-"""Beginning of the keys of a provenance that nobody is told either."""
+"""Fields of a manifest that nobody is told, and that are empty here."""
 
 
 def submission_facts(data: SiteData, path: dict[str, str], given: Given) -> Content:
@@ -115,11 +112,7 @@ def _report(evaluation: Evaluation | None) -> dict[str, object] | None:
         # A number of 64 bits, which many readers of JSON would round.
         "seed": str(report.seed),
         "figures": [_figure(value) for value in report.metrics],
-        "worker_says": {
-            key: value
-            for key, value in evaluation.provenance.items()
-            if not key.startswith(_PRIVATE_PROVENANCE)
-        },
+        "worker_says": dict(evaluation.provenance),
     }
 
 
