@@ -53,6 +53,9 @@ SUBMISSIONS: observe.Json = ANSWERS["submissions"]
 RULE_CHANGE = "steps_by_publication"
 """The action of the admin event that says since when steps follow the time of publication."""
 
+LATER = {"benchmarks.card", "events.benchmark_number"}
+"""Columns that the golden version did not have, of what a downgrade loses."""
+
 EVALUATED = {
     evaluation["name"]: name
     for name, answer in SUBMISSIONS.items()
@@ -232,6 +235,8 @@ def test_downgrade_and_upgrade_lose_only_what_the_revision_cannot_store(golden: 
                 rows.there_and_back(connection, migrations._config(), revision)
             )
             for column, values in rows.changed(migrated, after).items():
+                if column in LATER:
+                    continue
                 assert column in lost, f"{column} is lost by a downgrade to {revision}"
                 # No digests are listed for a column whose values vary.
                 assert not lost[column] or rows.digest(values) in lost[column], (revision, column)

@@ -104,15 +104,18 @@ class Events:
             query = _events().where(EventRow.submission_number == submission.number)
             return _page(session, query.where(events_visible_to(caller)), cursor)
 
-    def board_changes(self, parent: BenchmarkName, cursor: Cursor) -> Page[Event]:
-        """Returns a page of the events that changed a board, oldest first.
+    def board_changes(
+        self, parent: BenchmarkName, cursor: Cursor, *, newest_first: bool = False
+    ) -> Page[Event]:
+        """Returns a page of the events that changed a board, oldest or newest first.
 
         Raises `BenchmarkNotFound`, `InvalidPageToken`.
         """
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             query = _events().where(SubmissionRow.benchmark_number == benchmark.number)
-            return _page(session, query.where(EventRow.change.in_(BOARD_CHANGES)), cursor)
+            query = query.where(EventRow.change.in_(BOARD_CHANGES))
+            return _page(session, query, cursor, newest_first=newest_first)
 
     def receipt(self, name: SubmissionName, caller: Principal, version: int = 0) -> Receipt:
         """Returns the receipt that was signed with the event `version`; 0 is the latest receipt.
@@ -209,9 +212,14 @@ def _events() -> Select[EventRow, SubmissionRow | None, BenchmarkRow]:
 
 
 def _page(
-    session: Session, query: Select[EventRow, SubmissionRow | None, BenchmarkRow], cursor: Cursor
+    session: Session,
+    query: Select[EventRow, SubmissionRow | None, BenchmarkRow],
+    cursor: Cursor,
+    *,
+    newest_first: bool = False,
 ) -> Page[Event]:
-    rows = session.execute(after(session, query, EventRow, cursor)).all()
+    page = after(session, query, EventRow, cursor, newest_first=newest_first)
+    rows = session.execute(page).all()
     return cursor.page([_event(*row) for row in rows], lambda event: event.id)
 
 
