@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from cxreval.client import LeaderboardEntry
 from cxreval.metrics import ranking
 from cxreval.metrics.ranking import Comparison, holm, rank_frequencies
-from cxreval.metrics.registry import Direction
 from cxreval.records import Tier
 from services.leaderboard.charts import differences, ranks, svg
 from services.leaderboard.charts.differences import Difference
@@ -75,10 +74,9 @@ def compare(data: SiteData, path: dict[str, str], given: Given) -> Content:
     chosen = [value for name, value in given if name == "s" and value]
     if not chosen:
         return _form(data, board)
-    rows = _rows(data, board, _entries(board, chosen))
+    rows = rows_of(data, board, entries_of(board, chosen))
     parts = parts_of(board.spec.findings)
     part = part_of(parts, parameters.number("part", 1))
-    direction = _direction(board)
     measure = measure_of(board.spec.ranking_metric)
     macro = macro_differences(rows)
     by_finding = finding_differences(rows, board.spec.findings)
@@ -94,7 +92,7 @@ def compare(data: SiteData, path: dict[str, str], given: Given) -> Content:
         part=part,
         parts=parts,
         macro=_drawn(macro, measure, "macro"),
-        shares=_shares(rows, direction),
+        shares=_shares(rank_shares(rows, board)),
         # Of more than two rows, charts show the first one beside each other.
         by_pair=[
             (
@@ -128,7 +126,7 @@ def _form(data: SiteData, board: BoardData) -> Content:
     )
 
 
-def _entries(board: BoardData, chosen: Sequence[str]) -> list[LeaderboardEntry]:
+def entries_of(board: BoardData, chosen: Sequence[str]) -> list[LeaderboardEntry]:
     """Returns the rows that are named. Raises `BadParameter`, `NotFound`."""
     expected = f"{FEWEST} to {MOST} different rows of this board"
     names = [find_submission(board, identifier).name for identifier in chosen]
@@ -144,7 +142,7 @@ def _entries(board: BoardData, chosen: Sequence[str]) -> list[LeaderboardEntry]:
     return [by_name[name] for name in names]
 
 
-def _rows(data: SiteData, board: BoardData, entries: Sequence[LeaderboardEntry]) -> list[Row]:
+def rows_of(data: SiteData, board: BoardData, entries: Sequence[LeaderboardEntry]) -> list[Row]:
     """Returns the rows with what is compared of them. Raises `BeingRead`."""
     metric = board.spec.ranking_metric
     rows = []
@@ -165,12 +163,6 @@ def _rows(data: SiteData, board: BoardData, entries: Sequence[LeaderboardEntry])
         }
         rows.append(Row(letter, entry, values, vectors))
     return rows
-
-
-def _direction(board: BoardData) -> Direction:
-    """Returns which values of a board's metric are better."""
-    directions = {item.id: item.direction for item in board.spec.metrics}
-    return directions[board.spec.ranking_metric]
 
 
 def macro_differences(rows: Sequence[Row]) -> list[Difference]:
@@ -230,19 +222,22 @@ def _differences(rows: Sequence[Row], figure: str, pairs: Sequence[Comparison]) 
     return result
 
 
-def _shares(rows: Sequence[Row], direction: Direction) -> Drawn | None:
+def rank_shares(rows: Sequence[Row], board: BoardData) -> list[RankShares]:
     """Returns how often each row with a macro mean has each rank among these."""
+    directions = {item.id: item.direction for item in board.spec.metrics}
     scored = [row for row in rows if "" in row.values]
-    if len(scored) < FEWEST:
+    if not scored:
+        return []
+    inputs = [row.input("") for row in scored]
+    shares, _ = rank_frequencies(inputs, directions[board.spec.ranking_metric])
+    return [RankShares(row.name, share) for row, share in zip(scored, shares.tolist(), strict=True)]
+
+
+def _shares(rows: Sequence[RankShares]) -> Drawn | None:
+    if len(rows) < FEWEST:
         return None
-    shares, _ = rank_frequencies([row.input("") for row in scored], direction)
-    lines = [
-        RankShares(row.name, share) for row, share in zip(scored, shares.tolist(), strict=True)
-    ]
-    picture = svg.both(
-        lambda width, prefix: ranks.chart(lines, width=width, prefix=prefix), "ranks"
-    )
-    return Drawn(picture, ranks.table(lines))
+    picture = svg.both(lambda width, prefix: ranks.chart(rows, width=width, prefix=prefix), "ranks")
+    return Drawn(picture, ranks.table(rows))
 
 
 def _drawn(found: Sequence[Difference], measure: Measure, prefix: str) -> Drawn:
