@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from cxreval.metrics.report import (
     ONE_CLASS_ONLY,
     REPLICATES_UNDEFINED,
 )
+from services.leaderboard.charts.differences import p_value
 from services.leaderboard.site import Content, SiteData
 
 ABSENT, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
@@ -87,7 +89,7 @@ def metric_label(metric: str) -> str:
 
 def board_address(benchmark: str, **parameters: Any) -> str:
     """Returns the address of a board, with query parameters."""
-    return _with_query(f"/b/{quote(benchmark, safe='')}", parameters)
+    return with_query(f"/b/{quote(benchmark, safe='')}", parameters)
 
 
 def submission_address(submission: str, suffix: str = "") -> str:
@@ -101,7 +103,8 @@ def organisation_address(benchmark: str, organisation: str) -> str:
     return f"/b/{quote(benchmark, safe='')}/o?{urlencode({'name': organisation})}"
 
 
-def _with_query(path: str, parameters: dict[str, Any]) -> str:
+def with_query(path: str, parameters: Mapping[str, Any]) -> str:
+    """Returns an address with those of the query parameters that are given."""
     given = {name: value for name, value in parameters.items() if value not in ("", None, (), [])}
     return f"{path}?{urlencode(given, doseq=True)}" if given else path
 
@@ -139,6 +142,8 @@ _ENVIRONMENT.globals.update(
     submission_address=submission_address,
     organisation_address=organisation_address,
     outward=outward,
+    p_value=p_value,
+    number=lambda text: text[:1] in "0123456789<+\N{EN DASH}\N{MINUS SIGN}",
     reasons=REASONS,
 )
 

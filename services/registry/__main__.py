@@ -136,6 +136,7 @@ def migrate(database: Database, signer: Signer) -> None:
     benchmarks = Benchmarks(database, now)
     for name in packaged_names():
         benchmarks.create(load_spec(name))
+    benchmarks.seed_card(BenchmarkName(seed.BENCHMARK), seed.CARD)
     Submissions(database, now, signer).publish_claims(BenchmarkName(seed.BENCHMARK), seed.CLAIMS)
 
 

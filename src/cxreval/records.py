@@ -64,6 +64,7 @@ class Change(StrEnum):
     SUPERSEDED = "superseded"
     WITHDRAWN = "withdrawn"
     REINSTATED = "reinstated"
+    CARD_UPDATED = "card_updated"
 
 
 class Fault(StrEnum):
@@ -114,6 +115,27 @@ class Retirement:
     time: datetime
     reason: str
     superseded_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkCard:
+    """What visitors read about a benchmark's data set; empty or None where it is not stated.
+
+    `year`: of publication. `paper`, `download`, `licence_url`: addresses https://. `image_count`,
+    `patient_count`: of the whole data set, not of the benchmark's image list.
+    """
+
+    description: str = ""
+    task: str = ""
+    modality: str = ""
+    language: str = ""
+    year: int | None = None
+    paper: str = ""
+    download: str = ""
+    licence: str = ""
+    licence_url: str = ""
+    image_count: int | None = None
+    patient_count: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

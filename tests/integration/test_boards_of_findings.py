@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import UTC, datetime
 from functools import cache
 from itertools import combinations
@@ -20,13 +20,13 @@ from cxreval.errors import MalformedBatch, ReportMismatch, UnknownFinding, Unkno
 from cxreval.manifest.model import ClaimedMetric, Kind
 from cxreval.metrics.cohort import Cohort
 from cxreval.metrics.predictions import image_rows
-from cxreval.metrics.ranking import Entry, Ranked, rank
+from cxreval.metrics.ranking import Entry, Ranked, compare, holm, rank
 from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import MetricValue, Report, covered_findings
 from cxreval.metrics.scorers import SCORERS
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from services.chassis.principal import EVERYBODY
-from services.registry.domain.board import Row, sota_steps
+from services.registry.domain.board import Row, claimed_figure, selection, sota_steps
 from services.registry.domain.records import PredictionBatch
 from services.registry.store import boards
 from services.registry.store.benchmarks import Benchmarks
@@ -65,6 +65,10 @@ PROBABILITIES = {
     for number, model in enumerate(COVERED)
 }
 PROBABILITIES["easiest"][:, 1] = LABELS[:, 1]  # perfect: an AUROC of 1
+CLAIMED = (
+    ClaimedMetric("auroc", 0.6),
+    *(ClaimedMetric("auroc", 0.9, finding) for finding in FINDINGS[:2]),
+)
 TIMES = {model: datetime(2026, 2, number + 1, tzinfo=UTC) for number, model in enumerate(COVERED)}
 """When each model is published: in the opposite order of the dates that their manifests declare."""
 
@@ -124,7 +128,7 @@ class Store:
     def board(self, metric: str = "", findings: tuple[str, ...] = ()) -> list[Row]:
         """Returns the rows of the board of a metric and findings."""
         order = self.boards.ranked_rows(PARENT, None, (metric, findings))
-        return self.boards.rows(PARENT, order, None, metric)
+        return self.boards.rows(PARENT, order, None, (metric, findings))
 
 
 def report(model: str, covered: tuple[str, ...]) -> Report:
@@ -141,9 +145,8 @@ def store(
     found = Store(migrated_database(request.param, tmp_path_factory.mktemp("boards")))
     for model in COVERED:
         found.publish(model)
-    claimed = ClaimedMetric("auroc", 0.6), *(ClaimedMetric("auroc", 0.9, f) for f in FINDINGS[:2])
     found.submissions.create(
-        PARENT, replace(claim(), claimed_metrics=claimed, submitted_date="2026-01"), "", EVERYBODY
+        PARENT, replace(claim(), claimed_metrics=CLAIMED, submitted_date="2026-01"), "", EVERYBODY
     )
     yield found
     found.database.close()
@@ -224,6 +227,69 @@ def test_a_claim_is_ranked_where_it_states_each_chosen_finding(store: Store) -> 
     assert (found.ranked_row.ranked.rank, found.rank_undefined_reason) == (None, "NOT_CLAIMED")
     (found,) = [row for row in store.board("brier") if row not in ran([row])]
     assert (found.score, found.rank_undefined_reason) == (None, "NOT_CLAIMED")
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (("", ()), 0.6),
+        (("auroc", FINDINGS[:1]), 0.9),
+        (("auroc", FINDINGS[:2]), 0.9),
+        (("auroc", FINDINGS[:3]), None),
+        (("brier", ()), None),
+    ],
+)
+def test_claimed_score_is_the_figure_that_the_submitter_states_for_the_board(
+    store: Store, choice: Choice, expected: float | None
+) -> None:
+    board = selection(SPEC, *choice)
+    stated = replace(claim(), claimed_metrics=CLAIMED)
+    for row in store.board(*choice):
+        if row.submission.kind is Kind.CLAIM:
+            assert row.claimed_score == (row.score.value if row.score else None) == expected
+        else:
+            assert row.claimed_score is None  # these manifests claim nothing
+            figure = claimed_figure(replace(row.submission, manifest=stated), board)
+            assert (figure.value if figure else None) == expected
+
+
+@pytest.mark.parametrize("models", [("whole", "second"), ("table", "whole", "second", "easiest")])
+def test_pairs_are_compared_by_each_finding_that_both_rows_cover(
+    store: Store, models: tuple[str, ...]
+) -> None:
+    ids = {model(row): row.submission.id for row in ran(store.board())}
+    names = [SubmissionName(SPEC.name, ids[name]) for name in models]
+    found = store.boards.compared(PARENT, names, EVERYBODY, per_finding=True)
+    scored = [ids[name] for name in models if COVERED[name] == FINDINGS]
+    assert list(found.frequencies) == scored
+    assert [(pair.first, pair.second) for pair in found.pairs] == list(combinations(scored, 2))
+    # As if each finding were a benchmark of its own, but for the correction.
+    expected = []
+    for finding in FINDINGS:
+        entries = {}
+        for name in models:
+            if finding in COVERED[name]:
+                stated = report(name, COVERED[name])
+                assert stated.evidence
+                vector = next(
+                    item.values
+                    for item in stated.evidence.replicates
+                    if (item.metric, item.finding) == ("auroc", finding)
+                )
+                entries[name] = Entry(ids[name], stated.auroc[finding], replicates=vector)
+        pairs = {(pair.first, pair.second): pair for pair in compare([*entries.values()])}
+        for first, second in combinations(models, 2):
+            reason = "" if {first, second} <= entries.keys() else "NOT_COVERED"
+            pair = pairs.get((ids[first], ids[second]))
+            expected.append((finding, ids[first], ids[second], pair, reason))
+    assert any(reason for *_, reason in expected) == (len(models) > 2)
+    p_values = np.array([pair.p_value for *_, pair, _ in expected if pair])
+    adjusted = iter(holm(p_values).tolist())
+    assert [astuple(item)[:3] for item in found.findings] == [item[:3] for item in expected]
+    for item, (*_, pair, reason) in zip(found.findings, expected, strict=True):
+        assert item.undefined_reason == reason
+        corrected = pair and replace(pair, adjusted_p_value=next(adjusted))
+        assert item.comparison == corrected
 
 
 def test_a_metric_without_replicates_orders_by_score_and_ranks_nothing(store: Store) -> None:

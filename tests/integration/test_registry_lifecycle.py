@@ -549,6 +549,12 @@ def test_history_of_a_board_lists_its_changes(registry: Registry) -> None:
     page = registry.events.board_changes(PARENT, Cursor("leaderboardChanges", str(PARENT), 2))
 
     assert [event.change for event in page.items] == [Change.PUBLISHED, Change.DISPUTED]
+    newest = registry.events.board_changes(
+        PARENT, Cursor("leaderboardChanges", str(PARENT), 500), newest_first=True
+    )
+    oldest = registry.events.board_changes(PARENT, Cursor("leaderboardChanges", str(PARENT), 500))
+    assert newest.items == oldest.items[::-1]
+    assert len(newest.items) > 2
     rest = registry.events.board_changes(
         PARENT, Cursor.parse("leaderboardChanges", str(PARENT), 2, page.next_token)
     )

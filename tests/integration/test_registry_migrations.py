@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from alembic import command
@@ -181,18 +181,19 @@ def test_way_back_beyond_the_events_keeps_every_submission_in_a_near_state(
 def test_new_rule_for_steps_is_recorded_once_where_rows_with_evidence_are(
     registry: Registry,
 ) -> None:
-    go_to(registry, "0013")
     registry.create(CLAIM)
+    go_to(registry, "0013")
     go_to(registry, "head")
     assert rule_changes(registry) == []
-    go_to(registry, "0013")
     registry.published()
-    go_to(registry, "head")
-    go_to(registry, "head")
-    (event,) = rule_changes(registry)
-    assert abs(event.time - datetime.now(UTC)) < timedelta(minutes=5)
-    go_to(registry, "0013")
-    assert rule_changes(registry) == []
+    for _ in range(2):
+        go_to(registry, "0013")
+        assert rule_changes(registry) == []
+        before = datetime.now(UTC)
+        go_to(registry, "head")
+        go_to(registry, "head")
+        (event,) = rule_changes(registry)
+        assert before <= event.time <= datetime.now(UTC)
 
 
 def rule_changes(registry: Registry) -> list[AdminEvent]:

@@ -8,7 +8,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -28,6 +28,7 @@ from cxreval.audit.receipts import Signer
 from cxreval.client import RegistryClient
 from cxreval.datasets.benchmark import MOST_REPLICATES, BenchmarkSpec, load_spec
 from cxreval.datasets.nih import FINDINGS
+from cxreval.errors import MalformedField
 from cxreval.files import MAX_FILE_BYTES
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.ranking import Significance
@@ -821,6 +822,26 @@ def test_rows_that_cannot_be_told_apart_share_a_rank_across_pages(
     ]
 
 
+def test_basic_view_is_the_full_one_without_metrics(
+    running: Running, benchmark: str, noisy: list[tuple[str, str]]
+) -> None:
+    def rows(view: int) -> list[leaderboard_pb.LeaderboardEntry]:
+        request = leaderboard_pb.ListLeaderboardEntriesRequest(
+            parent=f"benchmarks/{benchmark}", view=cast("Any", view)
+        )
+        return list(running.call.leaderboard.ListLeaderboardEntries(request).entries)
+
+    full = rows(leaderboard_pb.LEADERBOARD_VIEW_FULL)
+    assert full == rows(leaderboard_pb.LEADERBOARD_VIEW_UNSPECIFIED)
+    assert {(row.submission, row.evaluation) for row in full} == {*noisy}
+    assert {row.claimed_score for row in full} == {0.8}
+    for row in full:
+        assert row.metrics
+        row.ClearField("metrics")
+    assert rows(leaderboard_pb.LEADERBOARD_VIEW_BASIC) == full
+    assert field_error(lambda: rows(99)) == (INVALID, "MALFORMED_FIELD", "view")
+
+
 def test_claims_have_neither_interval_nor_spread_and_their_steps_are_not_tested(
     running: Running,
 ) -> None:
@@ -859,6 +880,42 @@ def test_client_compares_rows_and_reads_their_evidence(
     assert [step.significance for step in steps] == [Significance.FIRST] + [
         Significance.WITHIN_NOISE
     ] * 2
+
+
+def test_client_compares_rows_by_finding_and_reads_the_newest_changes_first(
+    running: Running, benchmark: str, noisy: list[tuple[str, str]]
+) -> None:
+    spec = small_spec(benchmark)
+    undefined, _ = publish(running, spec, report_message(spec, None))
+    names = [noisy[0][0], undefined]
+    with RegistryClient(running.service.address) as client:
+        found = client.compare(benchmark, names, per_finding=True)
+        oldest = list(client.leaderboard_changes(benchmark))
+        assert list(client.leaderboard_changes(benchmark, newest_first=True)) == oldest[::-1]
+        basic = client.leaderboard(benchmark, metrics=False)
+        steps = list(client.sota_steps(benchmark))
+        with pytest.raises(MalformedField, match="at most 10 submissions with per_finding"):
+            client.compare(
+                benchmark,
+                [f"{undefined[:-32]}{number:032x}" for number in range(11)],
+                per_finding=True,
+            )
+    intervals = {row.submission: row.interval for row in basic}
+    assert [step.interval for step in steps] == [intervals[step.submission] for step in steps]
+    assert not any(row.metrics for row in basic)
+    assert found.pairs == ()
+    assert [(pair.first, pair.second) for pair in found.findings] == [tuple(names)] * len(FINDINGS)
+    assert [pair.finding for pair in found.findings] == list(FINDINGS)
+    for pair in found.findings:
+        assert (pair.comparison is None) == bool(pair.undefined_reason)
+    # Tokens of one order are refused by the other.
+    request = leaderboard_pb.ListLeaderboardChangesRequest(
+        parent=f"benchmarks/{benchmark}", page_size=1
+    )
+    call = running.call.leaderboard.ListLeaderboardChanges
+    request.page_token = call(request).next_page_token
+    request.newest_first = True
+    assert field_error(lambda: call(request))[1] == "INVALID_PAGE_TOKEN"
 
 
 def test_rows_without_replicates_are_not_compared(

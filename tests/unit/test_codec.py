@@ -29,7 +29,16 @@ from cxreval.errors import CxrevalError, MalformedField, MissingField, UnknownVa
 from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.ranking import Comparison
 from cxreval.metrics.report import MetricValue, Report
-from cxreval.records import AdminEvent, Change, Failure, Quota, Retirement, SubmissionState, Tier
+from cxreval.records import (
+    AdminEvent,
+    BenchmarkCard,
+    Change,
+    Failure,
+    Quota,
+    Retirement,
+    SubmissionState,
+    Tier,
+)
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import benchmarks, rankings, reports
 from cxreval.wire.codec import Decoder, Encoder
@@ -59,6 +68,7 @@ SHARED = [
     (_messages.quota_message, admin._quota, Quota),
     (admin.event_message, _messages.admin_event, AdminEvent),
     (benchmarks.retirement_message, benchmarks._retirement, Retirement),
+    (benchmarks.card_message, benchmarks.card, BenchmarkCard),
     (audit.head_message, _messages.head, Head),
     (rankings.comparison_message, rankings.comparison, Comparison),
 ]
@@ -250,6 +260,10 @@ def test_client_reads_a_row_of_the_board(row):
             rank_undefined_reason=row.rank_undefined_reason,
             interval_undefined_reason=row.score.interval_undefined_reason if row.score else "",
             publish_time=row.ranked_row.publish_time,
+            claimed_score=row.claimed_score,
+            evaluation=(
+                str(EvaluationName("small", ID, stored.evaluation)) if stored.evaluation else ""
+            ),
         )
     )
     assert _messages.sota_step(sent(leaderboard.step_message(row))) == models.SotaStep(
@@ -261,6 +275,7 @@ def test_client_reads_a_row_of_the_board(row):
         tier=stored.tier,
         significance=ranked.significance,
         publish_time=row.ranked_row.publish_time,
+        interval=row.score.interval if row.score else None,
     )
 
 

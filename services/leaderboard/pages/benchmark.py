@@ -20,6 +20,7 @@ from services.leaderboard.pages.figures import estimate, measure_of
 from services.leaderboard.pages.lookup import find_board
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import BeingRead, NotFound
+from services.leaderboard.programs.indexing import dataset
 from services.leaderboard.site import Content, SiteData
 from services.leaderboard.templates import ABSENT, board_address, page
 
@@ -27,7 +28,7 @@ ROWS_PER_PAGE = 100
 MAX_COLUMNS = 20
 
 _TIERS = tuple(tier for tier in Tier if tier is not Tier.CLAIMED)
-_SORTS = ("rank", "model", "organisation", "published")
+SORTS = ("rank", "model", "organisation", "published")
 _NAMES = (
     "page",
     "tier",
@@ -106,6 +107,7 @@ def benchmark(data: SiteData, path: dict[str, str], given: Given) -> Content:
         data,
         "benchmark.html",
         board=board,
+        dataset=dataset(data, board),
         spec=board.spec,
         view=view,
         rows=[
@@ -118,7 +120,7 @@ def benchmark(data: SiteData, path: dict[str, str], given: Given) -> Content:
         pages=pages,
         axis=whisker.header(axis, measure),
         steps=shown.steps,
-        progress=_progress(shown, measure, view),
+        progress=progress_chart(shown, measure, view),
         columns=view.columns,
         choices=column_choices(board),
         tiers=[tier for tier in _TIERS if any(entry.tier is tier for entry in evidence)],
@@ -140,7 +142,7 @@ def read_view(board: BoardData, given: Given) -> View:
         until=parameters.day("until"),
         as_of=parameters.day("as_of"),
         columns=parameters.choices("column", choices),
-        sort=parameters.choice("sort", (*_SORTS, *choices)),
+        sort=parameters.choice("sort", (*SORTS, *choices)),
         dates=parameters.choice("dates", ("declared", "published")),
     )
 
@@ -248,7 +250,7 @@ _LOOKS = {
 }
 
 
-def _progress(shown: Shown, measure: Measure, view: View) -> Markup:
+def progress_chart(shown: Shown, measure: Measure, view: View) -> Markup:
     """Returns the history of a board; by declared dates, what would have been its steps."""
     looks = {
         step.submission: _LOOKS.get(step.significance, progress.Look.NOT_TESTED)  # type: ignore[arg-type]

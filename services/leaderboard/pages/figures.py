@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from cxreval.client import LeaderboardEntry
 from cxreval.metrics.registry import METRICS
+from cxreval.metrics.report import MetricValue
+from cxreval.records import Tier
 from services.leaderboard.charts.scales import Estimate, Measure
 from services.leaderboard.data import Figure
+from services.leaderboard.templates import ABSENT, REASONS
 
 
 def measure_of(metric: str) -> Measure:
@@ -31,3 +36,28 @@ def estimate(entry: LeaderboardEntry) -> Estimate:
 def estimate_of(figure: Figure | None) -> Estimate:
     """Returns a figure as an estimate; None is an absent one."""
     return Estimate(figure.value, figure.low, figure.high) if figure else Estimate(None)
+
+
+def estimate_of_value(value: MetricValue | None) -> Estimate:
+    """Returns a value of a report as an estimate; None is an absent one."""
+    if value is None:
+        return Estimate(None)
+    reason = why(value.undefined_reason)
+    if value.interval is None:
+        return Estimate(value.value, reason=reason)
+    return Estimate(value.value, value.interval.low, value.interval.high, reason)
+
+
+def why(reason: str) -> str:
+    """Returns why a figure or its interval is absent, as the end of a sentence that says so."""
+    words = REASONS.get(reason, reason)
+    return words.removeprefix("undefined: ").removeprefix("no interval: ")
+
+
+def rank_text(entry: LeaderboardEntry, rows: Iterable[LeaderboardEntry]) -> str:
+    """Returns the rank of a row among `rows`, after a `=` if it shares the rank."""
+    if entry.rank is None:
+        return ABSENT
+    claimed = entry.tier is Tier.CLAIMED
+    ranks = [row.rank for row in rows if (row.tier is Tier.CLAIMED) == claimed]
+    return f"{'=' if ranks.count(entry.rank) > 1 else ''}{entry.rank}"

@@ -14,12 +14,12 @@ from services.leaderboard.watching import RUNNING
 
 def submission(data: SiteData, path: dict[str, str], given: Given) -> Content:
     """Returns the page of a submission; 410 with its tombstone for a row that was removed."""
-    Parameters(given, ())
+    part = Parameters(given, ("part",)).number("part", 1)
     board = find_board(data, path["benchmark"])
     found = find_submission(board, path["submission"])
     entry = row_of(board, found.name)
     if entry:
-        return model(data, board, found, entry)
+        return model(data, board, found, entry, part)
     if found.status in REMOVED:
         last = board.events.get(found.name, ())[-1:]
         return page(data, "removed.html", status=410, board=board, submission=found, last=last)

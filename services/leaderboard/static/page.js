@@ -2,7 +2,8 @@
 "use strict";
 for (const table of document.querySelectorAll("table[data-sort]")) {
   table.tHead.rows[0].querySelectorAll("button[data-column]").forEach((button) => {
-    button.addEventListener("click", () => {
+    button.addEventListener("click", (event) => {
+      event.preventDefault();
       const column = Number(button.dataset.column);
       const down = button.getAttribute("aria-pressed") !== "true";
       const value = (row) => {

@@ -19,7 +19,7 @@ def link_message(link: AuditEvent) -> pb.AuditLink:
         submission=link.submission,
         version=link.version,
         change=f"CHANGE_{link.change.upper()}",
-        state=f"STATE_{link.state.upper()}",
+        state=f"STATE_{link.state.upper() or 'UNSPECIFIED'}",
         actor=link.actor,
         reason=link.reason,
         details=link.details,

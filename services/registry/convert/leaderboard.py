@@ -12,13 +12,15 @@ from cxreval.api.scoring.v1 import report_pb2
 from cxreval.datasets.benchmark import MAX_FINDINGS
 from cxreval.fields import field_error
 from cxreval.manifest.model import Kind
+from cxreval.metrics.ranking import Comparison
 from cxreval.records import SubmissionState
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from cxreval.wire import rankings, reports
 from cxreval.wire.codec import Encoder
 from services.registry.convert import requests
-from services.registry.convert.submissions import submission_name
+from services.registry.convert.submissions import evaluation_name, submission_name
 from services.registry.domain.board import MOST_COMPARED, Compared, Figures, Row
+from services.registry.domain.finding_comparison import FindingComparison
 from services.registry.store.boards import KEPT_REPORTS, OWN, Choice
 
 _MANIFEST_FIELDS = ("kind", "model", "organisation", "open_source", "source_kind", "source_url")
@@ -56,6 +58,13 @@ def requested_board(
     )
 
 
+def row_encoder(request: pb.ListLeaderboardEntriesRequest) -> Encoder[Row, pb.LeaderboardEntry]:
+    """Returns what makes messages of rows in the requested view. Raises `MalformedField`."""
+    if request.view not in pb.LeaderboardView.values():
+        raise field_error("view", request.view, f"one of {', '.join(pb.LeaderboardView.keys())}")
+    return _basic_entry_message if request.view == pb.LEADERBOARD_VIEW_BASIC else entry_message
+
+
 def compared_names(request: pb.CompareEntriesRequest) -> list[SubmissionName]:
     """Returns the names of the submissions to compare. Raises `MalformedField`."""
     # One name more than allowed, which `check_compared` refuses; the others are not parsed.
@@ -69,17 +78,31 @@ def compared_message(parent: BenchmarkName, compared: Compared) -> pb.CompareEnt
     def name(submission: str) -> str:
         return str(SubmissionName(parent.benchmark, submission))
 
-    pairs = [
-        replace(pair, first=name(pair.first), second=name(pair.second)) for pair in compared.pairs
-    ]
+    def named(pair: Comparison) -> Comparison:
+        return replace(pair, first=name(pair.first), second=name(pair.second))
+
     return pb.CompareEntriesResponse(
-        comparisons=map(rankings.comparison_message, pairs),
+        comparisons=[rankings.comparison_message(named(pair)) for pair in compared.pairs],
         rank_frequencies=[
             pb.RankFrequencies(submission=name(submission), shares=shares)
             for submission, shares in compared.frequencies.items()
         ],
         undefined_replicates=compared.undefined_replicates,
+        findings=[
+            _finding_message(
+                replace(
+                    pair,
+                    first=name(pair.first),
+                    second=name(pair.second),
+                    comparison=pair.comparison and named(pair.comparison),
+                )
+            )
+            for pair in compared.findings
+        ],
     )
+
+
+_finding_message = Encoder(FindingComparison, pb.FindingComparison)
 
 
 @lru_cache(KEPT_REPORTS)
@@ -120,8 +143,14 @@ entry_message = Encoder(
             row.score.interval_undefined_reason if row.score else ""
         ),
         "disputed": lambda row: row.submission.state is SubmissionState.DISPUTED,
+        "evaluation": lambda row: evaluation_name(row.submission),
     },
     unsent=("figures", "score"),
+)
+_basic_entry_message = replace(
+    entry_message,
+    computed={key: value for key, value in entry_message.computed.items() if key != "metrics"},
+    unset=("metrics",),
 )
 step_message = Encoder(
     Row,
@@ -137,6 +166,7 @@ step_message = Encoder(
     computed={
         "submission": lambda row: submission_name(row.submission),
         "score": lambda row: row.ranked_row.score,
+        "interval": entry_message.computed["interval"],
     },
-    unsent=("figures", "profile_digest"),
+    unsent=("figures", "profile_digest", "claimed_score"),
 )

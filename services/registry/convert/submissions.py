@@ -70,7 +70,8 @@ def submission_name(submission: Submission) -> str:
     return str(SubmissionName(submission.benchmark, submission.id))
 
 
-def _evaluation_name(submission: Submission) -> str:
+def evaluation_name(submission: Submission) -> str:
+    """Returns the resource name of the latest evaluation of a submission; empty if it has none."""
     latest = submission.evaluation
     return str(EvaluationName(submission.benchmark, submission.id, latest)) if latest else ""
 
@@ -88,7 +89,7 @@ submission_message = Encoder(
     sources={"time_left": "seconds_left"},
     computed={
         "name": submission_name,
-        "evaluation": _evaluation_name,
+        "evaluation": evaluation_name,
         "etag": lambda submission: str(submission.version),
         "superseded_by": _successor_name,
     },

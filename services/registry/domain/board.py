@@ -38,6 +38,7 @@ from cxreval.metrics.report import (
 )
 from cxreval.metrics.scorers import SCORERS, with_interval
 from cxreval.resource_names import SubmissionName
+from services.registry.domain.finding_comparison import FindingComparison
 from services.registry.domain.records import Submission
 
 PROFILE_DIGEST = "profile_digest"
@@ -111,6 +112,7 @@ class Row:
 
     `score`: the figure that ranks the board; None for a claim that does not state it.
     `profile_digest`: of the preprocessing profile that was used; empty for a claim.
+    `claimed_score`: the submitter's own figure for what ranks the board; None if it states none.
     """
 
     ranked_row: RankedRow
@@ -118,6 +120,7 @@ class Row:
     figures: Figures
     score: MetricValue | None
     profile_digest: str = ""
+    claimed_score: float | None = None
 
     @property
     def rank_undefined_reason(self) -> str:
@@ -135,12 +138,14 @@ class Compared:
 
     `frequencies`: shares of the resamples by submission, rank 1 first. `undefined_replicates`:
     number of resamples that the shares leave out, because the score of every row is undefined
-    there.
+    there. `findings`: the same pairs by each finding, if that was requested; rows that have no
+    score are compared there only.
     """
 
     pairs: list[Comparison]
     frequencies: Mapping[str, tuple[float, ...]]
     undefined_replicates: int
+    findings: tuple[FindingComparison, ...] = ()
 
 
 def selection(spec: BenchmarkSpec, metric: str = "", findings: Sequence[str] = ()) -> Selection:
@@ -212,13 +217,35 @@ def board_row(
     ranked_row: RankedRow,
     submission: Submission,
     reported: Figures | None,
-    metric: str,
+    board: Selection,
     profile_digest: str,
 ) -> Row:
-    """Returns a row of a board that is ranked by `metric`. `reported` is None for a claim."""
+    """Returns a row of a board. `reported` is None for a claim."""
     figures = reported or Figures(claimed_metrics(submission))
-    score = ranked_row.figure or macro(figures.values, metric)
-    return Row(ranked_row, submission, figures, score, profile_digest)
+    score = ranked_row.figure or macro(figures.values, board.metric)
+    claimed = claimed_figure(submission, board)
+    claimed_score = claimed.value if claimed else None
+    return Row(ranked_row, submission, figures, score, profile_digest, claimed_score)
+
+
+def claimed_figure(submission: Submission, board: Selection) -> MetricValue | None:
+    """Returns the figure that a submission claims for what ranks a board; None if it claims none.
+
+    On a board of chosen findings, the figure may have a reason instead of a value.
+    """
+    claimed = claimed_metrics(submission)
+    if board.findings:
+        return chosen_figure(Kind.CLAIM, board, by_finding(claimed, board.metric), None)
+    return macro(claimed, board.metric)
+
+
+def by_finding(values: Sequence[MetricValue], metric: str) -> dict[str, float | None]:
+    """Returns the values of a metric by finding, without findings that are not covered."""
+    return {
+        value.finding: value.value
+        for value in values
+        if value.metric == metric and value.undefined_reason != NOT_COVERED
+    }
 
 
 def claimed_metrics(submission: Submission) -> tuple[MetricValue, ...]:
@@ -254,6 +281,8 @@ def compared(entries: Sequence[Entry], direction: Direction) -> Compared:
                 field="submissions",
                 value=entry.id,
             )
+    if not entries:
+        return Compared([], {}, 0)
     frequencies, undefined = rank_frequencies(entries, direction)
     shares = {
         entry.id: tuple(row.tolist()) for entry, row in zip(entries, frequencies, strict=True)

@@ -13,7 +13,15 @@ from typing import Any
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.report import Report
-from cxreval.records import Change, EvaluationState, Failure, Retirement, SubmissionState, Tier
+from cxreval.records import (
+    BenchmarkCard,
+    Change,
+    EvaluationState,
+    Failure,
+    Retirement,
+    SubmissionState,
+    Tier,
+)
 from cxreval.resource_names import SubmissionName
 
 EVALUATED_TIER = {
@@ -51,11 +59,12 @@ Only the owning organisation, workers and operators may read them, even of a pub
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A benchmark, when it was created, and why it takes no submissions if it is retired."""
+    """A benchmark, when it was created, why it takes no submissions if it is retired, its card."""
 
     spec: BenchmarkSpec
     create_time: datetime
     retirement: Retirement | None = None
+    card: BenchmarkCard | None = None
 
 
 @dataclass(frozen=True, slots=True)

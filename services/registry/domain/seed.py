@@ -10,8 +10,23 @@ from dataclasses import dataclass
 
 from cxreval.datasets.nih import FINDINGS
 from cxreval.manifest.model import ClaimedMetric, Kind, Manifest, SourceKind
+from cxreval.records import BenchmarkCard
 
 BENCHMARK = "nih-chestxray14"
+CARD = BenchmarkCard(
+    description="Frontal chest radiographs of the NIH Clinical Center with 14 findings, which were "
+    "text-mined from the radiological reports. The benchmark is on the official test split.",
+    task="disease classification",
+    modality="frontal chest radiographs",
+    language="English",
+    year=2017,
+    paper="https://arxiv.org/abs/1705.02315",
+    download="https://nihcc.app.box.com/v/ChestXray-NIHCC",
+    licence="No restriction on use; NIH asks to be named and the paper to be cited",
+    licence_url="https://nihcc.app.box.com/v/ChestXray-NIHCC",
+    image_count=112120,
+    patient_count=30805,
+)
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/cxreval/cxreval/registry/seed")
 
@@ -43,6 +58,7 @@ def _claim(
     score: float,
     note: str,
     per_finding: tuple[float, ...] = (),
+    url: str = "",
 ) -> Claim:
     values = zip((*FINDINGS[: len(per_finding)], ""), (*per_finding, score), strict=True)
     manifest = Manifest(
@@ -52,6 +68,7 @@ def _claim(
         organisation=organisation,
         open_source=True,
         source_kind=source,
+        source_url=url,
         submitted_date=date,
         claimed_metrics=tuple(ClaimedMetric("auroc", value, finding) for finding, value in values),
     )
@@ -67,6 +84,7 @@ CLAIMS = (
         0.8580,
         "Split not stated. 85.80 is in no version of the README, whose own table averages 81.07 "
         "(ResNet-50, 512 px) and 77.43 (DenseNet-121, 224 px) on a random 20 % of patients.",
+        url="https://github.com/mlmed/torchxrayvision",
     ),
     _claim(
         "CheXNet",
@@ -77,6 +95,7 @@ CLAIMS = (
         "Split not stated. The paper's 84.14 and its values per finding are on a random 70/10/20 "
         "split that was never released.",
         _CHEXNET,
+        "https://arxiv.org/abs/1711.05225",
     ),
     _claim(
         "DenseNet-121 (Chest X-ray)",

@@ -1,4 +1,4 @@
-"""BenchmarkService: specifications of benchmarks, and their retirement."""
+"""BenchmarkService: specifications of benchmarks, their cards and their retirement."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class BenchmarkServicer(benchmark_service_pb2_grpc.BenchmarkServiceServicer):
-    """Creates, retires and returns benchmarks."""
+    """Creates, describes, retires and returns benchmarks."""
 
     def __init__(self, benchmarks: Benchmarks) -> None:
         self._benchmarks = benchmarks
@@ -82,4 +82,16 @@ class BenchmarkServicer(benchmark_service_pb2_grpc.BenchmarkServiceServicer):
             self._benchmarks.reinstate, name, request.reason, caller().name
         )
         _log.info("benchmark reinstated", extra={"benchmark": str(name)})
+        return benchmarks.benchmark_message(benchmark)
+
+    async def UpdateBenchmarkCard(
+        self, request: pb.UpdateBenchmarkCardRequest, context: Any
+    ) -> pb.Benchmark:
+        """Replaces the card of a benchmark."""
+        name, card = BenchmarkName.parse(request.name), benchmarks.card(request.card)
+        check_text("reason", request.reason, MAX_REASON_CHARACTERS, required=False)
+        benchmark = await asyncio.to_thread(
+            self._benchmarks.update_card, name, card, request.reason, caller().name
+        )
+        _log.info("benchmark card updated", extra={"benchmark": str(name)})
         return benchmarks.benchmark_message(benchmark)

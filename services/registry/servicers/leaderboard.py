@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from cxreval.api.registry.v1 import leaderboard_service_pb2 as pb
@@ -21,6 +22,7 @@ from services.registry.domain.board import (
     check_compared,
     sota_steps,
 )
+from services.registry.domain.finding_comparison import check_compared_by_finding
 from services.registry.domain.pages import Cursor, Page
 from services.registry.store.boards import OWN, Boards
 from services.registry.store.events import Events
@@ -43,11 +45,11 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
         self, request: pb.ListLeaderboardEntriesRequest, context: Any
     ) -> pb.ListLeaderboardEntriesResponse:
         """Returns a page of rows: rows with evidence by rank, then claims by rank."""
-        board = leaderboard.requested_board(request)
+        board, message = leaderboard.requested_board(request), leaderboard.row_encoder(request)
         cursor = requests.cursor("leaderboard", board.key, request.page_size, request.page_token)
         page, head = await threads.start(_threads(board), self._entries, board, cursor)
         return pb.ListLeaderboardEntriesResponse(
-            entries=[leaderboard.entry_message(row) for row in page.items],
+            entries=map(message, page.items),
             next_page_token=page.next_token,
             audit_head=audit.head_message(head),
         )
@@ -73,18 +75,24 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
             leaderboard.compared_names(request),
         )
         check_compared(names, parent.benchmark)
-        compared = await threads.start(_THREADS, self._boards.compared, parent, names, caller())
+        if request.per_finding:
+            check_compared_by_finding(len(names))
+        compare = partial(self._boards.compared, per_finding=request.per_finding)
+        compared = await threads.start(_THREADS, compare, parent, names, caller())
         return leaderboard.compared_message(parent, compared)
 
     async def ListLeaderboardChanges(
         self, request: pb.ListLeaderboardChangesRequest, context: Any
     ) -> pb.ListLeaderboardChangesResponse:
-        """Returns a page of the events that changed a board, oldest first."""
-        parent = BenchmarkName.parse(request.parent, "parent")
+        """Returns a page of the events that changed a board, oldest or newest first."""
+        parent, newest_first = BenchmarkName.parse(request.parent, "parent"), request.newest_first
+        listed = f"{parent} newest first" if newest_first else str(parent)
         cursor = requests.cursor(
-            "leaderboardChanges", str(parent), request.page_size, request.page_token
+            "leaderboardChanges", listed, request.page_size, request.page_token
         )
-        page = await asyncio.to_thread(self._events.board_changes, parent, cursor)
+        page = await asyncio.to_thread(
+            self._events.board_changes, parent, cursor, newest_first=newest_first
+        )
         return pb.ListLeaderboardChangesResponse(
             changes=[submissions.event_message(event) for event in page.items],
             next_page_token=page.next_token,
@@ -102,8 +110,7 @@ class LeaderboardServicer(leaderboard_service_pb2_grpc.LeaderboardServiceService
     def _page(self, board: RequestedBoard, order: Sequence[RankedRow], cursor: Cursor) -> Page[Row]:
         """Returns the page that begins after the cursor's row, at that row's current rank."""
         page = cursor.page(_after(order, cursor), lambda row: row.submission)
-        metric, _ = board.choice
-        rows = self._boards.rows(board.parent, page.items, board.as_of, metric)
+        rows = self._boards.rows(board.parent, page.items, board.as_of, board.choice)
         return Page(rows, page.next_token)
 
 

@@ -1,12 +1,14 @@
-"""Creates, retires and reads stored benchmarks."""
+"""Creates, retires and reads stored benchmarks, and changes their cards."""
 
 from __future__ import annotations
 
+import uuid
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cxreval.datasets.benchmark import BenchmarkSpec, list_problem
@@ -19,12 +21,13 @@ from cxreval.errors import (
 )
 from cxreval.fields import field_error
 from cxreval.metrics.predictions import image_rows
+from cxreval.records import BenchmarkCard, Change
 from cxreval.resource_names import BenchmarkName
 from services.registry.domain.pages import Cursor, Page
 from services.registry.domain.records import Benchmark
 from services.registry.store import records
 from services.registry.store.database import Database, insert_missing
-from services.registry.store.models import BenchmarkImagesRow, BenchmarkRow
+from services.registry.store.models import BenchmarkImagesRow, BenchmarkRow, EventRow
 from services.registry.store.organisations import record_admin_event
 from services.registry.store.pages import after
 
@@ -56,6 +59,32 @@ def check_not_retired(row: BenchmarkRow, field: str) -> None:
         raise BenchmarkRetired(
             message, field=field, name=name, superseded_by=successor, expected=successor
         )
+
+
+def append_benchmark_event(
+    session: Session,
+    row: BenchmarkRow,
+    change: Change,
+    actor: str,
+    now: datetime,
+    reason: str,
+    details: Mapping[str, str],
+) -> None:
+    """Records a change of a benchmark, whose row is locked."""
+    of_it = select(func.count()).where(EventRow.benchmark_number == row.number)
+    session.add(
+        EventRow(
+            id=uuid.uuid4().hex,
+            benchmark_number=row.number,
+            version=(session.scalar(of_it) or 0) + 1,
+            change=change,
+            state="",
+            actor=actor,
+            reason=reason,
+            details=dict(details),
+            create_time=now,
+        )
+    )
 
 
 class Benchmarks:
@@ -134,6 +163,31 @@ class Benchmarks:
                 row.retire_time = row.retire_reason = row.superseded_by = None
                 now, target = self._clock(), f"{name} ({reason})"
                 record_admin_event(session, now, actor, "benchmark_reinstated", target)
+            return records.benchmark(row)
+
+    def seed_card(self, name: BenchmarkName, card: BenchmarkCard) -> None:
+        """Gives a benchmark its first card, unless it has one. Raises `BenchmarkNotFound`."""
+        with self._database.writing() as session:
+            row = benchmark_row(session, name, lock=True)
+            if row.card is None:
+                row.card = asdict(card)
+
+    def update_card(
+        self, name: BenchmarkName, card: BenchmarkCard, reason: str, actor: str
+    ) -> Benchmark:
+        """Replaces the card of a benchmark and records the event; idempotent.
+
+        Raises `BenchmarkNotFound`.
+        """
+        with self._database.writing() as session:
+            row = benchmark_row(session, name, lock=True)
+            fields = asdict(card)
+            if row.card != fields:
+                row.card = fields
+                stated = {key: str(value) for key, value in fields.items() if value}
+                append_benchmark_event(
+                    session, row, Change.CARD_UPDATED, actor, self._clock(), reason, stated
+                )
             return records.benchmark(row)
 
     def record_images(self, name: BenchmarkName, images: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cxreval.errors import SubmissionNotFound
+from cxreval.manifest.model import Kind
 from cxreval.metrics.ranking import Entry
 from cxreval.records import Change, SubmissionState
 from cxreval.resource_names import BenchmarkName, SubmissionName
@@ -37,11 +38,18 @@ from services.registry.domain.board import (
     selection,
 )
 from services.registry.domain.corrections import correction
+from services.registry.domain.finding_comparison import FindingComparison, compared_by_finding
 from services.registry.domain.records import Submission
 from services.registry.store import records
 from services.registry.store.benchmarks import benchmark_row
 from services.registry.store.database import Database
-from services.registry.store.entries import Published, candidates, published_set, with_evaluation
+from services.registry.store.entries import (
+    Published,
+    candidates,
+    finding_entries,
+    published_set,
+    with_evaluation,
+)
 from services.registry.store.models import (
     BenchmarkRow,
     EvaluationRow,
@@ -122,16 +130,13 @@ class Boards:
         parent: BenchmarkName,
         page: Sequence[RankedRow],
         as_of: datetime | None = None,
-        metric: str = "",
+        choice: Choice = OWN,
     ) -> list[Row]:
-        """Returns a page of a board with everything that is shown. Raises `BenchmarkNotFound`.
-
-        `metric`: the one that ranks the board; empty for the benchmark's ranking metric.
-        """
+        """Returns a page of a board with everything that is shown. Raises as `ranked_rows`."""
         ids = [ranked_row.submission for ranked_row in page]
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
-            metric = metric or records.benchmark(benchmark).spec.ranking_metric
+            board = selection(records.benchmark(benchmark).spec, *choice)
             # In any state: the order still has a row that was withdrawn after it was computed.
             query = with_evaluation(select(SubmissionRow, EvaluationRow))
             query = query.where(
@@ -149,7 +154,7 @@ class Boards:
         return [
             _row(
                 ranked_row,
-                metric,
+                board,
                 submissions[ranked_row.submission],
                 evaluations[ranked_row.submission],
                 figures,
@@ -158,9 +163,17 @@ class Boards:
         ]
 
     def compared(
-        self, parent: BenchmarkName, submissions: Sequence[SubmissionName], caller: Principal
+        self,
+        parent: BenchmarkName,
+        submissions: Sequence[SubmissionName],
+        caller: Principal,
+        *,
+        per_finding: bool = False,
     ) -> Compared:
         """Compares every pair of some rows; the result keeps their order.
+
+        `per_finding`: also by each finding. Rows that have no score because they lack findings, or
+        because one is undefined, are then compared by their findings only.
 
         Raises:
             BenchmarkNotFound: the benchmark does not exist.
@@ -179,8 +192,37 @@ class Boards:
                     raise SubmissionNotFound(f"{name} does not exist here", name=name)
             board = selection(records.benchmark(benchmark).spec)
             found = candidates(session, benchmark, board, {}, ids)
-        entries = {candidate.entry.id: candidate.entry for candidate in found}
-        return compared([entries.get(item) or Entry(item, None) for item in ids], board.direction)
+            by_id = {candidate.entry.id: candidate.entry for candidate in found}
+            entries = [by_id.get(item) or Entry(item, None) for item in ids]
+            if not per_finding:
+                return compared(entries, board.direction)
+            unscored = {
+                item.entry.id
+                for item in found
+                if item.kind is not Kind.CLAIM and item.entry.score is None
+            }
+            result = compared(
+                [entry for entry in entries if entry.id not in unscored], board.direction
+            )
+            by_finding = self._compared_by_finding(session, benchmark, board.metric, ids)
+        return replace(result, findings=by_finding)
+
+    def _compared_by_finding(
+        self, session: Session, benchmark: BenchmarkRow, metric: str, ids: Sequence[str]
+    ) -> tuple[FindingComparison, ...]:
+        """Compares rows with evidence by each finding, one after the other to save memory."""
+        query = with_evaluation(select(SubmissionRow.id, EvaluationRow.number))
+        rows = session.execute(query.where(SubmissionRow.id.in_(ids)))
+        numbers = {row.id: row.number for row in rows}
+        figures = self._figures.read(session, list(numbers.values()))
+        reported = {item: figures[numbers[item]] for item in ids}
+        return compared_by_finding(
+            ids,
+            (
+                (finding, finding_entries(session, benchmark, metric, finding, reported))
+                for finding in records.benchmark(benchmark).spec.findings
+            ),
+        )
 
     def _rank(
         self, parent: BenchmarkName, board: Selection, orders: _Orders, as_of: datetime | None
@@ -268,12 +310,12 @@ def _after_events(submission: Submission, events: Sequence[EventRow]) -> Submiss
 
 def _row(
     ranked_row: RankedRow,
-    metric: str,
+    board: Selection,
     submission: Submission,
     evaluation: EvaluationRow | None,
     figures: dict[int, Figures],
 ) -> Row:
     if evaluation is None:
-        return board_row(ranked_row, submission, None, metric, "")
+        return board_row(ranked_row, submission, None, board, "")
     digest = evaluation.provenance.get(PROFILE_DIGEST, "")
-    return board_row(ranked_row, submission, figures.get(evaluation.number), metric, digest)
+    return board_row(ranked_row, submission, figures.get(evaluation.number), board, digest)

@@ -15,15 +15,16 @@ from sqlalchemy.orm import Session, aliased
 
 from cxreval.manifest.model import Kind
 from cxreval.metrics.ranking import Entry, latest_day
-from cxreval.metrics.report import NOT_COVERED, MetricValue, macro
 from cxreval.records import Change, EvaluationState
 from services.registry.domain.board import (
     Candidate,
     Figures,
     Selection,
+    by_finding,
     chosen_figure,
-    claimed_metrics,
+    claimed_figure,
 )
+from services.registry.domain.finding_comparison import finding_entry
 from services.registry.domain.records import ON_BOARD, Submission
 from services.registry.store import records
 from services.registry.store.models import (
@@ -76,9 +77,7 @@ def candidates(
         scores = _recorded_scores(session, benchmark, board, only, as_of)
         vectors = _vectors(session, benchmark, board, only, as_of)
     else:
-        scores = {
-            number: _by_finding(item.values, board.metric) for number, item in figures.items()
-        }
+        scores = {number: by_finding(item.values, board.metric) for number, item in figures.items()}
     findings = board.findings or records.benchmark(benchmark).spec.findings
     found = []
     for row, evaluation, publish_time in published:
@@ -109,6 +108,36 @@ def published_set(session: Session, benchmark: BenchmarkRow, as_of: datetime | N
     return frozenset((number, run, time) for number, run, time in session.execute(query))
 
 
+def finding_entries(
+    session: Session,
+    benchmark: BenchmarkRow,
+    metric: str,
+    finding: str,
+    reported: Mapping[str, Figures],
+) -> dict[str, Entry | str]:
+    """Returns the entry of each row by one finding, or the reason why it has none.
+
+    `reported`: the figures of each row's report, by submission.
+    """
+    query = _replicates(benchmark, metric, [*reported], None, SubmissionRow.id, ReplicateRow.vector)
+    vectors = {
+        submission: records.vector(vector)
+        for _, submission, vector in session.execute(query.where(ReplicateRow.finding == finding))
+        if vector is not None
+    }
+    values = {
+        submission: next(
+            (item for item in figures.values if (item.metric, item.finding) == (metric, finding)),
+            None,
+        )
+        for submission, figures in reported.items()
+    }
+    return {
+        submission: finding_entry(submission, value, vectors.get(submission))
+        for submission, value in values.items()
+    }
+
+
 def with_evaluation(query: S) -> S:
     """Joins submissions with the evaluation whose report is on the board, if there is one."""
     same_submission = EvaluationRow.submission_number == SubmissionRow.number
@@ -132,25 +161,10 @@ def _publish_time(as_of: datetime | None) -> ScalarSelect[datetime]:
 
 
 def _claim(submission: Submission, publish_time: datetime, board: Selection) -> Candidate:
-    claimed = claimed_metrics(submission)
-    if board.findings:
-        scores = _by_finding(claimed, board.metric)
-        figure: MetricValue | None = chosen_figure(submission.kind, board, scores, None)
-        score = figure
-    else:
-        figure, score = None, macro(claimed, board.metric)
-    value = score.value if score else None
+    claimed = claimed_figure(submission, board)
+    value = claimed.value if claimed else None
     entry = Entry(submission.id, value, latest_day(submission.submitted_date))
-    return Candidate(submission.kind, entry, publish_time, figure)
-
-
-def _by_finding(values: Sequence[MetricValue], metric: str) -> dict[str, float | None]:
-    """Returns the values of a metric by finding, without findings that are not covered."""
-    return {
-        value.finding: value.value
-        for value in values
-        if value.metric == metric and value.undefined_reason != NOT_COVERED
-    }
+    return Candidate(submission.kind, entry, publish_time, claimed if board.findings else None)
 
 
 def _recorded_scores(

@@ -1,4 +1,4 @@
-"""The events of submissions, their receipts, and the audit chain.
+"""The events of submissions and benchmarks, the receipts, and the audit chain.
 
 An event is written in the transaction of its change, so neither exists without the other. `chain`
 appends events to the audit chain later, because appending them in the transaction of the change
@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -104,15 +104,18 @@ class Events:
             query = _events().where(EventRow.submission_number == submission.number)
             return _page(session, query.where(events_visible_to(caller)), cursor)
 
-    def board_changes(self, parent: BenchmarkName, cursor: Cursor) -> Page[Event]:
-        """Returns a page of the events that changed a board, oldest first.
+    def board_changes(
+        self, parent: BenchmarkName, cursor: Cursor, *, newest_first: bool = False
+    ) -> Page[Event]:
+        """Returns a page of the events that changed a board, oldest or newest first.
 
         Raises `BenchmarkNotFound`, `InvalidPageToken`.
         """
         with self._database.reading() as session:
             benchmark = benchmark_row(session, parent)
             query = _events().where(SubmissionRow.benchmark_number == benchmark.number)
-            return _page(session, query.where(EventRow.change.in_(BOARD_CHANGES)), cursor)
+            query = query.where(EventRow.change.in_(BOARD_CHANGES))
+            return _page(session, query, cursor, newest_first=newest_first)
 
     def receipt(self, name: SubmissionName, caller: Principal, version: int = 0) -> Receipt:
         """Returns the receipt that was signed with the event `version`; 0 is the latest receipt.
@@ -196,18 +199,27 @@ class Events:
         return head, len(rows)
 
 
-def _events() -> Select[EventRow, SubmissionRow, BenchmarkRow]:
+def _events() -> Select[EventRow, SubmissionRow | None, BenchmarkRow]:
     return (
         select(EventRow, SubmissionRow, BenchmarkRow)
-        .join(SubmissionRow, SubmissionRow.number == EventRow.submission_number)
-        .join(BenchmarkRow, BenchmarkRow.number == SubmissionRow.benchmark_number)
+        .outerjoin(SubmissionRow, SubmissionRow.number == EventRow.submission_number)
+        .join(
+            BenchmarkRow,
+            BenchmarkRow.number
+            == func.coalesce(SubmissionRow.benchmark_number, EventRow.benchmark_number),
+        )
     )
 
 
 def _page(
-    session: Session, query: Select[EventRow, SubmissionRow, BenchmarkRow], cursor: Cursor
+    session: Session,
+    query: Select[EventRow, SubmissionRow | None, BenchmarkRow],
+    cursor: Cursor,
+    *,
+    newest_first: bool = False,
 ) -> Page[Event]:
-    rows = session.execute(after(session, query, EventRow, cursor)).all()
+    page = after(session, query, EventRow, cursor, newest_first=newest_first)
+    rows = session.execute(page).all()
     return cursor.page([_event(*row) for row in rows], lambda event: event.id)
 
 
@@ -217,10 +229,17 @@ def _head(session: Session) -> Head:
     return Head(last.place or 0, last.digest or "") if last else Head()
 
 
-def _event(row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) -> Event:
+def _name(submission: SubmissionRow | None, benchmark: BenchmarkRow) -> str:
+    """Returns the resource name of the submission of an event, or of its benchmark."""
+    if submission is None:
+        return str(BenchmarkName(benchmark.id))
+    return str(SubmissionName(benchmark.id, submission.id))
+
+
+def _event(row: EventRow, submission: SubmissionRow | None, benchmark: BenchmarkRow) -> Event:
     return Event(
         id=row.id,
-        submission=str(SubmissionName(benchmark.id, submission.id)),
+        submission=_name(submission, benchmark),
         version=row.version,
         change=Change(row.change),
         state=SubmissionState(row.state),
@@ -231,8 +250,8 @@ def _event(row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) ->
     )
 
 
-def _link(row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) -> AuditEvent:
-    """Returns the link of an event.
+def _link(row: EventRow, submission: SubmissionRow | None, benchmark: BenchmarkRow) -> AuditEvent:
+    """Returns the link of an event of a submission, or of a benchmark.
 
     Raises:
         TypeError, ValueError, AttributeError: a stored value has a form that the registry does not
@@ -243,10 +262,10 @@ def _link(row: EventRow, submission: SubmissionRow, benchmark: BenchmarkRow) -> 
             raise TypeError(f"{number!r} is not a number")
     return AuditEvent(
         place=row.place or 0,
-        submission=str(SubmissionName(benchmark.id, submission.id)),
+        submission=_name(submission, benchmark),
         version=row.version,
         change=Change(row.change),
-        state=SubmissionState(row.state),
+        state=SubmissionState(row.state) if row.state else "",
         actor=row.actor,
         reason=row.reason,
         details=row.details,

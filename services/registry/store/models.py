@@ -143,7 +143,8 @@ class AdminEventRow(Base):
 
 
 class BenchmarkRow(Base):
-    """A benchmark; only its retirement changes. `spec` holds the fields of `BenchmarkSpec`.
+    """A benchmark; only its card and its retirement change. `spec` holds the fields of
+    `BenchmarkSpec`, `card` those of `BenchmarkCard`; NULL if it has none.
 
     `retire_time` is NULL unless it is retired. `superseded_by` is the id of another benchmark.
     """
@@ -158,6 +159,7 @@ class BenchmarkRow(Base):
     retire_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
     retire_reason: Mapped[str | None] = mapped_column(Text)
     superseded_by: Mapped[str | None] = mapped_column(String(63))
+    card: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class BenchmarkImagesRow(Base):
@@ -217,9 +219,10 @@ class SubmissionRow(Base):
 
 
 class EventRow(Base):
-    """One change of a submission. Append-only, but for `place` and `digest`, which are set once,
-    when the event joins the audit chain.
+    """One change of a submission, or of a benchmark. Append-only, but for `place` and `digest`,
+    which are set once, when the event joins the audit chain.
 
+    An event of a benchmark has a `benchmark_number`, an empty `state`, and no `submission_number`.
     `request_id` makes the call that caused the change idempotent.
     """
 
@@ -227,12 +230,14 @@ class EventRow(Base):
     __table_args__ = (
         UniqueConstraint("submission_number", "version"),
         UniqueConstraint("submission_number", "request_id"),
+        Index("uq_events_benchmark_number_version", "benchmark_number", "version", unique=True),
         Index("ix_events_unchained", "number", **_where("place IS NULL")),
     )
 
     number: Mapped[int] = mapped_column(_Number, primary_key=True)
     id: Mapped[str] = mapped_column(String(32), unique=True)
-    submission_number: Mapped[int] = mapped_column(ForeignKey("submissions.number"))
+    submission_number: Mapped[int | None] = mapped_column(ForeignKey("submissions.number"))
+    benchmark_number: Mapped[int | None] = mapped_column(ForeignKey("benchmarks.number"))
     version: Mapped[int] = mapped_column(Integer)
     change: Mapped[str] = mapped_column(String(32))
     state: Mapped[str] = mapped_column(String(32))

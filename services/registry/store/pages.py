@@ -34,6 +34,8 @@ def after(
         | RescoreRow
     ],
     cursor: Cursor,
+    *,
+    newest_first: bool = False,
 ) -> S:
     """`query` for the rows after the cursor's row, and one more than the page holds.
 
@@ -46,5 +48,6 @@ def after(
         )
         if number is None:
             raise cursor.invalid()
-        query = query.where(table.number > number)
-    return query.order_by(table.number).limit(cursor.size + 1)
+        query = query.where(table.number < number if newest_first else table.number > number)
+    order = table.number.desc() if newest_first else table.number
+    return query.order_by(order).limit(cursor.size + 1)

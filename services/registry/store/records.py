@@ -14,7 +14,15 @@ from cxreval.datasets.benchmark import BenchmarkSpec, spec_from_fields
 from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.curves import Reliability, RocCurve
 from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
-from cxreval.records import EvaluationState, Failure, Fault, Retirement, SubmissionState, Tier
+from cxreval.records import (
+    BenchmarkCard,
+    EvaluationState,
+    Failure,
+    Fault,
+    Retirement,
+    SubmissionState,
+    Tier,
+)
 from cxreval.resource_names import BenchmarkName
 from services.registry.domain.records import Benchmark, Evaluation, Submission
 from services.registry.store.models import (
@@ -55,7 +63,8 @@ def report_json(report: Report) -> dict[str, Any]:
 
 def benchmark(row: BenchmarkRow) -> Benchmark:
     """Returns the benchmark of a row."""
-    return Benchmark(spec_from_fields(row.spec), row.create_time, retirement(row))
+    card = None if row.card is None else BenchmarkCard(**row.card)
+    return Benchmark(spec_from_fields(row.spec), row.create_time, retirement(row), card)
 
 
 def retirement(row: BenchmarkRow) -> Retirement | None:

@@ -39,7 +39,8 @@ def evaluations_visible_to(caller: Principal) -> ColumnElement[bool]:
 
 def events_visible_to(caller: Principal) -> ColumnElement[bool]:
     """The events that a caller may read: of other organisations, none that tells of a run."""
-    return _or_own(caller, and_(_PUBLIC, EventRow.change.not_in(PRIVATE_CHANGES)))
+    public = and_(_PUBLIC, EventRow.change.not_in(PRIVATE_CHANGES))
+    return _or_own(caller, or_(EventRow.submission_number.is_(None), public))
 
 
 def artifacts_visible_to(caller: Principal) -> ColumnElement[bool]:

@@ -1,4 +1,4 @@
-"""The audit chain: every event of every submission, linked by sha256 digests.
+"""The audit chain: every event of submissions and benchmarks, linked by sha256 digests.
 
 Each digest covers its event and the digest before it.
 """
@@ -20,13 +20,14 @@ GENESIS = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """One link of the audit chain: an event of a submission and its digest.
+    """One link of the audit chain: an event of a submission, or of a benchmark, and its digest.
 
-    `place` is the link's position in the chain, from 1; `version` is the event's position among
-    those of its submission, from 1. `number`, `id` and `request_id` are internal to the registry;
-    they are part of the digest so that no stored value of an event can be changed. `time` is
-    ISO 8601 in UTC with microseconds. `digest` is the stored digest; `link` computes the expected
-    one.
+    `submission` is the resource name of the submission or benchmark; `state` is empty for a
+    benchmark. `place` is the link's position in the chain, from 1; `version` is the event's
+    position among those of its submission or benchmark, from 1. `number`, `id` and `request_id` are
+    internal to the registry; they are part of the digest so that no stored value of an event can be
+    changed. `time` is ISO 8601 in UTC with microseconds. `digest` is the stored digest; `link`
+    computes the expected one.
 
     A sealed link has only `place` and `digest`, because the caller may not read the rest. The chain
     can still be followed across it: the next digest is computed from the sealed one.

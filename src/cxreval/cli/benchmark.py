@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
 from cxreval.cli import options, output
-from cxreval.client import Retirement
+from cxreval.client import BenchmarkCard, Retirement
 from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.errors import MalformedField
+from cxreval.fields import field_error
 
 app = typer.Typer(
-    help="List the benchmarks of a registry; retire and reinstate them.", no_args_is_help=True
+    help="List the benchmarks of a registry; describe, retire and reinstate them.",
+    no_args_is_help=True,
 )
+
+_CARD = {item.name: str if item.default == "" else int for item in fields(BenchmarkCard)}
+"""The fields of a card, each with the type of its values."""
+
+_MOST_BYTES = 1 << 16
 
 Benchmark = Annotated[str, typer.Argument(help="name of the benchmark")]
 
@@ -26,8 +37,11 @@ def list_benchmarks(
     """List the benchmarks of a registry, oldest first."""
     with options.registry_client(context, registry) as client:
         specs, retirements = list(client.list_benchmarks()), client.retirements()
+        cards = client.cards()
     if json:
-        output.print_json([_fields(spec, retirements.get(spec.name)) for spec in specs])
+        output.print_json(
+            [_fields(spec, retirements.get(spec.name), cards.get(spec.name)) for spec in specs]
+        )
         return
     for spec in specs:
         about = [spec.title, _size(spec), output.retired(retirements.get(spec.name))]
@@ -46,9 +60,9 @@ def show(
     """Show the rules of a benchmark: findings, metrics, resamples, digest."""
     with options.registry_client(context, registry) as client:
         spec = client.get_benchmark(options.benchmark_name(client, benchmark))
-        retirement = client.retirement(spec.name)
+        retirement, about = client.retirement(spec.name), client.card(spec.name)
     if json:
-        output.print_json(_fields(spec, retirement))
+        output.print_json(_fields(spec, retirement, about))
         return
     metrics = ", ".join(f"{metric.id} ({metric.direction} is better)" for metric in spec.metrics)
     facts = [
@@ -62,8 +76,33 @@ def show(
         f"intervals: from {spec.replicates} resamples of the patients",
         f"scorer version: {spec.scorer_version}",
         f"digest: {spec.digest}",
+        *_card_lines(about or BenchmarkCard()),
     ]
     output.print_item(spec.name, filter(None, facts))
+
+
+@app.command()
+def card(
+    context: typer.Context,
+    benchmark: Benchmark,
+    file: Annotated[
+        Path,
+        typer.Option("--file", help=f"YAML with any of the fields {', '.join(_CARD)}"),
+    ],
+    reason: Annotated[str, typer.Option("--reason", help="reason; public")] = "",
+    registry: options.Registry = options.REGISTRY,
+    json: options.Json = False,
+) -> None:
+    """Replace the card of a benchmark: what visitors read about its data set.
+
+    Fields that the file lacks become empty. The audit chain gets an event with the new card.
+    """
+    with options.registry_client(context, registry) as client:
+        stored = client.update_card(benchmark, _card_in(file), reason)
+    if json:
+        output.print_json(stored)
+    else:
+        output.print_item(benchmark, _card_lines(stored))
 
 
 @app.command()
@@ -103,8 +142,44 @@ def reinstate(
     output.print_item(benchmark, ["takes submissions"])
 
 
-def _fields(spec: BenchmarkSpec, retirement: Retirement | None) -> dict[str, object]:
-    return output.fields(spec) | {"digest": spec.digest, "retirement": retirement}
+def _card_in(file: Path) -> BenchmarkCard:
+    """Returns the card in a YAML file.
+
+    Raises:
+        MalformedField: the file is unreadable or too large, or is not a mapping of a card's fields
+            to texts and numbers.
+    """
+    expected = f"a YAML file of at most {_MOST_BYTES} bytes with any of {', '.join(_CARD)}"
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_MOST_BYTES + 1)
+        given = None if len(content) > _MOST_BYTES else yaml.safe_load(content)
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+        text = f"cannot read the card {file}: {error}; expected {expected}"
+        raise MalformedField(text, field="card", expected=expected) from None
+    if not isinstance(given, dict) or given.keys() - _CARD.keys():
+        raise field_error("card", f"the content of {file}", expected)
+    for name, value in given.items():
+        if type(value) is not _CARD[name]:
+            kind = "a whole number" if _CARD[name] is int else "a text; quote it"
+            raise field_error(f"card.{name}", value, kind)
+    return BenchmarkCard(**given)
+
+
+def _card_lines(about: BenchmarkCard) -> list[str]:
+    """Returns the fields that a card states, a line each."""
+    stated = {name.replace("_", " "): getattr(about, name) for name in _CARD}
+    return [f"{name}: {value}" for name, value in stated.items() if value]
+
+
+def _fields(
+    spec: BenchmarkSpec, retirement: Retirement | None, about: BenchmarkCard | None
+) -> dict[str, object]:
+    return output.fields(spec) | {
+        "digest": spec.digest,
+        "retirement": retirement,
+        "card": about,
+    }
 
 
 def _size(spec: BenchmarkSpec) -> str:

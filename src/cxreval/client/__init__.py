@@ -18,6 +18,7 @@ from cxreval.client.models import (
     EntryComparison,
     Evaluation,
     Event,
+    FindingComparison,
     KeyInfo,
     LeaderboardEntry,
     Lease,
@@ -48,7 +49,17 @@ from cxreval.manifest.model import (
 )
 from cxreval.metrics.predictions import PartialState
 from cxreval.metrics.report import Report
-from cxreval.records import AdminEvent, Change, Failure, Fault, Quota, Retirement, Role, Tier
+from cxreval.records import (
+    AdminEvent,
+    BenchmarkCard,
+    Change,
+    Failure,
+    Fault,
+    Quota,
+    Retirement,
+    Role,
+    Tier,
+)
 from cxreval.records import EvaluationState as EvaluationStatus
 from cxreval.records import SubmissionState as SubmissionStatus
 from cxreval.wire.channel import ApiKey, TlsFiles
@@ -57,6 +68,7 @@ __all__ = [
     "AdminEvent",
     "ApiKey",
     "AsyncRegistryClient",
+    "BenchmarkCard",
     "Board",
     "Capabilities",
     "Change",
@@ -70,6 +82,7 @@ __all__ = [
     "Event",
     "Failure",
     "Fault",
+    "FindingComparison",
     "InferenceClient",
     "KeyInfo",
     "Kind",

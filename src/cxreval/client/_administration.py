@@ -14,7 +14,7 @@ from cxreval.client._calls import listing, operation
 from cxreval.client._registry_calls import RegistryCalls, benchmark_name
 from cxreval.client.models import KeyInfo, Organisation, QuotaUsage, Rescore
 from cxreval.metrics.report import Report
-from cxreval.records import AdminEvent, Quota, Retirement, Role
+from cxreval.records import AdminEvent, BenchmarkCard, Quota, Retirement, Role
 from cxreval.resource_names import BenchmarkName, OrganisationName
 from cxreval.wire import benchmarks as wire_benchmarks
 from cxreval.wire import reports
@@ -67,6 +67,38 @@ class AdministrationMethods(RegistryCalls):
             )
             if message.HasField("retirement")
         }
+
+    # --- cards of benchmarks ----------------------------------------------------------------------
+
+    @operation
+    async def card(self, benchmark: str) -> BenchmarkCard | None:
+        """Returns what is stated about a benchmark's data set; None if nothing is."""
+        request = benchmark_service_pb2.GetBenchmarkRequest(name=benchmark_name(benchmark))
+        answer = await self._ask(self._benchmarks.GetBenchmark, request)
+        return wire_benchmarks.card(answer.card) if answer.HasField("card") else None
+
+    @operation
+    async def cards(self) -> dict[str, BenchmarkCard]:
+        """Returns the card of each benchmark that has one, by the benchmark's identifier."""
+        request = benchmark_service_pb2.ListBenchmarksRequest()
+        return {
+            BenchmarkName.parse(message.name).benchmark: wire_benchmarks.card(message.card)
+            async for message in self._items(
+                self._benchmarks.ListBenchmarks, request, "benchmarks", lambda message: message
+            )
+            if message.HasField("card")
+        }
+
+    @operation
+    async def update_card(
+        self, benchmark: str, card: BenchmarkCard, reason: str = ""
+    ) -> BenchmarkCard:
+        """Replaces the card of a benchmark and returns it; the audit chain gets an event."""
+        request = benchmark_service_pb2.UpdateBenchmarkCardRequest(
+            name=benchmark_name(benchmark), card=wire_benchmarks.card_message(card), reason=reason
+        )
+        answer = await self._ask(self._benchmarks.UpdateBenchmarkCard, request)
+        return wire_benchmarks.card(answer.card)
 
     # --- audit ------------------------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ def audit_event(link: audit_service_pb2.AuditLink) -> AuditEvent:
         submission=change.submission,
         version=change.version,
         change=change.change.value,
-        state=change.status.value,
+        state=change.status.value if change.status else "",
         actor=change.actor,
         reason=change.reason,
         details=change.details,
@@ -88,6 +88,7 @@ def entry_comparison(
         pairs=tuple(rankings.comparison(pair) for pair in message.comparisons),
         rank_frequencies={row.submission: tuple(row.shares) for row in message.rank_frequencies},
         undefined_replicates=message.undefined_replicates,
+        findings=tuple(map(_finding_comparison, message.findings)),
     )
 
 
@@ -144,6 +145,7 @@ lease = Decoder(
     computed={"benchmark": lambda message: benchmark(message.benchmark)},
     nested=[submission],
 )
+_finding_comparison = Decoder(models.FindingComparison, leaderboard_service_pb2.FindingComparison)
 leaderboard_entry = Decoder(models.LeaderboardEntry, leaderboard_service_pb2.LeaderboardEntry)
 sota_step = Decoder(models.SotaStep, leaderboard_service_pb2.SotaStep)
 organisation = Decoder(

@@ -45,12 +45,16 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change of a submission: what, the state after it, when, by whom and why."""
+    """A change of a submission: what, the state after it, when, by whom and why.
+
+    In the audit chain it can be a change of a benchmark: `submission` is then the benchmark's
+    resource name, and `status` is None.
+    """
 
     submission: str
     version: int
     change: Change
-    status: SubmissionState
+    status: SubmissionState | None
     actor: str
     reason: str
     details: Mapping[str, str]
@@ -149,7 +153,8 @@ class LeaderboardEntry:
     has none, `interval_undefined_reason` why a score has no interval. `metrics`: the figures over
     all images. A claim has neither `interval` nor `spread`. `submitted_date`: declared by the
     submitter. `publish_time`: when the row was put on the board, by the registry's clock; None if
-    the registry is too old to say it.
+    the registry is too old to say it. `claimed_score`: the submitter's own figure for the same;
+    None if the submitter states none. `evaluation`: the one behind the row; empty for a claim.
     """
 
     submission: str
@@ -173,10 +178,12 @@ class LeaderboardEntry:
     rank_undefined_reason: str = ""
     interval_undefined_reason: str = ""
     publish_time: datetime | None = None
+    claimed_score: float | None = None
+    evaluation: str = ""
 
     @property
     def covered_findings(self) -> tuple[str, ...]:
-        """The findings that the model covers, or that the claim states."""
+        """The findings that the model covers, or that the claim states, by the metrics."""
         return covered_findings(self.metrics)
 
 
@@ -221,6 +228,21 @@ class SotaStep:
     tier: Tier
     significance: Significance | None
     publish_time: datetime | None = None
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FindingComparison:
+    """The comparison of two rows by one finding; None for `undefined_reason`.
+
+    The adjusted p-value is after Holm's correction over all pairs and findings of the comparison.
+    """
+
+    finding: str
+    first: str
+    second: str
+    comparison: Comparison | None
+    undefined_reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,12 +251,14 @@ class EntryComparison:
 
     `rank_frequencies`: for each row, the share of the resamples in which it has rank 1, 2, ...
     among these rows. `undefined_replicates`: number of resamples that are left out, because the
-    score of every row is undefined there.
+    score of every row is undefined there. `findings`: the same pairs by each finding, if that was
+    requested.
     """
 
     pairs: tuple[Comparison, ...]
     rank_frequencies: Mapping[str, tuple[float, ...]]
     undefined_replicates: int
+    findings: tuple[FindingComparison, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ from cxreval.resource_names import ArtifactName
 from cxreval.retry import TRANSIENT, Backoff, RetryPolicy
 from cxreval.wire import benchmarks, reports
 from cxreval.wire.channel import ApiKey, TlsFiles
+from cxreval.wire.limits import MAX_PAGE_SIZE
 
 
 class RegistryMethods(AdministrationMethods):
@@ -432,15 +433,22 @@ class RegistryMethods(AdministrationMethods):
         as_of: datetime | None = None,
         metric: str = "",
         findings: Sequence[str] = (),
+        *,
+        metrics: bool = True,
     ) -> Board:
         """Returns the board of a benchmark, as it is or as it was at a time.
 
         `metric`: ranks by this one of the metrics that the reports have; empty for the benchmark's
         ranking metric. `findings`: ranks the rows that cover all of these by the mean over exactly
-        these; empty for all findings of the benchmark.
+        these; empty for all findings of the benchmark. `metrics`: whether the rows have their
+        metrics, which are most of the bytes; rows of an older registry always have them.
         """
         request = leaderboard_service_pb2.ListLeaderboardEntriesRequest(
-            parent=benchmark_name(benchmark), metric=metric, findings=findings
+            parent=benchmark_name(benchmark),
+            page_size=MAX_PAGE_SIZE,
+            metric=metric,
+            findings=findings,
+            view="LEADERBOARD_VIEW_FULL" if metrics else "LEADERBOARD_VIEW_BASIC",
         )
         if as_of:
             request.as_of.FromDatetime(as_of)
@@ -465,28 +473,39 @@ class RegistryMethods(AdministrationMethods):
         Arguments as for `leaderboard`.
         """
         request = leaderboard_service_pb2.ListSotaStepsRequest(
-            parent=benchmark_name(benchmark), metric=metric, findings=findings
+            parent=benchmark_name(benchmark),
+            page_size=MAX_PAGE_SIZE,
+            metric=metric,
+            findings=findings,
         )
         if as_of:
             request.as_of.FromDatetime(as_of)
         return self._items(self._leaderboard.ListSotaSteps, request, "steps", _messages.sota_step)
 
     @listing
-    def leaderboard_changes(self, benchmark: str) -> AsyncIterator[Event]:
-        """Yields the events that changed a board, oldest first."""
+    def leaderboard_changes(
+        self, benchmark: str, *, newest_first: bool = False
+    ) -> AsyncIterator[Event]:
+        """Yields the events that changed a board, oldest or newest first."""
         request = leaderboard_service_pb2.ListLeaderboardChangesRequest(
-            parent=benchmark_name(benchmark)
+            parent=benchmark_name(benchmark), page_size=MAX_PAGE_SIZE, newest_first=newest_first
         )
         return self._items(
             self._leaderboard.ListLeaderboardChanges, request, "changes", _messages.event
         )
 
     @operation
-    async def compare(self, benchmark: str, submissions: Sequence[str]) -> EntryComparison:
-        """Compares every pair of 2 to 50 rows with evidence, in the order given."""
+    async def compare(
+        self, benchmark: str, submissions: Sequence[str], *, per_finding: bool = False
+    ) -> EntryComparison:
+        """Compares every pair of 2 to 50 rows with evidence, in the order given.
+
+        `per_finding`: compares at most 10 rows by each finding too. Rows without a score, because
+        they lack findings, are then compared by their findings only.
+        """
         names = [await self._full_name(submission) for submission in submissions]
         request = leaderboard_service_pb2.CompareEntriesRequest(
-            parent=benchmark_name(benchmark), submissions=names
+            parent=benchmark_name(benchmark), submissions=names, per_finding=per_finding
         )
         return _messages.entry_comparison(
             await self._ask(self._leaderboard.CompareEntries, request)

@@ -37,26 +37,39 @@ _CROPPED = {
 }
 
 
+def steps_in_words(steps: Preprocessing) -> dict[str, str]:
+    """Returns what each step does to an image, by the step's name, in order.
+
+    Steps that do nothing are left out; the steps are valid and normalised.
+    """
+    color = "three channels, gray repeated" if steps.channels == 3 else "gray"
+    words = {"read": f"read as {color}", "levels": _levels(steps)}
+    words["square"] = _SQUARED.get(steps.square, "")
+    words["resize"] = _resized(steps) if steps.resize.to != ResizeTo.NONE else ""
+    if steps.crop.kind != CropKind.NONE:
+        words["crop"] = _CROPPED[steps.crop.kind].format(_size(steps.crop.size))
+    words["values"] = _values(steps)
+    words["tensor"] = f"{steps.dtype} in the order {steps.layout}"
+    return {name: text for name, text in words.items() if text}
+
+
 def describe(steps: Preprocessing) -> str:
     """Returns a sentence about what happens to an image; the steps are valid and normalised."""
-    color = "three channels, gray repeated" if steps.channels == 3 else "gray"
-    parts = [f"read as {color}", *_levels(steps)]
-    if steps.square != Square.NONE:
-        parts.append(_SQUARED[steps.square])
-    if steps.resize.to != ResizeTo.NONE:
-        parts.append(_resized(steps))
-    sentence = f"The image is {_joined(parts)}"
-    if steps.crop.kind != CropKind.NONE:
-        sentence += f"; {_CROPPED[steps.crop.kind].format(_size(steps.crop.size))}"
-    return f"{sentence}; {_values(steps)}, as {steps.dtype} in the order {steps.layout}."
+    words = steps_in_words(steps)
+    values, tensor = words.pop("values"), words.pop("tensor")
+    crop = words.pop("crop", "")
+    sentence = f"The image is {_joined([*words.values()])}"
+    if crop:
+        sentence += f"; {crop}"
+    return f"{sentence}; {values}, as {tensor}."
 
 
-def _levels(steps: Preprocessing) -> list[str]:
+def _levels(steps: Preprocessing) -> str:
     equalize = steps.equalize
     if equalize.kind == EqualizeKind.CLAHE:
         tiles = f"{equalize.tiles}x{equalize.tiles} tiles"
-        return [f"equalized by CLAHE with clip limit {equalize.clip:g} and {tiles}"]
-    return [_EQUALIZED[equalize.kind]] if equalize.kind != EqualizeKind.NONE else []
+        return f"equalized by CLAHE with clip limit {equalize.clip:g} and {tiles}"
+    return _EQUALIZED.get(equalize.kind, "")
 
 
 def _resized(steps: Preprocessing) -> str:

@@ -1,10 +1,10 @@
-"""Converts specifications of benchmarks, and their retirement, to protobuf messages and back."""
+"""Converts specifications of benchmarks, their cards and retirement to messages and back."""
 
 from __future__ import annotations
 
 from cxreval.api.registry.v1 import benchmark_service_pb2 as pb
 from cxreval.datasets.benchmark import SLICES, BenchmarkSpec
-from cxreval.records import Retirement
+from cxreval.records import BenchmarkCard, Retirement
 from cxreval.resource_names import BenchmarkName
 from cxreval.wire.codec import Decoder, Encoder
 
@@ -23,7 +23,7 @@ spec_message = Encoder(
     BenchmarkSpec,
     pb.Benchmark,
     computed={"name": lambda spec: str(BenchmarkName(spec.name))},
-    unset=("digest", "create_time", "retirement"),
+    unset=("digest", "create_time", "retirement", "card"),
 )
 spec = Decoder(
     BenchmarkSpec,
@@ -33,8 +33,10 @@ spec = Decoder(
         "ranking_metric": _ranking_metric,
         "slices": _slices,
     },
-    unread=("digest", "create_time", "retirement"),
+    unread=("digest", "create_time", "retirement", "card"),
 )
+card_message = Encoder(BenchmarkCard, pb.BenchmarkCard)
+card = Decoder(BenchmarkCard, pb.BenchmarkCard)
 retirement_message = Encoder(Retirement, pb.Retirement)
 _retirement = Decoder(Retirement, pb.Retirement)
 

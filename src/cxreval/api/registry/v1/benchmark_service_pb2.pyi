@@ -12,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Benchmark(_message.Message):
-    __slots__ = ("name", "title", "synthetic", "image_count", "patient_count", "list_sha256", "labels_sha256", "findings", "metrics", "scorer_version", "digest", "create_time", "list_file", "labels_file", "replicates", "ranking_metric", "slices", "labels", "retirement")
+    __slots__ = ("name", "title", "synthetic", "image_count", "patient_count", "list_sha256", "labels_sha256", "findings", "metrics", "scorer_version", "digest", "create_time", "list_file", "labels_file", "replicates", "ranking_metric", "slices", "labels", "retirement", "card")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     SYNTHETIC_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +32,7 @@ class Benchmark(_message.Message):
     SLICES_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     RETIREMENT_FIELD_NUMBER: _ClassVar[int]
+    CARD_FIELD_NUMBER: _ClassVar[int]
     name: str
     title: str
     synthetic: bool
@@ -51,7 +52,34 @@ class Benchmark(_message.Message):
     slices: _containers.RepeatedScalarFieldContainer[str]
     labels: LabelRules
     retirement: Retirement
-    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., synthetic: _Optional[bool] = ..., image_count: _Optional[int] = ..., patient_count: _Optional[int] = ..., list_sha256: _Optional[str] = ..., labels_sha256: _Optional[str] = ..., findings: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., scorer_version: _Optional[str] = ..., digest: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., list_file: _Optional[str] = ..., labels_file: _Optional[str] = ..., replicates: _Optional[int] = ..., ranking_metric: _Optional[str] = ..., slices: _Optional[_Iterable[str]] = ..., labels: _Optional[_Union[LabelRules, _Mapping]] = ..., retirement: _Optional[_Union[Retirement, _Mapping]] = ...) -> None: ...
+    card: BenchmarkCard
+    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., synthetic: _Optional[bool] = ..., image_count: _Optional[int] = ..., patient_count: _Optional[int] = ..., list_sha256: _Optional[str] = ..., labels_sha256: _Optional[str] = ..., findings: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., scorer_version: _Optional[str] = ..., digest: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., list_file: _Optional[str] = ..., labels_file: _Optional[str] = ..., replicates: _Optional[int] = ..., ranking_metric: _Optional[str] = ..., slices: _Optional[_Iterable[str]] = ..., labels: _Optional[_Union[LabelRules, _Mapping]] = ..., retirement: _Optional[_Union[Retirement, _Mapping]] = ..., card: _Optional[_Union[BenchmarkCard, _Mapping]] = ...) -> None: ...
+
+class BenchmarkCard(_message.Message):
+    __slots__ = ("description", "task", "modality", "language", "year", "paper", "download", "licence", "licence_url", "image_count", "patient_count")
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    MODALITY_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    YEAR_FIELD_NUMBER: _ClassVar[int]
+    PAPER_FIELD_NUMBER: _ClassVar[int]
+    DOWNLOAD_FIELD_NUMBER: _ClassVar[int]
+    LICENCE_FIELD_NUMBER: _ClassVar[int]
+    LICENCE_URL_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PATIENT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    description: str
+    task: str
+    modality: str
+    language: str
+    year: int
+    paper: str
+    download: str
+    licence: str
+    licence_url: str
+    image_count: int
+    patient_count: int
+    def __init__(self, description: _Optional[str] = ..., task: _Optional[str] = ..., modality: _Optional[str] = ..., language: _Optional[str] = ..., year: _Optional[int] = ..., paper: _Optional[str] = ..., download: _Optional[str] = ..., licence: _Optional[str] = ..., licence_url: _Optional[str] = ..., image_count: _Optional[int] = ..., patient_count: _Optional[int] = ...) -> None: ...
 
 class Retirement(_message.Message):
     __slots__ = ("time", "reason", "superseded_by")
@@ -160,6 +188,16 @@ class ReinstateBenchmarkRequest(_message.Message):
     name: str
     reason: str
     def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class UpdateBenchmarkCardRequest(_message.Message):
+    __slots__ = ("name", "card", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CARD_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    card: BenchmarkCard
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., card: _Optional[_Union[BenchmarkCard, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class GetBenchmarkRequest(_message.Message):
     __slots__ = ("name",)

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class BenchmarkServiceStub:
     """Stores the benchmarks. The specification of a benchmark never changes: a benchmark with a changed
-    part is another benchmark. One that was a mistake is retired.
+    part is another benchmark. One that was a mistake is retired. Its card can be replaced.
     """
 
     def __init__(self, channel):
@@ -66,11 +66,16 @@ class BenchmarkServiceStub:
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.ReinstateBenchmarkRequest.SerializeToString,
                 response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.Benchmark.FromString,
                 _registered_method=True)
+        self.UpdateBenchmarkCard = channel.unary_unary(
+                '/cxreval.api.registry.v1.BenchmarkService/UpdateBenchmarkCard',
+                request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.UpdateBenchmarkCardRequest.SerializeToString,
+                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.Benchmark.FromString,
+                _registered_method=True)
 
 
 class BenchmarkServiceServicer:
     """Stores the benchmarks. The specification of a benchmark never changes: a benchmark with a changed
-    part is another benchmark. One that was a mistake is retired.
+    part is another benchmark. One that was a mistake is retired. Its card can be replaced.
     """
 
     def CreateBenchmark(self, request, context):
@@ -135,6 +140,16 @@ class BenchmarkServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateBenchmarkCard(self, request, context):
+        """Replaces the card of a benchmark: its fields that are not set become empty. The audit chain
+        gets an event with the new card. Repeating the call changes nothing.
+
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BenchmarkServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -168,6 +183,11 @@ def add_BenchmarkServiceServicer_to_server(servicer, server):
                     request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.ReinstateBenchmarkRequest.FromString,
                     response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.Benchmark.SerializeToString,
             ),
+            'UpdateBenchmarkCard': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateBenchmarkCard,
+                    request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.UpdateBenchmarkCardRequest.FromString,
+                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.Benchmark.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'cxreval.api.registry.v1.BenchmarkService', rpc_method_handlers)
@@ -178,7 +198,7 @@ def add_BenchmarkServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class BenchmarkService:
     """Stores the benchmarks. The specification of a benchmark never changes: a benchmark with a changed
-    part is another benchmark. One that was a mistake is retired.
+    part is another benchmark. One that was a mistake is retired. Its card can be replaced.
     """
 
     @staticmethod
@@ -332,6 +352,33 @@ class BenchmarkService:
             target,
             '/cxreval.api.registry.v1.BenchmarkService/ReinstateBenchmark',
             cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.ReinstateBenchmarkRequest.SerializeToString,
+            cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.Benchmark.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateBenchmarkCard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cxreval.api.registry.v1.BenchmarkService/UpdateBenchmarkCard',
+            cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.UpdateBenchmarkCardRequest.SerializeToString,
             cxreval_dot_api_dot_registry_dot_v1_dot_benchmark__service__pb2.Benchmark.FromString,
             options,
             channel_credentials,

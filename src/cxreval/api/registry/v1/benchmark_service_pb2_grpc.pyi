@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class BenchmarkServiceStub:
     """Stores the benchmarks. The specification of a benchmark never changes: a benchmark with a changed
-    part is another benchmark. One that was a mistake is retired.
+    part is another benchmark. One that was a mistake is retired. Its card can be replaced.
     """
 
     @_typing.overload
@@ -73,11 +73,17 @@ class BenchmarkServiceStub:
 
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
     """
+    UpdateBenchmarkCard: _grpc.UnaryUnaryMultiCallable[_benchmark_service_pb2.UpdateBenchmarkCardRequest, _benchmark_service_pb2.Benchmark]
+    """Replaces the card of a benchmark: its fields that are not set become empty. The audit chain
+    gets an event with the new card. Repeating the call changes nothing.
+
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`.
+    """
 
 @_typing.type_check_only
 class BenchmarkServiceAsyncStub(BenchmarkServiceStub):
     """Stores the benchmarks. The specification of a benchmark never changes: a benchmark with a changed
-    part is another benchmark. One that was a mistake is retired.
+    part is another benchmark. One that was a mistake is retired. Its card can be replaced.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -119,10 +125,16 @@ class BenchmarkServiceAsyncStub(BenchmarkServiceStub):
 
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
     """
+    UpdateBenchmarkCard: _aio.UnaryUnaryMultiCallable[_benchmark_service_pb2.UpdateBenchmarkCardRequest, _benchmark_service_pb2.Benchmark]  # type: ignore[assignment]
+    """Replaces the card of a benchmark: its fields that are not set become empty. The audit chain
+    gets an event with the new card. Repeating the call changes nothing.
+
+    Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`.
+    """
 
 class BenchmarkServiceServicer(metaclass=_abc_1.ABCMeta):
     """Stores the benchmarks. The specification of a benchmark never changes: a benchmark with a changed
-    part is another benchmark. One that was a mistake is retired.
+    part is another benchmark. One that was a mistake is retired. Its card can be replaced.
     """
 
     @_abc_1.abstractmethod
@@ -197,6 +209,18 @@ class BenchmarkServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lets a retired benchmark take submissions again. Repeating the call changes nothing.
 
         Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateBenchmarkCard(
+        self,
+        request: _benchmark_service_pb2.UpdateBenchmarkCardRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_benchmark_service_pb2.Benchmark, _abc.Awaitable[_benchmark_service_pb2.Benchmark]]:
+        """Replaces the card of a benchmark: its fields that are not set become empty. The audit chain
+        gets an event with the new card. Repeating the call changes nothing.
+
+        Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`.
         """
 
 def add_BenchmarkServiceServicer_to_server(servicer: BenchmarkServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -97,8 +97,8 @@ class LeaderboardServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListLeaderboardChanges(self, request, context):
-        """Lists the changes of a board, oldest first: rows that were added, removed, disputed or
-        corrected.
+        """Lists the changes of a board, oldest first unless `newest_first`: rows that were added,
+        removed, disputed or corrected.
 
         Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
         `MALFORMED_FIELD`.

@@ -57,8 +57,8 @@ class LeaderboardServiceStub:
     INVALID_ARGUMENT `MALFORMED_FIELD`.
     """
     ListLeaderboardChanges: _grpc.UnaryUnaryMultiCallable[_leaderboard_service_pb2.ListLeaderboardChangesRequest, _leaderboard_service_pb2.ListLeaderboardChangesResponse]
-    """Lists the changes of a board, oldest first: rows that were added, removed, disputed or
-    corrected.
+    """Lists the changes of a board, oldest first unless `newest_first`: rows that were added,
+    removed, disputed or corrected.
 
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
     `MALFORMED_FIELD`.
@@ -93,8 +93,8 @@ class LeaderboardServiceAsyncStub(LeaderboardServiceStub):
     INVALID_ARGUMENT `MALFORMED_FIELD`.
     """
     ListLeaderboardChanges: _aio.UnaryUnaryMultiCallable[_leaderboard_service_pb2.ListLeaderboardChangesRequest, _leaderboard_service_pb2.ListLeaderboardChangesResponse]  # type: ignore[assignment]
-    """Lists the changes of a board, oldest first: rows that were added, removed, disputed or
-    corrected.
+    """Lists the changes of a board, oldest first unless `newest_first`: rows that were added,
+    removed, disputed or corrected.
 
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
     `MALFORMED_FIELD`.
@@ -150,8 +150,8 @@ class LeaderboardServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _leaderboard_service_pb2.ListLeaderboardChangesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_leaderboard_service_pb2.ListLeaderboardChangesResponse, _abc.Awaitable[_leaderboard_service_pb2.ListLeaderboardChangesResponse]]:
-        """Lists the changes of a board, oldest first: rows that were added, removed, disputed or
-        corrected.
+        """Lists the changes of a board, oldest first unless `newest_first`: rows that were added,
+        removed, disputed or corrected.
 
         Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `INVALID_PAGE_TOKEN`,
         `MALFORMED_FIELD`.

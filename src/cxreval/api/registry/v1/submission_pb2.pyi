@@ -416,6 +416,7 @@ class SubmissionEvent(_message.Message):
         CHANGE_SUPERSEDED: _ClassVar[SubmissionEvent.Change]
         CHANGE_WITHDRAWN: _ClassVar[SubmissionEvent.Change]
         CHANGE_REINSTATED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_CARD_UPDATED: _ClassVar[SubmissionEvent.Change]
     CHANGE_UNSPECIFIED: SubmissionEvent.Change
     CHANGE_CREATED: SubmissionEvent.Change
     CHANGE_QUEUED: SubmissionEvent.Change
@@ -433,6 +434,7 @@ class SubmissionEvent(_message.Message):
     CHANGE_SUPERSEDED: SubmissionEvent.Change
     CHANGE_WITHDRAWN: SubmissionEvent.Change
     CHANGE_REINSTATED: SubmissionEvent.Change
+    CHANGE_CARD_UPDATED: SubmissionEvent.Change
     class DetailsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]

@@ -1,0 +1,60 @@
+"""The page of an organisation: its rows on a benchmark over time."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from services.leaderboard.data import REMOVED
+from services.leaderboard.pages.benchmark import Shown, View, progress_chart
+from services.leaderboard.pages.figures import measure_of, rank_text
+from services.leaderboard.pages.lookup import find_board
+from services.leaderboard.parameters import Given, Parameters
+from services.leaderboard.problems import NotFound
+from services.leaderboard.site import Content, SiteData
+from services.leaderboard.templates import organisation_address, page
+
+SHOWN = 100
+"""Rows on the page, the latest ones."""
+
+
+def organisation(data: SiteData, path: dict[str, str], given: Given) -> Content:
+    """Returns the rows of the organisation `name`; without a name, the organisations of a board.
+
+    Raises:
+        NotFound: nothing of the benchmark names the organisation.
+    """
+    board = find_board(data, path["benchmark"])
+    name = Parameters(given, ("name",)).text("name")
+    numbers = Counter(entry.organisation for entry in board.entries)
+    if not name:
+        names = numbers.most_common(SHOWN)
+        more = len(numbers) - len(names)
+        return page(data, "organisations.html", board=board, organisations=names, more=more)
+    removed = [
+        item
+        for item in board.submissions.values()
+        if item.status in REMOVED and item.manifest.organisation == name
+    ]
+    if not removed and name not in numbers:
+        known = ((each, organisation_address(board.name, each)) for each in numbers)
+        raise NotFound("organisation", name, known)
+    entries = [entry for entry in board.entries if entry.organisation == name]
+    names_of = {entry.submission for entry in entries}
+    steps = {step.submission: step for step in board.steps if step.submission in names_of}
+    measure = measure_of(board.spec.ranking_metric)
+    latest = sorted(entries, key=lambda entry: (entry.publish_time is None, entry.publish_time))
+    shown = latest[::-1][:SHOWN]
+    return page(
+        data,
+        "organisation.html",
+        board=board,
+        spec=board.spec,
+        name=name,
+        entries=shown,
+        more=len(entries) - len(shown),
+        ranks={entry.submission: rank_text(entry, board.entries) for entry in shown},
+        steps=steps,
+        removed=sorted(removed, key=lambda item: item.update_time, reverse=True)[:SHOWN],
+        measure=measure,
+        progress=progress_chart(Shown(tuple(entries), tuple(steps.values())), measure, View()),
+    )
