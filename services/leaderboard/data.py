@@ -109,6 +109,17 @@ def event_time(event: AuditEvent) -> datetime:
     return datetime.fromisoformat(event.time)
 
 
+def published(row: LeaderboardEntry | SotaStep) -> datetime:
+    """Returns when a row was put on the board, by the registry's clock.
+
+    Raises:
+        ValueError: the registry is of an earlier version, which does not say it.
+    """
+    if row.publish_time is None:
+        raise ValueError("the registry does not say when rows were published; upgrade it")
+    return row.publish_time
+
+
 def figure_key(metric: str, finding: str = "") -> str:
     """Returns the key of a figure in `BoardData.figures`."""
     return f"{metric}|{finding}"

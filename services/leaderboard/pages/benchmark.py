@@ -15,7 +15,7 @@ from cxreval.metrics.registry import METRICS
 from cxreval.records import Tier
 from services.leaderboard.charts import progress, svg, whisker
 from services.leaderboard.charts.scales import Measure
-from services.leaderboard.data import BoardData, Figure, figure_key
+from services.leaderboard.data import BoardData, Figure, figure_key, published
 from services.leaderboard.pages.figures import estimate, measure_of
 from services.leaderboard.pages.lookup import find_board
 from services.leaderboard.parameters import Given, Parameters
@@ -193,7 +193,7 @@ def chosen(
     elif view.sort == "organisation":
         rows.sort(key=lambda entry: entry.organisation.casefold())
     elif view.sort == "published":
-        rows.sort(key=lambda entry: entry.publish_time, reverse=True)
+        rows.sort(key=published, reverse=True)
     elif view.sort not in ("", "rank"):
         sign = -1 if _higher_is_better(board, view.sort) else 1
         # Undefined figures are last in either direction.
@@ -228,8 +228,8 @@ def row_view(
     """Returns a row as the table shows it."""
     rank = ABSENT if entry.rank is None else f"{'=' if held[entry.rank] > 1 else ''}{entry.rank}"
     claimed, claim = entry.tier is Tier.CLAIMED, None
-    if not claimed and entry.score is not None and getattr(entry,"claimed_score",None) is not None:
-        claim = entry.score - getattr(entry,"claimed_score",None)
+    if not claimed and entry.score is not None and entry.claimed_score is not None:
+        claim = entry.score - entry.claimed_score
     return RowView(
         entry,
         rank,
@@ -240,7 +240,7 @@ def row_view(
 
 
 def _published(entry: LeaderboardEntry) -> date:
-    return entry.publish_time.astimezone(UTC).date()
+    return published(entry).astimezone(UTC).date()
 
 
 _LOOKS = {
@@ -263,7 +263,7 @@ def progress_chart(shown: Shown, measure: Measure, view: View) -> Markup:
     entries = []
     for entry in shown.entries:
         claimed = entry.tier is Tier.CLAIMED
-        when = _declared(entry) if declared or claimed else entry.publish_time
+        when = _declared(entry) if declared or claimed else published(entry)
         look = progress.Look.CLAIM if claimed else looks.get(entry.submission, progress.Look.ENTRY)
         entries.append(progress.Entry(entry.model, when, estimate(entry), look))
     return svg.both(
@@ -286,5 +286,5 @@ def _declared_steps(shown: Shown, measure: Measure) -> dict[str, progress.Look]:
 
 
 def _declared(entry: LeaderboardEntry) -> datetime:
-    """Returns the end of the day, or of the month, that the submitter declared."""
-    return datetime.combine(latest_day(entry.submitted_date), time.max, UTC)
+    """Returns the day, or the last day of the month, that the submitter declared."""
+    return datetime.combine(latest_day(entry.submitted_date), time.min, UTC)
