@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from string import ascii_uppercase
 
-import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 from cxreval.client import LeaderboardEntry
 from cxreval.metrics import ranking
-from cxreval.metrics.ranking import Comparison, holm, rank_frequencies
+from cxreval.metrics.finding_comparison import compared_by_finding, finding_entry
+from cxreval.metrics.ranking import Comparison, Entry, rank_frequencies
 from cxreval.records import Tier
 from services.leaderboard.charts import differences, ranks, svg
 from services.leaderboard.charts.differences import Difference
 from services.leaderboard.charts.ranks import RankShares
 from services.leaderboard.charts.scales import Estimate, Measure
-from services.leaderboard.data import BoardData, figure_key
-from services.leaderboard.pages.figures import measure_of, rank_text
+from services.leaderboard.data import BoardData
+from services.leaderboard.pages.figures import measure_of, rank_text, why
 from services.leaderboard.pages.lookup import find_board, find_submission, row_of
 from services.leaderboard.pages.parts import Drawn, part_of, parts_of
 from services.leaderboard.parameters import Given, Parameters
@@ -33,32 +31,25 @@ FEWEST, MOST = 2, 6
 CHOICES = 100
 """Rows in the form; others are chosen by their id."""
 
-_TOO_FEW = "it is undefined in too many resamples to be tested"
-
 MACRO = "Mean over the findings"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """A row to compare: its letter on the page, and its values and replicates by finding.
+    """A row to compare, with its letter on the page.
 
-    The finding of the macro mean is empty. `values`: those that are defined and have replicates.
+    `inputs`: by finding, what the paired test takes of the row, or the reason why it has nothing;
+    the finding of the macro mean is empty.
     """
 
     letter: str
     entry: LeaderboardEntry
-    values: Mapping[str, float]
-    replicates: Mapping[str, NDArray[np.float64]]
+    inputs: Mapping[str, Entry | str]
 
     @property
     def name(self) -> str:
         """Its name on the page: two rows may have models of one name, but not one letter."""
         return f"{self.letter}: {self.entry.model}"
-
-    def input(self, finding: str) -> ranking.Entry:
-        """Returns the input of the paired test."""
-        score = self.values[finding]
-        return ranking.Entry(self.entry.submission, score, replicates=self.replicates[finding])
 
 
 def compare(data: SiteData, path: dict[str, str], given: Given) -> Content:
@@ -103,7 +94,6 @@ def compare(data: SiteData, path: dict[str, str], given: Given) -> Content:
         ],
         matrix=_matrix(shown, rows, measure),
         verdicts=_verdicts(rows, macro, by_finding, measure),
-        left_over=[row for row in rows if "" not in row.values],
         query="&".join(f"s={row.entry.submission.rpartition('/')[2]}" for row in rows),
         most=MOST,
     )
@@ -147,21 +137,23 @@ def rows_of(data: SiteData, board: BoardData, entries: Sequence[LeaderboardEntry
     metric = board.spec.ranking_metric
     rows = []
     for letter, entry in zip(ascii_uppercase, entries, strict=False):
-        evidence = data.store.evidence(board.submissions[entry.submission].evaluation)
-        if evidence is None:
+        name = board.submissions[entry.submission].evaluation
+        evaluation, evidence = data.store.evaluation(name), data.store.evidence(name)
+        if evaluation is None or evaluation.report is None or evidence is None:
             raise BeingRead("The evidence of this row")
         vectors = {
             item.finding: item.values for item in evidence.replicates if item.metric == metric
         }
-        figures = board.figures.get(entry.submission, {})
         values = {
-            finding: figure.value
-            for finding in ("", *board.spec.findings)
-            if (figure := figures.get(figure_key(metric, finding)))
-            and figure.value is not None
-            and finding in vectors
+            value.finding: value
+            for value in evaluation.report.metrics
+            if value.metric == metric and not value.slice
         }
-        rows.append(Row(letter, entry, values, vectors))
+        inputs = {
+            finding: finding_entry(entry.submission, values.get(finding), vectors.get(finding))
+            for finding in ("", *board.spec.findings)
+        }
+        rows.append(Row(letter, entry, inputs))
     return rows
 
 
@@ -170,7 +162,17 @@ def macro_differences(rows: Sequence[Row]) -> list[Difference]:
 
     The p-values are corrected over these pairs, as `CompareEntries` of the registry does.
     """
-    return _differences(rows, MACRO, ranking.compare(_inputs(rows, "")))
+    inputs = [row.inputs[""] for row in rows]
+    tested = [entry for entry in inputs if isinstance(entry, Entry)]
+    found = {
+        (pair.first, pair.second): pair for pair in (ranking.compare(tested) if tested else ())
+    }
+    differences = []
+    for one, two in combinations(rows, 2):
+        pair = found.get((one.entry.submission, two.entry.submission))
+        reasons = [entry for row in (one, two) if isinstance(entry := row.inputs[""], str)]
+        differences.append(_difference(MACRO, one, two, pair, *reasons[:1]))
+    return differences
 
 
 def finding_differences(rows: Sequence[Row], findings: Sequence[str]) -> list[Difference]:
@@ -178,59 +180,43 @@ def finding_differences(rows: Sequence[Row], findings: Sequence[str]) -> list[Di
 
     The p-values are corrected by Holm's method over all pairs and findings.
     """
-    compared = {finding: ranking.compare(_inputs(rows, finding)) for finding in findings}
-    flat = [pair for pairs in compared.values() for pair in pairs]
-    adjusted = iter(holm(np.array([pair.p_value for pair in flat])).tolist())
+    by_name = {row.entry.submission: row for row in rows}
+    inputs = (
+        (finding, {name: row.inputs[finding] for name, row in by_name.items()})
+        for finding in findings
+    )
     return [
-        difference
-        for finding, pairs in compared.items()
-        for difference in _differences(
-            rows,
-            finding,
-            [replace(pair, adjusted_p_value=next(adjusted)) for pair in pairs],
+        _difference(
+            item.finding,
+            by_name[item.first],
+            by_name[item.second],
+            item.comparison,
+            item.undefined_reason,
         )
+        for item in compared_by_finding([*by_name], inputs)
     ]
 
 
-def _inputs(rows: Sequence[Row], finding: str) -> list[ranking.Entry]:
-    return [row.input(finding) for row in rows if finding in row.values]
-
-
-def _differences(rows: Sequence[Row], figure: str, pairs: Sequence[Comparison]) -> list[Difference]:
-    """Returns the difference of every two rows, with a reason where they are not compared."""
-    found = {(pair.first, pair.second): pair for pair in pairs}
-    result = []
-    for first, second in combinations(rows, 2):
-        pair = found.get((first.entry.submission, second.entry.submission))
-        if pair is None:
-            absent = Estimate(None, reason="one of the two has no value")
-            result.append(Difference(figure, first.name, second.name, absent))
-            continue
-        estimate = Estimate(pair.difference, pair.low, pair.high)
-        if math.isnan(pair.low):
-            estimate = Estimate(pair.difference, reason=_TOO_FEW)
-        result.append(
-            Difference(
-                figure,
-                first.name,
-                second.name,
-                estimate,
-                pair.adjusted_p_value,
-                pair.separable,
-            )
-        )
-    return result
+def _difference(
+    figure: str, one: Row, two: Row, pair: Comparison | None, reason: str = ""
+) -> Difference:
+    if pair is None:
+        return Difference(figure, one.name, two.name, Estimate(None, reason=why(reason)))
+    estimate = Estimate(pair.difference, pair.low, pair.high)
+    return Difference(figure, one.name, two.name, estimate, pair.adjusted_p_value, pair.separable)
 
 
 def rank_shares(rows: Sequence[Row], board: BoardData) -> list[RankShares]:
     """Returns how often each row with a macro mean has each rank among these."""
     directions = {item.id: item.direction for item in board.spec.metrics}
-    scored = [row for row in rows if "" in row.values]
-    if not scored:
+    tested = [(row, entry) for row in rows if isinstance(entry := row.inputs[""], Entry)]
+    if not tested:
         return []
-    inputs = [row.input("") for row in scored]
-    shares, _ = rank_frequencies(inputs, directions[board.spec.ranking_metric])
-    return [RankShares(row.name, share) for row, share in zip(scored, shares.tolist(), strict=True)]
+    entries = [entry for _, entry in tested]
+    shares, _ = rank_frequencies(entries, directions[board.spec.ranking_metric])
+    return [
+        RankShares(row.name, share) for (row, _), share in zip(tested, shares.tolist(), strict=True)
+    ]
 
 
 def _shares(rows: Sequence[RankShares]) -> Drawn | None:

@@ -27,6 +27,9 @@ _REMARKS = (
     Change.DISPUTED, Change.RESOLVED, Change.CORRECTED, Change.SUPERSEDED, Change.WITHDRAWN,
     Change.REINSTATED,
 )  # fmt: skip
+_CORRECTED = ("model", "organisation", "open_source", "source_url")
+"""What a correction may change; its event has the new values."""
+
 _SHOWN = 100
 """Events in the table; of more, the latest."""
 
@@ -61,7 +64,11 @@ def life(events: Sequence[AuditEvent]) -> Life | None:
 def _event(event: AuditEvent) -> timeline.Event:
     notes = [event.reason] if event.reason else []
     if event.change == Change.CORRECTED:
-        notes += [f"{field.replace('_', ' ')}: {value}" for field, value in event.details.items()]
+        notes += [
+            f"{field.replace('_', ' ')}: {event.details[field]}"
+            for field in _CORRECTED
+            if field in event.details
+        ]
     return timeline.Event(
         _NAMES.get(event.change, event.change), event_time(event), "; ".join(notes)
     )

@@ -16,7 +16,7 @@ def find_board(data: SiteData, name: str) -> BoardData:
         NotFound: there is none.
         BeingRead: nothing is read from the registry yet.
     """
-    if data.read_time is None:
+    if name not in data.boards and data.read_time is None:
         raise BeingRead("The board")
     if name not in data.boards:
         known = ((each, board_address(each)) for each in data.boards)

@@ -12,6 +12,7 @@ from cxreval.api.scoring.v1 import report_pb2
 from cxreval.datasets.benchmark import MAX_FINDINGS
 from cxreval.fields import field_error
 from cxreval.manifest.model import Kind
+from cxreval.metrics.finding_comparison import FindingComparison
 from cxreval.metrics.ranking import Comparison
 from cxreval.records import SubmissionState
 from cxreval.resource_names import BenchmarkName, SubmissionName
@@ -20,7 +21,6 @@ from cxreval.wire.codec import Encoder
 from services.registry.convert import requests
 from services.registry.convert.submissions import evaluation_name, submission_name
 from services.registry.domain.board import MOST_COMPARED, Compared, Figures, Row
-from services.registry.domain.finding_comparison import FindingComparison
 from services.registry.store.boards import KEPT_REPORTS, OWN, Choice
 
 _MANIFEST_FIELDS = ("kind", "model", "organisation", "open_source", "source_kind", "source_url")

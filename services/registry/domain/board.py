@@ -25,6 +25,7 @@ from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import NotComparable, UnknownMetric
 from cxreval.fields import field_error
 from cxreval.manifest.model import Kind
+from cxreval.metrics.finding_comparison import FindingComparison
 from cxreval.metrics.ranking import Comparison, Entry, Ranked, compare, rank, rank_frequencies
 from cxreval.metrics.registry import Direction
 from cxreval.metrics.report import (
@@ -38,13 +39,14 @@ from cxreval.metrics.report import (
 )
 from cxreval.metrics.scorers import SCORERS, with_interval
 from cxreval.resource_names import SubmissionName
-from services.registry.domain.finding_comparison import FindingComparison
 from services.registry.domain.records import Submission
 
 PROFILE_DIGEST = "profile_digest"
 """Key of an evaluation's provenance: the digest of the preprocessing profile that was used."""
 
 FEWEST_COMPARED, MOST_COMPARED = 2, 50
+MOST_COMPARED_BY_FINDING = 10
+"""Their replicates are read for each of up to 200 findings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +266,13 @@ def check_compared(names: Sequence[SubmissionName], benchmark: str) -> None:
             raise field_error(
                 f"submissions[{index}]", name, f"a submission of benchmarks/{benchmark}"
             )
+
+
+def check_compared_by_finding(count: int) -> None:
+    """Raises `MalformedField` if more rows are named than are compared by each finding."""
+    if count > MOST_COMPARED_BY_FINDING:
+        expected = f"at most {MOST_COMPARED_BY_FINDING} submissions with per_finding"
+        raise field_error("submissions", f"a list of {count}", expected)
 
 
 def compared(entries: Sequence[Entry], direction: Direction) -> Compared:

@@ -20,9 +20,9 @@ from services.registry.domain.board import (
     RankedRow,
     Row,
     check_compared,
+    check_compared_by_finding,
     sota_steps,
 )
-from services.registry.domain.finding_comparison import check_compared_by_finding
 from services.registry.domain.pages import Cursor, Page
 from services.registry.store.boards import OWN, Boards
 from services.registry.store.events import Events

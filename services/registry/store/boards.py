@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from cxreval.errors import SubmissionNotFound
 from cxreval.manifest.model import Kind
+from cxreval.metrics.finding_comparison import FindingComparison, compared_by_finding
 from cxreval.metrics.ranking import Entry
 from cxreval.records import Change, SubmissionState
 from cxreval.resource_names import BenchmarkName, SubmissionName
@@ -38,7 +39,6 @@ from services.registry.domain.board import (
     selection,
 )
 from services.registry.domain.corrections import correction
-from services.registry.domain.finding_comparison import FindingComparison, compared_by_finding
 from services.registry.domain.records import Submission
 from services.registry.store import records
 from services.registry.store.benchmarks import benchmark_row

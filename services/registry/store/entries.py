@@ -14,6 +14,7 @@ from sqlalchemy import ScalarSelect, Select, Subquery, func, select
 from sqlalchemy.orm import Session, aliased
 
 from cxreval.manifest.model import Kind
+from cxreval.metrics.finding_comparison import finding_entry
 from cxreval.metrics.ranking import Entry, latest_day
 from cxreval.records import Change, EvaluationState
 from services.registry.domain.board import (
@@ -24,7 +25,6 @@ from services.registry.domain.board import (
     chosen_figure,
     claimed_figure,
 )
-from services.registry.domain.finding_comparison import finding_entry
 from services.registry.domain.records import ON_BOARD, Submission
 from services.registry.store import records
 from services.registry.store.models import (

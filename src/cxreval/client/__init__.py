@@ -18,7 +18,6 @@ from cxreval.client.models import (
     EntryComparison,
     Evaluation,
     Event,
-    FindingComparison,
     KeyInfo,
     LeaderboardEntry,
     Lease,
@@ -47,6 +46,7 @@ from cxreval.manifest.model import (
     Reproduction,
     SourceKind,
 )
+from cxreval.metrics.finding_comparison import FindingComparison
 from cxreval.metrics.predictions import PartialState
 from cxreval.metrics.report import Report
 from cxreval.records import (

@@ -18,6 +18,7 @@ from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import BenchmarkDigestMismatch, UnknownValue
 from cxreval.fields import shown
 from cxreval.manifest.model import Manifest
+from cxreval.metrics.finding_comparison import FindingComparison
 from cxreval.records import AdminEvent, Failure, Quota
 from cxreval.resource_names import OrganisationName
 from cxreval.wire import benchmarks, rankings, reports
@@ -145,7 +146,7 @@ lease = Decoder(
     computed={"benchmark": lambda message: benchmark(message.benchmark)},
     nested=[submission],
 )
-_finding_comparison = Decoder(models.FindingComparison, leaderboard_service_pb2.FindingComparison)
+_finding_comparison = Decoder(FindingComparison, leaderboard_service_pb2.FindingComparison)
 leaderboard_entry = Decoder(models.LeaderboardEntry, leaderboard_service_pb2.LeaderboardEntry)
 sota_step = Decoder(models.SotaStep, leaderboard_service_pb2.SotaStep)
 organisation = Decoder(

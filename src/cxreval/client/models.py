@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cxreval.audit.chain import Head
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.manifest.model import Kind, Manifest, SourceKind
+from cxreval.metrics.finding_comparison import FindingComparison
 from cxreval.metrics.ranking import Comparison, Significance
 from cxreval.metrics.report import Interval, MetricValue, Report, covered_findings
 from cxreval.records import Change, EvaluationState, Failure, Quota, Role, SubmissionState, Tier
@@ -229,20 +230,6 @@ class SotaStep:
     significance: Significance | None
     publish_time: datetime | None = None
     interval: Interval | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FindingComparison:
-    """The comparison of two rows by one finding; None for `undefined_reason`.
-
-    The adjusted p-value is after Holm's correction over all pairs and findings of the comparison.
-    """
-
-    finding: str
-    first: str
-    second: str
-    comparison: Comparison | None
-    undefined_reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from cxreval.fields import field_error
 from cxreval.metrics.ranking import Comparison, Entry, compare, holm
 from cxreval.metrics.report import (
     NOT_COVERED,
@@ -18,10 +17,6 @@ from cxreval.metrics.report import (
     UNDEFINED_SHARE,
     MetricValue,
 )
-
-MOST_COMPARED = 10
-"""Most rows that are compared by each finding: their replicates are read for each of up to 200
-findings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +34,12 @@ class FindingComparison:
     undefined_reason: str = ""
 
 
-def check_compared_by_finding(count: int) -> None:
-    """Raises `MalformedField` if more rows are named than are compared by each finding."""
-    if count > MOST_COMPARED:
-        expected = f"at most {MOST_COMPARED} submissions with per_finding"
-        raise field_error("submissions", f"a list of {count}", expected)
-
-
 def finding_entry(
     submission: str, figure: MetricValue | None, replicates: NDArray[np.float64] | None
 ) -> Entry | str:
-    """Returns a row's score and replicates of one finding, or the reason why it has none.
+    """Returns a row's score and replicates of a finding or the mean, or why it has none.
 
-    `figure`: of the report; None if the report lacks the finding. `replicates`: shape
+    `figure`: of the report; None if the report lacks it. `replicates`: shape
     (replicates,), None if they are not recorded.
     """
     if figure is None:
