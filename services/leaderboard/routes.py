@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from services.leaderboard.pages.audit import audit
-from services.leaderboard.pages.benchmark import ROWS_PER_PAGE, benchmark
+from services.leaderboard.pages.benchmark import benchmark
 from services.leaderboard.pages.compare import compare
 from services.leaderboard.pages.findings import findings
 from services.leaderboard.pages.home import home
@@ -32,6 +32,7 @@ from services.leaderboard.programs.indexing import robots, sitemap
 from services.leaderboard.programs.pictures import badge, board_preview, preview
 from services.leaderboard.programs.submissions import submission_facts
 from services.leaderboard.programs.tables import table_csv, table_parquet
+from services.leaderboard.selection import ROWS_PER_PAGE
 from services.leaderboard.site import Content, Handler, Render, SiteData
 from services.leaderboard.templates import board_address, page
 

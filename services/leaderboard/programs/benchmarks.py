@@ -9,11 +9,11 @@ from datetime import date
 from cxreval.audit.chain import AuditEvent
 from cxreval.records import BenchmarkCard, Tier
 from services.leaderboard.data import BoardData, event_time
-from services.leaderboard.pages.benchmark import Shown, board_at
-from services.leaderboard.pages.lookup import find_board
+from services.leaderboard.lookup import find_board
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.programs.answers import answer, api_address, following, utc
 from services.leaderboard.programs.rows import change, direction, figures_of, row, step
+from services.leaderboard.selection import Shown, board_at
 from services.leaderboard.site import Content, SiteData
 from services.leaderboard.templates import board_address
 

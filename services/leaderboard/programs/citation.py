@@ -8,12 +8,12 @@ from datetime import date
 import yaml
 
 from services.leaderboard.data import BoardData
-from services.leaderboard.pages.benchmark import board_at
-from services.leaderboard.pages.figures import measure_of
-from services.leaderboard.pages.lookup import find_board
+from services.leaderboard.figures import measure_of
+from services.leaderboard.lookup import find_board
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import BeingRead
 from services.leaderboard.programs.text import one_line
+from services.leaderboard.selection import board_at
 from services.leaderboard.site import Content, SiteData
 from services.leaderboard.templates import board_address
 

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from cxreval.client import LeaderboardEntry
 from cxreval.records import Tier
 from services.leaderboard.data import BoardData
-from services.leaderboard.pages.benchmark import SORTS, View, board_at, chosen, column_choices
-from services.leaderboard.pages.lookup import find_board
+from services.leaderboard.lookup import find_board
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import BadParameter
 from services.leaderboard.programs.answers import answer, api_address, following, utc
 from services.leaderboard.programs.rows import direction, figures_of, row
+from services.leaderboard.selection import SORTS, View, board_at, chosen, column_choices
 from services.leaderboard.site import Content, SiteData
 
 FILTERS = ("tier", "open", "organisation", "since", "until", "as_of", "sort")

@@ -11,8 +11,8 @@ from xml.etree import ElementTree as ET  # only written, never read
 from cxreval.audit.chain import AuditEvent
 from cxreval.records import Change, Tier
 from services.leaderboard.data import BoardData, event_time
-from services.leaderboard.pages.figures import estimate, measure_of
-from services.leaderboard.pages.lookup import find_board, row_of
+from services.leaderboard.figures import estimate, measure_of
+from services.leaderboard.lookup import find_board, row_of
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.programs.benchmarks import newest_changes
 from services.leaderboard.site import Content, SiteData

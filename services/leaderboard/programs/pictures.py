@@ -11,8 +11,8 @@ from services.leaderboard.charts import preview as previews
 from services.leaderboard.charts import whisker
 from services.leaderboard.charts.scales import Estimate
 from services.leaderboard.data import REMOVED, BoardData
-from services.leaderboard.pages.figures import estimate, measure_of
-from services.leaderboard.pages.lookup import find_board, find_submission, row_of
+from services.leaderboard.figures import estimate, measure_of
+from services.leaderboard.lookup import find_board, find_submission, row_of
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import Removed
 from services.leaderboard.site import Content, SiteData

@@ -11,12 +11,12 @@ from cxreval.audit.chain import AuditEvent
 from cxreval.client import Evaluation, Submission
 from cxreval.metrics.report import MetricValue
 from services.leaderboard.data import REMOVED, BoardData, event_time
-from services.leaderboard.pages.benchmark import board_at
-from services.leaderboard.pages.lookup import find_board, find_submission
+from services.leaderboard.lookup import find_board, find_submission
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import NotFound, Removed
 from services.leaderboard.programs.answers import answer, utc
 from services.leaderboard.programs.rows import figures_of, row
+from services.leaderboard.selection import board_at
 from services.leaderboard.site import Content, SiteData
 from services.leaderboard.templates import submission_address
 

@@ -14,7 +14,7 @@ from cxreval.client import LeaderboardEntry
 from cxreval.metrics.registry import METRICS
 from cxreval.records import Tier
 from services.leaderboard.data import Figure, figure_key
-from services.leaderboard.pages.lookup import find_board
+from services.leaderboard.lookup import find_board
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import TooLarge
 from services.leaderboard.programs.answers import utc
