@@ -44,7 +44,7 @@ checkpoints: .venv/.installed-$(EXTRAS)
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: .venv/bin/python pyproject.toml constraints.txt
-	$(INSTALL) -e '.[inference,worker]'
+	$(INSTALL) -e '.[inference,leaderboard,worker]'
 	touch $@
 
 .venv/.installed-$(EXTRAS): .venv/bin/python pyproject.toml constraints.txt
