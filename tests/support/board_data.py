@@ -31,6 +31,7 @@ from cxreval.records import (
 )
 from services.leaderboard.app import create_app
 from services.leaderboard.data import BoardData, BoardDay, figures
+from services.leaderboard.files import static_files
 from services.leaderboard.metrics import WebMetrics
 from services.leaderboard.routes import problem_page
 from services.leaderboard.site import Site, SiteData
@@ -199,7 +200,7 @@ def application(data: SiteData) -> ASGIApp:
     """Returns an application that shows the data, and follows no submission."""
     watchers = Watchers(None)  # type: ignore[arg-type] -- nothing is followed
     metrics = WebMetrics(CollectorRegistry())
-    return create_app(Site(data, problem_page), watchers, metrics, {}, https=True)
+    return create_app(Site(data, problem_page), watchers, metrics, static_files(), https=True)
 
 
 def visitor(data: SiteData) -> TestClient:
