@@ -185,8 +185,7 @@ def _line(points: NDArray[np.float64]) -> str:
             _Y.start + points[:, 1] * (_Y.end - _Y.start),
         ]
     )
-    kept = thinned(places, _TOLERANCE)
-    return "M" + "L".join(f"{svg.number(x)} {svg.number(y)}" for x, y in kept)
+    return svg.polyline(thinned(places, _TOLERANCE).tolist())
 
 
 def _diagonal() -> str:

@@ -109,7 +109,7 @@ def _parts(preview: Preview, title: str, model: str) -> list[_Part]:
         _Text(_LEFT, 90, texts.shorten(title, room, 36), 36, _QUIET),
     ]
     for place, words in enumerate(texts.wrap(model, room, 52, 2)):
-        parts.append(_Text(_LEFT, 170 + 62 * place, words, 52, _INK))
+        parts.append(_Text(_LEFT, 165 + 66 * place, words, 52, _INK))
     point = drawn(preview.estimate)
     score = measure.written(preview.estimate.value) if point else "no score"
     parts.append(_Text(_LEFT, 350, score, 96, _BLUE))

@@ -75,13 +75,13 @@ def table(entries: Iterable[Entry], measure: Measure) -> svg.Table:
 
 def _description(entries: Sequence[Entry], measure: Measure) -> str:
     taken = steps(entries)
-    parts = [
-        f"{dates.day(e.time)} {e.model} {measure.written(e.estimate.value)} ({e.look})"
-        for e in taken
-    ]
     claims = sum(entry.look is Look.CLAIM for entry in entries)
     counts = f"{len(entries):,} rows, {claims:,} of them claims, {len(taken):,} steps"
-    return f"{counts}: {svg.sentences(parts)}" if parts else counts
+    parts = [
+        f"{dates.day(e.time)} {e.model} {measure.written(e.estimate.value)} ({e.look})"
+        for e in reversed(taken)
+    ]
+    return f"{counts}, newest first: {svg.sentences(parts, 8)}" if parts else counts
 
 
 # The axes

@@ -30,10 +30,8 @@ def chart(rows: Sequence[RankShares], *, width: int = svg.WIDE, prefix: str = "r
         named = [texts.width(texts.drawable(row.model), svg.SIZE) for row in rows]
         left = min(max(named, default=0), 0.3 * width) + 14
     cell = min((width - left) / max(number, 1), 110)
-    body: list[object] = [
-        svg.small(left + cell * (rank + 0.5), 14, _heading(rank + 1, cell), "middle", cell)
-        for rank in range(number)
-    ]
+    headings = [(left + cell * (rank + 0.5), _heading(rank + 1, cell)) for rank in range(number)]
+    body: list[object] = [*svg.axis_labels(headings, 14, width)]
     high = _ROW + (18 if stacked else 0)
     for place, row in enumerate(rows):
         top = 22 + place * high

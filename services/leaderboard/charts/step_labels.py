@@ -99,7 +99,7 @@ def _beside(mark: Mark, words: str, measure: Measure) -> list[svg.Label]:
         (-8, near + 28 * away, "end"),
         (8, far - 32 * away, "start"),
     ]
-    return [_label(mark.x + x, mark.y + y, words, anchor, mark) for x, y, anchor in places]
+    return [_label(mark.x + x, mark.y + y, words, anchor) for x, y, anchor in places]
 
 
 def _at_end(mark: Mark, words: str, plot: Plot) -> list[svg.Label]:
@@ -107,11 +107,11 @@ def _at_end(mark: Mark, words: str, plot: Plot) -> list[svg.Label]:
     area = plot.area
     edges = (mark.y - 9, mark.y + 18, area.bottom - 6, area.top + 8)
     return [
-        _label(x, y, words, anchor, mark)
+        _label(x, y, words, anchor)
         for y in edges
         for x, anchor in ((area.right, "end"), (area.left + 4, "start"))
     ]
 
 
-def _label(x: float, y: float, words: str, anchor: str, mark: Mark) -> svg.Label:
-    return svg.Label(x, y, words, "halo", anchor, mark.entry.model, svg.SMALL)
+def _label(x: float, y: float, words: str, anchor: str) -> svg.Label:
+    return svg.Label(x, y, words, "halo", anchor, "", svg.SMALL)

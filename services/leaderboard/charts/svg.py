@@ -138,6 +138,22 @@ def path(commands: str, kind: str, tip: str = "") -> str:
     return f'<path class="{kind}" d="{commands}">{title(tip)}</path>'
 
 
+def polyline(points: Sequence[Sequence[float]]) -> str:
+    """Returns the commands of a line through points (x, y), in the shortest form: relative."""
+    commands, before = "", (0, 0)
+    for x, y in points:
+        at = round(10 * x), round(10 * y)
+        across, down = (_short((now - then) / 10) for now, then in zip(at, before, strict=True))
+        commands += f"{'l' if commands else 'M'}{across}{'' if down[0] == '-' else ' '}{down}"
+        before = at
+    return commands
+
+
+def _short(value: float) -> str:
+    """Returns a coordinate without the zero before its point."""
+    return number(value).replace("0.", ".", 1) if abs(value) < 1 else number(value)
+
+
 def band(box: Box, kind: str) -> str:
     """Returns a filled rectangle of a class."""
     return (

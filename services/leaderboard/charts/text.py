@@ -100,13 +100,18 @@ def _twentieths(character: str) -> int:
     if unicodedata.category(character) == "Mn":
         return 0
     known = _WIDTH_OF.get(character)
-    if known is None:
-        base = unicodedata.normalize("NFD", character)[0]
-        known = _WIDTH_OF.get(base)
-    if known is None:
-        code = ord(character)
-        known = next((wide for first, last, wide in _BLOCKS if first <= code <= last), 0)
-    return known
+    if known is not None:
+        return known
+    code = ord(character)
+    base = _WIDTH_OF.get(unicodedata.normalize("NFD", character)[0])
+    if base is not None and not _is_greek(code):
+        return base if code <= 0xFF else base + 3  # such as a horn beside the letter
+    return next((wide for first, last, wide in _BLOCKS if first <= code <= last), 0)
+
+
+def _is_greek(code: int) -> bool:
+    """Whether a character is Greek, where accents stand before capital letters."""
+    return 0x370 <= code <= 0x3FF or 0x1F00 <= code <= 0x1FFF
 
 
 def shorten(text: str, room: float, size: float) -> str:

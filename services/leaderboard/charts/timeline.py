@@ -67,13 +67,14 @@ def table(events: Sequence[Event]) -> svg.Table:
 
 def duration(seconds: float) -> str:
     """Returns a time span in the one or two units that matter: `3.2 s`, `2 h 5 min`, `41 days`."""
-    if seconds < _MINUTE - 0.05:
+    if round(seconds, 1) < _MINUTE:
         return f"{seconds:.1f} s"
+    seconds = round(seconds)
     if seconds < _HOUR:
-        minutes, rest = divmod(int(seconds), _MINUTE)
+        minutes, rest = divmod(seconds, _MINUTE)
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     if seconds < 2 * _DAY:
-        hours, minutes = divmod(int(seconds) // _MINUTE, 60)
+        hours, minutes = divmod(seconds // _MINUTE, 60)
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     if seconds < 2 * _YEAR:
         return f"{seconds / _DAY:.0f} days"

@@ -41,9 +41,9 @@ def header(span: tuple[float, float], measure: Measure) -> Markup:
     """Returns the axis with its ticks, for the head of the table's column."""
     scale = Scale(*span, _EDGE, WIDTH - _EDGE)
     marks = [(scale(tick.value), tick.label) for tick in ticks(*span, measure, 5)]
-    line = f"M{_EDGE} 15H{WIDTH - _EDGE}" + "".join(f"M{svg.number(x)} 12v6" for x, _ in marks)
-    parts = [*map(str, svg.axis_labels(marks, 10, WIDTH)), svg.path(line, "axis")]
-    return _picture(18, parts)
+    line = f"M{_EDGE} 17H{WIDTH - _EDGE}" + "".join(f"M{svg.number(x)} 15v4" for x, _ in marks)
+    parts = [*map(str, svg.axis_labels(marks, 11, WIDTH)), svg.path(line, "axis")]
+    return _picture(20, parts)
 
 
 def _picture(height: int, parts: list[str]) -> Markup:
