@@ -135,7 +135,7 @@ def launch(address: dict[str, str], page: str) -> None:
     commands["worker"] = [sys.executable, "-m", "cxreval.cli.app", *worker]
     commands["leaderboard"] = [
         sys.executable, "-m", "services.leaderboard", "--listen", page,
-        "--registry", address["registry"], "--directory", f"{STATE}/leaderboard",
+        "--registry", address["registry"], "--data-dir", f"{STATE}/leaderboard",
     ]  # fmt: skip
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith("CXREVAL_")

@@ -406,9 +406,9 @@ def test_a_board_of_many_rows_and_findings_stays_small(data: SiteData) -> None:
     wide = replace(board, spec=replace(board.spec, findings=names))
     path = {"benchmark": "whole", "submission": identifier(entry.submission)}
     site = replace(data, boards={"whole": wide})
-    assert "193\N{EN DASH}200" in shown(submission, site, path, ("part", "13"))
+    assert "197\N{EN DASH}200" in shown(submission, site, path, ("part", "15"))
     with pytest.raises(NotFound):
-        submission(site, path, [("part", "14")])
+        submission(site, path, [("part", "16")])
 
 
 # --- organisation ---------------------------------------------------------------------------------

@@ -150,7 +150,10 @@ def _panel(
             svg.small(_PLOT.left + 6, _PLOT.top + 18 + 14 * place, line)
             for place, line in enumerate(lines)
         ]
-    body += _axes(axes)
+    # The axes of all panels are alike: they are written once, in the first panel.
+    own = prefix.endswith("-0")
+    shared = f"{prefix.rpartition('-')[0]}-axes"
+    body += [f'<g id="{shared}">', *_axes(axes), "</g>"] if own else [f'<use href="#{shared}"/>']
     return svg.document(prefix, (_WIDTH, _HEIGHT), f"{kind}, {curve.finding}", what, body)
 
 
@@ -228,9 +231,10 @@ def _calibration(curve: Curve, points: NDArray[np.float64]) -> list[object]:
     body: list[object] = [_diagonal(), svg.path(_line(points), "curve")]
     total = sum(curve.images) or 1
     for (x, y), images in zip(points, curve.images, strict=False):
-        radius = max(1.2, 5 * (max(images, 0) / total) ** 0.5)
-        tip = f"{images:,} images, mean probability {fixed(x, 3)}, share of positives {fixed(y, 3)}"
-        body.append(svg.path(svg.disc(_X(x), _Y(y), radius), "mark a", tip))
+        radius = svg.number(max(1.2, 5 * (max(images, 0) / total) ** 0.5))
+        tip = f"{images:,} images: {fixed(x, 3)}, {fixed(y, 3)}"
+        place = f'cx="{svg.number(_X(x))}" cy="{svg.number(_Y(y))}" r="{radius}"'
+        body.append(f'<circle class="mark a" {place}>{svg.title(tip)}</circle>')
     return body
 
 

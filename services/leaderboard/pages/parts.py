@@ -10,7 +10,7 @@ from markupsafe import Markup
 from services.leaderboard.charts.svg import Table
 from services.leaderboard.problems import NotFound
 
-FINDINGS_PER_PAGE = 16
+FINDINGS_PER_PAGE = 14
 """A benchmark may have 200 findings; a page shows some of them, and links to the others."""
 
 

@@ -99,7 +99,7 @@ def mean_table(report: RowReport) -> Table:
             interval = f"none: {why(value.undefined_reason or value.interval_undefined_reason)}"
         better = "higher" if measure.higher_is_better else "lower"
         rows.append((measure.unit, measure.written(estimate.value), interval, better))
-    return Table(("Metric", "Mean over the findings", "95 % interval", "Better"), tuple(rows))
+    return Table(("Metric", "Mean", "95 % interval", "Better"), tuple(rows))
 
 
 def finding_table(report: RowReport, findings: Sequence[str]) -> Table:
