@@ -39,22 +39,30 @@ _GEOMETRY = """() => {
 }"""  # noqa: E501
 
 _AXE = """async () => {
-  const {violations} = await axe.run(document, {resultTypes: ["violations"]});
+  const {violations} = await axe.run(document, {
+    resultTypes: ["violations"], rules: {"target-size": {enabled: true}}});
   return violations.map(found => `${found.id} (${found.help}): ` +
     found.nodes.slice(0, 3).map(node => node.html.slice(0, 160)).join(" ; "));
 }"""
 
 
+def executable() -> str:
+    """Returns the path of Chromium; skips the test if it or Playwright is missing."""
+    require_module("playwright.sync_api")
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if not found:
+        missing("there is no Chromium: install it, or name it in the variable CHROMIUM")
+    return found
+
+
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """Returns Debian's Chromium, driven by Playwright; skips the test where either is missing."""
-    executable = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if not executable:
-        missing("there is no Chromium: install it, or name it in the variable CHROMIUM")
+    """Returns Debian's Chromium, driven by Playwright, whose event loop runs in this thread."""
+    path = executable()
     playwright = require_module("playwright.sync_api")
     # Chromium's own sandbox does not start as root; the pages are those of this test.
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         try:
             yield browser
         finally:
@@ -72,6 +80,7 @@ class Visit:
         self.messages: list[str] = []
         self.page.on("console", lambda message: self.messages.append(message.text))
         self.page.on("pageerror", lambda error: self.messages.append(str(error)))
+        self._host = address.split("/")[2]
         self.hosts: set[str] = set()
         self.page.on("request", lambda request: self.hosts.add(request.url.split("/")[2]))
         self.status = self.page.goto(address).status
@@ -83,6 +92,20 @@ class Visit:
     def __exit__(self, *_: object) -> None:
         """Closes the page."""
         self._context.close()
+
+    def unexpected(self) -> list[str]:
+        """Returns what the console said, and other hosts that were asked for anything.
+
+        Chromium itself reports the status of a page that is an error.
+        """
+        said = self.messages
+        if self.status >= 400:
+            said = [
+                text
+                for text in said
+                if f"the server responded with a status of {self.status}" not in text
+            ]
+        return [*said, *(host for host in self.hosts if host != self._host)]
 
     def unfold(self) -> None:
         """Opens everything that is folded, so that it is checked too."""
