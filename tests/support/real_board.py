@@ -52,7 +52,7 @@ def fill(client: WorkerClient, directory: Path, shared: Path) -> dict[str, str]:
         file.write_text(str(number))
         names[model] = client.submit(NAME, _described(declared), file).name
         _publish(client, truth, values)
-    names["claim"] = client.submit(NAME, claim("A published figure", 0.842)).name
+    names["claim"] = client.submit(NAME, _described(claim("A published figure", 0.842))).name
     file.write_text("queued")
     waiting = manifest("Not yet run", outputs=spec.findings)
     names["queued"] = client.submit(NAME, waiting, file).name
