@@ -1,12 +1,13 @@
 """Benchmark of the public page: visitors, memory, and changes of the registry.
 
-    .venv/bin/python -m bench.page [visitors] [memory] [changes] [--seconds 10]
+    .venv/bin/python -m bench.page [visitors] [memory] [changes] [lighthouse] [--seconds 10]
 
 `visitors`: k6 with 50 concurrent visitors asks one process for the page of a board of 1,000 rows,
 100 of them a page, gzipped. The baseline is a Starlette application that does nothing but return
 the same bytes. `memory`: of the process with 20 such boards, before and after 100,000 requests.
 `changes`: calls of the registry in a minute without a change, with visitors; and the time from a
-published row to the page that shows it.
+published row to the page that shows it. `lighthouse`: its scores of the page on a phone
+(tests/support/npm.py says how to install it).
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from cxreval.client import WorkerClient
 from services.leaderboard.store import Store
 from tests.support.board_data import large_board
 from tests.support.filled_registry import BOARD, FINDINGS, Filled
+from tests.support.npm import lighthouse
 from tests.support.processes import free_port
 from tests.support.registry import registry_service
 
@@ -211,13 +213,27 @@ def case_changes(directory: Path, seconds: int) -> None:
             )
 
 
+def case_lighthouse(directory: Path, _: int) -> None:
+    """Lighthouse's scores of a board of 1,000 rows."""
+    away = f"127.0.0.1:{free_port()}"
+    with page_service(stored(directory, 1), away) as (address, _, _):
+        scores, lost = lighthouse(address + PAGE)
+    print("  " + ", ".join(f"{name} {score * 100:.0f}" for name, score in scores.items()))
+    print("".join(f"    {each}\n" for each in lost), end="")
+
+
 def calls(metrics: str) -> float:
     """Returns how often the service called the registry."""
     found = re.findall(r"^cxreval_web_registry_calls_total\S* (\S+)$", get(metrics), re.MULTILINE)
     return sum(map(float, found))
 
 
-CASES = {"visitors": case_visitors, "memory": case_memory, "changes": case_changes}
+CASES = {
+    "visitors": case_visitors,
+    "memory": case_memory,
+    "changes": case_changes,
+    "lighthouse": case_lighthouse,
+}
 
 
 def main() -> None:
