@@ -23,6 +23,11 @@ _GEOMETRY = """() => {
   for (const svg of document.querySelectorAll("svg")) {
     const picture = svg.getBoundingClientRect();
     if (!picture.width) continue;
+    for (const copy of svg.querySelectorAll("use")) {
+      const [box, original] = [copy, document.querySelector(copy.getAttribute("href"))].map(each => each.getBoundingClientRect());
+      if (Math.abs(box.width - original.width) > 1 || Math.abs(box.height - original.height) > 1)
+        found.push(`a copy by <use> is ${Math.round(box.width)} px wide, its original ${Math.round(original.width)} px`);
+    }
     const texts = [...svg.querySelectorAll("text")].map(text => [text.textContent, text.getBoundingClientRect()]);
     texts.forEach(([text, box], place) => {
       if (box.left < picture.left - .5 || box.right > picture.right + .5 || box.top < picture.top - 1 || box.bottom > picture.bottom + 1)

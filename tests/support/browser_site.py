@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from cxreval.client import WorkerClient
@@ -15,7 +16,7 @@ from services.leaderboard.templates import (
     submission_address,
 )
 from tests.support import filled_registry, real_board
-from tests.support.board_data import served
+from tests.support.board_data import large_board, served
 from tests.support.filled_registry import ACCENTS, ARABIC, MARKUP, Filled
 from tests.support.registry import registry_service
 
@@ -33,6 +34,7 @@ def site(directory: Path, shared: Path) -> Iterator[tuple[str, SiteData, dict[st
         real = real_board.fill(client, directory, shared)
         hostile = Filled(directory, service.address, client).names
         data = filled_registry.read(service.address, Store(directory / "page"))
+    data = replace(data, boards={**data.boards, "large": large_board("large", 200)})
     with served(data) as address:
         yield address, data, addresses(data, real, hostile)
 
@@ -68,6 +70,7 @@ def addresses(data: SiteData, real: dict[str, str], hostile: dict[str, str]) -> 
         "hostile-organisation": organisation_address("whole", MARKUP),
         "hostile-withdrawn": submission_address(hostile["gone"]),
         "hostile-undefined": submission_address(hostile["alone"]),
+        "large": board_address("large", column=["Hernia", "brier"]),
         "one-row": board_address("undefined"),
         "no-rows": board_address("empty"),
     }

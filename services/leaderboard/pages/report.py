@@ -96,7 +96,8 @@ def mean_table(report: RowReport) -> Table:
         estimate = estimate_of_value(value)
         interval = measure.interval(estimate)
         if value and value.interval is None:
-            interval = f"none: {why(value.undefined_reason or value.interval_undefined_reason)}"
+            reason = why(value.undefined_reason or value.interval_undefined_reason)
+            interval = f"none: {reason}" if reason else "none"
         better = "higher" if measure.higher_is_better else "lower"
         rows.append((measure.unit, measure.written(estimate.value), interval, better))
     return Table(("Metric", "Mean", "95 % interval", "Better"), tuple(rows))
