@@ -10,7 +10,7 @@ from services.leaderboard.files import static_files
 from services.leaderboard.pages.benchmark import benchmark
 from services.leaderboard.site import SiteData
 from services.leaderboard.store import Store
-from tests.support.board_data import READ, large_board
+from tests.support.board_data import READ, large_board, visitor
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +35,13 @@ def test_style_sheet_and_script_are_small() -> None:
     assert len(files["/static/page.css"]) <= 12_000
     scripts = [body for name, body in files.items() if Path(name).suffix == ".js"]
     assert sum(map(len, scripts)) <= 10_000
+
+
+def test_a_browser_may_keep_a_style_sheet_under_the_name_of_its_content(data: SiteData) -> None:
+    client = visitor(data)
+    (address,) = re.findall(r'href="(/static/page\.css\?v=\w+)"', client.get("/b/large").text)
+    assert "immutable" in client.get(address).headers["cache-control"]
+    for other in ("/static/page.css", "/static/page.css?v=0"):
+        answer = client.get(other)
+        assert answer.status_code == 200
+        assert "immutable" not in answer.headers["cache-control"]
