@@ -245,11 +245,8 @@ def test_any_text_and_any_figure_give_a_well_formed_picture(
     assert drawn == DRAWINGS[kind](names, estimates, width)
     drawn.encode("utf-8")
     for element in elements(drawn):
-        assert local(element) in {
-            "div", "p", "svg", "title", "desc", "g", "path", "rect", "text", "circle", "use",
-        }  # fmt: skip
-        assert not {"style", "onload"} & set(element.attrib)
-        assert element.get("href", "#").startswith("#")
+        assert local(element) in {"div", "p", "svg", "title", "desc", "g", "path", "rect", "text"}
+        assert not {"style", "href", "onload"} & set(element.attrib)
         for name in ("d", "x", "y", "width", "height", "viewBox", "transform"):
             words = re.findall(r"[a-z]{2,}", element.get(name, ""))
             assert set(words) <= {"translate", "rotate"}
