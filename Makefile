@@ -16,14 +16,15 @@ demo-stop: .venv/.installed
 	$(BIN)/python demo/run.py stop
 
 # Three processes for two cores, because tests mostly wait; each with whole files, so that the
-# servers a file starts are started once.
+# servers a file starts are started once, in the order of `testpaths`.
 test: lint
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Some minutes more: thousands of broken inputs, half precision on every real radiograph, Triton's
 # load generator, and the wheel in an empty environment of each supported Python.
 test-full: test
 	$(BIN)/python -m pytest tests/extended
+	CXREVAL_RADIOGRAPHS=198 $(BIN)/python -m pytest tests/unit/test_preprocess.py tests/integration/test_export.py
 
 lint: .venv/.installed-$(EXTRAS)
 	$(BIN)/ruff check .
@@ -43,7 +44,7 @@ checkpoints: .venv/.installed-$(EXTRAS)
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: .venv/bin/python pyproject.toml constraints.txt
-	$(INSTALL) -e '.[inference,worker]'
+	$(INSTALL) -e '.[inference,leaderboard,worker]'
 	touch $@
 
 .venv/.installed-$(EXTRAS): .venv/bin/python pyproject.toml constraints.txt

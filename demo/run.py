@@ -1,12 +1,14 @@
 """Runs all of cxreval on one machine: `make demo` starts it, `make demo-stop` stops it.
 
-Registry, inference, scoring and a worker run as separate processes with embedded defaults: SQLite,
-a local artifact directory, the CPU. They evaluate three checkpoints on a synthetic benchmark of
-phantoms, which are generated here and are not radiographs of patients. All files are in `.demo/`.
+Registry, inference, scoring, a worker and the public page run as separate processes with embedded
+defaults: SQLite, a local artifact directory, the CPU. They evaluate three checkpoints on a
+synthetic benchmark of phantoms, which are generated here and are not radiographs of patients. All
+files are in `.demo/`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -32,6 +35,7 @@ CHECKPOINTS = REPOSITORY / "demo" / "checkpoints"
 BENCHMARK = "phantom-cxr"
 PATIENTS, SEED = 1500, 2017
 PORTS = {"registry": 50051, "inference": 50052, "scoring": 50053}
+PAGE_PORT = 8080
 START_SECONDS = 30.0
 ENDED = (SubmissionStatus.PUBLISHED, SubmissionStatus.FAILED)
 
@@ -48,7 +52,8 @@ def start() -> int:
         shutil.rmtree(STATE)
     STATE.mkdir(parents=True)
     address = {name: f"localhost:{free_port(port)}" for name, port in PORTS.items()}
-    launch(address)
+    page = f"localhost:{free_port(PAGE_PORT)}"
+    launch(address, page)
     for name in PORTS:
         wait_until_serving(name, address[name])
     with RegistryClient(address["registry"]) as registry:
@@ -74,6 +79,8 @@ def start() -> int:
         f"`.venv/bin/cxreval leaderboard{option}` for the claims that it contains. "
         "Logs: .demo/state/*.log. Stop it with `make demo-stop`.",
     )
+    wait_for_page(page)
+    output.console.print(f"The board as visitors see it: http://{page}/b/{BENCHMARK}", style="bold")
     return (
         0
         if all(submission.status is SubmissionStatus.PUBLISHED for submission in submissions)
@@ -108,8 +115,8 @@ def make_data() -> None:
         )
 
 
-def launch(address: dict[str, str]) -> None:
-    """Starts the three services and the worker in the background."""
+def launch(address: dict[str, str], page: str) -> None:
+    """Starts the three services, the worker and the public page in the background."""
     service = {
         "registry": [
             "--database-url", f"sqlite:///{STATE}/registry.db",
@@ -126,6 +133,10 @@ def launch(address: dict[str, str]) -> None:
     targets = [argument for name in PORTS for argument in (f"--{name}", address[name])]
     worker = ["worker", *targets, "--data", f"{BENCHMARK}={DATA}", "--poll-seconds", "0.5"]
     commands["worker"] = [sys.executable, "-m", "cxreval.cli.app", *worker]
+    commands["leaderboard"] = [
+        sys.executable, "-m", "services.leaderboard", "--listen", page,
+        "--registry", address["registry"], "--data-dir", f"{STATE}/leaderboard",
+    ]  # fmt: skip
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith("CXREVAL_")
     }
@@ -161,6 +172,17 @@ def wait_until_serving(name: str, address: str) -> None:
         f"{name} did not start within {START_SECONDS:.0f} s; the end of {log}:\n"
         f"{log.read_text()[-2000:]}"
     )
+
+
+def wait_for_page(address: str) -> None:
+    """Waits until the public page shows the boards."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urlopen(f"http://{address}/healthz", timeout=1):
+            return
+        time.sleep(0.1)
+    stop()
+    sys.exit(f"the public page did not start; see {STATE / 'leaderboard.log'}")
 
 
 def watch(registry: RegistryClient, submissions: list[Submission]) -> list[Submission]:

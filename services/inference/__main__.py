@@ -44,6 +44,7 @@ async def main(config: InferenceConfig) -> None:
         await server.report(model, pool.is_ready(model))
 
     cache = ModelCache(Path(config.model_cache_dir), config.model_cache_mib * MIB, _fetch(config))
+    threads = config.threads or cores()
     pool = ModelPool(
         cache,
         limits,
@@ -53,7 +54,7 @@ async def main(config: InferenceConfig) -> None:
         host_limits=config.host_limits(),
         open_model=partial(
             OnnxModel,
-            threads=config.threads or cores(),
+            threads=threads,
             max_batch=config.max_batch_size,
             execution=config.execution(),
         ),
@@ -63,7 +64,9 @@ async def main(config: InferenceConfig) -> None:
     servicer = InferenceServicer(pool, preprocessor, limits)
     server.add(grpc_predict_v2_pb2_grpc, servicer)
     execution = config.execution()
-    capabilities = CapabilitiesServicer(f"{RUNTIME}, {execution}", _repeat_tolerance(execution))
+    capabilities = CapabilitiesServicer(
+        f"{RUNTIME}, {execution}", _repeat_tolerance(execution), execution.device, threads
+    )
     server.add(capabilities_service_pb2_grpc, capabilities)
 
     try:

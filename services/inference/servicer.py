@@ -356,17 +356,20 @@ class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
     """`cxreval.api.inference.v1.CapabilitiesService`.
 
     `runtime` describes the runtime; `repeat_tolerance` is the largest difference that is expected
-    of two answers to one image.
+    of two answers to one image; `device` and `threads` say where and with how many threads models
+    run.
     """
 
-    def __init__(self, runtime: str, repeat_tolerance: float) -> None:
+    def __init__(self, runtime: str, repeat_tolerance: float, device: str, threads: int) -> None:
         self._runtime = runtime
         self._repeat_tolerance = repeat_tolerance
+        self._device = device
+        self._threads = threads
 
     async def GetCapabilities(
         self, request: capabilities_pb.GetCapabilitiesRequest, context: Context
     ) -> capabilities_pb.GetCapabilitiesResponse:
-        """Returns profiles, limits, runtime and repeat tolerance."""
+        """Returns profiles, limits, runtime, device and repeat tolerance."""
         return capabilities_pb.GetCapabilitiesResponse(
             profiles=[
                 capabilities_pb.PreprocessingProfile(
@@ -383,4 +386,6 @@ class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
             max_model_bytes=MAX_ARTIFACT_BYTES,
             runtime=self._runtime,
             repeat_tolerance=self._repeat_tolerance,
+            device=self._device,
+            threads=self._threads,
         )

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+from pathlib import Path
 
 import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
@@ -34,7 +35,7 @@ async def main(config: LeaderboardConfig) -> None:
     """Serves until SIGTERM or SIGINT, and reads from the registry meanwhile."""
     collectors = CollectorRegistry()
     metrics = WebMetrics(collectors)
-    store = Store(config.snapshot)
+    store = Store(Path(config.data_dir))
     site = Site(SiteData(store, public_url=config.address), problem_page)
     async with AsyncRegistryClient(config.registry, config.tls(), config.key()) as client:
         watchers = Watchers(client)

@@ -18,9 +18,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cxreval.wire import request_id
 from services.leaderboard.metrics import WebMetrics
 from services.leaderboard.parameters import MAX_QUERY_CHARACTERS
-from services.leaderboard.problems import NotFound, Problem
-from services.leaderboard.routes import ROUTES, Handler
-from services.leaderboard.site import Page, Site, page_of
+from services.leaderboard.problems import Failed, NotAllowed, NotFound, Problem
+from services.leaderboard.programs.answers import problem_answer
+from services.leaderboard.routes import ROUTES
+from services.leaderboard.site import Handler, Page, Site, page_of
 from services.leaderboard.watching import Watchers
 
 _log = logging.getLogger("services.leaderboard.access")
@@ -112,14 +113,14 @@ class _Web:
     async def problem(self, request: Request, error: Exception) -> Response:
         """Returns the page of an unknown address, a wrong method or a defect."""
         status = error.status_code if isinstance(error, HTTPException) else 500
-        found: Problem
+        found: Problem = Failed()
         if status == 404:
             found = NotFound("page", request.url.path)
         elif status == 405:
-            found = Problem(405, "This page can only be read", "Use GET or HEAD.")
-        else:
-            found = Problem(500, "This page failed", "The error is in the log of this site.")
-        return _response(request, page_of(self._site.problem(found)))
+            found = NotAllowed()
+        is_api = request.url.path.startswith("/api/")
+        content = problem_answer(found) if is_api else self._site.problem(found)
+        return _response(request, page_of(content))
 
 
 def _response(request: Request, page: Page) -> Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from cxreval.errors import KeyUnreadable
 from cxreval.fields import split_host_port
@@ -35,7 +34,7 @@ class LeaderboardConfig(ProcessConfig):
         False,
         "send the API key to other machines without TLS; only if something else encrypts it",
     )
-    directory: str = setting(
+    data_dir: str = setting(
         "cxreval-data/leaderboard", "directory that keeps what was read from the registry"
     )
     public_url: str = setting(
@@ -55,11 +54,6 @@ class LeaderboardConfig(ProcessConfig):
         """The address at which visitors reach the page, without the last slash."""
         host, port = split_host_port(self.listen)
         return self.public_url.rstrip("/") or f"http://{host}:{port}"
-
-    @property
-    def snapshot(self) -> Path:
-        """The directory that keeps what was read."""
-        return Path(self.directory)
 
     def tls(self) -> TlsFiles | None:
         """Returns the TLS files for the registry, None for plain text."""

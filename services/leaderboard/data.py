@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.client import LeaderboardEntry, SotaStep, Submission
 from cxreval.datasets.benchmark import BenchmarkSpec
-from cxreval.records import Change, Retirement, SubmissionState, Tier
+from cxreval.metrics.report import MetricValue
+from cxreval.records import BenchmarkCard, Change, Retirement, SubmissionState, Tier
 
 GENESIS_HEAD = Head()
 """The head of a chain without events."""
@@ -57,6 +58,7 @@ class BoardData:
 
     spec: BenchmarkSpec
     retirement: Retirement | None = None
+    card: BenchmarkCard | None = None
     entries: tuple[LeaderboardEntry, ...] = ()
     steps: tuple[SotaStep, ...] = ()
     figures: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)
@@ -107,6 +109,30 @@ def event_time(event: AuditEvent) -> datetime:
     return datetime.fromisoformat(event.time)
 
 
+def published(row: LeaderboardEntry | SotaStep) -> datetime:
+    """Returns when a row was put on the board, by the registry's clock.
+
+    Raises:
+        ValueError: the registry is of an earlier version, which does not say it.
+    """
+    if row.publish_time is None:
+        raise ValueError("the registry does not say when rows were published; upgrade it")
+    return row.publish_time
+
+
 def figure_key(metric: str, finding: str = "") -> str:
     """Returns the key of a figure in `BoardData.figures`."""
     return f"{metric}|{finding}"
+
+
+def figures(values: Iterable[MetricValue]) -> dict[str, Figure]:
+    """Returns the figures over all images, by `figure_key`."""
+    return {
+        figure_key(item.metric, item.finding): Figure(
+            item.value,
+            item.interval.low if item.interval else None,
+            item.interval.high if item.interval else None,
+        )
+        for item in values
+        if not item.slice
+    }

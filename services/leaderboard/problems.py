@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 _SHOWN = 80
@@ -11,8 +11,11 @@ _SHOWN = 80
 class Problem(Exception):
     """A page that cannot be shown: HTTP status, title, what is wrong and what to do.
 
-    `links`: titles and addresses of pages that the visitor may have meant.
+    `links`: titles and addresses of pages that the visitor may have meant. `reason`: a word for
+    programs.
     """
+
+    reason = "PROBLEM"
 
     def __init__(
         self, status: int, title: str, detail: str, links: Iterable[tuple[str, str]] = ()
@@ -24,6 +27,8 @@ class Problem(Exception):
 class BadParameter(Problem):
     """A query parameter is unknown or has a wrong value."""
 
+    reason = "BAD_PARAMETER"
+
     def __init__(self, name: str, value: str, expected: str) -> None:
         name, value = name[:_SHOWN], value[:_SHOWN]
         self.parameter, self.value, self.expected = name, value, expected
@@ -33,6 +38,8 @@ class BadParameter(Problem):
 
 class NotFound(Problem):
     """Nothing has this address. `known`: names that exist, with their addresses."""
+
+    reason = "NOT_FOUND"
 
     def __init__(self, what: str, name: str, known: Iterable[tuple[str, str]] = ()) -> None:
         by_name = dict(known)
@@ -47,6 +54,8 @@ class NotFound(Problem):
 class BeingRead(Problem):
     """The page exists, and what it shows is not read from the registry yet."""
 
+    reason = "BEING_READ"
+
     def __init__(self, what: str) -> None:
         detail = f"{what} is still being read from the registry. Try again in some seconds."
         super().__init__(503, "Not here yet", detail)
@@ -55,5 +64,49 @@ class BeingRead(Problem):
 class Busy(Problem):
     """Too many visitors wait for pages that are not rendered yet."""
 
+    reason = "BUSY"
+
     def __init__(self) -> None:
         super().__init__(503, "Too many requests at once", "Try again in some seconds.")
+
+
+class NotAllowed(Problem):
+    """The method of the request is not one of those that read."""
+
+    reason = "NOT_ALLOWED"
+
+    def __init__(self) -> None:
+        super().__init__(405, "This page can only be read", "Use GET or HEAD.")
+
+
+class Failed(Problem):
+    """A defect of this site."""
+
+    reason = "INTERNAL"
+
+    def __init__(self) -> None:
+        super().__init__(500, "This page failed", "The error is in the log of this site.")
+
+
+class Removed(Problem):
+    """The submission had a row and has none now. `facts`: what is kept of it, for programs."""
+
+    reason = "REMOVED"
+
+    def __init__(self, state: str, why: str, facts: Mapping[str, object]) -> None:
+        detail = f"The row was {state}{f': {why}' if why else ''}. Its events are kept."
+        super().__init__(410, "This row is no longer on the board", detail)
+        self.facts = facts
+
+
+class TooLarge(Problem):
+    """A table would have more rows than this site sends at once."""
+
+    reason = "TOO_LARGE"
+
+    def __init__(self, rows: int, most: int) -> None:
+        detail = (
+            f"The table has {rows:,} rows; at most {most:,} are sent at once. Choose rows with "
+            "tier, open, organisation, since or until, or read the entries as JSON, page by page."
+        )
+        super().__init__(400, "The table is too large", detail)

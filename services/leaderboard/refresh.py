@@ -97,7 +97,9 @@ class Refresher:
                 )
                 changed.add(fresh.name)
                 continue
-            boards[fresh.name] = replace(old, spec=fresh.spec, retirement=fresh.retirement)
+            boards[fresh.name] = replace(
+                old, spec=fresh.spec, retirement=fresh.retirement, card=fresh.card
+            )
             if fresh.name in events:
                 boards[fresh.name] = await self._source.board(
                     boards[fresh.name], events[fresh.name]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 
 from services.leaderboard.pages.audit import audit
-from services.leaderboard.pages.benchmark import ROWS_PER_PAGE, benchmark
+from services.leaderboard.pages.benchmark import benchmark
 from services.leaderboard.pages.compare import compare
 from services.leaderboard.pages.findings import findings
 from services.leaderboard.pages.home import home
@@ -16,11 +16,25 @@ from services.leaderboard.pages.receipt import receipt
 from services.leaderboard.pages.submission import submission
 from services.leaderboard.parameters import Given
 from services.leaderboard.problems import Problem
-from services.leaderboard.site import Content, Render, SiteData
+from services.leaderboard.programs.answers import api, unknown
+from services.leaderboard.programs.benchmarks import (
+    all_changes,
+    benchmark_facts,
+    benchmarks,
+    changes,
+    steps,
+)
+from services.leaderboard.programs.citation import citation_bib, citation_cff
+from services.leaderboard.programs.document import openapi
+from services.leaderboard.programs.entries import entries
+from services.leaderboard.programs.feed import board_feed, feed
+from services.leaderboard.programs.indexing import robots, sitemap
+from services.leaderboard.programs.pictures import badge, board_preview, preview
+from services.leaderboard.programs.submissions import submission_facts
+from services.leaderboard.programs.tables import table_csv, table_parquet
+from services.leaderboard.selection import ROWS_PER_PAGE
+from services.leaderboard.site import Content, Handler, Render, SiteData
 from services.leaderboard.templates import board_address, page
-
-Handler = Callable[[SiteData, dict[str, str], Given], Content]
-"""Renders a page from the data, the parts of its path and its query parameters."""
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("/", "home", home),
@@ -32,6 +46,30 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("/b/{benchmark}/o", "organisation", organisation),
     ("/b/{benchmark}/m/{submission}", "submission", submission),
     ("/b/{benchmark}/m/{submission}/receipt.json", "receipt", receipt),
+    ("/feed.atom", "feed", feed),
+    ("/sitemap.xml", "sitemap", sitemap),
+    ("/robots.txt", "robots", robots),
+    ("/b/{benchmark}/feed.atom", "board_feed", board_feed),
+    ("/b/{benchmark}/citation.bib", "citation_bib", citation_bib),
+    ("/b/{benchmark}/CITATION.cff", "citation_cff", citation_cff),
+    ("/b/{benchmark}/preview.png", "board_preview", board_preview),
+    ("/b/{benchmark}/m/{submission}/preview.png", "preview", preview),
+    ("/b/{benchmark}/m/{submission}/badge.svg", "badge", badge),
+    ("/api/v1/openapi.json", "api_openapi", api(openapi)),
+    ("/api/v1/changes", "api_all_changes", api(all_changes)),
+    ("/api/v1/benchmarks", "api_benchmarks", api(benchmarks)),
+    ("/api/v1/benchmarks/{benchmark}", "api_benchmark", api(benchmark_facts)),
+    ("/api/v1/benchmarks/{benchmark}/entries", "api_entries", api(entries)),
+    ("/api/v1/benchmarks/{benchmark}/entries.csv", "api_csv", api(table_csv)),
+    ("/api/v1/benchmarks/{benchmark}/entries.parquet", "api_parquet", api(table_parquet)),
+    ("/api/v1/benchmarks/{benchmark}/steps", "api_steps", api(steps)),
+    ("/api/v1/benchmarks/{benchmark}/changes", "api_changes", api(changes)),
+    (
+        "/api/v1/benchmarks/{benchmark}/submissions/{submission}",
+        "api_submission",
+        api(submission_facts),
+    ),
+    ("/api/{rest:path}", "api_unknown", api(unknown)),
 )
 """Path, name and handler of each page; an address of strangers never adds a name."""
 

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from cxreval.audit.chain import Head
 from services.leaderboard.data import GENESIS_HEAD, BoardData
+from services.leaderboard.parameters import Given
 from services.leaderboard.problems import Busy, Problem
 from services.leaderboard.store import Store
 
@@ -23,6 +24,8 @@ MAX_WAITING = 100
 
 _GZIP_LEVEL = 6
 _FEWEST_GZIPPED = 500
+_COMPRESSED = ("image/png", "application/vnd.apache.parquet")
+"""Media types that gain nothing from gzip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +75,15 @@ class Page:
 Render = Callable[[SiteData], Content]
 """Renders one page."""
 
+Handler = Callable[[SiteData, dict[str, str], Given], Content]
+"""Renders a page from the data, the parts of its path and its query parameters."""
+
 
 def page_of(content: Content) -> Page:
     """Returns a page with its compressed form and its entity tag."""
     body = content.body.encode() if isinstance(content.body, str) else content.body
     small = None
-    if len(body) >= _FEWEST_GZIPPED and not content.media_type.startswith("image/png"):
+    if len(body) >= _FEWEST_GZIPPED and content.media_type not in _COMPRESSED:
         small = gzip.compress(body, _GZIP_LEVEL, mtime=0)
     etag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
     return Page(content.status, content.media_type, body, small, etag, content.headers)

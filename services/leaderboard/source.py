@@ -9,15 +9,17 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, time
 
 from cxreval.audit.chain import AuditEvent, Head
-from cxreval.client import AsyncRegistryClient, LeaderboardEntry, SotaStep, Submission
+from cxreval.client import AsyncRegistryClient, Evaluation, LeaderboardEntry, SotaStep, Submission
 from cxreval.errors import ReceiptNotFound, SubmissionNotFound
-from cxreval.metrics.report import MetricValue
 from cxreval.resource_names import SubmissionName
-from services.leaderboard.data import BoardData, BoardDay, Figure, figure_key
+from services.leaderboard.data import BoardData, BoardDay, figures
 from services.leaderboard.store import Store
 
 _CONCURRENT = 8
 """Calls of the registry that are open at once."""
+
+_ENDPOINT_PROVENANCE = "endpoint_"
+"""Beginning of the keys by which a provenance describes a submitter's server."""
 
 
 class Source:
@@ -42,7 +44,8 @@ class Source:
         found: defaultdict[str, list[AuditEvent]] = defaultdict(list)
         self._count("ReadAuditChain")
         async for event in self._client.audit_chain(after.place):
-            if not event.is_sealed:
+            # The card of a benchmark is read with the list of benchmarks.
+            if not event.is_sealed and "/submissions/" in event.submission:
                 found[SubmissionName.parse(event.submission).benchmark].append(event)
         return dict(found)
 
@@ -51,8 +54,10 @@ class Source:
         self._count("ListBenchmarks")
         retirements = await self._client.retirements()
         self._count("ListBenchmarks")
+        cards = await self._client.cards()
+        self._count("ListBenchmarks")
         return [
-            BoardData(spec, retirements.get(spec.name))
+            BoardData(spec, retirements.get(spec.name), cards.get(spec.name))
             async for spec in self._client.list_benchmarks()
         ]
 
@@ -78,7 +83,7 @@ class Source:
             known,
             entries=tuple(replace(entry, metrics=()) for entry in board),
             steps=steps,
-            figures={entry.submission: _figures(entry.metrics) for entry in board},
+            figures={entry.submission: figures(entry.metrics) for entry in board},
             submissions=submissions,
             events=by_submission,
             head=board.audit_head,
@@ -98,7 +103,10 @@ class Source:
         """Returns the submissions of a board that anybody may read, by name."""
         if every:
             self._count("ListSubmissions")
-            return {item.name: item async for item in self._client.list_submissions(known.name)}
+            return {
+                item.name: public_submission(item)
+                async for item in self._client.list_submissions(known.name)
+            }
         fresh = dict(known.submissions)
         for found in await asyncio.gather(*map(self._submission, changed)):
             if found:
@@ -109,7 +117,7 @@ class Source:
         async with self._slots:
             self._count("GetSubmission")
             try:
-                return await self._client.get_submission(name)
+                return public_submission(await self._client.get_submission(name))
             except SubmissionNotFound:  # hidden again, or removed
                 return None
 
@@ -131,7 +139,9 @@ class Source:
                 return
             self._count("GetEvidence")
             evidence = await self._client.get_evidence(name)
-            await asyncio.to_thread(self._store.save_evaluation, evaluation, evidence)
+            await asyncio.to_thread(
+                self._store.save_evaluation, public_evaluation(evaluation), evidence
+            )
 
     async def _store_receipts(self, submissions: Iterable[str]) -> None:
         await asyncio.gather(*map(self._store_receipt, submissions))
@@ -162,14 +172,16 @@ class Source:
         return BoardDay(entries, tuple(steps))
 
 
-def _figures(values: Iterable[MetricValue]) -> dict[str, Figure]:
-    """Returns the figures over all images, by metric and finding."""
-    return {
-        figure_key(item.metric, item.finding): Figure(
-            item.value,
-            item.interval.low if item.interval else None,
-            item.interval.high if item.interval else None,
-        )
-        for item in values
-        if not item.slice
+def public_submission(item: Submission) -> Submission:
+    """Returns a submission without what only its owner reads, which this site's key may allow."""
+    return replace(item, failure=None, manifest=replace(item.manifest, contact="", endpoint=None))
+
+
+def public_evaluation(item: Evaluation) -> Evaluation:
+    """Returns an evaluation without what only the owner of the submission reads."""
+    provenance = {
+        key: value
+        for key, value in item.provenance.items()
+        if not key.startswith(_ENDPOINT_PROVENANCE)
     }
+    return replace(item, failure=None, worker="", provenance=provenance)

@@ -33,7 +33,9 @@ DEPLOY_GUIDE = REPOSITORY / "docs" / "deploy.md"
 GPU_GUIDE = REPOSITORY / "docs" / "gpu.md"
 INSTALLATIONS = ("base", "overlays/gpu", "operator", "operator-gpu")
 LAYOUTS = (*INSTALLATIONS, "storage", "data-loading")
-SERVICES = {"registry": 50051, "inference": 50052, "scoring": 50053}
+SERVICES = {"registry": 50051, "inference": 50052, "scoring": 50053, "leaderboard": 8080}
+PORTS = {name: "http" if name == "leaderboard" else "grpc" for name in SERVICES}
+"""Name of the port of each service."""
 METRICS_PORT = 9464
 ADDRESS = re.compile(r"(?:dns:///)?(?P<host>[a-z][a-z0-9-]*):(?P<port>\d+)")
 SECRETS = {
@@ -242,9 +244,10 @@ def test_services_select_the_pods_of_one_deployment_and_name_their_ports(install
         ] == [name]
         (container,) = templates[name]["spec"]["containers"]
         named = {port["name"]: port["containerPort"] for port in container["ports"]}
-        assert named == {"grpc": SERVICES[name], "metrics": METRICS_PORT}
+        assert named == {PORTS[name]: SERVICES[name], "metrics": METRICS_PORT}
         for port in service["spec"]["ports"]:
-            assert named[port["targetPort"]] == port["port"]
+            # Visitors come to port 80 of the page.
+            assert named[port["targetPort"]] == {80: 8080}.get(port["port"], port["port"])
 
 
 def test_services_with_load_balancing_clients_are_headless(installation):
@@ -342,6 +345,7 @@ def test_every_address_is_a_service_and_its_port(installation):
         ("worker", "registry"),
         ("worker", "inference"),
         ("worker", "scoring"),
+        ("leaderboard", "registry"),
     }
     for _, host, port in called:
         assert port in {item["port"] for item in services[host]["spec"]["ports"]}
@@ -386,8 +390,8 @@ def test_policies_allow_exactly_the_calls_between_pods(installation):
         for caller in templates
         for callee in SERVICES
         if caller != callee
-        and opens(installation, "egress", templates[caller], templates[callee], "grpc")
-        and opens(installation, "ingress", templates[callee], templates[caller], "grpc")
+        and opens(installation, "egress", templates[caller], templates[callee], PORTS[callee])
+        and opens(installation, "ingress", templates[callee], templates[caller], PORTS[callee])
     }
     assert allowed == {(caller, callee) for caller, callee, _ in calls(installation)}
 
@@ -426,12 +430,18 @@ def test_only_scoring_mounts_the_labels(manifests):
             assert mounted["worker"] == {"nih-images": True}, layout
 
 
-def test_probes_use_the_grpc_port_of_every_service_and_the_worker_has_none(installation):
+def test_probes_use_the_port_of_every_service_and_the_worker_has_none(installation):
     for name, pod, container in containers(installation):
-        probes = {key: value["grpc"] for key, value in container.items() if key.endswith("Probe")}
+        probes = {
+            key: value.get("grpc") or value["httpGet"]
+            for key, value in container.items()
+            if key.endswith("Probe")
+        }
         if name in SERVICES:
             assert probes.keys() == {"startupProbe", "readinessProbe", "livenessProbe"}, name
             expected = {probe: {"port": SERVICES[name]} for probe in probes}
+            if name == "leaderboard":
+                expected = {probe: {"path": "/healthz", "port": "http"} for probe in probes}
             if name == "registry":  # a restart repairs no database and no disk
                 expected["livenessProbe"]["service"] = LIVE
             assert probes == expected, name
@@ -660,7 +670,7 @@ def test_every_image_of_the_manifests_is_a_target_with_an_entry_point(manifests)
         for layout in ("base", "overlays/gpu")
         for _, _, item in containers(manifests[layout])
     }
-    targets = ("registry", "inference", "inference-gpu", "scoring", "worker")
+    targets = (*SERVICES, "inference-gpu", "worker")
     assert images == {f"cxreval/{target}:{version('cxreval')}" for target in targets}
     for target in targets:
         assert target in stages()
@@ -679,7 +689,7 @@ def test_operators_overlay_renames_every_image(manifests):
 
 
 def test_images_run_as_a_numeric_user_stop_on_sigterm_and_send_no_telemetry():
-    for target in ("registry", "inference", "inference-gpu", "scoring", "worker"):
+    for target in (*SERVICES, "inference-gpu", "worker"):
         last = dict(instructions(target))
         assert last["USER"] == "10001:10001"
         assert last["STOPSIGNAL"] == "SIGTERM"

@@ -15,13 +15,18 @@ from cxreval.client import (
 )
 from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import DatasetInvalid, LeaseLost
-from cxreval.evaluation.driver import PLATFORM_FAILED, EvaluationDriver, local_benchmarks
+from cxreval.evaluation.driver import (
+    PLATFORM_FAILED,
+    EvaluationDriver,
+    local_benchmarks,
+    without_images,
+)
 from cxreval.evaluation.resume import LeaseKeeper, retry_policy
 from tests.support import onnx_models
 from tests.support.certificates import make_certificates
 from tests.support.inference import png
 from tests.support.scoring import describe, small_table
-from tests.support.system import System, command, manifest
+from tests.support.system import System, command, manifest, predictions
 
 IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 5)]
 LEASE_SECONDS = 0.6
@@ -63,6 +68,32 @@ def test_a_worker_with_damaged_data_gives_the_evaluation_back_and_stops(system):
     image.write_bytes(whole)
     time.sleep(LEASE_SECONDS)
     assert driver(system).run_next(ignore).status is EvaluationStatus.SUCCEEDED
+
+
+def test_a_data_set_without_images_takes_tables_of_predictions_only(system, tmp_path):
+    images = system.data["small"] / "images"
+    images.rename(tmp_path / "images")
+    assert without_images(system.data) == list(local_benchmarks(system.data)) == ["small"]
+    assert driver(system).run_next(ignore) is None  # the queued checkpoint
+    file = tmp_path / "predictions.csv"
+    rows = [",".join([image, *["0.5"] * len(FINDINGS)]) for image in IMAGES]
+    file.write_text("\n".join([",".join(["image", *FINDINGS]), *rows, ""]))
+    table = system.registry.submit("small", predictions(), file)
+    ended = driver(system).run_next(ignore)
+    assert (ended.status, ended.name.startswith(table.name)) == (EvaluationStatus.SUCCEEDED, True)
+    assert "images_per_second" not in ended.provenance
+    (tmp_path / "images").rename(images)
+    assert without_images(system.data) == []
+    ended = driver(system).run_next(ignore)
+    assert (ended.status, ended.provenance["kind"]) == (EvaluationStatus.SUCCEEDED, "checkpoint")
+    stated = ended.provenance
+    assert stated["cpu"]
+    assert (int(stated["cpu_cores"]) > 0, int(stated["memory_bytes"]) > 2**20) == (True, True)
+    assert (stated["device"], int(stated["threads"]) > 0) == ("cpu", True)
+    assert (float(stated["images_per_second"]) > 0, float(stated["scoring_seconds"]) > 0) == (
+        True,
+        True,
+    )
 
 
 def test_a_service_that_stays_away_costs_no_prediction(system, caplog):

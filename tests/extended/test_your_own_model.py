@@ -1,6 +1,6 @@
-"""docs/your-own-model.md for weights, MONAI, Keras, Hugging Face: rows with their probabilities.
+"""docs/your-own-model.md for each library: rows with the probabilities of the original models.
 
-timm and the table of predictions are in tests/e2e/test_your_own_model.py.
+The table of predictions is in tests/e2e/test_your_own_model.py.
 """
 
 from __future__ import annotations
@@ -47,6 +47,22 @@ def logits(model: Any) -> Callable[[Array], Any]:
             return getattr(answer, "logits", answer).sigmoid().numpy()
 
     return network
+
+
+def test_an_efficientnet_of_timm_gets_a_row_with_its_own_probabilities(
+    newcomer: Newcomer,
+) -> None:
+    require_module("cxreval.export.torch_libraries")  # imports torchvision beside a CPU's PyTorch
+    torch: Any = require_module("torch")
+    torch.manual_seed(0)
+    model = newcomer.python("timm")["model"]
+
+    def network(tensor: own_model.Array) -> own_model.Array:
+        with torch.inference_mode():
+            answer: own_model.Array = model(torch.from_numpy(tensor)).sigmoid().numpy()
+        return answer
+
+    own_model.follow(newcomer, network, "timm")
 
 
 def test_the_weights_of_a_network_of_timm(newcomer: Newcomer) -> None:

@@ -561,6 +561,7 @@ def test_capabilities_name_profiles_limits_runtime_and_tolerance(service: Infere
     assert answer.max_image_pixels == MAX_IMAGE_PIXELS
     assert answer.runtime.startswith("onnxruntime ")
     assert (answer.HasField("repeat_tolerance"), answer.repeat_tolerance) == (True, 0.0)
+    assert (answer.device, answer.threads > 0) == ("cpu", True)
 
 
 def test_a_service_of_an_earlier_version_states_no_tolerance_and_is_asked_again_later() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -506,6 +506,34 @@ def test_declared_date_of_a_row_with_evidence_moves_no_step(
     steps = [row.submission for row in sota_steps(order)]
     assert steps == [name.submission for name in (*names, better)]
     assert backdated.submission in {row.submission for row in order}
+
+
+def test_a_worker_without_the_images_of_a_benchmark_is_leased_its_tables_only(
+    registry: Registry,
+) -> None:
+    table = replace(MANIFEST, kind=Kind.PREDICTIONS, format=None)
+    names = [registry.create(manifest) for manifest in (MANIFEST, table, ENDPOINT, table)]
+    for name, manifest in zip(names, (MANIFEST, table, ENDPOINT, table), strict=True):
+        if manifest is not ENDPOINT:
+            registry.queue(name)
+
+    def lease(*benchmarks: BenchmarkName, without: Sequence[BenchmarkName] = ()) -> str:
+        found = registry.evaluations.lease(
+            "worker", benchmarks, EVERYBODY, converts=True, without_images=without
+        )
+        return found.submission.id if found else ""
+
+    assert lease(without=[BenchmarkName("another")]) == ""
+    assert lease(without=[PARENT]) == names[1].submission
+    assert lease(without=[PARENT]) == names[3].submission
+    assert lease(without=[PARENT]) == ""
+    registry.time += timedelta(seconds=2 * LEASE_SECONDS)
+    # Expired leases, too.
+    assert lease(without=[PARENT]) == names[1].submission
+    assert {lease(PARENT, without=[PARENT]) for _ in range(3)} == {
+        name.submission for name in names if name != names[1]
+    }
+    assert lease(PARENT, without=[PARENT]) == ""
 
 
 def test_a_row_that_was_taken_off_the_board_counts_from_its_return(registry: Registry) -> None:

@@ -58,6 +58,15 @@ def test_verify_names_each_file_that_is_missing_or_cut_short(data):
     )
 
 
+def test_a_data_set_without_images_is_complete_for_tables_of_predictions(data):
+    directory, spec = data
+    for image in IMAGES:
+        (directory / "images" / image).unlink()
+    assert problems(spec, directory) == {}
+    checks = {check.name: check for check in verify(spec, directory)}
+    assert "tables of predictions only" in checks["images"].summary
+
+
 def test_verify_names_a_list_and_a_table_that_differ(data):
     directory, spec = data
     (directory / spec.list_file).write_text("\n".join([*IMAGES[:3], IMAGES[0]]))

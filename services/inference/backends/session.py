@@ -70,6 +70,12 @@ class Execution:
         """Whether a session may use a GPU."""
         return self.provider_names() != [PROVIDERS["cpu"]]
 
+    @property
+    def device(self) -> str:
+        """The first of the providers, a key of `PROVIDERS`."""
+        first = self.provider_names()[0]
+        return next(name for name, provider in PROVIDERS.items() if provider == first)
+
     def __str__(self) -> str:
         """Text for the provenance of a result."""
         return f"{self.provider or 'auto'}, {'fp16' if self.fp16 else 'as saved'}"

@@ -19,8 +19,8 @@ from services.leaderboard.charts.differences import Difference
 from services.leaderboard.charts.ranks import RankShares
 from services.leaderboard.charts.scales import Estimate, Measure
 from services.leaderboard.data import BoardData
-from services.leaderboard.pages.figures import measure_of, rank_text, why
-from services.leaderboard.pages.lookup import find_board, find_submission, row_of
+from services.leaderboard.figures import measure_of, rank_text, why
+from services.leaderboard.lookup import find_board, find_submission, row_of
 from services.leaderboard.pages.parts import Drawn, part_of, parts_of
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import BadParameter, BeingRead

@@ -11,8 +11,8 @@ from services.leaderboard.charts import heatmap
 from services.leaderboard.charts.heatmap import Shades
 from services.leaderboard.charts.scales import Measure
 from services.leaderboard.data import BoardData, figure_key
-from services.leaderboard.pages.figures import measure_of, rank_text
-from services.leaderboard.pages.lookup import find_board
+from services.leaderboard.figures import measure_of, rank_text
+from services.leaderboard.lookup import find_board
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import NotFound
 from services.leaderboard.site import Content, SiteData

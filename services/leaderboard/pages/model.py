@@ -14,8 +14,8 @@ from cxreval.records import Tier
 from services.leaderboard.charts import curves, findings, slices, svg
 from services.leaderboard.charts.curves import Curve
 from services.leaderboard.data import BoardData
+from services.leaderboard.figures import measure_of, rank_text
 from services.leaderboard.pages import report as reports
-from services.leaderboard.pages.figures import measure_of, rank_text
 from services.leaderboard.pages.life import life
 from services.leaderboard.pages.parts import Drawn, Part, part_of, parts_of
 from services.leaderboard.pages.provenance import provenance

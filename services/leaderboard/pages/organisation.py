@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 from services.leaderboard.data import REMOVED
-from services.leaderboard.pages.benchmark import Shown, View, progress_chart
-from services.leaderboard.pages.figures import measure_of, rank_text
-from services.leaderboard.pages.lookup import find_board
+from services.leaderboard.figures import measure_of, rank_text
+from services.leaderboard.lookup import find_board
+from services.leaderboard.pages.progress import progress_chart
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import NotFound
+from services.leaderboard.selection import Shown, View
 from services.leaderboard.site import Content, SiteData
 from services.leaderboard.templates import organisation_address, page
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.leaderboard.pages.lookup import find_board, find_submission
+from services.leaderboard.lookup import find_board, find_submission
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import NotFound
 from services.leaderboard.site import Content, SiteData

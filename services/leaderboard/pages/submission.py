@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cxreval.client import Submission
 from services.leaderboard.data import REMOVED, BoardData
-from services.leaderboard.pages.lookup import find_board, find_submission, row_of
+from services.leaderboard.lookup import find_board, find_submission, row_of
 from services.leaderboard.pages.model import model
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.site import Content, SiteData

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -34,18 +34,24 @@ _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,62}")
 _PROVENANCE_KEY = re.compile(r"(?=.{1,64}\Z)[a-z0-9]+(_[a-z0-9]+)*")
 
 
-def worker(request: pb.LeaseEvaluationRequest) -> tuple[str, list[BenchmarkName]]:
-    """Returns the worker's name and its benchmarks. Raises `MissingField`, `MalformedField`."""
+def worker(
+    request: pb.LeaseEvaluationRequest,
+) -> tuple[str, list[BenchmarkName], list[BenchmarkName]]:
+    """Returns the worker's name, and its benchmarks with and without images.
+
+    Raises `MissingField`, `MalformedField`.
+    """
     check_text("worker", request.worker, MAX_WORKER_CHARACTERS)
-    require("benchmarks", request.benchmarks, "at least one benchmarks/{benchmark}")
-    if len(request.benchmarks) > MAX_LEASE_BENCHMARKS:
-        raise field_error(
-            "benchmarks", f"a list of {len(request.benchmarks)}", f"at most {MAX_LEASE_BENCHMARKS}"
-        )
-    return request.worker, [
-        BenchmarkName.parse(name, f"benchmarks[{index}]")
-        for index, name in enumerate(request.benchmarks)
-    ]
+    with_images = _benchmarks("benchmarks", request.benchmarks)
+    without = _benchmarks("benchmarks_without_images", request.benchmarks_without_images)
+    require("benchmarks", with_images or without, "at least one benchmarks/{benchmark}")
+    return request.worker, with_images, without
+
+
+def _benchmarks(field: str, names: Sequence[str]) -> list[BenchmarkName]:
+    if len(names) > MAX_LEASE_BENCHMARKS:
+        raise field_error(field, f"a list of {len(names)}", f"at most {MAX_LEASE_BENCHMARKS}")
+    return [BenchmarkName.parse(name, f"{field}[{index}]") for index, name in enumerate(names)]
 
 
 def batch(message: report_pb2.PredictionBatch) -> PredictionBatch:

@@ -51,13 +51,18 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         self, request: pb.LeaseEvaluationRequest, context: Any
     ) -> pb.LeaseEvaluationResponse:
         """Leases an evaluation; the answer is empty when none can be leased."""
-        name, benchmarks = evaluations.worker(request)
+        name, benchmarks, without_images = evaluations.worker(request)
         # The name that a worker gives itself proves nothing, so events also have its key or
         # certificate.
         who = caller()
         worker = name if who is EVERYBODY else f"{name}, {who.name}"
         lease = await asyncio.to_thread(
-            self._evaluations.lease, worker, benchmarks, who, converts=request.converts
+            self._evaluations.lease,
+            worker,
+            benchmarks,
+            who,
+            converts=request.converts,
+            without_images=without_images,
         )
         if lease is None:
             return pb.LeaseEvaluationResponse()

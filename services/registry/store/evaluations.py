@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import Row, Select, literal_column, or_, select
+from sqlalchemy import Row, Select, and_, literal_column, or_, select, true
 from sqlalchemy.orm import Session
 
 from cxreval.audit.receipts import Signer
@@ -117,21 +117,23 @@ class Evaluations:
         caller: Principal,
         *,
         converts: bool = False,
+        without_images: Sequence[BenchmarkName] = (),
     ) -> Lease | None:
         """Leases the oldest queued evaluation of these benchmarks, or one with an expired lease.
 
-        State dicts are leased only to a worker that `converts` them. An evaluation whose last
+        State dicts are leased only to a worker that `converts` them, and of the benchmarks
+        `without_images` only tables of predictions. An evaluation whose last
         `max_attempts` leases recorded no prediction fails instead, and the next one is taken.
 
         Returns:
             None when no evaluation can be leased.
         """
         if not self._database.embedded and (
-            lease := self._lease_queued(worker, benchmarks, caller, converts)
+            lease := self._lease_queued(worker, benchmarks, without_images, caller, converts)
         ):
             return lease
         with self._database.writing() as session:
-            while (rows := self._next(session, benchmarks, converts)) is not None:
+            while (rows := self._next(session, benchmarks, without_images, converts)) is not None:
                 row, submission, _ = rows
                 if row.stalled_attempts < self._max_attempts:
                     return self._leased_to(session, worker, caller, rows)
@@ -147,15 +149,22 @@ class Evaluations:
         return None
 
     def _lease_queued(
-        self, worker: str, benchmarks: Sequence[BenchmarkName], caller: Principal, converts: bool
+        self,
+        worker: str,
+        benchmarks: Sequence[BenchmarkName],
+        without_images: Sequence[BenchmarkName],
+        caller: Principal,
+        converts: bool,
     ) -> Lease | None:
-        known = {row.number: row for name in benchmarks if (row := self._benchmark(name))}
+        names = dict.fromkeys(without_images, False) | dict.fromkeys(benchmarks, True)
+        rows = {name: row for name in names if (row := self._benchmark(name))}
+        known = {row.number: row for row in rows.values()}
         leased = None
         # This connection may be dead. The transaction that follows checks its own before use.
         with contextlib.suppress(ServiceUnavailable), self._database.at_once() as connection:
             leased = lease_queued(
                 connection,
-                list(known),
+                {row.number: names[name] for name, row in rows.items()},
                 converts,
                 worker,
                 _worker(worker),
@@ -432,13 +441,21 @@ class Evaluations:
             )
 
     def _next(
-        self, session: Session, benchmarks: Sequence[BenchmarkName], converts: bool
+        self,
+        session: Session,
+        benchmarks: Sequence[BenchmarkName],
+        without_images: Sequence[BenchmarkName],
+        converts: bool,
     ) -> _Rows | None:
         now = self._clock()
-        query = _evaluations().where(BenchmarkRow.id.in_([name.benchmark for name in benchmarks]))
-        if not converts:
-            format_ = SubmissionRow.manifest["format"].as_string()
-            query = query.where(or_(format_.is_(None), format_.not_in(CONVERTED)))
+        format_ = SubmissionRow.manifest["format"].as_string()
+        complete, imageless = (
+            BenchmarkRow.id.in_([name.benchmark for name in names])
+            for names in (benchmarks, without_images)
+        )
+        runnable = true() if converts else or_(format_.is_(None), format_.not_in(CONVERTED))
+        is_table = SubmissionRow.kind == Kind.PREDICTIONS
+        query = _evaluations().where(or_(and_(complete, runnable), and_(imageless, is_table)))
         query = query.limit(1).with_for_update(of=_LOCKED, skip_locked=True)
         waited = or_(EvaluationRow.waits_until.is_(None), EvaluationRow.waits_until <= now)
         # Two queries, each of which reads one row of an index; a single query would sort the queue.

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
 from sqlalchemy import Connection, column, text
 
-from cxreval.manifest.model import CONVERTED
+from cxreval.manifest.model import CONVERTED, Kind
 from cxreval.records import Change, EvaluationState, SubmissionState
 from services.registry.domain.states import EVALUATION_STATE, TRANSITIONS
 from services.registry.store.models import Base, EvaluationRow, SubmissionRow
@@ -35,10 +35,13 @@ WITH taken AS (
     FROM evaluations JOIN submissions ON submissions.number = evaluations.submission_number
     WHERE evaluations.state = '{EvaluationState.QUEUED}'
         AND (evaluations.waits_until IS NULL OR evaluations.waits_until <= :now)
-        AND submissions.benchmark_number = ANY(:benchmarks)
         AND (
-            :converts OR coalesce(submissions.manifest ->> 'format', '')
-                NOT IN ({", ".join(f"'{form}'" for form in CONVERTED)})
+            submissions.benchmark_number = ANY(:benchmarks) AND (
+                :converts OR coalesce(submissions.manifest ->> 'format', '')
+                    NOT IN ({", ".join(f"'{form}'" for form in CONVERTED)})
+            )
+            OR submissions.benchmark_number = ANY(:without_images)
+                AND submissions.kind = '{Kind.PREDICTIONS}'
         )
         AND NOT EXISTS (
             SELECT FROM evaluations
@@ -84,7 +87,7 @@ _SUBMISSION_COLUMNS = [item.name for item in SubmissionRow.__table__.columns]
 
 def lease_queued(
     connection: Connection,
-    benchmarks: Sequence[int],
+    benchmarks: Mapping[int, bool],
     converts: bool,
     worker: str,
     actor: str,
@@ -96,7 +99,8 @@ def lease_queued(
 
     Args:
         connection: to PostgreSQL.
-        benchmarks: numbers of the benchmarks.
+        benchmarks: numbers of the benchmarks, and whether the worker has the images; without them
+            it takes tables of predictions only.
         converts: whether the worker converts PyTorch files.
         worker: name of the worker.
         actor: actor of the event.
@@ -108,7 +112,8 @@ def lease_queued(
         The changed rows, read-only; None when nothing is queued or any lease has expired.
     """
     values: dict[str, Any] = {
-        "benchmarks": list(benchmarks),
+        "benchmarks": [number for number, complete in benchmarks.items() if complete],
+        "without_images": [number for number, complete in benchmarks.items() if not complete],
         "converts": converts,
         "worker": worker,
         "actor": actor,

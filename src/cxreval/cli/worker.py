@@ -69,7 +69,10 @@ def worker(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Run queued evaluations, one at a time."""
+    """Run queued evaluations, one at a time.
+
+    For a data set without images, only submitted tables of predictions are evaluated.
+    """
     require_extra("worker", "cxreval worker", "imagecodecs", "pydicom", "pyarrow")
     from cxreval.evaluation import driver as evaluation_driver  # noqa: PLC0415 -- needs the extra
 
@@ -80,6 +83,8 @@ def worker(
     directories = options.directories(data)
     tls, key = context.obj.tls, context.obj.key
     specs = evaluation_driver.local_benchmarks(directories)
+    for benchmark in evaluation_driver.without_images(directories):
+        _log.info("%s has no images here: only tables of predictions are taken for it", benchmark)
     with (
         options.opened(context, WorkerClient(registry, tls, key), "registry") as registry_client,
         options.opened(context, InferenceClient(inference, tls), "inference") as inference_client,

@@ -62,6 +62,8 @@ class InferenceClient(ServiceClient):
             max_model_bytes=answer.max_model_bytes,
             runtime=answer.runtime,
             repeat_tolerance=answer.repeat_tolerance,
+            device=answer.device,
+            threads=answer.threads,
         )
 
     def ready(self, model: str) -> bool:

@@ -275,7 +275,9 @@ class ProfileInfo:
 class Capabilities:
     """The preprocessing profiles, limits and runtime of an inference service.
 
-    `repeat_tolerance`: largest difference that is expected of two answers to one image.
+    `repeat_tolerance`: largest difference that is expected of two answers to one image. `device`:
+    where models run, such as `cpu` or `cuda`; `threads`: those of one run of a model. Empty and 0
+    if the service is too old to state them.
     """
 
     profiles: tuple[ProfileInfo, ...]
@@ -285,6 +287,8 @@ class Capabilities:
     max_model_bytes: int
     runtime: str
     repeat_tolerance: float
+    device: str = ""
+    threads: int = 0
 
 
 @dataclass(frozen=True, slots=True)

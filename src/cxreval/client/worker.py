@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,16 +25,25 @@ class WorkerClient(RegistryClient):
     """A `RegistryClient` with the methods of a worker, which runs evaluations under leases."""
 
     def lease_evaluation(
-        self, worker: str, benchmarks: list[str], *, converts: bool = False
+        self,
+        worker: str,
+        benchmarks: list[str],
+        *,
+        converts: bool = False,
+        without_images: Sequence[str] = (),
     ) -> Lease | None:
         """Leases the oldest evaluation that is queued or whose lease has expired; None without one.
 
-        `converts`: whether the worker can convert PyTorch state dicts; only then may the evaluation
-        need it.
+        `benchmarks`: those whose images the worker has. `converts`: whether the worker can convert
+        PyTorch state dicts; only then may the evaluation need it. `without_images`: benchmarks of
+        which the worker takes tables of predictions only.
         """
         names = [benchmark_name(benchmark) for benchmark in benchmarks]
         request = evaluation_service_pb2.LeaseEvaluationRequest(
-            worker=worker, benchmarks=names, converts=converts
+            worker=worker,
+            benchmarks=names,
+            converts=converts,
+            benchmarks_without_images=map(benchmark_name, without_images),
         )
         answer = self._call(self._evaluations.LeaseEvaluation, request)
         return _messages.lease(answer.lease) if answer.HasField("lease") else None

@@ -110,7 +110,10 @@ def _check_split(directory: Path, images: list[str]) -> Check:
 def _check_images(
     directory: Path, images: list[str], progress: Callable[[int, int], None] | None
 ) -> Check:
-    """Returns the check that each image file exists and is a complete PNG, JPEG or DICOM file."""
+    """Returns the check that each image file exists and is a complete PNG, JPEG or DICOM file.
+
+    Without any image file, predictions can be scored and nothing else, which is no problem.
+    """
     missing, broken = [], []
     for number, image in enumerate(images, start=1):
         file = directory / image
@@ -120,6 +123,8 @@ def _check_images(
             broken.append(image)
         if progress:
             progress(number, len(images))
+    if images and len(missing) == len(images):
+        return Check("images", "none are here: a worker takes tables of predictions only")
     problems = []
     if missing:
         problems.append(f"{len(missing)} of {len(images)} images are missing: {_some(missing)}")

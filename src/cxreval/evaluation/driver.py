@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +39,7 @@ from cxreval.errors import (
 from cxreval.evaluation.confirmation import confirm
 from cxreval.evaluation.conversion import COMPARED_IMAGES, Converter, convert
 from cxreval.evaluation.endpoints import EndpointSource
-from cxreval.evaluation.provenance import provenance
+from cxreval.evaluation.provenance import Timing, provenance
 from cxreval.evaluation.repeats import check_repeats
 from cxreval.evaluation.resume import RETRY_SECONDS, LeaseKeeper, retry_policy
 from cxreval.evaluation.sources import Checkpoint, Rows, Source, Table
@@ -76,7 +75,8 @@ class EvaluationDriver:
 
     Args:
         registry, inference, scoring: clients of the services.
-        data: the directory of each benchmark's data set: its list and images, without labels.
+        data: the directory of each benchmark's data set: its list and images, without labels. On
+            one without images, only tables of predictions are evaluated.
         worker: name of this worker.
         retry_seconds: how long a service may be unavailable before the evaluation is given back to
             the queue.
@@ -103,6 +103,7 @@ class EvaluationDriver:
         self._retry_seconds = retry_seconds
         self._allow_private_endpoints = allow_private_endpoints
         self._converter = converter
+        self._without_images = without_images(data)
 
     def run_next(self, progress: Progress) -> Evaluation | None:
         """Runs the next evaluation to its end and returns it; None if the queue is empty.
@@ -115,8 +116,12 @@ class EvaluationDriver:
                 another worker.
             CxrevalError: the registry cannot be asked for work.
         """
-        converts = self._converter is not None
-        lease = self._registry.lease_evaluation(self._worker, list(self._data), converts=converts)
+        lease = self._registry.lease_evaluation(
+            self._worker,
+            [name for name in self._data if name not in self._without_images],
+            converts=self._converter is not None,
+            without_images=self._without_images,
+        )
         if lease is None:
             return None
         token = request_id.current.set(lease.evaluation.rpartition("/")[2])
@@ -161,23 +166,25 @@ class EvaluationDriver:
         return self._registry.get_evaluation(lease.evaluation)
 
     def _evaluate(self, lease: Lease, keeper: LeaseKeeper, progress: Progress) -> Evaluation:
-        started = datetime.now(UTC)
-        benchmark = lease.benchmark
+        timing, benchmark = Timing(), lease.benchmark
         # First, because without labels the predictions could not be scored.
         keeper.call(lambda: self._scoring.check_truth(benchmark))
         images = image_list(benchmark, self._data[benchmark.name])
         keeper.call(lambda: self._registry.record_image_list(benchmark.name, images))
         source = keeper.call(lambda: self._source(lease, images))
         confirmed = confirm(self._registry, lease, source, images, keeper)
-        table = keeper.call(lambda: self._predict(lease, source, images, keeper, progress))
+        table = keeper.call(lambda: self._predict(lease, source, images, keeper, progress, timing))
         repeats = check_repeats(source, benchmark, images, table, keeper)
         batches = _batches(images, table)
-        report = keeper.call(
-            lambda: self._scoring.score(benchmark, batches, findings=table.findings)
-        )
+
+        def score() -> Report:
+            with timing.scoring():
+                return self._scoring.score(benchmark, batches, findings=table.findings)
+
+        report = keeper.call(score)
         _check_report(report, benchmark, table)
         ran = {**keeper.call(source.provenance), **confirmed, **repeats}
-        evidence = provenance(lease, ran, started)
+        evidence = provenance(lease, ran, timing)
         return keeper.call(lambda: self._registry.complete_evaluation(lease, report, evidence))
 
     def _source(self, lease: Lease, images: list[str]) -> Source:
@@ -210,6 +217,7 @@ class EvaluationDriver:
         images: list[str],
         keeper: LeaseKeeper,
         progress: Progress,
+        timing: Timing,
     ) -> PredictionTable:
         """Predicts the images that are not recorded yet; returns the table of all of them.
 
@@ -223,6 +231,7 @@ class EvaluationDriver:
         progress(lease, done, len(images))
         if not missing:
             return table
+        since = time.monotonic()
         for batch in _recorded_together(source.rows(missing)):
             names = tuple(name for name, _ in batch)
             probabilities = np.stack([row for _, row in batch])
@@ -230,6 +239,10 @@ class EvaluationDriver:
             self._registry.append_predictions(lease, Predictions(names, probabilities))
             keeper.progressed()
             done += len(batch)
+            timing.predicted += len(batch)
+            now = time.monotonic()
+            timing.predicting_seconds += now - since
+            since = now
             progress(lease, done, len(images))
         return table
 
@@ -237,20 +250,39 @@ class EvaluationDriver:
 def local_benchmarks(data: Mapping[str, Path]) -> dict[str, BenchmarkSpec]:
     """Returns the specification of each data set of a worker.
 
+    A data set without any image file is valid: a worker takes tables of predictions for it.
+
     Raises:
-        DatasetInvalid: a list has another digest than its specification, or an image is missing.
+        DatasetInvalid: a list has another digest than its specification, or some images are
+            missing and others are not.
     """
     specs = {name: load_spec(name, directory) for name, directory in data.items()}
     for name, spec in specs.items():
         images, directory = image_list(spec, data[name]), images_root(data[name])
         missing = [image for image in images if not (directory / image).is_file()]
-        if missing:
+        if 0 < len(missing) < len(images):
             message = (
                 f"{directory} lacks {len(missing)} of {len(images)} images, first {missing[0]}; "
-                "copy them there"
+                "copy them there, or remove all images to take tables of predictions only"
             )
             raise DatasetInvalid(message, file=directory, count=len(missing), image=missing[0])
     return specs
+
+
+def without_images(data: Mapping[str, Path]) -> list[str]:
+    """Returns the benchmarks whose data sets have no images, as `local_benchmarks` allows.
+
+    Raises:
+        DatasetInvalid: a list has another digest than its specification.
+    """
+    return [
+        name
+        for name, directory in data.items()
+        if not any(
+            (images_root(directory) / image).is_file()
+            for image in image_list(load_spec(name, directory), directory)
+        )
+    ]
 
 
 def _recorded_together(rows: Rows) -> Iterator[list[tuple[str, NDArray[np.float32]]]]:

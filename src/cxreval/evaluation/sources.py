@@ -122,7 +122,7 @@ class Checkpoint:
         return self._inference.capabilities().repeat_tolerance
 
     def provenance(self) -> Mapping[str, str]:
-        """Returns the runtime, the model and its preprocessing.
+        """Returns the runtime with its device and threads, the model and its preprocessing.
 
         Raises:
             UnknownProfile: the inference service has other steps for the submission's preset.
@@ -137,7 +137,13 @@ class Checkpoint:
                 f"{steps.digest}; expected one of {known}"
             )
             raise UnknownProfile(message, field="preprocessing_profile", expected=known)
+        # An older inference service does not state where it runs models.
+        stated = {
+            "device": capabilities.device,
+            "threads": str(capabilities.threads or ""),
+        }
         return {
+            **{key: value for key, value in stated.items() if value},
             "inference_runtime": capabilities.runtime,
             "model_sha256": self._sha256,
             "profile": steps.name,

@@ -24,7 +24,7 @@ class PreprocessingProfile(_message.Message):
     def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., description: _Optional[str] = ...) -> None: ...
 
 class GetCapabilitiesResponse(_message.Message):
-    __slots__ = ("profiles", "max_message_bytes", "max_image_bytes", "max_image_pixels", "max_model_bytes", "runtime", "repeat_tolerance")
+    __slots__ = ("profiles", "max_message_bytes", "max_image_bytes", "max_image_pixels", "max_model_bytes", "runtime", "repeat_tolerance", "device", "threads")
     PROFILES_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_IMAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +32,8 @@ class GetCapabilitiesResponse(_message.Message):
     MAX_MODEL_BYTES_FIELD_NUMBER: _ClassVar[int]
     RUNTIME_FIELD_NUMBER: _ClassVar[int]
     REPEAT_TOLERANCE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    THREADS_FIELD_NUMBER: _ClassVar[int]
     profiles: _containers.RepeatedCompositeFieldContainer[PreprocessingProfile]
     max_message_bytes: int
     max_image_bytes: int
@@ -39,4 +41,6 @@ class GetCapabilitiesResponse(_message.Message):
     max_model_bytes: int
     runtime: str
     repeat_tolerance: float
-    def __init__(self, profiles: _Optional[_Iterable[_Union[PreprocessingProfile, _Mapping]]] = ..., max_message_bytes: _Optional[int] = ..., max_image_bytes: _Optional[int] = ..., max_image_pixels: _Optional[int] = ..., max_model_bytes: _Optional[int] = ..., runtime: _Optional[str] = ..., repeat_tolerance: _Optional[float] = ...) -> None: ...
+    device: str
+    threads: int
+    def __init__(self, profiles: _Optional[_Iterable[_Union[PreprocessingProfile, _Mapping]]] = ..., max_message_bytes: _Optional[int] = ..., max_image_bytes: _Optional[int] = ..., max_image_pixels: _Optional[int] = ..., max_model_bytes: _Optional[int] = ..., runtime: _Optional[str] = ..., repeat_tolerance: _Optional[float] = ..., device: _Optional[str] = ..., threads: _Optional[int] = ...) -> None: ...

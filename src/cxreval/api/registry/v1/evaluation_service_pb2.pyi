@@ -79,14 +79,16 @@ class Lease(_message.Message):
     def __init__(self, evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., token: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., submission: _Optional[_Union[_submission_pb2.Submission, _Mapping]] = ..., benchmark: _Optional[_Union[_benchmark_service_pb2.Benchmark, _Mapping]] = ..., endpoint_token: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class LeaseEvaluationRequest(_message.Message):
-    __slots__ = ("worker", "benchmarks", "converts")
+    __slots__ = ("worker", "benchmarks", "converts", "benchmarks_without_images")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     BENCHMARKS_FIELD_NUMBER: _ClassVar[int]
     CONVERTS_FIELD_NUMBER: _ClassVar[int]
+    BENCHMARKS_WITHOUT_IMAGES_FIELD_NUMBER: _ClassVar[int]
     worker: str
     benchmarks: _containers.RepeatedScalarFieldContainer[str]
     converts: bool
-    def __init__(self, worker: _Optional[str] = ..., benchmarks: _Optional[_Iterable[str]] = ..., converts: _Optional[bool] = ...) -> None: ...
+    benchmarks_without_images: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, worker: _Optional[str] = ..., benchmarks: _Optional[_Iterable[str]] = ..., converts: _Optional[bool] = ..., benchmarks_without_images: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class LeaseEvaluationResponse(_message.Message):
     __slots__ = ("lease",)

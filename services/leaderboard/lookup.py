@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from cxreval.client import LeaderboardEntry, Submission
 from services.leaderboard.data import BoardData
-from services.leaderboard.problems import NotFound
+from services.leaderboard.problems import BeingRead, NotFound
 from services.leaderboard.site import SiteData
 from services.leaderboard.templates import board_address, submission_address
 
 
 def find_board(data: SiteData, name: str) -> BoardData:
-    """Returns a benchmark by its identifier. Raises `NotFound`."""
+    """Returns a benchmark by its identifier.
+
+    Raises:
+        NotFound: there is none.
+        BeingRead: nothing is read from the registry yet.
+    """
+    if name not in data.boards and data.read_time is None:
+        raise BeingRead("The board")
     if name not in data.boards:
         known = ((each, board_address(each)) for each in data.boards)
         raise NotFound("benchmark", name, known)

@@ -1,0 +1,1 @@
+"""The same facts for programs: JSON, CSV, Parquet, Atom, pictures, citations."""

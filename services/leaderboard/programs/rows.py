@@ -1,0 +1,133 @@
+"""Rows, steps and changes of a board as the API states them; figures in the metric's own unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+
+from cxreval.audit.chain import AuditEvent
+from cxreval.client import LeaderboardEntry, SotaStep
+from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.metrics.report import Interval
+from cxreval.records import Tier
+from services.leaderboard.data import BoardData, Figure, event_time, figure_key, figures
+from services.leaderboard.programs.answers import utc
+from services.leaderboard.site import SiteData
+from services.leaderboard.templates import https_only, submission_address
+
+Figures = Mapping[str, Figure]
+"""The figures of a row over all images, by `figure_key`."""
+
+
+def figures_of(
+    data: SiteData, board: BoardData, entries: Iterable[LeaderboardEntry]
+) -> list[Figures]:
+    """Returns the figures of each row, also of rows of an earlier day.
+
+    A row has none if its report is no longer stored.
+    """
+    shown = {entry.submission: entry.evaluation for entry in board.entries}
+    return [
+        board.figures.get(entry.submission, {})
+        if shown.get(entry.submission) == entry.evaluation
+        else _earlier_figures(data, board, entry)
+        for entry in entries
+    ]
+
+
+def _earlier_figures(data: SiteData, board: BoardData, entry: LeaderboardEntry) -> Figures:
+    submission = board.submissions.get(entry.submission)
+    if entry.tier is Tier.CLAIMED:
+        claims = submission.manifest.claimed_metrics if submission else ()
+        return {figure_key(claim.metric, claim.finding): Figure(claim.value) for claim in claims}
+    evaluation = data.store.evaluation(entry.evaluation) if entry.evaluation else None
+    return figures(evaluation.report.metrics) if evaluation and evaluation.report else {}
+
+
+def direction(spec: BenchmarkSpec) -> str:
+    """Returns which values of the ranking metric are better: `higher` or `lower`."""
+    return next(item.direction for item in spec.metrics if item.id == spec.ranking_metric)
+
+
+def row(data: SiteData, entry: LeaderboardEntry, of_it: Figures) -> dict[str, object]:
+    """Returns a row with its figures."""
+    return {
+        **_names(data, entry),
+        "organisation": entry.organisation,
+        "open_source": entry.open_source,
+        "kind": entry.kind,
+        "source_kind": entry.source_kind,
+        "source_url": https_only(entry.source_url) or None,
+        "submitted_date": entry.submitted_date,
+        "publish_time": utc(entry.publish_time),
+        "tier": entry.tier,
+        "disputed": entry.disputed,
+        "note": entry.note,
+        "record": entry.sota,
+        "rank": entry.rank,
+        "rank_undefined_reason": entry.rank_undefined_reason or None,
+        "score": entry.score,
+        "interval": _interval(entry.interval),
+        "interval_undefined_reason": entry.interval_undefined_reason or None,
+        "claimed_score": entry.claimed_score,
+        "spread": asdict(entry.spread) if entry.spread else None,
+        "evaluation": entry.evaluation or None,
+        "figures": _by_metric(of_it),
+    }
+
+
+def step(data: SiteData, item: SotaStep) -> dict[str, object]:
+    """Returns a step of the record."""
+    return {
+        **_names(data, item),
+        "organisation": item.organisation,
+        "submitted_date": item.submitted_date,
+        "publish_time": utc(item.publish_time),
+        "tier": item.tier,
+        "score": item.score,
+        "interval": _interval(item.interval),
+        "significance": item.significance,
+    }
+
+
+def change(data: SiteData, board: BoardData, event: AuditEvent) -> dict[str, object]:
+    """Returns a change of a board. Its submission must be one that anybody may read."""
+    manifest = board.submissions[event.submission].manifest
+    return {
+        "place": event.place,
+        "time": utc(event_time(event)),
+        "benchmark": board.name,
+        "submission": event.submission,
+        "page": data.public_url + submission_address(event.submission),
+        "model": manifest.model,
+        "organisation": manifest.organisation,
+        "change": event.change,
+        "state": event.state,
+        "reason": event.reason,
+        "digest": event.digest,
+    }
+
+
+def _names(data: SiteData, item: LeaderboardEntry | SotaStep) -> dict[str, object]:
+    return {
+        "submission": item.submission,
+        "page": data.public_url + submission_address(item.submission),
+        "model": item.model,
+    }
+
+
+def _interval(interval: Interval | None) -> dict[str, float] | None:
+    return asdict(interval) if interval else None
+
+
+def _by_metric(of_it: Figures) -> dict[str, dict[str, object]]:
+    """Returns figures by metric: that of the mean, and those of the findings by name."""
+    found: dict[str, dict[str, object]] = {}
+    for key, figure in of_it.items():
+        metric, _, finding = key.partition("|")
+        parts = found.setdefault(metric, {"mean": None, "findings": {}})
+        if finding:
+            parts["findings"][finding] = asdict(figure)  # type: ignore[index]
+        else:
+            parts["mean"] = asdict(figure)
+    return found
