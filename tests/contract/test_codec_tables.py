@@ -14,6 +14,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.message_factory import GetMessageClass
+from services.registry.domain.finding_comparison import FindingComparison
 
 from cxreval.audit.chain import AuditEvent
 from cxreval.audit.receipts import Receipt
@@ -25,7 +26,6 @@ from cxreval.records import SubmissionState
 from cxreval.wire.codec import Decoder, Encoder
 from services.registry.domain import access, board
 from services.registry.domain import records as domain
-from services.registry.domain.finding_comparison import FindingComparison
 from tests.support.records import NOON, sample
 from tests.support.registry import small_spec
 from tests.unit import test_codec

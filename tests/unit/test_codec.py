@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from services.registry.domain.finding_comparison import FindingComparison
 
 from cxreval.api.registry.v1 import (
     admin_service_pb2,
@@ -45,7 +46,6 @@ from cxreval.wire.codec import Decoder, Encoder
 from services.registry.convert import admin, audit, evaluations, leaderboard, submissions
 from services.registry.domain import access, board
 from services.registry.domain import records as domain
-from services.registry.domain.finding_comparison import FindingComparison
 from tests.support.records import MOMENTS, records
 from tests.support.registry import small_spec
 
