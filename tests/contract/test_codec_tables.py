@@ -14,12 +14,12 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from services.registry.domain.finding_comparison import FindingComparison
 
 from cxreval.audit.chain import AuditEvent
 from cxreval.audit.receipts import Receipt
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.manifest.model import Kind
+from cxreval.metrics.finding_comparison import FindingComparison
 from cxreval.metrics.ranking import Comparison
 from cxreval.metrics.report import Report
 from cxreval.records import SubmissionState

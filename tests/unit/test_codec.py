@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from services.registry.domain.finding_comparison import FindingComparison
 
 from cxreval.api.registry.v1 import (
     admin_service_pb2,
@@ -28,6 +27,7 @@ from cxreval.client import _messages, models
 from cxreval.datasets.benchmark import BenchmarkSpec, ranked_by
 from cxreval.errors import CxrevalError, MalformedField, MissingField, UnknownValue
 from cxreval.manifest.model import Kind, Manifest
+from cxreval.metrics.finding_comparison import FindingComparison
 from cxreval.metrics.ranking import Comparison
 from cxreval.metrics.report import MetricValue, Report
 from cxreval.records import (
