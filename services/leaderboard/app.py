@@ -16,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cxreval.wire import request_id
+from services.leaderboard.files import version
 from services.leaderboard.metrics import WebMetrics
 from services.leaderboard.parameters import MAX_QUERY_CHARACTERS
 from services.leaderboard.problems import Failed, NotAllowed, NotFound, Problem
@@ -38,6 +39,7 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 _CACHE = "public, max-age=5, stale-while-revalidate=60, stale-if-error=86400"
+_CACHE_FOR_EVER = "public, max-age=31536000, immutable"
 _HEARTBEAT_SECONDS = 15.0
 
 
@@ -94,7 +96,10 @@ class _Web:
         page = self._static.get(request.url.path)
         if page is None:
             raise HTTPException(404)
-        return _response(request, page)
+        response = _response(request, page)
+        if request.url.query == version(page):
+            response.headers["Cache-Control"] = _CACHE_FOR_EVER
+        return response
 
     async def healthz(self, _: Request) -> Response:
         """Returns 200 once there is something to show, also while the registry is away."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from services.leaderboard.site import Content, Page, page_of
@@ -16,6 +17,7 @@ _STYLES = ("page.css", "charts.css")
 """Style sheets, which are sent as one file."""
 
 
+@cache
 def static_files() -> dict[str, Page]:
     """Returns the files by address."""
     styles = "".join((_DIRECTORY / name).read_text(encoding="utf-8") for name in _STYLES)
@@ -26,3 +28,13 @@ def static_files() -> dict[str, Page]:
             pages[f"/static/{file.name}"] = page_of(content)
     pages["/favicon.svg"] = pages["/favicon.ico"] = pages.pop("/static/favicon.svg")
     return pages
+
+
+def versioned(address: str) -> str:
+    """Returns the address of a file with its digest, so that browsers may keep it for ever."""
+    return f"{address}?{version(static_files()[address])}"
+
+
+def version(file: Page) -> str:
+    """Returns the query that names the content of a file."""
+    return "v=" + file.etag.strip('"')

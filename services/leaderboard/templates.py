@@ -23,6 +23,7 @@ from cxreval.metrics.report import (
     REPLICATES_UNDEFINED,
 )
 from services.leaderboard.charts.differences import p_value
+from services.leaderboard.files import versioned
 from services.leaderboard.site import Content, SiteData
 
 ABSENT, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
@@ -142,6 +143,7 @@ _ENVIRONMENT.globals.update(
     submission_address=submission_address,
     organisation_address=organisation_address,
     outward=outward,
+    versioned=versioned,
     p_value=p_value,
     number=lambda text: text[:1] in "0123456789<+\N{EN DASH}\N{MINUS SIGN}",
     reasons=REASONS,

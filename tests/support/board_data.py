@@ -31,6 +31,7 @@ from cxreval.records import (
 )
 from services.leaderboard.app import create_app
 from services.leaderboard.data import BoardData, BoardDay, figures
+from services.leaderboard.files import static_files
 from services.leaderboard.metrics import WebMetrics
 from services.leaderboard.routes import problem_page
 from services.leaderboard.site import Site, SiteData
@@ -171,6 +172,22 @@ def hostile_board(store: Store) -> BoardData:
     )
 
 
+def large_board(name: str, rows: int) -> BoardData:
+    """Returns a board of many rows, each of a model of its own, from 50 organisations."""
+    entries = tuple(
+        entry(
+            f"{number:032x}", 0.9 - number / (5 * rows), number + 1,
+            submission=f"benchmarks/{name}/submissions/{number:032x}",
+            model=f"Model {number} with a name as long as many are",
+            organisation=f"University Hospital {number % 50}",
+            claimed_score=0.8,
+        )
+        for number in range(rows)
+    )  # fmt: skip
+    known = {row.submission: figures(values(row.score)) for row in entries}
+    return BoardData(small_spec(name), entries=entries, figures=known, read_time=READ)
+
+
 def site_data(directory: Path) -> SiteData:
     """Returns a site with the boards `hostile`, `empty` and `claims`."""
     store = Store(directory)
@@ -199,7 +216,7 @@ def application(data: SiteData) -> ASGIApp:
     """Returns an application that shows the data, and follows no submission."""
     watchers = Watchers(None)  # type: ignore[arg-type] -- nothing is followed
     metrics = WebMetrics(CollectorRegistry())
-    return create_app(Site(data, problem_page), watchers, metrics, {}, https=True)
+    return create_app(Site(data, problem_page), watchers, metrics, static_files(), https=True)
 
 
 def visitor(data: SiteData) -> TestClient:
@@ -208,10 +225,10 @@ def visitor(data: SiteData) -> TestClient:
 
 
 @contextmanager
-def served(data: SiteData) -> Iterator[str]:
-    """Serves the data on a free port, and returns its address."""
+def served(data: SiteData, port: int = 0) -> Iterator[str]:
+    """Serves the data on a port, 0 for a free one, and returns its address."""
     app = application(data)
-    config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=5)
+    config = uvicorn.Config(app, port=port, log_config=None, timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -5,20 +5,20 @@ for (const table of document.querySelectorAll("table[data-sort]")) {
     button.addEventListener("click", (event) => {
       event.preventDefault();
       const column = Number(button.dataset.column);
-      const down = button.getAttribute("aria-pressed") !== "true";
-      const value = (row) => {
-        const text = (row.cells[column].dataset.value ?? row.cells[column].textContent).trim();
-        const number = Number.parseFloat(text);
-        return Number.isNaN(number) ? text : number;
-      };
+      const heading = button.closest("th");
+      const best = table.dataset.sort; // the order that shows the best row first
+      const other = best === "descending" ? "ascending" : "descending";
+      const order = heading.ariaSort === best ? other : best;
+      const sign = order === "descending" ? -1 : 1;
+      const value = (row) => Number.parseFloat(row.cells[column].textContent.replace("\u2212", "-").replace("\u00b1", ""));
       const rows = [...table.tBodies[0].rows].sort((a, b) => {
         const [x, y] = [value(a), value(b)];
-        const order = typeof x === typeof y ? (x > y) - (x < y) : typeof x === "number" ? 1 : -1;
-        return down ? -order : order;
+        if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y); // undefined last
+        return sign * (x - y);
       });
       table.tBodies[0].append(...rows);
-      table.querySelectorAll("button[data-column]").forEach((other) => other.setAttribute("aria-pressed", "false"));
-      button.setAttribute("aria-pressed", String(down));
+      table.querySelectorAll("th[aria-sort]").forEach((each) => each.removeAttribute("aria-sort"));
+      heading.ariaSort = order;
     });
   });
 }
