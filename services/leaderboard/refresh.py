@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from cxreval.audit.chain import Head
-from cxreval.errors import CxrevalError
-from services.leaderboard.data import BoardData
+from cxreval.audit.chain import AuditEvent, Head
+from cxreval.errors import AuditMismatch, CxrevalError
+from services.leaderboard.data import GENESIS_HEAD, BoardData
 from services.leaderboard.metrics import WebMetrics
 from services.leaderboard.routes import first_pages
 from services.leaderboard.site import Site, SiteData
@@ -50,7 +50,7 @@ class Refresher:
         head, boards = await asyncio.to_thread(self._store.load)
         if boards:
             latest = max((board.read_time for board in boards if board.read_time), default=None)
-            await self._show(head, boards, {board.name for board in boards}, latest)
+            await self._show(head, {board.name: board for board in boards}, {}, latest)
 
     async def run(self) -> None:
         """Reads and renders until it is cancelled."""
@@ -76,7 +76,7 @@ class Refresher:
         began = time.monotonic()
         boards, changed = await self._read(known, head)
         if changed or known.read_time is None or boards.keys() != known.boards.keys():
-            await self._show(head, boards.values(), changed, datetime.now(UTC))
+            await self._show(head, boards, known.boards, datetime.now(UTC))
             await asyncio.to_thread(self._store.save, head, boards.values(), changed)
             self._metrics.refreshed(time.monotonic() - began)
         else:
@@ -84,42 +84,56 @@ class Refresher:
 
     async def _read(self, known: SiteData, head: Head) -> tuple[dict[str, BoardData], set[str]]:
         """Returns all boards as they are now, and the names of those that changed."""
-        replaced = head.place < known.head.place
-        after = Head() if replaced or not known.boards else known.head
-        events = await self._source.events(after) if head != after else {}
-        boards: dict[str, BoardData] = {}
-        changed: set[str] = set()
+        old, events = known.boards, await self._events(known, head)
+        if events is None:
+            _log.warning("the registry has another audit chain; everything is read again")
+            old, events = {}, await self._source.events(GENESIS_HEAD)
+        boards = {}
         for fresh in await self._source.benchmarks():
-            old = None if replaced else known.boards.get(fresh.name)
-            if old is None or old.spec.digest != fresh.spec.digest:
-                boards[fresh.name] = await self._source.board(
-                    fresh, events.get(fresh.name, []), every=True
-                )
-                changed.add(fresh.name)
+            before = old.get(fresh.name)
+            after = events.get(fresh.name, [])
+            if before is None or before.spec.digest != fresh.spec.digest:
+                boards[fresh.name] = await self._source.board(fresh, after, every=True)
                 continue
             boards[fresh.name] = replace(
-                old, spec=fresh.spec, retirement=fresh.retirement, card=fresh.card
+                before, spec=fresh.spec, retirement=fresh.retirement, card=fresh.card
             )
-            if fresh.name in events:
-                boards[fresh.name] = await self._source.board(
-                    boards[fresh.name], events[fresh.name]
-                )
-            if fresh.name in events or boards[fresh.name] != old:
-                changed.add(fresh.name)
-        return boards, changed
+            if after:
+                boards[fresh.name] = await self._source.board(boards[fresh.name], after)
+        return boards, {name for name in boards if boards[name] != known.boards.get(name)}
+
+    async def _events(self, known: SiteData, head: Head) -> dict[str, list[AuditEvent]] | None:
+        """Returns the events since those that are shown; None if the chain is another one."""
+        after = known.head if known.boards else GENESIS_HEAD
+        if head == after:
+            return {}
+        if head.place <= after.place:
+            return None
+        try:
+            return await self._source.events(after)
+        except AuditMismatch:
+            return None
 
     async def _show(
         self,
         head: Head,
-        boards: Iterable[BoardData],
-        changed: set[str],
+        boards: Mapping[str, BoardData],
+        before: Mapping[str, BoardData],
         read_time: datetime | None,
     ) -> None:
-        by_name = {board.name: board for board in boards}
-        data = replace(self._site.data, boards=by_name, head=head, read_time=read_time)
-        await self._site.replace(data, changed, first_pages(data, changed))
+        """Shows other boards than those `before`."""
+        data = replace(self._site.data, boards=boards, head=head, read_time=read_time)
+        changed, runs = [], []
+        for name, board in boards.items():
+            old = before.get(name)
+            if old is None or _as_shown(old) != _as_shown(board):
+                changed.append(name)
+            elif old != board:
+                runs.append(name)
+        prefixes = [f"/b/{name}" for name in changed] + [f"/b/{name}/m/" for name in runs]
+        await self._site.replace(data, prefixes, first_pages(data, changed))
         self._watchers.watch(
-            item for board in by_name.values() for item in board.submissions.values()
+            item for board in boards.values() for item in board.submissions.values()
         )
 
     async def _reachable(self) -> None:
@@ -138,5 +152,9 @@ class Refresher:
     async def _mark(self, since: datetime | None) -> None:
         """Renders all pages with or without the sentence that the registry does not answer."""
         data = replace(self._site.data, unreachable_since=since)
-        names = set(data.boards)
-        await self._site.replace(data, names, first_pages(data, names))
+        await self._site.replace(data, ["/b/"], first_pages(data, data.boards))
+
+
+def _as_shown(board: BoardData) -> BoardData:
+    """Returns a board without what only the pages of its submissions show."""
+    return replace(board, submissions={}, events={}, read_time=None)

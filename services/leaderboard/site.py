@@ -129,14 +129,14 @@ class Site:
     ) -> None:
         """Shows other data. Visitors get the pages of `first` as they were until these are ready.
 
-        `changed`: benchmarks whose pages are rendered again; pages of no benchmark always are.
-        `first`: the pages to render before the change, by address.
+        `changed`: beginnings of addresses below /b/ whose pages are no longer true; all other
+        addresses may show any board. `first`: the pages to render before the change, by address.
         """
         rendered = {
             address: await asyncio.to_thread(self._render, data, render)
             for address, render in first.items()
         }
-        prefixes = tuple(f"/b/{name}" for name in changed)
+        prefixes = tuple(changed)
         self.data = data
         for address in list(self._kept):
             if not address.startswith("/b/") or address.startswith(prefixes):

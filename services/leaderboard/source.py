@@ -8,11 +8,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
 
-from cxreval.audit.chain import AuditEvent, Head
+from cxreval.audit.chain import AuditEvent, Head, follow
 from cxreval.client import AsyncRegistryClient, Evaluation, LeaderboardEntry, SotaStep, Submission
 from cxreval.errors import ReceiptNotFound, SubmissionNotFound
 from cxreval.resource_names import SubmissionName
-from services.leaderboard.data import BoardData, BoardDay, figures
+from services.leaderboard.data import (
+    BOARD_CHANGES,
+    BoardData,
+    BoardDay,
+    Figure,
+    figure_key,
+    figures,
+)
 from services.leaderboard.store import Store
 
 _CONCURRENT = 8
@@ -40,10 +47,16 @@ class Source:
         return await self._client.audit_head()
 
     async def events(self, after: Head) -> dict[str, list[AuditEvent]]:
-        """Returns the events after a head that anybody may read, by benchmark, oldest first."""
+        """Returns the events after a head that anybody may read, by benchmark, oldest first.
+
+        Raises:
+            AuditMismatch: the head is not in the registry's chain, which was replaced.
+        """
         found: defaultdict[str, list[AuditEvent]] = defaultdict(list)
         self._count("ReadAuditChain")
         async for event in self._client.audit_chain(after.place):
+            if event.place == after.place + 1 and not event.is_sealed:
+                next(follow([event], after))
             # The card of a benchmark is read with the list of benchmarks.
             if not event.is_sealed and "/submissions/" in event.submission:
                 found[SubmissionName.parse(event.submission).benchmark].append(event)
@@ -66,33 +79,62 @@ class Source:
     ) -> BoardData:
         """Returns a board as it is now.
 
-        `known`: the board as it was, with all events before `events`. `every`: reads all
-        submissions again, not only those with events.
+        `known`: the board as it was, with all events before `events`. `every`: reads everything,
+        not only what the events touched.
         """
-        self._count("ListLeaderboardEntries")
-        self._count("ListSotaSteps")
-        board, steps, submissions = await asyncio.gather(
-            self._client.leaderboard(known.name),
-            self._steps(known.name),
-            self._submissions(known, {event.submission for event in events}, every=every),
+        touched = {event.submission for event in events}
+        submissions = await self._submissions(known, touched, every=every)
+        await self._store_reports(
+            item.evaluation for item in submissions.values() if item.evaluation and item.tier
         )
-        by_submission: dict[str, tuple[AuditEvent, ...]] = dict(known.events)
-        for event in events:
-            by_submission[event.submission] = (*by_submission.get(event.submission, ()), event)
+        await self._store_receipts(touched)
         fresh = replace(
             known,
-            entries=tuple(replace(entry, metrics=()) for entry in board),
-            steps=steps,
-            figures={entry.submission: figures(entry.metrics) for entry in board},
             submissions=submissions,
-            events=by_submission,
-            head=board.audit_head,
+            events=_joined(known.events, events),
             read_time=datetime.now(UTC),
         )
-        await self._store_evidence(submissions.values())
-        await self._store_receipts({event.submission for event in events} or {*submissions})
-        await self._store_days(fresh)
+        if every or any(event.change in BOARD_CHANGES for event in events):
+            fresh = await self._ranked(fresh)
+            await self._store_days(fresh)
         return fresh
+
+    async def _ranked(self, known: BoardData) -> BoardData:
+        """Returns a board with its rows and steps as they are now."""
+        self._count("ListLeaderboardEntries")
+        self._count("ListSotaSteps")
+        board, steps = await asyncio.gather(
+            self._client.leaderboard(known.name, metrics=False), self._steps(known.name)
+        )
+        # A row that was published since the events were read.
+        new = {entry.submission for entry in board} - known.submissions.keys()
+        submissions = await self._submissions(known, new, every=False)
+        await self._store_reports(entry.evaluation for entry in board if entry.evaluation)
+        found = dict[str, Mapping[str, Figure]]()
+        for entry in board:
+            of_it = known.figures.get(entry.submission, {})
+            if not of_it:
+                of_it = await asyncio.to_thread(self._figures, entry, submissions)
+            found[entry.submission] = of_it
+        return replace(
+            known,
+            entries=tuple(board),
+            steps=steps,
+            figures=found,
+            submissions=submissions,
+            head=board.audit_head,
+        )
+
+    def _figures(
+        self, entry: LeaderboardEntry, submissions: Mapping[str, Submission]
+    ) -> Mapping[str, Figure]:
+        """Returns the figures of a row: those of its report, or those that a claim states."""
+        evaluation = self._store.evaluation(entry.evaluation) if entry.evaluation else None
+        if evaluation and evaluation.report:
+            return figures(evaluation.report.metrics)
+        submission = submissions.get(entry.submission)
+        claims = submission.manifest.claimed_metrics if submission else ()
+        return {figure_key(claim.metric, claim.finding): Figure(claim.value) for claim in claims}
 
     async def _steps(self, benchmark: str) -> tuple[SotaStep, ...]:
         return tuple([step async for step in self._client.sota_steps(benchmark)])
@@ -121,17 +163,12 @@ class Source:
             except SubmissionNotFound:  # hidden again, or removed
                 return None
 
-    async def _store_evidence(self, submissions: Iterable[Submission]) -> None:
-        """Stores the reports behind the rows that are not stored yet."""
-        await asyncio.gather(
-            *(
-                self._store_one(item.evaluation)
-                for item in submissions
-                if item.evaluation and item.tier and not self._store.has_evaluation(item.evaluation)
-            )
-        )
+    async def _store_reports(self, evaluations: Iterable[str]) -> None:
+        """Stores the reports of evaluations, with their evidence, that are not stored yet."""
+        missing = [name for name in evaluations if not self._store.has_evaluation(name)]
+        await asyncio.gather(*map(self._store_report, missing))
 
-    async def _store_one(self, name: str) -> None:
+    async def _store_report(self, name: str) -> None:
         async with self._slots:
             self._count("GetEvaluation")
             evaluation = await self._client.get_evaluation(name)
@@ -160,16 +197,29 @@ class Source:
         today = datetime.now(UTC).date()
         for day in board.days:
             if day < today and not self._store.has_day(board.name, day):
-                self._store.save_day(board.name, day, await self._day(board.name, day))
+                found = await self._day(board.name, day)
+                await asyncio.to_thread(self._store.save_day, board.name, day, found)
 
     async def _day(self, benchmark: str, day: date) -> BoardDay:
         end = datetime.combine(day, time.max, UTC)
         self._count("ListLeaderboardEntries")
-        board = await self._client.leaderboard(benchmark, as_of=end)
+        board = await self._client.leaderboard(benchmark, as_of=end, metrics=False)
         self._count("ListSotaSteps")
         steps = [step async for step in self._client.sota_steps(benchmark, as_of=end)]
-        entries: tuple[LeaderboardEntry, ...] = tuple(replace(row, metrics=()) for row in board)
-        return BoardDay(entries, tuple(steps))
+        return BoardDay(tuple(board), tuple(steps))
+
+
+def _joined(
+    known: Mapping[str, tuple[AuditEvent, ...]], events: Iterable[AuditEvent]
+) -> dict[str, tuple[AuditEvent, ...]]:
+    """Returns the events by submission, with those of `events` that are not known."""
+    joined = dict(known)
+    for event in events:
+        earlier = joined.get(event.submission, ())
+        # The board may be stored, and the head that it is for not: then events come again.
+        if not earlier or earlier[-1].place < event.place:
+            joined[event.submission] = (*earlier, event)
+    return joined
 
 
 def public_submission(item: Submission) -> Submission:

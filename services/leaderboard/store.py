@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
+from zipfile import BadZipFile
 
 import msgspec
 import numpy as np
@@ -75,21 +76,30 @@ class Store:
 
     def has_evaluation(self, name: str) -> bool:
         """Returns whether the evaluation behind a report is stored, with its evidence."""
-        return (self._directory / _path(name) / "evaluation.json").is_file()
+        directory = self._directory / _path(name)
+        return all((directory / file).is_file() for file in ("evaluation.json", "evidence.npz"))
 
     def save_evaluation(self, evaluation: Evaluation, evidence: Evidence) -> None:
         """Stores an evaluation that has a report, and the evidence for the report."""
         path = _path(evaluation.name)
-        # The evaluation is stored last: where it is, the evidence is.
         self._save_evidence(self._directory / path / "evidence.npz", evidence)
         self._write(f"{path}/evaluation.json", evaluation)
 
     def evidence(self, name: str) -> Evidence | None:
-        """Returns the evidence for the report of an evaluation, None if it is not stored."""
+        """Returns the evidence for the report of an evaluation, None if it is not stored.
+
+        A damaged file is removed, and read from the registry when the board is read again.
+        """
+        file = self._directory / _path(name) / "evidence.npz"
         try:
-            with np.load(self._directory / _path(name) / "evidence.npz") as arrays:
+            # np.load leaves a damaged file open.
+            with file.open("rb") as content, np.load(content) as arrays:
                 return _evidence(dict(arrays))
-        except (OSError, ValueError, KeyError):
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            _log.warning("stored file ignored", extra={"file": str(file), "problem": str(error)})
+            file.unlink(missing_ok=True)
             return None
 
     def receipt(self, submission: str) -> bytes | None:

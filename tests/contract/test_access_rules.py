@@ -78,7 +78,12 @@ def test_only_workers_may_call_the_workers_rpcs():
 
 
 def test_only_operators_may_create_retire_and_reinstate_benchmarks():
-    for method in ("CreateBenchmark", "RetireBenchmark", "ReinstateBenchmark"):
+    for method in (
+        "CreateBenchmark",
+        "RetireBenchmark",
+        "ReinstateBenchmark",
+        "UpdateBenchmarkCard",
+    ):
         assert RULES[f"cxreval.api.registry.v1.BenchmarkService/{method}"] == {Role.OPERATOR}
 
 

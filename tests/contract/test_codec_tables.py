@@ -19,6 +19,7 @@ from cxreval.audit.chain import AuditEvent
 from cxreval.audit.receipts import Receipt
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.manifest.model import Kind
+from cxreval.metrics.finding_comparison import FindingComparison
 from cxreval.metrics.ranking import Comparison
 from cxreval.metrics.report import Report
 from cxreval.records import SubmissionState
@@ -51,11 +52,12 @@ def product_codecs() -> list[Codec]:
     return [codec for codec in codecs if not codec.record.__module__.startswith("tests.")]
 
 
-CODECS = product_codecs()
-
-
 def title(codec: Codec) -> str:
     return f"{type(codec).__name__} of {codec.record.__name__} and {codec.message.DESCRIPTOR.name}"
+
+
+# The garbage collector lists objects in another order in each process of a parallel run.
+CODECS = sorted(product_codecs(), key=title)
 
 
 def without(record: type, name: str) -> type:
@@ -194,7 +196,9 @@ def lease() -> domain.Lease:
 
 def compared() -> board.Compared:
     pair = sample(Comparison, first=test_codec.ID, second=test_codec.ID)
-    return board.Compared([pair], {test_codec.ID: (0.25, 0.75)}, 3)
+    named = {"first": test_codec.ID, "second": test_codec.ID}
+    findings = sample(FindingComparison, comparison=pair, **named)
+    return board.Compared([pair], {test_codec.ID: (0.25, 0.75)}, 3, (findings,))
 
 
 def key() -> access.ApiKey:

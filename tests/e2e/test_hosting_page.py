@@ -77,7 +77,11 @@ def test_six_commands_lead_from_images_and_a_table_to_a_row(tmp_path, monkeypatc
             else:
                 assert step[0] == "cxreval"
                 printed = run(*step[1:])
-    assert re.search(r"^ +1 +\w+ +My ", printed, re.MULTILINE), printed
+        assert re.search(r"^ +1 +\w+ +My ", printed, re.MULTILINE), printed
+        (card,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+        (tmp_path / "card.yaml").write_text(card)
+        (describe,) = commands(2)
+        assert "licence: CC BY 4.0" in run(*describe[1:])
 
 
 def test_the_page_has_the_commands_that_are_tested_on_the_four_collections():

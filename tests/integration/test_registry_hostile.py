@@ -120,6 +120,7 @@ NAMES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "RecordImageList": ({"name": "benchmark"}, {}),
     "RetireBenchmark": ({"name": "benchmark"}, BECAUSE),
     "ReinstateBenchmark": ({"name": "benchmark"}, BECAUSE),
+    "UpdateBenchmarkCard": ({"name": "benchmark"}, {}),
     "ListRescores": ({"parent": "benchmark"}, {}),
     "ListSubmissions": ({"parent": "benchmark"}, {}),
     "CreateSubmission": ({"parent": "benchmark"}, {}),

@@ -102,18 +102,12 @@ class Service:
 
     def start(self, wait_seconds: float = 30.0) -> Service:
         """Starts the process and waits until its health is SERVING."""
-        with self.log.open("ab") as log:
-            environment = {
-                key: value for key, value in os.environ.items() if not key.startswith("CXREVAL_")
-            } | self.environment
-            self.process = subprocess.Popen(
-                self._command, cwd=REPOSITORY, stderr=log, stdout=log, env=environment
-            )
+        process = self.launch()
         deadline = time.monotonic() + wait_seconds
         with connect(self.address, self._tls) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             while time.monotonic() < deadline:
-                if self.process.poll() is not None:
+                if process.poll() is not None:
                     raise RuntimeError(f"{self._command} ended: {self.log.read_text()[-4000:]}")
                 try:
                     answer = stub.Check(
@@ -125,6 +119,17 @@ class Service:
                     return self
                 time.sleep(0.05)
         raise TimeoutError(f"{self._command} is not serving: {self.log.read_text()[-4000:]}")
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Starts the process and returns it at once."""
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith("CXREVAL_")
+        } | self.environment
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command, cwd=REPOSITORY, stderr=log, stdout=log, env=environment
+            )
+        return self.process
 
     def metrics(self) -> dict[str, float]:
         """Returns the values of /metrics by name with labels, in Prometheus' notation."""

@@ -233,6 +233,11 @@ ROWS = st.lists(
 )
 
 
+ELEMENTS = {
+    "div", "p", "svg", "title", "desc", "g", "use", "path", "circle", "rect", "text",
+}  # fmt: skip
+
+
 @each_drawing
 @each_width
 @given(rows=ROWS)
@@ -245,9 +250,10 @@ def test_any_text_and_any_figure_give_a_well_formed_picture(
     assert drawn == DRAWINGS[kind](names, estimates, width)
     drawn.encode("utf-8")
     for element in elements(drawn):
-        assert local(element) in {"div", "p", "svg", "title", "desc", "g", "path", "rect", "text"}
-        assert not {"style", "href", "onload"} & set(element.attrib)
-        for name in ("d", "x", "y", "width", "height", "viewBox", "transform"):
+        assert local(element) in ELEMENTS
+        assert not {"style", "onload"} & set(element.attrib)
+        assert re.fullmatch(r"(#[a-z-]+)?", element.get("href", ""))
+        for name in ("d", "x", "y", "cx", "cy", "r", "width", "height", "viewBox", "transform"):
             words = re.findall(r"[a-z]{2,}", element.get(name, ""))
             assert set(words) <= {"translate", "rotate"}
         for name in ("width", "height"):

@@ -27,6 +27,7 @@ from cxreval.client import _messages, models
 from cxreval.datasets.benchmark import BenchmarkSpec, ranked_by
 from cxreval.errors import CxrevalError, MalformedField, MissingField, UnknownValue
 from cxreval.manifest.model import Kind, Manifest
+from cxreval.metrics.finding_comparison import FindingComparison
 from cxreval.metrics.ranking import Comparison
 from cxreval.metrics.report import MetricValue, Report
 from cxreval.records import (
@@ -266,6 +267,9 @@ def test_client_reads_a_row_of_the_board(row):
             ),
         )
     )
+    basic = leaderboard.entry_message(row)
+    basic.ClearField("metrics")
+    assert sent(leaderboard._basic_entry_message(row)) == basic
     assert _messages.sota_step(sent(leaderboard.step_message(row))) == models.SotaStep(
         submission=str(SubmissionName("small", ID)),
         model=manifest.model,
@@ -281,7 +285,13 @@ def test_client_reads_a_row_of_the_board(row):
 
 @given(records(board.Compared,
                pairs=st.lists(records(Comparison, first=IDS, second=IDS), max_size=2),
-               frequencies=st.just({ID: (0.25, 0.75)})))  # fmt: skip
+               frequencies=st.just({ID: (0.25, 0.75)}),
+               findings=st.lists(
+                   records(FindingComparison, first=IDS, second=IDS,
+                           comparison=st.one_of(
+                               st.none(), records(Comparison, first=IDS, second=IDS))),
+                   max_size=2,
+               ).map(tuple)))  # fmt: skip
 def test_comparison_has_the_names_of_submissions(stored):
     message = leaderboard.compared_message(BenchmarkName("small"), stored)
     name = str(SubmissionName("small", ID))
@@ -289,6 +299,16 @@ def test_comparison_has_the_names_of_submissions(stored):
         pairs=tuple(replace(pair, first=name, second=name) for pair in stored.pairs),
         rank_frequencies={name: (0.25, 0.75)},
         undefined_replicates=stored.undefined_replicates,
+        findings=tuple(
+            models.FindingComparison(
+                pair.finding,
+                name,
+                name,
+                pair.comparison and replace(pair.comparison, first=name, second=name),
+                pair.undefined_reason,
+            )
+            for pair in stored.findings
+        ),
     )
 
 

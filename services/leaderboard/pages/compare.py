@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from string import ascii_uppercase
 
@@ -82,7 +82,7 @@ def compare(data: SiteData, path: dict[str, str], given: Given) -> Content:
         measure=measure,
         part=part,
         parts=parts,
-        macro=_drawn(macro, measure, "macro"),
+        macro=_drawn(macro if len(rows) == FEWEST else _by_letters(macro, rows), measure, "macro"),
         shares=_shares(rank_shares(rows, board)),
         # Of more than two rows, charts show the first one beside each other.
         by_pair=[
@@ -231,6 +231,15 @@ def _drawn(found: Sequence[Difference], measure: Measure, prefix: str) -> Drawn:
         lambda width, each: differences.chart(found, measure, width=width, prefix=each), prefix
     )
     return Drawn(picture, differences.table(found, measure))
+
+
+def _by_letters(macro: Sequence[Difference], rows: Sequence[Row]) -> list[Difference]:
+    """Returns the differences with the letters of their rows alone: names of pairs are too long."""
+    pairs = combinations(rows, 2)
+    return [
+        replace(item, first=one.letter, second=two.letter)
+        for item, (one, two) in zip(macro, pairs, strict=True)
+    ]
 
 
 def _of_pair(found: Sequence[Difference], first: str, second: str) -> list[Difference]:

@@ -50,7 +50,7 @@ def provenance(evaluation: Evaluation) -> list[tuple[str, str]]:
     lines = [
         (name, _written(write, stated[key]))
         for key, (name, write) in _WORDS.items()
-        if key in stated
+        if stated.get(key)
     ]
     time = _time_an_image(evaluation)
     if time:
