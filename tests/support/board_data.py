@@ -185,7 +185,16 @@ def large_board(name: str, rows: int) -> BoardData:
         for number in range(rows)
     )  # fmt: skip
     known = {row.submission: figures(values(row.score)) for row in entries}
-    return BoardData(small_spec(name), entries=entries, figures=known, read_time=READ)
+    submissions = {
+        row.submission: submission(row, SubmissionState.PUBLISHED, manifest()) for row in entries
+    }
+    return BoardData(
+        small_spec(name),
+        entries=entries,
+        figures=known,
+        submissions=submissions,
+        read_time=READ,
+    )
 
 
 def site_data(directory: Path) -> SiteData:
