@@ -4,7 +4,8 @@
 
 `visitors`: k6 with 50 concurrent visitors asks one process for the page of a board of 1,000 rows,
 100 of them a page, gzipped. The baseline is a Starlette application that does nothing but return
-the same bytes. `memory`: of the process with 20 such boards, before and after 100,000 requests.
+the same bytes. `memory`: of the process with 20 boards of 100 rows, and with 20 of 1,000, before and
+after 100,000 requests.
 `changes`: calls of the registry in a minute without a change, with visitors; and the time from a
 published row to the page that shows it. `lighthouse`: its scores of the page on a phone
 (tests/support/npm.py says how to install it).
@@ -138,11 +139,11 @@ def get(address: str) -> str:
     return text
 
 
-def stored(directory: Path, boards: int) -> Path:
-    """Stores boards of 1,000 rows as the service keeps them; returns the directory."""
-    kept = directory / "kept"
+def stored(directory: Path, boards: int, rows: int = ROWS) -> Path:
+    """Stores boards as the service keeps them; returns the directory."""
+    kept = directory / f"kept-{rows}"
     names = [f"board-{number}" for number in range(boards)]
-    Store(kept).save(Head(), [large_board(name, ROWS) for name in names], names)
+    Store(kept).save(Head(), [large_board(name, rows) for name in names], names)
     return kept
 
 
@@ -176,9 +177,9 @@ def case_memory(directory: Path, seconds: int) -> None:
     """Memory with 20 boards, before and after 100,000 requests."""
     requests = min(REQUESTS, seconds * REQUESTS // 10)
     away = f"127.0.0.1:{free_port()}"
+    with page_service(stored(directory, 20, 100), away) as (_, _, process):
+        print(f"  20 boards of 100 rows: {resident(process):.0f} MB")
     with page_service(stored(directory, 20), away) as (address, _, process):
-        for number in range(20):
-            get(f"{address}/b/board-{number}")
         before = resident(process)
         k6(address + PAGE, directory, iterations=requests // 10, maxDuration="5m")
         warm = resident(process)
