@@ -95,7 +95,10 @@ def command(
         mounts.append(("--ro-bind", "/sys", "/sys"))  # drivers look their devices up there
     if readable:
         mounts.append(("--ro-bind", str(readable), INPUT))
-    variables = environment() | {"PYTHONPATH": os.pathsep.join((str(_LIBRARY), _PACKAGES))}
+    variables = environment() | {
+        "PYTHONPATH": os.pathsep.join((str(_LIBRARY), _PACKAGES)),
+        "USER": "sandbox",  # PyTorch asks for the user's name, and there is no /etc/passwd
+    }
     return [
         *_bubblewrap(),
         *(word for mount in mounts for word in mount),

@@ -177,6 +177,12 @@ def _library(
     return _weights(title, f"{library}/{name}", build, save, file, **more)
 
 
+def _vision_transformer() -> nn.Module:
+    network = torchvision.models.vit_b_32(weights=None, num_classes=14)
+    nn.init.normal_(network.heads.head.weight)  # torchvision's are 0
+    return network
+
+
 def _whole(name: str, form: CheckpointFormat, build: Build, save: Save, file: str) -> Brought:
     """Returns a file that holds the network itself."""
     fields = {
@@ -226,7 +232,7 @@ PYTORCH_FILES = (
     ),
     _library("torchvision", "efficientnet_b0"),
     _library("torchvision", "mobilenet_v3_small"),
-    _library("torchvision", "vit_b_32"),
+    _weights("torchvision vit_b_32", "torchvision/vit_b_32", _vision_transformer),
     _weights(
         "a head of Dropout and Linear",
         "torchvision/resnet18",
