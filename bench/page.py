@@ -4,8 +4,8 @@
 
 `visitors`: k6 with 50 concurrent visitors asks one process for the page of a board of 1,000 rows,
 100 of them a page, gzipped. The baseline is a Starlette application that does nothing but return
-the same bytes. `memory`: of the process with 20 boards of 100 rows, and with 20 of 1,000, before and
-after 100,000 requests.
+the same bytes. `memory`: of the process with 20 boards of 100 rows, and with 20 of 1,000, before
+and after 100,000 requests.
 `changes`: calls of the registry in a minute without a change, with visitors; and the time from a
 published row to the page that shows it. `lighthouse`: its scores of the page on a phone
 (tests/support/npm.py says how to install it).
