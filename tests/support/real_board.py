@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def fill(client: WorkerClient, directory: Path, shared: Path) -> dict[str, str]:
     submissions by model; the queued one is `queued`.
     """
     data = directory / NAME
-    tables = {model: _table(shared, model) for model in ("densenet121", "resnet50")}
+    tables = {model: table(shared, model) for model in ("densenet121", "resnet50")}
     images = sorted(tables["densenet121"][1])
     labels = shared / "nih-chestxray14" / "Data_Entry_2017_v2020.csv"
     spec = describe(data, NAME, images, labels, REPLICATES)
@@ -40,7 +41,7 @@ def fill(client: WorkerClient, directory: Path, shared: Path) -> dict[str, str]:
     client.create_benchmark(spec)
     truth = load_truth(spec, data)
     client.record_image_list(NAME, list(truth.rows))
-    dense, residual = (_probabilities(table, truth) for table in tables.values())
+    dense, residual = (probabilities(each, truth) for each in tables.values())
     rows = {
         "DenseNet-121": (manifest("DenseNet-121", outputs=spec.findings), dense),
         "ResNet-50": (manifest("ResNet-50", outputs=spec.findings), residual),
@@ -51,7 +52,7 @@ def fill(client: WorkerClient, directory: Path, shared: Path) -> dict[str, str]:
         file = directory / "model"
         file.write_text(str(number))
         names[model] = client.submit(NAME, _described(declared), file).name
-        _publish(client, truth, values)
+        publish(client, truth, values, _WORKER)
     names["claim"] = client.submit(NAME, _described(claim("A published figure", 0.842))).name
     file.write_text("queued")
     waiting = manifest("Not yet run", outputs=spec.findings)
@@ -59,16 +60,17 @@ def fill(client: WorkerClient, directory: Path, shared: Path) -> dict[str, str]:
     return names
 
 
-def _table(shared: Path, model: str) -> tuple[list[str], list[str], np.ndarray]:
+def table(shared: Path, model: str) -> tuple[list[str], list[str], np.ndarray]:
+    """Returns the header, the images and the values of a model's predictions."""
     with gzip.open(shared / "predictions" / model / "preds.csv.gz", "rt") as file:
         header, *rows = csv.reader(file)
     values = np.array([row[1:] for row in rows], np.float32)
     return header, [row[0] for row in rows], values
 
 
-def _probabilities(table: tuple[list[str], list[str], np.ndarray], truth: Truth) -> np.ndarray:
+def probabilities(of: tuple[list[str], list[str], np.ndarray], truth: Truth) -> np.ndarray:
     """Returns the probabilities with the images and findings in the order of the truth."""
-    header, images, values = table
+    header, images, values = of
     places = {image: place for place, image in enumerate(images)}
     columns = [header.index(f"prob_{finding}") - 1 for finding in truth.spec.findings]
     return np.ascontiguousarray(values[[places[image] for image in truth.rows]][:, columns])
@@ -83,7 +85,9 @@ def _described(declared: Manifest) -> Manifest:
     )
 
 
-def _publish(client: WorkerClient, truth: Truth, values: np.ndarray) -> None:
+def publish(
+    client: WorkerClient, truth: Truth, values: np.ndarray, provenance: Mapping[str, str]
+) -> None:
     """Runs the next evaluation of the queue: records the predictions and their report."""
     images = tuple(truth.rows)
     lease = client.lease_evaluation("worker", [NAME])
@@ -91,6 +95,6 @@ def _publish(client: WorkerClient, truth: Truth, values: np.ndarray) -> None:
     for start in range(0, len(images), 4096):
         part = slice(start, start + 4096)
         client.append_predictions(lease, Predictions(images[part], values[part]))
-    table = truth.table()
-    table.add(images, values)
-    client.complete_evaluation(lease, truth.report(table), _WORKER)
+    recorded = truth.table()
+    recorded.add(images, values)
+    client.complete_evaluation(lease, truth.report(recorded), provenance)
