@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 from cxreval.api.registry.v1 import benchmark_service_pb2 as pb
 from cxreval.audit import chain
 from cxreval.audit.chain import Head
-from cxreval.client import BenchmarkCard
+from cxreval.client import BenchmarkCard, RegistryClient
 from cxreval.client.verification import Verification
 from cxreval.errors import BenchmarkNotFound, CxrevalError, MalformedField, RoleRequired
 from cxreval.records import Change
@@ -122,6 +123,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
         yield found
 
 
+def card_events(client: RegistryClient) -> list[chain.AuditEvent]:
+    parent = f"benchmarks/{SPEC.name}"
+    return [event for event in client.audit_chain() if event.submission == parent]
+
+
 def test_an_operator_replaces_the_card_from_a_file_and_the_registry_verifies(
     results: Results, tmp_path: Path
 ) -> None:
@@ -135,12 +141,13 @@ def test_an_operator_replaces_the_card_from_a_file_and_the_registry_verifies(
     assert results.acme.cards() == {seed.BENCHMARK: seed.CARD, SPEC.name: CARD}
     shown = json.loads(results.run("benchmark", "show", SPEC.name, "--json").stdout)
     assert shown["card"]["image_count"] == 112120
-    # The next head has the event.
     client = results.operator
+    events = card_events(client)
+    deadline = time.monotonic() + 60
+    while not events and time.monotonic() < deadline:  # an event joins the chain after a moment
+        time.sleep(0.1)
+        events = card_events(client)
     Verification(client, client.public_key(), Head()).run()
-    events = [
-        event for event in client.audit_chain() if event.submission == f"benchmarks/{SPEC.name}"
-    ]
     assert [(event.change, event.reason) for event in events] == [("card_updated", "now described")]
     with pytest.raises(RoleRequired):
         results.acme.update_card(SPEC.name, CARD)

@@ -315,12 +315,12 @@ def test_schema_refuses_nothing_that_the_rules_take_and_all_that_it_can_say(plac
     # A schema accepts 7.0 as an integer.
     elif not errors and not (path[-1] == "seed" and isinstance(value, float)):
         # A schema does not cover dates, complete lists of findings, names of metrics and findings,
-        # control characters, and steps that contradict each other.
+        # control characters, steps that contradict each other, and which files an ensemble takes.
         fields = {field.partition("[")[0] for field, _, _ in wrong}
         assert {field for field in fields if not field.startswith("preprocessing.")} <= {
             "submitted_date", "output_names", "claimed_metrics", "source_url",
             "reproduction.repository", "model", "organisation", "contact",
-            "reproduction.script", "endpoint.model_name",
+            "reproduction.script", "endpoint.model_name", "files", "ensemble",
         }  # fmt: skip
 
 

@@ -46,7 +46,10 @@ def test_no_message_about_an_odd_file_has_internals(tmp_path: Path, name: str) -
         # What the file itself says is quoted.
         assert not INTERNALS.search(re.sub("'[^']*'", "", message)), message
         assert len(message) > 30, message
-        assert "it gives no reason" not in message
+
+
+def test_an_error_without_text_has_a_likely_cause() -> None:
+    assert plain(ValueError("")) == "a name may not be valid UTF-8; export the model again"
 
 
 @pytest.mark.parametrize(

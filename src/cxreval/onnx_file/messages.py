@@ -139,7 +139,8 @@ def plain(error: Exception | str) -> str:
     text = "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
     )
-    return text[:_MAX_TEXT].strip(" :.,") or "it gives no reason"
+    # Some versions of Python show no text at all where a name in it is not UTF-8.
+    return text[:_MAX_TEXT].strip(" :.,") or "a name may not be valid UTF-8; export the model again"
 
 
 def _scrubbed(text: str) -> str:
