@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
+import uvloop
 from prometheus_client import CollectorRegistry, start_http_server
 from starlette.types import ASGIApp
 
@@ -100,7 +101,8 @@ if __name__ == "__main__":
     try:
         configuration = load(LeaderboardConfig, "leaderboard", sys.argv[1:], os.environ)
         logs.configure(configuration.log_level)
-        asyncio.run(main(configuration))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main(configuration))
     except CxrevalError as error:
         sys.exit("\n".join(f"leaderboard: {each}" for each in (error, *error.also)))
     except ConfigError as problem:

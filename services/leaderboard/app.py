@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -151,9 +150,11 @@ class _Edge:
     def __init__(self, app: ASGIApp, metrics: WebMetrics, *, https: bool) -> None:
         self._app = app
         self._metrics = metrics
-        self._headers = _HEADERS | (
+        headers = _HEADERS | (
             {"Strict-Transport-Security": "max-age=63072000; includeSubDomains"} if https else {}
         )
+        # No response sets one of them, so they can be appended as they are.
+        self._headers = [(name.lower().encode(), text.encode()) for name, text in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -168,9 +169,8 @@ class _Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers.update(self._headers)
-                headers["x-request-id"] = identifier
+                own = (b"x-request-id", identifier.encode())
+                message["headers"] = [*message["headers"], *self._headers, own]
             await send(message)
 
         try:
