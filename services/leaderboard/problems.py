@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from itertools import islice
 
 _SHOWN = 80
+_COMPARED = 500
+"""Names that a wrong one is compared with: each costs time, and wrong addresses are never kept."""
 
 
 class Problem(Exception):
@@ -42,7 +45,7 @@ class NotFound(Problem):
     reason = "NOT_FOUND"
 
     def __init__(self, what: str, name: str, known: Iterable[tuple[str, str]] = ()) -> None:
-        by_name = dict(known)
+        by_name = dict(islice(known, _COMPARED))
         nearest = get_close_matches(name[:_SHOWN], by_name, n=3, cutoff=0.5)
         detail = f"There is no {what} {name[:_SHOWN]!r} here."
         if nearest:
