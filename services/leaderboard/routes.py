@@ -79,21 +79,22 @@ def problem_page(data: SiteData, problem: Problem) -> Content:
     return page(data, "problem.html", status=problem.status, problem=problem)
 
 
-def first_pages(data: SiteData, changed: Iterable[str]) -> dict[str, Render]:
-    """Returns the pages to render after a change of some benchmarks, by address.
+def first_pages(data: SiteData, changed: Iterable[str]) -> dict[str, tuple[str, Render]]:
+    """Returns the pages to render after a change of some benchmarks: route and render by address.
 
     Others are rendered when somebody asks for them.
     """
-    pages: dict[str, Render] = {
-        "/": lambda site: home(site, {}, ()),
-        "/audit": lambda site: audit(site, {}, ()),
+    pages: dict[str, tuple[str, Render]] = {
+        "/": ("home", lambda site: home(site, {}, ())),
+        "/audit": ("audit", lambda site: audit(site, {}, ())),
     }
     for name in changed:
-        for number in range(1, -(-len(data.boards[name].evidence_rows) // ROWS_PER_PAGE) + 1):
+        rows = len(data.boards[name].evidence_rows)
+        for number in range(1, max(1, -(-rows // ROWS_PER_PAGE)) + 1):
             chosen = {"page": number} if number > 1 else {}
             given = tuple((key, str(value)) for key, value in chosen.items())
             render = partial(_render, benchmark, {"benchmark": name}, given)
-            pages[board_address(name, **chosen)] = render
+            pages[board_address(name, **chosen)] = ("benchmark", render)
     return pages
 
 

@@ -57,7 +57,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A rendered page. `gzipped` is None where compression gains nothing."""
+    """A rendered page. `gzipped` is None where compression gains nothing; `name`: of its route."""
 
     status: int
     media_type: str
@@ -65,6 +65,7 @@ class Page:
     gzipped: bytes | None
     etag: str
     headers: tuple[tuple[str, str], ...] = ()
+    name: str = ""
 
     @property
     def size(self) -> int:
@@ -79,14 +80,14 @@ Handler = Callable[[SiteData, dict[str, str], Given], Content]
 """Renders a page from the data, the parts of its path and its query parameters."""
 
 
-def page_of(content: Content) -> Page:
+def page_of(content: Content, name: str = "") -> Page:
     """Returns a page with its compressed form and its entity tag."""
     body = content.body.encode() if isinstance(content.body, str) else content.body
     small = None
     if len(body) >= _FEWEST_GZIPPED and content.media_type not in _COMPRESSED:
         small = gzip.compress(body, _GZIP_LEVEL, mtime=0)
     etag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
-    return Page(content.status, content.media_type, body, small, etag, content.headers)
+    return Page(content.status, content.media_type, body, small, etag, content.headers, name)
 
 
 class Site:
@@ -108,7 +109,7 @@ class Site:
             self._kept.move_to_end(address)
         return page
 
-    async def page(self, address: str, render: Render) -> Page:
+    async def page(self, address: str, name: str, render: Render) -> Page:
         """Returns the page of an address. The first visitor waits until it is rendered."""
         if page := self.kept(address):
             return page
@@ -116,7 +117,9 @@ class Site:
         if task is None and len(self._running) >= MAX_WAITING:
             return page_of(self.problem(Busy()))
         if task is None:
-            task = self._running[address] = asyncio.create_task(self._rendered(address, render))
+            task = self._running[address] = asyncio.create_task(
+                self._rendered(address, name, render)
+            )
             task.add_done_callback(lambda _: self._running.pop(address, None))
         return await asyncio.shield(task)
 
@@ -125,16 +128,17 @@ class Site:
         return self._problem_page(self.data, problem)
 
     async def replace(
-        self, data: SiteData, changed: Iterable[str], first: Mapping[str, Render]
+        self, data: SiteData, changed: Iterable[str], first: Mapping[str, tuple[str, Render]]
     ) -> None:
         """Shows other data. Visitors get the pages of `first` as they were until these are ready.
 
         `changed`: beginnings of addresses below /b/ whose pages are no longer true; all other
-        addresses may show any board. `first`: the pages to render before the change, by address.
+        addresses may show any board. `first`: the pages to render before the change, by address:
+        the name of the route, and what renders it.
         """
         rendered = {
-            address: await asyncio.to_thread(self._render, data, render)
-            for address, render in first.items()
+            address: await asyncio.to_thread(self._render, data, name, render)
+            for address, (name, render) in first.items()
         }
         prefixes = tuple(changed)
         self.data = data
@@ -144,19 +148,19 @@ class Site:
         for address, page in rendered.items():
             self._keep(address, page)
 
-    async def _rendered(self, address: str, render: Render) -> Page:
+    async def _rendered(self, address: str, name: str, render: Render) -> Page:
         data = self.data
-        page = await asyncio.to_thread(self._render, data, render)
+        page = await asyncio.to_thread(self._render, data, name, render)
         # Not kept if the data changed meanwhile; errors are cheap, and hostile ones are many.
         if data is self.data and page.status == 200:
             self._keep(address, page)
         return page
 
-    def _render(self, data: SiteData, render: Render) -> Page:
+    def _render(self, data: SiteData, name: str, render: Render) -> Page:
         try:
-            return page_of(render(data))
+            return page_of(render(data), name)
         except Problem as problem:
-            return page_of(self._problem_page(data, problem))
+            return page_of(self._problem_page(data, problem), name)
 
     def _keep(self, address: str, page: Page) -> None:
         self._drop(address)
