@@ -36,16 +36,13 @@ def list_benchmarks(
 ) -> None:
     """List the benchmarks of a registry, oldest first."""
     with options.registry_client(context, registry) as client:
-        specs, retirements = list(client.list_benchmarks()), client.retirements()
-        cards = client.cards()
+        found = list(client.describe_benchmarks())
     if json:
-        output.print_json(
-            [_fields(spec, retirements.get(spec.name), cards.get(spec.name)) for spec in specs]
-        )
+        output.print_json([_fields(item.spec, item.retirement, item.card) for item in found])
         return
-    for spec in specs:
-        about = [spec.title, _size(spec), output.retired(retirements.get(spec.name))]
-        output.print_item(spec.name, filter(None, about))
+    for item in found:
+        about = [item.spec.title, _size(item.spec), output.retired(item.retirement)]
+        output.print_item(item.spec.name, filter(None, about))
 
 
 @app.command()

@@ -183,9 +183,8 @@ def benchmark_name(client: RegistryClient, given: str) -> str:
     """
     if given:
         return given
-    names, retired = [spec.name for spec in client.list_benchmarks()], client.retirements()
-    for name in sorted(names, key=retired.__contains__):
-        return name
+    for item in sorted(client.describe_benchmarks(), key=lambda item: item.retirement is not None):
+        return item.spec.name
     raise BenchmarkNotFound(
         "the registry has no benchmark; create one with `cxreval dataset register`",
         field="benchmark",

@@ -15,6 +15,7 @@ from cxreval.client.inference import InferenceClient
 from cxreval.client.models import (
     Board,
     Capabilities,
+    DescribedBenchmark,
     EntryComparison,
     Evaluation,
     Event,
@@ -74,6 +75,7 @@ __all__ = [
     "Change",
     "CheckpointFormat",
     "ClaimedMetric",
+    "DescribedBenchmark",
     "Endpoint",
     "EntryComparison",
     "Environment",

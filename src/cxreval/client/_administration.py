@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from typing import Any, TypeVar
 
 from cxreval.api.registry.v1 import admin_service_pb2, audit_service_pb2, benchmark_service_pb2
 from cxreval.audit.chain import AuditEvent, Head
@@ -12,16 +13,30 @@ from cxreval.audit.receipts import Receipt
 from cxreval.client import _messages
 from cxreval.client._calls import listing, operation
 from cxreval.client._registry_calls import RegistryCalls, benchmark_name
-from cxreval.client.models import KeyInfo, Organisation, QuotaUsage, Rescore
+from cxreval.client.models import DescribedBenchmark, KeyInfo, Organisation, QuotaUsage, Rescore
 from cxreval.metrics.report import Report
 from cxreval.records import AdminEvent, BenchmarkCard, Quota, Retirement, Role
 from cxreval.resource_names import BenchmarkName, OrganisationName
 from cxreval.wire import benchmarks as wire_benchmarks
 from cxreval.wire import reports
 
+T = TypeVar("T")
+
 
 class AdministrationMethods(RegistryCalls):
     """What `RegistryClient` and `AsyncRegistryClient` share of audit and administration."""
+
+    # --- benchmarks -------------------------------------------------------------------------------
+
+    @listing
+    def describe_benchmarks(self) -> AsyncIterator[DescribedBenchmark]:
+        """Yields all benchmarks with their retirements and cards, oldest first."""
+        return self._listed(_messages.described_benchmark)
+
+    def _listed(self, decoded: Callable[[Any], T]) -> AsyncIterator[T]:
+        """Yields all benchmarks, oldest first."""
+        request = benchmark_service_pb2.ListBenchmarksRequest()
+        return self._items(self._benchmarks.ListBenchmarks, request, "benchmarks", decoded)
 
     # --- retirement of benchmarks -----------------------------------------------------------------
 
@@ -59,12 +74,9 @@ class AdministrationMethods(RegistryCalls):
     @operation
     async def retirements(self) -> dict[str, Retirement]:
         """Returns the retirement of each retired benchmark, by the benchmark's identifier."""
-        request = benchmark_service_pb2.ListBenchmarksRequest()
         return {
             BenchmarkName.parse(message.name).benchmark: wire_benchmarks.retirement(message)
-            async for message in self._items(
-                self._benchmarks.ListBenchmarks, request, "benchmarks", lambda message: message
-            )
+            async for message in self._listed(lambda message: message)
             if message.HasField("retirement")
         }
 
@@ -80,12 +92,9 @@ class AdministrationMethods(RegistryCalls):
     @operation
     async def cards(self) -> dict[str, BenchmarkCard]:
         """Returns the card of each benchmark that has one, by the benchmark's identifier."""
-        request = benchmark_service_pb2.ListBenchmarksRequest()
         return {
             BenchmarkName.parse(message.name).benchmark: wire_benchmarks.card(message.card)
-            async for message in self._items(
-                self._benchmarks.ListBenchmarks, request, "benchmarks", lambda message: message
-            )
+            async for message in self._listed(lambda message: message)
             if message.HasField("card")
         }
 

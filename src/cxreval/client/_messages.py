@@ -50,6 +50,15 @@ def benchmark(message: benchmark_service_pb2.Benchmark) -> BenchmarkSpec:
     return spec
 
 
+def described_benchmark(message: benchmark_service_pb2.Benchmark) -> models.DescribedBenchmark:
+    """Returns a benchmark with its retirement and its card. Raises as `benchmark`."""
+    return models.DescribedBenchmark(
+        benchmark(message),
+        benchmarks.retirement(message) if message.HasField("retirement") else None,
+        benchmarks.card(message.card) if message.HasField("card") else None,
+    )
+
+
 def audit_event(link: audit_service_pb2.AuditLink) -> AuditEvent:
     """Returns the event in a link of the audit chain, in the form that its digest covers."""
     if not link.HasField("event"):

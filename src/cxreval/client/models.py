@@ -16,7 +16,26 @@ from cxreval.manifest.model import Kind, Manifest, SourceKind
 from cxreval.metrics.finding_comparison import FindingComparison
 from cxreval.metrics.ranking import Comparison, Significance
 from cxreval.metrics.report import Interval, MetricValue, Report, covered_findings
-from cxreval.records import Change, EvaluationState, Failure, Quota, Role, SubmissionState, Tier
+from cxreval.records import (
+    BenchmarkCard,
+    Change,
+    EvaluationState,
+    Failure,
+    Quota,
+    Retirement,
+    Role,
+    SubmissionState,
+    Tier,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedBenchmark:
+    """A benchmark with why it takes no submissions, and what is stated about its data set."""
+
+    spec: BenchmarkSpec
+    retirement: Retirement | None
+    card: BenchmarkCard | None
 
 
 @dataclass(frozen=True, slots=True)

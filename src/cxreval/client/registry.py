@@ -95,10 +95,7 @@ class RegistryMethods(AdministrationMethods):
     @listing
     def list_benchmarks(self) -> AsyncIterator[BenchmarkSpec]:
         """Yields all benchmarks, oldest first."""
-        request = benchmark_service_pb2.ListBenchmarksRequest()
-        return self._items(
-            self._benchmarks.ListBenchmarks, request, "benchmarks", _messages.benchmark
-        )
+        return self._listed(_messages.benchmark)
 
     # --- submissions ------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ def write_manifest(manifest: Manifest) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Returns a value as what YAML has: mappings, lists, texts, numbers and flags."""
+    """Returns a value in the types of YAML: mappings, lists, strings, numbers and booleans."""
     if dataclasses.is_dataclass(value):
         given = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return {name: _plain(item) for name, item in given.items() if item not in (None, "", ())}
