@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxreval.client.inference import INFER_SECONDS, LOAD_SECONDS
-from cxreval.errors import KeyUnreadable
 from cxreval.onnx_file.signature import MAX_BATCH
-from cxreval.wire.channel import ApiKey, TlsFiles, read_key
 from cxreval.wire.limits import MIB
 from services.chassis.config import ConfigError, ServerConfig, check_at_least, setting
+from services.chassis.registry_access import RegistryAccess
 from services.inference.backends.model_host import HostLimits
 from services.inference.backends.session import PROVIDERS, Execution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InferenceConfig(ServerConfig):
+class InferenceConfig(RegistryAccess, ServerConfig):
     """Settings of the inference service.
 
     `max_batch_size` has one default for CPU and GPU: the warm-up chooses the batch size below it.
@@ -28,23 +27,6 @@ class InferenceConfig(ServerConfig):
     listen: str = setting("127.0.0.1:50052", "address of the gRPC port; port 0 takes a free one")
     registry: str = setting(
         "", "address of the registry to fetch models from; empty: only cached models can be loaded"
-    )
-    registry_ca: str = setting(
-        "", "PEM file of the authority that signed the registry's certificate; empty: no TLS"
-    )
-    registry_certificate: str = setting(
-        "", "PEM file of this service's certificate for the registry"
-    )
-    registry_key: str = setting("", "PEM file of that certificate's key")
-    registry_api_key: str = setting(
-        "",
-        "API key of a worker for the registry; only in the environment or the file",
-        secret=True,
-        flag=False,
-    )
-    trust_network: bool = setting(
-        False,
-        "send the API key to other machines without TLS; only if something else encrypts it",
     )
     model: tuple[str, ...] = setting((), "an ONNX file to serve from the start, FILE or NAME=FILE")
     model_cache_dir: str = setting(
@@ -113,9 +95,7 @@ class InferenceConfig(ServerConfig):
         if self.precision not in ("as-saved", "fp16"):
             raise ConfigError(f"precision is {self.precision!r}; expected as-saved or fp16")
         self.models()
-        self.api_key()
-        if not self.registry_ca and (self.registry_certificate or self.registry_key):
-            raise ConfigError("registry_certificate and registry_key need registry_ca")
+        self.check_registry_access()
 
     def _check_times(self) -> None:
         """Raises `ConfigError` for a time limit after which no caller waits for the answer."""
@@ -159,26 +139,6 @@ class InferenceConfig(ServerConfig):
                 f"model is {self.model!r}; expected FILE or NAME=FILE for each, each name once"
             )
         return files
-
-    def registry_tls(self) -> TlsFiles | None:
-        """Returns the TLS files for the registry; None without TLS."""
-        if not self.registry_ca:
-            return None
-        return TlsFiles(
-            Path(self.registry_ca), _path(self.registry_certificate), _path(self.registry_key)
-        )
-
-    def api_key(self) -> ApiKey | None:
-        """Returns the API key for the registry, or None. Raises `ConfigError`."""
-        try:
-            text = self.registry_api_key
-            return read_key(text, "registry_api_key", self.trust_network) if text else None
-        except KeyUnreadable as error:
-            raise ConfigError(error.message) from None
-
-
-def _path(text: str) -> Path | None:
-    return Path(text) if text else None
 
 
 def cores() -> int:

@@ -40,7 +40,9 @@ async def main(config: LeaderboardConfig) -> None:
     metrics = WebMetrics(collectors)
     store = Store(Path(config.data_dir))
     site = Site(SiteData(store, public_url=config.address), problem_page)
-    async with AsyncRegistryClient(config.registry, config.tls(), config.key()) as client:
+    async with AsyncRegistryClient(
+        config.registry, config.registry_tls(), config.api_key()
+    ) as client:
         watchers = Watchers(client)
         refresher = Refresher(Source(client, store, metrics.call), store, site, watchers, metrics)
         await refresher.load()

@@ -72,7 +72,7 @@ class Execution:
 
     @property
     def device(self) -> str:
-        """The first of the providers, a key of `PROVIDERS`."""
+        """The execution provider that onnxruntime tries first, a key of `PROVIDERS`."""
         first = self.provider_names()[0]
         return next(name for name, provider in PROVIDERS.items() if provider == first)
 
