@@ -15,9 +15,6 @@ from cxreval.records import BenchmarkCard, Change, Retirement, SubmissionState, 
 GENESIS_HEAD = Head()
 """The head of a chain without events."""
 
-ON_BOARD = (SubmissionState.PUBLISHED, SubmissionState.DISPUTED)
-"""States of a submission that has a row."""
-
 REMOVED = (SubmissionState.WITHDRAWN, SubmissionState.SUPERSEDED)
 """States of a submission that had a row."""
 
@@ -26,6 +23,9 @@ BOARD_CHANGES = (
     Change.WITHDRAWN, Change.REINSTATED,
 )  # fmt: skip
 """Changes of a submission that change its row."""
+
+CORRECTIONS = tuple(change for change in BOARD_CHANGES if change is not Change.PUBLISHED)
+"""Changes of a row after its publication."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,30 @@ class Figure:
     high: float | None = None
 
 
+class _Rows:
+    """The rows of a board, by kind."""
+
+    __slots__ = ()
+    entries: tuple[LeaderboardEntry, ...]
+
+    @property
+    def evidence_rows(self) -> tuple[LeaderboardEntry, ...]:
+        """The rows with evidence, by rank."""
+        return tuple(entry for entry in self.entries if entry.tier is not Tier.CLAIMED)
+
+    @property
+    def claims(self) -> tuple[LeaderboardEntry, ...]:
+        """The claimed rows, by rank."""
+        return tuple(entry for entry in self.entries if entry.tier is Tier.CLAIMED)
+
+    @property
+    def holder(self) -> LeaderboardEntry | None:
+        """The current state of the art: of the rows with evidence, else of the claims."""
+        return next((entry for entry in self.entries if entry.sota), None)
+
+
 @dataclass(frozen=True, slots=True)
-class BoardDay:
+class BoardDay(_Rows):
     """A board at the end of a day, UTC: the rows by rank, and the steps, oldest first."""
 
     entries: tuple[LeaderboardEntry, ...]
@@ -46,7 +68,7 @@ class BoardDay:
 
 
 @dataclass(frozen=True, slots=True)
-class BoardData:
+class BoardData(_Rows):
     """A benchmark with its board and everything that its pages show.
 
     `entries`: the rows with evidence by rank, then the claims by rank, without their metrics;
@@ -71,21 +93,6 @@ class BoardData:
     def name(self) -> str:
         """The identifier of the benchmark."""
         return self.spec.name
-
-    @property
-    def evidence_rows(self) -> tuple[LeaderboardEntry, ...]:
-        """The rows with evidence, by rank."""
-        return tuple(entry for entry in self.entries if entry.tier is not Tier.CLAIMED)
-
-    @property
-    def claims(self) -> tuple[LeaderboardEntry, ...]:
-        """The claimed rows, by rank."""
-        return tuple(entry for entry in self.entries if entry.tier is Tier.CLAIMED)
-
-    @property
-    def holder(self) -> LeaderboardEntry | None:
-        """The current state of the art: of the rows with evidence, else of the claims."""
-        return next((entry for entry in self.entries if entry.sota), None)
 
     @property
     def changes(self) -> list[AuditEvent]:
@@ -123,6 +130,12 @@ def published(row: LeaderboardEntry | SotaStep) -> datetime:
 def figure_key(metric: str, finding: str = "") -> str:
     """Returns the key of a figure in `BoardData.figures`."""
     return f"{metric}|{finding}"
+
+
+def figure_parts(key: str) -> tuple[str, str]:
+    """Returns the metric and the finding of a `figure_key`; the finding of a mean is empty."""
+    metric, _, finding = key.partition("|")
+    return metric, finding
 
 
 def figures(values: Iterable[MetricValue]) -> dict[str, Figure]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 
 from cxreval.client import LeaderboardEntry
 from cxreval.metrics.registry import METRICS
@@ -54,10 +55,11 @@ def why(reason: str) -> str:
     return words.removeprefix("undefined: ").removeprefix("no interval: ")
 
 
-def rank_text(entry: LeaderboardEntry, rows: Iterable[LeaderboardEntry]) -> str:
-    """Returns the rank of a row among `rows`, after a `=` if it shares the rank."""
-    if entry.rank is None:
-        return ABSENT
-    claimed = entry.tier is Tier.CLAIMED
-    ranks = [row.rank for row in rows if (row.tier is Tier.CLAIMED) == claimed]
-    return f"{'=' if ranks.count(entry.rank) > 1 else ''}{entry.rank}"
+def rank_texts(rows: Sequence[LeaderboardEntry]) -> dict[str, str]:
+    """Returns the rank of each row of a board by submission, after a `=` if rows share it."""
+    held = Counter((row.tier is Tier.CLAIMED, row.rank) for row in rows)
+    texts = {}
+    for row in rows:
+        shared = held[row.tier is Tier.CLAIMED, row.rank] > 1
+        texts[row.submission] = ABSENT if row.rank is None else f"{'=' * shared}{row.rank}"
+    return texts

@@ -32,7 +32,7 @@ from services.leaderboard.programs.indexing import robots, sitemap
 from services.leaderboard.programs.pictures import badge, board_preview, preview
 from services.leaderboard.programs.submissions import submission_facts
 from services.leaderboard.programs.tables import table_csv, table_parquet
-from services.leaderboard.selection import ROWS_PER_PAGE
+from services.leaderboard.selection import ROWS_PER_PAGE, page_count
 from services.leaderboard.site import Content, Handler, Render, SiteData
 from services.leaderboard.templates import board_address, page
 
@@ -90,7 +90,7 @@ def first_pages(data: SiteData, changed: Iterable[str]) -> dict[str, tuple[str, 
     }
     for name in changed:
         rows = len(data.boards[name].evidence_rows)
-        for number in range(1, max(1, -(-rows // ROWS_PER_PAGE)) + 1):
+        for number in range(1, page_count(rows, ROWS_PER_PAGE) + 1):
             chosen = {"page": number} if number > 1 else {}
             given = tuple((key, str(value)) for key, value in chosen.items())
             render = partial(_render, benchmark, {"benchmark": name}, given)

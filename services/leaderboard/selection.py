@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
-from cxreval.client import LeaderboardEntry, SotaStep
+from cxreval.client import LeaderboardEntry
 from cxreval.metrics.registry import METRICS
 from cxreval.records import Tier
-from services.leaderboard.data import BoardData, Figure, figure_key, published
+from services.leaderboard.data import (
+    BoardData,
+    BoardDay,
+    Figure,
+    figure_key,
+    figure_parts,
+    published,
+)
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import BeingRead
 from services.leaderboard.site import SiteData
@@ -20,18 +27,8 @@ MAX_COLUMNS = 20
 
 TIERS = tuple(tier for tier in Tier if tier is not Tier.CLAIMED)
 SORTS = ("rank", "model", "organisation", "published")
-_NAMES = (
-    "page",
-    "tier",
-    "open",
-    "organisation",
-    "since",
-    "until",
-    "as_of",
-    "column",
-    "sort",
-    "dates",
-)
+FILTERS = ("tier", "open", "organisation", "since", "until", "as_of", "sort")
+"""Parameters that choose rows, on the page and for programs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,41 +57,45 @@ class View:
         return board_address(benchmark, **given | changes)
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A board at the time that was asked for."""
-
-    entries: tuple[LeaderboardEntry, ...]
-    steps: tuple[SotaStep, ...]
-
-
 def read_view(board: BoardData, given: Given) -> View:
-    """Returns what the query parameters choose. Raises `BadParameter`."""
-    parameters = Parameters(given, _NAMES, {"tier": len(Tier), "column": MAX_COLUMNS})
-    choices = column_choices(board)
-    return View(
+    """Returns what the query parameters of the page choose. Raises `BadParameter`."""
+    names = (*FILTERS, "page", "column", "dates")
+    parameters = Parameters(given, names, {"tier": len(Tier), "column": MAX_COLUMNS})
+    return replace(
+        read_filters(board, parameters, TIERS),
         page=parameters.number("page", 1),
-        tiers=parameters.choices("tier", [*map(str, TIERS)]),
+        columns=parameters.choices("column", column_choices(board)),
+        dates=parameters.choice("dates", ("declared", "published")),
+    )
+
+
+def read_filters(board: BoardData, parameters: Parameters, tiers: Iterable[Tier]) -> View:
+    """Returns what the filters choose among rows of some tiers. Raises `BadParameter`."""
+    return View(
+        tiers=parameters.choices("tier", [*map(str, tiers)]),
         open=parameters.choice("open", ("yes", "no")),
         organisation=parameters.text("organisation"),
         since=parameters.day("since"),
         until=parameters.day("until"),
         as_of=parameters.day("as_of"),
-        columns=parameters.choices("column", choices),
-        sort=parameters.choice("sort", (*SORTS, *choices)),
-        dates=parameters.choice("dates", ("declared", "published")),
+        sort=parameters.choice("sort", (*SORTS, *column_choices(board))),
     )
+
+
+def page_count(rows: int, size: int) -> int:
+    """Returns the number of pages of `size` rows; a list without rows has one page, too."""
+    return max(1, -(-rows // size))
 
 
 def column_choices(board: BoardData) -> tuple[str, ...]:
     """Returns the columns that a board can show: other metrics, and each finding."""
     spec = board.spec
-    known = {key.partition("|")[0] for row in board.figures.values() for key in row}
+    known = {figure_parts(key)[0] for row in board.figures.values() for key in row}
     metrics = [name for name in METRICS if name in known and name != spec.ranking_metric]
     return (*metrics, *spec.findings)
 
 
-def board_at(data: SiteData, board: BoardData, as_of: date | None) -> Shown:
+def board_at(data: SiteData, board: BoardData, as_of: date | None) -> BoardDay:
     """Returns the board at the end of a day, UTC; now without a day.
 
     Raises:
@@ -103,14 +104,14 @@ def board_at(data: SiteData, board: BoardData, as_of: date | None) -> Shown:
     today = datetime.now(UTC).date()
     days = board.days
     if as_of is None or as_of >= today or (days and as_of >= days[-1]):
-        return Shown(board.entries, board.steps)
+        return BoardDay(board.entries, board.steps)
     before = [day for day in days if day <= as_of]
     if not before:
-        return Shown((), ())
+        return BoardDay((), ())
     kept = data.store.day(board.name, before[-1])
     if kept is None:
         raise BeingRead(f"The board of {as_of}")
-    return Shown(kept.entries, kept.steps)
+    return kept
 
 
 def chosen(

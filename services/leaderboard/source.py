@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, time
 
 from cxreval.audit.chain import AuditEvent, Head, follow
-from cxreval.client import AsyncRegistryClient, Evaluation, LeaderboardEntry, SotaStep, Submission
+from cxreval.client import AsyncRegistryClient, Evaluation, SotaStep, Submission
 from cxreval.errors import ReceiptNotFound, SubmissionNotFound
 from cxreval.resource_names import SubmissionName
 from services.leaderboard.data import (
@@ -17,8 +17,6 @@ from services.leaderboard.data import (
     BoardData,
     BoardDay,
     Figure,
-    figure_key,
-    figures,
 )
 from services.leaderboard.store import Store
 
@@ -35,7 +33,7 @@ class Source:
     def __init__(
         self, client: AsyncRegistryClient, store: Store, count: Callable[[str], None]
     ) -> None:
-        """Reads through a client; `count` is called with the name of each rpc that is called."""
+        """Creates a reader of the registry; `count` gets the name of each rpc that is called."""
         self._client = client
         self._store = store
         self._count = count
@@ -65,13 +63,9 @@ class Source:
     async def benchmarks(self) -> list[BoardData]:
         """Returns all benchmarks, oldest first, without their boards."""
         self._count("ListBenchmarks")
-        retirements = await self._client.retirements()
-        self._count("ListBenchmarks")
-        cards = await self._client.cards()
-        self._count("ListBenchmarks")
         return [
-            BoardData(spec, retirements.get(spec.name), cards.get(spec.name))
-            async for spec in self._client.list_benchmarks()
+            BoardData(item.spec, item.retirement, item.card)
+            async for item in self._client.describe_benchmarks()
         ]
 
     async def board(
@@ -114,7 +108,8 @@ class Source:
         for entry in board:
             of_it = known.figures.get(entry.submission, {})
             if not of_it:
-                of_it = await asyncio.to_thread(self._figures, entry, submissions)
+                submission = submissions.get(entry.submission)
+                of_it = await asyncio.to_thread(self._store.figures, entry, submission)
             found[entry.submission] = of_it
         return replace(
             known,
@@ -124,17 +119,6 @@ class Source:
             submissions=submissions,
             head=board.audit_head,
         )
-
-    def _figures(
-        self, entry: LeaderboardEntry, submissions: Mapping[str, Submission]
-    ) -> Mapping[str, Figure]:
-        """Returns the figures of a row: those of its report, or those that a claim states."""
-        evaluation = self._store.evaluation(entry.evaluation) if entry.evaluation else None
-        if evaluation and evaluation.report:
-            return figures(evaluation.report.metrics)
-        submission = submissions.get(entry.submission)
-        claims = submission.manifest.claimed_metrics if submission else ()
-        return {figure_key(claim.metric, claim.finding): Figure(claim.value) for claim in claims}
 
     async def _steps(self, benchmark: str) -> tuple[SotaStep, ...]:
         return tuple([step async for step in self._client.sota_steps(benchmark)])

@@ -7,7 +7,7 @@ and its evidence never change; they are stored once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -18,11 +18,19 @@ import msgspec
 import numpy as np
 
 from cxreval.audit.chain import Head
-from cxreval.client import Evaluation
+from cxreval.client import Evaluation, LeaderboardEntry, Submission
 from cxreval.files import durable_file
 from cxreval.metrics.curves import Reliability, RocCurve
 from cxreval.metrics.report import Evidence, Replicates
-from services.leaderboard.data import GENESIS_HEAD, BoardData, BoardDay
+from cxreval.records import Tier
+from services.leaderboard.data import (
+    GENESIS_HEAD,
+    BoardData,
+    BoardDay,
+    Figure,
+    figure_key,
+    figures,
+)
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -46,10 +54,10 @@ class Store:
         """Returns the stored boards and their head; nothing if one of them cannot be read."""
         index = self._read("index.json", Index)
         if index is None:
-            return Head(), []
+            return GENESIS_HEAD, []
         boards = [self._read(f"{name}/board.json", BoardData) for name in index.benchmarks]
         complete = [board for board in boards if board is not None]
-        return (index.head, complete) if len(complete) == len(boards) else (Head(), [])
+        return (index.head, complete) if len(complete) == len(boards) else (GENESIS_HEAD, [])
 
     def save(self, head: Head, boards: Iterable[BoardData], changed: Iterable[str]) -> None:
         """Stores the changed boards, then the head that all are for."""
@@ -73,6 +81,19 @@ class Store:
     def evaluation(self, name: str) -> Evaluation | None:
         """Returns the evaluation behind a report, None if it is not stored."""
         return self._read(f"{_path(name)}/evaluation.json", Evaluation)
+
+    def figures(
+        self, entry: LeaderboardEntry, submission: Submission | None
+    ) -> Mapping[str, Figure]:
+        """Returns the figures of a row by `figure_key`: its report's, or those that a claim states.
+
+        A row has none if its report is not stored.
+        """
+        if entry.tier is Tier.CLAIMED:
+            claims = submission.manifest.claimed_metrics if submission else ()
+            return {figure_key(item.metric, item.finding): Figure(item.value) for item in claims}
+        evaluation = self.evaluation(entry.evaluation) if entry.evaluation else None
+        return figures(evaluation.report.metrics) if evaluation and evaluation.report else {}
 
     def has_evaluation(self, name: str) -> bool:
         """Returns whether the evaluation behind a report is stored, with its evidence."""
@@ -126,9 +147,8 @@ class Store:
                 [item.images, item.mean_probabilities, item.positives], np.float64
             )
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial.npz")
-        np.savez(partial, **arrays)
-        partial.replace(file)
+        with durable_file(file) as out:
+            np.savez(out, **arrays)
 
     def _read(self, path: str, kind: type[T]) -> T | None:
         file = self._directory / path

@@ -23,11 +23,15 @@ from cxreval.metrics.report import (
     REPLICATES_UNDEFINED,
 )
 from services.leaderboard.charts.differences import p_value
+from services.leaderboard.charts.scales import Measure
 from services.leaderboard.files import versioned
 from services.leaderboard.site import Content, SiteData
 
-ABSENT, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
-"""What stands for an absent figure, and before a negative one."""
+ABSENT = "\N{EN DASH}"
+"""What stands for an absent figure."""
+
+_PERCENT = Measure()
+"""How tables write scores: times 100, with two decimals."""
 
 REASONS = {
     ONE_CLASS_ONLY: "undefined: the test images have only one class",
@@ -44,18 +48,13 @@ REASONS = {
 
 def score(value: float | None) -> str:
     """Returns a value between 0 and 1 times 100 with two decimals; a dash for None."""
-    if value is None:
-        return ABSENT
-    text = f"{value * 100:.2f}"
-    return "0.00" if text == "-0.00" else text
+    return _PERCENT.written(value)
 
 
 def difference(value: float | None) -> str:
     """Returns a difference times 100 with its sign; `±0.00` where it rounds to zero."""
-    if value is None:
-        return ABSENT
-    text = f"{value * 100:+.2f}".replace("-", MINUS)
-    return "±0.00" if text[1:] == "0.00" else text
+    text = _PERCENT.signed(value)
+    return f"±{text}" if text == "0.00" else text
 
 
 def bounds(low: float | None, high: float | None) -> str:

@@ -22,13 +22,13 @@ class Look(StrEnum):
 
     @property
     def is_step(self) -> bool:
-        """Whether a row of this look is a step of the state of the art."""
+        """Whether rows of this kind are steps of the state of the art."""
         return self not in {Look.ENTRY, Look.CLAIM}
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row: its model, the time that orders it, its figure, and what it is."""
+    """A row of the chart: its model, its time, its score with the interval, and its kind."""
 
     model: str
     time: datetime

@@ -228,7 +228,7 @@ def _strokes(strokes: Iterable[tuple[int, int, int]]) -> str:
 
 
 def _whiskers(marks: Sequence[Mark]) -> str:
-    """Returns the intervals as upright strokes; those that cover each other are one stroke."""
+    """Returns the intervals as vertical lines; intervals that overlap are drawn as one line."""
     strokes: dict[int, list[list[int]]] = {}
     for x, top, bottom in sorted(
         (round(mark.x), round(mark.whisker[0]), round(mark.whisker[1]))

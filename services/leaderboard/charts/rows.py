@@ -17,7 +17,7 @@ _EDGE = 8  # from the end of the axis to the edge of the picture: half a mark, h
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Marks of one look: their name in the legend, their class in charts.css and their shape."""
+    """How one kind of mark is drawn: its name in the legend, its CSS class and its shape."""
 
     name: str
     kind: str

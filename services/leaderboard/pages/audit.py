@@ -5,18 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from cxreval.records import Change
-from services.leaderboard.data import event_time
+from services.leaderboard.data import CORRECTIONS, event_time
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.site import Content, SiteData
 from services.leaderboard.templates import page
 
 SHOWN = 200
-
-_CORRECTIONS = (
-    Change.DISPUTED, Change.RESOLVED, Change.CORRECTED, Change.SUPERSEDED, Change.WITHDRAWN,
-    Change.REINSTATED,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +37,7 @@ def audit(data: SiteData, _: dict[str, str], given: Given) -> Content:
         )
         for board in data.boards.values()
         for event in board.changes
-        if event.change in _CORRECTIONS and event.submission in board.submissions
+        if event.change in CORRECTIONS and event.submission in board.submissions
     ]
     lines.sort(key=lambda line: line.time, reverse=True)
     # The head of the chain moves with every lease; this one is that of the last shown change.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -11,7 +11,7 @@ from cxreval.client import LeaderboardEntry
 from cxreval.records import Tier
 from services.leaderboard.charts import whisker
 from services.leaderboard.data import BoardData
-from services.leaderboard.figures import estimate, measure_of
+from services.leaderboard.figures import estimate, measure_of, rank_texts
 from services.leaderboard.lookup import find_board
 from services.leaderboard.pages.progress import progress_chart
 from services.leaderboard.parameters import Given
@@ -25,10 +25,11 @@ from services.leaderboard.selection import (
     chosen,
     column_choices,
     figure_of,
+    page_count,
     read_view,
 )
 from services.leaderboard.site import Content, SiteData
-from services.leaderboard.templates import ABSENT, page
+from services.leaderboard.templates import page
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +48,15 @@ def benchmark(data: SiteData, path: dict[str, str], given: Given) -> Content:
     board = find_board(data, path["benchmark"])
     view = read_view(board, given)
     shown = board_at(data, board, view.as_of)
-    evidence = [entry for entry in shown.entries if entry.tier is not Tier.CLAIMED]
+    evidence = shown.evidence_rows
     rows = chosen(board, evidence, view)
     first = (view.page - 1) * ROWS_PER_PAGE
-    pages = max(1, -(-len(rows) // ROWS_PER_PAGE))
+    pages = page_count(len(rows), ROWS_PER_PAGE)
     if view.page > pages:
         raise NotFound("page of this board with the number", str(view.page))
-    claims = [entry for entry in shown.entries if entry.tier is Tier.CLAIMED]
     measure = measure_of(board.spec.ranking_metric)
     axis = whisker.axis(map(estimate, shown.entries), measure)
-    held = Counter(entry.rank for entry in evidence)
+    ranks = rank_texts(shown.entries)
     return page(
         data,
         "benchmark.html",
@@ -65,10 +65,10 @@ def benchmark(data: SiteData, path: dict[str, str], given: Given) -> Content:
         spec=board.spec,
         view=view,
         rows=[
-            row_view(board, entry, view, axis, held)
+            row_view(board, entry, view, axis, ranks)
             for entry in rows[first : first + ROWS_PER_PAGE]
         ],
-        claims=[row_view(board, entry, view, axis, Counter()) for entry in claims],
+        claims=[row_view(board, entry, view, axis, ranks) for entry in shown.claims],
         matching=len(rows),
         evidence=len(evidence),
         pages=pages,
@@ -79,7 +79,7 @@ def benchmark(data: SiteData, path: dict[str, str], given: Given) -> Content:
         choices=column_choices(board),
         tiers=[tier for tier in TIERS if any(entry.tier is tier for entry in evidence)],
         directions={item.id: item.direction for item in board.spec.metrics},
-        tied=any(number > 1 for rank, number in held.items() if rank is not None),
+        tied=any(ranks[entry.submission].startswith("=") for entry in evidence),
     )
 
 
@@ -88,16 +88,15 @@ def row_view(
     entry: LeaderboardEntry,
     view: View,
     axis: tuple[float, float],
-    held: Counter[int | None],
+    ranks: Mapping[str, str],
 ) -> RowView:
     """Returns a row as the table shows it."""
-    rank = ABSENT if entry.rank is None else f"{'=' if held[entry.rank] > 1 else ''}{entry.rank}"
     claimed, claim = entry.tier is Tier.CLAIMED, None
     if not claimed and entry.score is not None and entry.claimed_score is not None:
         claim = entry.score - entry.claimed_score
     return RowView(
         entry,
-        rank,
+        ranks[entry.submission],
         whisker.row(estimate(entry), axis, claim=claimed),
         claim,
         tuple(figure_of(board, entry, column) for column in view.columns),

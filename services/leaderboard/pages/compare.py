@@ -19,7 +19,7 @@ from services.leaderboard.charts.differences import Difference
 from services.leaderboard.charts.ranks import RankShares
 from services.leaderboard.charts.scales import Estimate, Measure
 from services.leaderboard.data import BoardData
-from services.leaderboard.figures import measure_of, rank_text, why
+from services.leaderboard.figures import measure_of, rank_texts, why
 from services.leaderboard.lookup import find_board, find_submission, row_of
 from services.leaderboard.pages.parts import Drawn, part_of, parts_of
 from services.leaderboard.parameters import Given, Parameters
@@ -68,6 +68,7 @@ def compare(data: SiteData, path: dict[str, str], given: Given) -> Content:
     rows = rows_of(data, board, entries_of(board, chosen))
     parts = parts_of(board.spec.findings)
     part = part_of(parts, parameters.number("part", 1))
+    ranks_of = rank_texts(board.entries)
     measure = measure_of(board.spec.ranking_metric)
     macro = macro_differences(rows)
     by_finding = finding_differences(rows, board.spec.findings)
@@ -78,7 +79,7 @@ def compare(data: SiteData, path: dict[str, str], given: Given) -> Content:
         board=board,
         spec=board.spec,
         rows=rows,
-        ranks={row.name: rank_text(row.entry, board.entries) for row in rows},
+        ranks={row.name: ranks_of[row.entry.submission] for row in rows},
         measure=measure,
         part=part,
         parts=parts,
@@ -101,16 +102,13 @@ def compare(data: SiteData, path: dict[str, str], given: Given) -> Content:
 
 def _form(data: SiteData, board: BoardData) -> Content:
     """Returns the form that chooses rows."""
-    rows = [
-        entry for entry in board.evidence_rows if board.submissions[entry.submission].evaluation
-    ]
-    ranks_of = {entry.submission: rank_text(entry, board.entries) for entry in rows[:CHOICES]}
+    rows = [entry for entry in board.evidence_rows if entry.evaluation]
     return page(
         data,
         "compare_form.html",
         board=board,
         rows=rows[:CHOICES],
-        ranks=ranks_of,
+        ranks=rank_texts(board.entries),
         more=len(rows) > CHOICES,
         most=MOST,
     )
@@ -137,8 +135,8 @@ def rows_of(data: SiteData, board: BoardData, entries: Sequence[LeaderboardEntry
     metric = board.spec.ranking_metric
     rows = []
     for letter, entry in zip(ascii_uppercase, entries, strict=False):
-        name = board.submissions[entry.submission].evaluation
-        evaluation, evidence = data.store.evaluation(name), data.store.evidence(name)
+        evaluation = data.store.evaluation(entry.evaluation)
+        evidence = data.store.evidence(entry.evaluation)
         if evaluation is None or evaluation.report is None or evidence is None:
             raise BeingRead("The evidence of this row")
         vectors = {

@@ -11,10 +11,11 @@ from services.leaderboard.charts import heatmap
 from services.leaderboard.charts.heatmap import Shades
 from services.leaderboard.charts.scales import Measure
 from services.leaderboard.data import BoardData, figure_key
-from services.leaderboard.figures import measure_of, rank_text
+from services.leaderboard.figures import measure_of, rank_texts
 from services.leaderboard.lookup import find_board
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import NotFound
+from services.leaderboard.selection import page_count
 from services.leaderboard.site import Content, SiteData
 from services.leaderboard.templates import ABSENT, page, with_query
 
@@ -52,13 +53,14 @@ def findings(data: SiteData, path: dict[str, str], given: Given) -> Content:
     )
     entries = _sorted(board, sort, measure) if sort else board.evidence_rows
     size = min(MOST_ROWS, max(FEWEST_ROWS, MAX_CELLS // (len(spec.findings) + 6)))
-    pages = max(1, -(-len(entries) // size))
+    pages = page_count(len(entries), size)
     if number > pages:
         raise NotFound("page of this map with the number", str(number))
+    ranks = rank_texts(board.entries)
     lines = [
         Line(
             entry,
-            rank_text(entry, board.entries),
+            ranks[entry.submission],
             [
                 _cell(column.get(entry.submission), show, drawn, shades if name else None)
                 for name, column in columns.items()

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from cxreval.audit.chain import AuditEvent
 from cxreval.records import Change
 from services.leaderboard.charts import svg, timeline
-from services.leaderboard.data import event_time
+from services.leaderboard.data import CORRECTIONS, event_time
 
 _NAMES: Mapping[str, str] = {
     Change.CREATED: "handed in",
@@ -23,10 +23,6 @@ _NAMES: Mapping[str, str] = {
     Change.SUPERSEDED: "replaced by another row",
     Change.REINSTATED: "put on the board again",
 }
-_REMARKS = (
-    Change.DISPUTED, Change.RESOLVED, Change.CORRECTED, Change.SUPERSEDED, Change.WITHDRAWN,
-    Change.REINSTATED,
-)  # fmt: skip
 _CORRECTED = ("model", "organisation", "open_source", "source_url")
 """What a correction may change; its event has the new values."""
 
@@ -51,7 +47,7 @@ def life(events: Sequence[AuditEvent]) -> Life | None:
     if not events:
         return None
     shown = [_event(event) for event in events]
-    remarks = [_event(event) for event in reversed(events) if event.change in _REMARKS]
+    remarks = [_event(event) for event in reversed(events) if event.change in CORRECTIONS]
     return Life(
         svg.both(
             lambda width, prefix: timeline.chart(shown, width=width, prefix=prefix), "timeline"

@@ -14,7 +14,7 @@ from cxreval.records import Tier
 from services.leaderboard.charts import curves, findings, slices, svg
 from services.leaderboard.charts.curves import Curve
 from services.leaderboard.data import BoardData
-from services.leaderboard.figures import measure_of, rank_text
+from services.leaderboard.figures import measure_of, rank_texts
 from services.leaderboard.pages import report as reports
 from services.leaderboard.pages.life import life
 from services.leaderboard.pages.parts import Drawn, Part, part_of, parts_of
@@ -37,13 +37,11 @@ def model(
     """Returns the page of a row with a part of its findings. Raises `NotFound`."""
     parts = parts_of(board.spec.findings)
     part = part_of(parts, number)
-    claimed = entry.tier is Tier.CLAIMED
-    name = "" if claimed else submission.evaluation
-    evaluation = data.store.evaluation(name) if name else None
-    evidence = data.store.evidence(name) if evaluation else None
+    evaluation = data.store.evaluation(entry.evaluation) if entry.evaluation else None
+    evidence = data.store.evidence(entry.evaluation) if evaluation else None
     report = reports.row_report(board, submission.name, evaluation, evidence)
     measure = measure_of(board.spec.ranking_metric)
-    rival = None if claimed else rival_of(board, entry)
+    rival = None if entry.tier is Tier.CLAIMED else rival_of(board, entry)
     return page(
         data,
         "model.html",
@@ -52,7 +50,7 @@ def model(
         submission=submission,
         manifest=submission.manifest,
         entry=entry,
-        rank=rank_text(entry, board.entries),
+        rank=rank_texts(board.entries)[entry.submission],
         measure=measure,
         rival=rival,
         part=part,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-from services.leaderboard.data import REMOVED
-from services.leaderboard.figures import measure_of, rank_text
+from services.leaderboard.data import REMOVED, BoardDay, published
+from services.leaderboard.figures import measure_of, rank_texts
 from services.leaderboard.lookup import find_board
 from services.leaderboard.pages.progress import progress_chart
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import NotFound
-from services.leaderboard.selection import Shown, View
+from services.leaderboard.selection import View
 from services.leaderboard.site import Content, SiteData
 from services.leaderboard.templates import organisation_address, page
 
@@ -43,8 +43,7 @@ def organisation(data: SiteData, path: dict[str, str], given: Given) -> Content:
     names_of = {entry.submission for entry in entries}
     steps = {step.submission: step for step in board.steps if step.submission in names_of}
     measure = measure_of(board.spec.ranking_metric)
-    latest = sorted(entries, key=lambda entry: (entry.publish_time is None, entry.publish_time))
-    shown = latest[::-1][:SHOWN]
+    shown = sorted(entries, key=published)[::-1][:SHOWN]
     return page(
         data,
         "organisation.html",
@@ -53,9 +52,9 @@ def organisation(data: SiteData, path: dict[str, str], given: Given) -> Content:
         name=name,
         entries=shown,
         more=len(entries) - len(shown),
-        ranks={entry.submission: rank_text(entry, board.entries) for entry in shown},
+        ranks=rank_texts(board.entries),
         steps=steps,
         removed=sorted(removed, key=lambda item: item.update_time, reverse=True)[:SHOWN],
         measure=measure,
-        progress=progress_chart(Shown(tuple(entries), tuple(steps.values())), measure, View()),
+        progress=progress_chart(BoardDay(tuple(entries), tuple(steps.values())), measure, View()),
     )

@@ -11,9 +11,9 @@ from cxreval.metrics.ranking import Significance, latest_day
 from cxreval.records import Tier
 from services.leaderboard.charts import progress, svg
 from services.leaderboard.charts.scales import Measure
-from services.leaderboard.data import published
+from services.leaderboard.data import BoardDay, published
 from services.leaderboard.figures import estimate
-from services.leaderboard.selection import Shown, View
+from services.leaderboard.selection import View
 
 _LOOKS = {
     Significance.FIRST: progress.Look.FIRST,
@@ -22,7 +22,7 @@ _LOOKS = {
 }
 
 
-def progress_chart(shown: Shown, measure: Measure, view: View) -> Markup:
+def progress_chart(shown: BoardDay, measure: Measure, view: View) -> Markup:
     """Returns the history of a board; by declared dates, what would have been its steps."""
     looks = {
         step.submission: _LOOKS.get(step.significance, progress.Look.NOT_TESTED)  # type: ignore[arg-type]
@@ -44,10 +44,10 @@ def progress_chart(shown: Shown, measure: Measure, view: View) -> Markup:
     )
 
 
-def _declared_steps(shown: Shown, measure: Measure) -> dict[str, progress.Look]:
+def _declared_steps(shown: BoardDay, measure: Measure) -> dict[str, progress.Look]:
     """Returns the rows with evidence that beat all with an earlier declared date."""
     sign, best, looks = (1 if measure.higher_is_better else -1), None, {}
-    rows = [row for row in shown.entries if row.tier is not Tier.CLAIMED and row.score is not None]
+    rows = [row for row in shown.evidence_rows if row.score is not None]
     rows.sort(key=lambda row: (_declared(row), -sign * (row.score or 0)))
     for row in rows:
         value = sign * (row.score or 0)

@@ -16,7 +16,7 @@ from services.leaderboard.charts.findings import Finding
 from services.leaderboard.charts.scales import Estimate
 from services.leaderboard.charts.slices import Slice
 from services.leaderboard.charts.svg import Table
-from services.leaderboard.data import BoardData, figure_key
+from services.leaderboard.data import BoardData, figure_key, figure_parts
 from services.leaderboard.figures import estimate_of, estimate_of_value, measure_of, why
 
 _POINTS = 1000
@@ -58,7 +58,7 @@ def row_report(
     else:
         values = []
         for key, figure in board.figures.get(submission, {}).items():
-            metric, _, finding = key.partition("|")
+            metric, finding = figure_parts(key)
             values.append(MetricValue(metric, finding, figure.value))
     by_key = {(value.metric, value.finding, value.slice): value for value in values}
     return RowReport(by_key, evidence or Evidence())

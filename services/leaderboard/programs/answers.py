@@ -68,6 +68,11 @@ def utc(time: datetime | None) -> datetime | None:
     return time.astimezone(UTC) if time else None
 
 
+def rfc3339(time: datetime) -> str:
+    """Returns a time in UTC as RFC 3339 writes it with a Z."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def api_address(benchmark: str = "") -> str:
     """Returns the path of a benchmark in the API, or of all of them."""
     return f"/api/v1/benchmarks/{benchmark}" if benchmark else "/api/v1/benchmarks"

@@ -7,13 +7,13 @@ from dataclasses import asdict
 from datetime import date
 
 from cxreval.audit.chain import AuditEvent
-from cxreval.records import BenchmarkCard, Tier
-from services.leaderboard.data import BoardData, event_time
+from cxreval.records import BenchmarkCard
+from services.leaderboard.data import BoardData, BoardDay, event_time
 from services.leaderboard.lookup import find_board
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.programs.answers import answer, api_address, following, utc
 from services.leaderboard.programs.rows import change, direction, figures_of, row, step
-from services.leaderboard.selection import Shown, board_at
+from services.leaderboard.selection import board_at
 from services.leaderboard.site import Content, SiteData
 from services.leaderboard.templates import board_address
 
@@ -136,13 +136,12 @@ def _until(event: AuditEvent, day: date | None) -> bool:
     return day is None or event_time(event).date() <= day
 
 
-def _short(data: SiteData, board: BoardData, shown: Shown) -> dict[str, object]:
+def _short(data: SiteData, board: BoardData, shown: BoardDay) -> dict[str, object]:
     spec = board.spec
-    record = [entry for entry in shown.entries if entry.sota][:1]
+    record = [shown.holder] if shown.holder else []
     records = [
         row(data, *item) for item in zip(record, figures_of(data, board, record), strict=True)
     ]
-    claims = sum(entry.tier is Tier.CLAIMED for entry in shown.entries)
     return {
         "benchmark": spec.name,
         "title": spec.title,
@@ -154,7 +153,7 @@ def _short(data: SiteData, board: BoardData, shown: Shown) -> dict[str, object]:
         "ranking_metric": spec.ranking_metric,
         "direction": direction(spec),
         "retired": board.retirement is not None,
-        "rows": len(shown.entries) - claims,
-        "claims": claims,
+        "rows": len(shown.evidence_rows),
+        "claims": len(shown.claims),
         "record": records[0] if records else None,
     }

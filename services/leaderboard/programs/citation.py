@@ -84,7 +84,7 @@ def _cited(data: SiteData, path: dict[str, str], given: Given) -> _Cited:
     day = as_of or next(reversed(board.days), None) or (board.read_time and board.read_time.date())
     if day is None:
         raise BeingRead("The board")
-    holder = next((entry for entry in board_at(data, board, as_of).entries if entry.sota), None)
+    holder = board_at(data, board, as_of).holder
     measure = measure_of(board.spec.ranking_metric)
     record = (
         f"Record: {holder.model} ({holder.organisation}), {measure.unit} "

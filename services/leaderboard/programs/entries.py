@@ -14,11 +14,8 @@ from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import BadParameter
 from services.leaderboard.programs.answers import answer, api_address, following, utc
 from services.leaderboard.programs.rows import direction, figures_of, row
-from services.leaderboard.selection import SORTS, View, board_at, chosen, column_choices
+from services.leaderboard.selection import FILTERS, View, board_at, chosen, read_filters
 from services.leaderboard.site import Content, SiteData
-
-FILTERS = ("tier", "open", "organisation", "since", "until", "as_of", "sort")
-"""Parameters that choose rows; as on the page of the board."""
 
 PAGE_SIZE, MAX_PAGE_SIZE = 100, 500
 
@@ -33,19 +30,12 @@ class Chosen:
 
 def choose(data: SiteData, board: BoardData, parameters: Parameters) -> Chosen:
     """Returns the rows that the filters choose. Raises `BadParameter` or `BeingRead`."""
-    view = View(
-        tiers=parameters.choices("tier", [*map(str, Tier)]),
-        open=parameters.choice("open", ("yes", "no")),
-        organisation=parameters.text("organisation"),
-        since=parameters.day("since"),
-        until=parameters.day("until"),
-        as_of=parameters.day("as_of"),
-        sort=parameters.choice("sort", (*SORTS, *column_choices(board))),
+    view = read_filters(board, parameters, Tier)
+    shown = board_at(data, board, view.as_of)
+    return Chosen(
+        view,
+        [row for part in (shown.evidence_rows, shown.claims) for row in chosen(board, part, view)],
     )
-    shown = board_at(data, board, view.as_of).entries
-    evidence = [entry for entry in shown if entry.tier is not Tier.CLAIMED]
-    claims = [entry for entry in shown if entry.tier is Tier.CLAIMED]
-    return Chosen(view, [*chosen(board, evidence, view), *chosen(board, claims, view)])
 
 
 def entries(data: SiteData, path: dict[str, str], given: Given) -> Content:

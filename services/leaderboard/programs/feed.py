@@ -14,6 +14,7 @@ from services.leaderboard.data import BoardData, event_time
 from services.leaderboard.figures import estimate, measure_of
 from services.leaderboard.lookup import find_board, row_of
 from services.leaderboard.parameters import Given, Parameters
+from services.leaderboard.programs.answers import rfc3339
 from services.leaderboard.programs.benchmarks import newest_changes
 from services.leaderboard.site import Content, SiteData
 from services.leaderboard.templates import board_address, submission_address
@@ -57,7 +58,7 @@ def _feed(
     root = ET.Element("feed", xmlns=_ATOM)
     _add(root, "id", _tag(data, address))
     _add(root, "title", title)
-    _add(root, "updated", _written(latest))
+    _add(root, "updated", rfc3339(latest))
     _add(root, "link", rel="self", href=data.public_url + address, type="application/atom+xml")
     _add(root, "link", rel="alternate", href=data.public_url + page, type="text/html")
     _add(_add(root, "author"), "name", "cxreval")
@@ -70,7 +71,7 @@ def _feed(
 def _entry(root: ET.Element, data: SiteData, board: BoardData, event: AuditEvent) -> None:
     manifest = board.submissions[event.submission].manifest
     kind, what = _described(board, event)
-    time = _written(event_time(event))
+    time = rfc3339(event_time(event))
     entry = _add(root, "entry")
     _add(entry, "id", _tag(data, f"/{event.submission}/events/{event.version}"))
     _add(entry, "title", f"{kind}: {manifest.model} ({manifest.organisation})")
@@ -115,7 +116,3 @@ def _tag(data: SiteData, name: str) -> str:
     """Returns an identifier that stays when addresses change (RFC 4151)."""
     host = _NOT_HOST.sub("-", urlsplit(data.public_url).hostname or "localhost")
     return f"tag:{host},2026:{name}"
-
-
-def _written(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")

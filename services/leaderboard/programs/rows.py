@@ -9,8 +9,7 @@ from cxreval.audit.chain import AuditEvent
 from cxreval.client import LeaderboardEntry, SotaStep
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.metrics.report import Interval
-from cxreval.records import Tier
-from services.leaderboard.data import BoardData, Figure, event_time, figure_key, figures
+from services.leaderboard.data import BoardData, Figure, event_time, figure_parts
 from services.leaderboard.programs.answers import utc
 from services.leaderboard.site import SiteData
 from services.leaderboard.templates import https_only, submission_address
@@ -30,18 +29,9 @@ def figures_of(
     return [
         board.figures.get(entry.submission, {})
         if shown.get(entry.submission) == entry.evaluation
-        else _earlier_figures(data, board, entry)
+        else data.store.figures(entry, board.submissions.get(entry.submission))
         for entry in entries
     ]
-
-
-def _earlier_figures(data: SiteData, board: BoardData, entry: LeaderboardEntry) -> Figures:
-    submission = board.submissions.get(entry.submission)
-    if entry.tier is Tier.CLAIMED:
-        claims = submission.manifest.claimed_metrics if submission else ()
-        return {figure_key(claim.metric, claim.finding): Figure(claim.value) for claim in claims}
-    evaluation = data.store.evaluation(entry.evaluation) if entry.evaluation else None
-    return figures(evaluation.report.metrics) if evaluation and evaluation.report else {}
 
 
 def direction(spec: BenchmarkSpec) -> str:
@@ -94,13 +84,20 @@ def change(data: SiteData, board: BoardData, event: AuditEvent) -> dict[str, obj
     """Returns a change of a board. Its submission must be one that anybody may read."""
     manifest = board.submissions[event.submission].manifest
     return {
-        "place": event.place,
-        "time": utc(event_time(event)),
+        **event_facts(event),
         "benchmark": board.name,
         "submission": event.submission,
         "page": data.public_url + submission_address(event.submission),
         "model": manifest.model,
         "organisation": manifest.organisation,
+    }
+
+
+def event_facts(event: AuditEvent) -> dict[str, object]:
+    """Returns an event of a submission, without the submission."""
+    return {
+        "place": event.place,
+        "time": utc(event_time(event)),
         "change": event.change,
         "state": event.state,
         "reason": event.reason,
@@ -124,7 +121,7 @@ def _by_metric(of_it: Figures) -> dict[str, dict[str, object]]:
     """Returns figures by metric: that of the mean, and those of the findings by name."""
     found: dict[str, dict[str, object]] = {}
     for key, figure in of_it.items():
-        metric, _, finding = key.partition("|")
+        metric, finding = figure_parts(key)
         parts = found.setdefault(metric, {"mean": None, "findings": {}})
         if finding:
             parts["findings"][finding] = asdict(figure)  # type: ignore[index]

@@ -15,7 +15,7 @@ from services.leaderboard.lookup import find_board, find_submission
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import NotFound, Removed
 from services.leaderboard.programs.answers import answer, utc
-from services.leaderboard.programs.rows import figures_of, row
+from services.leaderboard.programs.rows import event_facts, figures_of, row
 from services.leaderboard.selection import board_at
 from services.leaderboard.site import Content, SiteData
 from services.leaderboard.templates import submission_address
@@ -48,17 +48,7 @@ def submission_facts(data: SiteData, path: dict[str, str], given: Given) -> Cont
             "row": next((row(data, *item) for item in rows), None),
             "manifest": _manifest(found),
             "report": _report(data.store.evaluation(evaluation) if evaluation else None),
-            "events": [
-                {
-                    "place": event.place,
-                    "time": utc(event_time(event)),
-                    "change": event.change,
-                    "state": event.state,
-                    "reason": event.reason,
-                    "digest": event.digest,
-                }
-                for event in events
-            ],
+            "events": [event_facts(event) for event in events],
         }
     )
 

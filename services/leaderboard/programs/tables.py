@@ -1,4 +1,4 @@
-"""The rows of a board as one table: CSV that a spreadsheet does not run, and Parquet."""
+"""The rows of a board as a table: CSV that is safe to open in a spreadsheet, and Parquet."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from services.leaderboard.data import Figure, figure_key
 from services.leaderboard.lookup import find_board
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import TooLarge
-from services.leaderboard.programs.answers import utc
-from services.leaderboard.programs.entries import FILTERS, choose
+from services.leaderboard.programs.answers import rfc3339, utc
+from services.leaderboard.programs.entries import choose
 from services.leaderboard.programs.rows import Figures, figures_of
 from services.leaderboard.programs.text import one_line
+from services.leaderboard.selection import FILTERS
 from services.leaderboard.site import Content, SiteData
 from services.leaderboard.templates import https_only
 
@@ -45,7 +46,7 @@ class Column:
 
 
 def _of_entry(name: str, kind: type[str | int | float | bool | datetime], path: str = "") -> Column:
-    """Returns a column with an attribute of the row, or of a part of it that may be None."""
+    """Returns the column of an attribute of the row; `path` names one that a part of it has."""
     whole, _, part = (path or name).partition(".")
 
     def cell(row: Row) -> Cell:
@@ -166,7 +167,7 @@ def _written(cell: Cell) -> str:
     if isinstance(cell, int | float):
         return repr(cell)
     if isinstance(cell, datetime):
-        return cell.isoformat().replace("+00:00", "Z")
+        return rfc3339(cell)
     return formula_safe(cell or "")
 
 
