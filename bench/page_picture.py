@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def fill(client: WorkerClient, directory: Path, shared: Path) -> None:
-    """Submits the tables and their mean, and publishes their rows."""
+    """Submits both tables of predictions and their mean, and completes their evaluations."""
     tables = {name: real_board.table(shared, name) for name in AUTHORS}
     images = sorted(tables["densenet121"][1])
     labels = shared / "nih-chestxray14" / "Data_Entry_2017_v2020.csv"
