@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,9 +63,12 @@ class InferenceConfig(RegistryAccess, ServerConfig):
     precision: str = setting(
         "as-saved", "as-saved, or fp16: half precision, checked against the file at each load"
     )
-    threads: int = setting(0, "threads of one run of a model; 0: one for each core of this process")
+    threads: int = setting(
+        0,
+        "threads of one run of a model; 0: one for each core that affinity mask and CPU quota allow",
+    )
     decode_threads: int = setting(
-        0, "processes that decode images; 0: one for each core of this process"
+        0, "processes that decode images; 0: as many as `threads` has by default"
     )
 
     def __post_init__(self) -> None:
@@ -139,8 +141,3 @@ class InferenceConfig(RegistryAccess, ServerConfig):
                 f"model is {self.model!r}; expected FILE or NAME=FILE for each, each name once"
             )
         return files
-
-
-def cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
