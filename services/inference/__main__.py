@@ -92,7 +92,7 @@ def _repeat_tolerance(execution: Execution) -> float:
 async def _load(pool: ModelPool, config: InferenceConfig) -> None:
     for name, file in config.models().items():
         try:
-            await pool.load_file(name, file)
+            await pool.load_file(name, file, config.preprocessing)
         except OSError as error:
             raise ConfigError(f"model {name}: cannot read {file}: {error.strerror}") from None
 

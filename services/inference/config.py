@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cxreval.client.inference import INFER_SECONDS, LOAD_SECONDS
 from cxreval.onnx_file.signature import MAX_BATCH
+from cxreval.preprocessing import PRESETS
 from cxreval.wire.limits import MIB
 from services.chassis.config import ConfigError, ServerConfig, check_at_least, setting
 from services.chassis.registry_access import RegistryAccess
@@ -28,6 +29,9 @@ class InferenceConfig(RegistryAccess, ServerConfig):
         "", "address of the registry to fetch models from; empty: only cached models can be loaded"
     )
     model: tuple[str, ...] = setting((), "an ONNX file to serve from the start, FILE or NAME=FILE")
+    preprocessing: str = setting(
+        "", "preset for these files; empty: the one that each file's metadata names, if any"
+    )
     model_cache_dir: str = setting(
         "cxreval-data/models", "directory of model files, named by their sha256"
     )
@@ -65,7 +69,7 @@ class InferenceConfig(RegistryAccess, ServerConfig):
     )
     threads: int = setting(
         0,
-        "threads of one run of a model; 0: one for each core that affinity mask and CPU quota allow",
+        "threads of one run of a model; 0: as many cores as affinity mask and CPU quota allow",
     )
     decode_threads: int = setting(
         0, "processes that decode images; 0: as many as `threads` has by default"
@@ -96,6 +100,9 @@ class InferenceConfig(RegistryAccess, ServerConfig):
             )
         if self.precision not in ("as-saved", "fp16"):
             raise ConfigError(f"precision is {self.precision!r}; expected as-saved or fp16")
+        if self.preprocessing not in ("", *PRESETS):
+            expected = f"one of {', '.join(sorted(PRESETS))}, or empty"
+            raise ConfigError(f"preprocessing is {self.preprocessing!r}; expected {expected}")
         self.models()
         self.check_registry_access()
 

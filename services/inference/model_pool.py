@@ -22,6 +22,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
+from cxreval import model_interface
 from cxreval.errors import CxrevalError, ModelNotFound, ServiceOverloaded, ServiceUnavailable
 from services.inference.backends.memory import available_bytes
 from services.inference.backends.model_host import HostLimits, LoadRequirements, ModelHost
@@ -302,8 +303,8 @@ class ModelPool:
         self._loads[digest] = _Load(requirements, task)
         return await asyncio.shield(task)
 
-    async def load_file(self, name: str, file: Path) -> None:
-        """Loads a file and gives it a name, for the preset that the file's metadata name.
+    async def load_file(self, name: str, file: Path, preset: str = "") -> None:
+        """Loads a file and gives it a name, for a preset: the one that its metadata name, or this.
 
         Raises:
             OSError: the file cannot be read.
@@ -311,7 +312,8 @@ class ModelPool:
         """
         digest = await asyncio.to_thread(self._cache.add, file)
         self._names[name] = digest
-        await self.load(digest, LoadRequirements(named_profile=True))
+        interface = model_interface.preset(preset) if preset else None
+        await self.load(digest, LoadRequirements(interface, named_profile=not preset))
 
     def use(self, name: str) -> contextlib.AbstractContextManager[Model]:
         """Returns the model, open while the context lasts. Raises `ModelNotFound`."""

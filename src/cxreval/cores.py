@@ -15,7 +15,9 @@ def cores(root: Path = _ROOT) -> int:
     """Returns the number of cores that this process may use: at least 1.
 
     It is the size of the affinity mask, or less where a control group limits processor time, as
-    `docker run --cpus` and the CPU limit of a Kubernetes container do. Part of a core counts as one.
+    `docker run --cpus` and the CPU limit of a container in Kubernetes do. Part of a core counts as
+    one.
+
     `root` has `proc` and `sys`.
     """
     if hasattr(os, "sched_getaffinity"):

@@ -1,4 +1,4 @@
-"""Thread counts follow the control group's CPU quota, of versions 1 and 2, and the affinity mask."""
+"""Cores are counted by the affinity mask and the CPU quota of control groups, versions 1 and 2."""
 
 from __future__ import annotations
 
