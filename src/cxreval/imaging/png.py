@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import imagecodecs
 
 from cxreval.imaging.image import Image, check_pixels, run_codec, unreadable
+from cxreval.imaging.metadata import check_png_metadata
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -61,6 +62,7 @@ def decode_png(data: bytes, max_pixels: int) -> Image:
     """
     header = _read_header(data, max_pixels)
     chunks = list(_chunks(data))
+    check_png_metadata(chunks)
     pixel_data = b"".join(content for kind, content in chunks if kind == b"IDAT")
     _check_inflated_size(pixel_data, header.inflated_size)
     if header.color == _PALETTE:
