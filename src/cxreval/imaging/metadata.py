@@ -91,8 +91,8 @@ def check_aspect(horizontal: float, vertical: float) -> None:
 def _turned(orientation: str) -> ImageUnreadable:
     return changed(
         f"its metadata say to turn it ({orientation})",
-        "pixels stored as they are shown: turn the image and remove the orientation, as `magick IN -auto-orient OUT` "
-        "does",
+        "pixels stored as they are shown: turn the image and remove the orientation, as "
+        "`magick IN -auto-orient OUT` does",
     )
 
 
