@@ -132,6 +132,11 @@ def split_host_port(address: str) -> tuple[str, int]:
     return parts[1].strip("[]"), int(parts[2])
 
 
+def with_port(address: str, port: int) -> str:
+    """Returns `host:port` with another port; an IPv6 address keeps its brackets."""
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
 def _is_https_url(value: str) -> bool:
     if len(value) > MAX_URL_CHARACTERS or not value.isprintable() or " " in value:
         return False

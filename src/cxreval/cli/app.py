@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from cxreval import version_line
 from cxreval.cli import (
     admin,
     audit,
@@ -44,6 +46,12 @@ app = typer.Typer(
 )
 
 
+def _print_version(given: bool) -> None:
+    if given:
+        output.console.print(version_line(), soft_wrap=True)
+        raise typer.Exit
+
+
 @app.callback()
 def common(
     context: typer.Context,
@@ -52,6 +60,15 @@ def common(
     tls_key: options.TlsKey = None,
     key_file: options.KeyFile = None,
     trust_network: options.TrustNetwork = False,
+    version: Annotated[  # noqa: ARG001 -- its callback prints
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="print the versions of cxreval and Python, and the platform",
+        ),
+    ] = False,
 ) -> None:
     """Run chest X-ray classifiers on a fixed benchmark and read the ranked board."""
     context.obj = options.Connection(tls_ca, tls_certificate, tls_key, key_file, trust_network)
