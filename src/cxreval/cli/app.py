@@ -25,7 +25,9 @@ from cxreval.cli import (
     worker,
 )
 from cxreval.errors import CxrevalError, KeyMissing, KeyNeedsTls
+from cxreval.extras import HAS_SERVICES, NO_SERVICES
 from cxreval.fields import printable
+from cxreval.files import DISK_FULL
 
 _WHAT_TO_DO = {
     KeyMissing: (
@@ -40,6 +42,7 @@ _WHAT_TO_DO = {
 """Hint printed below an error of this class."""
 
 app = typer.Typer(
+    epilog=None if HAS_SERVICES else NO_SERVICES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -95,7 +98,7 @@ app.add_typer(export.app, name="export")
 
 
 def main() -> None:
-    """Runs the command; prints a `CxrevalError` on standard error and exits with status 1."""
+    """Runs the command; prints a `CxrevalError`, or a full disk, and exits with status 1."""
     try:
         app()
     except CxrevalError as error:
@@ -106,6 +109,13 @@ def main() -> None:
             output.errors.print(note, soft_wrap=True)
         if hint := _WHAT_TO_DO.get(type(error)):
             output.errors.print(hint, soft_wrap=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        where = f" for {error.filename}" if error.filename else ""
+        message = printable(f"error: no space left on this machine's disk{where}; make room")
+        output.errors.print(message, style="red", soft_wrap=True)
         sys.exit(1)
 
 
