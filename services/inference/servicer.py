@@ -12,6 +12,7 @@ from typing import Any
 import grpc.aio
 import numpy as np
 
+from cxreval import build_info
 from cxreval.api.inference.v1 import capabilities_service_pb2 as capabilities_pb
 from cxreval.api.inference.v1 import capabilities_service_pb2_grpc as capabilities_grpc
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
@@ -369,7 +370,7 @@ class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
     async def GetCapabilities(
         self, request: capabilities_pb.GetCapabilitiesRequest, context: Context
     ) -> capabilities_pb.GetCapabilitiesResponse:
-        """Returns profiles, limits, runtime, device and repeat tolerance."""
+        """Returns profiles, limits, runtime, device, repeat tolerance and versions."""
         return capabilities_pb.GetCapabilitiesResponse(
             profiles=[
                 capabilities_pb.PreprocessingProfile(
@@ -388,4 +389,5 @@ class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
             repeat_tolerance=self._repeat_tolerance,
             device=self._device,
             threads=self._threads,
+            **build_info(),
         )

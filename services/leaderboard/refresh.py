@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from cxreval.audit.chain import AuditEvent, Head
 from cxreval.errors import AuditMismatch, CxrevalError
+from cxreval.files import disk_error
 from services.leaderboard.data import GENESIS_HEAD, BoardData
 from services.leaderboard.metrics import WebMetrics
 from services.leaderboard.routes import first_pages
@@ -61,6 +62,8 @@ class Refresher:
                 await self._reachable()
             except CxrevalError as error:
                 await self._unreachable(error)
+            except OSError as error:  # the registry answers, and the page cannot keep its answer
+                _log.error(disk_error(error, "the public page").message)
             except Exception:  # noqa: BLE001 -- a defect must not end the refreshing for good
                 _log.exception("a refresh failed")
                 await self._unreachable(None)

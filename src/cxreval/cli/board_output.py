@@ -21,6 +21,10 @@ from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import NOT_COVERED
 
+CLAIMS_RULE = (
+    "Claims have no intervals, so each has its own rank: of equal figures the one with the earlier "
+    "declared date is first, and of equal dates the one that was submitted first."
+)
 _DISPUTED = "disputed; `cxreval submission history` says why"
 
 
@@ -75,6 +79,7 @@ def print_board(
         console.print("Nothing has been run or scored here yet.\n")
     if claims:
         title = "Only claimed, never ranked with rows that were run or scored"
+        console.print(f"{CLAIMS_RULE}\n")
         _print_rows(title, metric, claims, all_findings)
     if steps:
         _print_steps(metric_label(metric), steps)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -158,8 +158,8 @@ def print_table(
 
 
 def moment(time: datetime | None) -> str:
-    """Formats a time in UTC, to the second; `never` for None."""
-    return f"{time:%Y-%m-%d %H:%M:%S}" if time else "never"
+    """Formats a time in UTC, to the second, as RFC 3339 does; `never` for None."""
+    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if time else "never"
 
 
 def retired(retirement: Retirement | None) -> str:

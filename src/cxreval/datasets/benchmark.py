@@ -23,7 +23,7 @@ from cxreval.datasets.dataset_files import MAX_TABLE_BYTES, read_limited
 from cxreval.datasets.image_names import IMAGE_PATH, is_image_path
 from cxreval.datasets.label_rules import LabelRules, rule_checks, rules_from_fields
 from cxreval.errors import DatasetInvalid, UnknownFinding
-from cxreval.fields import SHA256, SHA256_FORM, field_error, printable, shown
+from cxreval.fields import SHA256, SHA256_FORM, field_error, is_printable, printable, shown
 from cxreval.metrics.registry import METRICS, Direction
 from cxreval.metrics.scorers import SCORERS
 from cxreval.resource_names import BENCHMARK_ID
@@ -451,7 +451,7 @@ def _is_plain_file(value: object) -> bool:
 
 def _is_text(value: object, longest: int) -> TypeGuard[str]:
     """Returns whether a value is a string of 1 to `longest` printable characters."""
-    return isinstance(value, str) and 0 < len(value) <= longest and value.isprintable()
+    return isinstance(value, str) and 0 < len(value) <= longest and is_printable(value)
 
 
 def list_sha256(images: list[str]) -> str:

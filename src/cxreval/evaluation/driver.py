@@ -43,6 +43,7 @@ from cxreval.evaluation.provenance import Timing, provenance
 from cxreval.evaluation.repeats import check_repeats
 from cxreval.evaluation.resume import RETRY_SECONDS, LeaseKeeper, retry_policy
 from cxreval.evaluation.sources import Checkpoint, Rows, Source, Table
+from cxreval.files import DISK_FULL, no_space_left
 from cxreval.manifest.model import CONVERTED
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.report import Report
@@ -142,8 +143,10 @@ class EvaluationDriver:
             raise  # every other evaluation would fail here too
         except CxrevalError as error:
             return self._fail(lease, error, keeper)
-        except Exception:  # noqa: BLE001 -- one bad file must not stop the worker
+        except Exception as error:  # noqa: BLE001 -- one bad file must not stop the worker
             _log.exception("%s failed with an unexpected exception", lease.evaluation)
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                return self._fail(lease, no_space_left("the worker's files"), keeper)
             unexpected = WorkerError("the worker hit an unexpected exception; see its log")
             return self._fail(lease, unexpected, keeper)
 
