@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -15,17 +14,11 @@ from cxreval.client import RegistryClient
 from tests.support.leaderboard import Page
 from tests.support.processes import Service
 from tests.support.registry import Registry, registry_service, report_message, small_spec
+from tests.support.waiting import wait_for
 
 SPEC = small_spec("small")
 BOARD = "/b/small"
 SENTENCE = "The registry has not answered since"
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

@@ -56,6 +56,7 @@ from tests.support.registry import (
     sqlite_url,
     upload_messages,
 )
+from tests.support.waiting import wait_for
 
 ARTIFACT = bytes(range(256)) * 8192  # 2 MiB: two chunks
 MISSING = "benchmarks/missing"
@@ -448,13 +449,6 @@ def unfinished(running: Running) -> list[Path]:
         for file in (running.directory / "artifacts" / "uploads").iterdir()
         if file.stat().st_size
     ]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 # --- artifacts ------------------------------------------------------------------------------------
