@@ -138,11 +138,11 @@ def _opencv_linear(taps: kernels.Taps, channel: Samples, down: Axis, across: Axi
     """Resizes like OpenCV's `INTER_LINEAR`, whose second pass drops bits of each product."""
     rows, row_weights = _two_taps(taps, down)
     columns, column_weights = _two_taps(taps, across)
-    channel = np.ascontiguousarray(channel)  # else each gathering copies it
+    samples = np.ascontiguousarray(channel)  # else each gathering copies it
     out = np.empty((rows.shape[1], columns.shape[1]), np.uint8)
     for start in range(0, len(out), _GATHERED_ROWS):
         part = slice(start, start + _GATHERED_ROWS)
-        picked = channel.take(rows[:, part].ravel(), axis=0, mode="clip")
+        picked = samples.take(rows[:, part].ravel(), axis=0, mode="clip")
         first, second = (picked.take(tap, axis=1, mode="clip").astype(np.int32) for tap in columns)
         first *= column_weights[0]
         second *= column_weights[1]
