@@ -81,7 +81,7 @@ def plain(value):
 
 
 def test_report_is_the_services_field_by_field(data, score, tmp_path):
-    from cxreval.datasets.benchmark import load_spec
+    from cxreval.datasets.benchmark_file import load_spec
 
     directory, images, probabilities, table = data
     with (

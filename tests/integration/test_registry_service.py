@@ -26,7 +26,8 @@ from cxreval.api.registry.v1 import submission_service_pb2 as submission_pb
 from cxreval.api.scoring.v1 import report_pb2
 from cxreval.audit.receipts import Signer
 from cxreval.client import RegistryClient
-from cxreval.datasets.benchmark import MOST_REPLICATES, BenchmarkSpec, load_spec
+from cxreval.datasets.benchmark import MOST_REPLICATES, BenchmarkSpec
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import MalformedField
 from cxreval.files import MAX_FILE_BYTES

@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 
-from cxreval.datasets.benchmark import (
+from cxreval.datasets.benchmark import read_list
+from cxreval.datasets.benchmark_file import (
     MAX_SPEC_BYTES,
     SPEC_FILE,
     load_spec,
     parse_spec,
-    read_list,
     read_spec,
 )
 from cxreval.datasets.nih import FINDINGS
