@@ -32,7 +32,7 @@ from cxreval.api.registry.v1 import (
     submission_service_pb2_grpc,
 )
 from cxreval.audit.receipts import Signer
-from cxreval.datasets.benchmark import load_spec, packaged_names
+from cxreval.datasets.benchmark_file import load_spec, packaged_names
 from cxreval.errors import CxrevalError, DatabaseDamaged, StorageFull
 from cxreval.extras import require_extra
 from cxreval.resource_names import BenchmarkName

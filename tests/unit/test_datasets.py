@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from cxreval.cli.dataset import _read_image
-from cxreval.datasets.benchmark import (
+from cxreval.datasets.benchmark import read_list
+from cxreval.datasets.benchmark_file import (
     MAX_SPEC_BYTES,
     SPEC_FILE,
     load_spec,
     parse_spec,
-    read_list,
     read_spec,
 )
 from cxreval.datasets.nih import FINDINGS

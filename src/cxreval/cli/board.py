@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from cxreval.cli import board_output, options, output
+from cxreval.cli import board_output, comparison_output, options, output
 from cxreval.client import Event
 from cxreval.fields import field_error, read_time
 from cxreval.resource_names import ANY_BENCHMARK, SubmissionName, SubmissionPrefix
@@ -104,6 +104,13 @@ def compare(
         ),
     ],
     registry: options.Registry = options.REGISTRY,
+    per_finding: Annotated[
+        bool,
+        typer.Option(
+            "--per-finding",
+            help="compare 2 to 10 submissions by each finding too, also those that lack findings",
+        ),
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Compare rows of one board: paired differences, and how often each row has each rank."""
@@ -111,11 +118,11 @@ def compare(
         benchmark = SubmissionPrefix.parse(submissions[0], "submissions[0]").benchmark
         if benchmark == ANY_BENCHMARK:
             benchmark = SubmissionName.parse(client.get_submission(submissions[0]).name).benchmark
-        comparison = client.compare(benchmark, submissions)
-        names = comparison.rank_frequencies
-        models = {name: client.get_submission(name).manifest.model for name in names}
+        comparison = client.compare(benchmark, submissions, per_finding=per_finding)
+        rows = [client.get_submission(submission) for submission in submissions]
+        models = {row.name: row.manifest.model for row in rows}
         spec = client.get_benchmark(benchmark)
     if json:
         output.print_json({"models": models} | output.fields(comparison))
     else:
-        board_output.print_comparison(spec, models, comparison)
+        comparison_output.print_comparison(spec, models, comparison)

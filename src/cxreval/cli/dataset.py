@@ -12,7 +12,8 @@ from rich.text import Text
 
 from cxreval.cli import dataset_output, options, output
 from cxreval.datasets import phantom
-from cxreval.datasets.benchmark import BenchmarkSpec, image_list, load_spec
+from cxreval.datasets.benchmark import BenchmarkSpec, image_list
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.description import Choices, write
 from cxreval.datasets.description import describe as describe_dataset
 from cxreval.datasets.label_rules import LabelPolicy

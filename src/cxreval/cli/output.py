@@ -28,31 +28,9 @@ from cxreval.client import (
 )
 from cxreval.fields import printable
 from cxreval.metrics.registry import METRICS
-from cxreval.metrics.report import (
-    FINDING_UNDEFINED,
-    NO_LABELS,
-    NOT_COVERED,
-    NOT_RECORDED,
-    NOT_RESAMPLED,
-    ONE_CLASS_ONLY,
-    REPLICATES_UNDEFINED,
-    Interval,
-    MetricValue,
-)
+from cxreval.metrics.report import Interval, MetricValue, absence
 
 _INDENT = "    "
-_ABSENT = {
-    ONE_CLASS_ONLY: ("one class", "only one class is there"),
-    NO_LABELS: ("no labels", "no label is known"),
-    FINDING_UNDEFINED: ("a finding is undefined", "because a finding is"),
-    NOT_COVERED: ("not covered", "not covered by the predictions"),
-    NOT_RECORDED: ("not recorded", "the benchmark records no replicates of the metric"),
-    NOT_RESAMPLED: ("not resampled", "the metric is not resampled"),
-    REPLICATES_UNDEFINED: (
-        "too few patients",
-        "more than 1 % of the resamples have no value",
-    ),
-}
 
 
 class Terminal(Console):
@@ -112,15 +90,6 @@ def progress_bars() -> Progress:
         TimeRemainingColumn(),
         console=errors,
     )
-
-
-def absence(reason: str) -> tuple[str, str]:
-    """Returns why a value or interval is absent: in short, and after `undefined, ` and the like.
-
-    Both are the reason's own name if it is one of a newer version.
-    """
-    words = reason.lower().replace("_", " ")
-    return _ABSENT.get(reason, (words, words))
 
 
 def percent(score: float | None) -> str:

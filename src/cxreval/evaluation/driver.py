@@ -26,7 +26,8 @@ from cxreval.client import (
     ScoringClient,
     WorkerClient,
 )
-from cxreval.datasets.benchmark import BenchmarkSpec, image_list, load_spec
+from cxreval.datasets.benchmark import BenchmarkSpec, image_list
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.image_names import images_root
 from cxreval.errors import (
     BenchmarkDigestMismatch,

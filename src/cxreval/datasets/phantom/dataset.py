@@ -19,11 +19,11 @@ from cxreval.cores import cores
 from cxreval.datasets.benchmark import (
     DEFAULT_REPLICATES,
     SLICES,
-    SPEC_FILE,
     BenchmarkSpec,
     list_sha256,
     ranked_by,
 )
+from cxreval.datasets.benchmark_file import SPEC_FILE
 from cxreval.datasets.image_names import IMAGES_DIRECTORY
 from cxreval.datasets.nih import FINDINGS, NO_FINDING
 from cxreval.datasets.phantom.anatomy import FIELD_MM, Chest, Exposure, expose, measure
