@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cxreval.audit.receipts import Signer
-from cxreval.records import EvaluationState
+from cxreval.records import EvaluationState, Purpose
 from services.registry.domain.receipt import receipt_content
 from services.registry.store import records
 from services.registry.store.models import (
@@ -59,8 +59,10 @@ def _run_behind(
     query = select(EvaluationRow, ReportRow).join(
         ReportRow, ReportRow.evaluation_number == EvaluationRow.number
     )
-    of_it = EvaluationRow.submission_number == row.number
-    rows = session.execute(
-        query.where(of_it, EvaluationRow.state == EvaluationState.SUCCEEDED)
-    ).one_or_none()
+    query = query.where(
+        EvaluationRow.submission_number == row.number,
+        EvaluationRow.state == EvaluationState.SUCCEEDED,
+        EvaluationRow.purpose == Purpose.MEASURE,
+    )
+    rows = session.execute(query).one_or_none()
     return (rows[0], rows[1]) if rows else (None, None)

@@ -15,7 +15,7 @@ from cxreval.audit.receipts import Signer
 from cxreval.errors import ArtifactNotFound, RequestIdReused, SubmissionNotFound
 from cxreval.errors import SubmissionState as WrongState
 from cxreval.manifest.model import Kind, Manifest
-from cxreval.records import Change, EvaluationState, SubmissionState, Tier
+from cxreval.records import Change, EvaluationState, Part, Purpose, SubmissionState, Tier
 from cxreval.resource_names import ArtifactName, BenchmarkName, SubmissionName
 from services.chassis.principal import Principal
 from services.registry.domain.pages import Cursor, Page
@@ -49,11 +49,13 @@ _Rows = Row[SubmissionRow, BenchmarkRow, EvaluationRow | None]
 
 
 def _with_latest() -> Select[SubmissionRow, BenchmarkRow, EvaluationRow | None]:
-    """Submissions with their benchmark and their latest evaluation, if any."""
+    """Submissions with their benchmark and the latest evaluation that measures them, if any."""
     other = aliased(EvaluationRow)
     latest = (
         select(func.max(other.number))
-        .where(other.submission_number == SubmissionRow.number)
+        .where(
+            other.submission_number == SubmissionRow.number, other.purpose == Purpose.MEASURE
+        )
         .correlate(SubmissionRow)
         .scalar_subquery()
     )
@@ -378,4 +380,5 @@ def queued_evaluation(row: SubmissionRow, now: datetime) -> EvaluationRow:
         provenance={},
         create_time=now,
         update_time=now,
+        purpose=Purpose.MEASURE,
     )

@@ -1,6 +1,5 @@
 import datetime
 
-from cxreval.api.scoring.v1 import report_pb2 as _report_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -337,7 +336,7 @@ class SubmissionFile(_message.Message):
     def __init__(self, submission: _Optional[str] = ..., part: _Optional[_Union[SubmissionFile.Part, str]] = ...) -> None: ...
 
 class Agreement(_message.Message):
-    __slots__ = ("evaluation", "with_evaluation", "verdict", "images", "images_total", "bit_identical", "max_difference", "mean_difference", "worst_image", "worst_finding", "tolerance", "score_difference", "score_interval", "canaries", "canaries_flagged", "canary_difference", "time")
+    __slots__ = ("evaluation", "with_evaluation", "verdict", "images", "images_total", "bit_identical", "max_difference", "mean_difference", "worst_image", "worst_finding", "tolerance", "score_difference", "score_low", "score_high", "canaries", "canaries_flagged", "canary_difference", "time")
     class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         VERDICT_UNSPECIFIED: _ClassVar[Agreement.Verdict]
@@ -358,7 +357,8 @@ class Agreement(_message.Message):
     WORST_FINDING_FIELD_NUMBER: _ClassVar[int]
     TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     SCORE_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
-    SCORE_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    SCORE_LOW_FIELD_NUMBER: _ClassVar[int]
+    SCORE_HIGH_FIELD_NUMBER: _ClassVar[int]
     CANARIES_FIELD_NUMBER: _ClassVar[int]
     CANARIES_FLAGGED_FIELD_NUMBER: _ClassVar[int]
     CANARY_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
@@ -375,12 +375,13 @@ class Agreement(_message.Message):
     worst_finding: str
     tolerance: float
     score_difference: float
-    score_interval: _report_pb2.Interval
+    score_low: float
+    score_high: float
     canaries: int
     canaries_flagged: int
     canary_difference: float
     time: _timestamp_pb2.Timestamp
-    def __init__(self, evaluation: _Optional[str] = ..., with_evaluation: _Optional[str] = ..., verdict: _Optional[_Union[Agreement.Verdict, str]] = ..., images: _Optional[int] = ..., images_total: _Optional[int] = ..., bit_identical: _Optional[bool] = ..., max_difference: _Optional[float] = ..., mean_difference: _Optional[float] = ..., worst_image: _Optional[str] = ..., worst_finding: _Optional[str] = ..., tolerance: _Optional[float] = ..., score_difference: _Optional[float] = ..., score_interval: _Optional[_Union[_report_pb2.Interval, _Mapping]] = ..., canaries: _Optional[int] = ..., canaries_flagged: _Optional[int] = ..., canary_difference: _Optional[float] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, evaluation: _Optional[str] = ..., with_evaluation: _Optional[str] = ..., verdict: _Optional[_Union[Agreement.Verdict, str]] = ..., images: _Optional[int] = ..., images_total: _Optional[int] = ..., bit_identical: _Optional[bool] = ..., max_difference: _Optional[float] = ..., mean_difference: _Optional[float] = ..., worst_image: _Optional[str] = ..., worst_finding: _Optional[str] = ..., tolerance: _Optional[float] = ..., score_difference: _Optional[float] = ..., score_low: _Optional[float] = ..., score_high: _Optional[float] = ..., canaries: _Optional[int] = ..., canaries_flagged: _Optional[int] = ..., canary_difference: _Optional[float] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Environment(_message.Message):
     __slots__ = ("python_version", "dependencies")
