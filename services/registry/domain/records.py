@@ -164,6 +164,9 @@ class ScriptRun:
     output: bytes = b""
 
 
+NO_SCRIPT = ScriptRun()
+
+
 @dataclass(frozen=True, slots=True)
 class PredictionBatch:
     """Predictions of some images.

@@ -42,7 +42,7 @@ _ADDED = (
     "preprocessing", "outputs", "files", "ensemble",
     "bundle_sha256", "entry_point", "lock", "wheelhouse_sha256",
 )  # fmt: skip
-"""Later fields of a manifest and its reproduction, which earlier versions of cxreval cannot read."""
+"""Later fields of a manifest and its reproduction, which earlier versions cannot read."""
 
 
 def to_json(record: Manifest | Failure | Usage) -> dict[str, Any]:

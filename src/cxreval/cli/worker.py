@@ -99,7 +99,7 @@ def worker(
             name or f"{socket.gethostname()}-{os.getpid()}",
             patience_seconds,
             allow_private_endpoints,
-            _converter(),
+            evaluation_driver.Abilities(_converter()),
         )
         for evaluation in _evaluations(driver, bars, once, poll_seconds):
             _print(evaluation, specs, json)

@@ -19,7 +19,7 @@ from cxreval.errors import BenchmarkDigestMismatch, UnknownValue
 from cxreval.fields import shown
 from cxreval.manifest.model import Manifest
 from cxreval.metrics.finding_comparison import FindingComparison
-from cxreval.records import AdminEvent, Canaries, Failure, Purpose, Quota, Usage
+from cxreval.records import AdminEvent, Canaries, Failure, Part, Purpose, Quota, Usage
 from cxreval.resource_names import OrganisationName
 from cxreval.wire import benchmarks, rankings, reports
 from cxreval.wire.codec import Decoder, Encoder, newer_peer
@@ -124,6 +124,11 @@ def purpose(number: int) -> Purpose:
     except ValueError:
         expected = f"one of {', '.join(known.keys()[1:])}"
         raise newer_peer("evaluation.purpose", number, expected) from None
+
+
+def submission_file(submission: str, part: Part) -> submission_pb2.SubmissionFile:
+    """Returns the message that names a file of a submission beside its artifact."""
+    return submission_pb2.SubmissionFile(submission=submission, part=f"PART_{part.name}")
 
 
 def _organisation_id(

@@ -19,6 +19,7 @@ from cxreval.metrics.report import Interval, MetricValue, Report, covered_findin
 from cxreval.records import (
     Agreement,
     BenchmarkCard,
+    Canaries,
     Change,
     EvaluationState,
     Failure,
@@ -129,6 +130,16 @@ class Lease:
     endpoint_token: str = field(default="", repr=False)
     purpose: Purpose = Purpose.MEASURE
     images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptRecord:
+    """What is recorded of a run of a submitter's script; `output` is what it printed."""
+
+    usage: Usage
+    limits: Usage
+    canaries: Canaries | None = None
+    output: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
