@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -39,6 +40,7 @@ def sign_row(
             records.evaluation(evaluation, row, benchmark, None) if evaluation else None,
             stored,
             records.metrics_over_all_images(stored) if stored else (),
+            _script_runs(session, row),
         )
     )
     event.details = {**event.details, "receipt_sha256": hashlib.sha256(receipt.payload).hexdigest()}
@@ -51,6 +53,24 @@ def sign_row(
             signature=receipt.signature,
         )
     )
+
+
+def _script_runs(session: Session, row: SubmissionRow) -> dict[str, Any]:
+    """Returns, by purpose, what is recorded of the latest run of the submitter's script."""
+    query = select(EvaluationRow).where(
+        EvaluationRow.submission_number == row.number,
+        EvaluationRow.state == EvaluationState.SUCCEEDED,
+        EvaluationRow.usage.is_not(None),
+    )
+    return {
+        run.purpose: {
+            "evaluation": run.id,
+            "provenance": run.provenance,
+            "usage": run.usage,
+            "limits": run.limits,
+        }
+        for run in session.scalars(query.order_by(EvaluationRow.number))
+    }
 
 
 def _run_behind(
