@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from cxreval.client.evidence_text import agreements
 from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import (
     FINDING_UNDEFINED,
@@ -146,6 +147,7 @@ _ENVIRONMENT.globals.update(
     p_value=p_value,
     number=lambda text: text[:1] in "0123456789<+\N{EN DASH}\N{MINUS SIGN}",
     reasons=REASONS,
+    agreements=agreements,
 )
 
 

@@ -17,6 +17,7 @@ from cxreval.cli.output import (
     print_table,
 )
 from cxreval.client import Board, EntryComparison, Kind, LeaderboardEntry, SotaStep, Tier
+from cxreval.client.evidence_text import agreements
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import NOT_COVERED
@@ -187,6 +188,7 @@ def _notes(entries: list[LeaderboardEntry], findings: int) -> list[str]:
         for note in (
             _DISPUTED * entry.disputed,
             entry.note,
+            *agreements(entry.replay, entry.reproduction),
             _coverage(entry, findings),
             _disagreement(entry),
         )
