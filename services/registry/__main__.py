@@ -101,7 +101,7 @@ UPLOADS_LEAVE = 2
 """How many times `disk_reserve_mib` uploads leave free: what else the registry records then does
 not make it unhealthy at once."""
 
-REPETITION_SECONDS = 10.0
+REPETITION_SECONDS = 2.0
 """How often replays and reproductions that are due are looked for."""
 
 COLLECT_SECONDS = 300.0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -98,7 +98,9 @@ def submit(
 
 def _with_parts(manifest: Manifest, files: Mapping[Part, Path | None]) -> Manifest:
     """Returns the manifest with the digests of the files of its script."""
-    digests = {_DIGESTS[part]: file_sha256(file) for part, file in files.items() if file}
+    digests: dict[str, Any] = {
+        _DIGESTS[part]: file_sha256(file) for part, file in files.items() if file
+    }
     if not digests:
         return manifest
     if not manifest.reproduction or not manifest.reproduction.entry_point:
