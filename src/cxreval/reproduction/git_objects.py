@@ -177,6 +177,8 @@ class Objects:
         return nbytes
 
     def _size(self, wanted: Wanted) -> int:
+        if self._late.is_set():
+            raise self._ended()
         try:
             self._input.write(wanted.sha1.encode() + b"\n")
             self._input.flush()

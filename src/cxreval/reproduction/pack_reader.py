@@ -8,15 +8,24 @@ has limits on memory and time. Its first line says whether it can read the bundl
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from dulwich.bundle import Bundle, read_bundle
 from dulwich.object_format import DEFAULT_OBJECT_FORMAT
 from dulwich.objects import RawObjectID
-from dulwich.pack import MemoryPackIndex, Pack, PackData, unpack_object_at
+from dulwich.pack import (
+    DELTA_TYPES,
+    MemoryPackIndex,
+    Pack,
+    PackData,
+    take_msb_bytes_at,
+    unpack_object_at,
+)
 
 from cxreval.child_limits import limit_this_process
 from cxreval.reproduction.git_objects import READY, REFUSED
+from cxreval.reproduction.source_tree import MAX_FILE_BYTES
 
 MAX_OBJECTS = 500_000
 """Maximum number of objects of a bundle."""
@@ -25,6 +34,7 @@ _MEMORY_BYTES = 1 << 30
 """Memory beside the bundle itself: the largest file with the differences that make it."""
 
 _CPU_SECONDS = 120
+_PACK_HEADER_BYTES = 12
 _KINDS = {1: b"commit", 2: b"tree", 3: b"blob", 4: b"tag"}
 _HEADERS = (b"# v2 git bundle\n", b"# v3 git bundle\n")
 
@@ -59,18 +69,16 @@ def _opened(file: Path) -> Pack:
             raise _Refused("it does not begin as a git bundle")
         content.seek(0)
         bundle = read_bundle(content)
-    data = _checked(bundle)
+    data = _complete(bundle)
+    _check_sizes(data)
     entries = data.sorted_entries()  # applies all differences
-    names = {name for name, _, _ in entries}
-    if len(names) != len(data):
+    if len({name for name, _, _ in entries}) != len(data):
         raise _Refused("it has an object twice")
-    last = max(offset for _, offset, _ in entries)
-    _check_end(data, last)
     index = MemoryPackIndex(list(entries), DEFAULT_OBJECT_FORMAT, data.get_stored_checksum())
     return Pack.from_objects(data, index)
 
 
-def _checked(bundle: Bundle) -> PackData:
+def _complete(bundle: Bundle) -> PackData:
     """Returns the pack of a bundle whose header promises a complete one."""
     if bundle.capabilities.pop("object-format", "sha1") != "sha1":
         raise _Refused("it is of a repository with SHA-256 names, which are not supported yet")
@@ -81,16 +89,36 @@ def _checked(bundle: Bundle) -> PackData:
     data = bundle.pack_data
     if not isinstance(data, PackData) or not 0 < len(data) <= MAX_OBJECTS:
         raise _Refused(f"it has no objects, or more than {MAX_OBJECTS}")
+    data.check()
     return data
 
 
-def _check_end(data: PackData, last: int) -> None:
-    """Checks that the pack ends after its last object and its checksum."""
-    data.check()
-    content = data._buffer()  # noqa: SLF001 -- the bytes, which it read from the bundle
-    _, end = unpack_object_at(content, last, DEFAULT_OBJECT_FORMAT.hash_func)
+def _check_sizes(data: PackData) -> None:
+    """Checks what each object states as its size, and that nothing follows the last one."""
+    content = data._buffer()  # noqa: SLF001 -- the bytes, which dulwich has in memory already
+    end = _PACK_HEADER_BYTES
+    for _ in range(len(data)):
+        header, _, _ = take_msb_bytes_at(content, end)
+        stated = header[0] & 15 | _number(header[1:]) << 4
+        if stated <= MAX_FILE_BYTES:
+            unpacked, end = unpack_object_at(content, end, DEFAULT_OBJECT_FORMAT.hash_func)
+            if unpacked.pack_type_num in DELTA_TYPES:
+                stated = _result_bytes(b"".join(unpacked.decomp_chunks))
+        if stated > MAX_FILE_BYTES:
+            raise _Refused(f"it has an object of {stated} bytes; at most {MAX_FILE_BYTES} are read")
     if len(content) != end + DEFAULT_OBJECT_FORMAT.oid_length:
         raise _Refused("bytes follow its last object")
+
+
+def _result_bytes(difference: bytes) -> int:
+    """Returns the size that a difference states for its result."""
+    _, start, _ = take_msb_bytes_at(difference, 0)  # the size of its base
+    return _number(take_msb_bytes_at(difference, start)[0])
+
+
+def _number(digits: Sequence[int]) -> int:
+    """Returns a number of seven bits in each byte, the lowest ones first."""
+    return sum((digit & 127) << 7 * place for place, digit in enumerate(digits))
 
 
 def _answer(pack: Pack, name: bytes) -> None:

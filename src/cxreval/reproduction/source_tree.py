@@ -231,9 +231,10 @@ def _paths(entries: list[TreeEntry], folder: str) -> Iterator[str]:
         path = f"{folder}/{name}" if folder else name
         if len(path.encode()) > MAX_PATH_BYTES:
             raise _refused(path, "is too long", f"paths of at most {MAX_PATH_BYTES} bytes")
-        other = names.setdefault(_folded(name), name)
-        if other is not name:
-            raise _refused(path, f"differs from {other!r} only in case or form", "different names")
+        folded = _folded(name)
+        if folded in names:
+            raise _refused(path, f"is {names[folded]!r} in another case or form", "different names")
+        names[folded] = name
         yield path
 
 
