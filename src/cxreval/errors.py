@@ -652,3 +652,24 @@ class KeyUnreadable(CxrevalError):
     """A file does not contain a valid key."""
 
     reason = "KEY_UNREADABLE"
+
+
+# --- source bundles -------------------------------------------------------------------------------
+
+
+class SourceBundleUnreadable(SubmissionFault):
+    """A file is not a complete git bundle, or reading it exceeds a limit."""
+
+    reason = "SOURCE_BUNDLE_UNREADABLE"
+
+
+class CommitNotInBundle(SubmissionFault):
+    """The declared commit, or an object that it needs, is not where it was looked for."""
+
+    reason = "COMMIT_NOT_IN_BUNDLE"
+
+
+class SourceTreeRefused(SubmissionFault):
+    """The files of a commit break a rule: their names, links, sizes, number, or Git LFS."""
+
+    reason = "SOURCE_TREE_REFUSED"

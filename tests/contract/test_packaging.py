@@ -31,6 +31,8 @@ OWNERS = {
     "cxreval.imaging": "images",
     "cxreval.metrics.report": "pandas",
     "cxreval.onnx_file": "onnx",
+    "cxreval.reproduction.fetch": "reproduction",
+    "cxreval.reproduction.pack_reader": "reproduction",
     "services": "server",
     "services.inference": "inference",
     "services.leaderboard": "leaderboard",
