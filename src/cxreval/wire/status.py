@@ -123,6 +123,10 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.ReceiptNotFound: _NOT_FOUND,
     errors.ReceiptInvalid: _INVALID_ARGUMENT,
     errors.KeyUnreadable: _FAILED_PRECONDITION,
+    errors.LockRefused: _FAILED_PRECONDITION,
+    errors.EnvironmentUnsupported: _FAILED_PRECONDITION,
+    errors.EnvironmentUnavailable: _FAILED_PRECONDITION,
+    errors.PredictionsMissing: _INVALID_ARGUMENT,
 }
 
 _TRANSPORT_ERRORS: dict[grpc.StatusCode, type[errors.CxrevalError]] = {
