@@ -107,7 +107,7 @@ def read_lock(name: str, data: bytes, markers: Mapping[str, str] | None = None) 
     """
     name = printable(name.rpartition("/")[2])
     text = _text(name, data)
-    environment = dict(markers if markers is not None else default_environment())
+    environment: Mapping[str, str] = markers or {**default_environment()}  # type: ignore[dict-item]
     if name == "uv.lock" or re.fullmatch(r"pylock(\.[^.]+)?\.toml", name):
         from cxreval.reproduction import toml_locks  # noqa: PLC0415 -- it imports this module
 

@@ -17,7 +17,8 @@ from packaging.utils import canonicalize_name
 from cxreval.fields import shown
 from cxreval.reproduction.lock import NAME, Package, applies, package, refused
 
-_MAX_DOTS = 32
+_MAX_DOTS = 8
+_MAX_LINES = 50_000
 _STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"' + r"|'[^'\n]*'")
 _CURE = "lock wheels of a package index"
 
@@ -84,9 +85,11 @@ def read_pylock(file: str, text: str, environment: Mapping[str, str]) -> Iterato
 def _parsed(file: str, text: str) -> dict[str, Any]:
     """Returns a TOML document.
 
-    The time that `tomllib` takes grows with the square of the parts of a key, so that keys of many
-    parts are refused before.
+    The time that `tomllib` takes grows with the number of tables and with the square of the parts
+    of a key, so that many of either are refused before.
     """
+    if text.count("\n") > _MAX_LINES:
+        raise refused(file, "has too many lines", f"at most {_MAX_LINES}")
     if '"""' in text or "'''" in text:
         raise refused(file, "has a string of several lines", "strings of one line")
     for number, line in enumerate(text.split("\n"), start=1):
