@@ -196,7 +196,7 @@ class Environments:
         """
         exact = [item for item in self._interpreters if item.version == python]
         minor = ".".join(python.split(".")[:2])
-        alike = [item for item in self._interpreters if item.version.startswith(f"{minor}.")]
+        alike = [item for item in self._interpreters if item.markers["python_version"] == minor]
         if not exact and not alike:
             expected = f"one of {', '.join(self.offered)}"
             message = f"environment.python_version is {shown(python)!r}; expected {expected}"

@@ -8,20 +8,22 @@ its own directories of packages, not on `PYTHONPATH`.
 
 from __future__ import annotations
 
-import compileall
 import contextlib
 import json
+import multiprocessing
 import os
 import py_compile
 import re
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from cxreval.child_limits import limit_this_process
 
 MAX_FILES = 300_000
 _MEMORY_BYTES = 4 << 30
+_COMPILE_SECONDS = 600
 _PIECE_BYTES = 1 << 20
 _DATA = re.compile(r"[^/]+\.data")
 _LINK = 0xA  # S_IFLNK, in the four highest bits of external_attr
@@ -87,17 +89,33 @@ def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> No
 def _compile(packages: Path) -> None:
     """Compiles every module that can be compiled, so that a run need not do it.
 
-    The compiled modules do not depend on times of files.
+    The compiled modules do not depend on times of files. What takes too long stays uncompiled.
     """
-    with contextlib.suppress(Exception):  # one that cannot be compiled fails where it is imported
-        compileall.compile_dir(
-            packages,
-            maxlevels=50,
-            quiet=2,
-            workers=os.cpu_count() or 1,
-            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-            stripdir=str(packages),
-        )
+    modules, count = sorted(packages.rglob("*.py")), os.cpu_count() or 1
+    fork = multiprocessing.get_context("fork")
+    children = [
+        fork.Process(target=_compile_each, args=(packages, modules[number::count]))
+        for number in range(count)
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+
+
+def _compile_each(packages: Path, modules: Sequence[Path]) -> None:
+    limit_this_process(
+        memory_bytes=_MEMORY_BYTES, cpu_seconds=_COMPILE_SECONDS, file_bytes=_MEMORY_BYTES
+    )
+    for module in modules:
+        # One that cannot be compiled fails where it is imported, if it is.
+        with contextlib.suppress(py_compile.PyCompileError, OSError, ValueError, MemoryError):
+            py_compile.compile(
+                str(module),
+                dfile=str(module.relative_to(packages)),
+                doraise=True,
+                invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+            )
 
 
 def main(arguments: list[str]) -> None:

@@ -38,6 +38,7 @@ _UNPACKER = "cxreval.reproduction.unpack_wheels"
 _PIECE_BYTES = 1 << 20
 _POLL_SECONDS = 0.2
 _LOG_BYTES = 64 << 20
+_RETRIES = "2"
 _MISMATCH = re.compile(
     r"DO NOT MATCH THE HASHES.*?^\s+([A-Za-z0-9._-]+)==", re.DOTALL | re.MULTILINE
 )
@@ -84,7 +85,7 @@ def download(
     command = [sys.executable, "-s", "-P", "-c", _PIP]
     if interpreter.resolve() != Path(sys.executable).resolve():
         command += ["--python", str(interpreter)]
-    command += ["download", "--verbose", "--no-input", "--disable-pip-version-check",
+    command += ["download", "-vv", "--no-input", "--disable-pip-version-check",
                 "--no-cache-dir", "--progress-bar", "off", "--only-binary", ":all:",
                 "--dest", str(destination), "--requirement", str(requirements)]  # fmt: skip
     if lock.hashed:
@@ -242,7 +243,7 @@ def _variables(temporary: Path, *, configured: bool) -> dict[str, str]:
             if not key.startswith("PIP_") or key in kept
         }
         variables["PIP_CONFIG_FILE"] = os.devnull
-    return variables | {"TMPDIR": str(temporary), "PIP_RETRIES": "2", "PIP_TIMEOUT": "20"}
+    return variables | {"TMPDIR": str(temporary), "PIP_RETRIES": _RETRIES, "PIP_TIMEOUT": "20"}
 
 
 def _run(
