@@ -87,11 +87,12 @@ def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> No
 
 
 def _compile(packages: Path) -> None:
-    """Compiles every module that can be compiled, so that a run need not do it.
+    """Compiles the modules, so that a run need not do it; those below `tests` are left out.
 
     The compiled modules do not depend on times of files. What takes too long stays uncompiled.
     """
-    modules, count = sorted(packages.rglob("*.py")), os.cpu_count() or 1
+    count = os.cpu_count() or 1
+    modules = [file for file in sorted(packages.rglob("*.py")) if "tests" not in file.parts]
     fork = multiprocessing.get_context("fork")
     children = [
         fork.Process(target=_compile_each, args=(packages, modules[number::count]))
