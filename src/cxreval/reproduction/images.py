@@ -19,18 +19,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 
 from cxreval.imaging.decode import decode
 from cxreval.imaging.image import Image
+from cxreval.imaging.png import encode_png
 from cxreval.reproduction.sample import draw, shuffled
 
 CANARIES = 32
 """Default number of canaries."""
 
 _CANARY = "\0canary"  # no name of an image has a NUL
-_STORED = 0  # level of deflate without compression: the size follows from width and height
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ def prepare(
         if image != entry:
             pixels = with_noise(pixels, _key(seed, entry))
         file = directory / names[entry]
-        file.write_bytes(imagecodecs.png_encode(pixels, level=_STORED))
+        file.write_bytes(encode_png(pixels))
         file.chmod(0o444)
         os.utime(file, (0, 0))
 
