@@ -117,7 +117,8 @@ def with_noise(pixels: Image, key: bytes) -> Image:
         if channels in (2, 4):
             noise[:, :, -1] = 0
     most = np.iinfo(pixels.dtype).max
-    return np.clip(pixels.astype(np.int32) + noise, 0, most).astype(pixels.dtype)
+    noisy: Image = np.clip(pixels.astype(np.int32) + noise, 0, most).astype(pixels.dtype)
+    return noisy
 
 
 def _key(seed: bytes, purpose: str) -> bytes:
