@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -166,6 +167,38 @@ def test_a_wheelhouse_takes_the_place_of_the_index(tmp_path: Path, index: Index)
     with store.get(lock, PYTHON, house) as environment:
         assert environment.packages == lock.packages
     assert not index.asked
+
+
+def test_a_wheelhouse_decides_only_for_its_own_submission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without hashes another submission with the same versions must not get its wheels."""
+
+    def write(lock: Lock, destination: Path, *, wheelhouse: Path | None, **_: object) -> None:
+        make_wheel(destination, "tiny", files={"origin.py": f"{bool(wheelhouse)}"})
+
+    monkeypatch.setattr(wheels, "download", write)
+    (tmp_path / "wheels").mkdir()
+    make_wheel(tmp_path / "wheels", "tiny")
+    house = zipped(tmp_path / "wheels", tmp_path / "house.zip")
+    store, lock = Environments(tmp_path / "cache"), pinned_lock(["tiny==1.0"])
+    with store.get(lock, PYTHON, house) as first, store.get(lock, PYTHON) as second:
+        assert first.digest != second.digest
+        assert (second.path / "origin.py").read_text() == "False"
+        assert lock.digest not in (first.lock_sha256, second.lock_sha256)
+
+
+def test_a_wheel_of_a_local_version_is_one_of_its_public_version(tmp_path: Path) -> None:
+    file = make_wheel(tmp_path, "tiny", "1.0+cpu")
+    for version, known in (("1.0", True), ("1.0+cpu", True), ("1.0+cu1", False), ("1.1", False)):
+        lock = Lock((Package("tiny", version, (sha256(file),)),))
+        if known:
+            assert wheels.installed(tmp_path, lock)[0].version == "1.0+cpu"
+        else:
+            with pytest.raises(
+                LockRefused, match=f"expected a wheel of tiny=={re.escape(version)}"
+            ):
+                wheels.installed(tmp_path, lock)
 
 
 def test_a_build_that_was_killed_leaves_nothing_for_the_next_one(

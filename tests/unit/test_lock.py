@@ -410,9 +410,12 @@ def test_other_encodings_and_sizes_are_refused() -> None:
 
 def test_exact_versions_of_a_manifest_are_a_lock_without_hashes() -> None:
     lock = pinned_lock(["torch==2.13.0", "Pillow[extra]==12.0"])
-    assert lock.packages == (Package("pillow", "12.0"), Package("torch", "2.13.0"))
+    assert lock.packages == (
+        Package("pillow", "12.0", extras=("extra",)),
+        Package("torch", "2.13.0"),
+    )
     assert not lock.hashed
-    assert lock.requirements() == "pillow==12.0\ntorch==2.13.0\n"
+    assert lock.requirements() == "pillow[extra]==12.0\ntorch==2.13.0\n"
     for wrong in (["torch>=2"], ["a==1", "A==2"], ["-r x"]):
         with pytest.raises(LockRefused):
             pinned_lock(wrong)

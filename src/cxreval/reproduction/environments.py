@@ -35,7 +35,7 @@ from packaging.version import Version
 
 from cxreval.errors import EnvironmentUnavailable, EnvironmentUnsupported
 from cxreval.fields import printable, shown
-from cxreval.files import durable_file
+from cxreval.files import durable_file, file_sha256
 from cxreval.reproduction import wheels
 from cxreval.reproduction.lock import Lock, Package, lock_of
 
@@ -120,7 +120,8 @@ class Environment:
 
     `path`: directory for `PYTHONPATH`. `interpreter`: the Python that it was built for. `digest`:
     names it, and `lock_sha256` the lock that it was built from, with all digests. `packages`: each
-    with the digest of its wheel. `content_sha256`: over the paths and the content of all files.
+    with the digest of its wheel. `content_sha256`: over paths and content of all files, compiled
+    modules left out.
     """
 
     path: Path
@@ -221,26 +222,37 @@ class Environments:
             SandboxUnavailable: this machine has no sandbox.
         """
         interpreter = self.interpreter(python)
-        digest = _digest([_FORMAT, lock.digest, interpreter.identity])
-        for _ in range(_TRIES):
-            use = self._lock(digest, fcntl.LOCK_SH)
-            try:
-                record = self._verified(digest)
-                if record:
-                    os.utime(use)
-                    return _environment(self._directory / digest, interpreter, record, use)
-            except BaseException:
-                os.close(use)
-                raise
-            os.close(use)
-            built = self._lock(digest, fcntl.LOCK_EX)
-            try:
-                if not self._verified(digest):
-                    self._build(digest, lock, interpreter, wheelhouse)
-                    self._make_room()
-            finally:
-                os.close(built)
+        # Digests decide which wheels are taken. Without them the place where they come from does.
+        source = file_sha256(wheelhouse) if wheelhouse and not lock.hashed else ""
+        digest = _digest([_FORMAT, lock.digest, source, interpreter.identity])
+        try:
+            for _ in range(_TRIES):
+                if environment := self._opened(digest, interpreter):
+                    return environment
+                built = self._lock(digest, fcntl.LOCK_EX)
+                try:
+                    if not self._verified(digest):
+                        self._build(digest, lock, interpreter, wheelhouse)
+                        self._make_room()
+                finally:
+                    os.close(built)
+        except OSError as error:
+            message = f"the environment could not be written: {error.strerror}"
+            raise EnvironmentUnavailable(message) from error
         raise EnvironmentUnavailable("the environment was removed while it was built; retry later")
+
+    def _opened(self, digest: str, interpreter: Interpreter) -> Environment | None:
+        """Returns an environment that is there and as it was built; None if it must be built."""
+        use = self._lock(digest, fcntl.LOCK_SH)
+        try:
+            if record := self._verified(digest):
+                os.utime(use)
+                return _environment(self._directory / digest, interpreter, record, use)
+        except BaseException:
+            os.close(use)
+            raise
+        os.close(use)
+        return None
 
     # --- locks ------------------------------------------------------------------------------------
 
@@ -339,9 +351,6 @@ class Environments:
             place = self._directory / digest
             _remove_tree(place)
             (work / "built").rename(place)
-        except OSError as error:
-            message = f"the environment could not be written: {error.strerror}"
-            raise EnvironmentUnavailable(message) from error
         finally:
             _remove_tree(work)
 

@@ -14,10 +14,9 @@ operator's index or from the submitted wheelhouse, and their digests decide.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packaging.markers import InvalidMarker, Marker, default_environment
 from packaging.utils import canonicalize_name
@@ -36,7 +35,7 @@ _MAX_MARKER = 2000
 _MAX_NESTING = 20
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?"
 NAME = re.compile(_NAME)
-_EXTRAS = rf"\[\s*(?:{_NAME}(?:\s*,\s*{_NAME})*)?\s*\]"
+_EXTRAS = rf"\[(?P<extras>\s*(?:{_NAME}(?:\s*,\s*{_NAME})*)?\s*)\]"
 _PINNED = re.compile(rf"(?P<name>{_NAME})\s*(?:{_EXTRAS})?\s*==\s*(?P<version>[^\s=,*]{{1,100}})")
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 _HASH_OPTION = re.compile(r"\s--hash(?:=|\s+)")
@@ -55,12 +54,21 @@ class Package:
     """A package of a lock.
 
     `name`: normalised as PEP 503 says. `version`: as PEP 440 normalises it. `sha256`: digests of
-    the files that may be installed, sorted; empty if only the version is known.
+    the files that may be installed, sorted; empty if only the version is known. `extras`: only of a
+    package without digests; a lock with digests has what the extras need.
     """
 
     name: str
     version: str
     sha256: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+
+    @property
+    def requirement(self) -> str:
+        """The line of a requirements file, such as `numpy==2.4.6 --hash=sha256:...`."""
+        extras = f"[{','.join(self.extras)}]" if self.extras else ""
+        hashes = (f"--hash=sha256:{digest}" for digest in self.sha256)
+        return " ".join((f"{self.name}{extras}=={self.version}", *hashes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +85,11 @@ class Lock:
     @property
     def digest(self) -> str:
         """The sha256 of the names, versions and digests, as 64 hex characters."""
-        content = [[item.name, item.version, [*item.sha256]] for item in self.packages]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return hashlib.sha256(self.requirements().encode()).hexdigest()
 
     def requirements(self) -> str:
-        """Returns the lock as a requirements file, which `read_lock` reads as an equal lock."""
-        return "".join(
-            " ".join(
-                (f"{item.name}=={item.version}", *(f"--hash=sha256:{one}" for one in item.sha256))
-            )
-            + "\n"
-            for item in self.packages
-        )
+        """Returns the lock as a requirements file; one with digests is read as an equal lock."""
+        return "".join(f"{item.requirement}\n" for item in self.packages)
 
 
 def read_lock(name: str, data: bytes, markers: Mapping[str, str] | None = None) -> Lock:
@@ -131,7 +132,9 @@ def pinned_lock(dependencies: Sequence[str]) -> Lock:
         pinned = _PINNED.fullmatch(text)
         if not pinned:
             raise refused(f"{name}[{number}]", f"is {shown(text)!r}", "name==version")
-        found.append(package(name, 0, pinned["name"], pinned["version"], ()))
+        extras = sorted({*map(canonicalize_name, re.findall(_NAME, pinned["extras"] or ""))})
+        item = package(name, 0, pinned["name"], pinned["version"], ())
+        found.append(replace(item, extras=tuple(extras)))
     return lock_of(name, found)
 
 

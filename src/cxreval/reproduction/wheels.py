@@ -151,13 +151,12 @@ def installed(directory: Path, lock: Lock) -> tuple[Package, ...]:
         name, version = _parts(file.name)
         digest = file_sha256(file)
         wanted = locked.get(name)
-        if wanted and (
-            wanted.version != version or (wanted.sha256 and digest not in wanted.sha256)
-        ):
-            message = f"the wheel of {name} has sha256 {digest}, which the lock does not have"
-            raise LockRefused(
-                message, package=name, expected=f"a wheel of {name}=={wanted.version}"
-            )
+        # `==1.0` takes a wheel of 1.0+cpu, too.
+        fits = wanted and wanted.version in (version, version.partition("+")[0])
+        if wanted and not (fits and (not wanted.sha256 or digest in wanted.sha256)):
+            expected = f"a wheel of {name}=={wanted.version} with a digest of the lock"
+            message = f"a wheel of {name} {version} has sha256 {digest}; expected {expected}"
+            raise LockRefused(message, package=name, expected=expected)
         if name in found or (lock.hashed and not wanted):
             message = f"{shown(file.name)} is not a wheel of the lock, or the second one"
             raise LockRefused(message, package=name, expected="one wheel for each package")
