@@ -673,3 +673,30 @@ class SourceTreeRefused(SubmissionFault):
     """The files of a commit break a rule: their names, links, sizes, number, or Git LFS."""
 
     reason = "SOURCE_TREE_REFUSED"
+
+
+# --- environments and predictions of scripts ------------------------------------------------------
+
+
+class LockRefused(SubmissionFault):
+    """A lock, or a wheel that it names, breaks a rule; nothing of it was installed."""
+
+    reason = "LOCK_REFUSED"
+
+
+class EnvironmentUnsupported(SubmissionFault):
+    """The operator offers no interpreter of the declared Python version."""
+
+    reason = "ENVIRONMENT_UNSUPPORTED"
+
+
+class EnvironmentUnavailable(CxrevalError):
+    """An environment could not be built here; the platform is at fault, not the submission."""
+
+    reason = "ENVIRONMENT_UNAVAILABLE"
+
+
+class PredictionsMissing(SubmissionFault):
+    """A script ended without predictions."""
+
+    reason = "PREDICTIONS_MISSING"

@@ -33,6 +33,7 @@ OWNERS = {
     "cxreval.onnx_file": "onnx",
     "cxreval.reproduction.fetch": "reproduction",
     "cxreval.reproduction.pack_reader": "reproduction",
+    "cxreval.reproduction": "reproduction",
     "services": "server",
     "services.inference": "inference",
     "services.leaderboard": "leaderboard",

@@ -126,6 +126,10 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.SourceBundleUnreadable: _FAILED_PRECONDITION,
     errors.CommitNotInBundle: _FAILED_PRECONDITION,
     errors.SourceTreeRefused: _FAILED_PRECONDITION,
+    errors.LockRefused: _FAILED_PRECONDITION,
+    errors.EnvironmentUnsupported: _FAILED_PRECONDITION,
+    errors.EnvironmentUnavailable: _FAILED_PRECONDITION,
+    errors.PredictionsMissing: _INVALID_ARGUMENT,
 }
 
 _TRANSPORT_ERRORS: dict[grpc.StatusCode, type[errors.CxrevalError]] = {
