@@ -123,6 +123,11 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.ReceiptNotFound: _NOT_FOUND,
     errors.ReceiptInvalid: _INVALID_ARGUMENT,
     errors.KeyUnreadable: _FAILED_PRECONDITION,
+    errors.ScriptFailed: _FAILED_PRECONDITION,
+    errors.ScriptTimeout: _FAILED_PRECONDITION,
+    errors.ScriptOutOfMemory: _FAILED_PRECONDITION,
+    errors.ScriptOverLimit: _FAILED_PRECONDITION,
+    errors.PredictionsMissing: _FAILED_PRECONDITION,
 }
 
 _TRANSPORT_ERRORS: dict[grpc.StatusCode, type[errors.CxrevalError]] = {
