@@ -192,6 +192,7 @@ def _binaries() -> Iterator[str]:
 def system_mounts() -> Iterator[str]:
     """Yields bubblewrap's options that show the programs and libraries of the system."""
     yield from ("--ro-bind", "/usr", "/usr")
+    yield from ("--perms", "0755", "--dir", "/etc")  # for the user of a run, who is another one
     yield from ("--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache")
     for name in ("/bin", "/lib", "/lib64"):
         directory = Path(name)

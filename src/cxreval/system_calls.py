@@ -115,6 +115,8 @@ def program_filter() -> bytes:
         if family != _AF_UNIX:
             where = Where(0, family, mask=_32_BITS)
             filter_.refuse("socket", where, error=errno.EAFNOSUPPORT)
+    # The first process of the sandbox may have the same user.
+    filter_.refuse("prlimit64", Where(0, 0, different=True))
     for request in (_TIOCSTI, _TIOCLINUX):
         filter_.refuse("ioctl", Where(1, request, mask=_32_BITS))
     return filter_.program()

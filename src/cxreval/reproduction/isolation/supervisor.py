@@ -30,6 +30,7 @@ POLL_SECONDS = 0.05
 ROWS_SECONDS = 0.5
 ROWS_BYTES = 4 << 20  # read of the table at a time
 REAP_SECONDS = 5.0
+CAPABILITY_VERSION = 0x20080522
 OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -42,10 +43,15 @@ class SockFprog(ctypes.Structure):
 def main(plan: dict[str, Any]) -> None:
     """Runs the script of a plan, as `inside.supervised` describes it."""
     libc = ctypes.CDLL(None, use_errno=True)
+    # The kernel drops only signals without a handler, and Python has one of this signal.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if plan["user"] is not None:
         os.setgroups([])
         os.setresgid(plan["user"], plan["user"], plan["user"])
         os.setresuid(plan["user"], plan["user"], plan["user"])
+        # The capabilities to do so are gone, but could still be inherited.
+        none = (ctypes.c_uint32 * 6)()
+        libc.capset(ctypes.byref((ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)), ctypes.byref(none))
     libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG, which another user's process loses
     libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
     reader, writer = os.pipe()
@@ -73,6 +79,8 @@ def become_script(plan: dict[str, Any], log: int, libc: ctypes.CDLL) -> None:
         os.dup2(log, 2)
         os.closerange(3, 1 << 16)
         os.umask(0o022)
+        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python
+            signal.signal(ignored, signal.SIG_DFL)
         for kind, limit in (
             # The kernel starts no handler of core dumps at 1, which it would at 0.
             (resource.RLIMIT_CORE, 1),
