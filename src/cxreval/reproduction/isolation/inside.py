@@ -57,7 +57,8 @@ def supervised(run: Run, python: str, libraries: str = "", user: int | None = No
         "seccomp": NUMBERS[platform.machine()],
         "processes": limits.processes,
         "open_files": limits.open_files,
-        "file_bytes": max(limits.scratch_bytes, limits.output_bytes),
+        # Above the size of each file system, whose error is the clearer one.
+        "file_bytes": max(limits.scratch_bytes, limits.output_bytes) + (1 << 20),
         "output_bytes": limits.output_bytes,
         "log_bytes": limits.log_bytes,
     }

@@ -17,6 +17,7 @@ from cxreval.reproduction.isolation.frames import Frames
 _TICK_SECONDS = 0.1
 _PROGRESS_SECONDS = 1.0
 _END_SECONDS = 30.0
+_KILLED = (Ended.WALL_TIME, Ended.CPU_TIME, Ended.MEMORY)
 _PIECE_BYTES = 1 << 18
 
 
@@ -117,7 +118,7 @@ def outcome(frames: Frames, limit: Ended | None, limits: Limits, usage: Usage) -
         expected = "a sandbox that runs until its script ends"
         message = f"the sandbox {what}: {problem}; expected {expected}"
         raise SandboxUnavailable(message, expected=expected, found=problem)
-    status = frames.end.status if frames.end else None
+    status = frames.end.status if frames.end and limit not in _KILLED else None
     ended = limit or frames.ended()
     output = frames.output() if ended is Ended.FINISHED else b""
     if ended is Ended.FINISHED and not output:
