@@ -1,4 +1,3 @@
-# ruff: noqa: PTH -- a script as strangers write them, on system calls
 """What a stranger's script might attempt in its sandbox.
 
     python hostile_script.py --images DIR --list FILE --out FILE --seed N

@@ -16,9 +16,11 @@ from pathlib import Path
 from cxreval import sandbox
 from cxreval.cgroups import ControlGroup, ControlGroups
 from cxreval.errors import SandboxUnavailable
-from cxreval.reproduction.isolation import inside, local
+from cxreval.reproduction.isolation import inside
 from cxreval.reproduction.isolation.contract import Ended, Limits, Outcome, Progress, Run, Usage
+from cxreval.reproduction.isolation.ending import outcome
 from cxreval.reproduction.isolation.frames import Frames
+from cxreval.reproduction.isolation.local import LocalSandbox
 
 _PYTHON = "/python"  # where an interpreter is that does not come with the system
 _SYSTEM = Path("/usr")
@@ -76,10 +78,10 @@ class Bubblewrap:
                 seed=0,
                 limits=_CHECK,
             )
-            outcome = self.run(run)
-        if outcome.output != b"works":
+            came = self.run(run)
+        if came.output != b"works":
             expected = "a script of one line to run"
-            problem = f"{outcome.detail}: {outcome.log.strip()}"
+            problem = f"{came.detail}: {came.log.strip()}"
             message = f"no sandbox: {problem}; expected {expected}"
             raise SandboxUnavailable(message, expected=expected, found=problem)
 
@@ -104,11 +106,11 @@ class Bubblewrap:
                 peak_memory_bytes=group.peak_memory_bytes(),
                 output_bytes=0,
             )
-            return local.outcome(frames, limit or _at_end(group, limits, frames), limits, usage)
+            return outcome(frames, limit or _at_end(group, limits, frames), limits, usage)
         finally:
             group.remove()
 
-    def _start(self, run: Run, group: ControlGroup, frames: Frames) -> local.LocalSandbox:
+    def _start(self, run: Run, group: ControlGroup, frames: Frames) -> LocalSandbox:
         """Starts the sandbox, and lets its first process run when it is in the group."""
         with contextlib.ExitStack() as stack:
 
@@ -120,7 +122,7 @@ class Bubblewrap:
 
             (told, tells), (waits, go) = pipe(), pipe()
             words = ["--info-fd", str(tells), "--block-fd", str(waits), *self._arguments(run)]
-            running = local.LocalSandbox([self._binary, *words], frames, [tells, waits])
+            running = LocalSandbox([self._binary, *words], frames, [tells, waits])
             try:
                 group.add(running.process.pid)
                 if child := _child(told, running.process):
