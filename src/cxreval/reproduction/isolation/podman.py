@@ -80,13 +80,16 @@ class Podman:
         words += ["--user", f"{user}:{user}", "--pids-limit", str(limits.processes + 1)]
         words += ["--memory", str(limits.memory_bytes), "--memory-swap", str(limits.memory_bytes)]
         words += ["--cpus", f"{limits.cpu_seconds / limits.wall_seconds:.3f}"]
+        # Podman's own defaults are above what a worker that is no service of root may set.
+        words += ["--ulimit", f"nofile={limits.open_files}:{limits.open_files}"]
+        words += ["--ulimit", f"nproc={limits.processes + 8}:{limits.processes + 8}"]
         words += ["--timeout", str(int(limits.wall_seconds) + 60)]  # without its worker
         words += ["--shm-size", str(limits.scratch_bytes), "--workdir", "/"]
         for size, directory in (
             (limits.scratch_bytes, inside.SCRATCH),
             (limits.output_bytes, inside.OUTPUT),
         ):
-            words += ["--tmpfs", f"{directory}:rw,nosuid,nodev,size={size},mode=1777"]
+            words += ["--tmpfs", f"{directory}:rw,nosuid,nodev,notmpcopyup,size={size},mode=1777"]
         for path, directory in inside.mounts(run):
             mount = f"type=bind,source={path.resolve()},target={directory},readonly=true"
             words += ["--mount", mount]
