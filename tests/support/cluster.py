@@ -50,7 +50,7 @@ class FakeCluster:
             def do_GET(self) -> None:
                 cluster._answer(self)
 
-            do_POST = do_DELETE = do_GET
+            do_POST = do_DELETE = do_GET  # noqa: N815 -- names of the library
 
             def log_message(self, *arguments: object) -> None:
                 """Writes nothing."""

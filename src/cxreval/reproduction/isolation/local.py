@@ -16,6 +16,7 @@ from cxreval.reproduction.isolation.frames import Frames
 
 _TICK_SECONDS = 0.1
 _PROGRESS_SECONDS = 1.0
+_START_SECONDS = 60.0
 _END_SECONDS = 30.0
 _PIECE_BYTES = 1 << 18
 
@@ -67,13 +68,16 @@ class LocalSandbox:
     ) -> Ended | None:
         """Reads what the sandbox writes until it ends; returns the limit that it exceeded.
 
+        The wall time of a run begins when its script starts.
+
         Args:
             limits: of the run.
             exceeded: returns a limit that the counters show as exceeded; called ten times a second.
             progress: called once a second.
         """
-        started = time.monotonic()
-        next_tick, next_progress = started, started + _PROGRESS_SECONDS
+        now = time.monotonic()
+        until, next_tick, next_progress = now + _START_SECONDS, now, now + _PROGRESS_SECONDS
+        started = False
         with selectors.DefaultSelector() as selector:
             selector.register(self._output, selectors.EVENT_READ)
             while True:
@@ -83,7 +87,9 @@ class LocalSandbox:
                 if now < next_tick:
                     continue
                 next_tick = now + _TICK_SECONDS
-                limit = Ended.WALL_TIME if now - started > limits.wall_seconds else exceeded()
+                if self._frames.started and not started:
+                    started, until = True, now + limits.wall_seconds
+                limit = Ended.WALL_TIME if now > until else exceeded()
                 if limit:
                     return limit
                 if progress and now >= next_progress:

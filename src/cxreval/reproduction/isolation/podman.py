@@ -11,7 +11,7 @@ import time
 
 from cxreval.errors import SandboxUnavailable
 from cxreval.reproduction.isolation import inside
-from cxreval.reproduction.isolation.contract import Outcome, Progress, Run, Usage
+from cxreval.reproduction.isolation.contract import Ended, Outcome, Progress, Run, Usage
 from cxreval.reproduction.isolation.ending import outcome
 from cxreval.reproduction.isolation.frames import Frames
 from cxreval.reproduction.isolation.local import LocalSandbox
@@ -49,31 +49,39 @@ class Podman:
         run.check()
         frames, started = Frames(run.limits), time.monotonic()
         name = f"cxreval-run-{secrets.token_hex(8)}"
-        environment = {key: os.environ[key] for key in _VARIABLES if key in os.environ}
         try:
             command = [self._binary, *self.arguments(run, name)]
-            running = LocalSandbox(command, frames, environment=environment)
+            running = LocalSandbox(command, frames, environment=_environment())
             try:
                 limit = running.follow(run.limits, lambda: None, progress)
             finally:
                 running.end()
+            # The kernel may have killed the supervisor before it could say so.
+            killed = self._podman("inspect", "--format", "{{.State.OOMKilled}}", name)
+            if not limit and killed == b"true":
+                limit = Ended.MEMORY
         finally:
-            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                subprocess.run(  # noqa: S603 -- podman and the name of its container
-                    [self._binary, "rm", "--force", "--time", "0", "--ignore", name],
-                    env=environment,
-                    capture_output=True,
-                    check=False,
-                    timeout=_END_SECONDS,
-                )
+            self._podman("rm", "--force", "--time", "0", "--ignore", name)
         usage = Usage(time.monotonic() - started, None, None, 0)
         return outcome(frames, limit, run.limits, usage)
+
+    def _podman(self, *words: str) -> bytes:
+        """Returns what a command of podman prints; nothing if it fails."""
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            return subprocess.run(  # noqa: S603 -- podman and the name of its container
+                [self._binary, *words],
+                env=_environment(),
+                capture_output=True,
+                check=False,
+                timeout=_END_SECONDS,
+            ).stdout.strip()
+        return b""
 
     def arguments(self, run: Run, name: str) -> list[str]:
         """Returns the arguments of podman that run a script in a container of that name."""
         limits = run.limits
         user = secrets.choice(_USERS)
-        words = ["run", "--rm", "--name", name, "--pull", "never", "--log-driver", "none"]
+        words = ["run", "--name", name, "--pull", "never", "--log-driver", "none"]
         words += ["--network", "none", "--hostname", "sandbox", "--no-hosts", "--read-only"]
         words += ["--read-only-tmpfs=false", "--env-host=false", "--http-proxy=false"]
         words += ["--unsetenv-all", "--cap-drop", "all", "--security-opt", "no-new-privileges"]
@@ -95,3 +103,8 @@ class Podman:
             words += ["--mount", mount]
         entry, *rest = inside.supervised(run, self._python)
         return [*words, "--entrypoint", entry, self._image, *rest]
+
+
+def _environment() -> dict[str, str]:
+    """Returns the variables by which podman finds its files; the container gets none of them."""
+    return {key: os.environ[key] for key in _VARIABLES if key in os.environ}
