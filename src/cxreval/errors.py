@@ -696,7 +696,34 @@ class EnvironmentUnavailable(CxrevalError):
     reason = "ENVIRONMENT_UNAVAILABLE"
 
 
+# --- runs of scripts ------------------------------------------------------------------------------
+
+
+class ScriptFailed(SubmissionFault):
+    """A script ended with an error, or its entry point is not there."""
+
+    reason = "SCRIPT_FAILED"
+
+
+class ScriptTimeout(SubmissionFault):
+    """A script took more time, or more processor time, than its limit."""
+
+    reason = "SCRIPT_TIMEOUT"
+
+
+class ScriptOutOfMemory(SubmissionFault):
+    """A script, its processes and its files in memory took more memory than their limit."""
+
+    reason = "SCRIPT_OUT_OF_MEMORY"
+
+
+class ScriptOverLimit(SubmissionFault):
+    """A script ended with an error after it had reached a limit on processes or files."""
+
+    reason = "SCRIPT_OVER_LIMIT"
+
+
 class PredictionsMissing(SubmissionFault):
-    """A script ended without predictions."""
+    """A script ended without an error, and without a table of predictions."""
 
     reason = "PREDICTIONS_MISSING"

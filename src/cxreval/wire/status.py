@@ -130,6 +130,10 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.EnvironmentUnsupported: _FAILED_PRECONDITION,
     errors.EnvironmentUnavailable: _FAILED_PRECONDITION,
     errors.PredictionsMissing: _INVALID_ARGUMENT,
+    errors.ScriptFailed: _FAILED_PRECONDITION,
+    errors.ScriptTimeout: _FAILED_PRECONDITION,
+    errors.ScriptOutOfMemory: _FAILED_PRECONDITION,
+    errors.ScriptOverLimit: _FAILED_PRECONDITION,
 }
 
 _TRANSPORT_ERRORS: dict[grpc.StatusCode, type[errors.CxrevalError]] = {
