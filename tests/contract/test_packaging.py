@@ -31,8 +31,6 @@ OWNERS = {
     "cxreval.imaging": "images",
     "cxreval.metrics.report": "pandas",
     "cxreval.onnx_file": "onnx",
-    "cxreval.reproduction.fetch": "reproduction",
-    "cxreval.reproduction.pack_reader": "reproduction",
     "cxreval.reproduction": "reproduction",
     "services": "server",
     "services.inference": "inference",
