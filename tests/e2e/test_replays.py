@@ -19,7 +19,7 @@ from cxreval.client import (
     Usage,
 )
 from cxreval.datasets.nih import FINDINGS
-from cxreval.errors import ServiceUnavailable, SubmissionFault
+from cxreval.errors import ScriptFailed, ServiceUnavailable
 from cxreval.evaluation.driver import Abilities, EvaluationDriver, local_benchmarks
 from cxreval.evaluation.scripts import ScriptResult
 from cxreval.files import file_sha256
@@ -147,14 +147,11 @@ def test_failed_script_is_the_submissions_fault_and_a_missing_service_is_not(sys
     name = submit(system, script=True)
     run(system, Purpose.MEASURE)
 
-    class Broken(SubmissionFault):
-        reason = "SCRIPT_FAILED"
-
     ours = run(system, Purpose.REPRODUCE, Runner(error=ServiceUnavailable("no index")))
     assert ours.status is EvaluationStatus.QUEUED
     ended = None
     while ended is None or ended.name != ours.name:
-        ended = run(system, Purpose.REPRODUCE, Runner(error=Broken("it exited with 1")))
+        ended = run(system, Purpose.REPRODUCE, Runner(error=ScriptFailed("it exited with 1")))
     assert (ended.failure.reason, ended.failure.fault) == ("SCRIPT_FAILED", "submission")
     assert system.registry.script_output(ended.name) == b"log"
     row = system.registry.get_submission(name)

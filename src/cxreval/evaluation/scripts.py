@@ -117,6 +117,7 @@ class ScriptSource:
             raise SandboxUnavailable("this worker cannot run scripts in isolation")
         findings = lease.benchmark.findings
         with tempfile.TemporaryDirectory() as directory:
+            Path(directory).chmod(0o755)
             script = _fetched(registry, lease.submission.manifest, Path(directory).resolve())
             result = runner(script, files, findings, running)
         if result.error:
@@ -160,6 +161,7 @@ def _fetched(registry: WorkerClient, manifest: Manifest, directory: Path) -> Scr
         if not sha256:
             return None
         download(registry, sha256, directory / name)
+        (directory / name).chmod(0o444)  # the script runs as another user
         return directory / name
 
     is_script, of_model = manifest.kind is Kind.SCRIPT, manifest.kind is Kind.CHECKPOINT
