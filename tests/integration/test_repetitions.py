@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -138,6 +138,24 @@ def test_operator_turns_replays_off_or_has_one_only(
             end(registry, lease(registry))
         registry.time += timedelta(days=400)
     assert counts == queued
+
+
+def test_earlier_board_has_the_tier_and_the_agreements_of_its_time(registry: Registry) -> None:
+    name = published(registry)
+    before = registry.now()
+    repetitions(registry, Schedule(timedelta(0), None)).queue_due()
+    end(registry, lease(registry))
+
+    def tiers(as_of: datetime | None) -> list[tuple[Tier | None, bool]]:
+        rows = registry.boards.rows(PARENT, registry.boards.ranked_rows(PARENT, as_of), as_of)
+        return [
+            (row.submission.tier, row.submission.replay is not None)
+            for row in rows
+            if row.submission.id == name.submission
+        ]
+
+    assert tiers(before) == [(Tier.EXECUTED, False)]
+    assert tiers(registry.now()) == tiers(None) == [(Tier.REPLAYED, True)]
 
 
 def test_replay_with_another_last_bit_disputes_the_row_in_public(registry: Registry) -> None:

@@ -52,7 +52,7 @@ class Compared:
 
 
 def tier(kind: Kind, agreements: Mapping[Purpose, Agreement]) -> Tier:
-    """Returns the tier of a row that was evaluated, by its latest agreements.
+    """Returns the tier of a row, by its latest agreements; that of a claim is claimed.
 
     A difference takes the row back to the tier of its kind until a later run agrees.
     """
@@ -62,7 +62,7 @@ def tier(kind: Kind, agreements: Mapping[Purpose, Agreement]) -> Tier:
             return Tier.REPRODUCED
         if Purpose.REPLAY in verdicts:
             return Tier.REPLAYED
-    return EVALUATED_TIER[kind]
+    return EVALUATED_TIER.get(kind, Tier.CLAIMED)
 
 
 def tolerance(
