@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cxreval.client import LeaderboardEntry
+from cxreval.client.evidence_text import agreements
 from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import absence
 from services.leaderboard.charts.differences import p_value
@@ -139,6 +140,7 @@ _ENVIRONMENT.globals.update(
     number=lambda text: text[:1] in "0123456789<+\N{EN DASH}\N{MINUS SIGN}",
     absent=absent,
     why=why,
+    agreements=agreements,
 )
 
 

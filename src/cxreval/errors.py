@@ -652,3 +652,78 @@ class KeyUnreadable(CxrevalError):
     """A file does not contain a valid key."""
 
     reason = "KEY_UNREADABLE"
+
+
+# --- source bundles -------------------------------------------------------------------------------
+
+
+class SourceBundleUnreadable(SubmissionFault):
+    """A file is not a complete git bundle, or reading it exceeds a limit."""
+
+    reason = "SOURCE_BUNDLE_UNREADABLE"
+
+
+class CommitNotInBundle(SubmissionFault):
+    """The declared commit, or an object that it needs, is not where it was looked for."""
+
+    reason = "COMMIT_NOT_IN_BUNDLE"
+
+
+class SourceTreeRefused(SubmissionFault):
+    """The files of a commit break a rule: their names, links, sizes, number, or Git LFS."""
+
+    reason = "SOURCE_TREE_REFUSED"
+
+
+# --- environments and predictions of scripts ------------------------------------------------------
+
+
+class LockRefused(SubmissionFault):
+    """A lock, or a wheel that it names, breaks a rule; nothing of it was installed."""
+
+    reason = "LOCK_REFUSED"
+
+
+class EnvironmentUnsupported(SubmissionFault):
+    """The operator offers no interpreter of the declared Python version."""
+
+    reason = "ENVIRONMENT_UNSUPPORTED"
+
+
+class EnvironmentUnavailable(CxrevalError):
+    """An environment could not be built here; the platform is at fault, not the submission."""
+
+    reason = "ENVIRONMENT_UNAVAILABLE"
+
+
+# --- runs of scripts ------------------------------------------------------------------------------
+
+
+class ScriptFailed(SubmissionFault):
+    """A script ended with an error, or its entry point is not there."""
+
+    reason = "SCRIPT_FAILED"
+
+
+class ScriptTimeout(SubmissionFault):
+    """A script took more time, or more processor time, than its limit."""
+
+    reason = "SCRIPT_TIMEOUT"
+
+
+class ScriptOutOfMemory(SubmissionFault):
+    """A script, its processes and its files in memory took more memory than their limit."""
+
+    reason = "SCRIPT_OUT_OF_MEMORY"
+
+
+class ScriptOverLimit(SubmissionFault):
+    """A script ended with an error after it had reached a limit on processes or files."""
+
+    reason = "SCRIPT_OVER_LIMIT"
+
+
+class PredictionsMissing(SubmissionFault):
+    """A script ended without an error, and without a table of predictions."""
+
+    reason = "PREDICTIONS_MISSING"

@@ -22,6 +22,10 @@ _NAMES: Mapping[str, str] = {
     Change.RESOLVED: "dispute closed",
     Change.SUPERSEDED: "replaced by another row",
     Change.REINSTATED: "put on the board again",
+    Change.REPLAYED: "replayed",
+    Change.REPLAY_DIFFERED: "second run differed",
+    Change.REPRODUCED: "reproduced",
+    Change.NOT_REPRODUCED: "their script differed",
 }
 _SHOWN = 100
 """Events in the table; of more, the latest."""

@@ -16,6 +16,7 @@ from cxreval.cli.output import (
     print_table,
 )
 from cxreval.client import Board, Kind, LeaderboardEntry, SotaStep, Tier
+from cxreval.client.evidence_text import agreements
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import NOT_COVERED, absence
@@ -191,6 +192,7 @@ def _notes(entries: list[LeaderboardEntry], findings: int) -> list[str]:
         for note in (
             _DISPUTED * entry.disputed,
             entry.note,
+            *agreements(entry.replay, entry.reproduction),
             _coverage(entry, findings),
             _disagreement(entry),
         )

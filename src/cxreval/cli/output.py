@@ -26,6 +26,7 @@ from cxreval.client import (
     Retirement,
     Submission,
 )
+from cxreval.client.evidence_text import agreements
 from cxreval.fields import printable
 from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import Interval, MetricValue, absence
@@ -172,6 +173,9 @@ def print_submission(submission: Submission, score: MetricValue | None = None) -
             lacks = "no interval, " if score.value is not None else ""
             about = f" ({lacks}{absence(reason)[1]})" if reason else ""
         lines.append(f"  {metric_label(score.metric):9} {percent(score.value)}{about}")
+    lines += [
+        f"  evidence  {line}" for line in agreements(submission.replay, submission.reproduction)
+    ]
     if submission.seconds_left is not None:
         lines.append(f"  left      about {submission.seconds_left:.0f} s")
     if submission.superseded_by:

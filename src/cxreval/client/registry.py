@@ -43,8 +43,9 @@ from cxreval.client.models import (
 )
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import DigestMismatch, ReportNotFound
-from cxreval.manifest.model import Kind, Manifest
+from cxreval.manifest.model import Kind, Manifest, parts
 from cxreval.metrics.report import Evidence, Report, covered_findings
+from cxreval.records import Part
 from cxreval.resource_names import ArtifactName
 from cxreval.retry import TRANSIENT, Backoff, RetryPolicy
 from cxreval.wire import benchmarks, reports
@@ -174,6 +175,57 @@ class RegistryMethods(AdministrationMethods, LifecycleMethods):
             return _messages.submission(answer.submission)
         backoff.progressed()
         return await self._patiently(declared.name, backoff)
+
+    @operation
+    async def upload_part(
+        self,
+        submission: str,
+        part: Part,
+        file: Path | str,
+        progress: UploadProgress | None = None,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> Submission:
+        """Uploads a file that the manifest's `reproduction` declares, and returns the submission.
+
+        The upload is that of `upload_artifact`.
+
+        Raises:
+            SubmissionState: the manifest declares no such file.
+            DigestMismatch: the file has another digest than the manifest states; no byte is sent.
+        """
+        progress = progress or UploadProgress()
+        backoff = Backoff(RetryPolicy(deadline_seconds=retry_seconds), progress.on_failure)
+        declared = await self._patiently(submission, backoff)
+        digest = await self._transport.run(artifact_sha256, [Path(file)], bundled=False)
+        expected = parts(declared.manifest).get(part, digest)
+        if digest != expected:
+            message = f"{file} has sha256 {digest}; the manifest of {declared.name} has {expected}"
+            raise DigestMismatch(message, field="file", found=digest, expected=expected)
+        named = _messages.submission_file(declared.name, part)
+        content = partial(opened, [Path(file)], bundled=False)
+        await upload(
+            self._transport, self._artifacts, {"file": named}, content, progress, retry_seconds
+        )
+        backoff.progressed()
+        return await self._patiently(declared.name, backoff)
+
+    @operation
+    async def reproduce_submission(self, submission: str, *, full: bool = False) -> Evaluation:
+        """Queues a run of the submitter's script, which is compared with the row, and returns it.
+
+        `full`: over all images of the benchmark instead of a sample. One that is queued or runs is
+        returned as it is.
+        """
+        request = evaluation_service_pb2.ReproduceSubmissionRequest(name=submission, full=full)
+        return _messages.evaluation(await self._ask(self._evaluations.ReproduceSubmission, request))
+
+    @operation
+    async def script_output(self, evaluation: str) -> bytes:
+        """Returns what the submitter's script printed in an evaluation of a submission of one's
+        own; empty if none ran."""
+        request = evaluation_service_pb2.GetScriptOutputRequest(evaluation=evaluation)
+        answer = await self._ask(self._evaluations.GetScriptOutput, request)
+        return bytes(answer.output)
 
     async def _patiently(self, submission: str, backoff: Backoff) -> Submission:
         """Returns a submission after as many attempts as the backoff allows."""

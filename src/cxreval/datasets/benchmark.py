@@ -43,6 +43,11 @@ MAX_FINDINGS = 200
 MAX_FINDING_CHARACTERS = 64
 """Maximum length of a finding's name."""
 
+REPRODUCTION_TOLERANCE = 1e-4
+"""Tolerance of a specification without `reproduction_tolerance`."""
+
+MAX_REPRODUCTION_TOLERANCE = 0.05
+
 SLICES = ("sex", "age", "view")
 """Columns that can split the images; a specification without `slices` has all of them."""
 
@@ -71,7 +76,8 @@ class BenchmarkSpec:
     the board can rank by them; `ranking_metric`: the one that it ranks by. `replicates`: number of
     bootstrap resamples behind each interval. `slices`: columns of the label table by which the
     images are split, in the report's order. `labels`: how the label table is read; None for a table
-    in NIH's layout.
+    in NIH's layout. `reproduction_tolerance`: largest difference of a probability with which a
+    reproduction agrees with a row.
     """
 
     name: str
@@ -90,6 +96,7 @@ class BenchmarkSpec:
     replicates: int
     slices: tuple[str, ...]
     labels: LabelRules | None = None
+    reproduction_tolerance: float = REPRODUCTION_TOLERANCE
 
     @property
     def seed(self) -> int:
@@ -101,8 +108,9 @@ class BenchmarkSpec:
         """sha256 of all fields except the title and the two file names, as 64 hex characters.
 
         It depends on the specification alone, not on the metrics and scorers of this version of
-        cxreval. `ranking_metric`, `slices` and `labels` are left out where they have their
-        defaults, so that benchmarks from before these fields keep their digests.
+        cxreval. `ranking_metric`, `slices`, `labels` and `reproduction_tolerance` are left out
+        where they have their defaults, so that benchmarks from before these fields keep their
+        digests.
         """
         parts = {
             "name": self.name,
@@ -122,6 +130,8 @@ class BenchmarkSpec:
             parts["slices"] = self.slices
         if self.labels is not None:
             parts["labels"] = self.labels.stated()
+        if self.reproduction_tolerance != REPRODUCTION_TOLERANCE:
+            parts["reproduction_tolerance"] = self.reproduction_tolerance
         canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -160,8 +170,10 @@ class BenchmarkSpec:
         values = {
             field: json.dumps(getattr(self, field), ensure_ascii=False)
             for field in self.__slots__
-            if field not in ("metrics", "labels")
+            if field not in ("metrics", "labels", "reproduction_tolerance")
         }
+        if self.reproduction_tolerance != REPRODUCTION_TOLERANCE:
+            values["reproduction_tolerance"] = repr(self.reproduction_tolerance)
         directions = (f"{metric.id} = {json.dumps(metric.direction)}" for metric in self.metrics)
         values["metrics"] = f"{{ {', '.join(directions)} }}"
         lines = (f"{field} = {values[field]}\n" for field in self.__slots__ if field in values)
@@ -244,6 +256,12 @@ def _rule_checks(spec: BenchmarkSpec) -> list[tuple[str, bool, str]]:
             "slices",
             _are_distinct(spec.slices, 0, len(SLICES)) and set(spec.slices) <= set(SLICES),
             f"distinct columns among {', '.join(SLICES)}, or none",
+        ),
+        (
+            "reproduction_tolerance",
+            type(spec.reproduction_tolerance) in (int, float)
+            and 0 <= spec.reproduction_tolerance <= MAX_REPRODUCTION_TOLERANCE,
+            f"0 to {MAX_REPRODUCTION_TOLERANCE}",
         ),
         *([] if spec.labels is None else rule_checks(spec.labels, spec.slices)),
     ]

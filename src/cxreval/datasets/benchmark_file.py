@@ -21,7 +21,7 @@ MAX_SPEC_BYTES = 1 << 20
 """Maximum size of a `benchmark.toml`."""
 
 _MAX_DOTS = 1 << 14  # more than all names can have; tomllib takes quadratic time for a key's parts
-_OPTIONAL = ("ranking_metric", "slices", "labels")
+_OPTIONAL = ("ranking_metric", "slices", "labels", "reproduction_tolerance")
 """Fields that specifications of earlier versions do not have."""
 
 
