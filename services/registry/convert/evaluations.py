@@ -129,10 +129,11 @@ def failure(message: submission_pb2.Failure) -> Failure:
     return Failure(sent.reason, text, sent.fault)
 
 
-def lease_message(lease: Lease, endpoint_token: str = "") -> pb.Lease:
-    """Returns a lease as a message, with the token of the submission's endpoint."""
+def lease_message(lease: Lease, endpoint_token: str = "", training_list: bytes = b"") -> pb.Lease:
+    """Returns a lease as a message, with the token of its endpoint and its training list."""
     message = _lease_message(lease)
     message.endpoint_token = endpoint_token
+    message.training_list = training_list
     return message
 
 
@@ -159,6 +160,6 @@ _lease_message = Encoder(
     pb.Lease,
     sources={"duration": "seconds"},
     computed={"benchmark": lambda lease: benchmark_message(lease.benchmark)},
-    unset=("endpoint_token",),
+    unset=("endpoint_token", "training_list"),
     nested=[evaluation_message, submission_message],
 )

@@ -10,6 +10,7 @@ from datetime import date
 from cxreval.api.registry.v1 import submission_pb2 as pb
 from cxreval.bundle import MAX_FILES
 from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.datasets.training_list import unpacked
 from cxreval.errors import CxrevalError
 from cxreval.fields import field_error, not_allowed
 from cxreval.manifest.model import MAX_CLAIMS, Kind, Manifest
@@ -63,6 +64,20 @@ def endpoint_token(token: str, manifest: Manifest) -> str:
             f"1 to {MAX_TOKEN_CHARACTERS} printable ASCII characters without spaces",
         )
     return token
+
+
+def training_list(sent: bytes, manifest: Manifest) -> bytes:
+    """Returns the valid training list of a submission, compressed; empty for none.
+
+    Raises:
+        MalformedField: the manifest declares no training data.
+        TrainingListInvalid, DigestMismatch: as `unpacked`.
+    """
+    if manifest.training_data:
+        unpacked(sent, manifest.training_data)
+    elif sent:
+        raise not_allowed("training_list", "a manifest without training_data")
+    return sent
 
 
 def submission_name(submission: Submission) -> str:

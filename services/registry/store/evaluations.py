@@ -50,6 +50,7 @@ from services.registry.store import predictions, records
 from services.registry.store.benchmarks import ImageLists
 from services.registry.store.database import Database, insert_missing
 from services.registry.store.events import append
+from services.registry.store.ladder import is_released, no_significant_change
 from services.registry.store.leasing import lease_queued
 from services.registry.store.models import (
     BenchmarkRow,
@@ -342,7 +343,9 @@ class Evaluations:
     ) -> Evaluation:
         """Records the report with its evidence, publishes the submission, returns the evaluation.
 
-        Idempotent for the same lease and report. The returned report has no evidence.
+        Idempotent for the same lease and report. The returned report has no evidence. On a
+        benchmark with the ladder, a report that is not released is not recorded, and the evaluation
+        fails with `NO_SIGNIFICANT_CHANGE`.
 
         Raises:
             EvaluationNotFound, LeaseLost: the lease is not valid.
@@ -359,14 +362,23 @@ class Evaluations:
                 return _evaluation(session, row, submission, benchmark)
             self._check_held(row, name, token, caller)
             spec = records.benchmark(benchmark).spec
-            check_report(report, spec, records.named_findings(submission, spec))
+            declares = bool(submission.manifest.get("training_data"))
+            named = records.named_findings(submission, spec)
+            check_report(report, spec, named, declares=declares)
             self._check_predictions(session, row, benchmark, report)
+            if spec.ladder and not is_released(session, submission, benchmark, report):
+                row.provenance = dict(provenance)
+                withheld = no_significant_change(BenchmarkName(benchmark.id))
+                self._move(session, row, submission, Change.FAILED, _worker(row.worker), withheld)
+                return _evaluation(session, row, submission, benchmark)
             now = self._clock()
+            declared = report.contamination
             session.add(
                 ReportRow(
                     evaluation_number=row.number,
                     report=records.report_json(report),
                     create_time=now,
+                    training_verdict=declared.verdict if declared else None,
                 )
             )
             session.add_all(records.evidence_rows(row.number, report))

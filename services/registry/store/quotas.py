@@ -29,7 +29,12 @@ from services.registry.domain.access import (
 from services.registry.domain.charges import CHARGING, WORKED, Step, charged
 from services.registry.domain.records import ENDED
 from services.registry.store.database import Database
-from services.registry.store.models import ArtifactRow, EventRow, SubmissionRow
+from services.registry.store.models import (
+    ArtifactRow,
+    EventRow,
+    SubmissionRow,
+    TrainingListRow,
+)
 from services.registry.store.organisations import organisation, organisation_row
 
 LINGERS = timedelta(hours=3)
@@ -88,6 +93,15 @@ def charge_retry(session: Session, row: SubmissionRow, now: datetime) -> None:
         if not (row.failure and row.failure["fault"] == Fault.SYSTEM):
             _check_day(session, organisation_, now)
         check_concurrent(organisation_, _concurrent(session, row.organisation))
+
+
+def charge_training_list(session: Session, owner: str, size_bytes: int, now: datetime) -> None:
+    """Checks the quota before the training list of a submission is stored. Raises
+    `QuotaExceeded`."""
+    if owner:
+        organisation_ = _locked(session, owner)
+        uploading = _uploading_bytes(session, owner, now)
+        check_bytes(organisation_, _stored_bytes(session, owner), uploading, size_bytes)
 
 
 def charge_upload(session: Session, row: SubmissionRow, size_bytes: int, now: datetime) -> None:
@@ -189,7 +203,11 @@ def _uploading_bytes(
 def _stored_bytes(session: Session, owner: str) -> int:
     artifacts = select(SubmissionRow.artifact_sha256).where(_stored_by(owner))
     stored = select(func.sum(ArtifactRow.size_bytes)).where(ArtifactRow.sha256.in_(artifacts))
-    return int(session.scalar(stored) or 0)
+    lists = select(func.sum(func.length(TrainingListRow.content))).join(
+        SubmissionRow, SubmissionRow.number == TrainingListRow.submission_number
+    )
+    of_owner = lists.where(SubmissionRow.organisation == owner)
+    return int(session.scalar(stored) or 0) + int(session.scalar(of_owner) or 0)
 
 
 def _stored_by(owner: str) -> ColumnElement[bool]:

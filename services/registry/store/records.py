@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from cxreval.datasets.benchmark import BenchmarkSpec, spec_from_fields
 from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.curves import Reliability, RocCurve
-from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
+from cxreval.metrics.report import (
+    Contamination,
+    Evidence,
+    Interval,
+    MembershipSignal,
+    MetricValue,
+    Replicates,
+    Report,
+)
 from cxreval.records import (
     BenchmarkCard,
     EvaluationState,
@@ -33,8 +41,12 @@ from services.registry.store.models import (
     SubmissionRow,
 )
 
-_ADDED = ("preprocessing", "outputs", "files", "ensemble")
+_ADDED = ("preprocessing", "outputs", "files", "ensemble", "training_data")
 """Later fields of a manifest, which earlier versions of cxreval cannot read."""
+
+
+_DECLARED = ("contamination", "membership")
+"""Fields of a report that it has only with declared training data or public training lists."""
 
 
 def to_json(record: Manifest | Failure) -> dict[str, Any]:
@@ -46,19 +58,20 @@ def to_json(record: Manifest | Failure) -> dict[str, Any]:
 def spec_json(spec: BenchmarkSpec) -> dict[str, Any]:
     """Returns a specification as the value of a JSON column.
 
-    Without rules for its label table, it is stored as before there were such rules.
+    Without rules for its label table or its board, it is stored as before there were such rules.
     """
     fields = asdict(spec)
     if spec.labels is None:
         del fields["labels"]
-    return fields
+    del fields["steps"], fields["ladder"]
+    return fields | spec.board_rules
 
 
 def report_json(report: Report) -> dict[str, Any]:
     """Returns a report without its evidence as the value of a JSON column."""
     fields = asdict(replace(report, evidence=None))
     del fields["evidence"]
-    return fields
+    return {name: value for name, value in fields.items() if value or name not in _DECLARED}
 
 
 def benchmark(row: BenchmarkRow) -> Benchmark:
@@ -177,9 +190,19 @@ def evaluation(
 
 def report(stored: Mapping[str, Any]) -> Report:
     """Returns the report of a stored JSON value, without evidence."""
-    return Report(
-        **{**stored, "metrics": tuple(_metric_value(value) for value in stored["metrics"])}
-    )
+    signals = stored.get("membership", ())
+    values = {
+        "metrics": tuple(_metric_value(value) for value in stored["metrics"]),
+        "membership": tuple(_record(MembershipSignal, item) for item in signals),
+        "contamination": contamination(stored),
+    }
+    return Report(**{**stored, **values})
+
+
+def contamination(stored: Mapping[str, Any]) -> Contamination | None:
+    """Returns the declared training data of a stored report; None if nothing is declared."""
+    declared = stored.get("contamination")
+    return _record(Contamination, declared) if declared else None
 
 
 def metrics_over_all_images(stored: Mapping[str, Any]) -> tuple[MetricValue, ...]:

@@ -26,6 +26,7 @@ from cxreval.client import (
     Retirement,
     Submission,
 )
+from cxreval.datasets.benchmark import BenchmarkSpec, StepRule
 from cxreval.fields import printable
 from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import (
@@ -41,6 +42,20 @@ from cxreval.metrics.report import (
 )
 
 _INDENT = "    "
+
+LADDER = (
+    "ladder: the figures of an organisation's further submission are withheld unless it is "
+    "significantly better than the earlier ones"
+)
+
+
+def step_rule(spec: BenchmarkSpec) -> str:
+    """Returns which rows of a benchmark can be steps of the state of the art, as a sentence."""
+    if spec.steps is StepRule.ANY:
+        return "any row"
+    return "rows whose declared training data has no image or patient of the benchmark"
+
+
 _ABSENT = {
     ONE_CLASS_ONLY: ("one class", "only one class is there"),
     NO_LABELS: ("no labels", "no label is known"),

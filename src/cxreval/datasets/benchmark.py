@@ -14,6 +14,7 @@ import json
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeGuard, cast
@@ -53,7 +54,7 @@ SLICES = ("sex", "age", "view")
 """Columns that can split the images; a specification without `slices` has all of them."""
 
 _MAX_DOTS = 1 << 14  # more than all names can have; tomllib takes quadratic time for a key's parts
-_OPTIONAL = ("ranking_metric", "slices", "labels")
+_OPTIONAL = ("ranking_metric", "slices", "labels", "steps", "ladder")
 """Fields that specifications of earlier versions do not have."""
 
 _FINDINGS_FORM = (
@@ -62,6 +63,13 @@ _FINDINGS_FORM = (
     f"a table, such as {IMAGE!r}, and must not begin with {PREDICTION_PREFIX!r}"
 )
 _PLAIN_FILE = "a plain file name of 1 to 255 printable characters"
+
+
+class StepRule(StrEnum):
+    """Which rows can be steps of the state of the art: any, or those with clean training data."""
+
+    ANY = "any"
+    CLEAN = "clean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +89,9 @@ class BenchmarkSpec:
     the board can rank by them; `ranking_metric`: the one that it ranks by. `replicates`: number of
     bootstrap resamples behind each interval. `slices`: columns of the label table by which the
     images are split, in the report's order. `labels`: how the label table is read; None for a table
-    in NIH's layout.
+    in NIH's layout. `steps`: which rows can be steps of the state of the art; benchmarks from
+    before this field have no such rule. `ladder`: an organisation learns the figures of a further
+    submission only if it is significantly better than its earlier ones.
     """
 
     name: str
@@ -100,6 +110,8 @@ class BenchmarkSpec:
     replicates: int
     slices: tuple[str, ...]
     labels: LabelRules | None = None
+    steps: StepRule = StepRule.ANY
+    ladder: bool = False
 
     @property
     def seed(self) -> int:
@@ -111,8 +123,8 @@ class BenchmarkSpec:
         """sha256 of all fields except the title and the two file names, as 64 hex characters.
 
         It depends on the specification alone, not on the metrics and scorers of this version of
-        cxreval. `ranking_metric`, `slices` and `labels` are left out where they have their
-        defaults, so that benchmarks from before these fields keep their digests.
+        cxreval. `ranking_metric`, `slices`, `labels`, `steps` and `ladder` are left out where they
+        have their defaults, so that benchmarks from before these fields keep their digests.
         """
         parts = {
             "name": self.name,
@@ -132,8 +144,19 @@ class BenchmarkSpec:
             parts["slices"] = self.slices
         if self.labels is not None:
             parts["labels"] = self.labels.stated()
+        parts |= self.board_rules
         canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def board_rules(self) -> dict[str, str | bool]:
+        """The rules of the board that differ from those of benchmarks from before such rules."""
+        rules: dict[str, str | bool] = {}
+        if self.steps is not StepRule.ANY:
+            rules["steps"] = self.steps
+        if self.ladder:
+            rules["ladder"] = True
+        return rules
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -170,8 +193,9 @@ class BenchmarkSpec:
         values = {
             field: json.dumps(getattr(self, field), ensure_ascii=False)
             for field in self.__slots__
-            if field not in ("metrics", "labels")
+            if field not in ("metrics", "labels", "steps", "ladder")
         }
+        values |= {field: json.dumps(value) for field, value in self.board_rules.items()}
         directions = (f"{metric.id} = {json.dumps(metric.direction)}" for metric in self.metrics)
         values["metrics"] = f"{{ {', '.join(directions)} }}"
         lines = (f"{field} = {values[field]}\n" for field in self.__slots__ if field in values)
@@ -312,6 +336,8 @@ def spec_from_fields(fields: Mapping[str, Any]) -> BenchmarkSpec:
     implied = {"ranking_metric": metrics[0].id if metrics else "", "slices": SLICES}
     if isinstance(labels := values.get("labels"), Mapping):
         values["labels"] = rules_from_fields(labels)
+    if values.get("steps") in {*StepRule}:
+        values["steps"] = StepRule(values["steps"])
     return BenchmarkSpec(**implied | values | {"metrics": metrics})
 
 
@@ -406,6 +432,8 @@ def _rule_checks(spec: BenchmarkSpec) -> list[tuple[str, bool, str]]:
             _are_distinct(spec.slices, 0, len(SLICES)) and set(spec.slices) <= set(SLICES),
             f"distinct columns among {', '.join(SLICES)}, or none",
         ),
+        ("steps", isinstance(spec.steps, StepRule), f"one of {', '.join(StepRule)}"),
+        ("ladder", isinstance(spec.ladder, bool), "true or false"),
         *([] if spec.labels is None else rule_checks(spec.labels, spec.slices)),
     ]
 

@@ -15,6 +15,7 @@ from cxreval.datasets.benchmark import (
     SLICES,
     SPEC_FILE,
     BenchmarkSpec,
+    StepRule,
     list_sha256,
     parse_spec,
     ranked_by,
@@ -40,7 +41,7 @@ class Choices:
 
     `name`, `title`: of the benchmark. `labels`: the label table. `list_file`: a list of the images;
     else they are the files that `patterns` match. `subset`: leave out images without a row, and
-    rows without an image. `rules`: fields of `LabelRules`.
+    rows without an image. `rules`: fields of `LabelRules`. `steps`, `ladder`: rules of the board.
     """
 
     name: str = ""
@@ -52,6 +53,8 @@ class Choices:
     subset: bool = False
     findings: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("auroc",)
+    steps: StepRule = StepRule.CLEAN
+    ladder: bool = False
     rules: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -187,6 +190,8 @@ def _spec(
         replicates=DEFAULT_REPLICATES,
         slices=tuple(name for name in SLICES if getattr(rules, name)),
         labels=rules,
+        steps=choices.steps,
+        ladder=choices.ladder,
     )
 
 

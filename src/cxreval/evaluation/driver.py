@@ -179,7 +179,13 @@ class EvaluationDriver:
 
         def score() -> Report:
             with timing.scoring():
-                return self._scoring.score(benchmark, batches, findings=table.findings)
+                return self._scoring.score(
+                    benchmark,
+                    batches,
+                    findings=table.findings,
+                    training_data=lease.submission.manifest.training_data,
+                    training_list=lease.training_list,
+                )
 
         report = keeper.call(score)
         _check_report(report, benchmark, table)

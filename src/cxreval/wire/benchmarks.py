@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cxreval.api.registry.v1 import benchmark_service_pb2 as pb
-from cxreval.datasets.benchmark import SLICES, BenchmarkSpec
+from cxreval.datasets.benchmark import SLICES, BenchmarkSpec, StepRule
 from cxreval.records import BenchmarkCard, Retirement
 from cxreval.resource_names import BenchmarkName
-from cxreval.wire.codec import Decoder, Encoder
+from cxreval.wire.codec import Decoder, Encoder, newer_peer
 
 
 def _ranking_metric(message: pb.Benchmark) -> str:
@@ -17,6 +17,21 @@ def _ranking_metric(message: pb.Benchmark) -> str:
 def _slices(message: pb.Benchmark) -> tuple[str, ...]:
     """Returns the slices; an older peer, which sends no ranking metric and no slices, has all."""
     return tuple(message.slices) if message.ranking_metric or message.slices else SLICES
+
+
+def _steps(message: pb.Benchmark) -> StepRule:
+    """Returns the rule of the steps; that of an older peer, which sends none, allows any row.
+
+    Raises `UnknownValue`.
+    """
+    rules = {
+        pb.Benchmark.STEP_RULE_UNSPECIFIED: StepRule.ANY,
+        pb.Benchmark.STEP_RULE_ANY: StepRule.ANY,
+        pb.Benchmark.STEP_RULE_CLEAN: StepRule.CLEAN,
+    }
+    if message.steps not in rules:
+        raise newer_peer("benchmark.steps", message.steps, f"one of {', '.join(StepRule)}")
+    return rules[message.steps]
 
 
 spec_message = Encoder(
@@ -32,6 +47,7 @@ spec = Decoder(
         "name": lambda message: BenchmarkName.parse(message.name, "benchmark.name").benchmark,
         "ranking_metric": _ranking_metric,
         "slices": _slices,
+        "steps": _steps,
     },
     unread=("digest", "create_time", "retirement", "card"),
 )

@@ -123,6 +123,9 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.ReceiptNotFound: _NOT_FOUND,
     errors.ReceiptInvalid: _INVALID_ARGUMENT,
     errors.KeyUnreadable: _FAILED_PRECONDITION,
+    errors.TrainingListInvalid: _INVALID_ARGUMENT,
+    errors.TrainingListUnavailable: _FAILED_PRECONDITION,
+    errors.NoSignificantChange: _FAILED_PRECONDITION,
 }
 
 _TRANSPORT_ERRORS: dict[grpc.StatusCode, type[errors.CxrevalError]] = {

@@ -61,7 +61,7 @@ class Evaluation(_message.Message):
     def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Evaluation.State, str]] = ..., attempt: _Optional[int] = ..., worker: _Optional[str] = ..., images_done: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., report: _Optional[_Union[_report_pb2.Report, _Mapping]] = ..., provenance: _Optional[_Mapping[str, str]] = ..., failure: _Optional[_Union[_submission_pb2.Failure, _Mapping]] = ...) -> None: ...
 
 class Lease(_message.Message):
-    __slots__ = ("evaluation", "token", "duration", "submission", "benchmark", "endpoint_token", "owner")
+    __slots__ = ("evaluation", "token", "duration", "submission", "benchmark", "endpoint_token", "owner", "training_list")
     EVALUATION_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     DURATION_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +69,7 @@ class Lease(_message.Message):
     BENCHMARK_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_TOKEN_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_LIST_FIELD_NUMBER: _ClassVar[int]
     evaluation: Evaluation
     token: str
     duration: _duration_pb2.Duration
@@ -76,7 +77,8 @@ class Lease(_message.Message):
     benchmark: _benchmark_service_pb2.Benchmark
     endpoint_token: str
     owner: str
-    def __init__(self, evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., token: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., submission: _Optional[_Union[_submission_pb2.Submission, _Mapping]] = ..., benchmark: _Optional[_Union[_benchmark_service_pb2.Benchmark, _Mapping]] = ..., endpoint_token: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
+    training_list: bytes
+    def __init__(self, evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., token: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., submission: _Optional[_Union[_submission_pb2.Submission, _Mapping]] = ..., benchmark: _Optional[_Union[_benchmark_service_pb2.Benchmark, _Mapping]] = ..., endpoint_token: _Optional[str] = ..., owner: _Optional[str] = ..., training_list: _Optional[bytes] = ...) -> None: ...
 
 class LeaseEvaluationRequest(_message.Message):
     __slots__ = ("worker", "benchmarks", "converts", "benchmarks_without_images")

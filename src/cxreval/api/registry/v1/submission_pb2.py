@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from cxreval.api.scoring.v1 import report_pb2 as cxreval_dot_api_dot_scoring_dot_v1_dot_report__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(cxreval/api/registry/v1/submission.proto\x12\x17\x63xreval.api.registry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x06\n\x08Manifest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0corganisation\x18\x02 \x01(\t\x12\x13\n\x0bopen_source\x18\x03 \x01(\x08\x12\x38\n\x0bsource_kind\x18\x04 \x01(\x0e\x32#.cxreval.api.registry.v1.SourceKind\x12\x12\n\nsource_url\x18\x05 \x01(\t\x12\x0f\n\x07\x63ontact\x18\x06 \x01(\t\x12;\n\x0creproduction\x18\x07 \x01(\x0b\x32%.cxreval.api.registry.v1.Reproduction\x12\x39\n\x0b\x65nvironment\x18\x08 \x01(\x0b\x32$.cxreval.api.registry.v1.Environment\x12\x1d\n\x15preprocessing_profile\x18\t \x01(\t\x12\x14\n\x0coutput_names\x18\n \x03(\t\x12?\n\x0f\x63laimed_metrics\x18\x0b \x03(\x0b\x32&.cxreval.api.registry.v1.ClaimedMetric\x12\x17\n\x0f\x61rtifact_sha256\x18\x0c \x01(\t\x12\x16\n\x0esubmitted_date\x18\r \x01(\t\x12\x36\n\x04kind\x18\x0e \x01(\x0e\x32(.cxreval.api.registry.v1.Submission.Kind\x12\x39\n\x06\x66ormat\x18\x0f \x01(\x0e\x32).cxreval.api.registry.v1.CheckpointFormat\x12\x14\n\x0c\x61rchitecture\x18\x10 \x01(\t\x12\x33\n\x08\x65ndpoint\x18\x11 \x01(\x0b\x32!.cxreval.api.registry.v1.Endpoint\x12=\n\rpreprocessing\x18\x12 \x01(\x0b\x32&.cxreval.api.registry.v1.Preprocessing\x12\x31\n\x07outputs\x18\x13 \x01(\x0b\x32 .cxreval.api.registry.v1.Outputs\x12\x35\n\x05\x66iles\x18\x14 \x03(\x0b\x32&.cxreval.api.registry.v1.SubmittedFile\x12\x33\n\x08\x65nsemble\x18\x15 \x01(\x0e\x32!.cxreval.api.registry.v1.Ensemble\"-\n\rSubmittedFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"\xd2\x01\n\x07Outputs\x12\x0e\n\x06tensor\x18\x01 \x01(\t\x12?\n\nactivation\x18\x02 \x01(\x0e\x32+.cxreval.api.registry.v1.Outputs.Activation\"v\n\nActivation\x12\x1a\n\x16\x41\x43TIVATION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x43TIVATION_NONE\x10\x01\x12\x16\n\x12\x41\x43TIVATION_SIGMOID\x10\x02\x12\x1f\n\x1b\x41\x43TIVATION_SOFTMAX_POSITIVE\x10\x03\"\xc0\x05\n\rPreprocessing\x12\x10\n\x08\x63hannels\x18\x01 \x01(\x05\x12\x13\n\x0bvalue_range\x18\x02 \x03(\x01\x12=\n\x06square\x18\x03 \x01(\x0e\x32-.cxreval.api.registry.v1.Preprocessing.Square\x12/\n\x06resize\x18\x04 \x01(\x0b\x32\x1f.cxreval.api.registry.v1.Resize\x12+\n\x04\x63rop\x18\x05 \x01(\x0b\x32\x1d.cxreval.api.registry.v1.Crop\x12\x33\n\x08\x65qualize\x18\x06 \x01(\x0b\x32!.cxreval.api.registry.v1.Equalize\x12\x0c\n\x04mean\x18\x07 \x03(\x01\x12\x0b\n\x03std\x18\x08 \x03(\x01\x12=\n\x06layout\x18\t \x01(\x0e\x32-.cxreval.api.registry.v1.Preprocessing.Layout\x12@\n\x05\x64type\x18\n \x01(\x0e\x32\x31.cxreval.api.registry.v1.Preprocessing.TensorType\x12\x0e\n\x06tensor\x18\x0b \x01(\t\"R\n\x06Square\x12\x16\n\x12SQUARE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSQUARE_NONE\x10\x01\x12\x0f\n\x0bSQUARE_CROP\x10\x02\x12\x0e\n\nSQUARE_PAD\x10\x03\"B\n\x06Layout\x12\x16\n\x12LAYOUT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLAYOUT_NCHW\x10\x01\x12\x0f\n\x0bLAYOUT_NHWC\x10\x02\"r\n\nTensorType\x12\x1b\n\x17TENSOR_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13TENSOR_TYPE_FLOAT32\x10\x01\x12\x17\n\x13TENSOR_TYPE_FLOAT16\x10\x02\x12\x15\n\x11TENSOR_TYPE_UINT8\x10\x03\"\xc3\x05\n\x06Resize\x12\x34\n\x02to\x18\x01 \x01(\x0e\x32(.cxreval.api.registry.v1.Resize.ResizeTo\x12\x0c\n\x04size\x18\x02 \x03(\x05\x12\x44\n\rinterpolation\x18\x03 \x01(\x0e\x32-.cxreval.api.registry.v1.Resize.Interpolation\x12\x16\n\tantialias\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x38\n\x07library\x18\x05 \x01(\x0e\x32\'.cxreval.api.registry.v1.Resize.Library\"\x81\x01\n\x08ResizeTo\x12\x19\n\x15RESIZE_TO_UNSPECIFIED\x10\x00\x12\x12\n\x0eRESIZE_TO_NONE\x10\x01\x12\x18\n\x14RESIZE_TO_SHORT_SIDE\x10\x02\x12\x17\n\x13RESIZE_TO_LONG_SIDE\x10\x03\x12\x13\n\x0fRESIZE_TO_EXACT\x10\x04\"\xb3\x01\n\rInterpolation\x12\x1d\n\x19INTERPOLATION_UNSPECIFIED\x10\x00\x12\x19\n\x15INTERPOLATION_NEAREST\x10\x01\x12\x1a\n\x16INTERPOLATION_BILINEAR\x10\x02\x12\x19\n\x15INTERPOLATION_BICUBIC\x10\x03\x12\x19\n\x15INTERPOLATION_LANCZOS\x10\x04\x12\x16\n\x12INTERPOLATION_AREA\x10\x05\"\x94\x01\n\x07Library\x12\x17\n\x13LIBRARY_UNSPECIFIED\x10\x00\x12\x12\n\x0eLIBRARY_PILLOW\x10\x01\x12\x12\n\x0eLIBRARY_OPENCV\x10\x02\x12\x18\n\x14LIBRARY_SCIKIT_IMAGE\x10\x03\x12\x11\n\rLIBRARY_TORCH\x10\x04\x12\x1b\n\x17LIBRARY_TORCHXRAYVISION\x10\x05\x42\x0c\n\n_antialias\"\xc2\x01\n\x04\x43rop\x12\x34\n\x04kind\x18\x01 \x01(\x0e\x32&.cxreval.api.registry.v1.Crop.CropKind\x12\x0c\n\x04size\x18\x02 \x03(\x05\"v\n\x08\x43ropKind\x12\x19\n\x15\x43ROP_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43ROP_KIND_NONE\x10\x01\x12\x14\n\x10\x43ROP_KIND_CENTER\x10\x02\x12\x12\n\x0e\x43ROP_KIND_FIVE\x10\x03\x12\x11\n\rCROP_KIND_TEN\x10\x04\"\x9a\x02\n\x08\x45qualize\x12<\n\x04kind\x18\x01 \x01(\x0e\x32..cxreval.api.registry.v1.Equalize.EqualizeKind\x12\x11\n\x04\x63lip\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05tiles\x18\x03 \x01(\x05H\x01\x88\x01\x01\"\x95\x01\n\x0c\x45qualizeKind\x12\x1d\n\x19\x45QUALIZE_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45QUALIZE_KIND_NONE\x10\x01\x12\x1b\n\x17\x45QUALIZE_KIND_HISTOGRAM\x10\x02\x12\x17\n\x13\x45QUALIZE_KIND_CLAHE\x10\x03\x12\x18\n\x14\x45QUALIZE_KIND_MINMAX\x10\x04\x42\x07\n\x05_clipB\x08\n\x06_tiles\"Y\n\x08\x45ndpoint\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0b\n\x03tls\x18\x02 \x01(\x08\x12\x12\n\nmodel_name\x18\x03 \x01(\t\x12\x1b\n\x13requests_per_second\x18\x04 \x01(\x01\"P\n\x0cReproduction\x12\x12\n\nrepository\x18\x01 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\x0e\n\x06script\x18\x04 \x01(\t\";\n\x0b\x45nvironment\x12\x16\n\x0epython_version\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65pendencies\x18\x02 \x03(\t\"?\n\rClaimedMetric\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0f\n\x07\x66inding\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\"\xed\x06\n\nSubmission\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x36\n\x04kind\x18\x02 \x01(\x0e\x32(.cxreval.api.registry.v1.Submission.Kind\x12\x33\n\x08manifest\x18\x03 \x01(\x0b\x32!.cxreval.api.registry.v1.Manifest\x12\x38\n\x05state\x18\x04 \x01(\x0e\x32).cxreval.api.registry.v1.Submission.State\x12+\n\x04tier\x18\x05 \x01(\x0e\x32\x1d.cxreval.api.registry.v1.Tier\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nevaluation\x18\x08 \x01(\t\x12\x13\n\x0bimages_done\x18\t \x01(\x03\x12\x14\n\x0cimages_total\x18\n \x01(\x03\x12\x31\n\x07\x66\x61ilure\x18\x0b \x01(\x0b\x32 .cxreval.api.registry.v1.Failure\x12\x0c\n\x04note\x18\x0c \x01(\t\x12\x0c\n\x04\x65tag\x18\r \x01(\t\x12,\n\ttime_left\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rsuperseded_by\x18\x0f \x01(\t\"j\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fKIND_CHECKPOINT\x10\x01\x12\x0e\n\nKIND_CLAIM\x10\x02\x12\x11\n\rKIND_ENDPOINT\x10\x03\x12\x14\n\x10KIND_PREDICTIONS\x10\x04\"\xdb\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17STATE_AWAITING_ARTIFACT\x10\x01\x12\x10\n\x0cSTATE_QUEUED\x10\x02\x12\x11\n\rSTATE_RUNNING\x10\x03\x12\x13\n\x0fSTATE_PUBLISHED\x10\x04\x12\x10\n\x0cSTATE_FAILED\x10\x05\x12\x12\n\x0eSTATE_DISPUTED\x10\x06\x12\x14\n\x10STATE_SUPERSEDED\x10\x07\x12\x13\n\x0fSTATE_WITHDRAWN\x10\x08\x12\x13\n\x0fSTATE_CANCELLED\x10\t\"\x82\x06\n\x0fSubmissionEvent\x12\x12\n\nsubmission\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12?\n\x06\x63hange\x18\x03 \x01(\x0e\x32/.cxreval.api.registry.v1.SubmissionEvent.Change\x12\x38\n\x05state\x18\x04 \x01(\x0e\x32).cxreval.api.registry.v1.Submission.State\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x46\n\x07\x64\x65tails\x18\x07 \x03(\x0b\x32\x35.cxreval.api.registry.v1.SubmissionEvent.DetailsEntry\x12(\n\x04time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0c\x44\x65tailsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8d\x03\n\x06\x43hange\x12\x16\n\x12\x43HANGE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43HANGE_CREATED\x10\x01\x12\x11\n\rCHANGE_QUEUED\x10\x02\x12\x11\n\rCHANGE_LEASED\x10\x03\x12\x13\n\x0f\x43HANGE_RETURNED\x10\x04\x12\x18\n\x14\x43HANGE_LEASE_EXPIRED\x10\x05\x12\x14\n\x10\x43HANGE_PUBLISHED\x10\x06\x12\x11\n\rCHANGE_FAILED\x10\x07\x12\x12\n\x0e\x43HANGE_EXPIRED\x10\x08\x12\x14\n\x10\x43HANGE_CANCELLED\x10\t\x12\x12\n\x0e\x43HANGE_RETRIED\x10\n\x12\x13\n\x0f\x43HANGE_DISPUTED\x10\x0b\x12\x13\n\x0f\x43HANGE_RESOLVED\x10\x0c\x12\x14\n\x10\x43HANGE_CORRECTED\x10\r\x12\x15\n\x11\x43HANGE_SUPERSEDED\x10\x0e\x12\x14\n\x10\x43HANGE_WITHDRAWN\x10\x0f\x12\x15\n\x11\x43HANGE_REINSTATED\x10\x10\x12\x17\n\x13\x43HANGE_CARD_UPDATED\x10\x11\"\xa9\x01\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x35\n\x05\x66\x61ult\x18\x03 \x01(\x0e\x32&.cxreval.api.registry.v1.Failure.Fault\"F\n\x05\x46\x61ult\x12\x15\n\x11\x46\x41ULT_UNSPECIFIED\x10\x00\x12\x14\n\x10\x46\x41ULT_SUBMISSION\x10\x01\x12\x10\n\x0c\x46\x41ULT_SYSTEM\x10\x02*\xd7\x01\n\nSourceKind\x12\x1b\n\x17SOURCE_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19SOURCE_KIND_GITHUB_README\x10\x01\x12\x1e\n\x1aSOURCE_KIND_RESEARCH_PAPER\x10\x02\x12\x1a\n\x16SOURCE_KIND_MODEL_CARD\x10\x03\x12\x1a\n\x16SOURCE_KIND_CHECKPOINT\x10\x04\x12\x18\n\x14SOURCE_KIND_ENDPOINT\x10\x05\x12\x1b\n\x17SOURCE_KIND_PREDICTIONS\x10\x06*\xc2\x01\n\x10\x43heckpointFormat\x12!\n\x1d\x43HECKPOINT_FORMAT_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43HECKPOINT_FORMAT_ONNX\x10\x01\x12(\n$CHECKPOINT_FORMAT_PYTORCH_STATE_DICT\x10\x02\x12!\n\x1d\x43HECKPOINT_FORMAT_TORCHSCRIPT\x10\x03\x12\"\n\x1e\x43HECKPOINT_FORMAT_TORCH_EXPORT\x10\x04*z\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x10\n\x0cTIER_CLAIMED\x10\x01\x12\x0f\n\x0bTIER_SCORED\x10\x02\x12\x11\n\rTIER_EXECUTED\x10\x03\x12\x11\n\rTIER_REPLAYED\x10\x04\x12\x13\n\x0fTIER_REPRODUCED\x10\x05*7\n\x08\x45nsemble\x12\x18\n\x14\x45NSEMBLE_UNSPECIFIED\x10\x00\x12\x11\n\rENSEMBLE_MEAN\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(cxreval/api/registry/v1/submission.proto\x12\x17\x63xreval.api.registry.v1\x1a#cxreval/api/scoring/v1/report.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x07\n\x08Manifest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0corganisation\x18\x02 \x01(\t\x12\x13\n\x0bopen_source\x18\x03 \x01(\x08\x12\x38\n\x0bsource_kind\x18\x04 \x01(\x0e\x32#.cxreval.api.registry.v1.SourceKind\x12\x12\n\nsource_url\x18\x05 \x01(\t\x12\x0f\n\x07\x63ontact\x18\x06 \x01(\t\x12;\n\x0creproduction\x18\x07 \x01(\x0b\x32%.cxreval.api.registry.v1.Reproduction\x12\x39\n\x0b\x65nvironment\x18\x08 \x01(\x0b\x32$.cxreval.api.registry.v1.Environment\x12\x1d\n\x15preprocessing_profile\x18\t \x01(\t\x12\x14\n\x0coutput_names\x18\n \x03(\t\x12?\n\x0f\x63laimed_metrics\x18\x0b \x03(\x0b\x32&.cxreval.api.registry.v1.ClaimedMetric\x12\x17\n\x0f\x61rtifact_sha256\x18\x0c \x01(\t\x12\x16\n\x0esubmitted_date\x18\r \x01(\t\x12\x36\n\x04kind\x18\x0e \x01(\x0e\x32(.cxreval.api.registry.v1.Submission.Kind\x12\x39\n\x06\x66ormat\x18\x0f \x01(\x0e\x32).cxreval.api.registry.v1.CheckpointFormat\x12\x14\n\x0c\x61rchitecture\x18\x10 \x01(\t\x12\x33\n\x08\x65ndpoint\x18\x11 \x01(\x0b\x32!.cxreval.api.registry.v1.Endpoint\x12=\n\rpreprocessing\x18\x12 \x01(\x0b\x32&.cxreval.api.registry.v1.Preprocessing\x12\x31\n\x07outputs\x18\x13 \x01(\x0b\x32 .cxreval.api.registry.v1.Outputs\x12\x35\n\x05\x66iles\x18\x14 \x03(\x0b\x32&.cxreval.api.registry.v1.SubmittedFile\x12\x33\n\x08\x65nsemble\x18\x15 \x01(\x0e\x32!.cxreval.api.registry.v1.Ensemble\x12;\n\rtraining_data\x18( \x01(\x0b\x32$.cxreval.api.scoring.v1.TrainingData\"-\n\rSubmittedFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"\xd2\x01\n\x07Outputs\x12\x0e\n\x06tensor\x18\x01 \x01(\t\x12?\n\nactivation\x18\x02 \x01(\x0e\x32+.cxreval.api.registry.v1.Outputs.Activation\"v\n\nActivation\x12\x1a\n\x16\x41\x43TIVATION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x43TIVATION_NONE\x10\x01\x12\x16\n\x12\x41\x43TIVATION_SIGMOID\x10\x02\x12\x1f\n\x1b\x41\x43TIVATION_SOFTMAX_POSITIVE\x10\x03\"\xc0\x05\n\rPreprocessing\x12\x10\n\x08\x63hannels\x18\x01 \x01(\x05\x12\x13\n\x0bvalue_range\x18\x02 \x03(\x01\x12=\n\x06square\x18\x03 \x01(\x0e\x32-.cxreval.api.registry.v1.Preprocessing.Square\x12/\n\x06resize\x18\x04 \x01(\x0b\x32\x1f.cxreval.api.registry.v1.Resize\x12+\n\x04\x63rop\x18\x05 \x01(\x0b\x32\x1d.cxreval.api.registry.v1.Crop\x12\x33\n\x08\x65qualize\x18\x06 \x01(\x0b\x32!.cxreval.api.registry.v1.Equalize\x12\x0c\n\x04mean\x18\x07 \x03(\x01\x12\x0b\n\x03std\x18\x08 \x03(\x01\x12=\n\x06layout\x18\t \x01(\x0e\x32-.cxreval.api.registry.v1.Preprocessing.Layout\x12@\n\x05\x64type\x18\n \x01(\x0e\x32\x31.cxreval.api.registry.v1.Preprocessing.TensorType\x12\x0e\n\x06tensor\x18\x0b \x01(\t\"R\n\x06Square\x12\x16\n\x12SQUARE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSQUARE_NONE\x10\x01\x12\x0f\n\x0bSQUARE_CROP\x10\x02\x12\x0e\n\nSQUARE_PAD\x10\x03\"B\n\x06Layout\x12\x16\n\x12LAYOUT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLAYOUT_NCHW\x10\x01\x12\x0f\n\x0bLAYOUT_NHWC\x10\x02\"r\n\nTensorType\x12\x1b\n\x17TENSOR_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13TENSOR_TYPE_FLOAT32\x10\x01\x12\x17\n\x13TENSOR_TYPE_FLOAT16\x10\x02\x12\x15\n\x11TENSOR_TYPE_UINT8\x10\x03\"\xc3\x05\n\x06Resize\x12\x34\n\x02to\x18\x01 \x01(\x0e\x32(.cxreval.api.registry.v1.Resize.ResizeTo\x12\x0c\n\x04size\x18\x02 \x03(\x05\x12\x44\n\rinterpolation\x18\x03 \x01(\x0e\x32-.cxreval.api.registry.v1.Resize.Interpolation\x12\x16\n\tantialias\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x38\n\x07library\x18\x05 \x01(\x0e\x32\'.cxreval.api.registry.v1.Resize.Library\"\x81\x01\n\x08ResizeTo\x12\x19\n\x15RESIZE_TO_UNSPECIFIED\x10\x00\x12\x12\n\x0eRESIZE_TO_NONE\x10\x01\x12\x18\n\x14RESIZE_TO_SHORT_SIDE\x10\x02\x12\x17\n\x13RESIZE_TO_LONG_SIDE\x10\x03\x12\x13\n\x0fRESIZE_TO_EXACT\x10\x04\"\xb3\x01\n\rInterpolation\x12\x1d\n\x19INTERPOLATION_UNSPECIFIED\x10\x00\x12\x19\n\x15INTERPOLATION_NEAREST\x10\x01\x12\x1a\n\x16INTERPOLATION_BILINEAR\x10\x02\x12\x19\n\x15INTERPOLATION_BICUBIC\x10\x03\x12\x19\n\x15INTERPOLATION_LANCZOS\x10\x04\x12\x16\n\x12INTERPOLATION_AREA\x10\x05\"\x94\x01\n\x07Library\x12\x17\n\x13LIBRARY_UNSPECIFIED\x10\x00\x12\x12\n\x0eLIBRARY_PILLOW\x10\x01\x12\x12\n\x0eLIBRARY_OPENCV\x10\x02\x12\x18\n\x14LIBRARY_SCIKIT_IMAGE\x10\x03\x12\x11\n\rLIBRARY_TORCH\x10\x04\x12\x1b\n\x17LIBRARY_TORCHXRAYVISION\x10\x05\x42\x0c\n\n_antialias\"\xc2\x01\n\x04\x43rop\x12\x34\n\x04kind\x18\x01 \x01(\x0e\x32&.cxreval.api.registry.v1.Crop.CropKind\x12\x0c\n\x04size\x18\x02 \x03(\x05\"v\n\x08\x43ropKind\x12\x19\n\x15\x43ROP_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43ROP_KIND_NONE\x10\x01\x12\x14\n\x10\x43ROP_KIND_CENTER\x10\x02\x12\x12\n\x0e\x43ROP_KIND_FIVE\x10\x03\x12\x11\n\rCROP_KIND_TEN\x10\x04\"\x9a\x02\n\x08\x45qualize\x12<\n\x04kind\x18\x01 \x01(\x0e\x32..cxreval.api.registry.v1.Equalize.EqualizeKind\x12\x11\n\x04\x63lip\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05tiles\x18\x03 \x01(\x05H\x01\x88\x01\x01\"\x95\x01\n\x0c\x45qualizeKind\x12\x1d\n\x19\x45QUALIZE_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45QUALIZE_KIND_NONE\x10\x01\x12\x1b\n\x17\x45QUALIZE_KIND_HISTOGRAM\x10\x02\x12\x17\n\x13\x45QUALIZE_KIND_CLAHE\x10\x03\x12\x18\n\x14\x45QUALIZE_KIND_MINMAX\x10\x04\x42\x07\n\x05_clipB\x08\n\x06_tiles\"Y\n\x08\x45ndpoint\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0b\n\x03tls\x18\x02 \x01(\x08\x12\x12\n\nmodel_name\x18\x03 \x01(\t\x12\x1b\n\x13requests_per_second\x18\x04 \x01(\x01\"P\n\x0cReproduction\x12\x12\n\nrepository\x18\x01 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\x0e\n\x06script\x18\x04 \x01(\t\";\n\x0b\x45nvironment\x12\x16\n\x0epython_version\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65pendencies\x18\x02 \x03(\t\"?\n\rClaimedMetric\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0f\n\x07\x66inding\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\"\xed\x06\n\nSubmission\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x36\n\x04kind\x18\x02 \x01(\x0e\x32(.cxreval.api.registry.v1.Submission.Kind\x12\x33\n\x08manifest\x18\x03 \x01(\x0b\x32!.cxreval.api.registry.v1.Manifest\x12\x38\n\x05state\x18\x04 \x01(\x0e\x32).cxreval.api.registry.v1.Submission.State\x12+\n\x04tier\x18\x05 \x01(\x0e\x32\x1d.cxreval.api.registry.v1.Tier\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nevaluation\x18\x08 \x01(\t\x12\x13\n\x0bimages_done\x18\t \x01(\x03\x12\x14\n\x0cimages_total\x18\n \x01(\x03\x12\x31\n\x07\x66\x61ilure\x18\x0b \x01(\x0b\x32 .cxreval.api.registry.v1.Failure\x12\x0c\n\x04note\x18\x0c \x01(\t\x12\x0c\n\x04\x65tag\x18\r \x01(\t\x12,\n\ttime_left\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rsuperseded_by\x18\x0f \x01(\t\"j\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fKIND_CHECKPOINT\x10\x01\x12\x0e\n\nKIND_CLAIM\x10\x02\x12\x11\n\rKIND_ENDPOINT\x10\x03\x12\x14\n\x10KIND_PREDICTIONS\x10\x04\"\xdb\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17STATE_AWAITING_ARTIFACT\x10\x01\x12\x10\n\x0cSTATE_QUEUED\x10\x02\x12\x11\n\rSTATE_RUNNING\x10\x03\x12\x13\n\x0fSTATE_PUBLISHED\x10\x04\x12\x10\n\x0cSTATE_FAILED\x10\x05\x12\x12\n\x0eSTATE_DISPUTED\x10\x06\x12\x14\n\x10STATE_SUPERSEDED\x10\x07\x12\x13\n\x0fSTATE_WITHDRAWN\x10\x08\x12\x13\n\x0fSTATE_CANCELLED\x10\t\"\x82\x06\n\x0fSubmissionEvent\x12\x12\n\nsubmission\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12?\n\x06\x63hange\x18\x03 \x01(\x0e\x32/.cxreval.api.registry.v1.SubmissionEvent.Change\x12\x38\n\x05state\x18\x04 \x01(\x0e\x32).cxreval.api.registry.v1.Submission.State\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x46\n\x07\x64\x65tails\x18\x07 \x03(\x0b\x32\x35.cxreval.api.registry.v1.SubmissionEvent.DetailsEntry\x12(\n\x04time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0c\x44\x65tailsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8d\x03\n\x06\x43hange\x12\x16\n\x12\x43HANGE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43HANGE_CREATED\x10\x01\x12\x11\n\rCHANGE_QUEUED\x10\x02\x12\x11\n\rCHANGE_LEASED\x10\x03\x12\x13\n\x0f\x43HANGE_RETURNED\x10\x04\x12\x18\n\x14\x43HANGE_LEASE_EXPIRED\x10\x05\x12\x14\n\x10\x43HANGE_PUBLISHED\x10\x06\x12\x11\n\rCHANGE_FAILED\x10\x07\x12\x12\n\x0e\x43HANGE_EXPIRED\x10\x08\x12\x14\n\x10\x43HANGE_CANCELLED\x10\t\x12\x12\n\x0e\x43HANGE_RETRIED\x10\n\x12\x13\n\x0f\x43HANGE_DISPUTED\x10\x0b\x12\x13\n\x0f\x43HANGE_RESOLVED\x10\x0c\x12\x14\n\x10\x43HANGE_CORRECTED\x10\r\x12\x15\n\x11\x43HANGE_SUPERSEDED\x10\x0e\x12\x14\n\x10\x43HANGE_WITHDRAWN\x10\x0f\x12\x15\n\x11\x43HANGE_REINSTATED\x10\x10\x12\x17\n\x13\x43HANGE_CARD_UPDATED\x10\x11\"\xa9\x01\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x35\n\x05\x66\x61ult\x18\x03 \x01(\x0e\x32&.cxreval.api.registry.v1.Failure.Fault\"F\n\x05\x46\x61ult\x12\x15\n\x11\x46\x41ULT_UNSPECIFIED\x10\x00\x12\x14\n\x10\x46\x41ULT_SUBMISSION\x10\x01\x12\x10\n\x0c\x46\x41ULT_SYSTEM\x10\x02*\xd7\x01\n\nSourceKind\x12\x1b\n\x17SOURCE_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19SOURCE_KIND_GITHUB_README\x10\x01\x12\x1e\n\x1aSOURCE_KIND_RESEARCH_PAPER\x10\x02\x12\x1a\n\x16SOURCE_KIND_MODEL_CARD\x10\x03\x12\x1a\n\x16SOURCE_KIND_CHECKPOINT\x10\x04\x12\x18\n\x14SOURCE_KIND_ENDPOINT\x10\x05\x12\x1b\n\x17SOURCE_KIND_PREDICTIONS\x10\x06*\xc2\x01\n\x10\x43heckpointFormat\x12!\n\x1d\x43HECKPOINT_FORMAT_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43HECKPOINT_FORMAT_ONNX\x10\x01\x12(\n$CHECKPOINT_FORMAT_PYTORCH_STATE_DICT\x10\x02\x12!\n\x1d\x43HECKPOINT_FORMAT_TORCHSCRIPT\x10\x03\x12\"\n\x1e\x43HECKPOINT_FORMAT_TORCH_EXPORT\x10\x04*z\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x10\n\x0cTIER_CLAIMED\x10\x01\x12\x0f\n\x0bTIER_SCORED\x10\x02\x12\x11\n\rTIER_EXECUTED\x10\x03\x12\x11\n\rTIER_REPLAYED\x10\x04\x12\x13\n\x0fTIER_REPRODUCED\x10\x05*7\n\x08\x45nsemble\x12\x18\n\x14\x45NSEMBLE_UNSPECIFIED\x10\x00\x12\x11\n\rENSEMBLE_MEAN\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,68 +36,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SUBMISSIONEVENT_DETAILSENTRY']._loaded_options = None
   _globals['_SUBMISSIONEVENT_DETAILSENTRY']._serialized_options = b'8\001'
-  _globals['_SOURCEKIND']._serialized_start=5283
-  _globals['_SOURCEKIND']._serialized_end=5498
-  _globals['_CHECKPOINTFORMAT']._serialized_start=5501
-  _globals['_CHECKPOINTFORMAT']._serialized_end=5695
-  _globals['_TIER']._serialized_start=5697
-  _globals['_TIER']._serialized_end=5819
-  _globals['_ENSEMBLE']._serialized_start=5821
-  _globals['_ENSEMBLE']._serialized_end=5876
-  _globals['_MANIFEST']._serialized_start=135
-  _globals['_MANIFEST']._serialized_end=997
-  _globals['_SUBMITTEDFILE']._serialized_start=999
-  _globals['_SUBMITTEDFILE']._serialized_end=1044
-  _globals['_OUTPUTS']._serialized_start=1047
-  _globals['_OUTPUTS']._serialized_end=1257
-  _globals['_OUTPUTS_ACTIVATION']._serialized_start=1139
-  _globals['_OUTPUTS_ACTIVATION']._serialized_end=1257
-  _globals['_PREPROCESSING']._serialized_start=1260
-  _globals['_PREPROCESSING']._serialized_end=1964
-  _globals['_PREPROCESSING_SQUARE']._serialized_start=1698
-  _globals['_PREPROCESSING_SQUARE']._serialized_end=1780
-  _globals['_PREPROCESSING_LAYOUT']._serialized_start=1782
-  _globals['_PREPROCESSING_LAYOUT']._serialized_end=1848
-  _globals['_PREPROCESSING_TENSORTYPE']._serialized_start=1850
-  _globals['_PREPROCESSING_TENSORTYPE']._serialized_end=1964
-  _globals['_RESIZE']._serialized_start=1967
-  _globals['_RESIZE']._serialized_end=2674
-  _globals['_RESIZE_RESIZETO']._serialized_start=2198
-  _globals['_RESIZE_RESIZETO']._serialized_end=2327
-  _globals['_RESIZE_INTERPOLATION']._serialized_start=2330
-  _globals['_RESIZE_INTERPOLATION']._serialized_end=2509
-  _globals['_RESIZE_LIBRARY']._serialized_start=2512
-  _globals['_RESIZE_LIBRARY']._serialized_end=2660
-  _globals['_CROP']._serialized_start=2677
-  _globals['_CROP']._serialized_end=2871
-  _globals['_CROP_CROPKIND']._serialized_start=2753
-  _globals['_CROP_CROPKIND']._serialized_end=2871
-  _globals['_EQUALIZE']._serialized_start=2874
-  _globals['_EQUALIZE']._serialized_end=3156
-  _globals['_EQUALIZE_EQUALIZEKIND']._serialized_start=2988
-  _globals['_EQUALIZE_EQUALIZEKIND']._serialized_end=3137
-  _globals['_ENDPOINT']._serialized_start=3158
-  _globals['_ENDPOINT']._serialized_end=3247
-  _globals['_REPRODUCTION']._serialized_start=3249
-  _globals['_REPRODUCTION']._serialized_end=3329
-  _globals['_ENVIRONMENT']._serialized_start=3331
-  _globals['_ENVIRONMENT']._serialized_end=3390
-  _globals['_CLAIMEDMETRIC']._serialized_start=3392
-  _globals['_CLAIMEDMETRIC']._serialized_end=3455
-  _globals['_SUBMISSION']._serialized_start=3458
-  _globals['_SUBMISSION']._serialized_end=4335
-  _globals['_SUBMISSION_KIND']._serialized_start=4007
-  _globals['_SUBMISSION_KIND']._serialized_end=4113
-  _globals['_SUBMISSION_STATE']._serialized_start=4116
-  _globals['_SUBMISSION_STATE']._serialized_end=4335
-  _globals['_SUBMISSIONEVENT']._serialized_start=4338
-  _globals['_SUBMISSIONEVENT']._serialized_end=5108
-  _globals['_SUBMISSIONEVENT_DETAILSENTRY']._serialized_start=4662
-  _globals['_SUBMISSIONEVENT_DETAILSENTRY']._serialized_end=4708
-  _globals['_SUBMISSIONEVENT_CHANGE']._serialized_start=4711
-  _globals['_SUBMISSIONEVENT_CHANGE']._serialized_end=5108
-  _globals['_FAILURE']._serialized_start=5111
-  _globals['_FAILURE']._serialized_end=5280
-  _globals['_FAILURE_FAULT']._serialized_start=5210
-  _globals['_FAILURE_FAULT']._serialized_end=5280
+  _globals['_SOURCEKIND']._serialized_start=5381
+  _globals['_SOURCEKIND']._serialized_end=5596
+  _globals['_CHECKPOINTFORMAT']._serialized_start=5599
+  _globals['_CHECKPOINTFORMAT']._serialized_end=5793
+  _globals['_TIER']._serialized_start=5795
+  _globals['_TIER']._serialized_end=5917
+  _globals['_ENSEMBLE']._serialized_start=5919
+  _globals['_ENSEMBLE']._serialized_end=5974
+  _globals['_MANIFEST']._serialized_start=172
+  _globals['_MANIFEST']._serialized_end=1095
+  _globals['_SUBMITTEDFILE']._serialized_start=1097
+  _globals['_SUBMITTEDFILE']._serialized_end=1142
+  _globals['_OUTPUTS']._serialized_start=1145
+  _globals['_OUTPUTS']._serialized_end=1355
+  _globals['_OUTPUTS_ACTIVATION']._serialized_start=1237
+  _globals['_OUTPUTS_ACTIVATION']._serialized_end=1355
+  _globals['_PREPROCESSING']._serialized_start=1358
+  _globals['_PREPROCESSING']._serialized_end=2062
+  _globals['_PREPROCESSING_SQUARE']._serialized_start=1796
+  _globals['_PREPROCESSING_SQUARE']._serialized_end=1878
+  _globals['_PREPROCESSING_LAYOUT']._serialized_start=1880
+  _globals['_PREPROCESSING_LAYOUT']._serialized_end=1946
+  _globals['_PREPROCESSING_TENSORTYPE']._serialized_start=1948
+  _globals['_PREPROCESSING_TENSORTYPE']._serialized_end=2062
+  _globals['_RESIZE']._serialized_start=2065
+  _globals['_RESIZE']._serialized_end=2772
+  _globals['_RESIZE_RESIZETO']._serialized_start=2296
+  _globals['_RESIZE_RESIZETO']._serialized_end=2425
+  _globals['_RESIZE_INTERPOLATION']._serialized_start=2428
+  _globals['_RESIZE_INTERPOLATION']._serialized_end=2607
+  _globals['_RESIZE_LIBRARY']._serialized_start=2610
+  _globals['_RESIZE_LIBRARY']._serialized_end=2758
+  _globals['_CROP']._serialized_start=2775
+  _globals['_CROP']._serialized_end=2969
+  _globals['_CROP_CROPKIND']._serialized_start=2851
+  _globals['_CROP_CROPKIND']._serialized_end=2969
+  _globals['_EQUALIZE']._serialized_start=2972
+  _globals['_EQUALIZE']._serialized_end=3254
+  _globals['_EQUALIZE_EQUALIZEKIND']._serialized_start=3086
+  _globals['_EQUALIZE_EQUALIZEKIND']._serialized_end=3235
+  _globals['_ENDPOINT']._serialized_start=3256
+  _globals['_ENDPOINT']._serialized_end=3345
+  _globals['_REPRODUCTION']._serialized_start=3347
+  _globals['_REPRODUCTION']._serialized_end=3427
+  _globals['_ENVIRONMENT']._serialized_start=3429
+  _globals['_ENVIRONMENT']._serialized_end=3488
+  _globals['_CLAIMEDMETRIC']._serialized_start=3490
+  _globals['_CLAIMEDMETRIC']._serialized_end=3553
+  _globals['_SUBMISSION']._serialized_start=3556
+  _globals['_SUBMISSION']._serialized_end=4433
+  _globals['_SUBMISSION_KIND']._serialized_start=4105
+  _globals['_SUBMISSION_KIND']._serialized_end=4211
+  _globals['_SUBMISSION_STATE']._serialized_start=4214
+  _globals['_SUBMISSION_STATE']._serialized_end=4433
+  _globals['_SUBMISSIONEVENT']._serialized_start=4436
+  _globals['_SUBMISSIONEVENT']._serialized_end=5206
+  _globals['_SUBMISSIONEVENT_DETAILSENTRY']._serialized_start=4760
+  _globals['_SUBMISSIONEVENT_DETAILSENTRY']._serialized_end=4806
+  _globals['_SUBMISSIONEVENT_CHANGE']._serialized_start=4809
+  _globals['_SUBMISSIONEVENT_CHANGE']._serialized_end=5206
+  _globals['_FAILURE']._serialized_start=5209
+  _globals['_FAILURE']._serialized_end=5378
+  _globals['_FAILURE_FAULT']._serialized_start=5308
+  _globals['_FAILURE_FAULT']._serialized_end=5378
 # @@protoc_insertion_point(module_scope)
