@@ -32,6 +32,8 @@ from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import (
     FINDING_UNDEFINED,
     NO_LABELS,
+    NO_MEMBERS,
+    NO_OTHERS,
     NOT_COVERED,
     NOT_RECORDED,
     NOT_RESAMPLED,
@@ -62,6 +64,8 @@ _ABSENT = {
     FINDING_UNDEFINED: ("a finding is undefined", "because a finding is"),
     NOT_COVERED: ("not covered", "not covered by the predictions"),
     NOT_RECORDED: ("not recorded", "the benchmark records no replicates of the metric"),
+    NO_MEMBERS: ("not on the list", "no image is on the list"),
+    NO_OTHERS: ("all on the list", "every patient is on the list"),
     NOT_RESAMPLED: ("not resampled", "the metric is not resampled"),
     REPLICATES_UNDEFINED: (
         "too few patients",

@@ -162,7 +162,9 @@ def _mean(differences: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     defined = ~np.isnan(differences)
     sums, counts = np.where(defined, differences, 0).sum(axis=0), defined.sum(axis=0)
-    return np.divide(sums, counts, out=np.full(counts.size, np.nan), where=counts > 0)
+    mean = np.full(counts.size, np.nan)
+    np.divide(sums, counts, out=mean, where=counts > 0)
+    return mean
 
 
 def _of_finding(vectors: Sequence[Replicates], finding: str) -> NDArray[np.float64] | None:
