@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -65,8 +65,7 @@ class TrainingOverlap:
             case TrainingUse.NONE:
                 return self._exposed((), ())
             case TrainingUse.PATIENTS:
-                names = _matching(self._patients, identifiers, data.salt)
-                return self._exposed((), (self._patients[name] for name in names))
+                return self._exposed((), self._patient_numbers(identifiers, data.salt))
             case TrainingUse.IMAGES:
                 return self._of_images(_matching(self._images, identifiers, data.salt))
             case _:
@@ -121,24 +120,34 @@ class TrainingOverlap:
         exposure.patients[np.fromiter(patients, np.intp)] = True
         return exposure
 
+    def prepare(self) -> None:
+        """Reads the label table, which the first declaration needs. Raises `DatasetInvalid`."""
+        _ = self._index
+
+    def _patient_numbers(self, identifiers: frozenset[str], salt: str) -> set[int]:
+        """Returns the numbers of the benchmark's patients among the identifiers or hashes."""
+        known = self._index[1]
+        if not salt:
+            forms = (form for name in identifiers for form in (name, _plain(name)))
+            return {known[digest] for digest in map(_patient_digest, forms) if digest in known}
+        # The index has digests only, so that scoring does not keep identifiers.
+        patients = {patient for _, _, patient in self._named()}
+        hashed = {
+            patient
+            for patient in patients
+            if hashlib.sha256(f"{salt}{patient}".encode()).hexdigest() in identifiers
+        }
+        return {known[digest] for digest in map(_patient_digest, hashed) if digest in known}
+
     @property
     def _images(self) -> dict[str, tuple[int | None, int]]:
         """Row, or None outside the benchmark, and patient of each image of its patients."""
         return self._index[0]
 
-    @property
-    def _patients(self) -> dict[str, int]:
-        """Number of each patient of the benchmark, by identifier."""
-        return self._index[1]
-
     @cached_property
     def _index(self) -> tuple[dict[str, tuple[int | None, int]], dict[str, int]]:
-        file = self._directory / self._spec.labels_file
-        rows = table_rows(read_limited(file, "label table", MAX_TABLE_BYTES), file)
-        _, header = next(rows, (1, []))
-        spec = self._spec
-        table = LabelRows(file, header, [*self._rows], spec.findings, spec.labels)
-        named = [found for _, cells in rows if (found := table.named(cells))]
+        """The images of the benchmark's patients, and its patients' numbers by their digests."""
+        named = [(name, image, _patient_digest(patient)) for name, image, patient in self._named()]
         numbers = self._cohort.patients
         patients = {
             patient: int(numbers[self._rows[image]]) for _, image, patient in named if image
@@ -150,17 +159,30 @@ class TrainingOverlap:
         images |= {image: (row, int(numbers[row])) for image, row in self._rows.items()}
         return images, patients
 
+    def _named(self) -> Iterator[tuple[str, str | None, str]]:
+        """Yields what each row of the label table names: image, listed image, patient."""
+        spec, file = self._spec, self._directory / self._spec.labels_file
+        rows = table_rows(read_limited(file, "label table", MAX_TABLE_BYTES), file)
+        _, header = next(rows, (1, []))
+        table = LabelRows(file, header, [*self._rows], spec.findings, spec.labels)
+        return (found for _, cells in rows if (found := table.named(cells)))
 
-def _matching(known: Mapping[str, object], identifiers: frozenset[str], salt: str) -> Sequence[str]:
-    """Returns the known names that are among the identifiers, or whose salted hashes are.
 
-    NIH's patients are numbers, so leading zeros do not count.
-    """
-    if salt:
-        return [
-            name
-            for name in known
-            if hashlib.sha256(f"{salt}{name}".encode()).hexdigest() in identifiers
-        ]
-    spellings = (str(int(name)) if _NUMBER.fullmatch(name) else name for name in identifiers)
-    return [name for name in {*identifiers, *spellings} if name in known]
+def _patient_digest(patient: str) -> str:
+    return hashlib.sha256(patient.encode()).hexdigest()
+
+
+def _plain(patient: str) -> str:
+    """Returns a patient's number without leading zeros; another identifier as it is."""
+    return str(int(patient)) if _NUMBER.fullmatch(patient) else patient
+
+
+def _matching(known: Iterable[str], identifiers: frozenset[str], salt: str) -> Iterable[str]:
+    """Returns the known names that are among the identifiers, or whose salted hashes are."""
+    if not salt:
+        return (name for name in known if name in identifiers)
+    return (
+        name
+        for name in known
+        if hashlib.sha256(f"{salt}{name}".encode()).hexdigest() in identifiers
+    )
