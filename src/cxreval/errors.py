@@ -727,3 +727,27 @@ class PredictionsMissing(SubmissionFault):
     """A script ended without an error, and without a table of predictions."""
 
     reason = "PREDICTIONS_MISSING"
+
+
+# --- training data --------------------------------------------------------------------------------
+
+
+class TrainingListInvalid(MalformedField):
+    """A training list is not one identifier a line, is too large, or is not declared."""
+
+    reason = "TRAINING_LIST_INVALID"
+
+
+class TrainingListUnavailable(CxrevalError):
+    """A submission declares a list of NIH that the scoring service does not have."""
+
+    reason = "TRAINING_LIST_UNAVAILABLE"
+
+
+class NoSignificantChange(SubmissionFault):
+    """A further submission is not significantly better than the organisation's earlier ones.
+
+    The benchmark has the ladder, so its figures are withheld.
+    """
+
+    reason = "NO_SIGNIFICANT_CHANGE"

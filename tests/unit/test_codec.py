@@ -279,6 +279,11 @@ def test_client_reads_a_row_of_the_board(row):
             ),
             replay=stored.replay,
             reproduction=stored.reproduction,
+            training_verdict=row.training_verdict,
+            overlap_images=row.figures.contamination.images if row.figures.contamination else 0,
+            overlap_patients=row.figures.contamination.patients if row.figures.contamination else 0,
+            clean_score=row.clean_figure.value if row.clean_figure else None,
+            clean_interval=row.clean_figure.interval if row.clean_figure else None,
         )
     )
     basic = leaderboard.entry_message(row)
@@ -294,6 +299,8 @@ def test_client_reads_a_row_of_the_board(row):
         significance=ranked.significance,
         publish_time=row.ranked_row.publish_time,
         interval=row.score.interval if row.score else None,
+        training_verdict=row.training_verdict,
+        not_counted=ranked.not_counted,
     )
 
 

@@ -172,10 +172,11 @@ def _checked_canaries(
     return stated
 
 
-def lease_message(lease: Lease, endpoint_token: str = "") -> pb.Lease:
-    """Returns a lease as a message, with the token of the submission's endpoint."""
+def lease_message(lease: Lease, endpoint_token: str = "", training_list: bytes = b"") -> pb.Lease:
+    """Returns a lease as a message, with the token of its endpoint and its training list."""
     message = _lease_message(lease)
     message.endpoint_token = endpoint_token
+    message.training_list = training_list
     return message
 
 
@@ -204,6 +205,6 @@ _lease_message = Encoder(
     pb.Lease,
     sources={"duration": "seconds"},
     computed={"benchmark": lambda lease: benchmark_message(lease.benchmark)},
-    unset=("endpoint_token",),
+    unset=("endpoint_token", "training_list"),
     nested=[evaluation_message, submission_message],
 )

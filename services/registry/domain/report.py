@@ -29,17 +29,20 @@ from cxreval.metrics.report import (
 )
 from cxreval.metrics.scorers import SCORERS
 from cxreval.resource_names import BenchmarkName
+from services.registry.domain.training import check_training
 
 MAX_REASON_CHARACTERS = 100
 MAX_CURVE_POINTS = 20_000
 """Maximum number of points of a finding's ROC curve."""
 
 
-def check_report(report: Report, spec: BenchmarkSpec, named: Sequence[str] = ()) -> None:
+def check_report(
+    report: Report, spec: BenchmarkSpec, named: Sequence[str] = (), *, declares: bool = False
+) -> None:
     """Raises `ReportMismatch` for the first field that does not fit the benchmark.
 
     `named`: the findings that the report must cover, in the benchmark's order; empty if the
-    manifest does not name them.
+    manifest does not name them. `declares`: whether the manifest declares training data.
     """
     if spec.scorer_version not in SCORERS:
         known = f"one of {', '.join(SCORERS)}, the scorers that this registry has"
@@ -64,6 +67,7 @@ def check_report(report: Report, spec: BenchmarkSpec, named: Sequence[str] = ())
     if report.evidence is None:
         raise _mismatch("evidence", "absent", "replicates and curves")
     _check_evidence(report.evidence, report, spec, covered)
+    check_training(report, spec, _check_value, declares=declares)
 
 
 def _mismatch(field: str, value: object, expected: str) -> CxrevalError:

@@ -77,7 +77,8 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         }
         _log.info("evaluation leased", extra=extra)
         token = await asyncio.to_thread(self._endpoint_token, lease)
-        return pb.LeaseEvaluationResponse(lease=evaluations.lease_message(lease, token))
+        listed = await asyncio.to_thread(self._training_list, lease)
+        return pb.LeaseEvaluationResponse(lease=evaluations.lease_message(lease, token, listed))
 
     def _endpoint_token(self, lease: Lease) -> str:
         if lease.submission.kind is not Kind.ENDPOINT:
@@ -85,6 +86,13 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         name = SubmissionName(lease.submission.benchmark, lease.submission.id)
         sealed = self._submissions.sealed_token(name, caller())
         return self._vault.open(sealed) if sealed else ""
+
+    def _training_list(self, lease: Lease) -> bytes:
+        declared = lease.submission.manifest.training_data
+        if declared is None or not declared.list_sha256:
+            return b""
+        name = SubmissionName(lease.submission.benchmark, lease.submission.id)
+        return self._submissions.training_list(name, caller())
 
     async def RenewLease(
         self, request: pb.RenewLeaseRequest, context: Any

@@ -278,7 +278,9 @@ class _FigureCache:
             for number, report in session.execute(
                 query.where(ReportRow.evaluation_number.in_(missing))
             ):
-                figures[number] = Figures(records.metrics_over_all_images(report))
+                figures[number] = Figures(
+                    records.metrics_over_all_images(report), records.contamination(report)
+                )
         with self._lock:
             for number, read in figures.items():
                 # Another thread may have cached the same report; all use the same instance.

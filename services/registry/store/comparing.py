@@ -71,7 +71,7 @@ def compare(
     if report:
         if len(images) < spec.image_count:
             raise not_allowed("report", "an evaluation of a sample")
-        check_report(report, spec, covered)
+        check_report(report, spec, covered, declares=records.declares(submission))
         if report.predictions_sha256 != again.sha256():
             message = "report.predictions_sha256 is not the digest of the recorded predictions"
             raise ReportMismatch(message, field="report.predictions_sha256")

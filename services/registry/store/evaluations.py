@@ -55,6 +55,7 @@ from services.registry.store.benchmarks import ImageLists
 from services.registry.store.comparing import compare, measured_findings
 from services.registry.store.database import Database, insert_missing
 from services.registry.store.events import append
+from services.registry.store.ladder import is_released, no_significant_change
 from services.registry.store.leasing import Abilities, SeenWorkers, lease_queued, runnable
 from services.registry.store.models import (
     BenchmarkRow,
@@ -354,7 +355,9 @@ class Evaluations:
 
         A replay or a reproduction publishes nothing: its predictions are compared with those behind
         the row, and its report, which it may lack, gives the difference of the scores. Idempotent
-        for the same lease and report. The returned report has no evidence.
+        for the same lease and report. The returned report has no evidence. On a benchmark with the
+        ladder, a report that is not released is not recorded, and the evaluation fails with
+        `NO_SIGNIFICANT_CHANGE`.
 
         Raises:
             EvaluationNotFound, LeaseLost: the lease is not valid.
@@ -377,7 +380,11 @@ class Evaluations:
             row.provenance = dict(provenance)
             row.state, row.failure, row.update_time = EvaluationState.SUCCEEDED, None, now
             if row.purpose == Purpose.MEASURE:
-                self._publish(session, (row, submission, benchmark), _required(report), now)
+                measured = _required(report)
+                if not self._publish(session, (row, submission, benchmark), measured, now):
+                    withheld = no_significant_change(BenchmarkName(benchmark.id))
+                    worker = _worker(row.worker)
+                    self._move(session, row, submission, Change.FAILED, worker, withheld)
             else:
                 images = self._images.rows(session, benchmark)
                 compare(
@@ -398,14 +405,22 @@ class Evaluations:
         rows: tuple[EvaluationRow, SubmissionRow, BenchmarkRow],
         report: Report,
         now: datetime,
-    ) -> None:
+    ) -> bool:
+        """Records the report and publishes the row; False if the ladder withholds it."""
         row, submission, benchmark = rows
         spec = records.benchmark(benchmark).spec
-        check_report(report, spec, records.named_findings(submission, spec))
+        named, declares = records.named_findings(submission, spec), records.declares(submission)
+        check_report(report, spec, named, declares=declares)
         self._check_predictions(session, row, benchmark, report)
+        if spec.ladder and not is_released(session, submission, benchmark, report):
+            return False
+        declared = report.contamination
         session.add(
             ReportRow(
-                evaluation_number=row.number, report=records.report_json(report), create_time=now
+                evaluation_number=row.number,
+                report=records.report_json(report),
+                create_time=now,
+                training_verdict=declared.verdict if declared else None,
             )
         )
         session.add_all(records.evidence_rows(row.number, report))
@@ -415,6 +430,7 @@ class Evaluations:
         details = {"evaluation": row.id}
         event = append(session, submission, Change.PUBLISHED, PUBLISHER, now, details=details)
         sign_row(session, self._signer, submission, benchmark, event)
+        return True
 
     def _check_predictions(
         self, session: Session, row: EvaluationRow, benchmark: BenchmarkRow, report: Report

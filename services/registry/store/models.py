@@ -238,6 +238,17 @@ class SubmissionPartRow(Base):
     update_time: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class TrainingListRow(Base):
+    """The training list that a submission's manifest names, compressed by zlib; never changed."""
+
+    __tablename__ = "training_lists"
+
+    submission_number: Mapped[int] = mapped_column(
+        ForeignKey("submissions.number"), primary_key=True, autoincrement=False
+    )
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class EventRow(Base):
     """One change of a submission, or of a benchmark. Append-only, but for `place` and `digest`,
     which are set once, when the event joins the audit chain.
@@ -420,7 +431,11 @@ class RescoreRow(Base):
 
 
 class ReportRow(Base):
-    """The report of an evaluation, without its evidence. Append-only, at most one an evaluation."""
+    """The report of an evaluation, without its evidence. Append-only, at most one an evaluation.
+
+    `training_verdict` is the report's, so that a board is ranked without reading whole reports;
+    NULL if no training data is declared.
+    """
 
     __tablename__ = "reports"
 
@@ -429,6 +444,7 @@ class ReportRow(Base):
     )
     report: Mapped[dict[str, Any]] = mapped_column(JSON)
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    training_verdict: Mapped[str | None] = mapped_column(String(32))
 
 
 class ReplicateRow(Base):

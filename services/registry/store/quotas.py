@@ -35,6 +35,7 @@ from services.registry.store.models import (
     EventRow,
     SubmissionPartRow,
     SubmissionRow,
+    TrainingListRow,
 )
 from services.registry.store.organisations import organisation, organisation_row
 
@@ -119,6 +120,15 @@ def charge_part(
             uploading = _uploading_bytes(session, row.organisation, now)
             stored = _stored_bytes(session, row.organisation)
             check_bytes(organisation_, stored, uploading, size_bytes)
+
+
+def charge_training_list(session: Session, owner: str, size_bytes: int, now: datetime) -> None:
+    """Checks the quota before the training list of a submission is stored. Raises
+    `QuotaExceeded`."""
+    if owner:
+        organisation_ = _locked(session, owner)
+        uploading = _uploading_bytes(session, owner, now)
+        check_bytes(organisation_, _stored_bytes(session, owner), uploading, size_bytes)
 
 
 def charge_upload(session: Session, row: SubmissionRow, size_bytes: int, now: datetime) -> None:
@@ -235,7 +245,12 @@ def _uploading_bytes(
 
 def _stored_bytes(session: Session, owner: str) -> int:
     of_it = ArtifactRow.sha256.in_(_artifacts_of(owner))
-    return int(session.scalar(select(func.sum(ArtifactRow.size_bytes)).where(of_it)) or 0)
+    stored = select(func.sum(ArtifactRow.size_bytes)).where(of_it)
+    lists = select(func.sum(func.length(TrainingListRow.content))).join(
+        SubmissionRow, SubmissionRow.number == TrainingListRow.submission_number
+    )
+    of_owner = lists.where(SubmissionRow.organisation == owner)
+    return int(session.scalar(stored) or 0) + int(session.scalar(of_owner) or 0)
 
 
 def _artifacts_of(owner: str) -> CompoundSelect[str]:

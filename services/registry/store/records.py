@@ -15,7 +15,15 @@ from cxreval.datasets.benchmark import REPRODUCTION_TOLERANCE, BenchmarkSpec
 from cxreval.datasets.benchmark_file import spec_from_fields
 from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.curves import Reliability, RocCurve
-from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
+from cxreval.metrics.report import (
+    Contamination,
+    Evidence,
+    Interval,
+    MembershipSignal,
+    MetricValue,
+    Replicates,
+    Report,
+)
 from cxreval.records import (
     Agreement,
     BenchmarkCard,
@@ -40,10 +48,14 @@ from services.registry.store.models import (
 )
 
 _ADDED = (
-    "preprocessing", "outputs", "files", "ensemble",
+    "preprocessing", "outputs", "files", "ensemble", "training_data",
     "bundle_sha256", "entry_point", "lock", "wheelhouse_sha256",
 )  # fmt: skip
 """Later fields of a manifest and its reproduction, which earlier versions cannot read."""
+
+
+_DECLARED = ("contamination", "membership")
+"""Fields of a report that it has only with declared training data or public training lists."""
 
 
 def to_json(record: Manifest | Failure | Usage) -> dict[str, Any]:
@@ -78,22 +90,23 @@ def _usage(stored: Mapping[str, Any] | None) -> Usage | None:
 def spec_json(spec: BenchmarkSpec) -> dict[str, Any]:
     """Returns a specification as the value of a JSON column.
 
-    Without rules for its label table, and with the default tolerance of reproductions, it is stored
-    as before there were such rules.
+    Without rules for its label table or its board, and with the default tolerance of
+    reproductions, it is stored as before there were such rules.
     """
     fields = asdict(spec)
     if spec.labels is None:
         del fields["labels"]
     if spec.reproduction_tolerance == REPRODUCTION_TOLERANCE:
         del fields["reproduction_tolerance"]
-    return fields
+    del fields["steps"], fields["ladder"]
+    return fields | spec.board_rules
 
 
 def report_json(report: Report) -> dict[str, Any]:
     """Returns a report without its evidence as the value of a JSON column."""
     fields = asdict(replace(report, evidence=None))
     del fields["evidence"]
-    return fields
+    return {name: value for name, value in fields.items() if value or name not in _DECLARED}
 
 
 def benchmark(row: BenchmarkRow) -> Benchmark:
@@ -117,6 +130,11 @@ def named_findings(row: SubmissionRow, spec: BenchmarkSpec) -> tuple[str, ...]:
     outputs.
     """
     return spec.covered_by(row.manifest.get("output_names", ()))
+
+
+def declares(row: SubmissionRow) -> bool:
+    """Returns whether the manifest of a submission declares training data."""
+    return bool(row.manifest.get("training_data"))
 
 
 def manifest(stored: Mapping[str, Any]) -> Manifest:
@@ -218,9 +236,19 @@ def evaluation(
 
 def report(stored: Mapping[str, Any]) -> Report:
     """Returns the report of a stored JSON value, without evidence."""
-    return Report(
-        **{**stored, "metrics": tuple(_metric_value(value) for value in stored["metrics"])}
-    )
+    signals = stored.get("membership", ())
+    values = {
+        "metrics": tuple(_metric_value(value) for value in stored["metrics"]),
+        "membership": tuple(_record(MembershipSignal, item) for item in signals),
+        "contamination": contamination(stored),
+    }
+    return Report(**{**stored, **values})
+
+
+def contamination(stored: Mapping[str, Any]) -> Contamination | None:
+    """Returns the declared training data of a stored report; None if nothing is declared."""
+    declared = stored.get("contamination")
+    return _record(Contamination, declared) if declared else None
 
 
 def metrics_over_all_images(stored: Mapping[str, Any]) -> tuple[MetricValue, ...]:

@@ -32,9 +32,15 @@ from services.registry.store.models import (
     EvaluationRow,
     SubmissionPartRow,
     SubmissionRow,
+    TrainingListRow,
 )
 from services.registry.store.pages import after
-from services.registry.store.quotas import charge_artifact, charge_creation, charge_upload
+from services.registry.store.quotas import (
+    charge_artifact,
+    charge_creation,
+    charge_training_list,
+    charge_upload,
+)
 from services.registry.store.receipts import sign_row
 from services.registry.store.tenancy import artifacts_visible_to, check_owner, visible_to
 
@@ -110,6 +116,7 @@ class Submissions:
         request_id: str,
         caller: Principal,
         sealed_token: bytes | None = None,
+        training_list: bytes = b"",
     ) -> Submission:
         """Creates a submission: one with an artifact awaits it, an endpoint is queued, a claim is
         published.
@@ -122,6 +129,7 @@ class Submissions:
             caller: who creates it. It belongs to the caller's organisation, if any; each
                 organisation has request ids of its own.
             sealed_token: the encrypted token for an endpoint.
+            training_list: the checked list that the manifest names, compressed; empty for none.
 
         Raises:
             BenchmarkNotFound: there is no such benchmark.
@@ -140,11 +148,16 @@ class Submissions:
                 return submission_for(submission_rows(session, name, caller), caller)
             check_not_retired(benchmark, "parent")
             charge_creation(session, owner, self._clock())
+            if training_list:
+                charge_training_list(session, owner, len(training_list), self._clock())
             row = self._row(benchmark, uuid.uuid4().hex, manifest)
             row.request_id, row.organisation = kept_id or None, owner or None
             row.sealed_token = sealed_token
             session.add(row)
             append(session, row, Change.CREATED, actor, row.create_time)
+            if training_list:
+                session.flush()
+                session.add(TrainingListRow(submission_number=row.number, content=training_list))
             if manifest.kind is Kind.CLAIM:
                 self._publish_claim(session, row, benchmark, actor)
             evaluation = (
@@ -161,6 +174,14 @@ class Submissions:
         with self._database.reading() as session:
             row, _, _ = submission_rows(session, name, caller)
             return row.sealed_token if caller.knows(row.organisation or "") else None
+
+    def training_list(self, name: SubmissionName, caller: Principal) -> bytes:
+        """The training list that a submission's manifest names, compressed; empty if there is none
+        that the caller may read. Raises `SubmissionNotFound`."""
+        with self._database.reading() as session:
+            row, _, _ = submission_rows(session, name, caller)
+            stored = session.get(TrainingListRow, row.number)
+            return stored.content if stored and caller.knows(row.organisation or "") else b""
 
     def publish_claims(self, parent: BenchmarkName, claims: Iterable[Claim]) -> None:
         """Creates and publishes the claims that do not exist yet. Raises `BenchmarkNotFound`."""

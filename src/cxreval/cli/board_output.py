@@ -9,17 +9,19 @@ from rich.text import Text
 
 from cxreval.cli.columns import Column, as_name
 from cxreval.cli.output import (
+    LADDER,
     console,
     metric_label,
     percent,
     percent_interval,
     print_table,
+    step_rule,
 )
 from cxreval.client import Board, Kind, LeaderboardEntry, SotaStep, Tier
 from cxreval.client.evidence_text import agreements
-from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.datasets.benchmark import BenchmarkSpec, StepRule
 from cxreval.metrics.registry import METRICS
-from cxreval.metrics.report import NOT_COVERED, absence
+from cxreval.metrics.report import NOT_COVERED, TrainingVerdict, absence
 
 CLAIMS_RULE = (
     "Claims have no intervals, so each has its own rank: of equal figures the one with the earlier "
@@ -55,6 +57,10 @@ def print_board(
     )
     if findings:
         console.print(Text(f"Findings: {', '.join(findings)}."))
+    if benchmark.steps is not StepRule.ANY:
+        console.print(f"Steps of the state of the art count for {step_rule(benchmark)}.")
+    if benchmark.ladder:
+        console.print(f"{LADDER[0].upper()}{LADDER[1:]}.")
     evidence = [entry for entry in board if entry.tier is not Tier.CLAIMED]
     claims = [entry for entry in board if entry.tier is Tier.CLAIMED]
     console.print()
@@ -120,6 +126,9 @@ def _print_rows(title: str, metric: str, entries: list[LeaderboardEntry], findin
     if partial:
         covered = [f"{len(entry.covered_findings)} of {findings}" for entry in entries]
         columns.append(Column("covers", covered, spare=1))
+    verdicts = [entry.training_verdict or TrainingVerdict.UNDECLARED for entry in entries]
+    if any(verdict is not TrainingVerdict.UNDECLARED for verdict in verdicts):
+        columns.append(Column("trained on", verdicts, spare=2))
     scores = [_score(entry) for entry in entries]
     if run:
         columns.append(Column(metric_label(metric), scores, right=True))
@@ -193,11 +202,26 @@ def _notes(entries: list[LeaderboardEntry], findings: int) -> list[str]:
             _DISPUTED * entry.disputed,
             entry.note,
             *agreements(entry.replay, entry.reproduction),
+            overlap(entry),
             _coverage(entry, findings),
             _disagreement(entry),
         )
         if note
     ]
+
+
+def overlap(entry: LeaderboardEntry) -> str:
+    """Returns how much of the benchmark a model was trained on, with its score on the rest."""
+    if entry.training_verdict is not TrainingVerdict.OVERLAP:
+        return ""
+    trained = (
+        f"trained on {entry.overlap_images} images and {entry.overlap_patients} patients of the "
+        "benchmark"
+    )
+    if entry.clean_score is None:
+        return trained
+    bounds = f" ({percent_interval(entry.clean_interval)})" if entry.clean_interval else ""
+    return f"{trained}; {percent(entry.clean_score)}{bounds} on the other patients"
 
 
 def _coverage(entry: LeaderboardEntry, findings: int) -> str:
@@ -232,6 +256,9 @@ def _print_steps(label: str, steps: list[SotaStep]) -> None:
             spare=1,
         ),
     ]
+    if any(step.not_counted for step in steps):
+        counted = [f"no, {step.training_verdict}" if step.not_counted else "yes" for step in steps]
+        columns.append(Column("counts", counted))
     print_table("Steps of the state of the art", columns)
 
 

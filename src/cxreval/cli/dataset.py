@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cxreval.cli import dataset_output, options, output
 from cxreval.datasets import phantom
-from cxreval.datasets.benchmark import BenchmarkSpec, image_list
+from cxreval.datasets.benchmark import BenchmarkSpec, StepRule, image_list
 from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.description import Choices, write
 from cxreval.datasets.description import describe as describe_dataset
@@ -176,6 +176,21 @@ def describe(
             " metrics that each report records so that it can be ranked by them"
         ),
     ] = ["auroc"],  # noqa: B006
+    steps: Annotated[
+        StepRule,
+        typer.Option(
+            help="which rows can be steps of the state of the art: any, or those whose submitter "
+            "declares training data without an image or patient of the benchmark"
+        ),
+    ] = StepRule.CLEAN,
+    ladder: Annotated[
+        bool,
+        typer.Option(
+            "--ladder",
+            help="withhold the figures of a further submission of an organisation unless it is "
+            "significantly better than its earlier ones",
+        ),
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Describe images and a label table as a benchmark; writes benchmark.toml.
@@ -211,6 +226,8 @@ def describe(
             subset=subset,
             findings=_values(findings) or (),
             metrics=tuple(dict.fromkeys(ranking_metric)),
+            steps=steps,
+            ladder=ladder,
             rules={field: value for field, value in rules.items() if value is not None},
         ),
     )

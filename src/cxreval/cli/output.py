@@ -27,11 +27,24 @@ from cxreval.client import (
     Submission,
 )
 from cxreval.client.evidence_text import agreements
+from cxreval.datasets.benchmark import BenchmarkSpec, StepRule
 from cxreval.fields import printable
 from cxreval.metrics.registry import METRICS
 from cxreval.metrics.report import Interval, MetricValue, absence
 
 _INDENT = "    "
+
+LADDER = (
+    "ladder: the figures of an organisation's further submission are withheld unless it is "
+    "significantly better than the earlier ones"
+)
+
+
+def step_rule(spec: BenchmarkSpec) -> str:
+    """Returns which rows of a benchmark can be steps of the state of the art, as a sentence."""
+    if spec.steps is StepRule.ANY:
+        return "any row"
+    return "rows whose declared training data has no image or patient of the benchmark"
 
 
 class Terminal(Console):

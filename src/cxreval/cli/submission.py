@@ -55,6 +55,14 @@ def submit(
     ask_token: Annotated[
         bool, typer.Option("--ask-token", help="prompt for the token of an endpoint")
     ] = False,
+    training_list: Annotated[
+        Path | None,
+        typer.Option(
+            help="file with the images or patients that training_data declares, one a line",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="upload files without looking into them first")
     ] = False,
@@ -85,7 +93,9 @@ def submit(
         further = {Part.SOURCE_BUNDLE: bundle, Part.WHEELHOUSE: wheelhouse}
         declared = _with_parts(declared, further)
         token = _endpoint_token(token_file, ask_token) if declared.kind is Kind.ENDPOINT else ""
-        created = client.create_submission(spec.name, declared, endpoint_token=token)
+        created = client.create_submission(
+            spec.name, declared, endpoint_token=token, training_list=training_list
+        )
         # Printed now, so that the name is known even if the upload fails.
         output.errors.print(f"submission {created.name}", soft_wrap=True)
         for part, file in further.items():

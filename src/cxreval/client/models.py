@@ -15,7 +15,13 @@ from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.manifest.model import Kind, Manifest, SourceKind
 from cxreval.metrics.finding_comparison import FindingComparison
 from cxreval.metrics.ranking import Comparison, Significance
-from cxreval.metrics.report import Interval, MetricValue, Report, covered_findings
+from cxreval.metrics.report import (
+    Interval,
+    MetricValue,
+    Report,
+    TrainingVerdict,
+    covered_findings,
+)
 from cxreval.records import (
     Agreement,
     BenchmarkCard,
@@ -116,7 +122,8 @@ class Lease:
     """A worker's exclusive right to run an evaluation, for `duration_seconds` unless renewed.
 
     `owner` is the organisation that owns the submission; empty without keys. `images`: those to
-    predict; empty for all of the benchmark.
+    predict; empty for all of the benchmark. `training_list`: the list that the
+    manifest names, compressed by zlib; else empty.
     """
 
     evaluation: str
@@ -130,6 +137,7 @@ class Lease:
     endpoint_token: str = field(default="", repr=False)
     purpose: Purpose = Purpose.MEASURE
     images: tuple[str, ...] = ()
+    training_list: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +210,9 @@ class LeaderboardEntry:
     submitter. `publish_time`: when the row was put on the board, by the registry's clock; None if
     the registry is too old to say it. `claimed_score`: the submitter's own figure for the same;
     None if the submitter states none. `evaluation`: the one behind the row; empty for a claim.
+    `training_verdict`: None if the registry is too old to state it. With an overlap, the model was
+    trained on `overlap_images` images and on `overlap_patients` patients of the benchmark, and
+    `clean_score` is the score on the images of the others.
     """
 
     submission: str
@@ -229,6 +240,11 @@ class LeaderboardEntry:
     evaluation: str = ""
     replay: Agreement | None = None
     reproduction: Agreement | None = None
+    training_verdict: TrainingVerdict | None = None
+    overlap_images: int = 0
+    overlap_patients: int = 0
+    clean_score: float | None = None
+    clean_interval: Interval | None = None
 
     @property
     def covered_findings(self) -> tuple[str, ...]:
@@ -267,6 +283,7 @@ class SotaStep:
 
     `significance`, `publish_time`: None if the registry is too old to state them. Steps of rows
     with evidence are in the order of `publish_time`, those of claims in that of `submitted_date`.
+    `not_counted`: the benchmark counts steps of clean rows only, and this row is not clean.
     """
 
     submission: str
@@ -278,6 +295,8 @@ class SotaStep:
     significance: Significance | None
     publish_time: datetime | None = None
     interval: Interval | None = None
+    training_verdict: TrainingVerdict | None = None
+    not_counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

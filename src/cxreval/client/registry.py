@@ -31,7 +31,7 @@ from cxreval.client._calls import (
 )
 from cxreval.client._lifecycle import LifecycleMethods
 from cxreval.client._registry_calls import benchmark_name
-from cxreval.client._upload import UploadProgress, paths, upload, with_files
+from cxreval.client._upload import UploadProgress, paths, upload, with_files, with_training_list
 from cxreval.client.models import (
     Board,
     EntryComparison,
@@ -104,18 +104,23 @@ class RegistryMethods(AdministrationMethods, LifecycleMethods):
         file: Path | str | Sequence[Path | str] | None = None,
         progress: UploadProgress | None = None,
         endpoint_token: str = "",
+        training_list: Path | str | None = None,
     ) -> Submission:
         """Creates a submission, uploads its file or files, if any, and returns the submission.
 
         The upload is that of `upload_artifact`. `endpoint_token`: token that is sent to an endpoint
-        as `authorization: Bearer`.
+        as `authorization: Bearer`. `training_list`: file of the list that `training_data` declares.
         """
         files = paths(file)
         if files:
             manifest = await self._transport.run(with_files, manifest, files)
         methods = RegistryMethods
         submission = await methods.create_submission(
-            self, benchmark, manifest, endpoint_token=endpoint_token
+            self,
+            benchmark,
+            manifest,
+            endpoint_token=endpoint_token,
+            training_list=training_list,
         )
         if not files:
             return submission
@@ -123,17 +128,32 @@ class RegistryMethods(AdministrationMethods, LifecycleMethods):
 
     @operation
     async def create_submission(
-        self, benchmark: str, manifest: Manifest, request_id: str = "", endpoint_token: str = ""
+        self,
+        benchmark: str,
+        manifest: Manifest,
+        request_id: str = "",
+        endpoint_token: str = "",
+        training_list: Path | str | None = None,
     ) -> Submission:
         """Creates a submission and returns it; if its kind has a file, it then awaits the upload.
 
-        Calls with the same `request_id` create one submission.
+        Calls with the same `request_id` create one submission. `training_list`: file of the list
+        that `training_data` declares; its digest becomes part of the manifest.
+
+        Raises:
+            TrainingListInvalid: the list is not one identifier a line, or is not declared.
         """
+        listed = b""
+        if training_list is not None:
+            manifest, listed = await self._transport.run(
+                with_training_list, manifest, Path(training_list)
+            )
         request = submission_service_pb2.CreateSubmissionRequest(
             parent=benchmark_name(benchmark),
             manifest=_messages.manifest_message(manifest),
             request_id=request_id or str(uuid.uuid4()),
             endpoint_token=endpoint_token,
+            training_list=listed,
         )
         return _messages.submission(await self._ask(self._submissions.CreateSubmission, request))
 

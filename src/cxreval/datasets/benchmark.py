@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TypeGuard
 
@@ -59,6 +60,13 @@ _FINDINGS_FORM = (
 _PLAIN_FILE = "a plain file name of 1 to 255 printable characters"
 
 
+class StepRule(StrEnum):
+    """Which rows can be steps of the state of the art: any, or those with clean training data."""
+
+    ANY = "any"
+    CLEAN = "clean"
+
+
 @dataclass(frozen=True, slots=True)
 class BenchmarkMetric:
     """A metric that a benchmark's board can rank by, with its direction."""
@@ -77,7 +85,9 @@ class BenchmarkSpec:
     bootstrap resamples behind each interval. `slices`: columns of the label table by which the
     images are split, in the report's order. `labels`: how the label table is read; None for a table
     in NIH's layout. `reproduction_tolerance`: largest difference of a probability with which a
-    reproduction agrees with a row.
+    reproduction agrees with a row. `steps`: which rows can be steps of the state of the art;
+    benchmarks from before this field have no such rule. `ladder`: an organisation learns the
+    figures of a further submission only if it is significantly better than its earlier ones.
     """
 
     name: str
@@ -97,6 +107,8 @@ class BenchmarkSpec:
     slices: tuple[str, ...]
     labels: LabelRules | None = None
     reproduction_tolerance: float = REPRODUCTION_TOLERANCE
+    steps: StepRule = StepRule.ANY
+    ladder: bool = False
 
     @property
     def seed(self) -> int:
@@ -108,9 +120,9 @@ class BenchmarkSpec:
         """sha256 of all fields except the title and the two file names, as 64 hex characters.
 
         It depends on the specification alone, not on the metrics and scorers of this version of
-        cxreval. `ranking_metric`, `slices`, `labels` and `reproduction_tolerance` are left out
-        where they have their defaults, so that benchmarks from before these fields keep their
-        digests.
+        cxreval. `ranking_metric`, `slices`, `labels`, `reproduction_tolerance`, `steps` and
+        `ladder` are left out where they have their defaults, so that benchmarks from before these
+        fields keep their digests.
         """
         parts = {
             "name": self.name,
@@ -132,8 +144,19 @@ class BenchmarkSpec:
             parts["labels"] = self.labels.stated()
         if self.reproduction_tolerance != REPRODUCTION_TOLERANCE:
             parts["reproduction_tolerance"] = self.reproduction_tolerance
+        parts |= self.board_rules
         canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def board_rules(self) -> dict[str, str | bool]:
+        """The rules of the board that differ from those of benchmarks from before such rules."""
+        rules: dict[str, str | bool] = {}
+        if self.steps is not StepRule.ANY:
+            rules["steps"] = self.steps
+        if self.ladder:
+            rules["ladder"] = True
+        return rules
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -170,10 +193,11 @@ class BenchmarkSpec:
         values = {
             field: json.dumps(getattr(self, field), ensure_ascii=False)
             for field in self.__slots__
-            if field not in ("metrics", "labels", "reproduction_tolerance")
+            if field not in ("metrics", "labels", "reproduction_tolerance", "steps", "ladder")
         }
         if self.reproduction_tolerance != REPRODUCTION_TOLERANCE:
             values["reproduction_tolerance"] = repr(self.reproduction_tolerance)
+        values |= {field: json.dumps(value) for field, value in self.board_rules.items()}
         directions = (f"{metric.id} = {json.dumps(metric.direction)}" for metric in self.metrics)
         values["metrics"] = f"{{ {', '.join(directions)} }}"
         lines = (f"{field} = {values[field]}\n" for field in self.__slots__ if field in values)
@@ -263,6 +287,8 @@ def _rule_checks(spec: BenchmarkSpec) -> list[tuple[str, bool, str]]:
             and 0 <= spec.reproduction_tolerance <= MAX_REPRODUCTION_TOLERANCE,
             f"0 to {MAX_REPRODUCTION_TOLERANCE}",
         ),
+        ("steps", isinstance(spec.steps, StepRule), f"one of {', '.join(StepRule)}"),
+        ("ladder", isinstance(spec.ladder, bool), "true or false"),
         *([] if spec.labels is None else rule_checks(spec.labels, spec.slices)),
     ]
 

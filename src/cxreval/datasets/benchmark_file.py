@@ -8,7 +8,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
-from cxreval.datasets.benchmark import SLICES, BenchmarkMetric, BenchmarkSpec, spec_problem
+from cxreval.datasets.benchmark import (
+    SLICES,
+    BenchmarkMetric,
+    BenchmarkSpec,
+    StepRule,
+    spec_problem,
+)
 from cxreval.datasets.dataset_files import read_limited
 from cxreval.datasets.label_rules import LabelRules, rules_from_fields
 from cxreval.errors import DatasetInvalid
@@ -21,7 +27,7 @@ MAX_SPEC_BYTES = 1 << 20
 """Maximum size of a `benchmark.toml`."""
 
 _MAX_DOTS = 1 << 14  # more than all names can have; tomllib takes quadratic time for a key's parts
-_OPTIONAL = ("ranking_metric", "slices", "labels", "reproduction_tolerance")
+_OPTIONAL = ("ranking_metric", "slices", "labels", "reproduction_tolerance", "steps", "ladder")
 """Fields that specifications of earlier versions do not have."""
 
 
@@ -154,6 +160,8 @@ def spec_from_fields(fields: Mapping[str, Any]) -> BenchmarkSpec:
     implied = {"ranking_metric": metrics[0].id if metrics else "", "slices": SLICES}
     if isinstance(labels := values.get("labels"), Mapping):
         values["labels"] = rules_from_fields(labels)
+    if values.get("steps") in {*StepRule}:
+        values["steps"] = StepRule(values["steps"])
     return BenchmarkSpec(**implied | values | {"metrics": metrics})
 
 

@@ -14,6 +14,7 @@ from cxreval.datasets.benchmark import (
     DEFAULT_REPLICATES,
     SLICES,
     BenchmarkSpec,
+    StepRule,
     list_sha256,
     ranked_by,
     read_list,
@@ -38,7 +39,7 @@ class Choices:
 
     `name`, `title`: of the benchmark. `labels`: the label table. `list_file`: a list of the images;
     else they are the files that `patterns` match. `subset`: leave out images without a row, and
-    rows without an image. `rules`: fields of `LabelRules`.
+    rows without an image. `rules`: fields of `LabelRules`. `steps`, `ladder`: rules of the board.
     """
 
     name: str = ""
@@ -50,6 +51,8 @@ class Choices:
     subset: bool = False
     findings: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("auroc",)
+    steps: StepRule = StepRule.CLEAN
+    ladder: bool = False
     rules: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -185,6 +188,8 @@ def _spec(
         replicates=DEFAULT_REPLICATES,
         slices=tuple(name for name in SLICES if getattr(rules, name)),
         labels=rules,
+        steps=choices.steps,
+        ladder=choices.ladder,
     )
 
 

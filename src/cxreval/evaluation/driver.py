@@ -219,7 +219,7 @@ class EvaluationDriver:
             ran |= check_repeats(source, benchmark, images, table, keeper)
         if order is not None:
             ran["order_seed"] = str(order)
-        report = self._score(benchmark, images, table, keeper, timing) if images == every else None
+        report = self._score(lease, images, table, keeper, timing) if images == every else None
         ran |= keeper.call(source.provenance)
         evidence = provenance(lease, ran, timing)
         record = source.record if isinstance(source, ScriptSource) else None
@@ -229,7 +229,7 @@ class EvaluationDriver:
 
     def _score(
         self,
-        benchmark: BenchmarkSpec,
+        lease: Lease,
         images: list[str],
         table: PredictionTable,
         keeper: LeaseKeeper,
@@ -240,10 +240,16 @@ class EvaluationDriver:
 
         def score() -> Report:
             with timing.scoring():
-                return self._scoring.score(benchmark, batches, findings=table.findings)
+                return self._scoring.score(
+                    lease.benchmark,
+                    batches,
+                    findings=table.findings,
+                    training_data=lease.submission.manifest.training_data,
+                    training_list=lease.training_list,
+                )
 
         report = keeper.call(score)
-        _check_report(report, benchmark, table)
+        _check_report(report, lease.benchmark, table)
         return report
 
     def _source(

@@ -115,7 +115,7 @@ CASES: tuple[Case, ...] = (
     Case(
         {"kind": (Kind.CLAIM,)},
         required=("source_url", "claimed_metrics"),
-        forbidden=(*_RUN, "artifact_sha256"),
+        forbidden=(*_RUN, "artifact_sha256", "training_data"),
         only=_sources(),
     ),
 )  # fmt: skip

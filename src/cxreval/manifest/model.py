@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cxreval.bundle import MAX_FILES, Ensemble, SubmittedFile
+from cxreval.datasets.training_list import TrainingData
 from cxreval.errors import CommitNotFrozen, UnknownProfile
 from cxreval.fields import HOST_PORT, SHA256, SHA256_FORM
 from cxreval.forms import (
@@ -311,6 +312,13 @@ class Manifest:
     ensemble: Ensemble | None = declared(
         "How several models become one.", None, Ensemble.MEAN, None
     )
+    training_data: TrainingData | None = declared(
+        "Images of the benchmark's data set that the model was trained or tuned on; without it, "
+        "the row is undeclared.",
+        None,
+        None,
+        None,
+    )
 
     @property
     def declared_preprocessing(self) -> Preprocessing | None:
@@ -330,6 +338,7 @@ SHORT_FORMS: Mapping[type, str] = {
     Equalize: "kind",
     Outputs: "activation",
     SubmittedFile: "name",
+    TrainingData: "uses",
 }
 """Records that a manifest may give as the value of one of their fields: `crop: none`."""
 

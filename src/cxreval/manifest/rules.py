@@ -14,6 +14,7 @@ from typing import Any
 
 from cxreval.bundle import MAX_FILES
 from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.datasets.training_list import LISTED, TrainingData
 from cxreval.errors import (
     CommitNotFrozen,
     CxrevalError,
@@ -86,6 +87,7 @@ def problems(
         ("reproduction", _reproduction(manifest)),
         # Before they are submitted, files need not be listed.
         ("ensemble", _ensemble(manifest) if with_artifact or manifest.files else ()),
+        ("training_data", _training(manifest.training_data, with_digest=with_artifact)),
     ):
         if f"{ROOT}.{field}" not in wrong:
             errors += (error for error in further if error.metadata["field"] not in wrong)
@@ -232,6 +234,20 @@ def _ensemble(manifest: Manifest) -> Iterator[CxrevalError]:
         yield required(field, expected(Manifest, "ensemble"), context)
     if models < 2 and manifest.ensemble:
         yield not_allowed(field, "fewer than two files whose names end in .onnx")
+
+
+def _training(data: TrainingData | None, *, with_digest: bool) -> Iterator[CxrevalError]:
+    """Yields an error unless exactly the uses with a list have its digest and may have a salt."""
+    if data is None or not data.uses:
+        return
+    field, context = f"{ROOT}.training_data", f"uses {data.uses}"
+    if data.uses in LISTED:
+        if with_digest and not data.list_sha256:
+            yield required(f"{field}.list_sha256", "the sha256 of the training list", context)
+        return
+    for name in ("list_sha256", "salt"):
+        if getattr(data, name):
+            yield not_allowed(f"{field}.{name}", context)
 
 
 def _models(manifest: Manifest) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cxreval.api.registry.v1 import benchmark_service_pb2 as pb
-from cxreval.datasets.benchmark import REPRODUCTION_TOLERANCE, SLICES, BenchmarkSpec
+from cxreval.datasets.benchmark import REPRODUCTION_TOLERANCE, SLICES, BenchmarkSpec, StepRule
 from cxreval.records import BenchmarkCard, Retirement
 from cxreval.resource_names import BenchmarkName
-from cxreval.wire.codec import Decoder, Encoder
+from cxreval.wire.codec import Decoder, Encoder, newer_peer
 
 
 def _ranking_metric(message: pb.Benchmark) -> str:
@@ -27,6 +27,21 @@ def _tolerance(message: pb.Benchmark) -> float:
     return message.reproduction_tolerance
 
 
+def _steps(message: pb.Benchmark) -> StepRule:
+    """Returns the rule of the steps; that of an older peer, which sends none, allows any row.
+
+    Raises `UnknownValue`.
+    """
+    rules = {
+        pb.Benchmark.STEP_RULE_UNSPECIFIED: StepRule.ANY,
+        pb.Benchmark.STEP_RULE_ANY: StepRule.ANY,
+        pb.Benchmark.STEP_RULE_CLEAN: StepRule.CLEAN,
+    }
+    if message.steps not in rules:
+        raise newer_peer("benchmark.steps", message.steps, f"one of {', '.join(StepRule)}")
+    return rules[message.steps]
+
+
 spec_message = Encoder(
     BenchmarkSpec,
     pb.Benchmark,
@@ -44,6 +59,7 @@ spec = Decoder(
         "ranking_metric": _ranking_metric,
         "slices": _slices,
         "reproduction_tolerance": _tolerance,
+        "steps": _steps,
     },
     unread=("digest", "create_time", "retirement", "card"),
 )

@@ -134,6 +134,9 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.ScriptTimeout: _FAILED_PRECONDITION,
     errors.ScriptOutOfMemory: _FAILED_PRECONDITION,
     errors.ScriptOverLimit: _FAILED_PRECONDITION,
+    errors.TrainingListInvalid: _INVALID_ARGUMENT,
+    errors.TrainingListUnavailable: _FAILED_PRECONDITION,
+    errors.NoSignificantChange: _FAILED_PRECONDITION,
 }
 
 _TRANSPORT_ERRORS: dict[grpc.StatusCode, type[errors.CxrevalError]] = {

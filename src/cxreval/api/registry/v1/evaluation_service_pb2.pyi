@@ -102,7 +102,7 @@ class Canaries(_message.Message):
     def __init__(self, images: _Optional[int] = ..., flagged: _Optional[int] = ..., median_difference: _Optional[float] = ...) -> None: ...
 
 class Lease(_message.Message):
-    __slots__ = ("evaluation", "token", "duration", "submission", "benchmark", "endpoint_token", "owner", "images")
+    __slots__ = ("evaluation", "token", "duration", "submission", "benchmark", "endpoint_token", "owner", "images", "training_list")
     EVALUATION_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     DURATION_FIELD_NUMBER: _ClassVar[int]
@@ -111,6 +111,7 @@ class Lease(_message.Message):
     ENDPOINT_TOKEN_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_LIST_FIELD_NUMBER: _ClassVar[int]
     evaluation: Evaluation
     token: str
     duration: _duration_pb2.Duration
@@ -119,7 +120,8 @@ class Lease(_message.Message):
     endpoint_token: str
     owner: str
     images: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., token: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., submission: _Optional[_Union[_submission_pb2.Submission, _Mapping]] = ..., benchmark: _Optional[_Union[_benchmark_service_pb2.Benchmark, _Mapping]] = ..., endpoint_token: _Optional[str] = ..., owner: _Optional[str] = ..., images: _Optional[_Iterable[str]] = ...) -> None: ...
+    training_list: bytes
+    def __init__(self, evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., token: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., submission: _Optional[_Union[_submission_pb2.Submission, _Mapping]] = ..., benchmark: _Optional[_Union[_benchmark_service_pb2.Benchmark, _Mapping]] = ..., endpoint_token: _Optional[str] = ..., owner: _Optional[str] = ..., images: _Optional[_Iterable[str]] = ..., training_list: _Optional[bytes] = ...) -> None: ...
 
 class LeaseEvaluationRequest(_message.Message):
     __slots__ = ("worker", "benchmarks", "converts", "benchmarks_without_images", "reproduces")

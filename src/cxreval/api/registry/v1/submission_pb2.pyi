@@ -1,5 +1,6 @@
 import datetime
 
+from cxreval.api.scoring.v1 import report_pb2 as _report_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -66,7 +67,7 @@ ENSEMBLE_UNSPECIFIED: Ensemble
 ENSEMBLE_MEAN: Ensemble
 
 class Manifest(_message.Message):
-    __slots__ = ("model", "organisation", "open_source", "source_kind", "source_url", "contact", "reproduction", "environment", "preprocessing_profile", "output_names", "claimed_metrics", "artifact_sha256", "submitted_date", "kind", "format", "architecture", "endpoint", "preprocessing", "outputs", "files", "ensemble")
+    __slots__ = ("model", "organisation", "open_source", "source_kind", "source_url", "contact", "reproduction", "environment", "preprocessing_profile", "output_names", "claimed_metrics", "artifact_sha256", "submitted_date", "kind", "format", "architecture", "endpoint", "preprocessing", "outputs", "files", "ensemble", "training_data")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ORGANISATION_FIELD_NUMBER: _ClassVar[int]
     OPEN_SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +89,7 @@ class Manifest(_message.Message):
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     ENSEMBLE_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_DATA_FIELD_NUMBER: _ClassVar[int]
     model: str
     organisation: str
     open_source: bool
@@ -109,7 +111,8 @@ class Manifest(_message.Message):
     outputs: Outputs
     files: _containers.RepeatedCompositeFieldContainer[SubmittedFile]
     ensemble: Ensemble
-    def __init__(self, model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[SourceKind, str]] = ..., source_url: _Optional[str] = ..., contact: _Optional[str] = ..., reproduction: _Optional[_Union[Reproduction, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., preprocessing_profile: _Optional[str] = ..., output_names: _Optional[_Iterable[str]] = ..., claimed_metrics: _Optional[_Iterable[_Union[ClaimedMetric, _Mapping]]] = ..., artifact_sha256: _Optional[str] = ..., submitted_date: _Optional[str] = ..., kind: _Optional[_Union[Submission.Kind, str]] = ..., format: _Optional[_Union[CheckpointFormat, str]] = ..., architecture: _Optional[str] = ..., endpoint: _Optional[_Union[Endpoint, _Mapping]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., outputs: _Optional[_Union[Outputs, _Mapping]] = ..., files: _Optional[_Iterable[_Union[SubmittedFile, _Mapping]]] = ..., ensemble: _Optional[_Union[Ensemble, str]] = ...) -> None: ...
+    training_data: _report_pb2.TrainingData
+    def __init__(self, model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[SourceKind, str]] = ..., source_url: _Optional[str] = ..., contact: _Optional[str] = ..., reproduction: _Optional[_Union[Reproduction, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., preprocessing_profile: _Optional[str] = ..., output_names: _Optional[_Iterable[str]] = ..., claimed_metrics: _Optional[_Iterable[_Union[ClaimedMetric, _Mapping]]] = ..., artifact_sha256: _Optional[str] = ..., submitted_date: _Optional[str] = ..., kind: _Optional[_Union[Submission.Kind, str]] = ..., format: _Optional[_Union[CheckpointFormat, str]] = ..., architecture: _Optional[str] = ..., endpoint: _Optional[_Union[Endpoint, _Mapping]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., outputs: _Optional[_Union[Outputs, _Mapping]] = ..., files: _Optional[_Iterable[_Union[SubmittedFile, _Mapping]]] = ..., ensemble: _Optional[_Union[Ensemble, str]] = ..., training_data: _Optional[_Union[_report_pb2.TrainingData, _Mapping]] = ...) -> None: ...
 
 class SubmittedFile(_message.Message):
     __slots__ = ("name", "sha256")
