@@ -22,7 +22,8 @@ _MAX_NAME = 80
 def random_operators(model: Message) -> list[str]:
     """Returns type and name of each operator of a model or graph that draws random numbers.
 
-    They are at most five. Those of subgraphs and functions are among them, and `Dropout` unless it is known to be off.
+    They are at most five. Those of subgraphs and functions are among them, and `Dropout` unless it
+    is known to be off.
     """
     off = set(_false_values(model))
     found = [
