@@ -186,6 +186,25 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
 }  # fmt: skip
 
 
+def deflated_zeros(size: int) -> Callable[[], bytes]:
+    """Returns a function that makes a deflated DICOM file whose elements are zeros."""
+
+    def make() -> bytes:
+        meta = dicom(np.zeros((8, 8), np.uint8), syntax=uid.DeflatedExplicitVRLittleEndian)
+        length = int.from_bytes(meta[140:144], "little")
+        packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+        return meta[: 144 + length] + packer.compress(bytes(size)) + packer.flush()
+
+    return make
+
+
+def jp2_of(boxes: bytes) -> bytes:
+    """Returns a DICOM file whose JPEG 2000 pixel data are boxes after those of a JP2 file."""
+    start = b"\0\0\0\x0cjP  \r\n\x87\n"
+    pixels = np.zeros((8, 8), np.uint16)
+    return dicom(pixels, stored=12, syntax=uid.JPEG2000Lossless, code=start + boxes)
+
+
 def inflating(kind: bytes) -> Callable[[], bytes]:
     """Returns a function that makes a PNG file with chunks that inflate to 24 GB."""
     start = b"a\0\1\0\0\0" if kind == b"iTXt" else b"a\0\0"
@@ -196,6 +215,20 @@ HOSTILE["PNG, color profiles that inflate to 24 GB"] = (inflating(b"iCCP"), "met
 HOSTILE["PNG, XMP that inflates to 24 GB"] = (
     with_chunks(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + ZEROS, 3000),
     "metadata take more",
+)
+
+HOSTILE["DICOM, elements that inflate to 300 MB"] = (
+    deflated_zeros(300_000_000),
+    "truncated or larger",
+)
+HOSTILE["DICOM, no elements once inflated"] = (deflated_zeros(1000), "DICOM")
+HOSTILE["DICOM, JP2 boxes of no length"] = (
+    lambda: jp2_of(b"\0\0\0\1free" + bytes(8)),
+    "without a code stream",
+)
+HOSTILE["DICOM, millions of JP2 boxes"] = (
+    lambda: jp2_of(b"\0\0\0\x08free" * 1_000_000),
+    "without a code stream",
 )
 
 HARMLESS: dict[str, Callable[[], bytes]] = {

@@ -81,3 +81,91 @@ def test_the_preview_is_what_the_model_sees(tmp_path: Path) -> None:
     assert said["problems"] == []
     assert said["artifact"]["preprocessing"] == PROFILES["xrv-224"].description
     assert abs(decode(preview.read_bytes()).astype(int) - seen).max() <= 1
+
+
+def with_noise(directory: Path, node: onnx.NodeProto, scale: float) -> onnx.ModelProto:
+    """Returns a classifier that adds the output `noise` of a node to its logits, times a factor."""
+    model = classifier(directory)
+    end = model.graph.node[-1]
+    logits = end.input[0]
+    end.input[0] = "noisy"
+    model.graph.node.insert(len(model.graph.node) - 1, node)
+    for made in (
+        helper.make_node("Mul", ["noise", "factor"], ["small"]),
+        helper.make_node("Add", [logits, "small"], ["noisy"]),
+    ):
+        model.graph.node.insert(len(model.graph.node) - 1, made)
+    model.graph.initializer.extend([
+        helper.make_tensor("factor", onnx.TensorProto.FLOAT, [], [scale]),
+        helper.make_tensor("half", onnx.TensorProto.FLOAT, [], [0.5]),
+        helper.make_tensor("on", onnx.TensorProto.BOOL, [], [True]),
+        helper.make_tensor("off", onnx.TensorProto.BOOL, [], [False]),
+        helper.make_tensor("ones", onnx.TensorProto.FLOAT, [1, 14], [1.0] * 14),
+    ])  # fmt: skip
+    return model
+
+
+NOISE = {
+    "RandomNormal": helper.make_node("RandomNormal", [], ["noise"], "drawn", shape=[1, 14]),
+    "a seed": helper.make_node("RandomUniform", [], ["noise"], "drawn", shape=[1, 14], seed=3.0),
+    "RandomNormalLike": helper.make_node("RandomNormalLike", ["ones"], ["noise"], "drawn"),
+    "Dropout": helper.make_node("Dropout", ["ones", "half", "on"], ["noise"], "drawn"),
+}
+
+
+@pytest.mark.parametrize("name", NOISE)
+def test_random_operators_are_named_before_a_model_is_submitted(tmp_path: Path, name: str) -> None:
+    node = NOISE[name]
+
+    said = checked(tmp_path, with_noise(tmp_path, node, 0.5))
+
+    (problem,) = said["problems"]
+    assert problem["reason"] == "NOT_DETERMINISTIC"
+    assert f"{node.op_type} 'drawn'" in problem["message"]
+    assert said["artifact"]["random operators"] == f"{node.op_type} 'drawn'"
+
+
+def test_dropout_that_is_off_is_no_random_operator(tmp_path: Path) -> None:
+    node = helper.make_node("Dropout", ["ones", "half", "off"], ["noise"], "drawn")
+
+    said = checked(tmp_path, with_noise(tmp_path, node, 0.5))
+
+    assert said["problems"] == []
+    assert "random operators" not in said["artifact"]
+
+
+def test_random_operators_that_change_no_answer_are_no_mistake(tmp_path: Path) -> None:
+    said = checked(tmp_path, with_noise(tmp_path, NOISE["RandomNormal"], 0.0))
+
+    assert said["problems"] == []
+    assert said["artifact"]["random operators"] == "RandomNormal 'drawn'"
+
+
+@pytest.mark.parametrize(
+    ("version", "change", "problem"),
+    [
+        ("ir_version", {"ir_version": 99}, "it has IR version 99; save it with IR version"),
+        ("opset", {"opset": 99}, "it needs version 99 of ai.onnx; expected ai.onnx of version"),
+        (
+            "older onnx",
+            {"opset": 25},
+            "it needs version 25 of ai.onnx; expected ai.onnx of version 20",
+        ),
+    ],
+)
+def test_versions_that_the_installed_onnx_does_not_have_are_a_mistake(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+    change: dict[str, int],
+    problem: str,
+) -> None:
+    model = classifier(tmp_path)
+    model.ir_version = change.get("ir_version", model.ir_version)
+    model.opset_import[0].version = change.get("opset", model.opset_import[0].version)
+    if version == "older onnx":
+        monkeypatch.setattr(onnx.defs, "onnx_opset_version", lambda: 20)
+
+    (found,) = checked(tmp_path, model)["problems"]
+
+    assert problem in found["message"]

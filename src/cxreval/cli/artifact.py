@@ -221,6 +221,7 @@ def _onnx(
     """Returns each ONNX file with its signature, after a check against the manifest."""
     require_extra("onnx", f"checking the ONNX file {files[0]}", "onnx")
     from cxreval.onnx_file.bundled import inspect_bundle  # noqa: PLC0415 -- needs the extra
+    from cxreval.onnx_file.randomness import random_operators  # noqa: PLC0415
     from cxreval.onnx_file.reading import read  # noqa: PLC0415
     from cxreval.onnx_file.signature import check, described, inputs  # noqa: PLC0415
 
@@ -239,6 +240,8 @@ def _onnx(
         for bundled in inspect_bundle(sections, manifest.ensemble, fitting):
             facts[f"{bundled.name} inputs"] = described(inputs(bundled.graph))
             facts[f"{bundled.name} outputs"] = described(bundled.graph.output)
+            if operators := random_operators(bundled.graph):
+                facts[f"{bundled.name} random operators"] = ", ".join(operators)
             models.append((paths[bundled.name], bundled.signature))
         return models
     model = read(files[0])
@@ -246,4 +249,6 @@ def _onnx(
         "inputs": described(inputs(model.graph)) or "none",
         "outputs": described(model.graph.output) or "none",
     }
+    if operators := random_operators(model):
+        facts["random operators"] = ", ".join(operators)
     return [(files[0], fitting(model))]

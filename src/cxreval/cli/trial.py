@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxreval import sandbox
+from cxreval.bundle import whole
 from cxreval.cli import output
 from cxreval.datasets.phantom import draw_studies, encode_png, render
 from cxreval.errors import (
@@ -26,6 +27,7 @@ from cxreval.errors import (
     ModelTooLarge,
     ModelTooSlow,
     ModelUnsupported,
+    NotDeterministic,
     SandboxUnavailable,
 )
 from cxreval.extras import require_extra
@@ -122,7 +124,7 @@ def try_model(
             activation = Activation.NONE
         profile = profile_of(steps)
         tensors = [profile.apply(image.pixels) for image in images]
-        raw = [_run(path, signature, tensors) for path, signature in models]
+        raw = [_repeated(path, signature, tensors) for path, signature in models]
     each = [[probabilities(rows, activation).mean(axis=0) for rows in model] for model in raw]
     values = np.mean(np.array(each, np.float32), axis=0)
     if values.shape[1] != len(names):
@@ -195,6 +197,30 @@ def _converted(
     interface = ModelInterface(dataclasses.replace(steps, tensor="")) if steps else None
     shape = profile_of(steps).shape if steps else None
     return [(path, inspect(path, interface, shape, len(names)))], names
+
+
+def _repeated(
+    path: Path, signature: Signature, tensors: Sequence[npt.NDArray[Any]]
+) -> list[npt.NDArray[Any]]:
+    """Returns what `_run` does, after the first image was run a second time, at the end.
+
+    Raises:
+        NotDeterministic: its outputs differ.
+    """
+    *outputs, again = _run(path, signature, [*tensors, tensors[0]])
+    if not np.array_equal(outputs[0], again, equal_nan=True):
+        from cxreval.onnx_file.randomness import random_operators  # noqa: PLC0415
+        from cxreval.onnx_file.reading import parse  # noqa: PLC0415
+
+        drawn = ", ".join(random_operators(parse(whole(path)))) or "none that is known"
+        expected = "equal answers to one image"
+        raise NotDeterministic(
+            f"the model answered one image twice and differently; expected {expected}: call "
+            f"model.eval() before you export it. Operators that draw random numbers: {drawn}",
+            field="model",
+            expected=expected,
+        )
+    return outputs
 
 
 def _run(

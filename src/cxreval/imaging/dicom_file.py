@@ -8,7 +8,7 @@ from cxreval.imaging.image import unreadable
 
 PREFIX = b"DICM"
 _PREAMBLE = 128
-_MAX_INFLATED = 1 << 28
+_MAX_INFLATED = 1 << 27  # the pixels of the largest image, and its header
 _META = b"\x02\0"
 _IDENTIFYING = b"\x08\0"  # group of the first elements of a file without file meta information
 _LAST_FIRST = 0x0070  # its largest element that files begin with
@@ -51,7 +51,7 @@ def inflated(data: bytes) -> bytes:
     """Returns the elements of a deflated file.
 
     Raises:
-        ImageUnreadable: they are corrupt, truncated or larger than 256 MiB.
+        ImageUnreadable: they are corrupt, truncated or larger than 128 MiB.
     """
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:

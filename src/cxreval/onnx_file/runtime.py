@@ -6,6 +6,7 @@ import math
 from collections import Counter
 
 import onnx
+import onnx.defs
 import onnx.helper
 import onnx.shape_inference
 
@@ -55,16 +56,22 @@ def check_runtime_support(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _check_versions(model: onnx.ModelProto) -> None:
-    """Checks the versions of the file format and of the operator sets."""
-    if model.ir_version > MAX_IR_VERSION:
+    """Checks the versions of the file format and of the operator sets.
+
+    Those of an older ONNX that is installed count, because it cannot check newer files.
+    """
+    newest_ir = min(MAX_IR_VERSION, onnx.IR_VERSION)
+    if model.ir_version > newest_ir:
         raise _unsupported(
-            f"it has IR version {model.ir_version}", f"IR version {MAX_IR_VERSION} or older"
+            f"it has IR version {model.ir_version}", f"IR version {newest_ir} or older"
         )
     if not model.opset_import:
         raise _unsupported("it imports no operator set", "an import of ai.onnx")
     for opset in every(onnx.OperatorSetIdProto, model):
         domain = "" if opset.domain == "ai.onnx" else opset.domain
         newest = OPSETS.get(domain, opset.version)
+        if not domain:
+            newest = min(newest, onnx.defs.onnx_opset_version())
         if opset.version > newest:
             name = domain or "ai.onnx"
             raise _unsupported(
