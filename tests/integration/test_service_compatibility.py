@@ -17,17 +17,20 @@ import pytest
 import sqlalchemy
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.message_factory import GetMessageClass
+from typer.testing import CliRunner
 
 from cxreval import build_info, version_line
+from cxreval.cli.app import app
 from cxreval.client import ScoringClient
 from cxreval.errors import ServiceUnavailable, StorageFull
 from cxreval.files import disk_error
 from services.chassis import reflection
-from services.chassis.config import ConfigError
+from services.chassis.config import ConfigError, ProcessConfig, load
 from services.chassis.health import Unhealthy
 from services.registry import migrations
 from services.registry.__main__ import check_health
 from services.registry.store.database import Database
+from services.scoring.config import ScoringConfig
 from tests.conftest import REPOSITORY, missing
 from tests.integration.test_registry_health import filled, small_disk
 from tests.support.processes import Service
@@ -69,11 +72,7 @@ def test_the_address_in_the_log_is_one_that_listen_and_clients_take(service: Ser
     lines = map(json.loads, service.log.read_text().splitlines())
     (logged,) = (line["address"] for line in lines if line["message"] == "listening")
     assert logged == service.address
-    checked = subprocess.run(
-        [sys.executable, "-m", "services.scoring", "--listen", logged, "--check-config"],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    assert json.loads(checked.stdout)["listen"] == logged
+    assert load(ScoringConfig, "scoring", ["--listen", logged], {}).listen == logged
     with ScoringClient(logged) as client:
         assert client.list_truths()
 
@@ -83,12 +82,17 @@ def test_the_page_of_metrics_and_the_flag_state_the_same_versions(service: Servi
     matches = [re.fullmatch(name, line) for line in service.metrics()]
     (stated,) = (match.groups() for match in matches if match)
     assert dict(zip(("platform", "python", "version"), stated, strict=True)) == build_info()
-    for program in ("cxreval.cli.app", "services.scoring"):
-        printed = subprocess.run(
-            [sys.executable, "-m", program, "--version"],
-            cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True,
-        )  # fmt: skip
-        assert printed.stdout == f"{version_line()}\n", program
+
+
+@pytest.mark.parametrize("program", ["registry", "inference", "scoring", "leaderboard"])
+def test_every_service_and_the_command_line_print_their_versions(
+    program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        load(ProcessConfig, program, ["--version"], {})
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"{version_line()}\n")
+    printed = CliRunner().invoke(app, ["--version"])
+    assert (printed.exit_code, printed.stdout) == (0, f"{version_line()}\n")
 
 
 @pytest.mark.parametrize("name", [reflection.V1, reflection.V1ALPHA])
