@@ -140,7 +140,7 @@ def _process_checks(config: ProcessConfig) -> list[tuple[str, object, str]]:
             (
                 name,
                 not getattr(config, name) or _is_address(getattr(config, name)),
-                "host:port, port 0 to 65535",
+                "host:port, port 0 to 65535, an IPv6 address in brackets",
             )
             for name in ("listen", "metrics_listen")
         ),

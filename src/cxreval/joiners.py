@@ -9,35 +9,32 @@ such as that of a health worker.
 
 from __future__ import annotations
 
-NON_JOINER, JOINER = "\u200c", "\u200d"
-_TAGS = range(0xE0020, 0xE0080)  # of the flags of regions
+import contextlib
+import re
 
-MAX_CHARACTERS = 10_000
-"""Length of a text from which no joiner counts as needed: the rules look at whole runs of marks."""
+NON_JOINER, JOINER = "\u200c", "\u200d"
+
+_MODIFIERS = "[\ufe0f\U0001f3fb-\U0001f3ff]{0,2}"
+_SEQUENCE = re.compile(
+    rf"[^{JOINER}]{_MODIFIERS}(?:{JOINER}[^{JOINER}]{_MODIFIERS})+"
+    "|\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f"
+)
+"""What may be a sequence of joined emoji, or the flag of a region, which ends in tags."""
 
 
 def needed(text: str) -> frozenset[int]:
     """Returns the indices of the joiners and tags that the text needs."""
-    if len(text) > MAX_CHARACTERS or not any(_is_candidate(letter) for letter in text):
-        return frozenset()
-    import emoji  # noqa: PLC0415 -- few texts have such characters, and the list is long
-    from idna import core  # noqa: PLC0415
+    places: set[int] = set()
+    if JOINER in text or NON_JOINER in text or "\U000e007f" in text:
+        import emoji  # noqa: PLC0415 -- few texts have such characters, and the list is long
+        from idna import core  # noqa: PLC0415
 
-    places = {
-        index
-        for sequence in emoji.emoji_list(text)
-        for index in range(sequence["match_start"], sequence["match_end"])
-        if _is_candidate(text[index])
-    }
-    for index, letter in enumerate(text):
-        if letter in (NON_JOINER, JOINER) and index not in places:
-            try:
-                if core.valid_contextj(text, index):
-                    places.add(index)
-            except ValueError:  # a character without a name stands before it
-                continue
+        for match in _SEQUENCE.finditer(text):
+            if emoji.is_emoji(match[0]):
+                places.update(range(*match.span()))
+        for index, letter in enumerate(text):
+            if letter in (NON_JOINER, JOINER) and index not in places:
+                with contextlib.suppress(ValueError):  # the character before it has no name
+                    if core.valid_contextj(text, index):
+                        places.add(index)
     return frozenset(places)
-
-
-def _is_candidate(letter: str) -> bool:
-    return letter in (NON_JOINER, JOINER) or ord(letter) in _TAGS

@@ -87,6 +87,15 @@ def test_client_and_command_line_work(environment: Path, tmp_path: Path) -> None
     assert (asked.returncode, "SERVICE_UNAVAILABLE" in asked.stderr) == (1, True), asked.stderr
 
 
+def test_the_wheel_says_that_it_has_no_services_and_what_it_is(environment: Path) -> None:
+    asked = run(environment, "leaderboard", "--registry", "localhost:1")
+    for text in (run(environment, "--help").stdout, asked.stderr):
+        assert "This installation has no services" in " ".join(text.split())
+    python = environment / "bin" / "python"
+    version = subprocess.run([python, "-V"], capture_output=True, text=True, timeout=60, check=True)
+    assert f", {version.stdout.strip()}, Linux" in run(environment, "--version").stdout
+
+
 def test_score_works(environment: Path, tmp_path: Path) -> None:
     draw = np.random.default_rng(3)
     images = [f"{patient:08d}_000.png" for patient in range(1, 41)]

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from cxreval import build_info
 from cxreval.api.inference.v1 import capabilities_service_pb2, capabilities_service_pb2_grpc
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
 from cxreval.client import InferenceClient
@@ -562,6 +563,8 @@ def test_capabilities_name_profiles_limits_runtime_and_tolerance(service: Infere
     assert answer.runtime.startswith("onnxruntime ")
     assert (answer.HasField("repeat_tolerance"), answer.repeat_tolerance) == (True, 0.0)
     assert (answer.device, answer.threads > 0) == ("cpu", True)
+    stated = {"version": answer.version, "python": answer.python, "platform": answer.platform}
+    assert stated == build_info()
 
 
 def test_a_service_of_an_earlier_version_states_no_tolerance_and_is_asked_again_later() -> None:

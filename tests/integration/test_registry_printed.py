@@ -86,7 +86,7 @@ def test_history_loses_nothing_of_actors_and_reasons(registry: Printed) -> None:
         Change.WITHDRAWN,
     ]
     for event in events:
-        assert f"{event.time:%Y-%m-%d %H:%M:%S}  {event.change:<13}  {event.status}" in lines
+        assert f"{event.time:%Y-%m-%dT%H:%M:%SZ}  {event.change:<13}  {event.status}" in lines
         assert f"by {event.actor}" in lines  # unwrapped, so that it can be copied
     assert f"why: {WHY}" in " ".join(lines)
     assert "why: we were wrong" in lines
@@ -100,7 +100,7 @@ def test_names_of_keys_can_be_copied_to_the_command_that_revokes_them(registry: 
     assert "revoked" in registry.run("admin", "key", "revoke", key.name, who="operator")
     events = registry.run("admin", "events", who="operator")
     assert [line.strip() for line in events.splitlines()][:2] == [
-        f"{registry.operator.admin_events()[0].time:%Y-%m-%d %H:%M:%S}  key_revoked", key.name,
+        f"{registry.operator.admin_events()[0].time:%Y-%m-%dT%H:%M:%SZ}  key_revoked", key.name,
     ]  # fmt: skip
     assert "…" not in events
 
@@ -162,6 +162,18 @@ def test_the_command_line_shows_the_board_as_of_a_moment(registry: Printed) -> N
     assert "Nothing has been run or scored here yet" in registry.run(*then)
 
 
+def test_the_board_is_read_at_a_time_as_any_command_prints_it(registry: Printed) -> None:
+    history = registry.json("submission", "history", registry.second)
+    (published,) = (event["time"] for event in history if event["change"] == "published")
+    board = ("leaderboard", "--benchmark", SPEC.name, "--as-of")
+    rows = registry.json(*board, published)["entries"]
+    assert [row["submission"] for row in rows] == [registry.first, registry.second]
+    said = command(*board, "2025-01-01", "--registry", registry.service.address)
+    assert (
+        "--as-of 2025-01-01 is the end of that day: 2025-01-01T23:59:59.999999+00:00" in said.stderr
+    )
+
+
 def test_the_audit_head_is_published_with_the_board(registry: Printed) -> None:
     client, deadline = registry.submitter, time.monotonic() + 20
     while client.audit_head().place < 8:  # events join the chain within a second or two
@@ -181,7 +193,7 @@ def test_changes_of_a_board_are_printed_with_row_actor_and_reason(registry: Prin
     changes = ("leaderboard", "--benchmark", SPEC.name, "--changes")
     text = registry.run(*changes)
     lines = [line.strip() for line in text.splitlines()]
-    told = [line.split()[2] for line in lines if line.startswith("20")]
+    told = [line.split()[1] for line in lines if line.startswith("20")]
     assert told == ["published", "published", "disputed", "withdrawn"]
     assert [line for line in lines if line.startswith("benchmarks/")] == [
         registry.first, registry.second, registry.first, registry.first,

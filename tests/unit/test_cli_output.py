@@ -101,6 +101,13 @@ def a_progress_bar():
         bars.add_task(HOSTILE, total=3)
 
 
+def test_a_board_with_claims_prints_how_equal_ones_are_ordered(terminal):
+    executed, claim = board()
+    for rows, told in (((executed,), False), ((executed, claim), True)):
+        board_output.print_board(small_spec("small"), Board(rows, Head(1, "0" * 64)), [])
+        assert (board_output.CLAIMS_RULE in terminal.getvalue()) is told
+
+
 @pytest.mark.parametrize(
     "show",
     [

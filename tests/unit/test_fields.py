@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from cxreval.cli.output import moment
 from cxreval.errors import MalformedField, MissingField
-from cxreval.fields import check_sha256, not_allowed, required, split_host_port
+from cxreval.fields import (
+    check_sha256,
+    not_allowed,
+    read_time,
+    required,
+    split_host_port,
+    with_port,
+)
 from cxreval.manifest.document import parse_document
 from cxreval.manifest.model import CheckpointFormat, ClaimedMetric, Kind, Manifest, SourceKind
 from cxreval.manifest.rules import problems
@@ -103,3 +113,55 @@ def test_another_form_of_address_is_refused(address: str) -> None:
 def test_a_digest_is_64_lower_case_hex_characters(value: str, error: type[Exception]) -> None:
     with pytest.raises(error, match="64 lower-case hex characters"):
         check_sha256("sha256", value)
+
+
+@pytest.mark.parametrize("listen", ["[::1]:0", "127.0.0.1:0", "localhost:0", "[::]:50051"])
+def test_an_address_with_another_port_is_an_address(listen: str) -> None:
+    host, _ = split_host_port(listen)
+    assert split_host_port(with_port(listen, 25020)) == (host, 25020)
+
+
+SECOND = datetime(2026, 11, 29, 7, 5, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-11-29T07:05:30Z", SECOND),
+        ("2026-11-29t07:05:30z", SECOND),
+        ("2026-11-29 07:05:30Z", SECOND),
+        ("2026-11-29T07:05:30", SECOND),
+        ("2026-11-29T07:05:30+00:00", SECOND),
+        ("2026-11-29T07:05:30-00:00", SECOND),
+        ("2026-11-29T09:35:30+02:30", SECOND),
+        ("2026-11-29T07:05:30.25Z", SECOND + timedelta(milliseconds=250)),
+        ("2026-11-29T07:05:30.123456789Z", SECOND + timedelta(microseconds=123456)),
+        ("2026-11-29", datetime(2026, 11, 29, 23, 59, 59, 999999, tzinfo=UTC)),
+        ("0001-01-01", datetime(1, 1, 1, 23, 59, 59, 999999, tzinfo=UTC)),
+    ],
+)
+def test_times_of_rfc_3339_and_dates_are_read(text: str, expected: datetime) -> None:
+    assert read_time("--as-of", text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "yesterday", "2026-11", "2026-02-30", "2026-11-29T07:05", "2026-11-29T24:00:01Z",
+     "2026-11-29T07:05:60Z", "20261129T070530Z", "2026-W48-7", "2026-11-29T07:05:30+0000",
+     "0001-01-01T00:00:00+05:00", "2026-11-29T07:05:30Z\n", "\u0662026-11-29",
+     "2026-11-29T07:05:30,5Z", "1764399930"],
+)  # fmt: skip
+def test_other_times_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(MalformedField, match=r"--as-of is .* such as 2026-11-29T07:05:30Z"):
+        read_time("--as-of", text)
+
+
+@given(
+    st.datetimes(
+        datetime(2, 1, 1), datetime(9998, 12, 31),  # noqa: DTZ001 -- hypothesis adds the zone
+        timezones=st.integers(-1439, 1439).map(lambda m: timezone(timedelta(minutes=m))),
+    )
+)  # fmt: skip
+def test_what_json_and_text_print_is_read_as_the_same_time(time: datetime) -> None:
+    assert read_time("--as-of", time.isoformat()) == time
+    assert read_time("--as-of", moment(time)) == time.replace(microsecond=0)

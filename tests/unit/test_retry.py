@@ -9,10 +9,13 @@ import pytest
 from cxreval import retry
 from cxreval.errors import (
     CxrevalError,
+    DatabaseDamaged,
     KeyUnknown,
     ServiceOverloaded,
     ServiceUnavailable,
+    StorageFull,
 )
+from cxreval.evaluation.resume import retry_policy
 from cxreval.retry import Backoff, RetryPolicy
 from cxreval.wire.channel import CHANNEL_OPTIONS
 
@@ -67,6 +70,16 @@ def test_other_errors_are_raised_at_once(clock: Clock) -> None:
     with pytest.raises(KeyUnknown):
         Backoff(RetryPolicy()).call(failing(KeyUnknown("no")))
     assert clock.slept == []
+
+
+@pytest.mark.parametrize("error", [StorageFull("full"), DatabaseDamaged("damaged")])
+def test_what_only_an_operator_repairs_is_raised_at_once_unless_the_policy_waits_for_it(
+    clock: Clock, error: CxrevalError
+) -> None:
+    with pytest.raises(type(error)):
+        Backoff(RetryPolicy()).call(failing(error))
+    assert clock.slept == []
+    assert Backoff(retry_policy(5.0)).call(failing(error)) == "done"  # a worker, for its budget
 
 
 @pytest.mark.parametrize(("from_progress", "survives"), [(False, True), (True, False)])

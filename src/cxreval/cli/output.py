@@ -142,7 +142,9 @@ def print_table(
 
 def moment(time: datetime | None) -> str:
     """Formats a time in UTC, to the second, as RFC 3339 does; `never` for None."""
-    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if time else "never"
+    if time is None:
+        return "never"
+    return time.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def retired(retirement: Retirement | None) -> str:
