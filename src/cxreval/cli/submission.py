@@ -65,14 +65,12 @@ def submit(
             _checked(manifest, files or [], None, look=False)
             raise
         declared, complete = _checked(manifest, files or [], spec, look=not no_check)
-        if complete:
-            declared = with_files(declared, complete)
         token = _endpoint_token(token_file, ask_token) if declared.kind is Kind.ENDPOINT else ""
         created = client.create_submission(spec.name, declared, endpoint_token=token)
         # Printed now, so that the name is known even if the upload fails.
         output.errors.print(f"submission {created.name}", soft_wrap=True)
         if complete:
-            created = _upload(client, created.name, complete)
+            created = _upload(client, created.name, complete, declared.artifact_sha256)
         _finish(client, created, watch, json)
 
 
@@ -80,6 +78,9 @@ def _checked(
     manifest: Path, files: list[Path], benchmark: BenchmarkSpec | None, *, look: bool
 ) -> tuple[Manifest, list[Path]]:
     """Returns a manifest and its files, which together have no mistakes.
+
+    The manifest has the digests of the files. They are computed once: the registry computes that
+    of what it receives, and refuses files that were changed meanwhile.
 
     Without a benchmark, only the mistakes are found that the manifest alone shows. With `look`, the
     content of the files is checked. Files in which an ONNX file has weights are added if they are
@@ -92,7 +93,7 @@ def _checked(
     document = read_document(manifest, datetime.now(UTC).date(), benchmark)
     if document.problems:
         raise refusal(document.problems)
-    return document.manifest, _checked_files(document.manifest, files, benchmark, look=look)
+    return _checked_files(document.manifest, files, benchmark, look=look)
 
 
 def _endpoint_token(file: Path | None, ask: bool) -> str:
@@ -109,8 +110,8 @@ def _endpoint_token(file: Path | None, ask: bool) -> str:
 
 def _checked_files(
     manifest: Manifest, files: list[Path], benchmark: BenchmarkSpec | None, *, look: bool
-) -> list[Path]:
-    """Returns the complete files of a submission, checked before a submission is created for them.
+) -> tuple[Manifest, list[Path]]:
+    """Returns the manifest with the digests of its complete files, and these files, checked.
 
     Raises:
         MalformedField: a file is empty, or files are missing or given for a kind that has none.
@@ -125,7 +126,7 @@ def _checked_files(
             f"the manifest is of kind {kind}; expected {expected}", field="file", expected=expected
         )
     if not files:
-        return files
+        return manifest, files
     from cxreval.cli import artifact  # noqa: PLC0415 -- slow to import
 
     complete = artifact.completed(files, manifest, check=look)
@@ -142,7 +143,9 @@ def _checked_files(
             raise refusal(problems)
         for note in examined.notes:
             output.errors.print(f"note: {note}")
-    return complete
+        if examined.manifest:
+            return examined.manifest, complete
+    return with_files(manifest, complete), complete
 
 
 def upload(
@@ -172,7 +175,9 @@ def status(
         _finish(client, client.get_submission(submission), watch, json)
 
 
-def _upload(client: RegistryClient, submission: str, files: list[Path]) -> Submission:
+def _upload(
+    client: RegistryClient, submission: str, files: list[Path], sha256: str = ""
+) -> Submission:
     with output.progress_bars() as bars:
         names = ", ".join(file.name for file in files)
         task = bars.add_task(f"uploading {names}", total=sum(file.stat().st_size for file in files))
@@ -185,7 +190,7 @@ def _upload(client: RegistryClient, submission: str, files: list[Path]) -> Submi
 
         try:
             progress = UploadProgress(on_progress, on_failure)
-            return client.upload_artifact(submission, files, progress)
+            return client.upload_artifact(submission, files, progress, sha256=sha256)
         except (*TRANSIENT_UPLOAD_ERRORS, KeyboardInterrupt):
             later = f"cxreval submission upload {submission} {' '.join(map(str, files))}"
             bars.console.print(f"to resume the upload: {later}", soft_wrap=True)

@@ -5,6 +5,7 @@ This module does not import PyTorch.
 
 from __future__ import annotations
 
+import re
 import struct
 import zipfile
 from enum import StrEnum
@@ -19,6 +20,14 @@ much memory."""
 
 MAX_HEADER_BYTES = 100_000_000
 """Maximum size of the header of a safetensors file, as its format says."""
+
+WRAPPERS = (
+    "state_dict", "model_state_dict", "model", "net", "network", "module", "weights",
+)  # fmt: skip
+"""Keys under which training scripts store the network, beside the epoch and the optimizer."""
+
+# torchvision before 0.2.1 named the layers within a dense layer `norm.1`, `conv.2` and so on.
+OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
 
 _LENGTH = struct.Struct("<Q")
 
