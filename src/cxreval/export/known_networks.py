@@ -73,5 +73,4 @@ NETWORKS = {
     "25392ca0622b8906": "timm/resnet50d",
     "e76c7d01cc6d3a94": "timm/mobilenetv3_large_100",
     "21772d016bb0c328": "timm/regnety_032",
-    "662a5134e5477f47": "timm/inception_v4",
 }
