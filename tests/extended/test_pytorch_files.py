@@ -36,6 +36,8 @@ from cxreval.export.architectures import NetworkSpec  # noqa: E402
 from cxreval.export.conversion import convert_checkpoint  # noqa: E402
 from cxreval.export.conversion_request import Request  # noqa: E402
 from cxreval.export.converter import convert  # noqa: E402
+from cxreval.export.known_networks import NETWORKS as KNOWN  # noqa: E402
+from cxreval.export.tensor_shapes import column_count, fingerprint  # noqa: E402
 from tests.support import checkpoints  # noqa: E402
 from tests.support import pytorch_files as files  # noqa: E402
 from tests.support.pytorch_files import Small, seeded  # noqa: E402
@@ -54,6 +56,17 @@ NETWORKS = {
     "timm/efficientnet_b0": 64, "timm/mobilenetv3_small_050": 64, "timm/resnet18.a1_in1k": 64,
     "timm/swin_tiny_patch4_window7_224": 224, "timm/vit_tiny_patch16_224": 64,
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(("stated", "name"), KNOWN.items())
+def test_known_networks_are_those_that_the_libraries_build(stated: str, name: str) -> None:
+    sizes = {"inception": (299, 299), "swin_v2": (256, 256)}
+    size = next((size for part, size in sizes.items() if part in name), (224, 224))
+    for columns, channels in ((14, 3), (2, 1)):
+        state = NetworkSpec(name, columns, channels, size).state()
+        shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+        assert fingerprint(shapes) == stated
+        assert column_count(shapes) in (columns, 0)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

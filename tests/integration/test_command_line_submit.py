@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import grpc
 import pytest
@@ -24,7 +26,7 @@ from cxreval.cli.submission import TOKEN_VARIABLE
 from cxreval.client import SubmissionStatus, UploadProgress, WorkerClient
 from cxreval.client._upload import with_files
 from cxreval.datasets.benchmark_file import load_spec
-from cxreval.errors import CxrevalError
+from cxreval.errors import CxrevalError, DigestMismatch
 from cxreval.files import MAX_ARTIFACT_BYTES, MAX_FILE_BYTES
 from cxreval.manifest.model import Kind
 from cxreval.manifest.template import template
@@ -218,6 +220,61 @@ def test_findings_are_those_of_the_benchmark_that_is_submitted_to(
         ("Nodule", "Hernia"): [],
         ("Edema", "Hernia"): ["OUTPUTS_INCOMPLETE"],
     }
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_submit_reads_each_artifact_once_for_its_digest(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    files = bundles.with_external_data(tmp_path, seed=11)
+    if number == 1:
+        files = bundles.members(tmp_path, (12,))
+    digested: list[str] = []
+    original = hashlib.file_digest
+
+    def counted(content: BinaryIO, name: str) -> Any:
+        digested.append(getattr(content, "name", "archive"))
+        return original(content, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    arguments = ["submit", manifest(tmp_path, Kind.CHECKPOINT), *map(str, files)]
+    ended = CliRunner().invoke(
+        app, [*arguments, "--benchmark", SPEC.name, "--registry", address], catch_exceptions=False
+    )
+    assert ended.exit_code == 0, ended.output
+    assert len(digested) == len(set(digested)) == (1 if number == 1 else 3)
+
+
+def test_a_file_that_changes_after_its_digest_was_computed_is_refused(
+    client: WorkerClient, tmp_path: Path
+) -> None:
+    (file,) = bundles.members(tmp_path, (13,))
+    declared = with_files(checkpoint_manifest(outputs=SPEC.findings), [file])
+    created = client.create_submission(SPEC.name, declared)
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(DigestMismatch):
+        client.upload_artifact(created.name, file, sha256=declared.artifact_sha256)
+    assert client.get_submission(created.name).status is SubmissionStatus.AWAITING_ARTIFACT
+
+
+def test_no_check_uploads_a_file_that_the_check_would_refuse(
+    address: str, client: WorkerClient, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"no model at all")
+    arguments = ("submit", manifest(tmp_path, Kind.CHECKPOINT), str(file))
+    where = ("--benchmark", SPEC.name, "--registry", address)
+    before = len(list(client.list_submissions(SPEC.name)))
+    assert command(*arguments, *where).returncode == 1
+    assert len(list(client.list_submissions(SPEC.name))) == before
+    ended = command(*arguments, *where, "--no-check")
+    assert ended.returncode == 0, ended.stderr
+    created = list(client.list_submissions(SPEC.name))[-1]
+    assert created.status is SubmissionStatus.QUEUED
+    assert created.manifest.artifact_sha256 == hashlib.sha256(b"no model at all").hexdigest()
+    mistakes = tmp_path / "mine.yaml"
+    mistakes.write_text(mistakes.read_text().replace("contact:", "contct:"))
+    assert command(*arguments, *where, "--no-check").returncode == 1  # the manifest is checked
 
 
 def test_weights_beside_a_model_are_submitted_with_it_and_an_upload_resumes(

@@ -274,13 +274,14 @@ def test_safetensors_file_with_a_header_beyond_its_end_is_of_another_kind(tmp_pa
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\x89HDF\r\n\x1a\n" + bytes(99), "a Keras model; .*tf2onnx"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "as Keras writes .h5; .*--keras FILE --output"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-        (b"<!DOCTYPE html>", "is a text; .*the address from which it was downloaded"),
+        (b"<!DOCTYPE html>", "is a web page, not a model"),
         (b"\x08\x08\x12\x07pytorch", "set format: onnx"),
-        (b"PK\x03\x04" + bytes(99), "an archive without a PyTorch checkpoint"),
+        (b"PK\x03\x04" + bytes(99), "a zip archive .* without its end"),
         (b"", "of no known format"),
-        (bytes(99), "of no known format"),
+        (bytes(99), "only zeros at its start"),
+        (b"\xfe" * 99, "of no known format; .*submit another file"),
     ],
 )
 def test_file_of_another_kind_is_named_with_the_cure(

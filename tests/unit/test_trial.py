@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from cxreval.cli.app import app
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES
-from tests.support import onnx_models
+from tests.support import bundles, onnx_models
 
 
 def checked(directory: Path, model: onnx.ModelProto, *more: str, outputs: str = "") -> Any:
@@ -35,6 +35,26 @@ def classifier(directory: Path, last: str = "Sigmoid", **attributes: Any) -> onn
     end = model.graph.node[-1]
     end.CopyFrom(helper.make_node(last, end.input, end.output, **attributes))
     return model
+
+
+def test_a_model_with_weights_in_another_file_runs_as_one_with_them_in_its_own(
+    tmp_path: Path,
+) -> None:
+    with_data = bundles.with_external_data(tmp_path / "two")
+    told = []
+    for files in (with_data, [tmp_path / "one.onnx"]):
+        if len(files) == 1:
+            onnx.save(onnx.load(with_data[0]), files[0])
+        manifest = tmp_path / f"{len(files)}.yaml"
+        assert CliRunner().invoke(app, ["submission", "init", str(manifest)]).exit_code == 0
+        preset = "\npreprocessing: xrv-224"
+        text = manifest.read_text().replace("\npreprocessing: imagenet-224", preset)
+        manifest.write_text(text)
+        arguments = ["submission", "check", str(manifest), str(files[0]), "--json"]
+        said = json.loads(CliRunner().invoke(app, arguments).stdout)
+        assert (said["problems"], said["notes"]) == ([], [])
+        told.append(said["artifact"]["tried on"])
+    assert told[0] == told[1]
 
 
 def test_logits_are_a_mistake_and_the_cure_is_named(tmp_path: Path) -> None:

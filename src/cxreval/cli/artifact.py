@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,11 +47,16 @@ if TYPE_CHECKING:  # needs the extra
 
 @dataclass(slots=True)
 class Examined:
-    """What is known of the files of a submission, what is wrong with them, and what looks wrong."""
+    """What is known of the files of a submission, what is wrong with them, and what looks wrong.
+
+    `manifest`: that of the submission with the names and digests of its files; None if these are
+    wrong.
+    """
 
     facts: dict[str, str] = field(default_factory=dict)
     problems: list[CxrevalError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    manifest: Manifest | None = None
 
 
 def is_bundle(files: Sequence[Path], manifest: Manifest) -> bool:
@@ -75,7 +80,7 @@ def examine(
     facts = {"sha256": sha256, "size_bytes": str(_nbytes(files, bundled=bundled))}
     examined = Examined(facts)
     models: list[tuple[Path, Signature]] = []
-    for step in (_digest, partial(_content, benchmark, models)):
+    for step in (partial(_digest, examined), partial(_content, benchmark, models)):
         try:
             step(files, facts, manifest)
         except CxrevalError as error:
@@ -151,7 +156,9 @@ def with_data(files: Sequence[Path]) -> list[Path]:
     return [*files, *(file for file in complete.values() if file not in files)]
 
 
-def _digest(files: Sequence[Path], facts: dict[str, str], manifest: Manifest) -> None:
+def _digest(
+    examined: Examined, files: Sequence[Path], facts: dict[str, str], manifest: Manifest
+) -> None:
     declared, found = manifest.artifact_sha256, facts["sha256"]
     named = f"the archive of {', '.join(map(str, files))}" if len(files) > 1 else str(files[0])
     if declared and declared != found:
@@ -159,9 +166,9 @@ def _digest(files: Sequence[Path], facts: dict[str, str], manifest: Manifest) ->
         raise DigestMismatch(
             f"{named} has sha256 {found}; {field} is {declared}", field=field, expected=declared
         )
-    if is_bundle(files, manifest):
-        described(files, manifest.files)
+    listed = described(files, manifest.files) if is_bundle(files, manifest) else ()
     check_sizes(files, manifest)
+    examined.manifest = replace(manifest, artifact_sha256=found, files=listed)
 
 
 def check_sizes(files: Sequence[Path], manifest: Manifest) -> None:

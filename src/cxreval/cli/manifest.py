@@ -108,8 +108,9 @@ def _origins(
         )
         unsure.pop("preprocessing", None)
     if given.get("format") is CheckpointFormat.PYTORCH_STATE_DICT:
-        given["architecture"] = f"timm/{timm_name}" if timm_name else "densenet121"
-        if not timm_name:
+        known = f"timm/{timm_name}" if timm_name else given.get("architecture", "")
+        given["architecture"] = known or "densenet121"
+        if not known:
             unsure["architecture"] = "set the network of your weights, then remove this comment."
     return given, unsure
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cxreval.errors import MalformedField
-from cxreval.export.pytorch_file import FORMATS, kind_of
+from cxreval.export.pytorch_file import FORMATS, FileKind, kind_of
+from cxreval.export.tensor_shapes import column_count, network_name, tensor_shapes
 from cxreval.extras import require_extra
 from cxreval.fields import field_error, shown
 from cxreval.foreign_files import foreign_kind
@@ -65,10 +66,21 @@ def from_file(file: Path) -> dict[str, Any]:
         message = f"{file} is {kind.what}; expected {expected}: {kind.cure}"
         raise MalformedField(message, field="from", expected=expected)
     content = kind_of(file)
+    if content in FORMATS[CheckpointFormat.PYTORCH_STATE_DICT]:
+        return _from_state_dict(file, content)
     for form, kinds in FORMATS.items():
         if content in kinds:
             return {"format": form}
     return _from_onnx(file)
+
+
+def _from_state_dict(file: Path, kind: FileKind) -> dict[str, Any]:
+    """Returns what the names and shapes of the tensors say; the file is not run."""
+    shapes = tensor_shapes(file, kind)
+    fields: dict[str, Any] = {"format": CheckpointFormat.PYTORCH_STATE_DICT}
+    if network := network_name(shapes):
+        fields["architecture"] = network
+    return fields | {"columns": column_count(shapes)}
 
 
 def _from_onnx(file: Path) -> dict[str, Any]:

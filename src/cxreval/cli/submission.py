@@ -88,8 +88,6 @@ def submit(
             _checked(manifest, files or [], None, look=False)
             raise
         declared, complete = _checked(manifest, files or [], spec, look=not no_check)
-        if complete:
-            declared = with_files(declared, complete)
         further = {Part.SOURCE_BUNDLE: bundle, Part.WHEELHOUSE: wheelhouse}
         declared = _with_parts(declared, further)
         token = _endpoint_token(token_file, ask_token) if declared.kind is Kind.ENDPOINT else ""
@@ -102,7 +100,7 @@ def submit(
             if file:
                 client.upload_part(created.name, part, file)
         if complete:
-            created = _upload(client, created.name, complete)
+            created = _upload(client, created.name, complete, declared.artifact_sha256)
         _finish(client, created, watch, json)
 
 
@@ -123,6 +121,9 @@ def _checked(
 ) -> tuple[Manifest, list[Path]]:
     """Returns a manifest and its files, which together have no mistakes.
 
+    The manifest has the digests of the files. They are computed once: the registry computes that
+    of what it receives, and refuses files that were changed meanwhile.
+
     Without a benchmark, only the mistakes are found that the manifest alone shows. With `look`, the
     content of the files is checked. Files in which an ONNX file has weights are added if they are
     beside it.
@@ -134,7 +135,7 @@ def _checked(
     document = read_document(manifest, datetime.now(UTC).date(), benchmark)
     if document.problems:
         raise refusal(document.problems)
-    return document.manifest, _checked_files(document.manifest, files, benchmark, look=look)
+    return _checked_files(document.manifest, files, benchmark, look=look)
 
 
 def _endpoint_token(file: Path | None, ask: bool) -> str:
@@ -151,8 +152,8 @@ def _endpoint_token(file: Path | None, ask: bool) -> str:
 
 def _checked_files(
     manifest: Manifest, files: list[Path], benchmark: BenchmarkSpec | None, *, look: bool
-) -> list[Path]:
-    """Returns the complete files of a submission, checked before a submission is created for them.
+) -> tuple[Manifest, list[Path]]:
+    """Returns the manifest with the digests of its complete files, and these files, checked.
 
     Raises:
         MalformedField: a file is empty, or files are missing or given for a kind that has none.
@@ -167,7 +168,7 @@ def _checked_files(
             f"the manifest is of kind {kind}; expected {expected}", field="file", expected=expected
         )
     if not files:
-        return files
+        return manifest, files
     from cxreval.cli import artifact  # noqa: PLC0415 -- slow to import
 
     complete = artifact.completed(files, manifest, check=look)
@@ -184,7 +185,9 @@ def _checked_files(
             raise refusal(problems)
         for note in examined.notes:
             output.errors.print(f"note: {note}")
-    return complete
+        if examined.manifest:
+            return examined.manifest, complete
+    return with_files(manifest, complete), complete
 
 
 def upload(
@@ -248,7 +251,9 @@ def script_output(
                 return
 
 
-def _upload(client: RegistryClient, submission: str, files: list[Path]) -> Submission:
+def _upload(
+    client: RegistryClient, submission: str, files: list[Path], sha256: str = ""
+) -> Submission:
     with output.progress_bars() as bars:
         names = ", ".join(file.name for file in files)
         task = bars.add_task(f"uploading {names}", total=sum(file.stat().st_size for file in files))
@@ -261,7 +266,7 @@ def _upload(client: RegistryClient, submission: str, files: list[Path]) -> Submi
 
         try:
             progress = UploadProgress(on_progress, on_failure)
-            return client.upload_artifact(submission, files, progress)
+            return client.upload_artifact(submission, files, progress, sha256=sha256)
         except (*TRANSIENT_UPLOAD_ERRORS, KeyboardInterrupt):
             later = f"cxreval submission upload {submission} {' '.join(map(str, files))}"
             bars.console.print(f"to resume the upload: {later}", soft_wrap=True)

@@ -115,13 +115,16 @@ def try_model(
     if steps is None:
         return {}, []
     require_extra("inference", "running the model on two images", "onnxruntime")
-    if models and len(models) < len(files):
-        return {}, ["the model was not run here, because it has weights in other files"]
     names, activation = manifest.output_names, (manifest.outputs or Outputs()).activation
     with tempfile.TemporaryDirectory() as directory:
         if not models:
             models, names = _converted(files[0], sha256, manifest, Path(directory), images)
             activation = Activation.NONE
+        elif len(models) < len(files):
+            try:
+                models = _embedded(models, files, manifest, Path(directory))
+            except ModelTooLarge as error:  # the platform runs it from its archive
+                return {}, [f"the model was not run here: {error.message}"]
         profile = profile_of(steps)
         tensors = [profile.apply(image.pixels) for image in images]
         raw = [_repeated(path, signature, tensors) for path, signature in models]
@@ -136,6 +139,30 @@ def try_model(
     low, high = float(values.min()), float(values.max())
     facts = {"tried on": f"{', '.join(i.name for i in images)}: {low:.3g} to {high:.3g}"}
     return facts, _notes(values, raw, activation)
+
+
+def _embedded(
+    models: Sequence[tuple[Path, Signature]],
+    files: Sequence[Path],
+    manifest: Manifest,
+    directory: Path,
+) -> list[tuple[Path, Signature]]:
+    """Returns models as files that contain the weights of other files.
+
+    Raises `ModelTooLarge` if one would be larger than an ONNX file can be.
+    """
+    from cxreval.onnx_file.bundled import inspect_bundle  # noqa: PLC0415 -- needs the extra
+
+    signatures = iter([signature for _, signature in models])  # in the order of the models
+    sections = {file.name: whole(file) for file in files}
+    embedded = []
+    for model in inspect_bundle(
+        sections, manifest.ensemble, lambda _: next(signatures), embed=True
+    ):
+        path = directory / model.name
+        path.write_bytes(model.content)
+        embedded.append((path, model.signature))
+    return embedded
 
 
 def _check(

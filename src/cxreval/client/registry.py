@@ -124,7 +124,9 @@ class RegistryMethods(AdministrationMethods, LifecycleMethods):
         )
         if not files:
             return submission
-        return await methods.upload_artifact(self, submission.name, files, progress)
+        return await methods.upload_artifact(
+            self, submission.name, files, progress, sha256=manifest.artifact_sha256
+        )
 
     @operation
     async def create_submission(
@@ -164,12 +166,14 @@ class RegistryMethods(AdministrationMethods, LifecycleMethods):
         file: Path | str | Sequence[Path | str],
         progress: UploadProgress | None = None,
         retry_seconds: float = RETRY_SECONDS,
+        sha256: str = "",
     ) -> Submission:
         """Uploads the artifact of a submission and returns the submission, which is then queued.
 
         The artifact is the file, or the archive of the files that the manifest names. An
         interrupted upload is resumed, also that of an earlier call. Errors are retried until
-        `retry_seconds` pass without progress.
+        `retry_seconds` pass without progress. `sha256`: the artifact's, if the caller has computed
+        it; the registry refuses another artifact in any case, after it has received it.
 
         Raises:
             DigestMismatch: the digest of the artifact is not the one in the manifest; no byte is
@@ -181,7 +185,7 @@ class RegistryMethods(AdministrationMethods, LifecycleMethods):
         declared = await self._patiently(submission, backoff)
         files = arranged(paths(file), declared.manifest.files)
         bundled, expected = bool(declared.manifest.files), declared.manifest.artifact_sha256
-        digest = await self._transport.run(artifact_sha256, files, bundled=bundled)
+        digest = sha256 or await self._transport.run(artifact_sha256, files, bundled=bundled)
         if digest != expected:
             named = f"the archive of {', '.join(map(str, files))}" if bundled else str(files[0])
             message = f"{named} has sha256 {digest}; the manifest of {declared.name} has {expected}"

@@ -1,16 +1,19 @@
 """Tells kinds of PyTorch files apart by their content, without opening what is in them.
 
-This module does not import PyTorch.
+Files of other kinds are those of `cxreval.foreign_files`. This module does not import PyTorch.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 import zipfile
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from cxreval.errors import CheckpointUnreadable, ModelTooLarge
+from cxreval.fields import printable
+from cxreval.foreign_files import foreign_kind
 from cxreval.manifest.model import CheckpointFormat
 
 MAX_FILE_BYTES = 1024**3
@@ -19,6 +22,14 @@ much memory."""
 
 MAX_HEADER_BYTES = 100_000_000
 """Maximum size of the header of a safetensors file, as its format says."""
+
+WRAPPERS = (
+    "state_dict", "model_state_dict", "model", "net", "network", "module", "weights",
+)  # fmt: skip
+"""Keys under which training scripts store the network, beside the epoch and the optimizer."""
+
+# torchvision before 0.2.1 named the layers within a dense layer `norm.1`, `conv.2` and so on.
+OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
 
 _LENGTH = struct.Struct("<Q")
 
@@ -30,19 +41,11 @@ class FileKind(StrEnum):
     PICKLE = "a file of torch.save"
     TORCHSCRIPT = "a TorchScript module (torch.jit.save)"
     TORCH_EXPORT = "a program of torch.export.save"
-    KERAS = "a Keras model"
-    NUMPY = "an archive of NumPy arrays"
     ONNX = "an ONNX file"
-    GIT_LFS = "a Git LFS pointer, which only names the real file"
-    TEXT = "a text"
-    ZIP = "an archive without a PyTorch checkpoint"
     OTHER = "of no known format"
 
 
-_TEXT = bytes(range(0x20, 0x7F)) + b"\t\r\n"
 _STARTS = {
-    b"\x89HDF": FileKind.KERAS,
-    b"version https://git-lfs": FileKind.GIT_LFS,
     b"\x80": FileKind.PICKLE,  # opens a pickle
     b"\x08": FileKind.ONNX,  # the field `ir_version`
 }
@@ -53,14 +56,6 @@ FORMATS = {
     CheckpointFormat.TORCH_EXPORT: (FileKind.TORCH_EXPORT,),
 }
 """The kinds of files of each format that is converted."""
-
-_CURES = {
-    FileKind.KERAS: "convert it with tf2onnx and set format: onnx",
-    FileKind.GIT_LFS: "fetch the real file with `git lfs pull`",
-    FileKind.TEXT: "check the address from which it was downloaded",
-    FileKind.NUMPY: "save the model's state_dict() with torch.save or safetensors",
-    FileKind.ONNX: "set format: onnx",
-}
 
 
 def check_file(file: Path, form: CheckpointFormat) -> FileKind:
@@ -75,20 +70,32 @@ def check_file(file: Path, form: CheckpointFormat) -> FileKind:
         raise _too_large(f"the file has {size} bytes")
     kind = kind_of(file)
     if kind not in FORMATS[form]:
-        right = next((known for known, kinds in FORMATS.items() if kind in kinds), None)
-        cure = f"set format: {right}" if right else _CURES.get(kind, "submit another file")
+        what, cure = _named(file, kind)
         expected = " or ".join(FORMATS[form])
         raise CheckpointUnreadable(
-            f"the file is {kind}; expected {expected} for format {form}: {cure}",
+            f"the file is {what}; expected {expected} for format {form}: {cure}",
             field="artifact",
             expected=expected,
-            found=kind,
+            found=what,
         )
     return kind
 
 
+def _named(file: Path, kind: FileKind) -> tuple[str, str]:
+    """Returns what a file of another kind is, and what to do."""
+    right = next((known for known, kinds in FORMATS.items() if kind in kinds), None)
+    if kind is FileKind.ONNX:
+        right = CheckpointFormat.ONNX
+    if right:
+        return kind, f"set format: {right}"
+    foreign = foreign_kind(file)
+    if foreign:  # the file has another name where it is converted
+        return foreign.what, foreign.cure.replace(printable(str(file)), "FILE")
+    return kind, "submit another file"
+
+
 def kind_of(file: Path) -> FileKind:
-    """Returns what the start of a file, and the names in it if it is an archive, say it is.
+    """Returns the kind that a file's start, and the names in it if it is an archive, show.
 
     Raises `ModelTooLarge` for an archive that unpacks to more than `MAX_FILE_BYTES`.
     """
@@ -101,7 +108,7 @@ def kind_of(file: Path) -> FileKind:
     for magic, kind in _STARTS.items():
         if start.startswith(magic):
             return kind
-    return FileKind.TEXT if start.strip() and not start.translate(None, _TEXT) else FileKind.OTHER
+    return FileKind.OTHER
 
 
 def _starts_safetensors(start: bytes, size: int) -> bool:
@@ -116,7 +123,7 @@ def _archive(file: Path) -> FileKind:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return FileKind.ZIP
+        return FileKind.OTHER
     if (size := sum(entry.file_size for entry in entries)) > MAX_FILE_BYTES:
         raise _too_large(f"the file unpacks to {size} bytes")
     names = {PurePosixPath(entry.filename).name for entry in entries}
@@ -126,9 +133,7 @@ def _archive(file: Path) -> FileKind:
         return FileKind.TORCH_EXPORT
     if "data.pkl" in names:
         return FileKind.PICKLE
-    if "model.weights.h5" in names:
-        return FileKind.KERAS
-    return FileKind.NUMPY if any(name.endswith(".npy") for name in names) else FileKind.ZIP
+    return FileKind.OTHER
 
 
 def _too_large(problem: str) -> ModelTooLarge:

@@ -20,13 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from cxreval.errors import CheckpointUnreadable, ModelTooLarge
-from cxreval.export.pytorch_file import MAX_FILE_BYTES, FileKind
+from cxreval.export.pytorch_file import MAX_FILE_BYTES, WRAPPERS, FileKind
 from cxreval.fields import printable
-
-WRAPPERS = (
-    "state_dict", "model_state_dict", "model", "net", "network", "module", "weights",
-)  # fmt: skip
-"""Keys under which training scripts store the network, beside the epoch and the optimizer."""
 
 _EXPECTED = "a state dict, as torch.save(model.state_dict()) or safetensors write it"
 _MAX_NAME = 200

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from cxreval.errors import CheckpointMismatch
+from cxreval.export.pytorch_file import OLD_DENSE_LAYER
 from cxreval.fields import printable
 
 Tensors = Mapping[str, torch.Tensor]
@@ -17,8 +18,6 @@ Tensors = Mapping[str, torch.Tensor]
 _NAMES_SHOWN = 3
 _MAX_NAME = 100
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-# torchvision before 0.2.1 named the layers within a dense layer `norm.1`, `conv.2` and so on.
-_OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
 # Absent in checkpoints older than PyTorch 0.4.1; unused in eval mode.
 _OPTIONAL = "num_batches_tracked"
 # What a network does not need in eval mode: counters, the weights of a loss, the operation counts
@@ -63,7 +62,7 @@ def renamed(wanted: Tensors, tensors: Tensors) -> dict[str, torch.Tensor]:
     layer of its shape is left over, such as `classifier.1` of a Sequential with a Dropout, they are
     the same. What no network needs in eval mode is left out.
     """
-    modern = {_OLD_DENSE_LAYER.sub(r"\1\2.", name): tensor for name, tensor in tensors.items()}
+    modern = {OLD_DENSE_LAYER.sub(r"\1\2.", name): tensor for name, tensor in tensors.items()}
     prefix = _prefix(wanted, modern)
     named: dict[str, torch.Tensor] = {}
     for name, tensor in modern.items():
