@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import signal
 import subprocess
 import tempfile
 import threading
@@ -38,6 +39,7 @@ REFUSED = b"refused "
 _MESSAGE_BYTES = 1000
 _LINE_BYTES = 200
 _PIECE_BYTES = 1 << 20
+_SIGNALS = {number.value: number.name for number in signal.Signals}
 _KILLED = 128  # the shell's convention, which bubblewrap follows: 128 + the signal
 _HEADER = re.compile(rb"([0-9a-f]{40}) (?:missing|(commit|tree|blob|tag) (0|[1-9][0-9]{0,15}))\n")
 _TREE = re.compile(rb"tree ([0-9a-f]{40})\n")
@@ -224,7 +226,8 @@ class Objects:
         self._process.kill()
         status = self._process.wait()
         if self._introduces and status > _KILLED:
-            return _unreadable(f"reading it ended with status {status}, at a limit of its process")
+            name = _SIGNALS.get(status - _KILLED, str(status))
+            return _unreadable(f"reading it was ended by {name}, at a limit of its process")
         self._errors.seek(0)
         said = self._errors.read().decode(errors="replace")[-_MESSAGE_BYTES:]
         if self._introduces:  # without a word on the bundle: our own failure
