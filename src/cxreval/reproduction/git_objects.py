@@ -34,10 +34,9 @@ READY = b"ready\n"
 """First line of a process that reads a source bundle, unless it refuses it."""
 
 REFUSED = b"refused "
-"""Begins the only line of such a process that refuses the bundle; the reason follows."""
+"""Begins the last line of such a process that refuses the bundle; the reason follows."""
 
 _MESSAGE_BYTES = 1000
-_LINE_BYTES = 200
 _PIECE_BYTES = 1 << 20
 _SIGNALS = {number.value: number.name for number in signal.Signals}
 _KILLED = 128  # the shell's convention, which bubblewrap follows: 128 + the signal
@@ -186,10 +185,10 @@ class Objects:
             self._input.flush()
         except BrokenPipeError:
             raise self._ended() from None
-        line = self._output.readline(_LINE_BYTES)
+        line = self._output.readline(_MESSAGE_BYTES)
         header = _HEADER.fullmatch(line)
         if not header or header[1].decode() != wanted.sha1:
-            raise self._ended() if not line else _unreadable("it was answered wrongly")
+            raise self._refusal(line)
         if not header[2]:
             raise _missing(wanted, "is missing")
         if (kind := header[2].decode()) != wanted.kind:
@@ -205,15 +204,15 @@ class Objects:
         return nbytes
 
     def _introduced(self) -> None:
-        if not self._introduces:
-            return
-        line = self._output.readline(_MESSAGE_BYTES)
+        if self._introduces and (line := self._output.readline(_MESSAGE_BYTES)) != READY:
+            raise self._refusal(line)
+
+    def _refusal(self, line: bytes) -> Exception:
+        """Returns the error for a line that is not the expected one."""
         if line.startswith(REFUSED):
-            raise _unreadable(
-                printable(line.removeprefix(REFUSED).decode(errors="replace").strip())
-            )
-        if line != READY:
-            raise self._ended()
+            reason = line.removeprefix(REFUSED).decode(errors="replace").strip()
+            return _unreadable(printable(reason))
+        return _unreadable("it was answered wrongly") if line else self._ended()
 
     def _end(self) -> None:
         self._late.set()
