@@ -97,6 +97,9 @@ class EndpointSource:
             for image, output in sent:
                 yield image, self._probabilities(image, output, model.input)
 
+    def renew(self) -> None:
+        """Does nothing: the server is the submitter's."""
+
     def repeat_tolerance(self) -> float:
         """Returns the tolerance of every endpoint."""
         return REPEAT_TOLERANCE

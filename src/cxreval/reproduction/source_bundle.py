@@ -2,7 +2,7 @@
 
 The submitter packs one with git. The platform unpacks it without git: a child in the sandbox
 undoes the compression, and this process checks every object's hash, name and size, and writes the
-files ([ADR 31](docs/adr/0031-a-commit-is-proven-by-its-objects.md)).
+files ([ADR 35](docs/adr/0035-a-commit-is-proven-by-its-objects.md)).
 """
 
 from __future__ import annotations
