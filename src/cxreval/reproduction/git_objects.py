@@ -102,10 +102,15 @@ class Objects:
         seconds: how long it may run; then it is killed.
         environment: of git; None for a reader of source bundles, which first says whether it can
             read the bundle.
+        pass_fds: file descriptors that the process gets.
     """
 
     def __init__(
-        self, command: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        seconds: float,
+        environment: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by __exit__
         self._process = subprocess.Popen(  # noqa: S603 -- git or the sandbox
@@ -114,6 +119,7 @@ class Objects:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=environment,
+            pass_fds=pass_fds,
         )
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: PT018, S101
         self._input: BinaryIO = self._process.stdin  # type: ignore[assignment]

@@ -28,6 +28,7 @@ from cxreval.fields import field_error, printable
 from cxreval.files import disk_error, durable_file
 from cxreval.reproduction.git_objects import Objects
 from cxreval.reproduction.source_tree import SourceTree, read_tree
+from cxreval.system_calls import program_filter
 
 MAX_BUNDLE_BYTES = 1 << 29
 """Maximum size of a source bundle: 512 MiB."""
@@ -210,9 +211,14 @@ def bundle_objects(bundle: Path) -> Iterator[Objects]:
     nbytes = bundle.stat().st_size
     if nbytes > MAX_BUNDLE_BYTES:
         raise _too_large(nbytes)
-    command = sandbox.command(_READER, [sandbox.INPUT], bundle.resolve())
-    with Objects(command, SECONDS) as objects:
-        yield objects
+    with tempfile.TemporaryFile() as filter_:
+        filter_.write(program_filter())
+        filter_.seek(0)
+        descriptor = filter_.fileno()
+        arguments = [sandbox.INPUT]
+        command = sandbox.command(_READER, arguments, bundle.resolve(), filter_fd=descriptor)
+        with Objects(command, SECONDS, pass_fds=[descriptor]) as objects:
+            yield objects
 
 
 @contextmanager
