@@ -439,7 +439,7 @@ GIVEN = f"{BLOB} blob 3\nabc\n"
         (f"ready\n{'x' * 5000}", "answered wrongly"),
         ("refused \33[31mred\n", "cannot be read:  .31mred; expected"),
         (f"refused {'x' * 5000}", "cannot be read: x{992}; expected"),
-        ("ready\n'; exit 137; '", "reading it ended with status 137, at a limit"),
+        ("ready\n'; exit 137; '", "reading it was ended by SIGKILL, at a limit"),
     ],
 )
 def test_a_reader_can_give_the_right_bytes_or_none(says: str, words: str) -> None:

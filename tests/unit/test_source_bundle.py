@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import tarfile
 import unicodedata
 from pathlib import Path
@@ -11,7 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
 
+from cxreval.cli.app import app
 from cxreval.errors import (
     ArtifactTooLarge,
     CommitNotFrozen,
@@ -236,3 +240,52 @@ def test_the_paths_of_a_tree_are_looked_up_with_a_hint(tmp_path: Path) -> None:
         with pytest.raises(SourceTreeRefused, match=words) as caught:
             tree.file(path, "reproduction.entry_point")
         assert caught.value.metadata["field"] == "reproduction.entry_point"
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def command(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["submission", "bundle", *arguments])
+
+
+def test_the_command_says_what_it_wrote_and_what_the_manifest_states(tmp_path: Path) -> None:
+    commit = git.repository(tmp_path / "r", {"tools/run.py": b"1", "requirements.lock": b"22"})
+    out = tmp_path / "out"
+    arguments = (str(tmp_path / "r"), "--commit", commit, "--output", str(out))
+    said = command(*arguments, "--entry-point", "tools/run.py", "--json").output
+    facts = json.loads(said)
+    tree = unpack(out, commit, tmp_path / "tree")
+    assert facts == {
+        "file": str(out),
+        "bytes": out.stat().st_size,
+        "tree": tree.tree,
+        "tree_sha256": tree.digest,
+        "files": 2,
+        "files_bytes": 3,
+        "submodules": {},
+        "reproduction": {
+            "commit": commit,
+            "bundle_sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
+            "entry_point": "tools/run.py",
+            "lock": "requirements.lock",
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [(("--entry-point", "run.py"), "entry_point"), (("--entry-point", "a.py"), "lock")],
+)
+def test_the_command_writes_nothing_if_the_script_or_the_lock_is_not_in_the_commit(
+    tmp_path: Path, options: tuple[str, ...], field: str
+) -> None:
+    commit = git.repository(tmp_path / "r", {"a.py": b"1"})
+    (tmp_path / "r/run.py").write_text("not committed")
+    out = tmp_path / "out"
+    arguments = (str(tmp_path / "r"), "--commit", commit, "--output", str(out))
+    done = command(*arguments, *options)
+    assert isinstance(done.exception, SourceTreeRefused)
+    assert done.exception.metadata["field"] == f"reproduction.{field}"
+    assert not out.exists()
+    assert command(*arguments, "--entry-point", "a.py", "--lock", "").exit_code == 0

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cxreval.cli import manifest, options, output
+from cxreval.cli import manifest, options, output, source
 from cxreval.client import Submission
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
 app.command("init")(manifest.init)
 app.command("check")(manifest.check)
 app.command("schema")(manifest.schema)
+app.command("bundle")(source.bundle)
 
 Reason = Annotated[str, typer.Option("--reason", help="reason of the change; public")]
 Etag = Annotated[

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import signal
 import subprocess
 import tempfile
 import threading
@@ -33,11 +34,11 @@ READY = b"ready\n"
 """First line of a process that reads a source bundle, unless it refuses it."""
 
 REFUSED = b"refused "
-"""Begins the only line of such a process that refuses the bundle; the reason follows."""
+"""Begins the last line of such a process that refuses the bundle; the reason follows."""
 
 _MESSAGE_BYTES = 1000
-_LINE_BYTES = 200
 _PIECE_BYTES = 1 << 20
+_SIGNALS = {number.value: number.name for number in signal.Signals}
 _KILLED = 128  # the shell's convention, which bubblewrap follows: 128 + the signal
 _HEADER = re.compile(rb"([0-9a-f]{40}) (?:missing|(commit|tree|blob|tag) (0|[1-9][0-9]{0,15}))\n")
 _TREE = re.compile(rb"tree ([0-9a-f]{40})\n")
@@ -101,10 +102,15 @@ class Objects:
         seconds: how long it may run; then it is killed.
         environment: of git; None for a reader of source bundles, which first says whether it can
             read the bundle.
+        pass_fds: file descriptors that the process gets.
     """
 
     def __init__(
-        self, command: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        seconds: float,
+        environment: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by __exit__
         self._process = subprocess.Popen(  # noqa: S603 -- git or the sandbox
@@ -113,6 +119,7 @@ class Objects:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=environment,
+            pass_fds=pass_fds,
         )
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: PT018, S101
         self._input: BinaryIO = self._process.stdin  # type: ignore[assignment]
@@ -184,10 +191,10 @@ class Objects:
             self._input.flush()
         except BrokenPipeError:
             raise self._ended() from None
-        line = self._output.readline(_LINE_BYTES)
+        line = self._output.readline(_MESSAGE_BYTES)
         header = _HEADER.fullmatch(line)
         if not header or header[1].decode() != wanted.sha1:
-            raise self._ended() if not line else _unreadable("it was answered wrongly")
+            raise self._refusal(line)
         if not header[2]:
             raise _missing(wanted, "is missing")
         if (kind := header[2].decode()) != wanted.kind:
@@ -203,15 +210,15 @@ class Objects:
         return nbytes
 
     def _introduced(self) -> None:
-        if not self._introduces:
-            return
-        line = self._output.readline(_MESSAGE_BYTES)
+        if self._introduces and (line := self._output.readline(_MESSAGE_BYTES)) != READY:
+            raise self._refusal(line)
+
+    def _refusal(self, line: bytes) -> Exception:
+        """Returns the error for a line that is not the expected one."""
         if line.startswith(REFUSED):
-            raise _unreadable(
-                printable(line.removeprefix(REFUSED).decode(errors="replace").strip())
-            )
-        if line != READY:
-            raise self._ended()
+            reason = line.removeprefix(REFUSED).decode(errors="replace").strip()
+            return _unreadable(printable(reason))
+        return _unreadable("it was answered wrongly") if line else self._ended()
 
     def _end(self) -> None:
         self._late.set()
@@ -224,7 +231,8 @@ class Objects:
         self._process.kill()
         status = self._process.wait()
         if self._introduces and status > _KILLED:
-            return _unreadable(f"reading it ended with status {status}, at a limit of its process")
+            name = _SIGNALS.get(status - _KILLED, str(status))
+            return _unreadable(f"reading it was ended by {name}, at a limit of its process")
         self._errors.seek(0)
         said = self._errors.read().decode(errors="replace")[-_MESSAGE_BYTES:]
         if self._introduces:  # without a word on the bundle: our own failure

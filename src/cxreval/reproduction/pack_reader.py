@@ -33,7 +33,9 @@ MAX_OBJECTS = 500_000
 _MEMORY_BYTES = 1 << 30
 """Memory beside the bundle itself: the largest file with the differences that make it."""
 
+_TOO_LARGE = f"its objects need more than {_MEMORY_BYTES >> 30} GiB of memory"
 _CPU_SECONDS = 120
+_ERROR_BYTES = 1 << 16  # standard error is a file
 _PACK_HEADER_BYTES = 12
 _KINDS = {1: b"commit", 2: b"tree", 3: b"blob", 4: b"tag"}
 _HEADERS = (b"# v2 git bundle\n", b"# v3 git bundle\n")
@@ -43,24 +45,34 @@ class _Refused(Exception):
     """A bundle breaks a rule; the argument says which."""
 
 
-def main() -> int:
-    """Serves the objects of the file that the command line names. Returns the exit status."""
+def main() -> None:
+    """Serves the objects of the file that the command line names."""
     file = Path(sys.argv[1])
     limit_this_process(
-        memory_bytes=file.stat().st_size + _MEMORY_BYTES, cpu_seconds=_CPU_SECONDS, open_files=16
+        memory_bytes=file.stat().st_size + _MEMORY_BYTES,
+        cpu_seconds=_CPU_SECONDS,
+        file_bytes=_ERROR_BYTES,
+        open_files=16,
     )
+    if reason := _reason_to_stop(file):
+        _write(REFUSED, reason.encode(), b"\n")
+
+
+def _reason_to_stop(file: Path) -> str:
+    """Answers until the input ends; returns what is wrong with the bundle, or nothing."""
     try:
         pack = _opened(file)
+        _write(READY)
+        for line in sys.stdin.buffer:
+            _answer(pack, line.strip())
     except _Refused as refusal:
-        return _refuse(str(refusal))
+        return str(refusal)
     except MemoryError:
-        return _refuse(f"its objects need more than {_MEMORY_BYTES >> 30} GiB of memory")
-    except Exception as error:  # noqa: BLE001 -- dulwich has no list of what it raises
-        return _refuse(f"it is malformed or cut off ({type(error).__name__})")
-    _write(READY)
-    for line in sys.stdin.buffer:
-        _answer(pack, line.strip())
-    return 0
+        return _TOO_LARGE
+    except BaseException as error:  # noqa: BLE001 -- whatever dulwich raises; panics of its Rust part
+        name = type(error).__name__
+        return f"it is malformed or cut off, or {_TOO_LARGE} ({name})"
+    return ""
 
 
 def _opened(file: Path) -> Pack:
@@ -130,11 +142,6 @@ def _answer(pack: Pack, name: bytes) -> None:
     _write(b"%s %s %d\n" % (name, _KINDS[kind], len(content)), content, b"\n")
 
 
-def _refuse(reason: str) -> int:
-    _write(REFUSED, reason.encode(), b"\n")
-    return 0
-
-
 def _write(*parts: bytes) -> None:
     for part in parts:
         sys.stdout.buffer.write(part)
@@ -142,4 +149,4 @@ def _write(*parts: bytes) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,7 +2,7 @@
 
 The submitter packs one with git. The platform unpacks it without git: a child in the sandbox
 undoes the compression, and this process checks every object's hash, name and size, and writes the
-files ([ADR 31](docs/adr/0031-a-commit-is-proven-by-its-objects.md)).
+files ([ADR 35](docs/adr/0035-a-commit-is-proven-by-its-objects.md)).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from cxreval.fields import field_error, printable
 from cxreval.files import disk_error, durable_file
 from cxreval.reproduction.git_objects import Objects
 from cxreval.reproduction.source_tree import SourceTree, read_tree
+from cxreval.system_calls import program_filter
 
 MAX_BUNDLE_BYTES = 1 << 29
 """Maximum size of a source bundle: 512 MiB."""
@@ -44,7 +45,9 @@ _NO_DELTAS = ("-c", "pack.window=0", "-c", "pack.threads=1")
 # --- packing --------------------------------------------------------------------------------------
 
 
-def pack(repository: Path, commit: str, destination: Path) -> SourceTree:
+def pack(
+    repository: Path, commit: str, destination: Path, required: Mapping[str, str] | None = None
+) -> SourceTree:
     """Writes the source bundle of a commit, and returns the files of the commit.
 
     It has what the commit's hash covers, and no history: `git bundle unbundle` reads it, and with
@@ -54,12 +57,14 @@ def pack(repository: Path, commit: str, destination: Path) -> SourceTree:
         repository: a git repository, its working tree, or a folder in it.
         commit: full hash of the commit, 40 lower-case hex characters.
         destination: file to write; replaced if it exists.
+        required: paths of files that the commit must have, by the manifest's field that names
+            each.
 
     Raises:
         CommitNotFrozen: `commit` is not a full hash.
         MalformedField: there is no repository, or no file can be written.
         CommitNotInBundle: the repository lacks the commit, or files or submodules of it.
-        SourceTreeRefused: the commit breaks a rule for source trees.
+        SourceTreeRefused: the commit breaks a rule for source trees, or lacks a required file.
         ArtifactTooLarge: the bundle has more than `MAX_BUNDLE_BYTES`; nothing is written.
         ExtraMissing: git is not installed.
     """
@@ -75,6 +80,8 @@ def pack(repository: Path, commit: str, destination: Path) -> SourceTree:
                 tree = read_tree(objects, commit)
         except CommitNotInBundle as error:
             raise _not_here(repository, error) from None
+        for field, path in (required or {}).items():
+            tree.file(path, field)
         commits = {commit, *tree.submodules.values()}
         # A shallow repository: git asks for no parents of these commits.
         (copy / "shallow").write_text("".join(f"{name}\n" for name in sorted(commits)))
@@ -204,9 +211,14 @@ def bundle_objects(bundle: Path) -> Iterator[Objects]:
     nbytes = bundle.stat().st_size
     if nbytes > MAX_BUNDLE_BYTES:
         raise _too_large(nbytes)
-    command = sandbox.command(_READER, [sandbox.INPUT], bundle.resolve())
-    with Objects(command, SECONDS) as objects:
-        yield objects
+    with tempfile.TemporaryFile() as filter_:
+        filter_.write(program_filter())
+        filter_.seek(0)
+        descriptor = filter_.fileno()
+        arguments = [sandbox.INPUT]
+        command = sandbox.command(_READER, arguments, bundle.resolve(), filter_fd=descriptor)
+        with Objects(command, SECONDS, pass_fds=[descriptor]) as objects:
+            yield objects
 
 
 @contextmanager
