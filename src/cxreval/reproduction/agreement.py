@@ -17,7 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxreval.datasets.prediction_file import read_predictions
-from cxreval.errors import CxrevalError, MalformedField, PredictionsInvalid, PredictionsMissing
+from cxreval.errors import (
+    CxrevalError,
+    ExtraMissing,
+    MalformedField,
+    PredictionsInvalid,
+    PredictionsMissing,
+)
 from cxreval.fields import printable, shown
 from cxreval.metrics.auroc import auroc
 from cxreval.metrics.cohort import Cohort
@@ -149,9 +155,9 @@ def read_table(
         raise PredictionsMissing(message, field=FILE, expected=expected)
     try:
         images, values, columns = read_predictions(file, findings, 2 * len(names))
+    except ExtraMissing:
+        raise
     except CxrevalError as error:
-        if error.reason == "EXTRA_MISSING":
-            raise
         raise _invalid_as(file, error) from None
     rows = {name: row for row, name in enumerate(names)}
     _check_rows(images, rows)
