@@ -86,9 +86,8 @@ def test_an_environment_is_built_once_for_all_and_then_found(tmp_path: Path, ind
         )  # fmt: skip
         assert Path(imported.stdout.strip()).is_file()  # compiled; and the .pth file did not run
         for path in (environment.path, *environment.path.rglob("*")):
-            mode = path.stat().st_mode
-            assert not mode & 0o222
-            assert mode & stat.S_IROTH
+            assert stat.S_IMODE(path.stat().st_mode) == (0o555 if path.is_dir() else 0o444)
+        assert environment.path.parent.stat().st_mode & 0o005 == 0o005
     assert left_behind(tmp_path) == [environment.digest]
 
     # A changed file is found, and the environment is built again with the same content.
