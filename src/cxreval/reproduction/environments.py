@@ -367,7 +367,9 @@ class Environments:
         if wheelhouse:
             links = work / "wheelhouse"
             links.mkdir()
-            wheels.extract_wheelhouse(wheelhouse, links, self._max_environment_bytes)
+            wheels.extract_wheelhouse(
+                wheelhouse, links, self._max_environment_bytes, self._build_seconds
+            )
         if lock.packages:
             wheels.download(
                 lock,
