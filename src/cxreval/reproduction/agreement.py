@@ -30,8 +30,15 @@ from cxreval.metrics.cohort import Cohort
 from cxreval.metrics.ranking import Entry, compare
 from cxreval.metrics.resampling import FindingResampler, patient_weights
 
-CANARY_THRESHOLD = 0.05
-"""A script whose median canary moves by more is flagged; see docs/reproduction.md."""
+CANARY_THRESHOLD = 0.1
+"""A canary that moves by more is counted; docs/reproduction.md has how far those of models move."""
+
+FLAGGED_SHARE = 0.25
+"""A script is flagged if more of its canaries are over the threshold.
+
+Not the median decides: most radiographs have no finding, and for these a script that looks labels
+up may return zeros, whether it finds the image or not.
+"""
 
 MAX_TOLERANCE = 0.05
 """Largest tolerance that a benchmark may state."""
@@ -71,8 +78,8 @@ class Canaries:
     """How far predictions move when one gray level of noise is added to an image.
 
     `count`: number of canaries; `median`: median over them of the largest difference of a finding;
-    `largest`: the largest of these. `over`: number above the threshold. `flagged`: whether the
-    median is above it. A flag is a reason to look at the script, no proof.
+    `largest`: the largest of these. `over`: number above the threshold. A flag is a reason to look
+    at the script, no proof.
     """
 
     count: int
@@ -83,8 +90,8 @@ class Canaries:
 
     @property
     def flagged(self) -> bool:
-        """Whether the median is above the threshold."""
-        return self.median > self.threshold
+        """Whether more than a quarter of the canaries are above the threshold."""
+        return self.over > FLAGGED_SHARE * self.count
 
 
 @dataclass(frozen=True, slots=True)
