@@ -118,7 +118,7 @@ class ServiceUnavailable(CxrevalError):
 
 
 class StorageFull(ServiceUnavailable):
-    """The service has no disk space to record the request; retry when the operator made room."""
+    """There is no space left on a disk. No retry succeeds before room is made."""
 
     reason = "STORAGE_FULL"
 
@@ -654,6 +654,27 @@ class KeyUnreadable(CxrevalError):
     reason = "KEY_UNREADABLE"
 
 
+# --- source bundles -------------------------------------------------------------------------------
+
+
+class SourceBundleUnreadable(SubmissionFault):
+    """A file is not a complete git bundle, or reading it exceeds a limit."""
+
+    reason = "SOURCE_BUNDLE_UNREADABLE"
+
+
+class CommitNotInBundle(SubmissionFault):
+    """The declared commit, or an object that it needs, is not where it was looked for."""
+
+    reason = "COMMIT_NOT_IN_BUNDLE"
+
+
+class SourceTreeRefused(SubmissionFault):
+    """The files of a commit break a rule: their names, links, sizes, number, or Git LFS."""
+
+    reason = "SOURCE_TREE_REFUSED"
+
+
 # --- environments and predictions of scripts ------------------------------------------------------
 
 
@@ -675,7 +696,34 @@ class EnvironmentUnavailable(CxrevalError):
     reason = "ENVIRONMENT_UNAVAILABLE"
 
 
+# --- runs of scripts ------------------------------------------------------------------------------
+
+
+class ScriptFailed(SubmissionFault):
+    """A script ended with an error, or its entry point is not there."""
+
+    reason = "SCRIPT_FAILED"
+
+
+class ScriptTimeout(SubmissionFault):
+    """A script took more time, or more processor time, than its limit."""
+
+    reason = "SCRIPT_TIMEOUT"
+
+
+class ScriptOutOfMemory(SubmissionFault):
+    """A script, its processes and its files in memory took more memory than their limit."""
+
+    reason = "SCRIPT_OUT_OF_MEMORY"
+
+
+class ScriptOverLimit(SubmissionFault):
+    """A script ended with an error after it had reached a limit on processes or files."""
+
+    reason = "SCRIPT_OVER_LIMIT"
+
+
 class PredictionsMissing(SubmissionFault):
-    """A script ended without predictions."""
+    """A script ended without an error, and without a table of predictions."""
 
     reason = "PREDICTIONS_MISSING"

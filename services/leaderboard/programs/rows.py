@@ -9,6 +9,7 @@ from cxreval.audit.chain import AuditEvent
 from cxreval.client import LeaderboardEntry, SotaStep
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.metrics.report import Interval
+from cxreval.records import Agreement
 from services.leaderboard.data import BoardData, Figure, event_time, figure_parts
 from services.leaderboard.programs.answers import utc
 from services.leaderboard.site import SiteData
@@ -51,6 +52,8 @@ def row(data: SiteData, entry: LeaderboardEntry, of_it: Figures) -> dict[str, ob
         "submitted_date": entry.submitted_date,
         "publish_time": utc(entry.publish_time),
         "tier": entry.tier,
+        "replay": _agreement(entry.replay),
+        "reproduction": _agreement(entry.reproduction),
         "disputed": entry.disputed,
         "note": entry.note,
         "record": entry.sota,
@@ -64,6 +67,10 @@ def row(data: SiteData, entry: LeaderboardEntry, of_it: Figures) -> dict[str, ob
         "evaluation": entry.evaluation or None,
         "figures": _by_metric(of_it),
     }
+
+
+def _agreement(found: Agreement | None) -> dict[str, object] | None:
+    return asdict(found) | {"time": utc(found.time)} if found else None
 
 
 def step(data: SiteData, item: SotaStep) -> dict[str, object]:

@@ -120,6 +120,8 @@ entry_message = Encoder(
         "submitted_date": "submission.submitted_date",
         "tier": "submission.tier",
         "note": "submission.note",
+        "replay": "submission.replay",
+        "reproduction": "submission.reproduction",
         "rank": "ranked_row.ranked.rank",
         "score": "ranked_row.score",
         "sota": "ranked_row.sota",

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, aliased
 from cxreval.manifest.model import Kind
 from cxreval.metrics.finding_comparison import finding_entry
 from cxreval.metrics.ranking import Entry, latest_day
-from cxreval.records import Change, EvaluationState
+from cxreval.records import Change, EvaluationState, Purpose
 from services.registry.domain.board import (
     Candidate,
     Figures,
@@ -141,7 +141,9 @@ def finding_entries(
 def with_evaluation(query: S) -> S:
     """Joins submissions with the evaluation whose report is on the board, if there is one."""
     same_submission = EvaluationRow.submission_number == SubmissionRow.number
-    succeeded = EvaluationRow.state == EvaluationState.SUCCEEDED
+    succeeded = (EvaluationRow.state == EvaluationState.SUCCEEDED) & (
+        EvaluationRow.purpose == Purpose.MEASURE
+    )
     return query.select_from(SubmissionRow).outerjoin(EvaluationRow, same_submission & succeeded)
 
 

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass, replace
+from datetime import datetime
 from types import NoneType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxreval.datasets.benchmark import BenchmarkSpec, spec_from_fields
+from cxreval.datasets.benchmark import REPRODUCTION_TOLERANCE, BenchmarkSpec
+from cxreval.datasets.benchmark_file import spec_from_fields
 from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.curves import Reliability, RocCurve
 from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
 from cxreval.records import (
+    Agreement,
     BenchmarkCard,
     EvaluationState,
     Failure,
     Fault,
+    Purpose,
     Retirement,
     SubmissionState,
     Tier,
+    Usage,
+    Verdict,
 )
 from cxreval.resource_names import BenchmarkName
 from services.registry.domain.records import Benchmark, Evaluation, Submission
@@ -33,24 +39,53 @@ from services.registry.store.models import (
     SubmissionRow,
 )
 
-_ADDED = ("preprocessing", "outputs", "files", "ensemble")
-"""Later fields of a manifest, which earlier versions of cxreval cannot read."""
+_ADDED = (
+    "preprocessing", "outputs", "files", "ensemble",
+    "bundle_sha256", "entry_point", "lock", "wheelhouse_sha256",
+)  # fmt: skip
+"""Later fields of a manifest and its reproduction, which earlier versions cannot read."""
 
 
-def to_json(record: Manifest | Failure) -> dict[str, Any]:
+def to_json(record: Manifest | Failure | Usage) -> dict[str, Any]:
     """Returns a record as the value of a JSON column; without added fields that are not given."""
     fields = asdict(record)
+    if fields.get("reproduction"):
+        fields["reproduction"] = _given(fields["reproduction"])
+    return _given(fields)
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value or name not in _ADDED}
+
+
+def agreement_json(record: Agreement) -> dict[str, Any]:
+    """Returns an agreement as the value of a JSON column."""
+    return {**asdict(record), "time": record.time.isoformat(timespec="microseconds")}
+
+
+def agreement(stored: Mapping[str, Any] | None) -> Agreement | None:
+    """Returns the agreement of a stored JSON value; None for None."""
+    if stored is None:
+        return None
+    time, verdict = datetime.fromisoformat(stored["time"]), Verdict(stored["verdict"])
+    return Agreement(**{**stored, "time": time, "verdict": verdict})
+
+
+def _usage(stored: Mapping[str, Any] | None) -> Usage | None:
+    return None if stored is None else Usage(**stored)
 
 
 def spec_json(spec: BenchmarkSpec) -> dict[str, Any]:
     """Returns a specification as the value of a JSON column.
 
-    Without rules for its label table, it is stored as before there were such rules.
+    Without rules for its label table, and with the default tolerance of reproductions, it is stored
+    as before there were such rules.
     """
     fields = asdict(spec)
     if spec.labels is None:
         del fields["labels"]
+    if spec.reproduction_tolerance == REPRODUCTION_TOLERANCE:
+        del fields["reproduction_tolerance"]
     return fields
 
 
@@ -132,6 +167,8 @@ def submission(
         note=row.note,
         superseded_by=row.superseded_by,
         owner=row.organisation or "",
+        replay=agreement((row.agreements or {}).get(Purpose.REPLAY)),
+        reproduction=agreement((row.agreements or {}).get(Purpose.REPRODUCE)),
     )
 
 
@@ -172,6 +209,10 @@ def evaluation(
         provenance=row.provenance,
         failure=failure(row.failure),
         owner=submission_row.organisation or "",
+        purpose=Purpose(row.purpose),
+        agreement=agreement(row.agreement),
+        usage=_usage(row.usage),
+        limits=_usage(row.limits),
     )
 
 

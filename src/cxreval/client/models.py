@@ -17,15 +17,19 @@ from cxreval.metrics.finding_comparison import FindingComparison
 from cxreval.metrics.ranking import Comparison, Significance
 from cxreval.metrics.report import Interval, MetricValue, Report, covered_findings
 from cxreval.records import (
+    Agreement,
     BenchmarkCard,
+    Canaries,
     Change,
     EvaluationState,
     Failure,
+    Purpose,
     Quota,
     Retirement,
     Role,
     SubmissionState,
     Tier,
+    Usage,
 )
 
 
@@ -44,6 +48,7 @@ class Submission:
 
     `etag` changes with every event. `seconds_left`: estimated time until the running evaluation
     ends; None before its first progress. `superseded_by`: the name of another submission, or empty.
+    `replay`, `reproduction`: the latest one that gave predictions.
     """
 
     name: str
@@ -61,6 +66,8 @@ class Submission:
     etag: str
     seconds_left: float | None
     superseded_by: str
+    replay: Agreement | None = None
+    reproduction: Agreement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +90,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The work that turns a submission into a report."""
+    """One run of a submission: for its report, or for a comparison with it.
+
+    `usage`, `limits`: of the submitter's script; None if none ran.
+    """
 
     name: str
     status: EvaluationState
@@ -95,13 +105,18 @@ class Evaluation:
     report: Report | None
     provenance: Mapping[str, str]
     failure: Failure | None
+    purpose: Purpose = Purpose.MEASURE
+    agreement: Agreement | None = None
+    usage: Usage | None = None
+    limits: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
     """A worker's exclusive right to run an evaluation, for `duration_seconds` unless renewed.
 
-    `owner` is the organisation that owns the submission; empty without keys.
+    `owner` is the organisation that owns the submission; empty without keys. `images`: those to
+    predict; empty for all of the benchmark.
     """
 
     evaluation: str
@@ -113,6 +128,18 @@ class Lease:
     benchmark: BenchmarkSpec
     owner: str
     endpoint_token: str = field(default="", repr=False)
+    purpose: Purpose = Purpose.MEASURE
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptRecord:
+    """What is recorded of a run of a submitter's script; `output` is what it printed."""
+
+    usage: Usage
+    limits: Usage
+    canaries: Canaries | None = None
+    output: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,6 +227,8 @@ class LeaderboardEntry:
     publish_time: datetime | None = None
     claimed_score: float | None = None
     evaluation: str = ""
+    replay: Agreement | None = None
+    reproduction: Agreement | None = None
 
     @property
     def covered_findings(self) -> tuple[str, ...]:
@@ -295,8 +324,9 @@ class Capabilities:
     """The preprocessing profiles, limits and runtime of an inference service.
 
     `repeat_tolerance`: largest difference that is expected of two answers to one image. `device`:
-    where models run, such as `cpu` or `cuda`; `threads`: those of one run of a model. Empty and 0
-    if the service is too old to state them.
+    where models run, such as `cpu` or `cuda`; `threads`: those of one run of a model. `version`,
+    `python`, `platform`: as `cxreval.build_info`, of the service. Empty and 0 if the service is too
+    old to state them.
     """
 
     profiles: tuple[ProfileInfo, ...]
@@ -308,6 +338,9 @@ class Capabilities:
     repeat_tolerance: float
     device: str = ""
     threads: int = 0
+    version: str = ""
+    python: str = ""
+    platform: str = ""
 
 
 @dataclass(frozen=True, slots=True)

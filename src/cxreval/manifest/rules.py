@@ -15,6 +15,7 @@ from typing import Any
 from cxreval.bundle import MAX_FILES
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import (
+    CommitNotFrozen,
     CxrevalError,
     MalformedField,
     OutputsIncomplete,
@@ -24,7 +25,7 @@ from cxreval.errors import (
 from cxreval.fields import field_error, not_allowed, required, shown
 from cxreval.forms import Form
 from cxreval.manifest.cases import CASES, Case
-from cxreval.manifest.model import UPLOADED, ClaimedMetric, Kind, Manifest
+from cxreval.manifest.model import UPLOADED, ClaimedMetric, Kind, Manifest, Reproduction
 from cxreval.metrics.ranking import latest_day
 from cxreval.preprocessing import Preprocessing, preprocessing_problems
 
@@ -82,6 +83,7 @@ def problems(
         ("claimed_metrics", _claims(manifest, benchmark)),
         ("submitted_date", _date(manifest.submitted_date, today)),
         ("files", _files(manifest)),
+        ("reproduction", _reproduction(manifest)),
         # Before they are submitted, files need not be listed.
         ("ensemble", _ensemble(manifest) if with_artifact or manifest.files else ()),
     ):
@@ -185,6 +187,28 @@ def _preprocessing(manifest: Manifest, wrong: Collection[str]) -> Iterator[Cxrev
         yield MalformedField(message, field=field, expected=rule)
     elif steps and not any(name.startswith(f"{field}.") for name in wrong):
         yield from preprocessing_problems(steps, field)
+
+
+def _reproduction(manifest: Manifest) -> Iterator[CxrevalError]:
+    """Yields contradictions between the source bundle and what is run from it."""
+    field, given = f"{ROOT}.reproduction", manifest.reproduction
+    if not given:
+        return
+    context, is_script = f"kind {manifest.kind}", manifest.kind is Kind.SCRIPT
+    if given.bundle_sha256 and (is_script or manifest.kind is Kind.CLAIM):
+        yield not_allowed(f"{field}.bundle_sha256", context)
+    # `cxreval submit` fills in the digest of the source bundle: an entry point alone announces one.
+    if not given.entry_point and (is_script or given.bundle_sha256):
+        where = context if is_script else "a source bundle"
+        yield required(f"{field}.entry_point", expected(Reproduction, "entry_point"), where)
+    if given.entry_point and manifest.kind is Kind.CLAIM:
+        yield not_allowed(f"{field}.entry_point", context)
+    for name in ("lock", "wheelhouse_sha256"):
+        if getattr(given, name) and not given.entry_point:
+            yield not_allowed(f"{field}.{name}", "a reproduction without entry_point")
+    if given.entry_point and not given.commit.strip("0"):
+        rule = "the commit that the source bundle holds"
+        yield field_error(f"{field}.commit", given.commit, rule, CommitNotFrozen)
 
 
 def _files(manifest: Manifest) -> Iterator[CxrevalError]:

@@ -1,1 +1,1 @@
-"""A submitter's script, run here from its frozen commit."""
+"""A submitter's script, run here from its frozen commit, and what its predictions prove."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cxreval.api.registry.v1 import benchmark_service_pb2 as pb
-from cxreval.datasets.benchmark import SLICES, BenchmarkSpec
+from cxreval.datasets.benchmark import REPRODUCTION_TOLERANCE, SLICES, BenchmarkSpec
 from cxreval.records import BenchmarkCard, Retirement
 from cxreval.resource_names import BenchmarkName
 from cxreval.wire.codec import Decoder, Encoder
@@ -19,10 +19,21 @@ def _slices(message: pb.Benchmark) -> tuple[str, ...]:
     return tuple(message.slices) if message.ranking_metric or message.slices else SLICES
 
 
+def _tolerance(message: pb.Benchmark) -> float:
+    """Returns the tolerance of reproductions; that of an older peer, which sends none, is the
+    default."""
+    if not message.HasField("reproduction_tolerance"):
+        return REPRODUCTION_TOLERANCE
+    return message.reproduction_tolerance
+
+
 spec_message = Encoder(
     BenchmarkSpec,
     pb.Benchmark,
-    computed={"name": lambda spec: str(BenchmarkName(spec.name))},
+    computed={
+        "name": lambda spec: str(BenchmarkName(spec.name)),
+        "reproduction_tolerance": lambda spec: spec.reproduction_tolerance,
+    },
     unset=("digest", "create_time", "retirement", "card"),
 )
 spec = Decoder(
@@ -32,6 +43,7 @@ spec = Decoder(
         "name": lambda message: BenchmarkName.parse(message.name, "benchmark.name").benchmark,
         "ranking_metric": _ranking_metric,
         "slices": _slices,
+        "reproduction_tolerance": _tolerance,
     },
     unread=("digest", "create_time", "retirement", "card"),
 )
