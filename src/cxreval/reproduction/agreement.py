@@ -31,7 +31,7 @@ from cxreval.metrics.ranking import Entry, compare
 from cxreval.metrics.resampling import FindingResampler, patient_weights
 
 CANARY_THRESHOLD = 0.1
-"""A canary that moves by more is counted; docs/script-environments.md has how far those of models move."""
+"""A canary that moves by more is counted; docs/script-environments.md says how far models move."""
 
 FLAGGED_SHARE = 0.25
 """A script is flagged if more of its canaries are over the threshold.
