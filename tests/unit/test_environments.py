@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import tarfile
@@ -86,9 +87,8 @@ def test_an_environment_is_built_once_for_all_and_then_found(tmp_path: Path, ind
         )  # fmt: skip
         assert Path(imported.stdout.strip()).is_file()  # compiled; and the .pth file did not run
         for path in (environment.path, *environment.path.rglob("*")):
-            mode = path.stat().st_mode
-            assert not mode & 0o222
-            assert mode & stat.S_IROTH
+            assert stat.S_IMODE(path.stat().st_mode) == (0o555 if path.is_dir() else 0o444)
+        assert environment.path.parent.stat().st_mode & 0o005 == 0o005
     assert left_behind(tmp_path) == [environment.digest]
 
     # A changed file is found, and the environment is built again with the same content.
@@ -117,7 +117,7 @@ def test_versions_without_hashes_are_completed_by_the_index_and_recorded(
 
 @pytest.mark.parametrize(
     ("name", "problem"),
-    [("tiny", "has another sha256"), ("sourced", "no wheel of sourced"), ("absent", "no wheel of")],
+    [("tiny", "has another sha256"), ("sourced", "no wheel of sourced")],
 )
 def test_a_wrong_hash_and_a_missing_wheel_are_refused_by_name(
     tmp_path: Path, index: Index, name: str, problem: str
@@ -292,7 +292,7 @@ HOUSES = {
     "outside": ([entry(f"../{WHEEL}")], "wheels only"),
     "absolute": ([entry(f"/tmp/{WHEEL}")], "wheels only"),
     "backslash": ([entry(f"..\\{WHEEL}")], "wheels only"),
-    "link": ([entry(WHEEL, 0o120777)], "wheels only"),
+    "link": ([entry(WHEEL, 0o120777)], "a link"),
     "option": ([entry("--index-url-1.0-py3-none-any.whl")], "wheels only"),
     "line break": ([entry("a-1.0-py3-none-\nany.whl")], "wheels only"),
     "long name": ([entry(f"{'a' * 300}-1.0-py3-none-any.whl")], "wheels only"),
@@ -310,29 +310,50 @@ def test_a_wheelhouse_of_anything_but_wheels_is_refused_by_name(case: str, tmp_p
         for info in entries:
             archive.writestr(info, b"x")
     (tmp_path / "out").mkdir()
-    with pytest.raises(LockRefused, match="wheelhouse") as caught:
-        wheels.extract_wheelhouse(tmp_path / "house.zip", tmp_path / "out", 10_000)
-    assert problem in caught.value.message
+    with pytest.raises(unpack_wheels._Refused, match="wheelhouse") as caught:
+        unpack_wheels.extract(tmp_path / "house.zip", tmp_path / "out", 10_000)
+    assert problem in "; ".join(caught.value.args)
     assert {path.name for path in tmp_path.iterdir()} == {"house.zip", "out"}
 
 
-@pytest.mark.parametrize("case", ["bomb", "no zip", "cut", "encrypted", "changed", "empty"])
+DAMAGED = ["bomb", "no zip", "cut", "encrypted", "changed", "empty", "smaller", "lzma"]
+
+
+@pytest.mark.parametrize("case", DAMAGED)
 def test_a_damaged_or_oversized_wheelhouse_is_refused(case: str, tmp_path: Path) -> None:
     file = tmp_path / "house.zip"
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(WHEEL, bytes(20_000_000) if case == "bomb" else os.urandom(1000))
+    kind = zipfile.ZIP_LZMA if case == "lzma" else zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(file, "w", kind) as archive:
+        archive.writestr(WHEEL, bytes(4_000_000) if case in ("bomb", "smaller") else bytes(999))
     data = bytearray(file.read_bytes())
+    directory = data.index(b"PK\1\2")
     if case == "encrypted":
         data[6] |= 1
-        data[data.index(b"PK\1\2") + 8] |= 1
+        data[directory + 8] |= 1
     elif case == "changed":
-        data[100] ^= 1
-    data = {"no zip": b"PK nothing", "cut": data[:500], "empty": b""}.get(case, data)
+        data[directory - 3] ^= 1
+    elif case == "smaller":  # states 10 bytes and has 4 million
+        data[directory + 24 : directory + 28] = (10).to_bytes(4, "little")
+    data = {"no zip": b"PK nothing", "cut": data[:40], "empty": b""}.get(case, data)
     file.write_bytes(data)
     (tmp_path / "out").mkdir()
-    with pytest.raises(LockRefused, match="wheelhouse"):
-        wheels.extract_wheelhouse(file, tmp_path / "out", 1_000_000)
+    with pytest.raises(unpack_wheels._Refused, match="wheelhouse"):
+        unpack_wheels.extract(file, tmp_path / "out", 1_000_000)
     assert sum(path.stat().st_size for path in (tmp_path / "out").iterdir()) <= 1_000_000
+
+
+def test_a_wheelhouse_of_700_000_names_is_refused_within_the_memory_of_the_child(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "out").mkdir()
+    name = b"a" * 46 + b"-1.0-py3-none-any.whl"
+    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", *[0] * 6, 0, 0, 0, len(name), *[0] * 6) + name
+    size, count = len(entry) * 700_000, 0xFFFF
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, size, 0, 0)
+    (tmp_path / "house.zip").write_bytes(entry * 700_000 + end)
+    with pytest.raises(LockRefused, match="wheelhouse"):
+        wheels.extract_wheelhouse(tmp_path / "house.zip", tmp_path / "out", 10_000, 60)
+    assert not [*(tmp_path / "out").iterdir()]
 
 
 HOSTILE = {

@@ -353,6 +353,7 @@ REFUSED_TOML = {
         changed(UV_LOCK, WHEELS, WHEELS.replace("hash", "md5")),
         "has the hash 'None' of pandas",
     ),
+    "many lines": ("uv.lock", "a = [\n" + "1,\n" * 50_000 + "]", "too many lines"),
     "nested": ("uv.lock", "a = " + "[" * 3000 + "]" * 3000, "nested too deep"),
     "many parts": ("uv.lock", ".".join("a" * 5000) + " = 1", "too many dots"),
     "many parts in quotes": ("uv.lock", ".".join(['"a"'] * 2000) + " = 1", "too many dots"),

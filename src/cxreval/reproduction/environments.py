@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -172,7 +173,9 @@ class Environments:
             max_environment_bytes: most bytes of one, and of its wheels.
             build_seconds: longest time that a build may take, and be waited for.
         """
-        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not directory.exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            directory.chmod(0o755)  # whatever the umask is
         self._directory = directory.resolve()
         offered = [Interpreter(path.resolve()) for path in interpreters] or [this_interpreter()]
         self._interpreters = offered
@@ -326,9 +329,9 @@ class Environments:
         work = self._directory / f".{digest}"
         _remove_tree(work)
         packages = work / "built" / "packages"
-        packages.mkdir(mode=0o755, parents=True)
+        packages.mkdir(parents=True)
         try:
-            work.chmod(0o755)
+            packages.parent.chmod(0o755)
             found = self._fetched(work, lock, interpreter, wheelhouse)
             wheels.unpack(
                 work / "wheels",
@@ -364,7 +367,9 @@ class Environments:
         if wheelhouse:
             links = work / "wheelhouse"
             links.mkdir()
-            wheels.extract_wheelhouse(wheelhouse, links, self._max_environment_bytes)
+            wheels.extract_wheelhouse(
+                wheelhouse, links, self._max_environment_bytes, self._build_seconds
+            )
         if lock.packages:
             wheels.download(
                 lock,
@@ -425,13 +430,21 @@ def _files_sha256(directory: Path) -> str:
 
     The kernel sets the time of a file's last change, so whatever changes a file changes that.
     """
-    digest = hashlib.sha256()
-    start = len(str(directory))
-    for entry in _entries(str(directory)):
-        status = entry.stat(follow_symlinks=False)
-        size = 0 if entry.is_dir(follow_symlinks=False) else status.st_size
-        facts = (status.st_mode, size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
-        digest.update(f"{entry.path[start:]}\0{facts}\n".encode("utf-8", "surrogateescape"))
+    digest, folders = hashlib.sha256(), [str(directory)]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        lines = [folder[len(str(directory)) :]]
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            size = status.st_size
+            if stat.S_ISDIR(status.st_mode):
+                folders.append(entry.path)
+                size = 0  # depends on the file system
+            times = f"{status.st_mtime_ns} {status.st_ctime_ns}"
+            lines.append(f"{status.st_mode} {size} {status.st_ino} {times} {entry.name}")
+        digest.update("\n".join(lines).encode("utf-8", "surrogateescape") + b"\n\n")
     return digest.hexdigest()
 
 

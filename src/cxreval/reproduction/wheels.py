@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,14 +27,12 @@ from cxreval.fields import printable, shown
 from cxreval.files import file_sha256
 from cxreval.reproduction.lock import Lock, Package
 
-MAX_WHEELS = 500
 _PIP = """
 import ctypes, runpy
 ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL: it ends with this process
 runpy.run_module("pip", run_name="__main__", alter_sys=True)
 """
 _UNPACKER = "cxreval.reproduction.unpack_wheels"
-_PIECE_BYTES = 1 << 20
 _POLL_SECONDS = 0.2
 _LOG_BYTES = 64 << 20
 _RETRIES = "2"
@@ -102,40 +99,13 @@ def download(
         raise _pip_error(text, status)
 
 
-def extract_wheelhouse(file: Path, directory: Path, most_bytes: int) -> None:
+def extract_wheelhouse(file: Path, directory: Path, most_bytes: int, seconds: float) -> None:
     """Writes the wheels of an uploaded wheelhouse, a zip file, into an empty directory.
 
-    Raises:
-        LockRefused: the file is not a zip of wheels beside each other, a name is not a wheel's, or
-            it has too many or too large ones. The message names the entry.
+    The arguments are as for `unpack`, and so are the errors. A wheelhouse with anything but wheels
+    beside each other is refused, and the message names it.
     """
-    left = most_bytes
-    seen: set[str] = set()
-    try:
-        with zipfile.ZipFile(file) as archive:
-            if len(archive.infolist()) > MAX_WHEELS:
-                raise _wheelhouse(f"has {len(archive.infolist())} files", f"at most {MAX_WHEELS}")
-            for entry in archive.infolist():
-                name = entry.filename
-                if entry.is_dir() or not _is_wheel_name(name) or entry.external_attr >> 28 == 0xA:
-                    raise _wheelhouse(f"has {shown(name)!r}", "wheels only, without folders")
-                if entry.flag_bits & 1 or name in seen:
-                    problem = "twice" if name in seen else "encrypted"
-                    raise _wheelhouse(f"has {shown(name)!r} {problem}", "each wheel once, readable")
-                seen.add(name)
-                with archive.open(entry) as content, (directory / name).open("xb") as target:
-                    while piece := content.read(_PIECE_BYTES):
-                        left -= len(piece)
-                        if left < 0:
-                            raise _wheelhouse("is too large", f"wheels of {most_bytes} bytes")
-                        target.write(piece)
-    # What zipfile and its codecs raise for damaged files; OSError is also the disk's.
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, RuntimeError) as error:
-        raise _wheelhouse(f"cannot be read: {error}", "a zip file of wheels") from None
-    except Exception as error:
-        if isinstance(error, OSError | LockRefused | MemoryError):
-            raise
-        raise _wheelhouse(f"cannot be read: {error}", "a zip file of wheels") from None
+    _child("extract", file, directory, most_bytes, seconds)
 
 
 def installed(directory: Path, lock: Lock) -> tuple[Package, ...]:
@@ -184,8 +154,13 @@ def unpack(
         EnvironmentUnavailable: the child took too long or was ended.
         SandboxUnavailable: this machine has no sandbox.
     """
-    arguments = [sandbox.INPUT, sandbox.OUTPUT, str(most_bytes), "compile" if compiled else ""]
-    command = sandbox.command(_UNPACKER, arguments, wheels.resolve(), writable=packages.resolve())
+    _child("compile" if compiled else "unpack", wheels, packages, most_bytes, seconds)
+
+
+def _child(task: str, readable: Path, writable: Path, most_bytes: int, seconds: float) -> None:
+    """Runs a task of `unpack_wheels` in the sandbox; the errors are those of `unpack`."""
+    arguments = [task, sandbox.INPUT, sandbox.OUTPUT, str(most_bytes)]
+    command = sandbox.command(_UNPACKER, arguments, readable.resolve(), writable=writable.resolve())
     try:
         done = subprocess.run(  # noqa: S603 -- bubblewrap and this interpreter
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False
@@ -196,6 +171,9 @@ def unpack(
     answer = _answer(done.stdout)
     if "refused" in answer:
         raise LockRefused(printable(str(answer["refused"]))[:500], expected=str(answer["expected"]))
+    if done.returncode in (-signal.SIGXCPU, 128 + signal.SIGXCPU):
+        message = "the wheels take too much processor time to unpack"
+        raise LockRefused(message, expected="wheels that unpack at a usual speed")
     if done.returncode or "files" not in answer:
         raise EnvironmentUnavailable(f"unpacking the wheels ended with status {done.returncode}")
 
@@ -208,13 +186,6 @@ def _answer(stdout: bytes) -> Mapping[str, Any]:
     return {}
 
 
-def _is_wheel_name(name: str) -> bool:
-    with contextlib.suppress(InvalidWheelFilename, ValueError):
-        parse_wheel_filename(name)
-        return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,249}", name))
-    return False
-
-
 def _parts(name: str) -> tuple[str, str]:
     """Returns name and version in the name of a wheel. Raises `LockRefused`."""
     try:
@@ -223,11 +194,6 @@ def _parts(name: str) -> tuple[str, str]:
         message = f"{shown(name)!r} is not the name of a wheel"
         raise LockRefused(message, expected="the name of a wheel") from None
     return canonicalize_name(project), str(version)
-
-
-def _wheelhouse(problem: str, expected: str) -> LockRefused:
-    message = printable(f"the wheelhouse {problem}; expected {expected}")
-    return LockRefused(message, field="wheelhouse", expected=expected)
 
 
 def _variables(temporary: Path, *, configured: bool) -> dict[str, str]:
