@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -87,6 +88,11 @@ def prepare(directory: Path, host: Mapping[str, object]) -> None:
     (directory / "checkpoint.onnx").write_bytes(b"model")
 
 
+def seed_of(directory: Path) -> int:
+    """Returns the seed of the runs that read a directory, by which their processes are found."""
+    return 1_000_000_000 + zlib.crc32(str(directory).encode())
+
+
 def run_of(directory: Path, name: str) -> Run:
     """Returns the run of a script that `prepare` has written."""
     entry_point, limits = "hostile_script.py", ATTEMPT_LIMITS
@@ -100,7 +106,7 @@ def run_of(directory: Path, name: str) -> Run:
         interpreter=Path(sys.executable),
         images=directory / "images",
         list_file=directory / "list.txt",
-        seed=7,
+        seed=seed_of(directory),
         checkpoint=directory / "checkpoint.onnx",
         limits=limits,
     )

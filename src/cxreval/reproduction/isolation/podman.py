@@ -101,7 +101,7 @@ class Podman:
         ):
             words += ["--tmpfs", f"{directory}:rw,nosuid,nodev,notmpcopyup,size={size},mode=1777"]
         for path, directory in inside.mounts(run):
-            mount = f"type=bind,source={path.resolve()},target={directory},readonly=true"
+            mount = f"type=bind,source={path},target={directory},readonly=true"
             words += ["--mount", mount]
         entry, *rest = inside.supervised(run, self._python)
         return [*words, "--entrypoint", entry, self._image, *rest]
