@@ -44,6 +44,7 @@ def test_every_hostile_script_ends_as_it_must(directory: Path, user: str) -> Non
     assert [problem for name in names for problem in isolated.wrong(name, outcomes[name])] == []
 
 
+@pytest.mark.timeout(900)
 def test_every_hostile_script_ends_as_it_must_in_podman(directory: Path) -> None:
     host = {"abstract": "cxreval-absent", "directory": str(directory), "pid": os.getpid()}
     host |= {"port": 9, "secret": "/root/secret", "socket": "/root/socket", "value": "a secret"}
