@@ -20,12 +20,14 @@ REMOVED = (SubmissionState.WITHDRAWN, SubmissionState.SUPERSEDED)
 
 BOARD_CHANGES = (
     Change.PUBLISHED, Change.DISPUTED, Change.RESOLVED, Change.CORRECTED, Change.SUPERSEDED,
-    Change.WITHDRAWN, Change.REINSTATED,
+    Change.WITHDRAWN, Change.REINSTATED, Change.REPLAYED, Change.REPLAY_DIFFERED, Change.REPRODUCED,
+    Change.NOT_REPRODUCED,
 )  # fmt: skip
 """Changes of a submission that change its row."""
 
-CORRECTIONS = tuple(change for change in BOARD_CHANGES if change is not Change.PUBLISHED)
-"""Changes of a row after its publication."""
+_GOOD = (Change.PUBLISHED, Change.REPLAYED, Change.REPRODUCED)
+CORRECTIONS = tuple(change for change in BOARD_CHANGES if change not in _GOOD)
+"""Changes of a row after its publication that are about a doubt or a mistake."""
 
 
 @dataclass(frozen=True, slots=True)

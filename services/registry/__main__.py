@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -32,7 +32,7 @@ from cxreval.api.registry.v1 import (
     submission_service_pb2_grpc,
 )
 from cxreval.audit.receipts import Signer
-from cxreval.datasets.benchmark import load_spec, packaged_names
+from cxreval.datasets.benchmark_file import load_spec, packaged_names
 from cxreval.errors import CxrevalError, DatabaseDamaged, StorageFull
 from cxreval.extras import require_extra
 from cxreval.resource_names import BenchmarkName
@@ -67,7 +67,9 @@ from services.registry.store.garbage import Garbage
 from services.registry.store.lifecycle import Lifecycle
 from services.registry.store.local_artifacts import LocalArtifacts
 from services.registry.store.organisations import Organisations
+from services.registry.store.parts import Parts
 from services.registry.store.quotas import Quotas
+from services.registry.store.repetitions import Repetitions, Schedule
 from services.registry.store.rescores import Rescores
 from services.registry.store.submissions import Submissions
 from services.registry.store.vault import Vault
@@ -85,11 +87,18 @@ calls. It takes 2 to 5 seconds for a gigabyte."""
 
 DATABASE_UNAVAILABLE = "database_unavailable"
 SCHEMA_OUTDATED = "schema_outdated"
+SCHEMA_UNKNOWN = "schema_unknown"
 _REASONS: dict[type[CxrevalError], str] = {
     DatabaseDamaged: "database_damaged",
     StorageFull: STORAGE_FULL,
 }
-UNHEALTHY = (DATABASE_UNAVAILABLE, SCHEMA_OUTDATED, *_REASONS.values(), STORAGE_UNUSABLE)
+UNHEALTHY = (
+    DATABASE_UNAVAILABLE,
+    SCHEMA_OUTDATED,
+    SCHEMA_UNKNOWN,
+    *_REASONS.values(),
+    STORAGE_UNUSABLE,
+)
 """The reasons for which a registry is not healthy."""
 
 CREATE_OPERATOR_KEY = "create-operator-key"
@@ -98,6 +107,9 @@ CREATE_OPERATOR_KEY = "create-operator-key"
 UPLOADS_LEAVE = 2
 """How many times `disk_reserve_mib` uploads leave free: what else the registry records then does
 not make it unhealthy at once."""
+
+REPETITION_SECONDS = 2.0
+"""How often replays and reproductions that are due are looked for."""
 
 COLLECT_SECONDS = 300.0
 """How often orphans are removed from the artifact store."""
@@ -149,6 +161,8 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
     submissions = Submissions(database, now, signer)
     evaluations = Evaluations(database, now, signer, config.lease_seconds, config.max_attempts)
     rescores = Rescores(database, now)
+    repetitions = Repetitions(database, now, schedule(config))
+    boards = Boards(database)
     lifecycle = Lifecycle(database, now, signer)
     events = Events(database)
     reserve = config.disk_reserve_mib * MIB
@@ -162,12 +176,15 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
         (admin_service_pb2_grpc, AdminServicer(organisations, Quotas(database, now), now)),
         (benchmark_service_pb2_grpc, BenchmarkServicer(benchmarks)),
         (submission_service_pb2_grpc, SubmissionServicer(benchmarks, submissions, vault, now)),
-        (artifact_service_pb2_grpc, ArtifactServicer(submissions, evaluations, uploads, metrics)),
+        (
+            artifact_service_pb2_grpc,
+            ArtifactServicer(submissions, Parts(database, now), evaluations, uploads, metrics),
+        ),
         (
             evaluation_service_pb2_grpc,
-            EvaluationServicer(evaluations, rescores, submissions, vault, metrics),
+            EvaluationServicer(evaluations, rescores, repetitions, submissions, vault, metrics),
         ),
-        (leaderboard_service_pb2_grpc, LeaderboardServicer(Boards(database), events)),
+        (leaderboard_service_pb2_grpc, LeaderboardServicer(boards, events)),
         (lifecycle_service_pb2_grpc, LifecycleServicer(lifecycle, submissions, events, watching)),
         (audit_service_pb2_grpc, AuditServicer(events, rescores, signer.public_key)),
     ):
@@ -180,6 +197,8 @@ async def serve(config: RegistryConfig, database: Database, signer: Signer) -> N
         for work, seconds in (
             (evaluations.reclaim_expired_leases, SWEEP_SECONDS),
             (lifecycle.expire, SWEEP_SECONDS),
+            (repetitions.queue_due, REPETITION_SECONDS),
+            (full_reproductions(repetitions, boards), REPETITION_SECONDS),
             (events.chain, SWEEP_SECONDS),
             (garbage_collection(Garbage(database, artifacts, now), metrics), COLLECT_SECONDS),
         )
@@ -221,6 +240,10 @@ def check_health(database: Database, directories: Sequence[Path], reserve: int) 
         raise Unhealthy(_REASONS.get(type(trouble), DATABASE_UNAVAILABLE), trouble.message)
     check_disks(directories, reserve)
     if not ready:
+        try:
+            migrations.check_known(database.engine)
+        except ConfigError as error:
+            raise Unhealthy(SCHEMA_UNKNOWN, str(error)) from None
         raise Unhealthy(
             SCHEMA_OUTDATED, "the database does not have the newest revision; run `migrate`"
         )
@@ -272,6 +295,27 @@ def garbage_collection(garbage: Garbage, metrics: CollectorRegistry) -> Callable
             removed.labels(kind).inc(count)
 
     return collect
+
+
+def schedule(config: RegistryConfig) -> Schedule:
+    """The schedule of replays that the settings ask for."""
+    after, every = config.replay_after_hours, config.replay_every_days
+    return Schedule(
+        timedelta(hours=after) if after >= 0 else None, timedelta(days=every) if every else None
+    )
+
+
+def full_reproductions(repetitions: Repetitions, boards: Boards) -> Callable[[], None]:
+    """A function that queues a reproduction over all images of each state of the art that was
+    reproduced on a sample."""
+
+    def queue_full() -> None:
+        for name in repetitions.reproduced_on_samples():
+            rows = boards.ranked_rows(BenchmarkName(name.benchmark))
+            if any(row.sota and row.submission == name.submission for row in rows):
+                repetitions.queue_full(name)
+
+    return queue_full
 
 
 async def run_periodically(

@@ -50,6 +50,12 @@ class RegistryConfig(ServerConfig):
         3, "number of leases in a row without a new prediction after which an evaluation fails"
     )
 
+    replay_after_hours: float = setting(
+        1.0, "how long after publication a row is replayed; negative: never"
+    )
+    replay_every_days: float = setting(
+        30.0, "how long after its last replay a row is replayed again; 0: never again"
+    )
     disk_reserve_mib: int = setting(
         256,
         "free MiB on the disks of database and artifacts below which health is NOT_SERVING; "
@@ -84,6 +90,8 @@ class RegistryConfig(ServerConfig):
                 "tls_client_ca with it",
             ),
             ("lease_seconds", 0 < self.lease_seconds <= 86_400, "more than 0, at most 86400"),
+            ("replay_after_hours", self.replay_after_hours <= 8760, "at most 8760"),
+            ("replay_every_days", 0 <= self.replay_every_days <= 3660, "0 to 3660"),
             ("max_attempts", 0 < self.max_attempts <= 100, "1 to 100"),
         ]
         for name, good, expected in checks:

@@ -3,12 +3,13 @@
 import asyncio
 import os
 import sys
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from cxreval.api.scoring.v1 import scoring_service_pb2_grpc
-from cxreval.datasets.benchmark import load_spec
-from cxreval.datasets.truth import load_truth
+from cxreval.datasets.benchmark_file import load_spec
+from cxreval.datasets.truth import Truth, load_truth
 from cxreval.errors import CxrevalError
 from cxreval.wire.limits import MAX_RECORD_BYTES
 from services.chassis import logs
@@ -22,7 +23,7 @@ async def main(config: ScoringConfig) -> None:
     """Loads the ground truths and serves until the process is stopped."""
     metrics = CollectorRegistry()
     truths = {
-        name: await asyncio.to_thread(lambda: load_truth(load_spec(name, directory), directory))  # noqa: B023
+        name: await asyncio.to_thread(_truth, name, directory)
         for name, directory in config.directories().items()
     }
     server = Server(config, metrics, MAX_RECORD_BYTES)
@@ -33,6 +34,17 @@ async def main(config: ScoringConfig) -> None:
         return servicer.check_health()
 
     await server.serve(healthy, reasons=UNHEALTHY)
+
+
+def _truth(name: str, directory: Path) -> Truth:
+    """Returns the ground truth of a benchmark, with what declared training data needs.
+
+    Raises `DatasetInvalid`.
+    """
+    truth = load_truth(load_spec(name, directory), directory)
+    if truth.training:
+        truth.training.prepare()
+    return truth
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from cxreval.api.scoring.v1 import report_pb2, scoring_service_pb2_grpc
 from cxreval.api.scoring.v1 import scoring_service_pb2 as pb
+from cxreval.datasets.training_list import unpacked
 from cxreval.datasets.truth import Truth
 from cxreval.errors import (
     BenchmarkDigestMismatch,
@@ -23,6 +24,7 @@ from cxreval.errors import (
     TruthNotFound,
 )
 from cxreval.fields import field_error
+from cxreval.metrics.contamination import Exposure
 from cxreval.metrics.predictions import PredictionTable
 from cxreval.resource_names import BenchmarkName
 from cxreval.wire import reports
@@ -126,6 +128,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         header = await _header(request_iterator)
         truth = self._truth(header)
         covered = truth.spec.chosen(header.findings, "header.findings")
+        exposure = await asyncio.to_thread(_exposure, truth, header)
         streams = self._streams.open(truth, header.session, stream_caller(), covered)
         with streams as (stream, slot):
             yield convert.progress_answer(stream)
@@ -144,7 +147,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
             else:
                 stream.table.check_complete()
                 report = await asyncio.get_running_loop().run_in_executor(
-                    self._threads, self._report, truth, stream.table
+                    self._threads, self._report, truth, stream.table, exposure
                 )
                 yield pb.ScorePredictionsResponse(report=report)
             stream.finished = True
@@ -210,10 +213,12 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
                     f"a message is empty; expected {expected}", field="content", expected=expected
                 )
 
-    def _report(self, truth: Truth, table: PredictionTable) -> report_pb2.Report:
+    def _report(
+        self, truth: Truth, table: PredictionTable, exposure: Exposure | None
+    ) -> report_pb2.Report:
         """Returns the report of a complete table, as a message."""
         with self._seconds.time():
-            return reports.report_message(truth.report(table))
+            return reports.report_message(truth.report(table, exposure))
 
 
 async def _header(messages: AsyncIterator[pb.ScorePredictionsRequest]) -> pb.ScorePredictionsHeader:
@@ -227,6 +232,19 @@ async def _header(messages: AsyncIterator[pb.ScorePredictionsRequest]) -> pb.Sco
             )
         return message.header
     raise EmptyStream("the stream ended before its header", field="header")
+
+
+def _exposure(truth: Truth, header: pb.ScorePredictionsHeader) -> Exposure | None:
+    """Returns what the declared training data of a header covers; None if nothing is declared.
+
+    Raises:
+        MissingField, UnknownValue: the declaration says not which images were used.
+        TrainingListInvalid, DigestMismatch, TrainingListUnavailable: as `unpacked` and `exposure`.
+    """
+    if not header.HasField("training_data") or truth.training is None:
+        return None
+    data = reports.training_data(header.training_data)
+    return truth.training.exposure(data, unpacked(header.training_list, data))
 
 
 def _check_digest(digest: str, truth: Truth, field: str) -> None:

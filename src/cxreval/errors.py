@@ -118,7 +118,7 @@ class ServiceUnavailable(CxrevalError):
 
 
 class StorageFull(ServiceUnavailable):
-    """The service has no disk space to record the request; retry when the operator made room."""
+    """There is no space left on a disk. No retry succeeds before room is made."""
 
     reason = "STORAGE_FULL"
 
@@ -654,6 +654,48 @@ class KeyUnreadable(CxrevalError):
     reason = "KEY_UNREADABLE"
 
 
+# --- source bundles -------------------------------------------------------------------------------
+
+
+class SourceBundleUnreadable(SubmissionFault):
+    """A file is not a complete git bundle, or reading it exceeds a limit."""
+
+    reason = "SOURCE_BUNDLE_UNREADABLE"
+
+
+class CommitNotInBundle(SubmissionFault):
+    """The declared commit, or an object that it needs, is not where it was looked for."""
+
+    reason = "COMMIT_NOT_IN_BUNDLE"
+
+
+class SourceTreeRefused(SubmissionFault):
+    """The files of a commit break a rule: their names, links, sizes, number, or Git LFS."""
+
+    reason = "SOURCE_TREE_REFUSED"
+
+
+# --- environments and predictions of scripts ------------------------------------------------------
+
+
+class LockRefused(SubmissionFault):
+    """A lock, or a wheel that it names, breaks a rule; nothing of it was installed."""
+
+    reason = "LOCK_REFUSED"
+
+
+class EnvironmentUnsupported(SubmissionFault):
+    """The operator offers no interpreter of the declared Python version."""
+
+    reason = "ENVIRONMENT_UNSUPPORTED"
+
+
+class EnvironmentUnavailable(CxrevalError):
+    """An environment could not be built here; the platform is at fault, not the submission."""
+
+    reason = "ENVIRONMENT_UNAVAILABLE"
+
+
 # --- runs of scripts ------------------------------------------------------------------------------
 
 
@@ -682,6 +724,30 @@ class ScriptOverLimit(SubmissionFault):
 
 
 class PredictionsMissing(SubmissionFault):
-    """A script ended without an error, and without a file of predictions."""
+    """A script ended without an error, and without a table of predictions."""
 
     reason = "PREDICTIONS_MISSING"
+
+
+# --- training data --------------------------------------------------------------------------------
+
+
+class TrainingListInvalid(MalformedField):
+    """A training list is not one identifier a line, is too large, or is not declared."""
+
+    reason = "TRAINING_LIST_INVALID"
+
+
+class TrainingListUnavailable(CxrevalError):
+    """A submission declares a list of NIH that the scoring service does not have."""
+
+    reason = "TRAINING_LIST_UNAVAILABLE"
+
+
+class NoSignificantChange(SubmissionFault):
+    """A further submission is not significantly better than the organisation's earlier ones.
+
+    The benchmark has the ladder, so its figures are withheld.
+    """
+
+    reason = "NO_SIGNIFICANT_CHANGE"

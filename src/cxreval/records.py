@@ -65,6 +65,10 @@ class Change(StrEnum):
     WITHDRAWN = "withdrawn"
     REINSTATED = "reinstated"
     CARD_UPDATED = "card_updated"
+    REPLAYED = "replayed"
+    REPRODUCED = "reproduced"
+    NOT_REPRODUCED = "not_reproduced"
+    REPLAY_DIFFERED = "replay_differed"
 
 
 class Fault(StrEnum):
@@ -72,6 +76,28 @@ class Fault(StrEnum):
 
     SUBMISSION = "submission"
     SYSTEM = "system"
+
+
+class Purpose(StrEnum):
+    """What an evaluation is for: the row, or a comparison with it."""
+
+    MEASURE = "measure"
+    REPLAY = "replay"
+    REPRODUCE = "reproduce"
+
+
+class Part(StrEnum):
+    """A file of a submission beside its artifact."""
+
+    SOURCE_BUNDLE = "source_bundle"
+    WHEELHOUSE = "wheelhouse"
+
+
+class Verdict(StrEnum):
+    """Whether the predictions of a second evaluation are those of the row."""
+
+    AGREES = "agrees"
+    DIFFERS = "differs"
 
 
 class Role(StrEnum):
@@ -91,6 +117,63 @@ class Failure:
     reason: str
     message: str
     fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How the predictions of a second evaluation agree with those behind the row.
+
+    `evaluation`, `with_evaluation`: resource names of the second evaluation and of the one behind
+    the row. `images`: number of images compared, of `images_total`. `tolerance`: largest difference
+    of two probabilities that agrees; 0 for the same bits. `worst_image`, `worst_finding`: where the
+    largest difference is; empty if there is none. `score_difference`: score of the second
+    evaluation less that of the row, by the ranking metric, with its 95 % interval; None of a
+    sample. `canary_difference`: median of the largest change of each canary's probabilities; None
+    without canaries.
+    """
+
+    evaluation: str
+    with_evaluation: str
+    verdict: Verdict
+    images: int
+    images_total: int
+    bit_identical: bool
+    max_difference: float
+    mean_difference: float
+    worst_image: str
+    worst_finding: str
+    tolerance: float
+    time: datetime
+    score_difference: float | None = None
+    score_low: float | None = None
+    score_high: float | None = None
+    canaries: int = 0
+    canaries_flagged: int = 0
+    canary_difference: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a run of a submitter's script used, or its limits; a limit of 0 is not known.
+
+    `wall`, `cpu`: seconds from start to end, and on all processors. `output_bytes`: size of the
+    table of predictions.
+    """
+
+    wall: float = 0.0
+    cpu: float = 0.0
+    peak_memory_bytes: int = 0
+    output_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Canaries:
+    """The canaries that a script got, those that were flagged, and the median change of their
+    probabilities."""
+
+    images: int
+    flagged: int
+    median_difference: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +229,7 @@ class AdminEvent:
     actor: str
     action: str
     target: str
+
+
+CORRECTED_FIELDS = ("model", "organisation", "open_source", "source_url")
+"""The fields of a row that a correction may change; its event has the new values."""

@@ -31,7 +31,10 @@ _PROBE_SECONDS = 10.0
 _PACKAGES = "/packages"
 _LIBRARY = Path(cxreval.__file__).parents[1]  # an editable install is outside of the interpreter
 INPUT = "/input"
-"""The file that a sandboxed module may read, as it is named there."""
+"""The file or directory that a sandboxed module may read, as it is named there."""
+
+OUTPUT = "/output"
+"""The directory that a sandboxed module may write to, as it is named there."""
 
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1", "MALLOC_ARENA_MAX": "2"}
 _GPU_PREFIXES = ("CUDA_", "NVIDIA_")  # which GPUs may be used
@@ -82,6 +85,7 @@ def command(
     arguments: Sequence[str],
     readable: Path | None = None,
     *,
+    writable: Path | None = None,
     packages: Sequence[Path] = (),
     devices: Sequence[Path] = (),
     filter_fd: int | None = None,
@@ -91,7 +95,8 @@ def command(
     Args:
         module: run as `python -m module arguments...`.
         arguments: its arguments.
-        readable: a file, which the module reads as `INPUT`; None for none.
+        readable: a file or directory, which the module reads as `INPUT`; None for none.
+        writable: a directory, which the module writes to as `OUTPUT`; None for none.
         packages: directories of packages outside of this interpreter's path, for example of the
             services.
         devices: device files that the module may use.
@@ -107,6 +112,8 @@ def command(
         mounts.append(("--ro-bind", "/sys", "/sys"))  # drivers look their devices up there
     if readable:
         mounts.append(("--ro-bind", str(readable), INPUT))
+    if writable:
+        mounts.append(("--bind", str(writable), OUTPUT))
     variables = environment() | {
         "PYTHONPATH": os.pathsep.join((str(_LIBRARY), _PACKAGES)),
         "USER": "sandbox",  # PyTorch asks for the user's name, and there is no /etc/passwd

@@ -21,7 +21,7 @@ from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.manifest.model import Kind
 from cxreval.metrics.finding_comparison import FindingComparison
 from cxreval.metrics.ranking import Comparison
-from cxreval.metrics.report import Report
+from cxreval.metrics.report import Contamination, MetricValue, Report
 from cxreval.records import SubmissionState
 from cxreval.wire.codec import Decoder, Encoder
 from services.registry.domain import access, board
@@ -158,6 +158,7 @@ def check_every_conversion() -> None:
         (test_codec.test_worker_reads_a_lease_with_submission_and_benchmark, lease()),
         (test_codec.test_client_reads_a_row_of_the_board, row()),
         (test_codec.test_client_reads_a_row_of_the_board, row(rank=None)),
+        (test_codec.test_client_reads_a_row_of_the_board, overlapping_row()),
         (test_codec.test_comparison_has_the_names_of_submissions, compared()),
         (test_codec.test_client_reads_a_stored_key, key()),
         (test_codec.test_client_reads_a_stored_rescore, sample(domain.Rescore)),
@@ -175,12 +176,25 @@ def submission() -> domain.Submission:
     return sample(domain.Submission, benchmark="small", state=SubmissionState.DISPUTED, **fixed)
 
 
-def row(**ranked: None) -> board.Row:
+def row(**ranked: bool | None) -> board.Row:
     ranked_row = sample(board.RankedRow, kind=Kind.CHECKPOINT)
     ranked_row = dataclasses.replace(
         ranked_row, ranked=dataclasses.replace(ranked_row.ranked, **ranked)
     )
     return sample(board.Row, ranked_row=ranked_row, submission=submission())
+
+
+def overlapping_row() -> board.Row:
+    """Returns a row of the board of all findings, with its score on the clean remainder."""
+    score = sample(MetricValue, finding="", value=0.75)
+    contamination = sample(Contamination, clean_metrics=(score,))
+    found = row(not_counted=True)
+    return dataclasses.replace(
+        found,
+        ranked_row=dataclasses.replace(found.ranked_row, figure=None),
+        figures=dataclasses.replace(found.figures, contamination=contamination),
+        score=score,
+    )
 
 
 def evaluation() -> domain.Evaluation:

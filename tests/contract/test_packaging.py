@@ -31,6 +31,7 @@ OWNERS = {
     "cxreval.imaging": "images",
     "cxreval.metrics.report": "pandas",
     "cxreval.onnx_file": "onnx",
+    "cxreval.reproduction": "reproduction",
     "services": "server",
     "services.inference": "inference",
     "services.leaderboard": "leaderboard",

@@ -14,7 +14,12 @@ from cxreval.client import (
     file_sha256,
 )
 from cxreval.datasets.nih import FINDINGS
-from cxreval.evaluation.driver import PLATFORM_FAILED, EvaluationDriver, local_benchmarks
+from cxreval.evaluation.driver import (
+    PLATFORM_FAILED,
+    Abilities,
+    EvaluationDriver,
+    local_benchmarks,
+)
 from cxreval.imaging.decode import decode
 from cxreval.imaging.preprocess import PROFILES
 from cxreval.model_interface import preset
@@ -88,7 +93,9 @@ def clients(system):
 
 def returned(system, submission):
     """Returns the evaluation to the queue, for another worker."""
-    driver = EvaluationDriver(*clients(system), system.data, "unable", converter=convert_checkpoint)
+    driver = EvaluationDriver(
+        *clients(system), system.data, "unable", abilities=Abilities(convert_checkpoint)
+    )
     evaluation = driver.run_next(lambda *_: None)
     assert evaluation.status is EvaluationStatus.QUEUED
     event = list(system.registry.submission_events(submission))[-1]

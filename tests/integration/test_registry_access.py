@@ -66,6 +66,7 @@ from services.registry.store.evaluations import Evaluations
 from services.registry.store.local_artifacts import LocalArtifacts
 from services.registry.store.models import SubmissionRow
 from services.registry.store.organisations import Organisations
+from services.registry.store.parts import Parts
 from services.registry.store.submissions import Submissions
 from services.registry.uploads import Uploads
 from tests.support.access import ClosedRegistry, operator_key
@@ -300,7 +301,9 @@ def test_a_key_that_is_revoked_while_an_artifact_is_stored_queues_nothing(
     Organisations(database, now).create(OrganisationName("acme"), "Acme", access.Quota(), "test")
     submissions, store = Submissions(database, now, signer), LocalArtifacts(tmp_path / "artifacts")
     evaluations = Evaluations(database, now, signer, lease_seconds=60, max_attempts=1)
-    servicer = ArtifactServicer(submissions, evaluations, Uploads(store), CollectorRegistry())
+    servicer = ArtifactServicer(
+        submissions, Parts(database, now), evaluations, Uploads(store), CollectorRegistry()
+    )
     manifest = checked_manifest(manifest_message(b"bytes"), SPEC, now().date())
     submitter = principal.Principal(
         "organisations/acme/keys/0", frozenset({Role.SUBMITTER}), "acme"

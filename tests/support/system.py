@@ -47,6 +47,7 @@ class System(ExitStack):
         lease_seconds: float = 2.0,
         tls: TlsFiles | None = None,
         inference_flags: Sequence[str] = (),
+        registry_flags: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.tls = tls
@@ -55,7 +56,7 @@ class System(ExitStack):
         self.directory = directory
         self.data = data
         self.registry_service = registry_service(
-            directory, f"--lease-seconds={lease_seconds}", *secure, tls=tls
+            directory, f"--lease-seconds={lease_seconds}", *registry_flags, *secure, tls=tls
         )
         registry = f"--registry={self.registry_service.address}"
         self.inference_service = InferenceService(

@@ -33,12 +33,14 @@ from cxreval.metrics.report import MetricValue, Report
 from cxreval.records import (
     AdminEvent,
     BenchmarkCard,
+    Canaries,
     Change,
     Failure,
     Quota,
     Retirement,
     SubmissionState,
     Tier,
+    Usage,
 )
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from cxreval.wire import benchmarks, rankings, reports
@@ -67,6 +69,8 @@ SHARED = [
     (_messages.manifest_message, submissions.manifest, Manifest),
     (_messages.failure_message, evaluations._failure, Failure),
     (_messages.quota_message, admin._quota, Quota),
+    (_messages.usage_message, evaluations._usage, Usage),
+    (_messages.canaries_message, evaluations._canaries, Canaries),
     (admin.event_message, _messages.admin_event, AdminEvent),
     (benchmarks.retirement_message, benchmarks._retirement, Retirement),
     (benchmarks.card_message, benchmarks.card, BenchmarkCard),
@@ -136,6 +140,8 @@ def client_submission(stored: domain.Submission) -> models.Submission:
         etag=str(stored.version),
         seconds_left=stored.seconds_left,
         superseded_by=name if stored.superseded_by else "",
+        replay=stored.replay,
+        reproduction=stored.reproduction,
     )
 
 
@@ -189,6 +195,10 @@ def test_client_reads_a_stored_evaluation(stored):
         report=stored.report,
         provenance=stored.provenance,
         failure=stored.failure,
+        purpose=stored.purpose,
+        agreement=stored.agreement,
+        usage=stored.usage,
+        limits=stored.limits,
     )
 
 
@@ -214,6 +224,8 @@ def test_worker_reads_a_lease_with_submission_and_benchmark(stored):
         benchmark=small_spec("small"),
         owner=stored.owner,
         endpoint_token="token",
+        purpose=stored.evaluation.purpose,
+        images=stored.images,
     )
 
 
@@ -265,6 +277,13 @@ def test_client_reads_a_row_of_the_board(row):
             evaluation=(
                 str(EvaluationName("small", ID, stored.evaluation)) if stored.evaluation else ""
             ),
+            replay=stored.replay,
+            reproduction=stored.reproduction,
+            training_verdict=row.training_verdict,
+            overlap_images=row.figures.contamination.images if row.figures.contamination else 0,
+            overlap_patients=row.figures.contamination.patients if row.figures.contamination else 0,
+            clean_score=row.clean_figure.value if row.clean_figure else None,
+            clean_interval=row.clean_figure.interval if row.clean_figure else None,
         )
     )
     basic = leaderboard.entry_message(row)
@@ -280,6 +299,8 @@ def test_client_reads_a_row_of_the_board(row):
         significance=ranked.significance,
         publish_time=row.ranked_row.publish_time,
         interval=row.score.interval if row.score else None,
+        training_verdict=row.training_verdict,
+        not_counted=ranked.not_counted,
     )
 
 

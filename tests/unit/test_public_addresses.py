@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cxreval.errors import EndpointRefused, EndpointUnavailable
 from cxreval.evaluation.endpoints import resolve
-from cxreval.evaluation.public_addresses import REFUSED_IPV4, REFUSED_IPV6, is_public
+from cxreval.public_addresses import REFUSED_IPV4, REFUSED_IPV6, is_public
 
 # Address blocks of both registries; then multicast and site-local.
 REGISTRIES = [

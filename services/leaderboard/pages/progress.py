@@ -27,7 +27,7 @@ def progress_chart(shown: BoardDay, measure: Measure, view: View) -> Markup:
     looks = {
         step.submission: _LOOKS.get(step.significance, progress.Look.NOT_TESTED)  # type: ignore[arg-type]
         for step in shown.steps
-        if step.tier is not Tier.CLAIMED
+        if step.tier is not Tier.CLAIMED and not step.not_counted
     }
     declared = view.dates == "declared"
     if declared:

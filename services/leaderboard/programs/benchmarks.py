@@ -52,6 +52,8 @@ def benchmark_facts(data: SiteData, path: dict[str, str], given: Given) -> Conte
             "scorer_version": spec.scorer_version,
             "replicates": spec.replicates,
             "slices": spec.slices,
+            "step_rule": spec.steps,
+            "ladder": spec.ladder,
             "metrics": [asdict(metric) for metric in spec.metrics],
             "card": _card(board.card) if board.card else None,
             "retirement": {

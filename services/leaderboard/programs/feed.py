@@ -33,6 +33,10 @@ _TITLES = {
     Change.SUPERSEDED: "Replaced by another row",
     Change.WITHDRAWN: "Withdrawn",
     Change.REINSTATED: "On the board again",
+    Change.REPLAYED: "Replayed",
+    Change.REPLAY_DIFFERED: "A second run gave other predictions",
+    Change.REPRODUCED: "Reproduced",
+    Change.NOT_REPRODUCED: "The submitter's script gave other predictions",
 }
 
 
@@ -96,7 +100,7 @@ def _described(board: BoardData, event: AuditEvent) -> tuple[str, str]:
         score += f" ({measure.interval(estimate(entry))})"
     if entry.tier is Tier.CLAIMED:
         return "New claim", f"{place} Claimed: {score}. Nothing was run here."
-    if any(step.submission == event.submission for step in board.steps):
+    if any(step.submission == event.submission and not step.not_counted for step in board.steps):
         kind = "Step of the record"
     return kind, f"{place} {score}, {entry.tier}."
 

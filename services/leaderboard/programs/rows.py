@@ -8,7 +8,8 @@ from dataclasses import asdict
 from cxreval.audit.chain import AuditEvent
 from cxreval.client import LeaderboardEntry, SotaStep
 from cxreval.datasets.benchmark import BenchmarkSpec
-from cxreval.metrics.report import Interval
+from cxreval.metrics.report import Interval, TrainingVerdict
+from cxreval.records import Agreement
 from services.leaderboard.data import BoardData, Figure, event_time, figure_parts
 from services.leaderboard.programs.answers import utc
 from services.leaderboard.site import SiteData
@@ -51,6 +52,8 @@ def row(data: SiteData, entry: LeaderboardEntry, of_it: Figures) -> dict[str, ob
         "submitted_date": entry.submitted_date,
         "publish_time": utc(entry.publish_time),
         "tier": entry.tier,
+        "replay": _agreement(entry.replay),
+        "reproduction": _agreement(entry.reproduction),
         "disputed": entry.disputed,
         "note": entry.note,
         "record": entry.sota,
@@ -62,8 +65,14 @@ def row(data: SiteData, entry: LeaderboardEntry, of_it: Figures) -> dict[str, ob
         "claimed_score": entry.claimed_score,
         "spread": asdict(entry.spread) if entry.spread else None,
         "evaluation": entry.evaluation or None,
+        "training_verdict": entry.training_verdict,
+        "overlap": _overlap(entry),
         "figures": _by_metric(of_it),
     }
+
+
+def _agreement(found: Agreement | None) -> dict[str, object] | None:
+    return asdict(found) | {"time": utc(found.time)} if found else None
 
 
 def step(data: SiteData, item: SotaStep) -> dict[str, object]:
@@ -77,6 +86,8 @@ def step(data: SiteData, item: SotaStep) -> dict[str, object]:
         "score": item.score,
         "interval": _interval(item.interval),
         "significance": item.significance,
+        "training_verdict": item.training_verdict,
+        "counts": not item.not_counted,
     }
 
 
@@ -110,6 +121,18 @@ def _names(data: SiteData, item: LeaderboardEntry | SotaStep) -> dict[str, objec
         "submission": item.submission,
         "page": data.public_url + submission_address(item.submission),
         "model": item.model,
+    }
+
+
+def _overlap(entry: LeaderboardEntry) -> dict[str, object] | None:
+    """Returns what a model was trained on of the benchmark, and its score on the other patients."""
+    if entry.training_verdict is not TrainingVerdict.OVERLAP:
+        return None
+    return {
+        "images": entry.overlap_images,
+        "patients": entry.overlap_patients,
+        "clean_score": entry.clean_score,
+        "clean_interval": _interval(entry.clean_interval),
     }
 
 

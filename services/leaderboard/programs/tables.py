@@ -85,6 +85,12 @@ _COLUMNS = (
     Column("publish_time", datetime, lambda row: utc(row[0].publish_time)),
     _of_entry("note", str),
     _of_entry("evaluation", str),
+    _of_entry("training_verdict", str),
+    _of_entry("overlap_images", int),
+    _of_entry("overlap_patients", int),
+    _of_entry("clean_score", float),
+    _of_entry("clean_score_low", float, "clean_interval.low"),
+    _of_entry("clean_score_high", float, "clean_interval.high"),
 )
 """Columns of every board; those of `figure_columns` follow."""
 

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from google.protobuf.message import Message
 
 from cxreval.api.registry.v1 import evaluation_service_pb2 as pb
 from cxreval.api.registry.v1 import submission_pb2
 from cxreval.api.scoring.v1 import report_pb2
 from cxreval.errors import InvalidProbability, MalformedBatch
 from cxreval.fields import check_pattern, check_text, field_error, printable, require
-from cxreval.records import Failure
+from cxreval.records import Canaries, Failure, Usage
 from cxreval.resource_names import BenchmarkName, EvaluationName
 from cxreval.wire import reports
 from cxreval.wire.codec import Decoder, Encoder
 from cxreval.wire.limits import (
     MAX_BATCH_IMAGES,
     MAX_FAILURE_CHARACTERS,
+    MAX_OUTPUT_BYTES,
     MAX_PROVENANCE_CHARACTERS,
     MAX_PROVENANCE_ENTRIES,
 )
 from services.registry.convert.benchmarks import benchmark_message
 from services.registry.convert.submissions import submission_message
-from services.registry.domain.records import Evaluation, Lease, PredictionBatch
+from services.registry.domain.records import Evaluation, Lease, PredictionBatch, ScriptRun
 
 MAX_WORKER_CHARACTERS = 200
 MAX_LEASE_BENCHMARKS = 100
@@ -129,10 +132,51 @@ def failure(message: submission_pb2.Failure) -> Failure:
     return Failure(sent.reason, text, sent.fault)
 
 
-def lease_message(lease: Lease, endpoint_token: str = "") -> pb.Lease:
-    """Returns a lease as a message, with the token of the submission's endpoint."""
+def script_run(message: pb.CompleteEvaluationRequest | pb.FailEvaluationRequest) -> ScriptRun:
+    """Returns what a worker states of a run of the submitter's script. Raises `MalformedField`."""
+    if len(message.output) > MAX_OUTPUT_BYTES:
+        found = f"{len(message.output)} bytes"
+        raise field_error("output", found, f"at most {MAX_OUTPUT_BYTES} bytes")
+    return ScriptRun(
+        usage=_checked_usage(message, "usage"),
+        limits=_checked_usage(message, "limits"),
+        canaries=_checked_canaries(message),
+        output=message.output,
+    )
+
+
+def _checked_usage(message: Message, field: str) -> Usage | None:
+    if not message.HasField(field):
+        return None
+    stated = _usage(getattr(message, field))
+    for item in dataclasses.fields(Usage):
+        value = getattr(stated, item.name)
+        if value < 0:
+            raise field_error(f"{field}.{item.name}", value, "0 or more")
+    return stated
+
+
+def _checked_canaries(
+    message: pb.CompleteEvaluationRequest | pb.FailEvaluationRequest,
+) -> Canaries | None:
+    if isinstance(message, pb.FailEvaluationRequest) or not message.HasField("canaries"):
+        return None
+    stated = _canaries(message.canaries)
+    for field, good, expected in (
+        ("images", stated.images >= 1, "1 or more"),
+        ("flagged", 0 <= stated.flagged <= stated.images, f"0 to {stated.images}"),
+        ("median_difference", 0 <= stated.median_difference <= 1, "0 to 1"),
+    ):
+        if not good:
+            raise field_error(f"canaries.{field}", getattr(stated, field), expected)
+    return stated
+
+
+def lease_message(lease: Lease, endpoint_token: str = "", training_list: bytes = b"") -> pb.Lease:
+    """Returns a lease as a message, with the token of its endpoint and its training list."""
     message = _lease_message(lease)
     message.endpoint_token = endpoint_token
+    message.training_list = training_list
     return message
 
 
@@ -141,6 +185,8 @@ def batch_message(batch: PredictionBatch) -> report_pb2.PredictionBatch:
     return report_pb2.PredictionBatch(images=batch.images, probabilities=b"".join(batch.rows))
 
 
+_usage = Decoder(Usage, pb.Usage)
+_canaries = Decoder(Canaries, pb.Canaries)
 _failure = Decoder(Failure, submission_pb2.Failure, unknown=field_error)
 
 evaluation_message = Encoder(
@@ -159,6 +205,6 @@ _lease_message = Encoder(
     pb.Lease,
     sources={"duration": "seconds"},
     computed={"benchmark": lambda lease: benchmark_message(lease.benchmark)},
-    unset=("endpoint_token",),
+    unset=("endpoint_token", "training_list"),
     nested=[evaluation_message, submission_message],
 )

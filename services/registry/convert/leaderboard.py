@@ -120,6 +120,8 @@ entry_message = Encoder(
         "submitted_date": "submission.submitted_date",
         "tier": "submission.tier",
         "note": "submission.note",
+        "replay": "submission.replay",
+        "reproduction": "submission.reproduction",
         "rank": "ranked_row.ranked.rank",
         "score": "ranked_row.score",
         "sota": "ranked_row.sota",
@@ -144,6 +146,17 @@ entry_message = Encoder(
         ),
         "disputed": lambda row: row.submission.state is SubmissionState.DISPUTED,
         "evaluation": lambda row: evaluation_name(row.submission),
+        "training_verdict": lambda row: report_pb2.TrainingVerdict.Value(
+            f"TRAINING_VERDICT_{row.training_verdict.name}"
+        ),
+        "overlap_images": lambda row: getattr(row.figures.contamination, "images", 0),
+        "overlap_patients": lambda row: getattr(row.figures.contamination, "patients", 0),
+        "clean_score": lambda row: row.clean_figure.value if row.clean_figure else None,
+        "clean_interval": lambda row: (
+            reports.interval_message(row.clean_figure.interval)
+            if row.clean_figure and row.clean_figure.interval
+            else None
+        ),
     },
     unsent=("figures", "score"),
 )
@@ -161,12 +174,14 @@ step_message = Encoder(
         "submitted_date": "submission.submitted_date",
         "tier": "submission.tier",
         "significance": "ranked_row.ranked.significance",
+        "not_counted": "ranked_row.ranked.not_counted",
         "publish_time": "ranked_row.publish_time",
     },
     computed={
         "submission": lambda row: submission_name(row.submission),
         "score": lambda row: row.ranked_row.score,
         "interval": entry_message.computed["interval"],
+        "training_verdict": entry_message.computed["training_verdict"],
     },
     unsent=("figures", "profile_digest", "claimed_score"),
 )

@@ -10,10 +10,12 @@ from datetime import date
 from cxreval.api.registry.v1 import submission_pb2 as pb
 from cxreval.bundle import MAX_FILES
 from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.datasets.training_list import unpacked
 from cxreval.errors import CxrevalError
-from cxreval.fields import field_error, not_allowed
+from cxreval.fields import field_error, not_allowed, require
 from cxreval.manifest.model import MAX_CLAIMS, Kind, Manifest
 from cxreval.manifest.rules import problems, refusal
+from cxreval.records import Part
 from cxreval.resource_names import EvaluationName, SubmissionName
 from cxreval.wire.codec import Decoder, Encoder
 from cxreval.wire.limits import MAX_TOKEN_CHARACTERS
@@ -63,6 +65,30 @@ def endpoint_token(token: str, manifest: Manifest) -> str:
             f"1 to {MAX_TOKEN_CHARACTERS} printable ASCII characters without spaces",
         )
     return token
+
+
+def part(number: int, field: str) -> Part:
+    """Returns what a file of a submission is. Raises `MissingField`, `MalformedField`."""
+    known = pb.SubmissionFile.Part
+    expected = f"one of {', '.join(known.keys()[1:])}"
+    require(field, number, expected)
+    if number not in known.values():
+        raise field_error(field, number, expected)
+    return Part(known.Name(number).removeprefix("PART_").lower())
+
+
+def training_list(sent: bytes, manifest: Manifest) -> bytes:
+    """Returns the valid training list of a submission, compressed; empty for none.
+
+    Raises:
+        MalformedField: the manifest declares no training data.
+        TrainingListInvalid, DigestMismatch: as `unpacked`.
+    """
+    if manifest.training_data:
+        unpacked(sent, manifest.training_data)
+    elif sent:
+        raise not_allowed("training_list", "a manifest without training_data")
+    return sent
 
 
 def submission_name(submission: Submission) -> str:

@@ -34,7 +34,9 @@ from cxreval.metrics.report import (
     NOT_COVERED,
     NOT_RECORDED,
     UNDEFINED_SHARE,
+    Contamination,
     MetricValue,
+    TrainingVerdict,
     macro,
 )
 from cxreval.metrics.scorers import SCORERS, with_interval
@@ -99,13 +101,14 @@ class RankedRow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Figures:
-    """The values of a report over all images, or those of a claim.
+    """The values of a report over all images, or those of a claim, and its declared training data.
 
     Instances are compared by identity. A report never changes and its figures are cached, so an
     instance can be the key of a cache.
     """
 
     values: tuple[MetricValue, ...]
+    contamination: Contamination | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,30 @@ class Row:
     score: MetricValue | None
     profile_digest: str = ""
     claimed_score: float | None = None
+
+    @property
+    def training_verdict(self) -> TrainingVerdict:
+        """Whether the model was trained on images or patients of the benchmark, as declared."""
+        declared = self.figures.contamination
+        return declared.verdict if declared else TrainingVerdict.UNDECLARED
+
+    @property
+    def clean_figure(self) -> MetricValue | None:
+        """The figure that ranks the board on the clean remainder.
+
+        None without an overlap, and on a board of chosen findings.
+        """
+        declared = self.figures.contamination
+        if declared is None or self.score is None or self.ranked_row.figure is not None:
+            return None
+        return next(
+            (
+                value
+                for value in declared.clean_metrics
+                if (value.metric, value.finding) == (self.score.metric, "")
+            ),
+            None,
+        )
 
     @property
     def rank_undefined_reason(self) -> str:
@@ -210,9 +237,12 @@ def ranked_rows(candidates: Sequence[Candidate], board: Selection) -> tuple[Rank
 
 def sota_steps(board: Sequence[RankedRow]) -> tuple[RankedRow, ...]:
     """Returns the steps of the state of the art, oldest first: evidence, then claims."""
-    # Every step has a better score than the one before it, and the board has the best row first.
+    # Every step that counts has a better score than the one before it, and the board has the best
+    # row first.
     steps = [row for row in reversed(board) if row.ranked.sota_step]
-    return tuple(sorted(steps, key=lambda row: row.kind is Kind.CLAIM))
+    evidence = [row for row in steps if row.kind is not Kind.CLAIM]
+    evidence.sort(key=lambda row: row.publish_time)
+    return (*evidence, *(row for row in steps if row.kind is Kind.CLAIM))
 
 
 def board_row(
@@ -315,18 +345,19 @@ def _ranked_rows(kind: Kind, candidates: Sequence[Candidate], board: Selection) 
     by_id = {candidate.entry.id: candidate for candidate in candidates}
     entries = [candidate.entry for candidate in candidates]
     ranks = rank(entries, board.direction) if board.recorded else _unranked(entries, board)
-    # Best first: the first row is the newest step of the state of the art, if it has a score.
+    # Best first: the first step that counts is the newest one.
+    newest = next((item.id for item in ranks if item.sota_step and not item.not_counted), None)
     return [
         RankedRow(
             ranked.id,
             kind,
             by_id[ranked.id].entry.score,
             ranked,
-            index == 0 and ranked.sota_step,
+            ranked.id == newest,
             by_id[ranked.id].publish_time,
             by_id[ranked.id].figure,
         )
-        for index, ranked in enumerate(ranks)
+        for ranked in ranks
     ]
 
 

@@ -14,13 +14,17 @@ from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.report import Report
 from cxreval.records import (
+    Agreement,
     BenchmarkCard,
+    Canaries,
     Change,
     EvaluationState,
     Failure,
+    Purpose,
     Retirement,
     SubmissionState,
     Tier,
+    Usage,
 )
 from cxreval.resource_names import SubmissionName
 
@@ -28,6 +32,7 @@ EVALUATED_TIER = {
     Kind.CHECKPOINT: Tier.EXECUTED,
     Kind.ENDPOINT: Tier.EXECUTED,
     Kind.PREDICTIONS: Tier.SCORED,
+    Kind.SCRIPT: Tier.EXECUTED,
 }
 """Tier of the rows that an evaluation publishes, by kind of submission.
 
@@ -75,7 +80,7 @@ class Submission:
     corrections, too. `evaluation`: id of the latest evaluation; `images_done`: number of its
     predictions; `seconds_left`: estimated time until it has all, None if not known yet.
     `superseded_by`: id of another submission. `owner`: the organisation that owns it; empty if none
-    does.
+    does. `replay`, `reproduction`: the latest one that gave predictions.
     """
 
     benchmark: str
@@ -96,6 +101,8 @@ class Submission:
     note: str = ""
     superseded_by: str = ""
     owner: str = ""
+    replay: Agreement | None = None
+    reproduction: Agreement | None = None
 
     @property
     def submitted_date(self) -> str:
@@ -105,7 +112,10 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The work that turns a submission into a report. `owner` is the submission's."""
+    """One run of a submission: for its report, or for a comparison with it.
+
+    `owner` is the submission's. `usage`, `limits`: of the submitter's script; None if none ran.
+    """
 
     benchmark: str
     submission: str
@@ -120,13 +130,18 @@ class Evaluation:
     provenance: Mapping[str, str] = field(default_factory=dict)
     failure: Failure | None = None
     owner: str = ""
+    purpose: Purpose = Purpose.MEASURE
+    agreement: Agreement | None = None
+    usage: Usage | None = None
+    limits: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The right to run an evaluation for `seconds` without renewal.
 
-    `owner` is the organisation that owns the submission; empty without keys.
+    `owner` is the organisation that owns the submission; empty without keys. `images`: those to
+    predict; empty for all of the benchmark.
     """
 
     evaluation: Evaluation
@@ -135,6 +150,21 @@ class Lease:
     submission: Submission
     benchmark: Benchmark
     owner: str
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptRun:
+    """What a worker states of a run of the submitter's script; `output` is what the script
+    printed."""
+
+    usage: Usage | None = None
+    limits: Usage | None = None
+    canaries: Canaries | None = None
+    output: bytes = b""
+
+
+NO_SCRIPT = ScriptRun()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, ReportMismatch
-from cxreval.fields import SHA256, SHA256_FORM, field_error
+from cxreval.fields import SHA256, SHA256_FORM, field_error, is_printable
 from cxreval.metrics.calibration import BINS
 from cxreval.metrics.cohort import MAX_SLICE_CHARACTERS
 from cxreval.metrics.curves import Reliability, RocCurve
@@ -29,17 +29,20 @@ from cxreval.metrics.report import (
 )
 from cxreval.metrics.scorers import SCORERS
 from cxreval.resource_names import BenchmarkName
+from services.registry.domain.training import check_training
 
 MAX_REASON_CHARACTERS = 100
 MAX_CURVE_POINTS = 20_000
 """Maximum number of points of a finding's ROC curve."""
 
 
-def check_report(report: Report, spec: BenchmarkSpec, named: Sequence[str] = ()) -> None:
+def check_report(
+    report: Report, spec: BenchmarkSpec, named: Sequence[str] = (), *, declares: bool = False
+) -> None:
     """Raises `ReportMismatch` for the first field that does not fit the benchmark.
 
     `named`: the findings that the report must cover, in the benchmark's order; empty if the
-    manifest does not name them.
+    manifest does not name them. `declares`: whether the manifest declares training data.
     """
     if spec.scorer_version not in SCORERS:
         known = f"one of {', '.join(SCORERS)}, the scorers that this registry has"
@@ -64,6 +67,7 @@ def check_report(report: Report, spec: BenchmarkSpec, named: Sequence[str] = ())
     if report.evidence is None:
         raise _mismatch("evidence", "absent", "replicates and curves")
     _check_evidence(report.evidence, report, spec, covered)
+    check_training(report, spec, _check_value, declares=declares)
 
 
 def _mismatch(field: str, value: object, expected: str) -> CxrevalError:
@@ -112,7 +116,7 @@ def _check_coverage(
 def _check_slices(names: Sequence[str], dimensions: Sequence[str]) -> None:
     for name in names:
         dimension, _, value = name.partition("=")
-        if len(name) > MAX_SLICE_CHARACTERS or not (value and value.isprintable()):
+        if len(name) > MAX_SLICE_CHARACTERS or not (value and is_printable(value)):
             expected = f"dimension=value of at most {MAX_SLICE_CHARACTERS} characters"
             raise _mismatch("metrics.slice", name, expected)
         if dimension not in dimensions:

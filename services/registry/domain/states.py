@@ -34,12 +34,20 @@ TRANSITIONS: Mapping[SubmissionState, Mapping[Change, SubmissionState]] = {
     },
     _State.PUBLISHED: {
         Change.DISPUTED: _State.DISPUTED,
+        Change.REPLAYED: _State.PUBLISHED,
+        Change.REPRODUCED: _State.PUBLISHED,
+        Change.REPLAY_DIFFERED: _State.DISPUTED,
+        Change.NOT_REPRODUCED: _State.DISPUTED,
         Change.CORRECTED: _State.PUBLISHED,
         Change.SUPERSEDED: _State.SUPERSEDED,
         Change.WITHDRAWN: _State.WITHDRAWN,
     },
     _State.DISPUTED: {
         Change.RESOLVED: _State.PUBLISHED,
+        **dict.fromkeys(
+            (Change.REPLAYED, Change.REPRODUCED, Change.REPLAY_DIFFERED, Change.NOT_REPRODUCED),
+            _State.DISPUTED,
+        ),
         Change.CORRECTED: _State.DISPUTED,
         Change.SUPERSEDED: _State.SUPERSEDED,
         Change.WITHDRAWN: _State.WITHDRAWN,

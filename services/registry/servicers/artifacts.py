@@ -12,7 +12,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter
 
 from cxreval.api.registry.v1 import artifact_service_pb2 as pb
-from cxreval.api.registry.v1 import artifact_service_pb2_grpc
+from cxreval.api.registry.v1 import artifact_service_pb2_grpc, submission_pb2
 from cxreval.errors import (
     ArtifactTooLarge,
     MalformedStream,
@@ -21,7 +21,7 @@ from cxreval.errors import (
 )
 from cxreval.fields import check_sha256, field_error
 from cxreval.files import MAX_ARTIFACT_BYTES, MAX_FILE_BYTES
-from cxreval.records import Role
+from cxreval.records import Part, Role
 from cxreval.resource_names import ArtifactName, EvaluationName, SubmissionName
 from cxreval.wire.limits import CHUNK_BYTES
 from services.chassis.fair_slots import FairSlots, Slot
@@ -29,12 +29,16 @@ from services.chassis.principal import caller, stream_caller
 from services.registry.convert import submissions
 from services.registry.store.artifacts import UploadKey
 from services.registry.store.evaluations import Evaluations
+from services.registry.store.parts import Parts
 from services.registry.store.submissions import Submissions
 from services.registry.uploads import ExpectedArtifact, Uploads
 
 MAX_TRANSFERS = 32
 """Maximum number of uploads, and of downloads, at once; callers share them fairly. An upload takes
 up to 17 MiB of memory while the disk is slow."""
+
+MAX_PART_BYTES = {Part.SOURCE_BUNDLE: 512 << 20, Part.WHEELHOUSE: MAX_FILE_BYTES}
+"""Maximum size of each file beside the artifact of a submission."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,11 +51,13 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
     def __init__(
         self,
         submissions: Submissions,
+        parts: Parts,
         evaluations: Evaluations,
         uploads: Uploads,
         metrics: CollectorRegistry,
     ) -> None:
         self._submissions = submissions
+        self._parts = parts
         self._evaluations = evaluations
         self._uploads = uploads
         self._receiving = FairSlots(MAX_TRANSFERS, "uploads")
@@ -114,6 +120,9 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
         if request.WhichOneof("artifact") == "derived":
             _check_role(f"{path}derived", Role.WORKER)
             return self._derived(request.derived, f"{path}derived")
+        if request.WhichOneof("artifact") == "file":
+            _check_role(f"{path}file", Role.SUBMITTER, Role.OPERATOR)
+            return self._part(request.file, f"{path}file")
         _check_role(f"{path}submission", Role.SUBMITTER, Role.OPERATOR)
         name, who = SubmissionName.parse(request.submission, f"{path}submission"), caller()
         artifact = self._submissions.artifact(name, who)
@@ -124,6 +133,19 @@ class ArtifactServicer(artifact_service_pb2_grpc.ArtifactServiceServicer):
             record=partial(self._submissions.queue, name, who),
             reserve=partial(self._submissions.begin_upload, name, who),
             release=partial(self._submissions.forget_upload, name, who),
+        )
+
+    def _part(self, file: submission_pb2.SubmissionFile, path: str) -> ExpectedArtifact:
+        name = SubmissionName.parse(file.submission, f"{path}.submission")
+        part, who = submissions.part(file.part, f"{path}.part"), caller()
+        sha256, complete = self._parts.expected(name, part, who)
+        return ExpectedArtifact(
+            UploadKey(name.submission, sha256, f"manifest.reproduction, {part}"),
+            complete,
+            max_bytes=MAX_PART_BYTES[part],
+            record=partial(self._parts.record, name, part, who),
+            reserve=partial(self._parts.begin_upload, name, part, who),
+            release=partial(self._parts.forget_upload, name, part, who),
         )
 
     def _derived(self, artifact: pb.DerivedArtifact, path: str) -> ExpectedArtifact:

@@ -19,6 +19,7 @@ from services.chassis.principal import EVERYBODY, caller
 from services.registry.convert import evaluations, requests
 from services.registry.domain.records import Lease
 from services.registry.store.evaluations import Evaluations
+from services.registry.store.repetitions import Repetitions
 from services.registry.store.rescores import Rescores
 from services.registry.store.submissions import Submissions
 from services.registry.store.vault import Vault
@@ -33,12 +34,14 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         self,
         evaluations: Evaluations,
         rescores: Rescores,
+        repetitions: Repetitions,
         submissions: Submissions,
         vault: Vault,
         metrics: CollectorRegistry,
     ) -> None:
         self._evaluations = evaluations
         self._rescores = rescores
+        self._repetitions = repetitions
         self._submissions = submissions
         self._vault = vault
         self._dropped = Counter(
@@ -62,6 +65,7 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
             benchmarks,
             who,
             converts=request.converts,
+            reproduces=request.reproduces,
             without_images=without_images,
         )
         if lease is None:
@@ -73,7 +77,8 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         }
         _log.info("evaluation leased", extra=extra)
         token = await asyncio.to_thread(self._endpoint_token, lease)
-        return pb.LeaseEvaluationResponse(lease=evaluations.lease_message(lease, token))
+        listed = await asyncio.to_thread(self._training_list, lease)
+        return pb.LeaseEvaluationResponse(lease=evaluations.lease_message(lease, token, listed))
 
     def _endpoint_token(self, lease: Lease) -> str:
         if lease.submission.kind is not Kind.ENDPOINT:
@@ -81,6 +86,13 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         name = SubmissionName(lease.submission.benchmark, lease.submission.id)
         sealed = self._submissions.sealed_token(name, caller())
         return self._vault.open(sealed) if sealed else ""
+
+    def _training_list(self, lease: Lease) -> bytes:
+        declared = lease.submission.manifest.training_data
+        if declared is None or not declared.list_sha256:
+            return b""
+        name = SubmissionName(lease.submission.benchmark, lease.submission.id)
+        return self._submissions.training_list(name, caller())
 
     async def RenewLease(
         self, request: pb.RenewLeaseRequest, context: Any
@@ -146,13 +158,14 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
         self, request: pb.CompleteEvaluationRequest, context: Any
     ) -> pb.Evaluation:
         """Records the report and publishes the submission."""
-        name, report, provenance = (
+        name, report, provenance, run = (
             _name(request.evaluation),
-            reports.report(request.report),
+            reports.report(request.report) if request.HasField("report") else None,
             evaluations.provenance(request.provenance),
+            evaluations.script_run(request),
         )
         evaluation = await asyncio.to_thread(
-            self._evaluations.complete, name, request.token, report, provenance, caller()
+            self._evaluations.complete, name, request.token, report, provenance, caller(), run
         )
         _log.info(
             "evaluation succeeded",
@@ -165,12 +178,32 @@ class EvaluationServicer(evaluation_service_pb2_grpc.EvaluationServiceServicer):
     ) -> pb.Evaluation:
         """Fails the evaluation, or queues it for a retry."""
         name, failure = _name(request.evaluation), evaluations.failure(request.failure)
+        run = evaluations.script_run(request)
         evaluation = await asyncio.to_thread(
-            self._evaluations.fail, name, request.token, failure, caller()
+            self._evaluations.fail, name, request.token, failure, caller(), run
         )
         extra = {"evaluation": evaluation.id, "reason": failure.reason, "state": evaluation.state}
         _log.warning("evaluation failed", extra=extra)
         return evaluations.evaluation_message(evaluation)
+
+    async def ReproduceSubmission(
+        self, request: pb.ReproduceSubmissionRequest, context: Any
+    ) -> pb.Evaluation:
+        """Queues a run of the submitter's script."""
+        name = SubmissionName.parse(request.name)
+        evaluation = await asyncio.to_thread(
+            self._repetitions.request, name, caller(), full=request.full
+        )
+        _log.info("reproduction queued", extra={"submission": str(name), "full": request.full})
+        return evaluations.evaluation_message(evaluation)
+
+    async def GetScriptOutput(
+        self, request: pb.GetScriptOutputRequest, context: Any
+    ) -> pb.GetScriptOutputResponse:
+        """Returns what the submitter's script printed."""
+        name = _name(request.evaluation)
+        output = await asyncio.to_thread(self._evaluations.script_output, name, caller())
+        return pb.GetScriptOutputResponse(output=output)
 
     async def GetEvaluation(self, request: pb.GetEvaluationRequest, context: Any) -> pb.Evaluation:
         """Returns an evaluation."""

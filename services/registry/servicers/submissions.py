@@ -48,8 +48,9 @@ class SubmissionServicer(submission_service_pb2_grpc.SubmissionServiceServicer):
         )
         token = submissions.endpoint_token(request.endpoint_token, manifest)
         sealed_token = self._vault.seal(token) if token else None
+        listed = await asyncio.to_thread(submissions.training_list, request.training_list, manifest)
         submission = await asyncio.to_thread(
-            self._submissions.create, parent, manifest, request_id, caller(), sealed_token
+            self._submissions.create, parent, manifest, request_id, caller(), sealed_token, listed
         )
         if request_id and manifest.kind is Kind.ENDPOINT:
             await asyncio.to_thread(

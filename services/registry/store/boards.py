@@ -23,9 +23,10 @@ from cxreval.errors import SubmissionNotFound
 from cxreval.manifest.model import Kind
 from cxreval.metrics.finding_comparison import FindingComparison, compared_by_finding
 from cxreval.metrics.ranking import Entry
-from cxreval.records import Change, SubmissionState
+from cxreval.records import Agreement, Change, Purpose, SubmissionState
 from cxreval.resource_names import BenchmarkName, SubmissionName
 from services.chassis.principal import Principal
+from services.registry.domain.agreements import tier as evidence_tier
 from services.registry.domain.board import (
     PROFILE_DIGEST,
     Compared,
@@ -147,8 +148,11 @@ class Boards:
                 submissions[row.id] = records.submission(row, benchmark, evaluation)
                 evaluations[row.id] = evaluation
             if as_of:
+                compared = _agreements_until(session, ids, as_of)
                 for submission, events in _events_until(session, ids, as_of).items():
-                    submissions[submission] = _after_events(submissions[submission], events)
+                    submissions[submission] = _after_events(
+                        submissions[submission], events, compared[submission]
+                    )
             numbers = [row.number for row in evaluations.values() if row]
             figures = self._figures.read(session, numbers)
         return [
@@ -274,7 +278,9 @@ class _FigureCache:
             for number, report in session.execute(
                 query.where(ReportRow.evaluation_number.in_(missing))
             ):
-                figures[number] = Figures(records.metrics_over_all_images(report))
+                figures[number] = Figures(
+                    records.metrics_over_all_images(report), records.contamination(report)
+                )
         with self._lock:
             for number, read in figures.items():
                 # Another thread may have cached the same report; all use the same instance.
@@ -299,13 +305,42 @@ def _events_until(
     return events
 
 
-def _after_events(submission: Submission, events: Sequence[EventRow]) -> Submission:
-    """Returns a submission with the manifest and state that its first `events` led to."""
+def _agreements_until(
+    session: Session, submissions: Sequence[str], as_of: datetime
+) -> Mapping[str, Mapping[Purpose, Agreement]]:
+    """Returns the latest agreements of some submissions at a time, by submission and purpose."""
+    query = select(SubmissionRow.id, EvaluationRow.purpose, EvaluationRow.agreement).join(
+        EvaluationRow, EvaluationRow.submission_number == SubmissionRow.number
+    )
+    query = query.where(
+        SubmissionRow.id.in_(submissions),
+        EvaluationRow.agreement.is_not(None),
+        EvaluationRow.update_time <= as_of,
+    )
+    latest: defaultdict[str, dict[Purpose, Agreement]] = defaultdict(dict)
+    for submission, purpose, stored in session.execute(query.order_by(EvaluationRow.update_time)):
+        if found := records.agreement(stored):
+            latest[submission][Purpose(purpose)] = found
+    return latest
+
+
+def _after_events(
+    submission: Submission, events: Sequence[EventRow], compared: Mapping[Purpose, Agreement]
+) -> Submission:
+    """Returns a submission with the manifest and state that its first `events` led to, and the
+    tier that its first agreements gave."""
     manifest = submission.original
     for event in events:
         if event.change == Change.CORRECTED:
             manifest = replace(manifest, **correction(event.details))
-    return replace(submission, manifest=manifest, state=SubmissionState(events[-1].state))
+    return replace(
+        submission,
+        manifest=manifest,
+        state=SubmissionState(events[-1].state),
+        tier=submission.tier and evidence_tier(submission.kind, compared),
+        replay=compared.get(Purpose.REPLAY),
+        reproduction=compared.get(Purpose.REPRODUCE),
+    )
 
 
 def _row(

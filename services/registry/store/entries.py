@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from sqlalchemy import ScalarSelect, Select, Subquery, func, select
 from sqlalchemy.orm import Session, aliased
 
+from cxreval.datasets.benchmark import StepRule
 from cxreval.manifest.model import Kind
 from cxreval.metrics.finding_comparison import finding_entry
 from cxreval.metrics.ranking import Entry, latest_day
-from cxreval.records import Change, EvaluationState
+from cxreval.metrics.report import TrainingVerdict
+from cxreval.records import Change, EvaluationState, Purpose
 from services.registry.domain.board import (
     Candidate,
     Figures,
@@ -32,6 +34,7 @@ from services.registry.store.models import (
     EvaluationRow,
     EventRow,
     ReplicateRow,
+    ReportRow,
     SubmissionRow,
 )
 
@@ -78,7 +81,9 @@ def candidates(
         vectors = _vectors(session, benchmark, board, only, as_of)
     else:
         scores = {number: by_finding(item.values, board.metric) for number, item in figures.items()}
-    findings = board.findings or records.benchmark(benchmark).spec.findings
+    spec = records.benchmark(benchmark).spec
+    findings = board.findings or spec.findings
+    clean = None if spec.steps is StepRule.ANY else _clean(session, benchmark)
     found = []
     for row, evaluation, publish_time in published:
         submission = records.submission(row, benchmark, None)
@@ -96,6 +101,7 @@ def candidates(
             publish_time,
             replicates=vector,
             finding_scores=tuple(of_it.get(finding) for finding in findings),
+            counts=clean is None or evaluation in clean,
         )
         found.append(Candidate(submission.kind, entry, publish_time, figure))
     return found
@@ -138,10 +144,26 @@ def finding_entries(
     }
 
 
+def _clean(session: Session, benchmark: BenchmarkRow) -> set[int]:
+    """Returns the numbers of the evaluations whose declared training data is clean."""
+    query = (
+        select(ReportRow.evaluation_number)
+        .join(EvaluationRow, EvaluationRow.number == ReportRow.evaluation_number)
+        .join(SubmissionRow, SubmissionRow.number == EvaluationRow.submission_number)
+        .where(
+            SubmissionRow.benchmark_number == benchmark.number,
+            ReportRow.training_verdict == TrainingVerdict.CLEAN,
+        )
+    )
+    return set(session.scalars(query))
+
+
 def with_evaluation(query: S) -> S:
     """Joins submissions with the evaluation whose report is on the board, if there is one."""
     same_submission = EvaluationRow.submission_number == SubmissionRow.number
-    succeeded = EvaluationRow.state == EvaluationState.SUCCEEDED
+    succeeded = (EvaluationRow.state == EvaluationState.SUCCEEDED) & (
+        EvaluationRow.purpose == Purpose.MEASURE
+    )
     return query.select_from(SubmissionRow).outerjoin(EvaluationRow, same_submission & succeeded)
 
 

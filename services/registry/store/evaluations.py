@@ -18,39 +18,45 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import Row, Select, and_, literal_column, or_, select, true
+from sqlalchemy import Row, Select, delete, literal_column, or_, select
 from sqlalchemy.orm import Session
 
 from cxreval.audit.receipts import Signer
+from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import (
     EvaluationNotFound,
     LeaseLost,
+    OwnerRequired,
     ReportMismatch,
     ReportNotFound,
     ServiceUnavailable,
 )
-from cxreval.fields import field_error
-from cxreval.manifest.model import CONVERTED, Kind
+from cxreval.fields import field_error, required
+from cxreval.manifest.model import Kind
 from cxreval.metrics.comparison import first_difference
 from cxreval.metrics.report import Evidence, Report, covered_findings
-from cxreval.records import Change, EvaluationState, Failure
+from cxreval.records import Change, EvaluationState, Failure, Purpose
 from cxreval.resource_names import BenchmarkName, EvaluationName, SubmissionName
 from services.chassis.principal import Principal
+from services.registry.domain.agreements import tier
 from services.registry.domain.pages import Cursor, Page
 from services.registry.domain.records import (
-    EVALUATED_TIER,
+    NO_SCRIPT,
     Evaluation,
     Lease,
     PredictionBatch,
+    ScriptRun,
 )
 from services.registry.domain.redaction import redact_evaluation
 from services.registry.domain.report import check_report
 from services.registry.domain.states import EVALUATION_STATE, after_failure, exhausted
 from services.registry.store import predictions, records
 from services.registry.store.benchmarks import ImageLists
+from services.registry.store.comparing import compare, measured_findings
 from services.registry.store.database import Database, insert_missing
 from services.registry.store.events import append
-from services.registry.store.leasing import lease_queued
+from services.registry.store.ladder import is_released, no_significant_change
+from services.registry.store.leasing import Abilities, SeenWorkers, lease_queued, runnable
 from services.registry.store.models import (
     BenchmarkRow,
     ConfirmationRow,
@@ -60,10 +66,12 @@ from services.registry.store.models import (
     PredictionRow,
     ReplicateRow,
     ReportRow,
+    ScriptOutputRow,
     SubmissionRow,
 )
 from services.registry.store.pages import after
 from services.registry.store.receipts import sign_row
+from services.registry.store.repetitions import sample_names, sampled
 from services.registry.store.submissions import REGISTRY, record_artifact
 from services.registry.store.tenancy import evaluations_visible_to, visible_submission
 
@@ -109,6 +117,7 @@ class Evaluations:
         self._max_attempts = max_attempts
         self._benchmarks: dict[str, BenchmarkRow] = {}
         self._images = ImageLists()
+        self._seen = SeenWorkers()
 
     def lease(
         self,
@@ -117,23 +126,30 @@ class Evaluations:
         caller: Principal,
         *,
         converts: bool = False,
+        reproduces: bool = False,
         without_images: Sequence[BenchmarkName] = (),
     ) -> Lease | None:
         """Leases the oldest queued evaluation of these benchmarks, or one with an expired lease.
 
-        State dicts are leased only to a worker that `converts` them, and of the benchmarks
-        `without_images` only tables of predictions. An evaluation whose last
-        `max_attempts` leases recorded no prediction fails instead, and the next one is taken.
+        State dicts are leased only to a worker that `converts` them, scripts only to one that
+        `reproduces`, and of the benchmarks `without_images` only tables of predictions. Replays and
+        reproductions wait until nothing else is queued. An evaluation whose last `max_attempts`
+        leases recorded no prediction fails instead, and the next one is taken.
 
         Returns:
             None when no evaluation can be leased.
         """
-        if not self._database.embedded and (
-            lease := self._lease_queued(worker, benchmarks, without_images, caller, converts)
-        ):
+        able = Abilities(
+            tuple(name.benchmark for name in benchmarks),
+            tuple(name.benchmark for name in without_images),
+            converts=converts,
+            reproduces=reproduces,
+            avoided=self._seen.avoided(caller.name, self._clock()),
+        )
+        if not self._database.embedded and (lease := self._lease_queued(worker, able, caller)):
             return lease
         with self._database.writing() as session:
-            while (rows := self._next(session, benchmarks, without_images, converts)) is not None:
+            while (rows := _next(session, able, self._clock())) is not None:
                 row, submission, _ = rows
                 if row.stalled_attempts < self._max_attempts:
                     return self._leased_to(session, worker, caller, rows)
@@ -148,15 +164,8 @@ class Evaluations:
                 session.flush()
         return None
 
-    def _lease_queued(
-        self,
-        worker: str,
-        benchmarks: Sequence[BenchmarkName],
-        without_images: Sequence[BenchmarkName],
-        caller: Principal,
-        converts: bool,
-    ) -> Lease | None:
-        names = dict.fromkeys(without_images, False) | dict.fromkeys(benchmarks, True)
+    def _lease_queued(self, worker: str, able: Abilities, caller: Principal) -> Lease | None:
+        names = dict.fromkeys(able.without_images, False) | dict.fromkeys(able.benchmarks, True)
         rows = {name: row for name in names if (row := self._benchmark(name))}
         known = {row.number: row for row in rows.values()}
         leased = None
@@ -165,24 +174,24 @@ class Evaluations:
             leased = lease_queued(
                 connection,
                 {row.number: names[name] for name, row in rows.items()},
-                converts,
+                able,
                 worker,
                 _worker(worker),
                 caller.name,
                 self._clock(),
                 self._expiry(),
             )
-        return self._lease(*leased, known[leased[1].benchmark_number]) if leased else None
+        return self._lease(*leased, known[leased[1].benchmark_number], ()) if leased else None
 
-    def _benchmark(self, name: BenchmarkName) -> BenchmarkRow | None:
+    def _benchmark(self, name: str) -> BenchmarkRow | None:
         """The row of a benchmark, cached, because all but its retirement never changes."""
-        if name.benchmark not in self._benchmarks:
+        if name not in self._benchmarks:
             with self._database.reading() as session:
-                row = session.scalar(select(BenchmarkRow).where(BenchmarkRow.id == name.benchmark))
+                row = session.scalar(select(BenchmarkRow).where(BenchmarkRow.id == name))
             if row is None:
                 return None
-            self._benchmarks[name.benchmark] = row
-        return self._benchmarks[name.benchmark]
+            self._benchmarks[name] = row
+        return self._benchmarks[name]
 
     def reclaim_expired_leases(self) -> int:
         """Queues evaluations whose lease expired more than a lease's length ago; returns how many.
@@ -230,8 +239,9 @@ class Evaluations:
         """
         with self._database.writing() as session:
             row, submission, benchmark = self._held(session, name, token, caller)
-            spec, images = records.benchmark(benchmark).spec, self._images.rows(session, benchmark)
-            covered = records.named_findings(submission, spec)
+            spec = records.benchmark(benchmark).spec
+            images = sampled(session, row, self._images.rows(session, benchmark))
+            covered = _covered(session, row, submission, spec)
             predictions.check_batch(session, row, batch, covered, spec, images)
             rows = [
                 {
@@ -336,13 +346,18 @@ class Evaluations:
         self,
         name: EvaluationName,
         token: str,
-        report: Report,
+        report: Report | None,
         provenance: Mapping[str, str],
         caller: Principal,
+        run: ScriptRun = NO_SCRIPT,
     ) -> Evaluation:
         """Records the report with its evidence, publishes the submission, returns the evaluation.
 
-        Idempotent for the same lease and report. The returned report has no evidence.
+        A replay or a reproduction publishes nothing: its predictions are compared with those behind
+        the row, and its report, which it may lack, gives the difference of the scores. Idempotent
+        for the same lease and report. The returned report has no evidence. On a benchmark with the
+        ladder, a report that is not released is not recorded, and the evaluation fails with
+        `NO_SIGNIFICANT_CHANGE`.
 
         Raises:
             EvaluationNotFound, LeaseLost: the lease is not valid.
@@ -355,37 +370,72 @@ class Evaluations:
             row, submission, benchmark = _find(session, name, lock=True)
             completed = row.state == EvaluationState.SUCCEEDED and row.lease_token == token
             if completed and _owns(row, caller):
-                _check_repeated(session, name, row, report)
+                if row.purpose == Purpose.MEASURE:
+                    _check_repeated(session, name, row, _required(report))
                 return _evaluation(session, row, submission, benchmark)
             self._check_held(row, name, token, caller)
-            spec = records.benchmark(benchmark).spec
-            check_report(report, spec, records.named_findings(submission, spec))
-            self._check_predictions(session, row, benchmark, report)
+            predictions.check_confirmed(session, row)
             now = self._clock()
-            session.add(
-                ReportRow(
-                    evaluation_number=row.number,
-                    report=records.report_json(report),
-                    create_time=now,
-                )
-            )
-            session.add_all(records.evidence_rows(row.number, report))
+            _record_run(session, row, run)
             row.provenance = dict(provenance)
             row.state, row.failure, row.update_time = EvaluationState.SUCCEEDED, None, now
-            submission.tier, submission.failure = EVALUATED_TIER[Kind(submission.kind)], None
-            # This event is public and its digest covers the actor, so the actor is not the worker's
-            # name; the event of the lease has that.
-            details = {"evaluation": row.id}
-            event = append(session, submission, Change.PUBLISHED, PUBLISHER, now, details=details)
-            sign_row(session, self._signer, submission, benchmark, event)
+            if row.purpose == Purpose.MEASURE:
+                measured = _required(report)
+                if not self._publish(session, (row, submission, benchmark), measured, now):
+                    withheld = no_significant_change(BenchmarkName(benchmark.id))
+                    worker = _worker(row.worker)
+                    self._move(session, row, submission, Change.FAILED, worker, withheld)
+            else:
+                images = self._images.rows(session, benchmark)
+                compare(
+                    session,
+                    self._signer,
+                    (row, submission, benchmark),
+                    images,
+                    report,
+                    run.canaries,
+                    now,
+                )
             session.flush()
             return _evaluation(session, row, submission, benchmark)
+
+    def _publish(
+        self,
+        session: Session,
+        rows: tuple[EvaluationRow, SubmissionRow, BenchmarkRow],
+        report: Report,
+        now: datetime,
+    ) -> bool:
+        """Records the report and publishes the row; False if the ladder withholds it."""
+        row, submission, benchmark = rows
+        spec = records.benchmark(benchmark).spec
+        named, declares = records.named_findings(submission, spec), records.declares(submission)
+        check_report(report, spec, named, declares=declares)
+        self._check_predictions(session, row, benchmark, report)
+        if spec.ladder and not is_released(session, submission, benchmark, report):
+            return False
+        declared = report.contamination
+        session.add(
+            ReportRow(
+                evaluation_number=row.number,
+                report=records.report_json(report),
+                create_time=now,
+                training_verdict=declared.verdict if declared else None,
+            )
+        )
+        session.add_all(records.evidence_rows(row.number, report))
+        submission.tier, submission.failure = tier(Kind(submission.kind), {}), None
+        # This event is public and its digest covers the actor, so the actor is not the worker's
+        # name; the event of the lease has that.
+        details = {"evaluation": row.id}
+        event = append(session, submission, Change.PUBLISHED, PUBLISHER, now, details=details)
+        sign_row(session, self._signer, submission, benchmark, event)
+        return True
 
     def _check_predictions(
         self, session: Session, row: EvaluationRow, benchmark: BenchmarkRow, report: Report
     ) -> None:
-        """Raises unless the recorded predictions are confirmed, and those of the report."""
-        predictions.check_confirmed(session, row)
+        """Raises unless the recorded predictions are those of the report."""
         images, spec = self._images.rows(session, benchmark), records.benchmark(benchmark).spec
         covered, width = covered_findings(report.metrics), predictions.recorded_width(session, row)
         if width and width != len(covered):
@@ -398,13 +448,19 @@ class Evaluations:
             raise field_error(field, found, expected, ReportMismatch)
 
     def fail(
-        self, name: EvaluationName, token: str, failure: Failure, caller: Principal
+        self,
+        name: EvaluationName,
+        token: str,
+        failure: Failure,
+        caller: Principal,
+        run: ScriptRun = NO_SCRIPT,
     ) -> Evaluation:
         """Fails the evaluation, or queues it for a retry. Raises `EvaluationNotFound`,
         `LeaseLost`."""
         with self._database.writing() as session:
             row, submission, benchmark = self._held(session, name, token, caller)
             change = after_failure(failure.fault, row.stalled_attempts, self._max_attempts)
+            _record_run(session, row, run)
             self._move(session, row, submission, change, _worker(row.worker), failure)
             if change is Change.RETURNED:
                 # A pause before the retry, so that one broken worker does not use up all attempts.
@@ -421,6 +477,21 @@ class Evaluations:
         with self._database.reading() as session:
             row, _, _ = reported(session, name, caller)
             return _evidence(session, row.number)
+
+    def script_output(self, name: EvaluationName, caller: Principal) -> bytes:
+        """What the submitter's script printed; empty if none ran.
+
+        Raises:
+            EvaluationNotFound: there is none that the caller may read.
+            OwnerRequired: it is another organisation's.
+        """
+        with self._database.reading() as session:
+            row, submission, _ = _visible(session, name, caller)
+            if not caller.knows(submission.organisation or ""):
+                message = f"the output of {name} belongs to another organisation"
+                raise OwnerRequired(message, name=name, expected="a submission of your own")
+            stored = session.get(ScriptOutputRow, row.number)
+            return stored.output if stored else b""
 
     def page(self, parent: SubmissionName, cursor: Cursor, caller: Principal) -> Page[Evaluation]:
         """The evaluations of a submission that the caller may read, redacted for it, oldest first.
@@ -440,34 +511,6 @@ class Evaluations:
                 lambda item: item.id,
             )
 
-    def _next(
-        self,
-        session: Session,
-        benchmarks: Sequence[BenchmarkName],
-        without_images: Sequence[BenchmarkName],
-        converts: bool,
-    ) -> _Rows | None:
-        now = self._clock()
-        format_ = SubmissionRow.manifest["format"].as_string()
-        complete, imageless = (
-            BenchmarkRow.id.in_([name.benchmark for name in names])
-            for names in (benchmarks, without_images)
-        )
-        runnable = true() if converts else or_(format_.is_(None), format_.not_in(CONVERTED))
-        is_table = SubmissionRow.kind == Kind.PREDICTIONS
-        query = _evaluations().where(or_(and_(complete, runnable), and_(imageless, is_table)))
-        query = query.limit(1).with_for_update(of=_LOCKED, skip_locked=True)
-        waited = or_(EvaluationRow.waits_until.is_(None), EvaluationRow.waits_until <= now)
-        # Two queries, each of which reads one row of an index; a single query would sort the queue.
-        queries = (
-            query.where(_RUNNING, EvaluationRow.lease_expires <= now).order_by(
-                EvaluationRow.lease_expires
-            ),
-            query.where(_QUEUED, waited).order_by(EvaluationRow.create_time, EvaluationRow.number),
-        )
-        rows = [session.execute(query).one_or_none() for query in queries]
-        return min((row for row in rows if row), key=lambda row: row[0].number, default=None)
-
     def _leased_to(
         self,
         session: Session,
@@ -483,10 +526,14 @@ class Evaluations:
         self._move(session, row, submission, Change.LEASED, _worker(worker))
         row.lease_token, row.lease_expires = secrets.token_hex(16), self._expiry()
         row.lease_owner = caller.name
-        return self._lease(row, submission, benchmark)
+        return self._lease(row, submission, benchmark, sample_names(session, row))
 
     def _lease(
-        self, row: EvaluationRow, submission: SubmissionRow, benchmark: BenchmarkRow
+        self,
+        row: EvaluationRow,
+        submission: SubmissionRow,
+        benchmark: BenchmarkRow,
+        images: tuple[str, ...],
     ) -> Lease:
         return Lease(
             evaluation=records.evaluation(row, submission, benchmark, None),
@@ -496,6 +543,7 @@ class Evaluations:
             # Without its retirement: the row may be an older one, and what is queued is evaluated.
             benchmark=replace(records.benchmark(benchmark), retirement=None),
             owner=submission.organisation or "",
+            images=images,
         )
 
     def _move(
@@ -512,11 +560,14 @@ class Evaluations:
         if failure:
             details |= {"failure": failure.reason, "fault": failure.fault}
         reason = failure.message if failure else ""
-        append(session, submission, change, actor, now, reason=reason, details=details)
         row.state, row.update_time = state, now
         # A failure that is retried is recorded as an event only.
         ended = failure if state is EvaluationState.FAILED else None
-        row.failure = submission.failure = records.to_json(ended) if ended else None
+        row.failure = records.to_json(ended) if ended else None
+        if row.purpose == Purpose.MEASURE:
+            # Replays and reproductions leave their submission as it is until they end.
+            append(session, submission, change, actor, now, reason=reason, details=details)
+            submission.failure = row.failure
         if state is EvaluationState.QUEUED:
             row.lease_token = row.lease_expires = None
 
@@ -552,6 +603,51 @@ class Evaluations:
 
     def _expiry(self) -> datetime:
         return self._clock() + timedelta(seconds=self._lease_seconds)
+
+
+def _next(session: Session, able: Abilities, now: datetime) -> _Rows | None:
+    """The rows of the evaluation to lease next: one whose lease has expired, else the oldest that
+    is queued; replays and reproductions last."""
+    query = _evaluations().where(runnable(able))
+    query = query.limit(1).with_for_update(of=_LOCKED, skip_locked=True)
+    waited = or_(EvaluationRow.waits_until.is_(None), EvaluationRow.waits_until <= now)
+    oldest = query.where(_QUEUED, waited).order_by(EvaluationRow.create_time, EvaluationRow.number)
+    measures = EvaluationRow.purpose == Purpose.MEASURE
+    # Separate queries, each of which reads few rows of an index; one query would sort the queue.
+    queries = (
+        query.where(_RUNNING, EvaluationRow.lease_expires <= now).order_by(
+            EvaluationRow.lease_expires
+        ),
+        oldest.where(measures),
+    )
+    rows = [session.execute(query).one_or_none() for query in queries]
+    first = min((row for row in rows if row), key=lambda row: row[0].number, default=None)
+    return first or session.execute(oldest.where(~measures)).one_or_none()
+
+
+def _covered(
+    session: Session, row: EvaluationRow, submission: SubmissionRow, spec: BenchmarkSpec
+) -> tuple[str, ...]:
+    """The findings that an evaluation's predictions must cover; empty if only the submitted file
+    says which."""
+    if row.purpose == Purpose.MEASURE:
+        return records.named_findings(submission, spec)
+    return measured_findings(session, submission)
+
+
+def _required(report: Report | None) -> Report:
+    if report is None:
+        raise required("report", "the report of the predictions")
+    return report
+
+
+def _record_run(session: Session, row: EvaluationRow, run: ScriptRun) -> None:
+    """Records what a run of the submitter's script used and printed, if one ran."""
+    row.usage = records.to_json(run.usage) if run.usage else None
+    row.limits = records.to_json(run.limits) if run.limits else None
+    session.execute(delete(ScriptOutputRow).where(ScriptOutputRow.evaluation_number == row.number))
+    if run.output:
+        session.add(ScriptOutputRow(evaluation_number=row.number, output=run.output))
 
 
 def _owns(row: EvaluationRow, caller: Principal) -> bool:

@@ -38,7 +38,8 @@ CHAIN_EVENTS = 500
 
 BOARD_CHANGES = (
     Change.PUBLISHED, Change.DISPUTED, Change.RESOLVED, Change.CORRECTED,
-    Change.SUPERSEDED, Change.WITHDRAWN, Change.REINSTATED,
+    Change.SUPERSEDED, Change.WITHDRAWN, Change.REINSTATED, Change.REPLAYED, Change.REPLAY_DIFFERED,
+    Change.REPRODUCED, Change.NOT_REPRODUCED,
 )  # fmt: skip
 """The changes of a submission that change a board."""
 

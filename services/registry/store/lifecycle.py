@@ -13,7 +13,7 @@ from cxreval.errors import CxrevalError, RequestIdReused, StaleEtag
 from cxreval.errors import SubmissionState as WrongState
 from cxreval.fields import field_error
 from cxreval.manifest.model import Kind
-from cxreval.records import Change, EvaluationState, Failure, SubmissionState
+from cxreval.records import Change, EvaluationState, Failure, Purpose, SubmissionState
 from cxreval.resource_names import SubmissionName
 from services.chassis.principal import Principal
 from services.registry.domain import corrections
@@ -80,7 +80,9 @@ class Lifecycle:
         with self._database.reading() as session:
             query = select(SubmissionRow.id, SubmissionRow.version, EvaluationRow.images_done)
             query = query.outerjoin(
-                EvaluationRow, EvaluationRow.submission_number == SubmissionRow.number
+                EvaluationRow,
+                (EvaluationRow.submission_number == SubmissionRow.number)
+                & (EvaluationRow.purpose == Purpose.MEASURE),
             )
             query = query.where(SubmissionRow.id.in_(submissions)).order_by(EvaluationRow.number)
             return {row[0]: (row[1], row[2] or 0) for row in session.execute(query)}
@@ -145,8 +147,8 @@ class Lifecycle:
             details=details,
             request_id=kept_request_id(caller.organisation, request.request_id),
         )
-        if change is Change.CANCELLED:
-            end_evaluation(session, row, change, now)
+        if change in (Change.CANCELLED, Change.SUPERSEDED, Change.WITHDRAWN):
+            end_evaluation(session, row, Change.CANCELLED, now)
         if change is Change.RETRIED:
             row.failure = None
             if row.state == SubmissionState.QUEUED:

@@ -191,7 +191,8 @@ class SubmissionRow(Base):
     the owner; NULL for the registry's own claims and for submissions from before there were keys.
 
     `state`, `corrections` and `superseded_by` follow from the events, of which there are `version`;
-    the manifest never changes.
+    the manifest never changes. `agreements` holds the fields of the latest `Agreement` of each
+    purpose; NULL before the first. `tier` follows from it and the kind.
     """
 
     __tablename__ = "submissions"
@@ -216,6 +217,36 @@ class SubmissionRow(Base):
     failure: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
     update_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    agreements: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
+
+class SubmissionPartRow(Base):
+    """A file of a submission beside its artifact, such as its source bundle.
+
+    `artifact_sha256` is NULL until it is completely stored; `declared_bytes` is the size that its
+    upload has declared.
+    """
+
+    __tablename__ = "submission_parts"
+
+    submission_number: Mapped[int] = mapped_column(
+        ForeignKey("submissions.number"), primary_key=True, autoincrement=False
+    )
+    part: Mapped[str] = mapped_column(String(32), primary_key=True)
+    artifact_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))
+    declared_bytes: Mapped[int] = mapped_column(BigInteger)
+    update_time: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class TrainingListRow(Base):
+    """The training list that a submission's manifest names, compressed by zlib; never changed."""
+
+    __tablename__ = "training_lists"
+
+    submission_number: Mapped[int] = mapped_column(
+        ForeignKey("submissions.number"), primary_key=True, autoincrement=False
+    )
+    content: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class EventRow(Base):
@@ -273,6 +304,10 @@ class EvaluationRow(Base):
     `stalled_attempts` counts leases in a row that recorded no prediction. `waits_until` delays the
     retry of an evaluation that the platform failed. `lease_owner` is the name of the caller that
     leased it; NULL for leases from before it was recorded.
+
+    `purpose` is that of `cxreval.records.Purpose`. A replay `avoids` the caller that measured.
+    `requested_by` is the organisation whose quota it uses; NULL if the registry queued it.
+    `agreement`, `usage` and `limits` hold the fields of the records; NULL if there is none.
     """
 
     __tablename__ = "evaluations"
@@ -302,6 +337,37 @@ class EvaluationRow(Base):
     failure: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
     update_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    purpose: Mapped[str] = mapped_column(String(32), server_default="measure")
+    avoids: Mapped[str | None] = mapped_column(Text)
+    requested_by: Mapped[str | None] = mapped_column(String(63))
+    agreement: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    usage: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    limits: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
+
+class EvaluationSampleRow(Base):
+    """The images that an evaluation is of; without a row, all of the benchmark. Append-only.
+
+    `names`: as in `BenchmarkImagesRow`.
+    """
+
+    __tablename__ = "evaluation_samples"
+
+    evaluation_number: Mapped[int] = mapped_column(
+        ForeignKey("evaluations.number"), primary_key=True, autoincrement=False
+    )
+    names: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class ScriptOutputRow(Base):
+    """What the submitter's script printed in the last attempt of an evaluation."""
+
+    __tablename__ = "script_outputs"
+
+    evaluation_number: Mapped[int] = mapped_column(
+        ForeignKey("evaluations.number"), primary_key=True, autoincrement=False
+    )
+    output: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class DerivedArtifactRow(Base):
@@ -365,7 +431,11 @@ class RescoreRow(Base):
 
 
 class ReportRow(Base):
-    """The report of an evaluation, without its evidence. Append-only, at most one an evaluation."""
+    """The report of an evaluation, without its evidence. Append-only, at most one an evaluation.
+
+    `training_verdict` is the report's, so that a board is ranked without reading whole reports;
+    NULL if no training data is declared.
+    """
 
     __tablename__ = "reports"
 
@@ -374,6 +444,7 @@ class ReportRow(Base):
     )
     report: Mapped[dict[str, Any]] = mapped_column(JSON)
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    training_verdict: Mapped[str | None] = mapped_column(String(32))
 
 
 class ReplicateRow(Base):

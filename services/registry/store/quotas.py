@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, CompoundSelect, and_, exists, func, or_, select, union
 from sqlalchemy.orm import Session, aliased
 
 from cxreval.errors import OrganisationNotFound
@@ -29,7 +29,14 @@ from services.registry.domain.access import (
 from services.registry.domain.charges import CHARGING, WORKED, Step, charged
 from services.registry.domain.records import ENDED
 from services.registry.store.database import Database
-from services.registry.store.models import ArtifactRow, EventRow, SubmissionRow
+from services.registry.store.models import (
+    ArtifactRow,
+    EvaluationRow,
+    EventRow,
+    SubmissionPartRow,
+    SubmissionRow,
+    TrainingListRow,
+)
 from services.registry.store.organisations import organisation, organisation_row
 
 LINGERS = timedelta(hours=3)
@@ -88,6 +95,40 @@ def charge_retry(session: Session, row: SubmissionRow, now: datetime) -> None:
         if not (row.failure and row.failure["fault"] == Fault.SYSTEM):
             _check_day(session, organisation_, now)
         check_concurrent(organisation_, _concurrent(session, row.organisation))
+
+
+def charge_request(session: Session, owner: str, now: datetime) -> None:
+    """Checks the daily quota before a reproduction is queued on request. `owner`: the caller's
+    organisation; empty: none, and no quota. Raises `QuotaExceeded`."""
+    if owner:
+        _check_day(session, _locked(session, owner), now)
+
+
+def charge_part(
+    session: Session, row: SubmissionRow, sha256: str, size_bytes: int, now: datetime
+) -> None:
+    """Checks the quota before a further file of a submission, whose row is locked, is stored.
+    Raises `QuotaExceeded`."""
+    if row.organisation:
+        organisation_ = _locked(session, row.organisation)
+        if not session.scalar(
+            select(ArtifactRow.sha256).where(
+                ArtifactRow.sha256 == sha256,
+                ArtifactRow.sha256.in_(_artifacts_of(row.organisation)),
+            )
+        ):
+            uploading = _uploading_bytes(session, row.organisation, now)
+            stored = _stored_bytes(session, row.organisation)
+            check_bytes(organisation_, stored, uploading, size_bytes)
+
+
+def charge_training_list(session: Session, owner: str, size_bytes: int, now: datetime) -> None:
+    """Checks the quota before the training list of a submission is stored. Raises
+    `QuotaExceeded`."""
+    if owner:
+        organisation_ = _locked(session, owner)
+        uploading = _uploading_bytes(session, owner, now)
+        check_bytes(organisation_, _stored_bytes(session, owner), uploading, size_bytes)
 
 
 def charge_upload(session: Session, row: SubmissionRow, size_bytes: int, now: datetime) -> None:
@@ -149,8 +190,16 @@ def _today(session: Session, owner: str, now: datetime) -> int:
     query = query.where(EventRow.change.in_(CHARGING)).order_by(
         EventRow.submission_number, EventRow.version
     )
+    asked = select(func.count()).where(
+        EvaluationRow.requested_by == owner,
+        EvaluationRow.create_time >= begin,
+        or_(
+            EvaluationRow.failure.is_(None),
+            EvaluationRow.failure["fault"].as_string() != Fault.SYSTEM,
+        ),
+    )
     histories = itertools.groupby(session.execute(query), lambda event: event.submission_number)
-    return sum(
+    return (session.scalar(asked) or 0) + sum(
         start >= begin
         for _, events in histories
         for start in charged(
@@ -183,13 +232,38 @@ def _uploading_bytes(
     )
     if excluded:
         query = query.where(SubmissionRow.number != excluded.number)
-    return int(session.scalar(query) or 0)
+    parts = select(func.sum(SubmissionPartRow.declared_bytes)).join(
+        SubmissionRow, SubmissionRow.number == SubmissionPartRow.submission_number
+    )
+    parts = parts.where(
+        SubmissionRow.organisation == owner,
+        SubmissionPartRow.artifact_sha256.is_(None),
+        SubmissionPartRow.update_time > now - LINGERS,
+    )
+    return int(session.scalar(query) or 0) + int(session.scalar(parts) or 0)
 
 
 def _stored_bytes(session: Session, owner: str) -> int:
-    artifacts = select(SubmissionRow.artifact_sha256).where(_stored_by(owner))
-    stored = select(func.sum(ArtifactRow.size_bytes)).where(ArtifactRow.sha256.in_(artifacts))
-    return int(session.scalar(stored) or 0)
+    of_it = ArtifactRow.sha256.in_(_artifacts_of(owner))
+    stored = select(func.sum(ArtifactRow.size_bytes)).where(of_it)
+    lists = select(func.sum(func.length(TrainingListRow.content))).join(
+        SubmissionRow, SubmissionRow.number == TrainingListRow.submission_number
+    )
+    of_owner = lists.where(SubmissionRow.organisation == owner)
+    return int(session.scalar(stored) or 0) + int(session.scalar(of_owner) or 0)
+
+
+def _artifacts_of(owner: str) -> CompoundSelect[str]:
+    """Selects the digests of all files that an organisation stores."""
+    parts = select(SubmissionPartRow.artifact_sha256).join(
+        SubmissionRow, SubmissionRow.number == SubmissionPartRow.submission_number
+    )
+    return union(
+        select(SubmissionRow.artifact_sha256).where(_stored_by(owner)),
+        parts.where(
+            SubmissionRow.organisation == owner, SubmissionPartRow.artifact_sha256.is_not(None)
+        ),
+    )
 
 
 def _stored_by(owner: str) -> ColumnElement[bool]:

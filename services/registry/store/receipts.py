@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cxreval.audit.receipts import Signer
-from cxreval.records import EvaluationState
+from cxreval.records import EvaluationState, Purpose
 from services.registry.domain.receipt import receipt_content
 from services.registry.store import records
 from services.registry.store.models import (
@@ -39,6 +40,7 @@ def sign_row(
             records.evaluation(evaluation, row, benchmark, None) if evaluation else None,
             stored,
             records.metrics_over_all_images(stored) if stored else (),
+            _script_runs(session, row),
         )
     )
     event.details = {**event.details, "receipt_sha256": hashlib.sha256(receipt.payload).hexdigest()}
@@ -53,14 +55,34 @@ def sign_row(
     )
 
 
+def _script_runs(session: Session, row: SubmissionRow) -> dict[str, Any]:
+    """Returns, by purpose, what is recorded of the latest run of the submitter's script."""
+    query = select(EvaluationRow).where(
+        EvaluationRow.submission_number == row.number,
+        EvaluationRow.state == EvaluationState.SUCCEEDED,
+        EvaluationRow.usage.is_not(None),
+    )
+    return {
+        run.purpose: {
+            "evaluation": run.id,
+            "provenance": run.provenance,
+            "usage": run.usage,
+            "limits": run.limits,
+        }
+        for run in session.scalars(query.order_by(EvaluationRow.number))
+    }
+
+
 def _run_behind(
     session: Session, row: SubmissionRow
 ) -> tuple[EvaluationRow | None, ReportRow | None]:
     query = select(EvaluationRow, ReportRow).join(
         ReportRow, ReportRow.evaluation_number == EvaluationRow.number
     )
-    of_it = EvaluationRow.submission_number == row.number
-    rows = session.execute(
-        query.where(of_it, EvaluationRow.state == EvaluationState.SUCCEEDED)
-    ).one_or_none()
+    query = query.where(
+        EvaluationRow.submission_number == row.number,
+        EvaluationRow.state == EvaluationState.SUCCEEDED,
+        EvaluationRow.purpose == Purpose.MEASURE,
+    )
+    rows = session.execute(query).one_or_none()
     return (rows[0], rows[1]) if rows else (None, None)

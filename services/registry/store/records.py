@@ -4,24 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass, replace
+from datetime import datetime
 from types import NoneType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxreval.datasets.benchmark import BenchmarkSpec, spec_from_fields
+from cxreval.datasets.benchmark import REPRODUCTION_TOLERANCE, BenchmarkSpec
+from cxreval.datasets.benchmark_file import spec_from_fields
 from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.curves import Reliability, RocCurve
-from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report
+from cxreval.metrics.report import (
+    Contamination,
+    Evidence,
+    Interval,
+    MembershipSignal,
+    MetricValue,
+    Replicates,
+    Report,
+)
 from cxreval.records import (
+    Agreement,
     BenchmarkCard,
     EvaluationState,
     Failure,
     Fault,
+    Purpose,
     Retirement,
     SubmissionState,
     Tier,
+    Usage,
+    Verdict,
 )
 from cxreval.resource_names import BenchmarkName
 from services.registry.domain.records import Benchmark, Evaluation, Submission
@@ -33,32 +47,66 @@ from services.registry.store.models import (
     SubmissionRow,
 )
 
-_ADDED = ("preprocessing", "outputs", "files", "ensemble")
-"""Later fields of a manifest, which earlier versions of cxreval cannot read."""
+_ADDED = (
+    "preprocessing", "outputs", "files", "ensemble", "training_data",
+    "bundle_sha256", "entry_point", "lock", "wheelhouse_sha256",
+)  # fmt: skip
+"""Later fields of a manifest and its reproduction, which earlier versions cannot read."""
 
 
-def to_json(record: Manifest | Failure) -> dict[str, Any]:
+_DECLARED = ("contamination", "membership")
+"""Fields of a report that it has only with declared training data or public training lists."""
+
+
+def to_json(record: Manifest | Failure | Usage) -> dict[str, Any]:
     """Returns a record as the value of a JSON column; without added fields that are not given."""
     fields = asdict(record)
+    if fields.get("reproduction"):
+        fields["reproduction"] = _given(fields["reproduction"])
+    return _given(fields)
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value or name not in _ADDED}
+
+
+def agreement_json(record: Agreement) -> dict[str, Any]:
+    """Returns an agreement as the value of a JSON column."""
+    return {**asdict(record), "time": record.time.isoformat(timespec="microseconds")}
+
+
+def agreement(stored: Mapping[str, Any] | None) -> Agreement | None:
+    """Returns the agreement of a stored JSON value; None for None."""
+    if stored is None:
+        return None
+    time, verdict = datetime.fromisoformat(stored["time"]), Verdict(stored["verdict"])
+    return Agreement(**{**stored, "time": time, "verdict": verdict})
+
+
+def _usage(stored: Mapping[str, Any] | None) -> Usage | None:
+    return None if stored is None else Usage(**stored)
 
 
 def spec_json(spec: BenchmarkSpec) -> dict[str, Any]:
     """Returns a specification as the value of a JSON column.
 
-    Without rules for its label table, it is stored as before there were such rules.
+    Without rules for its label table or its board, and with the default tolerance of
+    reproductions, it is stored as before there were such rules.
     """
     fields = asdict(spec)
     if spec.labels is None:
         del fields["labels"]
-    return fields
+    if spec.reproduction_tolerance == REPRODUCTION_TOLERANCE:
+        del fields["reproduction_tolerance"]
+    del fields["steps"], fields["ladder"]
+    return fields | spec.board_rules
 
 
 def report_json(report: Report) -> dict[str, Any]:
     """Returns a report without its evidence as the value of a JSON column."""
     fields = asdict(replace(report, evidence=None))
     del fields["evidence"]
-    return fields
+    return {name: value for name, value in fields.items() if value or name not in _DECLARED}
 
 
 def benchmark(row: BenchmarkRow) -> Benchmark:
@@ -82,6 +130,11 @@ def named_findings(row: SubmissionRow, spec: BenchmarkSpec) -> tuple[str, ...]:
     outputs.
     """
     return spec.covered_by(row.manifest.get("output_names", ()))
+
+
+def declares(row: SubmissionRow) -> bool:
+    """Returns whether the manifest of a submission declares training data."""
+    return bool(row.manifest.get("training_data"))
 
 
 def manifest(stored: Mapping[str, Any]) -> Manifest:
@@ -132,6 +185,8 @@ def submission(
         note=row.note,
         superseded_by=row.superseded_by,
         owner=row.organisation or "",
+        replay=agreement((row.agreements or {}).get(Purpose.REPLAY)),
+        reproduction=agreement((row.agreements or {}).get(Purpose.REPRODUCE)),
     )
 
 
@@ -172,14 +227,28 @@ def evaluation(
         provenance=row.provenance,
         failure=failure(row.failure),
         owner=submission_row.organisation or "",
+        purpose=Purpose(row.purpose),
+        agreement=agreement(row.agreement),
+        usage=_usage(row.usage),
+        limits=_usage(row.limits),
     )
 
 
 def report(stored: Mapping[str, Any]) -> Report:
     """Returns the report of a stored JSON value, without evidence."""
-    return Report(
-        **{**stored, "metrics": tuple(_metric_value(value) for value in stored["metrics"])}
-    )
+    signals = stored.get("membership", ())
+    values = {
+        "metrics": tuple(_metric_value(value) for value in stored["metrics"]),
+        "membership": tuple(_record(MembershipSignal, item) for item in signals),
+        "contamination": contamination(stored),
+    }
+    return Report(**{**stored, **values})
+
+
+def contamination(stored: Mapping[str, Any]) -> Contamination | None:
+    """Returns the declared training data of a stored report; None if nothing is declared."""
+    declared = stored.get("contamination")
+    return _record(Contamination, declared) if declared else None
 
 
 def metrics_over_all_images(stored: Mapping[str, Any]) -> tuple[MetricValue, ...]:

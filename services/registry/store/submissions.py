@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session, aliased
 from cxreval.audit.receipts import Signer
 from cxreval.errors import ArtifactNotFound, RequestIdReused, SubmissionNotFound
 from cxreval.errors import SubmissionState as WrongState
-from cxreval.manifest.model import Kind, Manifest
-from cxreval.records import Change, EvaluationState, SubmissionState, Tier
+from cxreval.manifest.model import Kind, Manifest, parts
+from cxreval.records import Change, EvaluationState, Part, Purpose, SubmissionState, Tier
 from cxreval.resource_names import ArtifactName, BenchmarkName, SubmissionName
 from services.chassis.principal import Principal
 from services.registry.domain.pages import Cursor, Page
@@ -26,9 +26,21 @@ from services.registry.store import records
 from services.registry.store.benchmarks import benchmark_row, check_not_retired
 from services.registry.store.database import Database, insert_missing
 from services.registry.store.events import append
-from services.registry.store.models import ArtifactRow, BenchmarkRow, EvaluationRow, SubmissionRow
+from services.registry.store.models import (
+    ArtifactRow,
+    BenchmarkRow,
+    EvaluationRow,
+    SubmissionPartRow,
+    SubmissionRow,
+    TrainingListRow,
+)
 from services.registry.store.pages import after
-from services.registry.store.quotas import charge_artifact, charge_creation, charge_upload
+from services.registry.store.quotas import (
+    charge_artifact,
+    charge_creation,
+    charge_training_list,
+    charge_upload,
+)
 from services.registry.store.receipts import sign_row
 from services.registry.store.tenancy import artifacts_visible_to, check_owner, visible_to
 
@@ -49,11 +61,11 @@ _Rows = Row[SubmissionRow, BenchmarkRow, EvaluationRow | None]
 
 
 def _with_latest() -> Select[SubmissionRow, BenchmarkRow, EvaluationRow | None]:
-    """Submissions with their benchmark and their latest evaluation, if any."""
+    """Submissions with their benchmark and the latest evaluation that measures them, if any."""
     other = aliased(EvaluationRow)
     latest = (
         select(func.max(other.number))
-        .where(other.submission_number == SubmissionRow.number)
+        .where(other.submission_number == SubmissionRow.number, other.purpose == Purpose.MEASURE)
         .correlate(SubmissionRow)
         .scalar_subquery()
     )
@@ -104,6 +116,7 @@ class Submissions:
         request_id: str,
         caller: Principal,
         sealed_token: bytes | None = None,
+        training_list: bytes = b"",
     ) -> Submission:
         """Creates a submission: one with an artifact awaits it, an endpoint is queued, a claim is
         published.
@@ -116,6 +129,7 @@ class Submissions:
             caller: who creates it. It belongs to the caller's organisation, if any; each
                 organisation has request ids of its own.
             sealed_token: the encrypted token for an endpoint.
+            training_list: the checked list that the manifest names, compressed; empty for none.
 
         Raises:
             BenchmarkNotFound: there is no such benchmark.
@@ -131,20 +145,25 @@ class Submissions:
             if earlier is not None:
                 _check_repeats(earlier, manifest, request_id)
                 name = SubmissionName(parent.benchmark, earlier.id)
-                return _submission(submission_rows(session, name, caller), caller)
+                return submission_for(submission_rows(session, name, caller), caller)
             check_not_retired(benchmark, "parent")
             charge_creation(session, owner, self._clock())
+            if training_list:
+                charge_training_list(session, owner, len(training_list), self._clock())
             row = self._row(benchmark, uuid.uuid4().hex, manifest)
             row.request_id, row.organisation = kept_id or None, owner or None
             row.sealed_token = sealed_token
             session.add(row)
             append(session, row, Change.CREATED, actor, row.create_time)
+            if training_list:
+                session.flush()
+                session.add(TrainingListRow(submission_number=row.number, content=training_list))
             if manifest.kind is Kind.CLAIM:
                 self._publish_claim(session, row, benchmark, actor)
             evaluation = (
                 self._queue(session, row, actor) if manifest.kind is Kind.ENDPOINT else None
             )
-            return _submission((row, benchmark, evaluation), caller)
+            return submission_for((row, benchmark, evaluation), caller)
 
     def sealed_token(self, name: SubmissionName, caller: Principal) -> bytes | None:
         """The encrypted token for an endpoint; None if there is none that the caller may read.
@@ -155,6 +174,14 @@ class Submissions:
         with self._database.reading() as session:
             row, _, _ = submission_rows(session, name, caller)
             return row.sealed_token if caller.knows(row.organisation or "") else None
+
+    def training_list(self, name: SubmissionName, caller: Principal) -> bytes:
+        """The training list that a submission's manifest names, compressed; empty if there is none
+        that the caller may read. Raises `SubmissionNotFound`."""
+        with self._database.reading() as session:
+            row, _, _ = submission_rows(session, name, caller)
+            stored = session.get(TrainingListRow, row.number)
+            return stored.content if stored and caller.knows(row.organisation or "") else b""
 
     def publish_claims(self, parent: BenchmarkName, claims: Iterable[Claim]) -> None:
         """Creates and publishes the claims that do not exist yet. Raises `BenchmarkNotFound`."""
@@ -227,7 +254,7 @@ class Submissions:
         Raises:
             SubmissionNotFound, OwnerRequired: the caller has no such submission.
             SubmissionState: the submission does not await an artifact, for example because another
-                upload was faster.
+                upload was faster; or it is a script whose wheelhouse is not stored.
             QuotaExceeded: the organisation may not store so many bytes.
         """
         now = self._clock()
@@ -235,6 +262,9 @@ class Submissions:
             row, benchmark, _ = own_submission_rows(session, name, caller)
             session.refresh(row, with_for_update=True)
             _check_awaits(row, name)
+            if row.kind == Kind.SCRIPT and (missing := missing_parts(session, row)):
+                message = f"{name} needs its {', '.join(missing)} to run; upload that file first"
+                raise WrongState(message, field="header.submission", expected="all other files")
             sha256 = row.manifest["artifact_sha256"]
             charge_artifact(session, row, size_bytes, now)
             record_artifact(session, sha256, size_bytes, now)
@@ -245,12 +275,12 @@ class Submissions:
             session.add(evaluation)
             session.flush()
             keep()
-            return _submission((row, benchmark, evaluation), caller)
+            return submission_for((row, benchmark, evaluation), caller)
 
     def get(self, name: SubmissionName, caller: Principal) -> Submission:
         """A submission, redacted for the caller. Raises `SubmissionNotFound`."""
         with self._database.reading() as session:
-            return _submission(submission_rows(session, name, caller), caller)
+            return submission_for(submission_rows(session, name, caller), caller)
 
     def page(
         self, parent: BenchmarkName | None, cursor: Cursor, caller: Principal, id_prefix: str = ""
@@ -276,7 +306,7 @@ class Submissions:
                 last = id_prefix.ljust(32, "f")
                 query = query.where(SubmissionRow.id.between(id_prefix, last))
             rows = session.execute(after(session, query, SubmissionRow, cursor)).all()
-            return cursor.page([_submission(row, caller) for row in rows], lambda item: item.id)
+            return cursor.page([submission_for(row, caller) for row in rows], lambda item: item.id)
 
     def check_artifact(self, name: ArtifactName, caller: Principal) -> None:
         """Raises `ArtifactNotFound` unless the caller may download the artifact."""
@@ -318,9 +348,10 @@ class Submissions:
         )
 
 
-def _submission(
+def submission_for(
     rows: _Rows | tuple[SubmissionRow, BenchmarkRow, EvaluationRow | None], caller: Principal
 ) -> Submission:
+    """Returns the submission of its rows, redacted for the caller."""
     return redact_submission(records.submission(*rows), caller)
 
 
@@ -357,6 +388,16 @@ def _check_awaits(row: SubmissionRow, name: SubmissionName) -> None:
         raise WrongState(message, field="header.submission", state=row.state, expected=expected)
 
 
+def missing_parts(session: Session, row: SubmissionRow) -> list[Part]:
+    """Returns the files that a manifest declares beside its artifact and that are not stored."""
+    query = select(SubmissionPartRow.part).where(
+        SubmissionPartRow.submission_number == row.number,
+        SubmissionPartRow.artifact_sha256.is_not(None),
+    )
+    stored = set(session.scalars(query))
+    return [part for part in parts(records.manifest(row.manifest)) if part not in stored]
+
+
 def record_artifact(session: Session, sha256: str, size_bytes: int, now: datetime) -> None:
     """Records a stored artifact, unless it is recorded already."""
     insert_missing(
@@ -378,4 +419,5 @@ def queued_evaluation(row: SubmissionRow, now: datetime) -> EvaluationRow:
         provenance={},
         create_time=now,
         update_time=now,
+        purpose=Purpose.MEASURE,
     )

@@ -21,6 +21,7 @@ from services.registry.store.models import (
     BenchmarkRow,
     EvaluationRow,
     EventRow,
+    SubmissionPartRow,
     SubmissionRow,
 )
 
@@ -33,7 +34,8 @@ def visible_to(caller: Principal) -> ColumnElement[bool]:
 
 
 def evaluations_visible_to(caller: Principal) -> ColumnElement[bool]:
-    """The evaluations that a caller may read: of other organisations, only those behind a row."""
+    """The evaluations that a caller may read: of other organisations, only those behind a row and
+    those that were compared with it."""
     return _or_own(caller, and_(_PUBLIC, EvaluationRow.state == EvaluationState.SUCCEEDED))
 
 
@@ -45,9 +47,13 @@ def events_visible_to(caller: Principal) -> ColumnElement[bool]:
 
 def artifacts_visible_to(caller: Principal) -> ColumnElement[bool]:
     """The artifacts that a caller may download: those of its organisation's submissions."""
+    part = exists().where(
+        SubmissionPartRow.submission_number == SubmissionRow.number,
+        SubmissionPartRow.artifact_sha256 == ArtifactRow.sha256,
+    )
     own = exists().where(
         SubmissionRow.organisation == caller.organisation,
-        SubmissionRow.artifact_sha256 == ArtifactRow.sha256,
+        or_(SubmissionRow.artifact_sha256 == ArtifactRow.sha256, part),
     )
     if caller.sees_everything:
         return true()

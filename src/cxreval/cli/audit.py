@@ -11,6 +11,7 @@ import typer
 
 from cxreval.audit import chain, receipts
 from cxreval.cli import options, output
+from cxreval.cli.explanation import explained
 from cxreval.cli.score import read_truth
 from cxreval.client import Evaluation, RegistryClient
 from cxreval.client.verification import Verification
@@ -171,6 +172,32 @@ def receipt(
     """Save the signed receipt of a published row."""
     with options.registry_client(context, registry) as client:
         file.write_bytes(client.receipt(submission).to_file())
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    submission: options.Submission,
+    registry: options.Registry = options.REGISTRY,
+    json: options.Json = False,
+) -> None:
+    """Print the evidence for a row in sentences, each with the digest that supports it.
+
+    The receipt and the digests of the row's events are verified first.
+    """
+    with options.registry_client(context, registry) as client:
+        found = client.get_submission(submission)
+        receipt = client.receipt(found.name)
+        receipts.verify(receipt, client.public_key())
+        links = chain.follow(client.audit_chain(0), chain.Head())
+        events = [event for event in links if event.submission == found.name]
+        evaluations = list(client.list_evaluations(found.name))
+    sentences = explained(found, evaluations, events, receipt)
+    if json:
+        output.print_json(sentences)
+    else:
+        for sentence in sentences:
+            output.print_item(sentence.text, [sentence.digest])
 
 
 @app.command("public-key")

@@ -71,6 +71,8 @@ def show(
         f"metrics: {metrics}",
         f"slices: {', '.join(spec.slices) or 'none'}",
         f"intervals: from {spec.replicates} resamples of the patients",
+        f"steps of the state of the art: {output.step_rule(spec)}",
+        output.LADDER * spec.ladder,
         f"scorer version: {spec.scorer_version}",
         f"digest: {spec.digest}",
         *_card_lines(about or BenchmarkCard()),

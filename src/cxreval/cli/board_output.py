@@ -1,26 +1,32 @@
-"""Output of boards and of comparisons of their rows."""
+"""Output of boards."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.text import Text
 
 from cxreval.cli.columns import Column, as_name
 from cxreval.cli.output import (
-    absence,
+    LADDER,
     console,
     metric_label,
     percent,
     percent_interval,
     print_table,
+    step_rule,
 )
-from cxreval.client import Board, EntryComparison, Kind, LeaderboardEntry, SotaStep, Tier
-from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.client import Board, Kind, LeaderboardEntry, SotaStep, Tier
+from cxreval.client.evidence_text import agreements
+from cxreval.datasets.benchmark import BenchmarkSpec, StepRule
 from cxreval.metrics.registry import METRICS
-from cxreval.metrics.report import NOT_COVERED
+from cxreval.metrics.report import NOT_COVERED, TrainingVerdict, absence
 
+CLAIMS_RULE = (
+    "Claims have no intervals, so each has its own rank: of equal figures the one with the earlier "
+    "declared date is first, and of equal dates the one that was submitted first."
+)
 _DISPUTED = "disputed; `cxreval submission history` says why"
 
 
@@ -51,6 +57,10 @@ def print_board(
     )
     if findings:
         console.print(Text(f"Findings: {', '.join(findings)}."))
+    if benchmark.steps is not StepRule.ANY:
+        console.print(f"Steps of the state of the art count for {step_rule(benchmark)}.")
+    if benchmark.ladder:
+        console.print(f"{LADDER[0].upper()}{LADDER[1:]}.")
     evidence = [entry for entry in board if entry.tier is not Tier.CLAIMED]
     claims = [entry for entry in board if entry.tier is Tier.CLAIMED]
     console.print()
@@ -68,13 +78,14 @@ def print_board(
             (entry.spread.undefined_replicates for entry in evidence if entry.spread), default=0
         )
         if left_out:
-            console.print(f"{_left_out(left_out, benchmark)}\n")
+            console.print(f"{left_out_replicates(left_out, benchmark)}\n")
     if evidence:
         _print_rows("Run or scored here", metric, evidence, all_findings)
     else:
         console.print("Nothing has been run or scored here yet.\n")
     if claims:
         title = "Only claimed, never ranked with rows that were run or scored"
+        console.print(f"{CLAIMS_RULE}\n")
         _print_rows(title, metric, claims, all_findings)
     if steps:
         _print_steps(metric_label(metric), steps)
@@ -115,6 +126,9 @@ def _print_rows(title: str, metric: str, entries: list[LeaderboardEntry], findin
     if partial:
         covered = [f"{len(entry.covered_findings)} of {findings}" for entry in entries]
         columns.append(Column("covers", covered, spare=1))
+    verdicts = [entry.training_verdict or TrainingVerdict.UNDECLARED for entry in entries]
+    if any(verdict is not TrainingVerdict.UNDECLARED for verdict in verdicts):
+        columns.append(Column("trained on", verdicts, spare=2))
     scores = [_score(entry) for entry in entries]
     if run:
         columns.append(Column(metric_label(metric), scores, right=True))
@@ -187,11 +201,27 @@ def _notes(entries: list[LeaderboardEntry], findings: int) -> list[str]:
         for note in (
             _DISPUTED * entry.disputed,
             entry.note,
+            *agreements(entry.replay, entry.reproduction),
+            overlap(entry),
             _coverage(entry, findings),
             _disagreement(entry),
         )
         if note
     ]
+
+
+def overlap(entry: LeaderboardEntry) -> str:
+    """Returns how much of the benchmark a model was trained on, with its score on the rest."""
+    if entry.training_verdict is not TrainingVerdict.OVERLAP:
+        return ""
+    trained = (
+        f"trained on {entry.overlap_images} images and {entry.overlap_patients} patients of the "
+        "benchmark"
+    )
+    if entry.clean_score is None:
+        return trained
+    bounds = f" ({percent_interval(entry.clean_interval)})" if entry.clean_interval else ""
+    return f"{trained}; {percent(entry.clean_score)}{bounds} on the other patients"
 
 
 def _coverage(entry: LeaderboardEntry, findings: int) -> str:
@@ -226,6 +256,9 @@ def _print_steps(label: str, steps: list[SotaStep]) -> None:
             spare=1,
         ),
     ]
+    if any(step.not_counted for step in steps):
+        counted = [f"no, {step.training_verdict}" if step.not_counted else "yes" for step in steps]
+        columns.append(Column("counts", counted))
     print_table("Steps of the state of the art", columns)
 
 
@@ -236,53 +269,9 @@ def _step_date(step: SotaStep) -> str:
     return step.publish_time.date().isoformat()
 
 
-def print_comparison(
-    benchmark: BenchmarkSpec, models: Mapping[str, str], comparison: EntryComparison
-) -> None:
-    """Prints the comparison of rows.
-
-    `models` has the model of each submission, in the order of the comparison.
-    """
-    names = {
-        submission: f"{number} {models[submission]}" for number, submission in enumerate(models, 1)
-    }
-    for submission, text in names.items():
-        console.print(Text(f"{text}: {submission}"), soft_wrap=True)
-    console.print()
-    label = metric_label(benchmark.ranking_metric)
-    title = f"First minus second, {label} 0-100; p after Holm's correction over all pairs"
-    pairs = comparison.pairs
-    columns = [
-        Column("first", [as_name(names[pair.first]) for pair in pairs], wraps_to=10),
-        Column("second", [as_name(names[pair.second]) for pair in pairs], wraps_to=10),
-        Column("difference", [f"{100 * pair.difference:+.2f}" for pair in pairs], right=True),
-        Column(
-            "95 % interval",
-            [f"{100 * pair.low:+.2f} to {100 * pair.high:+.2f}" for pair in pairs],
-            spare=2,
-            right=True,
-        ),
-        Column("p", [_p_value(pair.adjusted_p_value) for pair in pairs], spare=1, right=True),
-        Column("told apart", ["yes" if pair.separable else "no" for pair in pairs]),
-    ]
-    print_table(title, columns)
-    shares = [
-        "  ".join(f"{rank}: {share:.1%}" for rank, share in enumerate(row, 1) if share > 0)
-        for row in comparison.rank_frequencies.values()
-    ]
-    models_column = [as_name(names[submission]) for submission in comparison.rank_frequencies]
-    columns = [Column("model", models_column, 10), Column("rank: share", shares, 10)]
-    print_table("Share of the resamples in which each has which rank", columns)
-    if comparison.undefined_replicates:
-        console.print(_left_out(comparison.undefined_replicates, benchmark))
-
-
-def _left_out(count: int, benchmark: BenchmarkSpec) -> str:
+def left_out_replicates(count: int, benchmark: BenchmarkSpec) -> str:
+    """Returns the sentence about resamples in which every score is undefined."""
     return (
         f"{count} of {benchmark.replicates} resamples are left out of the ranks: every score is "
         "undefined there."
     )
-
-
-def _p_value(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"

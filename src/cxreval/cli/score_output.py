@@ -17,7 +17,14 @@ from cxreval.cli.columns import Column, fitting, left_out_note, table
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.metrics.comparison import PairedDifference
 from cxreval.metrics.registry import METRICS, Direction, Metric
-from cxreval.metrics.report import Interval, MetricValue, Report
+from cxreval.metrics.report import (
+    Interval,
+    MembershipSignal,
+    MetricValue,
+    Report,
+    TrainingVerdict,
+    absence,
+)
 
 WIDTH = 100
 
@@ -96,6 +103,39 @@ def print_report(name: str, spec: BenchmarkSpec, report: Report, about: str = ""
     slices = [value for value in report.metrics if value.slice and not value.finding]
     if slices:
         _print_slices(console, slices)
+    for line in training_lines(spec, report):
+        console.print(Text(line))
+
+
+def training_lines(spec: BenchmarkSpec, report: Report) -> list[str]:
+    """Returns sentences on the declared training data and on each public training list."""
+    lines = []
+    if declared := report.contamination:
+        lines.append(f"training data: {declared.verdict}, as declared")
+        if declared.verdict is TrainingVerdict.OVERLAP:
+            lines[0] += f"; {declared.images} images and {declared.patients} patients of these"
+            lines += [
+                f"{METRICS[value.metric].label} on the {declared.clean_images} images of the other "
+                f"{declared.clean_patients} patients: {_figure(value.value)}"
+                f"{f' ({_bounds(value.interval)})' if value.interval else ''}"
+                for value in declared.clean_metrics
+                if (value.metric, value.finding) == (spec.ranking_metric, "")
+            ]
+    return [*lines, *map(_signal, report.membership)]
+
+
+def _signal(signal: MembershipSignal) -> str:
+    """Returns a sentence on the images of a public training list."""
+    about = f"public list {signal.list}, {signal.member_images} of these images"
+    if signal.difference is None:
+        return f"{about}: not compared, {absence(signal.undefined_reason)[1]}"
+    bounds = signal.interval
+    interval = f" (95 %: {bounds.low:+.4f} to {bounds.high:+.4f})" if bounds else ""
+    better = "better on them than on the others" if signal.signals else "no clear difference"
+    return (
+        f"{about}: AUROC {signal.difference:+.4f}{interval} against the other patients, {better}; "
+        "a signal, no proof"
+    )
 
 
 def _print_findings(console: output.Terminal, report: Report, ranking: Metric) -> None:
@@ -141,9 +181,9 @@ def _notes(score: MetricValue) -> list[str]:
                 f"; over the {score.defined_findings} that have one the mean "
                 f"{METRICS[score.metric].label} is {score.defined_mean:.4f}"
             )
-        return [f"{name}: undefined, {output.absence(score.undefined_reason)[1]}{rest}."]
+        return [f"{name}: undefined, {absence(score.undefined_reason)[1]}{rest}."]
     if score.interval is None:
-        return [f"{name}: no interval, {output.absence(score.interval_undefined_reason)[1]}."]
+        return [f"{name}: no interval, {absence(score.interval_undefined_reason)[1]}."]
     return []
 
 

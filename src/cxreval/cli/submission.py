@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,14 +16,19 @@ from cxreval.client import RegistryClient, Submission, SubmissionStatus, UploadP
 from cxreval.client._upload import TRANSIENT_UPLOAD_ERRORS, with_files
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, ExtraMissing, MalformedField
+from cxreval.fields import required
+from cxreval.files import file_sha256
 from cxreval.manifest.document import read_document
 from cxreval.manifest.model import UPLOADED, Kind, Manifest
 from cxreval.manifest.rules import refusal
 from cxreval.metrics.report import MetricValue, macro
+from cxreval.records import Part
 from cxreval.resource_names import BenchmarkName
 
 TOKEN_VARIABLE = "CXREVAL_CLIENT_ENDPOINT_TOKEN"  # noqa: S105 -- its name, no token
 """Environment variable with the bearer token of an endpoint."""
+
+_DIGESTS = {Part.SOURCE_BUNDLE: "bundle_sha256", Part.WHEELHOUSE: "wheelhouse_sha256"}
 
 Watch = Annotated[
     bool,
@@ -48,9 +55,25 @@ def submit(
     ask_token: Annotated[
         bool, typer.Option("--ask-token", help="prompt for the token of an endpoint")
     ] = False,
+    training_list: Annotated[
+        Path | None,
+        typer.Option(
+            help="file with the images or patients that training_data declares, one a line",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="upload files without looking into them first")
     ] = False,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="source bundle of the script", exists=True, dir_okay=False),
+    ] = None,
+    wheelhouse: Annotated[
+        Path | None,
+        typer.Option(help="zip file with the script's wheels", exists=True, dir_okay=False),
+    ] = None,
     watch: Watch = False,
     json: options.Json = False,
 ) -> None:
@@ -67,13 +90,32 @@ def submit(
         declared, complete = _checked(manifest, files or [], spec, look=not no_check)
         if complete:
             declared = with_files(declared, complete)
+        further = {Part.SOURCE_BUNDLE: bundle, Part.WHEELHOUSE: wheelhouse}
+        declared = _with_parts(declared, further)
         token = _endpoint_token(token_file, ask_token) if declared.kind is Kind.ENDPOINT else ""
-        created = client.create_submission(spec.name, declared, endpoint_token=token)
+        created = client.create_submission(
+            spec.name, declared, endpoint_token=token, training_list=training_list
+        )
         # Printed now, so that the name is known even if the upload fails.
         output.errors.print(f"submission {created.name}", soft_wrap=True)
+        for part, file in further.items():
+            if file:
+                client.upload_part(created.name, part, file)
         if complete:
             created = _upload(client, created.name, complete)
         _finish(client, created, watch, json)
+
+
+def _with_parts(manifest: Manifest, files: Mapping[Part, Path | None]) -> Manifest:
+    """Returns the manifest with the digests of the files of its script."""
+    digests: dict[str, Any] = {
+        _DIGESTS[part]: file_sha256(file) for part, file in files.items() if file
+    }
+    if not digests:
+        return manifest
+    if not manifest.reproduction or not manifest.reproduction.entry_point:
+        raise required("manifest.reproduction.entry_point", "the path of the script")
+    return replace(manifest, reproduction=replace(manifest.reproduction, **digests))
 
 
 def _checked(
@@ -170,6 +212,40 @@ def status(
     """Show the state of a submission."""
     with options.registry_client(context, registry) as client:
         _finish(client, client.get_submission(submission), watch, json)
+
+
+def reproduce(
+    context: typer.Context,
+    submission: options.Submission,
+    full: Annotated[
+        bool, typer.Option("--full", help="run it over all images instead of a sample")
+    ] = False,
+    registry: options.Registry = options.REGISTRY,
+    json: options.Json = False,
+) -> None:
+    """Queue a run of the submitter's script, which is compared with the row.
+
+    It counts towards your organisation's daily quota.
+    """
+    with options.registry_client(context, registry) as client:
+        queued = client.reproduce_submission(submission, full=full)
+    if json:
+        output.print_json(queued)
+    else:
+        output.console.print(f"{queued.name} {queued.status}", soft_wrap=True)
+
+
+def script_output(
+    context: typer.Context,
+    submission: options.Submission,
+    registry: options.Registry = options.REGISTRY,
+) -> None:
+    """Print what the script printed in its last run; for the owner of the submission."""
+    with options.registry_client(context, registry) as client:
+        for evaluation in reversed(list(client.list_evaluations(submission))):
+            if printed := client.script_output(evaluation.name):
+                output.console.print(printed.decode(errors="replace"), soft_wrap=True)
+                return
 
 
 def _upload(client: RegistryClient, submission: str, files: list[Path]) -> Submission:

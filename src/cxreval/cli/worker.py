@@ -38,6 +38,7 @@ from cxreval.resource_names import EvaluationName
 
 if TYPE_CHECKING:  # needs the extra
     from cxreval.evaluation.driver import EvaluationDriver
+    from cxreval.evaluation.scripts import ScriptRunner
 
 _log = logging.getLogger(__name__)
 _NO_PYTORCH = "this worker does not take PyTorch files"
@@ -67,6 +68,13 @@ def worker(
             "--allow-private-endpoints", help="also call endpoints with private IP addresses"
         ),
     ] = False,
+    scripts: Annotated[
+        Path | None,
+        typer.Option(
+            help="directory for the environments of submitters' scripts, which are then run here "
+            "in isolation; without it, none is run"
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Run queued evaluations, one at a time.
@@ -99,7 +107,7 @@ def worker(
             name or f"{socket.gethostname()}-{os.getpid()}",
             patience_seconds,
             allow_private_endpoints,
-            _converter(),
+            evaluation_driver.Abilities(_converter(), _runner(scripts)),
         )
         for evaluation in _evaluations(driver, bars, once, poll_seconds):
             _print(evaluation, specs, json)
@@ -158,6 +166,22 @@ def _converter() -> Converter | None:
         _log.info("%s: %s", _NO_PYTORCH, error)
         return None
     return _convert
+
+
+def _runner(environments: Path | None) -> ScriptRunner | None:
+    """Returns the runner of submitters' scripts, or None if this worker runs none."""
+    if environments is None:
+        return None
+    require_extra("reproduction", "cxreval worker --scripts", "dulwich", "packaging", "pyseccomp")
+    from cxreval.evaluation.script_runner import IsolatedRunner  # noqa: PLC0415 -- needs the extra
+    from cxreval.reproduction.environments import Environments  # noqa: PLC0415
+    from cxreval.reproduction.isolation.bubblewrap import Bubblewrap  # noqa: PLC0415
+
+    try:
+        return IsolatedRunner(Bubblewrap(), Environments(environments))
+    except SandboxUnavailable as error:
+        _log.warning("no script is run here: %s", error)
+        return None
 
 
 def _convert(

@@ -19,10 +19,10 @@ from cxreval.errors import BenchmarkDigestMismatch, UnknownValue
 from cxreval.fields import shown
 from cxreval.manifest.model import Manifest
 from cxreval.metrics.finding_comparison import FindingComparison
-from cxreval.records import AdminEvent, Failure, Quota
+from cxreval.records import AdminEvent, Canaries, Failure, Part, Purpose, Quota, Usage
 from cxreval.resource_names import OrganisationName
 from cxreval.wire import benchmarks, rankings, reports
-from cxreval.wire.codec import Decoder, Encoder
+from cxreval.wire.codec import Decoder, Encoder, newer_peer
 
 
 def benchmark(message: benchmark_service_pb2.Benchmark) -> BenchmarkSpec:
@@ -113,6 +113,24 @@ def organisation_message(
     )
 
 
+def purpose(number: int) -> Purpose:
+    """Returns the purpose of an evaluation; that of an older registry, which sends none, is to
+    measure. Raises `UnknownValue`."""
+    if not number:
+        return Purpose.MEASURE
+    known = evaluation_service_pb2.Purpose
+    try:
+        return Purpose(known.Name(number).removeprefix("PURPOSE_").lower())
+    except ValueError:
+        expected = f"one of {', '.join(known.keys()[1:])}"
+        raise newer_peer("evaluation.purpose", number, expected) from None
+
+
+def submission_file(submission: str, part: Part) -> submission_pb2.SubmissionFile:
+    """Returns the message that names a file of a submission beside its artifact."""
+    return submission_pb2.SubmissionFile(submission=submission, part=f"PART_{part.name}")
+
+
 def _organisation_id(
     message: admin_service_pb2.Organisation | admin_service_pb2.QuotaUsage,
 ) -> str:
@@ -122,6 +140,8 @@ def _organisation_id(
 
 manifest_message = Encoder(Manifest, submission_pb2.Manifest)
 failure_message = Encoder(Failure, submission_pb2.Failure)
+usage_message = Encoder(Usage, evaluation_service_pb2.Usage)
+canaries_message = Encoder(Canaries, evaluation_service_pb2.Canaries)
 quota_message = Encoder(Quota, admin_service_pb2.Quota)
 
 submission = Decoder(
@@ -139,7 +159,8 @@ evaluation = Decoder(
     computed={
         "report": lambda message: (
             reports.report(message.report) if message.HasField("report") else None
-        )
+        ),
+        "purpose": lambda message: purpose(message.purpose),
     },
 )
 rescore = Decoder(models.Rescore, audit_service_pb2.Rescore)
@@ -152,7 +173,10 @@ lease = Decoder(
         "images_done": "evaluation.images_done",
         "duration_seconds": "duration",
     },
-    computed={"benchmark": lambda message: benchmark(message.benchmark)},
+    computed={
+        "benchmark": lambda message: benchmark(message.benchmark),
+        "purpose": lambda message: purpose(message.evaluation.purpose),
+    },
     nested=[submission],
 )
 _finding_comparison = Decoder(FindingComparison, leaderboard_service_pb2.FindingComparison)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,15 @@ from typing import Any, BinaryIO, cast
 from cxreval.api.registry.v1 import artifact_service_pb2
 from cxreval.bundle import arranged, artifact_sha256, described
 from cxreval.client._calls import RETRY_SECONDS, STREAM_SECONDS, Transport
-from cxreval.errors import CxrevalError, DigestMismatch, SubmissionState, UploadBusy, UploadOffset
+from cxreval.datasets.training_list import LISTED, packed, read_training_list, unpacked
+from cxreval.errors import (
+    CxrevalError,
+    DigestMismatch,
+    SubmissionState,
+    TrainingListInvalid,
+    UploadBusy,
+    UploadOffset,
+)
 from cxreval.manifest.model import Manifest
 from cxreval.retry import TRANSIENT, Backoff, RetryPolicy
 from cxreval.wire.limits import CHUNK_BYTES
@@ -49,6 +58,28 @@ def with_files(manifest: Manifest, files: Sequence[Path]) -> Manifest:
     sha256 = artifact_sha256(files, bundled=bundled)
     listed = described(files, manifest.files) if bundled else ()
     return dataclasses.replace(manifest, artifact_sha256=sha256, files=listed)
+
+
+def with_training_list(manifest: Manifest, file: Path) -> tuple[Manifest, bytes]:
+    """Returns the manifest of a submission with the digest of its training list, and the list.
+
+    Raises:
+        TrainingListInvalid: the manifest declares no list, or the file is none.
+        DigestMismatch: the manifest states another digest of it.
+    """
+    declared = manifest.training_data
+    if declared is None or declared.uses not in LISTED:
+        message = (
+            f"the training list {file} is given, but the manifest does not declare it; expected "
+            f"training_data.uses: {' or '.join(LISTED)}"
+        )
+        raise TrainingListInvalid(message, field="training_list", file=file)
+    content = read_training_list(file)
+    digest = declared.list_sha256 or hashlib.sha256(content).hexdigest()
+    declared = dataclasses.replace(declared, list_sha256=digest)
+    sent = packed(content)
+    unpacked(sent, declared)
+    return dataclasses.replace(manifest, training_data=declared), sent
 
 
 async def upload(
@@ -149,3 +180,10 @@ def _messages(
             yield artifact_service_pb2.UploadArtifactRequest(chunk=chunk)
             offset += len(chunk)
             progress.on_progress(offset, total)
+
+
+def paths(file: Path | str | Sequence[Path | str] | None) -> list[Path]:
+    """Returns the paths of the file or files of a submission."""
+    if file is None:
+        return []
+    return [Path(file)] if isinstance(file, Path | str) else [Path(item) for item in file]

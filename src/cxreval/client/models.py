@@ -15,17 +15,27 @@ from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.manifest.model import Kind, Manifest, SourceKind
 from cxreval.metrics.finding_comparison import FindingComparison
 from cxreval.metrics.ranking import Comparison, Significance
-from cxreval.metrics.report import Interval, MetricValue, Report, covered_findings
+from cxreval.metrics.report import (
+    Interval,
+    MetricValue,
+    Report,
+    TrainingVerdict,
+    covered_findings,
+)
 from cxreval.records import (
+    Agreement,
     BenchmarkCard,
+    Canaries,
     Change,
     EvaluationState,
     Failure,
+    Purpose,
     Quota,
     Retirement,
     Role,
     SubmissionState,
     Tier,
+    Usage,
 )
 
 
@@ -44,6 +54,7 @@ class Submission:
 
     `etag` changes with every event. `seconds_left`: estimated time until the running evaluation
     ends; None before its first progress. `superseded_by`: the name of another submission, or empty.
+    `replay`, `reproduction`: the latest one that gave predictions.
     """
 
     name: str
@@ -61,6 +72,8 @@ class Submission:
     etag: str
     seconds_left: float | None
     superseded_by: str
+    replay: Agreement | None = None
+    reproduction: Agreement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +96,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The work that turns a submission into a report."""
+    """One run of a submission: for its report, or for a comparison with it.
+
+    `usage`, `limits`: of the submitter's script; None if none ran.
+    """
 
     name: str
     status: EvaluationState
@@ -95,13 +111,19 @@ class Evaluation:
     report: Report | None
     provenance: Mapping[str, str]
     failure: Failure | None
+    purpose: Purpose = Purpose.MEASURE
+    agreement: Agreement | None = None
+    usage: Usage | None = None
+    limits: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
     """A worker's exclusive right to run an evaluation, for `duration_seconds` unless renewed.
 
-    `owner` is the organisation that owns the submission; empty without keys.
+    `owner` is the organisation that owns the submission; empty without keys. `images`: those to
+    predict; empty for all of the benchmark. `training_list`: the list that the
+    manifest names, compressed by zlib; else empty.
     """
 
     evaluation: str
@@ -113,6 +135,19 @@ class Lease:
     benchmark: BenchmarkSpec
     owner: str
     endpoint_token: str = field(default="", repr=False)
+    purpose: Purpose = Purpose.MEASURE
+    images: tuple[str, ...] = ()
+    training_list: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptRecord:
+    """What is recorded of a run of a submitter's script; `output` is what it printed."""
+
+    usage: Usage
+    limits: Usage
+    canaries: Canaries | None = None
+    output: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,6 +210,9 @@ class LeaderboardEntry:
     submitter. `publish_time`: when the row was put on the board, by the registry's clock; None if
     the registry is too old to say it. `claimed_score`: the submitter's own figure for the same;
     None if the submitter states none. `evaluation`: the one behind the row; empty for a claim.
+    `training_verdict`: None if the registry is too old to state it. With an overlap, the model was
+    trained on `overlap_images` images and on `overlap_patients` patients of the benchmark, and
+    `clean_score` is the score on the images of the others.
     """
 
     submission: str
@@ -200,6 +238,13 @@ class LeaderboardEntry:
     publish_time: datetime | None = None
     claimed_score: float | None = None
     evaluation: str = ""
+    replay: Agreement | None = None
+    reproduction: Agreement | None = None
+    training_verdict: TrainingVerdict | None = None
+    overlap_images: int = 0
+    overlap_patients: int = 0
+    clean_score: float | None = None
+    clean_interval: Interval | None = None
 
     @property
     def covered_findings(self) -> tuple[str, ...]:
@@ -238,6 +283,7 @@ class SotaStep:
 
     `significance`, `publish_time`: None if the registry is too old to state them. Steps of rows
     with evidence are in the order of `publish_time`, those of claims in that of `submitted_date`.
+    `not_counted`: the benchmark counts steps of clean rows only, and this row is not clean.
     """
 
     submission: str
@@ -249,6 +295,8 @@ class SotaStep:
     significance: Significance | None
     publish_time: datetime | None = None
     interval: Interval | None = None
+    training_verdict: TrainingVerdict | None = None
+    not_counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,8 +343,9 @@ class Capabilities:
     """The preprocessing profiles, limits and runtime of an inference service.
 
     `repeat_tolerance`: largest difference that is expected of two answers to one image. `device`:
-    where models run, such as `cpu` or `cuda`; `threads`: those of one run of a model. Empty and 0
-    if the service is too old to state them.
+    where models run, such as `cpu` or `cuda`; `threads`: those of one run of a model. `version`,
+    `python`, `platform`: as `cxreval.build_info`, of the service. Empty and 0 if the service is too
+    old to state them.
     """
 
     profiles: tuple[ProfileInfo, ...]
@@ -308,6 +357,9 @@ class Capabilities:
     repeat_tolerance: float
     device: str = ""
     threads: int = 0
+    version: str = ""
+    python: str = ""
+    platform: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +16,6 @@ from cxreval.api.registry.v1 import (
     benchmark_service_pb2,
     evaluation_service_pb2,
     leaderboard_service_pb2,
-    lifecycle_service_pb2,
     submission_service_pb2,
 )
 from cxreval.bundle import arranged, artifact_sha256, opened
@@ -27,15 +23,15 @@ from cxreval.client import _messages
 from cxreval.client._administration import AdministrationMethods
 from cxreval.client._calls import (
     RETRY_SECONDS,
-    STREAM_SECONDS,
     AsyncServiceClient,
     ServiceClient,
     listing,
     operation,
     pages,
 )
+from cxreval.client._lifecycle import LifecycleMethods
 from cxreval.client._registry_calls import benchmark_name
-from cxreval.client._upload import UploadProgress, upload, with_files
+from cxreval.client._upload import UploadProgress, paths, upload, with_files, with_training_list
 from cxreval.client.models import (
     Board,
     EntryComparison,
@@ -46,9 +42,10 @@ from cxreval.client.models import (
     Submission,
 )
 from cxreval.datasets.benchmark import BenchmarkSpec
-from cxreval.errors import CxrevalError, DeadlineExceeded, DigestMismatch, ReportNotFound
-from cxreval.manifest.model import Kind, Manifest
+from cxreval.errors import DigestMismatch, ReportNotFound
+from cxreval.manifest.model import Kind, Manifest, parts
 from cxreval.metrics.report import Evidence, Report, covered_findings
+from cxreval.records import Part
 from cxreval.resource_names import ArtifactName
 from cxreval.retry import TRANSIENT, Backoff, RetryPolicy
 from cxreval.wire import benchmarks, reports
@@ -56,7 +53,7 @@ from cxreval.wire.channel import ApiKey, TlsFiles
 from cxreval.wire.limits import MAX_PAGE_SIZE
 
 
-class RegistryMethods(AdministrationMethods):
+class RegistryMethods(AdministrationMethods, LifecycleMethods):
     """The methods that `RegistryClient` and `AsyncRegistryClient` share.
 
     A benchmark is named by its identifier (`nih-chestxray14`) or resource name. A submission is
@@ -107,18 +104,23 @@ class RegistryMethods(AdministrationMethods):
         file: Path | str | Sequence[Path | str] | None = None,
         progress: UploadProgress | None = None,
         endpoint_token: str = "",
+        training_list: Path | str | None = None,
     ) -> Submission:
         """Creates a submission, uploads its file or files, if any, and returns the submission.
 
         The upload is that of `upload_artifact`. `endpoint_token`: token that is sent to an endpoint
-        as `authorization: Bearer`.
+        as `authorization: Bearer`. `training_list`: file of the list that `training_data` declares.
         """
-        files = _paths(file)
+        files = paths(file)
         if files:
             manifest = await self._transport.run(with_files, manifest, files)
         methods = RegistryMethods
         submission = await methods.create_submission(
-            self, benchmark, manifest, endpoint_token=endpoint_token
+            self,
+            benchmark,
+            manifest,
+            endpoint_token=endpoint_token,
+            training_list=training_list,
         )
         if not files:
             return submission
@@ -126,17 +128,32 @@ class RegistryMethods(AdministrationMethods):
 
     @operation
     async def create_submission(
-        self, benchmark: str, manifest: Manifest, request_id: str = "", endpoint_token: str = ""
+        self,
+        benchmark: str,
+        manifest: Manifest,
+        request_id: str = "",
+        endpoint_token: str = "",
+        training_list: Path | str | None = None,
     ) -> Submission:
         """Creates a submission and returns it; if its kind has a file, it then awaits the upload.
 
-        Calls with the same `request_id` create one submission.
+        Calls with the same `request_id` create one submission. `training_list`: file of the list
+        that `training_data` declares; its digest becomes part of the manifest.
+
+        Raises:
+            TrainingListInvalid: the list is not one identifier a line, or is not declared.
         """
+        listed = b""
+        if training_list is not None:
+            manifest, listed = await self._transport.run(
+                with_training_list, manifest, Path(training_list)
+            )
         request = submission_service_pb2.CreateSubmissionRequest(
             parent=benchmark_name(benchmark),
             manifest=_messages.manifest_message(manifest),
             request_id=request_id or str(uuid.uuid4()),
             endpoint_token=endpoint_token,
+            training_list=listed,
         )
         return _messages.submission(await self._ask(self._submissions.CreateSubmission, request))
 
@@ -162,7 +179,7 @@ class RegistryMethods(AdministrationMethods):
         progress = progress or UploadProgress()
         backoff = Backoff(RetryPolicy(deadline_seconds=retry_seconds), progress.on_failure)
         declared = await self._patiently(submission, backoff)
-        files = arranged(_paths(file), declared.manifest.files)
+        files = arranged(paths(file), declared.manifest.files)
         bundled, expected = bool(declared.manifest.files), declared.manifest.artifact_sha256
         digest = await self._transport.run(artifact_sha256, files, bundled=bundled)
         if digest != expected:
@@ -178,6 +195,57 @@ class RegistryMethods(AdministrationMethods):
             return _messages.submission(answer.submission)
         backoff.progressed()
         return await self._patiently(declared.name, backoff)
+
+    @operation
+    async def upload_part(
+        self,
+        submission: str,
+        part: Part,
+        file: Path | str,
+        progress: UploadProgress | None = None,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> Submission:
+        """Uploads a file that the manifest's `reproduction` declares, and returns the submission.
+
+        The upload is that of `upload_artifact`.
+
+        Raises:
+            SubmissionState: the manifest declares no such file.
+            DigestMismatch: the file has another digest than the manifest states; no byte is sent.
+        """
+        progress = progress or UploadProgress()
+        backoff = Backoff(RetryPolicy(deadline_seconds=retry_seconds), progress.on_failure)
+        declared = await self._patiently(submission, backoff)
+        digest = await self._transport.run(artifact_sha256, [Path(file)], bundled=False)
+        expected = parts(declared.manifest).get(part, digest)
+        if digest != expected:
+            message = f"{file} has sha256 {digest}; the manifest of {declared.name} has {expected}"
+            raise DigestMismatch(message, field="file", found=digest, expected=expected)
+        named = _messages.submission_file(declared.name, part)
+        content = partial(opened, [Path(file)], bundled=False)
+        await upload(
+            self._transport, self._artifacts, {"file": named}, content, progress, retry_seconds
+        )
+        backoff.progressed()
+        return await self._patiently(declared.name, backoff)
+
+    @operation
+    async def reproduce_submission(self, submission: str, *, full: bool = False) -> Evaluation:
+        """Queues a run of the submitter's script, which is compared with the row, and returns it.
+
+        `full`: over all images of the benchmark instead of a sample. One that is queued or runs is
+        returned as it is.
+        """
+        request = evaluation_service_pb2.ReproduceSubmissionRequest(name=submission, full=full)
+        return _messages.evaluation(await self._ask(self._evaluations.ReproduceSubmission, request))
+
+    @operation
+    async def script_output(self, evaluation: str) -> bytes:
+        """Returns what the submitter's script printed in an evaluation of a submission of one's
+        own; empty if none ran."""
+        request = evaluation_service_pb2.GetScriptOutputRequest(evaluation=evaluation)
+        answer = await self._ask(self._evaluations.GetScriptOutput, request)
+        return bytes(answer.output)
 
     async def _patiently(self, submission: str, backoff: Backoff) -> Submission:
         """Returns a submission after as many attempts as the backoff allows."""
@@ -207,145 +275,6 @@ class RegistryMethods(AdministrationMethods):
         request = artifact_service_pb2.DownloadArtifactRequest(name=str(ArtifactName(sha256)))
         async for answer in self._answers(self._artifacts.DownloadArtifact, request):
             yield answer.chunk
-
-    # --- changes of a submission ------------------------------------------------------------------
-
-    @operation
-    async def cancel(self, submission: str, reason: str, etag: str = "") -> Submission:
-        """Cancels a submission that has no row on the board yet, and returns it.
-
-        With an `etag`, this and the other changes fail with `StaleEtag` if the submission has
-        changed since.
-        """
-        return await self._change("CancelSubmission", submission, reason, etag)
-
-    @operation
-    async def retry(self, submission: str, reason: str, etag: str = "") -> Submission:
-        """Queues a failed or cancelled submission again."""
-        return await self._change("RetrySubmission", submission, reason, etag)
-
-    @operation
-    async def withdraw(self, submission: str, reason: str, etag: str = "") -> Submission:
-        """Removes the row of a submission from the board."""
-        return await self._change("WithdrawSubmission", submission, reason, etag)
-
-    @operation
-    async def reinstate(self, submission: str, reason: str, etag: str = "") -> Submission:
-        """Restores a withdrawn or superseded row."""
-        return await self._change("ReinstateSubmission", submission, reason, etag)
-
-    @operation
-    async def dispute(self, submission: str, reason: str, etag: str = "") -> Submission:
-        """Marks a row as disputed."""
-        return await self._change("DisputeSubmission", submission, reason, etag)
-
-    @operation
-    async def resolve(self, submission: str, reason: str, etag: str = "") -> Submission:
-        """Ends the dispute of a row."""
-        return await self._change("ResolveDispute", submission, reason, etag)
-
-    @operation
-    async def supersede(
-        self, submission: str, successor: str, reason: str, etag: str = ""
-    ) -> Submission:
-        """Replaces the row of a submission by that of its `successor`."""
-        name = await self._full_name(successor)
-        return await self._change("SupersedeSubmission", submission, reason, etag, successor=name)
-
-    @operation
-    async def correct(
-        self, /, submission: str, reason: str, etag: str = "", **values: str | bool
-    ) -> Submission:
-        """Corrects fields of a row: `model`, `organisation`, `open_source` or `source_url`."""
-        fields = lifecycle_service_pb2.Correction(**values)  # type: ignore[arg-type]
-        return await self._change("CorrectSubmission", submission, reason, etag, correction=fields)
-
-    @listing
-    async def watch(
-        self,
-        submission: str,
-        on_failure: Callable[[CxrevalError], None] = lambda _: None,
-        retry_seconds: float = RETRY_SECONDS,
-    ) -> AsyncIterator[Submission]:
-        """Yields a submission now, and after each change or progress until it has ended.
-
-        Errors are retried until `retry_seconds` pass without a response; `on_failure` is called
-        with each error that is retried.
-        """
-        name = await self._full_name(submission)
-        policy = RetryPolicy(deadline_seconds=retry_seconds)
-        async for latest in self._watched(name, Backoff(policy, on_failure), math.inf):
-            yield latest
-
-    @operation
-    async def wait(
-        self,
-        submission: str,
-        timeout: float | None = None,  # noqa: ASYNC109 -- a blocking client needs it
-        on_progress: Callable[[Submission], None] = lambda _: None,
-    ) -> Submission:
-        """Waits until a submission has ended, and returns it: published, failed or cancelled.
-
-        `on_progress` is called with the submission now and after each change or progress.
-
-        Raises:
-            DeadlineExceeded: it has not ended after `timeout` seconds. It goes on; wait again.
-        """
-        end = math.inf if timeout is None else time.monotonic() + timeout
-        name = await self._full_name(submission)
-        backoff = Backoff(RetryPolicy(deadline_seconds=RETRY_SECONDS))
-        async for latest in self._watched(name, backoff, end):
-            on_progress(latest)
-        return latest
-
-    async def _watched(self, name: str, backoff: Backoff, end: float) -> AsyncIterator[Submission]:
-        """Yields a submission until it has ended; see `watch`.
-
-        Raises:
-            DeadlineExceeded: it has not ended at the time `end` of `time.monotonic`.
-        """
-        request = lifecycle_service_pb2.WatchSubmissionRequest(name=name)
-        state = "not known to have ended"
-        while (left := end - time.monotonic()) > 0:
-            seconds = min(left, STREAM_SECONDS)
-            try:
-                async for message in self._answers(
-                    self._lifecycle.WatchSubmission, request, seconds
-                ):
-                    backoff.progressed()
-                    latest = _messages.submission(message)
-                    state = latest.status
-                    yield latest
-            except TRANSIENT as error:  # the call has a deadline; an evaluation may take longer
-                pause = backoff.pause(error)
-                await self._transport.sleep(max(min(pause, end - time.monotonic()), 0))
-            else:
-                return
-        message = f"the time to wait for {name} is over, and it is {state}; wait again"
-        raise DeadlineExceeded(message, name=name, state=state)
-
-    @listing
-    async def submission_events(self, submission: str) -> AsyncIterator[Event]:
-        """Yields the events of a submission, oldest first."""
-        name = await self._full_name(submission)
-        request = lifecycle_service_pb2.ListSubmissionEventsRequest(parent=name)
-        async for event in self._items(
-            self._lifecycle.ListSubmissionEvents, request, "events", _messages.event
-        ):
-            yield event
-
-    async def _change(
-        self, method: str, submission: str, reason: str, etag: str, **more: Any
-    ) -> Submission:
-        """Calls a method of the lifecycle service and returns the submission."""
-        request = getattr(lifecycle_service_pb2, f"{method}Request")(
-            name=await self._full_name(submission),
-            reason=reason,
-            etag=etag,
-            request_id=str(uuid.uuid4()),
-            **more,
-        )
-        return _messages.submission(await self._ask(getattr(self._lifecycle, method), request))
 
     # --- reports and predictions ------------------------------------------------------------------
 
@@ -507,13 +436,6 @@ class RegistryMethods(AdministrationMethods):
         return _messages.entry_comparison(
             await self._ask(self._leaderboard.CompareEntries, request)
         )
-
-
-def _paths(file: Path | str | Sequence[Path | str] | None) -> list[Path]:
-    """Returns the paths of the file or files of a submission."""
-    if file is None:
-        return []
-    return [Path(file)] if isinstance(file, Path | str) else [Path(item) for item in file]
 
 
 class RegistryClient(RegistryMethods, ServiceClient):

@@ -13,6 +13,7 @@ from cxreval.api.scoring.v1 import scoring_service_pb2_grpc
 from cxreval.client._calls import ServiceClient
 from cxreval.client.models import Predictions, TruthInfo
 from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.datasets.training_list import TrainingData
 from cxreval.errors import (
     BenchmarkDigestMismatch,
     InternalError,
@@ -92,6 +93,8 @@ class ScoringClient(ServiceClient):
         partial_states: Sequence[PartialState] = (),
         progress: Callable[[int], None] | None = None,
         findings: Sequence[str] = (),
+        training_data: TrainingData | None = None,
+        training_list: bytes = b"",
     ) -> Report:
         """Returns the report, with evidence, of one complete set of predictions.
 
@@ -102,8 +105,13 @@ class ScoringClient(ServiceClient):
             progress: called from time to time with the number of different images received.
             findings: those of the columns, in the benchmark's order, if the predictions do not
                 cover all; empty for all.
+            training_data: what the model was trained on; None if nothing is declared.
+            training_list: the list that it names, compressed by zlib.
         """
         header = _header(benchmark, findings, export=False)
+        if training_data:
+            header.training_data.CopyFrom(reports.training_data_message(training_data))
+            header.training_list = training_list
         answers = _Exchange(self._open, header, (partial_states, predictions), progress).run()
         if not answers:
             message = "the scoring service ended the stream without a report; see its log"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cxreval.api.registry.v1 import artifact_service_pb2, evaluation_service_pb2
 from cxreval.bundle import opened
@@ -13,12 +14,13 @@ from cxreval.client import _messages
 from cxreval.client._calls import finish
 from cxreval.client._registry_calls import benchmark_name
 from cxreval.client._upload import UploadProgress, upload
-from cxreval.client.models import Evaluation, Lease, Predictions
+from cxreval.client.models import Evaluation, Lease, Predictions, ScriptRecord
 from cxreval.client.registry import RegistryClient
 from cxreval.files import file_sha256
 from cxreval.metrics.report import Report
 from cxreval.records import Failure
 from cxreval.wire import reports
+from cxreval.wire.limits import MAX_OUTPUT_BYTES
 
 
 class WorkerClient(RegistryClient):
@@ -30,19 +32,22 @@ class WorkerClient(RegistryClient):
         benchmarks: list[str],
         *,
         converts: bool = False,
+        reproduces: bool = False,
         without_images: Sequence[str] = (),
     ) -> Lease | None:
         """Leases the oldest evaluation that is queued or whose lease has expired; None without one.
 
         `benchmarks`: those whose images the worker has. `converts`: whether the worker can convert
-        PyTorch state dicts; only then may the evaluation need it. `without_images`: benchmarks of
-        which the worker takes tables of predictions only.
+        PyTorch state dicts; only then may the evaluation need it. `reproduces`: likewise, whether
+        the worker can run submitters' scripts in isolation. `without_images`: benchmarks of which
+        the worker takes tables of predictions only.
         """
         names = [benchmark_name(benchmark) for benchmark in benchmarks]
         request = evaluation_service_pb2.LeaseEvaluationRequest(
             worker=worker,
             benchmarks=names,
             converts=converts,
+            reproduces=reproduces,
             benchmarks_without_images=map(benchmark_name, without_images),
         )
         answer = self._call(self._evaluations.LeaseEvaluation, request)
@@ -110,25 +115,49 @@ class WorkerClient(RegistryClient):
         return int(self._call(self._evaluations.DropPredictions, request).images_dropped)
 
     def complete_evaluation(
-        self, lease: Lease, report: Report, provenance: Mapping[str, str]
+        self,
+        lease: Lease,
+        report: Report | None,
+        provenance: Mapping[str, str],
+        run: ScriptRecord | None = None,
     ) -> Evaluation:
         """Stores the report with its evidence, which publishes the submission.
 
-        Returns the evaluation.
+        A replay or a reproduction publishes nothing: the registry compares its predictions with
+        those behind the row. It has a report if it is of all images. `run`: what is recorded of the
+        submitter's script; None if none ran. Returns the evaluation.
         """
         request = evaluation_service_pb2.CompleteEvaluationRequest(
             evaluation=lease.evaluation,
             token=lease.token,
-            report=reports.report_message(report),
+            report=reports.report_message(report) if report else None,
             provenance=provenance,
+            **_run_fields(run),
         )
+        if run and run.canaries:
+            request.canaries.CopyFrom(_messages.canaries_message(run.canaries))
         return _messages.evaluation(self._call(self._evaluations.CompleteEvaluation, request))
 
-    def fail_evaluation(self, lease: Lease, failure: Failure) -> Evaluation:
-        """Ends the evaluation with a failure and returns it."""
+    def fail_evaluation(
+        self, lease: Lease, failure: Failure, run: ScriptRecord | None = None
+    ) -> Evaluation:
+        """Ends the evaluation with a failure and returns it. `run`: as in
+        `complete_evaluation`."""
         request = evaluation_service_pb2.FailEvaluationRequest(
             evaluation=lease.evaluation,
             token=lease.token,
             failure=_messages.failure_message(failure),
+            **_run_fields(run),
         )
         return _messages.evaluation(self._call(self._evaluations.FailEvaluation, request))
+
+
+def _run_fields(run: ScriptRecord | None) -> dict[str, Any]:
+    """Returns the fields of a request that state what is recorded of a script's run."""
+    if run is None:
+        return {}
+    return {
+        "usage": _messages.usage_message(run.usage),
+        "limits": _messages.usage_message(run.limits),
+        "output": run.output[:MAX_OUTPUT_BYTES],
+    }

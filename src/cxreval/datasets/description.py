@@ -13,14 +13,13 @@ from typing import Any
 from cxreval.datasets.benchmark import (
     DEFAULT_REPLICATES,
     SLICES,
-    SPEC_FILE,
     BenchmarkSpec,
+    StepRule,
     list_sha256,
-    parse_spec,
     ranked_by,
     read_list,
-    read_spec,
 )
+from cxreval.datasets.benchmark_file import SPEC_FILE, parse_spec, read_spec
 from cxreval.datasets.dataset_files import MAX_TABLE_BYTES, read_limited
 from cxreval.datasets.image_names import find_images, images_root
 from cxreval.datasets.label_rules import LabelRules
@@ -40,7 +39,7 @@ class Choices:
 
     `name`, `title`: of the benchmark. `labels`: the label table. `list_file`: a list of the images;
     else they are the files that `patterns` match. `subset`: leave out images without a row, and
-    rows without an image. `rules`: fields of `LabelRules`.
+    rows without an image. `rules`: fields of `LabelRules`. `steps`, `ladder`: rules of the board.
     """
 
     name: str = ""
@@ -52,6 +51,8 @@ class Choices:
     subset: bool = False
     findings: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("auroc",)
+    steps: StepRule = StepRule.CLEAN
+    ladder: bool = False
     rules: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -187,6 +188,8 @@ def _spec(
         replicates=DEFAULT_REPLICATES,
         slices=tuple(name for name in SLICES if getattr(rules, name)),
         labels=rules,
+        steps=choices.steps,
+        ladder=choices.ladder,
     )
 
 

@@ -152,6 +152,24 @@ class LabelRows:
         if patient is not None:
             self._add(line, image, reader, labels, self._about(patient, cells))
 
+    def named(self, cells: Sequence[str]) -> tuple[str, str | None, str] | None:
+        """Returns what a row names: its image, the image of the list if it is one, its patient.
+
+        The patient is the number in NIH's layout, else the identifier. None if a cell is malformed
+        or missing. No mistake is added.
+        """
+        rules = self.rules
+        if len(cells) <= max(self._columns[rules.image], self._columns[rules.patient]):
+            return None
+        name, patient = cells[self._columns[rules.image]], cells[self._columns[rules.patient]]
+        if self._nih:
+            patient = str(int(patient)) if _NIH_PATIENT.fullmatch(patient) else ""
+        elif rules.patient_part:
+            patient = [*patient.split("/"), *[""] * rules.patient_part][rules.patient_part - 1]
+        fitting = self._find(name) or ()
+        listed = fitting[0] if len(fitting) == 1 else None
+        return (name, listed, patient.strip()) if patient.strip() else None
+
     def _image(self, line: int, cells: Sequence[str]) -> str | None:
         """Returns the image of the list that a row is about, or None."""
         column = self.rules.image

@@ -11,7 +11,15 @@ from pathlib import Path
 
 from cxreval.datasets.benchmark import BenchmarkSpec, image_list, list_sha256
 from cxreval.datasets.labels import load_cohort, read_cohort
+from cxreval.datasets.training_overlap import TrainingOverlap
 from cxreval.metrics.cohort import Cohort
+from cxreval.metrics.contamination import (
+    Exposure,
+    PublicList,
+    Scored,
+    contamination,
+    membership_signal,
+)
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.report import Report
 from cxreval.metrics.scorers import SCORERS
@@ -23,11 +31,15 @@ class Truth:
     """The labels of a benchmark's images.
 
     `rows`: row number by image name, in the order of the names. `cohort`: arrays with these rows.
+    `training`: finds declared training data among them; None without a data set. `public_lists`:
+    the public training lists of the data set.
     """
 
     spec: BenchmarkSpec
     rows: Mapping[str, int]
     cohort: Cohort
+    training: TrainingOverlap | None = None
+    public_lists: tuple[PublicList, ...] = ()
 
     def table(self, covered: Sequence[str] = ()) -> PredictionTable:
         """Returns an empty table of predictions for these images.
@@ -36,11 +48,17 @@ class Truth:
         """
         return PredictionTable(self.rows, self.spec.findings, covered)
 
-    def report(self, table: PredictionTable) -> Report:
-        """Returns the report of a complete table, with its evidence. Raises `MissingImages`."""
+    def report(self, table: PredictionTable, exposure: Exposure | None = None) -> Report:
+        """Returns the report of a complete table, with its evidence. Raises `MissingImages`.
+
+        `exposure`: the images that the model was trained on; None if nothing is declared.
+        """
         table.check_complete()
-        spec = self.spec
-        metrics, evidence = SCORERS[spec.scorer_version].score(
+        spec, scorer = self.spec, SCORERS[self.spec.scorer_version]
+        scored = Scored(
+            scorer, self.cohort, table.probabilities, spec.seed, spec.replicates, table.findings
+        )
+        metrics, evidence = scorer.score(
             self.cohort,
             table.probabilities,
             spec.seed,
@@ -59,13 +77,17 @@ class Truth:
             replicate_count=spec.replicates,
             seed=spec.seed,
             evidence=evidence,
+            contamination=contamination(scored, exposure, spec.metric_names) if exposure else None,
+            membership=tuple(membership_signal(scored, public) for public in self.public_lists),
         )
 
 
 def load_truth(spec: BenchmarkSpec, directory: Path) -> Truth:
     """Reads the image list and the label table of a data set. Raises `DatasetInvalid`."""
     images = image_list(spec, directory)
-    return Truth(spec, image_rows(images), load_cohort(spec, directory, images))
+    rows, cohort = image_rows(images), load_cohort(spec, directory, images)
+    training = TrainingOverlap(spec, directory, rows, cohort)
+    return Truth(spec, rows, cohort, training, training.public_lists())
 
 
 def truth_of(spec: BenchmarkSpec, directory: Path, images: Sequence[str]) -> Truth:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from random import Random, SystemRandom
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +25,13 @@ from cxreval.client import (
     Kind,
     Lease,
     Predictions,
+    Purpose,
     ScoringClient,
+    ScriptRecord,
     WorkerClient,
 )
-from cxreval.datasets.benchmark import BenchmarkSpec, image_list, load_spec
+from cxreval.datasets.benchmark import BenchmarkSpec, image_list
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.image_names import images_root
 from cxreval.errors import (
     BenchmarkDigestMismatch,
@@ -42,7 +47,9 @@ from cxreval.evaluation.endpoints import EndpointSource
 from cxreval.evaluation.provenance import Timing, provenance
 from cxreval.evaluation.repeats import check_repeats
 from cxreval.evaluation.resume import RETRY_SECONDS, LeaseKeeper, retry_policy
+from cxreval.evaluation.scripts import ScriptRunFailed, ScriptRunner, ScriptSource
 from cxreval.evaluation.sources import Checkpoint, Rows, Source, Table
+from cxreval.files import DISK_FULL, no_space_left
 from cxreval.manifest.model import CONVERTED
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.report import Report
@@ -70,6 +77,20 @@ Progress = Callable[[Lease, int, int], None]
 """Called with the lease, the number of images done, and their total."""
 
 
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a worker can do beside running ONNX files.
+
+    `converter`: converts PyTorch files to ONNX. `runner`: runs submitters' scripts in isolation.
+    """
+
+    converter: Converter | None = None
+    runner: ScriptRunner | None = None
+
+
+ONNX_ONLY = Abilities()
+
+
 class EvaluationDriver:
     """Runs evaluations.
 
@@ -81,7 +102,7 @@ class EvaluationDriver:
         retry_seconds: how long a service may be unavailable before the evaluation is given back to
             the queue.
         allow_private_endpoints: whether endpoints may be in this worker's own network.
-        converter: converts PyTorch files to ONNX; None if this worker cannot.
+        abilities: what this worker can do beside running ONNX files.
     """
 
     def __init__(
@@ -93,7 +114,7 @@ class EvaluationDriver:
         worker: str,
         retry_seconds: float = RETRY_SECONDS,
         allow_private_endpoints: bool = False,
-        converter: Converter | None = None,
+        abilities: Abilities = ONNX_ONLY,
     ) -> None:
         self._registry = registry
         self._inference = inference
@@ -102,7 +123,7 @@ class EvaluationDriver:
         self._worker = worker
         self._retry_seconds = retry_seconds
         self._allow_private_endpoints = allow_private_endpoints
-        self._converter = converter
+        self._converter, self._runner = abilities.converter, abilities.runner
         self._without_images = without_images(data)
 
     def run_next(self, progress: Progress) -> Evaluation | None:
@@ -120,6 +141,7 @@ class EvaluationDriver:
             self._worker,
             [name for name in self._data if name not in self._without_images],
             converts=self._converter is not None,
+            reproduces=self._runner is not None,
             without_images=self._without_images,
         )
         if lease is None:
@@ -137,17 +159,27 @@ class EvaluationDriver:
             return self._evaluate(lease, keeper, progress)
         except LeaseLost:
             return self._lease_lost(lease)
+        except ScriptRunFailed as failed:
+            return self._fail(lease, failed.error, keeper, failed.record)
         except DatasetInvalid as error:
             self._fail(lease, error, keeper)
             raise  # every other evaluation would fail here too
         except CxrevalError as error:
             return self._fail(lease, error, keeper)
-        except Exception:  # noqa: BLE001 -- one bad file must not stop the worker
+        except Exception as error:  # noqa: BLE001 -- one bad file must not stop the worker
             _log.exception("%s failed with an unexpected exception", lease.evaluation)
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                return self._fail(lease, no_space_left("the worker's files"), keeper)
             unexpected = WorkerError("the worker hit an unexpected exception; see its log")
             return self._fail(lease, unexpected, keeper)
 
-    def _fail(self, lease: Lease, error: CxrevalError, keeper: LeaseKeeper) -> Evaluation:
+    def _fail(
+        self,
+        lease: Lease,
+        error: CxrevalError,
+        keeper: LeaseKeeper,
+        record: ScriptRecord | None = None,
+    ) -> Evaluation:
         if isinstance(error, SubmissionFault):
             failure = Failure(
                 error.reason, error.message[:MAX_FAILURE_CHARACTERS], Fault.SUBMISSION
@@ -157,7 +189,7 @@ class EvaluationDriver:
             _log.warning("%s failed: %s: %s", lease.evaluation, error.reason, error)
             failure = Failure(error.reason, PLATFORM_FAILED, Fault.SYSTEM)
         try:
-            return keeper.call(lambda: self._registry.fail_evaluation(lease, failure))
+            return keeper.call(lambda: self._registry.fail_evaluation(lease, failure, record))
         except LeaseLost:
             return self._lease_lost(lease)
 
@@ -169,29 +201,73 @@ class EvaluationDriver:
         timing, benchmark = Timing(), lease.benchmark
         # First, because without labels the predictions could not be scored.
         keeper.call(lambda: self._scoring.check_truth(benchmark))
-        images = image_list(benchmark, self._data[benchmark.name])
-        keeper.call(lambda: self._registry.record_image_list(benchmark.name, images))
-        source = keeper.call(lambda: self._source(lease, images))
+        every = image_list(benchmark, self._data[benchmark.name])
+        keeper.call(lambda: self._registry.record_image_list(benchmark.name, every))
+        images = list(lease.images) or every
+        source = keeper.call(lambda: self._source(lease, images, keeper, progress))
         confirmed = confirm(self._registry, lease, source, images, keeper)
-        table = keeper.call(lambda: self._predict(lease, source, images, keeper, progress, timing))
-        repeats = check_repeats(source, benchmark, images, table, keeper)
+        order = None
+        if lease.purpose is Purpose.REPLAY:
+            # In processes that have predicted nothing yet, and in an order of its own.
+            keeper.call(source.renew)
+            order = SystemRandom().getrandbits(63)
+        table = keeper.call(
+            lambda: self._predict(lease, source, images, order, keeper, progress, timing)
+        )
+        ran = dict(confirmed)
+        if lease.purpose is Purpose.MEASURE:
+            ran |= check_repeats(source, benchmark, images, table, keeper)
+        if order is not None:
+            ran["order_seed"] = str(order)
+        report = self._score(lease, images, table, keeper, timing) if images == every else None
+        ran |= keeper.call(source.provenance)
+        evidence = provenance(lease, ran, timing)
+        record = source.record if isinstance(source, ScriptSource) else None
+        return keeper.call(
+            lambda: self._registry.complete_evaluation(lease, report, evidence, record)
+        )
+
+    def _score(
+        self,
+        lease: Lease,
+        images: list[str],
+        table: PredictionTable,
+        keeper: LeaseKeeper,
+        timing: Timing,
+    ) -> Report:
+        """Returns the report of the predictions of all images."""
         batches = _batches(images, table)
 
         def score() -> Report:
             with timing.scoring():
-                return self._scoring.score(benchmark, batches, findings=table.findings)
+                return self._scoring.score(
+                    lease.benchmark,
+                    batches,
+                    findings=table.findings,
+                    training_data=lease.submission.manifest.training_data,
+                    training_list=lease.training_list,
+                )
 
         report = keeper.call(score)
-        _check_report(report, benchmark, table)
-        ran = {**keeper.call(source.provenance), **confirmed, **repeats}
-        evidence = provenance(lease, ran, timing)
-        return keeper.call(lambda: self._registry.complete_evaluation(lease, report, evidence))
+        _check_report(report, lease.benchmark, table)
+        return report
 
-    def _source(self, lease: Lease, images: list[str]) -> Source:
+    def _source(
+        self, lease: Lease, images: list[str], keeper: LeaseKeeper, progress: Progress
+    ) -> Source:
         manifest = lease.submission.manifest
+        directory = images_root(self._data[lease.benchmark.name])
+        if lease.purpose is Purpose.REPRODUCE or manifest.kind is Kind.SCRIPT:
+
+            def running(rows: int) -> None:
+                keeper.check()
+                keeper.progressed()
+                progress(lease, rows, len(images))
+
+            files = {image: directory / image for image in images}
+            return ScriptSource(self._registry, lease, files, self._runner, running)
         if manifest.kind is Kind.PREDICTIONS:
             return Table(self._registry, lease, images)
-        directory = images_root(self._data[lease.benchmark.name])
         if manifest.kind is Kind.ENDPOINT:
             return EndpointSource(lease, directory, allow_private=self._allow_private_endpoints)
         if manifest.format in CONVERTED:
@@ -215,18 +291,22 @@ class EvaluationDriver:
         lease: Lease,
         source: Source,
         images: list[str],
+        order: int | None,
         keeper: LeaseKeeper,
         progress: Progress,
         timing: Timing,
     ) -> PredictionTable:
         """Predicts the images that are not recorded yet; returns the table of all of them.
 
-        It starts from the recorded predictions each time, so it can be retried.
+        It starts from the recorded predictions each time, so it can be retried. `order`: seed of
+        the order in which they are predicted; None for that of `images`.
         """
         table = PredictionTable(image_rows(images), lease.benchmark.findings, source.findings)
         for recorded in self._registry.read_predictions(lease):
             table.add(recorded.images, recorded.probabilities)
         missing = table.missing()
+        if order is not None:
+            Random(order).shuffle(missing)
         done = len(images) - len(missing)
         progress(lease, done, len(images))
         if not missing:

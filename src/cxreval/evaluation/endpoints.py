@@ -30,7 +30,6 @@ from cxreval.errors import (
     ModelOutputMismatch,
     ServiceUnavailable,
 )
-from cxreval.evaluation.public_addresses import is_public
 from cxreval.evaluation.sources import Rows, read_images
 from cxreval.fields import split_host_port
 from cxreval.imaging.decode import decode
@@ -39,6 +38,7 @@ from cxreval.manifest.model import Endpoint
 from cxreval.metrics.predictions import invalid_probability
 from cxreval.model_interface import probabilities
 from cxreval.preprocessing import Outputs, Preprocessing
+from cxreval.public_addresses import is_public
 
 RETRY_SECONDS = 120.0
 """Longest time without a response before an endpoint counts as unavailable."""
@@ -96,6 +96,9 @@ class EndpointSource:
             sent = client.predict_many(model.input, prepared, in_flight, self._outputs.tensor)
             for image, output in sent:
                 yield image, self._probabilities(image, output, model.input)
+
+    def renew(self) -> None:
+        """Does nothing: the server is the submitter's."""
 
     def repeat_tolerance(self) -> float:
         """Returns the tolerance of every endpoint."""

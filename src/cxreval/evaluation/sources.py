@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from cxreval.errors import (
     DuplicateImage,
     InvalidProbability,
     MissingImages,
+    ModelNotFound,
     ModelOutputMismatch,
     PredictionsInvalid,
     TableInvalid,
@@ -49,6 +51,9 @@ class Source(Protocol):
 
         With `one_by_one`, a model gets an image after it has answered the one before.
         """
+
+    def renew(self) -> None:
+        """Ends the processes that run the model; the next prediction starts new ones."""
 
     def repeat_tolerance(self) -> float | None:
         """Returns the largest difference that is expected of two predictions of one image.
@@ -117,6 +122,11 @@ class Checkpoint:
         for image, output in self._inference.predict_many(self._sha256, self._interface, encoded):
             yield image, output[self._columns]
 
+    def renew(self) -> None:
+        """Unloads the model; the next prediction loads it."""
+        with contextlib.suppress(ModelNotFound):
+            self._inference.unload(self._sha256)
+
     def repeat_tolerance(self) -> float:
         """Returns the tolerance that the inference service states."""
         return self._inference.capabilities().repeat_tolerance
@@ -181,6 +191,9 @@ class Table:
         """Yields the predictions of the images, in order."""
         for image in images:
             yield image, self._table.probabilities[self._rows[image]]
+
+    def renew(self) -> None:
+        """Does nothing: no model runs."""
 
     def repeat_tolerance(self) -> None:
         """Returns None: no model runs."""

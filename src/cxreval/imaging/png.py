@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import imagecodecs
+import numpy as np
 
 from cxreval.imaging.image import Image, check_pixels, run_codec, unreadable
+from cxreval.imaging.metadata import check_png_metadata
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -61,11 +63,27 @@ def decode_png(data: bytes, max_pixels: int) -> Image:
     """
     header = _read_header(data, max_pixels)
     chunks = list(_chunks(data))
+    check_png_metadata(chunks)
     pixel_data = b"".join(content for kind, content in chunks if kind == b"IDAT")
     _check_inflated_size(pixel_data, header.inflated_size)
     if header.color == _PALETTE:
         _check_palette(header, chunks, pixel_data)
     return _decoded(_without_comments(data, chunks))
+
+
+def encode_png(image: Image) -> bytes:
+    """Returns an image as a PNG file of its depth and channels, without compression.
+
+    The size of the file follows from shape and type of the image.
+    """
+    height, width, *channels = image.shape
+    color = next(kind for kind, count in _CHANNELS.items() if [count] == (channels or [1]))
+    depth = 8 * image.dtype.itemsize
+    rows = np.ascontiguousarray(image, image.dtype.newbyteorder(">")).view(np.uint8)
+    filtered = np.zeros((height, 1 + rows.size // height), np.uint8)  # each row begins with a 0
+    filtered[:, 1:] = rows.reshape(height, -1)
+    header = width.to_bytes(4) + height.to_bytes(4) + bytes((depth, color, 0, 0, 0))
+    return _file([(b"IHDR", header), (b"IDAT", zlib.compress(filtered.data, level=0))])
 
 
 def _decoded(data: bytes) -> Image:

@@ -107,9 +107,15 @@ CASES: tuple[Case, ...] = (
         only=_sources(SourceKind.PREDICTIONS),
     ),
     Case(
+        {"kind": (Kind.SCRIPT,)},
+        required=("reproduction", "environment"),
+        forbidden=_RUN,
+        only=_sources(SourceKind.SCRIPT),
+    ),
+    Case(
         {"kind": (Kind.CLAIM,)},
         required=("source_url", "claimed_metrics"),
-        forbidden=(*_RUN, "artifact_sha256"),
+        forbidden=(*_RUN, "artifact_sha256", "training_data"),
         only=_sources(),
     ),
 )  # fmt: skip

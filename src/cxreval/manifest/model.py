@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cxreval.bundle import MAX_FILES, Ensemble, SubmittedFile
+from cxreval.datasets.training_list import TrainingData
 from cxreval.errors import CommitNotFrozen, UnknownProfile
 from cxreval.fields import HOST_PORT, SHA256, SHA256_FORM
 from cxreval.forms import (
@@ -22,9 +23,11 @@ from cxreval.forms import (
 )
 from cxreval.model_interface import ModelInterface
 from cxreval.preprocessing import PRESETS, Crop, Equalize, Outputs, Preprocessing, Resize
+from cxreval.records import Part
 
 MAX_NAME_CHARACTERS = 100
 MAX_SCRIPT_CHARACTERS = 1000
+MAX_PATH_CHARACTERS = 300
 MAX_DEPENDENCIES = 500
 MAX_DEPENDENCY_CHARACTERS = 200
 MAX_OUTPUTS = 1000
@@ -45,6 +48,7 @@ class Kind(StrEnum):
     ENDPOINT = "endpoint"
     PREDICTIONS = "predictions"
     CLAIM = "claim"
+    SCRIPT = "script"
 
 
 class SourceKind(StrEnum):
@@ -56,6 +60,7 @@ class SourceKind(StrEnum):
     CHECKPOINT = "checkpoint"
     ENDPOINT = "endpoint"
     PREDICTIONS = "predictions"
+    SCRIPT = "script"
 
 
 PUBLISHED_SOURCES = (SourceKind.GITHUB_README, SourceKind.RESEARCH_PAPER, SourceKind.MODEL_CARD)
@@ -112,6 +117,13 @@ _ARCHITECTURE = Matching(
 )
 
 
+_SOURCE_PATH = Matching(
+    r"(?!.*(?:^|/)\.\.?(?:/|$))[A-Za-z0-9_.][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_.][A-Za-z0-9_.+-]*)*",
+    "a path in the repository such as tools/reproduce.py",
+    longest=MAX_PATH_CHARACTERS,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Reproduction:
     """A script frozen at a commit."""
@@ -133,6 +145,32 @@ class Reproduction:
         "Command or script in the repository.",
         Text(MAX_SCRIPT_CHARACTERS),
         "python evaluate.py",
+        "",
+    )
+    bundle_sha256: str = declared(
+        "sha256 of the source bundle, which holds the commit; `cxreval submit` fills it in.",
+        Matching(SHA256.pattern, SHA256_FORM),
+        "",
+        "",
+    )
+    entry_point: str = declared(
+        "Path of the script in the repository; run as `python PATH --images DIR --list FILE "
+        "--out FILE --seed N`.",
+        _SOURCE_PATH,
+        "reproduce.py",
+        "",
+    )
+    lock: str = declared(
+        "Path of the file in the repository that pins each package with its sha256; without it, "
+        "`environment.dependencies` are installed.",
+        _SOURCE_PATH,
+        "requirements.lock",
+        "",
+    )
+    wheelhouse_sha256: str = declared(
+        "sha256 of the wheelhouse, a zip file of wheels; `cxreval submit` fills it in.",
+        Matching(SHA256.pattern, SHA256_FORM),
+        "",
         "",
     )
 
@@ -274,6 +312,13 @@ class Manifest:
     ensemble: Ensemble | None = declared(
         "How several models become one.", None, Ensemble.MEAN, None
     )
+    training_data: TrainingData | None = declared(
+        "Images of the benchmark's data set that the model was trained or tuned on; without it, "
+        "the row is undeclared.",
+        None,
+        None,
+        None,
+    )
 
     @property
     def declared_preprocessing(self) -> Preprocessing | None:
@@ -293,9 +338,20 @@ SHORT_FORMS: Mapping[type, str] = {
     Equalize: "kind",
     Outputs: "activation",
     SubmittedFile: "name",
+    TrainingData: "uses",
 }
 """Records that a manifest may give as the value of one of their fields: `crop: none`."""
 
 
-UPLOADED = (Kind.CHECKPOINT, Kind.PREDICTIONS)
+UPLOADED = (Kind.CHECKPOINT, Kind.PREDICTIONS, Kind.SCRIPT)
 """Kinds that are submitted with a file."""
+
+
+def parts(manifest: Manifest) -> dict[Part, str]:
+    """Returns the sha256 of each file that a manifest declares beside its artifact."""
+    given = manifest.reproduction
+    declared_parts = {
+        Part.SOURCE_BUNDLE: given.bundle_sha256 if given else "",
+        Part.WHEELHOUSE: given.wheelhouse_sha256 if given else "",
+    }
+    return {part: sha256 for part, sha256 in declared_parts.items() if sha256}

@@ -14,7 +14,9 @@ from typing import Any
 
 from cxreval.bundle import MAX_FILES
 from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.datasets.training_list import LISTED, TrainingData
 from cxreval.errors import (
+    CommitNotFrozen,
     CxrevalError,
     MalformedField,
     OutputsIncomplete,
@@ -24,7 +26,7 @@ from cxreval.errors import (
 from cxreval.fields import field_error, not_allowed, required, shown
 from cxreval.forms import Form
 from cxreval.manifest.cases import CASES, Case
-from cxreval.manifest.model import UPLOADED, ClaimedMetric, Kind, Manifest
+from cxreval.manifest.model import UPLOADED, ClaimedMetric, Kind, Manifest, Reproduction
 from cxreval.metrics.ranking import latest_day
 from cxreval.preprocessing import Preprocessing, preprocessing_problems
 
@@ -82,8 +84,10 @@ def problems(
         ("claimed_metrics", _claims(manifest, benchmark)),
         ("submitted_date", _date(manifest.submitted_date, today)),
         ("files", _files(manifest)),
+        ("reproduction", _reproduction(manifest)),
         # Before they are submitted, files need not be listed.
         ("ensemble", _ensemble(manifest) if with_artifact or manifest.files else ()),
+        ("training_data", _training(manifest.training_data, with_digest=with_artifact)),
     ):
         if f"{ROOT}.{field}" not in wrong:
             errors += (error for error in further if error.metadata["field"] not in wrong)
@@ -187,6 +191,28 @@ def _preprocessing(manifest: Manifest, wrong: Collection[str]) -> Iterator[Cxrev
         yield from preprocessing_problems(steps, field)
 
 
+def _reproduction(manifest: Manifest) -> Iterator[CxrevalError]:
+    """Yields contradictions between the source bundle and what is run from it."""
+    field, given = f"{ROOT}.reproduction", manifest.reproduction
+    if not given:
+        return
+    context, is_script = f"kind {manifest.kind}", manifest.kind is Kind.SCRIPT
+    if given.bundle_sha256 and (is_script or manifest.kind is Kind.CLAIM):
+        yield not_allowed(f"{field}.bundle_sha256", context)
+    # `cxreval submit` fills in the digest of the source bundle: an entry point alone announces one.
+    if not given.entry_point and (is_script or given.bundle_sha256):
+        where = context if is_script else "a source bundle"
+        yield required(f"{field}.entry_point", expected(Reproduction, "entry_point"), where)
+    if given.entry_point and manifest.kind is Kind.CLAIM:
+        yield not_allowed(f"{field}.entry_point", context)
+    for name in ("lock", "wheelhouse_sha256"):
+        if getattr(given, name) and not given.entry_point:
+            yield not_allowed(f"{field}.{name}", "a reproduction without entry_point")
+    if given.entry_point and not given.commit.strip("0"):
+        rule = "the commit that the source bundle holds"
+        yield field_error(f"{field}.commit", given.commit, rule, CommitNotFrozen)
+
+
 def _files(manifest: Manifest) -> Iterator[CxrevalError]:
     """Yields an error for each name that an earlier file has, and one if no file is a model."""
     field, seen = f"{ROOT}.files", set()
@@ -208,6 +234,20 @@ def _ensemble(manifest: Manifest) -> Iterator[CxrevalError]:
         yield required(field, expected(Manifest, "ensemble"), context)
     if models < 2 and manifest.ensemble:
         yield not_allowed(field, "fewer than two files whose names end in .onnx")
+
+
+def _training(data: TrainingData | None, *, with_digest: bool) -> Iterator[CxrevalError]:
+    """Yields an error unless exactly the uses with a list have its digest and may have a salt."""
+    if data is None or not data.uses:
+        return
+    field, context = f"{ROOT}.training_data", f"uses {data.uses}"
+    if data.uses in LISTED:
+        if with_digest and not data.list_sha256:
+            yield required(f"{field}.list_sha256", "the sha256 of the training list", context)
+        return
+    for name in ("list_sha256", "salt"):
+        if getattr(data, name):
+            yield not_allowed(f"{field}.{name}", context)
 
 
 def _models(manifest: Manifest) -> int:

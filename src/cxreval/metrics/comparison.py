@@ -110,7 +110,8 @@ def first_difference(report: Report, other: Report) -> str:
 
     All parts are compared bit for bit, except analytic standard errors: earlier versions added
     their terms in an order that depended on the processor, so they may differ by a relative 1e-12.
-    NaN equals NaN in the evidence, which both reports must have to be equal.
+    NaN equals NaN in the evidence, which both reports must have to be equal. What depends on
+    training lists, which a caller who scores again may lack, is compared only if both have it.
     """
     for field in fields(Report):
         ours, theirs = getattr(report, field.name), getattr(other, field.name)
@@ -119,6 +120,8 @@ def first_difference(report: Report, other: Report) -> str:
             different = [one for one, another in pairs if not _equal(one, another)]
             if different or len(ours) != len(theirs):
                 return _named(different[0]) if different else "number of metrics"
+            continue
+        if field.name in ("contamination", "membership") and not (ours and theirs):
             continue
         if field.name != "evidence" and ours != theirs:
             return field.name

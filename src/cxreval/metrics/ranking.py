@@ -54,7 +54,8 @@ class Entry:
     evidence, the day of a claim (`latest_day`); all entries that are ranked together have the same
     type. `replicates`: shape (replicates,), the score under each resample, NaN where it is
     undefined; None for a claim, which has no run. `finding_scores`: the score of each finding, for
-    the rank by mean rank; empty if they are unknown.
+    the rank by mean rank; empty if they are unknown. `counts`: whether the entry's step counts; one
+    that does not raises no later entry's bar.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Entry:
     since: date = date.min
     replicates: NDArray[np.float64] | None = None
     finding_scores: tuple[float | None, ...] = ()
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ class Ranked:
 
     `rank`: 1 for the best, None without a score; shared by entries that the paired test cannot
     separate. `sota_step`: the entry exceeded the state of the art of its time; `significance`:
-    whether the difference is significant.
+    whether the difference is significant. `not_counted`: the step does not count, because of the
+    entry's `counts`; such an entry exceeded every entry of its time.
 
     `rank_low`, `rank_high`: range of the rank in 95 % of the resamples. `first_share`: share of the
     resamples in which the entry ranks first. These three are None without replicates, and where too
@@ -93,6 +96,7 @@ class Ranked:
     finding_place: int | None = None
     places_disagree: bool = False
     undefined_replicates: int = 0
+    not_counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,21 +378,34 @@ def _with_steps(
 ) -> list[Ranked]:
     """Returns the entries with the state-of-the-art steps marked and tested.
 
-    Each step is tested against the best entry before it.
+    Each step is tested against the best entry before it: a step that counts against the best of the
+    entries that count, any other against the best of all.
     """
     result = list(ranked)
     best: int | None = None
+    best_of_all: int | None = None
     # The sort is stable and entries come best first, so the first of a time is its best.
     for i in sorted(range(len(entries)), key=lambda i: entries[i].since):
-        if best is not None and _score(entries[i]) <= _score(entries[best]):
-            continue
-        if best is None:
-            significance = Significance.FIRST
-        elif pairs is None:
-            significance = Significance.NOT_TESTED
-        else:
-            significant = pairs.p_values[i, best] < ALPHA
-            significance = Significance.SIGNIFICANT if significant else Significance.WITHIN_NOISE
-        result[i] = replace(result[i], sota_step=True, significance=significance)
-        best = i
+        counts, score = entries[i].counts, _score(entries[i])
+        bar = best if counts else best_of_all
+        if bar is None or score > _score(entries[bar]):
+            result[i] = replace(
+                result[i],
+                sota_step=True,
+                significance=_significance(i, bar, pairs),
+                not_counted=not counts,
+            )
+            best = i if counts else best
+        if best_of_all is None or score > _score(entries[best_of_all]):
+            best_of_all = i
     return result
+
+
+def _significance(entry: int, bar: int | None, pairs: _Pairs | None) -> Significance:
+    """Returns whether an entry is significantly better than the best one before it."""
+    if bar is None:
+        return Significance.FIRST
+    if pairs is None:
+        return Significance.NOT_TESTED
+    significant = pairs.p_values[entry, bar] < ALPHA
+    return Significance.SIGNIFICANT if significant else Significance.WITHIN_NOISE

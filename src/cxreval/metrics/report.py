@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,8 +28,41 @@ NOT_RECORDED = "NOT_RECORDED"
 NOT_CLAIMED = "NOT_CLAIMED"
 """Why a claim has no score: it does not state it."""
 
+NO_MEMBERS = "NO_MEMBERS"
+"""Why a membership signal has no value: no image of the benchmark is on the list."""
+NO_OTHERS = "NO_OTHERS"
+"""Why a membership signal has no value: every patient of the benchmark is on the list."""
+
+CLEAN_SLICE = "training=clean"
+"""The slice of the figures on the clean remainder."""
+
+_ABSENT = {
+    ONE_CLASS_ONLY: ("one class", "the images have only one class"),
+    NO_LABELS: ("no labels", "no image has a label"),
+    FINDING_UNDEFINED: ("a finding is undefined", "a finding has no value"),
+    NOT_COVERED: ("not covered", "not covered by the model"),
+    NOT_CLAIMED: ("not claimed", "not claimed"),
+    NOT_RECORDED: ("not recorded", "the benchmark records no replicates of the metric"),
+    NO_MEMBERS: ("not on the list", "no image is on the list"),
+    NO_OTHERS: ("all on the list", "every patient is on the list"),
+    NOT_RESAMPLED: ("not resampled", "the metric is not resampled"),
+    REPLICATES_UNDEFINED: (
+        "too few patients",
+        "more than 1 % of the resamples have no value",
+    ),
+}
+
 UNDEFINED_SHARE = 0.01
 """Maximum share of undefined replicates; with more, there are too few patients for a statement."""
+
+
+def absence(reason: str) -> tuple[str, str]:
+    """Returns why a value or interval is absent: in short, and as the end of a sentence.
+
+    Both are the reason's own name if it is one of a newer version.
+    """
+    words = reason.lower().replace("_", " ")
+    return _ABSENT.get(reason, (words, words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +145,70 @@ class Evidence:
     reliabilities: tuple[Reliability, ...] = ()
 
 
+class TrainingVerdict(StrEnum):
+    """Whether a model was trained on images or patients of its benchmark, as declared."""
+
+    CLEAN = "clean"
+    OVERLAP = "overlap"
+    UNDECLARED = "undeclared"
+
+
+@dataclass(frozen=True, slots=True)
+class Contamination:
+    """The declared training data among the images of a benchmark.
+
+    `images`: number of its images that were trained on. `patients`: number of its patients that
+    were trained on: by one of these images, by an image outside the benchmark, or because they are
+    declared themselves. `clean_images`, `clean_patients`: numbers of the other patients and their
+    images, the clean remainder. `clean_metrics`: the benchmark's metrics on the remainder; empty
+    unless there is an overlap.
+    """
+
+    verdict: TrainingVerdict
+    images: int
+    patients: int
+    clean_images: int
+    clean_patients: int
+    clean_metrics: tuple[MetricValue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipSignal:
+    """How much better predictions are on the images of a public training list than on the others.
+
+    `list`: the operator's name of the list; `list_sha256`: digest of its file. Members are the
+    benchmark's images on the list, others the images of patients without one. `findings`: those
+    whose AUROC is compared, because it is defined on both in 99 % of the resamples. `member_score`,
+    `other_score`: their mean AUROC; `difference`: the first less the second. If nothing is
+    compared, the three are None, and `undefined_reason` says why.
+    """
+
+    list: str
+    list_sha256: str
+    member_images: int
+    member_patients: int
+    other_images: int
+    other_patients: int
+    findings: tuple[str, ...] = ()
+    member_score: float | None = None
+    other_score: float | None = None
+    difference: float | None = None
+    interval: Interval | None = None
+    undefined_reason: str = ""
+
+    @property
+    def signals(self) -> bool:
+        """Whether the interval of the difference lies above 0."""
+        return self.interval is not None and self.interval.low > 0
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """All figures of one evaluation; digests are the sha256 as 64 lower-case hex characters.
 
     `evidence` is None in a report that was read without it. Comparison of reports ignores it.
+    `contamination`: None if the submitter declares nothing. `membership`: one signal for each
+    public training list of the benchmark.
     """
 
     benchmark: str
@@ -128,6 +221,13 @@ class Report:
     replicate_count: int
     seed: int
     evidence: Evidence | None = field(default=None, compare=False, repr=False)
+    contamination: Contamination | None = None
+    membership: tuple[MembershipSignal, ...] = ()
+
+    @property
+    def training_verdict(self) -> TrainingVerdict:
+        """Whether the model was trained on images or patients of the benchmark, as declared."""
+        return self.contamination.verdict if self.contamination else TrainingVerdict.UNDECLARED
 
     def values(self, metric: str) -> dict[str, float | None]:
         """Returns the value of a metric for each finding, over all images; None if undefined.

@@ -82,6 +82,30 @@ class Scorer:
         values = tuple(value for group in (overall, *sliced) for value in group.values())
         return values, overall.evidence(recorded)
 
+    def score_parts(
+        self,
+        cohort: Cohort,
+        probabilities: NDArray[np.float32],
+        seed: int,
+        replicate_count: int,
+        metrics: Sequence[str],
+        parts: Sequence[Slice],
+        covered: Sequence[str] = (),
+    ) -> list[tuple[tuple[MetricValue, ...], tuple[Replicates, ...]]]:
+        """Returns the figures of some metrics on parts of the images, each with its replicates.
+
+        The resamples are those of `score`: of all patients, also those without an image in a part.
+        Arguments as for `score`. For each metric, those of each finding come first, and the macro
+        mean is last.
+        """
+        columns = {finding: column for column, finding in enumerate(covered or cohort.findings)}
+        chosen = {name: self.metrics[name] for name in metrics}
+        groups = [_Group(cohort, probabilities, columns, chosen, part) for part in parts]
+        for weights in patient_weights(seed, cohort.patient_count, replicate_count):
+            for group in groups:
+                group.resample(weights)
+        return [(tuple(group.values()), group.replicates(metrics)) for group in groups]
+
 
 _VERSION_2 = (
     "auroc",
@@ -193,20 +217,24 @@ class _Group:
 
     def evidence(self, recorded: Sequence[str]) -> Evidence:
         """Returns the replicates of the `recorded` metrics, and the curves of each finding."""
-        names = [column.finding for column in self._columns] + [""]
         columns = self._covered
         curves = [roc_curve(column.finding, column.scores, column.positive) for column in columns]
         return Evidence(
-            replicates=tuple(
-                Replicates(metric, finding, vector)
-                for metric in recorded
-                for finding, vector in zip(names, self._vectors(metric), strict=True)
-                if vector is not None
-            ),
+            replicates=self.replicates(recorded),
             roc_curves=tuple(curve for curve in curves if curve is not None),
             reliabilities=tuple(
                 reliability(column.finding, column.scores, column.positive) for column in columns
             ),
+        )
+
+    def replicates(self, metrics: Sequence[str]) -> tuple[Replicates, ...]:
+        """Returns the replicates of some metrics; for each by finding, the macro mean last."""
+        names = [column.finding for column in self._columns] + [""]
+        return tuple(
+            Replicates(metric, finding, vector)
+            for metric in metrics
+            for finding, vector in zip(names, self._vectors(metric), strict=True)
+            if vector is not None
         )
 
     def _vectors(self, metric: str) -> list[NDArray[np.float64] | None]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cxreval.api.registry.v1 import benchmark_service_pb2 as pb
-from cxreval.datasets.benchmark import SLICES, BenchmarkSpec
+from cxreval.datasets.benchmark import REPRODUCTION_TOLERANCE, SLICES, BenchmarkSpec, StepRule
 from cxreval.records import BenchmarkCard, Retirement
 from cxreval.resource_names import BenchmarkName
-from cxreval.wire.codec import Decoder, Encoder
+from cxreval.wire.codec import Decoder, Encoder, newer_peer
 
 
 def _ranking_metric(message: pb.Benchmark) -> str:
@@ -19,10 +19,36 @@ def _slices(message: pb.Benchmark) -> tuple[str, ...]:
     return tuple(message.slices) if message.ranking_metric or message.slices else SLICES
 
 
+def _tolerance(message: pb.Benchmark) -> float:
+    """Returns the tolerance of reproductions; that of an older peer, which sends none, is the
+    default."""
+    if not message.HasField("reproduction_tolerance"):
+        return REPRODUCTION_TOLERANCE
+    return message.reproduction_tolerance
+
+
+def _steps(message: pb.Benchmark) -> StepRule:
+    """Returns the rule of the steps; that of an older peer, which sends none, allows any row.
+
+    Raises `UnknownValue`.
+    """
+    rules = {
+        pb.Benchmark.STEP_RULE_UNSPECIFIED: StepRule.ANY,
+        pb.Benchmark.STEP_RULE_ANY: StepRule.ANY,
+        pb.Benchmark.STEP_RULE_CLEAN: StepRule.CLEAN,
+    }
+    if message.steps not in rules:
+        raise newer_peer("benchmark.steps", message.steps, f"one of {', '.join(StepRule)}")
+    return rules[message.steps]
+
+
 spec_message = Encoder(
     BenchmarkSpec,
     pb.Benchmark,
-    computed={"name": lambda spec: str(BenchmarkName(spec.name))},
+    computed={
+        "name": lambda spec: str(BenchmarkName(spec.name)),
+        "reproduction_tolerance": lambda spec: spec.reproduction_tolerance,
+    },
     unset=("digest", "create_time", "retirement", "card"),
 )
 spec = Decoder(
@@ -32,6 +58,8 @@ spec = Decoder(
         "name": lambda message: BenchmarkName.parse(message.name, "benchmark.name").benchmark,
         "ranking_metric": _ranking_metric,
         "slices": _slices,
+        "reproduction_tolerance": _tolerance,
+        "steps": _steps,
     },
     unread=("digest", "create_time", "retirement", "card"),
 )

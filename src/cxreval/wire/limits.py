@@ -27,6 +27,9 @@ MAX_REASON_CHARACTERS = 1000
 MAX_FAILURE_CHARACTERS = 4000
 """Maximum length of the message of a failure; a longer one is cut."""
 
+MAX_OUTPUT_BYTES = 1 * MIB
+"""Maximum size of what a submitter's script printed, as it is kept."""
+
 MAX_PROVENANCE_ENTRIES = 100
 MAX_PROVENANCE_CHARACTERS = 4000
 """Maximum length of one value of an evaluation's provenance."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cxreval.api.scoring.v1 import report_pb2
 from cxreval.datasets.benchmark import MAX_FINDINGS
+from cxreval.datasets.training_list import TrainingData
 from cxreval.errors import MalformedBatch, ReportMismatch
 from cxreval.metrics.cohort import MAX_SLICES
 from cxreval.metrics.predictions import PartialState
@@ -28,10 +29,15 @@ def report(message: report_pb2.Report) -> Report:
     Raises:
         ReportMismatch: it has too many values, or the bytes of replicates are incomplete.
     """
-    if len(message.metrics) > MAX_REPORT_VALUES:
-        expected = f"at most {MAX_REPORT_VALUES} values"
-        text = f"report.metrics has {len(message.metrics)} values; expected {expected}"
-        raise ReportMismatch(text, field="report.metrics", expected=expected)
+    for field, values in (
+        ("report.metrics", message.metrics),
+        ("report.contamination.clean_metrics", message.contamination.clean_metrics),
+        ("report.membership", message.membership),
+    ):
+        if len(values) > MAX_REPORT_VALUES:
+            expected = f"at most {MAX_REPORT_VALUES} values"
+            text = f"{field} has {len(values)} values; expected {expected}"
+            raise ReportMismatch(text, field=field, expected=expected)
     return _report(message)
 
 
@@ -142,6 +148,8 @@ evidence = Decoder(
 )
 """Decodes evidence; raises `ReportMismatch` if the bytes of replicates are incomplete."""
 
+training_data_message = Encoder(TrainingData, report_pb2.TrainingData)
+training_data = Decoder(TrainingData, report_pb2.TrainingData)
 interval_message = Encoder(Interval, report_pb2.Interval)
 metric_value_message = Encoder(MetricValue, report_pb2.MetricValue)
 report_message = Encoder(Report, report_pb2.Report, nested=[evidence_message])

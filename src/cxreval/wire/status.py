@@ -123,11 +123,20 @@ CODES: dict[type[errors.CxrevalError], grpc.StatusCode] = {
     errors.ReceiptNotFound: _NOT_FOUND,
     errors.ReceiptInvalid: _INVALID_ARGUMENT,
     errors.KeyUnreadable: _FAILED_PRECONDITION,
+    errors.SourceBundleUnreadable: _FAILED_PRECONDITION,
+    errors.CommitNotInBundle: _FAILED_PRECONDITION,
+    errors.SourceTreeRefused: _FAILED_PRECONDITION,
+    errors.LockRefused: _FAILED_PRECONDITION,
+    errors.EnvironmentUnsupported: _FAILED_PRECONDITION,
+    errors.EnvironmentUnavailable: _FAILED_PRECONDITION,
+    errors.PredictionsMissing: _INVALID_ARGUMENT,
     errors.ScriptFailed: _FAILED_PRECONDITION,
     errors.ScriptTimeout: _FAILED_PRECONDITION,
     errors.ScriptOutOfMemory: _FAILED_PRECONDITION,
     errors.ScriptOverLimit: _FAILED_PRECONDITION,
-    errors.PredictionsMissing: _FAILED_PRECONDITION,
+    errors.TrainingListInvalid: _INVALID_ARGUMENT,
+    errors.TrainingListUnavailable: _FAILED_PRECONDITION,
+    errors.NoSignificantChange: _FAILED_PRECONDITION,
 }
 
 _TRANSPORT_ERRORS: dict[grpc.StatusCode, type[errors.CxrevalError]] = {

@@ -26,7 +26,7 @@ from cxreval.api.access.v1 import access_pb2 as cxreval_dot_api_dot_access_dot_v
 from cxreval.api.registry.v1 import submission_pb2 as cxreval_dot_api_dot_registry_dot_v1_dot_submission__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.cxreval/api/registry/v1/artifact_service.proto\x12\x17\x63xreval.api.registry.v1\x1a\"cxreval/api/access/v1/access.proto\x1a(cxreval/api/registry/v1/submission.proto\"D\n\x0f\x44\x65rivedArtifact\x12\x12\n\nevaluation\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"q\n\x10GetUploadRequest\x12\x14\n\nsubmission\x18\x01 \x01(\tH\x00\x12;\n\x07\x64\x65rived\x18\x02 \x01(\x0b\x32(.cxreval.api.registry.v1.DerivedArtifactH\x00\x42\n\n\x08\x61rtifact\"=\n\x11GetUploadResponse\x12\x16\n\x0ereceived_bytes\x18\x01 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\"t\n\x15UploadArtifactRequest\x12?\n\x06header\x18\x01 \x01(\x0b\x32-.cxreval.api.registry.v1.UploadArtifactHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\x9f\x01\n\x14UploadArtifactHeader\x12\x14\n\nsubmission\x18\x01 \x01(\tH\x00\x12;\n\x07\x64\x65rived\x18\x03 \x01(\x0b\x32(.cxreval.api.registry.v1.DerivedArtifactH\x00\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x14\n\x0cwrite_offset\x18\x04 \x01(\x03\x42\n\n\x08\x61rtifact\"c\n\x16UploadArtifactResponse\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\t\x12\x37\n\nsubmission\x18\x02 \x01(\x0b\x32#.cxreval.api.registry.v1.Submission\"\'\n\x17\x44ownloadArtifactRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\")\n\x18\x44ownloadArtifactResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x32\x87\x03\n\x0f\x41rtifactService\x12m\n\tGetUpload\x12).cxreval.api.registry.v1.GetUploadRequest\x1a*.cxreval.api.registry.v1.GetUploadResponse\"\t\x8a\xb5\x18\x05\n\x03\x03\x04\x05\x12~\n\x0eUploadArtifact\x12..cxreval.api.registry.v1.UploadArtifactRequest\x1a/.cxreval.api.registry.v1.UploadArtifactResponse\"\t\x8a\xb5\x18\x05\n\x03\x03\x04\x05(\x01\x12\x84\x01\n\x10\x44ownloadArtifact\x12\x30.cxreval.api.registry.v1.DownloadArtifactRequest\x1a\x31.cxreval.api.registry.v1.DownloadArtifactResponse\"\t\x8a\xb5\x18\x05\n\x03\x03\x04\x05\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.cxreval/api/registry/v1/artifact_service.proto\x12\x17\x63xreval.api.registry.v1\x1a\"cxreval/api/access/v1/access.proto\x1a(cxreval/api/registry/v1/submission.proto\"D\n\x0f\x44\x65rivedArtifact\x12\x12\n\nevaluation\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"\xaa\x01\n\x10GetUploadRequest\x12\x14\n\nsubmission\x18\x01 \x01(\tH\x00\x12;\n\x07\x64\x65rived\x18\x02 \x01(\x0b\x32(.cxreval.api.registry.v1.DerivedArtifactH\x00\x12\x37\n\x04\x66ile\x18\x03 \x01(\x0b\x32\'.cxreval.api.registry.v1.SubmissionFileH\x00\x42\n\n\x08\x61rtifact\"=\n\x11GetUploadResponse\x12\x16\n\x0ereceived_bytes\x18\x01 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\"t\n\x15UploadArtifactRequest\x12?\n\x06header\x18\x01 \x01(\x0b\x32-.cxreval.api.registry.v1.UploadArtifactHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\xd8\x01\n\x14UploadArtifactHeader\x12\x14\n\nsubmission\x18\x01 \x01(\tH\x00\x12;\n\x07\x64\x65rived\x18\x03 \x01(\x0b\x32(.cxreval.api.registry.v1.DerivedArtifactH\x00\x12\x37\n\x04\x66ile\x18\x05 \x01(\x0b\x32\'.cxreval.api.registry.v1.SubmissionFileH\x00\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x14\n\x0cwrite_offset\x18\x04 \x01(\x03\x42\n\n\x08\x61rtifact\"c\n\x16UploadArtifactResponse\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\t\x12\x37\n\nsubmission\x18\x02 \x01(\x0b\x32#.cxreval.api.registry.v1.Submission\"\'\n\x17\x44ownloadArtifactRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\")\n\x18\x44ownloadArtifactResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x32\x87\x03\n\x0f\x41rtifactService\x12m\n\tGetUpload\x12).cxreval.api.registry.v1.GetUploadRequest\x1a*.cxreval.api.registry.v1.GetUploadResponse\"\t\x8a\xb5\x18\x05\n\x03\x03\x04\x05\x12~\n\x0eUploadArtifact\x12..cxreval.api.registry.v1.UploadArtifactRequest\x1a/.cxreval.api.registry.v1.UploadArtifactResponse\"\t\x8a\xb5\x18\x05\n\x03\x03\x04\x05(\x01\x12\x84\x01\n\x10\x44ownloadArtifact\x12\x30.cxreval.api.registry.v1.DownloadArtifactRequest\x1a\x31.cxreval.api.registry.v1.DownloadArtifactResponse\"\t\x8a\xb5\x18\x05\n\x03\x03\x04\x05\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,20 +41,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ARTIFACTSERVICE'].methods_by_name['DownloadArtifact']._serialized_options = b'\212\265\030\005\n\003\003\004\005'
   _globals['_DERIVEDARTIFACT']._serialized_start=153
   _globals['_DERIVEDARTIFACT']._serialized_end=221
-  _globals['_GETUPLOADREQUEST']._serialized_start=223
-  _globals['_GETUPLOADREQUEST']._serialized_end=336
-  _globals['_GETUPLOADRESPONSE']._serialized_start=338
-  _globals['_GETUPLOADRESPONSE']._serialized_end=399
-  _globals['_UPLOADARTIFACTREQUEST']._serialized_start=401
-  _globals['_UPLOADARTIFACTREQUEST']._serialized_end=517
-  _globals['_UPLOADARTIFACTHEADER']._serialized_start=520
-  _globals['_UPLOADARTIFACTHEADER']._serialized_end=679
-  _globals['_UPLOADARTIFACTRESPONSE']._serialized_start=681
-  _globals['_UPLOADARTIFACTRESPONSE']._serialized_end=780
-  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_start=782
-  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_end=821
-  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_start=823
-  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_end=864
-  _globals['_ARTIFACTSERVICE']._serialized_start=867
-  _globals['_ARTIFACTSERVICE']._serialized_end=1258
+  _globals['_GETUPLOADREQUEST']._serialized_start=224
+  _globals['_GETUPLOADREQUEST']._serialized_end=394
+  _globals['_GETUPLOADRESPONSE']._serialized_start=396
+  _globals['_GETUPLOADRESPONSE']._serialized_end=457
+  _globals['_UPLOADARTIFACTREQUEST']._serialized_start=459
+  _globals['_UPLOADARTIFACTREQUEST']._serialized_end=575
+  _globals['_UPLOADARTIFACTHEADER']._serialized_start=578
+  _globals['_UPLOADARTIFACTHEADER']._serialized_end=794
+  _globals['_UPLOADARTIFACTRESPONSE']._serialized_start=796
+  _globals['_UPLOADARTIFACTRESPONSE']._serialized_end=895
+  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_start=897
+  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_end=936
+  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_start=938
+  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_end=979
+  _globals['_ARTIFACTSERVICE']._serialized_start=982
+  _globals['_ARTIFACTSERVICE']._serialized_end=1373
 # @@protoc_insertion_point(module_scope)

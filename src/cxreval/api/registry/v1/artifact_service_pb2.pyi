@@ -18,12 +18,14 @@ class DerivedArtifact(_message.Message):
     def __init__(self, evaluation: _Optional[str] = ..., token: _Optional[str] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class GetUploadRequest(_message.Message):
-    __slots__ = ("submission", "derived")
+    __slots__ = ("submission", "derived", "file")
     SUBMISSION_FIELD_NUMBER: _ClassVar[int]
     DERIVED_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
     submission: str
     derived: DerivedArtifact
-    def __init__(self, submission: _Optional[str] = ..., derived: _Optional[_Union[DerivedArtifact, _Mapping]] = ...) -> None: ...
+    file: _submission_pb2.SubmissionFile
+    def __init__(self, submission: _Optional[str] = ..., derived: _Optional[_Union[DerivedArtifact, _Mapping]] = ..., file: _Optional[_Union[_submission_pb2.SubmissionFile, _Mapping]] = ...) -> None: ...
 
 class GetUploadResponse(_message.Message):
     __slots__ = ("received_bytes", "complete")
@@ -42,16 +44,18 @@ class UploadArtifactRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[UploadArtifactHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class UploadArtifactHeader(_message.Message):
-    __slots__ = ("submission", "derived", "size_bytes", "write_offset")
+    __slots__ = ("submission", "derived", "file", "size_bytes", "write_offset")
     SUBMISSION_FIELD_NUMBER: _ClassVar[int]
     DERIVED_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     WRITE_OFFSET_FIELD_NUMBER: _ClassVar[int]
     submission: str
     derived: DerivedArtifact
+    file: _submission_pb2.SubmissionFile
     size_bytes: int
     write_offset: int
-    def __init__(self, submission: _Optional[str] = ..., derived: _Optional[_Union[DerivedArtifact, _Mapping]] = ..., size_bytes: _Optional[int] = ..., write_offset: _Optional[int] = ...) -> None: ...
+    def __init__(self, submission: _Optional[str] = ..., derived: _Optional[_Union[DerivedArtifact, _Mapping]] = ..., file: _Optional[_Union[_submission_pb2.SubmissionFile, _Mapping]] = ..., size_bytes: _Optional[int] = ..., write_offset: _Optional[int] = ...) -> None: ...
 
 class UploadArtifactResponse(_message.Message):
     __slots__ = ("artifact", "submission")

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class ArtifactServiceStub:
     """Stores artifacts and returns them. An artifact is a file that is named by the sha256 of its
-    bytes: a checkpoint, a table of predictions, or a model that a worker derived from a
-    checkpoint. The same bytes are stored once for all organisations. A malformed resource name
+    bytes: a checkpoint, a table of predictions, a source bundle, a wheelhouse, or a model that a
+    worker derived from a checkpoint. The same bytes are stored once for all organisations. A malformed resource name
     is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
@@ -57,8 +57,8 @@ class ArtifactServiceStub:
 
 class ArtifactServiceServicer:
     """Stores artifacts and returns them. An artifact is a file that is named by the sha256 of its
-    bytes: a checkpoint, a table of predictions, or a model that a worker derived from a
-    checkpoint. The same bytes are stored once for all organisations. A malformed resource name
+    bytes: a checkpoint, a table of predictions, a source bundle, a wheelhouse, or a model that a
+    worker derived from a checkpoint. The same bytes are stored once for all organisations. A malformed resource name
     is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
@@ -131,8 +131,8 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ArtifactService:
     """Stores artifacts and returns them. An artifact is a file that is named by the sha256 of its
-    bytes: a checkpoint, a table of predictions, or a model that a worker derived from a
-    checkpoint. The same bytes are stored once for all organisations. A malformed resource name
+    bytes: a checkpoint, a table of predictions, a source bundle, a wheelhouse, or a model that a
+    worker derived from a checkpoint. The same bytes are stored once for all organisations. A malformed resource name
     is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 

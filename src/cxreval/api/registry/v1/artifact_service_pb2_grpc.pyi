@@ -28,8 +28,8 @@ GRPC_VERSION: str
 
 class ArtifactServiceStub:
     """Stores artifacts and returns them. An artifact is a file that is named by the sha256 of its
-    bytes: a checkpoint, a table of predictions, or a model that a worker derived from a
-    checkpoint. The same bytes are stored once for all organisations. A malformed resource name
+    bytes: a checkpoint, a table of predictions, a source bundle, a wheelhouse, or a model that a
+    worker derived from a checkpoint. The same bytes are stored once for all organisations. A malformed resource name
     is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
@@ -70,8 +70,8 @@ class ArtifactServiceStub:
 @_typing.type_check_only
 class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """Stores artifacts and returns them. An artifact is a file that is named by the sha256 of its
-    bytes: a checkpoint, a table of predictions, or a model that a worker derived from a
-    checkpoint. The same bytes are stored once for all organisations. A malformed resource name
+    bytes: a checkpoint, a table of predictions, a source bundle, a wheelhouse, or a model that a
+    worker derived from a checkpoint. The same bytes are stored once for all organisations. A malformed resource name
     is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
@@ -108,8 +108,8 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
 
 class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
     """Stores artifacts and returns them. An artifact is a file that is named by the sha256 of its
-    bytes: a checkpoint, a table of predictions, or a model that a worker derived from a
-    checkpoint. The same bytes are stored once for all organisations. A malformed resource name
+    bytes: a checkpoint, a table of predictions, a source bundle, a wheelhouse, or a model that a
+    worker derived from a checkpoint. The same bytes are stored once for all organisations. A malformed resource name
     is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 

@@ -26,7 +26,7 @@ from cxreval.api.access.v1 import access_pb2 as cxreval_dot_api_dot_access_dot_v
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/cxreval/api/registry/v1/benchmark_service.proto\x12\x17\x63xreval.api.registry.v1\x1a\"cxreval/api/access/v1/access.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x04\n\tBenchmark\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x11\n\tsynthetic\x18\x03 \x01(\x08\x12\x13\n\x0bimage_count\x18\x04 \x01(\x03\x12\x15\n\rpatient_count\x18\x05 \x01(\x03\x12\x13\n\x0blist_sha256\x18\x06 \x01(\t\x12\x15\n\rlabels_sha256\x18\x07 \x01(\t\x12\x10\n\x08\x66indings\x18\x08 \x03(\t\x12\x30\n\x07metrics\x18\t \x03(\x0b\x32\x1f.cxreval.api.registry.v1.Metric\x12\x16\n\x0escorer_version\x18\n \x01(\t\x12\x0e\n\x06\x64igest\x18\x0b \x01(\t\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tlist_file\x18\r \x01(\t\x12\x13\n\x0blabels_file\x18\x0e \x01(\t\x12\x12\n\nreplicates\x18\x0f \x01(\x05\x12\x16\n\x0eranking_metric\x18\x10 \x01(\t\x12\x0e\n\x06slices\x18\x11 \x03(\t\x12\x33\n\x06labels\x18\x12 \x01(\x0b\x32#.cxreval.api.registry.v1.LabelRules\x12\x37\n\nretirement\x18\x13 \x01(\x0b\x32#.cxreval.api.registry.v1.Retirement\x12\x34\n\x04\x63\x61rd\x18\x14 \x01(\x0b\x32&.cxreval.api.registry.v1.BenchmarkCard\"\x91\x02\n\rBenchmarkCard\x12\x13\n\x0b\x64\x65scription\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x10\n\x08modality\x18\x03 \x01(\t\x12\x10\n\x08language\x18\x04 \x01(\t\x12\x11\n\x04year\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05paper\x18\x06 \x01(\t\x12\x10\n\x08\x64ownload\x18\x07 \x01(\t\x12\x0f\n\x07licence\x18\x08 \x01(\t\x12\x13\n\x0blicence_url\x18\t \x01(\t\x12\x18\n\x0bimage_count\x18\n \x01(\x03H\x01\x88\x01\x01\x12\x1a\n\rpatient_count\x18\x0b \x01(\x03H\x02\x88\x01\x01\x42\x07\n\x05_yearB\x0e\n\x0c_image_countB\x10\n\x0e_patient_count\"]\n\nRetirement\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rsuperseded_by\x18\x03 \x01(\t\"\xd7\x03\n\nLabelRules\x12\r\n\x05image\x18\x01 \x01(\t\x12\x0f\n\x07patient\x18\x02 \x01(\t\x12\x14\n\x0cpatient_part\x18\x03 \x01(\x05\x12\r\n\x05names\x18\x04 \x01(\t\x12\x11\n\tseparator\x18\x05 \x01(\t\x12\x10\n\x08positive\x18\x06 \x03(\t\x12\x10\n\x08negative\x18\x07 \x03(\t\x12\x18\n\x10uncertain_values\x18\x08 \x03(\t\x12=\n\tuncertain\x18\t \x01(\x0e\x32*.cxreval.api.registry.v1.LabelRules.Policy\x12\x39\n\x05\x62lank\x18\n \x01(\x0e\x32*.cxreval.api.registry.v1.LabelRules.Policy\x12\x0e\n\x06reader\x18\x0b \x01(\t\x12\x0f\n\x07readers\x18\x0c \x01(\t\x12\x0b\n\x03sex\x18\r \x01(\t\x12\x0b\n\x03\x61ge\x18\x0e \x01(\t\x12\x0c\n\x04view\x18\x0f \x01(\t\"p\n\x06Policy\x12\x16\n\x12POLICY_UNSPECIFIED\x10\x00\x12\x11\n\rPOLICY_REFUSE\x10\x01\x12\x11\n\rPOLICY_IGNORE\x10\x02\x12\x13\n\x0fPOLICY_POSITIVE\x10\x03\x12\x13\n\x0fPOLICY_NEGATIVE\x10\x04\"\xb9\x01\n\x06Metric\x12\n\n\x02id\x18\x01 \x01(\t\x12<\n\tdirection\x18\x02 \x01(\x0e\x32).cxreval.api.registry.v1.Metric.Direction\"e\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44IRECTION_HIGHER_IS_BETTER\x10\x01\x12\x1d\n\x19\x44IRECTION_LOWER_IS_BETTER\x10\x02\"O\n\x16\x43reateBenchmarkRequest\x12\x35\n\tbenchmark\x18\x01 \x01(\x0b\x32\".cxreval.api.registry.v1.Benchmark\"6\n\x16RecordImageListRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\t\"\x19\n\x17RecordImageListResponse\"M\n\x16RetireBenchmarkRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rsuperseded_by\x18\x03 \x01(\t\"9\n\x19ReinstateBenchmarkRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"p\n\x1aUpdateBenchmarkCardRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x34\n\x04\x63\x61rd\x18\x02 \x01(\x0b\x32&.cxreval.api.registry.v1.BenchmarkCard\x12\x0e\n\x06reason\x18\x03 \x01(\t\"#\n\x13GetBenchmarkRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x15ListBenchmarksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"i\n\x16ListBenchmarksResponse\x12\x36\n\nbenchmarks\x18\x01 \x03(\x0b\x32\".cxreval.api.registry.v1.Benchmark\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xcb\x06\n\x10\x42\x65nchmarkService\x12o\n\x0f\x43reateBenchmark\x12/.cxreval.api.registry.v1.CreateBenchmarkRequest\x1a\".cxreval.api.registry.v1.Benchmark\"\x07\x8a\xb5\x18\x03\n\x01\x05\x12~\n\x0fRecordImageList\x12/.cxreval.api.registry.v1.RecordImageListRequest\x1a\x30.cxreval.api.registry.v1.RecordImageListResponse\"\x08\x8a\xb5\x18\x04\n\x02\x04\x05\x12i\n\x0cGetBenchmark\x12,.cxreval.api.registry.v1.GetBenchmarkRequest\x1a\".cxreval.api.registry.v1.Benchmark\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12z\n\x0eListBenchmarks\x12..cxreval.api.registry.v1.ListBenchmarksRequest\x1a/.cxreval.api.registry.v1.ListBenchmarksResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12o\n\x0fRetireBenchmark\x12/.cxreval.api.registry.v1.RetireBenchmarkRequest\x1a\".cxreval.api.registry.v1.Benchmark\"\x07\x8a\xb5\x18\x03\n\x01\x05\x12u\n\x12ReinstateBenchmark\x12\x32.cxreval.api.registry.v1.ReinstateBenchmarkRequest\x1a\".cxreval.api.registry.v1.Benchmark\"\x07\x8a\xb5\x18\x03\n\x01\x05\x12w\n\x13UpdateBenchmarkCard\x12\x33.cxreval.api.registry.v1.UpdateBenchmarkCardRequest\x1a\".cxreval.api.registry.v1.Benchmark\"\x07\x8a\xb5\x18\x03\n\x01\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/cxreval/api/registry/v1/benchmark_service.proto\x12\x17\x63xreval.api.registry.v1\x1a\"cxreval/api/access/v1/access.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x06\n\tBenchmark\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x11\n\tsynthetic\x18\x03 \x01(\x08\x12\x13\n\x0bimage_count\x18\x04 \x01(\x03\x12\x15\n\rpatient_count\x18\x05 \x01(\x03\x12\x13\n\x0blist_sha256\x18\x06 \x01(\t\x12\x15\n\rlabels_sha256\x18\x07 \x01(\t\x12\x10\n\x08\x66indings\x18\x08 \x03(\t\x12\x30\n\x07metrics\x18\t \x03(\x0b\x32\x1f.cxreval.api.registry.v1.Metric\x12\x16\n\x0escorer_version\x18\n \x01(\t\x12\x0e\n\x06\x64igest\x18\x0b \x01(\t\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tlist_file\x18\r \x01(\t\x12\x13\n\x0blabels_file\x18\x0e \x01(\t\x12\x12\n\nreplicates\x18\x0f \x01(\x05\x12\x16\n\x0eranking_metric\x18\x10 \x01(\t\x12\x0e\n\x06slices\x18\x11 \x03(\t\x12\x33\n\x06labels\x18\x12 \x01(\x0b\x32#.cxreval.api.registry.v1.LabelRules\x12\x37\n\nretirement\x18\x13 \x01(\x0b\x32#.cxreval.api.registry.v1.Retirement\x12\x34\n\x04\x63\x61rd\x18\x14 \x01(\x0b\x32&.cxreval.api.registry.v1.BenchmarkCard\x12#\n\x16reproduction_tolerance\x18\x15 \x01(\x01H\x00\x88\x01\x01\x12:\n\x05steps\x18( \x01(\x0e\x32+.cxreval.api.registry.v1.Benchmark.StepRule\x12\x0e\n\x06ladder\x18) \x01(\x08\"M\n\x08StepRule\x12\x19\n\x15STEP_RULE_UNSPECIFIED\x10\x00\x12\x11\n\rSTEP_RULE_ANY\x10\x01\x12\x13\n\x0fSTEP_RULE_CLEAN\x10\x02\x42\x19\n\x17_reproduction_tolerance\"\x91\x02\n\rBenchmarkCard\x12\x13\n\x0b\x64\x65scription\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x10\n\x08modality\x18\x03 \x01(\t\x12\x10\n\x08language\x18\x04 \x01(\t\x12\x11\n\x04year\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05paper\x18\x06 \x01(\t\x12\x10\n\x08\x64ownload\x18\x07 \x01(\t\x12\x0f\n\x07licence\x18\x08 \x01(\t\x12\x13\n\x0blicence_url\x18\t \x01(\t\x12\x18\n\x0bimage_count\x18\n \x01(\x03H\x01\x88\x01\x01\x12\x1a\n\rpatient_count\x18\x0b \x01(\x03H\x02\x88\x01\x01\x42\x07\n\x05_yearB\x0e\n\x0c_image_countB\x10\n\x0e_patient_count\"]\n\nRetirement\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rsuperseded_by\x18\x03 \x01(\t\"\xd7\x03\n\nLabelRules\x12\r\n\x05image\x18\x01 \x01(\t\x12\x0f\n\x07patient\x18\x02 \x01(\t\x12\x14\n\x0cpatient_part\x18\x03 \x01(\x05\x12\r\n\x05names\x18\x04 \x01(\t\x12\x11\n\tseparator\x18\x05 \x01(\t\x12\x10\n\x08positive\x18\x06 \x03(\t\x12\x10\n\x08negative\x18\x07 \x03(\t\x12\x18\n\x10uncertain_values\x18\x08 \x03(\t\x12=\n\tuncertain\x18\t \x01(\x0e\x32*.cxreval.api.registry.v1.LabelRules.Policy\x12\x39\n\x05\x62lank\x18\n \x01(\x0e\x32*.cxreval.api.registry.v1.LabelRules.Policy\x12\x0e\n\x06reader\x18\x0b \x01(\t\x12\x0f\n\x07readers\x18\x0c \x01(\t\x12\x0b\n\x03sex\x18\r \x01(\t\x12\x0b\n\x03\x61ge\x18\x0e \x01(\t\x12\x0c\n\x04view\x18\x0f \x01(\t\"p\n\x06Policy\x12\x16\n\x12POLICY_UNSPECIFIED\x10\x00\x12\x11\n\rPOLICY_REFUSE\x10\x01\x12\x11\n\rPOLICY_IGNORE\x10\x02\x12\x13\n\x0fPOLICY_POSITIVE\x10\x03\x12\x13\n\x0fPOLICY_NEGATIVE\x10\x04\"\xb9\x01\n\x06Metric\x12\n\n\x02id\x18\x01 \x01(\t\x12<\n\tdirection\x18\x02 \x01(\x0e\x32).cxreval.api.registry.v1.Metric.Direction\"e\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44IRECTION_HIGHER_IS_BETTER\x10\x01\x12\x1d\n\x19\x44IRECTION_LOWER_IS_BETTER\x10\x02\"O\n\x16\x43reateBenchmarkRequest\x12\x35\n\tbenchmark\x18\x01 \x01(\x0b\x32\".cxreval.api.registry.v1.Benchmark\"6\n\x16RecordImageListRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\t\"\x19\n\x17RecordImageListResponse\"M\n\x16RetireBenchmarkRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rsuperseded_by\x18\x03 \x01(\t\"9\n\x19ReinstateBenchmarkRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"p\n\x1aUpdateBenchmarkCardRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x34\n\x04\x63\x61rd\x18\x02 \x01(\x0b\x32&.cxreval.api.registry.v1.BenchmarkCard\x12\x0e\n\x06reason\x18\x03 \x01(\t\"#\n\x13GetBenchmarkRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x15ListBenchmarksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"i\n\x16ListBenchmarksResponse\x12\x36\n\nbenchmarks\x18\x01 \x03(\x0b\x32\".cxreval.api.registry.v1.Benchmark\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xcb\x06\n\x10\x42\x65nchmarkService\x12o\n\x0f\x43reateBenchmark\x12/.cxreval.api.registry.v1.CreateBenchmarkRequest\x1a\".cxreval.api.registry.v1.Benchmark\"\x07\x8a\xb5\x18\x03\n\x01\x05\x12~\n\x0fRecordImageList\x12/.cxreval.api.registry.v1.RecordImageListRequest\x1a\x30.cxreval.api.registry.v1.RecordImageListResponse\"\x08\x8a\xb5\x18\x04\n\x02\x04\x05\x12i\n\x0cGetBenchmark\x12,.cxreval.api.registry.v1.GetBenchmarkRequest\x1a\".cxreval.api.registry.v1.Benchmark\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12z\n\x0eListBenchmarks\x12..cxreval.api.registry.v1.ListBenchmarksRequest\x1a/.cxreval.api.registry.v1.ListBenchmarksResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12o\n\x0fRetireBenchmark\x12/.cxreval.api.registry.v1.RetireBenchmarkRequest\x1a\".cxreval.api.registry.v1.Benchmark\"\x07\x8a\xb5\x18\x03\n\x01\x05\x12u\n\x12ReinstateBenchmark\x12\x32.cxreval.api.registry.v1.ReinstateBenchmarkRequest\x1a\".cxreval.api.registry.v1.Benchmark\"\x07\x8a\xb5\x18\x03\n\x01\x05\x12w\n\x13UpdateBenchmarkCard\x12\x33.cxreval.api.registry.v1.UpdateBenchmarkCardRequest\x1a\".cxreval.api.registry.v1.Benchmark\"\x07\x8a\xb5\x18\x03\n\x01\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,37 +48,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BENCHMARKSERVICE'].methods_by_name['UpdateBenchmarkCard']._loaded_options = None
   _globals['_BENCHMARKSERVICE'].methods_by_name['UpdateBenchmarkCard']._serialized_options = b'\212\265\030\003\n\001\005'
   _globals['_BENCHMARK']._serialized_start=146
-  _globals['_BENCHMARK']._serialized_end=714
-  _globals['_BENCHMARKCARD']._serialized_start=717
-  _globals['_BENCHMARKCARD']._serialized_end=990
-  _globals['_RETIREMENT']._serialized_start=992
-  _globals['_RETIREMENT']._serialized_end=1085
-  _globals['_LABELRULES']._serialized_start=1088
-  _globals['_LABELRULES']._serialized_end=1559
-  _globals['_LABELRULES_POLICY']._serialized_start=1447
-  _globals['_LABELRULES_POLICY']._serialized_end=1559
-  _globals['_METRIC']._serialized_start=1562
-  _globals['_METRIC']._serialized_end=1747
-  _globals['_METRIC_DIRECTION']._serialized_start=1646
-  _globals['_METRIC_DIRECTION']._serialized_end=1747
-  _globals['_CREATEBENCHMARKREQUEST']._serialized_start=1749
-  _globals['_CREATEBENCHMARKREQUEST']._serialized_end=1828
-  _globals['_RECORDIMAGELISTREQUEST']._serialized_start=1830
-  _globals['_RECORDIMAGELISTREQUEST']._serialized_end=1884
-  _globals['_RECORDIMAGELISTRESPONSE']._serialized_start=1886
-  _globals['_RECORDIMAGELISTRESPONSE']._serialized_end=1911
-  _globals['_RETIREBENCHMARKREQUEST']._serialized_start=1913
-  _globals['_RETIREBENCHMARKREQUEST']._serialized_end=1990
-  _globals['_REINSTATEBENCHMARKREQUEST']._serialized_start=1992
-  _globals['_REINSTATEBENCHMARKREQUEST']._serialized_end=2049
-  _globals['_UPDATEBENCHMARKCARDREQUEST']._serialized_start=2051
-  _globals['_UPDATEBENCHMARKCARDREQUEST']._serialized_end=2163
-  _globals['_GETBENCHMARKREQUEST']._serialized_start=2165
-  _globals['_GETBENCHMARKREQUEST']._serialized_end=2200
-  _globals['_LISTBENCHMARKSREQUEST']._serialized_start=2202
-  _globals['_LISTBENCHMARKSREQUEST']._serialized_end=2264
-  _globals['_LISTBENCHMARKSRESPONSE']._serialized_start=2266
-  _globals['_LISTBENCHMARKSRESPONSE']._serialized_end=2371
-  _globals['_BENCHMARKSERVICE']._serialized_start=2374
-  _globals['_BENCHMARKSERVICE']._serialized_end=3217
+  _globals['_BENCHMARK']._serialized_end=933
+  _globals['_BENCHMARK_STEPRULE']._serialized_start=829
+  _globals['_BENCHMARK_STEPRULE']._serialized_end=906
+  _globals['_BENCHMARKCARD']._serialized_start=936
+  _globals['_BENCHMARKCARD']._serialized_end=1209
+  _globals['_RETIREMENT']._serialized_start=1211
+  _globals['_RETIREMENT']._serialized_end=1304
+  _globals['_LABELRULES']._serialized_start=1307
+  _globals['_LABELRULES']._serialized_end=1778
+  _globals['_LABELRULES_POLICY']._serialized_start=1666
+  _globals['_LABELRULES_POLICY']._serialized_end=1778
+  _globals['_METRIC']._serialized_start=1781
+  _globals['_METRIC']._serialized_end=1966
+  _globals['_METRIC_DIRECTION']._serialized_start=1865
+  _globals['_METRIC_DIRECTION']._serialized_end=1966
+  _globals['_CREATEBENCHMARKREQUEST']._serialized_start=1968
+  _globals['_CREATEBENCHMARKREQUEST']._serialized_end=2047
+  _globals['_RECORDIMAGELISTREQUEST']._serialized_start=2049
+  _globals['_RECORDIMAGELISTREQUEST']._serialized_end=2103
+  _globals['_RECORDIMAGELISTRESPONSE']._serialized_start=2105
+  _globals['_RECORDIMAGELISTRESPONSE']._serialized_end=2130
+  _globals['_RETIREBENCHMARKREQUEST']._serialized_start=2132
+  _globals['_RETIREBENCHMARKREQUEST']._serialized_end=2209
+  _globals['_REINSTATEBENCHMARKREQUEST']._serialized_start=2211
+  _globals['_REINSTATEBENCHMARKREQUEST']._serialized_end=2268
+  _globals['_UPDATEBENCHMARKCARDREQUEST']._serialized_start=2270
+  _globals['_UPDATEBENCHMARKCARDREQUEST']._serialized_end=2382
+  _globals['_GETBENCHMARKREQUEST']._serialized_start=2384
+  _globals['_GETBENCHMARKREQUEST']._serialized_end=2419
+  _globals['_LISTBENCHMARKSREQUEST']._serialized_start=2421
+  _globals['_LISTBENCHMARKSREQUEST']._serialized_end=2483
+  _globals['_LISTBENCHMARKSRESPONSE']._serialized_start=2485
+  _globals['_LISTBENCHMARKSRESPONSE']._serialized_end=2590
+  _globals['_BENCHMARKSERVICE']._serialized_start=2593
+  _globals['_BENCHMARKSERVICE']._serialized_end=3436
 # @@protoc_insertion_point(module_scope)

@@ -12,7 +12,15 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Benchmark(_message.Message):
-    __slots__ = ("name", "title", "synthetic", "image_count", "patient_count", "list_sha256", "labels_sha256", "findings", "metrics", "scorer_version", "digest", "create_time", "list_file", "labels_file", "replicates", "ranking_metric", "slices", "labels", "retirement", "card")
+    __slots__ = ("name", "title", "synthetic", "image_count", "patient_count", "list_sha256", "labels_sha256", "findings", "metrics", "scorer_version", "digest", "create_time", "list_file", "labels_file", "replicates", "ranking_metric", "slices", "labels", "retirement", "card", "reproduction_tolerance", "steps", "ladder")
+    class StepRule(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STEP_RULE_UNSPECIFIED: _ClassVar[Benchmark.StepRule]
+        STEP_RULE_ANY: _ClassVar[Benchmark.StepRule]
+        STEP_RULE_CLEAN: _ClassVar[Benchmark.StepRule]
+    STEP_RULE_UNSPECIFIED: Benchmark.StepRule
+    STEP_RULE_ANY: Benchmark.StepRule
+    STEP_RULE_CLEAN: Benchmark.StepRule
     NAME_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     SYNTHETIC_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +41,9 @@ class Benchmark(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     RETIREMENT_FIELD_NUMBER: _ClassVar[int]
     CARD_FIELD_NUMBER: _ClassVar[int]
+    REPRODUCTION_TOLERANCE_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    LADDER_FIELD_NUMBER: _ClassVar[int]
     name: str
     title: str
     synthetic: bool
@@ -53,7 +64,10 @@ class Benchmark(_message.Message):
     labels: LabelRules
     retirement: Retirement
     card: BenchmarkCard
-    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., synthetic: _Optional[bool] = ..., image_count: _Optional[int] = ..., patient_count: _Optional[int] = ..., list_sha256: _Optional[str] = ..., labels_sha256: _Optional[str] = ..., findings: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., scorer_version: _Optional[str] = ..., digest: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., list_file: _Optional[str] = ..., labels_file: _Optional[str] = ..., replicates: _Optional[int] = ..., ranking_metric: _Optional[str] = ..., slices: _Optional[_Iterable[str]] = ..., labels: _Optional[_Union[LabelRules, _Mapping]] = ..., retirement: _Optional[_Union[Retirement, _Mapping]] = ..., card: _Optional[_Union[BenchmarkCard, _Mapping]] = ...) -> None: ...
+    reproduction_tolerance: float
+    steps: Benchmark.StepRule
+    ladder: bool
+    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., synthetic: _Optional[bool] = ..., image_count: _Optional[int] = ..., patient_count: _Optional[int] = ..., list_sha256: _Optional[str] = ..., labels_sha256: _Optional[str] = ..., findings: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., scorer_version: _Optional[str] = ..., digest: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., list_file: _Optional[str] = ..., labels_file: _Optional[str] = ..., replicates: _Optional[int] = ..., ranking_metric: _Optional[str] = ..., slices: _Optional[_Iterable[str]] = ..., labels: _Optional[_Union[LabelRules, _Mapping]] = ..., retirement: _Optional[_Union[Retirement, _Mapping]] = ..., card: _Optional[_Union[BenchmarkCard, _Mapping]] = ..., reproduction_tolerance: _Optional[float] = ..., steps: _Optional[_Union[Benchmark.StepRule, str]] = ..., ladder: _Optional[bool] = ...) -> None: ...
 
 class BenchmarkCard(_message.Message):
     __slots__ = ("description", "task", "modality", "language", "year", "paper", "download", "licence", "licence_url", "image_count", "patient_count")

@@ -82,6 +82,16 @@ class EvaluationServiceStub:
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.FailEvaluationRequest.SerializeToString,
                 response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.Evaluation.FromString,
                 _registered_method=True)
+        self.ReproduceSubmission = channel.unary_unary(
+                '/cxreval.api.registry.v1.EvaluationService/ReproduceSubmission',
+                request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ReproduceSubmissionRequest.SerializeToString,
+                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.Evaluation.FromString,
+                _registered_method=True)
+        self.GetScriptOutput = channel.unary_unary(
+                '/cxreval.api.registry.v1.EvaluationService/GetScriptOutput',
+                request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetScriptOutputRequest.SerializeToString,
+                response_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetScriptOutputResponse.FromString,
+                _registered_method=True)
         self.GetEvaluation = channel.unary_unary(
                 '/cxreval.api.registry.v1.EvaluationService/GetEvaluation',
                 request_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetEvaluationRequest.SerializeToString,
@@ -176,7 +186,8 @@ class EvaluationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CompleteEvaluation(self, request, context):
-        """Records the report and publishes the submission. The call is idempotent: it may be repeated
+        """Records the report and publishes the submission. A replay or a reproduction publishes nothing:
+        its predictions are compared with those behind the row, which may change the row's tier. The call is idempotent: it may be repeated
         with the same lease and the same report.
 
         Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
@@ -196,6 +207,28 @@ class EvaluationServiceServicer:
         recorded no new prediction.
 
         Errors: as RenewLease, and INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReproduceSubmission(self, request, context):
+        """Queues a run of the submitter's script, to be compared with the row. One that is queued or runs
+        already is returned as it is. It counts towards the caller's daily quota.
+
+        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE` unless it has a
+        row, a source bundle and all files that its manifest declares; RESOURCE_EXHAUSTED
+        `QUOTA_EXCEEDED`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetScriptOutput(self, request, context):
+        """Returns what the submitter's script printed. Only its organisation, workers and operators may
+        read it.
+
+        Errors: NOT_FOUND `EVALUATION_NOT_FOUND`; PERMISSION_DENIED `OWNER_REQUIRED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -284,6 +317,16 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
                     servicer.FailEvaluation,
                     request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.FailEvaluationRequest.FromString,
                     response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.Evaluation.SerializeToString,
+            ),
+            'ReproduceSubmission': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReproduceSubmission,
+                    request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ReproduceSubmissionRequest.FromString,
+                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.Evaluation.SerializeToString,
+            ),
+            'GetScriptOutput': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetScriptOutput,
+                    request_deserializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetScriptOutputRequest.FromString,
+                    response_serializer=cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetScriptOutputResponse.SerializeToString,
             ),
             'GetEvaluation': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEvaluation,
@@ -530,6 +573,60 @@ class EvaluationService:
             '/cxreval.api.registry.v1.EvaluationService/FailEvaluation',
             cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.FailEvaluationRequest.SerializeToString,
             cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.Evaluation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReproduceSubmission(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cxreval.api.registry.v1.EvaluationService/ReproduceSubmission',
+            cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.ReproduceSubmissionRequest.SerializeToString,
+            cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.Evaluation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetScriptOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cxreval.api.registry.v1.EvaluationService/GetScriptOutput',
+            cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetScriptOutputRequest.SerializeToString,
+            cxreval_dot_api_dot_registry_dot_v1_dot_evaluation__service__pb2.GetScriptOutputResponse.FromString,
             options,
             channel_credentials,
             insecure,

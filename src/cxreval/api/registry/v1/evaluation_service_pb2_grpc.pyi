@@ -78,7 +78,8 @@ class EvaluationServiceStub:
     Errors: as ConfirmPredictions.
     """
     CompleteEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompleteEvaluationRequest, _evaluation_service_pb2.Evaluation]
-    """Records the report and publishes the submission. The call is idempotent: it may be repeated
+    """Records the report and publishes the submission. A replay or a reproduction publishes nothing:
+    its predictions are compared with those behind the row, which may change the row's tier. The call is idempotent: it may be repeated
     with the same lease and the same report.
 
     Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
@@ -94,6 +95,20 @@ class EvaluationServiceStub:
     recorded no new prediction.
 
     Errors: as RenewLease, and INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+    """
+    ReproduceSubmission: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.ReproduceSubmissionRequest, _evaluation_service_pb2.Evaluation]
+    """Queues a run of the submitter's script, to be compared with the row. One that is queued or runs
+    already is returned as it is. It counts towards the caller's daily quota.
+
+    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE` unless it has a
+    row, a source bundle and all files that its manifest declares; RESOURCE_EXHAUSTED
+    `QUOTA_EXCEEDED`.
+    """
+    GetScriptOutput: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetScriptOutputRequest, _evaluation_service_pb2.GetScriptOutputResponse]
+    """Returns what the submitter's script printed. Only its organisation, workers and operators may
+    read it.
+
+    Errors: NOT_FOUND `EVALUATION_NOT_FOUND`; PERMISSION_DENIED `OWNER_REQUIRED`.
     """
     GetEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetEvaluationRequest, _evaluation_service_pb2.Evaluation]
     """Returns one evaluation with its report.
@@ -171,7 +186,8 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     Errors: as ConfirmPredictions.
     """
     CompleteEvaluation: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompleteEvaluationRequest, _evaluation_service_pb2.Evaluation]  # type: ignore[assignment]
-    """Records the report and publishes the submission. The call is idempotent: it may be repeated
+    """Records the report and publishes the submission. A replay or a reproduction publishes nothing:
+    its predictions are compared with those behind the row, which may change the row's tier. The call is idempotent: it may be repeated
     with the same lease and the same report.
 
     Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
@@ -187,6 +203,20 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     recorded no new prediction.
 
     Errors: as RenewLease, and INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+    """
+    ReproduceSubmission: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.ReproduceSubmissionRequest, _evaluation_service_pb2.Evaluation]  # type: ignore[assignment]
+    """Queues a run of the submitter's script, to be compared with the row. One that is queued or runs
+    already is returned as it is. It counts towards the caller's daily quota.
+
+    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE` unless it has a
+    row, a source bundle and all files that its manifest declares; RESOURCE_EXHAUSTED
+    `QUOTA_EXCEEDED`.
+    """
+    GetScriptOutput: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetScriptOutputRequest, _evaluation_service_pb2.GetScriptOutputResponse]  # type: ignore[assignment]
+    """Returns what the submitter's script printed. Only its organisation, workers and operators may
+    read it.
+
+    Errors: NOT_FOUND `EVALUATION_NOT_FOUND`; PERMISSION_DENIED `OWNER_REQUIRED`.
     """
     GetEvaluation: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetEvaluationRequest, _evaluation_service_pb2.Evaluation]  # type: ignore[assignment]
     """Returns one evaluation with its report.
@@ -303,7 +333,8 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_service_pb2.CompleteEvaluationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_service_pb2.Evaluation, _abc.Awaitable[_evaluation_service_pb2.Evaluation]]:
-        """Records the report and publishes the submission. The call is idempotent: it may be repeated
+        """Records the report and publishes the submission. A replay or a reproduction publishes nothing:
+        its predictions are compared with those behind the row, which may change the row's tier. The call is idempotent: it may be repeated
         with the same lease and the same report.
 
         Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
@@ -325,6 +356,32 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         recorded no new prediction.
 
         Errors: as RenewLease, and INVALID_ARGUMENT `MISSING_FIELD`, `MALFORMED_FIELD`.
+        """
+
+    @_abc_1.abstractmethod
+    def ReproduceSubmission(
+        self,
+        request: _evaluation_service_pb2.ReproduceSubmissionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_service_pb2.Evaluation, _abc.Awaitable[_evaluation_service_pb2.Evaluation]]:
+        """Queues a run of the submitter's script, to be compared with the row. One that is queued or runs
+        already is returned as it is. It counts towards the caller's daily quota.
+
+        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE` unless it has a
+        row, a source bundle and all files that its manifest declares; RESOURCE_EXHAUSTED
+        `QUOTA_EXCEEDED`.
+        """
+
+    @_abc_1.abstractmethod
+    def GetScriptOutput(
+        self,
+        request: _evaluation_service_pb2.GetScriptOutputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_service_pb2.GetScriptOutputResponse, _abc.Awaitable[_evaluation_service_pb2.GetScriptOutputResponse]]:
+        """Returns what the submitter's script printed. Only its organisation, workers and operators may
+        read it.
+
+        Errors: NOT_FOUND `EVALUATION_NOT_FOUND`; PERMISSION_DENIED `OWNER_REQUIRED`.
         """
 
     @_abc_1.abstractmethod

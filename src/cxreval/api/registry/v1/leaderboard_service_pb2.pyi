@@ -37,7 +37,7 @@ SIGNIFICANCE_WITHIN_NOISE: Significance
 SIGNIFICANCE_NOT_TESTED: Significance
 
 class LeaderboardEntry(_message.Message):
-    __slots__ = ("submission", "model", "organisation", "open_source", "source_kind", "source_url", "submitted_date", "tier", "rank", "score", "metrics", "sota", "note", "profile_digest", "interval", "spread", "disputed", "kind", "rank_undefined_reason", "interval_undefined_reason", "publish_time", "claimed_score", "evaluation")
+    __slots__ = ("submission", "model", "organisation", "open_source", "source_kind", "source_url", "submitted_date", "tier", "rank", "score", "metrics", "sota", "note", "profile_digest", "interval", "spread", "disputed", "kind", "rank_undefined_reason", "interval_undefined_reason", "publish_time", "claimed_score", "evaluation", "replay", "reproduction", "training_verdict", "overlap_images", "overlap_patients", "clean_score", "clean_interval")
     SUBMISSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ORGANISATION_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,13 @@ class LeaderboardEntry(_message.Message):
     PUBLISH_TIME_FIELD_NUMBER: _ClassVar[int]
     CLAIMED_SCORE_FIELD_NUMBER: _ClassVar[int]
     EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_FIELD_NUMBER: _ClassVar[int]
+    REPRODUCTION_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_VERDICT_FIELD_NUMBER: _ClassVar[int]
+    OVERLAP_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    OVERLAP_PATIENTS_FIELD_NUMBER: _ClassVar[int]
+    CLEAN_SCORE_FIELD_NUMBER: _ClassVar[int]
+    CLEAN_INTERVAL_FIELD_NUMBER: _ClassVar[int]
     submission: str
     model: str
     organisation: str
@@ -84,7 +91,14 @@ class LeaderboardEntry(_message.Message):
     publish_time: _timestamp_pb2.Timestamp
     claimed_score: float
     evaluation: str
-    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[_submission_pb2.SourceKind, str]] = ..., source_url: _Optional[str] = ..., submitted_date: _Optional[str] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., metrics: _Optional[_Iterable[_Union[_report_pb2.MetricValue, _Mapping]]] = ..., sota: _Optional[bool] = ..., note: _Optional[str] = ..., profile_digest: _Optional[str] = ..., interval: _Optional[_Union[_report_pb2.Interval, _Mapping]] = ..., spread: _Optional[_Union[RankSpread, _Mapping]] = ..., disputed: _Optional[bool] = ..., kind: _Optional[_Union[_submission_pb2.Submission.Kind, str]] = ..., rank_undefined_reason: _Optional[str] = ..., interval_undefined_reason: _Optional[str] = ..., publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., claimed_score: _Optional[float] = ..., evaluation: _Optional[str] = ...) -> None: ...
+    replay: _submission_pb2.Agreement
+    reproduction: _submission_pb2.Agreement
+    training_verdict: _report_pb2.TrainingVerdict
+    overlap_images: int
+    overlap_patients: int
+    clean_score: float
+    clean_interval: _report_pb2.Interval
+    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[_submission_pb2.SourceKind, str]] = ..., source_url: _Optional[str] = ..., submitted_date: _Optional[str] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., metrics: _Optional[_Iterable[_Union[_report_pb2.MetricValue, _Mapping]]] = ..., sota: _Optional[bool] = ..., note: _Optional[str] = ..., profile_digest: _Optional[str] = ..., interval: _Optional[_Union[_report_pb2.Interval, _Mapping]] = ..., spread: _Optional[_Union[RankSpread, _Mapping]] = ..., disputed: _Optional[bool] = ..., kind: _Optional[_Union[_submission_pb2.Submission.Kind, str]] = ..., rank_undefined_reason: _Optional[str] = ..., interval_undefined_reason: _Optional[str] = ..., publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., claimed_score: _Optional[float] = ..., evaluation: _Optional[str] = ..., replay: _Optional[_Union[_submission_pb2.Agreement, _Mapping]] = ..., reproduction: _Optional[_Union[_submission_pb2.Agreement, _Mapping]] = ..., training_verdict: _Optional[_Union[_report_pb2.TrainingVerdict, str]] = ..., overlap_images: _Optional[int] = ..., overlap_patients: _Optional[int] = ..., clean_score: _Optional[float] = ..., clean_interval: _Optional[_Union[_report_pb2.Interval, _Mapping]] = ...) -> None: ...
 
 class RankSpread(_message.Message):
     __slots__ = ("rank_low", "rank_high", "first_share", "mean_finding_rank", "finding_place", "places_disagree", "undefined_replicates")
@@ -133,7 +147,7 @@ class ListLeaderboardEntriesResponse(_message.Message):
     def __init__(self, entries: _Optional[_Iterable[_Union[LeaderboardEntry, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., audit_head: _Optional[_Union[_audit_service_pb2.AuditHead, _Mapping]] = ...) -> None: ...
 
 class SotaStep(_message.Message):
-    __slots__ = ("submission", "model", "organisation", "submitted_date", "score", "tier", "significance", "publish_time", "interval")
+    __slots__ = ("submission", "model", "organisation", "submitted_date", "score", "tier", "significance", "publish_time", "interval", "training_verdict", "not_counted")
     SUBMISSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ORGANISATION_FIELD_NUMBER: _ClassVar[int]
@@ -143,6 +157,8 @@ class SotaStep(_message.Message):
     SIGNIFICANCE_FIELD_NUMBER: _ClassVar[int]
     PUBLISH_TIME_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_VERDICT_FIELD_NUMBER: _ClassVar[int]
+    NOT_COUNTED_FIELD_NUMBER: _ClassVar[int]
     submission: str
     model: str
     organisation: str
@@ -152,7 +168,9 @@ class SotaStep(_message.Message):
     significance: Significance
     publish_time: _timestamp_pb2.Timestamp
     interval: _report_pb2.Interval
-    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., submitted_date: _Optional[str] = ..., score: _Optional[float] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., significance: _Optional[_Union[Significance, str]] = ..., publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., interval: _Optional[_Union[_report_pb2.Interval, _Mapping]] = ...) -> None: ...
+    training_verdict: _report_pb2.TrainingVerdict
+    not_counted: bool
+    def __init__(self, submission: _Optional[str] = ..., model: _Optional[str] = ..., organisation: _Optional[str] = ..., submitted_date: _Optional[str] = ..., score: _Optional[float] = ..., tier: _Optional[_Union[_submission_pb2.Tier, str]] = ..., significance: _Optional[_Union[Significance, str]] = ..., publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., interval: _Optional[_Union[_report_pb2.Interval, _Mapping]] = ..., training_verdict: _Optional[_Union[_report_pb2.TrainingVerdict, str]] = ..., not_counted: _Optional[bool] = ...) -> None: ...
 
 class ListSotaStepsRequest(_message.Message):
     __slots__ = ("parent", "page_size", "page_token", "as_of", "metric", "findings")

@@ -1,5 +1,6 @@
 import datetime
 
+from cxreval.api.scoring.v1 import report_pb2 as _report_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -20,6 +21,7 @@ class SourceKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SOURCE_KIND_CHECKPOINT: _ClassVar[SourceKind]
     SOURCE_KIND_ENDPOINT: _ClassVar[SourceKind]
     SOURCE_KIND_PREDICTIONS: _ClassVar[SourceKind]
+    SOURCE_KIND_SCRIPT: _ClassVar[SourceKind]
 
 class CheckpointFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -49,6 +51,7 @@ SOURCE_KIND_MODEL_CARD: SourceKind
 SOURCE_KIND_CHECKPOINT: SourceKind
 SOURCE_KIND_ENDPOINT: SourceKind
 SOURCE_KIND_PREDICTIONS: SourceKind
+SOURCE_KIND_SCRIPT: SourceKind
 CHECKPOINT_FORMAT_UNSPECIFIED: CheckpointFormat
 CHECKPOINT_FORMAT_ONNX: CheckpointFormat
 CHECKPOINT_FORMAT_PYTORCH_STATE_DICT: CheckpointFormat
@@ -64,7 +67,7 @@ ENSEMBLE_UNSPECIFIED: Ensemble
 ENSEMBLE_MEAN: Ensemble
 
 class Manifest(_message.Message):
-    __slots__ = ("model", "organisation", "open_source", "source_kind", "source_url", "contact", "reproduction", "environment", "preprocessing_profile", "output_names", "claimed_metrics", "artifact_sha256", "submitted_date", "kind", "format", "architecture", "endpoint", "preprocessing", "outputs", "files", "ensemble")
+    __slots__ = ("model", "organisation", "open_source", "source_kind", "source_url", "contact", "reproduction", "environment", "preprocessing_profile", "output_names", "claimed_metrics", "artifact_sha256", "submitted_date", "kind", "format", "architecture", "endpoint", "preprocessing", "outputs", "files", "ensemble", "training_data")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ORGANISATION_FIELD_NUMBER: _ClassVar[int]
     OPEN_SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +89,7 @@ class Manifest(_message.Message):
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     ENSEMBLE_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_DATA_FIELD_NUMBER: _ClassVar[int]
     model: str
     organisation: str
     open_source: bool
@@ -107,7 +111,8 @@ class Manifest(_message.Message):
     outputs: Outputs
     files: _containers.RepeatedCompositeFieldContainer[SubmittedFile]
     ensemble: Ensemble
-    def __init__(self, model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[SourceKind, str]] = ..., source_url: _Optional[str] = ..., contact: _Optional[str] = ..., reproduction: _Optional[_Union[Reproduction, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., preprocessing_profile: _Optional[str] = ..., output_names: _Optional[_Iterable[str]] = ..., claimed_metrics: _Optional[_Iterable[_Union[ClaimedMetric, _Mapping]]] = ..., artifact_sha256: _Optional[str] = ..., submitted_date: _Optional[str] = ..., kind: _Optional[_Union[Submission.Kind, str]] = ..., format: _Optional[_Union[CheckpointFormat, str]] = ..., architecture: _Optional[str] = ..., endpoint: _Optional[_Union[Endpoint, _Mapping]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., outputs: _Optional[_Union[Outputs, _Mapping]] = ..., files: _Optional[_Iterable[_Union[SubmittedFile, _Mapping]]] = ..., ensemble: _Optional[_Union[Ensemble, str]] = ...) -> None: ...
+    training_data: _report_pb2.TrainingData
+    def __init__(self, model: _Optional[str] = ..., organisation: _Optional[str] = ..., open_source: _Optional[bool] = ..., source_kind: _Optional[_Union[SourceKind, str]] = ..., source_url: _Optional[str] = ..., contact: _Optional[str] = ..., reproduction: _Optional[_Union[Reproduction, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., preprocessing_profile: _Optional[str] = ..., output_names: _Optional[_Iterable[str]] = ..., claimed_metrics: _Optional[_Iterable[_Union[ClaimedMetric, _Mapping]]] = ..., artifact_sha256: _Optional[str] = ..., submitted_date: _Optional[str] = ..., kind: _Optional[_Union[Submission.Kind, str]] = ..., format: _Optional[_Union[CheckpointFormat, str]] = ..., architecture: _Optional[str] = ..., endpoint: _Optional[_Union[Endpoint, _Mapping]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., outputs: _Optional[_Union[Outputs, _Mapping]] = ..., files: _Optional[_Iterable[_Union[SubmittedFile, _Mapping]]] = ..., ensemble: _Optional[_Union[Ensemble, str]] = ..., training_data: _Optional[_Union[_report_pb2.TrainingData, _Mapping]] = ...) -> None: ...
 
 class SubmittedFile(_message.Message):
     __slots__ = ("name", "sha256")
@@ -298,16 +303,88 @@ class Endpoint(_message.Message):
     def __init__(self, address: _Optional[str] = ..., tls: _Optional[bool] = ..., model_name: _Optional[str] = ..., requests_per_second: _Optional[float] = ...) -> None: ...
 
 class Reproduction(_message.Message):
-    __slots__ = ("repository", "commit", "seed", "script")
+    __slots__ = ("repository", "commit", "seed", "script", "bundle_sha256", "entry_point", "lock", "wheelhouse_sha256")
     REPOSITORY_FIELD_NUMBER: _ClassVar[int]
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     SCRIPT_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_SHA256_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_POINT_FIELD_NUMBER: _ClassVar[int]
+    LOCK_FIELD_NUMBER: _ClassVar[int]
+    WHEELHOUSE_SHA256_FIELD_NUMBER: _ClassVar[int]
     repository: str
     commit: str
     seed: int
     script: str
-    def __init__(self, repository: _Optional[str] = ..., commit: _Optional[str] = ..., seed: _Optional[int] = ..., script: _Optional[str] = ...) -> None: ...
+    bundle_sha256: str
+    entry_point: str
+    lock: str
+    wheelhouse_sha256: str
+    def __init__(self, repository: _Optional[str] = ..., commit: _Optional[str] = ..., seed: _Optional[int] = ..., script: _Optional[str] = ..., bundle_sha256: _Optional[str] = ..., entry_point: _Optional[str] = ..., lock: _Optional[str] = ..., wheelhouse_sha256: _Optional[str] = ...) -> None: ...
+
+class SubmissionFile(_message.Message):
+    __slots__ = ("submission", "part")
+    class Part(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        PART_UNSPECIFIED: _ClassVar[SubmissionFile.Part]
+        PART_SOURCE_BUNDLE: _ClassVar[SubmissionFile.Part]
+        PART_WHEELHOUSE: _ClassVar[SubmissionFile.Part]
+    PART_UNSPECIFIED: SubmissionFile.Part
+    PART_SOURCE_BUNDLE: SubmissionFile.Part
+    PART_WHEELHOUSE: SubmissionFile.Part
+    SUBMISSION_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    submission: str
+    part: SubmissionFile.Part
+    def __init__(self, submission: _Optional[str] = ..., part: _Optional[_Union[SubmissionFile.Part, str]] = ...) -> None: ...
+
+class Agreement(_message.Message):
+    __slots__ = ("evaluation", "with_evaluation", "verdict", "images", "images_total", "bit_identical", "max_difference", "mean_difference", "worst_image", "worst_finding", "tolerance", "score_difference", "score_low", "score_high", "canaries", "canaries_flagged", "canary_difference", "time")
+    class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        VERDICT_UNSPECIFIED: _ClassVar[Agreement.Verdict]
+        VERDICT_AGREES: _ClassVar[Agreement.Verdict]
+        VERDICT_DIFFERS: _ClassVar[Agreement.Verdict]
+    VERDICT_UNSPECIFIED: Agreement.Verdict
+    VERDICT_AGREES: Agreement.Verdict
+    VERDICT_DIFFERS: Agreement.Verdict
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    WITH_EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    BIT_IDENTICAL_FIELD_NUMBER: _ClassVar[int]
+    MAX_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    MEAN_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    WORST_IMAGE_FIELD_NUMBER: _ClassVar[int]
+    WORST_FINDING_FIELD_NUMBER: _ClassVar[int]
+    TOLERANCE_FIELD_NUMBER: _ClassVar[int]
+    SCORE_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    SCORE_LOW_FIELD_NUMBER: _ClassVar[int]
+    SCORE_HIGH_FIELD_NUMBER: _ClassVar[int]
+    CANARIES_FIELD_NUMBER: _ClassVar[int]
+    CANARIES_FLAGGED_FIELD_NUMBER: _ClassVar[int]
+    CANARY_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    evaluation: str
+    with_evaluation: str
+    verdict: Agreement.Verdict
+    images: int
+    images_total: int
+    bit_identical: bool
+    max_difference: float
+    mean_difference: float
+    worst_image: str
+    worst_finding: str
+    tolerance: float
+    score_difference: float
+    score_low: float
+    score_high: float
+    canaries: int
+    canaries_flagged: int
+    canary_difference: float
+    time: _timestamp_pb2.Timestamp
+    def __init__(self, evaluation: _Optional[str] = ..., with_evaluation: _Optional[str] = ..., verdict: _Optional[_Union[Agreement.Verdict, str]] = ..., images: _Optional[int] = ..., images_total: _Optional[int] = ..., bit_identical: _Optional[bool] = ..., max_difference: _Optional[float] = ..., mean_difference: _Optional[float] = ..., worst_image: _Optional[str] = ..., worst_finding: _Optional[str] = ..., tolerance: _Optional[float] = ..., score_difference: _Optional[float] = ..., score_low: _Optional[float] = ..., score_high: _Optional[float] = ..., canaries: _Optional[int] = ..., canaries_flagged: _Optional[int] = ..., canary_difference: _Optional[float] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Environment(_message.Message):
     __slots__ = ("python_version", "dependencies")
@@ -328,7 +405,7 @@ class ClaimedMetric(_message.Message):
     def __init__(self, metric: _Optional[str] = ..., finding: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
 
 class Submission(_message.Message):
-    __slots__ = ("name", "kind", "manifest", "state", "tier", "create_time", "update_time", "evaluation", "images_done", "images_total", "failure", "note", "etag", "time_left", "superseded_by")
+    __slots__ = ("name", "kind", "manifest", "state", "tier", "create_time", "update_time", "evaluation", "images_done", "images_total", "failure", "note", "etag", "time_left", "superseded_by", "replay", "reproduction")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Submission.Kind]
@@ -336,11 +413,13 @@ class Submission(_message.Message):
         KIND_CLAIM: _ClassVar[Submission.Kind]
         KIND_ENDPOINT: _ClassVar[Submission.Kind]
         KIND_PREDICTIONS: _ClassVar[Submission.Kind]
+        KIND_SCRIPT: _ClassVar[Submission.Kind]
     KIND_UNSPECIFIED: Submission.Kind
     KIND_CHECKPOINT: Submission.Kind
     KIND_CLAIM: Submission.Kind
     KIND_ENDPOINT: Submission.Kind
     KIND_PREDICTIONS: Submission.Kind
+    KIND_SCRIPT: Submission.Kind
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Submission.State]
@@ -378,6 +457,8 @@ class Submission(_message.Message):
     ETAG_FIELD_NUMBER: _ClassVar[int]
     TIME_LEFT_FIELD_NUMBER: _ClassVar[int]
     SUPERSEDED_BY_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_FIELD_NUMBER: _ClassVar[int]
+    REPRODUCTION_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: Submission.Kind
     manifest: Manifest
@@ -393,7 +474,9 @@ class Submission(_message.Message):
     etag: str
     time_left: _duration_pb2.Duration
     superseded_by: str
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[Submission.Kind, str]] = ..., manifest: _Optional[_Union[Manifest, _Mapping]] = ..., state: _Optional[_Union[Submission.State, str]] = ..., tier: _Optional[_Union[Tier, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., evaluation: _Optional[str] = ..., images_done: _Optional[int] = ..., images_total: _Optional[int] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., note: _Optional[str] = ..., etag: _Optional[str] = ..., time_left: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., superseded_by: _Optional[str] = ...) -> None: ...
+    replay: Agreement
+    reproduction: Agreement
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[Submission.Kind, str]] = ..., manifest: _Optional[_Union[Manifest, _Mapping]] = ..., state: _Optional[_Union[Submission.State, str]] = ..., tier: _Optional[_Union[Tier, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., evaluation: _Optional[str] = ..., images_done: _Optional[int] = ..., images_total: _Optional[int] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., note: _Optional[str] = ..., etag: _Optional[str] = ..., time_left: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., superseded_by: _Optional[str] = ..., replay: _Optional[_Union[Agreement, _Mapping]] = ..., reproduction: _Optional[_Union[Agreement, _Mapping]] = ...) -> None: ...
 
 class SubmissionEvent(_message.Message):
     __slots__ = ("submission", "version", "change", "state", "actor", "reason", "details", "time")
@@ -417,6 +500,10 @@ class SubmissionEvent(_message.Message):
         CHANGE_WITHDRAWN: _ClassVar[SubmissionEvent.Change]
         CHANGE_REINSTATED: _ClassVar[SubmissionEvent.Change]
         CHANGE_CARD_UPDATED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_REPLAYED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_REPRODUCED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_NOT_REPRODUCED: _ClassVar[SubmissionEvent.Change]
+        CHANGE_REPLAY_DIFFERED: _ClassVar[SubmissionEvent.Change]
     CHANGE_UNSPECIFIED: SubmissionEvent.Change
     CHANGE_CREATED: SubmissionEvent.Change
     CHANGE_QUEUED: SubmissionEvent.Change
@@ -435,6 +522,10 @@ class SubmissionEvent(_message.Message):
     CHANGE_WITHDRAWN: SubmissionEvent.Change
     CHANGE_REINSTATED: SubmissionEvent.Change
     CHANGE_CARD_UPDATED: SubmissionEvent.Change
+    CHANGE_REPLAYED: SubmissionEvent.Change
+    CHANGE_REPRODUCED: SubmissionEvent.Change
+    CHANGE_NOT_REPRODUCED: SubmissionEvent.Change
+    CHANGE_REPLAY_DIFFERED: SubmissionEvent.Change
     class DetailsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]

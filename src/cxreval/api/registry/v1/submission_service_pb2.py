@@ -26,7 +26,7 @@ from cxreval.api.access.v1 import access_pb2 as cxreval_dot_api_dot_access_dot_v
 from cxreval.api.registry.v1 import submission_pb2 as cxreval_dot_api_dot_registry_dot_v1_dot_submission__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0cxreval/api/registry/v1/submission_service.proto\x12\x17\x63xreval.api.registry.v1\x1a\"cxreval/api/access/v1/access.proto\x1a(cxreval/api/registry/v1/submission.proto\"\x8a\x01\n\x17\x43reateSubmissionRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x33\n\x08manifest\x18\x02 \x01(\x0b\x32!.cxreval.api.registry.v1.Manifest\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x16\n\x0e\x65ndpoint_token\x18\x04 \x01(\t\"$\n\x14GetSubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"b\n\x16ListSubmissionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x11\n\tid_prefix\x18\x04 \x01(\t\"l\n\x17ListSubmissionsResponse\x12\x38\n\x0bsubmissions\x18\x01 \x03(\x0b\x32#.cxreval.api.registry.v1.Submission\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xf5\x02\n\x11SubmissionService\x12s\n\x10\x43reateSubmission\x12\x30.cxreval.api.registry.v1.CreateSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\"\x08\x8a\xb5\x18\x04\n\x02\x03\x05\x12l\n\rGetSubmission\x12-.cxreval.api.registry.v1.GetSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12}\n\x0fListSubmissions\x12/.cxreval.api.registry.v1.ListSubmissionsRequest\x1a\x30.cxreval.api.registry.v1.ListSubmissionsResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0cxreval/api/registry/v1/submission_service.proto\x12\x17\x63xreval.api.registry.v1\x1a\"cxreval/api/access/v1/access.proto\x1a(cxreval/api/registry/v1/submission.proto\"\xa1\x01\n\x17\x43reateSubmissionRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x33\n\x08manifest\x18\x02 \x01(\x0b\x32!.cxreval.api.registry.v1.Manifest\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x16\n\x0e\x65ndpoint_token\x18\x04 \x01(\t\x12\x15\n\rtraining_list\x18( \x01(\x0c\"$\n\x14GetSubmissionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"b\n\x16ListSubmissionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x11\n\tid_prefix\x18\x04 \x01(\t\"l\n\x17ListSubmissionsResponse\x12\x38\n\x0bsubmissions\x18\x01 \x03(\x0b\x32#.cxreval.api.registry.v1.Submission\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xf5\x02\n\x11SubmissionService\x12s\n\x10\x43reateSubmission\x12\x30.cxreval.api.registry.v1.CreateSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\"\x08\x8a\xb5\x18\x04\n\x02\x03\x05\x12l\n\rGetSubmission\x12-.cxreval.api.registry.v1.GetSubmissionRequest\x1a#.cxreval.api.registry.v1.Submission\"\x07\x8a\xb5\x18\x03\n\x01\x01\x12}\n\x0fListSubmissions\x12/.cxreval.api.registry.v1.ListSubmissionsRequest\x1a\x30.cxreval.api.registry.v1.ListSubmissionsResponse\"\x07\x8a\xb5\x18\x03\n\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,13 +40,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBMISSIONSERVICE'].methods_by_name['ListSubmissions']._loaded_options = None
   _globals['_SUBMISSIONSERVICE'].methods_by_name['ListSubmissions']._serialized_options = b'\212\265\030\003\n\001\001'
   _globals['_CREATESUBMISSIONREQUEST']._serialized_start=156
-  _globals['_CREATESUBMISSIONREQUEST']._serialized_end=294
-  _globals['_GETSUBMISSIONREQUEST']._serialized_start=296
-  _globals['_GETSUBMISSIONREQUEST']._serialized_end=332
-  _globals['_LISTSUBMISSIONSREQUEST']._serialized_start=334
-  _globals['_LISTSUBMISSIONSREQUEST']._serialized_end=432
-  _globals['_LISTSUBMISSIONSRESPONSE']._serialized_start=434
-  _globals['_LISTSUBMISSIONSRESPONSE']._serialized_end=542
-  _globals['_SUBMISSIONSERVICE']._serialized_start=545
-  _globals['_SUBMISSIONSERVICE']._serialized_end=918
+  _globals['_CREATESUBMISSIONREQUEST']._serialized_end=317
+  _globals['_GETSUBMISSIONREQUEST']._serialized_start=319
+  _globals['_GETSUBMISSIONREQUEST']._serialized_end=355
+  _globals['_LISTSUBMISSIONSREQUEST']._serialized_start=357
+  _globals['_LISTSUBMISSIONSREQUEST']._serialized_end=455
+  _globals['_LISTSUBMISSIONSRESPONSE']._serialized_start=457
+  _globals['_LISTSUBMISSIONSRESPONSE']._serialized_end=565
+  _globals['_SUBMISSIONSERVICE']._serialized_start=568
+  _globals['_SUBMISSIONSERVICE']._serialized_end=941
 # @@protoc_insertion_point(module_scope)

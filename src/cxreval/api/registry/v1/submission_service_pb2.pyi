@@ -9,16 +9,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class CreateSubmissionRequest(_message.Message):
-    __slots__ = ("parent", "manifest", "request_id", "endpoint_token")
+    __slots__ = ("parent", "manifest", "request_id", "endpoint_token", "training_list")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_LIST_FIELD_NUMBER: _ClassVar[int]
     parent: str
     manifest: _submission_pb2.Manifest
     request_id: str
     endpoint_token: str
-    def __init__(self, parent: _Optional[str] = ..., manifest: _Optional[_Union[_submission_pb2.Manifest, _Mapping]] = ..., request_id: _Optional[str] = ..., endpoint_token: _Optional[str] = ...) -> None: ...
+    training_list: bytes
+    def __init__(self, parent: _Optional[str] = ..., manifest: _Optional[_Union[_submission_pb2.Manifest, _Mapping]] = ..., request_id: _Optional[str] = ..., endpoint_token: _Optional[str] = ..., training_list: _Optional[bytes] = ...) -> None: ...
 
 class GetSubmissionRequest(_message.Message):
     __slots__ = ("name",)

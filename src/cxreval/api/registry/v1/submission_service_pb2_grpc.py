@@ -66,7 +66,8 @@ class SubmissionServiceServicer:
 
         Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`,
         `MISSING_FIELD`, `COMMIT_NOT_FROZEN`, `UNKNOWN_PROFILE`, `UNKNOWN_FINDING`,
-        `OUTPUTS_INCOMPLETE`, `UNKNOWN_METRIC`; ALREADY_EXISTS `REQUEST_ID_REUSED`;
+        `OUTPUTS_INCOMPLETE`, `UNKNOWN_METRIC`, `TRAINING_LIST_INVALID`, `DIGEST_MISMATCH` for another
+        training list than the manifest names; ALREADY_EXISTS `REQUEST_ID_REUSED`;
         FAILED_PRECONDITION `BENCHMARK_RETIRED`, which names the benchmark that supersedes it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -43,7 +43,8 @@ class SubmissionServiceStub:
 
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`,
     `MISSING_FIELD`, `COMMIT_NOT_FROZEN`, `UNKNOWN_PROFILE`, `UNKNOWN_FINDING`,
-    `OUTPUTS_INCOMPLETE`, `UNKNOWN_METRIC`; ALREADY_EXISTS `REQUEST_ID_REUSED`;
+    `OUTPUTS_INCOMPLETE`, `UNKNOWN_METRIC`, `TRAINING_LIST_INVALID`, `DIGEST_MISMATCH` for another
+    training list than the manifest names; ALREADY_EXISTS `REQUEST_ID_REUSED`;
     FAILED_PRECONDITION `BENCHMARK_RETIRED`, which names the benchmark that supersedes it.
     """
     GetSubmission: _grpc.UnaryUnaryMultiCallable[_submission_service_pb2.GetSubmissionRequest, _submission_pb2.Submission]
@@ -72,7 +73,8 @@ class SubmissionServiceAsyncStub(SubmissionServiceStub):
 
     Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`,
     `MISSING_FIELD`, `COMMIT_NOT_FROZEN`, `UNKNOWN_PROFILE`, `UNKNOWN_FINDING`,
-    `OUTPUTS_INCOMPLETE`, `UNKNOWN_METRIC`; ALREADY_EXISTS `REQUEST_ID_REUSED`;
+    `OUTPUTS_INCOMPLETE`, `UNKNOWN_METRIC`, `TRAINING_LIST_INVALID`, `DIGEST_MISMATCH` for another
+    training list than the manifest names; ALREADY_EXISTS `REQUEST_ID_REUSED`;
     FAILED_PRECONDITION `BENCHMARK_RETIRED`, which names the benchmark that supersedes it.
     """
     GetSubmission: _aio.UnaryUnaryMultiCallable[_submission_service_pb2.GetSubmissionRequest, _submission_pb2.Submission]  # type: ignore[assignment]
@@ -104,7 +106,8 @@ class SubmissionServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: NOT_FOUND `BENCHMARK_NOT_FOUND`; INVALID_ARGUMENT `MALFORMED_FIELD`,
         `MISSING_FIELD`, `COMMIT_NOT_FROZEN`, `UNKNOWN_PROFILE`, `UNKNOWN_FINDING`,
-        `OUTPUTS_INCOMPLETE`, `UNKNOWN_METRIC`; ALREADY_EXISTS `REQUEST_ID_REUSED`;
+        `OUTPUTS_INCOMPLETE`, `UNKNOWN_METRIC`, `TRAINING_LIST_INVALID`, `DIGEST_MISMATCH` for another
+        training list than the manifest names; ALREADY_EXISTS `REQUEST_ID_REUSED`;
         FAILED_PRECONDITION `BENCHMARK_RETIRED`, which names the benchmark that supersedes it.
         """
 

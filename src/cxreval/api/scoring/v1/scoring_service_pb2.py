@@ -26,7 +26,7 @@ from cxreval.api.access.v1 import access_pb2 as cxreval_dot_api_dot_access_dot_v
 from cxreval.api.scoring.v1 import report_pb2 as cxreval_dot_api_dot_scoring_dot_v1_dot_report__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,cxreval/api/scoring/v1/scoring_service.proto\x12\x16\x63xreval.api.scoring.v1\x1a\"cxreval/api/access/v1/access.proto\x1a#cxreval/api/scoring/v1/report.proto\"\x13\n\x11ListTruthsRequest\"C\n\x12ListTruthsResponse\x12-\n\x06truths\x18\x01 \x03(\x0b\x32\x1d.cxreval.api.scoring.v1.Truth\"`\n\x05Truth\x12\x11\n\tbenchmark\x18\x01 \x01(\t\x12\x18\n\x10\x62\x65nchmark_digest\x18\x02 \x01(\t\x12\x13\n\x0bimage_count\x18\x03 \x01(\x03\x12\x15\n\rpatient_count\x18\x04 \x01(\x03\"\xdf\x01\n\x17ScorePredictionsRequest\x12@\n\x06header\x18\x01 \x01(\x0b\x32..cxreval.api.scoring.v1.ScorePredictionsHeaderH\x00\x12\x38\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\'.cxreval.api.scoring.v1.PredictionBatchH\x00\x12=\n\rpartial_state\x18\x03 \x01(\x0b\x32$.cxreval.api.scoring.v1.PartialStateH\x00\x42\t\n\x07\x63ontent\"\x86\x01\n\x16ScorePredictionsHeader\x12\x11\n\tbenchmark\x18\x01 \x01(\t\x12\x18\n\x10\x62\x65nchmark_digest\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x1c\n\x14\x65xport_partial_state\x18\x04 \x01(\x08\x12\x10\n\x08\x66indings\x18\x05 \x03(\t\"\xd3\x01\n\x18ScorePredictionsResponse\x12;\n\x08progress\x18\x01 \x01(\x0b\x32\'.cxreval.api.scoring.v1.ScoringProgressH\x00\x12=\n\rpartial_state\x18\x02 \x01(\x0b\x32$.cxreval.api.scoring.v1.PartialStateH\x00\x12\x30\n\x06report\x18\x03 \x01(\x0b\x32\x1e.cxreval.api.scoring.v1.ReportH\x00\x42\t\n\x07\x63ontent\"=\n\x0fScoringProgress\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12\x13\n\x0bimage_count\x18\x02 \x01(\x03\x32\x83\x02\n\x0eScoringService\x12l\n\nListTruths\x12).cxreval.api.scoring.v1.ListTruthsRequest\x1a*.cxreval.api.scoring.v1.ListTruthsResponse\"\x07\x8a\xb5\x18\x03\n\x01\x04\x12\x82\x01\n\x10ScorePredictions\x12/.cxreval.api.scoring.v1.ScorePredictionsRequest\x1a\x30.cxreval.api.scoring.v1.ScorePredictionsResponse\"\x07\x8a\xb5\x18\x03\n\x01\x04(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,cxreval/api/scoring/v1/scoring_service.proto\x12\x16\x63xreval.api.scoring.v1\x1a\"cxreval/api/access/v1/access.proto\x1a#cxreval/api/scoring/v1/report.proto\"\x13\n\x11ListTruthsRequest\"C\n\x12ListTruthsResponse\x12-\n\x06truths\x18\x01 \x03(\x0b\x32\x1d.cxreval.api.scoring.v1.Truth\"`\n\x05Truth\x12\x11\n\tbenchmark\x18\x01 \x01(\t\x12\x18\n\x10\x62\x65nchmark_digest\x18\x02 \x01(\t\x12\x13\n\x0bimage_count\x18\x03 \x01(\x03\x12\x15\n\rpatient_count\x18\x04 \x01(\x03\"\xdf\x01\n\x17ScorePredictionsRequest\x12@\n\x06header\x18\x01 \x01(\x0b\x32..cxreval.api.scoring.v1.ScorePredictionsHeaderH\x00\x12\x38\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\'.cxreval.api.scoring.v1.PredictionBatchH\x00\x12=\n\rpartial_state\x18\x03 \x01(\x0b\x32$.cxreval.api.scoring.v1.PartialStateH\x00\x42\t\n\x07\x63ontent\"\xda\x01\n\x16ScorePredictionsHeader\x12\x11\n\tbenchmark\x18\x01 \x01(\t\x12\x18\n\x10\x62\x65nchmark_digest\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x1c\n\x14\x65xport_partial_state\x18\x04 \x01(\x08\x12\x10\n\x08\x66indings\x18\x05 \x03(\t\x12;\n\rtraining_data\x18( \x01(\x0b\x32$.cxreval.api.scoring.v1.TrainingData\x12\x15\n\rtraining_list\x18) \x01(\x0c\"\xd3\x01\n\x18ScorePredictionsResponse\x12;\n\x08progress\x18\x01 \x01(\x0b\x32\'.cxreval.api.scoring.v1.ScoringProgressH\x00\x12=\n\rpartial_state\x18\x02 \x01(\x0b\x32$.cxreval.api.scoring.v1.PartialStateH\x00\x12\x30\n\x06report\x18\x03 \x01(\x0b\x32\x1e.cxreval.api.scoring.v1.ReportH\x00\x42\t\n\x07\x63ontent\"=\n\x0fScoringProgress\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12\x13\n\x0bimage_count\x18\x02 \x01(\x03\x32\x83\x02\n\x0eScoringService\x12l\n\nListTruths\x12).cxreval.api.scoring.v1.ListTruthsRequest\x1a*.cxreval.api.scoring.v1.ListTruthsResponse\"\x07\x8a\xb5\x18\x03\n\x01\x04\x12\x82\x01\n\x10ScorePredictions\x12/.cxreval.api.scoring.v1.ScorePredictionsRequest\x1a\x30.cxreval.api.scoring.v1.ScorePredictionsResponse\"\x07\x8a\xb5\x18\x03\n\x01\x04(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,11 +46,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCOREPREDICTIONSREQUEST']._serialized_start=334
   _globals['_SCOREPREDICTIONSREQUEST']._serialized_end=557
   _globals['_SCOREPREDICTIONSHEADER']._serialized_start=560
-  _globals['_SCOREPREDICTIONSHEADER']._serialized_end=694
-  _globals['_SCOREPREDICTIONSRESPONSE']._serialized_start=697
-  _globals['_SCOREPREDICTIONSRESPONSE']._serialized_end=908
-  _globals['_SCORINGPROGRESS']._serialized_start=910
-  _globals['_SCORINGPROGRESS']._serialized_end=971
-  _globals['_SCORINGSERVICE']._serialized_start=974
-  _globals['_SCORINGSERVICE']._serialized_end=1233
+  _globals['_SCOREPREDICTIONSHEADER']._serialized_end=778
+  _globals['_SCOREPREDICTIONSRESPONSE']._serialized_start=781
+  _globals['_SCOREPREDICTIONSRESPONSE']._serialized_end=992
+  _globals['_SCORINGPROGRESS']._serialized_start=994
+  _globals['_SCORINGPROGRESS']._serialized_end=1055
+  _globals['_SCORINGSERVICE']._serialized_start=1058
+  _globals['_SCORINGSERVICE']._serialized_end=1317
 # @@protoc_insertion_point(module_scope)

@@ -41,18 +41,22 @@ class ScorePredictionsRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[ScorePredictionsHeader, _Mapping]] = ..., batch: _Optional[_Union[_report_pb2.PredictionBatch, _Mapping]] = ..., partial_state: _Optional[_Union[_report_pb2.PartialState, _Mapping]] = ...) -> None: ...
 
 class ScorePredictionsHeader(_message.Message):
-    __slots__ = ("benchmark", "benchmark_digest", "session", "export_partial_state", "findings")
+    __slots__ = ("benchmark", "benchmark_digest", "session", "export_partial_state", "findings", "training_data", "training_list")
     BENCHMARK_FIELD_NUMBER: _ClassVar[int]
     BENCHMARK_DIGEST_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     EXPORT_PARTIAL_STATE_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_DATA_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_LIST_FIELD_NUMBER: _ClassVar[int]
     benchmark: str
     benchmark_digest: str
     session: str
     export_partial_state: bool
     findings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, benchmark: _Optional[str] = ..., benchmark_digest: _Optional[str] = ..., session: _Optional[str] = ..., export_partial_state: _Optional[bool] = ..., findings: _Optional[_Iterable[str]] = ...) -> None: ...
+    training_data: _report_pb2.TrainingData
+    training_list: bytes
+    def __init__(self, benchmark: _Optional[str] = ..., benchmark_digest: _Optional[str] = ..., session: _Optional[str] = ..., export_partial_state: _Optional[bool] = ..., findings: _Optional[_Iterable[str]] = ..., training_data: _Optional[_Union[_report_pb2.TrainingData, _Mapping]] = ..., training_list: _Optional[bytes] = ...) -> None: ...
 
 class ScorePredictionsResponse(_message.Message):
     __slots__ = ("progress", "partial_state", "report")
