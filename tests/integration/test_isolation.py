@@ -84,14 +84,18 @@ def nothing_is_left(directory: Path) -> Iterator[None]:
 
 
 def left(directory: Path) -> dict[str, list[str]]:
-    """Returns what runs could leave."""
+    """Returns what the runs of this test could leave; others may run beside it."""
     groups, processes = [], []
     for parent in dict.fromkeys(cgroups._parents(Path("/")).values()):
-        groups += [str(path) for path in parent.rglob("cxreval-run-*")]
+        for path in parent.rglob("cxreval-run-*"):
+            pid = path.name.split("-")[2]
+            if pid == str(os.getpid()) or not cgroups._start_time(int(pid)):
+                groups.append(str(path))
+    seed = str(isolated.seed_of(directory)).encode()
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             command = (path / "cmdline").read_bytes()
-            if b"CXREVAL_OUT" in command or b"/src/" in command:
+            if seed in command:
                 processes.append(path.name)
     return {
         "groups": groups,
@@ -204,6 +208,27 @@ def test_an_interpreter_that_does_not_run_is_the_platforms_fault(
 ) -> None:
     run = replace(isolated.run_of(directory, "ends well"), interpreter=Path("/usr/bin/absent"))
     with pytest.raises(SandboxUnavailable, match="did not start"):
+        isolation.run(run)
+
+
+def test_what_other_users_may_not_read_is_the_platforms_fault(
+    isolation: Bubblewrap, directory: Path, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("this user runs scripts as itself")
+    tmp_path.chmod(0o700)
+    run = replace(isolated.run_of(directory, "ends well"), images=tmp_path)
+    with pytest.raises(SandboxUnavailable, match="/images of the run is closed to other users"):
+        isolation.run(run)
+
+
+@pytest.mark.parametrize("part", ["images", "environment", "list_file", "checkpoint"])
+def test_what_is_not_there_is_the_platforms_fault(
+    isolation: Bubblewrap, directory: Path, part: str
+) -> None:
+    absent = {part: directory / "absent"}
+    run = replace(isolated.run_of(directory, "ends well"), **absent)  # type: ignore[arg-type]
+    with pytest.raises(SandboxUnavailable, match="of the run is not there"):
         isolation.run(run)
 
 

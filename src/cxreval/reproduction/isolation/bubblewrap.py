@@ -10,7 +10,7 @@ import selectors
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cxreval import sandbox
@@ -33,6 +33,11 @@ _AS_ROOT = (
     "--cap-add", "CAP_SETGID", "--hostname", "sandbox", "--clearenv",
 )  # fmt: skip
 _NOBODY = "65534"
+# There is no other file in /proc: it would show the paths of the mounts on the host.
+_FILES = (
+    "--dev", "/dev", "--perms", "0755", "--dir", inside.MODEL, "--perms", "0755", "--dir", "/proc",
+    "--ro-bind-try", "/proc/cpuinfo", "/proc/cpuinfo",
+)  # fmt: skip
 _START_SECONDS = 30.0
 _FEWEST_USERS = 1 << 15
 _CHECK_SECONDS = 30.0
@@ -146,20 +151,10 @@ class Bubblewrap:
             pairs.append((prefix, _PYTHON))
             python, libraries = f"{_PYTHON}/bin/{interpreter.name}", f"{_PYTHON}/lib"
         user = _free_user()
+        if user:
+            _check_readable(pairs)
         words = [*(_AS_ROOT if user else sandbox.ISOLATION), *sandbox.system_mounts()]
-        # There is no /proc: it would show the paths of the mounts on the host.
-        words += [
-            "--dev",
-            "/dev",
-            "--perms",
-            "0755",
-            "--dir",
-            "/proc",
-            "--ro-bind-try",
-            "/proc/cpuinfo",
-            "/proc/cpuinfo",
-        ]
-        words += ["--perms", "0755", "--dir", inside.MODEL]
+        words += _FILES
         for path, name in pairs:
             words += ["--ro-bind", str(path), name]
         for name in _other_packages(prefix):
@@ -231,6 +226,16 @@ def _free_user() -> int | None:
     expected = "an ordinary user, or root with users to choose from"
     message = f"no sandbox: this process is root and the only user; expected {expected}"
     raise SandboxUnavailable(message, expected=expected)
+
+
+def _check_readable(pairs: Sequence[tuple[Path, str]]) -> None:
+    """Raises `SandboxUnavailable` for a file or directory that not every user may read."""
+    for path, name in pairs:
+        needed = 0o005 if path.is_dir() else 0o004
+        if path.stat().st_mode & needed != needed:
+            expected = "files and directories that every user may read"
+            message = f"no sandbox: {name} of the run is closed to other users; expected {expected}"
+            raise SandboxUnavailable(message, expected=expected, found=str(path))
 
 
 def _other_packages(prefix: Path) -> Iterator[str]:

@@ -22,8 +22,6 @@ Progress = Callable[[int], None]
 """Is called with the number of rows that the script has written, about once a second. An
 exception from it ends the run."""
 
-_LOG_IN_MESSAGE = 4096
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -164,14 +162,12 @@ class Outcome:
 
         Raises:
             ScriptFailed, ScriptTimeout, ScriptOutOfMemory, ScriptOverLimit, PredictionsMissing:
-                by how the run ended. The metadata have the rows that were seen, and `log`, the
-                end of the log, which only the submitter may read.
+                by how the run ended. The metadata have the rows that were seen, and not the log,
+                which only the submitter may read.
         """
         if self.ended is Ended.FINISHED:
             return self.output
-        raise _ERRORS[self.ended](
-            self.detail, ended=self.ended, rows=self.rows, log=self.log[-_LOG_IN_MESSAGE:]
-        )
+        raise _ERRORS[self.ended](self.detail, ended=self.ended, rows=self.rows)
 
 
 class Isolation(Protocol):

@@ -9,6 +9,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
+from cxreval.errors import SandboxUnavailable
 from cxreval.reproduction.isolation.contract import Run
 from cxreval.system_calls import NUMBERS, program_filter
 
@@ -20,13 +21,22 @@ _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,16}){1,2}")
 
 
 def mounts(run: Run) -> list[tuple[Path, str]]:
-    """Returns the files and directories that a run may read, with their names inside."""
+    """Returns the files and directories that a run may read, with their names inside.
+
+    Raises:
+        SandboxUnavailable: one of them is not there.
+    """
     pairs = [(run.source, SOURCE), (run.images, IMAGES), (run.list_file, LIST)]
     if run.environment:
         pairs.append((run.environment, ENVIRONMENT))
     if run.checkpoint:
         pairs.append((run.checkpoint, _checkpoint(run.checkpoint)))
-    return pairs
+    for path, name in pairs:
+        if not path.exists():
+            expected = "all that it reads to be there when it starts"
+            message = f"no sandbox: {name} of the run is not there; expected {expected}"
+            raise SandboxUnavailable(message, expected=expected, found=str(path))
+    return [(path.resolve(), name) for path, name in pairs]
 
 
 def supervised(run: Run, python: str, libraries: str = "", user: int | None = None) -> list[str]:

@@ -252,9 +252,9 @@ def render_job(run: Run, name: str, settings: PodSettings) -> dict[str, Any]:
 
 def _sub_path(path: Path, directory: Path) -> str:
     """Returns a path as the volume names it."""
-    resolved, top = path.resolve(), directory.resolve()
-    if not resolved.is_relative_to(top) or resolved == top:
+    top = directory.resolve()
+    if not path.is_relative_to(top) or path == top:
         expected = f"a path in {top}, the volume of the runs"
-        message = f"no sandbox: {resolved} is not on the volume; expected {expected}"
-        raise SandboxUnavailable(message, expected=expected, found=str(resolved))
-    return str(resolved.relative_to(top))
+        message = f"no sandbox: {path} is not on the volume; expected {expected}"
+        raise SandboxUnavailable(message, expected=expected, found=str(path))
+    return str(path.relative_to(top))

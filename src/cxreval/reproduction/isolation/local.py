@@ -16,7 +16,7 @@ from cxreval.reproduction.isolation.frames import Frames
 
 _TICK_SECONDS = 0.1
 _PROGRESS_SECONDS = 1.0
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 _END_SECONDS = 30.0
 _PIECE_BYTES = 1 << 18
 

@@ -18,6 +18,7 @@ from cxreval.reproduction.isolation.local import LocalSandbox
 
 _USERS = range(10_000, 60_000)  # that a container of an ordinary user may have
 _END_SECONDS = 60.0
+_KILLED = b"137"
 _VARIABLES = ("PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "TMPDIR")
 
 
@@ -56,9 +57,10 @@ class Podman:
                 limit = running.follow(run.limits, lambda: None, progress)
             finally:
                 running.end()
-            # The kernel may have killed the supervisor before it could say so.
-            killed = self._podman("inspect", "--format", "{{.State.OOMKilled}}", name)
-            if not limit and killed == b"true":
+            # At the limit of memory the kernel may kill the supervisor. With control groups of
+            # version 1, podman does not say why, and nothing else inside can kill it.
+            status = self._podman("inspect", "--format", "{{.State.ExitCode}}", name)
+            if not limit and not frames.end and status == _KILLED:
                 limit = Ended.MEMORY
         finally:
             self._podman("rm", "--force", "--time", "0", "--ignore", name)
@@ -99,7 +101,7 @@ class Podman:
         ):
             words += ["--tmpfs", f"{directory}:rw,nosuid,nodev,notmpcopyup,size={size},mode=1777"]
         for path, directory in inside.mounts(run):
-            mount = f"type=bind,source={path.resolve()},target={directory},readonly=true"
+            mount = f"type=bind,source={path},target={directory},readonly=true"
             words += ["--mount", mount]
         entry, *rest = inside.supervised(run, self._python)
         return [*words, "--entrypoint", entry, self._image, *rest]
